@@ -1,0 +1,44 @@
+# Five commands: demo test check docs bench. Each makes .venv if it is missing.
+
+PYTHON ?= python3
+# PyTorch's public index of CPU wheels; for a GPU, the index of its CUDA build.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test check docs bench
+
+demo: $(READY)  ## restore the sample in the window; result, record and screenshot go to demo/
+	scripts/with-display $(BIN)/python scripts/demo.py
+
+test: $(READY)  ## all quick tests
+	$(BIN)/python -m pytest -m "not slow"
+
+check: $(READY)  ## lint, types, manifest, and the slow tests: wheel from sdist and others
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/npe2 validate napari-restore
+	$(BIN)/python -m pytest -m slow
+
+docs: $(READY)  ## check that links between the pages work
+	$(BIN)/python scripts/check_links.py
+
+bench: $(READY)  ## measure; figures go to docs/benchmarks.md
+	$(BIN)/python -m benchmarks
+
+# Stamps in .venv make every step run once; a changed list of packages runs its step again.
+$(VENV)/.system: scripts/system-packages
+	scripts/system-packages $(PYTHON)
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.torch: $(VENV)/.system scripts/install-torch constraints.txt
+	scripts/install-torch $(BIN)/python $(TORCH_INDEX)
+	touch $@
+
+$(READY): $(VENV)/.torch pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[dev]"
+	touch $@

@@ -1,0 +1,30 @@
+"""Restore huge images region by region, and see what a restoration came from."""
+
+from __future__ import annotations
+
+from napari_restore.api import (
+    info,
+    load_model,
+    models,
+    open_image,
+    plan,
+    rerun,
+    restore,
+    start,
+)
+from napari_restore.engine import Region
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [
+    "Region",
+    "__version__",
+    "info",
+    "load_model",
+    "models",
+    "open_image",
+    "plan",
+    "rerun",
+    "restore",
+    "start",
+]

@@ -1,0 +1,17 @@
+"""The commands behind `napari-restore COMMAND`, one module per family."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+__all__ = ["Answer"]
+
+
+class Answer(NamedTuple):
+    """What a command says in the end."""
+
+    data: Any
+    """For `--json`: anything JSON can hold."""
+    text: str
+    """For people; printed on stdout unless empty."""
+    exit_code: int = 0

@@ -1,0 +1,98 @@
+"""`view`, `models`, `info` and `cache`: commands that only look."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from argparse import Namespace
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from napari_restore._commands import Answer
+from napari_restore.errors import InputError, UnreadableImage
+
+
+def view(options: Namespace) -> Answer:
+    """Open napari in a process of its own, and wait until it is closed."""
+    for path in options.paths:
+        if not Path(path).exists():
+            raise UnreadableImage(f"{path} does not exist.", "Check the name.")
+    if find_spec("napari") is None:
+        raise InputError(
+            "napari is not installed here.", "Install it with: pip install 'napari-restore[all]'"
+        )
+    # napari's own command line: it loads plugins, and it alone knows how.
+    words = [sys.executable, "-m", "napari", *(str(Path(p).absolute()) for p in options.paths)]
+    if options.paths:
+        words += ["--plugin", "napari-restore"]
+    words += ["--with", "napari-restore", "Restore"]
+    code = subprocess.call(words)
+    return Answer({"exit_code": code}, "", 1 if code else 0)
+
+
+def models(options: Namespace) -> Answer:
+    """List the models, or show one card in full."""
+    import napari_restore as nr
+
+    cards = {card.id: card for card in nr.models()}
+    if options.id is None:
+        data = [asdict(card) for card in cards.values()]
+        rows = [("", "model", "task", "scope", "")]
+        rows += [
+            ("*" if c.recommended_for else "", c.id, c.task, c.scope, c.title)
+            for c in cards.values()
+        ]
+        text = f"{_columns(rows)}\n\n* recommended; `napari-restore models ID` tells more"
+        return Answer(data, text)
+    card = cards.get(options.id)
+    if card is None:
+        raise nr.unknown_model(options.id)
+    data = asdict(card)
+    return Answer(data, _fields({k: v for k, v in data.items() if v not in ("", (), None, {})}))
+
+
+def info(options: Namespace) -> Answer:
+    """Show what is known of an image and how it will be read."""
+    import napari_restore as nr
+    from napari_restore._commands._restore import _open
+
+    data = nr.info(_open(options, options.paths))
+    return Answer(data, _fields(data))
+
+
+def cache(options: Namespace) -> Answer:
+    """Show what lies in the cache, or remove it."""
+    import napari_restore as nr
+
+    raise NotImplementedError(nr, options)
+
+
+def _columns(rows: list[tuple[str, ...]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) for r in rows)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _fields(data: Mapping[str, Any], indent: str = "") -> str:
+    """Names and values, nested ones indented."""
+    lines = []
+    for name, value in data.items():
+        label = f"{indent}{name.replace('_', ' ')}:"
+        if isinstance(value, Mapping) and value:
+            lines += [label, _fields(value, indent + "  ")]
+        elif isinstance(value, (list, tuple)) and value and isinstance(value[0], Mapping):
+            lines += [label, *(_fields(v, indent + "  ") for v in value)]
+        else:
+            lines.append(f"{label} {_value(value)}")
+    return "\n".join(lines)
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_value, value)) or "none"
+    return str(value)

@@ -1,0 +1,166 @@
+"""Which files a command writes, and the account of many files in one folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from napari_restore.errors import BadOutput
+
+WRITABLE = frozenset({".tif", ".tiff", ".zarr", ".png", ".jpg", ".jpeg", ".webp"})
+"""Suffixes kept for the output; everything else becomes .tif."""
+
+SUMMARY = "restore_summary.json"
+"""What was done in a folder; also how a second call knows what to skip."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image to restore."""
+
+    sources: tuple[str, ...]
+    """One path, or several single-band files taken as one image."""
+    output: Path
+    record: Path | None
+
+    @property
+    def label(self) -> str:
+        return self.sources[0]
+
+
+def is_folder(output: str, sources: Sequence[str], *, stack: bool) -> bool:
+    """Whether `-o output` names a folder rather than a file."""
+    if len(sources) > 1 and not stack:
+        return True
+    ends = output.endswith(tuple(filter(None, (os.sep, os.altsep, "/"))))
+    path = Path(output)
+    return ends or (path.is_dir() and path.suffix.lower() != ".zarr")
+
+
+def work_items(
+    sources: Sequence[str], output: str, *, stack: bool, name: str, record: str | None
+) -> list[Item]:
+    """What to restore into which file; refuses names that would meet.
+
+    Raises `BadOutput` before anything is read.
+    """
+    groups = [tuple(sources)] if stack else [(source,) for source in sources]
+    if is_folder(output, sources, stack=stack):
+        folder = Path(output)
+        if folder.is_file():
+            raise BadOutput(
+                f"{folder} is a file, but {len(groups)} images need a folder.",
+                "Name a folder after -o.",
+            )
+        outputs = [folder / _file_name(name, group[0]) for group in groups]
+    else:
+        outputs = [Path(output)]
+    records = [_record_path(record, group[0], len(groups)) for group in groups]
+    items = [Item(*each) for each in zip(groups, outputs, records, strict=True)]
+    for item in items:
+        _refuse_source(item.output, sources)
+    _refuse_twins([item.output for item in items], "--name")
+    _refuse_twins([item.record for item in items if item.record], "--record")
+    return items
+
+
+def _file_name(pattern: str, source: str) -> str:
+    path = Path(source)
+    suffix = path.suffix if path.suffix.lower() in WRITABLE else ".tif"
+    try:
+        name = pattern.format(stem=path.stem, suffix=suffix)
+    except (KeyError, IndexError, ValueError):
+        name = ""
+    if not name or Path(name).name != name:
+        raise BadOutput(
+            f"--name {pattern!r} gives no file name.",
+            "It may hold {stem} and {suffix}, for instance {stem}_clear{suffix}.",
+        )
+    return name
+
+
+def _record_path(pattern: str | None, source: str, images: int) -> Path | None:
+    if pattern is None:
+        return None
+    if images > 1 and "{stem}" not in pattern:
+        raise BadOutput(
+            f"{images} images cannot share the record {pattern}.",
+            "Put {stem} in the name, for instance {stem}.json.",
+        )
+    return Path(pattern.replace("{stem}", Path(source).stem))
+
+
+def _refuse_source(output: Path, sources: Iterable[str]) -> None:
+    for source in sources:
+        same = output.absolute() == Path(source).absolute()
+        if not same and output.exists() and Path(source).exists():
+            same = output.samefile(source)
+        if same:
+            raise BadOutput(f"{output} is an input.", "Choose another name for the output.")
+
+
+def _refuse_twins(paths: Sequence[Path], option: str) -> None:
+    # Case-folded: on Windows and macOS A.tif and a.tif are one file.
+    seen: dict[str, Path] = {}
+    for path in paths:
+        other = seen.setdefault(str(path.absolute()).casefold(), path)
+        if other is not path:
+            raise BadOutput(
+                f"Two images would be written to {path}.",
+                f"Choose another {option}, or restore them into different folders.",
+            )
+
+
+def refuse_existing(output: Path, *, overwrite: bool) -> None:
+    """Raise `BadOutput` for a file that is there and may not be replaced."""
+    if not overwrite and (output.exists() or output.is_symlink()):
+        raise BadOutput(f"{output} exists.", "Add --overwrite to replace it, or choose another name.")
+
+
+class Summary:
+    """The account of a folder: one entry per output, kept on disk after each image."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / SUMMARY
+        self.entries: dict[str, dict[str, Any]] = {}
+        try:
+            entries = json.loads(self._path.read_text(encoding="utf-8"))["images"]
+            self.entries = {str(name): dict(entry) for name, entry in entries.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            pass  # none yet, or one that cannot be read: nothing counts as done
+
+    def is_done(self, output: Path, key: str) -> bool:
+        """Whether `output` is there as the same command with the same input wrote it."""
+        entry = self.entries.get(output.name, {})
+        done = entry.get("status") in ("done", "skipped") and entry.get("key") == key
+        return done and output.exists() and entry.get("bytes") == file_size(output)
+
+    def add(self, output: Path, **entry: Any) -> None:
+        """Set the entry of `output` and write the account."""
+        self.entries[output.name] = entry
+        partial = self._path.with_name(f".{self._path.name}.{os.getpid()}.part")
+        text = json.dumps({"images": self.entries}, indent=2, ensure_ascii=False) + "\n"
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(self._path)
+
+
+def file_size(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder (zarr)."""
+    files = (p for p in path.rglob("*") if p.is_file()) if path.is_dir() else (path,)
+    return sum(p.stat().st_size for p in files)
+
+
+def file_sha256(path: str) -> str:
+    """The sha256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def key_of(facts: Any) -> str:
+    """A short name for anything JSON can hold."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,86 @@
+"""What a run tells on stderr while it works."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable
+from typing import Any, TextIO
+
+Report = Callable[[Any], None]
+"""Takes the events of a job."""
+
+
+def reporter(mode: str, stream: TextIO | None = None) -> Report:
+    """A report for `--progress auto|json|off`; `auto` draws a line where stderr is a terminal."""
+    out = sys.stderr if stream is None else stream
+    if mode == "json":
+        return lambda event: _write(out, json.dumps(event.to_dict(), ensure_ascii=False) + "\n")
+    if mode == "off":
+        return lambda event: None
+    return _Lines(out, live=out.isatty())
+
+
+def duration(seconds: float) -> str:
+    """A time in words that fit a progress line: 8 s, 3 min 20 s, 2 h 5 min."""
+    whole = max(0, math.ceil(seconds))
+    hours, minutes = whole // 3600, whole // 60 % 60
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
+
+
+class _Lines:
+    """One line that is drawn anew, or on a file one line per tenth of a phase."""
+
+    def __init__(self, out: TextIO, *, live: bool) -> None:
+        self._out, self._live = out, live
+        self._phase = ""
+        self._tenth = -1
+        self._drawn = 0
+
+    def __call__(self, event: Any) -> None:
+        # By name, so that the command line need not load the engine to know them.
+        kind = type(event).__name__
+        if kind == "Note":
+            self._line(f"note: {event.text}")
+        elif kind == "Phase":
+            self._phase, self._tenth = event.name, -1
+        elif kind == "Progress":
+            self._progress(event.done, event.total, event.seconds_left)
+        elif kind in ("Finished", "Stopped"):
+            self._clear()
+
+    def _progress(self, done: int, total: int, seconds_left: float | None) -> None:
+        tenth = 10 * done // total if total else 10
+        if not self._live and tenth == self._tenth:
+            return
+        self._tenth = tenth
+        left = "" if seconds_left is None else f", {duration(seconds_left)} left"
+        text = f"{self._phase or 'working'}: {done} of {total}{left}"
+        if not self._live:
+            self._line(text)
+            return
+        _write(self._out, "\r" + text.ljust(self._drawn))
+        self._drawn = len(text)
+
+    def _line(self, text: str) -> None:
+        self._clear()
+        _write(self._out, text + "\n")
+
+    def _clear(self) -> None:
+        if self._drawn:
+            _write(self._out, "\r" + " " * self._drawn + "\r")
+            self._drawn = 0
+
+
+def _write(out: TextIO, text: str) -> None:
+    """Write; a terminal that went away or cannot show a letter never stops a run."""
+    try:
+        out.write(text)
+        out.flush()
+    except UnicodeEncodeError:
+        out.write(text.encode("ascii", "replace").decode("ascii"))
+    except OSError:
+        pass

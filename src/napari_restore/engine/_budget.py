@@ -1,0 +1,94 @@
+"""Memory budgets: what a run may add, what it added."""
+
+from __future__ import annotations
+
+import re
+import threading
+from typing import Any
+
+from napari_restore.errors import BadParameter
+
+MIB = 1 << 20
+GIB = 1 << 30
+_UNITS = {"": 1, "b": 1, "kib": 1 << 10, "mib": MIB, "gib": GIB, "tib": 1 << 40}
+_DECIMAL = {"k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9}
+DEFAULT_SHARE = 0.6
+"""Share of the available RAM a run may add when the user sets no budget."""
+
+
+def parse_size(text: str | int | float) -> int:
+    """Bytes of ``"1.5GiB"``, ``"512 MiB"``, ``"800MB"`` or a plain number."""
+    if isinstance(text, (int, float)):
+        number, unit = float(text), ""
+    else:
+        match = re.fullmatch(r"\s*([0-9.]+)\s*([A-Za-z]*)\s*", text)
+        try:
+            number = float(match[1]) if match else -1.0
+        except ValueError:
+            number = -1.0
+        unit = match[2].lower() if match else "?"
+    factor = _UNITS.get(unit) or _DECIMAL.get(unit)
+    if factor is None or number <= 0:
+        raise BadParameter(f"{text!r} is no size.", "Write for instance 2GiB or 800MiB.")
+    return int(number * factor)
+
+
+def format_size(size: float) -> str:
+    """``"1.2 GiB"`` for people."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if size < 1000 or unit == "GiB":
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.3g} {unit}"
+        size /= 1024
+    raise AssertionError
+
+
+def default_memory() -> int:
+    """The budget when the user names none: 60 % of the RAM now available."""
+    import psutil
+
+    return int(DEFAULT_SHARE * int(psutil.virtual_memory().available))
+
+
+def process_memory() -> int:
+    """Bytes only this process and its children hold (unique set size), summed."""
+    import psutil
+
+    own = psutil.Process()
+    return _unique(own) + sum(_unique(child) for child in own.children(recursive=True))
+
+
+def _unique(process: Any) -> int:
+    import psutil
+
+    try:
+        return int(process.memory_full_info().uss)
+    except psutil.AccessDenied:
+        return int(process.memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0
+
+
+class PeakMemory:
+    """Samples `process_memory` on a thread while a run goes on.
+
+    `start` is the reading at the beginning, `peak` the largest so far.
+    """
+
+    def __init__(self, interval: float = 0.05) -> None:
+        self.start = self.peak = process_memory()
+        self._interval = interval
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample, name="peak-memory", daemon=True)
+
+    def __enter__(self) -> PeakMemory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.peak = max(self.peak, process_memory())
+
+    def _sample(self) -> None:
+        while not self._stop.wait(self._interval):
+            self.peak = max(self.peak, process_memory())

@@ -1,0 +1,136 @@
+"""What a tile costs on this machine: memory and time, measured once per model."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from dataclasses import dataclass
+
+import torch
+
+from napari_restore.engine._budget import MIB
+from napari_restore.engine._device import Device
+from napari_restore.engine._probe import example_facts, example_input
+from napari_restore.models import RestorationModel
+
+_SIDES = (256, 512)
+_KNOWN: dict[tuple[int, str, int], Cost] = {}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A tile of `side`² fed pixels takes `fixed_bytes + bytes_per_pixel · side²` and
+    `seconds_per_pixel · side²` of one worker."""
+
+    fixed_bytes: float
+    bytes_per_pixel: float
+    seconds_per_pixel: float
+
+    def tile_bytes(self, pixels: int) -> int:
+        return int(self.fixed_bytes + self.bytes_per_pixel * pixels)
+
+    def seconds(self, pixels: int) -> float:
+        return self.seconds_per_pixel * pixels
+
+
+def calibrate(model: RestorationModel, device: Device, threads: int) -> Cost:
+    """The cost of `model` on `device` with `threads` threads; remembered in the process.
+
+    Two sizes give a line for the memory; the larger one, run twice, the time.
+    """
+    key = (id(model), device.name, threads)
+    if key not in _KNOWN:
+        result: list[Cost | BaseException] = []
+
+        def measure() -> None:
+            try:
+                result.append(_measure(model, device, threads))
+            except BaseException as error:
+                result.append(error)
+
+        # torch's thread count belongs to the calling thread: ours stays as it is.
+        worker = threading.Thread(target=measure, name="calibrate")
+        worker.start()
+        worker.join()
+        if isinstance(result[0], BaseException):
+            raise result[0]
+        _KNOWN[key] = result[0]
+    return _KNOWN[key]
+
+
+def _measure(model: RestorationModel, device: Device, threads: int) -> Cost:
+    torch.set_num_threads(threads)
+    step = model.card.multiple_of
+    sides = [-(-max(side, model.card.min_size) // step) * step for side in _SIDES]
+    peaks = []
+    seconds = 0.0
+    with torch.inference_mode():
+        for side in sides:
+            x = example_input(model, side, side).to(device.torch)
+            facts = {k: v.to(device.torch) for k, v in example_facts(model, x).items()}
+            peaks.append(_peak(model, x, facts, device))
+            began = time.perf_counter()
+            model(x, facts)
+            _wait(device)
+            seconds = time.perf_counter() - began
+    small, large = (side * side for side in sides)
+    slope = max(0.0, (peaks[1] - peaks[0]) / (large - small))
+    return Cost(max(0.0, peaks[0] - slope * small), slope, seconds / large)
+
+
+def _wait(device: Device) -> None:
+    if device.name.startswith("cuda"):
+        torch.cuda.synchronize(device.torch)
+
+
+def _peak(
+    model: RestorationModel, x: torch.Tensor, facts: dict[str, torch.Tensor], device: Device
+) -> float:
+    """Bytes that one call holds at most beyond its input."""
+    if device.name.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device.torch)
+        before = torch.cuda.memory_allocated(device.torch)
+        model(x, facts)
+        return float(torch.cuda.max_memory_allocated(device.torch) - before)
+    with _TensorBytes() as tensors:
+        model(x, facts)
+    return float(tensors.peak)
+
+
+class _TensorBytes(torch.utils._python_dispatch.TorchDispatchMode):
+    """Adds up the storages that operations create, and notes the most alive at once.
+
+    Resident memory would be the direct measure, but a window, a reader or the
+    allocator's own reserves move it; this counts only what the model asks for.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive = self.peak = 0
+        self._seen: set[int] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        import weakref
+
+        result = func(*args, **(kwargs or {}))
+        for tensor in torch.utils._pytree.tree_leaves(result):
+            if not isinstance(tensor, torch.Tensor):
+                continue
+            storage = tensor.untyped_storage()
+            key = storage._cdata
+            if key in self._seen:
+                continue
+            self._seen.add(key)
+            self.alive += storage.nbytes()
+            self.peak = max(self.peak, self.alive)
+            weakref.finalize(storage, self._free, key, storage.nbytes())
+        return result
+
+    def _free(self, key: int, size: int) -> None:
+        self._seen.discard(key)
+        self.alive -= size
+
+
+SCRATCH_BYTES = 32 * MIB if sys.platform != "darwin" else 16 * MIB
+"""What convolution libraries take beside the tensors (measured: 8–30 MiB per worker)."""

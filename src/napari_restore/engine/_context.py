@@ -1,0 +1,186 @@
+"""Computes a whole image's `Context` in one pass and keeps it on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.engine._device import cores
+from napari_restore.engine._region import Region
+from napari_restore.engine._weight import Weight
+from napari_restore.errors import Cancelled
+from napari_restore.images import Image, cache_dir
+from napari_restore.models import BlockFacts, Context, ContextPass, block_facts
+
+BLOCK_SIDE = 2048
+"""Side in pixels of the blocks of a pass: a multiple of every overview factor in use."""
+_VERSION = 1
+_VISIBLE = ("red", "green", "blue")
+
+
+def dark_bands(image: Image) -> tuple[int, ...]:
+    """The bands of the dark channel: the visible ones where roles are known, else all data bands."""
+    visible = tuple(i for i in image.data_bands if image.roles[i] in _VISIBLE)
+    return visible or image.data_bands
+
+
+def context_key(image: Image, exclude: Weight | None = None, region: Region | None = None) -> str:
+    """Names the context of this image, these bands and this exclude mask."""
+    parts = [_VERSION, image.fingerprint, dark_bands(image), image.data_bands]
+    parts += [exclude.digest if exclude else None, list(region) if region else None]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def find_context(
+    image: Image, exclude: Weight | None = None, region: Region | None = None
+) -> Context | None:
+    """The context computed earlier, or None."""
+    try:
+        return _load(_path(context_key(image, exclude, region)))
+    except (OSError, ValueError, KeyError):
+        # Missing or damaged: computed again.
+        return None
+
+
+def compute_context(
+    image: Image,
+    *,
+    exclude: Weight | None = None,
+    region: Region | None = None,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Context:
+    """The context of `image` over all its bands, kept on disk for the next time.
+
+    With `region` only that part is looked at (a draft). Blocks are read and
+    counted by `workers` threads and added up in one fixed order, so the same
+    bytes come out whatever their number.
+    """
+    scope = region or Region(0, 0, image.height, image.width)
+    whole = ContextPass(scope.height, scope.width, image.bands, image.dtype, dark_bands(image))
+    side = max(BLOCK_SIDE, whole.factor)
+    blocks = [
+        Region(y, x, y + side, x + side).intersect(Region(0, 0, *scope.shape))
+        for y in range(0, scope.height, side)
+        for x in range(0, scope.width, side)
+    ]
+
+    def look(block: Region) -> BlockFacts | None:
+        box = block.shift(scope.y0, scope.x0)
+        pixels = image.read(box)
+        valid = image.read_valid(box) if image.may_be_invalid else None
+        if exclude is not None:
+            kept = exclude.read(box) == 0
+            valid = kept if valid is None else valid & kept
+        return block_facts(pixels, valid, whole.dark_bands, whole.factor)
+
+    for i, (block, facts) in enumerate(_in_order(blocks, look, workers or cores())):
+        if cancelled is not None and cancelled():
+            raise Cancelled("Cancelled while looking at the whole image.")
+        whole.add_facts(block.y0, block.x0, facts)
+        if progress is not None:
+            progress(i + 1, len(blocks))
+    context = whole.finish()
+    _save(_path(context_key(image, exclude, region)), context)
+    return context
+
+
+def _in_order(
+    blocks: list[Region], look: Callable[[Region], BlockFacts | None], workers: int
+) -> Iterator[tuple[Region, BlockFacts | None]]:
+    """Results in the order of `blocks`, at most `workers` + 1 waiting."""
+    waiting: deque[tuple[Region, Future[BlockFacts | None]]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="context") as pool:
+        try:
+            for block in blocks:
+                waiting.append((block, pool.submit(look, block)))
+                if len(waiting) > workers:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            while waiting:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+
+def joint_context(contexts: list[Context]) -> Context:
+    """The facts of several images taken as one: counts add up, overviews are stacked."""
+    first = contexts[0]
+    width = max(c.overview.shape[1] for c in contexts)
+
+    def widened(overview: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        missing = width - overview.shape[1]
+        return np.pad(overview, ((0, 0), (0, missing), (0, 0)), constant_values=np.nan)
+
+    return Context(
+        sum(c.height for c in contexts),
+        max(c.width for c in contexts),
+        first.dtype,
+        first.dark_bands,
+        first.factor,
+        np.concatenate([widened(c.overview) for c in contexts]),
+        np.sum([c.histograms for c in contexts], axis=0),
+        np.sum([c.dark_counts for c in contexts], axis=0),
+        np.sum([c.dark_sums for c in contexts], axis=0),
+    )
+
+
+def save_context(path: Path, context: Context) -> None:
+    """Write a context where the user wants it (``--context FILE``)."""
+    _save(path, context)
+
+
+def load_context(path: Path) -> Context:
+    """The context `save_context` wrote."""
+    return _load(path)
+
+
+def _path(key: str) -> Path:
+    return cache_dir() / "contexts" / f"{key}.npz"
+
+
+def _save(path: Path, context: Context) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    # Histograms are mostly zeros: compressed they take a tenth.
+    with open(partial, "wb") as file:
+        np.savez_compressed(
+            file,
+            scalars=np.array([context.height, context.width, context.factor]),
+            dtype=np.array(context.dtype),
+            dark_bands=np.array(context.dark_bands),
+            overview=context.overview,
+            histograms=context.histograms,
+            dark_counts=context.dark_counts,
+            dark_sums=context.dark_sums,
+        )
+    os.replace(partial, path)
+
+
+def _load(path: Path) -> Context:
+    with np.load(path, allow_pickle=False) as stored:
+        data: dict[str, Any] = {name: stored[name] for name in stored.files}
+    height, width, factor = (int(v) for v in data["scalars"])
+    return Context(
+        height,
+        width,
+        str(data["dtype"]),
+        tuple(int(b) for b in data["dark_bands"]),
+        factor,
+        data["overview"],
+        data["histograms"],
+        data["dark_counts"],
+        data["dark_sums"],
+    )

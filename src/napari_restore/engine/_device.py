@@ -1,0 +1,89 @@
+"""Where a model runs, and how many threads it gets."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_restore.errors import BadParameter
+
+if TYPE_CHECKING:
+    import torch
+
+ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+"""Must be set before the OpenMP runtime loads: idle workers that spin slow every
+neighbour (a window, a second tile) by up to ten times."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """A torch device and the words that say why it was chosen."""
+
+    name: str
+    reason: str
+
+    @property
+    def torch(self) -> torch.device:
+        import torch
+
+        return torch.device(self.name)
+
+
+def choose_device(wanted: str = "auto") -> Device:
+    """The device for `wanted`: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps`` …"""
+    import torch
+
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            return Device("cuda", f"found {torch.cuda.get_device_name()}")
+        return Device("cpu", "no CUDA device found")
+    try:
+        device = torch.device(wanted)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, ValueError):
+        raise BadParameter(
+            f"Device {wanted!r} is not available here.", "Use --device auto or --device cpu."
+        ) from None
+    return Device(str(device), "chosen by the user")
+
+
+def cores() -> int:
+    """Processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def keep_freed_memory() -> bool:
+    """Ask glibc to keep large freed blocks instead of returning each to the system.
+
+    A tile frees and takes the same large tensors again and again; without this
+    every one of them is paged in anew. One arena keeps what is kept in one heap.
+    False where the C library is another.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    import ctypes
+
+    trim_threshold, mmap_threshold = -1, -3
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        return bool(
+            libc.mallopt(mmap_threshold, 1 << 30) and libc.mallopt(trim_threshold, 1 << 29)
+        )
+    except (OSError, AttributeError):
+        return False
+
+
+def release_freed_memory() -> None:
+    """Give freed blocks back to the system where the C library can."""
+    if not sys.platform.startswith("linux"):
+        return
+    import ctypes
+
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):
+        return

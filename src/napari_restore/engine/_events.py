@@ -1,0 +1,73 @@
+"""What a running job tells: the same events for window, command line and Python."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from napari_restore.engine._region import Region
+
+
+@dataclass(frozen=True)
+class Event:
+    """Base of all events."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON: the fields, and `event` with the class name."""
+        return {"event": type(self).__name__, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class Note(Event):
+    """A sentence the user should read; the run goes on."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Phase(Event):
+    """A new stretch of work begins, in words for a progress line."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Progress(Event):
+    """`done` of `total` steps of the phase; `seconds_left` is None until it can be told."""
+
+    done: int
+    total: int
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True)
+class TileDone(Event):
+    """The core `region` of a tile can be read from the result."""
+
+    region: Region
+
+
+@dataclass(frozen=True)
+class Finished(Event):
+    """The run is complete; `record` is its account."""
+
+    record: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Stopped(Event):
+    """The run was cancelled; finished tiles are kept."""
+
+    record: dict[str, Any]
+
+
+def event_from_dict(data: dict[str, Any]) -> Event:
+    """The event that `Event.to_dict` wrote."""
+    fields = dict(data)
+    kind = {c.__name__: c for c in (Note, Phase, Progress, TileDone, Finished, Stopped)}[
+        fields.pop("event")
+    ]
+    if kind is TileDone:
+        fields["region"] = Region(*fields["region"])
+    event: Event = kind(**fields)
+    return event

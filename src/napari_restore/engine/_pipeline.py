@@ -1,0 +1,193 @@
+"""Reads ahead, computes and writes behind: the tiles of a run in three kinds of threads."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from napari_restore.engine._device import Device
+from napari_restore.engine._plan import READ_AHEAD, WRITE_BEHIND
+from napari_restore.engine._region import Region
+from napari_restore.engine._tile import TileInput, TileOutput, TileWork
+from napari_restore.engine._tiles import CELL, Schedule, fed_box
+from napari_restore.errors import OutOfMemory
+
+_POLL = 0.05
+"""Seconds after which a waiting thread looks whether it should stop."""
+
+
+@dataclass
+class Pipeline:
+    """One reader, `workers` computing threads, and the caller as the only writer.
+
+    Queues between them are short, so memory is workers + queued tiles whatever
+    the image's size. Every wait ends when `stop` is set.
+    """
+
+    schedule: Schedule
+    read: Callable[[Region, Region], TileInput]
+    """`read(core, fed)` gives a tile's input."""
+    work: TileWork
+    halo: int
+    size: tuple[int, int]
+    workers: int
+    threads: int
+    batch: int
+    stop: threading.Event
+    backoffs: int = 0
+
+    def run(self, write: Callable[[TileOutput], None]) -> None:
+        """Work through the schedule; `write` is called in this thread, tile by tile.
+
+        The first error of any thread stops all of them and is raised here.
+        """
+        inputs: queue.Queue[list[TileInput] | None] = queue.Queue(READ_AHEAD)
+        outputs: queue.Queue[TileOutput | None] = queue.Queue(WRITE_BEHIND)
+        errors: list[BaseException] = []
+
+        def guarded(body: Callable[[], None]) -> Callable[[], None]:
+            def run() -> None:
+                try:
+                    body()
+                except BaseException as error:
+                    errors.append(error)
+                    self.stop.set()
+
+            return run
+
+        def read() -> None:
+            for tiles in self._batches():
+                if not self._put(inputs, tiles):
+                    return
+            for _ in range(self.workers):
+                self._put(inputs, None)
+
+        def compute() -> None:
+            torch.set_num_threads(self.threads)
+            while True:
+                batch = self._get(inputs)
+                if batch is None:
+                    break
+                for output in self._compute(batch):
+                    if not self._put(outputs, output):
+                        return
+            self._put(outputs, None)
+
+        bodies = [read] + [compute] * self.workers
+        running = [
+            threading.Thread(target=guarded(body), name=f"tiles-{body.__name__}", daemon=True)
+            for body in bodies
+        ]
+        for thread in running:
+            thread.start()
+        try:
+            finished = 0
+            while finished < self.workers and not self.stop.is_set():
+                output = self._get(outputs)
+                if output is None:
+                    finished += 1
+                else:
+                    write(output)
+        except BaseException:
+            self.stop.set()
+            raise
+        finally:
+            for thread in running:
+                thread.join()
+        if errors:
+            raise errors[0]
+        # What was computed when the user cancelled is kept.
+        while not outputs.empty():
+            output = outputs.get_nowait()
+            if output is not None:
+                write(output)
+
+    def _batches(self):  # type: ignore[no-untyped-def]
+        """Inputs in scheduled order, equal fed shapes together up to the batch size."""
+        batch: list[TileInput] = []
+        while not self.stop.is_set():
+            core = self.schedule.pop()
+            if core is None:
+                break
+            tile = self.read(core, fed_box(core, self.halo, self.size))
+            if batch and batch[0].fed.shape != tile.fed.shape:
+                yield batch
+                batch = []
+            batch.append(tile)
+            if len(batch) == self.batch:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _compute(self, batch: list[TileInput]) -> list[TileOutput]:
+        """The batch; after running out of memory one by one, then in quarters."""
+        try:
+            return self.work.run(batch)
+        except OutOfMemory:
+            self.backoffs += 1
+            _empty_cache(self.work.device)
+            if len(batch) > 1:
+                return [output for tile in batch for output in self._compute([tile])]
+            parts = quarters(batch[0].core)
+            if len(parts) == 1:
+                raise OutOfMemory(
+                    "Out of memory even with the smallest tile; finished tiles are kept.",
+                    "Close other programs or use --device cpu, then run the same command again.",
+                ) from None
+            outputs = []
+            for part in parts:
+                tile = crop_input(batch[0], part, self.halo, self.size)
+                outputs.extend(self._compute([tile]))
+            return outputs
+
+    def _put(self, target: queue.Queue, item: object) -> bool:  # type: ignore[type-arg]
+        while not self.stop.is_set():
+            try:
+                target.put(item, timeout=_POLL)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def _get(self, source: queue.Queue):  # type: ignore[type-arg,no-untyped-def]
+        while not self.stop.is_set():
+            try:
+                return source.get(timeout=_POLL)
+            except queue.Empty:
+                continue
+        return None
+
+
+def quarters(core: Region) -> list[Region]:
+    """`core` cut in up to four at multiples of `CELL`; itself when it is one cell."""
+
+    def halves(low: int, high: int) -> list[tuple[int, int]]:
+        middle = (low // CELL + -(-(high - low) // (2 * CELL))) * CELL
+        return [(low, high)] if middle >= high else [(low, middle), (middle, high)]
+
+    return [
+        Region(y0, x0, y1, x1)
+        for y0, y1 in halves(core.y0, core.y1)
+        for x0, x1 in halves(core.x0, core.x1)
+    ]
+
+
+def crop_input(tile: TileInput, core: Region, halo: int, size: tuple[int, int]) -> TileInput:
+    """The part of `tile` that `core` inside it needs."""
+    fed = fed_box(core, halo, size)
+    rows, columns = fed.shift(-tile.fed.y0, -tile.fed.x0).slices
+    cut = {
+        name: None if mask is None else mask[rows, columns]
+        for name, mask in (("valid", tile.valid), ("excluded", tile.excluded))
+    }
+    return TileInput(core, fed, tile.pixels[rows, columns], **cut)
+
+
+def _empty_cache(device: Device) -> None:
+    if device.name.startswith("cuda"):
+        torch.cuda.empty_cache()

@@ -1,0 +1,257 @@
+"""What a run will do, decided and shown before it starts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from napari_restore.engine._bands import OtherBands
+from napari_restore.engine._budget import MIB, format_size
+from napari_restore.engine._calibrate import SCRATCH_BYTES, Cost
+from napari_restore.engine._device import Device, cores
+from napari_restore.engine._region import Region
+from napari_restore.engine._tiles import CELL, tile_sizes
+from napari_restore.errors import BadParameter, BudgetTooSmall
+from napari_restore.images import Image
+from napari_restore.models import RestorationModel, overview_factor
+
+READ_AHEAD = 2
+WRITE_BEHIND = 2
+TILE_SECONDS = 0.4
+"""A tile should take no longer, so that a cancel is felt at once …"""
+LEAST_QUICK_TILE = 512
+"""… unless the halo would then outweigh the core."""
+_EDGES = (128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
+CONTEXT_BYTES_PER_PIXEL = 24
+"""What counting a block holds per pixel beyond the pixels themselves (measured)."""
+CONTEXT_SECONDS_PER_PIXEL = 25e-9
+IO_SECONDS_PER_BYTE = 1 / 150e6
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run, settled. Frozen and JSON-able but for `image` and `model`.
+
+    Sizes are bytes, times seconds, regions level-0 pixels.
+    """
+
+    key: str
+    image: Image = field(repr=False, compare=False)
+    model: RestorationModel = field(repr=False, compare=False)
+    bands: tuple[int, ...]
+    other_bands: OtherBands
+    targets: tuple[Region, ...]
+    extent: str
+    tile: int
+    halo: int
+    tile_batch: int
+    tiles: int
+    workers: int
+    threads: int
+    device: Device
+    memory: int
+    read_cache_bytes: int
+    needs_context: bool
+    context_known: bool
+    context_file: str | None
+    exclude: str | None
+    mask: str | None
+    feather: int
+    strength: float
+    black: float | None
+    white: float | None
+    maps: tuple[str, ...]
+    pyramid: bool
+    store: Path
+    predicted_peak_ram_bytes: int
+    predicted_peak_device_bytes: int
+    predicted_disk_bytes: int
+    predicted_seconds: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def region(self) -> Region:
+        """The smallest box holding all targets."""
+        box = self.targets[0]
+        for target in self.targets[1:]:
+            box = box.union(target)
+        return box
+
+    @property
+    def passes(self) -> int:
+        return 1 + int(self.needs_context)
+
+    def summary(self) -> str:
+        """One line for people: tiles, memory, time."""
+        tiles = f"{self.tiles} tile{'s' if self.tiles != 1 else ''}"
+        ram = f"≈ {format_size(self.predicted_peak_ram_bytes)}"
+        return f"{tiles} · {ram} · ≈ {format_seconds(self.predicted_seconds)}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record's `plan` object and what else tells the run apart."""
+        return {
+            "key": self.key,
+            "scope": self.model.card.scope,
+            "tile": self.tile,
+            "halo": self.halo,
+            "tile_batch": self.tile_batch,
+            "tiles": self.tiles,
+            "passes": self.passes,
+            "residual_tier": None,
+            "residual_bytes": 0,
+            "workers": self.workers,
+            "threads": self.threads,
+            "device": self.device.name,
+            "memory_bytes": self.memory,
+            "predicted_peak_ram_bytes": self.predicted_peak_ram_bytes,
+            "predicted_peak_device_bytes": self.predicted_peak_device_bytes,
+            "predicted_disk_bytes": self.predicted_disk_bytes,
+            "predicted_seconds": self.predicted_seconds,
+            "notes": list(self.notes),
+        }
+
+
+def format_seconds(seconds: float) -> str:
+    """``"18 s"``, ``"3 min"``, ``"1 h 20 min"``."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def run_key(image: Image, model: RestorationModel, settings: dict[str, Any]) -> str:
+    """Names the pixels a run makes: same key, same pixels.
+
+    `settings` holds everything but image and model that may change a value.
+    Targets and masks do not enter: they choose among pixels, they change none.
+    """
+    card = model.card
+    parts = [image.fingerprint, card.id, card.weights_sha256, dict(card.values), settings]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Tile size and workers with what they will cost."""
+
+    tile: int
+    workers: int
+    threads: int
+    tiles: int
+    peak_bytes: int
+    seconds: float
+    read_cache_bytes: int
+
+
+def lay_out(
+    image: Image,
+    model: RestorationModel,
+    bands: tuple[int, ...],
+    targets: tuple[Region, ...],
+    halo: int,
+    cost: Callable[[int], Cost],
+    *,
+    memory: int,
+    tile: int | None = None,
+    workers: int | None = None,
+    context: bool = False,
+) -> Layout:
+    """The fastest tile size and number of workers whose peak fits `memory`.
+
+    `cost(threads)` gives a tile's cost for that many threads per worker.
+    Raises `BudgetTooSmall` naming the smallest budget that would do.
+    """
+    multiple = math.lcm(CELL, model.card.multiple_of)
+    if tile is not None:
+        if tile < 1:
+            raise BadParameter(f"Tile {tile} is no size.", "Use for instance --tile 1024.")
+        edges: tuple[int, ...] = (-(-tile // multiple) * multiple,)
+    else:
+        edges = tuple(sorted({-(-edge // multiple) * multiple for edge in _EDGES}))
+    choices = [workers] if workers else sorted({1, cores()}, reverse=True)
+    candidates = [
+        _cost_of(image, bands, targets, halo, cost(max(1, cores() // n)), edge, n, context)
+        for n in choices
+        for edge in edges
+    ]
+    fitting = [layout for layout in candidates if layout.peak_bytes <= memory]
+    if not fitting:
+        least = min(layout.peak_bytes for layout in candidates)
+        raise BudgetTooSmall(
+            f"The budget of {format_size(memory)} does not hold one tile.",
+            f"Use --memory {math.ceil(least * 1.05 / MIB)}MiB or more, or a smaller --tile.",
+        )
+    quick = [
+        layout
+        for layout in fitting
+        if layout.tile <= LEAST_QUICK_TILE
+        or cost(layout.threads).seconds((layout.tile + 2 * halo) ** 2) <= TILE_SECONDS
+    ]
+    best = min(quick or fitting, key=lambda layout: (layout.seconds, layout.peak_bytes))
+    spare = memory - best.peak_bytes
+    wanted = _cache_for(image, best.tile, halo, best.workers)
+    # A cache that holds one row of halo chunks saves decoding them twice.
+    bonus = max(0, min(spare, wanted - best.read_cache_bytes))
+    return replace(
+        best,
+        read_cache_bytes=best.read_cache_bytes + bonus,
+        peak_bytes=best.peak_bytes + min(bonus, image_bytes(image)),
+    )
+
+
+def image_bytes(image: Image) -> int:
+    return image.height * image.width * image.bands * image.dtype.itemsize
+
+
+def _cache_for(image: Image, tile: int, halo: int, workers: int) -> int:
+    """Chunks worth keeping: a tile row's lower halo and the tiles in flight."""
+    chunk = image.chunk[0] * image.chunk[1] * image.bands * image.dtype.itemsize
+    across = -(-image.width // image.chunk[1])
+    halo_rows = -(-2 * halo // image.chunk[0]) + 1
+    return min(image_bytes(image), chunk * across * halo_rows + 2 * workers * chunk)
+
+
+def _cost_of(
+    image: Image,
+    bands: tuple[int, ...],
+    targets: tuple[Region, ...],
+    halo: int,
+    cost: Cost,
+    edge: int,
+    workers: int,
+    context: bool,
+) -> Layout:
+    size = (image.height, image.width)
+    tiles = tile_sizes(targets, size, edge, halo)
+    largest = tiles.largest
+    pixel = image.bands * image.dtype.itemsize
+    running = min(workers, tiles.count)
+    waiting = min(READ_AHEAD, tiles.count - running)
+    mask = 1 if image.may_be_invalid else 0
+    # In a worker: source, model input and change in float32, validity, output.
+    tile_bytes = cost.tile_bytes(largest) + SCRATCH_BYTES
+    tile_bytes += largest * (pixel + 8 * len(bands) + 2 * mask) + min(largest, edge**2) * pixel
+    queued = waiting * largest * (pixel + mask) + min(WRITE_BEHIND, tiles.count) * edge**2 * pixel
+    cache = min(image_bytes(image), 4 * image.chunk[0] * image.chunk[1] * pixel * workers)
+    kept = 0
+    whole = Region(0, 0, *size)
+    if context:
+        factor = overview_factor(*size)
+        kept = image.bands * (65536 * 24 + 4 * (whole.pixels // factor**2))
+    block = min(2048**2, whole.pixels) * (pixel + CONTEXT_BYTES_PER_PIXEL) if context else 0
+    peak = kept + cache + max(running * tile_bytes + queued, (workers + 1) * block)
+    seconds = cost.seconds(tiles.fed_pixels) / running
+    if tiles.count <= 4 * running:
+        rounds = -(-tiles.count // running)
+        seconds = max(seconds, rounds * cost.seconds(largest))
+    seconds += tiles.fed_pixels * pixel * IO_SECONDS_PER_BYTE / cores()
+    if context:
+        seconds += whole.pixels * (CONTEXT_SECONDS_PER_PIXEL + pixel * IO_SECONDS_PER_BYTE) / cores()
+    return Layout(
+        edge, workers, max(1, cores() // workers), tiles.count, peak, seconds, cache
+    )

@@ -1,0 +1,232 @@
+"""Settles a plan: checks what was asked, probes the model, fits the budget."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from napari_restore.engine._bands import OtherBands, choose_other_bands, model_bands
+from napari_restore.engine._bands import other_bands as others_of
+from napari_restore.engine._budget import default_memory, parse_size, process_memory
+from napari_restore.engine._calibrate import Cost, calibrate
+from napari_restore.engine._context import context_key, find_context
+from napari_restore.engine._device import choose_device
+from napari_restore.engine._plan import Plan, image_bytes, lay_out, run_key
+from napari_restore.engine._probe import probe
+from napari_restore.engine._region import Region
+from napari_restore.engine._weight import open_weight
+from napari_restore.errors import BadParameter, BadRegion
+from napari_restore.images import Image, cache_dir, needs_percentile
+from napari_restore.models import RestorationModel
+
+MAPS = ("transmission", "airlight", "change", "quality")
+STORE_FORMAT = 1
+
+
+def make_plan(
+    image: Image,
+    model: RestorationModel,
+    *,
+    region: Region | Sequence[Region] | None = None,
+    mask: str | os.PathLike[str] | None = None,
+    feather: int = 0,
+    exclude: str | os.PathLike[str] | None = None,
+    strength: float = 1.0,
+    extent: Literal["image", "region"] = "image",
+    other_bands: OtherBands | None = None,
+    black: float | None = None,
+    white: float | None = None,
+    memory: str | int | None = None,
+    device_memory: str | int | None = None,
+    device: str = "auto",
+    tile: int | None = None,
+    tile_batch: int | None = None,
+    workers: int | None = None,
+    scratch: str | os.PathLike[str] | None = None,
+    context: str | os.PathLike[str] | None = None,
+    maps: bool | Sequence[str] = False,
+    pyramid: bool = False,
+) -> Plan:
+    """What restoring `region` (default: all of `image`) with `model` will do.
+
+    Nothing is written and no pixel restored; the model is probed and timed on
+    made-up tiles the first time it is seen. Parameters are those of the command
+    line (`napari-restore restore --help`); sizes are bytes or text like ``"2GiB"``.
+    """
+    card = model.card
+    if not 0 <= strength <= 1.5:
+        raise BadParameter(f"Strength {strength} is outside 0 … 1.5.", "1 is the model's own.")
+    if feather < 0:
+        raise BadParameter(f"Feather {feather} is negative.", "Give pixels, for instance 32.")
+    notes: list[str] = []
+    targets = _targets(image, region, notes)
+    bands = model_bands(image, card)
+    handling = choose_other_bands(image, card, bands, other_bands)
+    if others_of(image, bands) and handling == "copy":
+        notes.append("Bands the model does not see are copied; indices such as NDVI change meaning.")
+    if not card.roles and len(bands) not in (1, 3):
+        notes.append(f"The roles of the {image.bands} bands are unknown; {card.id} uses all of them.")
+    found = probe(model)
+    if found.note:
+        notes.append(found.note)
+    chosen = choose_device(device)
+    weight = open_weight(mask, image, feather) if mask is not None else None
+    if weight is not None:
+        clipped = [target.intersect(weight.bounds) for target in targets]
+        targets = tuple(target for target in clipped if not target.is_empty)
+        if not targets:
+            raise BadRegion("The mask does not touch the region.", "Check where the mask lies.")
+    exclusion = open_weight(exclude, image) if exclude is not None else None
+    needs_context = _needs_context(image, model, white, exclusion is not None)
+    draft = targets[0] if extent == "region" else None
+    for target in targets[1:]:
+        draft = draft.union(target) if draft is not None else None
+    known = needs_context and (
+        context is not None or find_context(image, exclusion, draft) is not None
+    )
+    budget = parse_size(memory) if memory is not None else default_memory()
+    accelerated = chosen.name != "cpu"
+
+    def cost(threads: int) -> Cost:
+        return calibrate(model, chosen, threads)
+
+    layout = lay_out(
+        image,
+        model,
+        bands,
+        targets,
+        found.halo,
+        cost,
+        memory=budget if not accelerated else _device_budget(chosen.name, device_memory, budget),
+        tile=tile,
+        workers=1 if accelerated else workers,
+        context=needs_context and not known,
+    )
+    settings: dict[str, Any] = {
+        "format": STORE_FORMAT,
+        "bands": bands,
+        "other_bands": handling,
+        "black": black,
+        "white": white,
+        "sensor": getattr(image, "sensor", None),
+        "exclude": exclusion.digest if exclusion else None,
+        "extent": extent if extent == "image" else ["region", list(draft or ())],
+        "context": _context_name(context, image, exclusion, draft) if needs_context else None,
+        "halo": found.halo,
+    }
+    wanted_maps = _maps(maps, card.maps)
+    key = run_key(image, model, {**settings, "maps": wanted_maps, "pyramid": pyramid})
+    folder = Path(scratch) if scratch is not None else cache_dir() / "results"
+    idle = process_memory()
+    return Plan(
+        key=key,
+        image=image,
+        model=model,
+        bands=bands,
+        other_bands=handling,
+        targets=targets,
+        extent=extent,
+        tile=layout.tile,
+        halo=found.halo,
+        tile_batch=tile_batch or 1,
+        tiles=layout.tiles,
+        workers=layout.workers,
+        threads=layout.threads,
+        device=chosen,
+        memory=budget,
+        read_cache_bytes=layout.read_cache_bytes,
+        needs_context=needs_context,
+        context_known=known,
+        context_file=os.fspath(context) if context is not None else None,
+        exclude=os.fspath(exclude) if exclude is not None else None,
+        mask=os.fspath(mask) if mask is not None else None,
+        feather=feather,
+        strength=strength,
+        black=black,
+        white=white,
+        maps=wanted_maps,
+        pyramid=pyramid,
+        store=folder / f"{key}.zarr",
+        predicted_peak_ram_bytes=idle + layout.peak_bytes,
+        predicted_peak_device_bytes=layout.peak_bytes if accelerated else 0,
+        predicted_disk_bytes=_disk_bytes(image, targets, pyramid),
+        predicted_seconds=layout.seconds,
+        notes=tuple(notes),
+    )
+
+
+def _targets(
+    image: Image, region: Region | Sequence[Region] | None, notes: list[str]
+) -> tuple[Region, ...]:
+    """The regions clipped to the image; raises `BadRegion` for one without area or outside."""
+    whole = Region(0, 0, image.height, image.width)
+    if region is None:
+        return (whole,)
+    asked = [region] if isinstance(region, Region) else [Region(*r) for r in region]
+    targets = []
+    for box in asked:
+        if box.is_empty:
+            raise BadRegion(
+                f"The region is {box.width} × {box.height} pixels.", "Give it a width and a height."
+            )
+        inside = box.intersect(whole)
+        if inside.is_empty:
+            raise BadRegion(
+                f"The region lies outside the image of {image.width} × {image.height} pixels.",
+                "Regions are x, y, width, height from the top left corner.",
+            )
+        if inside != box:
+            notes.append("The region reached beyond the image and was clipped to it.")
+        targets.append(inside)
+    return tuple(targets)
+
+
+def _needs_context(
+    image: Image, model: RestorationModel, white: float | None, excludes: bool
+) -> bool:
+    """Whether the whole image must be looked at before the first tile."""
+    if model.card.needs_context or needs_percentile(image, white=white):
+        return True
+    # Networks see a neutral value where pixels do not count: the image's median.
+    return bool((image.may_be_invalid or excludes) and not model.card.uses_validity)
+
+
+def _context_name(context: Any, image: Image, exclusion: Any, draft: Region | None) -> str:
+    if context is not None:
+        stat = os.stat(context)
+        return f"{os.fspath(context)}:{stat.st_size}:{stat.st_mtime_ns}"
+    return context_key(image, exclusion, draft)
+
+
+def _device_budget(device: str, wanted: str | int | None, memory: int) -> int:
+    """Bytes the run may take on an accelerator: what was asked, else 85 % of what is free."""
+    if wanted is not None:
+        return parse_size(wanted)
+    if device.startswith("cuda"):
+        import torch
+
+        return int(0.85 * torch.cuda.mem_get_info(torch.device(device))[0])
+    return memory
+
+
+def _maps(wanted: bool | Sequence[str], offered: tuple[str, ...]) -> tuple[str, ...]:
+    """The side maps to keep: those asked for, or all the model gives."""
+    if wanted is False:
+        return ()
+    possible = tuple(m for m in MAPS if m in offered or m in ("change", "quality"))
+    if wanted is True:
+        return possible
+    unknown = [name for name in wanted if name not in possible]
+    if unknown:
+        raise BadParameter(f"There is no map {unknown[0]!r}.", f"Choose among {possible}.")
+    return tuple(wanted)
+
+
+def _disk_bytes(image: Image, targets: tuple[Region, ...], pyramid: bool) -> int:
+    pixels = sum(target.pixels for target in targets)
+    share = 4 / 3 if pyramid else 1.0
+    return int(pixels * image_bytes(image) / max(1, image.height * image.width) * share)
+
+

@@ -1,0 +1,156 @@
+"""Proves a model card on the loaded weights before the engine trusts it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from napari_restore.errors import BadModel
+from napari_restore.models import Context, Facts, RestorationModel, context_of
+
+_SEEN: OrderedDict[tuple[int, int], Probe] = OrderedDict()
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a probe found: the halo to use, and a sentence if the card's was too small."""
+
+    halo: int
+    note: str = ""
+
+
+def probe(model: RestorationModel) -> Probe:
+    """Check shape, dtype, finiteness and halo of `model`; remembered per model.
+
+    The halo is measured on the loaded weights: a NaN planted in one block may reach
+    no output beyond the halo, and the gradient of one output block no input beyond
+    it. Where the two disagree, everything beyond the halo is changed and the block
+    must stay. (A tolerance test of the seam on random weights says nothing:
+    training makes a network use its whole field.)
+    Raises `BadModel` when the output is unusable or depends on the whole input.
+    """
+    key = (id(model), model.card.halo)
+    if key not in _SEEN:
+        with torch.random.fork_rng(devices=[]):
+            _SEEN[key] = _probe(model)
+        while len(_SEEN) > 32:
+            _SEEN.popitem(last=False)
+    return _SEEN[key]
+
+
+def example_facts(model: RestorationModel, x: Tensor) -> Facts:
+    """Facts for a made-up image, so that a model can be probed without a real one."""
+    context: Context = context_of(x[0].permute(1, 2, 0).contiguous().numpy(force=True))
+    return model.prepare(context, lambda v: v.astype("float64"), tuple(range(x.shape[1])))
+
+
+def example_input(model: RestorationModel, height: int, width: int) -> Tensor:
+    """(1, C, height, width) noise in [0.1, 0.9] with the bands the model takes."""
+    bands = model.card.bands or len(model.card.roles) or 3
+    generator = torch.Generator().manual_seed(0)
+    return 0.1 + 0.8 * torch.rand(1, bands, height, width, generator=generator)
+
+
+def _probe(model: RestorationModel) -> Probe:
+    card = model.card
+    step = card.multiple_of
+    reach = max(card.halo, step)
+    side = -(-max(2 * reach + 5 * step, card.min_size, 32) // step) * step
+    x = example_input(model, side, side)
+    facts = example_facts(model, x)
+    _check_output(model, x, facts)
+    if card.scope != "local":
+        return Probe(card.halo)
+    for _ in range(3):
+        measured = _gradient_reach(model, x, facts, step)
+        spread = _nan_reach(model, x, facts, step)
+        if spread > max(measured, card.halo):
+            # Running sums carry a NaN to the far edge without depending on it.
+            margin = -(-max(measured, card.halo) // step) * step
+            measured = margin if _unmoved(model, x, facts, step, margin) else spread
+        if measured < side // 2 - step:
+            break
+        # The dependence reached the edge of the probe: look at a wider one.
+        side = -(-2 * side // step) * step
+        x = example_input(model, side, side)
+        facts = example_facts(model, x)
+    else:
+        raise BadModel(
+            f"Model {card.id} depends on the whole image, its card says scope 'local'.",
+            "Declare a global scope or run it untiled.",
+        )
+    needed = -(-measured // step) * step
+    if needed > card.halo:
+        return Probe(
+            needed, f"The card of {card.id} says halo {card.halo}; measured and used: {needed}."
+        )
+    return Probe(card.halo)
+
+
+def _check_output(model: RestorationModel, x: Tensor, facts: Facts) -> None:
+    card = model.card
+    try:
+        with torch.inference_mode():
+            y = model(x, facts)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise BadModel(
+            f"Model {card.id} fails on an image of {x.shape[1]} bands: {first}",
+            "Check its card: bands, min_size and multiple_of.",
+        ) from error
+    if not isinstance(y, Tensor) or y.shape != x.shape:
+        shape = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+        raise BadModel(
+            f"Model {card.id} returns {shape} for an input of {tuple(x.shape)}.",
+            "A restoration model returns an image of the same size and bands.",
+        )
+    if not torch.isfinite(y).all():
+        raise BadModel(f"Model {card.id} returns NaN or infinity.", "Check its weights.")
+
+
+def _nan_reach(model: RestorationModel, x: Tensor, facts: Facts, step: int) -> int:
+    """How far a NaN in one aligned block spreads beyond it."""
+    low = x.shape[-1] // 2 // step * step
+    poisoned = x.clone()
+    poisoned[..., low : low + step, low : low + step] = float("nan")
+    with torch.inference_mode():
+        y = model(poisoned, facts)
+    return _reach(torch.isnan(y).any(dim=1)[0], low, low + step)
+
+
+def _gradient_reach(model: RestorationModel, x: Tensor, facts: Facts, step: int) -> int:
+    """How far the gradient of one aligned output block reaches beyond it."""
+    low = x.shape[-1] // 2 // step * step
+    leaf = x.clone().requires_grad_(True)
+    with torch.enable_grad():
+        y = model(leaf, facts)
+        if not y.requires_grad:
+            return 0
+        block = y[..., low : low + step, low : low + step]
+        (gradient,) = torch.autograd.grad((block * torch.rand_like(block)).sum(), leaf)
+    return _reach((gradient != 0).any(dim=1)[0], low, low + step)
+
+
+def _unmoved(model: RestorationModel, x: Tensor, facts: Facts, step: int, margin: int) -> bool:
+    """Whether an output block stays when everything beyond `margin` of it changes."""
+    low = x.shape[-1] // 2 // step * step
+    near = slice(low - margin, low + step + margin)
+    changed = 1 - x
+    changed[..., near, near] = x[..., near, near]
+    block = (..., slice(low, low + step), slice(low, low + step))
+    with torch.inference_mode():
+        return torch.allclose(model(x, facts)[block], model(changed, facts)[block], atol=1e-6)
+
+
+def _reach(touched: Tensor, low: int, high: int) -> int:
+    """The largest distance of a touched pixel from the block [low, high)²."""
+    if not touched.any():
+        return 0
+    rows = touched.any(dim=1).nonzero().flatten()
+    columns = touched.any(dim=0).nonzero().flatten()
+    first = int(min(rows[0], columns[0]))
+    last = int(max(rows[-1], columns[-1]))
+    return max(0, low - first, last - (high - 1))

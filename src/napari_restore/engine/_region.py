@@ -1,0 +1,80 @@
+"""A box of level-0 pixels."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Region(NamedTuple):
+    """A half-open box of level-0 pixels, origin top left.
+
+    A named tuple, so that it goes wherever a plain ``(y0, x0, y1, x1)`` box goes
+    and becomes a list in JSON.
+    """
+
+    y0: int
+    x0: int
+    y1: int
+    x1: int
+
+    @classmethod
+    def from_xywh(cls, x: int, y: int, width: int, height: int) -> Region:
+        """From an offset and a size, the order GDAL's ``-srcwin`` takes."""
+        return cls(y, x, y + height, x + width)
+
+    @property
+    def height(self) -> int:
+        return self.y1 - self.y0
+
+    @property
+    def width(self) -> int:
+        return self.x1 - self.x0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.height, self.width
+
+    @property
+    def pixels(self) -> int:
+        return max(0, self.height) * max(0, self.width)
+
+    @property
+    def is_empty(self) -> bool:
+        return self.height <= 0 or self.width <= 0
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        return slice(self.y0, self.y1), slice(self.x0, self.x1)
+
+    def intersect(self, other: Region) -> Region:
+        """The common part; check `is_empty`."""
+        return Region(
+            max(self.y0, other.y0),
+            max(self.x0, other.x0),
+            min(self.y1, other.y1),
+            min(self.x1, other.x1),
+        )
+
+    def expand(self, margin: int) -> Region:
+        """Grown by `margin` pixels on every side."""
+        return Region(self.y0 - margin, self.x0 - margin, self.y1 + margin, self.x1 + margin)
+
+    def union(self, other: Region) -> Region:
+        """The smallest box holding both."""
+        return Region(
+            min(self.y0, other.y0),
+            min(self.x0, other.x0),
+            max(self.y1, other.y1),
+            max(self.x1, other.x1),
+        )
+
+    def shift(self, dy: int, dx: int) -> Region:
+        return Region(self.y0 + dy, self.x0 + dx, self.y1 + dy, self.x1 + dx)
+
+    def align(self, multiple: int) -> Region:
+        """Grown outwards until every edge is a multiple of `multiple`."""
+        m = multiple
+        return Region(
+            self.y0 // m * m, self.x0 // m * m, -(-self.y1 // m) * m, -(-self.x1 // m) * m
+        )

@@ -1,0 +1,217 @@
+"""What a run made: pixels to look at, to blend and to save."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.engine._plan import Plan
+from napari_restore.engine._region import Region
+from napari_restore.engine._store import ResultStore
+from napari_restore.engine._weight import RegionWeight, Weight, open_weight
+from napari_restore.images import ExportOptions, Image, Radiometry, write_image
+
+
+class Result:
+    """The restored pixels of a finished run.
+
+    `strength` and the mask are applied when pixels are read: changing them never
+    runs the model again.
+    """
+
+    def __init__(
+        self,
+        image: Image,
+        store: ResultStore,
+        region: Region,
+        record: dict[str, Any],
+        weight: Weight | None = None,
+        strength: float = 1.0,
+    ) -> None:
+        self.image = image
+        self.store = store
+        self.region = region
+        self.record = record
+        self._weight = weight
+        self._strength = strength
+
+    @classmethod
+    def of_run(cls, plan: Plan, record: dict[str, Any]) -> Result:
+        """The result of `plan`, whose store is complete."""
+        image = plan.image
+        store = ResultStore.open(
+            plan.store,
+            key=plan.key,
+            shape=(image.height, image.width, image.bands),
+            dtype=image.dtype,
+            **store_layout(plan),
+        )
+        weight: Weight | None = None
+        region = plan.region
+        if plan.mask is not None:
+            # A mask's output has the source's extent.
+            weight = open_weight(plan.mask, image, plan.feather)
+            region = Region(0, 0, image.height, image.width)
+        elif len(plan.targets) > 1:
+            weight = RegionWeight(list(plan.targets))
+        return cls(image, store, region, record, weight, plan.strength)
+
+    # -- pixels ----------------------------------------------------------------------
+
+    @property
+    def array(self) -> Any:
+        """dask array (height, width, bands) of the region, in the image's dtype."""
+        import dask.array as da
+
+        chunk = 1024
+        sizes = [
+            tuple(min(chunk, length - at) for at in range(0, length, chunk))
+            for length in self.region.shape
+        ]
+
+        def block(block_info: Any = None) -> npt.NDArray[Any]:
+            (y0, y1), (x0, x1), _ = block_info[None]["array-location"]
+            return self.read(Region(y0, x0, y1, x1).shift(self.region.y0, self.region.x0))
+
+        return da.map_blocks(
+            block, chunks=(*sizes, (self.image.bands,)), dtype=self.image.dtype, meta=np.empty((0, 0, 0), self.image.dtype)
+        )
+
+    def read(self, box: tuple[int, int, int, int]) -> npt.NDArray[Any]:
+        """Pixels (h, w, C) of `box` in level-0 coordinates, blended."""
+        region = Region(*box)
+        restored = self.store.read(region)
+        if self._weight is None and self._strength == 1:
+            return restored
+        source = self.image.read(region)
+        weight = np.full(region.shape, self._strength, np.float32)
+        if self._weight is not None:
+            weight = weight * self._weight.read(region)
+        valid = self.image.read_valid(region) if self.image.may_be_invalid else None
+        return blend(source, restored, weight, self.image.nodata, valid)
+
+    # -- files -----------------------------------------------------------------------
+
+    def save(
+        self,
+        path: str | Path,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+        **options: Any,
+    ) -> Path:
+        """Write the region as the suffix of `path` says; `options` are `ExportOptions`' fields.
+
+        The file is written beside, verified and renamed; its digest enters the record.
+        """
+        target = Path(path)
+        weight = self._weight
+        untouched = self.image.may_be_invalid
+        written = write_image(
+            target,
+            like=self.image,
+            box=tuple(self.region),
+            read=self.read,
+            read_valid=self.image.read_valid if untouched else None,
+            options=ExportOptions(**options),
+            tags=self._tags(),
+            progress=progress,
+            cancelled=cancelled,
+        )
+        self.record["output"] = {"path": str(written), "sha256": digest(written)}
+        if weight is not None:
+            self.record["output"]["weight"] = weight.digest
+        return written
+
+    def save_maps(self, folder: str | Path, **options: Any) -> list[Path]:
+        """Write the run's side maps as georeferenced GeoTIFFs into `folder`."""
+        target = Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        written = []
+        for name in self.store.map_names:
+            array = self.store.array(f"map_{name}")
+            written.append(
+                write_image(
+                    target / f"{name}.tif",
+                    like=self.image,
+                    box=tuple(self.region),
+                    read=lambda box, name=name: self.store.read(box, f"map_{name}"),
+                    shape=(*self.region.shape, array.shape[2]),
+                    dtype=array.dtype,
+                    options=ExportOptions(**{"overwrite": True, **options}),
+                    tags=self._tags(),
+                )
+            )
+        return written
+
+    def _tags(self) -> dict[str, str]:
+        model = self.record.get("model", {})
+        return {
+            "NAPARI_RESTORE": "appearance restored, not calibrated reflectance",
+            "NAPARI_RESTORE_MODEL": str(model.get("id", "")),
+            "NAPARI_RESTORE_PARAMETERS": str(model.get("parameters", "")),
+            "NAPARI_RESTORE_VERSION": str(self.record.get("version", "")),
+        }
+
+
+def store_layout(plan: Plan) -> dict[str, Any]:
+    """The levels and maps of a plan's store, as `ResultStore.open` takes them."""
+    image = plan.image
+    sizes = {"quality": 1, "change": image.bands, "transmission": 1, "airlight": len(plan.bands)}
+    return {
+        "levels": result_levels(image) if plan.pyramid else (),
+        "maps": {name: sizes.get(name, 1) for name in plan.maps},
+    }
+
+
+def result_levels(image: Image) -> tuple[tuple[int, int], ...]:
+    """Sizes of the result's further pyramid levels: halved until the long side is ≤ 512."""
+    sizes = []
+    height, width = image.height, image.width
+    while max(height, width) > 512:
+        height, width = -(-height // 2), -(-width // 2)
+        sizes.append((height, width))
+    return tuple(sizes)
+
+
+def blend(
+    source: npt.NDArray[Any],
+    restored: npt.NDArray[Any],
+    weight: npt.NDArray[np.float32],
+    nodata: float | None,
+    valid: npt.NDArray[np.bool_] | None = None,
+) -> npt.NDArray[Any]:
+    """source + weight · (restored − source), (h, w, C), in the source's dtype.
+
+    Weight 0 gives the source and weight 1 the restored value, bit for bit; a valid
+    value is never moved onto nodata.
+    """
+    radiometry = Radiometry(np.zeros(source.shape[2]), 1.0, "", "")
+    wide = np.float64 if source.dtype.itemsize > 2 else np.float32
+    change = (restored.astype(wide) - source.astype(wide)) * weight[..., None]
+    bands = tuple(range(source.shape[2]))
+    mixed = radiometry.apply_change(source, change, bands, nodata)
+    mixed = np.where((weight == 1)[..., None], restored, mixed)
+    keep = weight == 0 if valid is None else (weight == 0) | ~valid
+    blended: npt.NDArray[Any] = np.where(keep[..., None], source, mixed)
+    return blended
+
+
+def digest(path: Path) -> str:
+    """sha256 of a file, or of a folder's files in the order of their names."""
+    total = hashlib.sha256()
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    for file in files:
+        if file.is_file():
+            if path.is_dir():
+                total.update(str(file.relative_to(path).as_posix()).encode())
+            with open(file, "rb") as stream:
+                while block := stream.read(1 << 20):
+                    total.update(block)
+    return total.hexdigest()
+

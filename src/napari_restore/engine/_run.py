@@ -1,0 +1,309 @@
+"""Carries a plan out: prepare, look at the whole image, restore tile by tile."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from napari_restore.engine._bands import other_bands
+from napari_restore.engine._budget import PeakMemory
+from napari_restore.engine._context import compute_context, find_context, load_context
+from napari_restore.engine._device import keep_freed_memory, release_freed_memory
+from napari_restore.engine._events import Event, Finished, Note, Phase, Progress, Stopped, TileDone
+from napari_restore.engine._pipeline import Pipeline
+from napari_restore.engine._plan import Plan
+from napari_restore.engine._region import Region
+from napari_restore.engine._result import store_layout
+from napari_restore.engine._store import ResultStore
+from napari_restore.engine._tile import QUALITY, TileInput, TileOutput, TileWork
+from napari_restore.engine._tiles import Schedule, cut_into_tiles
+from napari_restore.engine._weight import Weight, open_weight
+from napari_restore.errors import Cancelled
+from napari_restore.images import (
+    Radiometry,
+    chunk_cache,
+    halve,
+    resolve_radiometry,
+)
+from napari_restore.models import Context
+
+Emit = Callable[[Event], None]
+
+
+class LocalRun:
+    """One execution of a plan with scope `local` in this process.
+
+    `emit` receives the events in the thread that calls `run`. `stop` ends the run
+    within a tile; what is finished stays in the store.
+    """
+
+    def __init__(self, plan: Plan, emit: Emit, stop: Any) -> None:
+        self.plan = plan
+        self.emit = emit
+        self.stop = stop
+        self.store: ResultStore | None = None
+        self.schedule: Schedule | None = None
+        self._facts: dict[str, Any] = {}
+        self._radiometry: Radiometry | None = None
+        self._resumed = 0
+        self._done = 0
+        self._backoffs = 0
+
+    def run(self) -> dict[str, Any]:
+        """Run to the end; the record is returned and also the last event.
+
+        Emits `Stopped` and raises `Cancelled` when stopped before the end.
+        """
+        began = time.perf_counter()
+        keep_freed_memory()
+        before = chunk_cache.capacity
+        chunk_cache.resize(self.plan.read_cache_bytes)
+        if self.plan.device.name.startswith("cuda"):
+            torch.cuda.reset_peak_memory_stats(self.plan.device.torch)
+        status = "failed"
+        with PeakMemory() as memory:
+            try:
+                self._run()
+                status = "cancelled" if self.stop.is_set() else "done"
+            except Cancelled:
+                status = "cancelled"
+            finally:
+                chunk_cache.resize(before)
+                release_freed_memory()
+        record = self._account(status, time.perf_counter() - began, memory)
+        if status == "cancelled":
+            self.emit(Stopped(record))
+            raise Cancelled(
+                f"Cancelled after {self._done} of {self.plan.tiles} tiles.",
+                "The same command goes on from there.",
+            )
+        self.emit(Finished(record))
+        return record
+
+    # -- the way of a run ----------------------------------------------------------
+
+    def _run(self) -> None:
+        plan = self.plan
+        image = plan.image
+        for note in (*image.notes, *plan.notes):
+            self.emit(Note(note))
+        if image.must_prepare:
+            self.emit(Phase("Decoding the file once"))
+            image.prepare(progress=self._progress(), cancelled=self.stop.is_set)
+        exclude = open_weight(plan.exclude, image) if plan.exclude else None
+        mask = open_weight(plan.mask, image, plan.feather) if plan.mask else None
+        context = self._context(exclude) if plan.needs_context else None
+        self._radiometry = resolve_radiometry(
+            image,
+            percentile=None
+            if context is None
+            else lambda q: context.percentile(q, image.data_bands),
+            black=plan.black,
+            white=plan.white,
+        )
+        work = self._prepare_work(context, self._radiometry)
+        self.store = ResultStore.open(
+            plan.store,
+            key=plan.key,
+            shape=(image.height, image.width, image.bands),
+            dtype=image.dtype,
+            **store_layout(plan),
+        )
+        self._restore(work, exclude, mask)
+
+    def _context(self, exclude: Weight | None) -> Context:
+        plan = self.plan
+        if plan.context_file is not None:
+            return load_context(Path(plan.context_file))
+        region = plan.region if plan.extent == "region" else None
+        known = find_context(plan.image, exclude, region)
+        if known is not None:
+            return known
+        self.emit(Phase("Looking at the whole image"))
+        return compute_context(
+            plan.image,
+            exclude=exclude,
+            region=region,
+            workers=plan.workers,
+            progress=self._progress(),
+            cancelled=self.stop.is_set,
+        )
+
+    def _prepare_work(self, context: Context | None, radiometry: Radiometry) -> TileWork:
+        plan = self.plan
+        facts = {}
+        fill = np.full(len(plan.bands), 0.5, np.float32)
+        if context is not None:
+            facts = dict(plan.model.prepare(context, radiometry.to_model, plan.bands))
+            medians = np.array([context.percentile(50, (b,)) for b in range(context.bands)])
+            fill = radiometry.to_model(medians)[list(plan.bands)].astype(np.float32)
+        elif plan.model.card.needs_context:
+            raise AssertionError("the plan forgot the context")
+        self._facts = {k: v.tolist() for k, v in facts.items() if v.numel() <= 16}
+        others = other_bands(plan.image, plan.bands)
+        device = plan.device.torch
+        return TileWork(
+            model=plan.model.to(device).eval(),
+            facts={k: v.to(device) for k, v in facts.items()},
+            radiometry=radiometry,
+            bands=plan.bands,
+            fill=fill,
+            nodata=plan.image.nodata,
+            device=plan.device,
+            maps=plan.maps,
+            other_bands=plan.other_bands,
+            others=others if plan.other_bands == "correct" else (),
+            wavelengths=plan.image.wavelengths,
+        )
+
+    def _restore(self, work: TileWork, exclude: Weight | None, mask: Weight | None) -> None:
+        plan, store = self.plan, self.store
+        assert store is not None
+        image = plan.image
+        size = (image.height, image.width)
+        touches = None if mask is None else lambda core: bool(mask.read(core).any())
+        tiles = cut_into_tiles(plan.targets, size, plan.tile, touches)
+        pending = [tile for tile in tiles if not store.is_done(tile)]
+        self._resumed = len(tiles) - len(pending)
+        for tile in tiles:
+            if store.is_done(tile):
+                self.emit(TileDone(tile))
+        self.emit(Phase("Restoring"))
+        progress = self._progress(self._resumed)
+        progress(self._resumed, len(tiles))
+        region = plan.region
+        whole = region == Region(0, 0, *size)
+        middle = None if whole and not plan.pyramid else _middle(region)
+        self.schedule = Schedule(pending, middle)
+
+        def read(core: Region, fed: Region) -> TileInput:
+            pixels = image.read(fed)
+            valid = image.read_valid(fed) if image.may_be_invalid else None
+            excluded = None
+            if exclude is not None:
+                excluded = exclude.read(fed) > 0
+                valid = ~excluded if valid is None else valid & ~excluded
+            if valid is not None and valid.all():
+                valid = None
+            return TileInput(core, fed, pixels, valid, excluded)
+
+        def write(output: TileOutput) -> None:
+            reduce = halve if plan.pyramid else None
+            store.write(output.core, output.pixels, output.maps, {"counts": output.counts}, reduce)
+            self._done += 1
+            self.emit(TileDone(output.core))
+            progress(min(len(tiles), self._resumed + self._done), len(tiles))
+
+        pipeline = Pipeline(
+            self.schedule,
+            read,
+            work,
+            plan.halo,
+            size,
+            plan.workers,
+            plan.threads,
+            plan.tile_batch,
+            self.stop,
+        )
+        try:
+            pipeline.run(write)
+        finally:
+            self._backoffs = pipeline.backoffs
+
+    # -- telling -------------------------------------------------------------------
+
+    def _progress(self, already: int = 0) -> Callable[[int, int], None]:
+        """A callback that turns done/total into a `Progress` with the time left."""
+        began = time.perf_counter()
+
+        def tell(done: int, total: int) -> None:
+            left = None
+            if done > already:
+                left = (time.perf_counter() - began) / (done - already) * (total - done)
+            self.emit(Progress(done, total, left))
+
+        return tell
+
+    def _account(self, status: str, seconds: float, memory: PeakMemory) -> dict[str, Any]:
+        """The parts of the record only the run knows."""
+        plan = self.plan
+        counts: dict[str, int] = {}
+        by_region = {}
+        if self.store is not None:
+            by_region = {tuple(line["region"]): line["counts"] for line in self.store.journal}
+        for tile in by_region.values():
+            for name, count in tile.items():
+                counts[name] = counts.get(name, 0) + count
+        pixels = counts.get("pixels", 0)
+        device_peak = 0
+        if plan.device.name.startswith("cuda"):
+            device_peak = torch.cuda.max_memory_reserved(plan.device.torch)
+        radiometry = self._radiometry
+        image, card = plan.image, plan.model.card
+        ranges: dict[str, Any] = {"black": None, "white": None}
+        if radiometry is not None:
+            ranges = {
+                "black": [float(b) for b in radiometry.black],
+                "white": float(radiometry.white),
+            }
+            self._facts["black_reason"] = radiometry.black_reason
+            self._facts["white_reason"] = radiometry.white_reason
+        return {
+            "command": "",
+            "version": version("napari-restore"),
+            "status": status,
+            "input": {
+                "path": None if image.path is None else str(image.path),
+                "fingerprint": image.fingerprint,
+                "size": [image.height, image.width],
+                "bands": image.bands,
+                "dtype": str(image.dtype),
+                "crs": None if image.georeference is None else image.georeference.crs_wkt,
+                **ranges,
+            },
+            "output": None,
+            "model": {
+                "id": card.id,
+                "weights_sha256": card.weights_sha256,
+                "parameters": dict(card.values),
+                "bands": [b + 1 for b in plan.bands],
+                "other_bands": plan.other_bands,
+            },
+            "targets": [{"region": list(target), "mask": plan.mask} for target in plan.targets],
+            "extent": plan.extent,
+            "context": self._facts or None,
+            "plan": plan.to_dict(),
+            "measured": {
+                "seconds": seconds,
+                "megapixels_per_second": pixels / 1e6 / seconds if seconds else 0.0,
+                "idle_ram_bytes": memory.start,
+                "peak_ram_bytes": memory.peak,
+                "peak_device_bytes": device_peak,
+                "tiles_done": self._done,
+                "tiles_resumed": self._resumed,
+                "backoffs": self._backoffs,
+                "unchanged_share": counts.get("unchanged", 0) / pixels if pixels else None,
+                "quality_shares": {
+                    name: counts.get(name, 0) / pixels if pixels else None for name in QUALITY
+                },
+                "not_finite_pixels": counts.get("not_finite", 0),
+            },
+            "device": f"{plan.device.name} ({plan.device.reason})",
+            "versions": {
+                "python": platform.python_version(),
+                **{name: version(name) for name in ("torch", "numpy", "zarr")},
+            },
+        }
+
+
+def _middle(region: Region) -> tuple[float, float]:
+    return (region.y0 + region.y1) / 2, (region.x0 + region.x1) / 2
+
+

@@ -1,0 +1,243 @@
+"""The result of a run on disk, readable while it grows."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.engine._region import Region
+from napari_restore.engine._tiles import CELL
+from napari_restore.errors import DiskFull, SourceChanged
+
+CHUNK = 512
+_FORMAT = 1
+
+
+class ResultStore:
+    """A sparse zarr of the source's full extent with a journal of finished tiles.
+
+    Only finished tiles take space, so a region and the whole image share one
+    store. A tile's chunks are written first, then one journal line; after a
+    crash the journal names just what is whole. One thread writes, any may read.
+    """
+
+    def __init__(self, path: Path, arrays: dict[str, Any], header: dict[str, Any]) -> None:
+        self.path = path
+        self.header = header
+        self._arrays = arrays
+        height, width = header["shape"][:2]
+        self._done = np.zeros((-(-height // CELL), -(-width // CELL)), bool)
+        self.journal: list[dict[str, Any]] = []
+        for line in self._read_journal():
+            self._mark(line)
+
+    # -- opening -----------------------------------------------------------------
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        key: str,
+        shape: tuple[int, int, int],
+        dtype: npt.DTypeLike,
+        levels: tuple[tuple[int, int], ...] = (),
+        maps: dict[str, int] | None = None,
+        fresh: bool = False,
+    ) -> ResultStore:
+        """The store at `path` for run `key`, made if missing, rebuilt if corrupt.
+
+        `levels` are the sizes of further pyramid levels to keep current, `maps`
+        the names and band counts of side maps.
+        """
+        header = {
+            "format": _FORMAT,
+            "key": key,
+            "shape": list(shape),
+            "dtype": np.dtype(dtype).str,
+            "levels": [list(size) for size in levels],
+            "maps": dict(maps or {}),
+        }
+        if not fresh:
+            found = cls._reopen(path, header)
+            if found is not None:
+                return found
+        if path.exists():
+            shutil.rmtree(path)
+        try:
+            return cls._create(path, header)
+        except OSError as error:
+            raise _as_disk_full(error, path) from error
+
+    @classmethod
+    def _reopen(cls, path: Path, header: dict[str, Any]) -> ResultStore | None:
+        import zarr
+
+        try:
+            with open(path / "header.json", encoding="utf-8") as file:
+                found = json.load(file)
+        except (OSError, ValueError):
+            return None
+        if found.get("key") != header["key"]:
+            raise SourceChanged(
+                f"The unfinished result {path} belongs to another run or its source changed.",
+                "Use --fresh to discard it.",
+            )
+        if found != header:
+            return None
+        try:
+            group = zarr.open_group(str(path), mode="r+")
+            arrays = {name: group[name] for name in cls._names(header)}
+        except (OSError, KeyError, ValueError):
+            return None
+        return cls(path, arrays, header)
+
+    @classmethod
+    def _create(cls, path: Path, header: dict[str, Any]) -> ResultStore:
+        import zarr
+        from zarr.codecs import BloscCodec
+
+        path.mkdir(parents=True)
+        group = zarr.open_group(str(path), mode="w", zarr_format=3)
+        height, width, bands = header["shape"]
+        plain = BloscCodec(cname="lz4", clevel=1, shuffle="noshuffle")
+        arrays = {}
+        for name, (size, count, dtype) in cls._names(header).items():
+            arrays[name] = group.create_array(
+                name,
+                shape=(*size, count),
+                chunks=(min(CHUNK, size[0]), min(CHUNK, size[1]), count),
+                dtype=dtype,
+                compressors=plain,
+                fill_value=0,
+            )
+        with open(path / "header.json", "w", encoding="utf-8") as file:
+            json.dump(header, file)
+        return cls(path, arrays, header)
+
+    @staticmethod
+    def _names(header: dict[str, Any]) -> dict[str, tuple[tuple[int, int], int, str]]:
+        """Array name → (height, width), bands, dtype."""
+        height, width, bands = header["shape"]
+        sizes = [(height, width), *(tuple(size) for size in header["levels"])]
+        names = {str(i): (size, bands, header["dtype"]) for i, size in enumerate(sizes)}
+        for name, count in header["maps"].items():
+            dtype = "|u1" if name == "quality" else "<f4"
+            names[f"map_{name}"] = ((height, width), count, dtype)
+        return names
+
+    # -- reading -----------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        height, width, bands = self.header["shape"]
+        return height, width, bands
+
+    def array(self, name: str = "0") -> Any:
+        """The zarr array of a level (``"0"``, ``"1"`` …) or side map (``"map_NAME"``)."""
+        return self._arrays[name]
+
+    @property
+    def level_count(self) -> int:
+        return 1 + len(self.header["levels"])
+
+    @property
+    def map_names(self) -> tuple[str, ...]:
+        return tuple(self.header["maps"])
+
+    def read(self, box: tuple[int, int, int, int], name: str = "0") -> npt.NDArray[Any]:
+        """Pixels (h, w, C) of level-0 `box`; zeros where nothing was finished."""
+        y0, x0, y1, x1 = box
+        pixels: npt.NDArray[Any] = self._arrays[name][y0:y1, x0:x1]
+        return pixels
+
+    def is_done(self, region: Region) -> bool:
+        """Whether every pixel of `region` is finished."""
+        rows, columns = self._cells(region)
+        return bool(self._done[rows, columns].all())
+
+    # -- writing -----------------------------------------------------------------
+
+    def write(
+        self,
+        core: Region,
+        pixels: npt.NDArray[Any],
+        maps: dict[str, npt.NDArray[Any]],
+        facts: dict[str, Any],
+        reduce: Any = None,
+    ) -> None:
+        """Write one tile and mark it finished; `facts` is kept in the journal.
+
+        `reduce(pixels)` halves an array (h, w, C) and keeps the pyramid current.
+        """
+        try:
+            self._arrays["0"][core.slices] = pixels
+            for name, values in maps.items():
+                self._arrays[f"map_{name}"][core.slices] = values
+            if reduce is not None:
+                self._write_levels(core, pixels, reduce)
+            line = {"region": list(core), **facts}
+            with open(self.path / "tiles.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise _as_disk_full(error, self.path) from error
+        self._mark(line)
+
+    def remove(self) -> None:
+        """Delete the store from disk."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _write_levels(self, core: Region, pixels: npt.NDArray[Any], reduce: Any) -> None:
+        for level, (height, width) in enumerate(self.header["levels"], start=1):
+            pixels = reduce(pixels)
+            y, x = core.y0 >> level, core.x0 >> level
+            h, w = min(pixels.shape[0], height - y), min(pixels.shape[1], width - x)
+            if h <= 0 or w <= 0:
+                break
+            self._arrays[str(level)][y : y + h, x : x + w] = pixels[:h, :w]
+
+    def _mark(self, line: dict[str, Any]) -> None:
+        self.journal.append(line)
+        rows, columns = self._cells(Region(*line["region"]))
+        self._done[rows, columns] = True
+
+    def _cells(self, region: Region) -> tuple[slice, slice]:
+        cells = region.align(CELL)
+        return (
+            slice(cells.y0 // CELL, cells.y1 // CELL),
+            slice(cells.x0 // CELL, cells.x1 // CELL),
+        )
+
+    def _read_journal(self) -> Iterator[dict[str, Any]]:
+        try:
+            with open(self.path / "tiles.jsonl", encoding="utf-8") as file:
+                lines = file.readlines()
+        except OSError:
+            return
+        for text in lines:
+            try:
+                line = json.loads(text)
+            except ValueError:
+                # A line torn by a crash: its tile is done again.
+                continue
+            yield line
+        if lines and not lines[-1].endswith("\n"):
+            with open(self.path / "tiles.jsonl", "a", encoding="utf-8") as file:
+                file.write("\n")
+
+
+def _as_disk_full(error: OSError, path: Path) -> Exception:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT if hasattr(errno, "EDQUOT") else errno.ENOSPC):
+        return DiskFull(
+            f"No space left on the disk of {os.fspath(path)}; finished tiles are kept.",
+            "Free space or point --scratch elsewhere, then run the same command again.",
+        )
+    return error

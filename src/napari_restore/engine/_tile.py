@@ -1,0 +1,231 @@
+"""Restores one tile: source values in, source values out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from napari_restore.engine._bands import OtherBands
+from napari_restore.engine._device import Device
+from napari_restore.engine._region import Region
+from napari_restore.errors import OutOfMemory
+from napari_restore.images import Radiometry
+from napari_restore.models import Facts, RestorationModel, correct_band
+
+QUALITY = {
+    "unchanged": 1,
+    "clipped_low": 2,
+    "clipped_high": 4,
+    "low_transmission": 8,
+    "excluded": 16,
+    "nodata": 32,
+}
+"""Bits of the quality map."""
+TRUSTED_TRANSMISSION = 0.25
+"""Below it a haze model divides noise by a small number: bit ``low_transmission``."""
+
+
+@dataclass(frozen=True)
+class TileInput:
+    """Pixels of a tile and its halo, as read."""
+
+    core: Region
+    fed: Region
+    pixels: npt.NDArray[Any]
+    """(h, w, C) of `fed` in source units."""
+    valid: npt.NDArray[np.bool_] | None
+    """(h, w) of `fed`: neither nodata nor excluded; None when all are."""
+    excluded: npt.NDArray[np.bool_] | None = None
+    """(h, w) of `fed`: kept out by the user's mask."""
+
+
+@dataclass
+class TileOutput:
+    """The restored core and what is to be said of it."""
+
+    core: Region
+    pixels: npt.NDArray[Any]
+    maps: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TileWork:
+    """Everything tiles of one run share."""
+
+    model: RestorationModel
+    facts: Facts
+    radiometry: Radiometry
+    bands: tuple[int, ...]
+    fill: npt.NDArray[np.float32]
+    """(len(bands),) model-range value put where pixels are invalid."""
+    nodata: float | None
+    device: Device
+    maps: tuple[str, ...] = ()
+    other_bands: OtherBands = "copy"
+    others: tuple[int, ...] = ()
+    wavelengths: tuple[float | None, ...] = ()
+
+    def run(self, batch: list[TileInput]) -> list[TileOutput]:
+        """Restore tiles of equal fed shape in one call of the model."""
+        inputs = [self._to_model(tile) for tile in batch]
+        x = torch.stack([torch.from_numpy(values).permute(2, 0, 1) for values in inputs])
+        valid = self._valid_tensor(batch)
+        changes, maps = self._call(x, valid)
+        outputs = []
+        for i, tile in enumerate(batch):
+            own = {name: values[i if len(values) > 1 else 0] for name, values in maps.items()}
+            outputs.append(self._to_source(tile, changes[i], own))
+        return outputs
+
+    def _to_model(self, tile: TileInput) -> npt.NDArray[np.float32]:
+        x = self.radiometry.to_model_tile(tile.pixels, self.bands)
+        if tile.valid is not None:
+            # Whatever stands in an invalid pixel must not reach its neighbours.
+            x[~tile.valid] = self.fill
+        return x
+
+    def _valid_tensor(self, batch: list[TileInput]) -> torch.Tensor | None:
+        if not self.model.card.uses_validity or all(t.valid is None for t in batch):
+            return None
+        masks = [np.ones(t.fed.shape, bool) if t.valid is None else t.valid for t in batch]
+        return torch.from_numpy(np.stack(masks))[:, None]
+
+    def _call(
+        self, x: torch.Tensor, valid: torch.Tensor | None
+    ) -> tuple[npt.NDArray[np.float32], dict[str, npt.NDArray[np.float32]]]:
+        """Change (N, h, w, c) and maps (N, h, w, c) in model range."""
+        device = self.device.torch
+        wants_maps = bool(self.maps) or bool(self.others and self.other_bands == "correct")
+        try:
+            with torch.inference_mode():
+                there = x.to(device)
+                mask = None if valid is None else valid.to(device)
+                if wants_maps and self.model.card.maps:
+                    y, maps = self.model.forward_with_maps(there, self.facts, mask)
+                else:
+                    y, maps = self.model(there, self.facts, mask), {}
+                change = (y - there).permute(0, 2, 3, 1).cpu().numpy()
+        except (MemoryError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise OutOfMemory("Out of memory in a tile.") from error
+            raise
+        arrays = {
+            name: values.expand(-1, -1, *x.shape[-2:]).permute(0, 2, 3, 1).cpu().numpy()
+            for name, values in maps.items()
+        }
+        return change, arrays
+
+    def _to_source(
+        self,
+        tile: TileInput,
+        change: npt.NDArray[np.float32],
+        maps: dict[str, npt.NDArray[np.float32]],
+    ) -> TileOutput:
+        rows, columns = tile.core.shift(-tile.fed.y0, -tile.fed.x0).slices
+        source = tile.pixels[rows, columns]
+        change = change[rows, columns]
+        maps = {name: values[rows, columns] for name, values in maps.items()}
+        valid = None if tile.valid is None else tile.valid[rows, columns]
+        counts: dict[str, int] = {}
+        if not np.isfinite(change).all():
+            failed = ~np.isfinite(change).all(axis=2)
+            change = np.where(failed[..., None], 0, change)
+            counts["not_finite"] = int((failed if valid is None else failed & valid).sum())
+        bands = self.bands
+        if self.others and self.other_bands == "correct":
+            change = np.concatenate([change, self._other_changes(source, maps)], axis=2)
+            bands = self.bands + self.others
+        pixels = self._applied(source, change, bands)
+        if valid is not None:
+            pixels = np.where(valid[..., None], pixels, source)
+        quality = self._quality(tile, source, pixels, change, bands, maps, valid)
+        for name, bit in QUALITY.items():
+            counts[name] = int(np.count_nonzero(quality & bit))
+        counts["pixels"] = tile.core.pixels
+        kept: dict[str, npt.NDArray[Any]] = {}
+        for name in self.maps:
+            if name == "change":
+                kept[name] = pixels.astype(np.float32) - source.astype(np.float32)
+            elif name == "quality":
+                kept[name] = quality[..., None]
+            elif name in maps:
+                kept[name] = maps[name]
+        return TileOutput(tile.core, pixels, kept, counts)
+
+    def _applied(
+        self, source: npt.NDArray[Any], change: npt.NDArray[np.float32], bands: tuple[int, ...]
+    ) -> npt.NDArray[Any]:
+        """(h, w, C) `source` with `change` put on `bands`."""
+        if bands == tuple(range(source.shape[2])):
+            return self.radiometry.apply_change(source, change, bands, self.nodata)
+        pixels = source.copy()
+        chosen = list(bands)
+        pixels[..., chosen] = self.radiometry.apply_change(
+            source[..., chosen], change, bands, self.nodata
+        )
+        return pixels
+
+    def _other_changes(
+        self, source: npt.NDArray[Any], maps: dict[str, npt.NDArray[np.float32]]
+    ) -> npt.NDArray[np.float32]:
+        """Change of the bands the model does not see, from its transmission."""
+        x = self.radiometry.to_model_tile(source, self.others)
+        seen = [w for w in (self.wavelengths[b] for b in self.bands) if w is not None]
+        reference = sum(seen) / len(seen)
+        airlight = self.facts["airlight_all"].cpu().numpy()
+        changes = [
+            correct_band(
+                x[..., i],
+                maps["transmission"][..., 0],
+                float(airlight[band]),
+                reference,
+                float(self.wavelengths[band] or reference),
+            )
+            - x[..., i]
+            for i, band in enumerate(self.others)
+        ]
+        return np.stack(changes, axis=2).astype(np.float32)
+
+    def _quality(
+        self,
+        tile: TileInput,
+        source: npt.NDArray[Any],
+        pixels: npt.NDArray[Any],
+        change: npt.NDArray[np.float32],
+        bands: tuple[int, ...],
+        maps: dict[str, npt.NDArray[np.float32]],
+        valid: npt.NDArray[np.bool_] | None,
+    ) -> npt.NDArray[np.uint8]:
+        """(h, w) bits of `QUALITY`."""
+        unchanged = (pixels == source).all(axis=2)
+        quality = unchanged.astype(np.uint8) * QUALITY["unchanged"]
+        if pixels.dtype.kind in "iu":
+            limits = np.iinfo(pixels.dtype)
+            chosen = pixels[..., list(bands)]
+            quality[((chosen == limits.min) & (change < 0)).any(axis=2)] |= QUALITY["clipped_low"]
+            quality[((chosen == limits.max) & (change > 0)).any(axis=2)] |= QUALITY["clipped_high"]
+        if "transmission" in maps:
+            low = maps["transmission"][..., 0] < TRUSTED_TRANSMISSION
+            quality[low] |= QUALITY["low_transmission"]
+        if valid is not None:
+            rows, columns = tile.core.shift(-tile.fed.y0, -tile.fed.x0).slices
+            excluded = (
+                np.zeros_like(valid) if tile.excluded is None else tile.excluded[rows, columns]
+            )
+            quality[~valid] = QUALITY["unchanged"]
+            quality[~valid & excluded] |= QUALITY["excluded"]
+            quality[~valid & ~excluded] |= QUALITY["nodata"]
+        return quality
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch or Python ran out of memory; torch says it in several ways."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error).lower()
+    return "out of memory" in text or "can't allocate memory" in text

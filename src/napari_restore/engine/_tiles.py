@@ -1,0 +1,118 @@
+"""Which tiles a run consists of and in which order they are worked on."""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from napari_restore.engine._region import Region
+
+CELL = 128
+"""Tile edges are multiples of this many pixels, counted from the image's origin."""
+
+
+def cut_into_tiles(
+    targets: Sequence[Region],
+    size: tuple[int, int],
+    tile: int,
+    touches: Callable[[Region], bool] | None = None,
+) -> list[Region]:
+    """The cores of all tiles that touch a target.
+
+    Cores lie on one grid of `tile` pixels from the image's origin whatever the
+    target, so that a region's tiles are the same as in a run over the whole
+    image. Cores are cropped to the image (`size` = height, width) and to the
+    targets' bounding boxes grown to multiples of `CELL`. `touches` may rule out
+    cores, for instance those no polygon reaches.
+    """
+    height, width = size
+    whole = Region(0, 0, height, width)
+    wanted: dict[tuple[int, int], Region] = {}
+    for target in targets:
+        box = target.align(CELL).intersect(whole)
+        for y in range(box.y0 // tile * tile, box.y1, tile):
+            for x in range(box.x0 // tile * tile, box.x1, tile):
+                core = Region(y, x, y + tile, x + tile).intersect(box)
+                earlier = wanted.get((y, x))
+                wanted[y, x] = core if earlier is None else earlier.union(core)
+    return [core for core in wanted.values() if touches is None or touches(core)]
+
+
+def fed_box(core: Region, halo: int, size: tuple[int, int]) -> Region:
+    """What a model must see to produce `core`: grown by the halo, cropped to the image."""
+    return core.expand(halo).intersect(Region(0, 0, *size))
+
+
+@dataclass(frozen=True)
+class TileSizes:
+    """How many tiles a cut gives, the pixels they are fed in all, and at most at once."""
+
+    count: int
+    fed_pixels: int
+    largest: int
+
+
+def tile_sizes(
+    targets: Sequence[Region], size: tuple[int, int], tile: int, halo: int
+) -> TileSizes:
+    """What `cut_into_tiles` would give, without making a list of a hundred thousand.
+
+    Overlapping targets are counted twice, so this is an upper bound then.
+    """
+    count = pixels = largest = 0
+    for target in targets:
+        box = target.align(CELL).intersect(Region(0, 0, *size))
+        rows = _fed_lengths(box.y0, box.y1, tile, halo, size[0])
+        columns = _fed_lengths(box.x0, box.x1, tile, halo, size[1])
+        count += len(rows) * len(columns)
+        pixels += sum(rows) * sum(columns)
+        largest = max(largest, max(rows) * max(columns))
+    return TileSizes(count, pixels, largest)
+
+
+def _fed_lengths(low: int, high: int, tile: int, halo: int, limit: int) -> list[int]:
+    """Lengths along one axis of the boxes the tiles of [low, high) are fed."""
+    starts = range(low // tile * tile, high, tile)
+    return [
+        min(limit, min(start + tile, high) + halo) - max(0, max(start, low) - halo)
+        for start in starts
+    ]
+
+
+class Schedule:
+    """Hands out tiles nearest to a point first; the point may move during the run.
+
+    Thread safe. The order never changes values, only when they arrive.
+    """
+
+    def __init__(self, tiles: Iterable[Region], centre: tuple[float, float] | None) -> None:
+        self._lock = threading.Lock()
+        self._heap: list[tuple[float, Region]] = []
+        self._order(list(tiles), centre)
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def pop(self) -> Region | None:
+        """The next tile, or None when all were handed out."""
+        with self._lock:
+            return heapq.heappop(self._heap)[1] if self._heap else None
+
+    def prioritise(self, region: Region) -> None:
+        """Bring the tiles nearest to the middle of `region` to the front."""
+        centre = ((region.y0 + region.y1) / 2, (region.x0 + region.x1) / 2)
+        with self._lock:
+            self._order([tile for _, tile in self._heap], centre)
+
+    def _order(self, tiles: list[Region], centre: tuple[float, float] | None) -> None:
+        def distance(tile: Region) -> float:
+            if centre is None:
+                # Row by row: neighbours share their halo in the chunk cache.
+                return tile.y0 * 1e9 + tile.x0
+            y, x = (tile.y0 + tile.y1) / 2, (tile.x0 + tile.x1) / 2
+            return (y - centre[0]) ** 2 + (x - centre[1]) ** 2
+
+        self._heap = [(distance(tile), tile) for tile in tiles]
+        heapq.heapify(self._heap)

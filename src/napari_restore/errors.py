@@ -1,0 +1,96 @@
+"""What can go wrong, one class per failure.
+
+Every message is one sentence naming the cause; `hint` is the next step. The
+command line prints both on one line and exits with `exit_code`; the window
+shows them as a notification. Every folder of the package may import this
+module; it imports nothing.
+"""
+
+from __future__ import annotations
+
+
+class RestoreError(Exception):
+    """Base of all errors a user can cause or must know of."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+    def __reduce__(self) -> tuple[type[RestoreError], tuple[str, str]]:
+        return type(self), (self.message, self.hint)
+
+
+class InputError(RestoreError):
+    """Bad input: nothing was written."""
+
+    exit_code = 2
+
+
+class UnreadableImage(InputError):
+    """The file is missing, empty, truncated, no image, or may not be read."""
+
+
+class UnknownBands(InputError):
+    """The model needs band roles that the image does not tell."""
+
+
+class BadRegion(InputError):
+    """The region has no area or lies outside the image."""
+
+
+class BadMask(InputError):
+    """A mask has another size than the image and no georeference to place it."""
+
+
+class UnknownModel(InputError):
+    """No model of that name."""
+
+
+class BadParameter(InputError):
+    """Unknown parameter or value outside its range."""
+
+
+class MissingWeights(InputError):
+    """The network has no weights: a file or `random:SEED` is needed."""
+
+
+class BadModel(InputError):
+    """A model file or its card does not do what the card says."""
+
+
+class BadOutput(InputError):
+    """The output equals the input, exists, or cannot be written there."""
+
+
+class SourceChanged(InputError):
+    """The source is not the one the unfinished run was made from."""
+
+
+class Cancelled(RestoreError):
+    """The user stopped the run; finished tiles are kept."""
+
+    exit_code = 3
+
+
+class ResourceError(RestoreError):
+    """Memory, device memory or disk do not suffice; finished tiles are kept."""
+
+    exit_code = 4
+
+
+class BudgetTooSmall(ResourceError):
+    """Not even the smallest tile fits the budget."""
+
+
+class OutOfMemory(ResourceError):
+    """The device or the machine ran out of memory even at the smallest tile."""
+
+
+class DiskFull(ResourceError):
+    """No space left where results or scratch are written."""

@@ -1,0 +1,42 @@
+"""Palettes and printing inks as red, green and blue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+def palette_table(
+    colours: Mapping[int, tuple[int, int, int, int]], largest: int
+) -> npt.NDArray[np.uint8]:
+    """(entries, 1 | 3 | 4) colours by palette index: grey, RGB, or RGBA, whatever they need.
+
+    Indices beyond the palette are black; `largest` is the largest index the file can hold.
+    """
+    table = np.zeros((largest + 1, 4), np.uint8)
+    table[:, 3] = 255
+    for index, colour in colours.items():
+        if 0 <= index <= largest:
+            table[index] = colour
+    used = table[sorted(i for i in colours if 0 <= i <= largest)]
+    if len(used) and not (used[:, 3] == 255).all():
+        return table
+    if len(used) and (used[:, :1] == used[:, :3]).all():
+        return np.ascontiguousarray(table[:, :1])
+    return np.ascontiguousarray(table[:, :3])
+
+
+def cmyk_to_rgb(inks: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """(h, w, 4 + extra) inks, 0 … full, as (h, w, 3 + extra) light: ``(1 - ink) (1 - black)``.
+
+    Without the press's profile this is the common approximation.
+    """
+    full = np.iinfo(inks.dtype).max if inks.dtype.kind in "iu" else 1.0
+    light = full - inks[..., :4].astype(np.float32)
+    rgb = light[..., :3] * light[..., 3:4] / full
+    if inks.dtype.kind in "iu":
+        rgb = np.rint(rgb)
+    return np.concatenate([rgb.astype(inks.dtype), inks[..., 4:]], axis=2)

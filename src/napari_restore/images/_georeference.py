@@ -1,0 +1,120 @@
+"""Where an image lies on the ground."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Transform = tuple[float, float, float, float, float, float]
+IDENTITY: Transform = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+
+
+@dataclass(frozen=True)
+class ControlPoint:
+    """A ground control point: pixel corner coordinates and the place they show."""
+
+    row: float
+    column: float
+    x: float
+    y: float
+    z: float | None = None
+    id: str = ""
+    info: str = ""
+
+
+@dataclass(frozen=True)
+class Georeference:
+    """What the file says about its place; numbers are kept as they were read.
+
+    `transform` holds six numbers (a, b, c, d, e, f): a point at column ``x`` and
+    row ``y``, counted from the top left *corner* of the first pixel, lies at
+    ``(a x + b y + c, d x + e y + f)``. That also holds where `area_or_point` is
+    "Point": GDAL has moved such transforms by half a pixel already, and moves
+    them back when it writes. None where only `gcps` or `rpcs` place the image.
+    """
+
+    crs_wkt: str | None = None
+    transform: Transform | None = None
+    gcps: tuple[ControlPoint, ...] = ()
+    gcps_crs_wkt: str | None = None
+    rpcs: Mapping[str, Any] | None = None
+    """As GDAL's RPC metadata: name → text."""
+    area_or_point: str = "Area"
+    units: str = "pixel"
+    """Of map coordinates: "metre", "degree", "foot", "US_survey_foot", "pixel" if unknown."""
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether a transform gives every pixel a place."""
+        return self.transform is not None
+
+    @property
+    def pixel_size(self) -> tuple[float, float] | None:
+        """(down a column, along a row) in map units, positive also for rotated grids."""
+        if self.transform is None:
+            return None
+        a, b, _, d, e, _ = self.transform
+        return float(np.hypot(b, e)), float(np.hypot(a, d))
+
+    def shifted(self, x0: int, y0: int) -> Georeference:
+        """The georeference of the part whose first pixel is column `x0`, row `y0`."""
+        if x0 == 0 and y0 == 0:
+            return self
+        transform = self.transform
+        if transform is not None:
+            a, b, c, d, e, f = transform
+            transform = (a, b, a * x0 + b * y0 + c, d, e, d * x0 + e * y0 + f)
+        gcps = tuple(replace(p, row=p.row - y0, column=p.column - x0) for p in self.gcps)
+        return replace(self, transform=transform, gcps=gcps, rpcs=_shifted_rpcs(self.rpcs, x0, y0))
+
+    def to_napari_affine(self) -> npt.NDArray[np.float64]:
+        """3 × 3 matrix from napari's data coordinates (row, column, 1) to world (y, x, 1).
+
+        napari puts the *centre* of the first pixel at (0, 0), so its place is the
+        transform's image of (½, ½). Without a transform: the identity.
+        """
+        if self.transform is None:
+            return np.eye(3)
+        a, b, c, d, e, f = self.transform
+        return np.array(
+            [
+                [e, d, d * 0.5 + e * 0.5 + f],
+                [b, a, a * 0.5 + b * 0.5 + c],
+                [0.0, 0.0, 1.0],
+            ]
+        )
+
+    @classmethod
+    def transform_from_napari_affine(cls, matrix: npt.ArrayLike) -> Transform:
+        """The six numbers whose `to_napari_affine` is `matrix`, up to rounding."""
+        (e, d, f), (b, a, c), _ = np.asarray(matrix, np.float64).tolist()
+        return (a, b, c - 0.5 * (a + b), d, e, f - 0.5 * (d + e))
+
+    def to_world(self, column: float, row: float) -> tuple[float, float]:
+        """(x, y) of a point counted from the top left corner of the first pixel."""
+        a, b, c, d, e, f = self.transform or IDENTITY
+        return a * column + b * row + c, d * column + e * row + f
+
+    def to_pixel(self, x: float, y: float) -> tuple[float, float]:
+        """(column, row) from the top left corner of the first pixel, not rounded."""
+        a, b, c, d, e, f = self.transform or IDENTITY
+        determinant = a * e - b * d
+        x, y = x - c, y - f
+        return (e * x - b * y) / determinant, (a * y - d * x) / determinant
+
+
+def _shifted_rpcs(
+    rpcs: Mapping[str, Any] | None, x0: int, y0: int
+) -> Mapping[str, Any] | None:
+    if rpcs is None:
+        return None
+    moved = dict(rpcs)
+    for name, offset in (("LINE_OFF", y0), ("SAMP_OFF", x0)):
+        if name in moved:
+            number = float(str(moved[name]).split()[0]) - offset
+            moved[name] = repr(number)
+    return moved

@@ -1,0 +1,57 @@
+"""What an export must carry besides pixels and place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Masks = Literal["none", "nodata", "alpha", "mask"]
+Tags = Mapping[str, Mapping[str, str]]
+"""Namespace ("" is the default one) → name → text."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A file's own description, after palette, CMYK and orientation were applied.
+
+    Per-band tuples have one item per band of the image as it is read. Binary
+    blocks are as the file holds them; `exif` begins with ``Exif\\0\\0``, `iptc` is
+    the payload of APP13 (``Photoshop 3.0\\0`` …) in a JPEG and bare IIM in a TIFF.
+    """
+
+    driver: str = ""
+    """GDAL's short name, or "OME-TIFF", "Zarr", "RAW", "Radiance", "array"."""
+    nodata: float | None = None
+    colorinterp: tuple[str, ...] = ()
+    descriptions: tuple[str | None, ...] = ()
+    wavelengths: tuple[float | None, ...] = ()
+    """Nanometres, as the file tells."""
+    scales: tuple[float, ...] = ()
+    offsets: tuple[float, ...] = ()
+    units: tuple[str | None, ...] = ()
+    tags: Tags = field(default_factory=dict)
+    band_tags: tuple[Tags, ...] = ()
+    masks: Masks = "none"
+    icc: bytes | None = None
+    exif: bytes | None = None
+    xmp: bytes | None = None
+    iptc: bytes | None = None
+    orientation: int = 1
+    """The file's EXIF or TIFF orientation (1 … 8); pixels are upright already."""
+    compression: str | None = None
+    tiled: bool = False
+    block: tuple[int, int] | None = None
+    """The file's own (rows, columns) per tile or strip."""
+    interleave: str | None = None
+    photometric: str | None = None
+    bits: int | None = None
+    """Significant bits where they are fewer than the dtype holds: 1 for masks, 12 …"""
+    palette_expanded: bool = False
+    cmyk_converted: bool = False
+    is_photo: bool = False
+    """A camera's picture: colour profile or EXIF, and no place on a map."""
+    is_reflectance: bool = False
+    """A surface-reflectance product, told by its tags or its name."""
+    sensor: str | None = None
+    """The sensor the tags or the name speak of; applied only when asked for."""

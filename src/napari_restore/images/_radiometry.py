@@ -1,0 +1,258 @@
+"""From a file's values to a model's range and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.errors import BadParameter
+from napari_restore.images._sensors import Sensor, sensor_of
+
+if TYPE_CHECKING:
+    from napari_restore.images._image import Image
+
+WHITE_PERCENTILE = 99.9
+Percentile = Callable[[float], float]
+
+
+@dataclass(frozen=True)
+class Radiometry:
+    """The linear map ``(value - black) / (white - black)`` and its exact inverse.
+
+    Values beyond white or below black are carried, never clipped. `black` is the
+    physical zero, one per band; `white` one number, so that colours keep their
+    proportions.
+    """
+
+    black: npt.NDArray[np.float64]
+    white: float
+    black_reason: str
+    white_reason: str
+    _tables: dict[Any, npt.NDArray[np.float32]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+
+    @cached_property
+    def span(self) -> npt.NDArray[np.float64]:
+        """(C,) source units per model unit."""
+        return self.white - self.black
+
+    def to_model(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """(..., C) source values, all bands, in model range."""
+        result: npt.NDArray[np.float64] = (values.astype(np.float64) - self.black) / self.span
+        return result
+
+    def from_model(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """(..., C) model values, all bands, in source units, neither rounded nor clamped."""
+        result: npt.NDArray[np.float64] = values.astype(np.float64) * self.span + self.black
+        return result
+
+    def to_model_tile(
+        self, values: npt.NDArray[Any], bands: Sequence[int]
+    ) -> npt.NDArray[np.float32]:
+        """(h, w, C) source values, all bands, as the (h, w, c) of `bands` a model sees.
+
+        Equal to `to_model` rounded to float32.
+        """
+        out = np.empty((*values.shape[:2], len(bands)), np.float32)
+        small = values.dtype.kind in "iu" and values.dtype.itemsize <= 2
+        for channel, band in enumerate(bands):
+            plane = values[..., band]
+            if small:
+                table = self._table(values.dtype, float(self.black[band]))
+                unsigned = np.dtype(f"u{values.dtype.itemsize}")
+                out[..., channel] = table[plane.view(unsigned)]
+            else:
+                wide = plane.astype(np.float64)
+                wide -= self.black[band]
+                wide /= self.span[band]
+                out[..., channel] = wide
+        return out
+
+    def _table(self, dtype: np.dtype[Any], black: float) -> npt.NDArray[np.float32]:
+        """Model values by the bit pattern of a small integer."""
+        key = (dtype.str, black)
+        table = self._tables.get(key)
+        if table is None:
+            patterns = np.arange(1 << 8 * dtype.itemsize, dtype=f"u{dtype.itemsize}")
+            values = patterns.view(dtype).astype(np.float64)
+            table = ((values - black) / (self.white - black)).astype(np.float32)
+            self._tables[key] = table
+        return table
+
+    def apply_change(
+        self,
+        source: npt.NDArray[Any],
+        change: npt.NDArray[np.float32],
+        bands: Sequence[int],
+        nodata: float | None = None,
+    ) -> npt.NDArray[Any]:
+        """``source + change * (white - black)`` in the source's dtype.
+
+        Parameters
+        ----------
+        source
+            (h, w, c) source values of the bands the model saw.
+        change
+            (h, w, c) model output minus model input, in model range.
+        bands
+            Their numbers in the image.
+        nodata
+            No pixel that was something else is written as this value; the next
+            representable one on the side of the exact result is taken.
+
+        Returns
+        -------
+        numpy.ndarray
+            (h, w, c), integers rounded half to even and clamped to their range.
+            Where `change` is exactly 0, or not finite, the source bit for bit.
+        """
+        dtype = source.dtype
+        small = dtype.kind in "iu" and dtype.itemsize <= 2
+        work = np.dtype(np.float32 if small else np.float64)
+        exact = change.astype(work)
+        exact *= self.span[list(bands)].astype(work)
+        exact += source
+        kept = (change == 0) | ~np.isfinite(change)
+        result = _cast(exact, dtype)
+        if nodata is not None and np.isfinite(nodata):
+            hit = (result == nodata) & (source != nodata) & ~kept
+            if hit.any():
+                result[hit] = _beside(nodata, exact[hit], source[hit], dtype)
+        np.copyto(result, source, where=kept)
+        return result
+
+
+def _cast(exact: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    if dtype.kind == "f":
+        limits = np.finfo(dtype)
+        clipped: npt.NDArray[Any] = np.clip(exact, limits.min, limits.max).astype(dtype)
+        return clipped
+    whole = np.iinfo(dtype)
+    rounded = np.rint(exact, out=exact.copy())
+    with np.errstate(invalid="ignore"):  # not finite: the source is put there
+        return np.clip(rounded, whole.min, whole.max).astype(dtype)
+
+
+def _beside(
+    nodata: float,
+    exact: npt.NDArray[Any],
+    source: npt.NDArray[Any],
+    dtype: np.dtype[Any],
+) -> npt.NDArray[Any]:
+    """The values next to `nodata`, on the side of `exact`, or of `source` where that is equal."""
+    side = np.where(exact == nodata, source.astype(np.float64), exact) >= nodata
+    if dtype.kind == "f":
+        value = dtype.type(nodata)
+        up, down = np.nextafter(value, dtype.type(np.inf)), np.nextafter(value, dtype.type(-np.inf))
+    else:
+        limits = np.iinfo(dtype)
+        up = dtype.type(min(nodata + 1, limits.max))
+        down = dtype.type(max(nodata - 1, limits.min))
+        if up == nodata:
+            up = down
+        if down == nodata:
+            down = up
+    return np.where(side, up, down).astype(dtype)
+
+
+def resolve_radiometry(
+    image: Image,
+    *,
+    percentile: Percentile | None = None,
+    black: float | Sequence[float] | None = None,
+    white: float | None = None,
+    sensor: str | None = None,
+) -> Radiometry:
+    """Which values of `image` are no light and full light, and why.
+
+    `percentile` gives the value below which that many percent of the image's data
+    bands lie; needed where `needs_percentile` says so. Raises `BadParameter`.
+    """
+    preset = _preset(image, sensor)
+    blacks, black_reason = _black(image, black, preset)
+    top, white_reason = _white(image, white, preset, percentile)
+    highest = float(blacks[list(image.data_bands)].max()) if image.data_bands else 0.0
+    if top <= highest:
+        if white is not None or black is not None:
+            raise BadParameter(
+                f"White ({top:g}) must lie above black ({highest:g}).", "Check --black and --white."
+            )
+        # Nothing lies above black: an empty or dark scene, where any white will do.
+        top, white_reason = highest + 1.0, "nothing in the image lies above black"
+    return Radiometry(blacks, top, black_reason, white_reason)
+
+
+def needs_percentile(image: Image, white: float | None = None, sensor: str | None = None) -> bool:
+    """Whether `resolve_radiometry` must look at the whole image's values."""
+    if white is not None:
+        return False
+    preset = _preset(image, sensor)
+    return (preset is None or preset.white is None) and _known_white(image) is None
+
+
+def _preset(image: Image, sensor: str | None) -> Sensor | None:
+    name = sensor or image.sensor
+    return None if name is None else sensor_of(name, str(image.path or ""), image.profile.tags)
+
+
+def _black(
+    image: Image, given: float | Sequence[float] | None, preset: Sensor | None
+) -> tuple[npt.NDArray[np.float64], str]:
+    count = image.bands
+    if given is not None:
+        values = np.atleast_1d(np.asarray(given, np.float64))
+        if values.size not in (1, count):
+            raise BadParameter(
+                f"Black has {values.size} values for {count} bands.", "Give one, or one per band."
+            )
+        return np.broadcast_to(values, (count,)).copy(), "as given"
+    profile = image.profile
+    if any(s != 1 for s in profile.scales) or any(o != 0 for o in profile.offsets):
+        pairs = zip(profile.scales, profile.offsets, strict=True)
+        return np.array([-o / s if s else 0.0 for s, o in pairs]), "the file's scale and offset"
+    if preset is not None:
+        return np.full(count, preset.black), preset.reason
+    if image.dtype.kind == "f":
+        return np.zeros(count), "zero of a float image"
+    return np.zeros(count), "physical zero of integers"
+
+
+def _white(
+    image: Image, given: float | None, preset: Sensor | None, percentile: Percentile | None
+) -> tuple[float, str]:
+    if given is not None:
+        return float(given), "as given"
+    if preset is not None and preset.white is not None:
+        return preset.white, preset.reason
+    if (known := _known_white(image)) is not None:
+        return known
+    if percentile is None:
+        raise BadParameter(
+            "The image's white is not known before its values have been seen.",
+            "Give it with --white, or a percentile function.",
+        )
+    if image.dtype.kind == "f" and 0 <= percentile(0) and percentile(100) <= 1:
+        return 1.0, "floats within 0 … 1"
+    return float(percentile(WHITE_PERCENTILE)), f"{WHITE_PERCENTILE} percentile of the image"
+
+
+def _known_white(image: Image) -> tuple[float, str] | None:
+    """White where the kind of file tells it."""
+    profile = image.profile
+    if profile.bits == 1:
+        return 1.0, "one bit per pixel"
+    if image.dtype == np.uint8:
+        return 255.0, "full range of 8 bit"
+    if image.dtype == np.uint16 and profile.is_photo:
+        return 65535.0, "full range of a 16-bit photo"
+    if image.dtype.kind == "f" and image.known_range is not None:
+        low, high = image.known_range
+        if 0 <= low and high <= 1:
+            return 1.0, "floats within 0 … 1"
+    return None

@@ -1,0 +1,93 @@
+"""What all readers of files and arrays share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.errors import UnreadableImage
+from napari_restore.images._georeference import Georeference
+from napari_restore.images._profile import Profile
+from napari_restore.images._source import Level, Source
+
+STREAMED_BYTES = 64 * 2**20
+"""Untiled images larger than this, decoded, are streamed once into a tiled cache."""
+
+STRIP_ROWS = 512
+STRIP_BYTES = 4 * 2**20
+SMALL_BLOCK = 256
+
+SUPPORTED = {"uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64"}
+
+
+class Reader(Source):
+    """A source with the description of the file it reads."""
+
+    cached: ClassVar[bool] = True
+    """False: chunks are put together from cached ones, or lie in memory already."""
+
+    name: str
+    profile: Profile
+    georeference: Georeference | None = None
+    notes: list[str]
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = path.stem
+        self.profile = Profile()
+        self.notes = []
+
+    @classmethod
+    def supports(cls, path: Path, head: bytes) -> bool:
+        return False
+
+    @property
+    def alpha(self) -> int | None:
+        """The band that holds alpha."""
+        interp = self.profile.colorinterp
+        return interp.index("alpha") if "alpha" in interp else None
+
+    def files(self) -> tuple[Path, ...]:
+        """The files that hold pixels; the fingerprint is taken over them."""
+        return (self.path,)
+
+
+def check_dtype(dtype: npt.DTypeLike, name: str) -> np.dtype[Any]:
+    """`dtype` if pixels may have it; raises `UnreadableImage`."""
+    kind = np.dtype(dtype)
+    if kind.kind == "c":
+        raise UnreadableImage(
+            f"{name} holds complex numbers, which have no brightness.",
+            "Save its amplitude as an image of real numbers first.",
+        )
+    if kind.name not in SUPPORTED:
+        raise UnreadableImage(
+            f"{name} holds {kind.name} values, which are not supported.",
+            "Save it as 8-, 16- or 32-bit integers or as 32- or 64-bit floats.",
+        )
+    return kind.newbyteorder("=")
+
+
+def strip_level(
+    height: int, width: int, pixel_bytes: int, rows: int = 1
+) -> tuple[Level, bool]:
+    """Chunks of whole rows for an untiled image, and whether reading them at random is cheap.
+
+    `rows` is the number of rows the file compresses together.
+    """
+    whole = height * width * pixel_bytes
+    if whole > STREAMED_BYTES:
+        return Level(height, width, SMALL_BLOCK * 2, SMALL_BLOCK * 2), False
+    fitting = max(1, STRIP_BYTES // max(1, width * pixel_bytes))
+    chunk = min(height, STRIP_ROWS, max(rows, fitting // rows * rows))
+    return Level(height, width, chunk, width), True
+
+
+def block_level(height: int, width: int, block: tuple[int, int]) -> Level:
+    """Chunks of one block, or of several where blocks are small."""
+    rows = -(-SMALL_BLOCK // block[0]) * block[0]
+    columns = -(-SMALL_BLOCK // block[1]) * block[1]
+    return Level(height, width, rows, columns)

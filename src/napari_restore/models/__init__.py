@@ -1,0 +1,73 @@
+"""Restoration models: cards, registry, loading. torch is imported when one is used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from napari_restore.models._card import ModelCard, Parameter, Scope, Task, Value
+from napari_restore.models._registry import ModelEntry, card_of, model_ids, recommended
+
+if TYPE_CHECKING:
+    from napari_restore.models._context import BLOCK, Context
+    from napari_restore.models._context_pass import (
+        BlockFacts,
+        ContextPass,
+        block_facts,
+        context_of,
+        overview_factor,
+    )
+    from napari_restore.models._load import load
+    from napari_restore.models._model import Facts, RestorationModel, ToModel, one_shot_facts
+    from napari_restore.models._spectral import correct_band, transmission_at
+
+__all__ = [
+    "BLOCK",
+    "BlockFacts",
+    "Context",
+    "ContextPass",
+    "Facts",
+    "ModelCard",
+    "ModelEntry",
+    "Parameter",
+    "RestorationModel",
+    "Scope",
+    "Task",
+    "ToModel",
+    "Value",
+    "block_facts",
+    "card_of",
+    "context_of",
+    "correct_band",
+    "load",
+    "model_ids",
+    "one_shot_facts",
+    "overview_factor",
+    "recommended",
+    "transmission_at",
+]
+
+_LAZY = {
+    "BLOCK": "_context",
+    "BlockFacts": "_context_pass",
+    "Context": "_context",
+    "ContextPass": "_context_pass",
+    "Facts": "_model",
+    "RestorationModel": "_model",
+    "ToModel": "_model",
+    "block_facts": "_context_pass",
+    "context_of": "_context_pass",
+    "correct_band": "_spectral",
+    "load": "_load",
+    "one_shot_facts": "_model",
+    "overview_factor": "_context_pass",
+    "transmission_at": "_spectral",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,115 @@
+"""What engine and user must know about a model."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from napari_restore.errors import BadParameter
+
+Scope = Literal["local", "staged", "swept"]
+Task = Literal["dehaze", "fuse", "lowlight", "denoise", "deblur", "other"]
+Value = float | int | bool | str
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One knob of a model, declared once for window, command line and Python."""
+
+    name: str
+    default: Value
+    help: str
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    unit: str = ""
+
+    def parse(self, value: Value) -> Value:
+        """`value` (possibly text from a command line) in this parameter's type.
+
+        Raises `BadParameter` when it does not parse or lies outside the range.
+        """
+        kind = type(self.default)
+        try:
+            if kind is bool and isinstance(value, str):
+                parsed: Value = {"true": True, "1": True, "false": False, "0": False}[value.lower()]
+            elif kind is int and float(value) != int(float(value)):
+                raise ValueError
+            else:
+                parsed = kind(float(value)) if kind is int else kind(value)
+        except (KeyError, ValueError, TypeError):
+            raise BadParameter(
+                f"Parameter {self.name} takes a {kind.__name__}, not {value!r}."
+            ) from None
+        if self.choices and parsed not in self.choices:
+            raise BadParameter(
+                f"Parameter {self.name} cannot be {parsed!r}.", f"Choose one of {self.choices}."
+            )
+        if isinstance(parsed, (int, float)):
+            low, high = self.minimum, self.maximum
+            if (low is not None and parsed < low) or (high is not None and parsed > high):
+                raise BadParameter(
+                    f"Parameter {self.name} = {parsed} is outside {low} … {high}.",
+                    f"The default is {self.default}.",
+                )
+        return parsed
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """A restoration model's description.
+
+    `halo` is the margin in pixels that must be fed around a tile's core so that
+    tiled equals whole; it already reflects the parameters of the loaded model. Edges
+    of cores and of what is fed must be multiples of `multiple_of`, counted from the
+    image's origin, or lie on the image's edge.
+    """
+
+    id: str
+    title: str
+    summary: str
+    task: Task = "dehaze"
+    scenes: tuple[str, ...] = ("aerial", "natural")
+    recommended_for: tuple[str, ...] = ()
+    scope: Scope = "local"
+    halo: int = 0
+    multiple_of: int = 1
+    min_size: int = 1
+    inputs: int = 1
+    """Number of images of one call: 1, or a bracket's length (0: any)."""
+    bands: int | None = None
+    """Bands the model takes; None: any number."""
+    roles: tuple[str, ...] = ()
+    """Band roles the model needs, in its order; empty: it takes any bands. If `bands`
+    is None the image's other data bands may follow behind them and are restored too."""
+    needs_context: bool = False
+    """Whether `prepare` must see the whole image's `Context` first."""
+    uses_validity: bool = False
+    """Whether `forward` takes the `valid` mask; else invalid pixels are filled."""
+    maps: tuple[str, ...] = ()
+    """Names of the side maps that `forward_with_maps` returns."""
+    precisions: tuple[str, ...] = ("float32",)
+    parameters: tuple[Parameter, ...] = ()
+    licence: str = "BSD-3-Clause"
+    source: str = ""
+    """Paper or report the method comes from."""
+    weights_sha256: str | None = None
+    weights_note: str = ""
+    trained_on: str = ""
+    validated_on: str = ""
+    caveats: str = ""
+    attention: tuple[str, ...] = ()
+    values: Mapping[str, Value] = field(default_factory=dict)
+    """The parameter values of the loaded model, defaults filled in."""
+
+    def fill(self, given: Mapping[str, Any]) -> dict[str, Value]:
+        """All parameters with `given` over the defaults; raises `BadParameter`."""
+        known = {p.name: p for p in self.parameters}
+        for name in given:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f"Did you mean {near[0]}?" if near else f"It has: {', '.join(known) or 'none'}."
+                raise BadParameter(f"Model {self.id} has no parameter {name!r}.", hint)
+        return {n: p.parse(given[n]) if n in given else p.default for n, p in known.items()}

@@ -1,0 +1,191 @@
+"""Accumulates a `Context` block by block."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.models._context import BINS, BLOCK, Context, bin_of
+
+OVERVIEW_SIDE = 2048
+
+
+def overview_factor(height: int, width: int) -> int:
+    """The power of two by which the long side shrinks to at most `OVERVIEW_SIDE`."""
+    factor = 1
+    while -(-max(height, width) // factor) > OVERVIEW_SIDE:
+        factor *= 2
+    return factor
+
+
+@dataclass(frozen=True)
+class BlockFacts:
+    """What one block of pixels adds to a `Context`."""
+
+    histograms: list[npt.NDArray[np.int64]]
+    dark_counts: npt.NDArray[np.int64]
+    dark_sums: npt.NDArray[np.float64]
+    overview: npt.NDArray[np.float32]
+
+
+def block_facts(
+    pixels: npt.NDArray[Any],
+    valid: npt.NDArray[np.bool_] | None,
+    dark_bands: tuple[int, ...],
+    factor: int,
+) -> BlockFacts | None:
+    """The facts of `pixels` (h, w, C); `valid` (h, w) or None for all. None if nothing is valid.
+
+    Pure, so blocks can be counted by several threads at once.
+    """
+    if valid is not None and valid.all():
+        valid = None
+    if valid is not None and not valid.any():
+        return None
+    counts, sums = _block_sums(pixels, valid, BLOCK)
+    dark = _block_minimum(pixels[..., list(dark_bands)], valid, BLOCK)
+    used = counts > 0
+    bins = bin_of(dark[used])
+    dark_counts = np.bincount(bins, counts[used], BINS).astype(np.int64)
+    bands = range(pixels.shape[2])
+    columns = [np.bincount(bins, sums[used, b], BINS) for b in bands]
+    dark_sums = np.stack(columns, axis=1).astype(np.float64, copy=False)
+    if factor % BLOCK == 0:
+        step = factor // BLOCK
+        counts, sums = _pool(counts, step), _pool(sums, step)
+    else:
+        counts, sums = _block_sums(pixels, valid, factor)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        overview = (sums / counts[..., None]).astype(np.float32)
+    return BlockFacts(_histograms(pixels, valid), dark_counts, dark_sums, overview)
+
+
+class ContextPass:
+    """Adds the blocks of one image; their order changes sums by rounding only.
+
+    Blocks must start at multiples of both `BLOCK` and the overview factor, and
+    end there or at the image's edge. Not thread safe: add blocks in one fixed
+    order to get the same bytes every time.
+    """
+
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        bands: int,
+        dtype: npt.DTypeLike,
+        dark_bands: tuple[int, ...],
+    ) -> None:
+        self.height, self.width, self.dtype = height, width, np.dtype(dtype)
+        self.dark_bands = dark_bands
+        self.factor = overview_factor(height, width)
+        rows, columns = -(-height // self.factor), -(-width // self.factor)
+        self._overview = np.full((rows, columns, bands), np.nan, np.float32)
+        self._histograms = np.zeros((bands, BINS), np.int64)
+        self._dark_counts = np.zeros(BINS, np.int64)
+        self._dark_sums = np.zeros((BINS, bands), np.float64)
+
+    def add(
+        self, y0: int, x0: int, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None
+    ) -> None:
+        """Add `pixels` (h, w, C) whose top left pixel is (y0, x0); `valid` as in `block_facts`."""
+        self.add_facts(y0, x0, block_facts(pixels, valid, self.dark_bands, self.factor))
+
+    def add_facts(self, y0: int, x0: int, facts: BlockFacts | None) -> None:
+        """Add what `block_facts` counted in the block at (y0, x0)."""
+        if facts is None:
+            return
+        for total, counts in zip(self._histograms, facts.histograms, strict=True):
+            total[: len(counts)] += counts
+        self._dark_counts += facts.dark_counts
+        self._dark_sums += facts.dark_sums
+        top, left = y0 // self.factor, x0 // self.factor
+        rows, columns = facts.overview.shape[:2]
+        self._overview[top : top + rows, left : left + columns] = facts.overview
+
+    def finish(self) -> Context:
+        return Context(
+            self.height,
+            self.width,
+            self.dtype.str,
+            self.dark_bands,
+            self.factor,
+            self._overview,
+            self._histograms,
+            self._dark_counts,
+            self._dark_sums,
+        )
+
+
+def context_of(
+    pixels: npt.NDArray[Any],
+    valid: npt.NDArray[np.bool_] | None = None,
+    dark_bands: tuple[int, ...] | None = None,
+) -> Context:
+    """The context of an array (H, W, C) held in memory."""
+    height, width, bands = pixels.shape
+    dark = tuple(range(bands)) if dark_bands is None else dark_bands
+    whole = ContextPass(height, width, bands, pixels.dtype, dark)
+    whole.add(0, 0, pixels, valid)
+    return whole.finish()
+
+
+def _histograms(
+    pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None
+) -> list[npt.NDArray[np.int64]]:
+    """Counts per bin and band, cut after the last used bin."""
+    bands = [pixels[..., b] if valid is None else pixels[..., b][valid] for b in range(pixels.shape[2])]
+    return [np.bincount(bin_of(np.ascontiguousarray(band)).ravel()) for band in bands]
+
+
+def _pad(array: npt.NDArray[Any], block: int, value: Any) -> npt.NDArray[Any]:
+    """Grown at bottom and right to whole blocks, filled with `value`."""
+    bottom, right = -array.shape[0] % block, -array.shape[1] % block
+    if not (bottom or right):
+        return array
+    widths = [(0, bottom), (0, right)] + [(0, 0)] * (array.ndim - 2)
+    return np.pad(array, widths, constant_values=value)
+
+
+def _pool(array: npt.NDArray[Any], block: int) -> npt.NDArray[Any]:
+    """Sums over `block` × `block` cells of the first two axes."""
+    padded = _pad(array, block, 0)
+    rows = np.add.reduceat(padded, np.arange(0, padded.shape[0], block), axis=0)
+    pooled: npt.NDArray[Any] = np.add.reduceat(rows, np.arange(0, padded.shape[1], block), axis=1)
+    return pooled
+
+
+def _block_sums(
+    pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None, block: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Valid pixels per block, and their sums per band."""
+    height, width, bands = pixels.shape
+    wide = np.uint32 if pixels.dtype.kind == "u" and pixels.dtype.itemsize <= 2 else np.float64
+    if valid is None:
+        counted = np.ones((height, width), bool)
+    else:
+        counted = valid
+        pixels = np.where(valid[..., None], pixels, pixels.dtype.type(0))
+    padded = _pad(pixels, block, 0)
+    cells = padded.reshape(padded.shape[0] // block, block, -1)
+    rows = cells.sum(axis=1, dtype=wide).reshape(cells.shape[0], -1, block, bands)
+    sums = rows.sum(axis=2, dtype=np.float64)
+    counts = _pool(counted.astype(np.int64), block)
+    return counts, sums
+
+
+def _block_minimum(
+    pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None, block: int
+) -> npt.NDArray[Any]:
+    """The smallest valid value per block over all given bands."""
+    top = np.iinfo(pixels.dtype).max if pixels.dtype.kind in "iu" else np.inf
+    darkest = pixels.min(axis=2)
+    if valid is not None:
+        darkest = np.where(valid, darkest, pixels.dtype.type(top))
+    padded = _pad(darkest, block, top)
+    rows = padded.reshape(padded.shape[0] // block, block, -1).min(axis=1)
+    minimum: npt.NDArray[Any] = rows.reshape(rows.shape[0], -1, block).min(axis=2)
+    return minimum

@@ -1,0 +1,236 @@
+"""Makes a model ready to run, from a name, a file or a module."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from napari_restore.errors import BadModel, MissingWeights
+from napari_restore.models import _weights
+from napari_restore.models._card import ModelCard
+from napari_restore.models._model import RestorationModel
+from napari_restore.models._registry import ModelEntry, entry_of
+from napari_restore.models._wrap import WrappedModel, as_card, card_beside
+
+Card = ModelCard | Mapping[str, Any]
+_FOREIGN = "It can do anything on this machine: load it only if you trust its author."
+
+
+def load(
+    model: str | os.PathLike[str] | nn.Module,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    card: Card | None = None,
+    trust: bool = False,
+) -> RestorationModel:
+    """A model in evaluation mode on the CPU.
+
+    Parameters
+    ----------
+    model
+        A registered id; ``"FILE.py:factory"``; the path of a .safetensors or .pth
+        file whose card (NAME.json beside it, or `card`) names the network in its
+        field ``model``; the path of an exported .pt2 program with a card; or a
+        torch module with a `card`.
+    weights
+        A .safetensors or .pth file, or ``"random:SEED"``.
+    parameters
+        Values over the card's defaults.
+    card
+        A `ModelCard` or a mapping of its fields, over the card found otherwise.
+    trust
+        Whether code of a .py or .pt2 file may run.
+
+    Raises
+    ------
+    UnknownModel, MissingWeights, BadModel, BadParameter
+    """
+    given = dict(parameters or {})
+    if isinstance(model, RestorationModel):
+        return _ready(model, weights, {})
+    if isinstance(model, nn.Module):
+        return _ready(_wrapped(model, card, type(model).__name__, given), weights, {})
+    name = os.fspath(model)
+    spec: dict[str, Any] = {
+        "model": name,
+        "weights": _absolute(weights),
+        "parameters": given,
+        "card": asdict(card) if isinstance(card, ModelCard) else dict(card) if card else None,
+    }
+    script, _, factory = name.rpartition(":")
+    if script.lower().endswith(".py"):
+        spec |= {"model": f"{Path(script).resolve()}:{factory}", "trust": True}
+        return _ready(_from_script(Path(script), factory, card, given, trust), weights, spec)
+    suffix = Path(name).suffix.lower()
+    if suffix == ".pt2":
+        spec |= {"model": str(Path(name).resolve()), "trust": True}
+        return _ready(_from_program(Path(name), card, given, trust), weights, spec)
+    if suffix in _weights.SUFFIXES:
+        spec["model"] = str(Path(name).resolve())
+        return _from_weights(Path(name), card, given, spec)
+    return _from_registry(entry_of(name), weights, given, card, spec)
+
+
+def _from_registry(
+    entry: ModelEntry,
+    weights: str | os.PathLike[str] | None,
+    parameters: Mapping[str, Any],
+    card: Card | None,
+    spec: dict[str, Any],
+) -> RestorationModel:
+    own = entry.card if card is None else as_card(card, entry.card)
+    own = replace(own, values=own.fill(parameters))
+    if weights is None and entry.needs_weights:
+        raise MissingWeights(
+            f"Model {own.id} comes without weights.",
+            "Give a weights file, or random:0 to try the machinery.",
+        )
+    state = None if weights is None or _is_random(weights) else _weights.read_state(Path(weights))
+    return _ready(entry.make(own, state), weights, spec, state)
+
+
+def _from_weights(
+    path: Path, card: Card | None, parameters: Mapping[str, Any], spec: dict[str, Any]
+) -> RestorationModel:
+    """A weights file dropped by itself: its card names the network it belongs to."""
+    if not path.is_file():
+        raise MissingWeights(f"There is no weights file {path}.", "Check the path.")
+    found = dict(card_beside(path) or {})
+    network = found.pop("model", None)
+    if isinstance(card, Mapping):
+        found |= card
+        network = found.pop("model", network)
+    if not isinstance(network, str):
+        raise BadModel(
+            f"{path.name} holds weights but not the network they belong to.",
+            f'Name it in {path.stem}.json, as {{"model": "haze-unet"}}, or load the network '
+            "with this file as its weights.",
+        )
+    own: Card = card if isinstance(card, ModelCard) else found
+    return _from_registry(entry_of(network), path, parameters, own, spec)
+
+
+def _from_script(
+    path: Path, factory: str, card: Card | None, parameters: Mapping[str, Any], trust: bool
+) -> RestorationModel:
+    if not path.is_file():
+        raise BadModel(f"There is no file {path}.", "Write FILE.py:factory.")
+    if not trust:
+        raise BadModel(f"{path.name} is Python code.", _FOREIGN)
+    spec = importlib.util.spec_from_file_location(f"napari_restore_user_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise BadModel(f"{path.name} cannot be imported.", "Write FILE.py:factory.")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        make = getattr(module, factory)
+        made = make()
+    except Exception as error:
+        raise BadModel(
+            f"{path.name}:{factory} fails: {type(error).__name__}: {error}", "Check the file."
+        ) from error
+    if isinstance(made, RestorationModel):
+        if parameters:
+            made = _with_parameters(make, made, parameters)
+        return made
+    if not isinstance(made, nn.Module):
+        raise BadModel(
+            f"{path.name}:{factory} returns {type(made).__name__}.", "Return a torch.nn.Module."
+        )
+    return _wrapped(made, card or card_beside(path), path.stem, parameters)
+
+
+def _with_parameters(
+    make: Any, made: RestorationModel, parameters: Mapping[str, Any]
+) -> RestorationModel:
+    values = made.card.fill(parameters)
+    again = make(**values)
+    if not isinstance(again, RestorationModel):
+        raise BadModel(f"The factory of {made.card.id} returns no model.", "Check the file.")
+    again.card = replace(again.card, values=values)
+    return again
+
+
+def _from_program(
+    path: Path, card: Card | None, parameters: Mapping[str, Any], trust: bool
+) -> RestorationModel:
+    if not path.is_file():
+        raise BadModel(f"There is no file {path}.", "Check the path.")
+    if not trust:
+        # torch.export.load unpickles constants of the file without restriction.
+        raise BadModel(f"{path.name} is a program.", _FOREIGN)
+    import torch.export
+
+    own = card or card_beside(path)
+    if own is None:
+        raise BadModel(
+            f"{path.name} has no card.", f"Write its halo, multiple_of and bands to {path.stem}.json."
+        )
+    try:
+        module = torch.export.load(path).module()
+    except Exception as error:
+        raise BadModel(f"{path.name} is no exported program: {error}", "Export it again.") from error
+    model = _wrapped(module, own, path.stem, parameters)
+    model.card = replace(model.card, weights_sha256=_weights.sha256_of_file(path))
+    return model
+
+
+def _wrapped(
+    module: nn.Module, card: Card | None, name: str, parameters: Mapping[str, Any]
+) -> RestorationModel:
+    if card is None:
+        raise BadModel(
+            f"{name} has no card.", "Give one, as card={'halo': 48, 'multiple_of': 8, 'bands': 3}."
+        )
+    fallback = ModelCard(name, name, "A model of your own.", task="other", licence="unknown")
+    own = as_card(card, fallback)
+    return WrappedModel(module, replace(own, values=own.fill(parameters)))
+
+
+def _ready(
+    model: RestorationModel,
+    weights: str | os.PathLike[str] | None,
+    spec: dict[str, Any],
+    state: Mapping[str, Tensor] | None = None,
+) -> RestorationModel:
+    """Fill in weights, note their digest, freeze."""
+    target = model.module if isinstance(model, WrappedModel) else model
+    if weights is not None and not any(True for _ in target.parameters()):
+        raise BadModel(f"Model {model.card.id} takes no weights.", "Leave them out.")
+    if weights is not None and _is_random(weights):
+        _weights.randomise(target, _weights.seed_of(os.fspath(weights)))
+        digest = _weights.sha256_of_state(target)
+    elif weights is not None:
+        path = Path(weights)
+        _weights.fill(target, state or _weights.read_state(path), path.name)
+        digest = _weights.sha256_of_file(path)
+    else:
+        has_any = any(True for _ in target.parameters())
+        digest = model.card.weights_sha256 or (_weights.sha256_of_state(target) if has_any else "")
+    if digest:
+        model.card = replace(model.card, weights_sha256=digest)
+    if spec:
+        model.spec = spec
+    try:
+        model.eval()
+    except NotImplementedError:
+        # Exported programs have no modes.
+        model.training = False
+    return model.requires_grad_(False)
+
+
+def _is_random(weights: str | os.PathLike[str]) -> bool:
+    return os.fspath(weights).startswith(_weights.RANDOM)
+
+
+def _absolute(weights: str | os.PathLike[str] | None) -> str | None:
+    if weights is None:
+        return None
+    return os.fspath(weights) if _is_random(weights) else str(Path(weights).resolve())

@@ -1,0 +1,113 @@
+"""Which models there are; nothing heavy is imported to know it."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from napari_restore.errors import BadModel, UnknownModel
+from napari_restore.models._card import ModelCard
+
+if TYPE_CHECKING:
+    from napari_restore.models._model import RestorationModel
+
+GROUP = "napari_restore.models"
+"""Entry-point group in which other packages offer a `ModelEntry`."""
+BUILT_IN = ("napari_restore.models.classical", "napari_restore.models.haze_unet")
+"""Packages with ENTRIES; a new model of ours is one package and one line here."""
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A model that can be loaded by its card's id."""
+
+    card: ModelCard
+    factory: str | Callable[..., RestorationModel]
+    """Called with the card (values filled in, halo still to be set by the factory);
+    as ``"package.module:function"`` it is imported at the first use."""
+    needs_weights: bool = False
+    """Whether it is a network that means nothing without trained weights."""
+    sizes: str | Callable[[Mapping[str, Any]], dict[str, int]] | None = None
+    """Reads the network's sizes (width, depth …) off a state dict; they are passed
+    to the factory as keyword arguments."""
+
+    def make(self, card: ModelCard, state: Mapping[str, Any] | None = None) -> RestorationModel:
+        """The model, with sizes read off `state` where it is given."""
+        sizes = resolve(self.sizes)(state) if self.sizes and state is not None else {}
+        model: RestorationModel = resolve(self.factory)(card, **sizes)
+        return model
+
+
+def resolve(reference: str | Callable[..., Any]) -> Callable[..., Any]:
+    """The function behind ``"package.module:function"``; functions as they are."""
+    if not isinstance(reference, str):
+        return reference
+    module, _, name = reference.partition(":")
+    function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return function
+
+
+@cache
+def _entries() -> dict[str, ModelEntry]:
+    found: dict[str, ModelEntry] = {}
+    for package in BUILT_IN:
+        for entry in importlib.import_module(package).ENTRIES:
+            found[entry.card.id] = entry
+    return found
+
+
+@cache
+def _foreign() -> dict[str, ModelEntry | str]:
+    """Entries of other packages; a sentence in place of one that cannot be used.
+
+    One broken package must not take all models away.
+    """
+    found: dict[str, ModelEntry | str] = {}
+    for point in entry_points(group=GROUP):
+        try:
+            entry = point.load()
+        except Exception as error:
+            found[point.name] = f"Model {point.name} of another package cannot load: {error}."
+            continue
+        if isinstance(entry, ModelEntry):
+            found.setdefault(entry.card.id, entry)
+        else:
+            found[point.name] = f"Model {point.name} of another package is no ModelEntry."
+    return found
+
+
+def model_ids() -> tuple[str, ...]:
+    """All usable models, ours first."""
+    usable = (name for name, entry in _foreign().items() if isinstance(entry, ModelEntry))
+    return tuple(dict.fromkeys([*_entries(), *usable]))
+
+
+def entry_of(model_id: str) -> ModelEntry:
+    """The entry of a model; raises `UnknownModel` with the nearest names."""
+    entry = _entries().get(model_id) or _foreign().get(model_id)
+    if isinstance(entry, ModelEntry):
+        return entry
+    if entry is not None:
+        raise BadModel(entry, "Update or remove that package.")
+    near = difflib.get_close_matches(model_id, model_ids(), 3, 0.4)
+    hint = f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(model_ids())}."
+    raise UnknownModel(f"There is no model {model_id!r}.", hint)
+
+
+def card_of(model_id: str) -> ModelCard:
+    """A model's card with its default parameter values; raises `UnknownModel`."""
+    return entry_of(model_id).card
+
+
+def recommended(task: str, scene: str) -> str:
+    """The id of the model to offer first; raises `UnknownModel` if none does the task."""
+    cards = [card_of(name) for name in model_ids()]
+    able = [card for card in cards if card.task == task]
+    if not able:
+        raise UnknownModel(f"No model does the task {task!r}.", "See napari-restore models.")
+    return max(able, key=lambda c: (scene in c.recommended_for, scene in c.scenes)).id

@@ -1,0 +1,49 @@
+"""Bands a model does not see, corrected with the transmission it estimated."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+HAZE_EXPONENT = 1.0
+"""Falloff of haze's optical depth with wavelength: 0.5 (thick) to 1.6 (thin)."""
+
+
+def transmission_at(
+    transmission: npt.NDArray[np.float32],
+    reference: float,
+    wavelength: float,
+    exponent: float = HAZE_EXPONENT,
+) -> npt.NDArray[np.float32]:
+    """t at `wavelength` from t at `reference` (both nm): t_λ = t^((λref / λ)^q).
+
+    Ångström's law for the optical depth −ln t; longer waves see less haze.
+    """
+    t = np.maximum(transmission, np.float32(1e-6))
+    power: npt.NDArray[np.float32] = np.power(t, np.float32((reference / wavelength) ** exponent))
+    return power
+
+
+def correct_band(
+    values: npt.NDArray[np.float32],
+    transmission: npt.NDArray[np.float32],
+    airlight: float,
+    reference: float,
+    wavelength: float,
+    *,
+    exponent: float = HAZE_EXPONENT,
+    deadband: float = 0.03,
+) -> npt.NDArray[np.float32]:
+    """The band `values` (h, w) in model range without haze.
+
+    `transmission` (h, w) is the model's, at `reference` nm; `airlight` is this
+    band's. Where the model changed nothing (1 − t ≤ `deadband`) the values come back
+    bit for bit.
+    """
+    t = transmission_at(transmission, reference, wavelength, exponent)
+    if deadband > 0:
+        gate = np.clip((1 - transmission - deadband) / deadband, 0, 1)
+    else:
+        gate = transmission < 1
+    restored: npt.NDArray[np.float32] = values + gate * (1 / t - 1) * (values - airlight)
+    return restored.astype(np.float32, copy=False)

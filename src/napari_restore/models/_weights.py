@@ -1,0 +1,125 @@
+"""Weights from files that cannot run code, or from a seed."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from napari_restore.errors import BadModel, BadParameter, MissingWeights
+
+RANDOM = "random:"
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
+_NESTS = ("params_ema", "params", "state_dict", "model_state_dict", "model", "net")
+"""Keys under which training scripts hide the state dict; averaged weights first."""
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The state dict of a .safetensors or .pth file, on the CPU.
+
+    Pickled files are read with torch's weights-only unpickler, which runs no code
+    of the file. Raises `MissingWeights` or `BadModel`.
+    """
+    if not path.is_file():
+        raise MissingWeights(f"There is no weights file {path}.", "Check the path.")
+    try:
+        if path.suffix.lower() == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise BadModel(
+            f"{path.name} holds more than weights and could run code.",
+            "Save its state dict as .safetensors.",
+        ) from None
+    except Exception as error:
+        raise BadModel(
+            f"{path.name} is no readable weights file: {_first_line(error)}",
+            f"Readable are {', '.join(SUFFIXES)}.",
+        ) from error
+    return _state_in(content, path.name)
+
+
+def fill(module: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
+    """Put `state` into `module`; raises `BadModel` naming what does not fit."""
+    own = module.state_dict()
+    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    wrong = [k for k in own.keys() & state.keys() if own[k].shape != state[k].shape]
+    for keys, what in ((missing, "lacks"), (extra, "has the unknown"), (wrong, "has another size of")):
+        if keys:
+            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+            raise BadModel(
+                f"{name} {what} {sorted(keys)[0]}{more}.",
+                "Choose the model these weights were made for.",
+            )
+    bad = [k for k, v in state.items() if v.is_floating_point() and not torch.isfinite(v).all()]
+    if bad:
+        raise BadModel(f"{name} holds NaN or infinity in {bad[0]}.", "The file is damaged.")
+    module.load_state_dict(dict(state))
+
+
+def randomise(module: nn.Module, seed: int) -> None:
+    """Fill `module` with weights that follow from `seed` alone.
+
+    Every tensor has its own generator, so the values do not depend on the order in
+    which layers were made. Scales keep a signal's size (He et al. 2015, halved
+    variance), so deep networks stay finite.
+    """
+    with torch.no_grad():
+        for name, tensor in module.named_parameters():
+            digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+            generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+            if tensor.ndim < 2:
+                # One-dimensional weights are scales of normalisations.
+                tensor.fill_(1.0 if name.endswith("weight") else 0.0)
+                continue
+            spread = math.sqrt(1.0 / tensor[0].numel())
+            tensor.copy_(torch.randn(tensor.shape, generator=generator) * spread)
+
+
+def seed_of(weights: str) -> int:
+    """The number in ``random:SEED``; raises `BadParameter`."""
+    text = weights.removeprefix(RANDOM)
+    if not text.isdecimal():
+        raise BadParameter(
+            f"Weights {weights!r} name no seed.", "Write random: and a whole number, as random:0."
+        )
+    return int(text)
+
+
+def sha256_of_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_state(module: nn.Module) -> str:
+    """Digest of names, types, shapes and bytes of all tensors, in order of names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name}/{tensor.dtype}/{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _state_in(content: Any, name: str) -> dict[str, Tensor]:
+    for nest in _NESTS:
+        if isinstance(content, Mapping) and isinstance(content.get(nest), Mapping):
+            return _state_in(content[nest], name)
+    if not isinstance(content, Mapping) or not content:
+        raise BadModel(f"{name} holds no state dict.", "Save module.state_dict().")
+    if not all(isinstance(v, Tensor) for v in content.values()):
+        raise BadModel(f"{name} holds no plain state dict.", "Save module.state_dict().")
+    # DataParallel puts its own name before every key.
+    return {str(k).removeprefix("module."): v for k, v in content.items()}
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

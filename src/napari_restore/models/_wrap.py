@@ -1,0 +1,100 @@
+"""A plain module or an exported program behind the interface of a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from napari_restore.errors import BadModel
+from napari_restore.models._card import ModelCard, Parameter
+from napari_restore.models._model import Facts, RestorationModel
+from napari_restore.models._padding import pad_to_multiple
+
+
+class WrappedModel(RestorationModel):
+    """Calls `module` with (N, C, H, W) float32 padded to the card's sizes.
+
+    Right and bottom are reflected to `multiple_of` and `min_size` and cut off again.
+    """
+
+    def __init__(self, module: nn.Module, card: ModelCard) -> None:
+        super().__init__(card)
+        self.module = module
+
+    def forward_with_maps(
+        self, x: Tensor, facts: Facts | None = None, valid: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        height, width = x.shape[2:]
+        padded = pad_to_multiple(x, self.card.multiple_of, self.card.min_size)
+        y = self.module(padded)
+        if isinstance(y, (tuple, list)) and y:
+            # Networks with deep supervision return the final image first.
+            y = y[0]
+        if not isinstance(y, Tensor) or y.shape != padded.shape:
+            got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+            raise BadModel(
+                f"Model {self.card.id} returns {got} for an image of {tuple(padded.shape)}.",
+                "A restoration model returns an image of the same size and bands.",
+            )
+        return y[..., :height, :width].to(x.dtype), {}
+
+
+def as_card(given: ModelCard | Mapping[str, Any], fallback: ModelCard) -> ModelCard:
+    """A card from a mapping of its fields over `fallback`; raises `BadModel`."""
+    if isinstance(given, ModelCard):
+        return given
+    known = {f.name for f in fields(ModelCard)}
+    unknown = sorted(set(given) - known)
+    if unknown:
+        raise BadModel(
+            f"A model card has no field {unknown[0]!r}.", f"It has: {', '.join(sorted(known))}."
+        )
+    try:
+        values = {name: _plain(name, value) for name, value in given.items()}
+        card = replace(fallback, **values)
+    except (TypeError, ValueError, KeyError) as error:
+        raise BadModel(f"The model card cannot be read: {error}.", "Check its fields.") from None
+    if card.halo < 0 or card.multiple_of < 1 or card.min_size < 1 or card.inputs < 0:
+        raise BadModel(
+            f"The card of {card.id} has impossible sizes.",
+            "halo is 0 or more, multiple_of and min_size are 1 or more.",
+        )
+    if card.scope not in ("local", "staged", "swept"):
+        raise BadModel(
+            f"The card of {card.id} has scope {card.scope!r}.", "Use local, staged or swept."
+        )
+    return card
+
+
+def card_beside(path: Path) -> dict[str, Any] | None:
+    """The card kept beside a model file as NAME.json; None if there is none."""
+    beside = path.with_suffix(".json")
+    if not beside.is_file():
+        return None
+    try:
+        content = json.loads(beside.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadModel(f"{beside.name} is no readable card: {error}.", "It holds JSON.") from None
+    if not isinstance(content, dict):
+        raise BadModel(f"{beside.name} is no card.", "It holds one JSON object.")
+    return content
+
+
+def _plain(name: str, value: Any) -> Any:
+    """A JSON value in the type its field has."""
+    if name == "parameters":
+        return tuple(p if isinstance(p, Parameter) else _parameter(p) for p in value)
+    whole = {"halo", "multiple_of", "min_size", "inputs", "bands"}
+    if name in whole and value is not None and (isinstance(value, bool) or value != int(value)):
+        raise ValueError(f"{name} is a whole number")
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _parameter(fields_: Mapping[str, Any]) -> Parameter:
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields_.items()}
+    return Parameter(**values)

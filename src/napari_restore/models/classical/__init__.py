@@ -1,0 +1,88 @@
+"""Methods without weights. Cards only; the methods load when they are used."""
+
+from __future__ import annotations
+
+from napari_restore.models._card import ModelCard, Parameter
+from napari_restore.models._registry import ModelEntry
+
+DEADBAND = Parameter(
+    "deadband",
+    0.03,
+    "haze share up to which pixels stay as they are",
+    minimum=0.0,
+    maximum=0.5,
+)
+
+DCP = ModelCard(
+    id="dcp",
+    title="Dark channel prior",
+    summary="Haze of any thickness in photos and aerial images; needs no training.",
+    recommended_for=("aerial", "natural"),
+    needs_context=True,
+    uses_validity=True,
+    multiple_of=4,
+    maps=("transmission", "airlight"),
+    parameters=(
+        Parameter("omega", 0.85, "share of the haze that is removed", 0.0, 1.0),
+        Parameter("patch_radius", 15, "radius of the search for dark pixels", 1, 200, unit="px"),
+        Parameter("guided_radius", 40, "radius of the smoothing", 4, 400, unit="px"),
+        Parameter("eps", 1e-3, "how little the smoothing follows edges", 1e-6, 1.0),
+        Parameter("t0", 0.1, "smallest transmission", 0.01, 1.0),
+        DEADBAND,
+        Parameter("airlight", "auto", "colour of the haze: auto, or one number per band, as r,g,b"),
+    ),
+    source="He, Sun, Tang, CVPR 2009; He, Sun, arXiv:1505.00996",
+    caveats="Bright neutral surfaces (snow, sand, roofs, cloud) look like haze to it.",
+)
+
+HOT = ModelCard(
+    id="hot",
+    title="Haze optimised transform",
+    summary="Uneven thin haze in satellite images; follows it pixel by pixel, needs blue and red.",
+    scenes=("aerial",),
+    roles=("blue", "red"),
+    needs_context=True,
+    maps=("haze",),
+    parameters=(
+        Parameter("strength", 1.0, "share of the haze that is removed", 0.0, 1.0),
+        DEADBAND,
+    ),
+    source="Zhang, Guindon, Cihlar, Remote Sensing of Environment 82, 2002",
+    caveats="Water, blue roofs and bare soil can look like haze to it.",
+)
+
+HTM = ModelCard(
+    id="htm",
+    title="Haze thickness map",
+    summary="Uneven smooth haze in satellite images; subtracts it, needs blue.",
+    scenes=("aerial",),
+    roles=("blue",),
+    needs_context=True,
+    uses_validity=True,
+    multiple_of=8,
+    maps=("haze",),
+    parameters=(
+        Parameter("window", 65, "side of the search for dark pixels", 9, 801, unit="px"),
+        Parameter(
+            "reference",
+            "clearest",
+            "what counts as no haze: the clearest part of the scene, or zero",
+            choices=("clearest", "zero"),
+        ),
+        DEADBAND,
+    ),
+    source="Makarau, Richter, Müller, Reinartz, IEEE TGRS 52, 2014",
+    caveats="Bright areas larger than the window look like haze to it.",
+)
+
+IDENTITY = ModelCard(
+    id="identity",
+    title="Unchanged",
+    summary="Changes nothing; shows that reading and writing change nothing either.",
+    task="other",
+    parameters=(),
+)
+
+ENTRIES = tuple(
+    ModelEntry(card, f"{__name__}.{card.id}:make") for card in (DCP, HOT, HTM, IDENTITY)
+)

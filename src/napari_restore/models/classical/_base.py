@@ -1,0 +1,43 @@
+"""What the classical methods share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from napari_restore.models._model import Facts, RestorationModel, one_shot_facts
+
+
+class ClassicalModel(RestorationModel):
+    """A method without weights: whole-image facts, then a rule per tile.
+
+    Subclasses write `restore`; facts left out are taken from every image of the
+    batch by itself.
+    """
+
+    def restore(
+        self, x: Tensor, facts: Facts, valid: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """`forward_with_maps` with facts given and `valid` None if everything is valid."""
+        raise NotImplementedError
+
+    def forward_with_maps(
+        self, x: Tensor, facts: Facts | None = None, valid: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        if valid is not None and bool(valid.all()):
+            valid = None
+        if facts is not None:
+            return self.restore(x, {k: v.to(x.device) for k, v in facts.items()}, valid)
+        images, maps = [], []
+        for n in range(x.shape[0]):
+            one, seen = x[n : n + 1], None if valid is None else valid[n : n + 1]
+            own = {k: v.to(x.device) for k, v in one_shot_facts(self, one, seen).items()}
+            image, side = self.restore(one, own, seen)
+            images.append(image)
+            maps.append(side)
+        return torch.cat(images), {k: torch.cat([m[k] for m in maps]) for k in maps[0]}
+
+
+def exact_device(x: Tensor) -> torch.device:
+    """Where float64 sums over `x` can run: its own device, unless that has no float64."""
+    return torch.device("cpu") if x.device.type == "mps" else x.device

@@ -1,0 +1,35 @@
+"""Where haze begins in a distribution of haze values, and curves that only rise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+def clear_level(haze: npt.NDArray[Any]) -> float:
+    """The value up to which pixels count as clear; 0 for an empty array.
+
+    The clearest tenth is taken for one side of the scatter that clear land shows
+    anyway; its mirror image belongs to the clear part too.
+    """
+    if haze.size == 0:
+        return 0.0
+    lowest, tenth = np.percentile(haze, [1, 10])
+    return float(2 * tenth - lowest)
+
+
+def monotone(curve: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """`curve` smoothed over three points and made non-decreasing, its first point kept.
+
+    The mean of the smallest rising curve above and the largest one below it.
+    """
+    padded = np.concatenate([curve[:1], curve, curve[-1:]])
+    smooth = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
+    smooth[0] = curve[0]
+    above = np.maximum.accumulate(smooth)
+    below = np.minimum.accumulate(smooth[::-1])[::-1]
+    rising: npt.NDArray[np.float64] = (above + below) / 2
+    rising = rising - rising[0] + curve[0]
+    return rising

@@ -1,0 +1,22 @@
+"""The model that changes nothing."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from napari_restore.models._card import ModelCard
+from napari_restore.models._model import Facts
+from napari_restore.models.classical._base import ClassicalModel
+
+
+class Identity(ClassicalModel):
+    """Returns its input; shows what reading and writing alone do to a file."""
+
+    def restore(
+        self, x: Tensor, facts: Facts, valid: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        return x, {}
+
+
+def make(card: ModelCard) -> Identity:
+    return Identity(card)

@@ -1,0 +1,28 @@
+"""A small convolutional network for haze. Card only; the network loads when used."""
+
+from __future__ import annotations
+
+from napari_restore.models._card import ModelCard
+from napari_restore.models._registry import ModelEntry
+
+HAZE_UNET = ModelCard(
+    id="haze-unet",
+    title="Haze network, small",
+    summary="A small network that sees 46 pixels around each; needs a weights file.",
+    bands=3,
+    roles=("red", "green", "blue"),
+    multiple_of=8,
+    precisions=("float32", "bfloat16"),
+    weights_note="None shipped yet.",
+    source="U-Net (Ronneberger, Fischer, Brox, MICCAI 2015) on 2 × 2 unshuffled pixels",
+    caveats="Haze wider than its field looks like a bright flat surface to it.",
+)
+
+ENTRIES = (
+    ModelEntry(
+        HAZE_UNET,
+        f"{__name__}._network:make",
+        needs_weights=True,
+        sizes=f"{__name__}._network:sizes_of",
+    ),
+)

@@ -1,0 +1,108 @@
+"""The haze-unet: a plain convolutional U-Net whose output is added to its input."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from napari_restore.errors import BadModel
+from napari_restore.models._card import ModelCard
+from napari_restore.models._model import Facts, RestorationModel
+from napari_restore.models._padding import pad_to_multiple
+
+STRIDE = 8
+"""Pixels per cell of the coarsest grid: 2 (unshuffle) × 2 × 2."""
+
+
+class ConvBlock(nn.Module):
+    """x + relu(conv(x)), the cheapest residual block that trains well on a CPU."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.relu(self.conv(x))
+
+
+class HazeUNet(RestorationModel):
+    """y = x + f(x); f sees the pixels as 2 × 2 cells, on three grids, without any
+    statistic over the image, so tiles with the card's halo equal the whole.
+
+    `width` channels on the finest grid, twice and four times that below; `blocks`
+    convolutions per grid and side. 143 k weights at width 16, 319 k at 24.
+    """
+
+    def __init__(self, card: ModelCard, width: int = 16, blocks: int = 2) -> None:
+        super().__init__(replace(card, halo=halo_of(blocks)))
+        w1, w2, w3 = width, 2 * width, 4 * width
+        self.stem = nn.Conv2d(12, w1, 3, padding=1)
+        self.encode1 = _stage(w1, blocks)
+        self.down1 = nn.Conv2d(w1, w2, 2, stride=2)
+        self.encode2 = _stage(w2, blocks)
+        self.down2 = nn.Conv2d(w2, w3, 2, stride=2)
+        self.middle = _stage(w3, blocks)
+        self.up2 = nn.Conv2d(w3, 4 * w2, 1)
+        self.decode2 = _stage(w2, blocks)
+        self.up1 = nn.Conv2d(w2, 4 * w1, 1)
+        self.decode1 = _stage(w1, blocks)
+        self.head = nn.Conv2d(w1, 12, 3, padding=1)
+        # Convolutions in channels-last order are 1.2 to 1.7 times as fast on CPUs.
+        for weight in self.parameters():
+            if weight.ndim == 4:
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+
+    def forward_with_maps(
+        self, x: Tensor, facts: Facts | None = None, valid: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        height, width = x.shape[2:]
+        whole = pad_to_multiple(x, STRIDE).contiguous(memory_format=torch.channels_last)
+        change = self._change(whole)[..., :height, :width]
+        return x + change, {}
+
+    def _change(self, x: Tensor) -> Tensor:
+        cells = nn.functional.pixel_unshuffle(x, 2)
+        fine = self.encode1(self.stem(cells))
+        middle = self.encode2(self.down1(fine))
+        coarse = self.middle(self.down2(middle))
+        middle = self.decode2(middle + nn.functional.pixel_shuffle(self.up2(coarse), 2))
+        fine = self.decode1(fine + nn.functional.pixel_shuffle(self.up1(middle), 2))
+        return nn.functional.pixel_shuffle(self.head(fine), 2)
+
+
+def make(card: ModelCard, width: int = 16, blocks: int = 2) -> HazeUNet:
+    return HazeUNet(card, width, blocks)
+
+
+def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
+    """Width and blocks of the network whose state dict this is; raises `BadModel`."""
+    stem = state.get("stem.weight")
+    blocks = sum(1 for name in state if name.startswith("middle.") and name.endswith("conv.weight"))
+    if stem is None or stem.ndim != 4 or stem.shape[1] != 12 or blocks == 0:
+        raise BadModel(
+            "These weights are not those of haze-unet.", "Choose the model they were made for."
+        )
+    return {"width": stem.shape[0], "blocks": blocks}
+
+
+def halo_of(blocks: int) -> int:
+    """Pixels around an aligned block of `STRIDE` pixels that reach it, in whole blocks.
+
+    Walks back through the network with the interval of cells that a block needs:
+    head and fine decoder, middle decoder, bottom, then down the encoder. Skips reach
+    less far. A convolution widens it by one cell of its grid on each side.
+    """
+    low, high = 0 - 1 - blocks, 3 + 1 + blocks
+    low, high = low // 2 - blocks, high // 2 + blocks
+    low, high = low // 2 - blocks, high // 2 + blocks
+    low, high = 2 * low - blocks, 2 * high + 1 + blocks
+    low, high = 2 * low - blocks - 1, 2 * high + 1 + blocks + 1
+    reach = max(-2 * low, 2 * high + 1 - (STRIDE - 1))
+    return -(-reach // STRIDE) * STRIDE
+
+
+def _stage(width: int, blocks: int) -> nn.Sequential:
+    return nn.Sequential(*(ConvBlock(width) for _ in range(blocks)))

@@ -1,0 +1,221 @@
+"""The JSON account of a run: what was done, with what, and what it cost.
+
+The typed dictionaries below are the format; `problems` checks a record against
+them. Names are snake case, units SI, sizes in bytes, boxes [y0, x0, y1, x1].
+Keys that are not named here may be present and are kept.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import (
+    Any,
+    Literal,
+    NotRequired,
+    TypedDict,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
+
+from napari_restore.errors import BadOutput, InputError
+
+__all__ = ["Record", "problems", "read_record", "write_record"]
+
+
+class Input(TypedDict):
+    """The image a run read."""
+
+    path: str | None
+    """None for an array."""
+    fingerprint: str
+    size: list[int]
+    """[height, width] in pixels."""
+    bands: int
+    dtype: str
+    crs: str | None
+    black: list[float] | None
+    """The value of each band that the model saw as 0."""
+    white: float | None
+    """The value that the model saw as 1."""
+
+
+class Output(TypedDict):
+    """The file a run wrote."""
+
+    path: str | None
+    sha256: str | None
+
+
+class Model(TypedDict):
+    """The method and all its parameter values."""
+
+    id: str
+    weights_sha256: str | None
+    parameters: dict[str, Any]
+
+
+class Target(TypedDict):
+    """What was restored."""
+
+    region: list[int]
+    """[y0, x0, y1, x1], half open."""
+    mask: NotRequired[str | None]
+
+
+class PlanFacts(TypedDict):
+    """How it was done, and what that was predicted to take."""
+
+    scope: str
+    tile: int
+    halo: int
+    tile_batch: int
+    tiles: int
+    passes: int
+    residual_tier: str | None
+    residual_bytes: int
+    predicted_peak_ram_bytes: int
+    predicted_peak_device_bytes: int
+    predicted_disk_bytes: int
+    predicted_seconds: float | None
+
+
+class Measured(TypedDict):
+    """What it took."""
+
+    seconds: float
+    megapixels_per_second: float
+    peak_ram_bytes: int
+    """Unique set size summed over the process tree, idle part included."""
+    peak_device_bytes: int
+    tiles_done: int
+    tiles_resumed: int
+    backoffs: int
+    unchanged_share: float | None
+    """Share of the valid pixels that the model left as they were."""
+
+
+class Record(TypedDict):
+    """One run, in enough detail to repeat it."""
+
+    command: str
+    version: str
+    status: Literal["done", "cancelled", "failed"]
+    input: Input
+    output: Output | None
+    model: Model
+    targets: list[Target]
+    extent: Literal["image", "region"]
+    context: dict[str, Any] | None
+    plan: PlanFacts
+    measured: Measured
+    device: str
+    versions: dict[str, str]
+
+
+def problems(record: object) -> list[str]:
+    """What is missing or of the wrong type, one phrase each; empty for a good record."""
+    return _mismatches(record, Record, "record")
+
+
+def write_record(path: str | os.PathLike[str], record: Mapping[str, Any]) -> Path:
+    """Write `record` as JSON; the file appears whole or not at all.
+
+    Raises `BadOutput` when the folder is missing or may not be written, and
+    `ValueError` when the record is not one.
+    """
+    if wrong := problems(record):
+        raise ValueError(f"not a record: {'; '.join(wrong)}")
+    target = Path(path)
+    text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(target)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        reason = error.strerror or error
+        raise BadOutput(
+            f"The record {target} cannot be written: {reason}.",
+            "Name a file in a folder that exists and may be written.",
+        ) from None
+    return target
+
+
+def read_record(path: str | os.PathLike[str]) -> Record:
+    """The record in the JSON file `path`; raises `InputError` when it holds none."""
+    try:
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"The record {path} cannot be read: {error.strerror or error}.",
+            "Name the file that --record wrote.",
+        ) from None
+    except ValueError:
+        raise InputError(f"{path} is not JSON.", "Name the file that --record wrote.") from None
+    if wrong := problems(record):
+        raise InputError(
+            f"{path} is not a record of a run: {wrong[0]}.", "Name the file that --record wrote."
+        )
+    return cast("Record", record)
+
+
+def _mismatches(value: object, hint: Any, name: str) -> list[str]:
+    """Where `value` differs from the type `hint`; `name` says where we are."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return []
+    if origin is NotRequired:
+        return _mismatches(value, arguments[0], name)
+    if origin in (Union, types.UnionType):
+        branches = [_mismatches(value, branch, name) for branch in arguments]
+        return [] if [] in branches else max(branches, key=len)
+    if origin is Literal:
+        return [] if value in arguments else [f"{name} is {value!r}, not one of {arguments}"]
+    if is_typeddict(hint):
+        return _missing_or_wrong(value, hint, name)
+    if origin is list:
+        if not isinstance(value, list):
+            return [f"{name} is not a list"]
+        found = [_mismatches(v, arguments[0], f"{name}[{i}]") for i, v in enumerate(value)]
+        return [problem for some in found for problem in some]
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            return [f"{name} is not an object"]
+        found = [_mismatches(v, arguments[1], f"{name}.{k}") for k, v in value.items()]
+        return [problem for some in found for problem in some]
+    return [] if _is(value, hint) else [f"{name} is {value!r}, not {_word(hint)}"]
+
+
+def _missing_or_wrong(value: object, hint: Any, name: str) -> list[str]:
+    if not isinstance(value, Mapping):
+        return [f"{name} is not an object"]
+    found = []
+    for key, kind in get_type_hints(hint, include_extras=True).items():
+        if key in value:
+            found += _mismatches(value[key], kind, f"{name}.{key}")
+        elif get_origin(kind) is not NotRequired:
+            found.append(f"{name}.{key} is missing")
+    return found
+
+
+def _is(value: object, kind: Any) -> bool:
+    """Whether `value` is of `kind` as JSON sees it: True is no number, 1 is a float, NaN is not."""
+    if isinstance(value, bool):
+        return kind is bool
+    if kind is float:
+        return isinstance(value, (int, float)) and math.isfinite(value)
+    return isinstance(value, kind)
+
+
+def _word(kind: Any) -> str:
+    words = {int: "a whole number", float: "a finite number", str: "text", type(None): "null"}
+    return words.get(kind, getattr(kind, "__name__", str(kind)))

@@ -1,0 +1,46 @@
+"""Fixtures of all tests: real data where it exists, a cache of its own, GPU tests where there is one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real test images; the test is skipped where it is missing."""
+    default = ROOT.parent / "shared" / "data"
+    folder = Path(os.environ.get("NAPARI_RESTORE_TEST_DATA", default))
+    if not (folder / "INDEX.csv").is_file():
+        pytest.skip(f"no test images in {folder}; NAPARI_RESTORE_TEST_DATA names the folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sample() -> Path:
+    """The hazy GeoTIFF that ships with the package."""
+    return ROOT / "src" / "napari_restore" / "sample" / "hazy_town_synthetic.tif"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test starts with an empty cache and leaves the user's alone."""
+    # Beside tmp_path, which many tests expect to find empty.
+    cache = tmp_path.parent / f"{tmp_path.name}-cache"
+    monkeypatch.setenv("NAPARI_RESTORE_CACHE", str(cache))
+    return cache
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    gpu_items = [item for item in items if item.get_closest_marker("gpu")]
+    if not gpu_items:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in gpu_items:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))

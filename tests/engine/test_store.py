@@ -1,0 +1,101 @@
+"""The result store: sparse, resumable after a crash, never half a tile."""
+
+import json
+
+import numpy as np
+import pytest
+
+from napari_restore.engine import Region, ResultStore
+from napari_restore.errors import SourceChanged
+
+SHAPE = (1100, 900, 3)
+
+
+def open_store(path, **options):
+    return ResultStore.open(path, **{"key": "k", "shape": SHAPE, "dtype": "uint8", **options})
+
+
+def tile(region, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.integers(1, 255, (*region.shape, 3), dtype=np.uint8)
+
+
+def test_what_is_written_is_read_and_the_rest_is_zero(tmp_path):
+    store = open_store(tmp_path / "ä store.zarr")
+    region = Region(512, 0, 1024, 512)
+    pixels = tile(region)
+    store.write(region, pixels, {}, {"counts": {}})
+    np.testing.assert_array_equal(store.read(region), pixels)
+    assert not store.read(Region(0, 0, 512, 900)).any()
+
+
+def test_finished_tiles_survive_reopening_with_another_tile_size(tmp_path):
+    store = open_store(tmp_path / "s.zarr")
+    store.write(Region(0, 0, 512, 512), tile(Region(0, 0, 512, 512)), {}, {"counts": {}})
+    again = open_store(tmp_path / "s.zarr")
+    assert again.is_done(Region(0, 0, 512, 512))
+    assert again.is_done(Region(128, 256, 256, 384))
+    assert not again.is_done(Region(0, 0, 640, 512))
+    assert not again.is_done(Region(1024, 0, 1100, 512))
+
+
+def test_a_line_torn_by_a_crash_is_no_finished_tile_and_harms_no_later_one(tmp_path):
+    store = open_store(tmp_path / "s.zarr")
+    first, second, third = (Region(0, x, 128, x + 128) for x in (0, 128, 256))
+    store.write(first, tile(first), {}, {"counts": {}})
+    with open(tmp_path / "s.zarr" / "tiles.jsonl", "a") as journal:
+        journal.write('{"region": [0, 128, 12')
+    again = open_store(tmp_path / "s.zarr")
+    assert again.is_done(first)
+    assert not again.is_done(second)
+    again.write(third, tile(third), {}, {"counts": {}})
+    last = open_store(tmp_path / "s.zarr")
+    assert last.is_done(third)
+    assert not last.is_done(second)
+
+
+def test_another_key_is_refused_until_fresh(tmp_path):
+    open_store(tmp_path / "s.zarr")
+    with pytest.raises(SourceChanged, match="--fresh"):
+        open_store(tmp_path / "s.zarr", key="other")
+    open_store(tmp_path / "s.zarr", key="other", fresh=True)
+
+
+@pytest.mark.parametrize("damage", ["header", "array"])
+def test_a_corrupt_store_is_rebuilt(tmp_path, damage):
+    store = open_store(tmp_path / "s.zarr")
+    region = Region(0, 0, 128, 128)
+    store.write(region, tile(region), {}, {"counts": {}})
+    if damage == "header":
+        (tmp_path / "s.zarr" / "header.json").write_text("{")
+    else:
+        (tmp_path / "s.zarr" / "0" / "zarr.json").unlink()
+    again = open_store(tmp_path / "s.zarr")
+    assert not again.is_done(region)
+    assert not again.read(region).any()
+
+
+def test_pyramid_levels_follow_each_tile(tmp_path):
+    def halve(pixels):
+        return pixels[::2, ::2]
+
+    store = open_store(tmp_path / "s.zarr", levels=((550, 450), (275, 225)))
+    regions = [Region(0, 0, 512, 512), Region(512, 0, 1024, 512), Region(1024, 512, 1100, 900)]
+    whole = np.zeros(SHAPE, np.uint8)
+    for seed, region in enumerate(regions):
+        whole[region.slices] = tile(region, seed)
+        store.write(region, tile(region, seed), {}, {"counts": {}}, halve)
+    np.testing.assert_array_equal(store.array("1")[:], whole[::2, ::2])
+    np.testing.assert_array_equal(store.array("2")[:], whole[::4, ::4])
+
+
+def test_side_maps_and_journal(tmp_path):
+    store = open_store(tmp_path / "s.zarr", maps={"transmission": 1, "quality": 1})
+    region = Region(0, 0, 128, 128)
+    t = np.full((128, 128, 1), 0.25, np.float32)
+    q = np.full((128, 128, 1), 3, np.uint8)
+    store.write(region, tile(region), {"transmission": t, "quality": q}, {"counts": {"pixels": 1}})
+    np.testing.assert_array_equal(store.read(region, "map_transmission"), t)
+    assert store.array("map_quality").dtype == np.uint8
+    line = json.loads((tmp_path / "s.zarr" / "tiles.jsonl").read_text())
+    assert line == {"region": [0, 0, 128, 128], "counts": {"pixels": 1}}

@@ -1,0 +1,104 @@
+"""Tiles cover the targets once, on one grid, nearest first."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from napari_restore.engine import Region
+from napari_restore.engine._pipeline import quarters
+from napari_restore.engine._tiles import (
+    CELL,
+    Schedule,
+    TileSizes,
+    cut_into_tiles,
+    fed_box,
+    tile_sizes,
+)
+
+SIZES = st.integers(1, 1500)
+TILES = st.integers(1, 6).map(lambda n: n * CELL)
+
+
+@st.composite
+def images_with_targets(draw):
+    height, width = draw(SIZES), draw(SIZES)
+    targets = []
+    for _ in range(draw(st.integers(1, 3))):
+        y0, x0 = draw(st.integers(0, height - 1)), draw(st.integers(0, width - 1))
+        y1, x1 = draw(st.integers(y0 + 1, height)), draw(st.integers(x0 + 1, width))
+        targets.append(Region(y0, x0, y1, x1))
+    return (height, width), targets
+
+
+@given(images_with_targets(), TILES)
+def test_every_target_pixel_lies_in_a_tile_and_no_tile_crosses_the_grid(image, tile):
+    size, targets = image
+    cores = cut_into_tiles(targets, size, tile)
+    covered = np.zeros(size, int)
+    for core in cores:
+        covered[core.slices] += 1
+        assert core.y0 // tile == (core.y1 - 1) // tile
+        assert core.x0 // tile == (core.x1 - 1) // tile
+        assert core == core.intersect(Region(0, 0, *size))
+    assert covered.max() <= 1
+    for target in targets:
+        assert (covered[target.slices] == 1).all()
+
+
+def test_a_regions_tiles_are_parts_of_the_whole_images_tiles():
+    whole = cut_into_tiles([Region(0, 0, 3000, 2000)], (3000, 2000), 512)
+    part = cut_into_tiles([Region(700, 300, 1700, 901)], (3000, 2000), 512)
+    for core in part:
+        assert any(core.intersect(other) == core for other in whole)
+    assert sum(core.pixels for core in part) < sum(core.pixels for core in whole)
+
+
+def test_touches_rules_out_tiles():
+    cores = cut_into_tiles([Region(0, 0, 512, 512)], (512, 512), 256, lambda core: core.y0 == 0)
+    assert cores == [Region(0, 0, 256, 256), Region(0, 256, 256, 512)]
+
+
+def test_fed_box_is_grown_by_the_halo_and_cropped_to_the_image():
+    assert fed_box(Region(0, 512, 512, 1000), 48, (2000, 1000)) == Region(0, 464, 560, 1000)
+
+
+def test_schedule_starts_at_the_centre_and_can_move():
+    tiles = cut_into_tiles([Region(0, 0, 1024, 1024)], (1024, 1024), 256)
+    schedule = Schedule(tiles, (512.0, 512.0))
+    assert schedule.pop() in (
+        Region(256, 256, 512, 512),
+        Region(256, 512, 512, 768),
+        Region(512, 256, 768, 512),
+        Region(512, 512, 768, 768),
+    )
+    schedule.prioritise(Region(0, 768, 256, 1024))
+    assert schedule.pop() == Region(0, 768, 256, 1024)
+    rest = [schedule.pop() for _ in range(len(schedule))]
+    assert len(set(rest)) == 14
+    assert schedule.pop() is None
+
+
+@pytest.mark.parametrize("core", [Region(0, 0, 512, 512), Region(256, 128, 640, 900)])
+def test_quarters_cover_the_core_on_cell_borders(core):
+    parts = quarters(core)
+    assert len(parts) == 4
+    assert sum(part.pixels for part in parts) == core.pixels
+    for part in parts:
+        assert part.intersect(core) == part
+        assert (part.y0 % CELL, part.x0 % CELL) == (0, 0)
+
+
+def test_one_cell_cannot_be_cut_further():
+    assert quarters(Region(128, 0, 256, 100)) == [Region(128, 0, 256, 100)]
+
+
+@given(SIZES, SIZES, TILES, st.integers(0, 100), st.data())
+def test_tile_sizes_foretell_the_cut(height, width, tile, halo, data):
+    y0, x0 = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+    target = Region(y0, x0, data.draw(st.integers(y0 + 1, height)), width)
+    cores = cut_into_tiles([target], (height, width), tile)
+    fed = [fed_box(core, halo, (height, width)).pixels for core in cores]
+    assert tile_sizes([target], (height, width), tile, halo) == TileSizes(
+        len(cores), sum(fed), max(fed)
+    )

@@ -1,0 +1,51 @@
+"""What a start must not load: it would make `--help` and every import slow."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {
+    "torch", "rasterio", "napari", "dask", "zarr", "tifffile", "imagecodecs", "rawpy", "numpy",
+    "scipy", "skimage", "qtpy", "magicgui", "pydantic",
+}  # fmt: skip
+
+
+def loaded_after(code: str, *arguments: str) -> set[str]:
+    """The top-level modules a fresh interpreter has loaded after `code`."""
+    report = "; import json, sys; print('\\n' + json.dumps(sorted({m.partition('.')[0] for m in sys.modules})))"
+    done = subprocess.run(
+        [sys.executable, "-c", code + report, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_the_check_sees_a_heavy_library():
+    assert "numpy" in loaded_after("import numpy")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import napari_restore",
+        "import napari_restore; dir(napari_restore)",
+        "import napari_restore.errors, napari_restore.records, napari_restore.sample",
+        "import napari_restore.cli",
+        "import napari_restore.cli; napari_restore.cli.main(['--help'])",
+        "import napari_restore.cli; napari_restore.cli.main(['restore', '--help'])",
+        "import napari_restore.cli; napari_restore.cli.main(['restore'])",
+    ],
+)
+def test_start_loads_nothing_heavy(code: str):
+    assert loaded_after(code) & HEAVY == set()
+
+
+def test_engine_and_cards_load_without_the_raster_library():
+    loaded = loaded_after("import napari_restore.engine, napari_restore.models")
+    assert loaded & {"rasterio", "napari", "qtpy"} == set()
