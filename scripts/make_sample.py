@@ -85,7 +85,9 @@ def write(pixels: np.ndarray) -> None:
     with MemoryFile() as memory:
         with memory.open(**profile) as dataset:
             dataset.write(np.moveaxis(pixels, -1, 0))
-            dataset.update_tags(**{f"TIFFTAG_{k}" if k != "HAZE" else k: v for k, v in TAGS.items()})
+            dataset.update_tags(
+                **{f"TIFFTAG_{k}" if k != "HAZE" else k: v for k, v in TAGS.items()}
+            )
         with memory.open() as dataset:
             copy(
                 dataset,

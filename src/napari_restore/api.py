@@ -7,12 +7,35 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_restore.engine import Region
+from napari_restore.engine import Note, Phase, Progress, Region, TileDone
 
 if TYPE_CHECKING:
     from napari_restore.engine import Job, Plan, Result
-    from napari_restore.images import Image
+    from napari_restore.images import CacheEntry, Image
     from napari_restore.models import ModelCard, RestorationModel
+
+__all__ = [
+    "Note",
+    "Phase",
+    "Progress",
+    "Region",
+    "TileDone",
+    "cache_entries",
+    "check_output",
+    "clear_cache",
+    "info",
+    "load_model",
+    "models",
+    "open_image",
+    "open_mosaic",
+    "plan",
+    "plan_of",
+    "rerun",
+    "restore",
+    "save_context",
+    "start",
+    "task_of",
+]
 
 Pathlike = str | os.PathLike[str]
 
@@ -21,7 +44,7 @@ def open_image(
     source: Any,
     *,
     stack: bool = False,
-    bands: Sequence[str] | None = None,
+    bands: str | Mapping[str, int] | None = None,
     sensor: str | None = None,
 ) -> Image:
     """Open a raster, photo, zarr or array lazily.
@@ -29,11 +52,12 @@ def open_image(
     Parameters
     ----------
     source
-        A path, an array (H, W) or (H, W, C), or with `stack` several paths.
+        A path; several paths, side by side on one map grid or with `stack` the bands
+        of one image; an array (H, W) or (H, W, C), or a list of its levels.
     stack
         Take several single-band files as one image.
     bands
-        Roles in the file's order ("red", "green", "blue", "nir", … or "other").
+        Which band is what, counted from 1: "red=4,green=3,blue=2,nir=5" or a mapping.
     sensor
         A preset ("landsat8", "sentinel2", "naip" …) for roles, wavelengths and scale.
 
@@ -79,7 +103,8 @@ def plan(image: Any, model: Any, **options: Any) -> Plan:
 
     `image` may be anything `open_image` takes and `model` an id; `options` are
     region, mask, feather, exclude, strength, extent, other_bands, black, white,
-    memory, device_memory, device, tile, tile_batch, scratch, context, maps, pyramid.
+    memory, device_memory, device, tile, tile_batch, scratch, context, maps, pyramid,
+    mosaic.
     """
     from napari_restore.engine import make_plan
 
@@ -121,11 +146,13 @@ def task_of(plan: Plan) -> dict[str, Any] | None:
     """All a child process needs to make `plan` again; None if image or model cannot travel."""
     if plan.image.spec is None or not plan.model.spec:
         return None
+    y, x = plan.origin
     return {
-        "image": plan.image.spec,
+        "image": plan.image.spec if plan.part is None else plan.part.spec,
+        "mosaic": None if plan.part is None else plan.image.spec,
         "model": plan.model.spec,
         "options": {
-            "region": [list(target) for target in plan.targets],
+            "region": [list(target.shift(-y, -x)) for target in plan.targets],
             "mask": plan.mask,
             "feather": plan.feather,
             "exclude": plan.exclude,
@@ -153,16 +180,75 @@ def plan_of(task: Mapping[str, Any]) -> Plan:
 
     options = dict(task["options"])
     options["region"] = [Region(*box) for box in options["region"]]
+    if task.get("mosaic") is not None:
+        options["mosaic"] = Image.from_spec(task["mosaic"])
     return plan(Image.from_spec(task["image"]), load_model(**task["model"]), **options)
 
 
 def rerun(record: Pathlike, output: Pathlike | None = None, **options: Any) -> Result:
-    """Repeat the run of a record; `output` defaults to the record's own path."""
+    """Repeat the run of a record; `output` defaults to the record's own path.
+
+    Raises `InputError` when the record does not say enough.
+    """
+    from napari_restore.errors import InputError
     from napari_restore.records import read_record
 
-    told = read_record(Path(record))
-    again = plan_of(told["task"])
-    result = start(again).result()
-    target = output or told["output"]["path"]
-    result.save(target, **options)
+    told: dict[str, Any] = dict(read_record(Path(record)))
+    path = output or (told["output"] or {}).get("path")
+    if told.get("task") is None or path is None:
+        raise InputError(
+            f"{record} does not say enough to repeat its run.",
+            "Only finished runs of images that lie in files can be repeated.",
+        )
+    result = start(plan_of(told["task"])).result()
+    result.save(Path(path), **{**(told["output"] or {}).get("options", {}), **options})
     return result
+
+
+def save_context(images: Sequence[Any], path: Pathlike, exclude: Pathlike | None = None) -> Path:
+    """Write the whole-image facts of `images`, taken as one, for the option `context`.
+
+    `exclude` is a mask of pixels that do not count; with several images only
+    polygons (GeoJSON) fit them all.
+    """
+    from napari_restore.engine import context_of_images, save_context
+
+    target = Path(path)
+    save_context(target, context_of_images([open_image(image) for image in images], exclude))
+    return target
+
+
+def open_mosaic(sources: Sequence[Pathlike], **options: Any) -> Image | None:
+    """Open files that lie on one map grid as one image; None if they do not.
+
+    `options` are those of `open_image`.
+    """
+    from napari_restore.errors import UnreadableImage
+
+    try:
+        return open_image([os.fspath(source) for source in sources], **options)
+    except UnreadableImage:
+        return None
+
+
+def check_output(path: Pathlike, image: Any, overwrite: bool = False) -> None:
+    """Raise `BadOutput` if the result of `image` cannot be written to `path`."""
+    from napari_restore import images
+
+    opened = open_image(image)
+    inputs = [] if opened.path is None else list(opened.reader.files())
+    images.check_output(Path(path), inputs, overwrite)
+
+
+def cache_entries() -> list[CacheEntry]:
+    """What lies in the cache, the most recently used first."""
+    from napari_restore import images
+
+    return images.cache_entries()
+
+
+def clear_cache() -> int:
+    """Empty the cache; returns the bytes freed."""
+    from napari_restore import images
+
+    return images.clear_cache()

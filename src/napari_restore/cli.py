@@ -12,11 +12,12 @@ import json
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from napari_restore._commands import Answer
-from napari_restore.errors import RestoreError
+from napari_restore.errors import Cancelled, RestoreError
 
 if TYPE_CHECKING:
     import argparse
@@ -33,6 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = build_parser().parse_args(arguments)
     except SystemExit as done:  # --help, --version or an argument error, already printed
         return done.code if isinstance(done.code, int) else 1
+    options.words = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None and not sys.warnoptions:
+        # Python's warnings speak to developers; users are told by notes.
+        warnings.simplefilter("ignore")
     answer = _run(options)
     try:
         _print(answer, as_json=options.json)
@@ -40,6 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read stdout, `head` for instance, has gone. Python would
         # complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if arguments is None and answer.exit_code == Cancelled.exit_code:
+        # A thread may be inside a kernel for seconds and Python would wait for it.
+        # Nothing is lost: tiles are safe in their store once they are finished.
+        sys.stderr.flush()
+        os._exit(answer.exit_code)
     return answer.exit_code
 
 

@@ -76,15 +76,14 @@ def test_a_corrupt_store_is_rebuilt(tmp_path, damage):
 
 
 def test_pyramid_levels_follow_each_tile(tmp_path):
-    def halve(pixels):
-        return pixels[::2, ::2]
-
     store = open_store(tmp_path / "s.zarr", levels=((550, 450), (275, 225)))
     regions = [Region(0, 0, 512, 512), Region(512, 0, 1024, 512), Region(1024, 512, 1100, 900)]
     whole = np.zeros(SHAPE, np.uint8)
     for seed, region in enumerate(regions):
         whole[region.slices] = tile(region, seed)
-        store.write(region, tile(region, seed), {}, {"counts": {}}, halve)
+        pixels = tile(region, seed)
+        levels = [pixels[::2, ::2], pixels[::4, ::4]]
+        store.write(region, pixels, {}, {"counts": {}}, levels)
     np.testing.assert_array_equal(store.array("1")[:], whole[::2, ::2])
     np.testing.assert_array_equal(store.array("2")[:], whole[::4, ::4])
 

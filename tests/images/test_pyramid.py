@@ -136,9 +136,7 @@ def test_cancelled_work_is_taken_up_again(scene: np.ndarray) -> None:
     first = PyramidSource(Tiles(scene), "f")
     done = []
     with pytest.raises(Cancelled):
-        first.build(
-            lambda *event: done.append(event), cancelled=lambda: len(done) >= 4, workers=1
-        )
+        first.build(lambda *event: done.append(event), cancelled=lambda: len(done) >= 4, workers=1)
     assert not first.complete and 0 < first.built_share < 1
     del first
     gc.collect()
@@ -198,9 +196,7 @@ def test_cache_removed_while_open_is_rebuilt_on_read(scene: np.ndarray) -> None:
     source = PyramidSource(Tiles(scene), "f")
     source.build()
     shutil.rmtree(cache_dir() / "pyramids")
-    np.testing.assert_array_equal(
-        source.read_chunk(2, 0, 0), halve(halve(scene)[0])[0][:128, :128]
-    )
+    np.testing.assert_array_equal(source.read_chunk(2, 0, 0), halve(halve(scene)[0])[0][:128, :128])
 
 
 def test_two_views_of_one_file_share_one_pyramid(scene: np.ndarray) -> None:
@@ -222,9 +218,9 @@ def test_levels_continue_those_of_the_file(scene: np.ndarray) -> None:
     base.levels = (*base.levels, *smaller.levels)
     own = base.read_chunk
     base.read_chunk = (  # type: ignore[method-assign]
-        lambda level, row, column: smaller.read_chunk(0, row, column)
-        if level
-        else own(level, row, column)
+        lambda level, row, column: (
+            smaller.read_chunk(0, row, column) if level else own(level, row, column)
+        )
     )
     source = PyramidSource(base, "f")
     source.build()

@@ -15,9 +15,11 @@ def samples(dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
     rng = np.random.default_rng(7)
     if dtype.kind == "f":
         return rng.normal(0, 100, shape).astype(dtype)
-    return np.frombuffer(rng.bytes(int(np.prod(shape)) * dtype.itemsize), dtype).reshape(
-        shape
-    ) if dtype.kind != "b" else rng.random(shape) < 0.5
+    return (
+        np.frombuffer(rng.bytes(int(np.prod(shape)) * dtype.itemsize), dtype).reshape(shape)
+        if dtype.kind != "b"
+        else rng.random(shape) < 0.5
+    )
 
 
 def by_hand(pixels: np.ndarray, valid: np.ndarray, fill: float) -> np.ndarray:

@@ -13,7 +13,9 @@ def as_restore_error(error: BaseException) -> RestoreError:
     if isinstance(error, RestoreError):
         return error
     if isinstance(error, KeyboardInterrupt):
-        return Cancelled("Stopped.", "Finished tiles are kept; the same command goes on from there.")
+        return Cancelled(
+            "Stopped.", "Finished tiles are kept; the same command goes on from there."
+        )
     if isinstance(error, MemoryError):
         return OutOfMemory("The machine ran out of memory.", "Try again with a lower --memory.")
     if isinstance(error, OSError):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import _thread
 import signal
 import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 from napari_restore.errors import Cancelled
+
+PATIENCE = 0.3
+"""Seconds a cancelled job has to end by itself. After that it is left alone:
+finished tiles are safe in their store whatever the job's thread still does."""
 
 
 class Interrupt:
@@ -18,9 +23,9 @@ class Interrupt:
     """
 
     def __init__(self) -> None:
-        self.job: Any = None
-        """The running job, or None between jobs."""
         self.requested = False
+        self._job: Any = None
+        self._ended = threading.Event()
         self._previous: Any = None
 
     def __enter__(self) -> Self:
@@ -34,12 +39,24 @@ class Interrupt:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.job = None
+        self.leave()
         if self._previous is not None:
             signal.signal(signal.SIGINT, self._previous)
 
-    def check(self, *_: object) -> None:
-        """Raise `Cancelled` after a SIGINT; also fits as a callback of long work."""
+    def watch(self, job: Any) -> None:
+        """From now on SIGINT calls `job.cancel()`."""
+        self._ended.clear()
+        self._job = job
+        if self.requested:  # between the start of the job and this line
+            job.cancel()
+
+    def leave(self) -> None:
+        """The job has ended."""
+        self._job = None
+        self._ended.set()
+
+    def check(self) -> None:
+        """Raise `Cancelled` after a SIGINT; for work that runs in steps."""
         if self.requested:
             raise Cancelled("Stopped.", "The same command goes on from the tiles that are done.")
 
@@ -47,8 +64,18 @@ class Interrupt:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
-        if self.job is None:
+        if self._job is None:
             self.check()
+        # Not from here: the main thread may hold the very lock that `cancel` takes.
+        threading.Thread(target=self._cancel, args=(self._job,), daemon=True).start()
+
+    def _cancel(self, job: Any) -> None:
+        job.cancel()
+        if self._ended.wait(PATIENCE):
+            return
+        main = threading.main_thread().ident
+        if hasattr(signal, "pthread_kill") and main is not None:
+            # Also wakes a main thread that waits for a lock.
+            signal.pthread_kill(main, signal.SIGINT)
         else:
-            # Not from here: the main thread may hold the very lock `cancel` takes.
-            threading.Thread(target=self.job.cancel, daemon=True).start()
+            _thread.interrupt_main(signal.SIGINT)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,9 @@ def view(options: Namespace) -> Answer:
 
 def models(options: Namespace) -> Answer:
     """List the models, or show one card in full."""
-    import napari_restore as nr
+    from napari_restore import api
 
-    cards = {card.id: card for card in nr.models()}
+    cards = {card.id: card for card in api.models()}
     if options.id is None:
         data = [asdict(card) for card in cards.values()]
         rows = [("", "model", "task", "scope", "")]
@@ -47,30 +48,55 @@ def models(options: Namespace) -> Answer:
         ]
         text = f"{_columns(rows)}\n\n* recommended; `napari-restore models ID` tells more"
         return Answer(data, text)
-    card = cards.get(options.id)
-    if card is None:
-        raise nr.unknown_model(options.id)
-    data = asdict(card)
-    return Answer(data, _fields({k: v for k, v in data.items() if v not in ("", (), None, {})}))
+    # Loading an unknown one says which names are near.
+    card = cards.get(options.id) or api.load_model(options.id).card
+    told = asdict(card)
+    return Answer(told, _fields({k: v for k, v in told.items() if v not in ("", (), None, {})}))
 
 
 def info(options: Namespace) -> Answer:
     """Show what is known of an image and how it will be read."""
-    import napari_restore as nr
-    from napari_restore._commands._restore import _open
+    from napari_restore import api
+    from napari_restore._commands._arguments import open_image
 
-    data = nr.info(_open(options, options.paths))
+    data = api.info(open_image(options, options.paths))
     return Answer(data, _fields(data))
 
 
 def cache(options: Namespace) -> Answer:
-    """Show what lies in the cache, or remove it."""
-    import napari_restore as nr
+    """Show what lies in the cache, or remove what nobody uses."""
+    from napari_restore import api
 
-    raise NotImplementedError(nr, options)
+    if options.clear:
+        freed = api.clear_cache()
+        return Answer({"freed_bytes": freed}, f"removed {_size(freed)}")
+    entries: list[dict[str, Any]] = [
+        {
+            "path": str(entry.path),
+            "kind": entry.kind,
+            "bytes": entry.size,
+            "used": datetime.fromtimestamp(entry.used, UTC).isoformat(timespec="seconds"),
+            "complete": entry.complete,
+            "in_use": entry.in_use,
+        }
+        for entry in api.cache_entries()
+    ]
+    total = sum(entry["bytes"] for entry in entries)
+    rows = [("kind", "size", "last used", "")]
+    rows += [(e["kind"], _size(e["bytes"]), e["used"][:16], e["path"]) for e in entries]
+    text = f"{_columns(rows)}\n{_size(total)} in all" if entries else "the cache is empty"
+    return Answer({"bytes": total, "entries": entries}, text)
 
 
-def _columns(rows: list[tuple[str, ...]]) -> str:
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.3g} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+def _columns(rows: Sequence[tuple[str, ...]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) for r in rows)
     return "\n".join(line.rstrip() for line in lines)

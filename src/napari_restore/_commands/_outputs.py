@@ -27,10 +27,8 @@ class Item:
     """One path, or several single-band files taken as one image."""
     output: Path
     record: Path | None
-
-    @property
-    def label(self) -> str:
-        return self.sources[0]
+    maps: Path | None
+    """Folder of the side maps."""
 
 
 def is_folder(output: str, sources: Sequence[str], *, stack: bool) -> bool:
@@ -43,7 +41,13 @@ def is_folder(output: str, sources: Sequence[str], *, stack: bool) -> bool:
 
 
 def work_items(
-    sources: Sequence[str], output: str, *, stack: bool, name: str, record: str | None
+    sources: Sequence[str],
+    output: str,
+    *,
+    stack: bool,
+    name: str,
+    record: str | None,
+    maps: str | None,
 ) -> list[Item]:
     """What to restore into which file; refuses names that would meet.
 
@@ -61,7 +65,12 @@ def work_items(
     else:
         outputs = [Path(output)]
     records = [_record_path(record, group[0], len(groups)) for group in groups]
-    items = [Item(*each) for each in zip(groups, outputs, records, strict=True)]
+    # Side maps have fixed names, so that several images need a folder each.
+    folders = [
+        Path(maps) / (Path(group[0]).stem if len(groups) > 1 else "") if maps is not None else None
+        for group in groups
+    ]
+    items = [Item(*each) for each in zip(groups, outputs, records, folders, strict=True)]
     for item in items:
         _refuse_source(item.output, sources)
     _refuse_twins([item.output for item in items], "--name")
@@ -119,17 +128,19 @@ def _refuse_twins(paths: Sequence[Path], option: str) -> None:
 def refuse_existing(output: Path, *, overwrite: bool) -> None:
     """Raise `BadOutput` for a file that is there and may not be replaced."""
     if not overwrite and (output.exists() or output.is_symlink()):
-        raise BadOutput(f"{output} exists.", "Add --overwrite to replace it, or choose another name.")
+        raise BadOutput(
+            f"{output} exists.", "Add --overwrite to replace it, or choose another name."
+        )
 
 
 class Summary:
     """The account of a folder: one entry per output, kept on disk after each image."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / SUMMARY
+        self.path = folder / SUMMARY
         self.entries: dict[str, dict[str, Any]] = {}
         try:
-            entries = json.loads(self._path.read_text(encoding="utf-8"))["images"]
+            entries = json.loads(self.path.read_text(encoding="utf-8"))["images"]
             self.entries = {str(name): dict(entry) for name, entry in entries.items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             pass  # none yet, or one that cannot be read: nothing counts as done
@@ -137,16 +148,22 @@ class Summary:
     def is_done(self, output: Path, key: str) -> bool:
         """Whether `output` is there as the same command with the same input wrote it."""
         entry = self.entries.get(output.name, {})
-        done = entry.get("status") in ("done", "skipped") and entry.get("key") == key
+        done = entry.get("status") == "done" and entry.get("key") == key
         return done and output.exists() and entry.get("bytes") == file_size(output)
 
-    def add(self, output: Path, **entry: Any) -> None:
-        """Set the entry of `output` and write the account."""
+    def add(self, output: Path, entry: dict[str, Any]) -> None:
+        """Set the entry of `output` and write the account.
+
+        An entry that says done stays: only another finished run replaces the file.
+        """
+        before = self.entries.get(output.name, {}).get("status")
+        if before == "done" and entry["status"] != "done":
+            return
         self.entries[output.name] = entry
-        partial = self._path.with_name(f".{self._path.name}.{os.getpid()}.part")
+        partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         text = json.dumps({"images": self.entries}, indent=2, ensure_ascii=False) + "\n"
         partial.write_text(text, encoding="utf-8")
-        partial.replace(self._path)
+        partial.replace(self.path)
 
 
 def file_size(path: Path) -> int:

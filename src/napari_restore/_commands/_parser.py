@@ -24,9 +24,9 @@ class Parser(argparse.ArgumentParser):
 
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        from importlib.metadata import version
+        from napari_restore import __version__
 
-        print(f"napari-restore {version('napari-restore')}")
+        print(f"napari-restore {__version__}")
         parser.exit()
 
 
@@ -100,7 +100,9 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
         "--stack", action="store_true", help="take several single-band files as one image"
     )
     group.add_argument(
-        "--bands", metavar="ROLES", help="what the bands are, in order: blue,green,red,nir"
+        "--bands",
+        metavar="ROLE=N[,…]",
+        help="which band is what, counted from 1: red=4,green=3,blue=2,nir=5",
     )
     group.add_argument("--sensor", metavar="NAME", help="preset: landsat8, sentinel2, naip, …")
 
@@ -108,9 +110,9 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
 def _add_range(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--black",
-        type=_values.numbers,
-        metavar="V[,V…]",
-        help="value of no light, for all bands or one per band",
+        type=_values.number,
+        metavar="V",
+        help="value of no light, the physical zero",
     )
     group.add_argument(
         "--white", type=_values.number, metavar="V", help="value the model takes as full light"
@@ -169,10 +171,10 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     model.add_argument(
         "--strength",
-        type=_values.share,
+        type=_values.number,
         default=1.0,
         metavar="S",
-        help="how much of the change is applied, 0 to 1 (default 1)",
+        help="how much of the model's change is applied (default 1)",
     )
     model.add_argument(
         "--yes", action="store_true", help="run the Python code of FILE.py without asking"
@@ -193,7 +195,10 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
         "--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:1, mps"
     )
     engine.add_argument(
-        "--tile", type=_values.natural, metavar="N", help="side of a tile's core in pixels"
+        "--tile",
+        type=_values.natural_or_whole,
+        metavar="N|whole",
+        help="side of a tile's core in pixels",
     )
     engine.add_argument(
         "--tile-batch", type=_values.natural, metavar="N", help="tiles a model sees at once"
@@ -209,6 +214,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
         "--resume",
         action="store_false",
         dest="fresh",
+        default=False,
         help="go on with an unfinished run of the same command (default)",
     )
     again.add_argument("--fresh", action="store_true", help="discard it and start anew")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
@@ -77,10 +78,9 @@ class _Lines:
 
 def _write(out: TextIO, text: str) -> None:
     """Write; a terminal that went away or cannot show a letter never stops a run."""
-    try:
-        out.write(text)
+    with contextlib.suppress(OSError):
+        try:
+            out.write(text)
+        except UnicodeEncodeError:
+            out.write(text.encode("ascii", "replace").decode("ascii"))
         out.flush()
-    except UnicodeEncodeError:
-        out.write(text.encode("ascii", "replace").decode("ascii"))
-    except OSError:
-        pass

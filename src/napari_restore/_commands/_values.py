@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import math
 
+WHOLE = "whole"
+"""The image as one tile."""
+
 
 def assignment(text: str) -> tuple[str, str]:
     """``name=value``; the model's card knows the type."""
@@ -12,14 +15,6 @@ def assignment(text: str) -> tuple[str, str]:
     if not (name.strip() and equals and value.strip()):
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form name=value")
     return name.strip(), value.strip()
-
-
-def share(text: str) -> float:
-    """A number from 0 to 1."""
-    value = number(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
 
 
 def number(text: str) -> float:
@@ -33,17 +28,17 @@ def number(text: str) -> float:
     return value
 
 
-def numbers(text: str) -> list[float]:
-    """Numbers separated by commas, one for all bands or one per band."""
-    return [number(part) for part in text.split(",")]
-
-
 def natural(text: str) -> int:
     """A whole number from 1 up."""
     value = _whole(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not at least 1")
     return value
+
+
+def natural_or_whole(text: str) -> int | str:
+    """A whole number from 1 up, or the word whole."""
+    return text if text == WHOLE else natural(text)
 
 
 def count(text: str) -> int:

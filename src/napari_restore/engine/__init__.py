@@ -19,6 +19,7 @@ from napari_restore.engine._region import Region
 if TYPE_CHECKING:
     from napari_restore.engine._context import (
         compute_context,
+        context_of_images,
         joint_context,
         load_context,
         save_context,
@@ -36,6 +37,7 @@ _LAZY = {
     "Result": "_result",
     "ResultStore": "_store",
     "compute_context": "_context",
+    "context_of_images": "_context",
     "joint_context": "_context",
     "load_context": "_context",
     "make_plan": "_planning",
@@ -57,6 +59,7 @@ __all__ = [
     "Stopped",
     "TileDone",
     "compute_context",
+    "context_of_images",
     "event_from_dict",
     "joint_context",
     "load_context",

@@ -15,9 +15,10 @@ _VISIBLE = ("red", "green", "blue")
 def model_bands(image: Image, card: ModelCard) -> tuple[int, ...]:
     """The image's band numbers in the order of the model's channels.
 
-    A model that names roles gets just those. One that takes any bands gets the
-    visible ones in the file's order where their roles are known, else all data
-    bands. Raises `UnknownBands` with the option to copy when a role is missing.
+    A model that names roles gets those first, and all other data bands behind them
+    unless its number of bands is fixed. One that names none gets the visible bands
+    in the file's order where their roles are known, else all data bands. Raises
+    `UnknownBands` with the option to copy when a role is missing.
     """
     if card.roles:
         missing = [role for role in card.roles if role not in image.roles]
@@ -25,15 +26,17 @@ def model_bands(image: Image, card: ModelCard) -> tuple[int, ...]:
             raise UnknownBands(
                 f"Model {card.id} needs the bands {', '.join(card.roles)}; "
                 f"{image.name} does not say which of its {image.bands} is {missing[0]}.",
-                _bands_hint(image, card),
+                _bands_hint(card),
             )
-        return tuple(image.roles.index(role) for role in card.roles)
+        named = tuple(image.roles.index(role) for role in card.roles)
+        rest = tuple(b for b in image.data_bands if b not in named)
+        return named if card.bands is not None else named + rest
     visible = tuple(i for i in image.data_bands if image.roles[i] in _VISIBLE)
     bands = visible if len(visible) == len(_VISIBLE) else image.data_bands
     if card.bands is not None and len(bands) != card.bands:
         raise UnknownBands(
             f"Model {card.id} takes {card.bands} bands; {image.name} offers {len(bands)}.",
-            _bands_hint(image, card),
+            _bands_hint(card),
         )
     return bands
 
@@ -63,7 +66,7 @@ def choose_other_bands(
     return wanted or ("correct" if possible else "copy")
 
 
-def _bands_hint(image: Image, card: ModelCard) -> str:
-    wanted = list(card.roles) or list(_VISIBLE)
-    names = [wanted[i] if i < len(wanted) else "other" for i in range(image.bands)]
-    return f"Say it in the file's order, for instance --bands {','.join(names)}."
+def _bands_hint(card: ModelCard) -> str:
+    wanted = card.roles or _VISIBLE
+    example = ",".join(f"{role}={number}" for number, role in enumerate(wanted, start=1))
+    return f"Say where they are, counted from 1, for instance --bands {example}."

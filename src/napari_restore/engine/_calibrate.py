@@ -20,8 +20,7 @@ _KNOWN: dict[tuple[int, str, int], Cost] = {}
 
 @dataclass(frozen=True)
 class Cost:
-    """A tile of `side`² fed pixels takes `fixed_bytes + bytes_per_pixel · side²` and
-    `seconds_per_pixel · side²` of one worker."""
+    """What fed pixels take of one worker: bytes at the peak, seconds."""
 
     fixed_bytes: float
     bytes_per_pixel: float
@@ -98,7 +97,7 @@ def _peak(
     return float(tensors.peak)
 
 
-class _TensorBytes(torch.utils._python_dispatch.TorchDispatchMode):
+class _TensorBytes(torch.utils._python_dispatch.TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up the storages that operations create, and notes the most alive at once.
 
     Resident memory would be the direct measure, but a window, a reader or the
@@ -106,7 +105,7 @@ class _TensorBytes(torch.utils._python_dispatch.TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.alive = self.peak = 0
         self._seen: set[int] = set()
 

@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from napari_restore.engine._device import cores
 from napari_restore.engine._region import Region
-from napari_restore.engine._weight import Weight
+from napari_restore.engine._weight import Weight, open_weight
 from napari_restore.errors import Cancelled
-from napari_restore.images import Image, cache_dir
+from napari_restore.images import Image, cache_dir, mark_entry
 from napari_restore.models import BlockFacts, Context, ContextPass, block_facts
 
 BLOCK_SIDE = 2048
@@ -91,7 +91,9 @@ def compute_context(
         if progress is not None:
             progress(i + 1, len(blocks))
     context = whole.finish()
-    _save(_path(context_key(image, exclude, region)), context)
+    path = _path(context_key(image, exclude, region))
+    mark_entry(path.parent, {"image": image.name})
+    _save(path, context)
     return context
 
 
@@ -137,6 +139,17 @@ def joint_context(contexts: list[Context]) -> Context:
     )
 
 
+def context_of_images(
+    images: list[Image], exclude: str | os.PathLike[str] | None = None
+) -> Context:
+    """The facts of `images` taken as one, computed where they are not known yet."""
+    contexts = []
+    for image in images:
+        weight = None if exclude is None else open_weight(os.fspath(exclude), image)
+        contexts.append(find_context(image, weight) or compute_context(image, exclude=weight))
+    return contexts[0] if len(contexts) == 1 else joint_context(contexts)
+
+
 def save_context(path: Path, context: Context) -> None:
     """Write a context where the user wants it (``--context FILE``)."""
     _save(path, context)
@@ -148,7 +161,7 @@ def load_context(path: Path) -> Context:
 
 
 def _path(key: str) -> Path:
-    return cache_dir() / "contexts" / f"{key}.npz"
+    return cache_dir() / "contexts" / key / "context.npz"
 
 
 def _save(path: Path, context: Context) -> None:

@@ -32,7 +32,7 @@ class Device:
 
 
 def choose_device(wanted: str = "auto") -> Device:
-    """The device for `wanted`: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps`` …"""
+    """The device for `wanted`: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``."""
     import torch
 
     if wanted == "auto":
@@ -70,9 +70,7 @@ def keep_freed_memory() -> bool:
     trim_threshold, mmap_threshold = -1, -3
     try:
         libc = ctypes.CDLL("libc.so.6")
-        return bool(
-            libc.mallopt(mmap_threshold, 1 << 30) and libc.mallopt(trim_threshold, 1 << 29)
-        )
+        return bool(libc.mallopt(mmap_threshold, 1 << 30) and libc.mallopt(trim_threshold, 1 << 29))
     except (OSError, AttributeError):
         return False
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
@@ -16,6 +17,7 @@ from napari_restore.engine._tile import TileInput, TileOutput, TileWork
 from napari_restore.engine._tiles import CELL, Schedule, fed_box
 from napari_restore.errors import OutOfMemory
 
+T = TypeVar("T")
 _POLL = 0.05
 """Seconds after which a waiting thread looks whether it should stop."""
 
@@ -106,7 +108,7 @@ class Pipeline:
             if output is not None:
                 write(output)
 
-    def _batches(self):  # type: ignore[no-untyped-def]
+    def _batches(self) -> Iterator[list[TileInput]]:
         """Inputs in scheduled order, equal fed shapes together up to the batch size."""
         batch: list[TileInput] = []
         while not self.stop.is_set():
@@ -145,7 +147,7 @@ class Pipeline:
                 outputs.extend(self._compute([tile]))
             return outputs
 
-    def _put(self, target: queue.Queue, item: object) -> bool:  # type: ignore[type-arg]
+    def _put(self, target: queue.Queue[T], item: T) -> bool:
         while not self.stop.is_set():
             try:
                 target.put(item, timeout=_POLL)
@@ -154,7 +156,7 @@ class Pipeline:
                 continue
         return False
 
-    def _get(self, source: queue.Queue):  # type: ignore[type-arg,no-untyped-def]
+    def _get(self, source: queue.Queue[T]) -> T | None:
         while not self.stop.is_set():
             try:
                 return source.get(timeout=_POLL)

@@ -73,6 +73,10 @@ class Plan:
     predicted_disk_bytes: int
     predicted_seconds: float
     notes: tuple[str, ...] = ()
+    part: Image | None = field(default=None, repr=False, compare=False)
+    """The file the output belongs to, when `image` is a mosaic it is a part of."""
+    origin: tuple[int, int] = (0, 0)
+    """(y, x) of that file's first pixel in `image`."""
 
     @property
     def region(self) -> Region:
@@ -251,7 +255,7 @@ def _cost_of(
         seconds = max(seconds, rounds * cost.seconds(largest))
     seconds += tiles.fed_pixels * pixel * IO_SECONDS_PER_BYTE / cores()
     if context:
-        seconds += whole.pixels * (CONTEXT_SECONDS_PER_PIXEL + pixel * IO_SECONDS_PER_BYTE) / cores()
-    return Layout(
-        edge, workers, max(1, cores() // workers), tiles.count, peak, seconds, cache
-    )
+        seconds += (
+            whole.pixels * (CONTEXT_SECONDS_PER_PIXEL + pixel * IO_SECONDS_PER_BYTE) / cores()
+        )
+    return Layout(edge, workers, max(1, cores() // workers), tiles.count, peak, seconds, cache)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,8 +49,13 @@ def make_plan(
     context: str | os.PathLike[str] | None = None,
     maps: bool | Sequence[str] = False,
     pyramid: bool = False,
+    mosaic: Image | None = None,
 ) -> Plan:
     """What restoring `region` (default: all of `image`) with `model` will do.
+
+    With `mosaic`, an image that holds this one among its neighbours, whole-image
+    facts and the surroundings of a pixel come from there, so that neighbouring
+    files join without a seam.
 
     Nothing is written and no pixel restored; the model is probed and timed on
     made-up tiles the first time it is seen. Parameters are those of the command
@@ -62,23 +68,32 @@ def make_plan(
         raise BadParameter(f"Feather {feather} is negative.", "Give pixels, for instance 32.")
     notes: list[str] = []
     targets = _targets(image, region, notes)
+    part, origin = None, (0, 0)
+    if mosaic is not None:
+        part, origin = image, _place_in(mosaic, image)
+        targets = tuple(target.shift(*origin) for target in targets)
+        image = mosaic
     bands = model_bands(image, card)
     handling = choose_other_bands(image, card, bands, other_bands)
     if others_of(image, bands) and handling == "copy":
-        notes.append("Bands the model does not see are copied; indices such as NDVI change meaning.")
+        notes.append(
+            "Bands the model does not see are copied; indices such as NDVI change meaning."
+        )
     if not card.roles and len(bands) not in (1, 3):
-        notes.append(f"The roles of the {image.bands} bands are unknown; {card.id} uses all of them.")
+        notes.append(
+            f"The roles of the {image.bands} bands are unknown; {card.id} uses all of them."
+        )
     found = probe(model)
     if found.note:
         notes.append(found.note)
     chosen = choose_device(device)
-    weight = open_weight(mask, image, feather) if mask is not None else None
+    weight = open_weight(os.fspath(mask), image, feather) if mask is not None else None
     if weight is not None:
         clipped = [target.intersect(weight.bounds) for target in targets]
         targets = tuple(target for target in clipped if not target.is_empty)
         if not targets:
             raise BadRegion("The mask does not touch the region.", "Check where the mask lies.")
-    exclusion = open_weight(exclude, image) if exclude is not None else None
+    exclusion = open_weight(os.fspath(exclude), image) if exclude is not None else None
     needs_context = _needs_context(image, model, white, exclusion is not None)
     draft = targets[0] if extent == "region" else None
     for target in targets[1:]:
@@ -154,6 +169,8 @@ def make_plan(
         predicted_disk_bytes=_disk_bytes(image, targets, pyramid),
         predicted_seconds=layout.seconds,
         notes=tuple(notes),
+        part=part,
+        origin=origin,
     )
 
 
@@ -183,6 +200,15 @@ def _targets(
     return tuple(targets)
 
 
+def _place_in(mosaic: Image, image: Image) -> tuple[int, int]:
+    """(y, x) of `image`'s first pixel in `mosaic`."""
+    box_of = getattr(mosaic.reader, "box_of", None)
+    if box_of is None or image.path is None:
+        raise BadRegion(f"{mosaic.name} is no mosaic of files.", "Open the files together.")
+    y0, x0, _, _ = box_of(image.path)
+    return y0, x0
+
+
 def _needs_context(
     image: Image, model: RestorationModel, white: float | None, excludes: bool
 ) -> bool:
@@ -195,8 +221,7 @@ def _needs_context(
 
 def _context_name(context: Any, image: Image, exclusion: Any, draft: Region | None) -> str:
     if context is not None:
-        stat = os.stat(context)
-        return f"{os.fspath(context)}:{stat.st_size}:{stat.st_mtime_ns}"
+        return hashlib.sha256(Path(context).read_bytes()).hexdigest()[:16]
     return context_key(image, exclusion, draft)
 
 
@@ -228,5 +253,3 @@ def _disk_bytes(image: Image, targets: tuple[Region, ...], pyramid: bool) -> int
     pixels = sum(target.pixels for target in targets)
     share = 4 / 3 if pyramid else 1.0
     return int(pixels * image_bytes(image) / max(1, image.height * image.width) * share)
-
-

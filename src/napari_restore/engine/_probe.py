@@ -11,6 +11,8 @@ from torch import Tensor
 from napari_restore.errors import BadModel
 from napari_restore.models import Context, Facts, RestorationModel, context_of
 
+_LEAST_SIDE = 256
+"""A dependence farther away than half of this may be missed if nothing lies between."""
 _SEEN: OrderedDict[tuple[int, int], Probe] = OrderedDict()
 
 
@@ -58,7 +60,7 @@ def _probe(model: RestorationModel) -> Probe:
     card = model.card
     step = card.multiple_of
     reach = max(card.halo, step)
-    side = -(-max(2 * reach + 5 * step, card.min_size, 32) // step) * step
+    side = -(-max(2 * reach + 5 * step, card.min_size, _LEAST_SIDE) // step) * step
     x = example_input(model, side, side)
     facts = example_facts(model, x)
     _check_output(model, x, facts)
@@ -112,12 +114,16 @@ def _check_output(model: RestorationModel, x: Tensor, facts: Facts) -> None:
 
 
 def _nan_reach(model: RestorationModel, x: Tensor, facts: Facts, step: int) -> int:
-    """How far a NaN in one aligned block spreads beyond it."""
+    """How far a NaN in one aligned block spreads beyond it; everywhere if it breaks the model."""
     low = x.shape[-1] // 2 // step * step
     poisoned = x.clone()
     poisoned[..., low : low + step, low : low + step] = float("nan")
-    with torch.inference_mode():
-        y = model(poisoned, facts)
+    try:
+        with torch.inference_mode():
+            y = model(poisoned, facts)
+    except (RuntimeError, IndexError, ValueError):
+        # A table look-up, for instance, takes no NaN.
+        return x.shape[-1]
     return _reach(torch.isnan(y).any(dim=1)[0], low, low + step)
 
 

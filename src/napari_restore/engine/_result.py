@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from napari_restore.engine._plan import Plan
 from napari_restore.engine._region import Region
 from napari_restore.engine._store import ResultStore
 from napari_restore.engine._weight import RegionWeight, Weight, open_weight
-from napari_restore.images import ExportOptions, Image, Radiometry, write_image
+from napari_restore.images import ExportOptions, Image, Radiometry, level_sizes, write_image
 
 
 class Result:
@@ -32,8 +33,13 @@ class Result:
         record: dict[str, Any],
         weight: Weight | None = None,
         strength: float = 1.0,
+        part: Image | None = None,
+        origin: tuple[int, int] = (0, 0),
     ) -> None:
         self.image = image
+        self.like = part or image
+        """The file whose description the output carries."""
+        self._origin = origin
         self.store = store
         self.region = region
         self.record = record
@@ -56,16 +62,17 @@ class Result:
         if plan.mask is not None:
             # A mask's output has the source's extent.
             weight = open_weight(plan.mask, image, plan.feather)
-            region = Region(0, 0, image.height, image.width)
+            own = plan.part or image
+            region = Region(0, 0, own.height, own.width).shift(*plan.origin)
         elif len(plan.targets) > 1:
             weight = RegionWeight(list(plan.targets))
-        return cls(image, store, region, record, weight, plan.strength)
+        return cls(image, store, region, record, weight, plan.strength, plan.part, plan.origin)
 
     # -- pixels ----------------------------------------------------------------------
 
     @property
     def array(self) -> Any:
-        """dask array (height, width, bands) of the region, in the image's dtype."""
+        """A dask array (height, width, bands) of the region, in the image's dtype."""
         import dask.array as da
 
         chunk = 1024
@@ -78,8 +85,11 @@ class Result:
             (y0, y1), (x0, x1), _ = block_info[None]["array-location"]
             return self.read(Region(y0, x0, y1, x1).shift(self.region.y0, self.region.x0))
 
-        return da.map_blocks(
-            block, chunks=(*sizes, (self.image.bands,)), dtype=self.image.dtype, meta=np.empty((0, 0, 0), self.image.dtype)
+        return da.map_blocks(  # type: ignore[no-untyped-call]
+            block,
+            chunks=(*sizes, (self.image.bands,)),
+            dtype=self.image.dtype,
+            meta=np.empty((0, 0, 0), self.image.dtype),
         )
 
     def read(self, box: tuple[int, int, int, int]) -> npt.NDArray[Any]:
@@ -109,15 +119,14 @@ class Result:
 
         The file is written beside, verified and renamed; its digest enters the record.
         """
-        target = Path(path)
         weight = self._weight
-        untouched = self.image.may_be_invalid
-        written = write_image(
-            target,
-            like=self.image,
-            box=tuple(self.region),
-            read=self.read,
-            read_valid=self.image.read_valid if untouched else None,
+        y, x = self._origin
+        written: Path = write_image(
+            Path(path),
+            like=self.like,
+            box=self.region.shift(-y, -x),
+            read=lambda box: self.read(Region(*box).shift(y, x)),
+            read_valid=self.like.read_valid if self.like.may_be_invalid else None,
             options=ExportOptions(**options),
             tags=self._tags(),
             progress=progress,
@@ -135,12 +144,13 @@ class Result:
         written = []
         for name in self.store.map_names:
             array = self.store.array(f"map_{name}")
+            read = functools.partial(self._read_map, f"map_{name}")
             written.append(
                 write_image(
                     target / f"{name}.tif",
-                    like=self.image,
-                    box=tuple(self.region),
-                    read=lambda box, name=name: self.store.read(box, f"map_{name}"),
+                    like=self.like,
+                    box=self.region.shift(-self._origin[0], -self._origin[1]),
+                    read=read,
                     shape=(*self.region.shape, array.shape[2]),
                     dtype=array.dtype,
                     options=ExportOptions(**{"overwrite": True, **options}),
@@ -148,6 +158,9 @@ class Result:
                 )
             )
         return written
+
+    def _read_map(self, name: str, box: tuple[int, int, int, int]) -> npt.NDArray[Any]:
+        return self.store.read(Region(*box).shift(*self._origin), name)
 
     def _tags(self) -> dict[str, str]:
         model = self.record.get("model", {})
@@ -170,13 +183,8 @@ def store_layout(plan: Plan) -> dict[str, Any]:
 
 
 def result_levels(image: Image) -> tuple[tuple[int, int], ...]:
-    """Sizes of the result's further pyramid levels: halved until the long side is ≤ 512."""
-    sizes = []
-    height, width = image.height, image.width
-    while max(height, width) > 512:
-        height, width = -(-height // 2), -(-width // 2)
-        sizes.append((height, width))
-    return tuple(sizes)
+    """Sizes of the result's further pyramid levels, down to a long side ≤ 512."""
+    return tuple(level_sizes(image.height, image.width)[1:])
 
 
 def blend(
@@ -186,7 +194,7 @@ def blend(
     nodata: float | None,
     valid: npt.NDArray[np.bool_] | None = None,
 ) -> npt.NDArray[Any]:
-    """source + weight · (restored − source), (h, w, C), in the source's dtype.
+    """Mix source + weight · (restored − source), (h, w, C), in the source's dtype.
 
     Weight 0 gives the source and weight 1 the restored value, bit for bit; a valid
     value is never moved onto nodata.
@@ -214,4 +222,3 @@ def digest(path: Path) -> str:
                 while block := stream.read(1 << 20):
                     total.update(block)
     return total.hexdigest()
-

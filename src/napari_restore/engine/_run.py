@@ -20,7 +20,7 @@ from napari_restore.engine._events import Event, Finished, Note, Phase, Progress
 from napari_restore.engine._pipeline import Pipeline
 from napari_restore.engine._plan import Plan
 from napari_restore.engine._region import Region
-from napari_restore.engine._result import store_layout
+from napari_restore.engine._result import result_levels, store_layout
 from napari_restore.engine._store import ResultStore
 from napari_restore.engine._tile import QUALITY, TileInput, TileOutput, TileWork
 from napari_restore.engine._tiles import Schedule, cut_into_tiles
@@ -29,7 +29,6 @@ from napari_restore.errors import Cancelled
 from napari_restore.images import (
     Radiometry,
     chunk_cache,
-    halve,
     resolve_radiometry,
 )
 from napari_restore.models import Context
@@ -63,7 +62,7 @@ class LocalRun:
         """
         began = time.perf_counter()
         keep_freed_memory()
-        before = chunk_cache.capacity
+        before = chunk_cache.limit
         chunk_cache.resize(self.plan.read_cache_bytes)
         if self.plan.device.name.startswith("cuda"):
             torch.cuda.reset_peak_memory_stats(self.plan.device.torch)
@@ -94,9 +93,10 @@ class LocalRun:
         image = plan.image
         for note in (*image.notes, *plan.notes):
             self.emit(Note(note))
-        if image.must_prepare:
+        if not image.reader.random_access:
             self.emit(Phase("Decoding the file once"))
-            image.prepare(progress=self._progress(), cancelled=self.stop.is_set)
+            tell = self._progress()
+            image.prepare(lambda _, done, rows: tell(done, rows), self.stop.is_set)
         exclude = open_weight(plan.exclude, image) if plan.exclude else None
         mask = open_weight(plan.mask, image, plan.feather) if plan.mask else None
         context = self._context(exclude) if plan.needs_context else None
@@ -158,6 +158,7 @@ class LocalRun:
             nodata=plan.image.nodata,
             device=plan.device,
             maps=plan.maps,
+            levels=len(result_levels(plan.image)) if plan.pyramid else 0,
             other_bands=plan.other_bands,
             others=others if plan.other_bands == "correct" else (),
             wavelengths=plan.image.wavelengths,
@@ -195,8 +196,8 @@ class LocalRun:
             return TileInput(core, fed, pixels, valid, excluded)
 
         def write(output: TileOutput) -> None:
-            reduce = halve if plan.pyramid else None
-            store.write(output.core, output.pixels, output.maps, {"counts": output.counts}, reduce)
+            facts = {"counts": output.counts}
+            store.write(output.core, output.pixels, output.maps, facts, output.levels)
             self._done += 1
             self.emit(TileDone(output.core))
             progress(min(len(tiles), self._resumed + self._done), len(tiles))
@@ -305,5 +306,3 @@ class LocalRun:
 
 def _middle(region: Region) -> tuple[float, float]:
     return (region.y0 + region.y1) / 2, (region.x0 + region.x1) / 2
-
-

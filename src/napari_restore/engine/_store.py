@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from napari_restore.engine._region import Region
 from napari_restore.engine._tiles import CELL
 from napari_restore.errors import DiskFull, SourceChanged
+from napari_restore.images import mark_entry
 
 CHUNK = 512
 _FORMAT = 1
@@ -105,9 +106,9 @@ class ResultStore:
         import zarr
         from zarr.codecs import BloscCodec
 
-        path.mkdir(parents=True)
-        group = zarr.open_group(str(path), mode="w", zarr_format=3)
-        height, width, bands = header["shape"]
+        # Marked, so that the cache may list and remove what was left behind.
+        mark_entry(path, {"key": header["key"]}, complete=False)
+        group = zarr.open_group(str(path), mode="a", zarr_format=3)
         plain = BloscCodec(cname="lz4", clevel=1, shuffle="noshuffle")
         arrays = {}
         for name, (size, count, dtype) in cls._names(header).items():
@@ -172,18 +173,17 @@ class ResultStore:
         pixels: npt.NDArray[Any],
         maps: dict[str, npt.NDArray[Any]],
         facts: dict[str, Any],
-        reduce: Any = None,
+        levels: Sequence[npt.NDArray[Any]] = (),
     ) -> None:
         """Write one tile and mark it finished; `facts` is kept in the journal.
 
-        `reduce(pixels)` halves an array (h, w, C) and keeps the pyramid current.
+        `levels` are the tile's pixels halved once, twice … for the further levels.
         """
         try:
             self._arrays["0"][core.slices] = pixels
             for name, values in maps.items():
                 self._arrays[f"map_{name}"][core.slices] = values
-            if reduce is not None:
-                self._write_levels(core, pixels, reduce)
+            self._write_levels(core, levels)
             line = {"region": list(core), **facts}
             with open(self.path / "tiles.jsonl", "a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
@@ -195,14 +195,13 @@ class ResultStore:
         """Delete the store from disk."""
         shutil.rmtree(self.path, ignore_errors=True)
 
-    def _write_levels(self, core: Region, pixels: npt.NDArray[Any], reduce: Any) -> None:
-        for level, (height, width) in enumerate(self.header["levels"], start=1):
-            pixels = reduce(pixels)
+    def _write_levels(self, core: Region, levels: Sequence[npt.NDArray[Any]]) -> None:
+        sizes = self.header["levels"]
+        for level, (pixels, (height, width)) in enumerate(zip(levels, sizes, strict=True), start=1):
             y, x = core.y0 >> level, core.x0 >> level
             h, w = min(pixels.shape[0], height - y), min(pixels.shape[1], width - x)
-            if h <= 0 or w <= 0:
-                break
-            self._arrays[str(level)][y : y + h, x : x + w] = pixels[:h, :w]
+            if h > 0 and w > 0:
+                self._arrays[str(level)][y : y + h, x : x + w] = pixels[:h, :w]
 
     def _mark(self, line: dict[str, Any]) -> None:
         self.journal.append(line)

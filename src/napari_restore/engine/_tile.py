@@ -13,7 +13,7 @@ from napari_restore.engine._bands import OtherBands
 from napari_restore.engine._device import Device
 from napari_restore.engine._region import Region
 from napari_restore.errors import OutOfMemory
-from napari_restore.images import Radiometry
+from napari_restore.images import Radiometry, halve
 from napari_restore.models import Facts, RestorationModel, correct_band
 
 QUALITY = {
@@ -50,6 +50,8 @@ class TileOutput:
     core: Region
     pixels: npt.NDArray[Any]
     maps: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    levels: list[npt.NDArray[Any]] = field(default_factory=list)
+    """`pixels` halved once, twice … for the result's pyramid."""
     counts: dict[str, int] = field(default_factory=dict)
 
 
@@ -66,6 +68,8 @@ class TileWork:
     nodata: float | None
     device: Device
     maps: tuple[str, ...] = ()
+    levels: int = 0
+    """Further pyramid levels to make of each tile."""
     other_bands: OtherBands = "copy"
     others: tuple[int, ...] = ()
     wavelengths: tuple[float | None, ...] = ()
@@ -132,8 +136,9 @@ class TileWork:
         maps = {name: values[rows, columns] for name, values in maps.items()}
         valid = None if tile.valid is None else tile.valid[rows, columns]
         counts: dict[str, int] = {}
-        if not np.isfinite(change).all():
-            failed = ~np.isfinite(change).all(axis=2)
+        # A sum is finite only if all are, and takes one pass.
+        if not np.isfinite(change.sum(dtype=np.float64)):
+            failed = np.logical_not(np.isfinite(change).all(axis=2))
             change = np.where(failed[..., None], 0, change)
             counts["not_finite"] = int((failed if valid is None else failed & valid).sum())
         bands = self.bands
@@ -155,7 +160,20 @@ class TileWork:
                 kept[name] = quality[..., None]
             elif name in maps:
                 kept[name] = maps[name]
-        return TileOutput(tile.core, pixels, kept, counts)
+        return TileOutput(tile.core, pixels, kept, self._levels(tile, pixels, valid), counts)
+
+    def _levels(
+        self, tile: TileInput, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None
+    ) -> list[npt.NDArray[Any]]:
+        if valid is not None and tile.excluded is not None:
+            rows, columns = tile.core.shift(-tile.fed.y0, -tile.fed.x0).slices
+            valid = valid | tile.excluded[rows, columns]
+        levels = []
+        fill = 0.0 if self.nodata is None else self.nodata
+        for _ in range(self.levels):
+            pixels, valid = halve(pixels, valid, fill=fill, nodata=self.nodata)
+            levels.append(pixels)
+        return levels
 
     def _applied(
         self, source: npt.NDArray[Any], change: npt.NDArray[np.float32], bands: tuple[int, ...]
@@ -202,13 +220,20 @@ class TileWork:
         valid: npt.NDArray[np.bool_] | None,
     ) -> npt.NDArray[np.uint8]:
         """(h, w) bits of `QUALITY`."""
-        unchanged = (pixels == source).all(axis=2)
-        quality = unchanged.astype(np.uint8) * QUALITY["unchanged"]
+        unchanged = np.ones(pixels.shape[:2], bool)
+        for band in range(pixels.shape[2]):
+            unchanged &= pixels[..., band] == source[..., band]
+        quality = unchanged.view(np.uint8) * np.uint8(QUALITY["unchanged"])
         if pixels.dtype.kind in "iu":
             limits = np.iinfo(pixels.dtype)
-            chosen = pixels[..., list(bands)]
-            quality[((chosen == limits.min) & (change < 0)).any(axis=2)] |= QUALITY["clipped_low"]
-            quality[((chosen == limits.max) & (change > 0)).any(axis=2)] |= QUALITY["clipped_high"]
+            for channel, band in enumerate(bands):
+                plane = pixels[..., band]
+                for limit, name in ((limits.min, "clipped_low"), (limits.max, "clipped_high")):
+                    hit = plane == limit
+                    if hit.any():
+                        hit &= (change[..., channel] < 0) == (limit == limits.min)
+                        hit &= source[..., band] != limit
+                        quality[hit] |= np.uint8(QUALITY[name])
         if "transmission" in maps:
             low = maps["transmission"][..., 0] < TRUSTED_TRANSMISSION
             quality[low] |= QUALITY["low_transmission"]

@@ -54,9 +54,7 @@ class TileSizes:
     largest: int
 
 
-def tile_sizes(
-    targets: Sequence[Region], size: tuple[int, int], tile: int, halo: int
-) -> TileSizes:
+def tile_sizes(targets: Sequence[Region], size: tuple[int, int], tile: int, halo: int) -> TileSizes:
     """What `cut_into_tiles` would give, without making a list of a hundred thousand.
 
     Overlapping targets are counted twice, so this is an upper bound then.

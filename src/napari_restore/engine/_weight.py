@@ -46,7 +46,8 @@ class RasterWeight:
 
     def read(self, box: Region) -> npt.NDArray[np.float32]:
         values = self._mask.read(box)[..., 0].astype(np.float32) / np.float32(self._scale)
-        return np.clip(np.nan_to_num(values, nan=0.0), 0.0, 1.0)
+        weight: npt.NDArray[np.float32] = np.clip(np.nan_to_num(values, nan=0.0), 0.0, 1.0)
+        return weight
 
 
 class PolygonWeight:
@@ -70,7 +71,7 @@ class PolygonWeight:
             )
 
     def read(self, box: Region) -> npt.NDArray[np.float32]:
-        return rasterise(self._polygons, tuple(box)).astype(np.float32)
+        return rasterise(self._polygons, box).astype(np.float32)
 
 
 class RegionWeight:
@@ -118,8 +119,11 @@ class Feathered:
         sharp = np.pad(sharp, pad, mode="edge")
         half = margin // 2
         soft = _box_mean(_box_mean(sharp, half), margin - half)
-        core = sharp[margin:-margin, margin:-margin]
-        faded: npt.NDArray[np.float32] = np.clip(2 * soft - 1, 0, 1).astype(np.float32) * core
+        inner = slice(margin, -margin)
+        faded: npt.NDArray[np.float32] = np.clip(2 * soft[inner, inner] - 1, 0, 1).astype(
+            np.float32
+        )
+        faded *= sharp[inner, inner]
         return faded
 
 
@@ -152,8 +156,8 @@ def _maximum(mask: Image) -> int:
     return largest
 
 
-def _box_mean(values: npt.NDArray[np.float32], radius: int) -> npt.NDArray[np.float64]:
-    """Means over (2 radius + 1)² boxes, kept at the input's size minus nothing: edges shrink the box."""
+def _box_mean(values: npt.NDArray[Any], radius: int) -> npt.NDArray[np.float64]:
+    """Means over boxes of (2 radius + 1)², of fewer pixels at the array's edges."""
     result = values.astype(np.float64)
     for axis in (0, 1):
         length = result.shape[axis]

@@ -139,7 +139,7 @@ def chunks_of(level: Level, box: Box) -> Iterator[tuple[int, int, Box]]:
 
 def read_chunk(source: Source, level: int, row: int, column: int) -> Array:
     """One decoded chunk (h, w, C) through the cache; do not write into it."""
-    if not getattr(source, "cached", True):
+    if not _keeps(source, level, row, column):
         return source.read_chunk(level, row, column)
     return chunk_cache.get(
         source, ("pixels", level, row, column), lambda: source.read_chunk(level, row, column)
@@ -154,9 +154,17 @@ def read_valid_chunk(source: Source, level: int, row: int, column: int) -> npt.N
             level, row, column, read_chunk(source, level, row, column)
         )
 
-    if not getattr(source, "cached", True):
+    if not _keeps(source, level, row, column):
         return decode()
     return chunk_cache.get(source, ("valid", level, row, column), decode)
+
+
+def _keeps(source: Source, level: int, row: int, column: int) -> bool:
+    """Whether a chunk may be kept: it costs something, and is not the blank of an unbuilt one."""
+    if not getattr(source, "cached", True):
+        return False
+    is_built = getattr(source, "is_built", None)
+    return is_built is None or bool(is_built(level, row, column))
 
 
 def read_window(source: Source, level: int, box: Box) -> Array:

@@ -212,7 +212,7 @@ def _tiff_tags(path: Path) -> PhotoTags:
     orientation = found.get(_tiff.ORIENTATION)
     if isinstance(orientation, tuple) and orientation and 1 <= orientation[0] <= 8:
         tags.orientation = orientation[0]
-    if _tiff.EXIF_IFD in found:
+    if not {_tiff.EXIF_IFD, _tiff.GPS_IFD, _tiff.MAKE}.isdisjoint(found):
         tags.exif = _tiff_exif(path)
     return tags
 
@@ -241,3 +241,24 @@ def _tiff_exif(path: Path) -> bytes | None:
             return bytes(kept.tobytes())
     except Exception:  # damaged EXIF never keeps an image from being opened
         return None
+
+
+def exif_summary(exif: bytes | None) -> dict[str, str]:
+    """Camera, lens, time, exposure … as text, by EXIF's own names; no place."""
+    if not exif:
+        return {}
+    from PIL.ExifTags import TAGS
+    from PIL.Image import Exif
+
+    wanted = {
+        "Make", "Model", "Software", "DateTime", "DateTimeOriginal", "LensModel", "ExposureTime",
+        "FNumber", "ISOSpeedRatings", "FocalLength", "ExposureBiasValue", "ColorSpace",
+    }  # fmt: skip
+    parsed = Exif()
+    try:
+        parsed.load(exif)
+        everything = {**parsed, **parsed.get_ifd(0x8769)}
+    except Exception:  # damaged EXIF never keeps an image from being described
+        return {}
+    named = ((TAGS.get(tag, ""), value) for tag, value in everything.items())
+    return {name: str(value).strip("\0 ") for name, value in named if name in wanted}

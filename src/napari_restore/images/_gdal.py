@@ -24,7 +24,7 @@ from napari_restore.images._reader import (
     check_dtype,
     strip_level,
 )
-from napari_restore.images._source import Level
+from napari_restore.images._source import Box, Level
 
 Array = npt.NDArray[Any]
 
@@ -72,7 +72,9 @@ class GdalReader(Reader):
         self._kind = description.mask_kind(dataset, self._nodata)
         names = [c.name for c in dataset.colorinterp]
         self._cmyk = names[:4] == ["cyan", "magenta", "yellow", "black"]
-        if self._stored_bands == 1 and names[0] == "palette":
+        if self._stored_bands == 1 and description.is_bitmap(dataset):
+            self.bands, names = 1, ["gray"]
+        elif self._stored_bands == 1 and names[0] == "palette":
             self._expand_palette(dataset)
             names = {1: ["gray"], 3: ["red", "green", "blue"]}.get(
                 self.bands, ["red", "green", "blue", "alpha"]
@@ -82,6 +84,10 @@ class GdalReader(Reader):
             names = ["red", "green", "blue", *names[4:]]
             self.notes.append("CMYK was converted to RGB.")
         else:
+            if description.was_cmyk(dataset):
+                # GDAL has converted it, and put a full alpha beside it for a TIFF.
+                self._stored_bands, self._kind, names = 3, "none", names[:3]
+                self.notes.append("CMYK was converted to RGB.")
             self.bands = self._stored_bands
         self.georeference = description.georeference_of(dataset)
         if self.georeference and not self.georeference.is_placed and self.georeference.gcps:
@@ -147,7 +153,8 @@ class GdalReader(Reader):
         stored_dtype = self.dtype if self._table is None else np.dtype(dataset.dtypes[0])
         pixels = np.empty((y1 - y0, x1 - x0, self._stored_bands), stored_dtype)
         # rasterio writes through the strides, so that no pixel is moved twice.
-        dataset.read(out=pixels.transpose(2, 0, 1), window=((y0, y1), (x0, x1)))
+        bands = list(range(1, self._stored_bands + 1))
+        dataset.read(bands, out=pixels.transpose(2, 0, 1), window=((y0, y1), (x0, x1)))
         return pixels
 
     def _shown(self, stored: Array) -> Array:
@@ -156,12 +163,10 @@ class GdalReader(Reader):
         return cmyk_to_rgb(stored) if self._cmyk else stored
 
     # -- validity ----------------------------------------------------------------
-    def read_valid_chunk(
-        self, level: int, row: int, column: int, pixels: Array
-    ) -> npt.NDArray[np.bool_]:
+    def valid_in(self, level: int, box: Box, pixels: Array) -> npt.NDArray[np.bool_]:
         valid = np.ones(pixels.shape[:2], bool)
         if self._kind == "mask":
-            y0, x0, y1, x1 = chunk_box(self.levels[level], row, column)
+            y0, x0, y1, x1 = box
             with _told(self.path), handles.lend((self._path, self._overviews[level])) as dataset:
                 valid &= dataset.dataset_mask(window=((y0, y1), (x0, x1))) != 0
         return description.valid_by_values(pixels, valid, self.alpha, self._nodata)

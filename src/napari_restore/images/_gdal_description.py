@@ -118,6 +118,22 @@ def units_of(crs: Any) -> str:
     return "pixel"
 
 
+def is_bitmap(dataset: Any) -> bool:
+    """Whether pixels are single bits, 0 black and 1 white: a mask, kept as 0 and 1."""
+    if dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS") != "1":
+        return False
+    if dataset.colorinterp[0].name != "palette":
+        return True
+    colours = dataset.colormap(1)
+    return [colours.get(i) for i in (0, 1)] == [(0, 0, 0, 255), (255, 255, 255, 255)]
+
+
+def was_cmyk(dataset: Any) -> bool:
+    """Whether the file holds inks, also where GDAL shows them as light (JPEG)."""
+    told = dataset.tags(ns="IMAGE_STRUCTURE").get("SOURCE_COLOR_SPACE", "")
+    return dataset.colorinterp[0].name == "cyan" or told in ("CMYK", "YCCK")
+
+
 def profile_of(
     dataset: Any,
     photo: PhotoTags,
@@ -128,7 +144,8 @@ def profile_of(
 ) -> Profile:
     """Everything an export carries. `names` are the colour interpretations after expansion."""
     tags = _tags(dataset)
-    expanded = len(names) != dataset.count or dataset.colorinterp[0].name == "palette"
+    palette = dataset.colorinterp[0].name == "palette" and not is_bitmap(dataset)
+    expanded = len(names) != dataset.count or palette
     structure = dataset.tags(ns="IMAGE_STRUCTURE")
     photometric = structure.get("SOURCE_COLOR_SPACE") or dataset.profile.get("photometric")
     if expanded:
@@ -146,7 +163,7 @@ def profile_of(
             "wavelengths": tuple(_wavelength(dataset, band) for band in dataset.indexes),
         }
     bits = dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")
-    cmyk = dataset.colorinterp[0].name == "cyan"
+    cmyk = was_cmyk(dataset)
     placed = georeference is not None
     name = str(dataset.name)
     return Profile(
@@ -167,7 +184,7 @@ def profile_of(
         interleave=dataset.interleaving.name.lower() if dataset.interleaving else None,
         photometric=str(photometric).lower() if photometric else None,
         bits=int(bits) if bits and not expanded else None,
-        palette_expanded=expanded and not cmyk,
+        palette_expanded=palette,
         cmyk_converted=cmyk,
         is_photo=dataset.driver in PHOTO_DRIVERS and not placed and bool(photo.icc or photo.exif),
         is_reflectance=is_reflectance_product(name, tags),

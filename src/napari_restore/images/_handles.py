@@ -54,15 +54,16 @@ _opening = threading.Lock()
 
 def open_dataset(key: Key) -> Any:
     """A new rasterio dataset, closed by the caller."""
-    import rasterio
     from rasterio.errors import NotGeoreferencedWarning
+    from rasterio.io import DatasetReader
 
     path, overview = key
     extra = {} if overview is None else {"overview_level": overview}
     with _opening, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        # Not rasterio.open, which takes one driver or all, the network's among them.
         # GDAL's own sharing would hand one dataset to two threads.
-        return rasterio.open(path, driver=list(DRIVERS), sharing=False, **extra)
+        return DatasetReader(path, driver=list(DRIVERS), sharing=False, **extra)
 
 
 class _Handles:

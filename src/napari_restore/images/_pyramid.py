@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,10 @@ from napari_restore.images._level_store import (
 from napari_restore.images._reduce import halve, level_sizes
 from napari_restore.images._source import Box, Level, Source
 
+if TYPE_CHECKING:
+    from napari_restore.images._image import Image
+    from napari_restore.images._streaming import StreamedSource
+
 SMALLEST = 512
 """The coarsest level's long side is at most this."""
 BLOCK_SIDE = 2048
@@ -45,6 +49,67 @@ OnBlock = Callable[[Box, int, int], None]
 """Called with a finished super-block's box in level-0 pixels, blocks done, blocks in all."""
 
 
+def build_pyramid(
+    image: Image,
+    on_chunk: OnBlock | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    centre: tuple[float, float] | None = None,
+) -> None:
+    """Give `image` the levels it plans but does not store, building what the cache lacks.
+
+    They can be read from the first moment on, as zeros where nothing has landed.
+    An untiled file is streamed instead, which makes all levels.
+    """
+    if not image.source.random_access:
+        from napari_restore.images import _streaming
+
+        _streaming.prepare(image, cancelled=cancelled, on_band=on_chunk)
+        return
+    if len(image.source.levels) >= len(image.planned_levels):
+        return
+    shown = image.pyramid
+    if not isinstance(shown, LevelsFrom) or not isinstance(shown.source, PyramidSource):
+        added = PyramidSource(image.source, image.fingerprint, nodata=image.nodata)
+        shown = image.pyramid = LevelsFrom(added, len(image.source.levels))
+    pyramid = shown.source
+    assert isinstance(pyramid, PyramidSource)
+    pyramid.build(on_chunk, cancelled, centre)
+
+
+class LevelsFrom(Source):
+    """The levels of `source` from number `first` on, as a source of its own."""
+
+    def __init__(self, source: PyramidSource | StreamedSource, first: int) -> None:
+        self.source, self._first = source, first
+        self.levels = source.levels[first:]
+        self.bands, self.dtype = source.bands, source.dtype
+        self.may_be_invalid = source.may_be_invalid
+
+    @classmethod
+    def supports(cls, path: Path, head: bytes) -> bool:
+        """Never: it wraps another source."""
+        return False
+
+    @property
+    def cached(self) -> bool:
+        """Whether chunks may be kept: not while some of them are still to land."""
+        return self.source.complete
+
+    def is_built(self, level: int, row: int, column: int) -> bool:
+        """Whether that chunk holds pixels."""
+        return self.source.is_built(level + self._first, row, column)
+
+    def read_chunk(self, level: int, row: int, column: int) -> npt.NDArray[Any]:
+        """A chunk; zeros while it is not built."""
+        return self.source.read_chunk(level + self._first, row, column)
+
+    def read_valid_chunk(
+        self, level: int, row: int, column: int, pixels: npt.NDArray[Any]
+    ) -> npt.NDArray[np.bool_]:
+        """A chunk's validity."""
+        return self.source.read_valid_chunk(level + self._first, row, column, pixels)
+
+
 class PyramidSource(Source):
     """`base` with every level down to `SMALLEST`; unbuilt chunks read as 0 and invalid.
 
@@ -53,7 +118,12 @@ class PyramidSource(Source):
     """
 
     def __init__(
-        self, base: Source, fingerprint: str, *, fill: float | None = None, nodata: float | None = None
+        self,
+        base: Source,
+        fingerprint: str,
+        *,
+        fill: float | None = None,
+        nodata: float | None = None,
     ) -> None:
         self.base = base
         self.bands, self.dtype = base.bands, base.dtype
@@ -87,6 +157,11 @@ class PyramidSource(Source):
     def complete(self) -> bool:
         """Whether every chunk of every level is there."""
         return self._built is None or bool(self._built.done.all())
+
+    @property
+    def cached(self) -> bool:
+        """Whether chunks may be kept: not while some of them are still to land."""
+        return self.complete
 
     @property
     def built_share(self) -> float:
@@ -253,7 +328,7 @@ class PyramidSource(Source):
 class _Built:
     """What is built of one file: the store, the map of finished super-blocks, the lock."""
 
-    _shared: weakref.WeakValueDictionary[Path, _Built] = weakref.WeakValueDictionary()
+    _shared: ClassVar[weakref.WeakValueDictionary[Path, _Built]] = weakref.WeakValueDictionary()
     _guard = threading.Lock()
 
     def __init__(self, source: PyramidSource, entry: Entry) -> None:

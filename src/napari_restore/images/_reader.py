@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.errors import UnreadableImage
+from napari_restore.images._chunks import chunk_box
 from napari_restore.images._georeference import Georeference
 from napari_restore.images._profile import Profile
-from napari_restore.images._source import Level, Source
+from napari_restore.images._source import Box, Level, Source
 
 STREAMED_BYTES = 64 * 2**20
 """Untiled images larger than this, decoded, are streamed once into a tiled cache."""
@@ -49,6 +50,17 @@ class Reader(Source):
         """The band that holds alpha."""
         interp = self.profile.colorinterp
         return interp.index("alpha") if "alpha" in interp else None
+
+    def valid_in(
+        self, level: int, box: Box, pixels: npt.NDArray[Any]
+    ) -> npt.NDArray[np.bool_]:
+        """Which of `pixels` (h, w, C), those of `box` of `level`, are valid, (h, w)."""
+        return np.ones(pixels.shape[:2], bool)
+
+    def read_valid_chunk(
+        self, level: int, row: int, column: int, pixels: npt.NDArray[Any]
+    ) -> npt.NDArray[np.bool_]:
+        return self.valid_in(level, chunk_box(self.levels[level], row, column), pixels)
 
     def files(self) -> tuple[Path, ...]:
         """The files that hold pixels; the fingerprint is taken over them."""

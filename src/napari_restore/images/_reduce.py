@@ -170,7 +170,7 @@ def next_value(dtype: npt.DTypeLike, value: float) -> Any:
         return not value
     if kind.kind in "iu":
         return int(value) + 1 if value < np.iinfo(kind).max else int(value) - 1
-    return np.nextafter(kind.type(value), kind.type(np.inf))
+    return np.nextafter(np.asarray(value, kind), np.asarray(np.inf, kind))[()]
 
 
 def _key(dtype: np.dtype[Any]) -> str:

@@ -13,7 +13,7 @@ from napari_restore.images._source import Level
 
 CHUNK = 512
 SMALLEST = 512
-BAND_BYTES = 40 << 20
+BAND_BYTES = 48 << 20
 """A band of rows takes about this."""
 LEAST_ROWS = 16
 
@@ -21,14 +21,17 @@ Sink = Callable[[int, int, npt.NDArray[Any], npt.NDArray[np.bool_] | None], None
 """Takes (level, first row, pixels (h, width, C), validity (h, width) or None)."""
 
 
-def row_levels(height: int, width: int, pixel_bytes: int) -> tuple[Level, ...]:
+def row_levels(
+    height: int, width: int, pixel_bytes: int, rows: int | None = None
+) -> tuple[Level, ...]:
     """Levels down to `SMALLEST` whose chunks are as high as a band.
 
-    The height is a power of two up to `CHUNK`, less where rows are long.
+    Unless `rows` says so, that is a power of two up to `CHUNK`, less where rows are long.
     """
-    rows = CHUNK
-    while rows > LEAST_ROWS and rows * width * pixel_bytes > BAND_BYTES:
-        rows //= 2
+    if rows is None:
+        rows = CHUNK
+        while rows > LEAST_ROWS and rows * width * pixel_bytes > BAND_BYTES:
+            rows //= 2
     return tuple(Level(h, w, rows, CHUNK) for h, w in level_sizes(height, width, SMALLEST))
 
 

@@ -12,12 +12,13 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_restore.errors import Cancelled, UnreadableImage
+from napari_restore.images import _chunks
 from napari_restore.images._cache import Entry
 from napari_restore.images._level_store import (
     DamagedStore,
@@ -25,16 +26,55 @@ from napari_restore.images._level_store import (
     chunk_shape,
     no_space_as_error,
 )
-from napari_restore.images._pyramid import default_fill, entry_key
+from napari_restore.images._pyramid import LevelsFrom, default_fill, entry_key
 from napari_restore.images._row_pyramid import RowPyramid, row_levels
 from napari_restore.images._source import Box, Source
+
+if TYPE_CHECKING:
+    from napari_restore.images._image import Image
 
 FORMAT = 1
 
 OnBand = Callable[[Box, int, int], None]
 """Called with a landed band's box in level-0 pixels, rows done, rows in all."""
-RowValidity = Callable[[int, int, npt.NDArray[Any]], npt.NDArray[np.bool_]]
-"""(y0, y1, pixels of these rows) -> which are valid, (h, w)."""
+
+
+def prepare(
+    image: Image,
+    progress: Callable[[int, int], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    on_band: OnBand | None = None,
+) -> None:
+    """Stream the untiled file behind `image` unless the cache has it, then read from there.
+
+    `progress` is called with rows landed and rows in all. While it runs, the
+    coarser levels can be read, and `read_landed` gives what there is of level 0.
+    Raises `Cancelled`, `DiskFull`, `UnreadableImage`.
+    """
+
+    def landed(box: Box, done: int, total: int) -> None:
+        if progress is not None:
+            progress(done, total)
+        if on_band is not None:
+            on_band(box, done, total)
+
+    stream = _running.get(image)
+    if stream is None:
+        stream = _running[image] = StreamedSource(
+            image.reader, image.fingerprint, nodata=image.nodata
+        )
+    image.pyramid = LevelsFrom(stream, 1) if len(stream.levels) > 1 else None
+    stream.build(landed, cancelled)
+    image.source, image.pyramid = stream, None
+
+
+def read_landed(image: Image, box: Box) -> npt.NDArray[Any]:
+    """The pixels of `box` of level 0, zeros where they have not landed yet."""
+    stream = _running.get(image)
+    y0, x0, y1, x1 = box
+    if stream is None:
+        return np.zeros((y1 - y0, x1 - x0, image.bands), image.dtype)
+    return _chunks.read_window(stream, 0, box)
 
 
 class StreamedSource(Source):
@@ -46,8 +86,6 @@ class StreamedSource(Source):
         Read once from top to bottom with `read_rows`.
     fingerprint
         Tells one file from another.
-    row_validity
-        Validity of bands, if `base.may_be_invalid`.
     nodata, fill
         As for `halve`; `fill` is nodata, else NaN for floats, else 0.
     """
@@ -59,18 +97,18 @@ class StreamedSource(Source):
         base: Source,
         fingerprint: str,
         *,
-        row_validity: RowValidity | None = None,
         fill: float | None = None,
         nodata: float | None = None,
     ) -> None:
         self.base = base
         self.bands, self.dtype = base.bands, base.dtype
-        self.may_be_invalid = base.may_be_invalid and row_validity is not None
-        self._row_validity = row_validity
+        self.may_be_invalid = base.may_be_invalid
         self._nodata = nodata
         self._fill = default_fill(base.dtype, nodata) if fill is None else fill
         height, width = base.levels[0].height, base.levels[0].width
-        self.levels = row_levels(height, width, self.bands * self.dtype.itemsize)
+        # Validity is asked chunk by chunk, so that bands must then be rows of chunks.
+        rows = base.levels[0].chunk_height if self.may_be_invalid else None
+        self.levels = row_levels(height, width, self.bands * self.dtype.itemsize, rows)
         self._landed = _Landed.share(self, fingerprint)
 
     @classmethod
@@ -82,6 +120,11 @@ class StreamedSource(Source):
     def complete(self) -> bool:
         """Whether every row of every level is there."""
         return self._landed.entry.complete
+
+    @property
+    def cached(self) -> bool:
+        """Whether chunks may be kept: not while some of them are still to land."""
+        return self.complete
 
     @property
     def built_share(self) -> float:
@@ -171,9 +214,7 @@ class StreamedSource(Source):
                             f"The file ends at row {y0 + len(pixels)} of {height}.",
                             "It seems truncated; copy it again.",
                         )
-                    valid = None
-                    if self.may_be_invalid and self._row_validity is not None:
-                        valid = self._row_validity(y0, y1, pixels)
+                    valid = self._valid_of(y0 // step, pixels) if self.may_be_invalid else None
                     # While this band is written the next one is decoded, never more.
                     self._land(before, on_band)
                     job = writer.submit(rows.add, y0, pixels, valid)
@@ -188,6 +229,15 @@ class StreamedSource(Source):
                 raise
         landed.entry.finish()
 
+    def _valid_of(self, row: int, pixels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        """Validity of one row of the file's chunks, whose pixels these are."""
+        level = self.base.levels[0]
+        valid = np.empty(pixels.shape[:2], bool)
+        for column, x0 in enumerate(range(0, level.width, level.chunk_width)):
+            part = np.s_[:, x0 : x0 + level.chunk_width]
+            valid[part] = self.base.read_valid_chunk(0, row, column, pixels[part])
+        return valid
+
     def _land(self, band: tuple[Future[None], int, int] | None, on_band: OnBand | None) -> None:
         if band is None:
             return
@@ -200,7 +250,7 @@ class StreamedSource(Source):
 class _Landed:
     """What has landed of one file: the store, rows per level, the lock."""
 
-    _shared: weakref.WeakValueDictionary[Path, _Landed] = weakref.WeakValueDictionary()
+    _shared: ClassVar[weakref.WeakValueDictionary[Path, _Landed]] = weakref.WeakValueDictionary()
     _guard = threading.Lock()
 
     def __init__(self, source: StreamedSource, entry: Entry) -> None:
@@ -236,3 +286,7 @@ class _Landed:
             if landed is None:
                 landed = cls._shared[entry.path] = cls(source, entry)
             return landed
+
+
+_running: weakref.WeakKeyDictionary[Image, StreamedSource] = weakref.WeakKeyDictionary()
+"""Streams of images that are not whole yet, and those that became their source."""

@@ -17,14 +17,15 @@ from napari_restore.errors import UnreadableImage
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
-IMAGE_DESCRIPTION, ORIENTATION, EXIF_IFD = 270, 274, 34665
+IMAGE_DESCRIPTION, MAKE, ORIENTATION, EXIF_IFD, GPS_IFD = 270, 271, 274, 34665, 34853
 XMP, IPTC, ICC = 700, 33723, 34675
 BLOCKS = ((273, 279), (324, 325))
 """Tags of offsets and byte counts: strips, tiles."""
 SUB_IFDS = 330
 
 _TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I", 16: "Q", 18: "Q"}
-_KEPT = {IMAGE_DESCRIPTION, ORIENTATION, EXIF_IFD, XMP, IPTC, ICC, SUB_IFDS, 273, 279, 324, 325}
+_KEPT = {IMAGE_DESCRIPTION, MAKE, ORIENTATION, EXIF_IFD, GPS_IFD, XMP, IPTC, ICC, SUB_IFDS}
+_KEPT |= {tag for pair in BLOCKS for tag in pair}
 _MOST_DIRECTORIES = 100_000
 
 

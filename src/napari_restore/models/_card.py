@@ -110,6 +110,8 @@ class ModelCard:
         for name in given:
             if name not in known:
                 near = difflib.get_close_matches(name, known, 1)
-                hint = f"Did you mean {near[0]}?" if near else f"It has: {', '.join(known) or 'none'}."
+                hint = (
+                    f"Did you mean {near[0]}?" if near else f"It has: {', '.join(known) or 'none'}."
+                )
                 raise BadParameter(f"Model {self.id} has no parameter {name!r}.", hint)
         return {n: p.parse(given[n]) if n in given else p.default for n, p in known.items()}

@@ -45,7 +45,10 @@ def block_facts(
         valid = None
     if valid is not None and not valid.any():
         return None
-    counts, sums = _block_sums(pixels, valid, BLOCK)
+    fine = min(factor, BLOCK)
+    counts, sums = _block_sums(pixels, valid, fine)
+    overview = _means(counts, sums) if factor == fine else None
+    counts, sums = _pool(counts, BLOCK // fine), _pool(sums, BLOCK // fine)
     dark = _block_minimum(pixels[..., list(dark_bands)], valid, BLOCK)
     used = counts > 0
     bins = bin_of(dark[used])
@@ -53,13 +56,9 @@ def block_facts(
     bands = range(pixels.shape[2])
     columns = [np.bincount(bins, sums[used, b], BINS) for b in bands]
     dark_sums = np.stack(columns, axis=1).astype(np.float64, copy=False)
-    if factor % BLOCK == 0:
+    if overview is None:
         step = factor // BLOCK
-        counts, sums = _pool(counts, step), _pool(sums, step)
-    else:
-        counts, sums = _block_sums(pixels, valid, factor)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        overview = (sums / counts[..., None]).astype(np.float32)
+        overview = _means(_pool(counts, step), _pool(sums, step))
     return BlockFacts(_histograms(pixels, valid), dark_counts, dark_sums, overview)
 
 
@@ -137,7 +136,9 @@ def _histograms(
     pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None
 ) -> list[npt.NDArray[np.int64]]:
     """Counts per bin and band, cut after the last used bin."""
-    bands = [pixels[..., b] if valid is None else pixels[..., b][valid] for b in range(pixels.shape[2])]
+    bands = [
+        pixels[..., b] if valid is None else pixels[..., b][valid] for b in range(pixels.shape[2])
+    ]
     return [np.bincount(bin_of(np.ascontiguousarray(band)).ravel()) for band in bands]
 
 
@@ -152,29 +153,56 @@ def _pad(array: npt.NDArray[Any], block: int, value: Any) -> npt.NDArray[Any]:
 
 def _pool(array: npt.NDArray[Any], block: int) -> npt.NDArray[Any]:
     """Sums over `block` × `block` cells of the first two axes."""
+    if block == 1:
+        return array
     padded = _pad(array, block, 0)
     rows = np.add.reduceat(padded, np.arange(0, padded.shape[0], block), axis=0)
     pooled: npt.NDArray[Any] = np.add.reduceat(rows, np.arange(0, padded.shape[1], block), axis=1)
     return pooled
 
 
+def _means(counts: npt.NDArray[np.int64], sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """(h, w, C) means; NaN where nothing was counted."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means: npt.NDArray[np.float32] = (sums / counts[..., None]).astype(np.float32)
+    return means
+
+
 def _block_sums(
     pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None, block: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Valid pixels per block, and their sums per band."""
-    height, width, bands = pixels.shape
-    wide = np.uint32 if pixels.dtype.kind == "u" and pixels.dtype.itemsize <= 2 else np.float64
-    if valid is None:
-        counted = np.ones((height, width), bool)
-    else:
-        counted = valid
+    """Valid pixels per `block`² cell (a power of two), and their sums per band."""
+    small = pixels.dtype.kind == "u" and pixels.dtype.itemsize <= 2
+    if valid is not None:
         pixels = np.where(valid[..., None], pixels, pixels.dtype.type(0))
     padded = _pad(pixels, block, 0)
-    cells = padded.reshape(padded.shape[0] // block, block, -1)
-    rows = cells.sum(axis=1, dtype=wide).reshape(cells.shape[0], -1, block, bands)
-    sums = rows.sum(axis=2, dtype=np.float64)
-    counts = _pool(counted.astype(np.int64), block)
-    return counts, sums
+    # Bands one by one and columns pair by pair: long rows of equal steps are what
+    # numpy adds fastest.
+    planes = []
+    for band in range(pixels.shape[2]):
+        plane = padded[::block, :, band].astype(np.uint32 if small else np.float64)
+        for row in range(1, block):
+            plane += padded[row::block, :, band]
+        planes.append(_add_columns(plane, block))
+    sums = np.stack(planes, axis=2).astype(np.float64, copy=False)
+    if valid is None:
+        heights, widths = (_extents(length, block) for length in pixels.shape[:2])
+        return heights[:, None] * widths, sums
+    counted = _pad(valid, block, False)
+    rows = counted.reshape(counted.shape[0] // block, block, -1).sum(axis=1, dtype=np.int64)
+    return _add_columns(rows, block), sums
+
+
+def _add_columns(plane: npt.NDArray[Any], block: int) -> npt.NDArray[Any]:
+    while block > 1:
+        plane = plane[:, 0::2] + plane[:, 1::2]
+        block //= 2
+    return plane
+
+
+def _extents(length: int, block: int) -> npt.NDArray[np.int64]:
+    """Pixels in each cell along one axis: `block`, fewer in the last."""
+    return np.minimum(block, length - np.arange(0, length, block)).astype(np.int64)
 
 
 def _block_minimum(
@@ -182,7 +210,9 @@ def _block_minimum(
 ) -> npt.NDArray[Any]:
     """The smallest valid value per block over all given bands."""
     top = np.iinfo(pixels.dtype).max if pixels.dtype.kind in "iu" else np.inf
-    darkest = pixels.min(axis=2)
+    darkest = pixels[..., 0]
+    for band in range(1, pixels.shape[2]):
+        darkest = np.minimum(darkest, pixels[..., band])
     if valid is not None:
         darkest = np.where(valid, darkest, pixels.dtype.type(top))
     padded = _pad(darkest, block, top)

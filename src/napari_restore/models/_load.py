@@ -171,12 +171,15 @@ def _from_program(
     own = card or card_beside(path)
     if own is None:
         raise BadModel(
-            f"{path.name} has no card.", f"Write its halo, multiple_of and bands to {path.stem}.json."
+            f"{path.name} has no card.",
+            f"Write its halo, multiple_of and bands to {path.stem}.json.",
         )
     try:
         module = torch.export.load(path).module()
     except Exception as error:
-        raise BadModel(f"{path.name} is no exported program: {error}", "Export it again.") from error
+        raise BadModel(
+            f"{path.name} is no exported program: {error}", "Export it again."
+        ) from error
     model = _wrapped(module, own, path.stem, parameters)
     model.card = replace(model.card, weights_sha256=_weights.sha256_of_file(path))
     return model

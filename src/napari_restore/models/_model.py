@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor, nn
 
 from napari_restore.models._card import ModelCard
@@ -49,9 +48,7 @@ class RestorationModel(nn.Module):
         """
         raise NotImplementedError
 
-    def forward(
-        self, x: Tensor, facts: Facts | None = None, valid: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, facts: Facts | None = None, valid: Tensor | None = None) -> Tensor:
         return self.forward_with_maps(x, facts, valid)[0]
 
 

@@ -15,7 +15,7 @@ def transmission_at(
     wavelength: float,
     exponent: float = HAZE_EXPONENT,
 ) -> npt.NDArray[np.float32]:
-    """t at `wavelength` from t at `reference` (both nm): t_λ = t^((λref / λ)^q).
+    """Transmission at `wavelength` from that at `reference`, both in nm: t_λ = t^((λref / λ)^q).
 
     Ångström's law for the optical depth −ln t; longer waves see less haze.
     """

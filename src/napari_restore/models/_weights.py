@@ -52,7 +52,11 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
     own = module.state_dict()
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     wrong = [k for k in own.keys() & state.keys() if own[k].shape != state[k].shape]
-    for keys, what in ((missing, "lacks"), (extra, "has the unknown"), (wrong, "has another size of")):
+    for keys, what in (
+        (missing, "lacks"),
+        (extra, "has the unknown"),
+        (wrong, "has another size of"),
+    ):
         if keys:
             more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
             raise BadModel(
@@ -69,9 +73,11 @@ def randomise(module: nn.Module, seed: int) -> None:
     """Fill `module` with weights that follow from `seed` alone.
 
     Every tensor has its own generator, so the values do not depend on the order in
-    which layers were made. Scales keep a signal's size (He et al. 2015, halved
-    variance), so deep networks stay finite.
+    which layers were made. Scales keep a signal's size (LeCun et al. 1998), so deep
+    networks stay finite; the last layer's are a hundredth, so that a network that
+    learns a change starts near the identity and its results stay in range.
     """
+    last = [name for name, tensor in module.named_parameters() if tensor.ndim >= 2][-1:]
     with torch.no_grad():
         for name, tensor in module.named_parameters():
             digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
@@ -80,7 +86,7 @@ def randomise(module: nn.Module, seed: int) -> None:
                 # One-dimensional weights are scales of normalisations.
                 tensor.fill_(1.0 if name.endswith("weight") else 0.0)
                 continue
-            spread = math.sqrt(1.0 / tensor[0].numel())
+            spread = math.sqrt(1.0 / tensor[0].numel()) * (0.01 if name in last else 1.0)
             tensor.copy_(torch.randn(tensor.shape, generator=generator) * spread)
 
 

@@ -20,11 +20,12 @@ DCP = ModelCard(
     recommended_for=("aerial", "natural"),
     needs_context=True,
     uses_validity=True,
+    halo=116,
     multiple_of=4,
     maps=("transmission", "airlight"),
     parameters=(
         Parameter("omega", 0.85, "share of the haze that is removed", 0.0, 1.0),
-        Parameter("patch_radius", 15, "radius of the search for dark pixels", 1, 200, unit="px"),
+        Parameter("patch_radius", 31, "radius of the search for dark pixels", 1, 200, unit="px"),
         Parameter("guided_radius", 40, "radius of the smoothing", 4, 400, unit="px"),
         Parameter("eps", 1e-3, "how little the smoothing follows edges", 1e-6, 1.0),
         Parameter("t0", 0.1, "smallest transmission", 0.01, 1.0),
@@ -32,7 +33,12 @@ DCP = ModelCard(
         Parameter("airlight", "auto", "colour of the haze: auto, or one number per band, as r,g,b"),
     ),
     source="He, Sun, Tang, CVPR 2009; He, Sun, arXiv:1505.00996",
-    caveats="Bright neutral surfaces (snow, sand, roofs, cloud) look like haze to it.",
+    validated_on="25 aerial and natural scenes under synthetic haze: +6.6 to +7.5 dB where haze "
+    "is everywhere, +1.5 to +2.3 dB where part of the scene is clear "
+    "(benchmarks/classical_gain.py).",
+    caveats="Takes bright neutral surfaces (snow, sand, roofs, cloud) for haze and darkens clear "
+    "scenes: on eight of them band medians fell by 2 to 48 %, NDVI of farmland rose from 0.20 to "
+    "0.30 (benchmarks/clear_scene_bias.py). A smaller omega does less.",
 )
 
 HOT = ModelCard(
@@ -48,7 +54,11 @@ HOT = ModelCard(
         DEADBAND,
     ),
     source="Zhang, Guindon, Cihlar, Remote Sensing of Environment 82, 2002",
-    caveats="Water, blue roofs and bare soil can look like haze to it.",
+    validated_on="11 aerial scenes under synthetic haze: +1.0 dB where part of the scene is "
+    "clear, +1.9 dB where haze is everywhere (benchmarks/classical_gain.py).",
+    caveats="Removes haze relative to the clearest part of the scene, so even haze stays. Can take "
+    "water, blue roofs and bare soil for haze; on eight clear scenes band medians fell by 0 to "
+    "12 %, NDVI stayed (benchmarks/clear_scene_bias.py).",
 )
 
 HTM = ModelCard(
@@ -59,20 +69,20 @@ HTM = ModelCard(
     roles=("blue",),
     needs_context=True,
     uses_validity=True,
+    halo=104,
     multiple_of=8,
     maps=("haze",),
     parameters=(
         Parameter("window", 65, "side of the search for dark pixels", 9, 801, unit="px"),
-        Parameter(
-            "reference",
-            "clearest",
-            "what counts as no haze: the clearest part of the scene, or zero",
-            choices=("clearest", "zero"),
-        ),
+        Parameter("strength", 1.0, "share of the haze that is removed", 0.0, 1.0),
         DEADBAND,
     ),
     source="Makarau, Richter, Müller, Reinartz, IEEE TGRS 52, 2014",
-    caveats="Bright areas larger than the window look like haze to it.",
+    validated_on="11 aerial scenes under synthetic haze: +1.6 dB where part of the scene is "
+    "clear, +1.9 dB where haze is everywhere (benchmarks/classical_gain.py).",
+    caveats="Removes haze relative to the clearest part of the scene, so even haze stays. Takes "
+    "bright areas larger than the window for haze: on eight clear scenes band medians fell by 0 "
+    "to 34 %, NDVI rose by 0.01 (benchmarks/clear_scene_bias.py).",
 )
 
 IDENTITY = ModelCard(

@@ -78,7 +78,7 @@ class DarkChannelPrior(ClassicalModel):
     def _transmission(
         self, x: Tensor, guide: Tensor, airlight: Tensor, valid: Tensor | None
     ) -> Tensor:
-        """t (N, 1, H, W), refined along the edges of the guide, in [t0, 1]."""
+        """T (N, 1, H, W), refined along the edges of the guide, in [t0, 1]."""
         height, width = x.shape[2:]
         device = exact_device(x)
         lowest = cell_minimum(blank_invalid(x, valid, torch.inf), CELL).to(device)
@@ -89,9 +89,7 @@ class DarkChannelPrior(ClassicalModel):
         dark = widen_minimum(dark, self.patch)
         # Cells without a valid pixel near by are infinite here and have weight 0 below.
         rough = (1.0 - self.omega * dark.clamp(0.0, 1.0)).to(torch.float64)
-        fit = guided_coefficients(
-            brightness, rough, count.expand_as(rough), self.window, self.eps
-        )
+        fit = guided_coefficients(brightness, rough, count.expand_as(rough), self.window, self.eps)
         return apply_coefficients(fit.to(x.device), guide, CELL).clamp_(self.t0, 1.0)
 
 

@@ -73,6 +73,7 @@ class HazeOptimizedTransform(ClassicalModel):
 
 
 def make(card: ModelCard) -> HazeOptimizedTransform:
+    """The model of a card with its values filled in."""
     return HazeOptimizedTransform(card)
 
 

@@ -36,8 +36,8 @@ class HazeThicknessMap(ClassicalModel):
     A. Makarau, R. Richter, R. Müller, P. Reinartz, "Haze detection and removal in
     remotely sensed multispectral imagery", IEEE TGRS 52, 2014. H is computed on
     cells of 8 × 8 pixels; k is the slope of each band's local minimum over blue's,
-    from the overview. By default H counts from the clearest part of the scene, so
-    that uneven haze goes and clear land stays.
+    from the overview. H counts from the clearest part of the scene, so that uneven
+    haze goes and clear land stays.
 
     Facts: ``slopes`` (C,), ``clear`` () and ``airlight`` (), both of blue, model range.
     """
@@ -45,13 +45,13 @@ class HazeThicknessMap(ClassicalModel):
     def __init__(self, card: ModelCard) -> None:
         super().__init__(card)
         self.radius = radius_of(card)
-        self.relative = card.values["reference"] == "clearest"
+        self.strength = float(card.values["strength"])
         self.deadband = float(card.values["deadband"])
 
     def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Facts:
         minima = self._overview_minima(context, to_model, bands)
         airlight = airlight_of(context, to_model, bands)
-        clear = clear_level(minima[:, 0]) if self.relative else 0.0
+        clear = clear_level(minima[:, 0])
         return {
             "slopes": torch.from_numpy(band_slopes(minima, airlight)),
             "clear": torch.tensor(clear, dtype=torch.float32),
@@ -70,7 +70,7 @@ class HazeThicknessMap(ClassicalModel):
         smooth = box_mean(box_mean(lowest, count, self.radius), count, self.radius)
         above = (smooth.to(torch.float32).to(x.device) - facts["clear"]).clamp_(min=0.0)
         haze = spread(above, CELL, height, width)
-        haze = haze * soft_gate(haze / facts["airlight"], self.deadband)
+        haze = haze * soft_gate(haze / facts["airlight"], self.deadband) * self.strength
         return x - haze * facts["slopes"].to(x.dtype)[None, :, None, None], {"haze": haze}
 
     def _overview_minima(
@@ -90,8 +90,10 @@ class HazeThicknessMap(ClassicalModel):
 
 
 def make(card: ModelCard) -> HazeThicknessMap:
-    """The model, its halo following from the window: the minimum, two stacked means
-    and one cell to interpolate."""
+    """The model, its halo following from the window.
+
+    Whole cells depend on the minimum, two stacked means and one cell to interpolate.
+    """
     return HazeThicknessMap(replace(card, halo=CELL * (3 * radius_of(card) + 1)))
 
 

@@ -11,6 +11,7 @@ HAZE_UNET = ModelCard(
     summary="A small network that sees 46 pixels around each; needs a weights file.",
     bands=3,
     roles=("red", "green", "blue"),
+    halo=48,
     multiple_of=8,
     precisions=("float32", "bfloat16"),
     weights_note="None shipped yet.",

@@ -25,15 +25,16 @@ class ConvBlock(nn.Module):
         self.conv = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + torch.relu(self.conv(x))
+        return x + torch.relu_(self.conv(x))
 
 
 class HazeUNet(RestorationModel):
-    """y = x + f(x); f sees the pixels as 2 × 2 cells, on three grids, without any
-    statistic over the image, so tiles with the card's halo equal the whole.
+    """Learns the change: y = x + f(x).
 
-    `width` channels on the finest grid, twice and four times that below; `blocks`
-    convolutions per grid and side. 143 k weights at width 16, 319 k at 24.
+    f sees the pixels as 2 × 2 cells, on three grids, without any statistic over the
+    image, so tiles with the card's halo equal the whole. `width` channels on the
+    finest grid, twice and four times that below; `blocks` convolutions per grid and
+    side. 144 k weights at width 16, 569 k at 32.
     """
 
     def __init__(self, card: ModelCard, width: int = 16, blocks: int = 2) -> None:
@@ -50,15 +51,12 @@ class HazeUNet(RestorationModel):
         self.up1 = nn.Conv2d(w2, 4 * w1, 1)
         self.decode1 = _stage(w1, blocks)
         self.head = nn.Conv2d(w1, 12, 3, padding=1)
-        # Convolutions in channels-last order are 1.2 to 1.7 times as fast on CPUs.
-        for weight in self.parameters():
-            if weight.ndim == 4:
-                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
 
     def forward_with_maps(
         self, x: Tensor, facts: Facts | None = None, valid: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         height, width = x.shape[2:]
+        # Convolutions in channels-last order are 1.2 to 1.7 times as fast on CPUs.
         whole = pad_to_multiple(x, STRIDE).contiguous(memory_format=torch.channels_last)
         change = self._change(whole)[..., :height, :width]
         return x + change, {}

@@ -1,0 +1,133 @@
+"""Kills a run at random moments, repeats the command, compares with an undisturbed run.
+
+    python benchmarks/kill_and_resume.py SCENE.tif [--kills 20] [--model dcp]
+
+Prints after how many tiles each kill fell, how many tiles were computed in all,
+and whether the bytes are equal. Ends with one SIGINT: exit code, seconds until
+the process is gone, and whether anything stands under the final name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+
+def command(scene: Path, out: Path, model: str, tile: int) -> list[str]:
+    words = [sys.executable, "-m", "napari_restore.cli", "restore", str(scene), "-o", str(out)]
+    words += ["--model", model, "--tile", str(tile), "--json", "--progress", "json"]
+    return words + (["--weights", "random:0"] if model == "haze-unet" else [])
+
+
+def environment(cache: Path) -> dict[str, str]:
+    return {**os.environ, "NAPARI_RESTORE_CACHE": str(cache), "PYTHONUNBUFFERED": "1"}
+
+
+def whole_run(scene: Path, folder: Path, name: str, model: str, tile: int) -> tuple[dict, float]:
+    """One run to the end; its record and seconds."""
+    began = time.perf_counter()
+    done = subprocess.run(
+        command(scene, folder / name, model, tile),
+        env=environment(folder / f"cache-{name}"),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout), time.perf_counter() - began
+
+
+def interrupted(scene: Path, folder: Path, model: str, tile: int, wait: float, how: int) -> int:
+    """Start the command, send `how` after `wait` seconds of tiles; tiles finished so far."""
+    process = subprocess.Popen(
+        command(scene, folder / "killed.tif", model, tile),
+        env=environment(folder / "cache-killed"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    finished = 0
+    deadline = None
+    assert process.stderr is not None
+    for line in process.stderr:
+        if '"Progress"' in line or '"TileDone"' in line:
+            deadline = deadline or time.perf_counter() + wait
+            finished += '"TileDone"' in line
+        if deadline is not None and time.perf_counter() > deadline:
+            process.send_signal(how)
+            break
+    process.stderr.read()
+    process.wait()
+    return finished
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("scene", type=Path)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--model", default="dcp")
+    parser.add_argument("--tile", type=int, default=512)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    rng = random.Random(arguments.seed)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shape = (arguments.scene, folder)
+        record, seconds = whole_run(*shape, "whole.tif", arguments.model, arguments.tile)
+        tiles = record["plan"]["tiles"]
+        print(f"undisturbed: {seconds:.1f} s, {tiles} tiles")
+        longest = max(0.05, record["measured"]["seconds"] / arguments.kills)
+        for number in range(arguments.kills):
+            wait = rng.uniform(0, 2 * longest)
+            seen = interrupted(*shape, arguments.model, arguments.tile, wait, signal.SIGKILL)
+            print(f"kill {number + 1}: after {wait:.2f} s, {seen} tiles in the store")
+        done = subprocess.run(
+            command(arguments.scene, folder / "killed.tif", arguments.model, arguments.tile),
+            env=environment(folder / "cache-killed"),
+            capture_output=True,
+            text=True,
+        )
+        last = json.loads(done.stdout) if done.stdout else {}
+        measured = last.get("measured", {})
+        print(f"last run: {measured.get('tiles_done')} done, {measured.get('tiles_resumed')} resumed")
+        same = digest(folder / "whole.tif") == digest(folder / "killed.tif")
+        print(f"bytes equal: {same}")
+        (folder / "killed.tif").unlink()
+        began = time.perf_counter()
+        process = subprocess.Popen(
+            command(arguments.scene, folder / "killed.tif", arguments.model, arguments.tile)
+            + ["--fresh"],
+            env=environment(folder / "cache-killed"),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stderr is not None
+        for line in process.stderr:
+            if '"TileDone"' in line:
+                break
+        began = time.perf_counter()
+        process.send_signal(signal.SIGINT)
+        process.stderr.read()
+        code = process.wait()
+        print(f"SIGINT: exit {code} after {time.perf_counter() - began:.2f} s")
+        print(f"final name exists: {(folder / 'killed.tif').exists()}")
+        print(f"left beside it: {sorted(p.name for p in folder.iterdir() if p.is_file())}")
+        sys.exit(0 if same and code == 3 else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""From options to what the Python interface takes."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from napari_restore._commands._values import WHOLE
+from napari_restore.errors import BadModel, BadRegion, InputError
+
+
+def open_image(options: Namespace, paths: Sequence[str]) -> Any:
+    """The one image that `paths` are."""
+    from napari_restore import api
+
+    if len(paths) > 1 and not options.stack:
+        raise InputError(
+            f"{len(paths)} images were given, but this takes one.",
+            "Add --stack if they are the bands of one image.",
+        )
+    source = list(paths) if options.stack else paths[0]
+    return api.open_image(source, stack=options.stack, bands=options.bands, sensor=options.sensor)
+
+
+def load_model(options: Namespace) -> Any:
+    """The model; code of the user's own runs only after a yes."""
+    from napari_restore import api
+
+    trust = options.yes
+    if ".py:" in options.model and not trust:
+        trust = _ask(f"Run the Python code in {options.model.rpartition(':')[0]}?")
+        if not trust:
+            raise BadModel(
+                f"The Python code of {options.model} was not run.", "Add --yes if you trust it."
+            )
+    return api.load_model(
+        options.model, weights=options.weights, parameters=dict(options.set), trust=trust
+    )
+
+
+def plan_arguments(options: Namespace, image: Any) -> dict[str, Any]:
+    """The options as keywords of `nr.plan`."""
+    if options.context is not None and not Path(options.context).is_file():
+        raise InputError(
+            f"There is no context file {options.context}.", "Use first, joint or an existing file."
+        )
+    tile = max(image.height, image.width) if options.tile == WHOLE else options.tile
+    return {
+        "region": region_of(options, image),
+        "mask": options.mask,
+        "feather": options.feather,
+        "exclude": options.exclude,
+        "strength": options.strength,
+        "other_bands": options.other_bands,
+        "black": options.black,
+        "white": options.white,
+        "memory": options.memory,
+        "device_memory": options.device_memory,
+        "device": options.device,
+        "tile": tile,
+        "tile_batch": options.tile_batch,
+        "scratch": options.scratch,
+        "context": options.context,
+    }
+
+
+def region_of(options: Namespace, image: Any) -> Any:
+    """The region in pixels; None for the whole image."""
+    from napari_restore import api
+
+    if options.srcwin is not None:
+        return api.Region.from_xywh(*options.srcwin)
+    if options.projwin is not None:
+        return api.Region(*box_of_projwin(options.projwin, image))
+    return None
+
+
+def box_of_projwin(window: Sequence[float], image: Any) -> tuple[int, int, int, int]:
+    """The pixels (y0, x0, y1, x1) between two corners (ulx, uly, lrx, lry) on the map.
+
+    Edges go to the nearest pixel edge; in a rotated image it is the box around
+    the window's four corners.
+    """
+    georeference = image.georeference
+    if georeference is None or georeference.transform is None:
+        raise BadRegion(
+            f"{image.name} is not placed on a map, so --projwin has no meaning.",
+            "Give the region in pixels with --srcwin.",
+        )
+    a, b, c, d, e, f = tuple(georeference.transform)[:6]
+    determinant = a * e - b * d
+    rows, columns = [], []
+    for x in (window[0], window[2]):
+        for y in (window[1], window[3]):
+            columns.append((e * (x - c) - b * (y - f)) / determinant)
+            rows.append((a * (y - f) - d * (x - c)) / determinant)
+    return round(min(rows)), round(min(columns)), round(max(rows)), round(max(columns))
+
+
+def _ask(question: str) -> bool:
+    """A yes from a person at a terminal; everything else is a no."""
+    if sys.stdin is None or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

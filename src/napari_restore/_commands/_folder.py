@@ -1,0 +1,120 @@
+"""`restore` with many images: one model, one account, errors do not stop the rest."""
+
+from __future__ import annotations
+
+import sys
+import time
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_restore._commands import Answer
+from napari_restore._commands._arguments import load_model, open_image, plan_arguments
+from napari_restore._commands._failures import as_json, as_restore_error
+from napari_restore._commands._outputs import (
+    Item,
+    Summary,
+    file_sha256,
+    file_size,
+    key_of,
+    refuse_existing,
+)
+from napari_restore.errors import Cancelled, DiskFull, RestoreError
+
+if TYPE_CHECKING:
+    from napari_restore._commands._restore import Runner
+
+CONTEXT = "restore_context.npz"
+"""The shared whole-image facts of `--context first|joint`, kept in the output folder."""
+
+# Everything besides image and model that decides what an output holds.
+_DECISIVE = (
+    "bands sensor srcwin projwin feather strength black white other_bands "
+    "cog compress bit_depth quality"
+).split()
+
+
+def restore_folder(options: Namespace, items: list[Item], runner: Runner) -> Answer:
+    """Restore all items; the exit code is that of the first one that failed."""
+    folder = Path(options.output)
+    model = load_model(options)
+    folder.mkdir(exist_ok=True)
+    _share_context(options, items, folder)
+    summary, exit_code, began = Summary(folder), 0, time.monotonic()
+    settings = _settings(options, model)
+    entries: list[dict[str, Any]] = []
+    for item in items:
+        entry: dict[str, Any] = {"input": list(item.sources), "output": str(item.output)}
+        stop: RestoreError | None = None
+        try:
+            entry |= _restore_or_skip(options, item, model, settings, summary, runner)
+        except (RestoreError, OSError, MemoryError) as error:
+            known = as_restore_error(error)
+            entry |= {"status": "failed", "error": as_json(known)}
+            exit_code = exit_code or known.exit_code
+            # After these the next image would fare no better.
+            stop = known if isinstance(known, (Cancelled, DiskFull)) else None
+            if stop is None:
+                print(f"napari-restore: {item.sources[0]}: {known}", file=sys.stderr)
+        entries.append(entry)
+        if stop is not None:
+            raise stop
+        summary.add(item.output, entry)
+    counts = {
+        word: sum(entry["status"] == word for entry in entries)
+        for word in ("done", "skipped", "failed")
+    }
+    seconds = round(time.monotonic() - began, 3)
+    told = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    data = {"images": entries, **counts, "seconds": seconds, "exit_code": exit_code}
+    return Answer(data, f"{told}, see {summary.path}", exit_code)
+
+
+def _restore_or_skip(
+    options: Namespace,
+    item: Item,
+    model: Any,
+    settings: dict[str, Any],
+    summary: Summary,
+    runner: Runner,
+) -> dict[str, Any]:
+    image = open_image(options, item.sources)
+    key = key_of([image.fingerprint, settings])
+    if not options.fresh and summary.is_done(item.output, key):
+        return {"status": "skipped", "key": key, "bytes": file_size(item.output)}
+    refuse_existing(item.output, overwrite=options.overwrite)
+    record = runner.restore(item, image, model, plan_arguments(options, image))
+    return {"status": "done", "key": key, "bytes": file_size(item.output), "record": record}
+
+
+def _share_context(options: Namespace, items: list[Item], folder: Path) -> None:
+    """Turn `--context first|joint` into a file that every image of the call is given.
+
+    The file is replaced only when its bytes change: its age is part of what an
+    unfinished run is known by.
+    """
+    if options.context not in ("first", "joint"):
+        return
+    from napari_restore import api
+
+    chosen = items if options.context == "joint" else items[:1]
+    images = [open_image(options, item.sources) for item in chosen]
+    path, partial = folder / CONTEXT, folder / f".{CONTEXT}"
+    api.save_context(images, partial, exclude=options.exclude)
+    if path.is_file() and path.read_bytes() == partial.read_bytes():
+        partial.unlink()
+    else:
+        partial.replace(path)
+    options.context = str(path)
+
+
+def _settings(options: Namespace, model: Any) -> dict[str, Any]:
+    """With the image's fingerprint, the identity of an output."""
+    card = model.card
+    files = {
+        name: file_sha256(path)
+        for name in ("mask", "exclude", "context")
+        if (path := getattr(options, name)) is not None
+    }
+    values = {name: getattr(options, name) for name in _DECISIVE}
+    return {"model": [card.id, card.weights_sha256, dict(card.values)], **values, **files}

@@ -1,0 +1,121 @@
+"""Lazy sources in, files out: readers, pyramids, georeference, radiometry, validity, export."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_restore.images._cache import (
+        CacheEntry,
+        cache_dir,
+        cache_entries,
+        clear_cache,
+        mark_entry,
+        remove_entry,
+        trim_cache,
+    )
+    from napari_restore.images._chunks import ChunkCache, chunk_cache
+    from napari_restore.images._describe import describe
+    from napari_restore.images._describe import describe
+    from napari_restore.images._exif import upright_exif
+    from napari_restore.images._export import ExportOptions, check_output, write_image
+    from napari_restore.images._georeference import ControlPoint, Georeference
+    from napari_restore.images._image import Image
+    from napari_restore.images._open import open_image
+    from napari_restore.images._profile import Profile
+    from napari_restore.images._pyramid import PyramidSource
+    from napari_restore.images._radiometry import (
+        Radiometry,
+        needs_percentile,
+        resolve_radiometry,
+    )
+    from napari_restore.images._reduce import halve, level_sizes
+    from napari_restore.images._reduce import halve, level_sizes, next_value
+    from napari_restore.images._roles import ROLES, parse_bands
+    from napari_restore.images._sensors import SENSORS, Sensor, sensor_of
+    from napari_restore.images._source import Box, Level, Source
+    from napari_restore.images._vector import rasterise, read_polygons
+    from napari_restore.images._vector import rasterise, read_polygons
+
+_HOMES = {
+    "_cache": (
+        "CacheEntry",
+        "cache_dir",
+        "cache_entries",
+        "clear_cache",
+        "mark_entry",
+        "remove_entry",
+        "trim_cache",
+    ),
+    "_chunks": ("ChunkCache", "chunk_cache"),
+    "_describe": ("describe",),
+    "_describe": ("describe",),
+    "_exif": ("upright_exif",),
+    "_export": ("ExportOptions", "check_output", "write_image"),
+    "_georeference": ("ControlPoint", "Georeference"),
+    "_image": ("Image",),
+    "_open": ("open_image",),
+    "_profile": ("Profile",),
+    "_pyramid": ("PyramidSource",),
+    "_radiometry": ("Radiometry", "needs_percentile", "resolve_radiometry"),
+    "_reduce": ("halve", "level_sizes"),
+    "_reduce": ("halve", "level_sizes", "next_value"),
+    "_roles": ("ROLES", "parse_bands"),
+    "_sensors": ("SENSORS", "Sensor", "sensor_of"),
+    "_source": ("Box", "Level", "Source"),
+    "_vector": ("rasterise", "read_polygons"),
+    "_vector": ("rasterise", "read_polygons"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "ROLES",
+    "SENSORS",
+    "Box",
+    "CacheEntry",
+    "ChunkCache",
+    "ControlPoint",
+    "ExportOptions",
+    "Georeference",
+    "Image",
+    "Level",
+    "Profile",
+    "Radiometry",
+    "Sensor",
+    "Source",
+    "cache_dir",
+    "cache_entries",
+    "check_output",
+    "chunk_cache",
+    "clear_cache",
+    "describe",
+    "halve",
+    "level_sizes",
+    "mark_entry",
+    "needs_percentile",
+    "open_image",
+    "parse_bands",
+    "rasterise",
+    "read_polygons",
+    "remove_entry",
+    "resolve_radiometry",
+    "sensor_of",
+    "trim_cache",
+    "upright_exif",
+    "write_image",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded on first use, so that `napari-restore --help` stays fast.
+    module = _HOME_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

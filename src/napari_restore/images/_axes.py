@@ -1,0 +1,77 @@
+"""From an array with named axes to (H, W, C)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.errors import UnreadableImage
+from napari_restore.images._source import Box
+
+MOST_BANDS = 512
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Where rows, columns and bands are; other axes are fixed at their first index."""
+
+    count: int
+    y: int
+    x: int
+    band: tuple[int, ...]
+    """Axes whose product is the bands: channels, samples."""
+    bands: int
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of_names(cls, names: Sequence[str], shape: Sequence[int], name: str) -> Axes:
+        """From one lower-case name per axis: y, x, c, s, and others for series."""
+        names = [str(n).lower() for n in names]
+        if len(names) != len(shape) or names.count("y") != 1 or names.count("x") != 1:
+            raise UnreadableImage(
+                f"{name} has no rows and columns among its axes ({', '.join(names)}).",
+                "Only images are restored.",
+            )
+        bands = tuple(i for i, n in enumerate(names) if n in ("c", "s", "channel", "band"))
+        total = int(np.prod([shape[i] for i in bands], dtype=int)) if bands else 1
+        notes = tuple(
+            f"Of {shape[i]} planes along {n!r} the first is used."
+            for i, n in enumerate(names)
+            if i not in bands and n not in ("y", "x") and shape[i] > 1
+        )
+        return cls(len(shape), names.index("y"), names.index("x"), bands, total, notes)
+
+    @classmethod
+    def guessed(cls, shape: Sequence[int], name: str) -> Axes:
+        """From a shape alone: (H, W), (H, W, C) or (C, H, W)."""
+        if len(shape) == 2:
+            return cls.of_names("yx", shape, name)
+        if len(shape) == 3:
+            return cls.of_names("yxc" if shape[2] <= shape[0] else "cyx", shape, name)
+        raise UnreadableImage(
+            f"{name} has {len(shape)} axes without names.", "Save it as OME-Zarr, which names them."
+        )
+
+    def size(self, shape: Sequence[int]) -> tuple[int, int]:
+        """(height, width)."""
+        return int(shape[self.y]), int(shape[self.x])
+
+    chunk = size
+
+    def read(self, array: Any, box: Box, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+        """A new (h, w, C) array of `box`."""
+        where: list[Any] = [0] * self.count
+        where[self.y], where[self.x] = slice(box[0], box[2]), slice(box[1], box[3])
+        for axis in self.band:
+            where[axis] = slice(None)
+        part = np.asarray(array[tuple(where)])
+        # Fixed axes are gone: find where the others have moved.
+        kept = [a for a in range(self.count) if a in (self.y, self.x, *self.band)]
+        order = [kept.index(a) for a in (self.y, self.x, *self.band)]
+        turned = part.transpose(order).reshape(box[2] - box[0], box[3] - box[1], self.bands)
+        pixels: npt.NDArray[Any] = np.array(turned, dtype, order="C", copy=True)
+        return pixels

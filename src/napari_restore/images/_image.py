@@ -1,0 +1,292 @@
+"""A lazily opened image."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.images import _chunks
+from napari_restore.images._array import ArrayReader
+from napari_restore.images._fingerprint import fingerprint_array, fingerprint_files
+from napari_restore.images._georeference import Georeference
+from napari_restore.images._profile import Profile
+from napari_restore.images._reader import Reader
+from napari_restore.images._reduce import level_sizes
+from napari_restore.images._roles import Bands, resolve_roles
+from napari_restore.images._sensors import sensor_of
+from napari_restore.images._source import Box, Level, Source
+
+Array = npt.NDArray[Any]
+
+Landed = Callable[[Box, int, int], None]
+
+CHUNK = 512
+ENOUGH = 2048
+"""Files whose smallest level is no longer than this on its long side need no further levels."""
+
+
+class Image:
+    """Pixels (H, W, C) with levels, bands, validity and place; nothing is read before it is asked for.
+
+    Reading is thread safe. `source` gives level 0 and the levels the file itself
+    stores; once an untiled file was streamed, its tiled cache stands there.
+    `pyramid` gives the levels after those. Until `build_pyramid` has made a chunk
+    of it, that chunk reads as 0 and, where pixels may be invalid, as not valid.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        *,
+        spec: dict[str, Any] | None = None,
+        bands: Bands | None = None,
+        sensor: str | None = None,
+    ) -> None:
+        self.reader = reader
+        self.source: Source = reader
+        self.pyramid: Source | None = None
+        self.spec = spec
+        self.sensor = sensor
+        self.name = reader.name
+        self.path: Path | None = None if isinstance(reader, ArrayReader) else reader.path
+        self.notes: list[str] = reader.notes
+        self.progressive = False
+        """True: `levels` show what has landed of an untiled file and never wait for it."""
+        self.planned_levels = _planned_levels(reader)
+        """Size and chunks of all levels, built or not; fixed from the start."""
+        preset = sensor_of(sensor, str(self.path or ""), self.profile.tags) if sensor else None
+        found = resolve_roles(
+            reader.bands,
+            self.profile.colorinterp,
+            self.profile.descriptions,
+            self.profile.wavelengths,
+            preset,
+            bands,
+        )
+        self.roles: tuple[str | None, ...] = found.roles
+        self.wavelengths: tuple[float | None, ...] = found.wavelengths
+        self._preparing = threading.RLock()
+
+    @classmethod
+    def from_spec(cls, spec: dict[str, Any]) -> Image:
+        """Open again, perhaps in another process, what `spec` describes."""
+        from napari_restore.images._open import open_image
+
+        arguments = dict(spec)
+        return open_image(arguments.pop("source"), **arguments)
+
+    def __reduce__(self) -> tuple[Callable[[dict[str, Any]], Image], tuple[dict[str, Any]]]:
+        if self.spec is None:
+            raise TypeError("An image of an array in memory cannot go to another process.")
+        return Image.from_spec, (self.spec,)
+
+    def __repr__(self) -> str:
+        return f"<Image {self.name!r} {self.height} × {self.width} × {self.bands} {self.dtype}>"
+
+    # -- what it is --------------------------------------------------------------
+    @property
+    def height(self) -> int:
+        return self.planned_levels[0].height
+
+    @property
+    def width(self) -> int:
+        return self.planned_levels[0].width
+
+    @property
+    def bands(self) -> int:
+        return self.reader.bands
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(H, W, C)."""
+        return self.height, self.width, self.bands
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.reader.dtype
+
+    @property
+    def chunk(self) -> tuple[int, int]:
+        """(rows, columns) that level 0 is decoded in."""
+        level = self.source.levels[0]
+        return level.chunk_height, level.chunk_width
+
+    @property
+    def level_shapes(self) -> tuple[tuple[int, int], ...]:
+        """(height, width) of all levels, level 0 first; built or not, they are fixed."""
+        return tuple((level.height, level.width) for level in self.planned_levels)
+
+    @property
+    def stored_levels(self) -> int:
+        """How many of the levels the file itself has, level 0 included."""
+        return len(self.reader.levels)
+
+    @property
+    def profile(self) -> Profile:
+        """What an export must carry."""
+        return self.reader.profile
+
+    @property
+    def georeference(self) -> Georeference | None:
+        return self.reader.georeference
+
+    @property
+    def crs(self) -> str | None:
+        """The coordinate system as WKT."""
+        place = self.georeference
+        return place.crs_wkt or place.gcps_crs_wkt if place else None
+
+    @property
+    def transform(self) -> tuple[float, float, float, float, float, float] | None:
+        return self.georeference.transform if self.georeference else None
+
+    @property
+    def nodata(self) -> float | None:
+        return self.profile.nodata
+
+    @property
+    def descriptions(self) -> tuple[str | None, ...]:
+        return self.profile.descriptions or (None,) * self.bands
+
+    @cached_property
+    def data_bands(self) -> tuple[int, ...]:
+        """All bands but alpha."""
+        return tuple(b for b, role in enumerate(self.roles) if role != "alpha")
+
+    @property
+    def may_be_invalid(self) -> bool:
+        """False: every pixel is valid."""
+        return self.reader.may_be_invalid
+
+    @cached_property
+    def known_range(self) -> tuple[float, float] | None:
+        """Smallest and largest finite value where it costs nothing to know, else None."""
+        return self.reader.known_range if isinstance(self.reader, ArrayReader) else None
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hex digest that tells this content from another; independent of name and time."""
+        if isinstance(self.reader, ArrayReader):
+            return fingerprint_array(self.reader.rows())
+        return fingerprint_files(self.reader.files())
+
+    # -- pixels ------------------------------------------------------------------
+    def read(self, box: Box, level: int = 0) -> Array:
+        """The pixels of `box` (y0, x0, y1, x1), in pixels of `level`: a new (h, w, C) array.
+
+        The box must lie inside the level. An untiled file is streamed into the
+        tiled cache first, which may take a while; see `prepare`. Raises
+        `UnreadableImage`, `DiskFull`.
+        """
+        self.prepare()
+        return self.read_landed(box, level)
+
+    def read_valid(self, box: Box, level: int = 0) -> npt.NDArray[np.bool_]:
+        """Which pixels of `box` are valid, a new (h, w) array.
+
+        Not valid are pixels that are nodata in all data bands, masked by the file,
+        fully transparent, or not finite in any data band.
+        """
+        y0, x0, y1, x1 = box = self._checked(box, level)
+        if not self.may_be_invalid:
+            return np.ones((y1 - y0, x1 - x0), bool)
+        self.prepare()
+        source, number = self._source_of(level)
+        if source is None:
+            return np.zeros((y1 - y0, x1 - x0), bool)
+        return _chunks.read_valid_window(source, number, box)
+
+    def read_landed(self, box: Box, level: int = 0) -> Array:
+        """As `read`, but never waits: what is not in the cache yet is 0."""
+        y0, x0, y1, x1 = box = self._checked(box, level)
+        if level == 0 and not self.source.random_access:
+            from napari_restore.images import _streaming
+
+            return _streaming.read_landed(self, box)
+        source, number = self._source_of(level)
+        if source is None:
+            return np.zeros((y1 - y0, x1 - x0, self.bands), self.dtype)
+        return _chunks.read_window(source, number, box)
+
+    @cached_property
+    def levels(self) -> tuple[Any, ...]:
+        """Dask arrays (h, w, C), level 0 first, whose chunks are those that are decoded."""
+        from napari_restore.images._lazy import lazy_level
+
+        return tuple(lazy_level(self, number) for number in range(len(self.planned_levels)))
+
+    def _checked(self, box: Box, level: int) -> Box:
+        if not 0 <= level < len(self.planned_levels):
+            raise IndexError(f"level {level} of {len(self.planned_levels)}")
+        y0, x0, y1, x1 = (int(v) for v in box)
+        height, width = self.level_shapes[level]
+        if not (0 <= y0 <= y1 <= height and 0 <= x0 <= x1 <= width):
+            raise IndexError(f"box {(y0, x0, y1, x1)} outside a level of {height} × {width}")
+        return y0, x0, y1, x1
+
+    def _source_of(self, level: int) -> tuple[Source | None, int]:
+        """Who reads `level`, and by which number."""
+        source, pyramid = self.source, self.pyramid
+        own = len(source.levels)
+        if level < own:
+            return source, level
+        if pyramid is not None and level - own < len(pyramid.levels):
+            return pyramid, level - own
+        return None, 0
+
+    # -- pyramid and cache -------------------------------------------------------
+    def prepare(
+        self, progress: Landed | None = None, cancelled: Callable[[], bool] | None = None
+    ) -> Image:
+        """Stream an untiled file once into the tiled cache, all levels with it; returns self.
+
+        Does nothing for files that can be read in place. `progress` gets the box
+        that landed, rows done, rows in all. Raises `Cancelled`, `DiskFull`,
+        `UnreadableImage`.
+        """
+        if self.source.random_access:
+            return self
+        from napari_restore.images import _streaming
+
+        with self._preparing:
+            if not self.source.random_access:
+                _streaming.prepare(self, cancelled=cancelled, on_band=progress)
+        return self
+
+    def build_pyramid(
+        self,
+        on_chunk: Landed | None = None,
+        cancelled: Callable[[], bool] | None = None,
+        centre: tuple[float, float] | None = None,
+    ) -> Image:
+        """Make the levels the file lacks, from `centre` (y, x) outwards; returns self.
+
+        `on_chunk` gets the level-0 box that landed, parts done, parts in all.
+        """
+        from napari_restore.images import _pyramid
+
+        _pyramid.build_pyramid(self, on_chunk, cancelled, centre)
+        return self
+
+    def close(self) -> None:
+        """Release file handles and cached chunks; reading opens them again."""
+        for source in (self.reader, self.source, self.pyramid):
+            if source is not None:
+                _chunks.chunk_cache.forget(source)
+                source.close()
+
+
+def _planned_levels(reader: Reader) -> tuple[Level, ...]:
+    """The file's own levels, and those to be made below its smallest."""
+    stored = reader.levels
+    smallest = stored[-1]
+    if reader.random_access and max(smallest.height, smallest.width) <= ENOUGH:
+        return stored
+    sizes = level_sizes(smallest.height, smallest.width)[1:]
+    return (*stored, *(Level(h, w, min(h, CHUNK), min(w, CHUNK)) for h, w in sizes))

@@ -1,0 +1,1 @@
+"""The window: reader, writer, sample and the Restore panel of napari."""

@@ -1,0 +1,72 @@
+"""Keeps the plan's line current without holding the window up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, Signal
+from superqt.utils import create_worker, qdebounced
+
+from napari_restore.errors import RestoreError
+
+if TYPE_CHECKING:
+    from napari_restore.engine import Plan
+    from napari_restore.plugin._state import Request
+
+DEBOUNCE_MS = 250
+
+
+class Planner(QObject):
+    """Plans the newest request on another thread; older answers are dropped."""
+
+    planned = Signal(str)
+    """The plan in one line, or the sentence that says why there is none."""
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._wanted: Request | None = None
+        self._busy = False
+        # Held per planner: a decorated method would share one timer among all.
+        self._settle = qdebounced(self._start, timeout=DEBOUNCE_MS)
+
+    def plan(self, request: Request) -> None:
+        """Plan `request` soon, unless a newer one comes."""
+        self._wanted = request
+        self._settle()
+
+    def forget(self) -> None:
+        """Nothing is wanted any more."""
+        self._wanted = None
+
+    def close(self) -> None:
+        """Stop the timer; an answer on its way is dropped."""
+        self._wanted = None
+        self._settle.cancel()
+
+    def _start(self) -> None:
+        if self._wanted is None or self._busy:
+            return
+        self._busy = True
+        # superqt's worker, not napari's: closing the window need not ask about it.
+        worker = create_worker(_line_of, self._wanted)
+        worker.returned.connect(self._on_planned)
+        worker.start()
+
+    def _on_planned(self, answer: tuple[Request, str]) -> None:
+        self._busy = False
+        request, line = answer
+        if request == self._wanted:
+            self._wanted = None
+            self.planned.emit(line)
+        elif self._wanted is not None:
+            self._start()
+
+
+def _line_of(request: Request) -> tuple[Any, str]:
+    try:
+        plan: Plan = request.plan()
+    except RestoreError as error:
+        return request, str(error)
+    except Exception as error:
+        return request, f"No plan: {error}"
+    return request, plan.summary()

@@ -1,0 +1,144 @@
+"""Opens images lazily as multiscale layers, at their place on the ground."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_restore.images import Image
+
+LayerData = tuple[Any, dict[str, Any], str]
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+SUFFIXES = frozenset(
+    ".tif .tiff .jp2 .vrt .img .png .jpg .jpeg .webp "
+    ".dng .cr2 .cr3 .nef .arw .orf .raf .rw2 .zarr".split()
+)
+NOTHING: list[Any] = [(None,)]
+"""napari's word for: it was mine, but there is no layer."""
+
+
+def get_reader(path: Paths) -> Callable[[Paths], list[Any]] | None:
+    """A reader for `path` (or several bands' paths), or None at once if it is not ours."""
+    paths = _as_list(path)
+    ours = bool(paths) and all(_is_ours(Path(p)) for p in paths)
+    return read if ours else None
+
+
+def read(path: Paths) -> list[Any]:
+    """Layers of the image at `path`; several paths are the bands of one image.
+
+    In a window, what goes wrong is shown and no layer is made; elsewhere it is raised.
+    """
+    import napari
+
+    import napari_restore as nr
+    from napari_restore.errors import RestoreError
+
+    paths = _as_list(path)
+    viewer = napari.current_viewer()
+    try:
+        image = nr.open_image(paths, stack=True) if len(paths) > 1 else nr.open_image(paths[0])
+        return [layer_of(image, viewer)]
+    except RestoreError as error:
+        if viewer is None:
+            raise
+        from napari_restore.plugin._notices import show_problem
+
+        show_problem(error)
+        return NOTHING
+
+
+def layer_of(image: Image, viewer: Any = None) -> LayerData:
+    """The layer that shows `image`, as napari's readers return it.
+
+    `metadata["napari_restore"]` holds the image. With a viewer the camera is
+    turned north up for the first map, and missing levels appear as they are made.
+    """
+    from napari_restore.plugin._display import Display, contrast_limits
+    from napari_restore.plugin._placing import mixes_places, place_of, turn_north_up
+
+    display = Display.of_image(image)
+    arguments: dict[str, Any] = {
+        "name": image.name,
+        "metadata": {"napari_restore": image},
+        "multiscale": len(image.level_shapes) > 1,
+        # Decoded chunks are kept by the image itself; napari's cache would keep
+        # levels as they were before they were made.
+        "cache": False,
+        "rgb": display is Display.COLOUR,
+        **place_of(image, display),
+    }
+    if display is not Display.COLOUR:
+        arguments["contrast_limits"] = contrast_limits(image)
+        arguments["colormap"] = "gray"
+    if viewer is not None:
+        if mixes_places(viewer, image):
+            from napari_restore.plugin._notices import show_note
+
+            show_note(
+                f"{image.name} does not lie beside the other images: "
+                "one is placed on the map, the other is not. Open it in a second window."
+            )
+        turn_north_up(viewer, image)
+    levels = _levels(image, display, viewer, arguments.get("contrast_limits"))
+    return (levels if len(levels) > 1 else levels[0]), arguments, "image"
+
+
+def _levels(image: Image, display: Any, viewer: Any, limits: Any) -> list[Any]:
+    """All levels lazily; missing ones begin to be made."""
+    import numpy as np
+
+    from napari_restore.plugin._growth import Growth, must_grow
+
+    levels = [display.arrange(level) for level in image.levels]
+    if must_grow(image):
+        if len(levels) > 1:
+            levels[-1] = np.zeros(levels[-1].shape, image.dtype)
+            kept = levels[-1]
+        else:
+            image.prepare()
+            return levels
+        Growth(image, display, kept, _refresher(image, viewer, limits)).start()
+    return levels
+
+
+def _refresher(image: Image, viewer: Any, guessed: Any) -> Callable[[bool], Any]:
+    """Draws the layers of `image` again, on the thread of the window.
+
+    `guessed` are contrast limits chosen before there was a coarse level: once it is
+    finished they are judged again, unless the user has set others.
+    """
+    from napari_restore.plugin._display import contrast_limits
+
+    def refresh(finished: bool) -> None:
+        for layer in viewer.layers:
+            if layer.metadata.get("napari_restore") is image:
+                if finished and guessed and tuple(layer.contrast_limits) == tuple(guessed):
+                    layer.contrast_limits = contrast_limits(image)
+                layer.refresh(extent=False)
+
+    if viewer is None:
+        return lambda finished: None
+    from superqt.utils import ensure_main_thread
+
+    on_main_thread: Callable[[bool], Any] = ensure_main_thread(refresh)
+    return on_main_thread
+
+
+def _as_list(path: Paths) -> list[str]:
+    if isinstance(path, (str, os.PathLike)):
+        return [os.fspath(path)]
+    return [os.fspath(p) for p in path]
+
+
+def _is_ours(path: Path) -> bool:
+    """Judged by name and, for a folder, by what a zarr has at its top."""
+    if path.is_dir():
+        return any(
+            (path / name).is_file() for name in ("zarr.json", ".zattrs", ".zgroup", ".zarray")
+        )
+    return path.suffix.lower() in SUFFIXES and path.is_file()

@@ -1,0 +1,78 @@
+"""The plan in one line, Run and Cancel as one button, progress."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+
+
+class RunBar(QWidget):
+    """What will happen, the button that starts or stops it, and how far it is."""
+
+    run_requested = Signal()
+    cancel_requested = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.button = QPushButton("Run", self)
+        self.button.setMinimumHeight(32)
+        self.plan_line = QLabel("", self)
+        self.plan_line.setWordWrap(True)
+        self.plan_line.setToolTip("Tiles · peak memory · time, before the run starts")
+        self.progress = QProgressBar(self)
+        self.progress.setTextVisible(True)
+        self.message = QLabel("", self)
+        self.message.setWordWrap(True)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        for widget in (self.button, self.plan_line, self.progress, self.message):
+            layout.addWidget(widget)
+        self._running = False
+        self._possible = True
+        self.progress.hide()
+        self.button.clicked.connect(self._on_clicked)
+
+    def show_plan(self, text: str) -> None:
+        """The plan's one line, or why there is none."""
+        self.plan_line.setText(text)
+
+    def allow(self, possible: bool) -> None:
+        """Whether there is something to run on; a run can be cancelled all the same."""
+        self._possible = possible
+        if not self._running:
+            self.button.setEnabled(possible)
+
+    def show_running(self, running: bool) -> None:
+        """Turn Run into Cancel or back."""
+        self._running = running
+        self.button.setText("Cancel" if running else "Run")
+        self.button.setEnabled(running or self._possible)
+        self.progress.setVisible(running)
+        self.progress.setRange(0, 0)
+        self.progress.setFormat("")
+
+    def show_progress(self, done: int, total: int, seconds_left: float | None) -> None:
+        """How far the present phase is."""
+        self.progress.setRange(0, max(1, total))
+        self.progress.setValue(done)
+        left = f" · {format_left(seconds_left)}" if seconds_left is not None else ""
+        self.progress.setFormat(f"{done} of {total}{left}")
+
+    def show_message(self, text: str) -> None:
+        """One sentence on what happens or has happened."""
+        self.message.setText(text)
+
+    def _on_clicked(self) -> None:
+        if not self._running:
+            self.run_requested.emit()
+            return
+        self.button.setText("Stopping …")
+        self.button.setEnabled(False)
+        self.cancel_requested.emit()
+
+
+def format_left(seconds: float) -> str:
+    """``"8 s left"``, ``"3 min left"``."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s left"
+    return f"{round(seconds / 60)} min left"

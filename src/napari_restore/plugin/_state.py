@@ -1,0 +1,130 @@
+"""What the panel of one viewer is set to; whoever shows a part of it listens."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from psygnal import SignalGroupDescriptor
+
+import napari_restore as nr
+from napari_restore import Region
+from napari_restore.errors import BadRegion, UnreadableImage
+from napari_restore.plugin._targets import Target
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
+
+    from napari_restore.engine import Plan
+    from napari_restore.images import Image
+    from napari_restore.models import RestorationModel
+
+
+@dataclass(eq=False)
+class RestoreState:
+    """The settings of one viewer. Setting a field tells `events.FIELD` and `events`."""
+
+    events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor()
+
+    layer: ImageLayer | None = None
+    """The layer to restore."""
+    model: str = ""
+    """A model's id."""
+    parameters: dict[str, Any] = field(default_factory=dict)
+    """Those that differ from the card's defaults, by name."""
+    target: Target = Target.VISIBLE
+    region: Region | None = None
+    """What the target means now; None when it means nothing."""
+    memory: float | None = None
+    """GiB a run may add; None: the engine decides."""
+    device: str = "auto"
+    tile: int | None = None
+    running: bool = False
+
+    def request(self) -> Request:
+        """All a plan needs, frozen; raises `RestoreError` where something is missing."""
+        if self.layer is None:
+            raise UnreadableImage(
+                "There is no image.", "Open one, for instance File > Open Sample."
+            )
+        if self.region is None:
+            raise BadRegion("There is nothing to restore in view.", "Pan back to the image.")
+        return Request(
+            image=image_of(self.layer),
+            model=self.model,
+            parameters=tuple(sorted(self.parameters.items())),
+            region=self.region,
+            memory=None if self.memory is None else int(self.memory * 2**30),
+            device=self.device,
+            tile=self.tile,
+        )
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one run was asked to do."""
+
+    image: Image = field(compare=False)
+    model: str
+    parameters: tuple[tuple[str, Any], ...]
+    region: Region
+    memory: int | None
+    device: str
+    tile: int | None
+
+    def plan(self) -> Plan:
+        """Settle it. Loads and probes the model at its first use: not for the GUI thread."""
+        return nr.plan(
+            self.image,
+            _load(self.model, self.parameters),
+            region=self.region,
+            memory=self.memory,
+            device=self.device,
+            tile=self.tile,
+            pyramid=True,
+        )
+
+
+@lru_cache(maxsize=8)
+def _load(model: str, parameters: tuple[tuple[str, Any], ...]) -> RestorationModel:
+    return nr.load_model(model, parameters=dict(parameters))
+
+
+def image_of(layer: ImageLayer) -> Image:
+    """The image a layer shows: the one it was opened from, else its own array.
+
+    Raises `UnreadableImage` for layers that are no image of a plane.
+    """
+    known = layer.metadata.get("napari_restore")
+    if known is not None:
+        return known
+    if layer.ndim != 2:
+        raise UnreadableImage(
+            f"{layer.name} has {layer.ndim} axes.", "Open the file itself with napari-restore."
+        )
+    pixels = layer.data[0] if layer.multiscale else layer.data
+    roles = ("red", "green", "blue", "alpha")[: pixels.shape[-1]] if layer.rgb else ()
+    bands = {role: number for number, role in enumerate(roles, start=1)}
+    image = nr.open_image(pixels, bands=bands or None)
+    layer.metadata["napari_restore"] = image
+    return image
+
+
+_states: weakref.WeakKeyDictionary[Any, RestoreState] = weakref.WeakKeyDictionary()
+
+
+def state_of(viewer: ViewerModel) -> RestoreState:
+    """The one state of a viewer; made at its first use."""
+    viewer = unwrapped(viewer)
+    state = _states.get(viewer)
+    if state is None:
+        state = _states[viewer] = RestoreState()
+    return state
+
+
+def unwrapped(thing: Any) -> Any:
+    """What napari hands to plugins in a proxy, itself: proxies are neither one nor kept alive."""
+    return getattr(thing, "__wrapped__", thing)

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import inspect
+import io
+import math
+from types import SimpleNamespace
+
+import pytest
+
+from napari_restore._commands import _arguments
+from napari_restore._commands._arguments import box_of_projwin, load_model, plan_arguments
+from napari_restore._commands._parser import build_parser
+from napari_restore.errors import BadModel, BadRegion, InputError
+
+WORDS = ["plan", "a.tif", "--model", "dcp"]
+
+
+def parse(*words):
+    return build_parser().parse_args([*WORDS, *words])
+
+
+def image(transform=None, height=60, width=80):
+    georeference = None if transform is None else SimpleNamespace(transform=transform)
+    return SimpleNamespace(name="a", georeference=georeference, height=height, width=width)
+
+
+def test_projwin_north_up():
+    # 10 m pixels, top left corner at x 500000, y 4000000.
+    placed = image((10, 0, 500_000, 0, -10, 4_000_000))
+    assert box_of_projwin([500_030, 3_999_950, 500_100, 3_999_900], placed) == (5, 3, 10, 10)
+
+
+def test_projwin_south_up():
+    placed = image((10, 0, 500_000, 0, 10, 4_000_000))
+    assert box_of_projwin([500_030, 4_000_100, 500_100, 4_000_050], placed) == (5, 3, 10, 10)
+
+
+def test_projwin_goes_to_the_nearest_pixel_edge():
+    placed = image((0.1, 0, 7.3, 0, -0.1, 45.7))
+    assert box_of_projwin([7.6, 45.4, 7.94, 45.06], placed) == (3, 3, 6, 6)
+
+
+def test_projwin_in_a_rotated_image_is_the_box_around_its_corners():
+    half = math.sqrt(0.5)
+    placed = image((half, half, 0, half, -half, 0))  # turned by 45°
+    y0, x0, y1, x1 = box_of_projwin([0, 10, 10, -10], placed)
+    corners = [(half * x + half * y, half * x - half * y) for x in (0, 10) for y in (10, -10)]
+    columns, rows = zip(*corners, strict=True)
+    assert (x0, x1) == (round(min(columns)), round(max(columns)))
+    assert (y0, y1) == (round(min(rows)), round(max(rows)))
+
+
+def test_projwin_needs_a_map():
+    with pytest.raises(BadRegion, match="--srcwin"):
+        box_of_projwin([0, 1, 1, 0], image())
+
+
+def test_srcwin_is_x_y_width_height():
+    assert plan_arguments(parse("--srcwin", "1", "2", "30", "40"), image())["region"] == (
+        2,
+        1,
+        42,
+        31,
+    )
+
+
+def test_whole_is_one_tile():
+    assert plan_arguments(parse("--tile", "whole"), image())["tile"] == 80
+    assert plan_arguments(parse("--tile", "256"), image())["tile"] == 256
+
+
+def test_every_keyword_is_one_of_the_planner():
+    from napari_restore.engine import make_plan
+
+    given = plan_arguments(parse(), image())
+    assert set(given) <= set(inspect.signature(make_plan).parameters)
+    defaults = inspect.signature(make_plan).parameters
+    assert {k: defaults[k].default for k in given} == given
+
+
+def test_a_run_resumes_unless_told():
+    assert [parse(*words).fresh for words in ([], ["--resume"], ["--fresh"])] == [
+        False,
+        False,
+        True,
+    ]
+
+
+def test_a_context_file_must_exist():
+    with pytest.raises(InputError, match="context"):
+        plan_arguments(parse("--context", "missing.npz"), image())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--srcwin", "0", "0", "1", "1", "--projwin", "0", "1", "1", "0"],
+        ["--srcwin", "0", "0", "1"],
+        ["--srcwin", "0", "0", "1", "1.5"],
+        ["--white", "nan"],
+        ["--tile", "0"],
+        ["--tile", "big"],
+        ["--feather", "-1"],
+        ["--set", "omega"],
+        ["--set", "=1"],
+        ["--other-bands", "ignore"],
+        ["--resume", "--fresh"],
+        ["--mem", "1GiB"],
+    ],
+)
+def test_wrong_options_end_with_2_and_one_line(words, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        parse(*words)
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("napari-restore: ") and said.count("\n") == 1
+    assert said.endswith("--help)\n")
+
+
+def test_code_of_the_user_runs_only_after_a_yes(monkeypatch, tmp_path):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    marker = tmp_path / "ran"
+    code = tmp_path / "own.py"
+    code.write_text(f"open({str(marker)!r}, 'w').close()\n")
+    options = build_parser().parse_args(["plan", "a.tif", "--model", f"{code}:make"])
+    with pytest.raises(BadModel, match="--yes"):
+        load_model(options)
+    for answer in ("", "n\n", "maybe\n"):
+        monkeypatch.setattr(_arguments.sys, "stdin", Terminal(answer))
+        monkeypatch.setattr(_arguments.sys, "stderr", Terminal())
+        with pytest.raises(BadModel, match="--yes"):
+            load_model(options)
+    assert not marker.exists()
+    monkeypatch.setattr(_arguments.sys, "stdin", Terminal("y\n"))
+    with pytest.raises(BadModel):  # the yes let it run; it has no factory
+        load_model(options)
+    assert marker.exists()

@@ -1,0 +1,168 @@
+"""Whole runs on real images: exact, independent of cut and order, resumable."""
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import napari_restore as nr
+from napari_restore import errors
+from napari_restore.engine import Finished, Phase, Progress, Region, Stopped, TileDone
+
+SCENE = "aerial_clean/neon_2019_BLAN_3_751000_4330000_i.png"
+MODELS = ("dcp", "hot", "htm", "haze-unet")
+
+
+RGB = "red=1,green=2,blue=3"
+
+
+@functools.cache
+def load(name):
+    """Loaded once: a model is probed and timed when it is first planned with."""
+    return nr.load_model(name, weights="random:0" if name == "haze-unet" else None)
+
+
+@pytest.fixture
+def scene(data_dir):
+    """A real aerial image, 700 × 640, under made-up haze, uint8."""
+    clear = nr.open_image(data_dir / SCENE).read((0, 0, 700, 640))
+    y, x = np.mgrid[0:700, 0:640] / 700
+    t = (0.6 + 0.25 * np.cos(5 * y + 3 * x))[..., None]
+    hazy = clear / 255 * t + np.array([0.85, 0.88, 0.92]) * (1 - t)
+    return np.rint(hazy * 255).astype(np.uint8)
+
+
+def as_image(pixels):
+    return nr.open_image(pixels, bands=RGB) if isinstance(pixels, np.ndarray) else pixels
+
+
+def restored(image, model, **options):
+    job = nr.start(nr.plan(as_image(image), model, **options), fresh=True)
+    result = job.result()
+    y0, x0, y1, x1 = result.region
+    return result.read(Region(y0, x0, y1, x1)), result.record
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_result_does_not_depend_on_tile_region_workers_or_order(scene, name):
+    model = load(name)
+    whole, record = restored(scene, model, tile=1024)
+    assert record["status"] == "done"
+    assert (whole != scene).mean() > 0.2
+    for options in ({"tile": 256, "workers": 2}, {"tile": 384, "workers": 1}):
+        np.testing.assert_array_equal(restored(scene, model, **options)[0], whole)
+    region = Region(130, 257, 601, 639)
+    part, _ = restored(scene, model, region=region, tile=256)
+    np.testing.assert_array_equal(part, whole[region.slices])
+
+
+@pytest.mark.parametrize("name", ["dcp", "haze-unet"])
+def test_float_result_does_not_depend_on_the_tile(scene, name):
+    values = (scene / np.float32(255)).astype(np.float32)
+    model = load(name)
+    whole, _ = restored(values, model, tile=1024)
+    tiled, _ = restored(values, model, tile=256)
+    assert np.abs(whole - tiled).max() <= 1e-6
+
+
+def test_the_engine_equals_the_one_shot_reference(scene):
+    values = (scene[:501, :413] / np.float32(255)).astype(np.float32)
+    model = load("haze-unet")
+    with torch.inference_mode():
+        x = torch.from_numpy(values).permute(2, 0, 1)[None]
+        once = model(x)[0].permute(1, 2, 0).numpy()
+    tiled, _ = restored(values, model, tile=256)
+    assert np.abs(once - tiled).max() <= 1e-6
+
+
+def test_events_tell_the_whole_story(scene):
+    events = list(nr.start(nr.plan(as_image(scene), load("dcp"), tile=512), fresh=True))
+    assert [e.name for e in events if isinstance(e, Phase)][-1] == "Restoring"
+    assert len([e for e in events if isinstance(e, TileDone)]) == 4
+    last = [e for e in events if isinstance(e, Progress)][-1]
+    assert (last.done, last.total) == (4, 4)
+    assert isinstance(events[-1], Finished)
+    measured = events[-1].record["measured"]
+    assert measured["tiles_done"] == 4
+    assert measured["peak_ram_bytes"] >= measured["idle_ram_bytes"] > 0
+
+
+def test_a_cancelled_run_keeps_its_tiles_and_goes_on(scene):
+    model = load("dcp")
+    whole, _ = restored(scene, model, tile=256)
+    plan = nr.plan(as_image(scene), model, tile=256, workers=1)
+    job = nr.start(plan, fresh=True)
+    events = []
+    for event in job:
+        events.append(event)
+        if isinstance(event, TileDone):
+            job.cancel()
+    assert isinstance(events[-1], Stopped)
+    assert events[-1].record["status"] == "cancelled"
+    done = events[-1].record["measured"]["tiles_done"]
+    assert 1 <= done < 9
+    with pytest.raises(errors.Cancelled):
+        job.result()
+    result = nr.start(nr.plan(as_image(scene), model, tile=256)).result()
+    assert result.record["measured"]["tiles_resumed"] == done
+    assert result.record["measured"]["tiles_done"] == 9 - done
+    np.testing.assert_array_equal(result.read(result.region), whole)
+
+
+class Hungry(nn.Module):
+    """Runs out of memory above a size, as a small card does."""
+
+    def __init__(self, limit):
+        super().__init__()
+        self.limit = limit
+
+    def forward(self, x):
+        if x.shape[-1] * x.shape[-2] > self.limit and x.shape[-1] != 512:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return x * 0.5
+
+
+def test_out_of_memory_is_met_by_smaller_tiles(scene):
+    card = {"id": "hungry", "title": "Hungry", "summary": "", "bands": 3}
+    model = nr.load_model(Hungry(300 * 300), card=card)
+    plan = nr.plan(scene[:640, :640], model, tile=640, workers=1)
+    result = nr.start(plan, fresh=True).result()
+    assert result.record["measured"]["backoffs"] > 0
+    np.testing.assert_array_equal(
+        result.read(result.region), np.rint(scene[:640, :640] * np.float32(0.5)).astype(np.uint8)
+    )
+
+
+def test_out_of_memory_to_the_end_is_one_sentence(scene):
+    card = {"id": "hungry", "title": "Hungry", "summary": "", "bands": 3}
+    model = nr.load_model(Hungry(100), card=card)
+    with pytest.raises(errors.BadModel):
+        nr.plan(as_image(scene), model)
+
+
+def test_a_failing_tile_stops_the_run_with_its_own_error(scene):
+    class Fails(nn.Module):
+        def forward(self, x):
+            if x.shape[-1] == 400:
+                raise ValueError("no such luck")
+            return x
+
+    card = {"id": "fails", "title": "Fails", "summary": "", "bands": 3}
+    model = nr.load_model(Fails(), card=card)
+    with pytest.raises(ValueError, match="no such luck"):
+        nr.start(nr.plan(scene[:400, :400], model, tile=512), fresh=True).result()
+
+
+def test_a_budget_too_small_names_one_that_would_do(scene):
+    with pytest.raises(errors.BudgetTooSmall, match=r"--memory \d+MiB"):
+        nr.plan(as_image(scene), load("haze-unet"), memory="1MiB")
+
+
+def test_result_as_a_dask_array(scene):
+    region = Region(100, 50, 690, 600)
+    result = nr.restore(as_image(scene), load("dcp"), region=region)
+    assert result.array.shape == (590, 550, 3)
+    assert result.array.dtype == np.uint8
+    np.testing.assert_array_equal(result.array.compute(), result.read(region))

@@ -1,0 +1,72 @@
+"""The network's field, sizes and cost."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from napari_restore.models import card_of, load
+from napari_restore.models.haze_unet._network import STRIDE, HazeUNet, halo_of
+
+SIDE = 25 * STRIDE
+LOW = 12 * STRIDE
+BLOCK = slice(LOW, LOW + STRIDE)
+
+
+def reach(touched: Tensor) -> int:
+    """How far the touched pixels (H, W) reach beyond the block."""
+    places = touched.nonzero()
+    return int(max(LOW - places.min(), places.max() - (LOW + STRIDE - 1)))
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_halo_is_the_reach_of_a_nan(blocks: int) -> None:
+    model = HazeUNet(card_of("haze-unet"), width=8, blocks=blocks)
+    x = torch.rand(1, 3, SIDE, SIDE)
+    x[..., BLOCK, BLOCK] = torch.nan
+    measured = reach(torch.isnan(model(x)).any(1)[0])
+    assert halo_of(blocks) - STRIDE < measured <= halo_of(blocks) == model.card.halo
+
+
+def test_halo_is_the_reach_of_the_gradient() -> None:
+    # Linear, with weights of one sign: nothing can cancel or be cut off on the way.
+    model = HazeUNet(card_of("haze-unet"), width=4)
+    for name, parameter in model.named_parameters():
+        torch.nn.init.constant_(parameter, 1e-3 if name.endswith("weight") else 0.0)
+    x = torch.rand(1, 3, SIDE, SIDE, dtype=torch.float64, requires_grad=True)
+    model.double()(x)[..., BLOCK, BLOCK].sum().backward()
+    assert x.grad is not None
+    measured = reach((x.grad != 0).any(1)[0])
+    assert model.card.halo - STRIDE < measured <= model.card.halo
+
+
+def test_size() -> None:
+    model = load("haze-unet", weights="random:0")
+    assert sum(p.numel() for p in model.parameters()) == 144_380
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 3), (8, 8), (30, 17)], ids=str)
+def test_any_size(size: tuple[int, int]) -> None:
+    model = load("haze-unet", weights="random:0")
+    x = torch.rand(2, 3, *size)
+    y = model(x)
+    assert y.shape == x.shape
+    assert torch.isfinite(y).all()
+    assert not torch.equal(y, x)
+
+
+def test_odd_sizes_are_reflected() -> None:
+    """The reference for sizes that are not multiples is the reflected image, cut."""
+    model = load("haze-unet", weights="random:0")
+    x = torch.rand(1, 3, 21, 30)
+    padded = torch.nn.functional.pad(x, (0, 2, 0, 3), mode="reflect")
+    assert torch.allclose(model(x), model(padded)[..., :21, :30], atol=1e-6)
+
+
+def test_shift_by_a_stride_shifts_the_result() -> None:
+    model = load("haze-unet", weights="random:0")
+    x = torch.rand(1, 3, 160, 160)
+    inner = slice(model.card.halo + STRIDE, 160 - model.card.halo - STRIDE)
+    moved = model(x.roll(STRIDE, dims=3)).roll(-STRIDE, dims=3)
+    assert torch.allclose(moved[..., inner, inner], model(x)[..., inner, inner], atol=1e-6)

@@ -1,0 +1,276 @@
+"""Models from names, files and modules; bad files end in one sentence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from napari_restore.errors import BadModel, BadParameter, MissingWeights
+from napari_restore.models import ModelCard, RestorationModel, card_of, load
+from napari_restore.models._weights import sha256_of_file
+
+X = torch.rand(1, 3, 21, 30, generator=torch.Generator().manual_seed(0))
+
+
+class Half(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x / 2
+
+
+class Pool(nn.Module):
+    """Needs sizes that are multiples of four."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        assert x.shape[2] % 4 == x.shape[3] % 4 == 0
+        return self.conv(x), x
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    path = tmp_path / "Gewichte für Haze.safetensors"
+    save_file(load("haze-unet", weights="random:7").state_dict(), path)
+    return path
+
+
+def test_network_without_weights() -> None:
+    with pytest.raises(MissingWeights, match=r"random:0"):
+        load("haze-unet")
+
+
+def test_seed_decides() -> None:
+    one, same, other = (load("haze-unet", weights=f"random:{s}") for s in (1, 1, 2))
+    assert torch.equal(one(X), same(X))
+    assert one.card.weights_sha256 == same.card.weights_sha256 != other.card.weights_sha256
+    assert not torch.equal(one(X), other(X))
+    assert float((one(X) - X).abs().max()) < 2
+
+
+def test_random_weights_are_pinned() -> None:
+    """The same seed means the same network on every machine and in every version."""
+    model = load("haze-unet", weights="random:0")
+    assert float(model.stem.weight.sum()) == pytest.approx(STEM_SUM, rel=1e-5)
+
+
+STEM_SUM = 0.8461066484451294
+
+
+@pytest.mark.parametrize("bad", ["random:", "random:x", "random:-1"])
+def test_bad_seed(bad: str) -> None:
+    with pytest.raises(BadParameter, match="seed"):
+        load("haze-unet", weights=bad)
+
+
+def test_weights_file(weights: Path) -> None:
+    model = load("haze-unet", weights=weights)
+    assert torch.equal(model(X), load("haze-unet", weights="random:7")(X))
+    assert model.card.weights_sha256 == sha256_of_file(weights)
+    assert not model.training
+    again = load(**json.loads(json.dumps(model.spec)))
+    assert torch.equal(again(X), model(X))
+
+
+def test_pickled_weights_with_nested_names(tmp_path: Path) -> None:
+    state = load("haze-unet", weights="random:7").state_dict()
+    path = tmp_path / "net.pth"
+    torch.save({"epoch": 3, "state_dict": {f"module.{k}": v for k, v in state.items()}}, path)
+    assert torch.equal(load("haze-unet", weights=path)(X), load("haze-unet", weights="random:7")(X))
+
+
+def test_width_follows_the_weights(tmp_path: Path) -> None:
+    from napari_restore.models.haze_unet._network import HazeUNet
+
+    wide = HazeUNet(card_of("haze-unet"), width=24, blocks=1).eval()
+    path = tmp_path / "wide.safetensors"
+    save_file(wide.state_dict(), path)
+    model = load("haze-unet", weights=path)
+    assert torch.equal(model(X), wide(X))
+    assert model.card.halo == wide.card.halo < load("haze-unet", weights="random:0").card.halo
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Path.touch, (Path("touched"),)
+
+
+def test_pickles_run_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": Evil()}, tmp_path / "evil.pth")
+    with pytest.raises(BadModel, match="could run code"):
+        load("haze-unet", weights="evil.pth")
+    assert not (tmp_path / "touched").exists()
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x00" * 4096])
+def test_damaged_weights(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadModel, match=name):
+        load("haze-unet", weights=tmp_path / name)
+
+
+def test_missing_weights_file(tmp_path: Path) -> None:
+    with pytest.raises(MissingWeights, match="no weights file"):
+        load("haze-unet", weights=tmp_path / "none.safetensors")
+
+
+def test_weights_of_another_network(tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    save_file({"conv.weight": torch.zeros(3, 3, 3, 3)}, path)
+    with pytest.raises(BadModel, match="not those of haze-unet"):
+        load("haze-unet", weights=path)
+
+
+def test_incomplete_and_broken_weights(weights: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    state = load_file(weights)
+    path = tmp_path / "w.safetensors"
+    save_file({k: v for k, v in state.items() if k != "head.bias"}, path)
+    with pytest.raises(BadModel, match=r"lacks head\.bias"):
+        load("haze-unet", weights=path)
+    save_file({**state, "extra": torch.zeros(1)}, path)
+    with pytest.raises(BadModel, match="unknown extra"):
+        load("haze-unet", weights=path)
+    save_file({**state, "head.bias": torch.full((12,), torch.nan)}, path)
+    with pytest.raises(BadModel, match="NaN"):
+        load("haze-unet", weights=path)
+
+
+def test_classical_models_take_no_weights() -> None:
+    with pytest.raises(BadModel, match="takes no weights"):
+        load("dcp", weights="random:0")
+
+
+def test_parameters() -> None:
+    model = load("dcp", parameters={"omega": "0.5", "patch_radius": 3})
+    assert model.card.values["omega"] == 0.5
+    assert model.card.values["t0"] == 0.1
+    assert model.card.halo < load("dcp").card.halo
+    assert load(**model.spec).card == model.card
+    with pytest.raises(BadParameter, match="omega"):
+        load("dcp", parameters={"omga": 0.5})
+    with pytest.raises(BadParameter, match="outside"):
+        load("dcp", parameters={"omega": 2})
+
+
+def test_plain_module() -> None:
+    model = load(Half(), card={"id": "half", "halo": 0})
+    assert isinstance(model, RestorationModel)
+    assert torch.equal(model(X), X / 2)
+    assert model.spec == {}
+    assert load(model) is model
+
+
+def test_plain_module_is_padded() -> None:
+    model = load(Pool(), card={"multiple_of": 4, "halo": 1}, weights="random:0")
+    assert model(X).shape == X.shape
+    assert model(X[..., :1, :1]).shape == (1, 3, 1, 1)
+    assert model.card.weights_sha256
+
+
+def test_module_needs_a_card() -> None:
+    with pytest.raises(BadModel, match="Half has no card"):
+        load(Half())
+
+
+@pytest.mark.parametrize(
+    "card, message",
+    [
+        ({"hallo": 3}, "no field 'hallo'"),
+        ({"halo": -1}, "impossible sizes"),
+        ({"halo": "wide"}, "cannot be read"),
+        ({"scope": "all"}, "scope 'all'"),
+    ],
+)
+def test_bad_card(card: dict[str, object], message: str) -> None:
+    with pytest.raises(BadModel, match=message):
+        load(Half(), card=card)
+
+
+def test_module_of_another_output_size() -> None:
+    model = load(nn.Conv2d(3, 1, 1), card={})
+    with pytest.raises(BadModel, match="returns"):
+        model(X)
+
+
+SCRIPT = """
+import torch
+class Mine(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 3, 1)
+    def forward(self, x):
+        return self.conv(x)
+def make():
+    return Mine()
+def broken():
+    raise RuntimeError("no luck")
+def number():
+    return 3
+"""
+
+
+def test_script(tmp_path: Path) -> None:
+    path = tmp_path / "mein modell.py"
+    path.write_text(SCRIPT, "utf-8")
+    with pytest.raises(BadModel, match="trust"):
+        load(f"{path}:make", card={"halo": 0})
+    model = load(f"{path}:make", card={"halo": 0}, weights="random:1", trust=True)
+    assert model.card.id == "mein modell"
+    assert torch.equal(load(**model.spec)(X), model(X))
+    for name, message in (("broken", "no luck"), ("number", "returns int"), ("none", "fails")):
+        with pytest.raises(BadModel, match=message):
+            load(f"{path}:{name}", card={}, trust=True)
+    with pytest.raises(BadModel, match="no file"):
+        load(f"{tmp_path / 'missing.py'}:make", trust=True)
+
+
+def test_script_with_a_card_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(SCRIPT, "utf-8")
+    (tmp_path / "mine.json").write_text(
+        json.dumps({"title": "Mine", "halo": 4, "roles": ["red", "green", "blue"]}), "utf-8"
+    )
+    model = load(f"{path}:make", trust=True)
+    assert (model.card.title, model.card.halo) == ("Mine", 4)
+    assert model.card.roles == ("red", "green", "blue")
+
+
+def test_dropped_weights_name_their_network(weights: Path) -> None:
+    with pytest.raises(BadModel, match="not the network"):
+        load(weights)
+    card = {"model": "haze-unet", "title": "Trained by me", "trained_on": "My scenes."}
+    weights.with_suffix(".json").write_text(json.dumps(card), "utf-8")
+    model = load(weights)
+    assert model.card.title == "Trained by me"
+    assert model.card.roles == ("red", "green", "blue")
+    assert torch.equal(load(**model.spec)(X), model(X))
+
+
+def test_exported_program(tmp_path: Path) -> None:
+    path = tmp_path / "half.pt2"
+    size = {2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
+    program = torch.export.export(Half(), (torch.rand(1, 3, 16, 24),), dynamic_shapes=(size,))
+    torch.export.save(program, path)
+    with pytest.raises(BadModel, match="trust"):
+        load(path, card={"halo": 0})
+    with pytest.raises(BadModel, match="has no card"):
+        load(path, trust=True)
+    (tmp_path / "half.json").write_text('{"halo": 0, "bands": 3}', "utf-8")
+    model = load(path, trust=True)
+    assert torch.equal(model(X), X / 2)
+    assert model.card.weights_sha256 == sha256_of_file(path)
+
+
+def test_card_object_is_kept() -> None:
+    card = ModelCard("half", "Half", "Halves.")
+    assert load(Half(), card=card).card.title == "Half"

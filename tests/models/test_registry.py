@@ -1,0 +1,109 @@
+"""Names, cards and what other packages add."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from napari_restore.errors import BadModel, UnknownModel
+from napari_restore.models import ModelCard, ModelEntry, card_of, load, model_ids, recommended
+from napari_restore.models import _registry as registry
+
+
+def test_ids() -> None:
+    assert model_ids()[:5] == ("dcp", "hot", "htm", "identity", "haze-unet")
+
+
+@pytest.mark.parametrize("name, near", [("dpc", "dcp"), ("haze_unet", "haze-unet")])
+def test_unknown_model_offers_the_nearest(name: str, near: str) -> None:
+    with pytest.raises(UnknownModel, match=f"Did you mean .*{near}"):
+        card_of(name)
+
+
+def test_unknown_model_without_likeness_lists_all() -> None:
+    with pytest.raises(UnknownModel, match=r"There are: dcp, hot"):
+        load("zzzzzz")
+
+
+@pytest.mark.parametrize("scene", ["aerial", "natural"])
+def test_dcp_is_recommended(scene: str) -> None:
+    assert recommended("dehaze", scene) == "dcp"
+
+
+def test_no_model_for_the_task() -> None:
+    with pytest.raises(UnknownModel, match="lowlight"):
+        recommended("lowlight", "aerial")
+
+
+@pytest.mark.parametrize("model_id", model_ids())
+def test_cards_are_for_users(model_id: str) -> None:
+    card = card_of(model_id)
+    assert card.id == model_id
+    assert card.title
+    assert card.title != model_id
+    assert card.summary.endswith(".")
+    assert all(p.help for p in card.parameters)
+    loaded = load(model_id, weights="random:0" if model_id == "haze-unet" else None).card
+    assert (card.halo, card.multiple_of) == (loaded.halo, loaded.multiple_of)
+    for parameter in card.parameters:
+        assert parameter.parse(parameter.default) == parameter.default
+        assert parameter.parse(str(parameter.default)) == parameter.default
+
+
+def test_cards_cost_no_torch() -> None:
+    code = (
+        "import sys; from napari_restore.models import model_ids, card_of;"
+        "[card_of(i) for i in model_ids()]; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env=_environment())
+
+
+def test_other_packages_add_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = ModelEntry(
+        ModelCard("mine", "Mine", "My model."), "napari_restore.models.classical.identity:make"
+    )
+    _entry_points(monkeypatch, {"mine": entry, "odd": 3, "broken": ImportError("no such part")})
+    assert model_ids()[-1] == "mine"
+    assert load("mine").card.id == "mine"
+    with pytest.raises(BadModel, match="no ModelEntry"):
+        card_of("odd")
+    with pytest.raises(BadModel, match="no such part"):
+        card_of("broken")
+
+
+def test_other_packages_cannot_replace_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = ModelEntry(ModelCard("dcp", "Not ours", "Another."), "os:getcwd")
+    _entry_points(monkeypatch, {"dcp": entry})
+    assert card_of("dcp").title == "Dark channel prior"
+
+
+def _entry_points(monkeypatch: pytest.MonkeyPatch, objects: dict[str, object]) -> None:
+    class Point:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def load(self) -> object:
+            found = objects[self.name]
+            if isinstance(found, Exception):
+                raise found
+            return found
+
+    def entry_points(group: str) -> list[Point] | list[EntryPoint]:
+        assert group == "napari_restore.models"
+        return [Point(name) for name in objects]
+
+    monkeypatch.setattr(registry, "entry_points", entry_points)
+    registry._foreign.cache_clear()
+    monkeypatch.setattr(registry, "_foreign", registry._foreign.__wrapped__)
+
+
+def _environment() -> dict[str, str]:
+    import os
+
+    from napari_restore import models
+
+    source = os.path.dirname(os.path.dirname(os.path.dirname(models.__file__)))
+    return {**os.environ, "PYTHONPATH": source}

@@ -1,0 +1,39 @@
+"""A restored image in every depth without running the engine, and a leak check for windows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import napari_restore as nr
+from napari_restore import Region
+
+
+@pytest.fixture
+def colours() -> np.ndarray:
+    """(1300, 1700, 3) uint8 whose every pixel tells its place."""
+    y, x = np.mgrid[:1300, :1700]
+    return np.dstack([y % 251, x % 241, (y + x) % 239]).astype(np.uint8) + 1
+
+
+@pytest.fixture
+def planned() -> Any:
+    """A function that plans the unchanged image of an array or path over a region."""
+
+    def plan(source: Any, region: Region | None = None, **options: Any) -> Any:
+        return nr.plan(source, "identity", region=region, pyramid=True, device="cpu", **options)
+
+    return plan
+
+
+@pytest.fixture
+def panel(make_napari_viewer_proxy: Any) -> Iterator[Any]:
+    """The Restore panel docked in a real window; gone with all it holds afterwards."""
+    viewer = make_napari_viewer_proxy()
+    _, widget = viewer.window.add_plugin_dock_widget("napari-restore", "Restore")
+    yield widget
+    if widget.running is not None:
+        widget.running.stop()

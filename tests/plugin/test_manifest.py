@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from npe2 import PluginManifest
+from npe2.manifest.utils import import_python_name
+
+MANIFEST = Path(__file__).resolve().parents[2] / "src" / "napari_restore" / "napari.yaml"
+
+
+def test_the_installed_manifest_is_valid_and_all_it_names_exists():
+    manifest = PluginManifest.from_distribution("napari-restore")
+    assert manifest.name == "napari-restore"
+    commands = manifest.contributions.commands
+    assert len(commands) == 4
+    for command in commands:
+        assert callable(import_python_name(command.python_name))
+
+
+def test_the_patterns_are_the_readers_suffixes():
+    from napari_restore.plugin._reader import SUFFIXES
+
+    (reader,) = PluginManifest.from_file(MANIFEST).contributions.readers
+    assert {f"*{suffix}" for suffix in SUFFIXES} == set(reader.filename_patterns)
+    assert reader.accepts_directories

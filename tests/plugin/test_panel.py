@@ -1,0 +1,164 @@
+"""The real panel in a real window: what a user clicks, and what appears."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_restore import Region
+from napari_restore.plugin._targets import Target
+
+pytestmark = pytest.mark.viewer
+LIMIT_MS = 60_000
+
+
+def choose(panel: Any, model: str) -> None:
+    panel.models.combo.setCurrentIndex(panel.models.combo.findData(model))
+
+
+def finished_run(panel: Any, qtbot: Any, status: str = "done") -> Any:
+    """Click Run and wait for the end; gives the record or error."""
+    outcome = []
+    panel.ended.connect(lambda *told: outcome.append(told))
+    panel.bar.button.click()
+    assert panel.bar.button.text() == "Cancel"
+    qtbot.waitUntil(lambda: bool(outcome), timeout=LIMIT_MS)
+    assert outcome[0][0] == status, outcome
+    assert panel.bar.button.text() == "Run"
+    return outcome[0][1]
+
+
+def results(panel: Any) -> list[Any]:
+    return [x for x in panel.viewer.layers if "napari_restore_source" in x.metadata]
+
+
+def test_run_restores_the_visible_region_of_the_sample(panel: Any, qtbot: Any, sample: Path):
+    viewer = panel.viewer
+    viewer.open(sample, plugin="napari-restore")
+    source = viewer.layers[0]
+    choose(panel, "identity")
+    viewer.scene.camera.zoom *= 4
+    record = finished_run(panel, qtbot)
+    (layer,) = results(panel)
+    region = Region(*record["targets"][0]["region"])
+    assert 0 < region.pixels < source.metadata["napari_restore"].height * 3072 / 4
+    assert viewer.layers.index(layer) == viewer.layers.index(source) + 1
+    assert layer.name == "hazy_town_synthetic – Unchanged (visible region)"
+    assert layer.metadata["napari_restore_record"] == record
+    shown, of_source = (np.asarray(x.data[0]) for x in (layer, source))
+    opaque = shown[..., 3] == 255
+    assert opaque.sum() == region.pixels
+    np.testing.assert_array_equal(shown[opaque][:, :3], of_source[region.slices].reshape(-1, 3))
+
+
+def test_a_rerun_makes_another_layer(panel: Any, qtbot: Any, colours: np.ndarray):
+    panel.viewer.add_image(colours, name="photo")
+    choose(panel, "identity")
+    panel.target.choose(Target.WHOLE)
+    finished_run(panel, qtbot)
+    finished_run(panel, qtbot)
+    assert len(results(panel)) == 2
+    np.testing.assert_array_equal(results(panel)[1].data[0][..., :3], colours)
+
+
+def test_cancel_stops_and_says_so(panel: Any, qtbot: Any, colours: np.ndarray):
+    panel.viewer.add_image(np.tile(colours, (4, 4, 1)), name="photo")
+    panel.target.choose(Target.WHOLE)
+    panel.advanced.tile.setValue(128)
+    outcome = []
+    panel.ended.connect(lambda *told: outcome.append(told))
+    panel.bar.button.click()
+    qtbot.waitUntil(lambda: panel.running.run.job is not None, timeout=LIMIT_MS)
+    panel.bar.button.click()
+    qtbot.waitUntil(lambda: bool(outcome), timeout=LIMIT_MS)
+    assert outcome[0][0] == "cancelled"
+    assert panel.running is None
+    assert "Cancelled" in panel.bar.message.text()
+    assert panel.bar.button.isEnabled()
+
+
+def test_removing_the_source_stops_its_run(panel: Any, qtbot: Any, colours: np.ndarray):
+    source = panel.viewer.add_image(np.tile(colours, (4, 4, 1)), name="photo")
+    panel.target.choose(Target.WHOLE)
+    panel.advanced.tile.setValue(128)
+    outcome = []
+    panel.ended.connect(lambda *told: outcome.append(told))
+    panel.bar.button.click()
+    qtbot.waitUntil(lambda: panel.running.run.job is not None, timeout=LIMIT_MS)
+    panel.viewer.layers.remove(source)
+    qtbot.waitUntil(lambda: bool(outcome), timeout=LIMIT_MS)
+    assert outcome[0][0] == "cancelled"
+    assert not panel.bar.button.isEnabled()
+
+
+def test_a_model_that_needs_other_bands_says_what_to_do(panel: Any, qtbot: Any):
+    panel.viewer.add_image(np.ones((300, 300), np.uint8), name="grey")
+    choose(panel, "hot")
+    error = finished_run(panel, qtbot, "failed")
+    assert error.hint
+    assert str(error) in panel.bar.message.text()
+    assert results(panel) == []
+
+
+def test_the_plan_follows_the_settings(panel: Any, qtbot: Any, colours: np.ndarray):
+    with qtbot.waitSignal(panel._planner.planned, timeout=LIMIT_MS):
+        panel.viewer.add_image(colours, name="photo")
+        choose(panel, "identity")
+        panel.target.choose(Target.WHOLE)
+    assert " tile" in panel.bar.plan_line.text()
+    with qtbot.waitSignal(panel._planner.planned, timeout=LIMIT_MS) as told:
+        panel.memory.setValue(0.01)
+    assert "budget" in told.args[0]
+    with qtbot.waitSignal(panel._planner.planned, timeout=LIMIT_MS) as told:
+        panel.memory.setValue(0)
+    assert " tile" in told.args[0]
+
+
+def test_parameters_come_from_the_card_and_reach_the_record(
+    panel: Any, qtbot: Any, colours: np.ndarray
+):
+    panel.viewer.add_image(colours[:300, :300], name="photo")
+    choose(panel, "dcp")
+    names = [row.name for row in panel.parameters.rows]
+    assert names[:2] == ["omega", "patch_radius"]
+    assert panel.state.parameters == {}
+    panel.parameters.rows["omega"].value = 0.5
+    assert panel.state.parameters == {"omega": 0.5}
+    choose(panel, "identity")
+    assert panel.state.parameters == {}
+    choose(panel, "dcp")
+    panel.parameters.rows["patch_radius"].value = 7
+    record = finished_run(panel, qtbot)
+    assert record["model"]["parameters"]["patch_radius"] == 7
+    assert record["model"]["parameters"]["omega"] == 0.85
+
+
+def test_the_chooser_follows_the_layers(panel: Any, colours: np.ndarray):
+    assert not panel.bar.button.isEnabled()
+    first = panel.viewer.add_image(colours[:50, :50], name="one")
+    second = panel.viewer.add_image(colours[:50, :50], name="two")
+    assert [panel.image.itemText(i) for i in range(panel.image.count())] == ["one", "two"]
+    panel.viewer.layers.selection.active = first
+    assert panel.state.layer is first
+    panel.viewer.layers.remove(first)
+    assert panel.state.layer is second
+
+
+def test_a_closed_panel_listens_no_more(panel: Any, colours: np.ndarray):
+    layer = panel.viewer.add_image(colours, name="photo")
+    panel.close()
+    before = panel.state.layer
+    panel.viewer.layers.remove(layer)
+    assert panel.state.layer is before
+    assert not any(
+        "RestorePanel" in repr(callback)
+        for emitter in (
+            panel.viewer.layers.events.removed,
+            panel.viewer.scene.camera.events.zoom,
+            panel.viewer.canvas.events.size,
+        )
+        for callback in emitter.callbacks
+    )

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from napari.layers import Layer
+
+import napari_restore as nr
+from napari_restore.errors import UnreadableImage
+from napari_restore.plugin._reader import get_reader, layer_of, read
+
+
+def test_the_sample_lies_on_the_map_in_colour(sample: Path):
+    (data,) = read(sample)
+    viewer = ViewerModel()
+    layer = viewer.add_layer(Layer.create(*data))
+    image = layer.metadata["napari_restore"]
+    assert layer.rgb
+    assert [tuple(s) for s in layer.level_shapes] == list(image.level_shapes)
+    a, _, c, _, e, f = image.transform
+    # The centre of the last pixel of the first row.
+    x = c + (image.width - 0.5) * a
+    y = f + 0.5 * e
+    np.testing.assert_allclose(layer.data_to_world((0, image.width - 1)), (y, x), rtol=0, atol=1e-6)
+    assert [str(u) for u in layer.units] == ["meter", "meter"]
+    np.testing.assert_array_equal(
+        np.asarray(layer.data[0][100:110, 200:210]), image.read((100, 200, 110, 210))
+    )
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "missing.tif", "folder"])
+def test_what_is_not_ours_is_refused_at_once(tmp_path: Path, name: str):
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "folder").mkdir()
+    assert get_reader(str(tmp_path / name)) is None
+
+
+def test_nothing_to_read_is_refused():
+    assert get_reader([]) is None
+
+
+def test_a_zarr_folder_is_ours(tmp_path: Path):
+    folder = tmp_path / "Größe 1"
+    folder.mkdir()
+    (folder / "zarr.json").write_text("{}")
+    assert get_reader(folder) is read
+
+
+def test_without_a_window_an_error_is_raised(tmp_path: Path):
+    path = tmp_path / "text.tif"
+    path.write_text("no image")
+    with pytest.raises(UnreadableImage):
+        read(path)
+
+
+def test_many_bands_are_stepped_through_with_true_values():
+    pixels = np.random.default_rng(0).integers(200, 3000, (60, 80, 4), np.uint16)
+    data, arguments, kind = layer_of(nr.open_image(pixels))
+    layer = Layer.create(data, arguments, kind)
+    assert not layer.rgb
+    assert layer.data.shape == (4, 60, 80)
+    np.testing.assert_array_equal(np.asarray(layer.data), pixels.transpose(2, 0, 1))
+    low, high = layer.contrast_limits
+    assert (low, high) == tuple(np.percentile(pixels, (0.5, 99.5)))
+
+
+def test_one_band_is_a_plane():
+    pixels = np.random.default_rng(0).normal(size=(60, 80)).astype(np.float32)
+    pixels[0, 0] = np.nan
+    layer = Layer.create(*layer_of(nr.open_image(pixels)))
+    assert layer.data.shape == (60, 80)
+    assert np.isfinite(layer.contrast_limits).all()
+
+
+def test_the_camera_points_north_for_a_map_and_stays_for_a_photo(sample: Path):
+    viewer = ViewerModel()
+    layer_of(nr.open_image(np.zeros((8, 8, 3), np.uint8)), viewer)
+    assert viewer.scene.camera.orientation2d == ("down", "right")
+    layer_of(nr.open_image(sample), viewer)
+    assert viewer.scene.camera.orientation2d == ("up", "right")

@@ -1,0 +1,496 @@
+"""The command line from end to end: files in, files out, exit codes."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image as Picture
+from rasterio.transform import from_origin
+
+from napari_restore.cli import main
+from napari_restore.records import problems
+
+
+class Run:
+    """The answer of one call of the command line."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def json(self):
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def cli(capsys):
+    """Calls the command line in this process."""
+
+    def call(*words: object) -> Run:
+        code = main([str(word) for word in words])
+        captured = capsys.readouterr()
+        return Run(code, captured.out, captured.err)
+
+    return call
+
+
+def hazy(height=160, width=200, bands=3, dtype="uint8", seed=7) -> np.ndarray:
+    """A small scene with texture under haze, (bands, height, width)."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(10, 200, (bands, height // 20 + 1, width // 20 + 1))
+    scene = coarse.repeat(20, axis=1).repeat(20, axis=2)[:, :height, :width]
+    scene = 0.5 * scene + 110 + rng.integers(-6, 7, scene.shape)
+    scale = 1 if dtype == "uint8" else 40
+    return (scene * scale).astype(dtype)
+
+
+def write_tiff(path: Path, pixels: np.ndarray, **profile) -> Path:
+    bands, height, width = pixels.shape
+    settings = {
+        "driver": "GTiff",
+        "count": bands,
+        "height": height,
+        "width": width,
+        "dtype": pixels.dtype,
+        "crs": "EPSG:32636",
+        "transform": from_origin(500_000, 40_000, 2, 2),
+    }
+    if bands in (3, 4) and "photometric" not in profile:
+        settings["photometric"] = "RGB"
+    with rasterio.open(path, "w", **(settings | profile)) as dataset:
+        dataset.write(pixels)
+    return path
+
+
+@pytest.fixture
+def scene(tmp_path) -> Path:
+    return write_tiff(tmp_path / "größe a.tif", hazy())
+
+
+def read(path: Path) -> np.ndarray:
+    with rasterio.open(path) as dataset:
+        return dataset.read()
+
+
+# -- what works -----------------------------------------------------------------------
+
+
+def test_restore_writes_a_clear_image_in_the_same_place(cli, scene, tmp_path):
+    out = tmp_path / "out.tif"
+    run = cli("restore", scene, "-o", out, "--model", "dcp")
+    assert run.code == 0, run.err
+    assert run.out.startswith(f"wrote {out}")
+    with rasterio.open(scene) as source, rasterio.open(out) as clear:
+        assert clear.crs == source.crs
+        assert clear.transform == source.transform
+        assert clear.dtypes == source.dtypes
+        assert clear.read().std() > 1.1 * source.read().std()
+
+
+def test_identity_is_bit_exact(cli, scene, tmp_path):
+    out = tmp_path / "out.tif"
+    assert cli("restore", scene, "-o", out, "--model", "identity").code == 0
+    assert np.array_equal(read(out), read(scene))
+
+
+def test_json_is_the_record_and_nothing_else(cli, scene, tmp_path):
+    out, record = tmp_path / "out.tif", tmp_path / "record.json"
+    words = ["restore", scene, "-o", out, "--model", "dcp", "--set", "omega=0.8", "--json"]
+    run = cli(*words, "--record", record, "--progress", "off")
+    assert run.code == 0 and run.err == ""
+    assert problems(run.json) == []
+    assert json.loads(record.read_text(encoding="utf-8")) == run.json
+    assert run.json["status"] == "done"
+    assert run.json["model"]["parameters"]["omega"] == 0.8
+    assert run.json["output"]["path"] == str(out)
+    assert "größe a.tif" in run.json["command"]
+
+
+def test_progress_json_is_one_event_per_line(cli, scene, tmp_path):
+    run = cli("restore", scene, "-o", tmp_path / "o.tif", "--model", "dcp", "--progress", "json")
+    events = [json.loads(line)["event"] for line in run.err.splitlines()]
+    assert "TileDone" in events and "Progress" in events and "Finished" in events
+
+
+def test_a_region_is_the_cut_of_the_whole(cli, scene, tmp_path):
+    whole, part, again = tmp_path / "whole.tif", tmp_path / "part.tif", tmp_path / "again.tif"
+    assert cli("restore", scene, "-o", whole, "--model", "dcp").code == 0
+    words = ["restore", scene, "--model", "dcp"]
+    assert cli(*words, "-o", part, "--srcwin", 30, 20, 90, 50).code == 0
+    assert np.array_equal(read(part), read(whole)[:, 20:70, 30:120])
+    # The same box on the map: pixels of 2 m, origin at 500000, 40000.
+    assert cli(*words, "-o", again, "--projwin", 500_060, 39_960, 500_240, 39_860).code == 0
+    assert np.array_equal(read(again), read(part))
+    with rasterio.open(again) as dataset:
+        assert dataset.transform == from_origin(500_060, 39_960, 2, 2)
+
+
+def test_plan_tells_and_writes_nothing(cli, scene, tmp_path):
+    before = sorted(tmp_path.iterdir())
+    run = cli("plan", scene, "--model", "dcp", "--tile", "128", "--json")
+    assert run.code == 0 and run.json["tile"] == 128 and run.json["tiles"] > 1
+    assert sorted(tmp_path.iterdir()) == before
+    assert "tile" in cli("plan", scene, "--model", "dcp").out
+
+
+def test_info_tells_what_is_known(cli, scene):
+    run = cli("info", scene, "--json")
+    assert run.code == 0
+    assert "160" in run.out and "200" in run.out and "red" in run.out
+    assert "red" in cli("info", scene).out
+
+
+def test_models_lists_cards_and_shows_one(cli):
+    run = cli("models", "--json")
+    assert run.code == 0
+    assert {"dcp", "hot", "htm", "identity"} <= {card["id"] for card in run.json}
+    assert "dcp" in cli("models").out
+    one = cli("models", "dcp", "--json")
+    assert {p["name"] for p in one.json["parameters"]} >= {"omega", "patch_radius", "t0"}
+    assert "omega" in cli("models", "dcp").out
+
+
+def test_rerun_writes_the_same_bytes(cli, scene, tmp_path):
+    out, again, record = tmp_path / "o.tif", tmp_path / "again.tif", tmp_path / "r.json"
+    words = ["restore", scene, "-o", out, "--model", "dcp", "--set", "omega=0.7"]
+    assert cli(*words, "--srcwin", 5, 5, 60, 60, "--compress", "lzw", "--record", record).code == 0
+    run = cli("rerun", record, "-o", again)
+    assert run.code == 0, run.err
+    assert again.read_bytes() == out.read_bytes()
+    refused = cli("rerun", record)
+    assert refused.code == 2 and "--overwrite" in refused.err
+
+
+def test_rerun_refuses_another_image_under_the_old_name(cli, scene, tmp_path):
+    record = tmp_path / "r.json"
+    words = ["restore", scene, "-o", tmp_path / "o.tif", "--model", "dcp"]
+    assert cli(*words, "--record", record).code == 0
+    write_tiff(scene, hazy(seed=8))
+    run = cli("rerun", record, "-o", tmp_path / "again.tif")
+    assert run.code == 2 and not (tmp_path / "again.tif").exists()
+
+
+def test_maps_are_written_beside(cli, scene, tmp_path):
+    maps = tmp_path / "maps"
+    words = ["restore", scene, "-o", tmp_path / "o.tif", "--model", "dcp", "--maps", maps]
+    assert cli(*words).code == 0
+    assert (maps / "transmission.tif").is_file()
+    run = cli(*words, "-o", tmp_path / "o2.tif")
+    assert run.code == 2 and "exists" in run.err
+
+
+def test_cache_is_shown_and_cleared(cli, scene, tmp_path):
+    assert cli("restore", scene, "-o", tmp_path / "o.tif", "--model", "dcp").code == 0
+    assert cli("cache", "--json").json["bytes"] >= 0
+    assert cli("cache", "--clear", "--json").json["freed_bytes"] >= 0
+    assert cli("cache", "--json").json["entries"] == []
+
+
+def test_nothing_unfinished_stays_in_the_scratch_folder(cli, scene, tmp_path):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    words = ["restore", scene, "-o", tmp_path / "o.tif", "--model", "dcp", "--scratch", scratch]
+    assert cli(*words).code == 0
+    assert list(scratch.iterdir()) == []
+
+
+# -- many images ----------------------------------------------------------------------
+
+
+def test_a_folder_goes_on_after_an_error_and_skips_what_is_done(cli, tmp_path):
+    good = [write_tiff(tmp_path / f"{n}.tif", hazy(seed=n)) for n in (1, 2)]
+    bad = tmp_path / "bad.tif"
+    bad.write_text("no image")
+    out = tmp_path / "out"
+    words = ["restore", good[0], bad, good[1], "-o", out, "--model", "dcp", "--json"]
+    first = cli(*words)
+    assert first.code == 2
+    assert [entry["status"] for entry in first.json["images"]] == ["done", "failed", "done"]
+    assert "bad.tif" in first.err
+    assert sorted(p.name for p in out.glob("*.tif")) == ["1_clear.tif", "2_clear.tif"]
+    stamps = {p: p.stat().st_mtime_ns for p in out.glob("*.tif")}
+    write_tiff(bad, hazy(seed=3))
+    second = cli(*words)
+    assert second.code == 0
+    assert [entry["status"] for entry in second.json["images"]] == ["skipped", "done", "skipped"]
+    assert {p: p.stat().st_mtime_ns for p in stamps} == stamps
+    # With other settings the old outputs are not what is asked for.
+    other = cli(*words, "--set", "omega=0.5")
+    assert other.code == 2 and "--overwrite" in other.err
+    assert {p: p.stat().st_mtime_ns for p in stamps} == stamps
+
+
+def test_tiles_of_a_mosaic_match_with_a_joint_context(cli, tmp_path):
+    mosaic = hazy(height=256, width=512)
+    mosaic[:, :, 256:] = np.minimum(mosaic[:, :, 256:] + 25, 255)
+    whole = write_tiff(tmp_path / "mosaic.tif", mosaic)
+    left = write_tiff(tmp_path / "left.tif", mosaic[:, :, :256])
+    right = write_tiff(tmp_path / "right.tif", mosaic[:, :, 256:])
+    out = tmp_path / "out"
+    assert cli("restore", whole, "-o", tmp_path / "m.tif", "--model", "dcp").code == 0
+    run = cli("restore", left, right, "-o", out, "--model", "dcp", "--context", "joint")
+    assert run.code == 0, run.err
+    expected = read(tmp_path / "m.tif")
+    # Away from the cut, beyond the model's halo, where the tile knows its surroundings.
+    assert np.array_equal(read(out / "left_clear.tif")[:, :, :64], expected[:, :, :64])
+    assert np.array_equal(read(out / "right_clear.tif")[:, :, -64:], expected[:, :, -64:])
+
+
+# -- bad input: exit 2, one sentence, nothing written ------------------------------------
+
+
+def picture(mode: str, kind: str) -> bytes:
+    data = io.BytesIO()
+    size = (64, 48)
+    noise = np.random.default_rng(1).integers(0, 255, (48, 64, 3), np.uint8)
+    Picture.fromarray(noise).resize(size).convert(mode).save(data, kind)
+    return data.getvalue()
+
+
+def bad_files(folder: Path) -> dict[str, Path]:
+    paths = {
+        "missing": folder / "missing.tif",
+        "empty": folder / "empty.tif",
+        "text": folder / "text.tif",
+        "folder": folder / "folder",
+        "truncated.tif": folder / "truncated.tif",
+        "truncated.jpg": folder / "truncated.jpg",
+        "truncated.png": folder / "truncated.png",
+    }
+    paths["empty"].write_bytes(b"")
+    paths["text"].write_text("this is no image\n" * 100)
+    paths["folder"].mkdir()
+    whole = write_tiff(folder / "whole.tif", hazy())
+    paths["truncated.tif"].write_bytes(whole.read_bytes()[:9000])
+    whole.unlink()
+    paths["truncated.jpg"].write_bytes(picture("RGB", "JPEG")[:700])
+    paths["truncated.png"].write_bytes(picture("RGB", "PNG")[:3000])
+    return paths
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["missing", "empty", "text", "folder", "truncated.tif", "truncated.jpg", "truncated.png"],
+)
+def test_unreadable_images(cli, tmp_path, kind):
+    path = bad_files(tmp_path)[kind]
+    run = cli("restore", path, "-o", tmp_path / "out.tif", "--model", "dcp")
+    assert run.code == 2, run.err
+    assert path.name in run.err
+    assert "Traceback" not in run.err
+    assert not (tmp_path / "out.tif").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--srcwin", "0", "0", "0", "10"], "region"),
+        (["--srcwin", "5000", "0", "10", "10"], "outside"),
+        (["--model", "dpc"], "dcp"),
+        (["--set", "omga=1"], "omega"),
+        (["--set", "omega=7"], "omega"),
+        (["--set", "omega=much"], "omega"),
+        (["--model", "haze-unet"], "weights"),
+        (["--memory", "lots"], "lots"),
+        (["--device", "abacus"], "abacus"),
+        (["--mask", "missing.tif"], "missing.tif"),
+        (["--context", "missing.npz"], "missing.npz"),
+    ],
+)
+def test_wrong_options(cli, scene, tmp_path, words, said):
+    out = tmp_path / "out.tif"
+    words = words if "--model" in words else ["--model", "dcp", *words]
+    run = cli("restore", scene, "-o", out, *words)
+    assert run.code == 2, run.err
+    assert said in run.err
+    assert run.err.startswith("napari-restore: ") and "Traceback" not in run.err
+    assert not out.exists()
+
+
+def test_errors_are_json_too(cli, tmp_path):
+    run = cli("info", tmp_path / "missing.tif", "--json")
+    assert run.code == 2
+    assert run.json["error"]["type"] == "UnreadableImage"
+    assert run.json["error"]["exit_code"] == 2
+
+
+def test_missing_roles(cli, tmp_path):
+    gray = write_tiff(tmp_path / "gray.tif", hazy(bands=1))
+    run = cli("restore", gray, "-o", tmp_path / "out.tif", "--model", "hot")
+    assert run.code == 2 and "--bands" in run.err
+
+
+def test_roles_can_be_told(cli, tmp_path):
+    source = write_tiff(tmp_path / "s.tif", hazy(bands=4, dtype="uint16"), photometric="MINISBLACK")
+    words = ["restore", source, "-o", tmp_path / "out.tif", "--model", "hot"]
+    assert cli(*words).code == 2
+    run = cli(*words, "--bands", "blue=1,green=2,red=3,nir=4")
+    assert run.code == 0, run.err
+    wrong = cli(*words, "--bands", "blue=9", "--overwrite")
+    assert wrong.code == 2 and "9" in wrong.err
+
+
+def test_a_mask_of_another_size_without_a_place(cli, scene, tmp_path):
+    Picture.new("L", (10, 10), 255).save(tmp_path / "mask.png")
+    words = ["restore", scene, "-o", tmp_path / "o.tif", "--model", "dcp"]
+    run = cli(*words, "--mask", tmp_path / "mask.png")
+    assert run.code == 2 and "mask" in run.err
+
+
+def test_outputs_that_may_not_be(cli, scene, tmp_path):
+    content = scene.read_bytes()
+    existing = tmp_path / "existing.tif"
+    existing.write_bytes(b"precious")
+    for out in (scene, existing, tmp_path / "out.xyz", tmp_path / "no" / "folder.tif"):
+        run = cli("restore", scene, "-o", out, "--model", "dcp")
+        assert run.code == 2, (out, run.err)
+    assert cli("restore", scene, "-o", scene, "--model", "dcp", "--overwrite").code == 2
+    assert scene.read_bytes() == content
+    assert existing.read_bytes() == b"precious"
+    assert cli("restore", scene, "-o", existing, "--model", "dcp", "--overwrite").code == 0
+    assert read(existing).shape == (3, 160, 200)
+
+
+@pytest.mark.skipif(
+    os.name == "nt" or getattr(os, "geteuid", lambda: 0)() == 0, reason="root may write anywhere"
+)
+def test_a_folder_that_may_not_be_written(cli, scene, tmp_path):
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o555)
+    assert cli("restore", scene, "-o", locked / "o.tif", "--model", "dcp").code == 2
+
+
+def test_view_checks_its_paths(cli, tmp_path):
+    assert cli("view", tmp_path / "missing.tif").code == 2
+
+
+# -- exit 4 -------------------------------------------------------------------------------
+
+
+def test_a_budget_too_small_for_a_tile(cli, scene, tmp_path):
+    run = cli("restore", scene, "-o", tmp_path / "o.tif", "--model", "dcp", "--memory", "1KiB")
+    assert run.code == 4 and "--memory" in run.err
+    assert not (tmp_path / "o.tif").exists()
+
+
+# -- unusual, yet done: exit 0 ---------------------------------------------------------
+
+
+def test_a_region_partly_outside_is_clipped_and_said(cli, scene, tmp_path):
+    out = tmp_path / "o.tif"
+    words = ["restore", scene, "-o", out, "--model", "dcp"]
+    run = cli(*words, "--srcwin", 150, 100, 500, 500)
+    assert run.code == 0 and "note:" in run.err
+    assert read(out).shape == (3, 60, 50)
+
+
+@pytest.mark.parametrize("bands", [1, 13])
+def test_any_number_of_bands(cli, tmp_path, bands):
+    source = write_tiff(tmp_path / "s.tif", hazy(bands=bands, dtype="uint16"))
+    out = tmp_path / "o.tif"
+    run = cli("restore", source, "-o", out, "--model", "dcp")
+    assert run.code == 0, run.err
+    assert read(out).shape == (bands, 160, 200)
+
+
+def test_one_pixel(cli, tmp_path):
+    source = write_tiff(tmp_path / "s.tif", hazy()[:, :1, :1])
+    run = cli("restore", source, "-o", tmp_path / "o.tif", "--model", "dcp")
+    assert run.code == 0, run.err
+    assert read(tmp_path / "o.tif").shape == (3, 1, 1)
+
+
+def test_nothing_valid_is_copied(cli, tmp_path):
+    source = write_tiff(tmp_path / "s.tif", np.zeros((3, 64, 64), "uint8"), nodata=0)
+    run = cli("restore", source, "-o", tmp_path / "o.tif", "--model", "dcp")
+    assert run.code == 0, run.err
+    assert not read(tmp_path / "o.tif").any()
+
+
+def test_nan_stays_and_never_spreads(cli, tmp_path):
+    pixels = hazy().astype("float32") / 255
+    pixels[:, 40:50, 60:70] = np.nan
+    pixels[0, 100, 100] = np.inf
+    source = write_tiff(tmp_path / "s.tif", pixels)
+    run = cli("restore", source, "-o", tmp_path / "o.tif", "--model", "dcp")
+    assert run.code == 0, run.err
+    after = read(tmp_path / "o.tif")
+    assert np.array_equal(np.isnan(after), np.isnan(pixels))
+    assert np.array_equal(np.isinf(after), np.isinf(pixels))
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("RGBA", "PNG"), ("P", "PNG"), ("CMYK", "JPEG")])
+def test_alpha_palette_and_cmyk(cli, tmp_path, mode, kind):
+    source = tmp_path / f"s.{kind.lower()}"
+    source.write_bytes(picture(mode, kind))
+    run = cli("restore", source, "-o", tmp_path / "o.tif", "--model", "dcp")
+    assert run.code == 0, run.err
+    assert read(tmp_path / "o.tif").shape == (4 if mode == "RGBA" else 3, 48, 64)
+
+
+# -- in a process of its own ----------------------------------------------------------
+
+
+@pytest.mark.skipif(os.name == "nt", reason="another way to send Ctrl-C")
+def test_ctrl_c_ends_with_3_and_the_same_command_goes_on(tmp_path, own_cache):
+    source = write_tiff(tmp_path / "s.tif", hazy(1200, 1200), tiled=True)
+    out = tmp_path / "out.tif"
+    words = ["restore", source, "-o", out, "--model", "dcp", "--tile", "128", "--memory", "400MiB"]
+    command = [sys.executable, "-m", "napari_restore.cli", *map(str, words), "--json"]
+    with subprocess.Popen(
+        [*command, "--progress", "json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "NAPARI_RESTORE_CACHE": str(own_cache)},
+    ) as child:
+        for line in child.stderr:
+            if json.loads(line)["event"] == "TileDone":
+                child.send_signal(signal.SIGINT)
+                break
+        rest, said = child.communicate(timeout=60)
+    assert child.returncode == 3, said
+    assert json.loads(rest)["error"]["type"] == "Cancelled"
+    assert "Traceback" not in said
+    assert not out.exists()
+    assert not list(tmp_path.glob(".*out*")) and not list(tmp_path.glob("out*"))
+
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    record = json.loads(done.stdout)
+    assert record["measured"]["tiles_resumed"] >= 1
+    whole = tmp_path / "whole.tif"
+    assert main(["restore", str(source), "-o", str(whole), "--model", "dcp", "--fresh"]) == 0
+    assert np.array_equal(read(out), read(whole))
+
+
+def test_the_environment_is_set_before_the_libraries_load():
+    code = (
+        "import os, sys; os.environ.pop('OMP_WAIT_POLICY', None)\n"
+        "from napari_restore.cli import main\n"
+        "main(['models', 'no-such-model'])\n"
+        "print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[0] == "PASSIVE"
+
+
+def test_a_bug_says_so_and_ends_with_1(cli, monkeypatch):
+    from napari_restore import api
+
+    def broken() -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(api, "models", broken)
+    run = cli("models", "--json")
+    assert run.code == 1
+    assert "bug" in run.err and "ZeroDivisionError" in run.err
+    assert run.json["error"]["type"] == "ZeroDivisionError"
