@@ -4,6 +4,10 @@ PYTHON ?= python3
 # PyTorch's public index of CPU wheels; for a GPU, the index of its CUDA build.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
+# For `make bench`: a folder of test images, and sides in pixels of the scenes made from them.
+DATA ?= ../shared/data
+SIDES ?= 4096 8192
+
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -27,7 +31,7 @@ docs: $(READY)  ## check that links between the pages work
 	$(BIN)/python scripts/check_links.py
 
 bench: $(READY)  ## measure; figures go to docs/benchmarks.md
-	$(BIN)/python -m benchmarks
+	scripts/bench $(BIN)/python $(DATA) $(SIDES)
 
 # Stamps in .venv make every step run once; a changed list of packages runs its step again.
 $(VENV)/.system: scripts/system-packages

@@ -73,14 +73,15 @@ def write(viewer: napari.Viewer, record: dict) -> None:
 def wait(loop: QEventLoop) -> None:
     """Run the window until `loop` is told to quit, or for LIMIT_MS."""
     QTimer.singleShot(LIMIT_MS, loop.quit)
-    loop.exec_() if hasattr(loop, "exec_") else loop.exec()
+    loop.exec()
 
 
 def is_shown_to_someone() -> bool:
-    """False under a virtual display (Xvfb has no window manager) and without one."""
+    """False where nobody could close the window: no display, or Xvfb, whose screen is "screen"."""
     if QApplication.platformName() in ("offscreen", "minimal"):
         return False
-    return "xvfb" not in os.environ.get("XAUTHORITY", "").lower()
+    xvfb = "xvfb" in os.environ.get("XAUTHORITY", "").lower()
+    return not xvfb and QApplication.primaryScreen().name() != "screen"
 
 
 if __name__ == "__main__":

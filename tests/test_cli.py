@@ -8,12 +8,14 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
 from PIL import Image as Picture
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import from_origin
 
 from napari_restore.cli import main
@@ -77,8 +79,11 @@ def scene(tmp_path) -> Path:
 
 
 def read(path: Path) -> np.ndarray:
-    with rasterio.open(path) as dataset:
-        return dataset.read()
+    with warnings.catch_warnings():
+        # Photos lie nowhere on a map.
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path) as dataset:
+            return dataset.read()
 
 
 # -- what works -----------------------------------------------------------------------

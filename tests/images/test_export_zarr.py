@@ -59,9 +59,7 @@ def test_nan_as_nodata(tmp_path: Path) -> None:
     written = copy(open_image(tmp_path / "in.tif"), tmp_path / "out.zarr")
     nodata = open_image(written).nodata
     assert nodata is not None and np.isnan(nodata)
-    json.loads(
-        (written / "zarr.json").read_text(), parse_constant=lambda name: pytest.fail(name)
-    )
+    json.loads((written / "zarr.json").read_text(), parse_constant=lambda name: pytest.fail(name))
 
 
 def test_levels_and_their_scales(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,9 +110,7 @@ def test_internal_mask_becomes_an_alpha_channel(tmp_path: Path) -> None:
     mask[:40, :30] = 0
     with (
         rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
-        rasterio.open(
-            tmp_path / "in.tif", "w", count=2, height=90, width=80, dtype="uint16"
-        ) as d,
+        rasterio.open(tmp_path / "in.tif", "w", count=2, height=90, width=80, dtype="uint16") as d,
     ):
         d.write(np.full((2, 90, 80), 7, np.uint16))
         d.write_mask(mask)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +68,7 @@ def test_every_dtype_is_read_as_it_is(make_tiff: MakeTiff, dtype: str, noise: No
 @pytest.mark.parametrize("dtype", ["complex64", "uint64"])
 def test_other_dtypes_are_refused_in_words(make_tiff: MakeTiff, dtype: str) -> None:
     path = make_tiff(np.ones((8, 8, 1), dtype))
-    with pytest.raises(UnreadableImage, match="complex numbers|not supported"):
+    with pytest.raises(UnreadableImage, match=r"complex numbers|not supported"):
         open_image(path)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +95,20 @@ def test_truncated_photo(tmp_path: Path, suffix: str, kept: float, noise: Noise)
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * kept)])
     assert "truncated" in refusal(path).message
+
+
+@pytest.mark.parametrize(
+    ("driver", "suffix"), [("ENVI", "dat"), ("JP2OpenJPEG", "jp2"), ("BMP", "bmp")]
+)
+def test_other_truncated_files(
+    make_tiff: MakeTiff, noise: Noise, tmp_path: Path, driver: str, suffix: str
+) -> None:
+    from rasterio.shutil import copy
+
+    path = tmp_path / f"cut.{suffix}"
+    copy(make_tiff(noise(300, 300, 3, np.uint8)), path, driver=driver)
+    path.write_bytes(path.read_bytes()[:-90_000])
+    refusal(path)
 
 
 def test_a_thumbnail_does_not_hide_that_the_photo_is_cut(tmp_path: Path, noise: Noise) -> None:

@@ -169,7 +169,6 @@ def test_float_files_are_judged_by_their_percentiles(make_tiff: MakeTiff, noise:
 
 def test_photo_of_sixteen_bits_has_its_full_range(tmp_path: Path, noise: Noise) -> None:
     import tifffile
-
     from PIL import ImageCms
 
     icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -39,6 +41,6 @@ def random_cores(height: int, width: int, step: int, seed: int) -> list[tuple[in
     )
     return [
         (y0, x0, y1, x1)
-        for y0, y1 in zip(rows, rows[1:], strict=False)
-        for x0, x1 in zip(columns, columns[1:], strict=False)
+        for y0, y1 in itertools.pairwise(rows)
+        for x0, x1 in itertools.pairwise(columns)
     ]

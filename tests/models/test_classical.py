@@ -21,7 +21,8 @@ def test_removes_uneven_haze(model_id: str) -> None:
     scene = land(240, 256, seed=2)
     uneven = 1 - 0.6 * (smooth(240, 256, seed=3) - 0.4).clamp(min=0) / 0.6
     x = hazed(scene, uneven)
-    y = load(model_id)(x)
+    # The haze of a small image varies within the default patch.
+    y = load(model_id, parameters={"patch_radius": 7} if model_id == "dcp" else None)(x)
     assert psnr(y, scene) > psnr(x, scene) + 1
 
 
@@ -49,7 +50,7 @@ def test_dcp_transmission_is_that_of_the_haze() -> None:
     haze = 1 - 0.6 * smooth(256, 256, seed=9)
     airlight = torch.tensor([0.9, 0.85, 0.8])[None, :, None, None]
     x = scene * haze + airlight * (1 - haze)
-    model = load("dcp", parameters={"omega": 1.0, "airlight": "0.9,0.85,0.8"})
+    model = load("dcp", parameters={"omega": 1.0, "patch_radius": 7, "airlight": "0.9,0.85,0.8"})
     _, maps = model.forward_with_maps(x)
     assert float((maps["transmission"] - haze).abs().mean()) < 0.1
 

@@ -94,6 +94,37 @@ def test_removing_the_source_stops_its_run(panel: Any, qtbot: Any, colours: np.n
     assert not panel.bar.button.isEnabled()
 
 
+@pytest.mark.parametrize("how", ["window", "dock"])
+def test_closing_ends_the_run_and_its_process(
+    make_napari_viewer: Any, qtbot: Any, sample: Path, how: str
+):
+    viewer = make_napari_viewer()
+    dock, panel = viewer.window.add_plugin_dock_widget("napari-restore", "Restore")
+    viewer.open(sample, plugin="napari-restore")
+    panel.bar.button.click()
+    run = panel.running.run
+    qtbot.waitUntil(lambda: run.job is not None, timeout=LIMIT_MS)
+    child = run.job._child
+    assert child.poll() is None
+    if how == "window":
+        viewer.close()
+    else:
+        viewer.window.remove_dock_widget(dock)
+    qtbot.waitUntil(lambda: child.poll() is not None, timeout=LIMIT_MS)
+
+
+def test_draw_makes_a_layer_whose_rectangle_is_the_target(panel: Any, colours: np.ndarray):
+    panel.viewer.add_image(colours, name="photo", scale=(2, 2))
+    panel.target.choose(Target.RECTANGLE)
+    assert "no rectangle" in panel.target._pixels.text()
+    panel.target._draw.click()
+    areas = panel.viewer.layers["Areas to restore"]
+    assert areas.mode == "add_rectangle"
+    areas.add_rectangles(np.array([(199, 399), (199, 799), (599, 799), (599, 399)]))
+    panel.update_region()
+    assert panel.state.region == Region(100, 200, 300, 400)
+
+
 def test_a_model_that_needs_other_bands_says_what_to_do(panel: Any, qtbot: Any):
     panel.viewer.add_image(np.ones((300, 300), np.uint8), name="grey")
     choose(panel, "hot")

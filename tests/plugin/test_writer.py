@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
+from napari.layers import Image as ImageLayer
 
 import napari_restore as nr
 from napari_restore import Region
@@ -36,7 +38,20 @@ def test_the_source_is_never_replaced(attributes: dict[str, Any], sample: Path):
     assert sample.read_bytes() == before
 
 
-def test_a_foreign_layer_is_refused_with_the_next_step(tmp_path: Path):
-    with pytest.raises(BadOutput, match="napari's own writer"):
-        write_layer(str(tmp_path / "a.tif"), np.zeros((3, 3)), {"name": "x", "metadata": {}})
+def test_an_unfinished_result_is_refused_with_the_next_step(tmp_path: Path):
+    metadata = {"napari_restore_source": "an id"}
+    with pytest.raises(BadOutput, match="Run it to its end"):
+        write_layer(str(tmp_path / "a.tif"), np.zeros((3, 3)), {"name": "x", "metadata": metadata})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_other_layers_are_saved_as_without_us(tmp_path: Path):
+    pixels = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    target = str(tmp_path / "a.tif")
+    assert write_layer(target, *ImageLayer(pixels).as_layer_data_tuple()[:2]) == [target]
+    np.testing.assert_array_equal(tifffile.imread(target), pixels)
+
+
+def test_other_layers_as_zarr_are_refused(tmp_path: Path):
+    with pytest.raises(BadOutput, match=r"as \.zarr"):
+        write_layer(str(tmp_path / "a.zarr"), np.zeros((3, 3)), {"name": "x", "metadata": {}})

@@ -17,25 +17,22 @@ if TYPE_CHECKING:
     )
     from napari_restore.images._chunks import ChunkCache, chunk_cache
     from napari_restore.images._describe import describe
-    from napari_restore.images._describe import describe
     from napari_restore.images._exif import upright_exif
-    from napari_restore.images._export import ExportOptions, check_output, write_image
+    from napari_restore.images._export import check_output, write_image
+    from napari_restore.images._export_job import ExportOptions
     from napari_restore.images._georeference import ControlPoint, Georeference
     from napari_restore.images._image import Image
     from napari_restore.images._open import open_image
     from napari_restore.images._profile import Profile
-    from napari_restore.images._pyramid import PyramidSource
     from napari_restore.images._radiometry import (
         Radiometry,
         needs_percentile,
         resolve_radiometry,
     )
     from napari_restore.images._reduce import halve, level_sizes
-    from napari_restore.images._reduce import halve, level_sizes, next_value
     from napari_restore.images._roles import ROLES, parse_bands
     from napari_restore.images._sensors import SENSORS, Sensor, sensor_of
     from napari_restore.images._source import Box, Level, Source
-    from napari_restore.images._vector import rasterise, read_polygons
     from napari_restore.images._vector import rasterise, read_polygons
 
 _HOMES = {
@@ -50,21 +47,18 @@ _HOMES = {
     ),
     "_chunks": ("ChunkCache", "chunk_cache"),
     "_describe": ("describe",),
-    "_describe": ("describe",),
     "_exif": ("upright_exif",),
-    "_export": ("ExportOptions", "check_output", "write_image"),
+    "_export": ("check_output", "write_image"),
+    "_export_job": ("ExportOptions",),
     "_georeference": ("ControlPoint", "Georeference"),
     "_image": ("Image",),
     "_open": ("open_image",),
     "_profile": ("Profile",),
-    "_pyramid": ("PyramidSource",),
     "_radiometry": ("Radiometry", "needs_percentile", "resolve_radiometry"),
     "_reduce": ("halve", "level_sizes"),
-    "_reduce": ("halve", "level_sizes", "next_value"),
     "_roles": ("ROLES", "parse_bands"),
     "_sensors": ("SENSORS", "Sensor", "sensor_of"),
     "_source": ("Box", "Level", "Source"),
-    "_vector": ("rasterise", "read_polygons"),
     "_vector": ("rasterise", "read_polygons"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -45,7 +46,7 @@ class ArrayReader(Reader):
             raise UnreadableImage(
                 "The levels have different numbers of bands.", "All must have those of the first."
             )
-        if any(b[0] > a[0] or b[1] > a[1] for a, b in zip(shapes, shapes[1:], strict=False)):
+        if any(b[0] > a[0] or b[1] > a[1] for a, b in itertools.pairwise(shapes)):
             raise UnreadableImage("The levels do not shrink.", "Give the largest first.")
         stored = np.dtype(first.dtype)
         self._is_bool = stored.kind == "b"
@@ -121,16 +122,13 @@ def reader_of_array(array: Any) -> ArrayReader:
 
 
 def _without_labels(array: Any) -> Any:
-    """xarray's data with (y, x, band) order; other arrays as they are."""
+    """Xarray's data with (y, x, band) order; other arrays as they are."""
     dims = getattr(array, "dims", None)
     if not isinstance(dims, tuple) or not hasattr(array, "transpose"):
         return array
     names = [str(d).lower() for d in dims]
     order = [
-        dims[names.index(name)]
-        for group in (_Y, _X, _BAND)
-        for name in group
-        if name in names
+        dims[names.index(name)] for group in (_Y, _X, _BAND) for name in group if name in names
     ]
     return array.transpose(*order).data if len(order) == len(dims) else array.data
 

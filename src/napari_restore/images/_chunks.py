@@ -150,9 +150,7 @@ def read_valid_chunk(source: Source, level: int, row: int, column: int) -> npt.N
     """Which pixels of one chunk are valid, (h, w), through the cache."""
 
     def decode() -> Array:
-        return source.read_valid_chunk(
-            level, row, column, read_chunk(source, level, row, column)
-        )
+        return source.read_valid_chunk(level, row, column, read_chunk(source, level, row, column))
 
     if not _keeps(source, level, row, column):
         return decode()

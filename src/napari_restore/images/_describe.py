@@ -59,5 +59,7 @@ def _range(image: Image, percentile: Callable[[float], float] | None) -> dict[st
         "black": radiometry.black.tolist(),
         "black_reason": radiometry.black_reason,
         "white": None if waits else radiometry.white,
-        "white_reason": "99.9 percentile, known after one pass" if waits else radiometry.white_reason,
+        "white_reason": "99.9 percentile, known after one pass"
+        if waits
+        else radiometry.white_reason,
     }

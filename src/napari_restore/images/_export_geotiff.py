@@ -11,11 +11,16 @@ import numpy as np
 
 from napari_restore.images import _export_exif, _tiff
 from napari_restore.images._export_job import BLOCK, DamagedOutput, ExportJob, same_pixels
+from napari_restore.images._export_overviews import (
+    OverviewFiles,
+    add_overviews,
+    overview_sizes,
+)
 from napari_restore.images._handles import environment
 from napari_restore.images._profile import Profile
-from napari_restore.images._reduce import level_sizes
 
-SMALLEST_OVERVIEW = 512
+BIGTIFF_BYTES = 2 << 30
+STRIP_ROWS = 16
 _NOT_COPIED = ("IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "RPC", "COLOR_PROFILE")
 _LOSSY = ("jpeg",)
 
@@ -26,10 +31,13 @@ def write(job: ExportJob, path: Path) -> None:
     plain = path.with_name(f"{path.stem}.plain{path.suffix}") if job.options.cog else path
     try:
         with _environment(job):
-            write_pixels(job, plain, job.like.profile)
-            if job.options.overviews and max(job.height, job.width) > SMALLEST_OVERVIEW:
-                job.check_cancelled()
-                _add_overviews(job, plain)
+            if OverviewFiles.suit(job):
+                _write_with_levels(job, plain)
+            else:
+                write_pixels(job, plain, job.like.profile)
+                if overview_sizes(job):
+                    job.check_cancelled()
+                    add_overviews(job, plain, _interleave(job))
             if job.options.cog:
                 job.check_cancelled()
                 _copy_as_cog(job, plain, path)
@@ -70,23 +78,55 @@ def _environment(job: ExportJob) -> Any:
     return environment(GDAL_NUM_THREADS=str(job.options.workers), GDAL_TIFF_INTERNAL_MASK=True)
 
 
-def write_pixels(job: ExportJob, path: Path, profile: Profile) -> None:
-    """Write a TIFF without overviews, described by `profile`."""
+def write_pixels(
+    job: ExportJob,
+    path: Path,
+    profile: Profile,
+    levels: OverviewFiles | None = None,
+    *,
+    strips: bool = False,
+) -> None:
+    """Write a TIFF described by `profile`; `levels` are fed with the same pixels.
+
+    `strips` of a few rows suit a reader that goes row by row.
+    """
     import warnings
 
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning
 
+    ask = job.writes_mask or (levels is not None and levels.asks_valid)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(path, "w", **_creation(job)) as dataset:
+        creation = _creation(job)
+        if strips:
+            creation |= {"tiled": False, "blockxsize": None, "blockysize": STRIP_ROWS}
+        with rasterio.open(path, "w", **creation) as dataset:
             _describe(job, dataset, profile)
-            for block in job.blocks(BLOCK, with_valid=job.writes_mask):
+            for block in job.blocks(BLOCK, with_valid=ask, whole_rows=levels is not None):
                 height, width = block.pixels.shape[:2]
                 window = ((block.y, block.y + height), (block.x, block.x + width))
                 dataset.write(block.pixels.transpose(2, 0, 1), window=window)
-                if block.valid is not None:
+                if job.writes_mask and block.valid is not None:
                     dataset.write_mask(block.valid, window=window)
+                if levels is not None:
+                    levels.add(block)
+
+
+def _write_with_levels(job: ExportJob, path: Path) -> None:
+    import warnings
+
+    from rasterio.errors import NotGeoreferencedWarning
+
+    levels = OverviewFiles(job, path, _creation(job))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with levels:
+                write_pixels(job, path, job.like.profile, levels)
+        levels.join(path)
+    finally:
+        levels.remove()
 
 
 def _creation(job: ExportJob) -> dict[str, Any]:
@@ -102,7 +142,7 @@ def _creation(job: ExportJob) -> dict[str, Any]:
         "tiled": True,
         "blockxsize": BLOCK,
         "blockysize": BLOCK,
-        "bigtiff": "IF_SAFER",
+        "bigtiff": "YES" if _is_big(job) else "NO",
         "num_threads": options.workers,
         "interleave": _interleave(job),
         "photometric": "MINISBLACK",
@@ -126,6 +166,12 @@ def _creation(job: ExportJob) -> dict[str, Any]:
 
             creation["transform"] = Affine(*place.transform)
     return creation
+
+
+def _is_big(job: ExportJob) -> bool:
+    """Whether offsets may need more than 32 bits; known beforehand, as all levels must agree."""
+    pixels = job.height * job.width * (job.bands * job.dtype.itemsize + job.writes_mask)
+    return pixels * 4 / 3 > BIGTIFF_BYTES
 
 
 def _compression(job: ExportJob) -> dict[str, Any]:
@@ -244,35 +290,6 @@ def _set_control_points(dataset: Any, place: Any) -> None:
     ]
     crs = place.gcps_crs_wkt or place.crs_wkt
     dataset.gcps = points, CRS.from_wkt(crs) if crs else CRS()
-
-
-def _add_overviews(job: ExportJob, path: Path) -> None:
-    import rasterio
-    from rasterio.enums import Resampling
-
-    steps = len(level_sizes(job.height, job.width, SMALLEST_OVERVIEW)) - 1
-    # GDAL's mean leaves out nodata, masked and transparent pixels, but not NaN beside
-    # another nodata value: one such pixel would empty its whole neighbourhood.
-    nan_spreads = not job.finite and not (job.nodata is not None and np.isnan(job.nodata))
-    how = Resampling.nearest if nan_spreads else Resampling.average
-    overview = {
-        "COMPRESS_OVERVIEW": job.options.compress.upper(),
-        "PREDICTOR_OVERVIEW": "3" if job.dtype.kind == "f" else "2",
-        "ZLEVEL_OVERVIEW": str(job.options.level or 1),
-        "ZSTD_LEVEL_OVERVIEW": str(job.options.level or 1),
-        "INTERLEAVE_OVERVIEW": _interleave(job).upper(),
-        "GDAL_TIFF_OVR_BLOCKSIZE": str(BLOCK),
-        "BIGTIFF_OVERVIEW": "IF_SAFER",
-    }
-    if job.options.compress in ("none", "jpeg"):
-        overview.pop("PREDICTOR_OVERVIEW")
-    with (
-        environment(
-            GDAL_NUM_THREADS=str(job.options.workers), GDAL_TIFF_INTERNAL_MASK=True, **overview
-        ),
-        rasterio.open(path, "r+") as dataset,
-    ):
-        dataset.build_overviews([2**step for step in range(1, steps + 1)], how)
 
 
 def _copy_as_cog(job: ExportJob, plain: Path, path: Path) -> None:

@@ -80,8 +80,10 @@ def _write_plain(job: ExportJob, path: Path) -> None:
     options = dataclasses.replace(job.options, compress="none")
     bare = Profile(colorinterp=job.like.profile.colorinterp)
     with environment(GDAL_NUM_THREADS=str(options.workers)):
-        # The samples are the same list: what is checked is what was read.
-        _export_geotiff.write_pixels(dataclasses.replace(job, options=options, tags={}), path, bare)
+        # The copy shares the list of samples, and GDAL encodes tiles ten times slower.
+        _export_geotiff.write_pixels(
+            dataclasses.replace(job, options=options, tags={}), path, bare, strips=True
+        )
 
 
 def _encode(job: ExportJob, plain: Path, path: Path) -> None:

@@ -25,8 +25,12 @@ from napari_restore.images._reader import (
     strip_level,
 )
 from napari_restore.images._source import Box, Level
+from napari_restore.images._tiff import truncated
 
 Array = npt.NDArray[Any]
+
+FLAT = ("ENVI", "EHdr", "ROI_PAC", "ISCE", "RRASTER")
+"""Formats of bare pixels, whose missing end GDAL reads as zeros."""
 
 
 class GdalReader(Reader):
@@ -68,6 +72,8 @@ class GdalReader(Reader):
         widest = np.result_type(*map(np.dtype, dataset.dtypes))
         self.dtype = check_dtype(widest, self.path.name)
         self._stored_bands = int(dataset.count)
+        if dataset.driver in FLAT and not _holds_all(dataset, Path(self._path)):
+            raise truncated(self.path)
         self._nodata = description.nodata_of(dataset, self.dtype)
         self._kind = description.mask_kind(dataset, self._nodata)
         names = [c.name for c in dataset.colorinterp]
@@ -98,7 +104,9 @@ class GdalReader(Reader):
         self._describe_levels(dataset)
         self.may_be_invalid = self._kind != "none" or self.dtype.kind == "f"
         self._files = (
-            tuple(Path(f) for f in dataset.files) if dataset.driver == "VRT" else (Path(self._path),)
+            tuple(Path(f) for f in dataset.files)
+            if dataset.driver == "VRT"
+            else (Path(self._path),)
         )
 
     def _expand_palette(self, dataset: Any) -> None:
@@ -125,7 +133,8 @@ class GdalReader(Reader):
                 smaller = open_dataset((self._path, number))
                 try:
                     if max(smaller.shape) < max(levels[-1][:2]):
-                        levels.append(block_level(*smaller.shape, smaller.block_shapes[0]))
+                        height, width = smaller.shape
+                        levels.append(block_level(height, width, smaller.block_shapes[0]))
                         self._overviews.append(number)
                 finally:
                     smaller.close()
@@ -186,6 +195,15 @@ def _no_larger(level: Level) -> Level:
     """Chunks no larger than the level itself."""
     height, width, rows, columns = level
     return Level(height, width, min(rows, height), min(columns, width))
+
+
+def _holds_all(dataset: Any, path: Path) -> bool:
+    """Whether a flat file is as long as its pixels; compressed ones are taken on trust."""
+    if "compress" in " ".join(dataset.tags(ns="ENVI")) or path.suffix.lower() in (".gz", ".vrt"):
+        return True
+    bits = int(dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 0))
+    sizes = [bits / 8 or np.dtype(name).itemsize for name in dataset.dtypes]
+    return path.stat().st_size >= int(dataset.height * dataset.width * sum(sizes))
 
 
 def _data_file(path: Path, head: bytes) -> Path:

@@ -93,7 +93,9 @@ def georeference_of(dataset: Any) -> Georeference | None:
     return Georeference(
         crs_wkt=crs.to_wkt() if crs else None,
         transform=transform,
-        gcps=tuple(ControlPoint(p.row, p.col, p.x, p.y, p.z, p.id or "", p.info or "") for p in gcps),
+        gcps=tuple(
+            ControlPoint(p.row, p.col, p.x, p.y, p.z, p.id or "", p.info or "") for p in gcps
+        ),
         gcps_crs_wkt=gcps_crs.to_wkt() if gcps and gcps_crs else None,
         rpcs=rpcs,
         area_or_point=dataset.tags().get("AREA_OR_POINT", "Area"),

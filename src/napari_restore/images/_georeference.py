@@ -107,9 +107,7 @@ class Georeference:
         return (e * x - b * y) / determinant, (a * y - d * x) / determinant
 
 
-def _shifted_rpcs(
-    rpcs: Mapping[str, Any] | None, x0: int, y0: int
-) -> Mapping[str, Any] | None:
+def _shifted_rpcs(rpcs: Mapping[str, Any] | None, x0: int, y0: int) -> Mapping[str, Any] | None:
     if rpcs is None:
         return None
     moved = dict(rpcs)

@@ -42,7 +42,7 @@ Key = tuple[str, int | None]
 
 
 def environment(**options: Any) -> Any:
-    """rasterio's environment in which every call of this package runs; keeps GDAL quiet."""
+    """Rasterio's environment in which every call of this package runs; keeps GDAL quiet."""
     import rasterio
 
     return rasterio.Env(**{**OPTIONS, **options})

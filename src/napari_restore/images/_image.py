@@ -19,7 +19,7 @@ from napari_restore.images._profile import Profile
 from napari_restore.images._reader import Reader
 from napari_restore.images._reduce import level_sizes
 from napari_restore.images._roles import Bands, resolve_roles
-from napari_restore.images._sensors import sensor_of
+from napari_restore.images._sensors import SENSORS, sensor_of
 from napari_restore.images._source import Box, Level, Source
 
 Array = npt.NDArray[Any]
@@ -71,6 +71,11 @@ class Image:
         )
         self.roles: tuple[str | None, ...] = found.roles
         self.wavelengths: tuple[float | None, ...] = found.wavelengths
+        if sensor is None and self.profile.sensor and self.dtype != np.uint8:
+            told = SENSORS[self.profile.sensor]
+            self.notes.append(
+                f"Its name or tags speak of {told.title}: --sensor {told.id} sets zero and bands."
+            )
         self._preparing = threading.RLock()
 
     @classmethod

@@ -41,7 +41,7 @@ def lazy_level(image: Image, level: int) -> Any:
     import dask.array as da
 
     decoded = image.planned_levels[level]
-    return da.from_array(
+    return da.from_array(  # type: ignore[no-untyped-call]
         _LazyLevel(image, level),
         chunks=(decoded.chunk_height, decoded.chunk_width, image.bands),
         name=f"napari-restore-{image.name}-{level}-{next(_numbers)}",

@@ -13,7 +13,7 @@ from napari_restore.errors import UnreadableImage
 from napari_restore.images._axes import Axes
 from napari_restore.images._chunks import chunk_box
 from napari_restore.images._gdal_description import as_dtype, units_of, valid_by_values
-from napari_restore.images._georeference import Georeference
+from napari_restore.images._georeference import ControlPoint, Georeference
 from napari_restore.images._profile import Profile
 from napari_restore.images._reader import Reader, block_level, check_dtype
 from napari_restore.images._source import Box
@@ -45,7 +45,8 @@ class OmeZarrReader(Reader):
             raise
         except Exception as error:  # zarr raises many kinds
             raise UnreadableImage(
-                f"{path.name} cannot be read as zarr: {error}.", "Check that the folder is complete."
+                f"{path.name} cannot be read as zarr: {error}.",
+                "Check that the folder is complete.",
             ) from error
         self._arrays, self._axes = arrays, axes
         self.notes += axes.notes
@@ -57,7 +58,9 @@ class OmeZarrReader(Reader):
             block_level(*axes.size(a.shape), axes.chunk(a.chunks)) for a in _shrinking(arrays, axes)
         )
         own = attributes.get(OWN_ATTRIBUTES, {})
-        self._nodata = as_dtype(own.get("nodata"), self.dtype)
+        nodata = own.get("nodata")
+        # JSON has no NaN; it is written as a word.
+        self._nodata = as_dtype(None if nodata is None else float(nodata), self.dtype)
         self.georeference = _georeference(own)
         self.profile = _profile(attributes, own, self.bands, self._nodata, self._is_bool)
         self.may_be_invalid = (
@@ -100,9 +103,7 @@ def _images_of(node: Any, name: str) -> tuple[list[Any], Axes, Mapping[str, Any]
     if len(arrays) == 1:
         return arrays, _array_axes(arrays[0], name), dict(arrays[0].attrs)
     inside = ", ".join(sorted(key for key, _ in node.members())[:8]) or "nothing"
-    raise UnreadableImage(
-        f"{name} holds no multiscale image.", f"Open one of its parts: {inside}."
-    )
+    raise UnreadableImage(f"{name} holds no multiscale image.", f"Open one of its parts: {inside}.")
 
 
 def _ome_attributes(node: Any) -> dict[str, Any]:
@@ -113,9 +114,7 @@ def _ome_attributes(node: Any) -> dict[str, Any]:
 
 
 def _array_axes(array: Any, name: str) -> Axes:
-    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get(
-        "_ARRAY_DIMENSIONS"
-    )
+    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
     if names and all(names):
         short = {"lat": "y", "lon": "x", "latitude": "y", "longitude": "x", "channel": "c"}
         return Axes.of_names([short.get(str(n).lower(), n) for n in names], array.shape, name)
@@ -134,7 +133,8 @@ def _shrinking(arrays: Sequence[Any], axes: Axes) -> list[Any]:
 
 def _georeference(own: Mapping[str, Any]) -> Georeference | None:
     transform, wkt = own.get("transform"), own.get("crs_wkt")
-    if transform is None and wkt is None:
+    gcps = tuple(ControlPoint(**point) for point in own.get("gcps") or ())
+    if transform is None and wkt is None and not gcps and not own.get("rpcs"):
         return None
     units = "pixel"
     if wkt:
@@ -145,6 +145,9 @@ def _georeference(own: Mapping[str, Any]) -> Georeference | None:
     return Georeference(
         wkt,
         six,  # type: ignore[arg-type]
+        gcps=gcps,
+        gcps_crs_wkt=own.get("gcps_crs_wkt"),
+        rpcs=own.get("rpcs"),
         area_or_point=str(own.get("area_or_point", "Area")),
         units=units,
     )

@@ -13,11 +13,11 @@ Tags = Mapping[str, Mapping[str, str]]
 
 @dataclass(frozen=True)
 class Profile:
-    """A file's own description, after palette, CMYK and orientation were applied.
+    r"""A file's own description, after palette, CMYK and orientation were applied.
 
     Per-band tuples have one item per band of the image as it is read. Binary
-    blocks are as the file holds them; `exif` begins with ``Exif\\0\\0``, `iptc` is
-    the payload of APP13 (``Photoshop 3.0\\0`` …) in a JPEG and bare IIM in a TIFF.
+    blocks are as the file holds them; `exif` begins with ``Exif\0\0``, `iptc` is
+    the payload of APP13 (``Photoshop 3.0\0`` …) in a JPEG and bare IIM in a TIFF.
     """
 
     driver: str = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -33,9 +33,6 @@ class Radiometry:
     white: float
     black_reason: str
     white_reason: str
-    _tables: dict[Any, npt.NDArray[np.float32]] = field(
-        default_factory=dict, repr=False, compare=False
-    )
 
     @cached_property
     def span(self) -> npt.NDArray[np.float64]:
@@ -59,31 +56,19 @@ class Radiometry:
 
         Equal to `to_model` rounded to float32.
         """
-        out = np.empty((*values.shape[:2], len(bands)), np.float32)
-        small = values.dtype.kind in "iu" and values.dtype.itemsize <= 2
-        for channel, band in enumerate(bands):
-            plane = values[..., band]
-            if small:
-                table = self._table(values.dtype, float(self.black[band]))
-                unsigned = np.dtype(f"u{values.dtype.itemsize}")
-                out[..., channel] = table[plane.view(unsigned)]
-            else:
-                wide = plane.astype(np.float64)
-                wide -= self.black[band]
-                wide /= self.span[band]
-                out[..., channel] = wide
+        chosen = list(bands)
+        whole = chosen == list(range(values.shape[2]))
+        seen = values if whole else values[..., chosen]
+        black, span = self.black[chosen], self.span[chosen]
+        if not _float32_suffices(values.dtype, black, span):
+            return ((seen.astype(np.float64) - black) / span).astype(np.float32)
+        out = seen.astype(np.float32)
+        if black.any():
+            out -= black.astype(np.float32)
+        if (span != 1).any():
+            # One number divides twice as fast as one per band.
+            out /= np.float32(span[0]) if (span == span[0]).all() else span.astype(np.float32)
         return out
-
-    def _table(self, dtype: np.dtype[Any], black: float) -> npt.NDArray[np.float32]:
-        """Model values by the bit pattern of a small integer."""
-        key = (dtype.str, black)
-        table = self._tables.get(key)
-        if table is None:
-            patterns = np.arange(1 << 8 * dtype.itemsize, dtype=f"u{dtype.itemsize}")
-            values = patterns.view(dtype).astype(np.float64)
-            table = ((values - black) / (self.white - black)).astype(np.float32)
-            self._tables[key] = table
-        return table
 
     def apply_change(
         self,
@@ -112,31 +97,50 @@ class Radiometry:
             (h, w, c), integers rounded half to even and clamped to their range.
             Where `change` is exactly 0, or not finite, the source bit for bit.
         """
-        dtype = source.dtype
-        small = dtype.kind in "iu" and dtype.itemsize <= 2
-        work = np.dtype(np.float32 if small else np.float64)
-        exact = change.astype(work)
-        exact *= self.span[list(bands)].astype(work)
+        dtype, span = source.dtype, self.span[list(bands)]
+        finite = np.isfinite(change)
+        if not finite.all():
+            change = np.where(finite, change, np.float32(0))
+        # 24 bits hold every 8- and 16-bit integer and the half between two of them.
+        work = np.dtype(np.float32 if _is_small(dtype) else np.float64)
+        exact = np.multiply(change, span.astype(work), dtype=work)
         exact += source
-        kept = (change == 0) | ~np.isfinite(change)
-        result = _cast(exact, dtype)
+        if dtype.kind == "f":
+            limits = np.finfo(dtype)
+            result = np.clip(exact, limits.min, limits.max, out=exact).astype(dtype)
+            # Adding 0 would lose the sign of -0 and the payload of a NaN.
+            np.copyto(result, source, where=change == 0)
+        else:
+            whole = np.iinfo(dtype)
+            np.rint(exact, out=exact)
+            result = np.clip(exact, whole.min, whole.max, out=exact).astype(dtype)
         if nodata is not None and np.isfinite(nodata):
-            hit = (result == nodata) & (source != nodata) & ~kept
+            hit = result == nodata
             if hit.any():
-                result[hit] = _beside(nodata, exact[hit], source[hit], dtype)
-        np.copyto(result, source, where=kept)
+                hit &= source != nodata
+                place = np.nonzero(hit)
+                moved = np.multiply(change[place], span.astype(work)[place[2]], dtype=work)
+                moved += source[place]
+                result[place] = _beside(nodata, moved, source[place], dtype)
         return result
 
 
-def _cast(exact: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    if dtype.kind == "f":
-        limits = np.finfo(dtype)
-        clipped: npt.NDArray[Any] = np.clip(exact, limits.min, limits.max).astype(dtype)
-        return clipped
-    whole = np.iinfo(dtype)
-    rounded = np.rint(exact, out=exact.copy())
-    with np.errstate(invalid="ignore"):  # not finite: the source is put there
-        return np.clip(rounded, whole.min, whole.max).astype(dtype)
+def _is_small(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind in "iu" and dtype.itemsize <= 2
+
+
+def _float32_suffices(
+    dtype: np.dtype[Any], black: npt.NDArray[np.float64], span: npt.NDArray[np.float64]
+) -> bool:
+    """Whether float32 gives the float64 result rounded once.
+
+    A quotient of two float32 numbers is the same either way (Figueroa, "When is
+    double rounding innocuous?", 1995); their difference must be exact as well.
+    """
+    exact = bool((span.astype(np.float32) == span).all())
+    if _is_small(dtype):
+        return exact and bool((black == np.rint(black)).all() and (np.abs(black) < 2**20).all())
+    return exact and dtype.kind == "f" and dtype.itemsize <= 4 and not black.any()
 
 
 def _beside(
@@ -158,7 +162,8 @@ def _beside(
             up = down
         if down == nodata:
             down = up
-    return np.where(side, up, down).astype(dtype)
+    beside: npt.NDArray[Any] = np.where(side, up, down).astype(dtype)
+    return beside
 
 
 def resolve_radiometry(

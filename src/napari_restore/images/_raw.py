@@ -103,7 +103,7 @@ class RawReader(Reader):
             return pixels
 
 
-class _opened:  # noqa: N801 - reads as a function
+class _opened:
     """rawpy's handle of a file; its errors as one sentence."""
 
     def __init__(self, path: Path) -> None:

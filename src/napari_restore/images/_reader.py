@@ -51,9 +51,7 @@ class Reader(Source):
         interp = self.profile.colorinterp
         return interp.index("alpha") if "alpha" in interp else None
 
-    def valid_in(
-        self, level: int, box: Box, pixels: npt.NDArray[Any]
-    ) -> npt.NDArray[np.bool_]:
+    def valid_in(self, level: int, box: Box, pixels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         """Which of `pixels` (h, w, C), those of `box` of `level`, are valid, (h, w)."""
         return np.ones(pixels.shape[:2], bool)
 
@@ -83,9 +81,7 @@ def check_dtype(dtype: npt.DTypeLike, name: str) -> np.dtype[Any]:
     return kind.newbyteorder("=")
 
 
-def strip_level(
-    height: int, width: int, pixel_bytes: int, rows: int = 1
-) -> tuple[Level, bool]:
+def strip_level(height: int, width: int, pixel_bytes: int, rows: int = 1) -> tuple[Level, bool]:
     """Chunks of whole rows for an untiled image, and whether reading them at random is cheap.
 
     `rows` is the number of rows the file compresses together.

@@ -74,7 +74,9 @@ def resolve_roles(
     """The roles of `count` bands; see the module for the order of the sources."""
     interp = _padded(colorinterp, count)
     names = _padded(descriptions, count)
-    waves = [w or _wavelength_in(n) for w, n in zip(_padded(wavelengths, count), names, strict=True)]
+    waves = [
+        w or _wavelength_in(n) for w, n in zip(_padded(wavelengths, count), names, strict=True)
+    ]
     preset = _preset(sensor, names, count)
     roles: list[str | None] = [_FROM_INTERPRETATION.get(i or "") for i in interp]
     if count - roles.count("alpha") == 1:
@@ -88,7 +90,9 @@ def resolve_roles(
         roles = [known or new for known, new in zip(roles, source, strict=True)]
     if given is not None:
         roles = _with_given(roles, parse_bands(given, count))
-    waves = [w or (band.wavelength if band else None) for w, band in zip(waves, preset, strict=True)]
+    waves = [
+        w or (band.wavelength if band else None) for w, band in zip(waves, preset, strict=True)
+    ]
     return BandRoles(tuple(roles), tuple(waves))
 
 
@@ -107,7 +111,9 @@ def parse_bands(given: Bands, count: int) -> dict[str, int]:
         pairs = _pairs(items)
     found: dict[str, int] = {}
     for role, number in pairs:
-        name = {"grey": "gray", "near": "nir", "r": "red", "g": "green", "b": "blue"}.get(role, role)
+        name = {"grey": "gray", "near": "nir", "r": "red", "g": "green", "b": "blue"}.get(
+            role, role
+        )
         if name not in ROLES:
             raise BadParameter(f"There is no band role {role!r}.", f"Known: {', '.join(ROLES)}.")
         if not 1 <= number <= count:
@@ -143,7 +149,9 @@ def _pairs(items: Sequence[int | str | None]) -> list[tuple[str, int]]:
                 raise ValueError
             return [(order[n], int(str(i))) for n, i in enumerate(items)]
         return [
-            (str(role).lower(), n + 1) for n, role in enumerate(items) if role not in (None, "", "-")
+            (str(role).lower(), n + 1)
+            for n, role in enumerate(items)
+            if role not in (None, "", "-")
         ]
     except ValueError:
         raise BadParameter(

@@ -76,7 +76,8 @@ def truncated(path: Path) -> UnreadableImage:
 
 def _walk(file: BinaryIO, order: str, big: bool, first: int) -> TiffLook:
     tags: dict[int, bytes | tuple[int, ...]] = {}
-    needed, queue, seen = 0, [first], set()
+    needed, queue = 0, [first]
+    seen: set[int] = set()
     while queue and len(seen) < _MOST_DIRECTORIES:
         offset = queue.pop()
         if offset == 0 or offset in seen:
@@ -86,7 +87,7 @@ def _walk(file: BinaryIO, order: str, big: bool, first: int) -> TiffLook:
         if len(seen) == 1:
             tags = found
         queue.append(following)
-        queue.extend(v for v in found.get(SUB_IFDS, ()) if isinstance(v, int))
+        queue.extend(found.get(SUB_IFDS, ()))
         for where, sizes in BLOCKS:
             if where in found and sizes in found:
                 starts = np.array(found[where], np.uint64)

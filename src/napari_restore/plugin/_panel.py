@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image as ImageLayer
 from psygnal import Signal
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
@@ -61,6 +61,7 @@ class RestorePanel(QWidget):
         self.viewer = unwrapped(napari_viewer)
         self.state = state_of(napari_viewer)
         self.running: LayerRun | None = None
+        self._left = False
         self._view_settled = qdebounced(self.update_region, timeout=VIEW_SETTLED_MS)
         self._planner = Planner(self)
         self._build()
@@ -195,6 +196,7 @@ class RestorePanel(QWidget):
             self._planner.forget()
             self.bar.show_plan("")
         elif self.running is None:
+            self.bar.show_plan("Planning …")
             self._planner.plan(self.state.request())
 
     def _on_planned(self, line: str) -> None:
@@ -290,6 +292,8 @@ class RestorePanel(QWidget):
         self.running.planned.connect(self._on_run_planned)
         self.running.happened.connect(self._on_event)
         self.running.ended.connect(self._on_ended)
+        # Closing the window destroys its widgets without closing them.
+        self.destroyed.connect(self.running.stop)
         self.state.running = True
         self.bar.show_running(True)
         self.bar.show_message("Loading the method …")
@@ -313,6 +317,8 @@ class RestorePanel(QWidget):
             show_note(event.text)
 
     def _on_ended(self, status: str, outcome: Any) -> None:
+        if self.running is not None:
+            self.destroyed.disconnect(self.running.stop)
         self.running = None
         self.state.running = False
         self.bar.show_running(False)
@@ -329,7 +335,21 @@ class RestorePanel(QWidget):
     # -- leaving -----------------------------------------------------------------
 
     def closeEvent(self, event: Any) -> None:
+        """Leave when the widget itself is closed."""
+        self._leave()
+        super().closeEvent(event)
+
+    def changeEvent(self, event: Any) -> None:
+        """Leave also when napari takes it out of its dock, which closes no widget."""
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self._leave()
+        super().changeEvent(event)
+
+    def _leave(self) -> None:
         """End the run and let go of the viewer."""
+        if self._left:
+            return
+        self._left = True
         if self.running is not None:
             self.running.stop()
         self._planner.close()
@@ -338,7 +358,6 @@ class RestorePanel(QWidget):
             signal.disconnect(self._on_settings)
         for source, slot in self._viewer_events():
             source.disconnect(slot)
-        super().closeEvent(event)
 
 
 def offered_models() -> list[ModelCard]:
@@ -383,5 +402,8 @@ def _stacked(*widgets: QWidget) -> QWidget:
 
 def _collapsible(title: str, content: QWidget) -> QCollapsible:
     folded = QCollapsible(title, expandedIcon="▾", collapsedIcon="▸")
+    # superqt indents the content for its own look; here it lies flush with the form.
+    folded.content().layout().setContentsMargins(8, 4, 0, 4)
+    folded.layout().setContentsMargins(0, 0, 0, 0)
     folded.addWidget(content)
     return folded

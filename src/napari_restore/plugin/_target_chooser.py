@@ -50,8 +50,10 @@ class TargetChooser(QWidget):
         if region is None:
             self._pixels.setText(problem)
             return
-        size = f"{region.width} × {region.height} pixels"
-        self._pixels.setText(f"{size}, from x {region.x0}, y {region.y0}")
+        size = f"{region.width} × {region.height}"
+        # Unbreakable within, so that no lonely number begins a line.
+        corner = f"at x {region.x0}, y {region.y0}".replace(" ", "\N{NO-BREAK SPACE}")
+        self._pixels.setText(f"{size} pixels {corner}")
 
     def _on_chosen(self) -> None:
         self._draw.setVisible(self.target() is Target.RECTANGLE)
