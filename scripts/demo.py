@@ -42,7 +42,8 @@ def main() -> int:
     if status != "done":
         print(f"The run {status}: {record}", file=sys.stderr)
         return 1
-    write(viewer, record)
+    wait(planned)  # The panel plans what a click on Run would do next.
+    write(viewer)
     if not options.exit and is_shown_to_someone():
         napari.run()
     return 0
@@ -52,10 +53,10 @@ def show_part(viewer: napari.Viewer) -> None:
     """Look at the middle of the sample, so that the rest stays hazy for comparison."""
     QApplication.processEvents()
     viewer.reset_view()
-    viewer.scene.camera.zoom *= 1.6
+    viewer.scene.camera.zoom *= 2
 
 
-def write(viewer: napari.Viewer, record: dict) -> None:
+def write(viewer: napari.Viewer) -> None:
     """Save the result as the menu would, the record, and the window as it is."""
     FOLDER.mkdir(exist_ok=True)
     layer = next(x for x in reversed(viewer.layers) if "napari_restore_result" in x.metadata)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import errno
-import subprocess
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,12 @@ from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 
-from napari_restore.errors import BadOutput, Cancelled, DiskFull
-from napari_restore.images import ExportOptions, check_output, open_image, write_image
-from napari_restore.images import _export_geotiff
+from napari_restore.images import (
+    ExportOptions,
+    _export_geotiff,
+    open_image,
+    write_image,
+)
 from napari_restore.images._reduce import halve
 
 FILES = [
@@ -360,131 +362,6 @@ def test_progress_counts_rows(tmp_path: Path, data: np.ndarray) -> None:
         progress=lambda *event: seen.append(event),
     )  # fmt: skip
     assert seen == [(512, 620), (620, 620)]
-
-
-# -- nothing half written, nothing lost ------------------------------------------------
-
-
-@pytest.fixture
-def image(tmp_path: Path, data: np.ndarray) -> Any:
-    (tmp_path / "in").mkdir()
-    return open_image(make(tmp_path / "in" / "in.tif", data))
-
-
-def write(image: Any, path: Path, **more: Any) -> Path:
-    box = (0, 0, image.height, image.width)
-    return write_image(path, like=image, box=box, **{"read": image.read, **more})
-
-
-def test_cancel_leaves_nothing(tmp_path: Path, image: Any) -> None:
-    out = tmp_path / "out"
-    out.mkdir()
-    for cog in (False, True):
-        asked = iter([False, True, True, True])
-        with pytest.raises(Cancelled):
-            write(
-                image, out / "x.tif", cancelled=lambda: next(asked), options=ExportOptions(cog=cog)
-            )
-        assert list(out.iterdir()) == []
-
-
-def test_error_leaves_the_old_file(tmp_path: Path, image: Any) -> None:
-    out = tmp_path / "out.tif"
-    out.write_bytes(b"precious")
-
-    def fail(box: Any) -> np.ndarray:
-        if box[0]:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return image.read(box)
-
-    with pytest.raises(DiskFull):
-        write(image, out, read=fail, options=ExportOptions(overwrite=True))
-    assert out.read_bytes() == b"precious"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out.tif"]
-
-
-@pytest.mark.parametrize("damage", ["cut", "altered"])
-def test_a_file_damaged_on_its_way_is_not_taken(
-    tmp_path: Path, image: Any, monkeypatch: pytest.MonkeyPatch, damage: str
-) -> None:
-    own = _export_geotiff.write
-
-    def damaging(job: Any, path: Path) -> None:
-        own(job, path)
-        if damage == "cut":
-            content = path.read_bytes()
-            path.write_bytes(content[: len(content) // 2])
-        else:
-            with rasterio.open(path, "r+") as d:
-                d.write(np.zeros((3, 620, 530), np.uint8))
-
-    monkeypatch.setattr(_export_geotiff, "write", damaging)
-    with pytest.raises(BadOutput):
-        write(image, tmp_path / "out.tif")
-    assert [p.name for p in tmp_path.iterdir()] == ["in"]
-
-
-def test_overwriting_drops_stale_sidecars(tmp_path: Path, image: Any) -> None:
-    out = tmp_path / "out.tif"
-    write(image, out)
-    for end in (".aux.xml", ".ovr"):
-        (tmp_path / f"out.tif{end}").write_text("of the old file")
-    with pytest.raises(BadOutput, match="exists"):
-        write(image, out)
-    write(image, out, options=ExportOptions(overwrite=True))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out.tif"]
-    assert_equal(image.path, out)
-
-
-def test_check_output(tmp_path: Path, image: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    check_output(tmp_path / "new.tif")
-    with pytest.raises(BadOutput, match="input itself"):
-        check_output(image.path, [image.path], overwrite=True)
-    with pytest.raises(BadOutput, match="input itself"):
-        write(
-            image, tmp_path / "in" / ".." / "in" / "in.tif", options=ExportOptions(overwrite=True)
-        )
-    with pytest.raises(BadOutput, match="exists already"):
-        check_output(image.path)
-    with pytest.raises(BadOutput, match="does not exist"):
-        check_output(tmp_path / "no" / "x.tif")
-    with pytest.raises(BadOutput, match="suffix"):
-        check_output(tmp_path / "x.docx")
-    with pytest.raises(BadOutput, match="a folder"):
-        (tmp_path / "x.tif").mkdir()
-        check_output(tmp_path / "x.tif", overwrite=True)
-    with pytest.raises(BadOutput, match="a folder"):
-        (tmp_path / "photos.zarr").mkdir()
-        check_output(tmp_path / "photos.zarr", overwrite=True)
-
-    def refuse(*_: Any, **__: Any) -> None:
-        raise PermissionError(errno.EACCES, "Permission denied")
-
-    monkeypatch.setattr(Path, "touch", refuse)
-    with pytest.raises(BadOutput, match="may not be written"):
-        check_output(tmp_path / "new.tif")
-
-
-def test_what_a_format_cannot_hold_is_said_early(tmp_path: Path, image: Any) -> None:
-    check_output(tmp_path / "x.png", like=image, dtype="uint16")
-    with pytest.raises(BadOutput, match="5 bands"):
-        check_output(tmp_path / "x.png", like=image, shape=(9, 9, 5))
-    with pytest.raises(BadOutput, match="4 bands"):
-        check_output(tmp_path / "x.jpg", like=image, shape=(9, 9, 4))
-    with pytest.raises(BadOutput, match="float32"):
-        check_output(tmp_path / "x.jpg", like=image, dtype="float32")
-    with pytest.raises(BadOutput, match="65500"):
-        check_output(tmp_path / "x.jpg", like=image, shape=(9, 70000, 3))
-    with pytest.raises(BadOutput, match="compression"):
-        ExportOptions(compress="rar")
-
-
-def test_counts_of_a_satellite_are_not_squeezed_into_8_bit(tmp_path: Path, data_dir: Path) -> None:
-    satellite = open_image(data_dir / "geotiff" / "landsat8_tokyo_b432_uint16.tif")
-    with pytest.raises(BadOutput, match="uint16"):
-        check_output(tmp_path / "x.jpg", like=satellite)
-    with pytest.raises(BadOutput, match="bit depth"):
-        check_output(tmp_path / "x.tif", like=satellite, options=ExportOptions(bit_depth=8))
 
 
 @pytest.mark.skipif(shutil.which("gdalinfo") is None, reason="no gdalinfo")

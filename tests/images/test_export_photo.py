@@ -152,7 +152,7 @@ def test_cancel_leaves_nothing(photo: Path, tmp_path: Path) -> None:
     for suffix in (".png", ".jpg", ".webp"):
         asked = iter([False, True, True])
         with pytest.raises(Cancelled):
-            write(open_image(photo), tmp_path / f"x{suffix}", cancelled=lambda: next(asked))
+            write(open_image(photo), tmp_path / f"x{suffix}", cancelled=asked.__next__)
     assert list(tmp_path.iterdir()) == [photo]
 
 

@@ -13,8 +13,7 @@ import zarr
 from rasterio.transform import Affine
 
 from napari_restore.errors import BadOutput, Cancelled
-from napari_restore.images import ExportOptions, open_image, write_image
-from napari_restore.images import _row_pyramid
+from napari_restore.images import ExportOptions, _row_pyramid, open_image, write_image
 from napari_restore.images._reduce import halve
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")

@@ -54,9 +54,9 @@ def test_every_dtype_follows_the_rule(name: str, shape: tuple[int, int, int]) ->
     some, found = halve(pixels, valid, fill=1)
 
     assert nothing is None and found is not None
-    close = dict(rtol=1e-12) if name == "f8" else dict(rtol=2**-10 if name == "f2" else 0)
-    np.testing.assert_allclose(whole, by_hand(pixels, everywhere, 1), **close, strict=True)
-    np.testing.assert_allclose(some, by_hand(pixels, valid, 1), **close, strict=True)
+    rtol = {"f8": 1e-12, "f2": 2**-10}.get(name, 0)
+    np.testing.assert_allclose(whole, by_hand(pixels, everywhere, 1), rtol=rtol, strict=True)
+    np.testing.assert_allclose(some, by_hand(pixels, valid, 1), rtol=rtol, strict=True)
     for y in range(found.shape[0]):
         for x in range(found.shape[1]):
             assert found[y, x] == valid[2 * y : 2 * y + 2, 2 * x : 2 * x + 2].any()

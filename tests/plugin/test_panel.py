@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from napari.utils.notifications import notification_manager
 
 from napari_restore import Region
 from napari_restore.plugin._targets import Target
@@ -113,6 +114,33 @@ def test_closing_ends_the_run_and_its_process(
     qtbot.waitUntil(lambda: child.poll() is not None, timeout=LIMIT_MS)
 
 
+def test_a_child_that_dies_is_an_error_with_a_next_step(panel: Any, qtbot: Any, sample: Path):
+    panel.viewer.open(sample, plugin="napari-restore")
+    outcome = []
+    panel.ended.connect(lambda *told: outcome.append(told))
+    panel.bar.button.click()
+    run = panel.running.run
+    qtbot.waitUntil(lambda: run.job is not None, timeout=LIMIT_MS)
+    run.job.kill()
+    qtbot.waitUntil(lambda: bool(outcome), timeout=LIMIT_MS)
+    assert outcome[0][0] == "failed"
+    assert "ended unexpectedly" in panel.bar.message.text()
+    assert outcome[0][1].hint
+
+
+def test_a_bug_does_not_pass_for_a_cancel(
+    panel: Any, qtbot: Any, colours: np.ndarray, monkeypatch: pytest.MonkeyPatch
+):
+    panel.viewer.add_image(colours[:50, :50], name="photo")
+
+    def broken(*args: Any, **options: Any) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("napari_restore.start", broken)
+    error = finished_run(panel, qtbot, "failed")
+    assert "a bug" in str(error)
+
+
 def test_draw_makes_a_layer_whose_rectangle_is_the_target(panel: Any, colours: np.ndarray):
     panel.viewer.add_image(colours, name="photo", scale=(2, 2))
     panel.target.choose(Target.RECTANGLE)
@@ -134,6 +162,16 @@ def test_a_model_that_needs_other_bands_says_what_to_do(panel: Any, qtbot: Any):
     assert results(panel) == []
 
 
+def test_a_target_that_means_nothing_is_explained_and_not_run(panel: Any, colours: np.ndarray):
+    panel.viewer.add_image(colours, name="photo")
+    panel.target.choose(Target.RECTANGLE)
+    shown = []
+    notification_manager.notification_ready.connect(lambda told: shown.append(told.message))
+    panel.bar.button.click()
+    assert panel.running is None
+    assert shown == ["There is no rectangle yet. Press Draw and drag one over the image."]
+
+
 def test_the_plan_follows_the_settings(panel: Any, qtbot: Any, colours: np.ndarray):
     with qtbot.waitSignal(panel._planner.planned, timeout=LIMIT_MS):
         panel.viewer.add_image(colours, name="photo")
@@ -153,7 +191,7 @@ def test_parameters_come_from_the_card_and_reach_the_record(
 ):
     panel.viewer.add_image(colours[:300, :300], name="photo")
     choose(panel, "dcp")
-    names = [row.name for row in panel.parameters.rows]
+    names = list(panel.parameters.rows)
     assert names[:2] == ["omega", "patch_radius"]
     assert panel.state.parameters == {}
     panel.parameters.rows["omega"].value = 0.5

@@ -7,9 +7,11 @@ there untouched.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,12 +22,14 @@ import numpy.typing as npt
 
 from napari_restore.errors import BadOutput, DiskFull, RestoreError
 from napari_restore.images._export_job import (
+    FULL_BYTES,
     DamagedOutput,
     ExportJob,
     ExportOptions,
     Progress,
     Read,
     ReadValid,
+    disk_full,
 )
 from napari_restore.images._level_store import free_bytes, is_disk_full
 from napari_restore.images._source import Box
@@ -142,6 +146,8 @@ def write_image(
         Of what `read` gives; (height, width, C) and the dtype of `like` by default.
     read_valid
         Box to (h, w) bool; by default that of `like`.
+    options
+        `ExportOptions`; compression, COG, bit depth, quality, overwriting.
     tags
         Added to the default namespace.
     progress
@@ -181,7 +187,7 @@ def write_image(
         read_valid=read_valid or like.read_valid,
         options=options,
         tags=dict(tags or {}),
-        suffix=target.suffix.lower(),
+        target=target,
         progress=progress,
         cancelled=cancelled,
     )
@@ -239,7 +245,7 @@ def file_dtype(
     wanted = np.dtype(np.uint8 if depth == 8 else np.uint16)
     if wanted == dtype:
         return dtype
-    if like.nodata is not None or like.georeference is not None and form in (_GEOTIFF, _ZARR):
+    if like.nodata is not None or (like.georeference is not None and form in (_GEOTIFF, _ZARR)):
         raise BadOutput(
             f"A bit depth of {depth} would change what the values mean.",
             "Leave it out for georeferenced images.",
@@ -321,23 +327,25 @@ def _take_name(part: Path, target: Path) -> None:
 
 
 def _remove(part: Path) -> None:
-    if part.is_dir():
+    # After an error zarr's other writes may still be landing.
+    for _ in range(20):
+        if not part.is_dir():
+            break
         shutil.rmtree(part, ignore_errors=True)
+        time.sleep(0.05)
     for path in (part, *sidecars(part)):
-        try:
+        with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
-        except OSError:
-            continue
 
 
 def _as_ours(error: Exception, target: Path) -> Exception:
     """The error to raise for `error`: ours where it is about the disk or the output."""
     if isinstance(error, RestoreError) and not isinstance(error, DamagedOutput):
         return error
-    # GDAL's threads lose the reason; a damaged file on a full disk has that one.
-    full = isinstance(error, DamagedOutput) or type(error).__module__.startswith("rasterio")
-    if is_disk_full(error) or (full and free_bytes(target.parent) < 1 << 20):
-        return DiskFull(f"No space is left for {target}.", "Free some, or choose another disk.")
+    # A damaged file on a full disk has that one reason.
+    full = isinstance(error, DamagedOutput) and free_bytes(target.parent) < FULL_BYTES
+    if full or is_disk_full(error):
+        return disk_full(target)
     if isinstance(error, DamagedOutput):
         return BadOutput(
             f"{target.name} did not hold what was written ({error.message}) and was removed.",

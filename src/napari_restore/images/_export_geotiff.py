@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 
 from napari_restore.images import _export_exif, _tiff
-from napari_restore.images._export_job import BLOCK, DamagedOutput, ExportJob, same_pixels
+from napari_restore.images._export_job import (
+    BLOCK,
+    DamagedOutput,
+    ExportJob,
+    full_disk_told,
+    same_pixels,
+)
 from napari_restore.images._export_overviews import (
     OverviewFiles,
     add_overviews,
@@ -30,7 +36,7 @@ def write(job: ExportJob, path: Path) -> None:
     # An independent name: the COG driver copies from a finished file.
     plain = path.with_name(f"{path.stem}.plain{path.suffix}") if job.options.cog else path
     try:
-        with _environment(job):
+        with _environment(job), full_disk_told(path):
             if OverviewFiles.suit(job):
                 _write_with_levels(job, plain)
             else:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.errors import BadOutput, Cancelled
+from napari_restore.errors import BadOutput, Cancelled, DiskFull
+from napari_restore.images._level_store import free_bytes
 from napari_restore.images._source import Box
 
 if TYPE_CHECKING:
@@ -25,6 +28,8 @@ Compression = Literal["deflate", "zstd", "lzw", "jpeg", "none"]
 BLOCK = 512
 BLOCK_BYTES = 64 << 20
 """Pixels read at once take at most this; up to three such blocks are in memory."""
+FULL_BYTES = 1 << 20
+"""A disk with less than this left is full: GDAL uses up the rest before it fails."""
 SAMPLE_SIDE = 64
 SAMPLES = 24
 
@@ -86,13 +91,18 @@ class ExportJob:
     read_valid: ReadValid
     options: ExportOptions
     tags: dict[str, str]
-    suffix: str
+    target: Path
     progress: Progress | None = None
     cancelled: Callable[[], bool] | None = None
     samples: list[Block] = field(default_factory=list)
     """Pixels as they were written, here and there, always with all four corners."""
     finite: bool = True
     """Whether all pixels written so far were finite."""
+
+    @property
+    def suffix(self) -> str:
+        """Of the file to be written, in lower case."""
+        return self.target.suffix.lower()
 
     @property
     def height(self) -> int:
@@ -157,6 +167,9 @@ class ExportJob:
                     ahead = reader.submit(load, *corners[number + 1])
                 self._sample(block, places)
                 yield block
+                # GDAL's threads go on after a failed write, block by block.
+                if free_bytes(self.target.parent) < FULL_BYTES:
+                    raise disk_full(self.target)
                 if self.progress is not None and (
                     number + 1 == len(corners) or corners[number + 1][0] != y
                 ):
@@ -215,6 +228,26 @@ def same_pixels(one: Any, other: Any, *, lossy: bool) -> bool:
         return False
     # Detail may be gone at a low quality, brightness is not.
     return bool(np.abs(one.mean(axis=(0, 1)) - other.mean(axis=(0, 1))).max() < 40)
+
+
+@contextmanager
+def full_disk_told(path: Path) -> Iterator[None]:
+    """Turn what GDAL raises on a full disk, which names no reason, into `DiskFull`.
+
+    To be asked before anything is tidied up, which would make room again.
+    """
+    try:
+        yield
+    except Exception as error:
+        told = type(error).__module__.startswith("rasterio")
+        if told and free_bytes(path.parent) < FULL_BYTES:
+            raise disk_full(path) from error
+        raise
+
+
+def disk_full(path: Path) -> DiskFull:
+    """The error of a disk without room for `path`."""
+    return DiskFull(f"No space is left in {path.parent}.", "Free some, or choose another disk.")
 
 
 class DamagedOutput(BadOutput):

@@ -15,7 +15,12 @@ import numpy as np
 
 from napari_restore.images import _export_exif, _export_geotiff
 from napari_restore.images._exif import EXIF_HEADER, upright_exif
-from napari_restore.images._export_job import DamagedOutput, ExportJob, same_pixels
+from napari_restore.images._export_job import (
+    DamagedOutput,
+    ExportJob,
+    full_disk_told,
+    same_pixels,
+)
 from napari_restore.images._handles import environment
 from napari_restore.images._profile import Profile
 
@@ -32,9 +37,10 @@ def write(job: ExportJob, path: Path) -> None:
     plain = path.with_name(path.stem + ".plain.tif")
     encoded = path.with_name(path.stem + ".plain" + path.suffix)
     try:
-        _write_plain(job, plain)
-        job.check_cancelled()
-        _encode(job, plain, encoded)
+        with full_disk_told(path):
+            _write_plain(job, plain)
+            job.check_cancelled()
+            _encode(job, plain, encoded)
         job.check_cancelled()
         profile = job.like.profile
         blocks = (profile.exif, profile.icc, profile.xmp, profile.iptc)

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from napari_restore.images._export_job import DamagedOutput, ExportJob, same_pixels
 from napari_restore.images._export_geotiff import kept_tags
+from napari_restore.images._export_job import DamagedOutput, ExportJob, same_pixels
 from napari_restore.images._level_store import chunk_grid
 from napari_restore.images._ome_zarr import OWN_ATTRIBUTES
 from napari_restore.images._profile import Tags

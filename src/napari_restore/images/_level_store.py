@@ -67,7 +67,7 @@ class LevelStore:
                 array = zarr.open_array(str(where), mode="r+", zarr_format=3)
                 if (array.shape, array.chunks, array.dtype) == (shape, chunks, dtype):
                     return array.with_config({"write_empty_chunks": True})
-            except Exception:  # whatever is wrong with it, it is rebuilt
+            except Exception:  # noqa: S110 - whatever is wrong with it, it is made anew
                 pass
             shutil.rmtree(where, ignore_errors=True)
         return zarr.create_array(
@@ -149,7 +149,7 @@ class LevelStore:
         return True
 
 
-class no_space_as_error:  # noqa: N801 - reads as a function
+class no_space_as_error:
     """Turns a full disk into `DiskFull` naming the folder."""
 
     def __init__(self, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -77,13 +78,17 @@ class Run:
                 return
             job = self.job = nr.start(plan, process=True)
             if self._cancelled.is_set():
-                job.cancel()
+                _end(job)
             yield from job
             job = None
         except RestoreError as error:
             job = None
             if not self._cancelled.is_set():
                 yield error
+        except Exception as error:
+            # superqt's generator worker swallows a RuntimeError, and torch raises many.
+            logging.getLogger(__name__).exception("run failed")
+            yield RestoreError(f"The run failed: {error}", "This is a bug; please report it.")
         finally:
             # napari quits a worker by dropping its generator.
             if job is not None:

@@ -62,6 +62,8 @@ class RestorePanel(QWidget):
         self.state = state_of(napari_viewer)
         self.running: LayerRun | None = None
         self._left = False
+        self._problem: RestoreError | None = None
+        """Why the target means nothing now."""
         self._view_settled = qdebounced(self.update_region, timeout=VIEW_SETTLED_MS)
         self._planner = Planner(self)
         self._build()
@@ -182,16 +184,16 @@ class RestorePanel(QWidget):
     def update_region(self) -> None:
         """Find out what the target means now, and plan it."""
         layer = self.state.layer
-        region, problem = None, ""
+        region, self._problem = None, None
         if layer is not None:
             try:
                 image = image_of(layer)
                 size = (image.height, image.width)
                 region = region_of(self.state.target, self.viewer, layer, size)
             except RestoreError as error:
-                problem = str(error)
+                self._problem = error
         self.state.region = region
-        self.target.show_region(region, problem)
+        self.target.show_region(region, str(self._problem or ""))
         if region is None:
             self._planner.forget()
             self.bar.show_plan("")
@@ -237,7 +239,7 @@ class RestorePanel(QWidget):
     def _on_image(self) -> None:
         layer = self.image.currentData()
         if layer is None:
-            self.facts.setText("")
+            self.facts.setText("File > Open Sample > Restore has one to try.")
             self.models.offer(offered_models(), "aerial")
         else:
             try:
@@ -280,6 +282,8 @@ class RestorePanel(QWidget):
             return
         self.update_region()
         try:
+            if self._problem is not None:
+                raise self._problem
             request = self.state.request()
         except RestoreError as error:
             show_problem(error)
@@ -402,8 +406,9 @@ def _stacked(*widgets: QWidget) -> QWidget:
 
 def _collapsible(title: str, content: QWidget) -> QCollapsible:
     folded = QCollapsible(title, expandedIcon="▾", collapsedIcon="▸")
-    # superqt indents the content for its own look; here it lies flush with the form.
-    folded.content().layout().setContentsMargins(8, 4, 0, 4)
-    folded.layout().setContentsMargins(0, 0, 0, 0)
     folded.addWidget(content)
+    # superqt's margins are for a widget that stands alone; this one is a row of the panel.
+    for widget, margins in ((folded, (0, 0, 0, 0)), (folded.content(), (8, 4, 0, 4))):
+        if (layout := widget.layout()) is not None:
+            layout.setContentsMargins(*margins)
     return folded

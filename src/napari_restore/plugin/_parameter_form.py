@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from magicgui.widgets import Container, create_widget
+from magicgui.widgets import create_widget
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFormLayout, QLabel, QWidget
 
 if TYPE_CHECKING:
-    from magicgui.widgets import Widget
+    from magicgui.widgets.bases import ValueWidget
 
     from napari_restore.models import ModelCard, Parameter
 
@@ -24,47 +24,48 @@ class ParameterForm(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._card: ModelCard | None = None
-        self.rows: Container[Any] | None = None
-        self._column = QVBoxLayout(self)
-        self._column.setContentsMargins(0, 0, 0, 0)
+        self.rows: dict[str, ValueWidget[Any]] = {}
+        self._form = QFormLayout(self)
+        self._form.setContentsMargins(0, 0, 0, 0)
+        self._form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
 
     def show_card(self, card: ModelCard) -> None:
         """Offer the parameters of `card` at their defaults."""
         if self._card is not None and self._card.id == card.id:
             return
         self._card = card
-        self._clear()
-        self.rows = Container(
-            widgets=[widget_for(parameter) for parameter in card.parameters], labels=True
-        )
-        self.rows.margins = (0, 0, 0, 0)
-        self.rows.changed.connect(self._on_changed)
-        self._column.addWidget(self.rows.native)
+        for row in self.rows.values():
+            row.changed.disconnect(self._on_changed)
+            self._form.removeRow(row.native)
+        self.rows = {parameter.name: widget_for(parameter) for parameter in card.parameters}
+        for parameter in card.parameters:
+            row = self.rows[parameter.name]
+            label = QLabel(label_of(parameter))
+            label.setToolTip(parameter.help)
+            self._form.addRow(label, row.native)
+            row.changed.connect(self._on_changed)
 
     def values(self) -> dict[str, Any]:
         """What differs from the defaults."""
-        if self._card is None or self.rows is None:
+        if self._card is None:
             return {}
         return {
             parameter.name: value
-            for parameter, row in zip(self._card.parameters, self.rows, strict=True)
-            if (value := row.value) != parameter.default
+            for parameter in self._card.parameters
+            if (value := self.rows[parameter.name].value) != parameter.default
         }
 
     def _on_changed(self) -> None:
         self.changed.emit(self.values())
 
-    def _clear(self) -> None:
-        if self.rows is not None:
-            self.rows.changed.disconnect(self._on_changed)
-            native = self.rows.native
-            self._column.removeWidget(native)
-            self.rows.close()
-            native.deleteLater()
-            self.rows = None
+
+def label_of(parameter: Parameter) -> str:
+    """The name as people read it, with the unit."""
+    name = parameter.name.replace("_", " ")
+    return f"{name} ({parameter.unit})" if parameter.unit else name
 
 
-def widget_for(parameter: Parameter) -> Widget:
+def widget_for(parameter: Parameter) -> ValueWidget[Any]:
     """The magicgui widget in which one parameter is set."""
     options: dict[str, Any] = {"tooltip": parameter.help}
     kind = type(parameter.default)
@@ -76,15 +77,10 @@ def widget_for(parameter: Parameter) -> Widget:
         options |= {"min": kind(low), "max": kind(high)}
         if kind is float:
             options["step"] = _step(float(parameter.default))
-    label = f"{parameter.name} ({parameter.unit})" if parameter.unit else parameter.name
     widget = create_widget(
-        value=parameter.default,
-        annotation=kind,
-        name=parameter.name,
-        label=label.replace("_", " "),
-        options=options,
+        value=parameter.default, annotation=kind, name=parameter.name, options=options
     )
-    return widget
+    return cast("ValueWidget[Any]", widget)
 
 
 def _step(default: float) -> float:

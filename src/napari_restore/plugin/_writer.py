@@ -31,7 +31,7 @@ def _write_foreign(path: str, data: Any, attributes: dict[str, Any]) -> list[str
     name = attributes.get("name", "This layer")
     if "napari_restore_source" in attributes.get("metadata", {}):
         raise BadOutput(f"{name} is not finished.", "Run it to its end, then save it.")
-    from napari_builtins.io import napari_write_image
+    from napari_builtins.io import napari_write_image  # type: ignore[import-untyped]
 
     written = napari_write_image(path, data, attributes)
     if not written:
