@@ -69,7 +69,7 @@ def engine(scene: str, model: str, out: Path) -> float:
     import napari_restore as nr
 
     image, net = load(scene, model)
-    plan = nr.plan(image, net)
+    plan = nr.plan(image, net, output=out)
     began = time.perf_counter()
     result = nr.start(plan, fresh=True).result()
     result.save(out)

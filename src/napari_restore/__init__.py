@@ -5,7 +5,6 @@ from __future__ import annotations
 from napari_restore.api import (
     info,
     load_model,
-    models,
     open_image,
     plan,
     rerun,
@@ -21,7 +20,6 @@ __all__ = [
     "__version__",
     "info",
     "load_model",
-    "models",
     "open_image",
     "plan",
     "rerun",

@@ -108,7 +108,9 @@ class Runner:
 
         # Now, not after hours of work.
         api.check_output(item.output, image, overwrite=self._overwrite)
-        planned = api.plan(image, model, maps=item.maps is not None, **arguments)
+        planned = api.plan(
+            image, model, maps=item.maps is not None, output=item.output, **arguments
+        )
         return self.run(item, planned)
 
     def run(self, item: Item, planned: Any) -> dict[str, Any]:

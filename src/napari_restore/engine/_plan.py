@@ -27,6 +27,9 @@ TILE_SECONDS = 0.4
 LEAST_QUICK_TILE = 512
 """… unless the halo would then outweigh the core."""
 _EDGES = (128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
+FRAGMENTATION = 1.55
+"""What tiles take of a heap that keeps its freed blocks, per byte alive at the peak
+(measured 1.4 … 1.65 for two workers; see docs/benchmarks.md)."""
 CONTEXT_BYTES_PER_PIXEL = 24
 """What counting a block holds per pixel beyond the pixels themselves (measured)."""
 CONTEXT_SECONDS_PER_PIXEL = 25e-9
@@ -248,7 +251,8 @@ def _cost_of(
         factor = overview_factor(*size)
         kept = image.bands * (65536 * 24 + 4 * (whole.pixels // factor**2))
     block = min(2048**2, whole.pixels) * (pixel + CONTEXT_BYTES_PER_PIXEL) if context else 0
-    peak = kept + cache + max(running * tile_bytes + queued, (workers + 1) * block)
+    alive = int(FRAGMENTATION * (running * tile_bytes + queued))
+    peak = kept + cache + max(alive, (workers + 1) * block)
     seconds = cost.seconds(tiles.fed_pixels) / running
     if tiles.count <= 4 * running:
         rounds = -(-tiles.count // running)

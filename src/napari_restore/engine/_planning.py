@@ -19,7 +19,7 @@ from napari_restore.engine._probe import probe
 from napari_restore.engine._region import Region
 from napari_restore.engine._weight import open_weight
 from napari_restore.errors import BadParameter, BadRegion
-from napari_restore.images import Image, cache_dir, needs_percentile
+from napari_restore.images import Image, cache_dir, can_adopt, needs_percentile
 from napari_restore.models import RestorationModel
 
 MAPS = ("transmission", "airlight", "change", "quality")
@@ -50,12 +50,14 @@ def make_plan(
     maps: bool | Sequence[str] = False,
     pyramid: bool = False,
     mosaic: Image | None = None,
+    output: str | os.PathLike[str] | None = None,
 ) -> Plan:
     """What restoring `region` (default: all of `image`) with `model` will do.
 
     With `mosaic`, an image that holds this one among its neighbours, whole-image
     facts and the surroundings of a pixel come from there, so that neighbouring
-    files join without a seam.
+    files join without a seam. With `output`, a ``.zarr`` of the whole image, tiles
+    are written right where it will be.
 
     Nothing is written and no pixel restored; the model is probed and timed on
     made-up tiles the first time it is seen. Parameters are those of the command
@@ -132,8 +134,23 @@ def make_plan(
         "halo": found.halo,
     }
     wanted_maps = _maps(maps, card.maps)
+    in_place = (
+        output is not None
+        and part is None
+        and weight is None
+        and strength == 1
+        and not wanted_maps
+        and targets == (Region(0, 0, image.height, image.width),)
+        and can_adopt(image, Path(output))
+    )
+    pyramid = pyramid or in_place
     key = run_key(image, model, {**settings, "maps": wanted_maps, "pyramid": pyramid})
-    folder = Path(scratch) if scratch is not None else cache_dir() / "results"
+    if in_place and output is not None:
+        beside = Path(output).absolute()
+        store = beside.with_name(f".{beside.name}.{key[:8]}.unfinished")
+    else:
+        folder = Path(scratch) if scratch is not None else cache_dir() / "results"
+        store = folder / f"{key}.zarr"
     idle = process_memory()
     return Plan(
         key=key,
@@ -163,7 +180,7 @@ def make_plan(
         white=white,
         maps=wanted_maps,
         pyramid=pyramid,
-        store=folder / f"{key}.zarr",
+        store=store,
         predicted_peak_ram_bytes=idle + layout.peak_bytes,
         predicted_peak_device_bytes=layout.peak_bytes if accelerated else 0,
         predicted_disk_bytes=_disk_bytes(image, targets, pyramid),

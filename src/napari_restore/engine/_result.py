@@ -11,11 +11,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore.engine._budget import PeakMemory
 from napari_restore.engine._plan import Plan
 from napari_restore.engine._region import Region
-from napari_restore.engine._store import ResultStore
+from napari_restore.engine._store import SIDECARS, ResultStore
 from napari_restore.engine._weight import RegionWeight, Weight, open_weight
-from napari_restore.images import ExportOptions, Image, Radiometry, level_sizes, write_image
+from napari_restore.errors import ResourceError
+from napari_restore.images import (
+    ExportOptions,
+    Image,
+    Radiometry,
+    adopt_zarr,
+    can_adopt,
+    level_sizes,
+    write_image,
+)
 
 
 class Result:
@@ -50,13 +60,11 @@ class Result:
     def of_run(cls, plan: Plan, record: dict[str, Any]) -> Result:
         """The result of `plan`, whose store is complete."""
         image = plan.image
-        store = ResultStore.open(
-            plan.store,
-            key=plan.key,
-            shape=(image.height, image.width, image.bands),
-            dtype=image.dtype,
-            **store_layout(plan),
-        )
+        store = ResultStore.attach(plan.store)
+        if store.header["key"] != plan.key:
+            raise ResourceError(
+                f"The result in {plan.store} is not the one of this run.", "Run it again."
+            )
         weight: Weight | None = None
         region = plan.region
         if plan.mask is not None:
@@ -119,10 +127,36 @@ class Result:
 
         The file is written beside, verified and renamed; its digest enters the record.
         """
-        weight = self._weight
+        with PeakMemory() as memory:
+            written = self._write(Path(path), progress, cancelled, options)
+        measured = self.record.setdefault("measured", {})
+        measured["peak_ram_bytes"] = max(measured.get("peak_ram_bytes", 0), memory.peak)
+        self.record["output"] = {"path": str(written), "sha256": digest(written)}
+        if self._weight is not None:
+            self.record["output"]["weight"] = self._weight.digest
+        return written
+
+    def _write(
+        self,
+        path: Path,
+        progress: Callable[[int, int], None] | None,
+        cancelled: Callable[[], bool] | None,
+        options: dict[str, Any],
+    ) -> Path:
+        if self._is_whole_store and not set(options) - {"overwrite"} and can_adopt(self.like, path):
+            adopted: Path = adopt_zarr(
+                self.store.path,
+                path,
+                like=self.like,
+                tags=self._tags(),
+                extras=SIDECARS,
+                overwrite=bool(options.get("overwrite")),
+            )
+            self.store.moved(adopted)
+            return adopted
         y, x = self._origin
         written: Path = write_image(
-            Path(path),
+            path,
             like=self.like,
             box=self.region.shift(-y, -x),
             read=lambda box: self.read(Region(*box).shift(y, x)),
@@ -132,10 +166,21 @@ class Result:
             progress=progress,
             cancelled=cancelled,
         )
-        self.record["output"] = {"path": str(written), "sha256": digest(written)}
-        if weight is not None:
-            self.record["output"]["weight"] = weight.digest
         return written
+
+    @property
+    def _is_whole_store(self) -> bool:
+        """Whether the store holds just what an output of the whole image needs, unblended."""
+        height, width, _ = self.store.shape
+        return (
+            self._weight is None
+            and self._strength == 1
+            and self.like is self.image
+            and self.region == Region(0, 0, height, width)
+            and self.store.level_count == len(result_levels(self.image)) + 1
+            and not self.store.map_names
+            and self.store.path.name.endswith(".unfinished")
+        )
 
     def save_maps(self, folder: str | Path, **options: Any) -> list[Path]:
         """Write the run's side maps as georeferenced GeoTIFFs into `folder`."""
@@ -151,7 +196,7 @@ class Result:
                     like=self.like,
                     box=self.region.shift(-self._origin[0], -self._origin[1]),
                     read=read,
-                    shape=(*self.region.shape, array.shape[2]),
+                    shape=(*self.region.shape, array.shape[0]),
                     dtype=array.dtype,
                     options=ExportOptions(**{"overwrite": True, **options}),
                     tags=self._tags(),

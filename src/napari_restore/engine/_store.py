@@ -19,11 +19,13 @@ from napari_restore.errors import DiskFull, SourceChanged
 from napari_restore.images import mark_entry
 
 CHUNK = 512
+SIDECARS = ("header.json", "tiles.jsonl", "entry.json")
+"""Files of a store that are no part of the pixels."""
 _FORMAT = 1
 
 
 class ResultStore:
-    """A sparse zarr of the source's full extent with a journal of finished tiles.
+    """A sparse zarr (c, y, x) of the source's full extent with a journal of finished tiles.
 
     Only finished tiles take space, so a region and the whole image share one
     store. A tile's chunks are written first, then one journal line; after a
@@ -37,10 +39,30 @@ class ResultStore:
         height, width = header["shape"][:2]
         self._done = np.zeros((-(-height // CELL), -(-width // CELL)), bool)
         self.journal: list[dict[str, Any]] = []
+        self._torn = False
         for line in self._read_journal():
             self._mark(line)
 
     # -- opening -----------------------------------------------------------------
+
+    @classmethod
+    def attach(cls, path: Path) -> ResultStore:
+        """The store at `path` for reading, while another process may be writing to it.
+
+        Changes nothing on disk; raises `FileNotFoundError` when there is none (yet).
+        """
+        import zarr
+
+        with open(path / "header.json", encoding="utf-8") as file:
+            header = json.load(file)
+        group = zarr.open_group(str(path), mode="r")
+        return cls(path, {name: group[name] for name in cls._names(header)}, header)
+
+    def refresh(self) -> None:
+        """Take note of the tiles another process has finished since."""
+        self.journal.clear()
+        for line in self._read_journal():
+            self._mark(line)
 
     @classmethod
     def open(
@@ -114,14 +136,19 @@ class ResultStore:
         for name, (size, count, dtype) in cls._names(header).items():
             arrays[name] = group.create_array(
                 name,
-                shape=(*size, count),
-                chunks=(min(CHUNK, size[0]), min(CHUNK, size[1]), count),
+                shape=(count, *size),
+                chunks=(count, min(CHUNK, size[0]), min(CHUNK, size[1])),
                 dtype=dtype,
                 compressors=plain,
                 fill_value=0,
+                dimension_names=("c", "y", "x"),
+                # A finished black tile is not the same as none.
+                config={"write_empty_chunks": True},
             )
-        with open(path / "header.json", "w", encoding="utf-8") as file:
-            json.dump(header, file)
+        # Written last: where a header stands, the arrays do.
+        partial = path / "header.json.partial"
+        partial.write_text(json.dumps(header), encoding="utf-8")
+        partial.replace(path / "header.json")
         return cls(path, arrays, header)
 
     @staticmethod
@@ -143,7 +170,7 @@ class ResultStore:
         return height, width, bands
 
     def array(self, name: str = "0") -> Any:
-        """The zarr array of a level (``"0"``, ``"1"`` …) or side map (``"map_NAME"``)."""
+        """The zarr array (C, H, W) of a level (``"0"``, ``"1"`` …) or side map (``"map_NAME"``)."""
         return self._arrays[name]
 
     @property
@@ -155,10 +182,10 @@ class ResultStore:
         return tuple(self.header["maps"])
 
     def read(self, box: tuple[int, int, int, int], name: str = "0") -> npt.NDArray[Any]:
-        """Pixels (h, w, C) of level-0 `box`; zeros where nothing was finished."""
+        """Pixels (h, w, C) of `box` of a level or map; zeros where nothing was finished."""
         y0, x0, y1, x1 = box
-        pixels: npt.NDArray[Any] = self._arrays[name][y0:y1, x0:x1]
-        return pixels
+        planes: npt.NDArray[Any] = self._arrays[name][:, y0:y1, x0:x1]
+        return np.ascontiguousarray(np.moveaxis(planes, 0, 2))
 
     def is_done(self, region: Region) -> bool:
         """Whether every pixel of `region` is finished."""
@@ -180,16 +207,25 @@ class ResultStore:
         `levels` are the tile's pixels halved once, twice … for the further levels.
         """
         try:
-            self._arrays["0"][core.slices] = pixels
+            self._put("0", core, pixels)
             for name, values in maps.items():
-                self._arrays[f"map_{name}"][core.slices] = values
+                self._put(f"map_{name}", core, values)
             self._write_levels(core, levels)
             line = {"region": list(core), **facts}
             with open(self.path / "tiles.jsonl", "a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+                file.write(("\n" if self._torn else "") + json.dumps(line) + "\n")
+            self._torn = False
         except OSError as error:
             raise _as_disk_full(error, self.path) from error
         self._mark(line)
+
+    def moved(self, path: Path) -> None:
+        """Go on reading at `path`, where the folder was renamed to."""
+        import zarr
+
+        group = zarr.open_group(str(path), mode="r")
+        self._arrays = {name: group[name] for name in self._names(self.header)}
+        self.path = path
 
     def remove(self) -> None:
         """Delete the store from disk."""
@@ -201,7 +237,11 @@ class ResultStore:
             y, x = core.y0 >> level, core.x0 >> level
             h, w = min(pixels.shape[0], height - y), min(pixels.shape[1], width - x)
             if h > 0 and w > 0:
-                self._arrays[str(level)][y : y + h, x : x + w] = pixels[:h, :w]
+                self._put(str(level), Region(y, x, y + h, x + w), pixels[:h, :w])
+
+    def _put(self, name: str, box: Region, pixels: npt.NDArray[Any]) -> None:
+        rows, columns = box.slices
+        self._arrays[name][:, rows, columns] = np.moveaxis(pixels, 2, 0)
 
     def _mark(self, line: dict[str, Any]) -> None:
         self.journal.append(line)
@@ -228,9 +268,7 @@ class ResultStore:
                 # A line torn by a crash: its tile is done again.
                 continue
             yield line
-        if lines and not lines[-1].endswith("\n"):
-            with open(self.path / "tiles.jsonl", "a", encoding="utf-8") as file:
-                file.write("\n")
+        self._torn = bool(lines) and not lines[-1].endswith("\n")
 
 
 def _as_disk_full(error: OSError, path: Path) -> Exception:

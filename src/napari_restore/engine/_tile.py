@@ -79,11 +79,15 @@ class TileWork:
         inputs = [self._to_model(tile) for tile in batch]
         x = torch.stack([torch.from_numpy(values).permute(2, 0, 1) for values in inputs])
         valid = self._valid_tensor(batch)
-        changes, maps = self._call(x, valid)
+        change, maps = self._call(x, valid)
         outputs = []
         for i, tile in enumerate(batch):
-            own = {name: values[i if len(values) > 1 else 0] for name, values in maps.items()}
-            outputs.append(self._to_source(tile, changes[i], own))
+            rows, columns = tile.core.shift(-tile.fed.y0, -tile.fed.x0).slices
+            own = {
+                name: _as_pixels(values[i if len(values) > 1 else 0], rows, columns)
+                for name, values in maps.items()
+            }
+            outputs.append(self._to_source(tile, _as_pixels(change[i], rows, columns), own))
         return outputs
 
     def _to_model(self, tile: TileInput) -> npt.NDArray[np.float32]:
@@ -101,8 +105,8 @@ class TileWork:
 
     def _call(
         self, x: torch.Tensor, valid: torch.Tensor | None
-    ) -> tuple[npt.NDArray[np.float32], dict[str, npt.NDArray[np.float32]]]:
-        """Change (N, h, w, c) and maps (N, h, w, c) in model range."""
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Change (N, c, h, w) and maps (N, 1 or c, h, w) in model range."""
         device = self.device.torch
         wants_maps = bool(self.maps) or bool(self.others and self.other_bands == "correct")
         try:
@@ -113,16 +117,13 @@ class TileWork:
                     y, maps = self.model.forward_with_maps(there, self.facts, mask)
                 else:
                     y, maps = self.model(there, self.facts, mask), {}
-                change = (y - there).permute(0, 2, 3, 1).cpu().numpy()
+                change = y - there
         except (MemoryError, RuntimeError) as error:
             if is_out_of_memory(error):
                 raise OutOfMemory("Out of memory in a tile.") from error
             raise
-        arrays = {
-            name: values.expand(-1, -1, *x.shape[-2:]).permute(0, 2, 3, 1).cpu().numpy()
-            for name, values in maps.items()
-        }
-        return change, arrays
+        spread = {name: values.expand(-1, -1, *x.shape[-2:]) for name, values in maps.items()}
+        return change, spread
 
     def _to_source(
         self,
@@ -130,10 +131,9 @@ class TileWork:
         change: npt.NDArray[np.float32],
         maps: dict[str, npt.NDArray[np.float32]],
     ) -> TileOutput:
+        """The tile's output from the core's change and maps, (h, w, c) in model range."""
         rows, columns = tile.core.shift(-tile.fed.y0, -tile.fed.x0).slices
         source = tile.pixels[rows, columns]
-        change = change[rows, columns]
-        maps = {name: values[rows, columns] for name, values in maps.items()}
         valid = None if tile.valid is None else tile.valid[rows, columns]
         counts: dict[str, int] = {}
         # A sum is finite only if all are, and takes one pass.
@@ -148,7 +148,7 @@ class TileWork:
         pixels = self._applied(source, change, bands)
         if valid is not None:
             pixels = np.where(valid[..., None], pixels, source)
-        quality = self._quality(tile, source, pixels, change, bands, maps, valid)
+        quality = self._quality(tile, source, pixels, maps, valid)
         for name, bit in QUALITY.items():
             counts[name] = int(np.count_nonzero(quality & bit))
         counts["pixels"] = tile.core.pixels
@@ -214,26 +214,21 @@ class TileWork:
         tile: TileInput,
         source: npt.NDArray[Any],
         pixels: npt.NDArray[Any],
-        change: npt.NDArray[np.float32],
-        bands: tuple[int, ...],
         maps: dict[str, npt.NDArray[np.float32]],
         valid: npt.NDArray[np.bool_] | None,
     ) -> npt.NDArray[np.uint8]:
         """(h, w) bits of `QUALITY`."""
-        unchanged = np.ones(pixels.shape[:2], bool)
-        for band in range(pixels.shape[2]):
-            unchanged &= pixels[..., band] == source[..., band]
+        changed = pixels != source
+        unchanged = ~_any_band(changed)
         quality = unchanged.view(np.uint8) * np.uint8(QUALITY["unchanged"])
         if pixels.dtype.kind in "iu":
             limits = np.iinfo(pixels.dtype)
-            for channel, band in enumerate(bands):
-                plane = pixels[..., band]
-                for limit, name in ((limits.min, "clipped_low"), (limits.max, "clipped_high")):
-                    hit = plane == limit
-                    if hit.any():
-                        hit &= (change[..., channel] < 0) == (limit == limits.min)
-                        hit &= source[..., band] != limit
-                        quality[hit] |= np.uint8(QUALITY[name])
+            # Black or white now and not before.
+            for limit, name in ((limits.min, "clipped_low"), (limits.max, "clipped_high")):
+                hit = pixels == limit
+                if hit.any():
+                    hit &= changed
+                    quality |= _any_band(hit).view(np.uint8) * np.uint8(QUALITY[name])
         if "transmission" in maps:
             low = maps["transmission"][..., 0] < TRUSTED_TRANSMISSION
             quality[low] |= QUALITY["low_transmission"]
@@ -246,6 +241,22 @@ class TileWork:
             quality[~valid & excluded] |= QUALITY["excluded"]
             quality[~valid & ~excluded] |= QUALITY["nodata"]
         return quality
+
+
+def _any_band(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """(h, w): whether any of (h, w, C); much faster than `any` over so short an axis."""
+    found = flags[..., 0].copy()
+    for band in range(1, flags.shape[2]):
+        found |= flags[..., band]
+    return found
+
+
+def _as_pixels(planes: torch.Tensor, rows: slice, columns: slice) -> npt.NDArray[np.float32]:
+    """The core of (c, h, w) as a contiguous (h, w, c) array."""
+    pixels: npt.NDArray[np.float32] = (
+        planes[:, rows, columns].permute(1, 2, 0).contiguous().cpu().numpy()
+    )
+    return pixels
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from napari_restore.images._describe import describe
     from napari_restore.images._exif import upright_exif
     from napari_restore.images._export import check_output, write_image
+    from napari_restore.images._export_adopt import adopt_zarr, can_adopt
     from napari_restore.images._export_job import ExportOptions
     from napari_restore.images._georeference import ControlPoint, Georeference
     from napari_restore.images._image import Image
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "_cache": (
         "CacheEntry",
-        "cache_dir",
+        "adopt_zarr",
+    "cache_dir",
         "cache_entries",
         "clear_cache",
         "mark_entry",
@@ -50,6 +52,7 @@ _HOMES = {
     "_exif": ("upright_exif",),
     "_export": ("check_output", "write_image"),
     "_export_job": ("ExportOptions",),
+    "_export_adopt": ("adopt_zarr", "can_adopt"),
     "_georeference": ("ControlPoint", "Georeference"),
     "_image": ("Image",),
     "_open": ("open_image",),
@@ -78,8 +81,10 @@ __all__ = [
     "Radiometry",
     "Sensor",
     "Source",
+    "adopt_zarr",
     "cache_dir",
     "cache_entries",
+    "can_adopt",
     "check_output",
     "chunk_cache",
     "clear_cache",

@@ -22,7 +22,7 @@ from napari_restore.images._export_overviews import (
     add_overviews,
     overview_sizes,
 )
-from napari_restore.images._handles import environment
+from napari_restore.images._handles import environment, open_dataset, open_for_writing
 from napari_restore.images._profile import Profile
 
 BIGTIFF_BYTES = 2 << 30
@@ -58,13 +58,11 @@ def write(job: ExportJob, path: Path) -> None:
 
 def check(job: ExportJob, path: Path) -> None:
     """Open `path` again and compare. Raises `DamagedOutput`."""
-    import rasterio
-
     found = _tiff.check_whole(path)
     for tag in (279, 325):
         if 0 in found.tags.get(tag, ()):
             raise DamagedOutput("a block is missing")
-    with environment(), rasterio.open(path) as dataset:
+    with environment(), open_dataset((str(path), None)) as dataset:
         if (dataset.height, dataset.width, dataset.count) != (job.height, job.width, job.bands):
             raise DamagedOutput("its size differs")
         if any(np.dtype(name) != job.dtype for name in dataset.dtypes):
@@ -96,40 +94,27 @@ def write_pixels(
 
     `strips` of a few rows suit a reader that goes row by row.
     """
-    import warnings
-
-    import rasterio
-    from rasterio.errors import NotGeoreferencedWarning
-
     ask = job.writes_mask or (levels is not None and levels.asks_valid)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        creation = _creation(job)
-        if strips:
-            creation |= {"tiled": False, "blockxsize": None, "blockysize": STRIP_ROWS}
-        with rasterio.open(path, "w", **creation) as dataset:
-            _describe(job, dataset, profile)
-            for block in job.blocks(BLOCK, with_valid=ask, whole_rows=levels is not None):
-                height, width = block.pixels.shape[:2]
-                window = ((block.y, block.y + height), (block.x, block.x + width))
-                dataset.write(block.pixels.transpose(2, 0, 1), window=window)
-                if job.writes_mask and block.valid is not None:
-                    dataset.write_mask(block.valid, window=window)
-                if levels is not None:
-                    levels.add(block)
+    creation = _creation(job)
+    if strips:
+        creation |= {"tiled": False, "blockxsize": None, "blockysize": STRIP_ROWS}
+    with open_for_writing(path, **creation) as dataset:
+        _describe(job, dataset, profile)
+        for block in job.blocks(BLOCK, with_valid=ask, whole_rows=levels is not None):
+            height, width = block.pixels.shape[:2]
+            window = ((block.y, block.y + height), (block.x, block.x + width))
+            dataset.write(block.pixels.transpose(2, 0, 1), window=window)
+            if job.writes_mask and block.valid is not None:
+                dataset.write_mask(block.valid, window=window)
+            if levels is not None:
+                levels.add(block)
 
 
 def _write_with_levels(job: ExportJob, path: Path) -> None:
-    import warnings
-
-    from rasterio.errors import NotGeoreferencedWarning
-
     levels = OverviewFiles(job, path, _creation(job))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with levels:
-                write_pixels(job, path, job.like.profile, levels)
+        with levels:
+            write_pixels(job, path, job.like.profile, levels)
         levels.join(path)
     finally:
         levels.remove()

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.images._export_job import BLOCK, BLOCK_BYTES, Block, ExportJob
-from napari_restore.images._handles import environment
+from napari_restore.images._handles import environment, open_for_writing
 from napari_restore.images._pyramid import default_fill
 from napari_restore.images._reduce import level_sizes
 from napari_restore.images._row_pyramid import RowPyramid
@@ -60,11 +60,9 @@ class OverviewFiles:
         return self._job.source_bands is not None and self._job.like.may_be_invalid
 
     def __enter__(self) -> OverviewFiles:
-        import rasterio
-
         for path, level in zip(self.paths, self._levels[1:], strict=True):
             size = {"height": level.height, "width": level.width}
-            dataset = rasterio.open(path, "w", **{**self._creation, **size})
+            dataset = open_for_writing(path, **{**self._creation, **size})
             self._datasets.append(self._stack.enter_context(dataset))
         return self
 
@@ -107,7 +105,6 @@ class OverviewFiles:
 
 def add_overviews(job: ExportJob, path: Path, interleave: str) -> None:
     """Let GDAL make the overviews of the finished TIFF `path`."""
-    import rasterio
     from rasterio.enums import Resampling
 
     # GDAL's mean leaves out nodata, masked and transparent pixels, but not NaN beside
@@ -123,6 +120,6 @@ def add_overviews(job: ExportJob, path: Path, interleave: str) -> None:
         "ZLEVEL_OVERVIEW": level,
         "ZSTD_LEVEL_OVERVIEW": level,
     }
-    with environment(**options), rasterio.open(path, "r+") as dataset:
+    with environment(**options), open_for_writing(path, "r+") as dataset:
         steps = range(1, len(overview_sizes(job)) + 1)
         dataset.build_overviews([2**step for step in steps], how)

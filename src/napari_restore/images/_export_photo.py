@@ -21,7 +21,7 @@ from napari_restore.images._export_job import (
     full_disk_told,
     same_pixels,
 )
-from napari_restore.images._handles import environment
+from napari_restore.images._handles import environment, open_dataset
 from napari_restore.images._profile import Profile
 
 QUALITY = 95
@@ -62,9 +62,7 @@ def write(job: ExportJob, path: Path) -> None:
 
 def check(job: ExportJob, path: Path) -> None:
     """Open `path` again and compare. Raises `DamagedOutput`."""
-    import rasterio
-
-    with environment(), rasterio.open(path) as dataset:
+    with environment(), open_dataset((str(path), None)) as dataset:
         if (dataset.height, dataset.width, dataset.count) != (job.height, job.width, job.bands):
             raise DamagedOutput("its size differs")
         if any(np.dtype(name) != job.dtype for name in dataset.dtypes):

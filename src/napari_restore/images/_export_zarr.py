@@ -27,7 +27,7 @@ def write(job: ExportJob, path: Path) -> None:
     import zarr
 
     levels = _levels(job)
-    group = zarr.create_group(str(path), zarr_format=3, attributes=_attributes(job, levels))
+    group = zarr.create_group(str(path), zarr_format=3, attributes=attributes(job, levels))
     arrays = [_create(job, group, number, level) for number, level in enumerate(levels)]
 
     def sink(number: int, top: int, pixels: Any, valid: Any) -> None:
@@ -99,7 +99,8 @@ def _opaque(dtype: np.dtype[Any]) -> Any:
     return dtype.type(1 if dtype.kind == "f" else np.iinfo(dtype).max)
 
 
-def _attributes(job: ExportJob, levels: tuple[Level, ...]) -> dict[str, Any]:
+def attributes(job: ExportJob, levels: tuple[Level, ...]) -> dict[str, Any]:
+    """The group's attributes: what OME-Zarr says of `levels`, and our own description."""
     like = job.like
     place = like.georeference.shifted(job.box[1], job.box[0]) if like.georeference else None
     size = (place.pixel_size if place else None) or (1.0, 1.0)

@@ -52,18 +52,34 @@ def environment(**options: Any) -> Any:
 _opening = threading.Lock()
 
 
+@contextlib.contextmanager
+def _unplaced_is_fine() -> Iterator[None]:
+    """Rasterio does not warn of an image without a place on the map, as every photo is."""
+    from rasterio.errors import NotGeoreferencedWarning
+
+    with _opening, warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
 def open_dataset(key: Key) -> Any:
     """A new rasterio dataset, closed by the caller."""
-    from rasterio.errors import NotGeoreferencedWarning
     from rasterio.io import DatasetReader
 
     path, overview = key
     extra = {} if overview is None else {"overview_level": overview}
-    with _opening, warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    with _unplaced_is_fine():
         # Not rasterio.open, which takes one driver or all, the network's among them.
         # GDAL's own sharing would hand one dataset to two threads.
         return DatasetReader(path, driver=list(DRIVERS), sharing=False, **extra)
+
+
+def open_for_writing(path: Path, mode: str = "w", **creation: Any) -> Any:
+    """A rasterio dataset, new ("w") or to be changed ("r+"), closed by the caller."""
+    import rasterio
+
+    with _unplaced_is_fine():
+        return rasterio.open(path, mode, **creation)
 
 
 class _Handles:

@@ -95,6 +95,8 @@ class ModelCard:
     licence: str = "BSD-3-Clause"
     source: str = ""
     """Paper or report the method comes from."""
+    needs_weights: bool = False
+    """Whether it is a network that means nothing without trained weights."""
     weights_sha256: str | None = None
     weights_note: str = ""
     trained_on: str = ""

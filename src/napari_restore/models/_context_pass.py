@@ -173,6 +173,7 @@ def _block_sums(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """Valid pixels per `block`² cell (a power of two), and their sums per band."""
     small = pixels.dtype.kind == "u" and pixels.dtype.itemsize <= 2
+    wide = np.uint32 if small else np.float64
     if valid is not None:
         pixels = np.where(valid[..., None], pixels, pixels.dtype.type(0))
     padded = _pad(pixels, block, 0)
@@ -180,7 +181,7 @@ def _block_sums(
     # numpy adds fastest.
     planes = []
     for band in range(pixels.shape[2]):
-        plane = padded[::block, :, band].astype(np.uint32 if small else np.float64)
+        plane: npt.NDArray[Any] = padded[::block, :, band].astype(wide)
         for row in range(1, block):
             plane += padded[row::block, :, band]
         planes.append(_add_columns(plane, block))

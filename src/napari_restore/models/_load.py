@@ -87,7 +87,7 @@ def _from_registry(
 ) -> RestorationModel:
     own = entry.card if card is None else as_card(card, entry.card)
     own = replace(own, values=own.fill(parameters))
-    if weights is None and entry.needs_weights:
+    if weights is None and entry.card.needs_weights:
         raise MissingWeights(
             f"Model {own.id} comes without weights.",
             "Give a weights file, or random:0 to try the machinery.",

@@ -30,8 +30,6 @@ class ModelEntry:
     factory: str | Callable[..., RestorationModel]
     """Called with the card (values filled in, halo still to be set by the factory);
     as ``"package.module:function"`` it is imported at the first use."""
-    needs_weights: bool = False
-    """Whether it is a network that means nothing without trained weights."""
     sizes: str | Callable[[Mapping[str, Any]], dict[str, int]] | None = None
     """Reads the network's sizes (width, depth …) off a state dict; they are passed
     to the factory as keyword arguments."""

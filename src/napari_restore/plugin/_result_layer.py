@@ -125,7 +125,7 @@ class GrowingLevel:
         self._done = done
         self._level = level
         self._colour = display is Display.COLOUR
-        height, width, bands = self._store.array(str(level)).shape
+        bands, height, width = self._store.array(str(level)).shape
         step = 1 << level
         self._y, self._x = box.y0 // step, box.x0 // step
         rows = min(height, -(-box.y1 // step)) - self._y

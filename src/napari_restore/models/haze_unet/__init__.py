@@ -14,6 +14,7 @@ HAZE_UNET = ModelCard(
     halo=48,
     multiple_of=8,
     precisions=("float32", "bfloat16"),
+    needs_weights=True,
     weights_note="None shipped yet.",
     source="U-Net (Ronneberger, Fischer, Brox, MICCAI 2015) on 2 × 2 unshuffled pixels",
     caveats="Haze wider than its field looks like a bright flat surface to it.",
@@ -23,7 +24,6 @@ ENTRIES = (
     ModelEntry(
         HAZE_UNET,
         f"{__name__}._network:make",
-        needs_weights=True,
         sizes=f"{__name__}._network:sizes_of",
     ),
 )
