@@ -234,20 +234,37 @@ def test_a_folder_goes_on_after_an_error_and_skips_what_is_done(cli, tmp_path):
     assert {p: p.stat().st_mtime_ns for p in stamps} == stamps
 
 
-def test_tiles_of_a_mosaic_match_with_a_joint_context(cli, tmp_path):
-    mosaic = hazy(height=256, width=512)
-    mosaic[:, :, 256:] = np.minimum(mosaic[:, :, 256:] + 25, 255)
+def test_neighbours_with_a_joint_context_equal_the_cut_of_their_mosaic(cli, tmp_path):
+    mosaic = hazy(height=300, width=512)
+    mosaic[:, :, 200:] = np.minimum(mosaic[:, :, 200:] + 25, 255)
     whole = write_tiff(tmp_path / "mosaic.tif", mosaic)
-    left = write_tiff(tmp_path / "left.tif", mosaic[:, :, :256])
-    right = write_tiff(tmp_path / "right.tif", mosaic[:, :, 256:])
+    with rasterio.open(whole) as file:
+        right_place = file.transform * rasterio.Affine.translation(200, 0)
+    left = write_tiff(tmp_path / "left.tif", mosaic[:, :, :200])
+    right = write_tiff(tmp_path / "right.tif", mosaic[:, :, 200:], transform=right_place)
     out = tmp_path / "out"
     assert cli("restore", whole, "-o", tmp_path / "m.tif", "--model", "dcp").code == 0
     run = cli("restore", left, right, "-o", out, "--model", "dcp", "--context", "joint")
     assert run.code == 0, run.err
     expected = read(tmp_path / "m.tif")
-    # Away from the cut, beyond the model's halo, where the tile knows its surroundings.
-    assert np.array_equal(read(out / "left_clear.tif")[:, :, :64], expected[:, :, :64])
-    assert np.array_equal(read(out / "right_clear.tif")[:, :, -64:], expected[:, :, -64:])
+    np.testing.assert_array_equal(read(out / "left_clear.tif"), expected[:, :, :200])
+    np.testing.assert_array_equal(read(out / "right_clear.tif"), expected[:, :, 200:])
+
+
+def test_unrelated_images_share_the_facts_of_a_joint_context(cli, tmp_path):
+    paths = []
+    for number in range(2):
+        paths.append(tmp_path / f"{number}.png")
+        pixels = np.minimum(hazy(height=200, width=220, seed=number) + 30 * number, 255)
+        Picture.fromarray(np.moveaxis(pixels, 0, 2).astype(np.uint8)).save(paths[-1])
+    out = tmp_path / "out"
+    words = ["restore", *paths, "-o", f"{out}/", "--model", "dcp", "--context", "joint", "--json"]
+    run = cli(*words)
+    assert run.code == 0, run.err
+    records = [entry["record"] for entry in json.loads(run.out)["images"]]
+    airlights = [record["context"]["airlight"] for record in records]
+    assert len(airlights) == 2
+    assert airlights[0] == airlights[1]
 
 
 # -- bad input: exit 2, one sentence, nothing written ------------------------------------
@@ -499,3 +516,4 @@ def test_a_bug_says_so_and_ends_with_1(cli, monkeypatch):
     assert run.code == 1
     assert "bug" in run.err and "ZeroDivisionError" in run.err
     assert run.json["error"]["type"] == "ZeroDivisionError"
+

@@ -126,7 +126,7 @@ class Hungry(nn.Module):
 
 def test_out_of_memory_is_met_by_smaller_tiles(scene):
     card = {"id": "hungry", "title": "Hungry", "summary": "", "bands": 3}
-    model = nr.load_model(Hungry(300 * 300), card=card)
+    model = nr.load_model(Hungry(400 * 400), card=card)
     plan = nr.plan(scene[:640, :640], model, tile=640, workers=1)
     result = nr.start(plan, fresh=True).result()
     assert result.record["measured"]["backoffs"] > 0

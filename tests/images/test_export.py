@@ -49,6 +49,20 @@ def test_cancel_leaves_nothing(tmp_path: Path, image: Any) -> None:
         assert list(out.iterdir()) == []
 
 
+@pytest.mark.filterwarnings("error::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("name", ["a.tif", "cog.tif", "rows.tif", "a.png", "a.jpg"])
+def test_no_place_on_a_map_is_no_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    if name == "rows.tif":
+        # As if rows were too long to be held: GDAL makes the overviews then.
+        monkeypatch.setattr("napari_restore.images._export_overviews.BLOCK_BYTES", 0)
+    pixels = np.random.default_rng(2).integers(1, 255, (620, 530, 3), dtype=np.uint8)
+    options = ExportOptions(cog=name == "cog.tif")
+    out = write(open_image(pixels), tmp_path / name, options=options)
+    assert open_image(out).georeference is None
+
+
 def test_error_leaves_the_old_file(tmp_path: Path, image: Any) -> None:
     out = tmp_path / "out.tif"
     out.write_bytes(b"precious")

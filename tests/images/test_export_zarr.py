@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,21 @@ import numpy as np
 import pytest
 import rasterio
 import zarr
+from rasterio.crs import CRS
 from rasterio.transform import Affine
 
 from napari_restore.errors import BadOutput, Cancelled
-from napari_restore.images import ExportOptions, _row_pyramid, open_image, write_image
+from napari_restore.images import (
+    ControlPoint,
+    ExportOptions,
+    Georeference,
+    _row_pyramid,
+    open_image,
+    write_image,
+)
 from napari_restore.images._reduce import halve
+
+Noise = Callable[..., np.ndarray]
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
@@ -127,6 +138,37 @@ def test_control_points_and_rpcs_are_kept(tmp_path: Path, data_dir: Path) -> Non
     assert len(own["gcps"]) == 210
     assert (own["gcps"][3]["row"], own["gcps"][3]["x"]) == (first.row, first.x)
     assert own["gcps_crs_wkt"] == image.georeference.gcps_crs_wkt
+    assert open_image(tmp_path / "out.zarr").georeference == image.georeference
+
+
+def test_rational_polynomials_and_points_of_a_part_come_back(tmp_path: Path) -> None:
+    rpcs = {"LINE_OFF": "100", "SAMP_OFF": "200.5", "LAT_OFF": "46", "LONG_OFF": "8"}
+    image = open_image(np.ones((60, 70, 1), np.uint8))
+    image.reader.georeference = Georeference(
+        gcps=(ControlPoint(1.5, 2, 8.1, 46.2, 3, "a", "tower"), ControlPoint(40, 50, 8.2, 46.1)),
+        gcps_crs_wkt=CRS.from_epsg(4326).to_wkt(),
+        rpcs=rpcs,
+    )
+    out, box = tmp_path / "out.zarr", (10, 20, 60, 70)
+    write_image(out, like=image, box=box, read=image.read)
+    place = open_image(out).georeference
+    assert place == image.georeference.shifted(20, 10)
+    assert (place.gcps[0].row, place.gcps[0].info) == (-8.5, "tower")
+    assert (place.rpcs["LINE_OFF"], place.rpcs["LAT_OFF"]) == ("90.0", "46")
+
+
+def test_a_reflectance_product_stays_known_as_one(tmp_path: Path, noise: Noise) -> None:
+    path = tmp_path / "LC08_L2SP_107035_20150502_02_T1_SR_B4.TIF"
+    size = {"height": 60, "width": 70, "count": 1, "dtype": "uint16", "crs": "EPSG:32633"}
+    with rasterio.open(path, "w", transform=Affine(30, 0, 0, 0, -30, 0), **size) as new:
+        new.write(noise(60, 70, 1, np.uint16).transpose(2, 0, 1))
+    image = open_image(path)
+    assert image.profile.is_reflectance
+    assert sum("not calibrated reflectance" in note for note in image.notes) == 1
+    assert open_image(copy(image, tmp_path / f"{path.stem}.zarr")).profile.is_reflectance
+    joint = open_image([path, path], stack=True)
+    assert joint.profile.is_reflectance
+    assert sum("not calibrated reflectance" in note for note in joint.notes) == 1
 
 
 def test_replaces_only_zarr_and_leaves_nothing(tmp_path: Path, data_dir: Path) -> None:

@@ -109,9 +109,35 @@ def test_sensors_and_products_in_names_and_tags() -> None:
     assert detect_sensor("S2B_MSIL1C_20200101T000000_N0208_R020_T10TET_x.jp2", {}) == "sentinel2"
     assert detect_sensor("scene.tif", {"": {"SPACECRAFT_ID": "LANDSAT_9"}}) == "landsat9"
     assert detect_sensor("holiday.jpg", {}) is None
-    assert is_reflectance_product("LC08_L2SP_107035_20150502_02_T1_SR_B4.TIF", {})
-    assert is_reflectance_product("S2A_MSIL2A_2022.tif", {})
-    assert not is_reflectance_product("LC08_L1TP_107035_20150502_B4.TIF", {})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "LC08_L2SP_107035_20150502_02_T1_SR_B4.TIF",
+        "LC08_107035_20150502_sr_band4.tif",
+        "S2A_MSIL2A_2022.tif",
+        "T32TQM_20220301T101021_B04_10m.jp2",
+        "HLS.S30.T32TQM.2022060.v2.0.tif",
+        "MOD09GA.A2020001.tif",
+        "20200101_3B_AnalyticMS_SR.tif",
+    ],
+)
+def test_reflectance_products_by_name(name: str) -> None:
+    assert is_reflectance_product(f"/data/{name}", {})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "LC08_L1TP_107035_20150502_B4.TIF",
+        "S2A_MSIL1C_20220301T101021_N0400_R022_T32TQM.jp2",
+        "T32TQM_20220301T101021_B04.jp2",
+        "upscaled_SR.tif",
+    ],
+)
+def test_other_files_are_no_reflectance_products(name: str) -> None:
+    assert not is_reflectance_product(f"/data/{name}", {})
 
 
 def test_offsets_of_products() -> None:

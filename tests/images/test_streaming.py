@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from napari_restore.errors import Cancelled, UnreadableImage
-from napari_restore.images import _row_pyramid
+from napari_restore.images import _row_pyramid, open_image
 from napari_restore.images._cache import cache_entries
 from napari_restore.images._level_store import chunk_grid
 from napari_restore.images._reduce import halve
@@ -36,10 +37,9 @@ class Rows(Source):
     def read_chunk(self, level: int, row: int, column: int) -> np.ndarray:
         raise AssertionError("random access")
 
-    def read_valid_chunk(self, level: int, row: int, column: int, pixels: Any) -> np.ndarray:
-        _, _, height, width = self.levels[0]
-        y, x = row * height, column * width
-        np.testing.assert_array_equal(pixels, self.pixels[y : y + height, x : x + width])
+    def read_valid_rows(self, y0: int, y1: int, pixels: Any) -> np.ndarray:
+        assert self.bands_read[-1] == (y0, y1)
+        np.testing.assert_array_equal(pixels, self.pixels[y0:y1])
         return (pixels != 0).any(axis=-1)
 
     def read_rows(self, y0: int, y1: int) -> np.ndarray:
@@ -99,8 +99,6 @@ def test_validity_goes_through_all_levels(scene: np.ndarray) -> None:
     scene[100:333, :111] = 0
     base = Rows(scene)
     base.may_be_invalid = True
-    base.levels = (Level(701, 333, 64, 100),)
-
     source = StreamedSource(base, "f", nodata=0)
     source.build()
     expected, valid = halve(scene, (scene != 0).any(axis=-1), fill=0, nodata=0)
@@ -108,6 +106,24 @@ def test_validity_goes_through_all_levels(scene: np.ndarray) -> None:
     chunk = source.read_chunk(1, 1, 0)
     assert valid is not None
     np.testing.assert_array_equal(source.read_valid_chunk(1, 1, 0, chunk), valid[64:128, :64])
+
+
+def test_wide_files_with_holes_are_read_in_lower_bands_as_well(
+    make_tiff: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_restore.images._reader.STREAMED_BYTES", 50_000)
+    monkeypatch.setattr(_row_pyramid, "BAND_BYTES", 40_000)
+    pixels = np.random.default_rng(1).random((200, 600, 1)).astype(np.float32)
+    pixels[30:50, 100:300] = np.nan
+    image = open_image(make_tiff(pixels))
+    assert not image.source.random_access
+    assert image.prepare().chunk == (16, 64)
+    box = (0, 0, 200, 600)
+    np.testing.assert_array_equal(image.read(box), pixels)
+    np.testing.assert_array_equal(image.read_valid(box), np.isfinite(pixels[..., 0]))
+    smaller, valid = halve(pixels, np.isfinite(pixels[..., 0]), fill=np.nan)
+    np.testing.assert_array_equal(image.read((0, 0, 100, 300), 1), smaller)
+    np.testing.assert_array_equal(image.read_valid((0, 0, 100, 300), 1), valid)
 
 
 def test_bands_show_as_they_land(scene: np.ndarray) -> None:

@@ -39,7 +39,7 @@ def restore_folder(options: Namespace, items: list[Item], runner: Runner) -> Ans
     folder = Path(options.output)
     model = load_model(options)
     folder.mkdir(exist_ok=True)
-    _share_context(options, items, folder)
+    mosaic = _share_context(options, items, folder)
     summary, exit_code, began = Summary(folder), 0, time.monotonic()
     settings = _settings(options, model)
     entries: list[dict[str, Any]] = []
@@ -47,7 +47,7 @@ def restore_folder(options: Namespace, items: list[Item], runner: Runner) -> Ans
         entry: dict[str, Any] = {"input": list(item.sources), "output": str(item.output)}
         stop: RestoreError | None = None
         try:
-            entry |= _restore_or_skip(options, item, model, settings, summary, runner)
+            entry |= _restore_or_skip(options, item, model, settings, summary, runner, mosaic)
         except (RestoreError, OSError, MemoryError) as error:
             known = as_restore_error(error)
             entry |= {"status": "failed", "error": as_json(known)}
@@ -77,35 +77,40 @@ def _restore_or_skip(
     settings: dict[str, Any],
     summary: Summary,
     runner: Runner,
+    mosaic: Any,
 ) -> dict[str, Any]:
     image = open_image(options, item.sources)
-    key = key_of([image.fingerprint, settings])
+    around = None if mosaic is None else mosaic.fingerprint
+    key = key_of([image.fingerprint, around, settings])
     if not options.fresh and summary.is_done(item.output, key):
         return {"status": "skipped", "key": key, "bytes": file_size(item.output)}
     refuse_existing(item.output, overwrite=options.overwrite)
-    record = runner.restore(item, image, model, plan_arguments(options, image))
+    arguments = plan_arguments(options, image) | {"mosaic": mosaic}
+    record = runner.restore(item, image, model, arguments)
     return {"status": "done", "key": key, "bytes": file_size(item.output), "record": record}
 
 
-def _share_context(options: Namespace, items: list[Item], folder: Path) -> None:
-    """Turn `--context first|joint` into a file that every image of the call is given.
+def _share_context(options: Namespace, items: list[Item], folder: Path) -> Any:
+    """Carry out `--context first|joint`; the mosaic of all images, or None.
 
-    The file is replaced only when its bytes change: its age is part of what an
-    unfinished run is known by.
+    Joint images that lie on one map grid are taken as that mosaic, so that a pixel
+    sees its neighbours across the border, too. Otherwise the shared facts become
+    a file that every image of the call is given.
     """
     if options.context not in ("first", "joint"):
-        return
+        return None
     from napari_restore import api
 
+    if options.context == "joint" and not options.stack and options.mask is None:
+        sources = [source for item in items for source in item.sources]
+        mosaic = api.open_mosaic(sources, bands=options.bands, sensor=options.sensor)
+        if mosaic is not None:
+            options.context = None
+            return mosaic
     chosen = items if options.context == "joint" else items[:1]
     images = [open_image(options, item.sources) for item in chosen]
-    path, partial = folder / CONTEXT, folder / f".{CONTEXT}"
-    api.save_context(images, partial, exclude=options.exclude)
-    if path.is_file() and path.read_bytes() == partial.read_bytes():
-        partial.unlink()
-    else:
-        partial.replace(path)
-    options.context = str(path)
+    options.context = str(api.save_context(images, folder / CONTEXT, exclude=options.exclude))
+    return None
 
 
 def _settings(options: Namespace, model: Any) -> dict[str, Any]:

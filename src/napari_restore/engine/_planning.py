@@ -17,13 +17,13 @@ from napari_restore.engine._device import choose_device
 from napari_restore.engine._plan import Plan, image_bytes, lay_out, run_key
 from napari_restore.engine._probe import probe
 from napari_restore.engine._region import Region
+from napari_restore.engine._store import FORMAT
 from napari_restore.engine._weight import open_weight
 from napari_restore.errors import BadParameter, BadRegion
 from napari_restore.images import Image, cache_dir, can_adopt, needs_percentile
 from napari_restore.models import RestorationModel
 
 MAPS = ("transmission", "airlight", "change", "quality")
-STORE_FORMAT = 1
 
 
 def make_plan(
@@ -122,7 +122,7 @@ def make_plan(
         context=needs_context and not known,
     )
     settings: dict[str, Any] = {
-        "format": STORE_FORMAT,
+        "format": FORMAT,
         "bands": bands,
         "other_bands": handling,
         "black": black,

@@ -21,7 +21,8 @@ from napari_restore.images import mark_entry
 CHUNK = 512
 SIDECARS = ("header.json", "tiles.jsonl", "entry.json")
 """Files of a store that are no part of the pixels."""
-_FORMAT = 1
+FORMAT = 2
+"""Raised when the layout on disk changes; part of every run's key."""
 
 
 class ResultStore:
@@ -82,7 +83,7 @@ class ResultStore:
         the names and band counts of side maps.
         """
         header = {
-            "format": _FORMAT,
+            "format": FORMAT,
             "key": key,
             "shape": list(shape),
             "dtype": np.dtype(dtype).str,

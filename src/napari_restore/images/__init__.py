@@ -40,7 +40,7 @@ _HOMES = {
     "_cache": (
         "CacheEntry",
         "adopt_zarr",
-    "cache_dir",
+        "cache_dir",
         "cache_entries",
         "clear_cache",
         "mark_entry",

@@ -71,5 +71,3 @@ def _check_chunks(store: Path, number: int, level: Level) -> None:
             raise BadOutput(
                 f"A piece of level {number} is missing in {store}.", "Run it again with --fresh."
             )
-
-

@@ -21,6 +21,7 @@ from napari_restore.images._reduce import level_sizes
 from napari_restore.images._roles import Bands, resolve_roles
 from napari_restore.images._sensors import SENSORS, sensor_of
 from napari_restore.images._source import Box, Level, Source
+from napari_restore.images._working_space import working_space_of
 
 Array = npt.NDArray[Any]
 
@@ -55,7 +56,7 @@ class Image:
         self.sensor = sensor
         self.name = reader.name
         self.path: Path | None = None if isinstance(reader, ArrayReader) else reader.path
-        self.notes: list[str] = reader.notes
+        self.notes: list[str] = list(reader.notes)
         self.progressive = False
         """True: `levels` show what has landed of an untiled file and never wait for it."""
         self.planned_levels = _planned_levels(reader)
@@ -76,6 +77,15 @@ class Image:
             self.notes.append(
                 f"Its name or tags speak of {told.title}: --sensor {told.id} sets zero and bands."
             )
+        if self.profile.is_reflectance:
+            self.notes.append(
+                "It is a surface-reflectance product: "
+                "what comes out is restored appearance, not calibrated reflectance."
+            )
+        self.working_space, told_colour = working_space_of(self.profile, self.roles, self.dtype)
+        """How models see the colours of a photo that is not sRGB; else None."""
+        if told_colour:
+            self.notes.append(told_colour)
         self._preparing = threading.RLock()
 
     @classmethod

@@ -59,7 +59,7 @@ class MosaicReader(Reader):
         self.levels = (Level(height, width, min(CHUNK, height), min(CHUNK, width)),)
         assert first.georeference is not None
         self.georeference = first.georeference.shifted(left, top)
-        self.notes = [f"{i.name}: {note}" for i in images for note in i.notes]
+        self.notes = [f"{i.name}: {note}" for i in images for note in i.reader.notes]
         self.profile = replace(first.profile)
         self._fill = as_dtype(first.nodata, self.dtype) or 0
         covered = sum((b[2] - b[0]) * (b[3] - b[1]) for _, b in self.members)

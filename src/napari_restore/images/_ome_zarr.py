@@ -16,6 +16,7 @@ from napari_restore.images._gdal_description import as_dtype, units_of, valid_by
 from napari_restore.images._georeference import ControlPoint, Georeference
 from napari_restore.images._profile import Profile
 from napari_restore.images._reader import Reader, block_level, check_dtype
+from napari_restore.images._sensors import is_reflectance_product
 from napari_restore.images._source import Box
 
 Array = npt.NDArray[Any]
@@ -62,7 +63,7 @@ class OmeZarrReader(Reader):
         # JSON has no NaN; it is written as a word.
         self._nodata = as_dtype(None if nodata is None else float(nodata), self.dtype)
         self.georeference = _georeference(own)
-        self.profile = _profile(attributes, own, self.bands, self._nodata, self._is_bool)
+        self.profile = _profile(path.name, attributes, own, self.bands, self._nodata, self._is_bool)
         self.may_be_invalid = (
             self.dtype.kind == "f" or self._nodata is not None or self.alpha is not None
         )
@@ -154,6 +155,7 @@ def _georeference(own: Mapping[str, Any]) -> Georeference | None:
 
 
 def _profile(
+    name: str,
     attributes: Mapping[str, Any],
     own: Mapping[str, Any],
     bands: int,
@@ -164,6 +166,7 @@ def _profile(
     labels = [channel.get("label") for channel in channels]
     names = own.get("descriptions") or (labels if len(labels) == bands else [None] * bands)
     interp = tuple(own.get("colorinterp", ()))
+    tags = own.get("tags", {})
     return Profile(
         driver="Zarr",
         nodata=nodata,
@@ -173,9 +176,10 @@ def _profile(
         scales=tuple(own.get("scales", ())),
         offsets=tuple(own.get("offsets", ())),
         units=tuple(own.get("units", ())),
-        tags=own.get("tags", {}),
+        tags=tags,
         band_tags=tuple(own.get("band_tags", ())),
         masks="alpha" if "alpha" in interp else "none" if nodata is None else "nodata",
         bits=1 if is_bool else None,
         tiled=True,
+        is_reflectance=is_reflectance_product(name, tags),
     )

@@ -15,6 +15,7 @@ from napari_restore.images._sensors import Sensor, sensor_of
 
 if TYPE_CHECKING:
     from napari_restore.images._image import Image
+    from napari_restore.images._working_space import WorkingSpace
 
 WHITE_PERCENTILE = 99.9
 STRIP_BYTES = 1 << 18
@@ -28,13 +29,15 @@ class Radiometry:
 
     Values beyond white or below black are carried, never clipped. `black` is the
     physical zero, one per band; `white` one number, so that colours keep their
-    proportions.
+    proportions. Between both and a photo with a colour profile of its own stands
+    `colour`, wherever a model sees red, green and blue together.
     """
 
     black: npt.NDArray[np.float64]
     white: float
     black_reason: str
     white_reason: str
+    colour: WorkingSpace | None = None
 
     @cached_property
     def span(self) -> npt.NDArray[np.float64]:
@@ -43,11 +46,18 @@ class Radiometry:
 
     def to_model(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """(..., C) source values, all bands, in model range."""
-        result: npt.NDArray[np.float64] = (values.astype(np.float64) - self.black) / self.span
+        seen = values.astype(np.float64)
+        if self.colour is not None:
+            rgb = list(self.colour.bands)
+            seen[..., rgb] = self.colour.to_working(seen[..., rgb])
+        result: npt.NDArray[np.float64] = (seen - self.black) / self.span
         return result
 
     def from_model(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """(..., C) model values, all bands, in source units, neither rounded nor clamped."""
+        """(..., C) model values, all bands, in source units, neither rounded nor clamped.
+
+        Colours stay those of the working space.
+        """
         result: npt.NDArray[np.float64] = values.astype(np.float64) * self.span + self.black
         return result
 
@@ -61,6 +71,9 @@ class Radiometry:
         chosen = list(bands)
         black, span = self.black[chosen], self.span[chosen]
         seen = values if chosen == list(range(values.shape[2])) else _bands_of(values, chosen)
+        if self.colour is not None and (places := self.colour.places(chosen)):
+            seen = seen.astype(np.float32)
+            seen[..., places] = self.colour.to_working(values[..., list(self.colour.bands)])
         if not _float32_suffices(values.dtype, black, span):
             return ((seen.astype(np.float64) - black) / span).astype(np.float32)
         out = seen.astype(np.float32)
@@ -98,6 +111,8 @@ class Radiometry:
             Where `change` is exactly 0, or not finite, the source bit for bit.
         """
         span = self.span[list(bands)]
+        if self.colour is not None and (places := self.colour.places(bands)):
+            change = self._stored_change(source, change, places, span)
         result = np.empty(source.shape, source.dtype)
         # A strip stays in the processor's cache from the first step to the last.
         step = max(1, STRIP_BYTES // max(1, 4 * source[:1].size))
@@ -105,6 +120,22 @@ class Radiometry:
             rows = np.s_[top : top + step]
             _apply_strip(source[rows], change[rows], span, nodata, result[rows])
         return result
+
+    def _stored_change(
+        self,
+        source: npt.NDArray[Any],
+        change: npt.NDArray[np.float32],
+        places: list[int],
+        span: npt.NDArray[np.float64],
+    ) -> npt.NDArray[np.float32]:
+        """`change` with that of red, green and blue in the file's own colours."""
+        assert self.colour is not None
+        units = span[places].astype(np.float32)
+        finite = np.where(np.isfinite(change), change, np.float32(0))
+        finite[..., places] = (
+            self.colour.stored_change(source[..., places], finite[..., places] * units) / units
+        )
+        return finite
 
 
 def _apply_strip(
@@ -252,7 +283,7 @@ def resolve_radiometry(
             )
         # Nothing lies above black: an empty or dark scene, where any white will do.
         top, white_reason = highest + 1.0, "nothing in the image lies above black"
-    return Radiometry(blacks, top, black_reason, white_reason)
+    return Radiometry(blacks, top, black_reason, white_reason, image.working_space)
 
 
 def needs_percentile(image: Image, white: float | None = None, sensor: str | None = None) -> bool:

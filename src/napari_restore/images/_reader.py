@@ -60,6 +60,9 @@ class Reader(Source):
     ) -> npt.NDArray[np.bool_]:
         return self.valid_in(level, chunk_box(self.levels[level], row, column), pixels)
 
+    def read_valid_rows(self, y0: int, y1: int, pixels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        return self.valid_in(0, (y0, 0, y1, self.levels[0].width), pixels)
+
     def files(self) -> tuple[Path, ...]:
         """The files that hold pixels; the fingerprint is taken over them."""
         return (self.path,)

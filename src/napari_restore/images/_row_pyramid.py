@@ -21,17 +21,14 @@ Sink = Callable[[int, int, npt.NDArray[Any], npt.NDArray[np.bool_] | None], None
 """Takes (level, first row, pixels (h, width, C), validity (h, width) or None)."""
 
 
-def row_levels(
-    height: int, width: int, pixel_bytes: int, rows: int | None = None
-) -> tuple[Level, ...]:
+def row_levels(height: int, width: int, pixel_bytes: int) -> tuple[Level, ...]:
     """Levels down to `SMALLEST` whose chunks are as high as a band.
 
-    Unless `rows` says so, that is a power of two up to `CHUNK`, less where rows are long.
+    That is a power of two up to `CHUNK`, less where rows are long.
     """
-    if rows is None:
-        rows = CHUNK
-        while rows > LEAST_ROWS and rows * width * pixel_bytes > BAND_BYTES:
-            rows //= 2
+    rows = CHUNK
+    while rows > LEAST_ROWS and rows * width * pixel_bytes > BAND_BYTES:
+        rows //= 2
     return tuple(Level(h, w, rows, CHUNK) for h, w in level_sizes(height, width, SMALLEST))
 
 

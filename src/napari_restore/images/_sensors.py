@@ -184,7 +184,12 @@ _PATTERNS = (
     ("naip", r"\bM_\d{7}_(NE|NW|SE|SW)_\d"),
     ("planet", r"ANALYTICMS|PSSCENE|PLANETSCOPE"),
 )
-_REFLECTANCE = r"_L2SP_|_L2SR_|_SR_B\d|MSIL2A|_SR[_.]|SURFACE[ _]REFLECTANCE|ANALYTICMS_SR"
+_REFLECTANCE = (
+    r"_L2S[PR]_|_SR_B(AND)?\d"  # Landsat
+    r"|MSI_?L?2A|LEVEL-2A|\bT\d{2}[A-Z]{3}_\d{8}T\d{6}_B\w{2}_[126]0M"  # Sentinel-2
+    r"|\bHLS\.[LS]30\.|\b(MOD|MYD|VNP|VJ1)09|ANALYTICMS_(8B_)?SR"
+    r"|SURFACE[ _]REFLECTANCE"
+)
 
 Tags = Mapping[str, Mapping[str, str]]
 

@@ -64,5 +64,9 @@ class Source(ABC):
         """Rows y0 … y1 of level 0 over the full width; cheap when called in order."""
         raise NotImplementedError
 
+    def read_valid_rows(self, y0: int, y1: int, pixels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        """Which of `pixels`, those of `read_rows`, are valid, (h, w)."""
+        return np.ones(pixels.shape[:2], bool)
+
     def close(self) -> None:
         """Release file handles."""

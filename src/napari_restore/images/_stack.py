@@ -44,7 +44,7 @@ class StackReader(Reader):
         self.levels = first.reader.levels[:1]
         self.georeference = first.georeference
         self.may_be_invalid = any(image.may_be_invalid for image in images)
-        self.notes = [note for image in images for note in image.notes]
+        self.notes = [note for image in images for note in image.reader.notes]
         self.profile = _joined_profile(images)
 
     def read_chunk(self, level: int, row: int, column: int) -> Array:
@@ -117,4 +117,5 @@ def _joined_profile(images: Sequence[Image]) -> Any:
         offsets=joined("offsets", 0.0),
         units=joined("units", None),
         band_tags=joined("band_tags", {}),
+        is_reflectance=any(image.profile.is_reflectance for image in images),
     )

@@ -106,9 +106,7 @@ class StreamedSource(Source):
         self._nodata = nodata
         self._fill = default_fill(base.dtype, nodata) if fill is None else fill
         height, width = base.levels[0].height, base.levels[0].width
-        # Validity is asked chunk by chunk, so that bands must then be rows of chunks.
-        rows = base.levels[0].chunk_height if self.may_be_invalid else None
-        self.levels = row_levels(height, width, self.bands * self.dtype.itemsize, rows)
+        self.levels = row_levels(height, width, self.bands * self.dtype.itemsize)
         self._landed = _Landed.share(self, fingerprint)
 
     @classmethod
@@ -214,7 +212,9 @@ class StreamedSource(Source):
                             f"The file ends at row {y0 + len(pixels)} of {height}.",
                             "It seems truncated; copy it again.",
                         )
-                    valid = self._valid_of(y0 // step, pixels) if self.may_be_invalid else None
+                    valid = None
+                    if self.may_be_invalid:
+                        valid = self.base.read_valid_rows(y0, y1, pixels)
                     # While this band is written the next one is decoded, never more.
                     self._land(before, on_band)
                     job = writer.submit(rows.add, y0, pixels, valid)
@@ -228,15 +228,6 @@ class StreamedSource(Source):
                     landed.rows = [0] * len(self.levels)
                 raise
         landed.entry.finish()
-
-    def _valid_of(self, row: int, pixels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-        """Validity of one row of the file's chunks, whose pixels these are."""
-        level = self.base.levels[0]
-        valid = np.empty(pixels.shape[:2], bool)
-        for column, x0 in enumerate(range(0, level.width, level.chunk_width)):
-            part = np.s_[:, x0 : x0 + level.chunk_width]
-            valid[part] = self.base.read_valid_chunk(0, row, column, pixels[part])
-        return valid
 
     def _land(self, band: tuple[Future[None], int, int] | None, on_band: OnBand | None) -> None:
         if band is None:

@@ -1,0 +1,150 @@
+"""Photos with a colour profile of their own: models see sRGB, files keep their colours.
+
+Values go through the ICC profile at 16 bit (LittleCMS by imagecodecs). Only the
+change that a model made comes back, as the difference of two conversions: what the
+model left alone stays bit for bit, and colours that sRGB does not hold are moved
+like their nearest neighbour within, never clipped to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.images._profile import Profile
+
+FULL = 65535
+TOLERANCE = 2 / 255
+"""Profiles this close to sRGB everywhere are sRGB, written by another hand."""
+_RGB = ("red", "green", "blue")
+_PHOTO_FORMATS = ("JPEG", "PNG", "WEBP")
+_NO_TABLE = 0x0100
+"""cmsFLAGS_NOOPTIMIZE. With LittleCMS's table of 33³ colours, three times faster, dark
+values are off by up to 5 % of the range [measured], just where haze models look."""
+
+
+@dataclass(frozen=True)
+class WorkingSpace:
+    """The way between a file's own colours and sRGB."""
+
+    icc: bytes
+    bands: tuple[int, ...]
+    """Numbers of red, green and blue in the image."""
+    full: int
+    """Largest value of the image's dtype."""
+
+    def places(self, bands: Sequence[int]) -> list[int] | None:
+        """Where red, green and blue stand among `bands`; None unless all three do."""
+        chosen = list(bands)
+        if not set(self.bands) <= set(chosen):
+            return None
+        return [chosen.index(band) for band in self.bands]
+
+    def to_working(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """(..., 3) red, green, blue of the file, as sRGB on the same scale 0 … `full`."""
+        return self._scaled(_converted(self._as16(stored), self.icc, None))
+
+    def stored_change(
+        self, stored: npt.NDArray[Any], change: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float32]:
+        """What `change` (..., 3) of the sRGB values is for the file's values; 0 for 0."""
+        result = np.zeros(stored.shape, np.float32)
+        moved = (change != 0).any(axis=-1)
+        source, step = self._as16(stored[moved]), change[moved] * np.float32(FULL / self.full)
+        before = _converted(source, self.icc, None)
+        after = np.rint(np.clip(before + step, 0, FULL)).astype(np.uint16)
+        # The way there and back ends where it began, but for what sRGB does not hold.
+        beyond = ((before == 0) | (before == FULL)).any(axis=-1)
+        origin = source.copy()
+        origin[beyond] = _converted(before[beyond], None, self.icc)
+        difference = _converted(after, None, self.icc).astype(np.int32) - origin
+        result[moved] = self._scaled(difference)
+        return result
+
+    def _as16(self, values: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
+        if values.dtype == np.uint16 and self.full == FULL:
+            return values
+        if values.dtype == np.uint8:
+            return values * np.uint16(FULL // 255)
+        wide = np.clip(values * (FULL / self.full), 0, FULL)
+        return np.rint(wide).astype(np.uint16)
+
+    def _scaled(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        return np.multiply(values, np.float32(self.full / FULL), dtype=np.float32)
+
+
+def working_space_of(
+    profile: Profile, roles: Sequence[str | None], dtype: np.dtype[Any]
+) -> tuple[WorkingSpace | None, str | None]:
+    """How a picture's colours reach the model, and the sentence that tells of it.
+
+    None for sRGB, for what is no picture, and where the profile cannot be used.
+    """
+    if profile.driver == "RAW" or dtype not in (np.uint8, np.uint16):
+        return None, None
+    if not all(name in roles for name in _RGB):
+        return None, None
+    if profile.icc is None:
+        taken = profile.is_photo or profile.driver in _PHOTO_FORMATS
+        return None, "It has no colour profile and is taken as sRGB." if taken else None
+    if not profile.is_photo:
+        return None, None
+    try:
+        if _is_srgb(profile.icc):
+            return None, None
+        name = _name_of(profile.icc)
+    except Exception:  # whatever LittleCMS makes of a broken profile
+        return None, "Its colour profile cannot be used; it is carried, and taken as sRGB."
+    space = WorkingSpace(
+        profile.icc, tuple(roles.index(name) for name in _RGB), int(np.iinfo(dtype).max)
+    )
+    return space, f"Its colours are {name}: models see them as sRGB, the output keeps {name}."
+
+
+def _converted(
+    values: npt.NDArray[np.uint16], source: bytes | None, target: bytes | None
+) -> npt.NDArray[np.uint16]:
+    """(..., 3) values at 16 bit from one profile to another; None is sRGB."""
+    import imagecodecs
+
+    if not values.size:
+        return values
+    converted: npt.NDArray[np.uint16] = imagecodecs.cms_transform(
+        np.ascontiguousarray(values.reshape(1, -1, 3)),
+        source or _srgb(),
+        target or _srgb(),
+        colorspace="rgb",
+        outcolorspace="rgb",
+        outdtype=np.uint16,
+        flags=_NO_TABLE,
+    )
+    return converted.reshape(values.shape)
+
+
+@cache
+def _srgb() -> bytes:
+    import imagecodecs
+
+    return bytes(imagecodecs.cms_profile("srgb"))
+
+
+@cache
+def _is_srgb(icc: bytes) -> bool:
+    steps = np.linspace(0, FULL, 9).astype(np.uint16)
+    colours = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 3)
+    seen = _converted(colours, icc, None).astype(np.int64)
+    return bool(np.abs(seen - colours).max() <= TOLERANCE * FULL)
+
+
+def _name_of(icc: bytes) -> str:
+    import io
+
+    from PIL import ImageCms
+
+    text = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(icc)))
+    return " ".join(text.split()) or "its own"
