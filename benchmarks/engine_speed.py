@@ -161,7 +161,17 @@ def child(name: str, scene: str, model: str, passive: bool) -> float | None:
         environment["OMP_WAIT_POLICY"] = "PASSIVE"
     with tempfile.TemporaryDirectory() as folder:
         environment["NAPARI_RESTORE_CACHE"] = str(Path(folder) / "cache")
-        command = [sys.executable, __file__, scene, "--child", name, "--out", folder, "--model", model]
+        command = [
+            sys.executable,
+            __file__,
+            scene,
+            "--child",
+            name,
+            "--out",
+            folder,
+            "--model",
+            model,
+        ]
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         print(f"{name}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
@@ -202,7 +212,9 @@ def main() -> None:
         if not values:
             continue
         pairs = zip(values, seconds.get("bare", []), strict=False)
-        ratio = statistics.median([a / b for a, b in pairs]) if seconds.get("bare") else float("nan")
+        ratio = (
+            statistics.median([a / b for a, b in pairs]) if seconds.get("bare") else float("nan")
+        )
         print(f"| {name} | {statistics.median(values) / megapixels * 1e3:.0f} | {ratio:.2f} |")
     if arguments.json:
         arguments.json.write_text(json.dumps(seconds))

@@ -89,11 +89,17 @@ def main() -> None:
         record, seconds = whole_run(*shape, "whole.tif", arguments.model, arguments.tile)
         tiles = record["plan"]["tiles"]
         print(f"undisturbed: {seconds:.1f} s, {tiles} tiles")
+        killed = folder / "killed.tif"
         longest = max(0.05, record["measured"]["seconds"] / arguments.kills)
+        same = True
         for number in range(arguments.kills):
-            wait = rng.uniform(0, 2 * longest)
+            wait = rng.uniform(0, 4 * longest)
             seen = interrupted(*shape, arguments.model, arguments.tile, wait, signal.SIGKILL)
             print(f"kill {number + 1}: after {wait:.2f} s, {seen} tiles in the store")
+            if killed.exists():
+                # Done before the kill came: begin again.
+                same = same and digest(killed) == digest(folder / "whole.tif")
+                killed.unlink()
         done = subprocess.run(
             command(arguments.scene, folder / "killed.tif", arguments.model, arguments.tile),
             env=environment(folder / "cache-killed"),
@@ -102,14 +108,16 @@ def main() -> None:
         )
         last = json.loads(done.stdout) if done.stdout else {}
         measured = last.get("measured", {})
-        print(f"last run: {measured.get('tiles_done')} done, {measured.get('tiles_resumed')} resumed")
-        same = digest(folder / "whole.tif") == digest(folder / "killed.tif")
+        print(
+            f"last run: {measured.get('tiles_done')} done, {measured.get('tiles_resumed')} resumed"
+        )
+        same = same and digest(folder / "whole.tif") == digest(killed)
         print(f"bytes equal: {same}")
-        (folder / "killed.tif").unlink()
+        killed.unlink()
         began = time.perf_counter()
+        words = command(arguments.scene, killed, arguments.model, arguments.tile)
         process = subprocess.Popen(
-            command(arguments.scene, folder / "killed.tif", arguments.model, arguments.tile)
-            + ["--fresh"],
+            [*words, "--fresh"],
             env=environment(folder / "cache-killed"),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

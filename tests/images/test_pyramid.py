@@ -174,7 +174,7 @@ def test_damage_is_found_and_repaired(scene: np.ndarray, damage: str) -> None:
     path = cache_entries()[0].path
     del source
     gc.collect()
-    chunk = path / "pixels" / "2" / "c" / "0" / "1" / "0"
+    chunk = path / "pixels" / "2" / "c.0.1.0"
     content = bytearray(chunk.read_bytes())
     if damage == "missing":
         chunk.unlink()

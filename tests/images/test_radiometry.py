@@ -95,6 +95,61 @@ def test_values_beyond_white_are_carried() -> None:
     assert radiometry.apply_change(source, change, (0,)).item() == 60001
 
 
+def slowly(
+    radiometry: Radiometry, source: np.ndarray, change: np.ndarray, bands: tuple[int, ...]
+) -> np.ndarray:
+    """What `apply_change` promises, in doubles and in one go."""
+    exact = (
+        source
+        + np.nan_to_num(change.astype(np.float64), posinf=0, neginf=0)
+        * (radiometry.span[list(bands)])
+    )
+    if source.dtype.kind == "f":
+        return exact.astype(source.dtype)
+    limits = np.iinfo(source.dtype)
+    return np.clip(np.rint(exact), limits.min, limits.max).astype(source.dtype)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "float32"])
+@pytest.mark.parametrize("planar", [False, True])
+@pytest.mark.parametrize("black", [[0, 0, 0], [3, 1, 0]])
+def test_strips_and_layouts_make_no_difference(
+    noise: Noise, monkeypatch: pytest.MonkeyPatch, dtype: str, planar: bool, black: list[int]
+) -> None:
+    monkeypatch.setattr("napari_restore.images._radiometry.STRIP_BYTES", 4 * 3 * 50 * 7)
+    # A view into a larger tile, as the engine cuts the halo off.
+    source = noise(46, 60, 3, dtype)[3:-3, 5:-5]
+    # Sixteenths of a unit are exact in either precision, so that rounding must agree.
+    steps = np.random.default_rng(1).integers(-900, 900, (40, 50, 3))
+    change = (steps / 16).astype(np.float32)
+    change[17, 20] = np.nan
+    change[39, 49, 1] = -np.inf
+    if planar:
+        change = np.ascontiguousarray(change.transpose(2, 0, 1)).transpose(1, 2, 0)
+    radiometry = Radiometry(np.array(black, float), 256.0, "", "")
+    result = radiometry.apply_change(source, change, (0, 1, 2))
+    np.testing.assert_array_equal(result, slowly(radiometry, source, change, (0, 1, 2)))
+    assert result.flags.c_contiguous
+    some = radiometry.apply_change(source[..., [2, 0]], change[..., [2, 0]], (2, 0))
+    np.testing.assert_array_equal(some, result[..., [2, 0]])
+
+
+def test_a_sum_that_overflows_is_no_failure() -> None:
+    source = np.full((4, 4, 3), 7, np.uint8)
+    change = np.full((4, 4, 3), 3e38, np.float32)
+    change[0, 0] = -3e38
+    result = of(0, 255).apply_change(source, change, (0, 1, 2))
+    assert result[0, 0].tolist() == [0, 0, 0]
+    assert result[1:].min() == 255
+
+
+def test_nodata_that_no_pixel_can_hold_is_left_alone() -> None:
+    source = np.full((1, 2, 1), 7, np.uint8)
+    change = np.full((1, 2, 1), 0.1, np.float32)
+    for nodata in (-9999.0, 32.5, float("nan")):
+        assert of(0, 255, 1).apply_change(source, change, (0,), nodata).max() == 32
+
+
 def test_doubles_keep_their_digits() -> None:
     source = np.full((1, 1, 1), 123456.789012345, np.float64)
     change = np.full((1, 1, 1), 2.0**-20, np.float32)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 
 from napari_restore.errors import Cancelled, UnreadableImage
 from napari_restore.images import _row_pyramid, open_image
@@ -140,6 +141,17 @@ def test_bands_show_as_they_land(scene: np.ndarray) -> None:
     np.testing.assert_array_equal(np.concatenate(seen), scene[:, :64])
 
 
+@pytest.mark.parametrize("dtype", ["uint8", ">u2", "float32"])
+def test_the_cache_is_a_zarr_that_others_can_read(scene: np.ndarray, dtype: str) -> None:
+    scene = scene.astype(dtype)
+    source = StreamedSource(Rows(scene), "f")
+    source.build()
+    path = cache_entries()[0].path / "pixels"
+    np.testing.assert_array_equal(zarr.open_array(path / "0", mode="r")[...], scene)
+    np.testing.assert_array_equal(zarr.open_array(path / "1", mode="r")[...], halve(scene)[0])
+    np.testing.assert_array_equal(read_level(source, 0), scene)
+
+
 def test_streamed_once(scene: np.ndarray) -> None:
     source = StreamedSource(Rows(scene), "f")
     source.build()
@@ -177,7 +189,7 @@ def test_truncated_file_is_an_error_and_not_whole(scene: np.ndarray) -> None:
 def test_damage_is_found_and_repaired(scene: np.ndarray, damage: str) -> None:
     source = StreamedSource(Rows(scene), "f")
     source.build()
-    chunk = cache_entries()[0].path / "pixels" / "1" / "c" / "2" / "1" / "0"
+    chunk = cache_entries()[0].path / "pixels" / "1" / "c.2.1.0"
     del source
     gc.collect()
     content = bytearray(chunk.read_bytes())

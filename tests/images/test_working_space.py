@@ -134,6 +134,11 @@ def test_what_is_said(tmp_path: Path, noise: Noise, wide: bytes) -> None:
 
 def test_maps_and_arrays_have_no_colour_space(make_tiff: Callable[..., Path], noise: Noise) -> None:
     pixels = noise(8, 8, 3, np.uint8)
-    for image in (open_image(make_tiff(pixels, photometric="RGB")), open_image(pixels)):
+    placed = make_tiff(pixels, "map.png", driver="PNG")
+    for image in (
+        open_image(placed),
+        open_image(make_tiff(pixels, photometric="RGB")),
+        open_image(pixels),
+    ):
         assert image.working_space is None
         assert not any("sRGB" in note for note in image.notes)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 from napari_restore.errors import BadParameter
@@ -49,12 +51,13 @@ def default_memory() -> int:
     return int(DEFAULT_SHARE * int(psutil.virtual_memory().available))
 
 
-def process_memory() -> int:
-    """Bytes only this process and its children hold (unique set size), summed."""
+def process_memory(children: bool = True) -> int:
+    """Bytes only this process (and its children) hold: unique set size, summed."""
     import psutil
 
     own = psutil.Process()
-    return _unique(own) + sum(_unique(child) for child in own.children(recursive=True))
+    others = own.children(recursive=True) if children else []
+    return _unique(own) + sum(_unique(child) for child in others)
 
 
 def _unique(process: Any) -> int:
@@ -74,11 +77,22 @@ class PeakMemory:
     `start` is the reading at the beginning, `peak` the largest so far. The exact
     figure walks the page tables and holds up everything that takes memory, so it
     is asked for only when the cheap resident size has grown since the last time.
+
+    With `limit`, bytes that may be added, `release` is called when the resident
+    size comes near it: the heap then gives back the gaps between its blocks.
     """
 
-    def __init__(self, interval: float = 0.02) -> None:
+    def __init__(
+        self,
+        interval: float = 0.02,
+        *,
+        limit: int | None = None,
+        release: Callable[[], None] | None = None,
+    ) -> None:
         self.start = self.peak = process_memory()
         self._interval = interval
+        self._limit = limit
+        self._release = release
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample, name="peak-memory", daemon=True)
 
@@ -95,13 +109,22 @@ class PeakMemory:
         import psutil
 
         own = psutil.Process()
-        resident = 0
+        begun = int(own.memory_info().rss)
+        most, quiet_until = 0, 0.0
         while not self._stop.wait(self._interval):
             now = int(own.memory_info().rss)
-            if now > resident + _STEP:
-                resident = now
+            if now > most + _STEP:
+                most = now
                 self.peak = max(self.peak, process_memory())
+            near = self._limit is not None and now - begun > NEAR * self._limit
+            if near and self._release is not None and time.monotonic() > quiet_until:
+                self._release()
+                quiet_until = time.monotonic() + _PAUSE
 
 
+NEAR = 0.8
+"""Share of the limit from which on gaps in the heap are given back."""
+_PAUSE = 0.1
+"""Seconds between two such calls: each is paid for by paging in anew."""
 _STEP = 2 * MIB
 """Growth that is worth another exact reading."""

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from napari_restore import errors
+from napari_restore.engine._budget import process_memory
 from napari_restore.engine._device import ENVIRONMENT
 from napari_restore.engine._events import Event, Finished, Stopped, event_from_dict
 from napari_restore.engine._plan import Plan
@@ -127,7 +128,7 @@ class ProcessJob(Job):
 
     def _listen(self) -> None:
         assert self._child.stdout is not None
-        ended = False
+        own, ended = process_memory(children=False), False
         for line in self._child.stdout:
             data = json.loads(line)
             if data["event"] == "Error":
@@ -136,7 +137,11 @@ class ProcessJob(Job):
                 ended = True
             else:
                 event = event_from_dict(data)
-                ended = ended or isinstance(event, (Finished, Stopped))
+                if isinstance(event, (Finished, Stopped)):
+                    ended = True
+                    # The record counts all processes: the child's and this one.
+                    for name in ("idle_ram_bytes", "peak_ram_bytes"):
+                        event.record["measured"][name] += own
                 self._events.put(event)
         code = self._child.wait()
         if not ended:

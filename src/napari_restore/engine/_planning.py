@@ -181,6 +181,7 @@ def make_plan(
         maps=wanted_maps,
         pyramid=pyramid,
         store=store,
+        added_ram_bytes=layout.peak_bytes,
         predicted_peak_ram_bytes=idle + layout.peak_bytes,
         predicted_peak_device_bytes=layout.peak_bytes if accelerated else 0,
         predicted_disk_bytes=_disk_bytes(image, targets, pyramid),

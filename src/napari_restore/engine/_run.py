@@ -67,7 +67,8 @@ class LocalRun:
         if self.plan.device.name.startswith("cuda"):
             torch.cuda.reset_peak_memory_stats(self.plan.device.torch)
         status = "failed"
-        with PeakMemory() as memory:
+        limit = self.plan.added_ram_bytes
+        with PeakMemory(limit=limit, release=release_freed_memory) as memory:
             try:
                 self._run()
                 status = "cancelled" if self.stop.is_set() else "done"

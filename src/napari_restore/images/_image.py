@@ -21,7 +21,7 @@ from napari_restore.images._reduce import level_sizes
 from napari_restore.images._roles import Bands, resolve_roles
 from napari_restore.images._sensors import SENSORS, sensor_of
 from napari_restore.images._source import Box, Level, Source
-from napari_restore.images._working_space import working_space_of
+from napari_restore.images._working_space import WorkingSpace, working_space_of
 
 Array = npt.NDArray[Any]
 
@@ -82,10 +82,11 @@ class Image:
                 "It is a surface-reflectance product: "
                 "what comes out is restored appearance, not calibrated reflectance."
             )
-        self.working_space, told_colour = working_space_of(self.profile, self.roles, self.dtype)
+        self.working_space: WorkingSpace | None = None
         """How models see the colours of a photo that is not sRGB; else None."""
-        if told_colour:
-            self.notes.append(told_colour)
+        if self.georeference is None:
+            self.working_space, told_colour = working_space_of(self.profile, self.roles, self.dtype)
+            self.notes += [told_colour] if told_colour else []
         self._preparing = threading.RLock()
 
     @classmethod

@@ -43,7 +43,7 @@ BLOCK_SIDE = 2048
 BLOCK_BYTES = 64 << 20
 """A super-block's pixels take at most this, by a shorter side if need be."""
 CHUNK = 512
-FORMAT = 1
+FORMAT = 2
 
 OnBlock = Callable[[Box, int, int], None]
 """Called with a finished super-block's box in level-0 pixels, blocks done, blocks in all."""

@@ -9,6 +9,7 @@ equal pixels give equal overviews wherever they are computed.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,10 @@ def halve(
         counts = None
     else:
         counts = _sum4(valid[..., None].view(np.uint8), np.dtype(np.uint8))
-        result = _mean_valid(pixels, valid, counts)
+        result = np.empty((*counts.shape[:2], pixels.shape[2]), pixels.dtype)
+        for top, step in _strips(pixels):
+            rows, halved = np.s_[2 * top : 2 * (top + step)], np.s_[top : top + step]
+            result[halved] = _mean_valid(pixels[rows], valid[rows], counts[halved])
     found = np.ones(result.shape[:2], bool) if counts is None else counts[..., 0] > 0
     result[~found] = fill
     return _off_nodata(result, found, nodata), found
@@ -98,13 +102,18 @@ def _sum4(pixels: Pixels, wide: np.dtype[Any]) -> Pixels:
     return sums
 
 
+def _strips(pixels: Pixels) -> Iterator[tuple[int, int]]:
+    """(first row, rows) of the result, for parts whose sums stay in cache."""
+    step = max(1, STRIP_BYTES // max(1, 4 * pixels[:1].nbytes))
+    return ((top, step) for top in range(0, len(pixels) // 2, step))
+
+
 def _mean(pixels: Pixels) -> Pixels:
     """Means over full 2 × 2 blocks."""
     height, width, bands = pixels.shape
     dtype = pixels.dtype
     result = np.empty((height // 2, width // 2, bands), dtype)
-    step = max(1, STRIP_BYTES // max(1, 4 * width * bands * dtype.itemsize))
-    for top in range(0, height // 2, step):
+    for top, step in _strips(pixels):
         strip = pixels[2 * top : 2 * (top + step)]
         target = result[top : top + step]
         if dtype.kind in "fc":

@@ -68,5 +68,5 @@ class Source(ABC):
         """Which of `pixels`, those of `read_rows`, are valid, (h, w)."""
         return np.ones(pixels.shape[:2], bool)
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most have nothing to release
         """Release file handles."""

@@ -33,7 +33,7 @@ from napari_restore.images._source import Box, Source
 if TYPE_CHECKING:
     from napari_restore.images._image import Image
 
-FORMAT = 1
+FORMAT = 2
 
 OnBand = Callable[[Box, int, int], None]
 """Called with a landed band's box in level-0 pixels, rows done, rows in all."""

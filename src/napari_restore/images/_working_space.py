@@ -75,7 +75,9 @@ class WorkingSpace:
         return np.rint(wide).astype(np.uint16)
 
     def _scaled(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        return np.multiply(values, np.float32(self.full / FULL), dtype=np.float32)
+        scaled: npt.NDArray[np.float32] = values.astype(np.float32)
+        scaled *= np.float32(self.full / FULL)
+        return scaled
 
 
 def working_space_of(
