@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +20,11 @@ from napari_restore.engine._region import Region
 from napari_restore.engine._weight import Weight, open_weight
 from napari_restore.errors import Cancelled
 from napari_restore.images import Image, cache_dir, mark_entry
-from napari_restore.models import BlockFacts, Context, ContextPass, block_facts
+from napari_restore.models import BINS, BlockFacts, Context, ContextPass, block_facts
 
 BLOCK_SIDE = 2048
 """Side in pixels of the blocks of a pass: a multiple of every overview factor in use."""
-_VERSION = 1
+_VERSION = 2
 _VISIBLE = ("red", "green", "blue")
 
 
@@ -46,7 +47,7 @@ def find_context(
     """The context computed earlier, or None."""
     try:
         return _load(_path(context_key(image, exclude, region)))
-    except (OSError, ValueError, KeyError):
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile):
         # Missing or damaged: computed again.
         return None
 
@@ -167,25 +168,34 @@ def _path(key: str) -> Path:
 def _save(path: Path, context: Context) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    # Histograms are mostly zeros: compressed they take a tenth.
+    used = np.flatnonzero(context.histograms.any(axis=0) | (context.dark_counts > 0))
     with open(partial, "wb") as file:
-        np.savez_compressed(
+        # Most bins are empty. Packing the overview as well would take longer than
+        # looking at the image again.
+        np.savez(
             file,
             scalars=np.array([context.height, context.width, context.factor]),
             dtype=np.array(context.dtype),
             dark_bands=np.array(context.dark_bands),
             overview=context.overview,
-            histograms=context.histograms,
-            dark_counts=context.dark_counts,
-            dark_sums=context.dark_sums,
+            bins=used.astype(np.int32),
+            histograms=context.histograms[:, used],
+            dark_counts=context.dark_counts[used],
+            dark_sums=context.dark_sums[used],
         )
     os.replace(partial, path)
 
 
 def _load(path: Path) -> Context:
-    with np.load(path, allow_pickle=False) as stored:
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
         data: dict[str, Any] = {name: stored[name] for name in stored.files}
     height, width, factor = (int(v) for v in data["scalars"])
+    bins = data["bins"]
+    bands = data["histograms"].shape[0]
+    histograms = np.zeros((bands, BINS), np.int64)
+    histograms[:, bins] = data["histograms"]
+    dark_counts, dark_sums = np.zeros(BINS, np.int64), np.zeros((BINS, bands))
+    dark_counts[bins], dark_sums[bins] = data["dark_counts"], data["dark_sums"]
     return Context(
         height,
         width,
@@ -193,7 +203,7 @@ def _load(path: Path) -> Context:
         tuple(int(b) for b in data["dark_bands"]),
         factor,
         data["overview"],
-        data["histograms"],
-        data["dark_counts"],
-        data["dark_sums"],
+        histograms,
+        dark_counts,
+        dark_sums,
     )

@@ -27,7 +27,7 @@ TILE_SECONDS = 0.4
 LEAST_QUICK_TILE = 512
 """… unless the halo would then outweigh the core."""
 _EDGES = (128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
-FRAGMENTATION = 1.7
+FRAGMENTATION = 1.6
 """What tiles take of a heap that keeps its freed blocks, per byte alive at the peak
 (measured 1.4 … 1.65 for two workers; see docs/benchmarks.md)."""
 CONTEXT_BYTES_PER_PIXEL = 24

@@ -9,7 +9,7 @@ from napari_restore.models._card import ModelCard, Parameter, Scope, Task, Value
 from napari_restore.models._registry import ModelEntry, card_of, model_ids, recommended
 
 if TYPE_CHECKING:
-    from napari_restore.models._context import BLOCK, Context
+    from napari_restore.models._context import BINS, BLOCK, Context
     from napari_restore.models._context_pass import (
         BlockFacts,
         ContextPass,
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from napari_restore.models._spectral import correct_band, transmission_at
 
 __all__ = [
+    "BINS",
     "BLOCK",
     "BlockFacts",
     "Context",
@@ -48,6 +49,7 @@ __all__ = [
 ]
 
 _LAZY = {
+    "BINS": "_context",
     "BLOCK": "_context",
     "BlockFacts": "_context_pass",
     "Context": "_context",

@@ -1,0 +1,98 @@
+"""Whole-image facts: the same whatever the threads, kept on disk, rebuilt when damaged."""
+
+import numpy as np
+import pytest
+
+import napari_restore as nr
+from napari_restore.engine import Region, joint_context
+from napari_restore.engine._context import (
+    compute_context,
+    context_key,
+    find_context,
+    load_context,
+    save_context,
+)
+from napari_restore.engine._weight import RegionWeight
+from napari_restore.models import context_of
+
+
+def image(dtype="uint16", height=700, width=900, seed=0):
+    rng = np.random.default_rng(seed)
+    values = rng.gamma(2.0, 900.0, (height, width, 3))
+    pixels = (values / values.max() if dtype == "float32" else values).astype(dtype)
+    return nr.open_image(pixels, bands="red=1,green=2,blue=3"), pixels
+
+
+def same(a, b):
+    for name in ("overview", "histograms", "dark_counts", "dark_sums"):
+        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
+    assert (a.height, a.width, a.factor, a.dtype) == (b.height, b.width, b.factor, b.dtype)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_threads_change_nothing_and_the_disk_keeps_all(dtype, tmp_path):
+    opened, pixels = image(dtype)
+    one, two = (compute_context(opened, workers=n) for n in (1, 2))
+    same(one, two)
+    same(one, find_context(opened))
+    same(one, context_of(pixels))
+    save_context(tmp_path / "facts.npz", one)
+    same(one, load_context(tmp_path / "facts.npz"))
+
+
+def test_large_images_are_counted_in_blocks_without_a_difference():
+    opened, pixels = image("uint8", 2100, 4200)
+    blocks = compute_context(opened, workers=2)
+    whole = context_of(pixels)
+    assert blocks.factor == whole.factor == 4
+    same(blocks, whole)
+
+
+def test_a_damaged_file_is_computed_again(own_cache):
+    opened, _ = image()
+    compute_context(opened)
+    path = own_cache / "contexts" / context_key(opened) / "context.npz"
+    path.write_bytes(path.read_bytes()[:1000])
+    assert find_context(opened) is None
+
+
+def test_excluded_pixels_do_not_count():
+    opened, pixels = image("uint8")
+    outside = RegionWeight([Region(0, 0, 350, 900)])
+    some = compute_context(opened, exclude=outside)
+    assert some.valid_pixels == 350 * 900
+    assert some.percentile(50) == np.sort(pixels[350:].ravel())[350 * 900 * 3 // 2]
+    assert find_context(opened) is None
+
+
+def test_a_region_is_a_context_of_its_own():
+    opened, pixels = image("uint8")
+    region = Region(100, 200, 500, 800)
+    same(compute_context(opened, region=region), context_of(pixels[region.slices]))
+
+
+def test_joint_facts_are_those_of_all_pixels():
+    (first, a), (second, b) = image("uint8", seed=1), image("uint8", seed=2)
+    joint = joint_context([compute_context(first), compute_context(second)])
+    assert joint.valid_pixels == 2 * 700 * 900
+    np.testing.assert_array_equal(
+        joint.histograms[0], np.bincount(np.r_[a, b][..., 0].ravel(), minlength=65536)
+    )
+
+
+def test_percentiles_and_the_haziest_colour():
+    _, pixels = image("uint8")
+    pixels[:160, :160] = (210, 220, 230)
+    facts = context_of(pixels)
+    for q in (0, 25, 50, 99.9, 100):
+        exact = np.sort(pixels.ravel())[min(pixels.size - 1, int(q / 100 * pixels.size))]
+        assert facts.percentile(q) == exact
+    np.testing.assert_allclose(facts.brightest_dark(0.001), (210, 220, 230))
+
+
+def test_no_valid_pixel_gives_zeros():
+    _, pixels = image("uint8")
+    facts = context_of(pixels, np.zeros(pixels.shape[:2], bool))
+    assert facts.percentile(50) == 0
+    assert (facts.brightest_dark(0.001) == 0).all()
+    assert np.isnan(facts.overview).all()
