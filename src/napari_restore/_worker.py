@@ -7,24 +7,33 @@ import json
 import os
 import sys
 import threading
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from napari_restore.errors import Cancelled, RestoreError
+
+if TYPE_CHECKING:
+    from napari_restore.engine import Job
 
 
 def main() -> None:
     """Run the task on the first line of stdin; later lines are commands."""
-    told = sys.stdout
-    # Whatever else prints must not end up among the events.
-    sys.stdout = sys.stderr
+    # Whatever else prints, in Python or below it, must not end up among the events.
+    told = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     with contextlib.suppress(AttributeError, OSError):
         os.nice(5)
     task = json.loads(sys.stdin.readline())
+    boss = _Boss()
+    threading.Thread(target=boss.listen, daemon=True).start()
     try:
         from napari_restore import api
 
-        job = api.start(api.plan_of(task))
-        threading.Thread(target=_obey, args=(job,), daemon=True).start()
+        plan = api.plan_of(task)
+        if boss.cancelled:
+            _tell(told, {"event": "Stopped", "record": {"status": "cancelled"}})
+            return
+        job = api.start(plan)
+        boss.take(job)
         for event in job:
             _tell(told, event.to_dict())
     except Cancelled:
@@ -37,22 +46,39 @@ def main() -> None:
         raise
 
 
+class _Boss:
+    """Hears the parent's commands from the start, before there is a job to obey them."""
+
+    def __init__(self) -> None:
+        self.cancelled = False
+        self._job: Job | None = None
+
+    def take(self, job: Job) -> None:
+        self._job = job
+        if self.cancelled:
+            job.cancel()
+
+    def listen(self) -> None:
+        """Carry out commands until the parent closes the pipe, then stop: it is gone."""
+        for line in sys.stdin:
+            command = json.loads(line)
+            if command["command"] == "cancel":
+                self._cancel()
+            elif command["command"] == "prioritise" and self._job is not None:
+                from napari_restore.engine import Region
+
+                self._job.prioritise(Region(*command["region"]))
+        self._cancel()
+
+    def _cancel(self) -> None:
+        self.cancelled = True
+        if self._job is not None:
+            self._job.cancel()
+
+
 def _tell(stream: TextIO, event: dict[str, Any]) -> None:
     stream.write(json.dumps(event) + "\n")
     stream.flush()
-
-
-def _obey(job: Any) -> None:
-    """Carry out commands until the parent closes the pipe, then stop: it is gone."""
-    from napari_restore.engine import Region
-
-    for line in sys.stdin:
-        command = json.loads(line)
-        if command["command"] == "cancel":
-            job.cancel()
-        elif command["command"] == "prioritise":
-            job.prioritise(Region(*command["region"]))
-    job.cancel()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ __all__ = [
     "Region",
     "TileDone",
     "cache_entries",
+    "check_export",
     "check_output",
     "clear_cache",
     "info",
@@ -28,8 +30,10 @@ __all__ = [
     "models",
     "open_image",
     "open_mosaic",
+    "output_box",
     "plan",
     "plan_of",
+    "repeat_of",
     "rerun",
     "restore",
     "save_context",
@@ -120,14 +124,16 @@ def start(plan: Plan, *, process: bool = False, fresh: bool = False) -> Job:
     and modules that only this process holds run on a thread all the same.
     `fresh` discards what an earlier, unfinished run left.
     """
-    import shutil
+    from napari_restore.engine import Job, ProcessJob, discard
 
-    from napari_restore.engine import Job, ProcessJob
-
-    if fresh and plan.store.exists():
-        shutil.rmtree(plan.store)
+    if fresh:
+        discard(plan.store)
     task = task_of(plan) if process else None
-    return Job(plan) if task is None else ProcessJob(plan, task)
+    if task is None:
+        return Job(plan)
+    # Here the child finds its pixels, and takes no more than was planned.
+    here = {"store": os.fspath(plan.store), "memory": plan.memory, "workers": plan.workers}
+    return ProcessJob(plan, {**task, "here": {**here, "device": plan.device.name}})
 
 
 def restore(image: Any, model: Any, **options: Any) -> Result:
@@ -143,7 +149,10 @@ def info(image: Any) -> dict[str, Any]:
 
 
 def task_of(plan: Plan) -> dict[str, Any] | None:
-    """All a child process needs to make `plan` again; None if image or model cannot travel."""
+    """All that is needed to make `plan` again elsewhere; None if image or model cannot travel.
+
+    What belongs to one machine – memory, workers, device, scratch – is left out.
+    """
     if plan.image.spec is None or not plan.model.spec:
         return None
     y, x = plan.origin
@@ -161,12 +170,8 @@ def task_of(plan: Plan) -> dict[str, Any] | None:
             "other_bands": plan.other_bands,
             "black": plan.black,
             "white": plan.white,
-            "memory": plan.memory,
-            "device": plan.device.name,
             "tile": plan.tile,
             "tile_batch": plan.tile_batch,
-            "workers": plan.workers,
-            "scratch": os.fspath(plan.store.parent),
             "context": plan.context_file,
             "maps": list(plan.maps),
             "pyramid": plan.pyramid,
@@ -182,27 +187,58 @@ def plan_of(task: Mapping[str, Any]) -> Plan:
     options["region"] = [Region(*box) for box in options["region"]]
     if task.get("mosaic") is not None:
         options["mosaic"] = Image.from_spec(task["mosaic"])
-    return plan(Image.from_spec(task["image"]), load_model(**task["model"]), **options)
+    here = dict(task.get("here", {}))
+    store = here.pop("store", None)
+    made = plan(Image.from_spec(task["image"]), load_model(**task["model"]), **options, **here)
+    return made if store is None else replace(made, store=Path(store))
 
 
 def rerun(record: Pathlike, output: Pathlike | None = None, **options: Any) -> Result:
     """Repeat the run of a record; `output` defaults to the record's own path.
 
-    Raises `InputError` when the record does not say enough.
+    `options` are those of `Result.save`, by default the record's. Raises `InputError`
+    when the record does not say enough and `SourceChanged` when the image is not the
+    one it tells of.
     """
-    from napari_restore.errors import InputError
+    planned, path, told = repeat_of(record, output)
+    chosen = {**told, **options}
+    check_output(path, planned.part or planned.image, region=output_box(planned), **chosen)
+    result = start(planned).result()
+    result.save(path, **chosen)
+    return result
+
+
+def repeat_of(
+    record: Pathlike, output: Pathlike | None = None
+) -> tuple[Plan, Path, dict[str, Any]]:
+    """What repeats the run of a record: its plan, the path to write, options of `Result.save`.
+
+    Raises `InputError` and `SourceChanged`; see `rerun`.
+    """
+    from napari_restore.errors import InputError, SourceChanged
     from napari_restore.records import read_record
 
     told: dict[str, Any] = dict(read_record(Path(record)))
-    path = output or (told["output"] or {}).get("path")
+    written = told["output"] or {}
+    path = output or written.get("path")
     if told.get("task") is None or path is None:
         raise InputError(
             f"{record} does not say enough to repeat its run.",
             "Only finished runs of images that lie in files can be repeated.",
         )
-    result = start(plan_of(told["task"])).result()
-    result.save(Path(path), **{**(told["output"] or {}).get("options", {}), **options})
-    return result
+    planned = plan_of(told["task"])
+    if planned.image.fingerprint != told["input"]["fingerprint"]:
+        raise SourceChanged(
+            f"{planned.image.name} is not the image that {record} tells of.",
+            "Restore it as a new image: napari-restore restore.",
+        )
+    return planned, Path(path), dict(written.get("options", {}))
+
+
+def output_box(plan: Plan) -> Region | None:
+    """The box of the output in pixels of its image; None for all of it."""
+    y, x = plan.origin
+    return None if plan.mask is not None else plan.region.shift(-y, -x)
 
 
 def save_context(images: Sequence[Any], path: Pathlike, exclude: Pathlike | None = None) -> Path:
@@ -231,13 +267,41 @@ def open_mosaic(sources: Sequence[Pathlike], **options: Any) -> Image | None:
         return None
 
 
-def check_output(path: Pathlike, image: Any, overwrite: bool = False) -> None:
-    """Raise `BadOutput` if the result of `image` cannot be written to `path`."""
+def check_output(
+    path: Pathlike,
+    image: Any,
+    overwrite: bool = False,
+    *,
+    region: Sequence[int] | None = None,
+    **options: Any,
+) -> None:
+    """Raise `BadOutput` if the result of `image` cannot be written to `path`.
+
+    `region` (y0, x0, y1, x1) is the part that will be written, by default all;
+    `options` are those of `Result.save`.
+    """
     from napari_restore import images
 
     opened = open_image(image)
     inputs = [] if opened.path is None else list(opened.reader.files())
-    images.check_output(Path(path), inputs, overwrite)
+    whole = Region(0, 0, opened.height, opened.width)
+    part = whole if region is None else Region(*region).intersect(whole)
+    height, width = (whole if part.is_empty else part).shape
+    images.check_output(
+        Path(path),
+        inputs,
+        overwrite,
+        like=opened,
+        shape=(height, width, opened.bands),
+        options=images.ExportOptions(**options),
+    )
+
+
+def check_export(**options: Any) -> None:
+    """Raise `BadOutput` if `options` of `Result.save` do not exist or go beyond their limits."""
+    from napari_restore import images
+
+    images.ExportOptions(**options)
 
 
 def cache_entries() -> list[CacheEntry]:

@@ -8,7 +8,6 @@ stderr; with `--json` one JSON object, and nothing else, goes to stdout.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 import traceback
@@ -89,7 +88,9 @@ def _failed(error: BaseException) -> Answer:
 
 def _print(answer: Answer, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(answer.data, indent=2, ensure_ascii=False, allow_nan=False, default=str))
+        from napari_restore.records import strict_json
+
+        print(strict_json(answer.data, indent=2))
     elif answer.text:
         print(answer.text)
     sys.stdout.flush()

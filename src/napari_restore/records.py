@@ -7,9 +7,11 @@ Keys that are not named here may be present and are kept.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
+import tempfile
 import types
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,7 +30,7 @@ from typing import (
 
 from napari_restore.errors import BadOutput, InputError
 
-__all__ = ["Record", "problems", "read_record", "write_record"]
+__all__ = ["Record", "check_record", "problems", "read_record", "strict_json", "write_record"]
 
 
 class Input(TypedDict):
@@ -119,11 +121,57 @@ class Record(TypedDict):
     measured: Measured
     device: str
     versions: dict[str, str]
+    notes: NotRequired[list[str]]
+    """What the user was told about this run."""
 
 
 def problems(record: object) -> list[str]:
     """What is missing or of the wrong type, one phrase each; empty for a good record."""
     return _mismatches(record, Record, "record")
+
+
+def strict_json(data: Any, indent: int | None = None) -> str:
+    """`data` as JSON that every parser takes, whatever it holds.
+
+    JSON has no word for NaN and infinity: they become the texts "nan", "inf" and
+    "-inf". What JSON does not know at all becomes its text.
+    """
+    return json.dumps(_plain(data), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _plain(data: Any) -> Any:
+    if data is None or isinstance(data, (str, bool, int)):
+        return data
+    if isinstance(data, float):
+        return float(data) if math.isfinite(data) else str(float(data))
+    if isinstance(data, Mapping):
+        return {str(key): _plain(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple, set, frozenset)):
+        return [_plain(value) for value in data]
+    if callable(getattr(data, "tolist", None)):  # numbers and arrays of numpy
+        return _plain(data.tolist())
+    return str(data)
+
+
+def check_record(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Find out before any work whether a record can be written to `path`.
+
+    Raises `BadOutput` if it exists without `overwrite` or its folder is missing or
+    may not be written.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise BadOutput(f"The record {target} is a folder.", "Name a file after --record.")
+    if not overwrite and (target.exists() or target.is_symlink()):
+        raise BadOutput(
+            f"The record {target} exists.", "Add --overwrite to replace it, or choose another name."
+        )
+    try:
+        # Only trying tells: nothing else knows of Windows' rights or read-only disks.
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
+    except OSError as error:
+        raise _unwritable(target, error) from None
 
 
 def write_record(path: str | os.PathLike[str], record: Mapping[str, Any]) -> Path:
@@ -135,19 +183,23 @@ def write_record(path: str | os.PathLike[str], record: Mapping[str, Any]) -> Pat
     if wrong := problems(record):
         raise ValueError(f"not a record: {'; '.join(wrong)}")
     target = Path(path)
-    text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = strict_json(record, indent=2) + "\n"
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         partial.write_text(text, encoding="utf-8")
         partial.replace(target)
     except OSError as error:
-        partial.unlink(missing_ok=True)
-        reason = error.strerror or error
-        raise BadOutput(
-            f"The record {target} cannot be written: {reason}.",
-            "Name a file in a folder that exists and may be written.",
-        ) from None
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise _unwritable(target, error) from None
     return target
+
+
+def _unwritable(target: Path, error: OSError) -> BadOutput:
+    return BadOutput(
+        f"The record {target} cannot be written: {error.strerror or error}.",
+        "Name a file in a folder that exists and may be written.",
+    )
 
 
 def read_record(path: str | os.PathLike[str]) -> Record:

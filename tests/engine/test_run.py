@@ -1,6 +1,7 @@
 """Whole runs on real images: exact, independent of cut and order, resumable."""
 
 import functools
+import threading
 
 import numpy as np
 import pytest
@@ -135,6 +136,123 @@ def test_out_of_memory_is_met_by_smaller_tiles(scene):
     )
 
 
+def test_a_tile_met_by_smaller_ones_sees_its_surroundings(scene):
+    """The parts are fed their own halo, also where it reaches beyond the tile's."""
+
+    class Blur(Hungry):
+        def forward(self, x):
+            super().forward(x)
+            padded = nn.functional.pad(x, (16, 16, 16, 16), mode="replicate")
+            return nn.functional.avg_pool2d(padded, 33, 1)
+
+    card = {"id": "blur", "title": "Blur", "summary": "", "bands": 3, "halo": 16}
+    scene = scene[:640]
+    expected, _ = restored(scene, nr.load_model(Blur(10**9), card=card), tile=256)
+    result = nr.start(
+        nr.plan(as_image(scene), nr.load_model(Blur(75_000), card=card), tile=256), fresh=True
+    ).result()
+    assert result.record["measured"]["backoffs"] > 0
+    np.testing.assert_array_equal(result.read(result.region), expected)
+
+
+class Strided(nn.Module):
+    """Its output depends on the phase of its input's first pixel."""
+
+    def __init__(self):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.down, self.up = nn.Conv2d(3, 8, 6, stride=6), nn.ConvTranspose2d(8, 3, 6, 6)
+
+    def forward(self, x):
+        return x + self.up(self.down(x))
+
+
+def test_steps_that_do_not_divide_the_tile_grid_are_kept(scene):
+    card = {"id": "strided", "title": "Strided", "summary": "", "bands": 3}
+    model = nr.load_model(Strided(), card={**card, "halo": 10, "multiple_of": 6})
+    whole, _ = restored(scene, model, tile=768)
+    tiled, record = restored(scene, model, tile=384, region=Region(0, 0, 700, 640))
+    assert record["plan"]["halo"] % 6 == 0
+    np.testing.assert_array_equal(tiled, whole)
+    part, _ = restored(scene, model, region=Region(333, 210, 600, 500))
+    np.testing.assert_array_equal(part, whole[333:600, 210:500])
+
+
+def test_a_batch_of_tiles_changes_nothing(scene):
+    model = load("haze-unet")
+    one, _ = restored(scene, model, tile=256)
+    many, _ = restored(scene, model, tile=256, tile_batch=3)
+    np.testing.assert_array_equal(one, many)
+
+
+class Scale(nn.Module):
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        return x * self.factor * self.weight
+
+
+def test_another_module_or_changed_weights_are_another_run(scene):
+    card = {"id": "scale", "title": "Scale", "summary": "", "bands": 3}
+    halved, dimmed = (nr.load_model(Scale(f), card=card) for f in (0.5, 0.9))
+    small = scene[:200, :200]
+
+    def run(model):
+        result = nr.restore(small, model)
+        return result.read(result.region)
+
+    assert abs(run(halved).mean() / small.mean() - 0.5) < 0.01
+    assert abs(run(dimmed).mean() / small.mean() - 0.9) < 0.01
+    with torch.no_grad():
+        dimmed.module.weight.mul_(0.5)
+    assert abs(run(dimmed).mean() / small.mean() - 0.45) < 0.01
+
+
+def test_a_second_run_of_the_same_pixels_waits_its_turn(scene):
+    plan = nr.plan(as_image(scene), load("dcp"), tile=128, workers=1)
+    first = nr.start(plan, fresh=True)
+    next(event for event in first if isinstance(event, TileDone))
+    with pytest.raises(errors.ResourceError, match="Another run"):
+        nr.start(plan).result()
+    whole = first.result()
+    again = nr.start(plan).result()
+    assert again.record["measured"]["tiles_resumed"] == 30
+    np.testing.assert_array_equal(again.read(again.region), whole.read(whole.region))
+
+
+def test_figures_are_those_of_the_run(scene):
+    image, model = as_image(scene), load("dcp")
+    nr.restore(image, model, region=Region(0, 0, 256, 256), tile=128)
+    second = nr.restore(image, model, region=Region(256, 256, 384, 384), tile=128).record
+    assert second["measured"]["tiles_done"] == 1
+    nothing = nr.restore(image, model, region=Region(0, 0, 128, 128), tile=128).record
+    assert nothing["measured"]["tiles_resumed"] == 1
+    assert nothing["measured"]["megapixels_per_second"] == 0
+
+
+def test_two_can_wait_for_one_job(scene):
+    job = nr.start(nr.plan(as_image(scene), load("dcp"), tile=256), fresh=True)
+    results = []
+    waiting = [threading.Thread(target=lambda: results.append(job.result())) for _ in range(2)]
+    for thread in waiting:
+        thread.start()
+    for thread in waiting:
+        thread.join(60)
+    assert len(results) == 2
+
+
+def test_a_region_may_be_a_plain_box_but_not_nothing(scene):
+    plan = nr.plan(as_image(scene), load("dcp"), region=(0, 0, 64, 65))
+    assert plan.targets == (Region(0, 0, 64, 65),)
+    for region in ([], Region(0, 0, 0, 5), Region(900, 0, 950, 10)):
+        with pytest.raises(errors.BadRegion):
+            nr.plan(as_image(scene), load("dcp"), region=region)
+
+
 def test_out_of_memory_to_the_end_is_one_sentence(scene):
     card = {"id": "hungry", "title": "Hungry", "summary": "", "bands": 3}
     model = nr.load_model(Hungry(100), card=card)
@@ -151,7 +269,7 @@ def test_a_failing_tile_stops_the_run_with_its_own_error(scene):
 
     card = {"id": "fails", "title": "Fails", "summary": "", "bands": 3}
     model = nr.load_model(Fails(), card=card)
-    with pytest.raises(ValueError, match="no such luck"):
+    with pytest.raises(errors.BadModel, match="no such luck"):
         nr.start(nr.plan(scene[:400, :400], model, tile=512), fresh=True).result()
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from napari_restore.engine import Region, ResultStore
-from napari_restore.errors import SourceChanged
+from napari_restore.engine._store import discard
+from napari_restore.errors import ResourceError, SourceChanged
 
 SHAPE = (1100, 900, 3)
 
@@ -32,6 +33,7 @@ def test_what_is_written_is_read_and_the_rest_is_zero(tmp_path):
 def test_finished_tiles_survive_reopening_with_another_tile_size(tmp_path):
     store = open_store(tmp_path / "s.zarr")
     store.write(Region(0, 0, 512, 512), tile(Region(0, 0, 512, 512)), {}, {"counts": {}})
+    store.close()
     again = open_store(tmp_path / "s.zarr")
     assert again.is_done(Region(0, 0, 512, 512))
     assert again.is_done(Region(128, 256, 256, 384))
@@ -45,20 +47,79 @@ def test_a_line_torn_by_a_crash_is_no_finished_tile_and_harms_no_later_one(tmp_p
     store.write(first, tile(first), {}, {"counts": {}})
     with open(tmp_path / "s.zarr" / "tiles.jsonl", "a") as journal:
         journal.write('{"region": [0, 128, 12')
+    store.close()
     again = open_store(tmp_path / "s.zarr")
     assert again.is_done(first)
     assert not again.is_done(second)
     again.write(third, tile(third), {}, {"counts": {}})
+    again.close()
     last = open_store(tmp_path / "s.zarr")
     assert last.is_done(third)
     assert not last.is_done(second)
 
 
-def test_another_key_is_refused_until_fresh(tmp_path):
-    open_store(tmp_path / "s.zarr")
+def test_a_changed_source_is_refused_until_fresh(tmp_path):
+    open_store(tmp_path / "s.zarr", fingerprint="a").close()
     with pytest.raises(SourceChanged, match="--fresh"):
-        open_store(tmp_path / "s.zarr", key="other")
-    open_store(tmp_path / "s.zarr", key="other", fresh=True)
+        open_store(tmp_path / "s.zarr", fingerprint="b")
+    open_store(tmp_path / "s.zarr", fingerprint="b", fresh=True)
+
+
+def test_another_key_of_the_same_source_begins_anew(tmp_path):
+    store = open_store(tmp_path / "s.zarr")
+    region = Region(0, 0, 128, 128)
+    store.write(region, tile(region), {}, {"counts": {}})
+    store.close()
+    assert not open_store(tmp_path / "s.zarr", key="other").is_done(region)
+
+
+def test_one_writes_and_nobody_removes_what_is_in_use(tmp_path):
+    store = open_store(tmp_path / "s.zarr")
+    with pytest.raises(ResourceError, match="Another run"):
+        open_store(tmp_path / "s.zarr")
+    store.close()
+    reader = ResultStore.attach(tmp_path / "s.zarr")
+    writer = open_store(tmp_path / "s.zarr")
+    writer.remove()
+    assert (tmp_path / "s.zarr" / "header.json").exists()
+    with pytest.raises(ResourceError, match="in use"):
+        discard(tmp_path / "s.zarr")
+    reader.remove()
+    assert not (tmp_path / "s.zarr").exists()
+
+
+def test_a_writer_that_died_is_no_writer(tmp_path):
+    open_store(tmp_path / "s.zarr").close()
+    (tmp_path / "s.zarr" / "writer").write_text("1 0.00")
+    (tmp_path / "s.zarr" / "in-use.1").write_text("0.00")
+    open_store(tmp_path / "s.zarr").remove()
+    assert not (tmp_path / "s.zarr").exists()
+
+
+def test_a_lost_chunk_is_no_finished_tile_and_half_a_chunk_no_pixels(tmp_path):
+    store = open_store(tmp_path / "s.zarr")
+    regions = [Region(0, 0, 512, 512), Region(0, 512, 512, 900)]
+    for region in regions:
+        store.write(region, tile(region), {}, {"counts": {}})
+    store.close()
+    folder = tmp_path / "s.zarr" / "0" / "c" / "0" / "0"
+    (folder / "0").unlink()
+    whole = (folder / "1").read_bytes()
+    (folder / "1").write_bytes(whole[: len(whole) // 2])
+    again = open_store(tmp_path / "s.zarr")
+    assert not again.is_done(regions[0])
+    with pytest.raises(ResourceError, match="damaged"):
+        again.read(regions[1])
+
+
+def test_nonsense_in_the_journal_is_passed_over(tmp_path):
+    store = open_store(tmp_path / "s.zarr")
+    region = Region(0, 0, 128, 128)
+    store.write(region, tile(region), {}, {"counts": {}})
+    store.close()
+    with open(tmp_path / "s.zarr" / "tiles.jsonl", "ab") as journal:
+        journal.write(b'\xff\xfe\n[1, 2]\n{"region": 5}\n{"region": [1, 2, 3]}\n')
+    assert open_store(tmp_path / "s.zarr").is_done(region)
 
 
 @pytest.mark.parametrize("damage", ["header", "array"])
@@ -66,6 +127,7 @@ def test_a_corrupt_store_is_rebuilt(tmp_path, damage):
     store = open_store(tmp_path / "s.zarr")
     region = Region(0, 0, 128, 128)
     store.write(region, tile(region), {}, {"counts": {}})
+    store.close()
     if damage == "header":
         (tmp_path / "s.zarr" / "header.json").write_text("{")
     else:

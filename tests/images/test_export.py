@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from napari_restore.images import (
     open_image,
     write_image,
 )
+from napari_restore.images._export_parts import aside_of, part_of, remove_leftovers
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
@@ -171,3 +175,39 @@ def test_counts_of_a_satellite_are_not_squeezed_into_8_bit(tmp_path: Path, data_
         check_output(tmp_path / "x.jpg", like=satellite)
     with pytest.raises(BadOutput, match="bit depth"):
         check_output(tmp_path / "x.tif", like=satellite, options=ExportOptions(bit_depth=8))
+
+
+@pytest.fixture
+def ended() -> int:
+    """The number of a process that has ended."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return process.pid
+
+
+def test_what_a_killed_process_left_goes_with_the_next_write(
+    tmp_path: Path, image: Any, ended: int
+) -> None:
+    out = tmp_path / "grüße [1].tif"
+    own = part_of(out).name
+    dead = own.replace(f"-{os.getpid()}-", f"-{ended}-")
+    stem = dead.removesuffix(".tif")
+    for name in (dead, f"{stem}.level1.tif", f"{stem}.plain.tif", f"{dead}.aux.xml"):
+        (tmp_path / name).write_bytes(b"half")
+    (tmp_path / f"{stem}.zarr").mkdir()
+    others = [own, dead.replace("grüße", "other"), ".grüße [1]-mine.part.tif"]
+    for name in others:
+        (tmp_path / name).write_bytes(b"not to be touched")
+    write(image, out)
+    assert {p.name for p in tmp_path.iterdir()} == {"in", out.name, *others}
+
+
+def test_an_old_result_is_kept_while_it_is_the_only_one(tmp_path: Path, ended: int) -> None:
+    out = tmp_path / "a.zarr"
+    old = tmp_path / aside_of(out).name.replace(f"-{os.getpid()}-", f"-{ended}-")
+    old.mkdir()
+    remove_leftovers(out)
+    assert old.is_dir()
+    out.mkdir()
+    remove_leftovers(out)
+    assert not old.exists()

@@ -47,6 +47,11 @@ def plan_arguments(options: Namespace, image: Any) -> dict[str, Any]:
         raise InputError(
             f"There is no context file {options.context}.", "Use first, joint or an existing file."
         )
+    if options.feather and options.mask is None:
+        raise InputError(
+            "--feather softens the edge of a mask, and there is none.",
+            "Give one with --mask, or leave --feather out.",
+        )
     tile = max(image.height, image.width) if options.tile == WHOLE else options.tile
     return {
         "region": region_of(options, image),

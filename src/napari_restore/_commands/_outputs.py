@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from napari_restore.errors import BadOutput
+from napari_restore.records import strict_json
 
 WRITABLE = frozenset({".tif", ".tiff", ".zarr", ".png", ".jpg", ".jpeg", ".webp"})
 """Suffixes kept for the output; everything else becomes .tif."""
@@ -71,8 +72,6 @@ def work_items(
         for group in groups
     ]
     items = [Item(*each) for each in zip(groups, outputs, records, folders, strict=True)]
-    for item in items:
-        _refuse_source(item.output, sources)
     _refuse_twins([item.output for item in items], "--name")
     _refuse_twins([item.record for item in items if item.record], "--record")
     return items
@@ -104,15 +103,6 @@ def _record_path(pattern: str | None, source: str, images: int) -> Path | None:
     return Path(pattern.replace("{stem}", Path(source).stem))
 
 
-def _refuse_source(output: Path, sources: Iterable[str]) -> None:
-    for source in sources:
-        same = output.absolute() == Path(source).absolute()
-        if not same and output.exists() and Path(source).exists():
-            same = output.samefile(source)
-        if same:
-            raise BadOutput(f"{output} is an input.", "Choose another name for the output.")
-
-
 def _refuse_twins(paths: Sequence[Path], option: str) -> None:
     # Case-folded: on Windows and macOS A.tif and a.tif are one file.
     seen: dict[str, Path] = {}
@@ -123,14 +113,6 @@ def _refuse_twins(paths: Sequence[Path], option: str) -> None:
                 f"Two images would be written to {path}.",
                 f"Choose another {option}, or restore them into different folders.",
             )
-
-
-def refuse_existing(output: Path, *, overwrite: bool) -> None:
-    """Raise `BadOutput` for a file that is there and may not be replaced."""
-    if not overwrite and (output.exists() or output.is_symlink()):
-        raise BadOutput(
-            f"{output} exists.", "Add --overwrite to replace it, or choose another name."
-        )
 
 
 class Summary:
@@ -151,6 +133,17 @@ class Summary:
         done = entry.get("status") == "done" and entry.get("key") == key
         return done and output.exists() and entry.get("bytes") == file_size(output)
 
+    def holds_maps(self, item: Item) -> bool:
+        """Whether the side maps asked for are there as the run of `item` wrote them."""
+        if item.maps is None:
+            return True
+        names = self.entries.get(item.output.name, {}).get("maps")
+        return bool(names) and all((item.maps / str(name)).is_file() for name in names)
+
+    def record_of(self, output: Path) -> dict[str, Any]:
+        """The record of the run that wrote `output`."""
+        return dict(self.entries.get(output.name, {}).get("record") or {})
+
     def add(self, output: Path, entry: dict[str, Any]) -> None:
         """Set the entry of `output` and write the account.
 
@@ -161,7 +154,7 @@ class Summary:
             return
         self.entries[output.name] = entry
         partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
-        text = json.dumps({"images": self.entries}, indent=2, ensure_ascii=False) + "\n"
+        text = strict_json({"images": self.entries}, indent=2) + "\n"
         partial.write_text(text, encoding="utf-8")
         partial.replace(self.path)
 
@@ -180,4 +173,4 @@ def file_sha256(path: str) -> str:
 
 def key_of(facts: Any) -> str:
     """A short name for anything JSON can hold."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()

@@ -224,8 +224,10 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
     output = parser.add_argument_group("output")
     output.add_argument("--overwrite", action="store_true", help="replace files that exist")
     output.add_argument("--cog", action="store_true", help="write a cloud-optimised GeoTIFF")
-    output.add_argument("--compress", metavar="NAME", help="deflate (default), zstd, lzw, none, …")
-    output.add_argument("--bit-depth", type=int, choices=(8, 16, 32), help="bits per value")
+    output.add_argument(
+        "--compress", metavar="NAME", help="deflate (default), zstd, lzw, jpeg, none"
+    )
+    output.add_argument("--bit-depth", type=int, choices=(8, 16), help="bits per value of a photo")
     output.add_argument("--quality", type=_values.natural, metavar="Q", help="of JPEG, 1 to 100")
     output.add_argument("--maps", metavar="DIR", help="also write the model's side maps here")
     output.add_argument(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import sys
 from collections.abc import Callable
 from typing import Any, TextIO
+
+from napari_restore.records import strict_json
 
 Report = Callable[[Any], None]
 """Takes the events of a job."""
@@ -17,7 +18,7 @@ def reporter(mode: str, stream: TextIO | None = None) -> Report:
     """A report for `--progress auto|json|off`; `auto` draws a line where stderr is a terminal."""
     out = sys.stderr if stream is None else stream
     if mode == "json":
-        return lambda event: _write(out, json.dumps(event.to_dict(), ensure_ascii=False) + "\n")
+        return lambda event: _write(out, strict_json(event.to_dict()) + "\n")
     if mode == "off":
         return lambda event: None
     return _Lines(out, live=out.isatty())

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import sys
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from napari_restore._commands import Answer
 from napari_restore._commands._arguments import load_model, open_image, plan_arguments
+from napari_restore._commands._checks import (
+    check_files,
+    check_maps,
+    given_files,
+    refuse_existing,
+    refuse_old_record,
+)
 from napari_restore._commands._interrupt import Interrupt
-from napari_restore._commands._outputs import Item, is_folder, refuse_existing, work_items
+from napari_restore._commands._notes import notes_after, notes_before
+from napari_restore._commands._outputs import Item, is_folder, work_items
 from napari_restore._commands._progress import Report, duration, reporter
-from napari_restore.errors import InputError, SourceChanged
+from napari_restore.errors import Cancelled
 
 EXPORT_OPTIONS = ("cog", "compress", "bit_depth", "quality")
 """Options that only shape the file; kept in the record, so that `rerun` writes the same."""
+
+SHARED = ("first", "joint")
+"""Words of `--context` for facts that many images share."""
 
 
 def plan(options: Namespace) -> Answer:
@@ -27,7 +39,7 @@ def plan(options: Namespace) -> Answer:
     with Interrupt():
         image = open_image(options, options.paths)
         planned = api.plan(image, load_model(options), **plan_arguments(options, image))
-    notes = [f"note: {note}" for note in planned.notes]
+    notes = [f"note: {note}" for note in (*planned.image.notes, *planned.notes)]
     return Answer(planned.to_dict(), "\n".join([planned.summary(), *notes]))
 
 
@@ -41,14 +53,18 @@ def restore(options: Namespace) -> Answer:
         record=options.record,
         maps=options.maps,
     )
+    given = given_files(options)
+    check_files(items, given)
     with Interrupt() as interrupt:
-        runner = Runner(options, interrupt)
+        runner = Runner(options, interrupt, given)
         if len(items) > 1:
             from napari_restore._commands._folder import restore_folder
 
             return restore_folder(options, items, runner)
         (item,) = items
-        refuse_existing(item.output, overwrite=options.overwrite)
+        if options.context in SHARED:
+            options.context = None  # one image shares with nobody
+        runner.check(item)
         image = open_image(options, item.sources)
         model = load_model(options)
         if is_folder(options.output, options.paths, stack=options.stack):
@@ -60,107 +76,163 @@ def restore(options: Namespace) -> Answer:
 def rerun(options: Namespace) -> Answer:
     """Repeat the run of a record."""
     from napari_restore import api
-    from napari_restore.records import read_record
 
-    record: Mapping[str, Any] = read_record(options.record)
-    output = record["output"] or {}
-    path = options.output or output.get("path")
-    if record.get("task") is None or path is None:
-        raise InputError(
-            f"{options.record} does not say enough to repeat its run.",
-            "Only finished runs of images that lie in files can be repeated.",
-        )
-    item = Item((str(record["input"]["path"]),), Path(path), None, None)
-    refuse_existing(item.output, overwrite=options.overwrite)
     with Interrupt() as interrupt:
-        runner = Runner(options, interrupt, export=output.get("options", {}))
-        planned = api.plan_of(record["task"])
-        if planned.image.fingerprint != record["input"]["fingerprint"]:
-            raise SourceChanged(
-                f"{item.sources[0]} is not the image that the record tells of.",
-                "Restore it as a new image: napari-restore restore.",
-            )
-        again = runner.run(item, planned)
-    return Answer(again, _sentence(item.output, again))
+        planned, path, export = api.repeat_of(options.record, options.output)
+        item = Item((str(planned.image.path),), path, None, None)
+        read = [planned.mask, planned.exclude, planned.context_file, options.record]
+        given = [*item.sources, *(str(file) for file in read if file is not None)]
+        check_files([item], given)
+        runner = Runner(options, interrupt, given, export)
+        runner.check(item)
+        record = runner.run(item, planned)
+    return Answer(record, _sentence(item.output, record))
 
 
 class Runner:
-    """Runs plans to their files under one Ctrl-C, telling how it goes."""
+    """Runs plans to their files under one Ctrl-C, telling how it goes.
+
+    `given` are the files that are read and so never written; `export` are options of
+    the output, by default those of the command. Raises `BadOutput` where they are
+    not known.
+    """
 
     def __init__(
-        self, options: Namespace, interrupt: Interrupt, export: Mapping[str, Any] | None = None
+        self,
+        options: Namespace,
+        interrupt: Interrupt,
+        given: Sequence[str],
+        export: Mapping[str, Any] | None = None,
     ) -> None:
-        given = {name: getattr(options, name, None) for name in EXPORT_OPTIONS}
-        self._export = dict(given if export is None else export)
+        from napari_restore import api
+
+        asked = {name: getattr(options, name, None) for name in EXPORT_OPTIONS}
+        if export is not None:
+            asked = dict(export)
         # What was not given is the writer's to choose.
-        self._export = {k: v for k, v in self._export.items() if v not in (None, False)}
+        self._export = {k: v for k, v in asked.items() if v not in (None, False)}
+        api.check_export(**self._export)
+        self._given = given
         self._command = shlex.join(["napari-restore", *options.words])
         self._overwrite: bool = options.overwrite
         self._fresh: bool = getattr(options, "fresh", True)
         self._interrupt = interrupt
-        self._report: Report = reporter(options.progress)
+        self._tell: Report = reporter(options.progress)
+        self._notes: list[str] = []
+
+    def check(self, item: Item, *, replace: bool = False) -> None:
+        """Refuse what exists, before anything is opened. Raises `BadOutput`."""
+        refuse_existing(item.output, overwrite=self._overwrite or replace)
+        refuse_old_record(item, overwrite=self._overwrite or replace)
 
     def restore(
-        self, item: Item, image: Any, model: Any, arguments: dict[str, Any]
+        self,
+        item: Item,
+        image: Any,
+        model: Any,
+        arguments: dict[str, Any],
+        *,
+        replace: bool = False,
     ) -> dict[str, Any]:
-        """Plan one image with the keywords of `nr.plan` and run it; returns the record."""
+        """Plan one image with the keywords of `nr.plan` and run it; returns the record.
+
+        With `replace` the output may be replaced whatever the options say.
+        """
         from napari_restore import api
 
-        # Now, not after hours of work.
-        api.check_output(item.output, image, overwrite=self._overwrite)
         planned = api.plan(
             image, model, maps=item.maps is not None, output=item.output, **arguments
         )
-        return self.run(item, planned)
+        return self.run(item, planned, replace=replace)
 
-    def run(self, item: Item, planned: Any) -> dict[str, Any]:
+    def run(self, item: Item, planned: Any, *, replace: bool = False) -> dict[str, Any]:
         """Run a plan to its end and write what `item` names; returns the record."""
         from napari_restore import api
 
-        if item.maps is not None:
-            for name in planned.maps:
-                refuse_existing(item.maps / f"{name}.tif", overwrite=self._overwrite)
-        job = api.start(planned, fresh=self._fresh)
-        self._interrupt.watch(job)
+        overwrite = self._overwrite or replace
+        # Now, not after hours of work.
+        api.check_output(
+            item.output,
+            planned.part or planned.image,
+            overwrite,
+            region=api.output_box(planned),
+            **self._export,
+        )
+        check_maps(item, planned.maps, self._given, overwrite=self._overwrite)
+        self._notes = []
         record = None
+        maps: list[Path] = []
         try:
-            for event in job:
-                self._report(event)
-                record = getattr(event, "record", record)
-            result = job.result()
-        except BaseException:
-            # A stopped run has a record, too.
-            self._keep(item, planned, record)
+            for note in notes_before(planned):
+                self._report(api.Note(note))
+            job = api.start(planned, fresh=self._fresh)
+            self._interrupt.watch(job)
+            try:
+                for event in job:
+                    self._report(event)
+                    record = getattr(event, "record", record)
+                result = job.result()
+            finally:
+                self._interrupt.leave()
+            record = result.record
+            for note in notes_after(planned, record):
+                self._report(api.Note(note))
+            if item.maps is not None:
+                maps = result.save_maps(item.maps, overwrite=self._overwrite)
+            self._write(item.output, result, overwrite)
+        except BaseException as error:
+            self._keep_of_unfinished(item, planned, record, error)
+            # The same command must not find them in its way.
+            for path in () if self._overwrite else maps:
+                path.unlink(missing_ok=True)
             raise
-        finally:
-            self._interrupt.leave()
-        if item.maps is not None:
-            result.save_maps(item.maps, overwrite=self._overwrite)
-        self._write(item.output, result)
         complete = self._keep(item, planned, result.record)
         shutil.rmtree(planned.store, ignore_errors=True)
         return complete
 
-    def _write(self, output: Path, result: Any) -> None:
+    def _report(self, event: Any) -> None:
+        # By name, so that nothing heavy is loaded to know it.
+        if type(event).__name__ == "Note":
+            if event.text in self._notes:
+                return
+            self._notes.append(event.text)
+        self._tell(event)
+
+    def _write(self, output: Path, result: Any, overwrite: bool) -> None:
         from napari_restore import api
 
         self._report(api.Phase("Writing"))
         result.save(
             output,
-            overwrite=self._overwrite,
+            overwrite=overwrite,
             progress=lambda done, total: self._report(api.Progress(done, total)),
             cancelled=lambda: self._interrupt.requested,
             **self._export,
         )
-        self._interrupt.check()
 
-    def _keep(self, item: Item, planned: Any, record: dict[str, Any] | None) -> dict[str, Any]:
-        """The record with the words of the command in it, written where `--record` says."""
+    def _keep_of_unfinished(
+        self, item: Item, planned: Any, record: dict[str, Any] | None, error: BaseException
+    ) -> None:
+        """A run that was stopped or failed has a record, too; its own error comes first."""
         if record is None:
-            return {}
+            return
+        stopped = isinstance(error, (Cancelled, KeyboardInterrupt))
+        try:
+            told = {**record, "status": "cancelled" if stopped else "failed", "output": None}
+            self._keep(item, planned, told)
+        except Exception as second:
+            print(f"napari-restore: no record was written: {second}", file=sys.stderr)
+
+    def _keep(self, item: Item, planned: Any, record: dict[str, Any]) -> dict[str, Any]:
+        """The record with the words of the command in it, written where `--record` says."""
         from napari_restore import api
 
-        record = {"task": api.task_of(planned), **record, "command": self._command}
+        record = {
+            "task": api.task_of(planned),
+            **record,
+            "command": self._command,
+            "notes": list(self._notes),
+        }
         if record["output"] is not None:
             record["output"] = {**record["output"], "options": self._export}
         if item.record is not None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from napari_restore.engine._plan import Plan
     from napari_restore.engine._planning import make_plan
     from napari_restore.engine._result import Result
-    from napari_restore.engine._store import ResultStore
+    from napari_restore.engine._store import ResultStore, discard
 
 _LAZY = {
     "Job": "_job",
@@ -37,6 +37,7 @@ _LAZY = {
     "Result": "_result",
     "ResultStore": "_store",
     "compute_context": "_context",
+    "discard": "_store",
     "context_of_images": "_context",
     "joint_context": "_context",
     "load_context": "_context",
@@ -60,6 +61,7 @@ __all__ = [
     "TileDone",
     "compute_context",
     "context_of_images",
+    "discard",
     "event_from_dict",
     "joint_context",
     "load_context",

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
-from napari_restore.errors import UnknownBands
+from napari_restore.errors import BadParameter, UnknownBands
 from napari_restore.images import Image
 from napari_restore.models import ModelCard
 
-OtherBands = Literal["correct", "copy"]
-_VISIBLE = ("red", "green", "blue")
+OtherBands = Literal["correct", "copy", "drop"]
+VISIBLE = ("red", "green", "blue")
+
+
+def visible_bands(image: Image) -> tuple[int, ...]:
+    """The bands known to be red, green or blue, in the file's order."""
+    return tuple(i for i in image.data_bands if image.roles[i] in VISIBLE)
 
 
 def model_bands(image: Image, card: ModelCard) -> tuple[int, ...]:
@@ -31,8 +36,8 @@ def model_bands(image: Image, card: ModelCard) -> tuple[int, ...]:
         named = tuple(image.roles.index(role) for role in card.roles)
         rest = tuple(b for b in image.data_bands if b not in named)
         return named if card.bands is not None else named + rest
-    visible = tuple(i for i in image.data_bands if image.roles[i] in _VISIBLE)
-    bands = visible if len(visible) == len(_VISIBLE) else image.data_bands
+    visible = visible_bands(image)
+    bands = visible if len(visible) == len(VISIBLE) else image.data_bands
     if card.bands is not None and len(bands) != card.bands:
         raise UnknownBands(
             f"Model {card.id} takes {card.bands} bands; {image.name} offers {len(bands)}.",
@@ -46,14 +51,24 @@ def other_bands(image: Image, bands: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(b for b in image.data_bands if b not in bands)
 
 
+def without_others(image: Image, bands: tuple[int, ...]) -> Image:
+    """`image` with `bands` and alpha only, in the file's order."""
+    others = set(other_bands(image, bands))
+    return image.with_bands([b for b in range(image.bands) if b not in others])
+
+
 def choose_other_bands(
     image: Image, card: ModelCard, bands: tuple[int, ...], wanted: OtherBands | None
 ) -> OtherBands:
     """`correct` where the physics can be carried over, else `copy`.
 
     Correcting scales the optical depth by wavelength, so both sides must be known
-    and the model must say its transmission.
+    and the model must say its transmission. Raises `BadParameter` for another word.
     """
+    if wanted not in (None, *get_args(OtherBands)):
+        raise BadParameter(
+            f"Other bands cannot be treated by {wanted!r}.", "Choose correct, copy or drop."
+        )
     others = other_bands(image, bands)
     known = all(image.wavelengths[b] is not None for b in (*bands, *others))
     possible = bool(others) and known and "transmission" in card.maps
@@ -67,6 +82,6 @@ def choose_other_bands(
 
 
 def _bands_hint(card: ModelCard) -> str:
-    wanted = card.roles or _VISIBLE
+    wanted = card.roles or VISIBLE
     example = ",".join(f"{role}={number}" for number, role in enumerate(wanted, start=1))
     return f"Say where they are, counted from 1, for instance --bands {example}."

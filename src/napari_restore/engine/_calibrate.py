@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -15,7 +16,7 @@ from napari_restore.engine._probe import example_facts, example_input
 from napari_restore.models import RestorationModel
 
 _SIDES = (256, 512)
-_KNOWN: dict[tuple[int, str, int], Cost] = {}
+_KNOWN: WeakKeyDictionary[RestorationModel, dict[tuple[str, int], Cost]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,9 @@ def calibrate(model: RestorationModel, device: Device, threads: int) -> Cost:
 
     Two sizes give a line for the memory; the larger one, run twice, the time.
     """
-    key = (id(model), device.name, threads)
-    if key not in _KNOWN:
+    known = _KNOWN.setdefault(model, {})
+    key = (device.name, threads)
+    if key not in known:
         result: list[Cost | BaseException] = []
 
         def measure() -> None:
@@ -54,8 +56,8 @@ def calibrate(model: RestorationModel, device: Device, threads: int) -> Cost:
         worker.join()
         if isinstance(result[0], BaseException):
             raise result[0]
-        _KNOWN[key] = result[0]
-    return _KNOWN[key]
+        known[key] = result[0]
+    return known[key]
 
 
 def _measure(model: RestorationModel, device: Device, threads: int) -> Cost:

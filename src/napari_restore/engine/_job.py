@@ -40,6 +40,8 @@ class Job:
             event = self._events.get()
             if isinstance(event, (Finished, Stopped, BaseException)):
                 self._outcome = event
+                # Whoever else waits for the end.
+                self._events.put(event)
             if isinstance(event, BaseException):
                 raise event
             yield event
@@ -128,10 +130,16 @@ class ProcessJob(Job):
 
     def _listen(self) -> None:
         assert self._child.stdout is not None
+        assert self._child.stdin is not None
         own, ended = process_memory(children=False), False
         for line in self._child.stdout:
-            data = json.loads(line)
-            if data["event"] == "Error":
+            try:
+                data = json.loads(line)
+                name = data["event"]
+            except (ValueError, TypeError, KeyError):
+                # Not ours: a library that prints past Python.
+                continue
+            if name == "Error":
                 kind = getattr(errors, data["kind"], errors.RestoreError)
                 self._events.put(kind(data["message"], data["hint"]))
                 ended = True
@@ -140,10 +148,14 @@ class ProcessJob(Job):
                 if isinstance(event, (Finished, Stopped)):
                     ended = True
                     # The record counts all processes: the child's and this one.
-                    for name in ("idle_ram_bytes", "peak_ram_bytes"):
-                        event.record["measured"][name] += own
+                    for figure in ("idle_ram_bytes", "peak_ram_bytes"):
+                        if figure in event.record.get("measured", {}):
+                            event.record["measured"][figure] += own
                 self._events.put(event)
         code = self._child.wait()
+        self._child.stdout.close()
+        with contextlib.suppress(OSError):
+            self._child.stdin.close()
         if not ended:
             self._events.put(
                 errors.ResourceError(

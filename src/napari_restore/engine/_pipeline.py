@@ -36,6 +36,8 @@ class Pipeline:
     work: TileWork
     halo: int
     size: tuple[int, int]
+    step: int
+    """Tile edges are multiples of this many pixels."""
     workers: int
     threads: int
     batch: int
@@ -115,7 +117,7 @@ class Pipeline:
             core = self.schedule.pop()
             if core is None:
                 break
-            tile = self.read(core, fed_box(core, self.halo, self.size))
+            tile = self._input(core)
             if batch and batch[0].fed.shape != tile.fed.shape:
                 yield batch
                 batch = []
@@ -135,7 +137,7 @@ class Pipeline:
             _empty_cache(self.work.device)
             if len(batch) > 1:
                 return [output for tile in batch for output in self._compute([tile])]
-            parts = quarters(batch[0].core)
+            parts = quarters(batch[0].core, self.step)
             if len(parts) == 1:
                 raise OutOfMemory(
                     "Out of memory even with the smallest tile; finished tiles are kept.",
@@ -143,9 +145,11 @@ class Pipeline:
                 ) from None
             outputs = []
             for part in parts:
-                tile = crop_input(batch[0], part, self.halo, self.size)
-                outputs.extend(self._compute([tile]))
+                outputs.extend(self._compute([self._input(part)]))
             return outputs
+
+    def _input(self, core: Region) -> TileInput:
+        return self.read(core, fed_box(core, self.halo, self.size, self.step))
 
     def _put(self, target: queue.Queue[T], item: T) -> bool:
         while not self.stop.is_set():
@@ -165,11 +169,11 @@ class Pipeline:
         return None
 
 
-def quarters(core: Region) -> list[Region]:
-    """`core` cut in up to four at multiples of `CELL`; itself when it is one cell."""
+def quarters(core: Region, step: int = CELL) -> list[Region]:
+    """`core` cut in up to four at multiples of `step`; itself when it is one cell."""
 
     def halves(low: int, high: int) -> list[tuple[int, int]]:
-        middle = (low // CELL + -(-(high - low) // (2 * CELL))) * CELL
+        middle = (low // step + -(-(high - low) // (2 * step))) * step
         return [(low, high)] if middle >= high else [(low, middle), (middle, high)]
 
     return [
@@ -177,17 +181,6 @@ def quarters(core: Region) -> list[Region]:
         for y0, y1 in halves(core.y0, core.y1)
         for x0, x1 in halves(core.x0, core.x1)
     ]
-
-
-def crop_input(tile: TileInput, core: Region, halo: int, size: tuple[int, int]) -> TileInput:
-    """The part of `tile` that `core` inside it needs."""
-    fed = fed_box(core, halo, size)
-    rows, columns = fed.shift(-tile.fed.y0, -tile.fed.x0).slices
-    cut = {
-        name: None if mask is None else mask[rows, columns]
-        for name, mask in (("valid", tile.valid), ("excluded", tile.excluded))
-    }
-    return TileInput(core, fed, tile.pixels[rows, columns], **cut)
 
 
 def _empty_cache(device: Device) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from napari_restore.engine._bands import OtherBands
 from napari_restore.engine._budget import MIB, format_size
@@ -139,8 +142,42 @@ def run_key(image: Image, model: RestorationModel, settings: dict[str, Any]) -> 
     `settings` holds everything but image and model that may change a value.
     Targets and masks do not enter: they choose among pixels, they change none.
     """
-    card = model.card
-    parts = [image.fingerprint, card.id, card.weights_sha256, dict(card.values), settings]
+    return _digest([version("napari-restore"), image.fingerprint, model_key(model), settings])
+
+
+def folder_name(image: Image, model: RestorationModel, settings: dict[str, Any]) -> str:
+    """Names the folder of a run: the same for a source that changed under its name."""
+    source = image.fingerprint if image.path is None else str(image.path)
+    return _digest([source, image.spec, model.card.id, dict(model.card.values), settings])
+
+
+def model_key(model: RestorationModel) -> list[Any]:
+    """All that decides what `model` computes: card, values, weights, and foreign code.
+
+    A module handed over in Python cannot be named by its code; it has a name of its
+    own, which lasts as long as it does.
+    """
+    card, spec = model.card, model.spec
+    weights = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        weights.update(name.encode())
+        weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    code = ""
+    if not spec:
+        code = _OWN_NAMES.setdefault(model, uuid.uuid4().hex)
+    elif ".py:" in str(spec.get("model", "")):
+        code = _file_digest(Path(str(spec["model"]).rpartition(":")[0]))
+    return [card.id, dict(card.values), weights.hexdigest(), code]
+
+
+_OWN_NAMES: WeakKeyDictionary[RestorationModel, str] = WeakKeyDictionary()
+
+
+def _file_digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _digest(parts: list[Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
@@ -169,13 +206,15 @@ def lay_out(
     tile: int | None = None,
     workers: int | None = None,
     context: bool = False,
+    batch: int = 1,
+    maps_bytes: int = 0,
 ) -> Layout:
     """The fastest tile size and number of workers whose peak fits `memory`.
 
     `cost(threads)` gives a tile's cost for that many threads per worker.
     Raises `BudgetTooSmall` naming the smallest budget that would do.
     """
-    multiple = math.lcm(CELL, model.card.multiple_of)
+    multiple = tile_step(model)
     if tile is not None:
         if tile < 1:
             raise BadParameter(f"Tile {tile} is no size.", "Use for instance --tile 1024.")
@@ -184,7 +223,19 @@ def lay_out(
         edges = tuple(sorted({-(-edge // multiple) * multiple for edge in _EDGES}))
     choices = [workers] if workers else sorted({1, cores()}, reverse=True)
     candidates = [
-        _cost_of(image, bands, targets, halo, cost(max(1, cores() // n)), edge, n, context)
+        _cost_of(
+            image,
+            bands,
+            targets,
+            halo,
+            cost(max(1, cores() // n)),
+            edge,
+            n,
+            context,
+            batch,
+            multiple,
+            maps_bytes,
+        )
         for n in choices
         for edge in edges
     ]
@@ -213,6 +264,11 @@ def lay_out(
     )
 
 
+def tile_step(model: RestorationModel) -> int:
+    """What edges of tiles must be multiples of."""
+    return math.lcm(CELL, model.card.multiple_of)
+
+
 def image_bytes(image: Image) -> int:
     return image.height * image.width * image.bands * image.dtype.itemsize
 
@@ -234,18 +290,27 @@ def _cost_of(
     edge: int,
     workers: int,
     context: bool,
+    batch: int,
+    step: int,
+    maps_bytes: int,
 ) -> Layout:
     size = (image.height, image.width)
-    tiles = tile_sizes(targets, size, edge, halo)
+    tiles = tile_sizes(targets, size, edge, halo, step)
     largest = tiles.largest
     pixel = image.bands * image.dtype.itemsize
-    running = min(workers, tiles.count)
-    waiting = min(READ_AHEAD, tiles.count - running)
-    mask = 1 if image.may_be_invalid else 0
+    batch = min(batch, tiles.count)
+    batches = -(-tiles.count // batch)
+    running = min(workers, batches)
+    waiting = min(READ_AHEAD, batches - running)
+    # Validity and an excluding mask, a byte each.
+    mask = 2
     # In a worker: source, model input and change in float32, validity, output.
     tile_bytes = cost.tile_bytes(largest) + SCRATCH_BYTES
-    tile_bytes += largest * (pixel + 8 * len(bands) + 2 * mask) + min(largest, edge**2) * pixel
-    queued = waiting * largest * (pixel + mask) + min(WRITE_BEHIND, tiles.count) * edge**2 * pixel
+    core = min(largest, edge**2)
+    tile_bytes += largest * (pixel + 8 * len(bands) + 2 * mask) + core * (pixel + maps_bytes)
+    tile_bytes *= batch
+    queued = waiting * batch * largest * (pixel + mask)
+    queued += min(WRITE_BEHIND + batch - 1, tiles.count) * core * (pixel * 4 // 3 + maps_bytes)
     cache = min(image_bytes(image), 4 * image.chunk[0] * image.chunk[1] * pixel * workers)
     kept = 0
     whole = Region(0, 0, *size)

@@ -6,21 +6,26 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from napari_restore.engine._bands import OtherBands, choose_other_bands, model_bands
+from napari_restore.engine._bands import (
+    OtherBands,
+    choose_other_bands,
+    model_bands,
+    without_others,
+)
 from napari_restore.engine._bands import other_bands as others_of
 from napari_restore.engine._budget import default_memory, parse_size, process_memory
 from napari_restore.engine._calibrate import Cost, calibrate
 from napari_restore.engine._context import context_key, find_context
 from napari_restore.engine._device import choose_device
-from napari_restore.engine._plan import Plan, image_bytes, lay_out, run_key
+from napari_restore.engine._plan import Plan, folder_name, image_bytes, lay_out, run_key
 from napari_restore.engine._probe import probe
 from napari_restore.engine._region import Region
 from napari_restore.engine._store import FORMAT
 from napari_restore.engine._weight import open_weight
 from napari_restore.errors import BadParameter, BadRegion
-from napari_restore.images import Image, cache_dir, can_adopt, needs_percentile
+from napari_restore.images import Box, Image, cache_dir, can_adopt, needs_percentile
 from napari_restore.models import RestorationModel
 
 MAPS = ("transmission", "airlight", "change", "quality")
@@ -30,7 +35,7 @@ def make_plan(
     image: Image,
     model: RestorationModel,
     *,
-    region: Region | Sequence[Region] | None = None,
+    region: Box | Sequence[Box] | None = None,
     mask: str | os.PathLike[str] | None = None,
     feather: int = 0,
     exclude: str | os.PathLike[str] | None = None,
@@ -66,6 +71,10 @@ def make_plan(
     card = model.card
     if not 0 <= strength <= 1.5:
         raise BadParameter(f"Strength {strength} is outside 0 … 1.5.", "1 is the model's own.")
+    if extent not in ("image", "region"):
+        raise BadParameter(f"There is no extent {extent!r}.", "Choose image or region.")
+    if tile_batch is not None and tile_batch < 1:
+        raise BadParameter(f"A batch of {tile_batch} tiles is no batch.", "Give 1 or more.")
     if feather < 0:
         raise BadParameter(f"Feather {feather} is negative.", "Give pixels, for instance 32.")
     notes: list[str] = []
@@ -77,6 +86,10 @@ def make_plan(
         image = mosaic
     bands = model_bands(image, card)
     handling = choose_other_bands(image, card, bands, other_bands)
+    if handling == "drop":
+        image = without_others(image, bands)
+        part = None if part is None else without_others(part, bands)
+        bands = model_bands(image, card)
     if others_of(image, bands) and handling == "copy":
         notes.append(
             "Bands the model does not see are copied; indices such as NDVI change meaning."
@@ -120,6 +133,8 @@ def make_plan(
         tile=tile,
         workers=1 if accelerated else workers,
         context=needs_context and not known,
+        batch=tile_batch or 1,
+        maps_bytes=4 * (2 + 2 * len(bands)) if maps else 0,
     )
     settings: dict[str, Any] = {
         "format": FORMAT,
@@ -130,7 +145,6 @@ def make_plan(
         "sensor": getattr(image, "sensor", None),
         "exclude": exclusion.digest if exclusion else None,
         "extent": extent if extent == "image" else ["region", list(draft or ())],
-        "context": _context_name(context, image, exclusion, draft) if needs_context else None,
         "halo": found.halo,
     }
     wanted_maps = _maps(maps, card.maps)
@@ -144,13 +158,16 @@ def make_plan(
         and can_adopt(image, Path(output))
     )
     pyramid = pyramid or in_place
-    key = run_key(image, model, {**settings, "maps": wanted_maps, "pyramid": pyramid})
+    settings |= {"maps": wanted_maps, "pyramid": pyramid}
+    facts = _context_name(context, image, exclusion, draft) if needs_context else None
+    key = run_key(image, model, {**settings, "context": facts})
+    name = folder_name(image, model, settings)
     if in_place and output is not None:
         beside = Path(output).absolute()
-        store = beside.with_name(f".{beside.name}.{key[:8]}.unfinished")
+        store = beside.with_name(f".{beside.name}.{name[:8]}.unfinished")
     else:
         folder = Path(scratch) if scratch is not None else cache_dir() / "results"
-        store = folder / f"{key}.zarr"
+        store = folder / f"{name}.zarr"
     idle = process_memory()
     return Plan(
         key=key,
@@ -193,13 +210,18 @@ def make_plan(
 
 
 def _targets(
-    image: Image, region: Region | Sequence[Region] | None, notes: list[str]
+    image: Image, region: Box | Sequence[Box] | None, notes: list[str]
 ) -> tuple[Region, ...]:
     """The regions clipped to the image; raises `BadRegion` for one without area or outside."""
     whole = Region(0, 0, image.height, image.width)
     if region is None:
         return (whole,)
-    asked = [region] if isinstance(region, Region) else [Region(*r) for r in region]
+    if len(region) == 4 and not any(isinstance(part, (tuple, list)) for part in region):
+        asked = [Region(*(int(v) for v in cast("Box", region)))]
+    else:
+        asked = [Region(*box) for box in cast("Sequence[Box]", region)]
+    if not asked:
+        raise BadRegion("No region was given.", "Give at least one, or none for the whole image.")
     targets = []
     for box in asked:
         if box.is_empty:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from napari_restore.models import Context, Facts, RestorationModel, context_of
 
 _LEAST_SIDE = 256
 """A dependence farther away than half of this may be missed if nothing lies between."""
-_SEEN: OrderedDict[tuple[int, int], Probe] = OrderedDict()
+_SEEN: WeakKeyDictionary[RestorationModel, dict[tuple[Any, ...], Probe]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,18 @@ def probe(model: RestorationModel) -> Probe:
     training makes a network use its whole field.)
     Raises `BadModel` when the output is unusable or depends on the whole input.
     """
-    key = (id(model), model.card.halo)
-    if key not in _SEEN:
+    known = _SEEN.setdefault(model, {})
+    key = (model.card.halo, *weights_state(model))
+    if key not in known:
         with torch.random.fork_rng(devices=[]):
-            _SEEN[key] = _probe(model)
-        while len(_SEEN) > 32:
-            _SEEN.popitem(last=False)
-    return _SEEN[key]
+            known[key] = _probe(model)
+    return known[key]
+
+
+def weights_state(model: RestorationModel) -> tuple[int, ...]:
+    """Numbers that change whenever a weight of `model` is replaced or written to."""
+    tensors = [*model.parameters(), *model.buffers()]
+    return tuple(n for tensor in tensors for n in (tensor.data_ptr(), tensor._version))
 
 
 def example_facts(model: RestorationModel, x: Tensor) -> Facts:
@@ -89,7 +95,8 @@ def _probe(model: RestorationModel) -> Probe:
         return Probe(
             needed, f"The card of {card.id} says halo {card.halo}; measured and used: {needed}."
         )
-    return Probe(card.halo)
+    # A halo off the model's steps would feed tiles out of phase.
+    return Probe(-(-card.halo // step) * step)
 
 
 def _check_output(model: RestorationModel, x: Tensor, facts: Facts) -> None:

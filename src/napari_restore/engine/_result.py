@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ import numpy.typing as npt
 
 from napari_restore.engine._budget import PeakMemory
 from napari_restore.engine._plan import Plan
+from napari_restore.engine._quality import ABOUT_CHANGE, QUALITY, change_bits
 from napari_restore.engine._region import Region
 from napari_restore.engine._store import SIDECARS, ResultStore
-from napari_restore.engine._weight import RegionWeight, Weight, open_weight
+from napari_restore.engine._tiles import CELL
+from napari_restore.engine._weight import RegionWeight, Weight, open_weight, pieces_of
 from napari_restore.errors import ResourceError
 from napari_restore.images import (
     ExportOptions,
@@ -45,6 +47,8 @@ class Result:
         strength: float = 1.0,
         part: Image | None = None,
         origin: tuple[int, int] = (0, 0),
+        targets: Sequence[Region] | None = None,
+        maps: Sequence[str] = (),
     ) -> None:
         self.image = image
         self.like = part or image
@@ -55,6 +59,8 @@ class Result:
         self.record = record
         self._weight = weight
         self._strength = strength
+        self._targets = (region,) if targets is None else tuple(targets)
+        self._maps = tuple(maps)
 
     @classmethod
     def of_run(cls, plan: Plan, record: dict[str, Any]) -> Result:
@@ -74,7 +80,18 @@ class Result:
             region = Region(0, 0, own.height, own.width).shift(*plan.origin)
         elif len(plan.targets) > 1:
             weight = RegionWeight(list(plan.targets))
-        return cls(image, store, region, record, weight, plan.strength, plan.part, plan.origin)
+        return cls(
+            image,
+            store,
+            region,
+            record,
+            weight,
+            plan.strength,
+            plan.part,
+            plan.origin,
+            plan.targets,
+            plan.maps,
+        )
 
     # -- pixels ----------------------------------------------------------------------
 
@@ -101,17 +118,47 @@ class Result:
         )
 
     def read(self, box: tuple[int, int, int, int]) -> npt.NDArray[Any]:
-        """Pixels (h, w, C) of `box` in level-0 coordinates, blended."""
+        """Pixels (h, w, C) of `box` in level-0 coordinates, blended.
+
+        Raises `ResourceError` if the store lacks a pixel that the run was to restore.
+        """
         region = Region(*box)
-        restored = self.store.read(region)
+        self._check_finished(region)
         if self._weight is None and self._strength == 1:
-            return restored
+            return self.store.read(region)
+        blended = np.empty((*region.shape, self.image.bands), self.image.dtype)
+        for piece in pieces_of(region):
+            blended[piece.shift(-region.y0, -region.x0).slices] = self._blended(piece)
+        return blended
+
+    def _blended(self, region: Region) -> npt.NDArray[Any]:
+        weight = self._weight_of(region)
         source = self.image.read(region)
-        weight = np.full(region.shape, self._strength, np.float32)
-        if self._weight is not None:
-            weight = weight * self._weight.read(region)
+        if not weight.any():
+            return source
+        restored = self.store.read(region)
         valid = self.image.read_valid(region) if self.image.may_be_invalid else None
         return blend(source, restored, weight, self.image.nodata, valid)
+
+    def _weight_of(self, region: Region) -> npt.NDArray[np.float32]:
+        """(h, w) strength with which the restored pixels enter."""
+        weight = np.full(region.shape, self._strength, np.float32)
+        return weight if self._weight is None else weight * self._weight.read(region)
+
+    def _check_finished(self, region: Region) -> None:
+        """Raise `ResourceError` if a pixel that counts is not finished in the store."""
+        for target in self._targets:
+            part = target.intersect(region)
+            if part.is_empty or self.store.is_done(part):
+                continue
+            # Where the mask is 0 nothing had to be computed.
+            for cell in cells_of(part):
+                if self.store.is_done(cell):
+                    continue
+                if self._weight is None or self._weight.read(cell).any():
+                    raise ResourceError(
+                        f"The result in {self.store.path} is not complete.", "Run it again."
+                    )
 
     # -- files -----------------------------------------------------------------------
 
@@ -183,29 +230,63 @@ class Result:
         )
 
     def save_maps(self, folder: str | Path, **options: Any) -> list[Path]:
-        """Write the run's side maps as georeferenced GeoTIFFs into `folder`."""
+        """Write the run's side maps as georeferenced GeoTIFFs into `folder`.
+
+        They tell of the pixels that `read` gives: `change` (output − input, source
+        units, float32) and the bits *unchanged* and *clipped* of `quality` are made
+        from them. Where the strength is 0, quality is *unchanged* and the model's own
+        maps are NaN.
+        """
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         written = []
-        for name in self.store.map_names:
-            array = self.store.array(f"map_{name}")
-            read = functools.partial(self._read_map, f"map_{name}")
+        for name in self._maps:
+            bands = self.image.bands if name == "change" else self._stored(name).shape[0]
             written.append(
                 write_image(
                     target / f"{name}.tif",
                     like=self.like,
                     box=self.region.shift(-self._origin[0], -self._origin[1]),
-                    read=read,
-                    shape=(*self.region.shape, array.shape[0]),
-                    dtype=array.dtype,
+                    read=functools.partial(self._read_map, name),
+                    shape=(*self.region.shape, bands),
+                    dtype=np.float32 if name == "change" else self._stored(name).dtype,
                     options=ExportOptions(**{"overwrite": True, **options}),
                     tags=self._tags(),
                 )
             )
         return written
 
+    def _stored(self, name: str) -> Any:
+        return self.store.array(f"map_{name}")
+
     def _read_map(self, name: str, box: tuple[int, int, int, int]) -> npt.NDArray[Any]:
-        return self.store.read(Region(*box).shift(*self._origin), name)
+        region = Region(*box).shift(*self._origin)
+        parts = {"change": self._change, "quality": self._quality}
+        if name in parts:
+            return parts[name](region)
+        values = self.store.read(region, f"map_{name}")
+        if self._weight is not None:
+            values[self._weight.read(region) == 0] = np.nan
+        return values
+
+    def _change(self, region: Region) -> npt.NDArray[np.float32]:
+        wide = np.float64 if self.image.dtype.itemsize > 2 else np.float32
+        with np.errstate(invalid="ignore"):
+            change = self.read(region).astype(wide) - self.image.read(region)
+        return change.astype(np.float32)
+
+    def _quality(self, region: Region) -> npt.NDArray[np.uint8]:
+        """The stored bits, brought up to date with strength and mask."""
+        quality: npt.NDArray[np.uint8] = self.store.read(region, "map_quality")
+        if self._weight is None and self._strength == 1:
+            return quality
+        still = (quality & (QUALITY["excluded"] | QUALITY["nodata"])) > 0
+        bits = change_bits(self.image.read(region), self.read(region))[..., None]
+        # A NaN differs from itself.
+        bits[still] = QUALITY["unchanged"]
+        quality = (quality & ~np.uint8(ABOUT_CHANGE)) | bits
+        quality[self._weight_of(region) == 0] = QUALITY["unchanged"]
+        return quality
 
     def _tags(self) -> dict[str, str]:
         model = self.record.get("model", {})
@@ -217,19 +298,32 @@ class Result:
         }
 
 
+def cells_of(box: Region) -> Iterator[Region]:
+    """The parts of `box` in each cell that the store keeps account of."""
+    grid = box.align(CELL)
+    for y in range(grid.y0, grid.y1, CELL):
+        for x in range(grid.x0, grid.x1, CELL):
+            yield Region(y, x, y + CELL, x + CELL).intersect(box)
+
+
 def store_layout(plan: Plan) -> dict[str, Any]:
     """The levels and maps of a plan's store, as `ResultStore.open` takes them."""
     image = plan.image
-    sizes = {"quality": 1, "change": image.bands, "transmission": 1, "airlight": len(plan.bands)}
+    sizes = {"airlight": len(plan.bands)}
+    # The change depends on strength and mask: it is made when it is saved.
+    stored = [name for name in plan.maps if name != "change"]
     return {
         "levels": result_levels(image) if plan.pyramid else (),
-        "maps": {name: sizes.get(name, 1) for name in plan.maps},
+        "maps": {name: sizes.get(name, 1) for name in stored},
     }
 
 
 def result_levels(image: Image) -> tuple[tuple[int, int], ...]:
-    """Sizes of the result's further pyramid levels, down to a long side ≤ 512."""
-    return tuple(level_sizes(image.height, image.width)[1:])
+    """Sizes of the result's further pyramid levels, down to a long side ≤ 512.
+
+    No more than seven: a tile begins on a whole pixel of those, whatever its size.
+    """
+    return tuple(level_sizes(image.height, image.width)[1:8])
 
 
 def blend(

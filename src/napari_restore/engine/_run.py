@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,22 +20,27 @@ from napari_restore.engine._context import compute_context, find_context, load_c
 from napari_restore.engine._device import keep_freed_memory, release_freed_memory
 from napari_restore.engine._events import Event, Finished, Note, Phase, Progress, Stopped, TileDone
 from napari_restore.engine._pipeline import Pipeline
-from napari_restore.engine._plan import Plan
+from napari_restore.engine._plan import Plan, tile_step
+from napari_restore.engine._quality import QUALITY
 from napari_restore.engine._region import Region
 from napari_restore.engine._result import result_levels, store_layout
 from napari_restore.engine._store import ResultStore
-from napari_restore.engine._tile import QUALITY, TileInput, TileOutput, TileWork
+from napari_restore.engine._tile import TileInput, TileOutput, TileWork
 from napari_restore.engine._tiles import Schedule, cut_into_tiles
 from napari_restore.engine._weight import Weight, open_weight
-from napari_restore.errors import Cancelled
+from napari_restore.errors import Cancelled, SourceChanged
 from napari_restore.images import (
     Radiometry,
     chunk_cache,
+    fingerprint_files,
     resolve_radiometry,
+    trim_cache,
 )
 from napari_restore.models import Context
 
 Emit = Callable[[Event], None]
+KEPT_RESULTS = 32 << 30
+"""Bytes of results nobody uses any more that stay in the cache."""
 
 
 class LocalRun:
@@ -53,6 +60,7 @@ class LocalRun:
         self._radiometry: Radiometry | None = None
         self._resumed = 0
         self._done = 0
+        self._pixels_done = 0
         self._backoffs = 0
 
     def run(self) -> dict[str, Any]:
@@ -62,20 +70,22 @@ class LocalRun:
         """
         began = time.perf_counter()
         keep_freed_memory()
-        before = chunk_cache.limit
-        chunk_cache.resize(self.plan.read_cache_bytes)
         if self.plan.device.name.startswith("cuda"):
             torch.cuda.reset_peak_memory_stats(self.plan.device.torch)
         status = "failed"
         limit = self.plan.added_ram_bytes
-        with PeakMemory(limit=limit, release=release_freed_memory) as memory:
+        with (
+            _cache_of(self.plan.read_cache_bytes),
+            PeakMemory(limit=limit, release=release_freed_memory) as memory,
+        ):
             try:
                 self._run()
                 status = "cancelled" if self.stop.is_set() else "done"
             except Cancelled:
                 status = "cancelled"
             finally:
-                chunk_cache.resize(before)
+                if self.store is not None:
+                    self.store.close()
                 release_freed_memory()
         record = self._account(status, time.perf_counter() - began, memory)
         if status == "cancelled":
@@ -92,6 +102,8 @@ class LocalRun:
     def _run(self) -> None:
         plan = self.plan
         image = plan.image
+        trim_cache(KEPT_RESULTS, ("results",))
+        self._check_source()
         for note in (*image.notes, *plan.notes):
             self.emit(Note(note))
         if not image.reader.random_access:
@@ -113,11 +125,27 @@ class LocalRun:
         self.store = ResultStore.open(
             plan.store,
             key=plan.key,
+            fingerprint=image.fingerprint,
             shape=(image.height, image.width, image.bands),
             dtype=image.dtype,
             **store_layout(plan),
         )
         self._restore(work, exclude, mask)
+        self._check_source()
+
+    def _check_source(self) -> None:
+        image = self.plan.image
+        if image.path is None or not image.reader.files():
+            return
+        try:
+            now = fingerprint_files(image.reader.files())
+        except OSError:
+            now = ""
+        if now != image.fingerprint:
+            raise SourceChanged(
+                f"{image.name} changed while it was being restored.",
+                "Run again with --fresh when it is whole.",
+            )
 
     def _context(self, exclude: Weight | None) -> Context:
         plan = self.plan
@@ -171,7 +199,7 @@ class LocalRun:
         image = plan.image
         size = (image.height, image.width)
         touches = None if mask is None else lambda core: bool(mask.read(core).any())
-        tiles = cut_into_tiles(plan.targets, size, plan.tile, touches)
+        tiles = cut_into_tiles(plan.targets, size, plan.tile, touches, tile_step(plan.model))
         pending = [tile for tile in tiles if not store.is_done(tile)]
         self._resumed = len(tiles) - len(pending)
         for tile in tiles:
@@ -200,6 +228,7 @@ class LocalRun:
             facts = {"counts": output.counts}
             store.write(output.core, output.pixels, output.maps, facts, output.levels)
             self._done += 1
+            self._pixels_done += output.core.pixels
             self.emit(TileDone(output.core))
             progress(min(len(tiles), self._resumed + self._done), len(tiles))
 
@@ -209,6 +238,7 @@ class LocalRun:
             work,
             plan.halo,
             size,
+            tile_step(plan.model),
             plan.workers,
             plan.threads,
             plan.tile_batch,
@@ -218,6 +248,20 @@ class LocalRun:
             pipeline.run(write)
         finally:
             self._backoffs = pipeline.backoffs
+
+    def _counts(self) -> dict[str, int]:
+        """Pixels of each kind in the tiles that the targets touch, each tile once."""
+        latest: dict[Any, dict[str, int]] = {}
+        if self.store is not None:
+            for line in self.store.journal:
+                region = Region(*line["region"])
+                if any(not region.intersect(target).is_empty for target in self.plan.targets):
+                    latest[region] = line["counts"]
+        counts: dict[str, int] = {}
+        for tile in latest.values():
+            for name, count in tile.items():
+                counts[name] = counts.get(name, 0) + count
+        return counts
 
     # -- telling -------------------------------------------------------------------
 
@@ -236,14 +280,8 @@ class LocalRun:
     def _account(self, status: str, seconds: float, memory: PeakMemory) -> dict[str, Any]:
         """The parts of the record only the run knows."""
         plan = self.plan
-        counts: dict[str, int] = {}
-        by_region = {}
-        if self.store is not None:
-            by_region = {tuple(line["region"]): line["counts"] for line in self.store.journal}
-        for tile in by_region.values():
-            for name, count in tile.items():
-                counts[name] = counts.get(name, 0) + count
-        pixels = counts.get("pixels", 0)
+        counts = self._counts()
+        pixels, valid = self._pixels_done, counts.get("valid", 0)
         device_peak = 0
         if plan.device.name.startswith("cuda"):
             device_peak = torch.cuda.max_memory_reserved(plan.device.torch)
@@ -291,9 +329,10 @@ class LocalRun:
                 "tiles_done": self._done,
                 "tiles_resumed": self._resumed,
                 "backoffs": self._backoffs,
-                "unchanged_share": counts.get("unchanged", 0) / pixels if pixels else None,
+                "unchanged_share": counts.get("unchanged", 0) / valid if valid else None,
                 "quality_shares": {
-                    name: counts.get(name, 0) / pixels if pixels else None for name in QUALITY
+                    name: counts.get(name, 0) / counts["pixels"] if counts.get("pixels") else None
+                    for name in QUALITY
                 },
                 "not_finite_pixels": counts.get("not_finite", 0),
             },
@@ -303,6 +342,34 @@ class LocalRun:
                 **{name: version(name) for name in ("torch", "numpy", "zarr")},
             },
         }
+
+
+_cache_limits: list[int] = []
+_cache_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def _cache_of(size: int) -> Iterator[None]:
+    """Let the chunk cache of the process hold `size` bytes, or what another run needs."""
+
+    def settle() -> None:
+        chunk_cache.resize(max(_cache_limits, default=_usual_cache))
+
+    with _cache_lock:
+        if not _cache_limits:
+            global _usual_cache
+            _usual_cache = chunk_cache.limit
+        _cache_limits.append(size)
+        settle()
+    try:
+        yield
+    finally:
+        with _cache_lock:
+            _cache_limits.remove(size)
+            settle()
+
+
+_usual_cache = 0
 
 
 def _middle(region: Region) -> tuple[float, float]:

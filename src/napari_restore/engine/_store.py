@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -13,13 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore.engine._hold import hold, hold_for_writing, is_used, writer_of
 from napari_restore.engine._region import Region
 from napari_restore.engine._tiles import CELL
-from napari_restore.errors import DiskFull, SourceChanged
+from napari_restore.errors import DiskFull, ResourceError, SourceChanged
 from napari_restore.images import mark_entry
 
 CHUNK = 512
-SIDECARS = ("header.json", "tiles.jsonl", "entry.json")
+SIDECARS = ("header.json", "tiles.jsonl", "entry.json", "writer")
 """Files of a store that are no part of the pixels."""
 FORMAT = 2
 """Raised when the layout on disk changes; part of every run's key."""
@@ -33,16 +35,23 @@ class ResultStore:
     crash the journal names just what is whole. One thread writes, any may read.
     """
 
-    def __init__(self, path: Path, arrays: dict[str, Any], header: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        arrays: dict[str, Any],
+        header: dict[str, Any],
+        *,
+        writes: bool = False,
+    ) -> None:
         self.path = path
+        self._let_go = (hold_for_writing if writes else hold)(self, path)
         self.header = header
         self._arrays = arrays
         height, width = header["shape"][:2]
         self._done = np.zeros((-(-height // CELL), -(-width // CELL)), bool)
         self.journal: list[dict[str, Any]] = []
         self._torn = False
-        for line in self._read_journal():
-            self._mark(line)
+        self._read_all()
 
     # -- opening -----------------------------------------------------------------
 
@@ -54,16 +63,16 @@ class ResultStore:
         """
         import zarr
 
-        with open(path / "header.json", encoding="utf-8") as file:
-            header = json.load(file)
+        header = _read_header(path)
+        if header is None:
+            raise FileNotFoundError(errno.ENOENT, "there is no result store", str(path))
         group = zarr.open_group(str(path), mode="r")
         return cls(path, {name: group[name] for name in cls._names(header)}, header)
 
     def refresh(self) -> None:
         """Take note of the tiles another process has finished since."""
         self.journal.clear()
-        for line in self._read_journal():
-            self._mark(line)
+        self._read_all()
 
     @classmethod
     def open(
@@ -71,20 +80,23 @@ class ResultStore:
         path: Path,
         *,
         key: str,
+        fingerprint: str = "",
         shape: tuple[int, int, int],
         dtype: npt.DTypeLike,
         levels: tuple[tuple[int, int], ...] = (),
         maps: dict[str, int] | None = None,
         fresh: bool = False,
     ) -> ResultStore:
-        """The store at `path` for run `key`, made if missing, rebuilt if corrupt.
+        """The store at `path` for writing, made if missing, rebuilt if corrupt or of another key.
 
-        `levels` are the sizes of further pyramid levels to keep current, `maps`
+        Raises `SourceChanged` when it was made from a source with another `fingerprint`
+        (and not `fresh`), `ResourceError` while another run writes to it. `levels` are the sizes of further pyramid levels to keep current, `maps`
         the names and band counts of side maps.
         """
         header = {
             "format": FORMAT,
             "key": key,
+            "fingerprint": fingerprint,
             "shape": list(shape),
             "dtype": np.dtype(dtype).str,
             "levels": [list(size) for size in levels],
@@ -94,8 +106,7 @@ class ResultStore:
             found = cls._reopen(path, header)
             if found is not None:
                 return found
-        if path.exists():
-            shutil.rmtree(path)
+        discard(path)
         try:
             return cls._create(path, header)
         except OSError as error:
@@ -105,15 +116,13 @@ class ResultStore:
     def _reopen(cls, path: Path, header: dict[str, Any]) -> ResultStore | None:
         import zarr
 
-        try:
-            with open(path / "header.json", encoding="utf-8") as file:
-                found = json.load(file)
-        except (OSError, ValueError):
+        found = _read_header(path)
+        if found is None:
             return None
-        if found.get("key") != header["key"]:
+        if found.get("fingerprint") != header["fingerprint"]:
             raise SourceChanged(
-                f"The unfinished result {path} belongs to another run or its source changed.",
-                "Use --fresh to discard it.",
+                "The image has changed since its unfinished run.",
+                "Use --fresh to discard what that run finished.",
             )
         if found != header:
             return None
@@ -122,12 +131,12 @@ class ResultStore:
             arrays = {name: group[name] for name in cls._names(header)}
         except (OSError, KeyError, ValueError):
             return None
-        return cls(path, arrays, header)
+        return cls(path, arrays, header, writes=True)
 
     @classmethod
     def _create(cls, path: Path, header: dict[str, Any]) -> ResultStore:
         import zarr
-        from zarr.codecs import BloscCodec
+        from zarr.codecs import BloscCodec, Crc32cCodec
 
         # Marked, so that the cache may list and remove what was left behind.
         mark_entry(path, {"key": header["key"]}, complete=False)
@@ -140,7 +149,8 @@ class ResultStore:
                 shape=(count, *size),
                 chunks=(count, min(CHUNK, size[0]), min(CHUNK, size[1])),
                 dtype=dtype,
-                compressors=plain,
+                # Checked when read: half a chunk must not pass for pixels.
+                compressors=[plain, Crc32cCodec()],
                 fill_value=0,
                 dimension_names=("c", "y", "x"),
                 # A finished black tile is not the same as none.
@@ -150,7 +160,7 @@ class ResultStore:
         partial = path / "header.json.partial"
         partial.write_text(json.dumps(header), encoding="utf-8")
         partial.replace(path / "header.json")
-        return cls(path, arrays, header)
+        return cls(path, arrays, header, writes=True)
 
     @staticmethod
     def _names(header: dict[str, Any]) -> dict[str, tuple[tuple[int, int], int, str]]:
@@ -185,7 +195,12 @@ class ResultStore:
     def read(self, box: tuple[int, int, int, int], name: str = "0") -> npt.NDArray[Any]:
         """Pixels (h, w, C) of `box` of a level or map; zeros where nothing was finished."""
         y0, x0, y1, x1 = box
-        planes: npt.NDArray[Any] = self._arrays[name][:, y0:y1, x0:x1]
+        try:
+            planes: npt.NDArray[Any] = self._arrays[name][:, y0:y1, x0:x1]
+        except (ValueError, RuntimeError, OSError) as error:
+            raise ResourceError(
+                f"The unfinished result in {self.path} is damaged.", "Use --fresh to discard it."
+            ) from error
         return np.ascontiguousarray(np.moveaxis(planes, 0, 2))
 
     def is_done(self, region: Region) -> bool:
@@ -226,11 +241,19 @@ class ResultStore:
 
         group = zarr.open_group(str(path), mode="r")
         self._arrays = {name: group[name] for name in self._names(self.header)}
+        for mark in path.glob("in-use.*"):
+            mark.unlink(missing_ok=True)
         self.path = path
 
+    def close(self) -> None:
+        """Let others write to the store or remove it."""
+        self._let_go()
+
     def remove(self) -> None:
-        """Delete the store from disk."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Delete the store from disk, unless somebody else still uses it."""
+        self.close()
+        if not is_used(self.path):
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def _write_levels(self, core: Region, levels: Sequence[npt.NDArray[Any]]) -> None:
         sizes = self.header["levels"]
@@ -256,20 +279,57 @@ class ResultStore:
             slice(cells.x0 // CELL, cells.x1 // CELL),
         )
 
+    def _read_all(self) -> None:
+        """Mark what the journal names and whose pixels are really there."""
+        self._done[:] = False
+        for line in self._read_journal():
+            self._mark(line)
+        height, width = self.header["shape"][:2]
+        rows, columns = min(CHUNK, height), min(CHUNK, width)
+        folder = self.path / "0" / "c" / "0"
+        for row in range(-(-height // rows)):
+            try:
+                present = {int(name) for name in os.listdir(folder / str(row)) if name.isdigit()}
+            except OSError:
+                present = set()
+            for column in set(range(-(-width // columns))) - present:
+                y, x = row * rows, column * columns
+                cells = self._cells(Region(y, x, min(y + rows, height), min(x + columns, width)))
+                self._done[cells] = False
+
     def _read_journal(self) -> Iterator[dict[str, Any]]:
         try:
-            with open(self.path / "tiles.jsonl", encoding="utf-8") as file:
-                lines = file.readlines()
+            lines = (self.path / "tiles.jsonl").read_bytes().splitlines(keepends=True)
         except OSError:
             return
         for text in lines:
-            try:
+            # A line torn by a crash is no line: its tile is done again.
+            with contextlib.suppress(ValueError, TypeError, KeyError):
                 line = json.loads(text)
-            except ValueError:
-                # A line torn by a crash: its tile is done again.
-                continue
-            yield line
-        self._torn = bool(lines) and not lines[-1].endswith("\n")
+                Region(*line["region"]).align(CELL)
+                line["counts"].get("pixels", 0)
+                yield line
+        self._torn = bool(lines) and not lines[-1].endswith(b"\n")
+
+
+def discard(path: Path) -> None:
+    """Remove the store at `path`; raises `ResourceError` while somebody uses it."""
+    if not path.exists():
+        return
+    if writer_of(path) is not None or is_used(path):
+        raise ResourceError(
+            "The earlier result of this run is still in use.",
+            "Close the window or program that uses it, or give another --scratch folder.",
+        )
+    shutil.rmtree(path)
+
+
+def _read_header(path: Path) -> dict[str, Any] | None:
+    try:
+        header = json.loads((path / "header.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return header if isinstance(header, dict) else None
 
 
 def _as_disk_full(error: OSError, path: Path) -> Exception:

@@ -11,20 +11,12 @@ import torch
 
 from napari_restore.engine._bands import OtherBands
 from napari_restore.engine._device import Device
+from napari_restore.engine._quality import QUALITY, change_bits
 from napari_restore.engine._region import Region
-from napari_restore.errors import OutOfMemory
+from napari_restore.errors import BadModel, OutOfMemory
 from napari_restore.images import Radiometry, halve
 from napari_restore.models import Facts, RestorationModel, correct_band
 
-QUALITY = {
-    "unchanged": 1,
-    "clipped_low": 2,
-    "clipped_high": 4,
-    "low_transmission": 8,
-    "excluded": 16,
-    "nodata": 32,
-}
-"""Bits of the quality map."""
 TRUSTED_TRANSMISSION = 0.25
 """Below it a haze model divides noise by a small number: bit ``low_transmission``."""
 
@@ -121,7 +113,9 @@ class TileWork:
         except (MemoryError, RuntimeError) as error:
             if is_out_of_memory(error):
                 raise OutOfMemory("Out of memory in a tile.") from error
-            raise
+            raise _as_bad_model(self.model, error) from error
+        except (TypeError, ValueError, LookupError, AssertionError, AttributeError) as error:
+            raise _as_bad_model(self.model, error) from error
         spread = {name: values.expand(-1, -1, *x.shape[-2:]) for name, values in maps.items()}
         return change, spread
 
@@ -151,12 +145,14 @@ class TileWork:
         quality = self._quality(tile, source, pixels, maps, valid)
         for name, bit in QUALITY.items():
             counts[name] = int(np.count_nonzero(quality & bit))
-        counts["pixels"] = tile.core.pixels
+        counts["pixels"] = counts["valid"] = tile.core.pixels
+        if valid is not None:
+            counts["valid"] = int(np.count_nonzero(valid))
+            # Pixels that do not count are no achievement.
+            counts["unchanged"] -= tile.core.pixels - counts["valid"]
         kept: dict[str, npt.NDArray[Any]] = {}
         for name in self.maps:
-            if name == "change":
-                kept[name] = pixels.astype(np.float32) - source.astype(np.float32)
-            elif name == "quality":
+            if name == "quality":
                 kept[name] = quality[..., None]
             elif name in maps:
                 kept[name] = maps[name]
@@ -218,17 +214,7 @@ class TileWork:
         valid: npt.NDArray[np.bool_] | None,
     ) -> npt.NDArray[np.uint8]:
         """(h, w) bits of `QUALITY`."""
-        changed = pixels != source
-        unchanged = ~_any_band(changed)
-        quality = unchanged.view(np.uint8) * np.uint8(QUALITY["unchanged"])
-        if pixels.dtype.kind in "iu":
-            limits = np.iinfo(pixels.dtype)
-            # Black or white now and not before.
-            for limit, name in ((limits.min, "clipped_low"), (limits.max, "clipped_high")):
-                hit = pixels == limit
-                if hit.any():
-                    hit &= changed
-                    quality |= _any_band(hit).view(np.uint8) * np.uint8(QUALITY[name])
+        quality = change_bits(source, pixels)
         if "transmission" in maps:
             low = maps["transmission"][..., 0] < TRUSTED_TRANSMISSION
             quality[low] |= QUALITY["low_transmission"]
@@ -243,12 +229,12 @@ class TileWork:
         return quality
 
 
-def _any_band(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """(h, w): whether any of (h, w, C); much faster than `any` over so short an axis."""
-    found = flags[..., 0].copy()
-    for band in range(1, flags.shape[2]):
-        found |= flags[..., band]
-    return found
+def _as_bad_model(model: RestorationModel, error: Exception) -> BadModel:
+    told = str(error).strip().splitlines() or [type(error).__name__]
+    return BadModel(
+        f"Model {model.card.id} failed on a tile: {told[0]}",
+        "Finished tiles are kept; check the model or try another tile size.",
+    )
 
 
 def _as_pixels(planes: torch.Tensor, rows: slice, columns: slice) -> npt.NDArray[np.float32]:

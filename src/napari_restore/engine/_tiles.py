@@ -20,20 +20,22 @@ def cut_into_tiles(
     size: tuple[int, int],
     tile: int,
     touches: Callable[[Region], bool] | None = None,
+    step: int = CELL,
 ) -> list[Region]:
     """The cores of all tiles that touch a target.
 
     Cores lie on one grid of `tile` pixels from the image's origin whatever the
     target, so that a region's tiles are the same as in a run over the whole
     image. Cores are cropped to the image (`size` = height, width) and to the
-    targets' bounding boxes grown to multiples of `CELL`. `touches` may rule out
-    cores, for instance those no polygon reaches.
+    targets' bounding boxes grown to multiples of `step`, itself one of `CELL` and of
+    the model's own steps. `touches` may rule out cores, for instance those no polygon
+    reaches.
     """
     height, width = size
     whole = Region(0, 0, height, width)
     wanted: dict[tuple[int, int], Region] = {}
     for target in targets:
-        box = target.align(CELL).intersect(whole)
+        box = target.align(step).intersect(whole)
         for y in range(box.y0 // tile * tile, box.y1, tile):
             for x in range(box.x0 // tile * tile, box.x1, tile):
                 core = Region(y, x, y + tile, x + tile).intersect(box)
@@ -42,21 +44,21 @@ def cut_into_tiles(
     return [core for core in wanted.values() if touches is None or touches(core)]
 
 
-def fed_box(core: Region, halo: int, size: tuple[int, int]) -> Region:
+def fed_box(core: Region, halo: int, size: tuple[int, int], step: int = CELL) -> Region:
     """What a model must see to produce `core`: grown by the halo, cropped to the image.
 
     Never thinner than `LEAST_FED` where the image allows: convolution libraries
     switch to other kernels for slivers, which round differently.
     """
-    rows = _fed_range(core.y0, core.y1, halo, size[0])
-    columns = _fed_range(core.x0, core.x1, halo, size[1])
+    rows = _fed_range(core.y0, core.y1, halo, size[0], step)
+    columns = _fed_range(core.x0, core.x1, halo, size[1], step)
     return Region(rows[0], columns[0], rows[1], columns[1])
 
 
-def _fed_range(low: int, high: int, halo: int, limit: int) -> tuple[int, int]:
+def _fed_range(low: int, high: int, halo: int, limit: int, step: int) -> tuple[int, int]:
     low, high = max(0, low - halo), min(limit, high + halo)
     if high - low < LEAST_FED:
-        low = max(0, high - LEAST_FED) // CELL * CELL
+        low = min(low, max(0, high - LEAST_FED) // step * step)
         high = min(limit, max(high, low + LEAST_FED))
     return low, high
 
@@ -70,26 +72,28 @@ class TileSizes:
     largest: int
 
 
-def tile_sizes(targets: Sequence[Region], size: tuple[int, int], tile: int, halo: int) -> TileSizes:
+def tile_sizes(
+    targets: Sequence[Region], size: tuple[int, int], tile: int, halo: int, step: int = CELL
+) -> TileSizes:
     """What `cut_into_tiles` would give, without making a list of a hundred thousand.
 
     Overlapping targets are counted twice, so this is an upper bound then.
     """
     count = pixels = largest = 0
     for target in targets:
-        box = target.align(CELL).intersect(Region(0, 0, *size))
-        rows = _fed_lengths(box.y0, box.y1, tile, halo, size[0])
-        columns = _fed_lengths(box.x0, box.x1, tile, halo, size[1])
+        box = target.align(step).intersect(Region(0, 0, *size))
+        rows = _fed_lengths(box.y0, box.y1, tile, halo, size[0], step)
+        columns = _fed_lengths(box.x0, box.x1, tile, halo, size[1], step)
         count += len(rows) * len(columns)
         pixels += sum(rows) * sum(columns)
         largest = max(largest, max(rows) * max(columns))
     return TileSizes(count, pixels, largest)
 
 
-def _fed_lengths(low: int, high: int, tile: int, halo: int, limit: int) -> list[int]:
+def _fed_lengths(low: int, high: int, tile: int, halo: int, limit: int, step: int) -> list[int]:
     """Lengths along one axis of the boxes the tiles of [low, high) are fed."""
     starts = range(low // tile * tile, high, tile)
-    ranges = (_fed_range(max(s, low), min(s + tile, high), halo, limit) for s in starts)
+    ranges = (_fed_range(max(s, low), min(s + tile, high), halo, limit, step) for s in starts)
     return [end - begin for begin, end in ranges]
 
 

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore.engine._mask_grid import MaskGrid
 from napari_restore.engine._region import Region
 from napari_restore.errors import BadMask
 from napari_restore.images import Image, open_image, rasterise
+
+PIECE_PIXELS = 2**21
+"""Larger boxes are faded and blended in pieces of this many pixels."""
+_PIECE_ROWS = 1024
+_ONE = 2**30
+"""1 in the whole numbers that fades are computed in: their sums are exact."""
+_FADED_AT_ONCE = 2**18
+"""Pixels of a box whose running sums, in float64, are held at the same time."""
 
 
 class Weight(Protocol):
@@ -29,24 +39,70 @@ class Weight(Protocol):
 
 
 class RasterWeight:
-    """A one-band raster of the image's size: 0 … 1, or 0 … its dtype's maximum."""
+    """A raster's first band as strengths, placed by its georeference.
 
-    def __init__(self, mask: Image, height: int, width: int) -> None:
-        if (mask.height, mask.width) != (height, width):
-            raise BadMask(
-                f"The mask is {mask.width} × {mask.height} pixels, the image {width} × {height}.",
-                "Use a mask of the image's size, or polygons as GeoJSON.",
-            )
+    Floats are 0 … 1. Integers are 0 or 1 if none is larger, whatever their dtype,
+    else 0 … the dtype's largest value. Without a georeference on both sides, the
+    raster must have the image's size. 0 outside of it and where it is not valid.
+    """
+
+    def __init__(self, mask: Image, image: Image) -> None:
         self._mask = mask
-        self._scale = float(np.iinfo(mask.dtype).max) if mask.dtype.kind in "iu" else 1.0
-        if mask.dtype.kind == "u" and mask.dtype.itemsize == 1:
-            self._scale = float(max(1, _maximum(mask)))
-        self.digest = mask.fingerprint
-        self.bounds = Region(0, 0, height, width)
+        self._size = (image.height, image.width)
+        self._grid = MaskGrid.between(mask, image)
+        same_size = (mask.height, mask.width) == self._size
+        if self._grid is None and not same_size:
+            raise BadMask(
+                f"The mask is {mask.width} × {mask.height} pixels, "
+                f"the image {image.width} × {image.height}.",
+                "Use a mask of the image's size or with a georeference, or polygons as GeoJSON.",
+            )
+        self._scale = 1.0
+        if mask.dtype.kind in "iu" and not _is_binary(mask):
+            self._scale = float(np.iinfo(mask.dtype).max)
+        whole = Region(0, 0, *self._size)
+        self.digest, self.bounds = mask.fingerprint, whole
+        if self._grid is not None:
+            self.digest = _short_digest([mask.fingerprint, self._grid.name])
+            self.bounds = self._grid.bounds.intersect(whole)
+            if self.bounds.is_empty:
+                raise BadMask(
+                    "The mask lies outside the image.", "Check the mask's coordinate system."
+                )
 
     def read(self, box: Region) -> npt.NDArray[np.float32]:
-        values = self._mask.read(box)[..., 0].astype(np.float32) / np.float32(self._scale)
+        if self._grid is None:
+            return self._strengths(box)
+        weight = np.zeros(box.shape, np.float32)
+        inside = box.intersect(self.bounds)
+        if inside.is_empty:
+            return weight
+        # Small pieces: where the mask is finer than the image, its part is larger.
+        for piece in pieces_of(inside, 512, 512 * 512):
+            weight[piece.shift(-box.y0, -box.x0).slices] = self._placed(self._grid, piece)
+        return weight
+
+    def _placed(self, grid: MaskGrid, piece: Region) -> npt.NDArray[np.float32]:
+        rows, columns = grid.places(piece)
+        inside = (
+            (rows >= 0) & (rows < self._mask.height) & (columns >= 0) & (columns < self._mask.width)
+        )
+        weight = np.zeros(piece.shape, np.float32)
+        if not inside.any():
+            return weight
+        rows, columns = rows[inside].astype(np.int64), columns[inside].astype(np.int64)
+        top, left = int(rows.min()), int(columns.min())
+        part = self._strengths(Region(top, left, int(rows.max()) + 1, int(columns.max()) + 1))
+        weight[inside] = part[rows - top, columns - left]
+        return weight
+
+    def _strengths(self, box: Region) -> npt.NDArray[np.float32]:
+        """(h, w) strengths of `box` in the mask's own pixels."""
+        values = self._mask.read(box)[..., 0].astype(np.float32)
+        values /= np.float32(self._scale)
         weight: npt.NDArray[np.float32] = np.clip(np.nan_to_num(values, nan=0.0), 0.0, 1.0)
+        if self._mask.may_be_invalid:
+            weight[~self._mask.read_valid(box)] = 0
         return weight
 
 
@@ -98,7 +154,7 @@ class Feathered:
     """Another weight whose edges fade over `width` pixels on the inside.
 
     The fade is a twice repeated box mean, so a box's values need `width` further
-    pixels around it and do not depend on how the image is cut.
+    pixels around it; exact sums make them independent of how the image is cut.
     """
 
     def __init__(self, weight: Weight, width: int, size: tuple[int, int]) -> None:
@@ -107,28 +163,40 @@ class Feathered:
         self.bounds = weight.bounds
 
     def read(self, box: Region) -> npt.NDArray[np.float32]:
+        faded = np.empty(box.shape, np.float32)
+        for piece in pieces_of(box):
+            faded[piece.shift(-box.y0, -box.x0).slices] = self._faded(piece)
+        return faded
+
+    def _faded(self, box: Region) -> npt.NDArray[np.float32]:
         margin = self._width
         wide = box.expand(margin)
         inside = wide.intersect(Region(0, 0, *self._size))
         sharp = self._weight.read(inside)
-        pad = [
-            (inside.y0 - wide.y0, wide.y1 - inside.y1),
-            (inside.x0 - wide.x0, wide.x1 - inside.x1),
-        ]
+        own = sharp[box.shift(-inside.y0, -inside.x0).slices]
+        if sharp.min() == sharp.max() and sharp[0, 0] in (0, 1):
+            return own
         # The image's own border is no edge of the mask: it is continued outwards.
-        sharp = np.pad(sharp, pad, mode="edge")
-        half = margin // 2
-        soft = _box_mean(_box_mean(sharp, half), margin - half)
-        inner = slice(margin, -margin)
-        faded: npt.NDArray[np.float32] = np.clip(2 * soft[inner, inner] - 1, 0, 1).astype(
-            np.float32
+        sharp = np.pad(
+            sharp,
+            [
+                (inside.y0 - wide.y0, wide.y1 - inside.y1),
+                (inside.x0 - wide.x0, wide.x1 - inside.x1),
+            ],
+            mode="edge",
         )
-        faded *= sharp[inner, inner]
+        radii = (margin // 2, margin - margin // 2)
+        soft = _box_means(sharp, radii).astype(np.float64)
+        faded: npt.NDArray[np.float32] = np.clip(2 * soft / _ONE - 1, 0, 1).astype(np.float32)
+        faded *= own
         return faded
 
 
 def open_weight(mask: str | Path, image: Image, feather: int = 0) -> Weight:
-    """The weight in `mask`: a raster of the image's size, or GeoJSON polygons."""
+    """The weight in `mask`: a raster or GeoJSON polygons.
+
+    Raises `BadMask` if it cannot be placed on `image`, `UnreadableImage`.
+    """
     path = Path(mask)
     weight: Weight
     if path.suffix.lower() in (".geojson", ".json"):
@@ -136,7 +204,7 @@ def open_weight(mask: str | Path, image: Image, feather: int = 0) -> Weight:
 
         weight = PolygonWeight(read_polygons(path, image), image.height, image.width)
     else:
-        weight = RasterWeight(open_image(path), image.height, image.width)
+        weight = RasterWeight(open_image(path), image)
     return feathered(weight, feather, image)
 
 
@@ -147,26 +215,70 @@ def feathered(weight: Weight, feather: int, image: Image) -> Weight:
     return Feathered(weight, feather, (image.height, image.width))
 
 
-def _maximum(mask: Image) -> int:
-    """The largest value of an 8-bit mask: masks of 0/1 and of 0/255 are both in use."""
-    largest = 0
-    for y in range(0, mask.height, 1024):
-        rows = mask.read((y, 0, min(y + 1024, mask.height), mask.width))
-        largest = max(largest, int(rows.max(initial=0)))
-    return largest
+def pieces_of(box: Region, rows: int = _PIECE_ROWS, pixels: int = PIECE_PIXELS) -> Iterator[Region]:
+    """`box` cut into pieces of at most `rows` rows and `pixels` pixels."""
+    high = max(1, min(rows, box.height))
+    wide = max(1, pixels // high)
+    for y in range(box.y0, box.y1, high):
+        for x in range(box.x0, box.x1, wide):
+            yield Region(y, x, y + high, x + wide).intersect(box)
 
 
-def _box_mean(values: npt.NDArray[Any], radius: int) -> npt.NDArray[np.float64]:
-    """Means over boxes of (2 radius + 1)², of fewer pixels at the array's edges."""
-    result = values.astype(np.float64)
-    for axis in (0, 1):
-        length = result.shape[axis]
-        total = np.concatenate(
-            [np.zeros_like(result.take([0], axis)), np.cumsum(result, axis)], axis
+_binary: dict[str, bool] = {}
+"""By fingerprint: whether a mask's largest value is 1 or less."""
+
+
+def _is_binary(mask: Image) -> bool:
+    """Whether no valid value is above 1; looked up once per file."""
+    key = mask.fingerprint
+    if key not in _binary:
+        _binary[key] = all(
+            _largest(mask, block) <= 1
+            for block in pieces_of(Region(0, 0, mask.height, mask.width), _PIECE_ROWS)
         )
-        index = np.arange(length)
-        low, high = np.maximum(index - radius, 0), np.minimum(index + radius + 1, length)
-        shape = [1, 1]
-        shape[axis] = length
-        result = (total.take(high, axis) - total.take(low, axis)) / (high - low).reshape(shape)
-    return result
+    return _binary[key]
+
+
+def _largest(mask: Image, box: Region) -> int:
+    values = mask.read(box)[..., 0]
+    if mask.may_be_invalid:
+        values = values[mask.read_valid(box)]
+    return int(values.max(initial=0))
+
+
+def _box_means(values: npt.NDArray[np.float32], radii: tuple[int, int]) -> npt.NDArray[np.int32]:
+    """Means over boxes of (2 radius + 1)² for each radius in turn, 0 … `_ONE`.
+
+    `values` (h, w) in [0, 1]; the result is smaller by the sum of the radii on all
+    sides, so that every box is whole. Sums of whole numbers below 2**53 are exact in
+    float64, which makes each mean the same wherever the sum began.
+    """
+    margin = sum(radii)
+    height, width = values.shape[0] - 2 * margin, values.shape[1] - 2 * margin
+    down = np.empty((height, values.shape[1]), np.int32)
+    step = max(1, _FADED_AT_ONCE // values.shape[0])
+    for x in range(0, values.shape[1], step):
+        piece = np.rint(values[:, x : x + step].astype(np.float64) * _ONE)
+        down[:, x : x + step] = _running_means(piece, radii, 0)
+    across = np.empty((height, width), np.int32)
+    step = max(1, _FADED_AT_ONCE // values.shape[1])
+    for y in range(0, height, step):
+        across[y : y + step] = _running_means(down[y : y + step].astype(np.float64), radii, 1)
+    return across
+
+
+def _running_means(
+    values: npt.NDArray[np.float64], radii: tuple[int, int], axis: int
+) -> npt.NDArray[np.float64]:
+    for radius in radii:
+        count = 2 * radius + 1
+        total = np.cumsum(values, axis)
+        total = np.insert(total, 0, 0, axis)
+        length = total.shape[axis]
+        later = np.take(total, np.arange(count, length), axis)
+        values = np.rint((later - np.take(total, np.arange(length - count), axis)) / count)
+    return values
+
+
+def _short_digest(parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -40,7 +41,7 @@ def describe(image: Image, percentile: Callable[[float], float] | None = None) -
         "area_or_point": None if place is None else place.area_or_point,
         "gcps": 0 if place is None else len(place.gcps),
         "rpcs": place is not None and place.rpcs is not None,
-        "nodata": image.nodata,
+        "nodata": _nodata(image.nodata),
         "masks": profile.masks,
         **_range(image, percentile),
         "sensor": image.sensor or profile.sensor,
@@ -50,6 +51,11 @@ def describe(image: Image, percentile: Callable[[float], float] | None = None) -
         "exif": exif_summary(profile.exif),
         "notes": list(image.notes),
     }
+
+
+def _nodata(value: float | None) -> float | str | None:
+    """NaN by its name: JSON has none, and null is for an image without nodata."""
+    return str(value) if value is not None and not math.isfinite(value) else value
 
 
 def _range(image: Image, percentile: Callable[[float], float] | None) -> dict[str, Any]:

@@ -7,11 +7,9 @@ there untouched.
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
 import shutil
-import time
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
@@ -30,6 +28,13 @@ from napari_restore.images._export_job import (
     Read,
     ReadValid,
     disk_full,
+)
+from napari_restore.images._export_parts import (
+    aside_of,
+    part_of,
+    remove_leftovers,
+    remove_part,
+    sidecars,
 )
 from napari_restore.images._level_store import free_bytes, is_disk_full
 from napari_restore.images._source import Box
@@ -193,7 +198,8 @@ def write_image(
     )
     module = importlib.import_module(f"napari_restore.images.{format_of(target).module}")
     # Written where it will stand, so that taking the name is one step on one disk.
-    part = target.with_name(f".{target.stem}-{uuid.uuid4().hex[:8]}.part{target.suffix}")
+    remove_leftovers(target)
+    part = part_of(target)
     try:
         module.write(job, part)
         _check(module, job, part)
@@ -203,7 +209,7 @@ def write_image(
     except Exception as error:
         raise _as_ours(error, target) from error
     finally:
-        _remove(part)
+        remove_part(part)
     return target
 
 
@@ -293,18 +299,13 @@ def _is_zarr(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
 
 
-def sidecars(path: Path) -> list[Path]:
-    """Files that GDAL reads together with `path`."""
-    return [path.with_name(path.name + end) for end in (".aux.xml", ".ovr", ".msk")]
-
-
 def _take_name(part: Path, target: Path) -> None:
     """Give a finished file its name; the old one and its sidecars go."""
     from napari_restore.images._handles import handles
 
     handles.close(target)
     if part.is_dir():
-        old = target.with_name(f".{target.stem}-{uuid.uuid4().hex[:8]}.old{target.suffix}")
+        old = aside_of(target)
         replaced = target.exists()
         if replaced:
             target.rename(old)
@@ -324,18 +325,6 @@ def _take_name(part: Path, target: Path) -> None:
             os.replace(new, stale)
         else:
             stale.unlink(missing_ok=True)
-
-
-def _remove(part: Path) -> None:
-    # After an error zarr's other writes may still be landing.
-    for _ in range(20):
-        if not part.is_dir():
-            break
-        shutil.rmtree(part, ignore_errors=True)
-        time.sleep(0.05)
-    for path in (part, *sidecars(part)):
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
 
 
 def _as_ours(error: Exception, target: Path) -> Exception:

@@ -59,19 +59,35 @@ def valid_by_values(
     alpha: int | None,
     nodata: Nodata,
 ) -> npt.NDArray[np.bool_]:
-    """`valid` without pixels that are transparent, not finite, or nodata in all data bands."""
+    """`valid` without pixels that are transparent, not finite, or nodata.
+
+    Floats and signed integers have nodata values that no real pixel has (-9999, the
+    least value): one band of it is enough, for it must not reach statistics or
+    neighbours. 0, and any value of unsigned integers, may be real in a single band:
+    there all data bands must have it.
+    """
     bands = [b for b in range(pixels.shape[2]) if b != alpha]
     if alpha is not None:
         valid &= pixels[..., alpha] != 0
     if pixels.dtype.kind == "f":
         for band in bands:
             valid &= np.isfinite(pixels[..., band])
-    if len(nodata) == pixels.shape[2] and all(nodata[b] is not None for b in bands):
+    if len(nodata) != pixels.shape[2]:
+        return valid
+    for band in bands:
+        if is_sentinel(nodata[band], pixels.dtype):
+            valid &= pixels[..., band] != nodata[band]
+    if all(nodata[b] is not None for b in bands):
         empty = np.ones(valid.shape, bool)
         for band in bands:
             empty &= pixels[..., band] == nodata[band]
         valid &= ~empty
     return valid
+
+
+def is_sentinel(nodata: float | None, dtype: np.dtype[Any]) -> bool:
+    """Whether `nodata` is a value that no real pixel of `dtype` has."""
+    return dtype.kind in "fi" and nodata is not None and nodata != 0
 
 
 def is_tiled(dataset: Any) -> bool:

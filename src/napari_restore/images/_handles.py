@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 IDLE_LIMIT = 48
 """Datasets kept open in the whole process while nobody reads them."""
+_WATCHED = 64
+"""Files of one dataset that are looked at for changes; a VRT may have thousands."""
 
 DRIVERS = (
     "GTiff", "JPEG", "PNG", "WEBP", "JP2OpenJPEG", "VRT", "ENVI", "HFA", "EHdr", "BMP", "GIF",
@@ -82,51 +85,90 @@ def open_for_writing(path: Path, mode: str = "w", **creation: Any) -> Any:
         return rasterio.open(path, mode, **creation)
 
 
+Stamp = tuple[int, int, int] | None
+"""Size, time of change and inode of a file; None for what is no file."""
+
+
+def _stamp(path: str) -> Stamp:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+class _Open(NamedTuple):
+    """A dataset, and how its files looked before it was opened."""
+
+    dataset: Any
+    stamps: dict[str, Stamp]
+
+    @property
+    def is_current(self) -> bool:
+        """False once a file was replaced: the dataset would still read the old one."""
+        return all(_stamp(path) == stamp for path, stamp in self.stamps.items())
+
+
+def _open(key: Key) -> _Open:
+    stamps = {key[0]: _stamp(key[0])}
+    dataset = open_dataset(key)
+    # The parts of a VRT, and overviews and masks that lie beside the file.
+    stamps |= {path: _stamp(path) for path in dataset.files[:_WATCHED] if path != key[0]}
+    return _Open(dataset, stamps)
+
+
 class _Handles:
-    """Idle datasets by key, the longest idle closed first."""
+    """Idle datasets by key, the longest idle closed first.
+
+    A dataset whose file was replaced under the same name is never lent again.
+    """
 
     def __init__(self) -> None:
-        self._idle: OrderedDict[int, tuple[Key, Any]] = OrderedDict()
+        self._idle: OrderedDict[int, tuple[Key, _Open]] = OrderedDict()
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
     def lend(self, key: Key) -> Iterator[Any]:
         """A dataset nobody else uses meanwhile; it stays open for the next reader."""
         with environment():
-            dataset = self._take(key) or open_dataset(key)
+            lent = self._take(key) or _open(key)
             try:
-                yield dataset
+                yield lent.dataset
             except BaseException:
-                dataset.close()
+                lent.dataset.close()
                 raise
-            self._put_back(key, dataset)
+            self._put_back(key, lent)
 
     def close(self, path: Path) -> None:
         """Close the idle datasets of `path`, so that the file may be replaced."""
         with self._lock:
             gone = [i for i, (key, _) in self._idle.items() if key[0] == str(path)]
-            datasets = [self._idle.pop(i)[1] for i in gone]
-        _close(datasets)
+            stale = [self._idle.pop(i)[1] for i in gone]
+        _close(stale)
 
-    def _take(self, key: Key) -> Any | None:
-        with self._lock:
-            for number in reversed(self._idle):
-                if self._idle[number][0] == key:
-                    return self._idle.pop(number)[1]
-        return None
+    def _take(self, key: Key) -> _Open | None:
+        while True:
+            with self._lock:
+                number = next((i for i in reversed(self._idle) if self._idle[i][0] == key), None)
+                if number is None:
+                    return None
+                found = self._idle.pop(number)[1]
+            if found.is_current:
+                return found
+            _close([found])
 
-    def _put_back(self, key: Key, dataset: Any) -> None:
+    def _put_back(self, key: Key, lent: _Open) -> None:
         surplus = []
         with self._lock:
-            self._idle[id(dataset)] = (key, dataset)
+            self._idle[id(lent)] = (key, lent)
             while len(self._idle) > IDLE_LIMIT:
                 surplus.append(self._idle.popitem(last=False)[1][1])
         _close(surplus)
 
 
-def _close(datasets: list[Any]) -> None:
-    for dataset in datasets:
-        dataset.close()
+def _close(opened: list[_Open]) -> None:
+    for each in opened:
+        each.dataset.close()
 
 
 handles = _Handles()

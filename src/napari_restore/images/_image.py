@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore.errors import BadParameter
 from napari_restore.images import _chunks
 from napari_restore.images._array import ArrayReader
 from napari_restore.images._fingerprint import fingerprint_array, fingerprint_files
@@ -19,6 +21,7 @@ from napari_restore.images._profile import Profile
 from napari_restore.images._reader import Reader
 from napari_restore.images._reduce import level_sizes
 from napari_restore.images._roles import Bands, resolve_roles
+from napari_restore.images._selected import SelectedReader
 from napari_restore.images._sensors import SENSORS, sensor_of
 from napari_restore.images._source import Box, Level, Source
 from napari_restore.images._working_space import WorkingSpace, working_space_of
@@ -96,6 +99,36 @@ class Image:
 
         arguments = dict(spec)
         return open_image(arguments.pop("source"), **arguments)
+
+    def with_bands(self, numbers: Sequence[int]) -> Image:
+        """The bands `numbers`, counted from 0, as an image of their own that travels likewise.
+
+        Roles, wavelengths and everything else a band has go with it; validity stays
+        that of the whole file. Raises `BadParameter` for bands there are not.
+        """
+        chosen = tuple(numbers)
+        if chosen == tuple(range(self.bands)):
+            return self
+        if not chosen or not all(0 <= number < self.bands for number in chosen):
+            raise BadParameter(
+                f"{self.name} has {self.bands} bands, not those asked for.",
+                "Count them from 0.",
+            )
+        spec = None
+        if self.spec is not None:
+            earlier = self.spec.get("select", range(self.bands))
+            spec = {**self.spec, "select": [earlier[number] for number in chosen]}
+        part = Image(SelectedReader(self.reader, chosen), spec=spec)
+        part.sensor, part.path, part.notes = self.sensor, self.path, list(self.notes)
+        part.roles = tuple(self.roles[number] for number in chosen)
+        part.wavelengths = tuple(self.wavelengths[number] for number in chosen)
+        if self.working_space is not None:
+            part.working_space = working_space_of(part.profile, part.roles, part.dtype)[0]
+        # Two selections of one file are two contents.
+        named = f"{self.fingerprint}{list(chosen)}".encode()
+        part.fingerprint = hashlib.sha256(named).hexdigest()
+        part.known_range = self.known_range
+        return part
 
     def __reduce__(self) -> tuple[Callable[[dict[str, Any]], Image], tuple[dict[str, Any]]]:
         if self.spec is None:
@@ -206,8 +239,9 @@ class Image:
     def read_valid(self, box: Box, level: int = 0) -> npt.NDArray[np.bool_]:
         """Which pixels of `box` are valid, a new (h, w) array.
 
-        Not valid are pixels that are nodata in all data bands, masked by the file,
-        fully transparent, or not finite in any data band.
+        Not valid are pixels that are masked by the file, fully transparent, not
+        finite in any data band, or nodata: in any data band for floats and signed
+        integers (but for a nodata value of 0), else in all of them.
         """
         y0, x0, y1, x1 = box = self._checked(box, level)
         if not self.may_be_invalid:

@@ -38,6 +38,7 @@ def open_image(
     stack: bool = False,
     bands: Bands | None = None,
     sensor: str | None = None,
+    select: Sequence[int] | None = None,
 ) -> Image:
     """Open an image lazily.
 
@@ -53,14 +54,19 @@ def open_image(
         Which band is what, counted from 1: ``"red=4,green=3,blue=2"`` or ``"4,3,2"``.
     sensor
         Name of a preset: band roles, and the value that means no light.
+    select
+        Take these bands only, counted from 0; see `Image.with_bands`.
 
     Raises
     ------
     UnreadableImage
         Missing, empty, truncated, no image, no permission, or not supported.
     BadParameter
-        `bands` or `sensor` is not understood.
+        `bands`, `sensor` or `select` is not understood.
     """
+    if select is not None:
+        whole = open_image(source, stack=stack, bands=bands, sensor=sensor)
+        return whole.with_bands(select)
     if isinstance(source, Image):
         return source
     if isinstance(source, (str, os.PathLike)):

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore.images._gdal_description import is_sentinel
+
 Pixels = npt.NDArray[Any]
 Valid = npt.NDArray[np.bool_]
 
@@ -56,8 +58,8 @@ def halve(
     fill
         Value of blocks without a valid pixel.
     nodata
-        A mean that would fall on this value in every band is moved to the next
-        one, so that a valid pixel is not read as nodata later.
+        A mean that falls on this value, so that a valid pixel would be read as
+        nodata later, is moved to the next one.
 
     Returns
     -------
@@ -161,12 +163,14 @@ def _mean_valid(pixels: Pixels, valid: Valid, counts: npt.NDArray[np.uint8]) -> 
 
 
 def _off_nodata(pixels: Pixels, found: Valid | None, nodata: float | None) -> Pixels:
-    """`pixels` with valid ones that equal `nodata` in every band moved by one step."""
+    """`pixels` with valid ones that would be read as `nodata` moved by one step."""
     if nodata is None or not np.isfinite(nodata):
         return pixels
-    hit = (pixels == nodata).all(axis=-1)
+    hit = pixels == nodata
+    if not is_sentinel(nodata, pixels.dtype):
+        hit = hit.all(axis=-1)
     if found is not None:
-        hit &= found
+        hit &= found if hit.ndim == 2 else found[..., None]
     if hit.any():
         pixels[hit] = next_value(pixels.dtype, nodata)
     return pixels

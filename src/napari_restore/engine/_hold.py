@@ -1,0 +1,98 @@
+"""Who is using a folder: one process writes, nobody removes what another one reads."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
+from napari_restore.errors import ResourceError
+
+_LOCK = threading.RLock()
+_READERS: dict[Path, int] = {}
+_WRITERS: set[Path] = set()
+
+
+def process_stamp(pid: int) -> str:
+    """When process `pid` started; empty if it does not run. Tells a reused id apart."""
+    import psutil
+
+    try:
+        return f"{psutil.Process(pid).create_time():.2f}"
+    except psutil.Error:
+        return ""
+
+
+def hold(owner: object, path: Path) -> Callable[[], None]:
+    """Mark `path` as in use until the returned function is called or `owner` is collected.
+
+    The mark is the file ``in-use.PID`` that the cache respects, too.
+    """
+    mark = path / f"in-use.{os.getpid()}"
+    with _LOCK:
+        if _READERS.get(path, 0) == 0:
+            mark.write_text(process_stamp(os.getpid()))
+        _READERS[path] = _READERS.get(path, 0) + 1
+    return weakref.finalize(owner, _release, path, mark)
+
+
+def hold_for_writing(owner: object, path: Path) -> Callable[[], None]:
+    """As `hold`, for the one who writes; raises `ResourceError` while another one does."""
+    lock = path / "writer"
+    with _LOCK:
+        other = writer_of(path)
+        if other is not None:
+            raise ResourceError(
+                f"Another run (process {other}) is restoring this image with the same settings.",
+                "Wait until it is done, or give this one another --scratch folder.",
+            )
+        lock.write_text(f"{os.getpid()} {process_stamp(os.getpid())}")
+        _WRITERS.add(path)
+    release = hold(owner, path)
+    return weakref.finalize(owner, _release_writer, path, lock, release)
+
+
+def writer_of(path: Path) -> int | None:
+    """The living process that writes to `path`, or None."""
+    if path in _WRITERS:
+        return os.getpid()
+    try:
+        pid, stamp = (path / "writer").read_text().split()
+    except (OSError, ValueError):
+        return None
+    if int(pid) == os.getpid() or stamp != process_stamp(int(pid)):
+        # Left by a crash.
+        return None
+    return int(pid)
+
+
+def is_used(path: Path, *, besides: int = 0) -> bool:
+    """Whether somebody uses `path`; `besides` holders of this process do not count."""
+    if _READERS.get(path, 0) > besides:
+        return True
+    for mark in path.glob("in-use.*"):
+        with contextlib.suppress(OSError, ValueError):
+            pid = int(mark.name.rpartition(".")[2])
+            if pid != os.getpid() and mark.read_text() == process_stamp(pid):
+                return True
+    return False
+
+
+def _release(path: Path, mark: Path) -> None:
+    with _LOCK:
+        _READERS[path] = _READERS.get(path, 1) - 1
+        if _READERS[path] <= 0:
+            _READERS.pop(path, None)
+            with contextlib.suppress(OSError):
+                mark.unlink(missing_ok=True)
+
+
+def _release_writer(path: Path, lock: Path, release: Callable[[], None]) -> None:
+    with _LOCK:
+        _WRITERS.discard(path)
+        with contextlib.suppress(OSError):
+            lock.unlink(missing_ok=True)
+    release()

@@ -1,0 +1,129 @@
+"""Where the pixels of an image lie in a mask with a georeference of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.engine._region import Region
+from napari_restore.errors import BadMask
+from napari_restore.images import Georeference, Image
+
+SAME = 1e-6
+"""Grids that differ by less of a pixel are one."""
+_STEPS = 65
+"""Points along each side of a mask by which its bounds in another CRS are found."""
+
+
+@dataclass(frozen=True)
+class MaskGrid:
+    """The way from pixels of an image to those of a mask: nearest pixel, no averaging."""
+
+    image: Georeference
+    mask: Georeference
+    mask_size: tuple[int, int]
+    reprojected: bool
+    """Whether the two coordinate systems differ."""
+
+    @classmethod
+    def between(cls, mask: Image, image: Image) -> MaskGrid | None:
+        """None if the mask's pixels are the image's, or either has no place on a map."""
+        own, other = image.georeference, mask.georeference
+        if own is None or other is None or own.transform is None or other.transform is None:
+            return None
+        grid = cls(own, other, (mask.height, mask.width), _differ(own.crs_wkt, other.crs_wkt))
+        if grid.reprojected or (mask.height, mask.width) != (image.height, image.width):
+            return grid
+        corners = np.array([[0, 0], [0, image.width], [image.height, 0]], float)
+        rows, columns = grid._to_mask(corners[:, 0], corners[:, 1])
+        apart = np.abs(np.stack([rows, columns], axis=1) - corners).max()
+        return grid if apart > SAME * max(image.height, image.width) else None
+
+    @property
+    def name(self) -> list[Any]:
+        """What tells this placing from another, JSON-able."""
+        return [
+            [list(place.transform or ()), place.crs_wkt if self.reprojected else None]
+            for place in (self.image, self.mask)
+        ]
+
+    @property
+    def bounds(self) -> Region:
+        """The image's pixels, perhaps beyond its border, that the mask can reach."""
+        height, width = self.mask_size
+        along = np.linspace(0, 1, _STEPS)
+        rows = np.concatenate([0 * along, 0 * along + 1, along, along]) * height
+        columns = np.concatenate([along, along, 0 * along, 0 * along + 1]) * width
+        x, y = _forward(self.mask, columns, rows)
+        if self.reprojected:
+            x, y = _reproject(self.mask.crs_wkt, self.image.crs_wkt, x, y)
+        columns, rows = _backward(self.image, x, y)
+        found = np.isfinite(rows) & np.isfinite(columns)
+        if not found.any():
+            return Region(0, 0, 0, 0)
+        # Straight edges of one map are slightly curved in another.
+        slack = 2 + (0.01 * max(np.ptp(rows[found]), np.ptp(columns[found])) * self.reprojected)
+        return Region(
+            int(np.floor(rows[found].min() - slack)),
+            int(np.floor(columns[found].min() - slack)),
+            int(np.ceil(rows[found].max() + slack)),
+            int(np.ceil(columns[found].max() + slack)),
+        )
+
+    def places(self, box: Region) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """(h, w) row and column in the mask, whole numbers, of each pixel's centre.
+
+        They may lie outside the mask; NaN where the coordinate system has no such place.
+        """
+        rows, columns = np.mgrid[box.y0 : box.y1, box.x0 : box.x1].astype(np.float64) + 0.5
+        rows, columns = self._to_mask(rows.ravel(), columns.ravel())
+        return np.floor(rows).reshape(box.shape), np.floor(columns).reshape(box.shape)
+
+    def _to_mask(
+        self, rows: npt.NDArray[np.float64], columns: npt.NDArray[np.float64]
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        x, y = _forward(self.image, columns, rows)
+        if self.reprojected:
+            x, y = _reproject(self.image.crs_wkt, self.mask.crs_wkt, x, y)
+        columns, rows = _backward(self.mask, x, y)
+        return rows, columns
+
+
+Points = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+
+
+def _forward(place: Georeference, columns: Any, rows: Any) -> Points:
+    x, y = place.to_world(columns, rows)
+    return np.asarray(x), np.asarray(y)
+
+
+def _backward(place: Georeference, x: Any, y: Any) -> Points:
+    with np.errstate(invalid="ignore"):
+        columns, rows = place.to_pixel(x, y)
+    return np.asarray(columns), np.asarray(rows)
+
+
+def _differ(one: str | None, other: str | None) -> bool:
+    """Whether two systems differ; one that is not told is taken for the other's."""
+    if one is None or other is None or one == other:
+        return False
+    from rasterio.crs import CRS
+
+    return bool(CRS.from_wkt(one) != CRS.from_wkt(other))
+
+
+def _reproject(source: str | None, target: str | None, x: Any, y: Any) -> Points:
+    from rasterio.errors import RasterioError
+    from rasterio.warp import transform
+
+    try:
+        xs, ys = transform(source, target, x, y)[:2]
+    except RasterioError as error:
+        raise BadMask(
+            "The mask's coordinate system cannot be brought to the image's.",
+            "Save the mask in the image's own system.",
+        ) from error
+    return np.asarray(xs, np.float64), np.asarray(ys, np.float64)
