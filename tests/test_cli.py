@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -18,8 +19,12 @@ from PIL import Image as Picture
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import from_origin
 
+import napari_restore
+from napari_restore import api
 from napari_restore.cli import main
-from napari_restore.records import problems
+from napari_restore.engine._store import ResultStore
+from napari_restore.errors import BadOutput, SourceChanged
+from napari_restore.records import problems, read_record
 
 
 class Run:
@@ -30,7 +35,7 @@ class Run:
 
     @property
     def json(self):
-        return json.loads(self.out)
+        return json.loads(self.out, parse_constant=pytest.fail)
 
 
 @pytest.fixture
@@ -184,6 +189,31 @@ def test_rerun_refuses_another_image_under_the_old_name(cli, scene, tmp_path):
     assert run.code == 2 and not (tmp_path / "again.tif").exists()
 
 
+def test_rerun_is_the_same_from_python(cli, scene, tmp_path):
+    out, again, record = tmp_path / "o.tif", tmp_path / "again.tif", tmp_path / "r.json"
+    words = ["restore", scene, "-o", out, "--model", "dcp", "--srcwin", 5, 5, 60, 60]
+    assert cli(*words, "--compress", "lzw", "--record", record).code == 0
+    napari_restore.rerun(record, again)
+    assert again.read_bytes() == out.read_bytes()
+    with pytest.raises(BadOutput):
+        napari_restore.rerun(record)
+    write_tiff(scene, hazy(seed=8))
+    with pytest.raises(SourceChanged):
+        napari_restore.rerun(record, tmp_path / "third.tif")
+    assert not (tmp_path / "third.tif").exists()
+
+
+def test_a_rerun_never_replaces_what_it_reads(cli, scene, tmp_path):
+    record = tmp_path / "r.json"
+    words = ["restore", scene, "-o", tmp_path / "o.tif", "--model", "dcp", "--record", record]
+    assert cli(*words).code == 0
+    told, content = record.read_bytes(), scene.read_bytes()
+    for path in (record, scene):
+        run = cli("rerun", record, "-o", path, "--overwrite")
+        assert run.code == 2 and "input" in run.err
+    assert (record.read_bytes(), scene.read_bytes()) == (told, content)
+
+
 def test_maps_are_written_beside(cli, scene, tmp_path):
     maps = tmp_path / "maps"
     words = ["restore", scene, "-o", tmp_path / "o.tif", "--model", "dcp", "--maps", maps]
@@ -194,9 +224,15 @@ def test_maps_are_written_beside(cli, scene, tmp_path):
 
 
 def test_cache_is_shown_and_cleared(cli, scene, tmp_path):
+    assert cli("cache", "--json").json == {"bytes": 0, "entries": []}
+    assert cli("cache").out == "the cache is empty\n"
+    # Its facts about the whole image stay for the next model.
     assert cli("restore", scene, "-o", tmp_path / "o.tif", "--model", "dcp").code == 0
-    assert cli("cache", "--json").json["bytes"] >= 0
-    assert cli("cache", "--clear", "--json").json["freed_bytes"] >= 0
+    shown = cli("cache", "--json").json
+    assert shown["bytes"] > 0 and shown["entries"]
+    assert shown["bytes"] == sum(entry["bytes"] for entry in shown["entries"])
+    assert all(Path(entry["path"]).exists() for entry in shown["entries"])
+    assert cli("cache", "--clear", "--json").json["freed_bytes"] > 0
     assert cli("cache", "--json").json["entries"] == []
 
 
@@ -265,6 +301,48 @@ def test_unrelated_images_share_the_facts_of_a_joint_context(cli, tmp_path):
     airlights = [record["context"]["airlight"] for record in records]
     assert len(airlights) == 2
     assert airlights[0] == airlights[1]
+
+
+@pytest.mark.parametrize("how", ["first", "joint"])
+def test_a_shared_context_goes_on_without_what_cannot_be_read(cli, tmp_path, how):
+    missing, broken = tmp_path / "missing.tif", tmp_path / "broken.tif"
+    broken.write_text("no image")
+    good = [write_tiff(tmp_path / f"{n}.tif", hazy(200 + n, 220, seed=n)) for n in (1, 2)]
+    words = ["restore", missing, good[0], broken, good[1], "-o", tmp_path / "out"]
+    run = cli(*words, "--model", "dcp", "--context", how, "--json")
+    assert run.code == 2
+    assert [e["status"] for e in run.json["images"]] == ["failed", "done", "failed", "done"]
+    assert "missing.tif" in run.err and "broken.tif" in run.err
+    airlights = [e["record"]["context"]["airlight"] for e in run.json["images"] if "record" in e]
+    assert airlights[0] == airlights[1]
+
+
+def test_maps_and_records_asked_for_later_are_made(cli, tmp_path):
+    paths = [write_tiff(tmp_path / f"{n}.tif", hazy(seed=n)) for n in (1, 2)]
+    words = ["restore", *paths, "-o", tmp_path / "out", "--model", "dcp", "--json"]
+    assert cli(*words).code == 0
+    before = {p: p.read_bytes() for p in (tmp_path / "out").glob("*.tif")}
+    assert len(before) == 2
+    more = [*words, "--maps", tmp_path / "maps", "--record", tmp_path / "{stem}.json"]
+    run = cli(*more)
+    assert run.code == 0, run.err
+    assert [entry["status"] for entry in run.json["images"]] == ["done", "done"]
+    for name in ("1", "2"):
+        assert (tmp_path / "maps" / name / "transmission.tif").is_file()
+        assert problems(json.loads((tmp_path / f"{name}.json").read_text("utf-8"))) == []
+    assert {p: p.read_bytes() for p in before} == before
+    assert [entry["status"] for entry in cli(*more).json["images"]] == ["skipped", "skipped"]
+    # A record alone needs no second run.
+    (tmp_path / "1.json").unlink()
+    assert [entry["status"] for entry in cli(*more).json["images"]] == ["skipped", "skipped"]
+    assert (tmp_path / "1.json").is_file()
+    # What the user has changed since is not replaced.
+    (tmp_path / "maps" / "1" / "change.tif").unlink()
+    changed = tmp_path / "out" / "1_clear.tif"
+    changed.write_bytes(changed.read_bytes()[:-4] + b"mine")
+    run = cli(*more)
+    assert run.code == 2 and [e["status"] for e in run.json["images"]] == ["failed", "skipped"]
+    assert changed.read_bytes().endswith(b"mine")
 
 
 # -- bad input: exit 2, one sentence, nothing written ------------------------------------
@@ -382,6 +460,55 @@ def test_outputs_that_may_not_be(cli, scene, tmp_path):
     assert read(existing).shape == (3, 160, 200)
 
 
+@pytest.fixture
+def no_run(monkeypatch):
+    """Running anything fails the test."""
+
+    def start(*_: object, **__: object) -> None:
+        pytest.fail("the run was started")
+
+    monkeypatch.setattr(api, "start", start)
+
+
+@pytest.mark.usefixtures("no_run")
+@pytest.mark.parametrize(
+    ("kind", "name", "words", "said"),
+    [
+        ("uint8", "o.tif", ["--compress", "brotli"], "brotli"),
+        ("uint16", "o.tif", ["--compress", "jpeg"], "JPEG"),
+        ("uint8", "o.tif", ["--bit-depth", "32"], "bit-depth"),
+        ("uint8", "o.tif", ["--bit-depth", "16"], "bit depth"),
+        ("uint8", "o.jpg", ["--quality", "900"], "900"),
+        ("uint16", "o.jpg", [], "uint16"),
+        ("bands", "o.jpg", [], "4 bands"),
+        ("uint8", "o.xyz", [], "suffix"),
+        ("uint8", "o.tif", ["--maps", "file"], "no folder"),
+        ("uint8", "o.tif", ["--record", "missing/r.json"], "missing"),
+        ("uint8", "o.tif", ["--record", "file"], "exists"),
+        ("uint8", "o.tif", ["--record", "{source}", "--overwrite"], "input"),
+        ("uint8", "o.tif", ["--record", "o.tif"], "twice"),
+        ("uint8", "o.tif", ["--feather", "5"], "--mask"),
+        ("uint8", "mask.tif", ["--mask", "mask.tif", "--overwrite"], "input"),
+        ("uint8", "o.tif", ["--mask", "mask.tif", "--record", "mask.tif", "--overwrite"], "input"),
+        ("uint8", "change.tif", ["--maps", "."], "twice"),
+    ],
+)
+def test_outputs_that_cannot_be_are_known_before_the_run(
+    cli, tmp_path, monkeypatch, kind, name, words, said
+):
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_bytes(b"precious")
+    write_tiff(Path("mask.tif"), np.full((1, 160, 200), 255, "uint8"))
+    dtype, bands = ("uint8", 4) if kind == "bands" else (kind, 3)
+    source = write_tiff(Path("source.tif"), hazy(bands=bands, dtype=dtype))
+    before = {p: p.read_bytes() for p in tmp_path.iterdir()}
+    words = [word.format(source=source) for word in words]
+    run = cli("restore", source, "-o", name, "--model", "identity", *words)
+    assert run.code == 2 and said in run.err
+    assert "Traceback" not in run.err
+    assert {p: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
 @pytest.mark.skipif(
     os.name == "nt" or getattr(os, "geteuid", lambda: 0)() == 0, reason="root may write anywhere"
 )
@@ -404,38 +531,105 @@ def test_a_budget_too_small_for_a_tile(cli, scene, tmp_path):
     assert not (tmp_path / "o.tif").exists()
 
 
+def full_disk(self, *_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_keeps_what_is_finished(cli, scene, tmp_path, monkeypatch):
+    out = tmp_path / "o.tif"
+    words = ["restore", scene, "-o", out, "--model", "dcp", "--tile", 128, "--json"]
+    with monkeypatch.context() as patch:
+        put, calls = ResultStore._put, []
+
+        def second_fails(self, *given: object) -> None:
+            calls.append(given)
+            (full_disk if len(calls) > 1 else put)(self, *given)
+
+        patch.setattr(ResultStore, "_put", second_fails)
+        run = cli(*words)
+    assert run.code == 4 and "space" in run.err.lower() and "Traceback" not in run.err
+    assert run.json["error"]["type"] == "DiskFull"
+    assert list(tmp_path.glob("*o*")) == []
+    assert cli(*words).json["measured"]["tiles_resumed"] == 1
+
+
+def test_a_record_that_cannot_be_written_does_not_hide_the_error(cli, scene, tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_restore.images._export_geotiff.write", full_disk)
+    monkeypatch.setattr("napari_restore.records.write_record", full_disk)
+    words = ["restore", scene, "-o", tmp_path / "o.tif", "--model", "dcp", "--json"]
+    run = cli(*words, "--record", tmp_path / "r.json", "--maps", tmp_path / "maps")
+    assert run.code == 4 and run.json["error"]["type"] == "DiskFull"
+    assert "no record was written" in run.err
+    # The same command must be able to go on.
+    assert not list((tmp_path / "maps").iterdir())
+
+
+def test_a_failed_run_has_a_record_that_the_next_replaces(cli, scene, tmp_path, monkeypatch):
+    record = tmp_path / "r.json"
+    words = ["restore", scene, "-o", tmp_path / "o.tif", "--model", "dcp", "--record", record]
+    with monkeypatch.context() as patch:
+        patch.setattr("napari_restore.images._export_geotiff.write", full_disk)
+        assert cli(*words).code == 4
+    told = read_record(record)
+    assert told["status"] == "failed" and told["output"] is None
+    assert cli(*words).code == 0
+    assert read_record(record)["status"] == "done"
+
+
 # -- unusual, yet done: exit 0 ---------------------------------------------------------
+
+
+def notes_of(run: Run, record: Path) -> list[str]:
+    """The notes in the record, which must be those on stderr."""
+    said = [line[6:] for line in run.err.splitlines() if line.startswith("note: ")]
+    told = json.loads(record.read_text(encoding="utf-8"))["notes"]
+    assert told == said
+    return said
 
 
 def test_a_region_partly_outside_is_clipped_and_said(cli, scene, tmp_path):
     out = tmp_path / "o.tif"
     words = ["restore", scene, "-o", out, "--model", "dcp"]
-    run = cli(*words, "--srcwin", 150, 100, 500, 500)
-    assert run.code == 0 and "note:" in run.err
+    record = tmp_path / "r.json"
+    run = cli(*words, "--srcwin", 150, 100, 500, 500, "--record", record)
+    assert run.code == 0
+    assert notes_of(run, record) == ["The region reached beyond the image and was clipped to it."]
     assert read(out).shape == (3, 60, 50)
+
+
+def test_nothing_unusual_nothing_said(cli, scene, tmp_path):
+    record = tmp_path / "r.json"
+    words = ["restore", scene, "-o", tmp_path / "o.tif", "--model", "dcp"]
+    assert notes_of(cli(*words, "--record", record), record) == []
 
 
 @pytest.mark.parametrize("bands", [1, 13])
 def test_any_number_of_bands(cli, tmp_path, bands):
     source = write_tiff(tmp_path / "s.tif", hazy(bands=bands, dtype="uint16"))
-    out = tmp_path / "o.tif"
-    run = cli("restore", source, "-o", out, "--model", "dcp")
+    out, record = tmp_path / "o.tif", tmp_path / "r.json"
+    run = cli("restore", source, "-o", out, "--model", "dcp", "--record", record)
     assert run.code == 0, run.err
     assert read(out).shape == (bands, 160, 200)
+    notes = notes_of(run, record)
+    assert any("13 bands" in note for note in notes) == (bands == 13)
 
 
 def test_one_pixel(cli, tmp_path):
     source = write_tiff(tmp_path / "s.tif", hazy()[:, :1, :1])
-    run = cli("restore", source, "-o", tmp_path / "o.tif", "--model", "dcp")
+    out, record = tmp_path / "o.tif", tmp_path / "r.json"
+    run = cli("restore", source, "-o", out, "--model", "dcp", "--record", record)
     assert run.code == 0, run.err
-    assert read(tmp_path / "o.tif").shape == (3, 1, 1)
+    assert read(out).shape == (3, 1, 1)
+    assert any("single pixel" in note for note in notes_of(run, record))
 
 
 def test_nothing_valid_is_copied(cli, tmp_path):
     source = write_tiff(tmp_path / "s.tif", np.zeros((3, 64, 64), "uint8"), nodata=0)
-    run = cli("restore", source, "-o", tmp_path / "o.tif", "--model", "dcp")
+    out, record = tmp_path / "o.tif", tmp_path / "r.json"
+    run = cli("restore", source, "-o", out, "--model", "dcp", "--record", record)
     assert run.code == 0, run.err
-    assert not read(tmp_path / "o.tif").any()
+    assert not read(out).any()
+    assert notes_of(run, record) == ["No pixel is valid: everything was copied unchanged."]
 
 
 def test_nan_stays_and_never_spreads(cli, tmp_path):
@@ -443,20 +637,37 @@ def test_nan_stays_and_never_spreads(cli, tmp_path):
     pixels[:, 40:50, 60:70] = np.nan
     pixels[0, 100, 100] = np.inf
     source = write_tiff(tmp_path / "s.tif", pixels)
-    run = cli("restore", source, "-o", tmp_path / "o.tif", "--model", "dcp")
+    out, record = tmp_path / "o.tif", tmp_path / "r.json"
+    run = cli("restore", source, "-o", out, "--model", "dcp", "--record", record)
     assert run.code == 0, run.err
-    after = read(tmp_path / "o.tif")
+    after = read(out)
     assert np.array_equal(np.isnan(after), np.isnan(pixels))
     assert np.array_equal(np.isinf(after), np.isinf(pixels))
+    assert notes_of(run, record) == ["Pixels with NaN or infinity are kept as they are."]
 
 
-@pytest.mark.parametrize(("mode", "kind"), [("RGBA", "PNG"), ("P", "PNG"), ("CMYK", "JPEG")])
-def test_alpha_palette_and_cmyk(cli, tmp_path, mode, kind):
+def test_nan_as_nodata_is_told_in_strict_json(cli, tmp_path):
+    pixels = hazy().astype("float32") / 255
+    source = write_tiff(tmp_path / "s.tif", pixels, nodata=np.nan)
+    assert cli("info", source, "--json").json["nodata"] == "nan"
+    plain = write_tiff(tmp_path / "p.tif", pixels)
+    assert cli("info", plain, "--json").json["nodata"] is None
+    words = ["restore", source, "-o", tmp_path / "o.tif", "--model", "dcp", "--json"]
+    assert cli(*words).json["status"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "said"),
+    [("RGBA", "PNG", "alpha"), ("P", "PNG", "palette"), ("CMYK", "JPEG", "CMYK")],
+)
+def test_alpha_palette_and_cmyk(cli, tmp_path, mode, kind, said):
     source = tmp_path / f"s.{kind.lower()}"
     source.write_bytes(picture(mode, kind))
-    run = cli("restore", source, "-o", tmp_path / "o.tif", "--model", "dcp")
+    out, record = tmp_path / "o.tif", tmp_path / "r.json"
+    run = cli("restore", source, "-o", out, "--model", "dcp", "--record", record)
     assert run.code == 0, run.err
-    assert read(tmp_path / "o.tif").shape == (4 if mode == "RGBA" else 3, 48, 64)
+    assert read(out).shape == (4 if mode == "RGBA" else 3, 48, 64)
+    assert any(said in note for note in notes_of(run, record))
 
 
 # -- in a process of its own ----------------------------------------------------------
@@ -494,15 +705,68 @@ def test_ctrl_c_ends_with_3_and_the_same_command_goes_on(tmp_path, own_cache):
     assert np.array_equal(read(out), read(whole))
 
 
+def command_of(*words: object) -> list[str]:
+    return [sys.executable, "-m", "napari_restore.cli", *map(str, words)]
+
+
+def stop_after_a_tile(command: list[str], cache: Path, number: int) -> int:
+    """Run, send the signal once a tile is done, and wait for the end; the exit code."""
+    with subprocess.Popen(
+        [*command, "--progress", "json"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, "NAPARI_RESTORE_CACHE": str(cache)},
+    ) as child:
+        for line in child.stderr:
+            if json.loads(line)["event"] == "TileDone":
+                child.send_signal(number)
+                break
+        child.communicate(timeout=60)
+    return child.returncode
+
+
+@pytest.mark.skipif(os.name == "nt", reason="another way to kill")
+@pytest.mark.parametrize("name", ["out.tif", "out.zarr"])
+def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(tmp_path, own_cache, name, capsys):
+    source = write_tiff(tmp_path / "s.tif", hazy(900, 1000), tiled=True)
+    out, whole = tmp_path / name, tmp_path / f"whole{Path(name).suffix}"
+    words = ["restore", source, "-o", out, "--model", "dcp", "--tile", 128, "--memory", "400MiB"]
+    assert stop_after_a_tile(command_of(*words), own_cache, signal.SIGKILL) == -signal.SIGKILL
+    assert not out.exists()
+    assert main([*map(str, words), "--json"]) == 0
+    measured = json.loads(capsys.readouterr().out)["measured"]
+    assert measured["tiles_resumed"] >= 1 and measured["tiles_done"] >= 1
+    words = ["restore", source, "-o", whole, "--model", "dcp", "--tile", 128, "--fresh"]
+    assert main([str(word) for word in words]) == 0
+    assert contents(out) == contents(whole)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["s.tif", name, whole.name])
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return {p.relative_to(path).as_posix(): p.read_bytes() for p in files if p.is_file()}
+
+
 def test_the_environment_is_set_before_the_libraries_load():
-    code = (
-        "import os, sys; os.environ.pop('OMP_WAIT_POLICY', None)\n"
-        "from napari_restore.cli import main\n"
-        "main(['models', 'no-such-model'])\n"
-        "print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
-    )
+    # Tells, at the moment torch is looked for, what it will find.
+    code = """
+import os, sys
+os.environ.pop("OMP_WAIT_POLICY", None)
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "torch":
+            print("torch", os.environ.get("OMP_WAIT_POLICY"), file=sys.stderr)
+sys.meta_path.insert(0, Watch())
+from napari_restore.cli import main
+assert "torch" not in sys.modules
+main(["models", "no-such-model"])
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split()[0] == "PASSIVE"
+    assert [line for line in done.stderr.splitlines() if line.startswith("torch")] == [
+        "torch PASSIVE"
+    ]
 
 
 def test_a_bug_says_so_and_ends_with_1(cli, monkeypatch):
@@ -516,4 +780,3 @@ def test_a_bug_says_so_and_ends_with_1(cli, monkeypatch):
     assert run.code == 1
     assert "bug" in run.err and "ZeroDivisionError" in run.err
     assert run.json["error"]["type"] == "ZeroDivisionError"
-

@@ -1,13 +1,23 @@
 from __future__ import annotations
 
 import copy
+import errno
 import json
+import math
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from napari_restore.errors import BadOutput, InputError
-from napari_restore.records import problems, read_record, write_record
+from napari_restore.records import (
+    check_record,
+    problems,
+    read_record,
+    strict_json,
+    write_record,
+)
 
 RECORD: dict[str, Any] = {
     "command": "napari-restore restore größe.tif -o out.tif --model dcp",
@@ -109,12 +119,54 @@ def test_only_a_record_is_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_failed_write_leaves_the_old_record(tmp_path):
+def test_a_failed_write_leaves_the_old_record(tmp_path, monkeypatch):
     path = write_record(tmp_path / "a.json", RECORD)
-    with pytest.raises(TypeError):
-        write_record(path, changed("context", {"x": object()}))
+
+    def full(self, target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(BadOutput, match="No space left"):
+        write_record(path, changed("version", "2"))
     assert read_record(path) == RECORD
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_json_is_strict_whatever_it_holds():
+    data = {
+        "nodata": math.nan,
+        "range": (-math.inf, np.float32(1.5)),
+        "count": np.int64(3),
+        "list": np.array([1.0, np.inf]),
+        "flag": np.bool_(True),
+        "path": Path("größe.tif"),
+        7: None,
+    }
+    text = strict_json(data)
+    assert json.loads(text, parse_constant=pytest.fail) == {
+        "nodata": "nan",
+        "range": ["-inf", 1.5],
+        "count": 3,
+        "list": [1.0, "inf"],
+        "flag": True,
+        "path": "größe.tif",
+        "7": None,
+    }
+
+
+def test_a_place_is_checked_without_writing(tmp_path):
+    check_record(tmp_path / "a.json")
+    assert list(tmp_path.iterdir()) == []
+    old = write_record(tmp_path / "a.json", RECORD)
+    with pytest.raises(BadOutput, match="--overwrite"):
+        check_record(old)
+    check_record(old, overwrite=True)
+    with pytest.raises(BadOutput, match="is a folder"):
+        check_record(tmp_path, overwrite=True)
+    with pytest.raises(BadOutput, match="cannot be written"):
+        check_record(tmp_path / "missing" / "a.json")
+    with pytest.raises(BadOutput, match="cannot be written"):
+        check_record(old / "a.json")
 
 
 def test_an_unwritable_place_is_an_output_error(tmp_path):

@@ -6,20 +6,71 @@ from pathlib import Path
 
 import pytest
 
+from napari_restore._commands._checks import (
+    check_files,
+    check_maps,
+    refuse_existing,
+    refuse_old_record,
+)
 from napari_restore._commands._outputs import (
     SUMMARY,
     Item,
     Summary,
     file_size,
     is_folder,
-    refuse_existing,
     work_items,
 )
 from napari_restore.errors import BadOutput
+from napari_restore.records import write_record
+
+RECORD = {
+    "command": "",
+    "version": "1",
+    "status": "done",
+    "input": {
+        "path": None,
+        "fingerprint": "ab",
+        "size": [1, 1],
+        "bands": 1,
+        "dtype": "uint8",
+        "crs": None,
+        "black": None,
+        "white": None,
+    },
+    "output": None,
+    "model": {"id": "dcp", "weights_sha256": None, "parameters": {}},
+    "targets": [],
+    "extent": "image",
+    "context": None,
+    "plan": {
+        **dict.fromkeys(("tile", "halo", "tile_batch", "tiles", "passes", "residual_bytes"), 1),
+        **dict.fromkeys(("predicted_peak_ram_bytes", "predicted_peak_device_bytes"), 1),
+        "scope": "local",
+        "residual_tier": None,
+        "predicted_disk_bytes": 1,
+        "predicted_seconds": None,
+    },
+    "measured": {
+        **dict.fromkeys(("seconds", "megapixels_per_second", "peak_ram_bytes"), 1),
+        **dict.fromkeys(("peak_device_bytes", "tiles_done", "tiles_resumed", "backoffs"), 0),
+        "unchanged_share": None,
+    },
+    "device": "cpu",
+    "versions": {},
+}
 
 
 def items(*sources, output, stack=False, name="{stem}_clear{suffix}", record=None, maps=None):
-    return work_items(sources, output, stack=stack, name=name, record=record, maps=maps)
+    return work_items(
+        sources, str(output), stack=stack, name=name, record=record and str(record), maps=maps
+    )
+
+
+def checked(*sources, given=(), **options):
+    """The items, after all that can be known about their files."""
+    found = items(*sources, **options)
+    check_files(found, [*sources, *given])
+    return found
 
 
 def test_one_image_goes_into_the_named_file():
@@ -88,9 +139,20 @@ def test_an_input_is_never_an_output(tmp_path, monkeypatch):
     Path("a.tif").write_bytes(b"data")
     for output in ("a.tif", "./a.tif", str(tmp_path / "a.tif")):
         with pytest.raises(BadOutput, match="is an input"):
-            items("a.tif", output=output)
+            checked("a.tif", output=output)
     with pytest.raises(BadOutput, match="is an input"):
-        items("a.tif", "b.tif", output=".", name="{stem}{suffix}")
+        checked("a.tif", "b.tif", output=".", name="{stem}{suffix}")
+    with pytest.raises(BadOutput, match="is an input"):
+        checked("a.tif", output="o.tif", record="a.tif")
+    Path("mask.tif").write_bytes(b"data")
+    for names in ({"output": "mask.tif"}, {"output": "o.tif", "record": "mask.tif"}):
+        with pytest.raises(BadOutput, match="is an input"):
+            checked("a.tif", given=["mask.tif"], **names)
+    Path("m").mkdir()
+    Path("m/change.tif").write_bytes(b"data")
+    (item,) = items("a.tif", output="o.tif", maps="m")
+    with pytest.raises(BadOutput, match="is an input"):
+        check_maps(item, ["change"], ["m/change.tif"], overwrite=True)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
@@ -98,7 +160,7 @@ def test_a_link_to_an_input_is_not_an_output_either(tmp_path):
     (tmp_path / "a.tif").write_bytes(b"data")
     (tmp_path / "link.tif").symlink_to(tmp_path / "a.tif")
     with pytest.raises(BadOutput, match="is an input"):
-        items(str(tmp_path / "a.tif"), output=str(tmp_path / "link.tif"))
+        checked(str(tmp_path / "a.tif"), output=str(tmp_path / "link.tif"))
 
 
 def test_a_file_is_no_folder(tmp_path):
@@ -115,6 +177,53 @@ def test_existing_files_are_kept_unless_told(tmp_path):
     with pytest.raises(BadOutput, match="exists"):
         refuse_existing(path, overwrite=False)
     assert path.read_bytes() == b"data"
+
+
+def test_what_is_written_must_not_meet(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadOutput, match="twice"):
+        checked("a.tif", output="o.tif", record="O.tif")
+    (item,) = items("a.tif", output="m/change.tif", maps="m")
+    with pytest.raises(BadOutput, match="twice"):
+        check_maps(item, ["change"], [], overwrite=True)
+    (item,) = items("a.tif", output="o.tif", maps="m")
+    check_maps(item, ["change"], [], overwrite=False)
+    Path("m").mkdir()
+    Path("m/change.tif").write_bytes(b"")
+    with pytest.raises(BadOutput, match="exists"):
+        check_maps(item, ["change"], [], overwrite=False)
+
+
+def test_records_and_maps_need_a_place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    checked("a.tif", output="o.tif", record="r.json", maps="new/maps")
+    with pytest.raises(BadOutput, match="cannot be written"):
+        checked("a.tif", output="o.tif", record="missing/r.json")
+    # The folder of the outputs is made by the run itself.
+    checked("a.tif", "b.tif", output="out", record="out/{stem}.json")
+    Path("file").write_bytes(b"")
+    for maps in ("file", "file/maps"):
+        with pytest.raises(BadOutput, match="no folder"):
+            checked("a.tif", output="o.tif", maps=maps)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_only_the_record_of_an_unfinished_run_may_be_replaced(tmp_path):
+    record = tmp_path / "r.json"
+    (item,) = items("a.tif", output="o.tif", record=record)
+    refuse_old_record(item, overwrite=False)
+    told = {**RECORD, "input": {**RECORD["input"], "path": "a.tif"}}
+    write_record(record, {**told, "status": "cancelled"})
+    refuse_old_record(item, overwrite=False)
+    (other,) = items("b.tif", output="o.tif", record=record)
+    for each, status in ((other, "cancelled"), (item, "done")):
+        write_record(record, {**told, "status": status})
+        with pytest.raises(BadOutput, match="exists"):
+            refuse_old_record(each, overwrite=False)
+        refuse_old_record(each, overwrite=True)
+    record.write_text("precious")
+    with pytest.raises(BadOutput, match="exists"):
+        refuse_old_record(item, overwrite=False)
 
 
 def test_only_what_the_same_command_wrote_is_done(tmp_path):

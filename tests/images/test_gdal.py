@@ -72,15 +72,30 @@ def test_other_dtypes_are_refused_in_words(make_tiff: MakeTiff, dtype: str) -> N
         open_image(path)
 
 
-def test_valid_means_not_nodata_in_every_band(make_tiff: MakeTiff) -> None:
-    pixels = np.full((4, 4, 2), 7, np.int16)
-    pixels[0, 0] = -9999
-    pixels[0, 1, 0] = -9999
-    image = open_image(make_tiff(pixels, nodata=-9999))
+@pytest.mark.parametrize(
+    ("dtype", "nodata", "one_band_suffices"),
+    [
+        ("int16", -9999, True),
+        ("int16", -32768, True),
+        ("float32", -9999, True),
+        ("float64", -1.7976931348623157e308, True),
+        ("float32", float("nan"), True),
+        ("uint8", 0, False),
+        ("uint16", 65535, False),
+        ("int16", 0, False),
+        ("float32", 0, False),
+    ],
+)
+def test_which_pixels_are_nodata(
+    make_tiff: MakeTiff, dtype: str, nodata: float, one_band_suffices: bool
+) -> None:
+    pixels = np.full((4, 4, 2), 7, dtype)
+    pixels[0, 0] = nodata
+    pixels[0, 1, 0] = nodata
+    image = open_image(make_tiff(pixels, nodata=nodata))
     valid = image.read_valid(whole(image))
     assert not valid[0, 0]
-    assert valid[0, 1]
-    assert valid.sum() == 15
+    assert valid.sum() == (14 if one_band_suffices else 15)
 
 
 def test_nan_and_infinity_in_any_band_are_not_valid(make_tiff: MakeTiff) -> None:

@@ -95,9 +95,11 @@ def test_a_valid_mean_never_becomes_nodata() -> None:
     valid = np.ones((2, 2), bool)
     assert halve(pixels, valid, fill=-9999, nodata=-9999)[0].item() == -9998
     assert halve(pixels, valid)[0].item() == -9999
-    # One band alone may hold the value: such a pixel is valid.
     two = np.concatenate([pixels, pixels + 50], axis=2)
-    assert halve(two, valid, nodata=-9999)[0].tolist() == [[[-9999, -9949]]]
+    assert halve(two, valid, nodata=-9999)[0].tolist() == [[[-9998, -9949]]]
+    # Of unsigned integers one band alone may hold the value: such a pixel is valid.
+    two = np.array([[[2, 4], [4, 6]], [[2, 4], [4, 6]]], np.uint8)
+    assert halve(two, valid, nodata=3)[0].tolist() == [[[3, 5]]]
 
 
 def test_next_value_stays_in_range() -> None:

@@ -12,14 +12,15 @@ from napari_restore._commands import Answer
 from napari_restore._commands._arguments import load_model, open_image, plan_arguments
 from napari_restore._commands._failures import as_json, as_restore_error
 from napari_restore._commands._outputs import (
+    SHARED,
     Item,
     Summary,
     file_sha256,
     file_size,
     key_of,
-    refuse_existing,
 )
-from napari_restore.errors import Cancelled, DiskFull, RestoreError
+from napari_restore.errors import Cancelled, DiskFull, InputError, RestoreError
+from napari_restore.records import write_record
 
 if TYPE_CHECKING:
     from napari_restore._commands._restore import Runner
@@ -39,7 +40,7 @@ def restore_folder(options: Namespace, items: list[Item], runner: Runner) -> Ans
     folder = Path(options.output)
     model = load_model(options)
     folder.mkdir(exist_ok=True)
-    mosaic = _share_context(options, items, folder)
+    mosaic, unreadable = _share_context(options, items, folder)
     summary, exit_code, began = Summary(folder), 0, time.monotonic()
     settings = _settings(options, model)
     entries: list[dict[str, Any]] = []
@@ -47,6 +48,8 @@ def restore_folder(options: Namespace, items: list[Item], runner: Runner) -> Ans
         entry: dict[str, Any] = {"input": list(item.sources), "output": str(item.output)}
         stop: RestoreError | None = None
         try:
+            if item in unreadable:
+                raise unreadable[item]
             entry |= _restore_or_skip(options, item, model, settings, summary, runner, mosaic)
         except (RestoreError, OSError, MemoryError) as error:
             known = as_restore_error(error)
@@ -82,35 +85,70 @@ def _restore_or_skip(
     image = open_image(options, item.sources)
     around = None if mosaic is None else mosaic.fingerprint
     key = key_of([image.fingerprint, around, settings])
-    if not options.fresh and summary.is_done(item.output, key):
+    done = not options.fresh and summary.is_done(item.output, key)
+    if done and summary.holds_maps(item):
+        _bring_record(item, summary.record_of(item.output))
         return {"status": "skipped", "key": key, "bytes": file_size(item.output)}
-    refuse_existing(item.output, overwrite=options.overwrite)
+    # What the same command wrote may be written again, to have the maps with it.
+    replace = done and summary.is_untouched(item.output)
+    runner.check(item, replace=replace)
     arguments = plan_arguments(options, image) | {"mosaic": mosaic}
-    record = runner.restore(item, image, model, arguments)
-    return {"status": "done", "key": key, "bytes": file_size(item.output), "record": record}
+    record = runner.restore(item, image, model, arguments, replace=replace)
+    maps = [] if item.maps is None else sorted(path.name for path in item.maps.glob("*.tif"))
+    size = file_size(item.output)
+    return {"status": "done", "key": key, "bytes": size, "maps": maps, "record": record}
 
 
-def _share_context(options: Namespace, items: list[Item], folder: Path) -> Any:
-    """Carry out `--context first|joint`; the mosaic of all images, or None.
+def _bring_record(item: Item, record: dict[str, Any]) -> None:
+    """Write the record of a finished run that was made without `--record`."""
+    if item.record is not None and record and not item.record.exists():
+        write_record(item.record, record)
+
+
+def _share_context(
+    options: Namespace, items: list[Item], folder: Path
+) -> tuple[Any, dict[Item, RestoreError]]:
+    """Carry out `--context first|joint`; the mosaic of all images or None, and what failed.
 
     Joint images that lie on one map grid are taken as that mosaic, so that a pixel
     sees its neighbours across the border, too. Otherwise the shared facts become
-    a file that every image of the call is given.
+    a file that every image of the call is given. Images that cannot be read are
+    left out.
     """
-    if options.context not in ("first", "joint"):
-        return None
+    failed: dict[Item, RestoreError] = {}
+    if options.context not in SHARED:
+        return None, failed
     from napari_restore import api
 
-    if options.context == "joint" and not options.stack and options.mask is None:
-        sources = [source for item in items for source in item.sources]
+    joint = options.context == "joint"
+    target = folder / CONTEXT
+    images: dict[Item, Any] = {}
+    for item in items:
+        try:
+            images[item] = open_image(options, item.sources)
+        except (InputError, OSError) as error:
+            failed[item] = as_restore_error(error)
+    if joint and not options.stack and options.mask is None and len(images) > 1:
+        sources = [source for item in images for source in item.sources]
         mosaic = api.open_mosaic(sources, bands=options.bands, sensor=options.sensor)
         if mosaic is not None:
             options.context = None
-            return mosaic
-    chosen = items if options.context == "joint" else items[:1]
-    images = [open_image(options, item.sources) for item in chosen]
-    options.context = str(api.save_context(images, folder / CONTEXT, exclude=options.exclude))
-    return None
+            return mosaic, failed
+    chosen = []
+    for item, image in images.items():
+        try:
+            # One by one, so that a file that breaks off is known by its name.
+            api.save_context([image], target, exclude=options.exclude)
+        except (InputError, OSError) as error:
+            failed[item] = as_restore_error(error)
+            continue
+        chosen.append(image)
+        if not joint:
+            break
+    if len(chosen) > 1:
+        api.save_context(chosen, target, exclude=options.exclude)
+    options.context = str(target) if chosen else None
+    return None, failed
 
 
 def _settings(options: Namespace, model: Any) -> dict[str, Any]:

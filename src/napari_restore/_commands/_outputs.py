@@ -16,6 +16,9 @@ from napari_restore.records import strict_json
 WRITABLE = frozenset({".tif", ".tiff", ".zarr", ".png", ".jpg", ".jpeg", ".webp"})
 """Suffixes kept for the output; everything else becomes .tif."""
 
+SHARED = ("first", "joint")
+"""Words of `--context` for facts that many images share."""
+
 SUMMARY = "restore_summary.json"
 """What was done in a folder; also how a second call knows what to skip."""
 
@@ -133,11 +136,16 @@ class Summary:
         done = entry.get("status") == "done" and entry.get("key") == key
         return done and output.exists() and entry.get("bytes") == file_size(output)
 
+    def is_untouched(self, output: Path) -> bool:
+        """Whether a file has the very bytes that were written."""
+        told = (self.record_of(output).get("output") or {}).get("sha256")
+        return output.is_file() and file_sha256(str(output)) == told
+
     def holds_maps(self, item: Item) -> bool:
         """Whether the side maps asked for are there as the run of `item` wrote them."""
         if item.maps is None:
             return True
-        names = self.entries.get(item.output.name, {}).get("maps")
+        names: list[Any] = self.entries.get(item.output.name, {}).get("maps") or []
         return bool(names) and all((item.maps / str(name)).is_file() for name in names)
 
     def record_of(self, output: Path) -> dict[str, Any]:

@@ -21,15 +21,12 @@ from napari_restore._commands._checks import (
 )
 from napari_restore._commands._interrupt import Interrupt
 from napari_restore._commands._notes import notes_after, notes_before
-from napari_restore._commands._outputs import Item, is_folder, work_items
+from napari_restore._commands._outputs import SHARED, Item, is_folder, work_items
 from napari_restore._commands._progress import Report, duration, reporter
 from napari_restore.errors import Cancelled
 
 EXPORT_OPTIONS = ("cog", "compress", "bit_depth", "quality")
 """Options that only shape the file; kept in the record, so that `rerun` writes the same."""
-
-SHARED = ("first", "joint")
-"""Words of `--context` for facts that many images share."""
 
 
 def plan(options: Namespace) -> Answer:
@@ -161,7 +158,6 @@ class Runner:
         check_maps(item, planned.maps, self._given, overwrite=self._overwrite)
         self._notes = []
         record = None
-        maps: list[Path] = []
         try:
             for note in notes_before(planned):
                 self._report(api.Note(note))
@@ -178,13 +174,14 @@ class Runner:
             for note in notes_after(planned, record):
                 self._report(api.Note(note))
             if item.maps is not None:
-                maps = result.save_maps(item.maps, overwrite=self._overwrite)
+                result.save_maps(item.maps, overwrite=self._overwrite)
             self._write(item.output, result, overwrite)
         except BaseException as error:
             self._keep_of_unfinished(item, planned, record, error)
-            # The same command must not find them in its way.
-            for path in () if self._overwrite else maps:
-                path.unlink(missing_ok=True)
+            # The same command must not find its own maps in the way.
+            if item.maps is not None and not self._overwrite:
+                for name in planned.maps:
+                    (item.maps / f"{name}.tif").unlink(missing_ok=True)
             raise
         complete = self._keep(item, planned, result.record)
         shutil.rmtree(planned.store, ignore_errors=True)

@@ -6,8 +6,9 @@ import hashlib
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -15,23 +16,30 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore.engine._bands import visible_bands
 from napari_restore.engine._device import cores
 from napari_restore.engine._region import Region
 from napari_restore.engine._weight import Weight, open_weight
-from napari_restore.errors import Cancelled
-from napari_restore.images import Image, cache_dir, mark_entry
+from napari_restore.errors import Cancelled, InputError
+from napari_restore.images import Image, cache_dir, halve, mark_entry
 from napari_restore.models import BINS, BlockFacts, Context, ContextPass, block_facts
 
 BLOCK_SIDE = 2048
 """Side in pixels of the blocks of a pass: a multiple of every overview factor in use."""
-_VERSION = 2
-_VISIBLE = ("red", "green", "blue")
+OVERVIEW_SIDE = 512
+"""Overviews of several images are thinned to this side, and further if need be …"""
+OVERVIEW_PIXELS = 2048**2
+"""… so that all together have no more pixels than that of one."""
+_VERSION = 3
+
+
+_UNREADABLE = (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, BadZipFile)
+"""What reading something else than a context raises."""
 
 
 def dark_bands(image: Image) -> tuple[int, ...]:
     """The bands of the dark channel: the visible ones where roles are known, else all data bands."""
-    visible = tuple(i for i in image.data_bands if image.roles[i] in _VISIBLE)
-    return visible or image.data_bands
+    return visible_bands(image) or image.data_bands
 
 
 def context_key(image: Image, exclude: Weight | None = None, region: Region | None = None) -> str:
@@ -47,7 +55,7 @@ def find_context(
     """The context computed earlier, or None."""
     try:
         return _load(_path(context_key(image, exclude, region)))
-    except (OSError, EOFError, ValueError, KeyError, BadZipFile):
+    except _UNREADABLE:
         # Missing or damaged: computed again.
         return None
 
@@ -118,37 +126,98 @@ def _in_order(
                 future.cancel()
 
 
-def joint_context(contexts: list[Context]) -> Context:
-    """The facts of several images taken as one: counts add up, overviews are stacked."""
-    first = contexts[0]
-    width = max(c.overview.shape[1] for c in contexts)
+def joint_context(contexts: Iterable[Context]) -> Context:
+    """The facts of several images taken as one; looked at one by one.
 
-    def widened(overview: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        missing = width - overview.shape[1]
-        return np.pad(overview, ((0, 0), (0, missing), (0, 0)), constant_values=np.nan)
-
-    return Context(
-        sum(c.height for c in contexts),
-        max(c.width for c in contexts),
-        first.dtype,
-        first.dark_bands,
-        first.factor,
-        np.concatenate([widened(c.overview) for c in contexts]),
-        np.sum([c.histograms for c in contexts], axis=0),
-        np.sum([c.dark_counts for c in contexts], axis=0),
-        np.sum([c.dark_sums for c in contexts], axis=0),
-    )
+    Counts add up. Overviews are thinned and stacked, the first image's factor stands
+    for all. Raises `InputError` if the images are not of one kind.
+    """
+    joint: Context | None = None
+    rows = 0
+    overviews: list[Overview] = []
+    side = OVERVIEW_SIDE
+    for context in contexts:
+        if joint is None:
+            joint, overviews = context, [context.overview]
+            rows = context.overview.shape[0]
+            continue
+        if _kind(context) != _kind(joint):
+            raise InputError(
+                f"One image has {_told(_kind(joint))}, another {_told(_kind(context))}: "
+                "they have no facts in common.",
+                "Give images of one kind, or leave --context out.",
+            )
+        overviews.append(context.overview)
+        overviews = [_thinned(overview, side) for overview in overviews]
+        while sum(overview[..., 0].size for overview in overviews) > OVERVIEW_PIXELS:
+            side //= 2
+            overviews = [_thinned(overview, side) for overview in overviews]
+        joint = replace(
+            joint,
+            height=joint.height + context.height,
+            width=max(joint.width, context.width),
+            histograms=joint.histograms + context.histograms,
+            dark_counts=joint.dark_counts + context.dark_counts,
+            dark_sums=joint.dark_sums + context.dark_sums,
+        )
+    if joint is None:
+        raise ValueError("no context to join")
+    if len(overviews) == 1:
+        return joint
+    thinned = max(1, round(rows / overviews[0].shape[0]))
+    return replace(joint, factor=joint.factor * thinned, overview=_stacked(overviews))
 
 
 def context_of_images(
-    images: list[Image], exclude: str | os.PathLike[str] | None = None
+    images: Iterable[Image], exclude: str | os.PathLike[str] | None = None
 ) -> Context:
     """The facts of `images` taken as one, computed where they are not known yet."""
-    contexts = []
-    for image in images:
+
+    def of_one(image: Image) -> Context:
         weight = None if exclude is None else open_weight(os.fspath(exclude), image)
-        contexts.append(find_context(image, weight) or compute_context(image, exclude=weight))
-    return contexts[0] if len(contexts) == 1 else joint_context(contexts)
+        return find_context(image, weight) or compute_context(image, exclude=weight)
+
+    return joint_context(of_one(image) for image in images)
+
+
+def check_context(context: Context, image: Image) -> None:
+    """Raise `InputError` if `context` tells nothing of images like `image`."""
+    own = (str(image.dtype), image.bands, dark_bands(image))
+    if _kind(context) != own:
+        raise InputError(
+            f"The context is of {_told(_kind(context))}, {image.name} has {_told(own)}.",
+            "Make a context of images of its kind.",
+        )
+
+
+Overview = npt.NDArray[np.float32]
+_Kind = tuple[str, int, tuple[int, ...]]
+
+
+def _kind(context: Context) -> _Kind:
+    return np.dtype(context.dtype).name, context.bands, tuple(context.dark_bands)
+
+
+def _told(kind: _Kind) -> str:
+    dtype, bands, dark = kind
+    return f"{bands} bands of {dtype} (dark channel from {', '.join(str(b + 1) for b in dark)})"
+
+
+def _thinned(overview: Overview, side: int) -> Overview:
+    """Halved until its long side is at most `side`; means of what is there, NaN where nothing is."""
+    while max(overview.shape[:2]) > side:
+        known = ~np.isnan(overview[..., 0])
+        overview, _ = halve(overview, known, fill=np.nan)
+    return overview
+
+
+def _stacked(overviews: list[Overview]) -> Overview:
+    """One above the other, filled up with NaN on the right."""
+    width = max(overview.shape[1] for overview in overviews)
+    pads = [((0, 0), (0, width - overview.shape[1]), (0, 0)) for overview in overviews]
+    return np.concatenate(
+        [np.pad(o, pad, constant_values=np.nan) for o, pad in zip(overviews, pads, strict=True)]
+    )
 
 
 def save_context(path: Path, context: Context) -> None:
@@ -156,9 +225,24 @@ def save_context(path: Path, context: Context) -> None:
     _save(path, context)
 
 
-def load_context(path: Path) -> Context:
-    """The context `save_context` wrote."""
-    return _load(path)
+def load_context(path: Path, image: Image | None = None) -> Context:
+    """The context `save_context` wrote, checked against `image`.
+
+    Raises `InputError` for a file that is missing, damaged, no context, or one of
+    images of another kind.
+    """
+    try:
+        context = _load(path)
+    except FileNotFoundError as error:
+        raise InputError(f"There is no context file {path}.", "Check the name.") from error
+    except _UNREADABLE as error:
+        raise InputError(
+            f"{path} is damaged or no context.",
+            "Make it again with --context first or joint, or leave it out.",
+        ) from error
+    if image is not None:
+        check_context(context, image)
+    return context
 
 
 def _path(key: str) -> Path:

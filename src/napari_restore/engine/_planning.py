@@ -17,7 +17,7 @@ from napari_restore.engine._bands import (
 from napari_restore.engine._bands import other_bands as others_of
 from napari_restore.engine._budget import default_memory, parse_size, process_memory
 from napari_restore.engine._calibrate import Cost, calibrate
-from napari_restore.engine._context import context_key, find_context
+from napari_restore.engine._context import context_key, find_context, load_context
 from napari_restore.engine._device import choose_device
 from napari_restore.engine._plan import Plan, folder_name, image_bytes, lay_out, run_key
 from napari_restore.engine._probe import probe
@@ -261,6 +261,7 @@ def _needs_context(
 
 def _context_name(context: Any, image: Image, exclusion: Any, draft: Region | None) -> str:
     if context is not None:
+        load_context(Path(context), image)
         return hashlib.sha256(Path(context).read_bytes()).hexdigest()[:16]
     return context_key(image, exclusion, draft)
 

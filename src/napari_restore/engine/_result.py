@@ -261,9 +261,10 @@ class Result:
 
     def _read_map(self, name: str, box: tuple[int, int, int, int]) -> npt.NDArray[Any]:
         region = Region(*box).shift(*self._origin)
-        parts = {"change": self._change, "quality": self._quality}
-        if name in parts:
-            return parts[name](region)
+        if name == "change":
+            return self._change(region)
+        if name == "quality":
+            return self._quality(region)
         values = self.store.read(region, f"map_{name}")
         if self._weight is not None:
             values[self._weight.read(region) == 0] = np.nan

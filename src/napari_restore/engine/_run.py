@@ -150,7 +150,7 @@ class LocalRun:
     def _context(self, exclude: Weight | None) -> Context:
         plan = self.plan
         if plan.context_file is not None:
-            return load_context(Path(plan.context_file))
+            return load_context(Path(plan.context_file), plan.image)
         region = plan.region if plan.extent == "region" else None
         known = find_context(plan.image, exclude, region)
         if known is not None:

@@ -164,7 +164,7 @@ class Feathered:
 
     def read(self, box: Region) -> npt.NDArray[np.float32]:
         faded = np.empty(box.shape, np.float32)
-        for piece in pieces_of(box):
+        for piece in pieces_of(box, pixels=PIECE_PIXELS // 2):
             faded[piece.shift(-box.y0, -box.x0).slices] = self._faded(piece)
         return faded
 
@@ -173,21 +173,19 @@ class Feathered:
         wide = box.expand(margin)
         inside = wide.intersect(Region(0, 0, *self._size))
         sharp = self._weight.read(inside)
-        own = sharp[box.shift(-inside.y0, -inside.x0).slices]
+        own = sharp[box.shift(-inside.y0, -inside.x0).slices].copy()
         if sharp.min() == sharp.max() and sharp[0, 0] in (0, 1):
             return own
         # The image's own border is no edge of the mask: it is continued outwards.
-        sharp = np.pad(
-            sharp,
-            [
-                (inside.y0 - wide.y0, wide.y1 - inside.y1),
-                (inside.x0 - wide.x0, wide.x1 - inside.x1),
-            ],
-            mode="edge",
-        )
+        if inside != wide:
+            rows = (inside.y0 - wide.y0, wide.y1 - inside.y1)
+            columns = (inside.x0 - wide.x0, wide.x1 - inside.x1)
+            sharp = np.pad(sharp, [rows, columns], mode="edge")
         radii = (margin // 2, margin - margin // 2)
-        soft = _box_means(sharp, radii).astype(np.float64)
-        faded: npt.NDArray[np.float32] = np.clip(2 * soft / _ONE - 1, 0, 1).astype(np.float32)
+        faded: npt.NDArray[np.float32] = _box_means(sharp, radii).astype(np.float32)
+        faded *= np.float32(2 / _ONE)
+        faded -= 1
+        np.clip(faded, 0, 1, out=faded)
         faded *= own
         return faded
 

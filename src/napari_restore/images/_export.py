@@ -115,8 +115,13 @@ def check_output(
     _check_writable(folder)
     if like is not None:
         whole = shape or like.shape
-        kind_ = file_dtype(target, like, np.dtype(dtype or like.dtype), options or ExportOptions())
+        chosen = options or ExportOptions()
+        kind_ = file_dtype(target, like, np.dtype(dtype or like.dtype), chosen)
         _check_holds(target, form, whole, kind_)
+        if form is _GEOTIFF and chosen.compress == "jpeg" and kind_ != np.uint8:
+            raise BadOutput(
+                f"JPEG compression cannot hold {kind_} values.", "Choose deflate, zstd or lzw."
+            )
 
 
 def write_image(

@@ -91,7 +91,7 @@ class SelectedReader(Reader):
 
 def _selected(profile: Profile, numbers: tuple[int, ...]) -> Profile:
     """`profile` with the descriptions of the chosen bands only."""
-    chosen = {
+    chosen: dict[str, Any] = {
         name: tuple(values[n] for n in numbers)
         for name in _PER_BAND
         if len(values := getattr(profile, name)) > max(numbers)
