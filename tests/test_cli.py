@@ -236,6 +236,19 @@ def test_cache_is_shown_and_cleared(cli, scene, tmp_path):
     assert cli("cache", "--json").json["entries"] == []
 
 
+def test_one_image_into_a_new_folder_with_its_record(cli, scene, tmp_path):
+    out = tmp_path / "out"
+    words = ["restore", scene, "-o", f"{out}/", "--model", "identity"]
+    assert cli(*words, "--record", out / "{stem}.json", "--maps", out / "maps").code == 0
+    names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert names == {
+        "größe a_clear.tif",
+        "größe a.json",
+        "maps/change.tif",
+        "maps/quality.tif",
+    }
+
+
 def test_nothing_unfinished_stays_in_the_scratch_folder(cli, scene, tmp_path):
     scratch = tmp_path / "scratch"
     scratch.mkdir()
@@ -551,6 +564,22 @@ def test_a_full_disk_keeps_what_is_finished(cli, scene, tmp_path, monkeypatch):
     assert run.json["error"]["type"] == "DiskFull"
     assert list(tmp_path.glob("*o*")) == []
     assert cli(*words).json["measured"]["tiles_resumed"] == 1
+
+
+def test_a_source_that_changed_since_is_refused_unless_fresh(cli, scene, tmp_path, monkeypatch):
+    out, clean = tmp_path / "o.tif", tmp_path / "clean.tif"
+    words = ["restore", scene, "-o", out, "--model", "dcp", "--tile", 128, "--json"]
+    with monkeypatch.context() as patch:
+        patch.setattr("napari_restore.images._export_geotiff.write", full_disk)
+        assert cli(*words).code == 4
+    write_tiff(scene, hazy(seed=8))
+    run = cli(*words)
+    assert run.code == 2 and run.json["error"]["type"] == "SourceChanged"
+    assert "--fresh" in run.err and not out.exists()
+    again = cli(*words, "--fresh")
+    assert again.code == 0 and again.json["measured"]["tiles_resumed"] == 0
+    assert cli("restore", scene, "-o", clean, "--model", "dcp").code == 0
+    assert np.array_equal(read(out), read(clean))
 
 
 def test_a_record_that_cannot_be_written_does_not_hide_the_error(cli, scene, tmp_path, monkeypatch):

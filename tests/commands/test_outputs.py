@@ -9,6 +9,7 @@ import pytest
 from napari_restore._commands._checks import (
     check_files,
     check_maps,
+    identities,
     refuse_existing,
     refuse_old_record,
 )
@@ -66,10 +67,10 @@ def items(*sources, output, stack=False, name="{stem}_clear{suffix}", record=Non
     )
 
 
-def checked(*sources, given=(), **options):
+def checked(*sources, given=(), made=None, **options):
     """The items, after all that can be known about their files."""
     found = items(*sources, **options)
-    check_files(found, [*sources, *given])
+    check_files(found, identities([*sources, *given]), made)
     return found
 
 
@@ -152,7 +153,7 @@ def test_an_input_is_never_an_output(tmp_path, monkeypatch):
     Path("m/change.tif").write_bytes(b"data")
     (item,) = items("a.tif", output="o.tif", maps="m")
     with pytest.raises(BadOutput, match="is an input"):
-        check_maps(item, ["change"], ["m/change.tif"], overwrite=True)
+        check_maps(item, ["change"], identities(["m/change.tif"]), overwrite=True)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
@@ -185,13 +186,13 @@ def test_what_is_written_must_not_meet(tmp_path, monkeypatch):
         checked("a.tif", output="o.tif", record="O.tif")
     (item,) = items("a.tif", output="m/change.tif", maps="m")
     with pytest.raises(BadOutput, match="twice"):
-        check_maps(item, ["change"], [], overwrite=True)
+        check_maps(item, ["change"], frozenset(), overwrite=True)
     (item,) = items("a.tif", output="o.tif", maps="m")
-    check_maps(item, ["change"], [], overwrite=False)
+    check_maps(item, ["change"], frozenset(), overwrite=False)
     Path("m").mkdir()
     Path("m/change.tif").write_bytes(b"")
     with pytest.raises(BadOutput, match="exists"):
-        check_maps(item, ["change"], [], overwrite=False)
+        check_maps(item, ["change"], frozenset(), overwrite=False)
 
 
 def test_records_and_maps_need_a_place(tmp_path, monkeypatch):
@@ -200,7 +201,9 @@ def test_records_and_maps_need_a_place(tmp_path, monkeypatch):
     with pytest.raises(BadOutput, match="cannot be written"):
         checked("a.tif", output="o.tif", record="missing/r.json")
     # The folder of the outputs is made by the run itself.
-    checked("a.tif", "b.tif", output="out", record="out/{stem}.json")
+    checked("a.tif", "b.tif", output="out", record="out/{stem}.json", made=Path("out"))
+    with pytest.raises(BadOutput, match="cannot be written"):
+        checked("a.tif", "b.tif", output="out", record="new/{stem}.json", made=Path("out"))
     Path("file").write_bytes(b"")
     for maps in ("file", "file/maps"):
         with pytest.raises(BadOutput, match="no folder"):

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 import napari_restore as nr
+from napari_restore import errors
 from napari_restore.engine import Region, joint_context
+from napari_restore.engine import _context as context_module
 from napari_restore.engine._context import (
     compute_context,
     context_key,
@@ -78,6 +80,82 @@ def test_joint_facts_are_those_of_all_pixels():
     np.testing.assert_array_equal(
         joint.histograms[0], np.bincount(np.r_[a, b][..., 0].ravel(), minlength=65536)
     )
+
+
+def test_joint_facts_do_not_grow_with_the_number_of_images(monkeypatch):
+    monkeypatch.setattr(context_module, "OVERVIEW_PIXELS", 512 * 512)
+    _, pixels = image("uint8")
+    one = context_of(pixels)
+    alive = []
+
+    def contexts():
+        for _ in range(12):
+            alive.append(1)
+            yield one
+
+    joint = joint_context(contexts())
+    assert len(alive) == 12
+    assert joint.overview[..., 0].size <= 512 * 512
+    assert joint.factor == 8
+    assert joint.overview.shape == (12 * 88, 113, 3)
+    np.testing.assert_allclose(np.nanmean(joint.overview), one.overview.mean(), rtol=0.01)
+    assert joint.valid_pixels == 12 * one.valid_pixels
+    np.testing.assert_allclose(joint.brightest_dark(0.001), one.brightest_dark(0.001))
+
+
+def test_a_thinned_overview_keeps_its_holes():
+    _, pixels = image("float32")
+    valid = np.ones(pixels.shape[:2], bool)
+    valid[:350] = False
+    joint = joint_context([context_of(pixels, valid)] * 2)
+    rows = joint.overview.shape[0] // 2
+    assert np.isnan(joint.overview[: rows // 2 - 1]).all()
+    assert np.isfinite(joint.overview[rows // 2 + 1 : rows]).all()
+
+
+def test_one_image_joined_is_itself():
+    _, pixels = image("uint8")
+    same(joint_context([context_of(pixels)]), context_of(pixels))
+
+
+@pytest.mark.parametrize("other", ["dtype", "bands", "dark bands"])
+def test_images_of_another_kind_share_no_facts(other, tmp_path):
+    opened, pixels = image("uint8", 64, 80)
+    changed = {
+        "dtype": lambda: nr.open_image(pixels.astype(np.uint16), bands="red=1,green=2,blue=3"),
+        "bands": lambda: nr.open_image(np.dstack([pixels, pixels]), bands="red=1,green=2,blue=3"),
+        "dark bands": lambda: nr.open_image(pixels, bands="red=1,nir=2,blue=3"),
+    }[other]()
+    facts = compute_context(opened)
+    with pytest.raises(errors.InputError, match="no facts in common"):
+        joint_context([facts, compute_context(changed)])
+    path = tmp_path / "facts.npz"
+    save_context(path, facts)
+    same(load_context(path, opened), facts)
+    with pytest.raises(errors.InputError, match="kind"):
+        load_context(path, changed)
+    with pytest.raises(errors.InputError):
+        nr.plan(changed, nr.load_model("dcp"), context=path)
+
+
+@pytest.mark.parametrize("content", [b"", b"no context", None, "half"])
+def test_a_context_file_that_is_none_is_told(content, tmp_path):
+    opened, _ = image("uint8", 64, 80)
+    path = tmp_path / "facts.npz"
+    save_context(path, compute_context(opened))
+    if content == "half":
+        path.write_bytes(path.read_bytes()[:1000])
+    elif content is None:
+        np.savez(path, something=np.zeros(3))
+        assert path.is_file()
+    else:
+        path.write_bytes(content)
+    with pytest.raises(errors.InputError, match="damaged or no context"):
+        load_context(path)
+    with pytest.raises(errors.InputError, match="damaged or no context"):
+        nr.plan(opened, nr.load_model("dcp"), context=path)
+    with pytest.raises(errors.InputError, match="no context file"):
+        load_context(tmp_path / "missing.npz")
 
 
 def test_percentiles_and_the_haziest_colour():

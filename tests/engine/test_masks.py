@@ -43,9 +43,16 @@ def whole(image):
     return Region(0, 0, image.height, image.width)
 
 
-def run(image, **options):
-    result = nr.start(nr.plan(image, model(), tile=128, **options), fresh=True).result()
-    return result.read(whole(image)), result
+@pytest.fixture
+def run(tmp_path_factory):
+    """Restores an image in a folder of its own, so that no run finds another's tiles."""
+
+    def run(image, **options):
+        scratch = tmp_path_factory.mktemp("scratch")
+        result = nr.restore(image, model(), tile=128, scratch=scratch, **options)
+        return result.read(whole(image)), result
+
+    return run
 
 
 @pytest.fixture
@@ -76,7 +83,9 @@ def raster(path, values):
     return path
 
 
-def test_outside_the_mask_stands_the_source_and_inside_the_unmasked_run(image, geojson, tmp_path):
+def test_outside_the_mask_stands_the_source_and_inside_the_unmasked_run(
+    run, image, geojson, tmp_path
+):
     source, (full, _) = image.read(whole(image)), run(image)
     assert (full != source).mean() > 0.5
     expected = source.copy()
@@ -87,7 +96,7 @@ def test_outside_the_mask_stands_the_source_and_inside_the_unmasked_run(image, g
     np.testing.assert_array_equal(run(image, mask=raster(tmp_path / "m.tif", values))[0], expected)
 
 
-def test_half_the_strength_is_half_the_way(image):
+def test_half_the_strength_is_half_the_way(run, image):
     source, (full, _) = image.read(whole(image)).astype(np.float64), run(image)
     half, result = run(image, strength=0.5)
     middle = (source + full) / 2
@@ -97,7 +106,7 @@ def test_half_the_strength_is_half_the_way(image):
     np.testing.assert_array_equal(result.read(box), half[box.slices])
 
 
-def test_a_mask_of_128_is_half_the_way(tmp_path):
+def test_a_mask_of_128_is_half_the_way(run, tmp_path):
     image = nr.open_image(pixels_of("uint16"), bands="red=1,green=2,blue=3")
     source, (full, _) = image.read(whole(image)).astype(np.float64), run(image)
     mask = raster(tmp_path / "m.tif", np.full((HEIGHT, WIDTH), 128, np.uint8))
@@ -105,11 +114,11 @@ def test_a_mask_of_128_is_half_the_way(tmp_path):
     assert np.abs(run(image, mask=mask)[0] - blended).max() <= 0.51
 
 
-def test_no_strength_is_the_source(image):
+def test_no_strength_is_the_source(run, image):
     np.testing.assert_array_equal(run(image, strength=0)[0], image.read(whole(image)))
 
 
-def test_a_faded_edge_lies_between_source_and_result(image, geojson):
+def test_a_faded_edge_lies_between_source_and_result(run, image, geojson):
     source, (full, _) = image.read(whole(image)), run(image)
     soft, result = run(image, mask=geojson, feather=40)
     weight = open_weight(geojson, image, 40).read(whole(image))
@@ -122,13 +131,13 @@ def test_a_faded_edge_lies_between_source_and_result(image, geojson):
         np.testing.assert_array_equal(result.read(box), soft[box.slices])
 
 
-def test_what_is_written_is_what_is_read(image, geojson, tmp_path):
+def test_what_is_written_is_what_is_read(run, image, geojson, tmp_path):
     soft, result = run(image, mask=geojson, feather=25, strength=0.7)
     path = result.save(tmp_path / "out.tif")
     np.testing.assert_array_equal(nr.open_image(path).read(whole(image)), soft)
 
 
-def test_excluded_pixels_stay_and_are_not_counted(image, geojson):
+def test_excluded_pixels_stay_and_are_not_counted(run, image, geojson):
     source = image.read(whole(image))
     some, result = run(image, exclude=geojson)
     np.testing.assert_array_equal(some[BOX.slices], source[BOX.slices])
@@ -140,7 +149,7 @@ def test_excluded_pixels_stay_and_are_not_counted(image, geojson):
     assert share == pytest.approx(BOX.pixels / (HEIGHT * WIDTH))
 
 
-def test_what_is_excluded_cannot_matter(geojson):
+def test_what_is_excluded_cannot_matter(run, geojson):
     """Other values there, the same result elsewhere."""
     pixels = pixels_of("uint16")
     other = pixels.copy()
@@ -153,7 +162,7 @@ def test_what_is_excluded_cannot_matter(geojson):
     np.testing.assert_array_equal(*results)
 
 
-def test_a_hole_in_one_band_does_not_reach_its_neighbours(tmp_path):
+def test_a_hole_in_one_band_does_not_reach_its_neighbours(run, tmp_path):
     """float32 with nodata -9999 in the first band only: not valid, so nothing of it spreads."""
     import rasterio
 

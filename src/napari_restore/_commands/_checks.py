@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import tempfile
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
@@ -12,44 +14,59 @@ from napari_restore.errors import BadOutput, InputError
 from napari_restore.records import check_record, read_record
 
 
-def given_files(options: Namespace) -> list[str]:
-    """Every file that the options name to be read."""
+def read_files(options: Namespace) -> frozenset[object]:
+    """Every file that the options name to be read, as `identities` gives them."""
     named = [
         getattr(options, name, None) for name in ("mask", "exclude", "context", "weights", "model")
     ]
     if ".py:" in options.model:
         named.append(options.model.rpartition(":")[0])
-    return [*options.paths, *(name for name in named if name and Path(name).is_file())]
+    return identities([*options.paths, *(name for name in named if name and Path(name).is_file())])
 
 
-def check_files(items: Sequence[Item], given: Sequence[str]) -> None:
+def identities(paths: Iterable[str | Path]) -> frozenset[object]:
+    """What tells whether a path, however it is written or linked, is one of `paths`."""
+    return frozenset(each for path in paths for each in _identities(Path(path)))
+
+
+def _identities(path: Path) -> list[object]:
+    found: list[object] = [os.path.abspath(path)]
+    with contextlib.suppress(OSError):
+        status = path.stat()
+        if status.st_ino:  # some network drives of Windows number nothing
+            found.append((status.st_dev, status.st_ino))
+    return found
+
+
+def check_files(items: Sequence[Item], read: frozenset[object], made: Path | None = None) -> None:
     """Refuse what would replace a file that is read, or meet another that is written.
 
-    Raises `BadOutput`; also where a record or side maps have no folder that may be
+    `made` is the folder that the run itself will make for its outputs. Raises `BadOutput`; also where a record or side maps have no folder that may be
     written.
     """
     taken: dict[str, Path] = {}
     for path in (path for item in items for path in (item.output, item.record) if path):
-        refuse_input(path, given)
+        refuse_input(path, read)
         if taken.setdefault(_name(path), path) is not path:
             raise BadOutput(f"{path} would be written twice.", "Choose another name.")
-    made = {_name(item.output.parent) for item in items} if len(items) > 1 else set()
+    coming = None if made is None or made.exists() else _name(made)
     for item in items:
-        # The folder of many outputs is made by the run.
-        if item.record is not None and _name(item.record.parent) not in made:
+        if item.record is not None and _name(item.record.parent) != coming:
             check_record(item.record, overwrite=True)
         if item.maps is not None:
             _check_folder(item.maps)
 
 
-def check_maps(item: Item, names: Iterable[str], given: Sequence[str], *, overwrite: bool) -> None:
+def check_maps(
+    item: Item, names: Iterable[str], read: frozenset[object], *, overwrite: bool
+) -> None:
     """Refuse side maps that would replace something. Raises `BadOutput`."""
     if item.maps is None:
         return
     others = {_name(path) for path in (item.output, item.record) if path}
     for name in names:
         path = item.maps / f"{name}.tif"
-        refuse_input(path, given)
+        refuse_input(path, read)
         if _name(path) in others:
             raise BadOutput(f"{path} would be written twice.", "Choose another folder for --maps.")
         refuse_existing(path, overwrite=overwrite)
@@ -63,14 +80,10 @@ def refuse_existing(output: Path, *, overwrite: bool) -> None:
         )
 
 
-def refuse_input(path: Path, given: Iterable[str]) -> None:
+def refuse_input(path: Path, read: frozenset[object]) -> None:
     """Raise `BadOutput` if `path` is one of the files that are read."""
-    for source in given:
-        same = path.absolute() == Path(source).absolute()
-        if not same and path.exists() and Path(source).exists():
-            same = path.samefile(source)
-        if same:
-            raise BadOutput(f"{path} is an input.", "Choose another name for what is written.")
+    if not read.isdisjoint(_identities(path)):
+        raise BadOutput(f"{path} is an input.", "Choose another name for what is written.")
 
 
 def refuse_old_record(item: Item, *, overwrite: bool) -> None:
@@ -107,4 +120,4 @@ def _check_folder(folder: Path) -> None:
 
 def _name(path: Path) -> str:
     # Case-folded: on Windows and macOS A.tif and a.tif are one file.
-    return str(path.absolute()).casefold()
+    return os.path.abspath(path).casefold()

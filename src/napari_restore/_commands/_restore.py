@@ -6,7 +6,7 @@ import shlex
 import shutil
 import sys
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from napari_restore._commands._arguments import load_model, open_image, plan_arg
 from napari_restore._commands._checks import (
     check_files,
     check_maps,
-    given_files,
+    identities,
+    read_files,
     refuse_existing,
     refuse_old_record,
 )
@@ -50,10 +51,11 @@ def restore(options: Namespace) -> Answer:
         record=options.record,
         maps=options.maps,
     )
-    given = given_files(options)
-    check_files(items, given)
+    into_folder = is_folder(options.output, options.paths, stack=options.stack)
+    read = read_files(options)
+    check_files(items, read, Path(options.output) if into_folder else None)
     with Interrupt() as interrupt:
-        runner = Runner(options, interrupt, given)
+        runner = Runner(options, interrupt, read)
         if len(items) > 1:
             from napari_restore._commands._folder import restore_folder
 
@@ -64,7 +66,7 @@ def restore(options: Namespace) -> Answer:
         runner.check(item)
         image = open_image(options, item.sources)
         model = load_model(options)
-        if is_folder(options.output, options.paths, stack=options.stack):
+        if into_folder:
             item.output.parent.mkdir(exist_ok=True)
         record = runner.restore(item, image, model, plan_arguments(options, image))
     return Answer(record, _sentence(item.output, record))
@@ -77,10 +79,10 @@ def rerun(options: Namespace) -> Answer:
     with Interrupt() as interrupt:
         planned, path, export = api.repeat_of(options.record, options.output)
         item = Item((str(planned.image.path),), path, None, None)
-        read = [planned.mask, planned.exclude, planned.context_file, options.record]
-        given = [*item.sources, *(str(file) for file in read if file is not None)]
-        check_files([item], given)
-        runner = Runner(options, interrupt, given, export)
+        others = (planned.mask, planned.exclude, planned.context_file, options.record)
+        read = identities([*item.sources, *(file for file in others if file is not None)])
+        check_files([item], read)
+        runner = Runner(options, interrupt, read, export)
         runner.check(item)
         record = runner.run(item, planned)
     return Answer(record, _sentence(item.output, record))
@@ -89,7 +91,7 @@ def rerun(options: Namespace) -> Answer:
 class Runner:
     """Runs plans to their files under one Ctrl-C, telling how it goes.
 
-    `given` are the files that are read and so never written; `export` are options of
+    `read` are `identities` of the files that are read and so never written; `export` are options of
     the output, by default those of the command. Raises `BadOutput` where they are
     not known.
     """
@@ -98,7 +100,7 @@ class Runner:
         self,
         options: Namespace,
         interrupt: Interrupt,
-        given: Sequence[str],
+        read: frozenset[object],
         export: Mapping[str, Any] | None = None,
     ) -> None:
         from napari_restore import api
@@ -109,7 +111,7 @@ class Runner:
         # What was not given is the writer's to choose.
         self._export = {k: v for k, v in asked.items() if v not in (None, False)}
         api.check_export(**self._export)
-        self._given = given
+        self._read = read
         self._command = shlex.join(["napari-restore", *options.words])
         self._overwrite: bool = options.overwrite
         self._fresh: bool = getattr(options, "fresh", True)
@@ -155,7 +157,7 @@ class Runner:
             region=api.output_box(planned),
             **self._export,
         )
-        check_maps(item, planned.maps, self._given, overwrite=self._overwrite)
+        check_maps(item, planned.maps, self._read, overwrite=self._overwrite)
         self._notes = []
         record = None
         try:

@@ -116,12 +116,13 @@ def _differ(one: str | None, other: str | None) -> bool:
 
 
 def _reproject(source: str | None, target: str | None, x: Any, y: Any) -> Points:
+    from rasterio._err import CPLE_BaseError
     from rasterio.errors import RasterioError
     from rasterio.warp import transform
 
     try:
         xs, ys = transform(source, target, x, y)[:2]
-    except RasterioError as error:
+    except (RasterioError, CPLE_BaseError) as error:
         raise BadMask(
             "The mask's coordinate system cannot be brought to the image's.",
             "Save the mask in the image's own system.",

@@ -123,8 +123,8 @@ class Result:
         Raises `ResourceError` if the store lacks a pixel that the run was to restore.
         """
         region = Region(*box)
-        self._check_finished(region)
         if self._weight is None and self._strength == 1:
+            self._check_finished(region)
             return self.store.read(region)
         blended = np.empty((*region.shape, self.image.bands), self.image.dtype)
         for piece in pieces_of(region):
@@ -136,6 +136,7 @@ class Result:
         source = self.image.read(region)
         if not weight.any():
             return source
+        self._check_finished(region, weight)
         restored = self.store.read(region)
         valid = self.image.read_valid(region) if self.image.may_be_invalid else None
         return blend(source, restored, weight, self.image.nodata, valid)
@@ -145,17 +146,21 @@ class Result:
         weight = np.full(region.shape, self._strength, np.float32)
         return weight if self._weight is None else weight * self._weight.read(region)
 
-    def _check_finished(self, region: Region) -> None:
-        """Raise `ResourceError` if a pixel that counts is not finished in the store."""
+    def _check_finished(
+        self, region: Region, weight: npt.NDArray[np.float32] | None = None
+    ) -> None:
+        """Raise `ResourceError` if a pixel that counts is not finished in the store.
+
+        Where `weight`, that of `region`, is 0 nothing had to be computed.
+        """
         for target in self._targets:
             part = target.intersect(region)
             if part.is_empty or self.store.is_done(part):
                 continue
-            # Where the mask is 0 nothing had to be computed.
             for cell in cells_of(part):
-                if self.store.is_done(cell):
-                    continue
-                if self._weight is None or self._weight.read(cell).any():
+                own = cell.shift(-region.y0, -region.x0).slices
+                counts = weight is None or weight[own].any()
+                if counts and not self.store.is_done(cell):
                     raise ResourceError(
                         f"The result in {self.store.path} is not complete.", "Run it again."
                     )

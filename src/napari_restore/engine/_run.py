@@ -32,7 +32,6 @@ from napari_restore.errors import Cancelled, SourceChanged
 from napari_restore.images import (
     Radiometry,
     chunk_cache,
-    fingerprint_files,
     resolve_radiometry,
     trim_cache,
 )
@@ -138,7 +137,7 @@ class LocalRun:
         if image.path is None or not image.reader.files():
             return
         try:
-            now = fingerprint_files(image.reader.files())
+            now = image.reader.fingerprint()
         except OSError:
             now = ""
         if now != image.fingerprint:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from napari_restore.images._export import check_output, write_image
     from napari_restore.images._export_adopt import adopt_zarr, can_adopt
     from napari_restore.images._export_job import ExportOptions
-    from napari_restore.images._fingerprint import fingerprint_files
     from napari_restore.images._georeference import ControlPoint, Georeference
     from napari_restore.images._image import Image
     from napari_restore.images._open import open_image
@@ -54,7 +53,6 @@ _HOMES = {
     "_export": ("check_output", "write_image"),
     "_export_job": ("ExportOptions",),
     "_export_adopt": ("adopt_zarr", "can_adopt"),
-    "_fingerprint": ("fingerprint_files",),
     "_georeference": ("ControlPoint", "Georeference"),
     "_image": ("Image",),
     "_open": ("open_image",),
@@ -91,7 +89,6 @@ __all__ = [
     "chunk_cache",
     "clear_cache",
     "describe",
-    "fingerprint_files",
     "halve",
     "level_sizes",
     "mark_entry",

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._chunks import chunk_box
+from napari_restore.images._fingerprint import fingerprint_array
 from napari_restore.images._gdal_description import as_dtype, valid_by_values
 from napari_restore.images._georeference import Georeference, Transform
 from napari_restore.images._profile import Profile
@@ -97,6 +98,9 @@ class ArrayReader(Reader):
 
     def files(self) -> tuple[Path, ...]:
         return ()
+
+    def fingerprint(self) -> str:
+        return fingerprint_array(self.rows())
 
 
 class LazyArrayReader(ArrayReader):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -15,7 +14,6 @@ import numpy.typing as npt
 from napari_restore.errors import BadParameter
 from napari_restore.images import _chunks
 from napari_restore.images._array import ArrayReader
-from napari_restore.images._fingerprint import fingerprint_array, fingerprint_files
 from napari_restore.images._georeference import Georeference
 from napari_restore.images._profile import Profile
 from napari_restore.images._reader import Reader
@@ -118,15 +116,12 @@ class Image:
         if self.spec is not None:
             earlier = self.spec.get("select", range(self.bands))
             spec = {**self.spec, "select": [earlier[number] for number in chosen]}
-        part = Image(SelectedReader(self.reader, chosen), spec=spec)
+        part = Image(SelectedReader(self.reader, chosen, self.roles), spec=spec)
         part.sensor, part.path, part.notes = self.sensor, self.path, list(self.notes)
         part.roles = tuple(self.roles[number] for number in chosen)
         part.wavelengths = tuple(self.wavelengths[number] for number in chosen)
         if self.working_space is not None:
             part.working_space = working_space_of(part.profile, part.roles, part.dtype)[0]
-        # Two selections of one file are two contents.
-        named = f"{self.fingerprint}{list(chosen)}".encode()
-        part.fingerprint = hashlib.sha256(named).hexdigest()
         part.known_range = self.known_range
         return part
 
@@ -221,9 +216,7 @@ class Image:
     @cached_property
     def fingerprint(self) -> str:
         """Hex digest that tells this content from another; independent of name and time."""
-        if isinstance(self.reader, ArrayReader):
-            return fingerprint_array(self.reader.rows())
-        return fingerprint_files(self.reader.files())
+        return self.reader.fingerprint()
 
     # -- pixels ------------------------------------------------------------------
     def read(self, box: Box, level: int = 0) -> Array:

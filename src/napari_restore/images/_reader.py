@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._chunks import chunk_box
+from napari_restore.images._fingerprint import fingerprint_files
 from napari_restore.images._georeference import Georeference
 from napari_restore.images._profile import Profile
 from napari_restore.images._source import Box, Level, Source
@@ -66,6 +67,10 @@ class Reader(Source):
     def files(self) -> tuple[Path, ...]:
         """The files that hold pixels; the fingerprint is taken over them."""
         return (self.path,)
+
+    def fingerprint(self) -> str:
+        """Hex digest of the content as it is now; raises `OSError` if it is gone."""
+        return fingerprint_files(self.files())
 
 
 def check_dtype(dtype: npt.DTypeLike, name: str) -> np.dtype[Any]:

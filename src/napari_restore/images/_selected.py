@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from napari_restore.images._source import Box
 
 Array = npt.NDArray[Any]
 
+_COLOURS = ("red", "green", "blue")
 _PER_BAND = (
     "colorinterp",
     "descriptions",
@@ -31,12 +33,15 @@ _PER_BAND = (
 class SelectedReader(Reader):
     """The bands `numbers` (from 0) of another reader, in that order.
 
+    `roles`, one per band of that reader, tell the colours that its file does not.
     A pixel is valid where it is in the whole file, the bands left out included.
     """
 
     cached: ClassVar[bool] = False
 
-    def __init__(self, inner: Reader, numbers: tuple[int, ...]) -> None:
+    def __init__(
+        self, inner: Reader, numbers: tuple[int, ...], roles: tuple[str | None, ...] = ()
+    ) -> None:
         super().__init__(inner.path)
         self.inner, self.numbers = inner, numbers
         self.name, self.georeference = inner.name, inner.georeference
@@ -44,7 +49,7 @@ class SelectedReader(Reader):
         self.may_be_invalid = inner.may_be_invalid
         self.random_access = inner.random_access
         self.notes = list(inner.notes)
-        self.profile = _selected(inner.profile, numbers)
+        self.profile = _selected(inner.profile, numbers, roles)
         self._rows: tuple[int, int, Array] | None = None
         self._lock = threading.Lock()
 
@@ -80,6 +85,11 @@ class SelectedReader(Reader):
     def files(self) -> tuple[Path, ...]:
         return self.inner.files()
 
+    def fingerprint(self) -> str:
+        # Two selections of one file are two contents.
+        named = f"{self.inner.fingerprint()}{list(self.numbers)}"
+        return hashlib.sha256(named.encode()).hexdigest()
+
     def close(self) -> None:
         self.inner.close()
         with self._lock:
@@ -89,11 +99,18 @@ class SelectedReader(Reader):
         return np.ascontiguousarray(pixels[..., list(self.numbers)])
 
 
-def _selected(profile: Profile, numbers: tuple[int, ...]) -> Profile:
+def _selected(profile: Profile, numbers: tuple[int, ...], roles: tuple[str | None, ...]) -> Profile:
     """`profile` with the descriptions of the chosen bands only."""
     chosen: dict[str, Any] = {
         name: tuple(values[n] for n in numbers)
         for name in _PER_BAND
         if len(values := getattr(profile, name)) > max(numbers)
     }
+    if roles and "colorinterp" in chosen:
+        # A file whose bands are not told calls the first one grey.
+        told = set(profile.colorinterp) - {"gray", "undefined", "alpha"}
+        chosen["colorinterp"] = tuple(
+            role if not told and (role := roles[n]) in _COLOURS else name
+            for n, name in zip(numbers, chosen["colorinterp"], strict=True)
+        )
     return replace(profile, **chosen)

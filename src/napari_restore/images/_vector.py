@@ -27,18 +27,20 @@ def read_polygons(path: Path, image: Image) -> list[Polygon]:
     RFC 7946 has it; an image without georeference takes them as pixels.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
         geometries = list(_geometries(data))
+        named = data.get("crs") or {}
+        crs = named.get("properties", {}).get("name", _GEOJSON_CRS)
+        rings = [_rings(polygon) for geometry in geometries for polygon in _polygons(geometry)]
     except OSError as error:
-        raise BadMask(f"Cannot read the mask {path}: {error.strerror}.") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise BadMask(f"{path} is no GeoJSON.", "Save the polygons as GeoJSON.") from None
-    named = data.get("crs") or {}
-    crs = named.get("properties", {}).get("name", _GEOJSON_CRS)
-    polygons = [polygon for geometry in geometries for polygon in _polygons(geometry)]
-    if not polygons:
+        raise BadMask(
+            f"The mask {path} cannot be read: {error.strerror}.", "Check the name."
+        ) from error
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise BadMask(f"{path} is no GeoJSON.", "Save the polygons as GeoJSON.") from error
+    if not rings:
         raise BadMask(f"{path} holds no polygon.", "Draw at least one.")
-    return [[_to_pixels(ring, image, crs) for ring in polygon] for polygon in polygons]
+    return [[_to_pixels(ring, image, crs) for ring in polygon] for polygon in rings]
 
 
 def rasterise(polygons: list[Polygon], box: Box) -> npt.NDArray[np.uint8]:
@@ -63,7 +65,7 @@ def _geometries(data: dict[str, Any]) -> list[dict[str, Any]]:
     if data["type"] == "Feature":
         return [data["geometry"]] if data["geometry"] else []
     if data["type"] == "GeometryCollection":
-        return list(data["geometries"])
+        return [g for geometry in data["geometries"] for g in _geometries(geometry)]
     return [data]
 
 
@@ -75,10 +77,19 @@ def _polygons(geometry: dict[str, Any]) -> list[Any]:
     return []
 
 
-def _to_pixels(ring: list[list[float]], image: Image, crs: str) -> Ring:
-    xs, ys = [float(p[0]) for p in ring], [float(p[1]) for p in ring]
+def _rings(polygon: Any) -> Polygon:
+    """Longitude and latitude, or x and y, of all corners; a height is left out."""
+    rings = [[(float(point[0]), float(point[1])) for point in ring] for ring in polygon]
+    if not rings or min(len(ring) for ring in rings) < 4:
+        raise ValueError("a ring has at least four points")
+    return rings
+
+
+def _to_pixels(ring: Ring, image: Image, crs: str) -> Ring:
+    xs, ys = [p[0] for p in ring], [p[1] for p in ring]
     reference = image.georeference
     if reference is not None and reference.transform is not None:
+        from rasterio._err import CPLE_BaseError
         from rasterio.errors import CRSError
         from rasterio.transform import Affine
         from rasterio.warp import transform
@@ -91,7 +102,18 @@ def _to_pixels(ring: list[list[float]], image: Image, crs: str) -> Ring:
                     f"The mask's coordinate system {crs!r} is unknown.",
                     "Save it as EPSG:4326 or in the image's own system.",
                 ) from None
+            except CPLE_BaseError as error:
+                raise _misplaced(crs) from error
         inverse = ~Affine(*reference.transform)
-        points = [inverse * (x, y) for x, y in zip(xs, ys, strict=True)]
-        return [(float(x), float(y)) for x, y in points]
+        pixels = [inverse * (x, y) for x, y in zip(xs, ys, strict=True)]
+        if not np.isfinite(pixels).all():
+            raise _misplaced(crs)
+        return [(float(x), float(y)) for x, y in pixels]
     return list(zip(xs, ys, strict=True))
+
+
+def _misplaced(crs: str) -> BadMask:
+    return BadMask(
+        "The mask's coordinates have no place in the image's coordinate system.",
+        f"They were taken as {crs}: save them so, or name their system in the file.",
+    )
