@@ -10,7 +10,7 @@ from torch import nn
 
 import napari_restore as nr
 from napari_restore import errors
-from napari_restore.engine import Finished, Phase, Progress, Region, Stopped, TileDone
+from napari_restore.engine import Finished, Note, Phase, Progress, Region, Stopped, TileDone
 
 SCENE = "aerial_clean/neon_2019_BLAN_3_751000_4330000_i.png"
 MODELS = ("dcp", "hot", "htm", "haze-unet")
@@ -222,6 +222,22 @@ def test_a_second_run_of_the_same_pixels_waits_its_turn(scene):
     again = nr.start(plan).result()
     assert again.record["measured"]["tiles_resumed"] == 30
     np.testing.assert_array_equal(again.read(again.region), whole.read(whole.region))
+
+
+def test_a_damaged_cache_is_made_again_and_said(scene, own_cache):
+    image, model = as_image(scene), load("dcp")
+    whole = nr.restore(image, model)
+    expected = whole.read(whole.region)
+    whole.store.close()
+    (context,) = own_cache.glob("contexts/*/context.npz")
+    context.write_bytes(b"nonsense")
+    (whole.store.path / "0" / "zarr.json").unlink()
+    job = nr.start(nr.plan(image, model))
+    told = " ".join(event.text for event in job if isinstance(event, Note))
+    assert "facts of this image were damaged" in told
+    assert "unfinished result was damaged" in told
+    again = job.result()
+    np.testing.assert_array_equal(again.read(again.region), expected)
 
 
 def test_figures_are_those_of_the_run(scene):

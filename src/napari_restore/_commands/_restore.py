@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import sys
 from argparse import Namespace
 from collections.abc import Mapping
@@ -186,7 +185,9 @@ class Runner:
                     (item.maps / f"{name}.tif").unlink(missing_ok=True)
             raise
         complete = self._keep(item, planned, result.record)
-        shutil.rmtree(planned.store, ignore_errors=True)
+        if result.store.path == planned.store:
+            # A zarr output is the store itself by now.
+            result.store.remove()
         return complete
 
     def _report(self, event: Any) -> None:

@@ -54,7 +54,7 @@ def find_context(
 ) -> Context | None:
     """The context computed earlier, or None."""
     try:
-        return _load(_path(context_key(image, exclude, region)))
+        return _load(context_path(image, exclude, region))
     except _UNREADABLE:
         # Missing or damaged: computed again.
         return None
@@ -100,7 +100,7 @@ def compute_context(
         if progress is not None:
             progress(i + 1, len(blocks))
     context = whole.finish()
-    path = _path(context_key(image, exclude, region))
+    path = context_path(image, exclude, region)
     mark_entry(path.parent, {"image": image.name})
     _save(path, context)
     return context
@@ -243,6 +243,11 @@ def load_context(path: Path, image: Image | None = None) -> Context:
     if image is not None:
         check_context(context, image)
     return context
+
+
+def context_path(image: Image, exclude: Weight | None, region: Region | None) -> Path:
+    """Where the context is kept."""
+    return _path(context_key(image, exclude, region))
 
 
 def _path(key: str) -> Path:

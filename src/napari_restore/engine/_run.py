@@ -16,7 +16,12 @@ import torch
 
 from napari_restore.engine._bands import other_bands
 from napari_restore.engine._budget import PeakMemory
-from napari_restore.engine._context import compute_context, find_context, load_context
+from napari_restore.engine._context import (
+    compute_context,
+    context_path,
+    find_context,
+    load_context,
+)
 from napari_restore.engine._device import keep_freed_memory, release_freed_memory
 from napari_restore.engine._events import Event, Finished, Note, Phase, Progress, Stopped, TileDone
 from napari_restore.engine._pipeline import Pipeline
@@ -129,6 +134,8 @@ class LocalRun:
             dtype=image.dtype,
             **store_layout(plan),
         )
+        if self.store.rebuilt:
+            self.emit(Note("The unfinished result was damaged; all tiles are restored again."))
         self._restore(work, exclude, mask)
         self._check_source()
 
@@ -154,6 +161,8 @@ class LocalRun:
         known = find_context(plan.image, exclude, region)
         if known is not None:
             return known
+        if context_path(plan.image, exclude, region).exists():
+            self.emit(Note("The cached facts of this image were damaged and are counted again."))
         self.emit(Phase("Looking at the whole image"))
         return compute_context(
             plan.image,

@@ -51,6 +51,8 @@ class ResultStore:
         self._done = np.zeros((-(-height // CELL), -(-width // CELL)), bool)
         self.journal: list[dict[str, Any]] = []
         self._torn = False
+        self.rebuilt = False
+        """Whether finished tiles were given up because the store was damaged."""
         self._read_all()
 
     # -- opening -----------------------------------------------------------------
@@ -106,9 +108,13 @@ class ResultStore:
             found = cls._reopen(path, header)
             if found is not None:
                 return found
+        there = not fresh and (path / "tiles.jsonl").exists()
+        damaged = there and _read_header(path) in (None, header)
         discard(path)
         try:
-            return cls._create(path, header)
+            store = cls._create(path, header)
+            store.rebuilt = damaged
+            return store
         except OSError as error:
             raise _as_disk_full(error, path) from error
 
