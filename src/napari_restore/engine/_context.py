@@ -133,13 +133,13 @@ def joint_context(contexts: Iterable[Context]) -> Context:
     for all. Raises `InputError` if the images are not of one kind.
     """
     joint: Context | None = None
-    rows = 0
+    longest = 0
     overviews: list[Overview] = []
     side = OVERVIEW_SIDE
     for context in contexts:
         if joint is None:
             joint, overviews = context, [context.overview]
-            rows = context.overview.shape[0]
+            longest = max(context.overview.shape[:2])
             continue
         if _kind(context) != _kind(joint):
             raise InputError(
@@ -164,7 +164,7 @@ def joint_context(contexts: Iterable[Context]) -> Context:
         raise ValueError("no context to join")
     if len(overviews) == 1:
         return joint
-    thinned = max(1, round(rows / overviews[0].shape[0]))
+    thinned = round(longest / max(overviews[0].shape[:2]))
     return replace(joint, factor=joint.factor * thinned, overview=_stacked(overviews))
 
 

@@ -30,9 +30,9 @@ TILE_SECONDS = 0.4
 LEAST_QUICK_TILE = 512
 """… unless the halo would then outweigh the core."""
 _EDGES = (128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
-FRAGMENTATION = 1.6
-"""What tiles take of a heap that keeps its freed blocks, per byte alive at the peak
-(measured 1.4 … 1.65 for two workers; see docs/benchmarks.md)."""
+FRAGMENTATION = (1.3, 1.6)
+"""What tiles take of a heap that keeps its freed blocks, per byte alive at the peak, in
+runs of up to 40 and from 400 tiles on: gaps grow for a while (docs/benchmarks.md)."""
 CONTEXT_BYTES_PER_PIXEL = 24
 """What counting a block holds per pixel beyond the pixels themselves (measured)."""
 CONTEXT_SECONDS_PER_PIXEL = 25e-9
@@ -281,6 +281,11 @@ def _cache_for(image: Image, tile: int, halo: int, workers: int) -> int:
     return min(image_bytes(image), chunk * across * halo_rows + 2 * workers * chunk)
 
 
+def _fragmentation(tiles: int) -> float:
+    first, last = FRAGMENTATION
+    return first + (last - first) * min(1.0, max(0.0, math.log10(tiles / 40)))
+
+
 def _cost_of(
     image: Image,
     bands: tuple[int, ...],
@@ -318,7 +323,7 @@ def _cost_of(
         factor = overview_factor(*size)
         kept = image.bands * (65536 * 24 + 4 * (whole.pixels // factor**2))
     block = min(2048**2, whole.pixels) * (pixel + CONTEXT_BYTES_PER_PIXEL) if context else 0
-    alive = int(FRAGMENTATION * (running * tile_bytes + queued))
+    alive = int(_fragmentation(tiles.count) * (running * tile_bytes + queued))
     peak = kept + cache + max(alive, (workers + 1) * block)
     seconds = cost.seconds(tiles.fed_pixels) / running
     if tiles.count <= 4 * running:

@@ -366,9 +366,7 @@ class RestorePanel(QWidget):
 
 def offered_models() -> list[ModelCard]:
     """The models that run as they are: those whose weights are missing are left out."""
-    return [
-        card for card in known_models() if not card.needs_weights or card.weights_sha256
-    ]
+    return [card for card in known_models() if not card.needs_weights or card.weights_sha256]
 
 
 def describe(image: Image) -> str:
