@@ -72,11 +72,12 @@ def _unique(process: Any) -> int:
 
 
 class PeakMemory:
-    """Samples `process_memory` on a thread while a run goes on.
+    """Notes the most memory a run holds, sampled on a thread.
 
-    `start` is the reading at the beginning, `peak` the largest so far. The exact
-    figure walks the page tables and holds up everything that takes memory, so it
-    is asked for only when the cheap resident size has grown since the last time.
+    `start` is `process_memory` at the beginning, `peak` the most so far. The exact
+    figure walks the page tables, which costs a hundredth of a second and holds up
+    everything that takes memory; in between the growth of the resident size stands
+    for it, since what is shared with other processes hardly changes.
 
     With `limit`, bytes that may be added, `release` is called when the resident
     size comes near it: the heap then gives back the gaps between its blocks.
@@ -110,12 +111,10 @@ class PeakMemory:
 
         own = psutil.Process()
         begun = int(own.memory_info().rss)
-        most, quiet_until = 0, 0.0
+        quiet_until = 0.0
         while not self._stop.wait(self._interval):
             now = int(own.memory_info().rss)
-            if now > most + _STEP:
-                most = now
-                self.peak = max(self.peak, process_memory())
+            self.peak = max(self.peak, self.start + now - begun)
             near = self._limit is not None and now - begun > NEAR * self._limit
             if near and self._release is not None and time.monotonic() > quiet_until:
                 self._release()
@@ -126,5 +125,3 @@ NEAR = 0.8
 """Share of the limit from which on gaps in the heap are given back."""
 _PAUSE = 0.1
 """Seconds between two such calls: each is paid for by paging in anew."""
-_STEP = 2 * MIB
-"""Growth that is worth another exact reading."""

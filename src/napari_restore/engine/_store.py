@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore.engine._chunk_files import create_array, write_chunks
 from napari_restore.engine._hold import hold, hold_for_writing, is_used, writer_of
 from napari_restore.engine._region import Region
 from napari_restore.engine._tiles import CELL
@@ -142,26 +143,14 @@ class ResultStore:
     @classmethod
     def _create(cls, path: Path, header: dict[str, Any]) -> ResultStore:
         import zarr
-        from zarr.codecs import BloscCodec, Crc32cCodec
 
         # Marked, so that the cache may list and remove what was left behind.
         mark_entry(path, {"key": header["key"]}, complete=False)
         group = zarr.open_group(str(path), mode="a", zarr_format=3)
-        plain = BloscCodec(cname="lz4", clevel=1, shuffle="noshuffle")
-        arrays = {}
-        for name, (size, count, dtype) in cls._names(header).items():
-            arrays[name] = group.create_array(
-                name,
-                shape=(count, *size),
-                chunks=(count, min(CHUNK, size[0]), min(CHUNK, size[1])),
-                dtype=dtype,
-                # Checked when read: half a chunk must not pass for pixels.
-                compressors=[plain, Crc32cCodec()],
-                fill_value=0,
-                dimension_names=("c", "y", "x"),
-                # A finished black tile is not the same as none.
-                config={"write_empty_chunks": True},
-            )
+        arrays = {
+            name: create_array(group, name, (count, *size), CHUNK, dtype)
+            for name, (size, count, dtype) in cls._names(header).items()
+        }
         # Written last: where a header stands, the arrays do.
         partial = path / "header.json.partial"
         partial.write_text(json.dumps(header), encoding="utf-8")
@@ -270,8 +259,7 @@ class ResultStore:
                 self._put(str(level), Region(y, x, y + h, x + w), pixels[:h, :w])
 
     def _put(self, name: str, box: Region, pixels: npt.NDArray[Any]) -> None:
-        rows, columns = box.slices
-        self._arrays[name][:, rows, columns] = np.moveaxis(pixels, 2, 0)
+        write_chunks(self._arrays[name], self.path / name, box, pixels)
 
     def _mark(self, line: dict[str, Any]) -> None:
         self.journal.append(line)
