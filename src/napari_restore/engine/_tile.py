@@ -69,6 +69,7 @@ class TileWork:
     def run(self, batch: list[TileInput]) -> list[TileOutput]:
         """Restore tiles of equal fed shape in one call of the model."""
         inputs = [self._to_model(tile) for tile in batch]
+        # Planes behind one another: with interleaved input kernels differ by shape.
         x = torch.stack([torch.from_numpy(values).permute(2, 0, 1) for values in inputs])
         valid = self._valid_tensor(batch)
         change, maps = self._call(x, valid)
