@@ -28,9 +28,14 @@ def model_bands(image: Image, card: ModelCard) -> tuple[int, ...]:
     if card.roles:
         missing = [role for role in card.roles if role not in image.roles]
         if missing:
+            needs = f"Model {card.id} needs the bands {', '.join(card.roles)}; {image.name}"
+            if len(image.data_bands) < len(card.roles):
+                has = f"{image.bands} band{'s' if image.bands > 1 else ''}"
+                raise UnknownBands(
+                    f"{needs} has only {has}.", "Choose a model that takes any bands."
+                )
             raise UnknownBands(
-                f"Model {card.id} needs the bands {', '.join(card.roles)}; "
-                f"{image.name} does not say which of its {image.bands} is {missing[0]}.",
+                f"{needs} does not say which of its {image.bands} is {missing[0]}.",
                 _bands_hint(card),
             )
         named = tuple(image.roles.index(role) for role in card.roles)

@@ -121,7 +121,7 @@ class PeakMemory:
                 quiet_until = time.monotonic() + _PAUSE
 
 
-NEAR = 0.8
+NEAR = 0.95
 """Share of the limit from which on gaps in the heap are given back."""
-_PAUSE = 0.1
+_PAUSE = 0.05
 """Seconds between two such calls: each is paid for by paging in anew."""
