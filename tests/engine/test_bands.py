@@ -26,7 +26,7 @@ def test_unknown_roles_are_asked_for_with_the_option_to_copy():
 
 
 def test_too_few_bands_are_no_question_of_names():
-    with pytest.raises(UnknownBands, match="has only 1 band. Choose a model"):
+    with pytest.raises(UnknownBands, match=r"has only 1 band\. Choose a model"):
         model_bands(image(1), card_of("hot"))
 
 
