@@ -107,3 +107,19 @@ def test_sources_are_told_apart_and_forgotten() -> None:
     gc.collect()
     cache.get(one, 2, lambda: chunk(1))
     assert cache.bytes == 1
+
+
+def test_runs_side_by_side_share_the_larger_bound_and_leave_the_usual_one():
+    cache = ChunkCache(1000)
+    with cache.bounded(100):
+        assert cache.limit == 100
+        with cache.bounded(300):
+            assert cache.limit == 300
+        assert cache.limit == 100
+    first, second = cache.bounded(50), cache.bounded(70)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert cache.limit == 70
+    second.__exit__(None, None, None)
+    assert cache.limit == 1000

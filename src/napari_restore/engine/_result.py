@@ -25,6 +25,7 @@ from napari_restore.images import (
     Radiometry,
     adopt_zarr,
     can_adopt,
+    chunk_cache,
     level_sizes,
     write_image,
 )
@@ -49,6 +50,7 @@ class Result:
         origin: tuple[int, int] = (0, 0),
         targets: Sequence[Region] | None = None,
         maps: Sequence[str] = (),
+        read_cache_bytes: int | None = None,
     ) -> None:
         self.image = image
         self.like = part or image
@@ -61,6 +63,7 @@ class Result:
         self._strength = strength
         self._targets = (region,) if targets is None else tuple(targets)
         self._maps = tuple(maps)
+        self._read_cache = read_cache_bytes
 
     @classmethod
     def of_run(cls, plan: Plan, record: dict[str, Any]) -> Result:
@@ -91,6 +94,7 @@ class Result:
             plan.origin,
             plan.targets,
             plan.maps,
+            plan.read_cache_bytes,
         )
 
     # -- pixels ----------------------------------------------------------------------
@@ -179,7 +183,9 @@ class Result:
 
         The file is written beside, verified and renamed; its digest enters the record.
         """
-        with PeakMemory() as memory:
+        # Blending reads the source again, within the budget of the run.
+        cache = chunk_cache.limit if self._read_cache is None else self._read_cache
+        with chunk_cache.bounded(cache), PeakMemory() as memory:
             written = self._write(Path(path), progress, cancelled, options)
         measured = self.record.setdefault("measured", {})
         measured["peak_ram_bytes"] = max(measured.get("peak_ram_bytes", 0), memory.peak)

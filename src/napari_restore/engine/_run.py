@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import platform
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -79,7 +77,7 @@ class LocalRun:
         status = "failed"
         limit = self.plan.added_ram_bytes
         with (
-            _cache_of(self.plan.read_cache_bytes),
+            chunk_cache.bounded(self.plan.read_cache_bytes),
             PeakMemory(limit=limit, release=release_freed_memory) as memory,
         ):
             try:
@@ -350,34 +348,6 @@ class LocalRun:
                 **{name: version(name) for name in ("torch", "numpy", "zarr")},
             },
         }
-
-
-_cache_limits: list[int] = []
-_cache_lock = threading.Lock()
-
-
-@contextlib.contextmanager
-def _cache_of(size: int) -> Iterator[None]:
-    """Let the chunk cache of the process hold `size` bytes, or what another run needs."""
-
-    def settle() -> None:
-        chunk_cache.resize(max(_cache_limits, default=_usual_cache))
-
-    with _cache_lock:
-        if not _cache_limits:
-            global _usual_cache
-            _usual_cache = chunk_cache.limit
-        _cache_limits.append(size)
-        settle()
-    try:
-        yield
-    finally:
-        with _cache_lock:
-            _cache_limits.remove(size)
-            settle()
-
-
-_usual_cache = 0
 
 
 def _middle(region: Region) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
 import weakref
@@ -35,6 +36,8 @@ class ChunkCache:
         self._chunks: OrderedDict[Hashable, Array] = OrderedDict()
         self._in_flight: dict[Hashable, threading.Event] = {}
         self._lock = threading.Lock()
+        self._bounds: list[int] = []
+        self._usual = limit
         self._tokens: weakref.WeakKeyDictionary[Source, int] = weakref.WeakKeyDictionary()
         self._numbers = itertools.count()
         # Filled by finalizers, which may run while this thread holds the lock.
@@ -72,6 +75,21 @@ class ChunkCache:
         with self._lock:
             self.limit = limit
             self._shrink()
+
+    @contextlib.contextmanager
+    def bounded(self, limit: int) -> Iterator[None]:
+        """Hold at most `limit` bytes meanwhile, or what another run beside needs."""
+        with self._lock:
+            if not self._bounds:
+                self._usual = self.limit
+            self._bounds.append(limit)
+        self.resize(max(self._bounds))
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._bounds.remove(limit)
+            self.resize(max(self._bounds, default=self._usual))
 
     def forget(self, source: Source) -> None:
         """Drop everything of `source`."""
