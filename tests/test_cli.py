@@ -436,10 +436,20 @@ def test_errors_are_json_too(cli, tmp_path):
     assert run.json["error"]["exit_code"] == 2
 
 
-def test_missing_roles(cli, tmp_path):
+def test_missing_roles_are_asked_for(cli, tmp_path):
+    source = write_tiff(tmp_path / "s.tif", hazy(bands=4), photometric="MINISBLACK")
+    run = cli("restore", source, "-o", tmp_path / "out.tif", "--model", "hot")
+    assert run.code == 2
+    assert "--bands blue=1,red=2" in run.err
+    assert not (tmp_path / "out.tif").exists()
+
+
+def test_too_few_bands_for_the_model(cli, tmp_path):
     gray = write_tiff(tmp_path / "gray.tif", hazy(bands=1))
     run = cli("restore", gray, "-o", tmp_path / "out.tif", "--model", "hot")
-    assert run.code == 2 and "--bands" in run.err
+    assert run.code == 2
+    assert "has only 1 band" in run.err
+    assert not (tmp_path / "out.tif").exists()
 
 
 def test_roles_can_be_told(cli, tmp_path):
