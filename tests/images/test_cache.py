@@ -93,7 +93,7 @@ def test_entry_another_process_builds_is_left_to_it(monkeypatch: pytest.MonkeyPa
     theirs = cache_dir() / "streams" / "k"
     mark_entry(theirs, {}, complete=False)
     parent = os.getppid()
-    (theirs / f"in-use.{parent}").write_text(_cache._process_stamp(parent))
+    (theirs / f"in-use.{parent}").write_text(_cache.process_stamp(parent))
     entry = Entry.open("streams", "k", {})
     assert entry.path != theirs and entry.private
     path = entry.path

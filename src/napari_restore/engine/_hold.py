@@ -10,20 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from napari_restore.errors import ResourceError
+from napari_restore.images import holders_of, process_stamp
 
 _LOCK = threading.RLock()
 _READERS: dict[Path, int] = {}
 _WRITERS: set[Path] = set()
-
-
-def process_stamp(pid: int) -> str:
-    """When process `pid` started; empty if it does not run. Tells a reused id apart."""
-    import psutil
-
-    try:
-        return f"{psutil.Process(pid).create_time():.2f}"
-    except psutil.Error:
-        return ""
 
 
 def hold(owner: object, path: Path) -> Callable[[], None]:
@@ -69,16 +60,9 @@ def writer_of(path: Path) -> int | None:
     return int(pid)
 
 
-def is_used(path: Path, *, besides: int = 0) -> bool:
-    """Whether somebody uses `path`; `besides` holders of this process do not count."""
-    if _READERS.get(path, 0) > besides:
-        return True
-    for mark in path.glob("in-use.*"):
-        with contextlib.suppress(OSError, ValueError):
-            pid = int(mark.name.rpartition(".")[2])
-            if pid != os.getpid() and mark.read_text() == process_stamp(pid):
-                return True
-    return False
+def is_used(path: Path) -> bool:
+    """Whether this or another process uses `path`."""
+    return _READERS.get(path, 0) > 0 or any(pid != os.getpid() for pid in holders_of(path))
 
 
 def _release(path: Path, mark: Path) -> None:

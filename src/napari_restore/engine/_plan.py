@@ -17,11 +17,16 @@ from napari_restore.engine._bands import OtherBands
 from napari_restore.engine._budget import MIB, format_size
 from napari_restore.engine._calibrate import SCRATCH_BYTES, Cost
 from napari_restore.engine._device import Device, cores
-from napari_restore.engine._region import Region
+from napari_restore.engine._region import Region, bounding_box
 from napari_restore.engine._tiles import CELL, tile_sizes
 from napari_restore.errors import BadParameter, BudgetTooSmall
 from napari_restore.images import Image
-from napari_restore.models import RestorationModel, overview_factor
+from napari_restore.models import (
+    RestorationModel,
+    overview_factor,
+    sha256_of_file,
+    sha256_of_state,
+)
 
 READ_AHEAD = 2
 WRITE_BEHIND = 2
@@ -63,7 +68,6 @@ class Plan:
     memory: int
     read_cache_bytes: int
     needs_context: bool
-    context_known: bool
     context_file: str | None
     exclude: str | None
     mask: str | None
@@ -89,10 +93,7 @@ class Plan:
     @property
     def region(self) -> Region:
         """The smallest box holding all targets."""
-        box = self.targets[0]
-        for target in self.targets[1:]:
-            box = box.union(target)
-        return box
+        return bounding_box(self.targets)
 
     @property
     def passes(self) -> int:
@@ -158,23 +159,15 @@ def model_key(model: RestorationModel) -> list[Any]:
     own, which lasts as long as it does.
     """
     card, spec = model.card, model.spec
-    weights = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        weights.update(name.encode())
-        weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     code = ""
     if not spec:
         code = _OWN_NAMES.setdefault(model, uuid.uuid4().hex)
     elif ".py:" in str(spec.get("model", "")):
-        code = _file_digest(Path(str(spec["model"]).rpartition(":")[0]))
-    return [card.id, dict(card.values), weights.hexdigest(), code]
+        code = sha256_of_file(Path(str(spec["model"]).rpartition(":")[0]))
+    return [card.id, dict(card.values), sha256_of_state(model), code]
 
 
 _OWN_NAMES: WeakKeyDictionary[RestorationModel, str] = WeakKeyDictionary()
-
-
-def _file_digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _digest(parts: list[Any]) -> str:

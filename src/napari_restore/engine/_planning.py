@@ -21,7 +21,7 @@ from napari_restore.engine._context import context_key, find_context, load_conte
 from napari_restore.engine._device import choose_device
 from napari_restore.engine._plan import Plan, folder_name, image_bytes, lay_out, run_key
 from napari_restore.engine._probe import probe
-from napari_restore.engine._region import Region
+from napari_restore.engine._region import Region, bounding_box
 from napari_restore.engine._store import FORMAT
 from napari_restore.engine._weight import open_weight
 from napari_restore.errors import BadParameter, BadRegion
@@ -110,9 +110,7 @@ def make_plan(
             raise BadRegion("The mask does not touch the region.", "Check where the mask lies.")
     exclusion = open_weight(os.fspath(exclude), image) if exclude is not None else None
     needs_context = _needs_context(image, model, white, exclusion is not None)
-    draft = targets[0] if extent == "region" else None
-    for target in targets[1:]:
-        draft = draft.union(target) if draft is not None else None
+    draft = bounding_box(targets) if extent == "region" else None
     known = needs_context and (
         context is not None or find_context(image, exclusion, draft) is not None
     )
@@ -187,7 +185,6 @@ def make_plan(
         memory=budget,
         read_cache_bytes=layout.read_cache_bytes,
         needs_context=needs_context,
-        context_known=known,
         context_file=os.fspath(context) if context is not None else None,
         exclude=os.fspath(exclude) if exclude is not None else None,
         mask=os.fspath(mask) if mask is not None else None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -78,3 +80,8 @@ class Region(NamedTuple):
         return Region(
             self.y0 // m * m, self.x0 // m * m, -(-self.y1 // m) * m, -(-self.x1 // m) * m
         )
+
+
+def bounding_box(regions: Sequence[Region]) -> Region:
+    """The smallest box holding all of `regions`, of which there is at least one."""
+    return functools.reduce(Region.union, regions)

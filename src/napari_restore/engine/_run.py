@@ -74,7 +74,6 @@ class LocalRun:
         keep_freed_memory()
         if self.plan.device.name.startswith("cuda"):
             torch.cuda.reset_peak_memory_stats(self.plan.device.torch)
-        status = "failed"
         limit = self.plan.added_ram_bytes
         with (
             chunk_cache.bounded(self.plan.read_cache_bytes),
@@ -206,11 +205,13 @@ class LocalRun:
         size = (image.height, image.width)
         touches = None if mask is None else lambda core: bool(mask.read(core).any())
         tiles = cut_into_tiles(plan.targets, size, plan.tile, touches, tile_step(plan.model))
-        pending = [tile for tile in tiles if not store.is_done(tile)]
-        self._resumed = len(tiles) - len(pending)
+        pending = []
         for tile in tiles:
             if store.is_done(tile):
                 self.emit(TileDone(tile))
+            else:
+                pending.append(tile)
+        self._resumed = len(tiles) - len(pending)
         self.emit(Phase("Restoring"))
         progress = self._progress(self._resumed)
         progress(self._resumed, len(tiles))

@@ -19,7 +19,7 @@ from napari_restore.engine._hold import hold, hold_for_writing, is_used, writer_
 from napari_restore.engine._region import Region
 from napari_restore.engine._tiles import CELL
 from napari_restore.errors import DiskFull, ResourceError, SourceChanged
-from napari_restore.images import mark_entry
+from napari_restore.images import is_disk_full, mark_entry
 
 CHUNK = 512
 SIDECARS = ("header.json", "tiles.jsonl", "entry.json", "writer")
@@ -72,11 +72,6 @@ class ResultStore:
         group = zarr.open_group(str(path), mode="r")
         return cls(path, {name: group[name] for name in cls._names(header)}, header)
 
-    def refresh(self) -> None:
-        """Take note of the tiles another process has finished since."""
-        self.journal.clear()
-        self._read_all()
-
     @classmethod
     def open(
         cls,
@@ -93,8 +88,9 @@ class ResultStore:
         """The store at `path` for writing, made if missing, rebuilt if corrupt or of another key.
 
         Raises `SourceChanged` when it was made from a source with another `fingerprint`
-        (and not `fresh`), `ResourceError` while another run writes to it. `levels` are the sizes of further pyramid levels to keep current, `maps`
-        the names and band counts of side maps.
+        (and not `fresh`), `ResourceError` while another run writes to it. `levels` are
+        the sizes of further pyramid levels to keep current, `maps` the names and band
+        counts of side maps.
         """
         header = {
             "format": FORMAT,
@@ -327,7 +323,7 @@ def _read_header(path: Path) -> dict[str, Any] | None:
 
 
 def _as_disk_full(error: OSError, path: Path) -> Exception:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT if hasattr(errno, "EDQUOT") else errno.ENOSPC):
+    if is_disk_full(error):
         return DiskFull(
             f"No space left on the disk of {os.fspath(path)}; finished tiles are kept.",
             "Free space or point --scratch elsewhere, then run the same command again.",

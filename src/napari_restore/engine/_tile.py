@@ -34,6 +34,11 @@ class TileInput:
     excluded: npt.NDArray[np.bool_] | None = None
     """(h, w) of `fed`: kept out by the user's mask."""
 
+    @property
+    def inner(self) -> tuple[slice, slice]:
+        """Rows and columns of the core within `fed`."""
+        return self.core.shift(-self.fed.y0, -self.fed.x0).slices
+
 
 @dataclass
 class TileOutput:
@@ -75,7 +80,7 @@ class TileWork:
         change, maps = self._call(x, valid)
         outputs = []
         for i, tile in enumerate(batch):
-            rows, columns = tile.core.shift(-tile.fed.y0, -tile.fed.x0).slices
+            rows, columns = tile.inner
             own = {
                 name: _as_pixels(values[i if len(values) > 1 else 0], rows, columns)
                 for name, values in maps.items()
@@ -127,9 +132,8 @@ class TileWork:
         maps: dict[str, npt.NDArray[np.float32]],
     ) -> TileOutput:
         """The tile's output from the core's change and maps, (h, w, c) in model range."""
-        rows, columns = tile.core.shift(-tile.fed.y0, -tile.fed.x0).slices
-        source = tile.pixels[rows, columns]
-        valid = None if tile.valid is None else tile.valid[rows, columns]
+        source = tile.pixels[tile.inner]
+        valid = None if tile.valid is None else tile.valid[tile.inner]
         counts: dict[str, int] = {}
         # A sum is finite only if all are, and takes one pass.
         if not np.isfinite(change.sum(dtype=np.float64)):
@@ -163,8 +167,7 @@ class TileWork:
         self, tile: TileInput, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None
     ) -> list[npt.NDArray[Any]]:
         if valid is not None and tile.excluded is not None:
-            rows, columns = tile.core.shift(-tile.fed.y0, -tile.fed.x0).slices
-            valid = valid | tile.excluded[rows, columns]
+            valid = valid | tile.excluded[tile.inner]
         levels = []
         fill = 0.0 if self.nodata is None else self.nodata
         for _ in range(self.levels):
@@ -220,10 +223,7 @@ class TileWork:
             low = maps["transmission"][..., 0] < TRUSTED_TRANSMISSION
             quality[low] |= QUALITY["low_transmission"]
         if valid is not None:
-            rows, columns = tile.core.shift(-tile.fed.y0, -tile.fed.x0).slices
-            excluded = (
-                np.zeros_like(valid) if tile.excluded is None else tile.excluded[rows, columns]
-            )
+            excluded = np.zeros_like(valid) if tile.excluded is None else tile.excluded[tile.inner]
             quality[~valid] = QUALITY["unchanged"]
             quality[~valid & excluded] |= QUALITY["excluded"]
             quality[~valid & ~excluded] |= QUALITY["nodata"]

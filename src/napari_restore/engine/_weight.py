@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine._mask_grid import MaskGrid
-from napari_restore.engine._region import Region
+from napari_restore.engine._region import Region, bounding_box
 from napari_restore.errors import BadMask
 from napari_restore.images import Image, open_image, rasterise
 
@@ -136,10 +136,7 @@ class RegionWeight:
     def __init__(self, regions: list[Region]) -> None:
         self._regions = regions
         self.digest = hashlib.sha256(json.dumps(regions).encode()).hexdigest()[:16]
-        bounds = regions[0]
-        for region in regions[1:]:
-            bounds = bounds.union(region)
-        self.bounds = bounds
+        self.bounds = bounding_box(regions)
 
     def read(self, box: Region) -> npt.NDArray[np.float32]:
         weight = np.zeros(box.shape, np.float32)

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
         cache_dir,
         cache_entries,
         clear_cache,
+        holders_of,
         mark_entry,
+        process_stamp,
         remove_entry,
         trim_cache,
     )
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from napari_restore.images._export_job import ExportOptions
     from napari_restore.images._georeference import ControlPoint, Georeference
     from napari_restore.images._image import Image
+    from napari_restore.images._level_store import is_disk_full
     from napari_restore.images._open import open_image
     from napari_restore.images._profile import Profile
     from napari_restore.images._radiometry import (
@@ -43,7 +46,9 @@ _HOMES = {
         "cache_dir",
         "cache_entries",
         "clear_cache",
+        "holders_of",
         "mark_entry",
+        "process_stamp",
         "remove_entry",
         "trim_cache",
     ),
@@ -55,6 +60,7 @@ _HOMES = {
     "_export_adopt": ("adopt_zarr", "can_adopt"),
     "_georeference": ("ControlPoint", "Georeference"),
     "_image": ("Image",),
+    "_level_store": ("is_disk_full",),
     "_open": ("open_image",),
     "_profile": ("Profile",),
     "_radiometry": ("Radiometry", "needs_percentile", "resolve_radiometry"),
@@ -90,11 +96,14 @@ __all__ = [
     "clear_cache",
     "describe",
     "halve",
+    "holders_of",
+    "is_disk_full",
     "level_sizes",
     "mark_entry",
     "needs_percentile",
     "open_image",
     "parse_bands",
+    "process_stamp",
     "rasterise",
     "read_polygons",
     "remove_entry",

@@ -80,7 +80,7 @@ class Entry:
         self.about = about
         self.private = private
         self._hold = path / f"in-use.{os.getpid()}"
-        self._hold.write_text(_process_stamp(os.getpid()))
+        self._hold.write_text(process_stamp(os.getpid()))
         self._closer = weakref.finalize(self, _release, self._hold, path if private else None)
         marker = _read_marker(path)
         self.complete = bool(marker and marker["complete"])
@@ -252,7 +252,7 @@ def _measure(path: Path) -> tuple[int, float]:
         return size, time.time()
 
 
-def _process_stamp(pid: int) -> str:
+def process_stamp(pid: int) -> str:
     """When process `pid` started; empty if it does not run. Tells a reused id apart."""
     import psutil
 
@@ -262,25 +262,26 @@ def _process_stamp(pid: int) -> str:
         return ""
 
 
-def _holders(path: Path) -> Iterator[int]:
+def holders_of(path: Path) -> Iterator[int]:
+    """The living processes that have marked `path` as in use; marks of dead ones go."""
     for hold in path.glob("in-use.*"):
         try:
             pid = int(hold.name.rpartition(".")[2])
             stamp = hold.read_text()
         except (OSError, ValueError):
             continue
-        if stamp and stamp == _process_stamp(pid):
+        if stamp and stamp == process_stamp(pid):
             yield pid
         else:
             hold.unlink(missing_ok=True)
 
 
 def _in_use(path: Path) -> bool:
-    return any(True for _ in _holders(path))
+    return any(True for _ in holders_of(path))
 
 
 def _used_elsewhere(path: Path) -> bool:
-    return any(pid != os.getpid() for pid in _holders(path))
+    return any(pid != os.getpid() for pid in holders_of(path))
 
 
 def _release(hold: Path, private: Path | None) -> None:

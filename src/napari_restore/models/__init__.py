@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from napari_restore.models._load import load
     from napari_restore.models._model import Facts, RestorationModel, ToModel, one_shot_facts
     from napari_restore.models._spectral import correct_band, transmission_at
+    from napari_restore.models._weights import sha256_of_file, sha256_of_state
 
 __all__ = [
     "BINS",
@@ -45,6 +46,8 @@ __all__ = [
     "one_shot_facts",
     "overview_factor",
     "recommended",
+    "sha256_of_file",
+    "sha256_of_state",
     "transmission_at",
 ]
 
@@ -63,6 +66,8 @@ _LAZY = {
     "load": "_load",
     "one_shot_facts": "_model",
     "overview_factor": "_context_pass",
+    "sha256_of_file": "_weights",
+    "sha256_of_state": "_weights",
     "transmission_at": "_spectral",
 }
 
