@@ -1,0 +1,28 @@
+"""Fixtures of the command line's tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from napari_restore.cli import main
+
+from ._scenes import Run, hazy, write_tiff
+
+
+@pytest.fixture
+def cli(capsys):
+    """Calls the command line in this process."""
+
+    def call(*words: object) -> Run:
+        code = main([str(word) for word in words])
+        captured = capsys.readouterr()
+        return Run(code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def scene(tmp_path) -> Path:
+    return write_tiff(tmp_path / "größe a.tif", hazy())

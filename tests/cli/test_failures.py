@@ -1,0 +1,79 @@
+"""What goes wrong under way: little memory, a full disk, a changed source."""
+
+from __future__ import annotations
+
+import errno
+
+import numpy as np
+
+from napari_restore.engine._store import ResultStore
+from napari_restore.records import read_record
+
+from ._scenes import hazy, read, write_tiff
+
+
+def test_a_budget_too_small_for_a_tile(cli, scene, tmp_path):
+    run = cli("restore", scene, "-o", tmp_path / "o.tif", "--model", "dcp", "--memory", "1KiB")
+    assert run.code == 4 and "--memory" in run.err
+    assert not (tmp_path / "o.tif").exists()
+
+
+def full_disk(self, *_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_keeps_what_is_finished(cli, scene, tmp_path, monkeypatch):
+    out = tmp_path / "o.tif"
+    words = ["restore", scene, "-o", out, "--model", "dcp", "--tile", 128, "--json"]
+    with monkeypatch.context() as patch:
+        put, calls = ResultStore._put, []
+
+        def second_fails(self, *given: object) -> None:
+            calls.append(given)
+            (full_disk if len(calls) > 1 else put)(self, *given)
+
+        patch.setattr(ResultStore, "_put", second_fails)
+        run = cli(*words)
+    assert run.code == 4 and "space" in run.err.lower() and "Traceback" not in run.err
+    assert run.json["error"]["type"] == "DiskFull"
+    assert list(tmp_path.glob("*o*")) == []
+    assert cli(*words).json["measured"]["tiles_resumed"] == 1
+
+
+def test_a_source_that_changed_since_is_refused_unless_fresh(cli, scene, tmp_path, monkeypatch):
+    out, clean = tmp_path / "o.tif", tmp_path / "clean.tif"
+    words = ["restore", scene, "-o", out, "--model", "dcp", "--tile", 128, "--json"]
+    with monkeypatch.context() as patch:
+        patch.setattr("napari_restore.images._export_geotiff.write", full_disk)
+        assert cli(*words).code == 4
+    write_tiff(scene, hazy(seed=8))
+    run = cli(*words)
+    assert run.code == 2 and run.json["error"]["type"] == "SourceChanged"
+    assert "--fresh" in run.err and not out.exists()
+    again = cli(*words, "--fresh")
+    assert again.code == 0 and again.json["measured"]["tiles_resumed"] == 0
+    assert cli("restore", scene, "-o", clean, "--model", "dcp").code == 0
+    assert np.array_equal(read(out), read(clean))
+
+
+def test_a_record_that_cannot_be_written_does_not_hide_the_error(cli, scene, tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_restore.images._export_geotiff.write", full_disk)
+    monkeypatch.setattr("napari_restore.records.write_record", full_disk)
+    words = ["restore", scene, "-o", tmp_path / "o.tif", "--model", "dcp", "--json"]
+    run = cli(*words, "--record", tmp_path / "r.json", "--maps", tmp_path / "maps")
+    assert run.code == 4 and run.json["error"]["type"] == "DiskFull"
+    assert "no record was written" in run.err
+    # The same command must be able to go on.
+    assert not list((tmp_path / "maps").iterdir())
+
+
+def test_a_failed_run_has_a_record_that_the_next_replaces(cli, scene, tmp_path, monkeypatch):
+    record = tmp_path / "r.json"
+    words = ["restore", scene, "-o", tmp_path / "o.tif", "--model", "dcp", "--record", record]
+    with monkeypatch.context() as patch:
+        patch.setattr("napari_restore.images._export_geotiff.write", full_disk)
+        assert cli(*words).code == 4
+    told = read_record(record)
+    assert told["status"] == "failed" and told["output"] is None
+    assert cli(*words).code == 0
+    assert read_record(record)["status"] == "done"

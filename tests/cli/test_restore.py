@@ -1,0 +1,180 @@
+"""One image: files in, files out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.transform import from_origin
+
+import napari_restore
+from napari_restore.errors import BadOutput, SourceChanged
+from napari_restore.records import problems
+
+from ._scenes import hazy, read, write_tiff
+
+
+def test_restore_writes_a_clear_image_in_the_same_place(cli, scene, tmp_path):
+    out = tmp_path / "out.tif"
+    run = cli("restore", scene, "-o", out, "--model", "dcp")
+    assert run.code == 0, run.err
+    assert run.out.startswith(f"wrote {out}")
+    with rasterio.open(scene) as source, rasterio.open(out) as clear:
+        assert clear.crs == source.crs
+        assert clear.transform == source.transform
+        assert clear.dtypes == source.dtypes
+        assert clear.read().std() > 1.1 * source.read().std()
+
+
+def test_identity_is_bit_exact(cli, scene, tmp_path):
+    out = tmp_path / "out.tif"
+    assert cli("restore", scene, "-o", out, "--model", "identity").code == 0
+    assert np.array_equal(read(out), read(scene))
+
+
+def test_json_is_the_record_and_nothing_else(cli, scene, tmp_path):
+    out, record = tmp_path / "out.tif", tmp_path / "record.json"
+    words = ["restore", scene, "-o", out, "--model", "dcp", "--set", "omega=0.8", "--json"]
+    run = cli(*words, "--record", record, "--progress", "off")
+    assert run.code == 0 and run.err == ""
+    assert problems(run.json) == []
+    assert json.loads(record.read_text(encoding="utf-8")) == run.json
+    assert run.json["status"] == "done"
+    assert run.json["model"]["parameters"]["omega"] == 0.8
+    assert run.json["output"]["path"] == str(out)
+    assert "größe a.tif" in run.json["command"]
+
+
+def test_progress_json_is_one_event_per_line(cli, scene, tmp_path):
+    run = cli("restore", scene, "-o", tmp_path / "o.tif", "--model", "dcp", "--progress", "json")
+    events = [json.loads(line)["event"] for line in run.err.splitlines()]
+    assert "TileDone" in events and "Progress" in events and "Finished" in events
+
+
+def test_a_region_is_the_cut_of_the_whole(cli, scene, tmp_path):
+    whole, part, again = tmp_path / "whole.tif", tmp_path / "part.tif", tmp_path / "again.tif"
+    assert cli("restore", scene, "-o", whole, "--model", "dcp").code == 0
+    words = ["restore", scene, "--model", "dcp"]
+    assert cli(*words, "-o", part, "--srcwin", 30, 20, 90, 50).code == 0
+    assert np.array_equal(read(part), read(whole)[:, 20:70, 30:120])
+    # The same box on the map: pixels of 2 m, origin at 500000, 40000.
+    assert cli(*words, "-o", again, "--projwin", 500_060, 39_960, 500_240, 39_860).code == 0
+    assert np.array_equal(read(again), read(part))
+    with rasterio.open(again) as dataset:
+        assert dataset.transform == from_origin(500_060, 39_960, 2, 2)
+
+
+def test_plan_tells_and_writes_nothing(cli, scene, tmp_path):
+    before = sorted(tmp_path.iterdir())
+    run = cli("plan", scene, "--model", "dcp", "--tile", "128", "--json")
+    assert run.code == 0 and run.json["tile"] == 128 and run.json["tiles"] > 1
+    assert sorted(tmp_path.iterdir()) == before
+    assert "tile" in cli("plan", scene, "--model", "dcp").out
+
+
+def test_info_tells_what_is_known(cli, scene):
+    run = cli("info", scene, "--json")
+    assert run.code == 0
+    assert "160" in run.out and "200" in run.out and "red" in run.out
+    assert "red" in cli("info", scene).out
+
+
+def test_models_lists_cards_and_shows_one(cli):
+    run = cli("models", "--json")
+    assert run.code == 0
+    assert {"dcp", "hot", "htm", "identity"} <= {card["id"] for card in run.json}
+    assert "dcp" in cli("models").out
+    one = cli("models", "dcp", "--json")
+    assert {p["name"] for p in one.json["parameters"]} >= {"omega", "patch_radius", "t0"}
+    assert "omega" in cli("models", "dcp").out
+
+
+def test_rerun_writes_the_same_bytes(cli, scene, tmp_path):
+    out, again, record = tmp_path / "o.tif", tmp_path / "again.tif", tmp_path / "r.json"
+    words = ["restore", scene, "-o", out, "--model", "dcp", "--set", "omega=0.7"]
+    assert cli(*words, "--srcwin", 5, 5, 60, 60, "--compress", "lzw", "--record", record).code == 0
+    run = cli("rerun", record, "-o", again)
+    assert run.code == 0, run.err
+    assert again.read_bytes() == out.read_bytes()
+    refused = cli("rerun", record)
+    assert refused.code == 2 and "--overwrite" in refused.err
+
+
+def test_rerun_refuses_another_image_under_the_old_name(cli, scene, tmp_path):
+    record = tmp_path / "r.json"
+    words = ["restore", scene, "-o", tmp_path / "o.tif", "--model", "dcp"]
+    assert cli(*words, "--record", record).code == 0
+    write_tiff(scene, hazy(seed=8))
+    run = cli("rerun", record, "-o", tmp_path / "again.tif")
+    assert run.code == 2 and not (tmp_path / "again.tif").exists()
+
+
+def test_rerun_is_the_same_from_python(cli, scene, tmp_path):
+    out, again, record = tmp_path / "o.tif", tmp_path / "again.tif", tmp_path / "r.json"
+    words = ["restore", scene, "-o", out, "--model", "dcp", "--srcwin", 5, 5, 60, 60]
+    assert cli(*words, "--compress", "lzw", "--record", record).code == 0
+    napari_restore.rerun(record, again)
+    assert again.read_bytes() == out.read_bytes()
+    with pytest.raises(BadOutput):
+        napari_restore.rerun(record)
+    write_tiff(scene, hazy(seed=8))
+    with pytest.raises(SourceChanged):
+        napari_restore.rerun(record, tmp_path / "third.tif")
+    assert not (tmp_path / "third.tif").exists()
+
+
+def test_a_rerun_never_replaces_what_it_reads(cli, scene, tmp_path):
+    record = tmp_path / "r.json"
+    words = ["restore", scene, "-o", tmp_path / "o.tif", "--model", "dcp", "--record", record]
+    assert cli(*words).code == 0
+    told, content = record.read_bytes(), scene.read_bytes()
+    for path in (record, scene):
+        run = cli("rerun", record, "-o", path, "--overwrite")
+        assert run.code == 2 and "input" in run.err
+    assert (record.read_bytes(), scene.read_bytes()) == (told, content)
+
+
+def test_maps_are_written_beside(cli, scene, tmp_path):
+    maps = tmp_path / "maps"
+    words = ["restore", scene, "-o", tmp_path / "o.tif", "--model", "dcp", "--maps", maps]
+    assert cli(*words).code == 0
+    assert (maps / "transmission.tif").is_file()
+    run = cli(*words, "-o", tmp_path / "o2.tif")
+    assert run.code == 2 and "exists" in run.err
+
+
+def test_cache_is_shown_and_cleared(cli, scene, tmp_path):
+    assert cli("cache", "--json").json == {"bytes": 0, "entries": []}
+    assert cli("cache").out == "the cache is empty\n"
+    # Its facts about the whole image stay for the next model.
+    assert cli("restore", scene, "-o", tmp_path / "o.tif", "--model", "dcp").code == 0
+    shown = cli("cache", "--json").json
+    assert shown["bytes"] > 0 and shown["entries"]
+    assert shown["bytes"] == sum(entry["bytes"] for entry in shown["entries"])
+    assert all(Path(entry["path"]).exists() for entry in shown["entries"])
+    assert cli("cache", "--clear", "--json").json["freed_bytes"] > 0
+    assert cli("cache", "--json").json["entries"] == []
+
+
+def test_one_image_into_a_new_folder_with_its_record(cli, scene, tmp_path):
+    out = tmp_path / "out"
+    words = ["restore", scene, "-o", f"{out}/", "--model", "identity"]
+    assert cli(*words, "--record", out / "{stem}.json", "--maps", out / "maps").code == 0
+    names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert names == {
+        "größe a_clear.tif",
+        "größe a.json",
+        "maps/change.tif",
+        "maps/quality.tif",
+    }
+
+
+def test_nothing_unfinished_stays_in_the_scratch_folder(cli, scene, tmp_path):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    words = ["restore", scene, "-o", tmp_path / "o.tif", "--model", "dcp", "--scratch", scratch]
+    assert cli(*words).code == 0
+    assert list(scratch.iterdir()) == []
