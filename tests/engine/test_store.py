@@ -112,6 +112,28 @@ def test_a_lost_chunk_is_no_finished_tile_and_half_a_chunk_no_pixels(tmp_path):
         again.read(regions[1])
 
 
+def test_a_tile_smaller_than_a_chunk_keeps_what_lies_beside_it(tmp_path):
+    store = open_store(tmp_path / "s.zarr")
+    regions = [Region(0, 640, 128, 768), Region(128, 640, 256, 900), Region(1024, 512, 1100, 900)]
+    for number, region in enumerate(regions):
+        store.write(region, tile(region, number), {}, {"counts": {}})
+    for number, region in enumerate(regions):
+        np.testing.assert_array_equal(store.read(region), tile(region, number))
+    assert not store.read(Region(0, 512, 256, 640)).any()
+
+
+def test_half_a_chunk_is_not_written_over_with_zeros(tmp_path):
+    store = open_store(tmp_path / "s.zarr")
+    region = Region(0, 0, 128, 128)
+    store.write(region, tile(region), {}, {"counts": {}})
+    chunk = tmp_path / "s.zarr" / "0" / "c" / "0" / "0" / "0"
+    whole = chunk.read_bytes()
+    chunk.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ResourceError, match=r"s\.zarr is damaged"):
+        store.write(region.shift(128, 0), tile(region), {}, {"counts": {}})
+    assert chunk.read_bytes() == whole[: len(whole) // 2]
+
+
 def test_nonsense_in_the_journal_is_passed_over(tmp_path):
     store = open_store(tmp_path / "s.zarr")
     region = Region(0, 0, 128, 128)

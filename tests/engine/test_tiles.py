@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from napari_restore.engine import Region
 from napari_restore.engine._pipeline import quarters
 from napari_restore.engine._tiles import (
+    BAND,
     CELL,
     Schedule,
     TileSizes,
@@ -102,3 +103,14 @@ def test_tile_sizes_foretell_the_cut(height, width, tile, halo, data):
     assert tile_sizes([target], (height, width), tile, halo) == TileSizes(
         len(cores), sum(fed), max(fed)
     )
+
+
+def test_unwatched_tiles_follow_row_by_row_within_a_band():
+    width = BAND + 1024
+    tiles = cut_into_tiles([Region(0, 0, 2048, width)], (2048, width), 1024)
+    schedule = Schedule(reversed(tiles), None)
+    order = [schedule.pop() for _ in tiles]
+    first, last = order[: 2 * BAND // 1024], order[2 * BAND // 1024 :]
+    assert first == sorted(first)
+    assert all(tile.x1 <= BAND for tile in first)
+    assert last == [Region(0, BAND, 1024, width), Region(1024, BAND, 2048, width)]

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine._region import Region
+from napari_restore.errors import ResourceError
 
 
 def create_array(group: Any, name: str, shape: tuple[int, int, int], side: int, dtype: str) -> Any:
@@ -37,35 +38,53 @@ def create_array(group: Any, name: str, shape: tuple[int, int, int], side: int, 
 def write_chunks(array: Any, folder: Path, box: Region, pixels: npt.NDArray[Any]) -> None:
     """Write `pixels` (h, w, C) to `box` of `array`, whose chunks lie in `folder`.
 
-    Chunks that `box` covers become files at once, each whole or not there; those it
-    covers in part go through zarr. To be called by one thread.
+    Every chunk becomes a file at once, whole or not there. One that `box` covers in
+    part keeps its other pixels. To be called by one thread.
     """
     _, height, width = array.shape
-    _, rows, columns = array.chunks
+    bands, rows, columns = array.chunks
     for row in range(box.y0 // rows, -(-box.y1 // rows)):
         for column in range(box.x0 // columns, -(-box.x1 // columns)):
+            file = folder / "c" / "0" / str(row) / str(column)
             chunk = Region.from_xywh(column * columns, row * rows, columns, rows)
-            inside = chunk.intersect(Region(0, 0, height, width))
-            part = inside.intersect(box)
+            part = chunk.intersect(box)
             y, x = part.shift(-box.y0, -box.x0).slices
             planes = np.moveaxis(pixels[y, x], 2, 0)
-            if part == inside:
-                _write(folder / "c" / "0" / str(row) / str(column), array, planes)
-            else:
-                y, x = part.slices
-                array[:, y, x] = planes
+            if part != chunk:
+                # Chunks at the image's edge are stored in full size, too.
+                inside = chunk.intersect(Region(0, 0, height, width))
+                whole = _read(file, array) if part != inside else None
+                if whole is None:
+                    whole = np.zeros((bands, rows, columns), array.dtype)
+                y, x = part.shift(-chunk.y0, -chunk.x0).slices
+                whole[:, y, x] = planes
+                planes = whole
+            _write(file, planes)
 
 
-def _write(file: Path, array: Any, planes: npt.NDArray[Any]) -> None:
+def _read(file: Path, array: Any) -> npt.NDArray[Any] | None:
+    """A chunk as written by `_write`; None if there is none yet. Raises `ResourceError`."""
     import google_crc32c
     from numcodecs import blosc
 
-    whole = planes
-    if planes.shape != array.chunks:
-        # Chunks at the edge are stored in full size.
-        whole = np.zeros(array.chunks, array.dtype)
-        whole[:, : planes.shape[1], : planes.shape[2]] = planes
-    packed = blosc.compress(np.ascontiguousarray(whole), b"lz4", 1, blosc.NOSHUFFLE)
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        return None
+    packed, checksum = content[:-4], content[-4:]
+    if checksum != struct.pack("<I", google_crc32c.value(packed)):
+        raise ResourceError(
+            f"The unfinished result in {file.parents[4]} is damaged.", "Use --fresh to discard it."
+        )
+    planes = np.frombuffer(blosc.decompress(packed), array.dtype)
+    return planes.reshape(array.chunks).copy()
+
+
+def _write(file: Path, planes: npt.NDArray[Any]) -> None:
+    import google_crc32c
+    from numcodecs import blosc
+
+    packed = blosc.compress(np.ascontiguousarray(planes), b"lz4", 1, blosc.NOSHUFFLE)
     file.parent.mkdir(parents=True, exist_ok=True)
     beside = file.with_name(f"{file.name}.new")
     with open(beside, "wb") as new:

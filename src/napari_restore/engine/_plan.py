@@ -18,7 +18,7 @@ from napari_restore.engine._budget import MIB, format_size
 from napari_restore.engine._calibrate import SCRATCH_BYTES, Cost
 from napari_restore.engine._device import Device, cores
 from napari_restore.engine._region import Region, bounding_box
-from napari_restore.engine._tiles import CELL, tile_sizes
+from napari_restore.engine._tiles import BAND, CELL, tile_sizes
 from napari_restore.errors import BadParameter, BudgetTooSmall
 from napari_restore.images import Image
 from napari_restore.models import (
@@ -30,18 +30,25 @@ from napari_restore.models import (
 
 READ_AHEAD = 2
 WRITE_BEHIND = 2
+ALMOST = 1.05
+"""Of layouts this much slower than the fastest, the smallest is taken."""
+SHARED = 1.2
+"""How much longer a tile takes on several threads beside reading and writing than
+alone: they wait for each other (measured, docs/decisions/0003-threads-and-child.md)."""
 TILE_SECONDS = 0.4
 """A tile should take no longer, so that a cancel is felt at once …"""
 LEAST_QUICK_TILE = 512
 """… unless the halo would then outweigh the core."""
 _EDGES = (128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
-FRAGMENTATION = (1.3, 1.6)
+FRAGMENTATION = (1.5, 1.8)
 """What tiles take of a heap that keeps its freed blocks, per byte alive at the peak, in
 runs of up to 40 and from 400 tiles on: gaps grow for a while (docs/benchmarks.md)."""
 CONTEXT_BYTES_PER_PIXEL = 24
 """What counting a block holds per pixel beyond the pixels themselves (measured)."""
 CONTEXT_SECONDS_PER_PIXEL = 25e-9
 IO_SECONDS_PER_BYTE = 1 / 150e6
+SECONDS_PER_TILE = 0.005
+"""What a tile costs besides its pixels: queues, files, chunks written in part (measured)."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,7 @@ class Plan:
     white: float | None
     maps: tuple[str, ...]
     pyramid: bool
+    centre_first: bool
     store: Path
     added_ram_bytes: int
     """What the run adds at its peak to what the idle process holds."""
@@ -245,7 +253,11 @@ def lay_out(
         if layout.tile <= LEAST_QUICK_TILE
         or cost(layout.threads).seconds((layout.tile + 2 * halo) ** 2) <= TILE_SECONDS
     ]
-    best = min(quick or fitting, key=lambda layout: (layout.seconds, layout.peak_bytes))
+    soon = ALMOST * min(layout.seconds for layout in quick or fitting)
+    best = min(
+        (layout for layout in quick or fitting if layout.seconds <= soon),
+        key=lambda layout: layout.peak_bytes,
+    )
     spare = memory - best.peak_bytes
     wanted = _cache_for(image, best.tile, halo, best.workers)
     # A cache that holds one row of halo chunks saves decoding them twice.
@@ -267,11 +279,14 @@ def image_bytes(image: Image) -> int:
 
 
 def _cache_for(image: Image, tile: int, halo: int, workers: int) -> int:
-    """Chunks worth keeping: a tile row's lower halo and the tiles in flight."""
-    chunk = image.chunk[0] * image.chunk[1] * image.bands * image.dtype.itemsize
-    across = -(-image.width // image.chunk[1])
-    halo_rows = -(-2 * halo // image.chunk[0]) + 1
-    return min(image_bytes(image), chunk * across * halo_rows + 2 * workers * chunk)
+    """Bytes of chunks worth keeping: those of one row of tiles, as wide as a band."""
+    rows, columns = image.chunk
+    if halo == 0 and tile % rows == 0 and tile % columns == 0:
+        return 0
+    down = -(-(tile + 2 * halo) // rows) + 1
+    across = -(-min(image.width, BAND + 2 * halo) // columns) + 1
+    chunk = rows * columns * image.bands * image.dtype.itemsize
+    return min(image_bytes(image), chunk * (down * across + 2 * workers))
 
 
 def _fragmentation(tiles: int) -> float:
@@ -318,13 +333,15 @@ def _cost_of(
     block = min(2048**2, whole.pixels) * (pixel + CONTEXT_BYTES_PER_PIXEL) if context else 0
     alive = int(_fragmentation(tiles.count) * (running * tile_bytes + queued))
     peak = kept + cache + max(alive, (workers + 1) * block)
-    seconds = cost.seconds(tiles.fed_pixels) / running
+    threads = max(1, cores() // workers)
+    seconds = cost.seconds(tiles.fed_pixels) / running * (SHARED if threads > 1 else 1)
     if tiles.count <= 4 * running:
         rounds = -(-tiles.count // running)
         seconds = max(seconds, rounds * cost.seconds(largest))
+    seconds += tiles.count * SECONDS_PER_TILE / running
     seconds += tiles.fed_pixels * pixel * IO_SECONDS_PER_BYTE / cores()
     if context:
         seconds += (
             whole.pixels * (CONTEXT_SECONDS_PER_PIXEL + pixel * IO_SECONDS_PER_BYTE) / cores()
         )
-    return Layout(edge, workers, max(1, cores() // workers), tiles.count, peak, seconds, cache)
+    return Layout(edge, workers, threads, tiles.count, peak, seconds, cache)

@@ -146,15 +146,18 @@ def make_plan(
         "halo": found.halo,
     }
     wanted_maps = _maps(maps, card.maps)
+    whole = targets == (Region(0, 0, image.height, image.width),)
     in_place = (
         output is not None
         and part is None
         and weight is None
         and strength == 1
         and not wanted_maps
-        and targets == (Region(0, 0, image.height, image.width),)
+        and whole
         and can_adopt(image, Path(output))
     )
+    # Who asks for levels looks on; a file nobody looks at is quicker row by row.
+    centre_first = pyramid or not whole
     pyramid = pyramid or in_place
     settings |= {"maps": wanted_maps, "pyramid": pyramid}
     facts = _context_name(context, image, exclusion, draft) if needs_context else None
@@ -194,6 +197,7 @@ def make_plan(
         white=white,
         maps=wanted_maps,
         pyramid=pyramid,
+        centre_first=centre_first,
         store=store,
         added_ram_bytes=layout.peak_bytes,
         predicted_peak_ram_bytes=idle + layout.peak_bytes,

@@ -215,10 +215,7 @@ class LocalRun:
         self.emit(Phase("Restoring"))
         progress = self._progress(self._resumed)
         progress(self._resumed, len(tiles))
-        region = plan.region
-        whole = region == Region(0, 0, *size)
-        middle = None if whole and not plan.pyramid else _middle(region)
-        self.schedule = Schedule(pending, middle)
+        self.schedule = Schedule(pending, _middle(plan.region) if plan.centre_first else None)
 
         def read(core: Region, fed: Region) -> TileInput:
             pixels = image.read(fed)

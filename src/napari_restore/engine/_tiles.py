@@ -11,6 +11,9 @@ from napari_restore.engine._region import Region
 
 CELL = 128
 """Tile edges are multiples of this many pixels, counted from the image's origin."""
+BAND = 8192
+"""Pixels across within which tiles follow each other row by row, so that the rows of
+chunks worth keeping do not grow with the image's width."""
 LEAST_FED = 256
 """Least side in pixels of what a model is fed (measured: 160 suffices on CPUs)."""
 
@@ -105,7 +108,7 @@ class Schedule:
 
     def __init__(self, tiles: Iterable[Region], centre: tuple[float, float] | None) -> None:
         self._lock = threading.Lock()
-        self._heap: list[tuple[float, Region]] = []
+        self._heap: list[tuple[tuple[float, ...], Region]] = []
         self._order(list(tiles), centre)
 
     def __len__(self) -> int:
@@ -123,12 +126,12 @@ class Schedule:
             self._order([tile for _, tile in self._heap], centre)
 
     def _order(self, tiles: list[Region], centre: tuple[float, float] | None) -> None:
-        def distance(tile: Region) -> float:
+        def rank(tile: Region) -> tuple[float, ...]:
             if centre is None:
-                # Row by row: neighbours share their halo in the chunk cache.
-                return tile.y0 * 1e9 + tile.x0
+                # Row by row in bands: neighbours share their halo in the chunk cache.
+                return (tile.x0 // BAND, tile.y0, tile.x0)
             y, x = (tile.y0 + tile.y1) / 2, (tile.x0 + tile.x1) / 2
-            return (y - centre[0]) ** 2 + (x - centre[1]) ** 2
+            return ((y - centre[0]) ** 2 + (x - centre[1]) ** 2,)
 
-        self._heap = [(distance(tile), tile) for tile in tiles]
+        self._heap = [(rank(tile), tile) for tile in tiles]
         heapq.heapify(self._heap)

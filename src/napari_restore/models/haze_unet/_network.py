@@ -25,7 +25,9 @@ class ConvBlock(nn.Module):
         self.conv = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + torch.relu_(self.conv(x))
+        change = torch.relu_(self.conv(x))
+        # A sum in place spares a tensor, but a gradient needs the one it overwrites.
+        return x + change if change.requires_grad else change.add_(x)
 
 
 class HazeUNet(RestorationModel):
