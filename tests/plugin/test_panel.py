@@ -150,7 +150,7 @@ def test_draw_makes_a_layer_whose_rectangle_is_the_target(panel: Any, colours: n
     assert areas.mode == "add_rectangle"
     areas.add_rectangles(np.array([(199, 399), (199, 799), (599, 799), (599, 399)]))
     panel.update_region()
-    assert panel.state.region == Region(100, 200, 300, 400)
+    assert panel.state.area.region == Region(100, 200, 300, 400)
 
 
 def test_a_model_that_needs_other_bands_says_what_to_do(panel: Any, qtbot: Any):

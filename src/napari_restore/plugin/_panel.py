@@ -30,9 +30,10 @@ from napari_restore.plugin._parameter_form import ParameterForm
 from napari_restore.plugin._planner import Planner
 from napari_restore.plugin._run_bar import RunBar
 from napari_restore.plugin._running import LayerRun
+from napari_restore.plugin._section import Section
 from napari_restore.plugin._state import image_of, state_of, unwrapped
 from napari_restore.plugin._target_chooser import TargetChooser
-from napari_restore.plugin._targets import Target, region_of
+from napari_restore.plugin._targets import Area, Target, area_of
 
 if TYPE_CHECKING:
     import napari
@@ -40,8 +41,11 @@ if TYPE_CHECKING:
     from napari_restore.engine import Event
     from napari_restore.images import Image
     from napari_restore.models import ModelCard
+    from napari_restore.plugin._variant import Variant
 
 VIEW_SETTLED_MS = 200
+SECTIONS: tuple[type[Section], ...] = ()
+"""What the panel offers for results, from top to bottom."""
 
 
 class RestorePanel(QWidget):
@@ -104,6 +108,9 @@ class RestorePanel(QWidget):
         layout.addWidget(_collapsible("Method settings", self.parameters))
         layout.addWidget(_collapsible("Advanced", self.advanced))
         layout.addWidget(self.bar)
+        self.sections = [section(self.viewer, self.state) for section in SECTIONS]
+        for section in self.sections:
+            layout.addWidget(_collapsible(section.TITLE, section))
         layout.addStretch(1)
         scroll = QScrollArea(self)
         scroll.setWidgetResizable(True)
@@ -138,6 +145,8 @@ class RestorePanel(QWidget):
             events.model,
             events.parameters,
             events.target,
+            events.feather,
+            events.exclude,
             events.memory,
             events.device,
             events.tile,
@@ -184,17 +193,18 @@ class RestorePanel(QWidget):
     def update_region(self) -> None:
         """Find out what the target means now, and plan it."""
         layer = self.state.layer
-        region, self._problem = None, None
+        area: Area | None = None
+        self._problem = None
         if layer is not None:
             try:
                 image = image_of(layer)
                 size = (image.height, image.width)
-                region = region_of(self.state.target, self.viewer, layer, size)
+                area = area_of(self.state.target, self.viewer, layer, size)
             except RestoreError as error:
                 self._problem = error
-        self.state.region = region
-        self.target.show_region(region, str(self._problem or ""))
-        if region is None:
+        self.state.area = area
+        self.target.show_region(area.region if area else None, str(self._problem or ""))
+        if area is None:
             self._planner.forget()
             self.bar.show_plan("")
         elif self.running is None:
@@ -214,6 +224,7 @@ class RestorePanel(QWidget):
 
     def _on_layers(self) -> None:
         """Offer the images there are; keep the choice where it still exists."""
+        self._forget_removed()
         offered = [layer for layer in self.viewer.layers if _is_source(layer)]
         chosen = self.state.layer if self.state.layer in offered else None
         self.image.blockSignals(True)
@@ -227,9 +238,21 @@ class RestorePanel(QWidget):
         self.image.blockSignals(False)
         self._on_image()
 
+    def _forget_removed(self) -> None:
+        """Results whose layer or source has left the viewer are no more."""
+        layers = self.viewer.layers
+        kept = tuple(v for v in self.state.variants if v.layer in layers and v.source in layers)
+        if kept != self.state.variants:
+            self.state.variants = kept
+        if self.state.current not in kept:
+            self.state.current = kept[-1] if kept else None
+
     def _on_active(self) -> None:
         """The layer the user clicked is the one meant, if it can be restored."""
         active = self.viewer.layers.selection.active
+        for variant in self.state.variants:
+            if variant.layer is active:
+                self.state.current = variant
         number = self.image.findData(active) if active is not None else -1
         if number >= 0:
             self.image.setCurrentIndex(number)
@@ -295,6 +318,7 @@ class RestorePanel(QWidget):
         self.running = LayerRun(self.viewer, layer, request, card.title, where)
         self.running.planned.connect(self._on_run_planned)
         self.running.happened.connect(self._on_event)
+        self.running.shown.connect(self._on_shown)
         self.running.ended.connect(self._on_ended)
         # Closing the window destroys its widgets without closing them.
         self.destroyed.connect(self.running.stop)
@@ -311,6 +335,10 @@ class RestorePanel(QWidget):
 
     def _on_run_planned(self, plan: Any) -> None:
         self.bar.show_plan(plan.summary())
+
+    def _on_shown(self, variant: Variant) -> None:
+        self.state.variants = (*self.state.variants, variant)
+        self.state.current = variant
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Progress):
@@ -356,6 +384,8 @@ class RestorePanel(QWidget):
         self._left = True
         if self.running is not None:
             self.running.stop()
+        for section in self.sections:
+            section.leave()
         self._planner.close()
         self._view_settled.cancel()
         for signal in self._state_signals():

@@ -12,6 +12,7 @@ from napari_restore import Region
 from napari_restore.engine import Finished, Result, Stopped, TileDone
 from napari_restore.plugin._job import Run
 from napari_restore.plugin._result_layer import ResultLayer
+from napari_restore.plugin._variant import Variant
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -32,6 +33,8 @@ class LayerRun:
 
     planned = Signal(object)
     happened = Signal(object)
+    shown = Signal(object)
+    """The `Variant`, when its first tile has made its layer."""
     ended = Signal(str, object)
     """As `Run.ended`."""
 
@@ -40,7 +43,8 @@ class LayerRun:
     ) -> None:
         self.viewer = viewer
         self.source = source
-        self.shown: ResultLayer | None = None
+        self.variant: Variant | None = None
+        self._title = title
         self._name = f"{source.name} – {title} ({where})"
         self._plan: Plan | None = None
         self._waiting: list[Region] = []
@@ -70,19 +74,22 @@ class LayerRun:
     def _on_happened(self, event: Event) -> None:
         if isinstance(event, TileDone):
             self._on_tile(event.region)
-        elif isinstance(event, (Finished, Stopped)) and self.shown is not None:
+        elif isinstance(event, (Finished, Stopped)) and self.variant is not None:
             # A stopped run has a record, but no whole result that could be saved.
-            self.shown.layer.metadata["napari_restore_record"] = event.record
+            self.variant.record = event.record
+            self.variant.layer.metadata["napari_restore_record"] = event.record
         self.happened.emit(event)
 
     def _on_tile(self, region: Region) -> None:
-        if self.shown is None:
+        if self.variant is None:
             # With its first tile the store is sure to exist.
             assert self._plan is not None
             result = Result.of_run(self._plan, {})
-            self.shown = ResultLayer(result, self.source, self._name)
-            self._add(self.shown.layer)
-        self.shown.mark(region)
+            shown = ResultLayer(result, self.source, self._name)
+            self.variant = Variant(self.run.request, self.source, self._title, shown)
+            self._add(shown.layer)
+            self.shown.emit(self.variant)
+        self.variant.shown.mark(region)
         self._waiting.append(region)
         self._draw()
 
@@ -101,24 +108,26 @@ class LayerRun:
     def _refresh(self) -> None:
         """Draw again if a tile has come where the layer holds pixels for the screen."""
         waiting, self._waiting = self._waiting, []
-        if self.shown is None:
+        if self.variant is None:
             return
-        loaded = loaded_region(self.shown)
+        shown = self.variant.shown
+        loaded = loaded_region(shown)
         if any(not tile.intersect(loaded).is_empty for tile in waiting):
-            self.shown.refresh()
+            shown.refresh()
 
     def _on_ended(self, status: str, outcome: Any) -> None:
         self.viewer.layers.events.removed.disconnect(self._on_removed)
         self._draw.cancel()
         self._refresh()
-        if status == "done" and self.shown is not None and self._plan is not None:
-            self.shown.finish(Result.of_run(self._plan, outcome))
+        if status == "done" and self.variant is not None and self._plan is not None:
+            self.variant.result = Result.of_run(self._plan, outcome)
+            self.variant.shown.finish(self.variant.result)
         self.ended.emit(status, outcome)
 
     def _on_removed(self, event: Any) -> None:
         if event.value is self.source:
             self.stop()
-        elif self.shown is not None and event.value is self.shown.layer:
+        elif self.variant is not None and event.value is self.variant.layer:
             self.cancel()
 
 

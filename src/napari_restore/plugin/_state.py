@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from psygnal import SignalGroupDescriptor
 
 import napari_restore as nr
-from napari_restore import Region
 from napari_restore.errors import BadRegion, UnreadableImage
-from napari_restore.plugin._targets import Target
+from napari_restore.plugin._targets import Area, Target
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from napari_restore.engine import Plan
     from napari_restore.images import Image
     from napari_restore.models import RestorationModel
+    from napari_restore.plugin._variant import Variant
 
 
 @dataclass(eq=False)
@@ -36,13 +36,21 @@ class RestoreState:
     parameters: dict[str, Any] = field(default_factory=dict)
     """Those that differ from the card's defaults, by name."""
     target: Target = Target.VISIBLE
-    region: Region | None = None
+    area: Area | None = None
     """What the target means now; None when it means nothing."""
+    feather: int = 0
+    """Pixels over which the edges of drawn areas fade."""
+    exclude: str | None = None
+    """Path of a mask of pixels that are left alone and do not count."""
     memory: float | None = None
     """GiB a run may add; None: the engine decides."""
     device: str = "auto"
     tile: int | None = None
     running: bool = False
+    variants: tuple[Variant, ...] = ()
+    """All results there are in the viewer, the oldest first."""
+    current: Variant | None = None
+    """The result that compare, adjust and export mean."""
 
     def request(self) -> Request:
         """All a plan needs, frozen; raises `RestoreError` where something is missing."""
@@ -50,13 +58,15 @@ class RestoreState:
             raise UnreadableImage(
                 "There is no image.", "Open one, for instance File > Open Sample."
             )
-        if self.region is None:
+        if self.area is None:
             raise BadRegion("There is nothing to restore in view.", "Pan back to the image.")
         return Request(
             image=image_of(self.layer),
             model=self.model,
             parameters=tuple(sorted(self.parameters.items())),
-            region=self.region,
+            area=self.area,
+            feather=self.feather,
+            exclude=self.exclude,
             memory=None if self.memory is None else int(self.memory * 2**30),
             device=self.device,
             tile=self.tile,
@@ -70,7 +80,9 @@ class Request:
     image: Image = field(compare=False)
     model: str
     parameters: tuple[tuple[str, Any], ...]
-    region: Region
+    area: Area
+    feather: int
+    exclude: str | None
     memory: int | None
     device: str
     tile: int | None
@@ -80,7 +92,10 @@ class Request:
         return nr.plan(
             self.image,
             _load(self.model, self.parameters),
-            region=self.region,
+            region=self.area.targets,
+            mask=self.area.mask,
+            feather=self.feather if self.area.mask else 0,
+            exclude=self.exclude,
             memory=self.memory,
             device=self.device,
             tile=self.tile,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -24,13 +25,28 @@ class Target(Enum):
     WHOLE = "whole image"
 
 
-def region_of(target: Target, viewer: ViewerModel, layer: Layer, size: tuple[int, int]) -> Region:
-    """What `target` means now, in level-0 pixels of `layer`; raises `BadRegion`."""
+@dataclass(frozen=True)
+class Area:
+    """What is restored, in level-0 pixels: boxes, and where drawn, a mask within them."""
+
+    targets: tuple[Region, ...]
+    mask: str | None = None
+    """Path of a GeoJSON or raster mask, as `--mask` takes it."""
+
+    @property
+    def region(self) -> Region:
+        """The smallest box holding all targets."""
+        y0, x0, y1, x1 = zip(*self.targets, strict=True)
+        return Region(min(y0), min(x0), max(y1), max(x1))
+
+
+def area_of(target: Target, viewer: ViewerModel, layer: Layer, size: tuple[int, int]) -> Area:
+    """What `target` means now; raises `BadRegion`."""
     if target is Target.WHOLE:
-        return Region(0, 0, *size)
+        return Area((Region(0, 0, *size),))
     if target is Target.VISIBLE:
-        return visible_region(viewer, layer, size)
-    return _drawn_region(viewer, layer, size)
+        return Area((visible_region(viewer, layer, size),))
+    return Area((_drawn_region(viewer, layer, size),))
 
 
 def _drawn_region(viewer: ViewerModel, layer: Layer, size: tuple[int, int]) -> Region:
