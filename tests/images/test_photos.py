@@ -1,13 +1,10 @@
-"""Photos: upright, with what the camera wrote; RAW; Radiance."""
+"""Photos: upright, with what the camera wrote; Radiance."""
 
 from __future__ import annotations
 
 import io
-import sys
-import types
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -139,72 +136,3 @@ def test_radiance(data_dir: Path, tmp_path: Path) -> None:
     cut.write_bytes(path.read_bytes()[:100_000])
     with pytest.raises(UnreadableImage):
         open_image(cut)
-
-
-class FakeRaw:
-    """What of rawpy's handle is used; its picture is 40 × 60, stored lying."""
-
-    sizes = types.SimpleNamespace(iheight=60, iwidth=40, flip=6)
-    camera_whitebalance = (2.0, 1.0, 1.5, 0.0)
-
-    def __init__(self) -> None:
-        self.options: dict[str, Any] = {}
-
-    def postprocess(self, **options: Any) -> np.ndarray:
-        self.options.update(options)
-        return np.arange(40 * 60 * 3, dtype=np.uint16).reshape(40, 60, 3)
-
-    def close(self) -> None:
-        pass
-
-
-@pytest.fixture
-def raw(monkeypatch: pytest.MonkeyPatch) -> FakeRaw:
-    fake, module = FakeRaw(), types.ModuleType("rawpy")
-    module.LibRawError = type("LibRawError", (Exception,), {})  # type: ignore[attr-defined]
-    module.ColorSpace = types.SimpleNamespace(sRGB=1)  # type: ignore[attr-defined]
-    module.imread = lambda file: fake  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "rawpy", module)
-    return fake
-
-
-def test_raw_is_developed_plainly_and_said(raw: FakeRaw, tmp_path: Path) -> None:
-    path = tmp_path / "photo.NEF"
-    path.write_bytes(b"II*\0 raw")
-    image = open_image(path)
-    assert image.shape == (40, 60, 3)
-    assert image.dtype == np.uint16
-    assert image.read((2, 3, 3, 4)).ravel().tolist() == [369, 370, 371]
-    assert raw.options["output_bps"] == 16
-    assert raw.options["use_camera_wb"]
-    assert raw.options["no_auto_bright"]
-    assert image.profile.tags["RAW"]["white_balance"] == "as shot 2 1 1.5 0"
-    assert image.profile.is_photo
-
-
-def test_broken_raw(raw: FakeRaw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "photo.cr2"
-    path.write_bytes(b"not really")
-
-    def refuse(file: object) -> None:
-        raise sys.modules["rawpy"].LibRawError(b"Unsupported file format")
-
-    monkeypatch.setattr(sys.modules["rawpy"], "imread", refuse)
-    with pytest.raises(UnreadableImage, match="Unsupported file format"):
-        open_image(path)
-
-
-def test_the_real_rawpy_refuses_what_is_no_raw(tmp_path: Path) -> None:
-    pytest.importorskip("rawpy")
-    path = tmp_path / "photo.dng"
-    path.write_bytes(b"II*\0" + bytes(5000))
-    with pytest.raises(UnreadableImage, match="cannot be developed"):
-        open_image(path)
-
-
-def test_raw_without_rawpy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "rawpy", None)
-    path = tmp_path / "photo.arw"
-    path.write_bytes(b"II*\0 raw")
-    with pytest.raises(UnreadableImage, match="not installed"):
-        open_image(path)
