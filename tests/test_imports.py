@@ -13,16 +13,18 @@ PACKAGE = Path(__file__).resolve().parent.parent / "src" / "napari_restore"
 ALLOWED = {
     "errors": set(),
     "records": {"errors"},
+    "metrics": {"errors"},
+    "_line": {"errors"},
     "sample": set(),
     "images": {"errors"},
     "models": {"errors"},
     "engine": {"errors", "images", "models"},
-    "api": {"errors", "records", "images", "models", "engine"},
+    "api": {"errors", "records", "_line", "images", "models", "engine"},
     "_worker": {"errors", "records", "images", "models", "engine", "api", ""},
     "": {"errors", "records", "images", "models", "engine", "api"},
     "cli": {"errors", "_commands", "api", "records", ""},
     "_commands": {"errors", "api", "records", "sample", ""},
-    "plugin": {"errors", "api", "records", "sample", ""},
+    "plugin": {"errors", "api", "records", "metrics", "sample", ""},
 }
 """Part → the other parts of ours it may import; "" is `import napari_restore` itself."""
 
@@ -31,10 +33,10 @@ WINDOW = {"napari", "magicgui", "qtpy", "superqt", "vispy", "PySide6", "PyQt5", 
 
 DATA_TYPES = {
     "engine": set(
-        "Event Finished Job Note Phase Plan Progress Region Result Stopped TileDone".split()
+        "Adjustment Event Finished Job KeptResult Note Phase Plan Progress Region Result Stopped TileDone Worker".split()
     ),
     "images": {"Image"},
-    "models": {"ModelCard", "Parameter", "RestorationModel"},
+    "models": {"ModelCard", "Parameter", "Proposal", "RestorationModel"},
 }
 """What plugin/ may name of the inner parts: what it is handed by api."""
 

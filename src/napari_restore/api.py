@@ -8,14 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_restore.engine import Note, Phase, Progress, Region, TileDone
+from napari_restore.engine import ImageStarted, Note, Phase, Progress, Region, TileDone
 
 if TYPE_CHECKING:
-    from napari_restore.engine import Job, Plan, Result
+    from napari_restore.engine import Job, KeptResult, Plan, Result, Worker
     from napari_restore.images import CacheEntry, Image
-    from napari_restore.models import ModelCard, RestorationModel
+    from napari_restore.models import ModelCard, Proposal, RestorationModel
 
 __all__ = [
+    "ImageStarted",
     "Note",
     "Phase",
     "Progress",
@@ -25,20 +26,38 @@ __all__ = [
     "check_export",
     "check_output",
     "clear_cache",
+    "command_of",
+    "folder_command",
+    "forget_result",
     "info",
+    "inspect_model",
+    "keep_result",
+    "kept_name",
+    "kept_results",
     "load_model",
+    "mask_of_array",
+    "mask_of_line",
+    "mask_of_polygons",
+    "mean_colour",
+    "missing_roles",
     "models",
+    "new_worker",
     "open_image",
     "open_mosaic",
     "output_box",
     "plan",
     "plan_of",
+    "plan_of_kept",
     "repeat_of",
     "rerun",
     "restore",
+    "result_of_kept",
+    "save_card",
     "save_context",
+    "settled_task",
     "start",
     "task_of",
+    "warm",
 ]
 
 Pathlike = str | os.PathLike[str]
@@ -57,7 +76,8 @@ def open_image(
     ----------
     source
         A path; several paths, side by side on one map grid or with `stack` the bands
-        of one image; an array (H, W) or (H, W, C), or a list of its levels.
+        of one image; an array (H, W) or (H, W, C), or a list of its levels. An image
+        that is open already comes back, with `bands` as one that knows them.
     stack
         Take several single-band files as one image.
     bands
@@ -73,7 +93,7 @@ def open_image(
     from napari_restore import images
 
     if isinstance(source, images.Image):
-        return source
+        return source if bands is None else source.with_roles(bands)
     return images.open_image(source, stack=stack, bands=bands, sensor=sensor)
 
 
@@ -102,11 +122,71 @@ def models() -> tuple[ModelCard, ...]:
     return tuple(card_of(name) for name in model_ids())
 
 
+def inspect_model(path: Pathlike, *, trust: bool = False) -> Proposal:
+    """Find out what a model file is, and propose the card it lacks.
+
+    `path` is a .safetensors, .pth, .pt or .ckpt file of weights, an exported .pt2
+    program or ``"FILE.py:factory"``. The model is run on made-up tiles: not for the
+    thread of a window. Programs and Python run only with `trust`. Raises
+    `MissingWeights`, `BadModel`.
+    """
+    from dataclasses import replace
+
+    from napari_restore.engine import probe
+    from napari_restore.models import propose
+
+    proposal = propose(path, trust=trust)
+    found = probe(proposal.model)
+    if not proposal.measured:
+        return proposal
+    proposal.model.card = replace(proposal.model.card, halo=found.halo)
+    return replace(proposal, card={**proposal.card, "halo": found.halo})
+
+
+def save_card(proposal: Proposal, **fields: Any) -> Path:
+    """Write the card of `inspect_model`, with `fields` over it, beside the model's file.
+
+    Returns its path, NAME.json, where `load_model` looks. Raises `BadModel` for
+    fields a card does not have and `BadOutput`.
+    """
+    from napari_restore.models import write_card
+
+    return write_card(proposal, fields)
+
+
+def missing_roles(image: Any, card: ModelCard) -> tuple[str, ...]:
+    """The band roles that `open_image(bands=...)` must name before `card` runs on `image`.
+
+    Raises `UnknownBands` where that cannot help.
+    """
+    from napari_restore.engine import missing_roles
+
+    return missing_roles(open_image(image), card)
+
+
+def mean_colour(
+    image: Any, model: str | ModelCard, box: Sequence[int], level: int = 0
+) -> tuple[float, ...]:
+    """The mean of the valid pixels of a box in the range a model sees, a number per band.
+
+    `box` (y0, x0, y1, x1) is in pixels of `level`. Where the range follows from all
+    values the whole image is looked at once. Raises `BadRegion` if nothing in the box
+    is valid.
+    """
+    from napari_restore.engine import mean_colour
+    from napari_restore.models import card_of
+
+    card = card_of(model) if isinstance(model, str) else model
+    y0, x0, y1, x1 = (int(v) for v in box)
+    return mean_colour(open_image(image), card, (y0, x0, y1, x1), level)
+
+
 def plan(image: Any, model: Any, **options: Any) -> Plan:
     """What restoring `image` with `model` will do; see `napari_restore.engine.make_plan`.
 
     `image` may be anything `open_image` takes and `model` an id; `options` are
-    region, mask, feather, exclude, strength, extent, other_bands, black, white,
+    region, mask, feather, exclude, strength, luminance_only, protect_shadows,
+    protect_highlights, extent, other_bands, black, white,
     memory, device_memory, device, tile, tile_batch, scratch, context, maps, pyramid,
     mosaic.
     """
@@ -117,23 +197,44 @@ def plan(image: Any, model: Any, **options: Any) -> Plan:
     return make_plan(opened, loaded, **options)
 
 
-def start(plan: Plan, *, process: bool = False, fresh: bool = False) -> Job:
+def start(plan: Plan, *, process: bool | Worker = False, fresh: bool = False) -> Job:
     """Run `plan`: iterate over the job for its events.
 
-    With `process` it runs in a child process, so that a window stays free; arrays
-    and modules that only this process holds run on a thread all the same.
-    `fresh` discards what an earlier, unfinished run left.
+    With `process` it runs in a child process, so that a window stays free: in one of
+    its own, or in a `new_worker` that has loaded things already. Arrays and modules
+    that only this process holds run on a thread all the same. `fresh` discards what
+    an earlier, unfinished run left.
     """
-    from napari_restore.engine import Job, ProcessJob, discard
+    from napari_restore.engine import Job, ProcessJob, Worker, discard
 
     if fresh:
         discard(plan.store)
-    task = task_of(plan) if process else None
+    task = None if process is False else settled_task(plan)
     if task is None:
         return Job(plan)
-    # Here the child finds its pixels, and takes no more than was planned.
-    here = {"store": os.fspath(plan.store), "memory": plan.memory, "workers": plan.workers}
-    return ProcessJob(plan, {**task, "here": {**here, "device": plan.device.name}})
+    return ProcessJob(plan, task, process if isinstance(process, Worker) else None)
+
+
+def new_worker() -> Worker:
+    """A child process for `start` that serves one plan after another; close it at the end."""
+    from napari_restore.engine import Worker
+
+    return Worker()
+
+
+def warm(worker: Worker, plan: Plan | None = None) -> None:
+    """Let a worker load its libraries, and what `plan` needs; returns at once."""
+    worker.warm(None if plan is None else settled_task(plan))
+
+
+def settled_task(plan: Plan) -> dict[str, Any] | None:
+    """As `task_of`, with all that was settled here; None if image or model cannot travel."""
+    from napari_restore.engine import settled
+
+    task = task_of(plan)
+    if task is None:
+        return None
+    return {**task, "settled": settled(plan), "fingerprint": plan.image.fingerprint}
 
 
 def restore(image: Any, model: Any, **options: Any) -> Result:
@@ -165,7 +266,7 @@ def task_of(plan: Plan) -> dict[str, Any] | None:
             "mask": plan.mask,
             "feather": plan.feather,
             "exclude": plan.exclude,
-            "strength": plan.strength,
+            **plan.adjustment.to_dict(),
             "extent": plan.extent,
             "other_bands": plan.other_bands,
             "black": plan.black,
@@ -187,10 +288,7 @@ def plan_of(task: Mapping[str, Any]) -> Plan:
     options["region"] = [Region(*box) for box in options["region"]]
     if task.get("mosaic") is not None:
         options["mosaic"] = Image.from_spec(task["mosaic"])
-    here = dict(task.get("here", {}))
-    store = here.pop("store", None)
-    made = plan(Image.from_spec(task["image"]), load_model(**task["model"]), **options, **here)
-    return made if store is None else replace(made, store=Path(store))
+    return plan(Image.from_spec(task["image"]), load_model(**task["model"]), **options)
 
 
 def rerun(record: Pathlike, output: Pathlike | None = None, **options: Any) -> Result:
@@ -235,10 +333,90 @@ def repeat_of(
     return planned, Path(path), dict(written.get("options", {}))
 
 
+def command_of(
+    what: Plan | Mapping[str, Any], output: Pathlike, *, device: str = "auto", **options: Any
+) -> str:
+    """The `napari-restore restore` line that writes `output` with the same pixels.
+
+    `what` is a plan or a record (or its `task` and `input`), `options` are those of
+    `Result.save`. Raises `InputError` for what the command line cannot do: an image
+    or model that lies in no file, for instance.
+    """
+    from napari_restore._line import line_of
+    from napari_restore.errors import InputError
+
+    if isinstance(what, Mapping):
+        task, size = what.get("task"), what["input"]["size"]
+    else:
+        own = what.part or what.image
+        task, size = task_of(what), (own.height, own.width)
+    if task is None:
+        raise InputError(
+            "There is no command for it: image and model must lie in files.",
+            "Save the image and open the file.",
+        )
+    return line_of(task, size, output, device=device, options=options)
+
+
+def folder_command(
+    folder: Pathlike, output: Pathlike, model: Mapping[str, Any], **options: Any
+) -> list[str]:
+    """The words after `napari-restore` that restore all images of `folder` into `output`.
+
+    `model` holds the arguments of `load_model` and its id or file as `model`; `options`
+    are those of `plan` that any image can be given: device, memory, tile, tile_batch,
+    exclude, strength and the like.
+    """
+    from napari_restore._line import words_of
+
+    given = {name: value for name, value in options.items() if value is not None}
+    device, memory = given.pop("device", "auto"), given.pop("memory", None)
+    whole = {"region": [[0, 0, 1, 1]], **given}
+    task = {"image": {"source": os.fspath(folder)}, "model": dict(model), "options": whole}
+    # A folder even where it is to be made and holds one image.
+    words = words_of(task, (1, 1), os.path.join(output, ""), device=device)[1:]
+    return words if memory is None else [*words, "--memory", str(memory)]
+
+
 def output_box(plan: Plan) -> Region | None:
     """The box of the output in pixels of its image; None for all of it."""
     y, x = plan.origin
     return None if plan.mask is not None else plan.region.shift(-y, -x)
+
+
+def mask_of_polygons(image: Any, polygons: Sequence[Any]) -> Path:
+    """Keep polygons as a file for the option `mask`, on the map where `image` lies on one.
+
+    A polygon is its outer ring and then its holes, a ring a list of points (x, y) in
+    pixels, edges at whole numbers. The file lies in the cache; the same polygons
+    have the same file.
+    """
+    from napari_restore import images
+
+    return images.keep_polygons(open_image(image), polygons)
+
+
+def mask_of_line(image: Any, start: tuple[float, float], end: tuple[float, float]) -> Path:
+    """Keep a gradient from `start` (0) to `end` (1) for `mask`; otherwise as `mask_of_polygons`."""
+    from napari_restore import images
+
+    return images.keep_line(open_image(image), start, end)
+
+
+def mask_of_array(
+    image: Any, strengths: Any, place: tuple[float, float, float, float, float, float]
+) -> Path:
+    """Keep strengths, an array (h, w), for `mask`; otherwise as `mask_of_polygons`.
+
+    `place` (a, b, c, d, e, f) takes column and row in the array to those in the image,
+    x = a column + b row + c, counted from the corner of the first pixel: the array
+    may be coarser than the image. Floats are 0 … 1; integers 0 or 1 if none is larger,
+    else 0 … the type's largest value. Reads the array in pieces. Raises `BadMask`
+    where no strength is above 0.
+    """
+    from napari_restore import images
+
+    return images.keep_strengths(open_image(image), strengths, place)
 
 
 def save_context(images: Sequence[Any], path: Pathlike, exclude: Pathlike | None = None) -> Path:
@@ -302,6 +480,70 @@ def check_export(**options: Any) -> None:
     from napari_restore import images
 
     images.ExportOptions(**options)
+
+
+def keep_result(
+    store: Pathlike,
+    task: Mapping[str, Any],
+    title: str,
+    method: str,
+    record: Mapping[str, Any] | None = None,
+) -> str:
+    """Leave a note in a store, so that `kept_results` finds what was made; returns its name.
+
+    `task` is that of `task_of`, `title` what people know it by, `method` the model's
+    title, `record` the run's once it has ended.
+    """
+    from napari_restore.engine import keep_result
+
+    return keep_result(Path(store), task, title, method, record)
+
+
+def kept_name(plan: Plan) -> str:
+    """The name of the `KeptResult` that `plan` leaves: it tells areas of one store apart."""
+    from napari_restore.engine import name_of_plan
+
+    return name_of_plan(plan)
+
+
+def kept_results(image: Any) -> list[KeptResult]:
+    """Results of `image` that lie in the cache from earlier, the newest first.
+
+    Reads a part of the image to know it again: not for the thread of a window.
+    """
+    from napari_restore.engine import kept_results
+
+    return kept_results(open_image(image).fingerprint)
+
+
+def result_of_kept(kept: KeptResult, image: Any) -> Result:
+    """The pixels of a `KeptResult` of `image`. Makes its plan again: that may take seconds.
+
+    Raises `ResourceError` if other pixels would be made today, by another version of
+    the model for instance.
+    """
+    from napari_restore.engine import Result
+
+    return Result.of_run(plan_of_kept(kept, image), kept.record or {})
+
+
+def plan_of_kept(kept: KeptResult, image: Any) -> Plan:
+    """The plan that makes a `KeptResult` of `image`, which may have another name now."""
+    spec = open_image(image).spec
+    task = dict(kept.task)
+    if spec is not None:
+        task["image"] = {**task["image"], "source": spec["source"]}
+    return replace(plan_of(task), store=kept.store)
+
+
+def forget_result(store: Pathlike, name: str) -> bool:
+    """Remove a `KeptResult`, and its store when it was the last; whether the store went.
+
+    Raises `ResourceError` while somebody uses the store.
+    """
+    from napari_restore.engine import forget_result
+
+    return forget_result(Path(store), name)
 
 
 def cache_entries() -> list[CacheEntry]:

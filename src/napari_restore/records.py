@@ -73,6 +73,15 @@ class Target(TypedDict):
     mask: NotRequired[str | None]
 
 
+class Adjustment(TypedDict):
+    """How the restored pixels were applied to the source."""
+
+    strength: float
+    luminance_only: bool
+    protect_shadows: float
+    protect_highlights: float
+
+
 class PlanFacts(TypedDict):
     """How it was done, and what that was predicted to take."""
 
@@ -115,6 +124,7 @@ class Record(TypedDict):
     output: Output | None
     model: Model
     targets: list[Target]
+    adjustment: NotRequired[Adjustment]
     extent: Literal["image", "region"]
     context: dict[str, Any] | None
     plan: PlanFacts

@@ -1,6 +1,5 @@
 """Whole runs with a mask, a faded edge, a strength, and pixels that do not count."""
 
-import functools
 import json
 
 import numpy as np
@@ -11,15 +10,11 @@ from napari_restore.engine import Region
 from napari_restore.engine._context import compute_context
 from napari_restore.engine._weight import open_weight
 
+from ._whole import whole
+
 HEIGHT, WIDTH = 300, 420
 BOX = Region(60, 80, 250, 330)
 DTYPES = ("uint8", "int16", "uint16", "float64")
-
-
-@functools.cache
-def model():
-    """Dark channel prior, loaded once: it is probed and timed when it is first planned with."""
-    return nr.load_model("dcp")
 
 
 def pixels_of(dtype):
@@ -39,20 +34,10 @@ def image(request):
     return nr.open_image(pixels_of(request.param), bands="red=1,green=2,blue=3")
 
 
-def whole(image):
-    return Region(0, 0, image.height, image.width)
-
-
 @pytest.fixture
-def run(tmp_path_factory):
-    """Restores an image in a folder of its own, so that no run finds another's tiles."""
-
-    def run(image, **options):
-        scratch = tmp_path_factory.mktemp("scratch")
-        result = nr.restore(image, model(), tile=128, scratch=scratch, **options)
-        return result.read(whole(image)), result
-
-    return run
+def restored(run):
+    """The pixels of such a run."""
+    return lambda image, **options: run(image, **options).read(whole(image))
 
 
 @pytest.fixture
@@ -84,21 +69,33 @@ def raster(path, values):
 
 
 def test_outside_the_mask_stands_the_source_and_inside_the_unmasked_run(
-    run, image, geojson, tmp_path
+    restored, image, geojson, tmp_path
 ):
-    source, (full, _) = image.read(whole(image)), run(image)
+    source, full = image.read(whole(image)), restored(image)
     assert (full != source).mean() > 0.5
     expected = source.copy()
     expected[BOX.slices] = full[BOX.slices]
-    np.testing.assert_array_equal(run(image, mask=geojson)[0], expected)
+    np.testing.assert_array_equal(restored(image, mask=geojson), expected)
     values = np.zeros((HEIGHT, WIDTH), np.uint16)
     values[BOX.slices] = 1
-    np.testing.assert_array_equal(run(image, mask=raster(tmp_path / "m.tif", values))[0], expected)
+    np.testing.assert_array_equal(
+        restored(image, mask=raster(tmp_path / "m.tif", values)), expected
+    )
 
 
-def test_half_the_strength_is_half_the_way(run, image):
-    source, (full, _) = image.read(whole(image)).astype(np.float64), run(image)
-    half, result = run(image, strength=0.5)
+def test_a_mask_beyond_the_region_leaves_the_rest_as_it_was(run, image, geojson):
+    region = Region(100, 128, 256, 300)
+    masked = run(image, mask=geojson, region=region).read(whole(image))
+    expected = image.read(whole(image))
+    both = region.intersect(BOX).slices
+    expected[both] = run(image).read(whole(image))[both]
+    np.testing.assert_array_equal(masked, expected)
+
+
+def test_half_the_strength_is_half_the_way(run, restored, image):
+    source, full = image.read(whole(image)).astype(np.float64), restored(image)
+    result = run(image, strength=0.5)
+    half = result.read(whole(image))
     middle = (source + full) / 2
     within = 1e-6 if image.dtype.kind == "f" else 0.5
     assert np.abs(half - middle).max() <= within
@@ -106,21 +103,22 @@ def test_half_the_strength_is_half_the_way(run, image):
     np.testing.assert_array_equal(result.read(box), half[box.slices])
 
 
-def test_a_mask_of_128_is_half_the_way(run, tmp_path):
+def test_a_mask_of_128_is_half_the_way(restored, tmp_path):
     image = nr.open_image(pixels_of("uint16"), bands="red=1,green=2,blue=3")
-    source, (full, _) = image.read(whole(image)).astype(np.float64), run(image)
+    source, full = image.read(whole(image)).astype(np.float64), restored(image)
     mask = raster(tmp_path / "m.tif", np.full((HEIGHT, WIDTH), 128, np.uint8))
     blended = source + (full - source) * (128 / 255)
-    assert np.abs(run(image, mask=mask)[0] - blended).max() <= 0.51
+    assert np.abs(restored(image, mask=mask) - blended).max() <= 0.51
 
 
-def test_no_strength_is_the_source(run, image):
-    np.testing.assert_array_equal(run(image, strength=0)[0], image.read(whole(image)))
+def test_no_strength_is_the_source(restored, image):
+    np.testing.assert_array_equal(restored(image, strength=0), image.read(whole(image)))
 
 
-def test_a_faded_edge_lies_between_source_and_result(run, image, geojson):
-    source, (full, _) = image.read(whole(image)), run(image)
-    soft, result = run(image, mask=geojson, feather=40)
+def test_a_faded_edge_lies_between_source_and_result(run, restored, image, geojson):
+    source, full = image.read(whole(image)), restored(image)
+    result = run(image, mask=geojson, feather=40)
+    soft = result.read(whole(image))
     weight = open_weight(geojson, image, 40).read(whole(image))
     assert ((weight > 0) & (weight < 1)).mean() > 0.1
     np.testing.assert_array_equal(soft[weight == 0], source[weight == 0])
@@ -132,14 +130,16 @@ def test_a_faded_edge_lies_between_source_and_result(run, image, geojson):
 
 
 def test_what_is_written_is_what_is_read(run, image, geojson, tmp_path):
-    soft, result = run(image, mask=geojson, feather=25, strength=0.7)
+    result = run(image, mask=geojson, feather=25, strength=0.7)
+    soft = result.read(whole(image))
     path = result.save(tmp_path / "out.tif")
     np.testing.assert_array_equal(nr.open_image(path).read(whole(image)), soft)
 
 
 def test_excluded_pixels_stay_and_are_not_counted(run, image, geojson):
     source = image.read(whole(image))
-    some, result = run(image, exclude=geojson)
+    result = run(image, exclude=geojson)
+    some = result.read(whole(image))
     np.testing.assert_array_equal(some[BOX.slices], source[BOX.slices])
     assert (some != source).mean() > 0.2
     left = HEIGHT * WIDTH - BOX.pixels
@@ -149,20 +149,20 @@ def test_excluded_pixels_stay_and_are_not_counted(run, image, geojson):
     assert share == pytest.approx(BOX.pixels / (HEIGHT * WIDTH))
 
 
-def test_what_is_excluded_cannot_matter(run, geojson):
+def test_what_is_excluded_cannot_matter(restored, geojson):
     """Other values there, the same result elsewhere."""
     pixels = pixels_of("uint16")
     other = pixels.copy()
     other[BOX.slices] = 65535
     results = [
-        run(nr.open_image(p, bands="red=1,green=2,blue=3"), exclude=geojson)[0]
+        restored(nr.open_image(p, bands="red=1,green=2,blue=3"), exclude=geojson)
         for p in (pixels, other)
     ]
     results[1][BOX.slices] = results[0][BOX.slices]
     np.testing.assert_array_equal(*results)
 
 
-def test_a_hole_in_one_band_does_not_reach_its_neighbours(run, tmp_path):
+def test_a_hole_in_one_band_does_not_reach_its_neighbours(restored, tmp_path):
     """float32 with nodata -9999 in the first band only: not valid, so nothing of it spreads."""
     import rasterio
 
@@ -185,7 +185,7 @@ def test_a_hole_in_one_band_does_not_reach_its_neighbours(run, tmp_path):
             dataset.write(values.transpose(2, 0, 1))
         image = nr.open_image(tmp_path / name)
         assert not image.read_valid(whole(image))[100:140, 100:160].any()
-        results.append(run(image)[0])
+        results.append(restored(image))
     one, everywhere = results
     np.testing.assert_array_equal(one[100:140, 100:160], pixels[100:140, 100:160])
     one[100:140, 100:160] = everywhere[100:140, 100:160]

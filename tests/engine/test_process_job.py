@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import rasterio
 
 import napari_restore as nr
 from napari_restore import errors
@@ -85,3 +86,103 @@ def test_an_error_in_the_child_is_the_same_error_here(tmp_path):
     copy.unlink()
     with pytest.raises(errors.UnreadableImage, match="no file"):
         nr.start(planned, process=True).result()
+
+
+@pytest.fixture
+def worker():
+    from napari_restore import api
+
+    made = api.new_worker()
+    yield made
+    made.close()
+
+
+def test_one_child_runs_plan_after_plan_and_keeps_what_it_loaded(worker):
+    first = nr.start(plan(), process=worker)
+    assert first.result().record["status"] == "done"
+    child = worker.process.pid
+    nr.start(plan(), process=worker).result().store.remove()
+    job = nr.start(plan(), process=worker, fresh=True)
+    events = [type(event).__name__ for event in job]
+    assert worker.process.pid == child
+    assert events[-1] == "Finished"
+    assert job.result().record["measured"]["tiles_done"] > 0
+
+
+def test_a_task_cancelled_in_the_queue_never_begins(worker):
+    from napari_restore.sample import SAMPLE
+
+    long = nr.start(nr.plan(SAMPLE, "dcp", tile=128, memory="2GiB"), process=worker)
+    next(iter(long))
+    waiting = nr.start(plan("identity"), process=worker)
+    waiting.cancel()
+    long.cancel()
+    assert isinstance(list(long)[-1], Stopped)
+    assert [type(event) for event in waiting] == [Stopped]
+    after = nr.start(plan("identity"), process=worker).result()
+    assert after.record["status"] == "done"
+
+
+def test_a_child_that_died_is_replaced(worker):
+    job = nr.start(plan(), process=worker)
+    next(iter(job))
+    died = worker.process.pid
+    job.kill()
+    with pytest.raises(errors.ResourceError, match="ended unexpectedly"):
+        job.result()
+    assert nr.start(plan(), process=worker).result().record["status"] == "done"
+    assert worker.process.pid != died
+
+
+def test_an_error_does_not_end_the_child(worker, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy.tif"
+    shutil.copy(SAMPLE, copy)
+    planned = nr.plan(copy, nr.load_model("identity"), region=REGION)
+    copy.unlink()
+    with pytest.raises(errors.UnreadableImage):
+        nr.start(planned, process=worker).result()
+    child = worker.process.pid
+    nr.start(plan("identity"), process=worker).result()
+    assert worker.process.pid == child
+
+
+def test_a_closed_worker_ends_its_child(worker):
+    job = nr.start(plan(), process=worker)
+    next(iter(job))
+    child = worker.process
+    worker.close()
+    assert child.wait(30) is not None
+    assert worker.process is None
+
+
+def test_a_changed_file_is_opened_again(worker, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy.tif"
+    shutil.copy(SAMPLE, copy)
+    before = nr.start(nr.plan(copy, "identity", region=REGION), process=worker).result()
+    old = before.read(REGION)
+    before.store.close()
+    with rasterio.open(copy, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as file:
+        file.write(255 - file.read())
+    changed = nr.plan(copy, "identity", region=REGION)
+    again = nr.start(changed, process=worker, fresh=True).result()
+    np.testing.assert_array_equal(again.read(REGION), nr.open_image(copy).read(REGION))
+    assert (again.read(REGION) != old).mean() > 0.9
+
+
+def test_the_plan_runs_as_it_was_settled(worker):
+    planned = plan(tile=384)
+    record = nr.start(planned, process=worker).result().record
+    told = planned.to_dict()
+    assert record["plan"] == {**record["plan"], **told}
+
+
+def test_the_record_counts_both_processes(worker):
+    record = nr.start(plan(), process=worker).result().record["measured"]
+    from napari_restore.engine._budget import process_memory
+
+    assert record["peak_ram_bytes"] > process_memory(children=False)
+    assert record["peak_ram_bytes"] >= record["idle_ram_bytes"]

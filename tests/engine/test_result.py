@@ -1,6 +1,5 @@
 """What a result gives besides its pixels: side maps, chosen bands, a complaint when it is cut short."""
 
-import functools
 import json
 
 import numpy as np
@@ -9,18 +8,16 @@ import pytest
 import napari_restore as nr
 from napari_restore import api, errors
 from napari_restore.engine import Region
+from napari_restore.engine import _result as result_module
 from napari_restore.engine import _weight as weight_module
 from napari_restore.engine._quality import QUALITY
 from napari_restore.engine._store import ResultStore
 
+from ._whole import model, whole
+
 BANDS = "red=1,green=2,blue=3,nir=4"
 NAIP = "geotiff/naip_4band.tif"
 MAPS = ("transmission", "airlight", "change", "quality")
-
-
-@functools.cache
-def model():
-    return nr.load_model("dcp")
 
 
 @pytest.fixture
@@ -45,22 +42,6 @@ def hazy(tmp_path):
     ) as dataset:
         dataset.write(pixels.transpose(2, 0, 1))
     return nr.open_image(path)
-
-
-def whole(image):
-    return Region(0, 0, image.height, image.width)
-
-
-@pytest.fixture
-def run(tmp_path_factory):
-    """Restores an image in a folder of its own, so that no run finds another's tiles."""
-
-    def run(image, **options):
-        scratch = tmp_path_factory.mktemp("scratch")
-        result = nr.restore(image, model(), tile=128, scratch=scratch, **options)
-        return result
-
-    return run
 
 
 def maps_of(result, folder):
@@ -136,10 +117,12 @@ def test_a_result_that_is_not_complete_is_no_black_picture(run, hazy, options):
     assert result.read(first).shape == (*first.shape, 3)
 
 
-def test_pieces_make_no_difference(run, hazy, monkeypatch):
-    result = run(hazy, strength=0.3)
+@pytest.mark.parametrize("options", [{"strength": 0.3}, {"luminance_only": True}])
+def test_pieces_make_no_difference(run, hazy, monkeypatch, options):
+    result = run(hazy, **options)
     together = result.read(whole(hazy))
     monkeypatch.setattr(weight_module.pieces_of, "__defaults__", (77, 5000))
+    monkeypatch.setattr(result_module, "LIGHT_PIXELS", 3000)
     np.testing.assert_array_equal(result.read(whole(hazy)), together)
 
 

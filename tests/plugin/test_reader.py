@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from napari.layers import Layer
 
 import napari_restore as nr
 from napari_restore.errors import UnreadableImage
+from napari_restore.plugin._placing import ORIGIN, origin_of
 from napari_restore.plugin._reader import get_reader, layer_of, read
 
 
@@ -23,11 +25,53 @@ def test_the_sample_lies_on_the_map_in_colour(sample: Path):
     # The centre of the last pixel of the first row.
     x = c + (image.width - 0.5) * a
     y = f + 0.5 * e
-    np.testing.assert_allclose(layer.data_to_world((0, image.width - 1)), (y, x), rtol=0, atol=1e-6)
+    world = np.add(layer.data_to_world((0, image.width - 1)), layer.metadata[ORIGIN])
+    np.testing.assert_allclose(world, (y, x), rtol=0, atol=1e-6)
     assert [str(u) for u in layer.units] == ["meter", "meter"]
     np.testing.assert_array_equal(
         np.asarray(layer.data[0][100:110, 200:210]), image.read((100, 200, 110, 210))
     )
+
+
+@pytest.fixture
+def placed(tmp_path: Path) -> Any:
+    """A function that opens 100 × 100 pixels of a size in metres, their corner there in UTM."""
+
+    def placed(pixel: float, x: float, y: float) -> Any:
+        import rasterio
+        from rasterio.transform import Affine
+
+        path = tmp_path / f"{pixel}-{x}-{y}.tif"
+        with rasterio.open(
+            path,
+            "w",
+            driver="GTiff",
+            width=100,
+            height=100,
+            count=1,
+            dtype="uint8",
+            crs="EPSG:32633",
+            transform=Affine(pixel, 0, x, 0, -pixel, y),
+        ) as dataset:
+            dataset.write(np.ones((1, 100, 100), np.uint8))
+        return nr.open_image(path)
+
+    return placed
+
+
+def test_the_first_map_decides_where_the_world_begins(placed: Any):
+    fine, other = placed(0.1, 512_345, 5_400_123), placed(0.1, 513_000, 5_400_500)
+    viewer = ViewerModel()
+    assert origin_of(viewer, placed(30, 512_345, 5_400_123)) == (0, 0)
+    first = viewer.add_layer(Layer.create(*layer_of(fine, viewer)))
+    second = viewer.add_layer(Layer.create(*layer_of(other, viewer)))
+    assert first.metadata[ORIGIN] == second.metadata[ORIGIN] == (5_400_000, 512_000)
+    np.testing.assert_allclose(
+        np.subtract(second.data_to_world((0, 0)), first.data_to_world((0, 0))), (377, 655)
+    )
+    # As far as a graphics card can tell them, places are right to an eighth of a pixel.
+    corner = np.array(first.data_to_world((99, 99)))
+    assert np.abs(corner.astype(np.float32) - corner).max() < 0.1 / 8
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "missing.tif", "folder"])

@@ -6,7 +6,6 @@ from napari.components import ViewerModel
 
 from napari_restore import Region
 from napari_restore.errors import BadRegion
-from napari_restore.plugin._targets import Target, area_of
 from napari_restore.plugin._visible import visible_region
 
 SIZE = (400, 600)
@@ -76,36 +75,3 @@ def test_the_3d_view_has_no_visible_region():
     viewer.dims.ndisplay = 3
     with pytest.raises(BadRegion, match="3D"):
         visible_region(viewer, layer, SIZE)
-
-
-def test_a_drawn_rectangle_on_a_map():
-    viewer, layer = shown(METRE)
-    corners = [
-        layer.data_to_world(p) for p in [(9.5, 19.5), (9.5, 49.5), (29.5, 49.5), (29.5, 19.5)]
-    ]
-    viewer.add_shapes([np.array(corners)], shape_type="polygon", ndim=2)
-    assert area_of(Target.RECTANGLE, viewer, layer, SIZE).region == Region(10, 20, 30, 50)
-
-
-def test_the_selected_rectangle_counts_among_several():
-    viewer, layer = shown()
-    boxes = [np.array([(y, 0), (y, 10), (y + 10, 10), (y + 10, 0)]) - 0.5 for y in (0, 100)]
-    shapes = viewer.add_shapes(boxes)
-    shapes.selected_data = {0}
-    assert area_of(Target.RECTANGLE, viewer, layer, SIZE).region == Region(0, 0, 10, 10)
-    shapes.selected_data = set()
-    assert area_of(Target.RECTANGLE, viewer, layer, SIZE).region == Region(100, 0, 110, 10)
-
-
-def test_no_rectangle_or_one_outside_is_said():
-    viewer, layer = shown()
-    with pytest.raises(BadRegion, match="no rectangle"):
-        area_of(Target.RECTANGLE, viewer, layer, SIZE)
-    viewer.add_shapes([np.array([(900, 0), (900, 10), (910, 10), (910, 0)])])
-    with pytest.raises(BadRegion, match="outside"):
-        area_of(Target.RECTANGLE, viewer, layer, SIZE)
-
-
-def test_the_whole_image():
-    viewer, layer = shown()
-    assert area_of(Target.WHOLE, viewer, layer, SIZE).region == Region(0, 0, *SIZE)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +8,14 @@ import numpy as np
 import pytest
 import tifffile
 from napari.layers import Image as ImageLayer
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QProgressDialog
 
 import napari_restore as nr
 from napari_restore import Region
-from napari_restore.errors import BadOutput
+from napari_restore.engine import Adjustment
+from napari_restore.errors import BadOutput, Cancelled
+from napari_restore.plugin import _writer
 from napari_restore.plugin._writer import write_layer
 
 
@@ -55,3 +60,61 @@ def test_other_layers_are_saved_as_without_us(tmp_path: Path):
 def test_other_layers_as_zarr_are_refused(tmp_path: Path):
     with pytest.raises(BadOutput, match=r"as \.zarr"):
         write_layer(str(tmp_path / "a.zarr"), np.zeros((3, 3)), {"name": "x", "metadata": {}})
+
+
+def test_a_look_is_saved_as_it_is_shown(sample: Path, planned: Any, tmp_path: Path):
+    made = nr.plan(sample, "dcp", region=Region(0, 0, 200, 300), device="cpu")
+    result = nr.start(made).result().with_adjustment(Adjustment(strength=0.6))
+    target = tmp_path / "a.png"
+    write_layer(str(target), None, {"name": "x", "metadata": {"napari_restore_result": result}})
+    written = nr.open_image(target).read((0, 0, 200, 300))
+    np.testing.assert_array_equal(written, result.read((0, 0, 200, 300)))
+
+
+@pytest.mark.viewer
+def test_a_long_save_shows_a_dialog_that_can_cancel(
+    attributes: dict[str, Any],
+    qtbot: Any,
+    qapp: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    result = attributes["metadata"]["napari_restore_result"]
+    monkeypatch.setattr(_writer, "PATIENCE_MS", 0)
+    seen = threading.Event()
+    ticked = []
+
+    def slow(path: Path, *, progress: Any, cancelled: Any, **options: Any) -> Path:
+        progress(1, 10)
+        assert seen.wait(20)
+        while not cancelled():
+            pass
+        raise Cancelled("stopped")
+
+    def click() -> None:
+        dialog = qapp.activeModalWidget()
+        if not isinstance(dialog, QProgressDialog):
+            return
+        ticked.append(dialog.maximum())
+        if dialog.maximum() == 10:
+            seen.set()
+            timer.stop()
+            dialog.canceled.emit()
+
+    monkeypatch.setattr(result, "save", slow)
+    timer = QTimer()
+    timer.timeout.connect(click)
+    timer.start(20)
+    with pytest.raises(Cancelled, match=r"a\.tif was not written"):
+        write_layer(str(tmp_path / "a.tif"), None, attributes)
+    assert ticked[-1] == 10
+    assert qapp.activeModalWidget() is None
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.viewer
+def test_an_error_of_the_thread_is_the_writers(
+    attributes: dict[str, Any], qtbot: Any, tmp_path: Path
+):
+    with pytest.raises(BadOutput, match="does not exist"):
+        write_layer(str(tmp_path / "no" / "a.tif"), None, attributes)

@@ -30,7 +30,8 @@ CONTEXT = "restore_context.npz"
 
 # Everything besides image and model that decides what an output holds.
 _DECISIVE = (
-    "bands sensor srcwin projwin feather strength black white other_bands "
+    "bands sensor srcwin projwin feather strength luminance_only protect_shadows "
+    "protect_highlights black white other_bands "
     "cog compress bit_depth quality"
 ).split()
 
@@ -44,7 +45,8 @@ def restore_folder(options: Namespace, items: list[Item], runner: Runner) -> Ans
     summary, exit_code, began = Summary(folder), 0, time.monotonic()
     settings = _settings(options, model)
     entries: list[dict[str, Any]] = []
-    for item in items:
+    for number, item in enumerate(items, start=1):
+        runner.announce(item, number, len(items))
         entry: dict[str, Any] = {"input": list(item.sources), "output": str(item.output)}
         stop: RestoreError | None = None
         try:

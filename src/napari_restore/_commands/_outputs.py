@@ -10,11 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from napari_restore.errors import BadOutput
+from napari_restore.errors import BadOutput, InputError
 from napari_restore.records import strict_json
 
 WRITABLE = frozenset({".tif", ".tiff", ".zarr", ".png", ".jpg", ".jpeg", ".webp"})
 """Suffixes kept for the output; everything else becomes .tif."""
+
+READABLE = frozenset(
+    ".tif .tiff .jp2 .vrt .img .png .jpg .jpeg .webp "
+    ".dng .cr2 .cr3 .nef .arw .orf .raf .rw2 .zarr".split()
+)
+"""Suffixes by which the images of a folder are known."""
 
 SHARED = ("first", "joint")
 """Words of `--context` for facts that many images share."""
@@ -42,6 +48,41 @@ def is_folder(output: str, sources: Sequence[str], *, stack: bool) -> bool:
     ends = output.endswith(tuple(filter(None, (os.sep, os.altsep, "/"))))
     path = Path(output)
     return ends or (path.is_dir() and path.suffix.lower() != ".zarr")
+
+
+def images_in(paths: Sequence[str], output: str) -> tuple[list[str], str]:
+    """`paths` with folders replaced by the images in them, and `output`, a folder then.
+
+    Raises `InputError` for a folder without images.
+    """
+    found: list[str] = []
+    folders = [path for path in paths if Path(path).is_dir() and not _is_zarr(Path(path))]
+    for path in paths:
+        found += _images_of(Path(path)) if path in folders else [path]
+    return found, os.path.join(output, "") if folders else output
+
+
+def _images_of(folder: Path) -> list[str]:
+    images = [
+        path
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in READABLE
+        and not path.name.startswith(".")
+        and (path.is_file() or _is_zarr(path))
+    ]
+    if not images:
+        raise InputError(f"There is no image in {folder}.", "Name another folder, or the files.")
+    return [str(path) for path in images]
+
+
+def _is_zarr(path: Path) -> bool:
+    return any((path / name).is_file() for name in ("zarr.json", ".zattrs", ".zgroup", ".zarray"))
+
+
+def without_outputs(items: Sequence[Item]) -> list[Item]:
+    """`items` but for those that restore the output of another: a folder restored into itself."""
+    outputs = {item.output.absolute() for item in items}
+    return [item for item in items if Path(item.sources[0]).absolute() not in outputs]
 
 
 def work_items(

@@ -58,7 +58,9 @@ def build_parser() -> Parser:
     _add_run_options(plan)
 
     restore = _command(commands, "restore", _restore.restore, "restore images and write them")
-    restore.add_argument("paths", nargs="+", metavar="PATH", help="images to restore")
+    restore.add_argument(
+        "paths", nargs="+", metavar="PATH", help="images to restore, or folders of them"
+    )
     restore.add_argument(
         "-o",
         "--output",
@@ -140,7 +142,10 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
         help="a box in the image's coordinate system",
     )
     region.add_argument(
-        "--mask", metavar="FILE", help="local strength: a raster 0 to 1, or GeoJSON polygons"
+        "--mask",
+        metavar="FILE",
+        help="local strength: a raster 0 to 1, GeoJSON polygons, or one line of two points, "
+        "0 at its first and 1 at its last",
     )
     region.add_argument(
         "--feather",
@@ -176,6 +181,19 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="how much of the model's change is applied (default 1)",
     )
+    model.add_argument(
+        "--luminance-only",
+        action="store_true",
+        help="apply the change to the lightness and keep the image's colours",
+    )
+    for tones, extreme in (("shadows", "darkest"), ("highlights", "brightest")):
+        model.add_argument(
+            f"--protect-{tones}",
+            type=_values.number,
+            default=0.0,
+            metavar="P",
+            help=f"how much of the change the {extreme} tones are spared, 0 to 1 (default 0)",
+        )
     model.add_argument(
         "--yes", action="store_true", help="run the Python code of FILE.py without asking"
     )

@@ -47,6 +47,8 @@ class _Lines:
         kind = type(event).__name__
         if kind == "Note":
             self._line(f"note: {event.text}")
+        elif kind == "ImageStarted":
+            self._line(f"image {event.number} of {event.images}: {event.name}")
         elif kind == "Phase":
             self._phase, self._tenth = event.name, -1
         elif kind == "Progress":

@@ -21,7 +21,14 @@ from napari_restore._commands._checks import (
 )
 from napari_restore._commands._interrupt import Interrupt
 from napari_restore._commands._notes import notes_after, notes_before
-from napari_restore._commands._outputs import SHARED, Item, is_folder, work_items
+from napari_restore._commands._outputs import (
+    SHARED,
+    Item,
+    images_in,
+    is_folder,
+    without_outputs,
+    work_items,
+)
 from napari_restore._commands._progress import Report, duration, reporter
 from napari_restore.errors import Cancelled
 
@@ -42,6 +49,9 @@ def plan(options: Namespace) -> Answer:
 
 def restore(options: Namespace) -> Answer:
     """Restore one image into a file, or many into a folder."""
+    given = options.paths
+    options.paths, options.output = images_in(given, options.output)
+    folder = options.paths != given and not options.stack
     items = work_items(
         options.paths,
         options.output,
@@ -50,12 +60,16 @@ def restore(options: Namespace) -> Answer:
         record=options.record,
         maps=options.maps,
     )
+    if folder:
+        items = without_outputs(items)
+        options.paths = [source for item in items for source in item.sources]
     into_folder = is_folder(options.output, options.paths, stack=options.stack)
     read = read_files(options)
     check_files(items, read, Path(options.output) if into_folder else None)
     with Interrupt() as interrupt:
         runner = Runner(options, interrupt, read)
-        if len(items) > 1:
+        # A folder is one whatever it holds: its account says what is done.
+        if len(items) > 1 or folder:
             from napari_restore._commands._folder import restore_folder
 
             return restore_folder(options, items, runner)
@@ -117,6 +131,12 @@ class Runner:
         self._interrupt = interrupt
         self._tell: Report = reporter(options.progress)
         self._notes: list[str] = []
+
+    def announce(self, item: Item, number: int, images: int) -> None:
+        """Tell that the next of several images begins."""
+        from napari_restore import api
+
+        self._report(api.ImageStarted(Path(item.sources[0]).name, number, images))
 
     def check(self, item: Item, *, replace: bool = False) -> None:
         """Refuse what exists, before anything is opened. Raises `BadOutput`."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from napari_restore.engine._events import (
     Event,
     Finished,
+    ImageStarted,
     Note,
     Phase,
     Progress,
@@ -17,6 +18,10 @@ from napari_restore.engine._events import (
 from napari_restore.engine._region import Region
 
 if TYPE_CHECKING:
+    from napari_restore.engine._adjust import Adjustment
+    from napari_restore.engine._bands import missing_roles
+    from napari_restore.engine._child import Worker
+    from napari_restore.engine._colour import mean_colour
     from napari_restore.engine._context import (
         compute_context,
         context_of_images,
@@ -25,30 +30,56 @@ if TYPE_CHECKING:
         save_context,
     )
     from napari_restore.engine._job import Job, ProcessJob
+    from napari_restore.engine._kept import (
+        KeptResult,
+        forget_result,
+        keep_result,
+        kept_results,
+        name_of_plan,
+    )
     from napari_restore.engine._plan import Plan
     from napari_restore.engine._planning import make_plan
+    from napari_restore.engine._probe import probe
     from napari_restore.engine._result import Result
+    from napari_restore.engine._run import warm_up
+    from napari_restore.engine._settled import plan_from_settled, settled
     from napari_restore.engine._store import ResultStore, discard
 
 _LAZY = {
+    "Adjustment": "_adjust",
     "Job": "_job",
     "Plan": "_plan",
     "ProcessJob": "_job",
     "Result": "_result",
     "ResultStore": "_store",
+    "Worker": "_child",
     "compute_context": "_context",
     "discard": "_store",
     "context_of_images": "_context",
+    "forget_result": "_kept",
     "joint_context": "_context",
+    "keep_result": "_kept",
+    "KeptResult": "_kept",
+    "kept_results": "_kept",
     "load_context": "_context",
     "make_plan": "_planning",
+    "name_of_plan": "_kept",
+    "mean_colour": "_colour",
+    "missing_roles": "_bands",
+    "plan_from_settled": "_settled",
+    "probe": "_probe",
     "save_context": "_context",
+    "settled": "_settled",
+    "warm_up": "_run",
 }
 
 __all__ = [
+    "Adjustment",
     "Event",
     "Finished",
+    "ImageStarted",
     "Job",
+    "KeptResult",
     "Note",
     "Phase",
     "Plan",
@@ -59,14 +90,25 @@ __all__ = [
     "ResultStore",
     "Stopped",
     "TileDone",
+    "Worker",
     "compute_context",
     "context_of_images",
     "discard",
     "event_from_dict",
+    "forget_result",
     "joint_context",
+    "keep_result",
+    "kept_results",
     "load_context",
     "make_plan",
+    "mean_colour",
+    "missing_roles",
+    "name_of_plan",
+    "plan_from_settled",
+    "probe",
     "save_context",
+    "settled",
+    "warm_up",
 ]
 
 

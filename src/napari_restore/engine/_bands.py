@@ -51,6 +51,30 @@ def model_bands(image: Image, card: ModelCard) -> tuple[int, ...]:
     return bands
 
 
+def missing_roles(image: Image, card: ModelCard) -> tuple[str, ...]:
+    """The roles that must be named before the model runs on `image`; none if all are known.
+
+    Raises `UnknownBands` where naming cannot help: no band is left whose light is
+    unknown.
+    """
+    try:
+        model_bands(image, card)
+    except UnknownBands:
+        needed = card.roles or VISIBLE
+        missing = tuple(role for role in needed if role not in image.roles)
+        nameless = [band for band in image.data_bands if image.roles[band] is None]
+        if card.bands not in (None, len(needed)) or not missing:
+            raise
+        if len(missing) > len(nameless):
+            lacks = " and ".join(missing)
+            raise UnknownBands(
+                f"It needs the bands {', '.join(needed)}; {image.name} has no {lacks}.",
+                "Choose another model.",
+            ) from None
+        return missing
+    return ()
+
+
 def other_bands(image: Image, bands: tuple[int, ...]) -> tuple[int, ...]:
     """Data bands the model does not see."""
     return tuple(b for b in image.data_bands if b not in bands)

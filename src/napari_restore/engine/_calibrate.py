@@ -6,17 +6,20 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 
 from napari_restore.engine._budget import MIB
 from napari_restore.engine._device import Device
-from napari_restore.engine._probe import example_facts, example_input
+from napari_restore.engine._probe import example_facts, example_input, kind_of
 from napari_restore.models import RestorationModel
 
 _SIDES = (256, 512)
 _KNOWN: WeakKeyDictionary[RestorationModel, dict[tuple[str, int], Cost]] = WeakKeyDictionary()
+_ALIKE: dict[tuple[Any, ...], Cost] = {}
+"""By kind or name of a model, device and threads."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +37,22 @@ class Cost:
         return self.seconds_per_pixel * pixels
 
 
-def calibrate(model: RestorationModel, device: Device, threads: int) -> Cost:
+def calibrate(
+    model: RestorationModel, device: Device, threads: int, *, roughly: bool = False
+) -> Cost:
     """The cost of `model` on `device` with `threads` threads; remembered in the process.
 
+    Models of one kind cost the same; `roughly` also those of one name.
     Two sizes give a line for the memory; the larger one, run twice, the time.
     """
     known = _KNOWN.setdefault(model, {})
     key = (device.name, threads)
+    kind = kind_of(model)
+    alike: list[tuple[Any, ...]] = [(kind, *key)] if kind is not None else []
+    alike += [(model.card.id, *key)] if roughly and kind is not None else []
+    for shared in alike:
+        if key not in known and shared in _ALIKE:
+            known[key] = _ALIKE[shared]
     if key not in known:
         result: list[Cost | BaseException] = []
 
@@ -57,6 +69,8 @@ def calibrate(model: RestorationModel, device: Device, threads: int) -> Cost:
         if isinstance(result[0], BaseException):
             raise result[0]
         known[key] = result[0]
+        if kind is not None:
+            _ALIKE[(kind, *key)] = _ALIKE[(model.card.id, *key)] = result[0]
     return known[key]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -18,11 +19,20 @@ import numpy.typing as npt
 
 from napari_restore.engine._bands import visible_bands
 from napari_restore.engine._device import cores
+from napari_restore.engine._levels import weight_at
 from napari_restore.engine._region import Region
 from napari_restore.engine._weight import Weight, open_weight
 from napari_restore.errors import Cancelled, InputError
 from napari_restore.images import Image, cache_dir, halve, mark_entry
-from napari_restore.models import BINS, BlockFacts, Context, ContextPass, block_facts
+from napari_restore.models import (
+    BINS,
+    BLOCK,
+    BlockFacts,
+    Context,
+    ContextPass,
+    block_facts,
+    context_of,
+)
 
 BLOCK_SIDE = 2048
 """Side in pixels of the blocks of a pass: a multiple of every overview factor in use."""
@@ -30,6 +40,12 @@ OVERVIEW_SIDE = 512
 """Overviews of several images are thinned to this side, and further if need be …"""
 OVERVIEW_PIXELS = 2048**2
 """… so that all together have no more pixels than that of one."""
+ROUGH = ("overview", "sample")
+"""Extents of drafts."""
+SAMPLE_CHUNKS = 4
+"""A sample looks into this many chunks across and down …"""
+SAMPLE_SIDE = 512
+"""… at this many pixels squared of each."""
 _VERSION = 3
 
 
@@ -42,19 +58,39 @@ def dark_bands(image: Image) -> tuple[int, ...]:
     return visible_bands(image) or image.data_bands
 
 
-def context_key(image: Image, exclude: Weight | None = None, region: Region | None = None) -> str:
-    """Names the context of this image, these bands and this exclude mask."""
+def context_key(
+    image: Image,
+    exclude: Weight | None = None,
+    region: Region | None = None,
+    *,
+    extent: str = "image",
+) -> str:
+    """Names the context of this image, these bands and this exclude mask.
+
+    The facts of a level are those of its whole image.
+    """
+    image = image.full or image
     parts = [_VERSION, image.fingerprint, dark_bands(image), image.data_bands]
     parts += [exclude.digest if exclude else None, list(region) if region else None]
+    parts += [extent] if extent in ROUGH else []
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
+def context_exclude(image: Image, exclude: str | os.PathLike[str] | None) -> Weight | None:
+    """The mask of pixels that do not count, on the image whose facts stand for `image`."""
+    return None if exclude is None else open_weight(os.fspath(exclude), image.full or image)
+
+
 def find_context(
-    image: Image, exclude: Weight | None = None, region: Region | None = None
+    image: Image,
+    exclude: Weight | None = None,
+    region: Region | None = None,
+    *,
+    extent: str = "image",
 ) -> Context | None:
     """The context computed earlier, or None."""
     try:
-        return _load(context_path(image, exclude, region))
+        return _load(context_path(image, exclude, region, extent=extent))
     except _UNREADABLE:
         # Missing or damaged: computed again.
         return None
@@ -65,16 +101,23 @@ def compute_context(
     *,
     exclude: Weight | None = None,
     region: Region | None = None,
+    extent: str = "image",
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Context:
     """The context of `image` over all its bands, kept on disk for the next time.
 
-    With `region` only that part is looked at (a draft). Blocks are read and
+    With `region` only that part is looked at. Drafts take what a fraction of a second
+    gives: the `extent` "overview" looks at a small level, "sample" at a few blocks
+    spread over the image; neither is kept. The context of a level is that of its
+    whole image, in whose pixels region and `exclude` are. Blocks are read and
     counted by `workers` threads and added up in one fixed order, so the same
     bytes come out whatever their number.
     """
+    image = image.full or image
+    if extent == "overview":
+        return _overview_context(image, exclude)
     scope = region or Region(0, 0, image.height, image.width)
     whole = ContextPass(scope.height, scope.width, image.bands, image.dtype, dark_bands(image))
     side = max(BLOCK_SIDE, whole.factor)
@@ -83,6 +126,8 @@ def compute_context(
         for y in range(0, scope.height, side)
         for x in range(0, scope.width, side)
     ]
+    if extent == "sample":
+        blocks = _spread(image, whole.factor)
 
     def look(block: Region) -> BlockFacts | None:
         box = block.shift(scope.y0, scope.x0)
@@ -100,10 +145,47 @@ def compute_context(
         if progress is not None:
             progress(i + 1, len(blocks))
     context = whole.finish()
-    path = context_path(image, exclude, region)
-    mark_entry(path.parent, {"image": image.name})
-    _save(path, context)
+    if extent not in ROUGH:
+        path = context_path(image, exclude, region)
+        mark_entry(path.parent, {"image": image.name})
+        _save(path, context)
     return context
+
+
+def _overview_context(image: Image, exclude: Weight | None) -> Context:
+    """The context of the finest level of at most `OVERVIEW_PIXELS` pixels."""
+    numbers = range(len(image.level_shapes))
+    small = [n for n in numbers if math.prod(image.level_shapes[n]) <= OVERVIEW_PIXELS // 2]
+    number = next((n for n in small if image.level_scale(n)), 0)
+    view = image.level_view(number)
+    box = Region(0, 0, view.height, view.width)
+    valid = view.read_valid(box) if view.may_be_invalid else None
+    if exclude is not None:
+        size = (image.height, image.width)
+        kept = weight_at(exclude, view.scale.bit_length() - 1, size).read(box) == 0
+        valid = kept if valid is None else valid & kept
+    context = context_of(view.read(box), valid, dark_bands(image))
+    return replace(
+        context, height=image.height, width=image.width, factor=context.factor * view.scale
+    )
+
+
+def _spread(image: Image, factor: int) -> list[Region]:
+    """Blocks of a sample: parts of up to SAMPLE_CHUNKS² chunks, evenly over the image."""
+    step = max(BLOCK, factor)
+    picked: list[list[tuple[int, int]]] = []
+    for length, chunk in zip((image.height, image.width), image.chunk, strict=True):
+        count = min(SAMPLE_CHUNKS, -(-length // chunk))
+        spans = []
+        for number in range(count):
+            low = int((number + 0.5) * length / count) // chunk * chunk
+            low = -(-low // step) * step
+            high = min(low + max(step, min(chunk, SAMPLE_SIDE) // step * step), length)
+            if low < high:
+                spans.append((low, high))
+        picked.append(spans or [(0, min(length, step))])
+    rows, columns = picked
+    return [Region(y0, x0, y1, x1) for y0, y1 in rows for x0, x1 in columns]
 
 
 def _in_order(
@@ -245,9 +327,11 @@ def load_context(path: Path, image: Image | None = None) -> Context:
     return context
 
 
-def context_path(image: Image, exclude: Weight | None, region: Region | None) -> Path:
+def context_path(
+    image: Image, exclude: Weight | None, region: Region | None, *, extent: str = "image"
+) -> Path:
     """Where the context is kept."""
-    return _path(context_key(image, exclude, region))
+    return _path(context_key(image, exclude, region, extent=extent))
 
 
 def _path(key: str) -> Path:

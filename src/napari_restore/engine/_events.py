@@ -25,6 +25,15 @@ class Note(Event):
 
 
 @dataclass(frozen=True)
+class ImageStarted(Event):
+    """The next of several images begins: the `number`-th of `images`, counted from 1."""
+
+    name: str
+    number: int
+    images: int
+
+
+@dataclass(frozen=True)
 class Phase(Event):
     """A new stretch of work begins, in words for a progress line."""
 
@@ -64,9 +73,8 @@ class Stopped(Event):
 def event_from_dict(data: dict[str, Any]) -> Event:
     """The event that `Event.to_dict` wrote."""
     fields = dict(data)
-    kind = {c.__name__: c for c in (Note, Phase, Progress, TileDone, Finished, Stopped)}[
-        fields.pop("event")
-    ]
+    kinds = (Note, ImageStarted, Phase, Progress, TileDone, Finished, Stopped)
+    kind = {c.__name__: c for c in kinds}[fields.pop("event")]
     if kind is TileDone:
         fields["region"] = Region(*fields["region"])
     event: Event = kind(**fields)

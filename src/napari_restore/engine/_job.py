@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import queue
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 from napari_restore import errors
 from napari_restore.engine._budget import process_memory
-from napari_restore.engine._device import ENVIRONMENT
+from napari_restore.engine._child import Worker
 from napari_restore.engine._events import Event, Finished, Stopped, event_from_dict
 from napari_restore.engine._plan import Plan
 from napari_restore.engine._region import Region
@@ -26,11 +21,13 @@ class Job:
     """A plan running on a thread of this process.
 
     Iterating gives the events as they happen and ends after `Finished` or
-    `Stopped`; an error of the run is raised there. `result` waits for the end.
+    `Stopped`; an error of the run is raised there. `result` waits for the end. With
+    `keep`, what the model makes of the whole image stays in memory for the next run.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, *, keep: bool = False) -> None:
         self.plan = plan
+        self._keep = keep
         self._events: queue.Queue[Event | BaseException] = queue.Queue()
         self._outcome: Event | BaseException | None = None
         self._start()
@@ -71,7 +68,7 @@ class Job:
 
     def _start(self) -> None:
         self._stop = threading.Event()
-        self._run = LocalRun(self.plan, self._events.put, self._stop)
+        self._run = LocalRun(self.plan, self._events.put, self._stop, self._keep)
 
         def body() -> None:
             try:
@@ -88,79 +85,57 @@ class Job:
 class ProcessJob(Job):
     """A plan running in a child process, so that a window keeps its own one free.
 
-    `task` is what `WORKER` needs to make the plan again; events come back as
-    lines of JSON. The child has its own OpenMP and allocator settings, runs at
-    lower priority, and a crash or a full memory in it costs only the run.
+    `task` names image and model as `WORKER` finds them again and holds the settled
+    plan; events come back as they happen. Without a `worker` the child is the job's
+    own and ends with it. A crash or a full memory in it costs only the run.
     """
 
-    WORKER = "napari_restore._worker"
-
-    def __init__(self, plan: Plan, task: dict[str, Any]) -> None:
+    def __init__(self, plan: Plan, task: dict[str, Any], worker: Worker | None = None) -> None:
         self._task = task
+        self._is_own = worker is None
+        self.worker = worker or Worker()
         super().__init__(plan)
 
     def cancel(self) -> None:
-        self._send({"command": "cancel"})
+        self.worker.cancel(self._number)
 
     def prioritise(self, region: Region) -> None:
-        self._send({"command": "prioritise", "region": list(region)})
+        self.worker.prioritise(self._number, region)
 
     def kill(self) -> None:
         """End the child at once; finished tiles are kept all the same."""
-        self._child.kill()
+        self.worker.kill()
 
     def _start(self) -> None:
-        self._child = subprocess.Popen(
-            [sys.executable, "-m", self.WORKER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            env={**os.environ, **ENVIRONMENT, "PYTHONIOENCODING": "utf-8"},
-        )
-        self._send(self._task)
-        threading.Thread(target=self._listen, name="job", daemon=True).start()
+        # What this process holds counts beside what the child measures of itself.
+        self._own = process_memory(children=False)
+        self._number = self.worker.submit(self._task, self._hear)
 
-    def _send(self, message: dict[str, Any]) -> None:
-        assert self._child.stdin is not None
-        # A child that has just ended no longer listens.
-        with contextlib.suppress(OSError, ValueError):
-            self._child.stdin.write(json.dumps(message) + "\n")
-            self._child.stdin.flush()
-
-    def _listen(self) -> None:
-        assert self._child.stdout is not None
-        assert self._child.stdin is not None
-        own, ended = process_memory(children=False), False
-        for line in self._child.stdout:
-            try:
-                data = json.loads(line)
-                name = data["event"]
-            except (ValueError, TypeError, KeyError):
-                # Not ours: a library that prints past Python.
-                continue
-            if name == "Error":
-                kind = getattr(errors, data["kind"], errors.RestoreError)
-                self._events.put(kind(data["message"], data["hint"]))
-                ended = True
-            else:
-                event = event_from_dict(data)
-                if isinstance(event, (Finished, Stopped)):
-                    ended = True
-                    # The record counts all processes: the child's and this one.
-                    for figure in ("idle_ram_bytes", "peak_ram_bytes"):
-                        if figure in event.record.get("measured", {}):
-                            event.record["measured"][figure] += own
-                self._events.put(event)
-        code = self._child.wait()
-        self._child.stdout.close()
-        with contextlib.suppress(OSError):
-            self._child.stdin.close()
-        if not ended:
-            self._events.put(
+    def _hear(self, data: dict[str, Any]) -> None:
+        name = data["event"]
+        if name == "Error":
+            kind = getattr(errors, data["kind"], errors.RestoreError)
+            self._end(kind(data["message"], data["hint"]))
+        elif name == "Ended":
+            self._end(
                 errors.ResourceError(
-                    f"The process that ran the model ended unexpectedly (code {code}).",
+                    f"The process that ran the model ended unexpectedly (code {data['code']}).",
                     "It may have run out of memory: lower the budget and run again; "
                     "finished tiles are kept.",
                 )
             )
+        else:
+            event = event_from_dict(data)
+            if not isinstance(event, (Finished, Stopped)):
+                self._events.put(event)
+                return
+            # The record counts all processes: the child's and this one.
+            for figure in ("idle_ram_bytes", "peak_ram_bytes"):
+                if figure in event.record.get("measured", {}):
+                    event.record["measured"][figure] += self._own
+            self._end(event)
+
+    def _end(self, outcome: Event | BaseException) -> None:
+        if self._is_own:
+            self.worker.close()
+        self._events.put(outcome)

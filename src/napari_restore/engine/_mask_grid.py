@@ -16,6 +16,8 @@ SAME = 1e-6
 """Grids that differ by less of a pixel are one."""
 _STEPS = 65
 """Points along each side of a mask by which its bounds in another CRS are found."""
+_PIXELS = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+"""The place of an image that lies on no map: its own pixels."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,21 @@ class MaskGrid:
 
     @classmethod
     def between(cls, mask: Image, image: Image) -> MaskGrid | None:
-        """None if the mask's pixels are the image's, or either has no place on a map."""
+        """None if the mask's pixels are the image's, or the mask has no place at all.
+
+        Where the image lies on no map, a mask of another size that names no coordinate
+        system either is placed in the image's pixels, as polygons are then.
+        """
         own, other = image.georeference, mask.georeference
-        if own is None or other is None or own.transform is None or other.transform is None:
+        same_size = (mask.height, mask.width) == (image.height, image.width)
+        if other is None or other.transform is None:
             return None
+        if own is None or own.transform is None:
+            if same_size or other.crs_wkt is not None:
+                return None
+            own = Georeference(transform=_PIXELS)
         grid = cls(own, other, (mask.height, mask.width), _differ(own.crs_wkt, other.crs_wkt))
-        if grid.reprojected or (mask.height, mask.width) != (image.height, image.width):
+        if grid.reprojected or not same_size:
             return grid
         corners = np.array([[0, 0], [0, image.width], [image.height, 0]], float)
         rows, columns = grid._to_mask(corners[:, 0], corners[:, 1])

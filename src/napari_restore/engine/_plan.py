@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from napari_restore.engine._adjust import Adjustment
 from napari_restore.engine._bands import OtherBands
 from napari_restore.engine._budget import MIB, format_size
 from napari_restore.engine._calibrate import SCRATCH_BYTES, Cost
@@ -20,8 +21,9 @@ from napari_restore.engine._device import Device, cores
 from napari_restore.engine._region import Region, bounding_box
 from napari_restore.engine._tiles import BAND, CELL, tile_sizes
 from napari_restore.errors import BadParameter, BudgetTooSmall
-from napari_restore.images import Image
+from napari_restore.images import Image, Radiometry, resolve_radiometry
 from napari_restore.models import (
+    Context,
     RestorationModel,
     overview_factor,
     sha256_of_file,
@@ -80,6 +82,9 @@ class Plan:
     mask: str | None
     feather: int
     strength: float
+    luminance_only: bool
+    protect_shadows: float
+    protect_highlights: float
     black: float | None
     white: float | None
     maps: tuple[str, ...]
@@ -97,11 +102,32 @@ class Plan:
     """The file the output belongs to, when `image` is a mosaic it is a part of."""
     origin: tuple[int, int] = (0, 0)
     """(y, x) of that file's first pixel in `image`."""
+    must_look: bool = False
+    """Whether facts that the run needs are not in the cache yet."""
 
     @property
     def region(self) -> Region:
         """The smallest box holding all targets."""
         return bounding_box(self.targets)
+
+    @property
+    def adjustment(self) -> Adjustment:
+        """How the result is applied to its source."""
+        return Adjustment(
+            self.strength, self.luminance_only, self.protect_shadows, self.protect_highlights
+        )
+
+    def radiometry(self, context: Context | None) -> Radiometry:
+        """The values that are no light and full light, which `context` may have to tell."""
+        image = self.image
+        return resolve_radiometry(
+            image,
+            percentile=None
+            if context is None
+            else lambda q: context.percentile(q, image.data_bands),
+            black=self.black,
+            white=self.white,
+        )
 
     @property
     def passes(self) -> int:

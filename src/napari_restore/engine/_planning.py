@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from napari_restore.engine._adjust import Adjustment
 from napari_restore.engine._bands import (
     OtherBands,
     choose_other_bands,
@@ -17,10 +18,16 @@ from napari_restore.engine._bands import (
 from napari_restore.engine._bands import other_bands as others_of
 from napari_restore.engine._budget import default_memory, parse_size, process_memory
 from napari_restore.engine._calibrate import Cost, calibrate
-from napari_restore.engine._context import context_key, find_context, load_context
+from napari_restore.engine._context import (
+    ROUGH,
+    context_exclude,
+    context_key,
+    context_path,
+    load_context,
+)
 from napari_restore.engine._device import choose_device
 from napari_restore.engine._plan import Plan, folder_name, image_bytes, lay_out, run_key
-from napari_restore.engine._probe import probe
+from napari_restore.engine._probe import presumed, probe
 from napari_restore.engine._region import Region, bounding_box
 from napari_restore.engine._store import FORMAT
 from napari_restore.engine._weight import open_weight
@@ -40,7 +47,10 @@ def make_plan(
     feather: int = 0,
     exclude: str | os.PathLike[str] | None = None,
     strength: float = 1.0,
-    extent: Literal["image", "region"] = "image",
+    luminance_only: bool = False,
+    protect_shadows: float = 0.0,
+    protect_highlights: float = 0.0,
+    extent: Literal["image", "region", "overview", "sample"] = "image",
     other_bands: OtherBands | None = None,
     black: float | None = None,
     white: float | None = None,
@@ -69,9 +79,8 @@ def make_plan(
     line (`napari-restore restore --help`); sizes are bytes or text like ``"2GiB"``.
     """
     card = model.card
-    if not 0 <= strength <= 1.5:
-        raise BadParameter(f"Strength {strength} is outside 0 … 1.5.", "1 is the model's own.")
-    if extent not in ("image", "region"):
+    adjustment = Adjustment(strength, luminance_only, protect_shadows, protect_highlights)
+    if extent not in ("image", "region", *ROUGH):
         raise BadParameter(f"There is no extent {extent!r}.", "Choose image or region.")
     if tile_batch is not None and tile_batch < 1:
         raise BadParameter(f"A batch of {tile_batch} tiles is no batch.", "Give 1 or more.")
@@ -90,6 +99,7 @@ def make_plan(
         image = without_others(image, bands)
         part = None if part is None else without_others(part, bands)
         bands = model_bands(image, card)
+    adjustment.check(image)
     if others_of(image, bands) and handling == "copy":
         notes.append(
             "Bands the model does not see are copied; indices such as NDVI change meaning."
@@ -98,7 +108,8 @@ def make_plan(
         notes.append(
             f"The roles of the {image.bands} bands are unknown; {card.id} uses all of them."
         )
-    found = probe(model)
+    # Levels are for drafts: their models are those of the image with other settings.
+    found = probe(model) if image.full is None else presumed(model)
     if found.note:
         notes.append(found.note)
     chosen = choose_device(device)
@@ -109,16 +120,17 @@ def make_plan(
         if not targets:
             raise BadRegion("The mask does not touch the region.", "Check where the mask lies.")
     exclusion = open_weight(os.fspath(exclude), image) if exclude is not None else None
+    uncounted = exclusion if image.full is None else context_exclude(image, exclude)
     needs_context = _needs_context(image, model, white, exclusion is not None)
     draft = bounding_box(targets) if extent == "region" else None
     known = needs_context and (
-        context is not None or find_context(image, exclusion, draft) is not None
+        context is not None or _is_known(image, uncounted, draft, extent)
     )
     budget = parse_size(memory) if memory is not None else default_memory()
     accelerated = chosen.name != "cpu"
 
     def cost(threads: int) -> Cost:
-        return calibrate(model, chosen, threads)
+        return calibrate(model, chosen, threads, roughly=image.full is not None)
 
     layout = lay_out(
         image,
@@ -142,7 +154,7 @@ def make_plan(
         "white": white,
         "sensor": getattr(image, "sensor", None),
         "exclude": exclusion.digest if exclusion else None,
-        "extent": extent if extent == "image" else ["region", list(draft or ())],
+        "extent": ["region", list(draft or ())] if extent == "region" else extent,
         "halo": found.halo,
     }
     wanted_maps = _maps(maps, card.maps)
@@ -151,7 +163,7 @@ def make_plan(
         output is not None
         and part is None
         and weight is None
-        and strength == 1
+        and adjustment.is_neutral
         and not wanted_maps
         and whole
         and can_adopt(image, Path(output))
@@ -160,7 +172,11 @@ def make_plan(
     centre_first = pyramid or not whole
     pyramid = pyramid or in_place
     settings |= {"maps": wanted_maps, "pyramid": pyramid}
-    facts = _context_name(context, image, exclusion, draft) if needs_context else None
+    facts = (
+        _context_name(context, image, uncounted, draft, extent)
+        if needs_context
+        else None
+    )
     key = run_key(image, model, {**settings, "context": facts})
     name = folder_name(image, model, settings)
     if in_place and output is not None:
@@ -192,7 +208,7 @@ def make_plan(
         exclude=os.fspath(exclude) if exclude is not None else None,
         mask=os.fspath(mask) if mask is not None else None,
         feather=feather,
-        strength=strength,
+        **adjustment.to_dict(),
         black=black,
         white=white,
         maps=wanted_maps,
@@ -207,6 +223,7 @@ def make_plan(
         notes=tuple(notes),
         part=part,
         origin=origin,
+        must_look=needs_context and not known,
     )
 
 
@@ -260,11 +277,18 @@ def _needs_context(
     return bool((image.may_be_invalid or excludes) and not model.card.uses_validity)
 
 
-def _context_name(context: Any, image: Image, exclusion: Any, draft: Region | None) -> str:
+def _is_known(image: Image, exclusion: Any, draft: Region | None, extent: str) -> bool:
+    """Whether no pass over the image is needed: for the plan's line, so a look suffices."""
+    return extent in ROUGH or context_path(image, exclusion, draft).exists()
+
+
+def _context_name(
+    context: Any, image: Image, exclusion: Any, draft: Region | None, extent: str
+) -> str:
     if context is not None:
         load_context(Path(context), image)
         return hashlib.sha256(Path(context).read_bytes()).hexdigest()[:16]
-    return context_key(image, exclusion, draft)
+    return context_key(image, exclusion, draft, extent=extent)
 
 
 def _device_budget(device: str, wanted: str | int | None, memory: int) -> int:

@@ -15,6 +15,8 @@ from napari_restore.models import Context, Facts, RestorationModel, context_of
 _LEAST_SIDE = 256
 """A dependence farther away than half of this may be missed if nothing lies between."""
 _SEEN: WeakKeyDictionary[RestorationModel, dict[tuple[Any, ...], Probe]] = WeakKeyDictionary()
+_KINDS: dict[Any, Probe] = {}
+"""Of models without weights, by `kind_of`: a slider need not prove each of its values."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,33 @@ def probe(model: RestorationModel) -> Probe:
     known = _SEEN.setdefault(model, {})
     key = (model.card.halo, *weights_state(model))
     if key not in known:
-        with torch.random.fork_rng(devices=[]):
-            known[key] = _probe(model)
+        kind = None if weights_state(model) else kind_of(model)
+        if kind in _KINDS:
+            known[key] = _KINDS[kind]
+        else:
+            with torch.random.fork_rng(devices=[]):
+                known[key] = _probe(model)
+            if kind is not None:
+                _KINDS[kind] = known[key]
     return known[key]
+
+
+def presumed(model: RestorationModel) -> Probe:
+    """What the card says, not looked into: for drafts, where a seam does no harm."""
+    step = model.card.multiple_of
+    return Probe(-(-model.card.halo // step) * step)
+
+
+def kind_of(model: RestorationModel) -> tuple[Any, ...] | None:
+    """What models have in common that differ in numbers only; None if that cannot be told.
+
+    Whole numbers are sizes and counts, which change a model's reach and cost.
+    """
+    spec, card = model.spec, model.card
+    if not spec or ".py:" in str(spec.get("model", "")):
+        return None
+    sizes = tuple((n, v) for n, v in sorted(card.values.items()) if not isinstance(v, float))
+    return card.id, card.halo, card.weights_sha256, card.bands, card.multiple_of, sizes
 
 
 def weights_state(model: RestorationModel) -> tuple[int, ...]:

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore.engine._adjust import Adjustment
 from napari_restore.engine._budget import PeakMemory
+from napari_restore.engine._levels import read_source, smaller, weight_at
+from napari_restore.engine._light import Light, blend
 from napari_restore.engine._plan import Plan
 from napari_restore.engine._quality import ABOUT_CHANGE, QUALITY, change_bits
 from napari_restore.engine._region import Region
 from napari_restore.engine._store import SIDECARS, ResultStore
 from napari_restore.engine._tiles import CELL
-from napari_restore.engine._weight import RegionWeight, Weight, open_weight, pieces_of
+from napari_restore.engine._weight import RegionWeight, Weight, Within, open_weight, pieces_of
 from napari_restore.errors import ResourceError
 from napari_restore.images import (
     ExportOptions,
     Image,
-    Radiometry,
     adopt_zarr,
     can_adopt,
     chunk_cache,
@@ -30,72 +34,76 @@ from napari_restore.images import (
     write_image,
 )
 
+LIGHT_PIXELS = 2**20
+"""Pixels blended at a time by their luma, which takes twice the memory of a plain blend."""
+
 
 class Result:
     """The restored pixels of a finished run.
 
-    `strength` and the mask are applied when pixels are read: changing them never
-    runs the model again.
+    The plan's adjustment and mask are applied when pixels are read: changing them
+    (`with_adjustment`) never runs the model again.
     """
 
     def __init__(
-        self,
-        image: Image,
-        store: ResultStore,
-        region: Region,
-        record: dict[str, Any],
-        weight: Weight | None = None,
-        strength: float = 1.0,
-        part: Image | None = None,
-        origin: tuple[int, int] = (0, 0),
-        targets: Sequence[Region] | None = None,
-        maps: Sequence[str] = (),
-        read_cache_bytes: int | None = None,
+        self, plan: Plan, store: ResultStore, record: dict[str, Any], weight: Weight | None = None
     ) -> None:
-        self.image = image
-        self.like = part or image
+        self.plan = plan
+        self.image = plan.image
+        self.like = plan.part or plan.image
         """The file whose description the output carries."""
-        self._origin = origin
         self.store = store
-        self.region = region
         self.record = record
+        self.region = plan.region
+        if plan.mask is not None:
+            # A mask's output has the source's extent.
+            self.region = Region(0, 0, self.like.height, self.like.width).shift(*plan.origin)
+        self._origin = plan.origin
+        self._maps = plan.maps
         self._weight = weight
-        self._strength = strength
-        self._targets = (region,) if targets is None else tuple(targets)
-        self._maps = tuple(maps)
-        self._read_cache = read_cache_bytes
+        self._weights: dict[int, Weight] = {} if weight is None else {0: weight}
+        """By level."""
+        self._light: Light | None = None
 
     @classmethod
     def of_run(cls, plan: Plan, record: dict[str, Any]) -> Result:
         """The result of `plan`, whose store is complete."""
-        image = plan.image
         store = ResultStore.attach(plan.store)
         if store.header["key"] != plan.key:
             raise ResourceError(
                 f"The result in {plan.store} is not the one of this run.", "Run it again."
             )
         weight: Weight | None = None
-        region = plan.region
         if plan.mask is not None:
-            # A mask's output has the source's extent.
-            weight = open_weight(plan.mask, image, plan.feather)
-            own = plan.part or image
-            region = Region(0, 0, own.height, own.width).shift(*plan.origin)
+            weight = open_weight(plan.mask, plan.image, plan.feather)
+            if plan.targets != (weight.bounds,):
+                # A mask may reach beyond the region; nothing was restored there.
+                weight = Within(weight, RegionWeight(list(plan.targets)))
         elif len(plan.targets) > 1:
             weight = RegionWeight(list(plan.targets))
-        return cls(
-            image,
-            store,
-            region,
-            record,
-            weight,
-            plan.strength,
-            plan.part,
-            plan.origin,
-            plan.targets,
-            plan.maps,
-            plan.read_cache_bytes,
-        )
+        return cls(plan, store, record, weight)
+
+    @property
+    def adjustment(self) -> Adjustment:
+        """How the restored pixels are applied to the source."""
+        return self.plan.adjustment
+
+    def with_adjustment(self, adjustment: Adjustment) -> Result:
+        """The same restored pixels, applied otherwise: nothing is run or read for it.
+
+        Its record tells of `adjustment` and of no output yet. Raises `BadParameter` if
+        the image lacks the bands that it needs.
+        """
+        adjustment.check(self.image)
+        told = adjustment.to_dict()
+        other = copy.copy(self)
+        other.plan = replace(self.plan, **told)
+        other.record = copy.deepcopy(self.record)
+        if other.record:
+            other.record |= {"adjustment": told, "output": None}
+        if other.record.get("task") is not None:
+            other.record["task"]["options"] |= told
+        return other
 
     # -- pixels ----------------------------------------------------------------------
 
@@ -121,48 +129,93 @@ class Result:
             meta=np.empty((0, 0, 0), self.image.dtype),
         )
 
-    def read(self, box: tuple[int, int, int, int]) -> npt.NDArray[Any]:
-        """Pixels (h, w, C) of `box` in level-0 coordinates, blended.
+    def read(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[Any]:
+        """Pixels (h, w, C) of `box`, blended; `box` is in pixels of `level`.
 
+        Levels above 0 are for looking: their pixels are made from those of source and
+        restored image at that level, which the run must have been planned to keep.
         Raises `ResourceError` if the store lacks a pixel that the run was to restore.
         """
-        region = Region(*box)
-        if self._weight is None and self._strength == 1:
-            self._check_finished(region)
-            return self.store.read(region)
-        blended = np.empty((*region.shape, self.image.bands), self.image.dtype)
-        for piece in pieces_of(region):
-            blended[piece.shift(-region.y0, -region.x0).slices] = self._blended(piece)
-        return blended
+        return self._read(Region(*box), level, check=True)
 
-    def _blended(self, region: Region) -> npt.NDArray[Any]:
-        weight = self._weight_of(region)
-        source = self.image.read(region)
-        if not weight.any():
+    def read_landed(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[Any]:
+        """As `read`, but never complains: what is not finished yet counts as 0."""
+        return self._read(Region(*box), level, check=False)
+
+    def _read(self, region: Region, level: int, *, check: bool) -> npt.NDArray[Any]:
+        if not 0 <= level < self.store.level_count:
+            raise IndexError(f"level {level} of {self.store.level_count}")
+        if self._is_plain:
+            if check:
+                self._check_finished(region, level)
+            return self.store.read(region, str(level))
+        pixels = np.empty((*region.shape, self.image.bands), self.image.dtype)
+        light = self.adjustment.looks_at_light
+        for piece in pieces_of(region, pixels=LIGHT_PIXELS) if light else pieces_of(region):
+            weight = self._strength_of(piece, level)
+            if check:
+                self._check_finished(piece, level, weight)
+            blended = self._blended(piece, level, weight)
+            pixels[piece.shift(-region.y0, -region.x0).slices] = blended
+        return pixels
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether pixels are those of the store."""
+        return self._weight is None and self.adjustment.is_neutral
+
+    def _blended(
+        self, region: Region, level: int, strength: npt.NDArray[np.float32]
+    ) -> npt.NDArray[Any]:
+        source, valid = read_source(self.image, region, level)
+        if not strength.any():
             return source
-        self._check_finished(region, weight)
-        restored = self.store.read(region)
-        valid = self.image.read_valid(region) if self.image.may_be_invalid else None
-        return blend(source, restored, weight, self.image.nodata, valid)
+        restored = self.store.read(region, str(level))
+        if not self.adjustment.looks_at_light:
+            return blend(source, restored, strength, self.image.nodata, valid)
+        weight = self._protected(source, strength)
+        light = self._find_light() if self.adjustment.luminance_only else None
+        return blend(source, restored, weight, self.image.nodata, valid, light)
 
-    def _weight_of(self, region: Region) -> npt.NDArray[np.float32]:
-        """(h, w) strength with which the restored pixels enter."""
-        weight = np.full(region.shape, self._strength, np.float32)
-        return weight if self._weight is None else weight * self._weight.read(region)
+    def _strength_of(self, region: Region, level: int = 0) -> npt.NDArray[np.float32]:
+        """(h, w) strength of the mask and the adjustment, whatever the source."""
+        strength = np.full(region.shape, self.adjustment.strength, np.float32)
+        if self._weight is None:
+            return strength
+        if level not in self._weights:
+            size = (self.image.height, self.image.width)
+            self._weights[level] = weight_at(self._weight, level, size)
+        return strength * self._weights[level].read(region)
+
+    def _protected(
+        self, source: npt.NDArray[Any], strength: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float32]:
+        """`strength` less what keeps the source's shadows and highlights."""
+        shadows, highlights = self.adjustment.protect_shadows, self.adjustment.protect_highlights
+        if not (shadows or highlights):
+            return strength
+        return strength * self._find_light().share(source, shadows, highlights)
+
+    def _find_light(self) -> Light:
+        if self._light is None:
+            self._light = Light.of_run(self.plan, self.record)
+        return self._light
 
     def _check_finished(
-        self, region: Region, weight: npt.NDArray[np.float32] | None = None
+        self, region: Region, level: int, weight: npt.NDArray[np.float32] | None = None
     ) -> None:
         """Raise `ResourceError` if a pixel that counts is not finished in the store.
 
-        Where `weight`, that of `region`, is 0 nothing had to be computed.
+        Where `weight`, that of `region` in pixels of `level`, is 0 nothing had to be
+        computed.
         """
-        for target in self._targets:
-            part = target.intersect(region)
+        fine = Region(*(edge << level for edge in region))
+        for target in self.plan.targets:
+            part = target.intersect(fine)
             if part.is_empty or self.store.is_done(part):
                 continue
             for cell in cells_of(part):
-                own = cell.shift(-region.y0, -region.x0).slices
+                own = smaller(cell, level).shift(-region.y0, -region.x0).slices
                 counts = weight is None or weight[own].any()
                 if counts and not self.store.is_done(cell):
                     raise ResourceError(
@@ -184,8 +237,7 @@ class Result:
         The file is written beside, verified and renamed; its digest enters the record.
         """
         # Blending reads the source again, within the budget of the run.
-        cache = chunk_cache.limit if self._read_cache is None else self._read_cache
-        with chunk_cache.bounded(cache), PeakMemory() as memory:
+        with chunk_cache.bounded(self.plan.read_cache_bytes), PeakMemory() as memory:
             written = self._write(Path(path), progress, cancelled, options)
         measured = self.record.setdefault("measured", {})
         measured["peak_ram_bytes"] = max(measured.get("peak_ram_bytes", 0), memory.peak)
@@ -231,8 +283,7 @@ class Result:
         """Whether the store holds just what an output of the whole image needs, unblended."""
         height, width, _ = self.store.shape
         return (
-            self._weight is None
-            and self._strength == 1
+            self._is_plain
             and self.like is self.image
             and self.region == Region(0, 0, height, width)
             and self.store.level_count == len(result_levels(self.image)) + 1
@@ -267,6 +318,13 @@ class Result:
             )
         return written
 
+    def read_map(self, name: str, box: tuple[int, int, int, int]) -> npt.NDArray[Any]:
+        """Side map (h, w, n) of `box` in level-0 coordinates, as `save_maps` writes it.
+
+        `name` is "change" or a map that the run kept.
+        """
+        return self._read_map(name, Region(*box).shift(-self._origin[0], -self._origin[1]))
+
     def _stored(self, name: str) -> Any:
         return self.store.array(f"map_{name}")
 
@@ -290,14 +348,16 @@ class Result:
     def _quality(self, region: Region) -> npt.NDArray[np.uint8]:
         """The stored bits, brought up to date with strength and mask."""
         quality: npt.NDArray[np.uint8] = self.store.read(region, "map_quality")
-        if self._weight is None and self._strength == 1:
+        if self._is_plain:
             return quality
         still = (quality & (QUALITY["excluded"] | QUALITY["nodata"])) > 0
-        bits = change_bits(self.image.read(region), self.read(region))[..., None]
+        source = self.image.read(region)
+        bits = change_bits(source, self.read(region))[..., None]
         # A NaN differs from itself.
         bits[still] = QUALITY["unchanged"]
         quality = (quality & ~np.uint8(ABOUT_CHANGE)) | bits
-        quality[self._weight_of(region) == 0] = QUALITY["unchanged"]
+        weight = self._protected(source, self._strength_of(region))
+        quality[weight == 0] = QUALITY["unchanged"]
         return quality
 
     def _tags(self) -> dict[str, str]:
@@ -336,29 +396,6 @@ def result_levels(image: Image) -> tuple[tuple[int, int], ...]:
     No more than seven: a tile begins on a whole pixel of those, whatever its size.
     """
     return tuple(level_sizes(image.height, image.width)[1:8])
-
-
-def blend(
-    source: npt.NDArray[Any],
-    restored: npt.NDArray[Any],
-    weight: npt.NDArray[np.float32],
-    nodata: float | None,
-    valid: npt.NDArray[np.bool_] | None = None,
-) -> npt.NDArray[Any]:
-    """Mix source + weight · (restored − source), (h, w, C), in the source's dtype.
-
-    Weight 0 gives the source and weight 1 the restored value, bit for bit; a valid
-    value is never moved onto nodata.
-    """
-    radiometry = Radiometry(np.zeros(source.shape[2]), 1.0, "", "")
-    wide = np.float64 if source.dtype.itemsize > 2 else np.float32
-    change = (restored.astype(wide) - source.astype(wide)) * weight[..., None]
-    bands = tuple(range(source.shape[2]))
-    mixed = radiometry.apply_change(source, change, bands, nodata)
-    mixed = np.where((weight == 1)[..., None], restored, mixed)
-    keep = weight == 0 if valid is None else (weight == 0) | ~valid
-    blended: npt.NDArray[Any] = np.where(keep[..., None], source, mixed)
-    return blended
 
 
 def digest(path: Path) -> str:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import platform
+import threading
 import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from napari_restore.engine._bands import other_bands
 from napari_restore.engine._budget import PeakMemory
 from napari_restore.engine._context import (
+    ROUGH,
     compute_context,
+    context_exclude,
     context_path,
     find_context,
     load_context,
@@ -24,6 +26,8 @@ from napari_restore.engine._device import keep_freed_memory, release_freed_memor
 from napari_restore.engine._events import Event, Finished, Note, Phase, Progress, Stopped, TileDone
 from napari_restore.engine._pipeline import Pipeline
 from napari_restore.engine._plan import Plan, tile_step
+from napari_restore.engine._prepared import Prepared, prepare
+from napari_restore.engine._probe import example_facts, example_input
 from napari_restore.engine._quality import QUALITY
 from napari_restore.engine._region import Region
 from napari_restore.engine._result import result_levels, store_layout
@@ -32,30 +36,30 @@ from napari_restore.engine._tile import TileInput, TileOutput, TileWork
 from napari_restore.engine._tiles import Schedule, cut_into_tiles
 from napari_restore.engine._weight import Weight, open_weight
 from napari_restore.errors import Cancelled, SourceChanged
-from napari_restore.images import (
-    Radiometry,
-    chunk_cache,
-    resolve_radiometry,
-    trim_cache,
-)
+from napari_restore.images import Radiometry, chunk_cache, trim_cache
 from napari_restore.models import Context
 
 Emit = Callable[[Event], None]
 KEPT_RESULTS = 32 << 30
 """Bytes of results nobody uses any more that stay in the cache."""
+TRIM_SECONDS = 300.0
+"""Looking through the cache takes longer than a tile: not before every run."""
+LOOKING = "Looking at the whole image"
 
 
 class LocalRun:
     """One execution of a plan with scope `local` in this process.
 
     `emit` receives the events in the thread that calls `run`. `stop` ends the run
-    within a tile; what is finished stays in the store.
+    within a tile; what is finished stays in the store. With `keep`, what the model
+    makes of the whole image stays in memory for the next run.
     """
 
-    def __init__(self, plan: Plan, emit: Emit, stop: Any) -> None:
+    def __init__(self, plan: Plan, emit: Emit, stop: Any, keep: bool = False) -> None:
         self.plan = plan
         self.emit = emit
         self.stop = stop
+        self._keep = keep
         self.store: ResultStore | None = None
         self.schedule: Schedule | None = None
         self._facts: dict[str, Any] = {}
@@ -103,7 +107,7 @@ class LocalRun:
     def _run(self) -> None:
         plan = self.plan
         image = plan.image
-        trim_cache(KEPT_RESULTS, ("results",))
+        _trim_results()
         self._check_source()
         for note in (*image.notes, *plan.notes):
             self.emit(Note(note))
@@ -113,16 +117,11 @@ class LocalRun:
             image.prepare(lambda _, done, rows: tell(done, rows), self.stop.is_set)
         exclude = open_weight(plan.exclude, image) if plan.exclude else None
         mask = open_weight(plan.mask, image, plan.feather) if plan.mask else None
-        context = self._context(exclude) if plan.needs_context else None
-        self._radiometry = resolve_radiometry(
-            image,
-            percentile=None
-            if context is None
-            else lambda q: context.percentile(q, image.data_bands),
-            black=plan.black,
-            white=plan.white,
-        )
-        work = self._prepare_work(context, self._radiometry)
+        whole = image.full is None
+        uncounted = exclude if whole else context_exclude(image, plan.exclude)
+        prepared = prepare(plan, uncounted, lambda: self._context(uncounted), self._keep)
+        self._radiometry = prepared.radiometry
+        work = self._work(prepared)
         self.store = ResultStore.open(
             plan.store,
             key=plan.key,
@@ -155,40 +154,34 @@ class LocalRun:
         if plan.context_file is not None:
             return load_context(Path(plan.context_file), plan.image)
         region = plan.region if plan.extent == "region" else None
-        known = find_context(plan.image, exclude, region)
+        rough = plan.extent in ROUGH
+        known = None if rough else find_context(plan.image, exclude, region)
         if known is not None:
             return known
-        if context_path(plan.image, exclude, region).exists():
+        if not rough and context_path(plan.image, exclude, region).exists():
             self.emit(Note("The cached facts of this image were damaged and are counted again."))
-        self.emit(Phase("Looking at the whole image"))
+        self.emit(Phase("Looking at a part of the image" if rough else LOOKING))
         return compute_context(
             plan.image,
             exclude=exclude,
             region=region,
+            extent=plan.extent,
             workers=plan.workers,
             progress=self._progress(),
             cancelled=self.stop.is_set,
         )
 
-    def _prepare_work(self, context: Context | None, radiometry: Radiometry) -> TileWork:
-        plan = self.plan
-        facts = {}
-        fill = np.full(len(plan.bands), 0.5, np.float32)
-        if context is not None:
-            facts = dict(plan.model.prepare(context, radiometry.to_model, plan.bands))
-            medians = np.array([context.percentile(50, (b,)) for b in range(context.bands)])
-            fill = radiometry.to_model(medians)[list(plan.bands)].astype(np.float32)
-        elif plan.model.card.needs_context:
-            raise AssertionError("the plan forgot the context")
+    def _work(self, prepared: Prepared) -> TileWork:
+        plan, facts = self.plan, prepared.facts
         self._facts = {k: v.tolist() for k, v in facts.items() if v.numel() <= 16}
         others = other_bands(plan.image, plan.bands)
         device = plan.device.torch
         return TileWork(
             model=plan.model.to(device).eval(),
             facts={k: v.to(device) for k, v in facts.items()},
-            radiometry=radiometry,
+            radiometry=prepared.radiometry,
             bands=plan.bands,
-            fill=fill,
+            fill=prepared.fill,
             nodata=plan.image.nodata,
             device=plan.device,
             maps=plan.maps,
@@ -321,6 +314,7 @@ class LocalRun:
                 "other_bands": plan.other_bands,
             },
             "targets": [{"region": list(target), "mask": plan.mask} for target in plan.targets],
+            "adjustment": plan.adjustment.to_dict(),
             "extent": plan.extent,
             "context": self._facts or None,
             "plan": plan.to_dict(),
@@ -346,6 +340,46 @@ class LocalRun:
                 **{name: version(name) for name in ("torch", "numpy", "zarr")},
             },
         }
+
+
+def warm_up(plan: Plan) -> None:
+    """Do once what a first run of `plan` would have to: touches no pixel it would make."""
+    keep_freed_memory()
+    _trim_results()
+    exclude = context_exclude(plan.image, plan.exclude)
+    region = plan.region if plan.extent == "region" else None
+    if plan.image.reader.random_access and (
+        not plan.needs_context
+        or plan.context_file is not None
+        or context_path(plan.image, exclude, region).exists()
+    ):
+        run = LocalRun(plan, lambda event: None, threading.Event())
+        prepare(plan, exclude, lambda: run._context(exclude), keep=True)
+    device = plan.device.torch
+    model = plan.model.to(device).eval()
+
+    def call() -> None:
+        # Kernels choose their ways for a thread count at the first call.
+        torch.set_num_threads(plan.threads)
+        with torch.inference_mode():
+            side = -(-max(256, model.card.min_size) // model.card.multiple_of)
+            x = example_input(model, *(side * model.card.multiple_of,) * 2)
+            facts = {k: v.to(device) for k, v in example_facts(model, x).items()}
+            model(x.to(device), facts)
+
+    thread = threading.Thread(target=call, name="warm-up")
+    thread.start()
+    thread.join()
+
+
+_trimmed = -TRIM_SECONDS
+
+
+def _trim_results() -> None:
+    global _trimmed
+    if time.monotonic() - _trimmed >= TRIM_SECONDS:
+        _trimmed = time.monotonic()
+        trim_cache(KEPT_RESULTS, ("results",))
 
 
 def _middle(region: Region) -> tuple[float, float]:

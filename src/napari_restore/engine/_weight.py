@@ -110,7 +110,7 @@ class PolygonWeight:
     """Polygons in pixel coordinates (x, y), drawn box by box; 1 inside, 0 outside."""
 
     def __init__(self, polygons: list[Any], height: int, width: int) -> None:
-        self._polygons = polygons
+        self.polygons = polygons
         text = json.dumps(polygons, sort_keys=True)
         self.digest = hashlib.sha256(text.encode()).hexdigest()[:16]
         points = np.array([p for polygon in polygons for ring in polygon for p in ring], float)
@@ -127,24 +127,37 @@ class PolygonWeight:
             )
 
     def read(self, box: Region) -> npt.NDArray[np.float32]:
-        return rasterise(self._polygons, box).astype(np.float32)
+        return rasterise(self.polygons, box).astype(np.float32)
 
 
 class RegionWeight:
     """1 inside any of the regions, 0 outside."""
 
     def __init__(self, regions: list[Region]) -> None:
-        self._regions = regions
+        self.regions = regions
         self.digest = hashlib.sha256(json.dumps(regions).encode()).hexdigest()[:16]
         self.bounds = bounding_box(regions)
 
     def read(self, box: Region) -> npt.NDArray[np.float32]:
         weight = np.zeros(box.shape, np.float32)
-        for region in self._regions:
+        for region in self.regions:
             inner = region.intersect(box)
             if not inner.is_empty:
                 weight[inner.shift(-box.y0, -box.x0).slices] = 1
         return weight
+
+
+class Within:
+    """Another weight inside any of the regions, 0 outside."""
+
+    def __init__(self, weight: Weight, regions: Weight) -> None:
+        self.weight, self.regions = weight, regions
+        self.digest = f"{weight.digest}-{regions.digest}"
+        self.bounds = weight.bounds.intersect(regions.bounds)
+
+    def read(self, box: Region) -> npt.NDArray[np.float32]:
+        strength: npt.NDArray[np.float32] = self.weight.read(box) * self.regions.read(box)
+        return strength
 
 
 class Feathered:
@@ -155,7 +168,7 @@ class Feathered:
     """
 
     def __init__(self, weight: Weight, width: int, size: tuple[int, int]) -> None:
-        self._weight, self._width, self._size = weight, width, size
+        self.weight, self.width, self._size = weight, width, size
         self.digest = f"{weight.digest}-{width}"
         self.bounds = weight.bounds
 
@@ -166,10 +179,10 @@ class Feathered:
         return faded
 
     def _faded(self, box: Region) -> npt.NDArray[np.float32]:
-        margin = self._width
+        margin = self.width
         wide = box.expand(margin)
         inside = wide.intersect(Region(0, 0, *self._size))
-        sharp = self._weight.read(inside)
+        sharp = self.weight.read(inside)
         own = sharp[box.shift(-inside.y0, -inside.x0).slices].copy()
         if sharp.min() == sharp.max() and sharp[0, 0] in (0, 1):
             return own
@@ -188,19 +201,34 @@ class Feathered:
 
 
 def open_weight(mask: str | Path, image: Image, feather: int = 0) -> Weight:
-    """The weight in `mask`: a raster or GeoJSON polygons.
+    """The weight in `mask`: a raster, or GeoJSON polygons or one line of two points.
 
     Raises `BadMask` if it cannot be placed on `image`, `UnreadableImage`.
     """
+    if image.full is not None:
+        from napari_restore.engine._levels import weight_at
+
+        full = image.full
+        level = image.scale.bit_length() - 1
+        return weight_at(open_weight(mask, full, feather), level, (full.height, full.width))
     path = Path(mask)
     weight: Weight
     if path.suffix.lower() in (".geojson", ".json"):
-        from napari_restore.images import read_polygons
-
-        weight = PolygonWeight(read_polygons(path, image), image.height, image.width)
+        weight = _drawn_weight(path, image)
     else:
         weight = RasterWeight(open_image(path), image)
     return feathered(weight, feather, image)
+
+
+def _drawn_weight(path: Path, image: Image) -> Weight:
+    """A file's polygons, or the gradient that its one line of two points stands for."""
+    from napari_restore.engine._gradient import GradientWeight
+    from napari_restore.images import read_gradient, read_polygons
+
+    line = read_gradient(path, image)
+    if line is not None:
+        return GradientWeight(line[0], line[1], (image.height, image.width))
+    return PolygonWeight(read_polygons(path, image), image.height, image.width)
 
 
 def feathered(weight: Weight, feather: int, image: Image) -> Weight:

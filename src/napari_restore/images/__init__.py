@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from napari_restore.images._georeference import ControlPoint, Georeference
     from napari_restore.images._image import Image
     from napari_restore.images._level_store import is_disk_full
+    from napari_restore.images._mask_files import keep_line, keep_polygons, keep_strengths
     from napari_restore.images._open import open_image
     from napari_restore.images._profile import Profile
     from napari_restore.images._radiometry import (
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from napari_restore.images._roles import ROLES, parse_bands
     from napari_restore.images._sensors import SENSORS, Sensor, sensor_of
     from napari_restore.images._source import Box, Level, Source
-    from napari_restore.images._vector import rasterise, read_polygons
+    from napari_restore.images._vector import rasterise, read_gradient, read_polygons
 
 _HOMES = {
     "_cache": (
@@ -61,6 +62,7 @@ _HOMES = {
     "_georeference": ("ControlPoint", "Georeference"),
     "_image": ("Image",),
     "_level_store": ("is_disk_full",),
+    "_mask_files": ("keep_line", "keep_polygons", "keep_strengths"),
     "_open": ("open_image",),
     "_profile": ("Profile",),
     "_radiometry": ("Radiometry", "needs_percentile", "resolve_radiometry"),
@@ -68,7 +70,7 @@ _HOMES = {
     "_roles": ("ROLES", "parse_bands"),
     "_sensors": ("SENSORS", "Sensor", "sensor_of"),
     "_source": ("Box", "Level", "Source"),
-    "_vector": ("rasterise", "read_polygons"),
+    "_vector": ("rasterise", "read_gradient", "read_polygons"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -98,6 +100,9 @@ __all__ = [
     "halve",
     "holders_of",
     "is_disk_full",
+    "keep_line",
+    "keep_polygons",
+    "keep_strengths",
     "level_sizes",
     "mark_entry",
     "needs_percentile",
@@ -105,6 +110,7 @@ __all__ = [
     "parse_bands",
     "process_stamp",
     "rasterise",
+    "read_gradient",
     "read_polygons",
     "remove_entry",
     "resolve_radiometry",

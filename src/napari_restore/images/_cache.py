@@ -97,7 +97,7 @@ class Entry:
             known = _OPEN.get(path)
             if known is not None and known.about == about and path.is_dir():
                 return known
-            if path.is_dir() and _used_elsewhere(path) and not _is_whole(path, about):
+            if path.is_dir() and _used_elsewhere(path) and not is_whole(path, about):
                 path, private = path.with_name(f"{key}.{os.getpid()}-{uuid.uuid4().hex[:8]}"), True
             else:
                 private = False
@@ -207,7 +207,8 @@ def _adopt(path: Path, about: dict[str, Any]) -> None:
     mark_entry(path, about, complete=False)
 
 
-def _is_whole(path: Path, about: dict[str, Any]) -> bool:
+def is_whole(path: Path, about: dict[str, Any]) -> bool:
+    """Whether `path` is a finished entry about `about`."""
     marker = _read_marker(path)
     return marker is not None and marker["complete"] and marker["about"] == about
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -18,7 +20,7 @@ from napari_restore.images._georeference import Georeference
 from napari_restore.images._profile import Profile
 from napari_restore.images._reader import Reader
 from napari_restore.images._reduce import level_sizes
-from napari_restore.images._roles import Bands, resolve_roles
+from napari_restore.images._roles import Bands, named_roles, parse_bands, resolve_roles
 from napari_restore.images._selected import SelectedReader
 from napari_restore.images._sensors import SENSORS, sensor_of
 from napari_restore.images._source import Box, Level, Source
@@ -54,6 +56,10 @@ class Image:
         self.source: Source = reader
         self.pyramid: Source | None = None
         self.spec = spec
+        self.full: Image | None = None
+        """The image this one is a level of; see `level_view`."""
+        self.scale = 1
+        """Pixels of `full` along a side of one of this image's: a power of two."""
         self.sensor = sensor
         self.name = reader.name
         self.path: Path | None = None if isinstance(reader, ArrayReader) else reader.path
@@ -112,6 +118,8 @@ class Image:
                 f"{self.name} has {self.bands} bands, not those asked for.",
                 "Count them from 0.",
             )
+        if self.full is not None:
+            return self.full.with_bands(chosen).level_view(self.reader.number)  # type: ignore[attr-defined]
         spec = None
         if self.spec is not None:
             earlier = self.spec.get("select", range(self.bands))
@@ -124,6 +132,76 @@ class Image:
             part.working_space = working_space_of(part.profile, part.roles, part.dtype)[0]
         part.known_range = self.known_range
         return part
+
+    def with_roles(self, bands: Bands) -> Image:
+        """The same pixels with `bands` said to be what they are, numbers from 1.
+
+        What was known of the other bands stays. Shares files and caches with this
+        image and travels likewise. Raises `BadParameter`.
+        """
+        given = parse_bands(bands, self.bands)
+        named = copy.copy(self)
+        named.__dict__.pop("data_bands", None)
+        named.roles = named_roles(self.roles, given)
+        named.full = None if self.full is None else self.full.with_roles(bands)
+        if self.spec is not None:
+            # A file's bands are counted before some of them are selected.
+            places = self.spec.get("select", range(self.bands))
+            said = self.spec.get("bands")
+            known = parse_bands(said, sys.maxsize) if said is not None else {}
+            known |= {role: places[number] for role, number in given.items()}
+            told = {role: number + 1 for role, number in known.items()}
+            named.spec = {**self.spec, "bands": told}
+        if self.georeference is None:
+            found = working_space_of(named.profile, named.roles, named.dtype)
+            named.working_space, told_colour = found
+            earlier = working_space_of(self.profile, self.roles, self.dtype)[1]
+            named.notes = [note for note in self.notes if note != earlier]
+            named.notes += [told_colour] if told_colour else []
+        return named
+
+    def level_view(self, number: int) -> Image:
+        """Level `number` as an image of its own that travels likewise.
+
+        Bands, range and validity are those of this image, its place on the ground
+        stays. Raises `BadParameter` for a level there is not, or that is not halved evenly.
+        """
+        from napari_restore.images._level_view import LevelReader, scale_of
+
+        if number == 0:
+            return self
+        there = 0 < number < len(self.planned_levels)
+        scale = scale_of(self, number) if there else None
+        if scale is None:
+            raise BadParameter(
+                f"{self.name} has no level {number} that halves it evenly.",
+                f"It has {len(self.planned_levels)} levels, counted from 0.",
+            )
+        spec = None if self.spec is None else {**self.spec, "level": number}
+        view = Image(LevelReader(self, number, scale), spec=spec)
+        view.full, view.scale = self, scale
+        view.sensor, view.path = self.sensor, self.path
+        view.roles, view.wavelengths = self.roles, self.wavelengths
+        view.notes, view.working_space = list(self.notes), self.working_space
+        view.known_range = self.known_range
+        return view
+
+    def level_scale(self, number: int) -> int | None:
+        """Level-0 pixels along a side of one of level `number`: a power of two, else None."""
+        from napari_restore.images._level_view import scale_of
+
+        return scale_of(self, number)
+
+    def has_landed(self, box: Box, level: int) -> bool:
+        """Whether the pixels of `box` of `level` are there, in the file or the cache."""
+        source, number = self._source_of(level)
+        if source is None:
+            return False
+        is_built = getattr(source, "is_built", None)
+        if is_built is None:
+            return True
+        chunks = _chunks.chunks_of(source.levels[number], box)
+        return all(is_built(number, row, column) for row, column, _ in chunks)
 
     def __reduce__(self) -> tuple[Callable[[dict[str, Any]], Image], tuple[dict[str, Any]]]:
         if self.spec is None:
@@ -256,6 +334,13 @@ class Image:
         if source is None:
             return np.zeros((y1 - y0, x1 - x0, self.bands), self.dtype)
         return _chunks.read_window(source, number, box)
+
+    def is_built(self, level: int) -> bool:
+        """Whether all of `level` can be read; else some of it must be made first."""
+        source, _ = self._source_of(level)
+        return source is not None and (
+            source is self.source or bool(getattr(source, "cached", True))
+        )
 
     @cached_property
     def levels(self) -> tuple[Any, ...]:

@@ -39,6 +39,7 @@ def open_image(
     bands: Bands | None = None,
     sensor: str | None = None,
     select: Sequence[int] | None = None,
+    level: int | None = None,
 ) -> Image:
     """Open an image lazily.
 
@@ -56,14 +57,19 @@ def open_image(
         Name of a preset: band roles, and the value that means no light.
     select
         Take these bands only, counted from 0; see `Image.with_bands`.
+    level
+        Take this level as the image; see `Image.level_view`.
 
     Raises
     ------
     UnreadableImage
         Missing, empty, truncated, no image, no permission, or not supported.
     BadParameter
-        `bands`, `sensor` or `select` is not understood.
+        `bands`, `sensor`, `select` or `level` is not understood.
     """
+    if level is not None:
+        whole = open_image(source, stack=stack, bands=bands, sensor=sensor, select=select)
+        return whole.level_view(level)
     if select is not None:
         whole = open_image(source, stack=stack, bands=bands, sensor=sensor)
         return whole.with_bands(select)

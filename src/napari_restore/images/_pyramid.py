@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.errors import Cancelled
-from napari_restore.images._cache import Entry
+from napari_restore.images._cache import Entry, cache_dir, is_whole
 from napari_restore.images._level_store import (
     DamagedStore,
     LevelStore,
@@ -76,6 +76,19 @@ def build_pyramid(
     pyramid.build(on_chunk, cancelled, centre)
 
 
+def attach_pyramid(image: Image) -> bool:
+    """Give `image` the levels it does not store if the cache has all of them; builds nothing."""
+    if image.pyramid is not None or len(image.source.levels) >= len(image.planned_levels):
+        return True
+    found = PyramidSource(
+        image.source, image.fingerprint, nodata=image.nodata, only_if_complete=True
+    )
+    if found.missing:
+        return False
+    image.pyramid = LevelsFrom(found, len(image.source.levels))
+    return True
+
+
 class LevelsFrom(Source):
     """The levels of `source` from number `first` on, as a source of its own."""
 
@@ -124,6 +137,7 @@ class PyramidSource(Source):
         *,
         fill: float | None = None,
         nodata: float | None = None,
+        only_if_complete: bool = False,
     ) -> None:
         self.base = base
         self.bands, self.dtype = base.bands, base.dtype
@@ -140,7 +154,9 @@ class PyramidSource(Source):
             for step, (height, width) in enumerate(sizes, 1)
         ]
         self.levels = (*base.levels, *added)
-        self._built = _Built.share(self, fingerprint) if added else None
+        self._built = _Built.share(self, fingerprint, only_if_complete) if added else None
+        self.missing = bool(added) and self._built is None
+        """Whether the cache lacks what only a complete one was asked for."""
 
     @classmethod
     def supports(cls, path: Path, head: bytes) -> bool:
@@ -356,7 +372,9 @@ class _Built:
             self.done |= flags.reshape(grid).astype(bool)
 
     @classmethod
-    def share(cls, source: PyramidSource, fingerprint: str) -> _Built:
+    def share(
+        cls, source: PyramidSource, fingerprint: str, only_if_complete: bool = False
+    ) -> _Built | None:
         about = {
             "format": FORMAT,
             "fingerprint": fingerprint,
@@ -369,7 +387,10 @@ class _Built:
             "valid": source.may_be_invalid,
         }
         with cls._guard:
-            entry = Entry.open("pyramids", entry_key(fingerprint, about), about)
+            key = entry_key(fingerprint, about)
+            if only_if_complete and not is_whole(cache_dir() / "pyramids" / key, about):
+                return None
+            entry = Entry.open("pyramids", key, about)
             built = cls._shared.get(entry.path)
             if built is None:
                 built = cls._shared[entry.path] = cls(source, entry)

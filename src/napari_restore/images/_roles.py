@@ -89,7 +89,7 @@ def resolve_roles(
     ):
         roles = [known or new for known, new in zip(roles, source, strict=True)]
     if given is not None:
-        roles = _with_given(roles, parse_bands(given, count))
+        roles = list(named_roles(roles, parse_bands(given, count)))
     waves = [
         w or (band.wavelength if band else None) for w, band in zip(waves, preset, strict=True)
     ]
@@ -159,12 +159,12 @@ def _pairs(items: Sequence[int | str | None]) -> list[tuple[str, int]]:
         ) from None
 
 
-def _with_given(roles: Sequence[str | None], given: Mapping[str, int]) -> list[str | None]:
-    """`roles` with the user's; a role he gave to one band is taken from the others."""
+def named_roles(roles: Sequence[str | None], given: Mapping[str, int]) -> tuple[str | None, ...]:
+    """`roles` with the user's; a role given to one band is taken from the others."""
     kept = [None if role in given else role for role in roles]
     for role, band in given.items():
         kept[band] = role
-    return kept
+    return tuple(kept)
 
 
 def _padded(values: Sequence[_T], count: int) -> list[_T | None]:

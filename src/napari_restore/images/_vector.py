@@ -1,4 +1,4 @@
-"""Polygons: read from GeoJSON in any CRS, drawn into pixel masks."""
+"""Polygons and gradients: read from GeoJSON in any CRS; polygons drawn into pixel masks."""
 
 from __future__ import annotations
 
@@ -26,21 +26,39 @@ def read_polygons(path: Path, image: Image) -> list[Polygon]:
     Coordinates are in the file's named ``crs``, else longitude and latitude as
     RFC 7946 has it; an image without georeference takes them as pixels.
     """
+    polygons, _, crs = _read(path)
+    if not polygons:
+        raise BadMask(f"{path} holds no polygon.", "Draw at least one.")
+    return [[_to_pixels(ring, image, crs) for ring in polygon] for polygon in polygons]
+
+
+def read_gradient(path: Path, image: Image) -> Ring | None:
+    """The two ends of the line in a GeoJSON file that holds this one line, as `read_polygons`.
+
+    None if the file holds anything else.
+    """
+    polygons, lines, crs = _read(path)
+    if polygons or len(lines) != 1 or len(lines[0]) != 2:
+        return None
+    return _to_pixels(lines[0], image, crs)
+
+
+def _read(path: Path) -> tuple[list[Polygon], list[Ring], str]:
+    """(polygons, lines, crs) in the file's own coordinates."""
     try:
         data = json.loads(path.read_text(encoding="utf-8-sig"))
         geometries = list(_geometries(data))
         named = data.get("crs") or {}
         crs = named.get("properties", {}).get("name", _GEOJSON_CRS)
         rings = [_rings(polygon) for geometry in geometries for polygon in _polygons(geometry)]
+        lines = [_points(g["coordinates"]) for g in geometries if g["type"] == "LineString"]
     except OSError as error:
         raise BadMask(
             f"The mask {path} cannot be read: {error.strerror}.", "Check the name."
         ) from error
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise BadMask(f"{path} is no GeoJSON.", "Save the polygons as GeoJSON.") from error
-    if not rings:
-        raise BadMask(f"{path} holds no polygon.", "Draw at least one.")
-    return [[_to_pixels(ring, image, crs) for ring in polygon] for polygon in rings]
+    return rings, lines, crs
 
 
 def rasterise(polygons: list[Polygon], box: Box) -> npt.NDArray[np.uint8]:
@@ -79,10 +97,14 @@ def _polygons(geometry: dict[str, Any]) -> list[Any]:
 
 def _rings(polygon: Any) -> Polygon:
     """Longitude and latitude, or x and y, of all corners; a height is left out."""
-    rings = [[(float(point[0]), float(point[1])) for point in ring] for ring in polygon]
+    rings = [_points(ring) for ring in polygon]
     if not rings or min(len(ring) for ring in rings) < 4:
         raise ValueError("a ring has at least four points")
     return rings
+
+
+def _points(ring: Any) -> Ring:
+    return [(float(point[0]), float(point[1])) for point in ring]
 
 
 def _to_pixels(ring: Ring, image: Image, crs: str) -> Ring:

@@ -49,6 +49,21 @@ class WorkingSpace:
         """(..., 3) red, green, blue of the file, as sRGB on the same scale 0 … `full`."""
         return self._scaled(_converted(self._as16(stored), self.icc, None))
 
+    def to_display(self, stored: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """(h, w, 3 + extra) values of the file as a screen of sRGB shows them; for eyes only.
+
+        With LittleCMS's table: ten times faster, and within a level for usual profiles.
+        """
+        import imagecodecs
+
+        shown = stored.copy()
+        colours = np.ascontiguousarray(stored[..., list(self.bands)])
+        if colours.size:
+            shown[..., list(self.bands)] = imagecodecs.cms_transform(
+                colours, self.icc, _srgb(), colorspace="rgb", outcolorspace="rgb"
+            )
+        return shown
+
     def stored_change(
         self, stored: npt.NDArray[Any], change: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.float32]:

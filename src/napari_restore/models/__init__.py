@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     )
     from napari_restore.models._load import load
     from napari_restore.models._model import Facts, RestorationModel, ToModel, one_shot_facts
+    from napari_restore.models._propose import Proposal, propose, write_card
     from napari_restore.models._spectral import correct_band, transmission_at
     from napari_restore.models._weights import sha256_of_file, sha256_of_state
 
@@ -32,6 +33,7 @@ __all__ = [
     "ModelCard",
     "ModelEntry",
     "Parameter",
+    "Proposal",
     "RestorationModel",
     "Scope",
     "Task",
@@ -45,10 +47,12 @@ __all__ = [
     "model_ids",
     "one_shot_facts",
     "overview_factor",
+    "propose",
     "recommended",
     "sha256_of_file",
     "sha256_of_state",
     "transmission_at",
+    "write_card",
 ]
 
 _LAZY = {
@@ -58,6 +62,7 @@ _LAZY = {
     "Context": "_context",
     "ContextPass": "_context_pass",
     "Facts": "_model",
+    "Proposal": "_propose",
     "RestorationModel": "_model",
     "ToModel": "_model",
     "block_facts": "_context_pass",
@@ -66,9 +71,11 @@ _LAZY = {
     "load": "_load",
     "one_shot_facts": "_model",
     "overview_factor": "_context_pass",
+    "propose": "_propose",
     "sha256_of_file": "_weights",
     "sha256_of_state": "_weights",
     "transmission_at": "_spectral",
+    "write_card": "_propose",
 }
 
 

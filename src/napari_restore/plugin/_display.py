@@ -53,6 +53,15 @@ class Display(Enum):
         """Dimensions of the layer; colour is none."""
         return 3 if self is Display.BANDS else 2
 
+    def shown(self, pixels: Any, image: Image) -> Any:
+        """Pixels (y, x, band), numpy or dask, of `image` as the layer shows them.
+
+        Photos with a colour profile of their own come in sRGB: napari's screen knows
+        no other. The image itself, and with it what is restored and saved, keeps its
+        own values.
+        """
+        return self.arrange(in_srgb(pixels, image) if self is Display.COLOUR else pixels)
+
     def arrange(self, pixels: Any) -> Any:
         """Pixels (y, x, band), numpy or dask, in the layer's order of axes."""
         if self is Display.GREY:
@@ -60,6 +69,18 @@ class Display(Enum):
         if self is Display.BANDS:
             return pixels.transpose(2, 0, 1)
         return pixels
+
+
+def in_srgb(pixels: Any, image: Image) -> Any:
+    """8 bit colours (y, x, rgb or rgba) of `image` in sRGB; dask arrays chunk by chunk."""
+    space = image.working_space
+    if space is None or pixels.dtype != np.uint8:
+        return pixels
+    if isinstance(pixels, np.ndarray):
+        return space.to_display(pixels)
+    return pixels.map_blocks(
+        space.to_display, dtype=pixels.dtype, meta=np.empty((0, 0, 0), np.uint8)
+    )
 
 
 def contrast_limits(image: Image) -> tuple[float, float]:

@@ -85,6 +85,6 @@ class Growth:
         level = len(image.level_shapes) - 1
         if level > 0:
             pixels = image.read((0, 0, *image.level_shapes[level]), level)
-            np.copyto(coarsest, self._display.arrange(pixels))
+            np.copyto(coarsest, self._display.shown(pixels, image))
         self._on_landed(finished)
         self._told = time.monotonic()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from napari.qt.threading import create_worker
@@ -12,41 +12,61 @@ from napari.utils import cancelable_progress
 from psygnal import Signal
 from qtpy.QtCore import QTimer
 
-import napari_restore as nr
-from napari_restore.engine import Event, Finished, Progress
+from napari_restore.engine import Event, Finished, Progress, Result
 from napari_restore.errors import RestoreError
+from napari_restore.plugin._attempt import Attempt
+from napari_restore.plugin._draft import Look
 
 if TYPE_CHECKING:
-    from napari_restore.engine import Job, Plan
+    from napari_restore.engine import Job, Worker
     from napari_restore.plugin._state import Request
 
-PATIENCE_MS = 1500
-"""A cancelled child that is still loading libraries hears nothing: then it is ended."""
+PATIENCE_MS = 6000
+"""A job that has not stopped by then hears nothing: its process is ended."""
+DOCK_SECONDS = 1.0
+Looks = Callable[["Request"], Iterable["Look"]]
 
 
 class Run:
     """A request on its way. All signals are emitted in the GUI thread.
 
-    Planning, the job and its events live on a worker of napari's, so that the
-    window asks before it closes over a run, and stops it.
+    Planning, the jobs and their events live on a worker of napari's, so that the
+    window asks before it closes over a run, and stops it. `looks` says what is run,
+    by default the request itself; `worker` is the child process it runs in.
     """
 
     planned = Signal(object)
-    """The `Plan`, before the first event."""
-    happened = Signal(object)
-    """Every `Event` of the job."""
+    """The `Look` with its plan, before its first event."""
+    opened = Signal(object, object)
+    """`Look` and `Result` from which its pixels can be read while they are made."""
+    happened = Signal(object, object)
+    """`Look` and every `Event` of its job."""
+    completed = Signal(object, object)
+    """`Look` and its whole `Result`."""
     ended = Signal(str, object)
     """Once: "done", "cancelled" or "failed", with the record, None or the error."""
 
-    def __init__(self, request: Request, title: str) -> None:
+    def __init__(
+        self, request: Request, title: str, looks: Looks | None = None, worker: Worker | None = None
+    ) -> None:
         self.request = request
-        self.job: Job | None = None
+        self._looks = looks or (lambda request: [Look(request.plan(), False)])
+        self._attempt = Attempt(worker)
         self._outcome: tuple[str, Any] = ("cancelled", None)
-        self._cancelled = threading.Event()
-        self._dock = _DockProgress(self, title)
+        self._patience = QTimer()
+        self._patience.setSingleShot(True)
+        self._patience.timeout.connect(self._attempt.kill)
+        self._title = title
+        self._began = time.monotonic()
+        self._dock: _DockProgress | None = None
         self._worker = create_worker(self._pump)
         self._worker.yielded.connect(self._on_told)
         self._worker.finished.connect(self._on_finished)
+
+    @property
+    def job(self) -> Job | None:
+        """The job under way."""
+        return self._attempt.job
 
     def start(self) -> None:
         """Begin; returns at once."""
@@ -54,45 +74,26 @@ class Run:
 
     def cancel(self) -> None:
         """Stop within a tile; what is finished is kept."""
-        if self._cancelled.is_set():
-            return
-        self._cancelled.set()
-        if self.job is not None:
-            self.job.cancel()
-            QTimer.singleShot(PATIENCE_MS, self.stop)
+        if not self._attempt.is_cancelled:
+            self._attempt.cancel()
+            self._patience.start(PATIENCE_MS)
 
     def stop(self) -> None:
-        """End at once: the window closes, or the source is gone."""
-        self._cancelled.set()
-        if self.job is not None:
-            _end(self.job)
+        """End for good: the window closes, or the source is gone."""
+        self._attempt.cancel()
 
     # -- on the worker's thread --------------------------------------------------
 
-    def _pump(self) -> Iterator[Plan | Event | RestoreError]:
-        job = None
+    def _pump(self) -> Iterator[tuple[Look, Any] | RestoreError]:
         try:
-            plan = self.request.plan()
-            yield plan
-            if self._cancelled.is_set():
-                return
-            job = self.job = nr.start(plan, process=True)
-            if self._cancelled.is_set():
-                _end(job)
-            yield from job
-            job = None
+            yield from self._attempt.pump(self._looks(self.request))
         except RestoreError as error:
-            job = None
-            if not self._cancelled.is_set():
+            if not self._attempt.is_cancelled:
                 yield error
         except Exception as error:
             # superqt's generator worker swallows a RuntimeError, and torch raises many.
             logging.getLogger(__name__).exception("run failed")
             yield RestoreError(f"The run failed: {error}", "This is a bug; please report it.")
-        finally:
-            # napari quits a worker by dropping its generator.
-            if job is not None:
-                _end(job)
 
     # -- on the GUI thread -------------------------------------------------------
 
@@ -100,23 +101,30 @@ class Run:
         if isinstance(told, RestoreError):
             self._outcome = ("failed", told)
             return
-        if isinstance(told, Event):
-            if isinstance(told, Finished):
-                self._outcome = ("done", told.record)
-            self._dock.tell(told)
-            self.happened.emit(told)
+        look, what = told
+        if isinstance(what, Event):
+            if isinstance(what, Finished) and not look.is_draft:
+                self._outcome = ("done", what.record)
+            if not look.is_draft:
+                self._tell_dock(what)
+            self.happened.emit(look, what)
+        elif isinstance(what, Result):
+            (self.completed if what.record else self.opened).emit(look, what)
         else:
-            self.planned.emit(told)
+            self.planned.emit(look)
+
+    def _tell_dock(self, event: Event) -> None:
+        """Show the run in napari's dock too, if it lasts: the bar takes longer than a tile."""
+        if self._dock is None and time.monotonic() - self._began > DOCK_SECONDS:
+            self._dock = _DockProgress(self, self._title)
+        if self._dock is not None:
+            self._dock.tell(event)
 
     def _on_finished(self) -> None:
-        self._dock.close()
+        self._patience.stop()
+        if self._dock is not None:
+            self._dock.close()
         self.ended.emit(*self._outcome)
-
-
-def _end(job: Job) -> None:
-    """End the child process where there is one; a thread stops at its next tile."""
-    kill = getattr(job, "kill", job.cancel)
-    kill()
 
 
 class _DockProgress(cancelable_progress):

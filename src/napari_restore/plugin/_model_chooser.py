@@ -1,74 +1,234 @@
-"""Chooses a method by its title, with a line on what it is for."""
+"""Chooses a method: by task and scene first, then by its title."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QComboBox, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_restore import api
+from napari_restore.errors import UnknownBands
 
 if TYPE_CHECKING:
+    from napari_restore.images import Image
     from napari_restore.models import ModelCard
 
 MARK = "★ "
 """Before the title, and in words before the summary, of a recommended model."""
+TASKS = {
+    "dehaze": "Remove haze",
+    "fuse": "Fuse exposures",
+    "lowlight": "Brighten",
+    "denoise": "Remove noise",
+    "deblur": "Sharpen",
+}
+SCENES = {"aerial": "Aerial or satellite image", "natural": "Photo from the ground"}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A model that can be run: one that is known, or a file of the user's."""
+
+    card: ModelCard
+    model: str
+    """What `load_model` takes: an id, or a path."""
+    weights: str | None = None
+    trust: bool = False
+    """Whether the user has allowed the file's code to run."""
+
+    @property
+    def key(self) -> str:
+        """Tells it from all others."""
+        return self.weights or self.model
 
 
 class ModelChooser(QWidget):
-    """Titles to choose from, the recommended one marked, the summary of the chosen below."""
+    """Titles to choose from, the recommended one marked, what it is for below.
+
+    Methods that cannot run on the image are shown but cannot be chosen; their
+    tooltip says why. Those of the task "other" belong to every task.
+    """
 
     changed = Signal(str)
-    """The id of the chosen model."""
+    """The key of the chosen model; also when only its card has changed."""
+    file_wanted = Signal()
+    """The user wants to add a model file."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._cards: dict[str, ModelCard] = {}
-        self._scene = ""
-        self.combo = QComboBox(self)
-        self.combo.setSizeAdjustPolicy(
-            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-        )
+        self._choices: dict[str, Choice] = {}
+        self._added: list[Choice] = []
+        self._known: Sequence[ModelCard] = ()
+        self._image: Image | None = None
+        self._guess = ""
+        self.task_label = QLabel("Task", self)
+        self.task = _combo(self, "What shall be done")
+        self.scene = _combo(self, "What the image shows decides which methods come first")
+        self.combo = _combo(self, "How it is done; the star marks what is recommended")
         self._summary = QLabel(self)
         self._summary.setWordWrap(True)
         self._summary.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.add_button = QPushButton("Add …", self)
+        self.add_button.setToolTip(
+            "Add a model file: weights (.safetensors, .pth), an exported program (.pt2) or "
+            "Python (.py). It can also be dropped onto this panel"
+        )
+        row = QHBoxLayout()
+        row.addWidget(self.combo, 1)
+        row.addWidget(self.add_button)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.combo)
+        layout.addLayout(row)
         layout.addWidget(self._summary)
+        self.setFocusProxy(self.combo)
+        self.task.currentIndexChanged.connect(self._fill)
+        self.scene.currentIndexChanged.connect(self._fill)
         self.combo.currentIndexChanged.connect(self._on_chosen)
+        self.add_button.clicked.connect(self.file_wanted)
 
-    def offer(self, cards: Sequence[ModelCard], scene: str) -> None:
-        """Show `cards`, those recommended for `scene` first; the choice stays where it can."""
+    def add_rows(self, form: QFormLayout) -> None:
+        """Add the rows Task, Scene and Method."""
+        self.task_label.setBuddy(self.task)
+        form.addRow(self.task_label, self.task)
+        form.addRow("Scene", self.scene)
+        form.addRow("Method", self)
+
+    def offer(self, cards: Sequence[ModelCard], scene: str, image: Image | None = None) -> None:
+        """Offer `cards` and the user's own files for `image`, which looks like a `scene`.
+
+        The user's choices stay where they can; another guess of the scene replaces his.
+        """
+        self._known, self._image = cards, image
+        if scene != self._guess:
+            self._guess = scene
+        else:
+            scene = self.scene.currentData() or scene
+        offered = [*cards, *(choice.card for choice in self._added)]
+        found = dict.fromkeys(s for card in offered for s in card.scenes)
+        _refill(self.scene, {s: SCENES.get(s, s.capitalize()) for s in found}, scene)
+        tasks = dict.fromkeys(str(card.task) for card in offered if card.task != "other")
+        names = {task: TASKS.get(task, task.capitalize()) for task in tasks}
+        _refill(self.task, names, self.task.currentData())
+        for widget in (self.task, self.task_label):
+            widget.setVisible(len(tasks) > 1)
+        self._fill()
+
+    def add(self, choice: Choice) -> None:
+        """Offer a file of the user's, now and with every image, and choose it."""
+        self._added = [other for other in self._added if other.key != choice.key]
+        self._added.append(choice)
+        self.offer(self._known, self._guess, self._image)
+        self.choose(choice.key)
+
+    def choose(self, key: str) -> None:
+        """Choose as a click would; a key that is not offered changes nothing."""
+        number = self.combo.findData(key)
+        if number >= 0:
+            self.combo.setCurrentIndex(number)
+
+    def model(self) -> str:
+        """The chosen key, "" while nothing is offered."""
+        return self.combo.currentData() or ""
+
+    def choice(self) -> Choice | None:
+        """The chosen model."""
+        return self._choices.get(self.model())
+
+    def card(self) -> ModelCard | None:
+        """The chosen card."""
+        choice = self.choice()
+        return None if choice is None else choice.card
+
+    def _fill(self) -> None:
+        """Offer what task and scene ask for, the recommended first."""
+        task, scene = self.task.currentData(), self.scene.currentData()
         chosen = self.model()
-        cards = sorted(cards, key=lambda card: scene not in card.recommended_for)
-        self._cards = {card.id: card for card in cards}
-        self._scene = scene
+        known = [Choice(card, card.id) for card in self._known]
+        shown = [c for c in (*known, *self._added) if c.card.task in (task, "other", None)]
+        shown.sort(key=lambda choice: _rank(choice.card, scene))
+        self._choices = {choice.key: choice for choice in shown}
         self.combo.blockSignals(True)
         self.combo.clear()
-        for card in cards:
-            mark = MARK if scene in card.recommended_for else ""
-            self.combo.addItem(mark + card.title, card.id)
+        usable = []
+        for choice in shown:
+            mark = MARK if scene in choice.card.recommended_for else ""
+            self.combo.addItem(mark + choice.card.title, choice.key)
+            reason = self._why_not(choice.card)
+            if reason:
+                # The only model Qt gives a combo box by itself.
+                self.combo.model().item(self.combo.count() - 1).setEnabled(False)  # type: ignore[attr-defined]
+            else:
+                usable.append(choice.key)
             self.combo.setItemData(
-                self.combo.count() - 1, card.summary, Qt.ItemDataRole.ToolTipRole
+                self.combo.count() - 1, reason or choice.card.summary, Qt.ItemDataRole.ToolTipRole
             )
+        if chosen not in usable and usable:
+            chosen = usable[0]
         self.combo.setCurrentIndex(max(0, self.combo.findData(chosen)))
         self.combo.blockSignals(False)
         self._on_chosen()
 
-    def model(self) -> str:
-        """The chosen id, "" while nothing is offered."""
-        return self.combo.currentData() or ""
-
-    def card(self) -> ModelCard | None:
-        """The chosen card."""
-        return self._cards.get(self.model())
+    def _why_not(self, card: ModelCard) -> str:
+        """Why `card` cannot run on the image whatever is said of its bands; "" if it can."""
+        if self._image is None:
+            return ""
+        try:
+            api.missing_roles(self._image, card)
+        except UnknownBands as error:
+            return str(error)
+        return ""
 
     def _on_chosen(self) -> None:
         card = self.card()
         if card is None:
             return
-        recommended = f"{MARK}Recommended. " if self._scene in card.recommended_for else ""
-        self._summary.setText(recommended + card.summary)
-        self._summary.setToolTip("\n".join(filter(None, [card.caveats, card.source])))
-        self.changed.emit(card.id)
+        recommended = self.scene.currentData() in card.recommended_for
+        lines = [(f"{MARK}Recommended. " if recommended else "") + card.summary]
+        if card.validated_on:
+            lines.append(f"Validated on {in_short(card.validated_on)}.")
+        self._summary.setText("\n".join(lines))
+        told = [
+            card.caveats,
+            card.validated_on and f"Validated on {card.validated_on}",
+            card.source,
+        ]
+        self._summary.setToolTip("\n\n".join(filter(None, told)))
+        self.changed.emit(self.model())
+
+
+def in_short(text: str) -> str:
+    """What a card was validated on, without the figures, which follow a colon."""
+    return text.partition(":")[0].rstrip(".")
+
+
+def _rank(card: ModelCard, scene: str) -> tuple[bool, bool, bool]:
+    """What comes first: recommended for the scene, made for it, made for the task."""
+    return scene not in card.recommended_for, scene not in card.scenes, card.task == "other"
+
+
+def _combo(parent: QWidget, tooltip: str) -> QComboBox:
+    combo = QComboBox(parent)
+    combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    combo.setToolTip(tooltip)
+    return combo
+
+
+def _refill(combo: QComboBox, titles: dict[str, str], chosen: str | None) -> None:
+    """Offer `titles` by their data, silently, with `chosen` chosen where it is offered."""
+    combo.blockSignals(True)
+    combo.clear()
+    for data, title in titles.items():
+        combo.addItem(title, data)
+    combo.setCurrentIndex(max(0, combo.findData(chosen)))
+    combo.blockSignals(False)

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+import re
+
 from napari_restore.errors import RestoreError
+
+OPTIONS = {
+    "bands": "the form below Image",
+    "bit-depth": "Values",
+    "device": "Device (Advanced)",
+    "exclude": "Leave out",
+    "fresh": "Delete (Results)",
+    "mask": "Area",
+    "memory": "Memory",
+    "scratch": "cache folder (Preferences)",
+    "tile": "Tile (Advanced)",
+}
+"""Option of the command line → what the panel calls it."""
+
+
+def words_of(error: RestoreError) -> str:
+    """What went wrong and what to do, in the panel's words where it has some."""
+    return re.sub(r"--([a-z-]+)", lambda found: OPTIONS.get(found[1], found[0]), str(error))
 
 
 def show_problem(error: RestoreError) -> None:
     """Show what went wrong and what to do; callable from any thread."""
     from napari.utils.notifications import show_error
 
-    show_error(str(error))
+    show_error(words_of(error))
 
 
 def show_note(text: str) -> None:

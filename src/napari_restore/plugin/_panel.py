@@ -23,17 +23,33 @@ from superqt.utils import qdebounced
 from napari_restore.api import models as known_models
 from napari_restore.engine import Note, Phase, Progress
 from napari_restore.errors import RestoreError
+from napari_restore.plugin import _actions
 from napari_restore.plugin._advanced import AdvancedForm
+from napari_restore.plugin._airlight import AirlightPicker
+from napari_restore.plugin._area_finder import AreaFinder, NotReady
+from napari_restore.plugin._band_roles import BandRolesForm
+from napari_restore.plugin._batch import BatchSection
+from napari_restore.plugin._drawing import Drawing
+from napari_restore.plugin._exclude import ExcludeChooser
+from napari_restore.plugin._export import ExportSection
+from napari_restore.plugin._keys import KeyBindings, with_key
+from napari_restore.plugin._live_control import LiveControl
+from napari_restore.plugin._look import LookSection
 from napari_restore.plugin._model_chooser import ModelChooser
-from napari_restore.plugin._notices import show_note, show_problem
+from napari_restore.plugin._model_drop import ModelFiles
+from napari_restore.plugin._notices import show_note, show_problem, words_of
 from napari_restore.plugin._parameter_form import ParameterForm
 from napari_restore.plugin._planner import Planner
+from napari_restore.plugin._preferences import PreferenceLink, hint_at_async
+from napari_restore.plugin._results import ResultsSection
 from napari_restore.plugin._run_bar import RunBar
 from napari_restore.plugin._running import LayerRun
 from napari_restore.plugin._section import Section
 from napari_restore.plugin._state import image_of, state_of, unwrapped
+from napari_restore.plugin._strength import chosen_strength, strength_layers
 from napari_restore.plugin._target_chooser import TargetChooser
-from napari_restore.plugin._targets import Area, Target, area_of
+from napari_restore.plugin._targets import Area, Target
+from napari_restore.plugin.compare import CompareSection
 
 if TYPE_CHECKING:
     import napari
@@ -41,10 +57,17 @@ if TYPE_CHECKING:
     from napari_restore.engine import Event
     from napari_restore.images import Image
     from napari_restore.models import ModelCard
+    from napari_restore.plugin._state import Request
     from napari_restore.plugin._variant import Variant
 
 VIEW_SETTLED_MS = 200
-SECTIONS: tuple[type[Section], ...] = ()
+SECTIONS: tuple[type[Section], ...] = (
+    LookSection,
+    CompareSection,
+    ResultsSection,
+    ExportSection,
+    BatchSection,
+)
 """What the panel offers for results, from top to bottom."""
 
 
@@ -66,12 +89,23 @@ class RestorePanel(QWidget):
         self.state = state_of(napari_viewer)
         self.running: LayerRun | None = None
         self._left = False
+        self._begun = False
+        """Whether there has been an image yet."""
         self._problem: RestoreError | None = None
         """Why the target means nothing now."""
         self._view_settled = qdebounced(self.update_region, timeout=VIEW_SETTLED_MS)
         self._planner = Planner(self)
+        self._areas = AreaFinder(self.viewer, self.state, self)
+        self.drawing = Drawing(self.viewer, self.state, self)
+        self.files = ModelFiles(self)
         self._build()
+        self.live = LiveControl(self.viewer, self.state, self.bar, self._planner, self._title, self)
         self._connect()
+        self._preferences = PreferenceLink(self.state)
+        self._show_settings()
+        self._preferences.live_changed.connect(self.bar.set_live)
+        self._keys = KeyBindings(self.viewer, _actions.BOUND)
+        _actions.opened(self.viewer, self)
         self._on_layers()
 
     # -- building ----------------------------------------------------------------
@@ -83,9 +117,12 @@ class RestorePanel(QWidget):
         )
         self.facts = QLabel(self)
         self.facts.setWordWrap(True)
+        self.bands = BandRolesForm(self)
         self.models = ModelChooser(self)
         self.parameters = ParameterForm()
+        self.airlight = AirlightPicker(self.viewer, self.state)
         self.target = TargetChooser(self)
+        self.exclude = ExcludeChooser(self.viewer, self.state)
         self.memory = QDoubleSpinBox(self)
         self.memory.setRange(0, 4096)
         self.memory.setSingleStep(0.5)
@@ -95,21 +132,29 @@ class RestorePanel(QWidget):
         self.memory.setToolTip("What a run may take beyond what napari holds already")
         self.advanced = AdvancedForm()
         self.bar = RunBar(self)
+        self.bar.button.setToolTip(
+            f"{with_key('Restore what is set', 'run')}; {with_key('cancel', 'cancel')}"
+        )
 
         form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        form.addRow("Image", _stacked(self.image, self.facts))
-        form.addRow("Method", self.models)
+        form.addRow("Image", _stacked(self.image, self.facts, self.bands))
+        self.models.add_rows(form)
         form.addRow("Area", self.target)
+        form.addRow(ExcludeChooser.TITLE, self.exclude)
         form.addRow("Memory", self.memory)
         inner = QWidget()
         layout = QVBoxLayout(inner)
         layout.addLayout(form)
-        layout.addWidget(_collapsible("Method settings", self.parameters))
+        layout.addWidget(_collapsible("Method settings", _stacked(self.parameters, self.airlight)))
         layout.addWidget(_collapsible("Advanced", self.advanced))
         layout.addWidget(self.bar)
         self.sections = [section(self.viewer, self.state) for section in SECTIONS]
         for section in self.sections:
+            section.asked.connect(self.start)
+            if isinstance(section, BatchSection):
+                section.stop_asked.connect(self.cancel)
+                self.ended.connect(section.run_ended)
             layout.addWidget(_collapsible(section.TITLE, section))
         layout.addStretch(1)
         scroll = QScrollArea(self)
@@ -120,36 +165,64 @@ class RestorePanel(QWidget):
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(scroll)
-        self.setMinimumWidth(320)
+        self.setMinimumWidth(340)
 
     def _connect(self) -> None:
         self.image.currentIndexChanged.connect(self._on_image)
         self.models.changed.connect(self._on_model)
+        self.models.file_wanted.connect(self.files.ask_for_file)
+        self.files.looking.connect(self.bar.show_message)
+        self.files.added.connect(self.models.add)
+        self.bands.changed.connect(self._set("bands"))
         self.parameters.changed.connect(self._set("parameters"))
-        self.target.changed.connect(self._set("target"))
-        self.target.draw_requested.connect(self.draw_rectangle)
+        self.airlight.picked.connect(self._on_airlight)
+        self.target.changed.connect(self._on_target)
+        self.target.feather_changed.connect(self._set("feather"))
+        self.target.strength_changed.connect(self._set("strength_layer"))
+        self.target.draw_requested.connect(self.drawing.toggle)
+        self.drawing.changed.connect(self.target.show_tool)
+        self.drawing.changed.connect(self._on_drawn)
+        self._areas.changed.connect(self._on_drawn)
+        self._areas.found.connect(self.update_region)
         self.memory.valueChanged.connect(self._on_memory)
         self.advanced.changed.connect(self._on_advanced)
         self.bar.run_requested.connect(self.run)
         self.bar.cancel_requested.connect(self.cancel)
         self._planner.planned.connect(self._on_planned)
+        self._planner.settled.connect(self.advanced.show_plan)
         for signal in self._state_signals():
             signal.connect(self._on_settings)
-        for event, slot in self._viewer_events():
+        for event, slot in (*self._viewer_events(), *self._followers()):
             event.connect(slot)
 
     def _state_signals(self) -> list[Any]:
         events = self.state.events
         return [
             events.layer,
+            events.bands,
             events.model,
+            events.weights,
             events.parameters,
             events.target,
             events.feather,
+            events.strength_layer,
             events.exclude,
             events.memory,
             events.device,
             events.tile,
+            events.tile_batch,
+            events.maps,
+        ]
+
+    def _followers(self) -> list[tuple[Any, Any]]:
+        """What brings widgets up to date when others than they set the state."""
+        events = self.state.events
+        return [
+            (events.layer, self._show_layer),
+            (events.model, self._show_model),
+            (events.parameters, self.parameters.set_values),
+            (events.target, self.target.choose),
+            (events.feather, self._show_feather),
         ]
 
     def _viewer_events(self) -> list[tuple[Any, Any]]:
@@ -173,21 +246,52 @@ class RestorePanel(QWidget):
 
         return assign
 
+    def _on_target(self, target: Target) -> None:
+        self.drawing.end()
+        self.state.target = target
+
     def _on_memory(self, gib: float) -> None:
         self.state.memory = gib or None
 
-    def _on_advanced(self, device: str, tile: int | None) -> None:
+    def _on_advanced(self, device: str, tile: int | None, tile_batch: int | None) -> None:
         self.state.device = device
         self.state.tile = tile
+        self.state.tile_batch = tile_batch
 
-    def _on_model(self, model: str) -> None:
-        card = self.models.card()
-        if card is not None:
-            self.parameters.show_card(card)
+    def _on_model(self, _: str) -> None:
+        choice = self.models.choice()
+        if choice is None:
+            return
+        self.parameters.show_card(choice.card)
+        self.airlight.show_card(choice.card)
+        self.advanced.show_card(choice.card)
+        self.bands.ask(self.state.layer, choice.card)
+        self.state.weights, self.state.trust = choice.weights, choice.trust
         self.state.parameters = self.parameters.values()
-        self.state.model = model
+        self.state.model = choice.model
+
+    def _on_airlight(self, value: str) -> None:
+        self.parameters.set_value("airlight", value)
+
+    def _show_layer(self, layer: ImageLayer | None) -> None:
+        number = self.image.findData(layer) if layer is not None else -1
+        if number >= 0:
+            self.image.setCurrentIndex(number)
+
+    def _show_feather(self, feather: int) -> None:
+        self.target.feather.setValue(feather)
+
+    def _show_model(self, model: str) -> None:
+        self.models.choose(self.state.weights or model)
+
+    def _show_settings(self) -> None:
+        """What the state says now, by whomever it was set."""
+        state = self.state
+        self.memory.setValue(state.memory or 0)
+        self.advanced.show_settings(state.device, state.tile, state.tile_batch)
 
     def _on_settings(self) -> None:
+        self._show_settings()
         self.update_region()
 
     def update_region(self) -> None:
@@ -197,16 +301,18 @@ class RestorePanel(QWidget):
         self._problem = None
         if layer is not None:
             try:
-                image = image_of(layer)
-                size = (image.height, image.width)
-                area = area_of(self.state.target, self.viewer, layer, size)
+                area = self._areas.area(layer)
             except RestoreError as error:
                 self._problem = error
         self.state.area = area
-        self.target.show_region(area.region if area else None, str(self._problem or ""))
-        if area is None:
+        self.target.show_area(area, self._problem)
+        if self._problem is None:
+            self._problem = self.bands.problem()
+        problem = self._problem
+        if area is None or problem is not None:
             self._planner.forget()
-            self.bar.show_plan("")
+            # Beside the target stands already why it means nothing.
+            self.bar.show_plan("" if area is None or problem is None else words_of(problem))
         elif self.running is None:
             self.bar.show_plan("Planning …")
             self._planner.plan(self.state.request())
@@ -214,6 +320,9 @@ class RestorePanel(QWidget):
     def _on_planned(self, line: str) -> None:
         if self.running is None:
             self.bar.show_plan(line)
+            if self.bar.message.text() == line:
+                # Why a run failed is why there is no plan: once is enough.
+                self.bar.show_message("")
         self.planned.emit(line)
 
     # -- the viewer --------------------------------------------------------------
@@ -237,6 +346,8 @@ class RestorePanel(QWidget):
             self.image.addItem("Open an image first", None)
         self.image.blockSignals(False)
         self._on_image()
+        self._offer_strengths()
+        self._on_drawn()
 
     def _forget_removed(self) -> None:
         """Results whose layer or source has left the viewer are no more."""
@@ -256,46 +367,47 @@ class RestorePanel(QWidget):
         number = self.image.findData(active) if active is not None else -1
         if number >= 0:
             self.image.setCurrentIndex(number)
-        elif self.state.target is Target.RECTANGLE:
-            self._view_settled()
+        else:
+            self._on_drawn()
 
     def _on_image(self) -> None:
         layer = self.image.currentData()
         if layer is None:
             self.facts.setText("File > Open Sample > Restore has one to try.")
+            self.state.layer = None
             self.models.offer(offered_models(), "aerial")
         else:
             try:
                 image = image_of(layer)
             except RestoreError as error:
-                self.facts.setText(str(error))
+                self.facts.setText(words_of(error))
                 layer = None
+                self.bands.ask(None, None)
             else:
                 self.facts.setText(describe(image))
-                self.models.offer(offered_models(), "aerial" if image.crs else "natural")
+                if layer is not self.state.layer:
+                    # What was said of another layer's bands means nothing here.
+                    self.state.bands = None
+                    self.state.layer = layer
+                self.models.offer(offered_models(), "aerial" if image.crs else "natural", image)
+                hint_at_async(image)
         self.bar.allow(layer is not None)
         self.state.layer = layer
+        if layer is not None and not self._begun:
+            self._begun = True
+            self.bar.live.setChecked(self._preferences.live)
 
-    def draw_rectangle(self) -> None:
-        """Let the user drag a rectangle; it becomes the target."""
-        from napari.layers import Shapes
-
-        areas = next((x for x in self.viewer.layers if isinstance(x, Shapes)), None)
-        if areas is None:
-            areas = self.viewer.add_shapes(
-                name="Areas to restore",
-                ndim=2,
-                face_color="transparent",
-                edge_color="yellow",
-                edge_width=2 / self.viewer.scene.camera.zoom,
-            )
-            areas.events.data.connect(self._on_drawn)
-        self.viewer.layers.selection.active = areas
-        areas.mode = "add_rectangle"
-
-    def _on_drawn(self) -> None:
-        if self.state.target is Target.RECTANGLE:
+    def _on_drawn(self, _: Any = None) -> None:
+        if self.state.target.is_drawn:
             self._view_settled()
+
+    def _offer_strengths(self) -> None:
+        layer, state = self.state.layer, self.state
+        offered = strength_layers(self.viewer, layer)
+        chosen = None
+        if layer is not None:
+            chosen = chosen_strength(self.viewer, state.strength_layer, layer)
+        self.target.offer_strength(offered, chosen)
 
     # -- running -----------------------------------------------------------------
 
@@ -304,6 +416,9 @@ class RestorePanel(QWidget):
         if self.running is not None:
             return
         self.update_region()
+        if isinstance(self._problem, NotReady):
+            self._areas.when_found(self.run)
+            return
         try:
             if self._problem is not None:
                 raise self._problem
@@ -313,19 +428,44 @@ class RestorePanel(QWidget):
             return
         layer, card = self.state.layer, self.models.card()
         assert layer is not None and card is not None
-        where = self.state.target.value
+        self.drawing.rest()
+        self.start(request, layer, card.title, self.state.target.value)
+
+    def start(self, request: Request, layer: ImageLayer, title: str, where: str = "again") -> None:
+        """Run `request` on `layer`, whatever the panel is set to, unless a run is going on."""
+        if self.running is not None:
+            show_note("A run is going on. Wait for its end, or press Cancel.")
+            return
         self._planner.forget()
-        self.running = LayerRun(self.viewer, layer, request, card.title, where)
-        self.running.planned.connect(self._on_run_planned)
-        self.running.happened.connect(self._on_event)
-        self.running.shown.connect(self._on_shown)
-        self.running.ended.connect(self._on_ended)
+        self.running = LayerRun(
+            self.viewer,
+            layer,
+            request,
+            title,
+            where,
+            looks=self.live.looks(request, layer),
+            worker=self.live.worker,
+        )
+        for told, slot in self._run_signals(self.running):
+            told.connect(slot)
         # Closing the window destroys its widgets without closing them.
-        self.destroyed.connect(self.running.stop)
+        self.destroyed.connect(self.running.abandon)
         self.state.running = True
         self.bar.show_running(True)
         self.bar.show_message("Loading the method …")
         self.running.start()
+
+    def _run_signals(self, run: LayerRun) -> list[tuple[Any, Any]]:
+        return [
+            (run.planned, self._on_run_planned),
+            (run.happened, self._on_event),
+            (run.shown, self._on_shown),
+            (run.ended, self._on_ended),
+        ]
+
+    def _title(self) -> str:
+        card = self.models.card()
+        return self.state.model if card is None else card.title
 
     def cancel(self) -> None:
         """Stop the run within a tile."""
@@ -335,6 +475,7 @@ class RestorePanel(QWidget):
 
     def _on_run_planned(self, plan: Any) -> None:
         self.bar.show_plan(plan.summary())
+        self.advanced.show_plan(plan)
 
     def _on_shown(self, variant: Variant) -> None:
         self.state.variants = (*self.state.variants, variant)
@@ -350,12 +491,12 @@ class RestorePanel(QWidget):
 
     def _on_ended(self, status: str, outcome: Any) -> None:
         if self.running is not None:
-            self.destroyed.disconnect(self.running.stop)
+            self.destroyed.disconnect(self.running.abandon)
         self.running = None
         self.state.running = False
         self.bar.show_running(False)
         if status == "failed":
-            self.bar.show_message(str(outcome))
+            self.bar.show_message(words_of(outcome))
             show_problem(outcome)
         elif status == "cancelled":
             self.bar.show_message("Cancelled. Run again to go on from the finished tiles.")
@@ -375,6 +516,8 @@ class RestorePanel(QWidget):
         """Leave also when napari takes it out of its dock, which closes no widget."""
         if event.type() == QEvent.Type.ParentChange and self.parent() is None:
             self._leave()
+            # Nothing shows it again, and its connections would keep it.
+            self.deleteLater()
         super().changeEvent(event)
 
     def _leave(self) -> None:
@@ -383,14 +526,25 @@ class RestorePanel(QWidget):
             return
         self._left = True
         if self.running is not None:
-            self.running.stop()
+            self.running.abandon()
+            # Its end is told when this widget may be gone.
+            for told, slot in self._run_signals(self.running):
+                told.disconnect(slot)
+            self.state.running = False
         for section in self.sections:
             section.leave()
+        for part in (self._keys, self._preferences, self.files, self.airlight):
+            part.leave()
+        _actions.closed(self.viewer, self)
+        self.live.close()
         self._planner.close()
+        self._areas.leave()
+        self.drawing.leave()
+        self.exclude.leave()
         self._view_settled.cancel()
         for signal in self._state_signals():
             signal.disconnect(self._on_settings)
-        for source, slot in self._viewer_events():
+        for source, slot in (*self._viewer_events(), *self._followers()):
             source.disconnect(slot)
 
 
@@ -412,9 +566,11 @@ def describe(image: Image) -> str:
 def account(record: dict[str, Any]) -> str:
     """What a finished run took, in one line."""
     measured = record["measured"]
+    if measured["tiles_done"] == 0 and measured["tiles_resumed"]:
+        return "All tiles had been restored before. Compare, adjust and export it below."
     return (
         f"Done in {measured['seconds']:.1f} s, {measured['megapixels_per_second']:.1f} MP/s. "
-        "File > Save Selected Layers writes the result."
+        "Compare, adjust and export it below."
     )
 
 
@@ -427,6 +583,8 @@ def _stacked(*widgets: QWidget) -> QWidget:
     column = QWidget()
     layout = QVBoxLayout(column)
     layout.setContentsMargins(0, 0, 0, 0)
+    # A label's key goes to the first of them.
+    column.setFocusProxy(widgets[0])
     for widget in widgets:
         layout.addWidget(widget)
     return column

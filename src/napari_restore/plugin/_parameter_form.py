@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from magicgui.widgets import create_widget
@@ -31,7 +32,7 @@ class ParameterForm(QWidget):
 
     def show_card(self, card: ModelCard) -> None:
         """Offer the parameters of `card` at their defaults."""
-        if self._card is not None and self._card.id == card.id:
+        if self._card == card:
             return
         self._card = card
         for row in self.rows.values():
@@ -42,6 +43,7 @@ class ParameterForm(QWidget):
             row = self.rows[parameter.name]
             label = QLabel(label_of(parameter))
             label.setToolTip(parameter.help)
+            label.setBuddy(row.native)
             self._form.addRow(label, row.native)
             row.changed.connect(self._on_changed)
 
@@ -54,6 +56,22 @@ class ParameterForm(QWidget):
             for parameter in self._card.parameters
             if (value := self.rows[parameter.name].value) != parameter.default
         }
+
+    def set_value(self, name: str, value: Any) -> None:
+        """Set one parameter as typing it would; one that the card lacks changes nothing."""
+        if name in self.rows:
+            self.rows[name].value = value
+
+    def set_values(self, values: Mapping[str, Any]) -> None:
+        """Set all parameters at once: those not among `values` to their defaults."""
+        if self._card is None or values == self.values():
+            return
+        for parameter in self._card.parameters:
+            row = self.rows[parameter.name]
+            row.changed.disconnect(self._on_changed)
+            row.value = values.get(parameter.name, parameter.default)
+            row.changed.connect(self._on_changed)
+        self._on_changed()
 
     def _on_changed(self) -> None:
         self.changed.emit(self.values())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject, Signal
 from superqt.utils import create_worker, qdebounced
 
 from napari_restore.errors import RestoreError
+from napari_restore.plugin._notices import words_of
 
 if TYPE_CHECKING:
     from napari_restore.engine import Plan
@@ -21,10 +22,13 @@ class Planner(QObject):
 
     planned = Signal(str)
     """The plan in one line, or the sentence that says why there is none."""
+    settled = Signal(object)
+    """The `Plan`, just before its line."""
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._wanted: Request | None = None
+        self._last: tuple[Request, Plan] | None = None
         self._busy = False
         # Held per planner: a decorated method would share one timer among all.
         self._settle = qdebounced(self._start, timeout=DEBOUNCE_MS)
@@ -34,13 +38,22 @@ class Planner(QObject):
         self._wanted = request
         self._settle()
 
+    def plan_of(self, request: Request) -> Plan | None:
+        """The plan of `request` if it was the last one settled: a run need not wait for it."""
+        if self._last is None:
+            return None
+        known, plan = self._last
+        # A context that has been found since then changes what is shown first only.
+        same = known == request and known.image is request.image
+        return plan if same else None
+
     def forget(self) -> None:
         """Nothing is wanted any more."""
         self._wanted = None
 
     def close(self) -> None:
         """Stop the timer; an answer on its way is dropped."""
-        self._wanted = None
+        self._wanted = self._last = None
         self._settle.cancel()
 
     def _start(self) -> None:
@@ -52,21 +65,24 @@ class Planner(QObject):
         worker.returned.connect(self._on_planned)
         worker.start()
 
-    def _on_planned(self, answer: tuple[Request, str]) -> None:
+    def _on_planned(self, answer: tuple[Request, Plan | None, str]) -> None:
         self._busy = False
-        request, line = answer
+        request, plan, line = answer
         if request == self._wanted:
             self._wanted = None
+            self._last = None if plan is None else (request, plan)
+            if plan is not None:
+                self.settled.emit(plan)
             self.planned.emit(line)
         elif self._wanted is not None:
             self._start()
 
 
-def _line_of(request: Request) -> tuple[Any, str]:
+def _line_of(request: Request) -> tuple[Request, Plan | None, str]:
     try:
-        plan: Plan = request.plan()
+        plan = request.plan()
     except RestoreError as error:
-        return request, str(error)
+        return request, None, words_of(error)
     except Exception as error:
-        return request, f"No plan: {error}"
-    return request, plan.summary()
+        return request, None, f"No plan: {error}"
+    return request, plan, plan.summary()

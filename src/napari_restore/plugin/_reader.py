@@ -59,9 +59,16 @@ def layer_of(image: Image, viewer: Any = None) -> LayerData:
     turned north up for the first map, and missing levels appear as they are made.
     """
     from napari_restore.plugin._display import Display, contrast_limits
-    from napari_restore.plugin._placing import mixes_places, place_of, turn_north_up
+    from napari_restore.plugin._placing import (
+        ORIGIN,
+        mixes_places,
+        origin_of,
+        place_of,
+        turn_north_up,
+    )
 
     display = Display.of_image(image)
+    origin = origin_of(viewer, image)
     arguments: dict[str, Any] = {
         "name": image.name,
         "metadata": {"napari_restore": image},
@@ -70,8 +77,10 @@ def layer_of(image: Image, viewer: Any = None) -> LayerData:
         # levels as they were before they were made.
         "cache": False,
         "rgb": display is Display.COLOUR,
-        **place_of(image, display),
+        **place_of(image, display, origin),
     }
+    if image.georeference is not None and image.georeference.is_placed:
+        arguments["metadata"][ORIGIN] = origin
     if display is not Display.COLOUR:
         arguments["contrast_limits"] = contrast_limits(image)
         arguments["colormap"] = "gray"
@@ -94,7 +103,7 @@ def _levels(image: Image, display: Any, viewer: Any, limits: Any) -> list[Any]:
 
     from napari_restore.plugin._growth import Growth, must_grow
 
-    levels = [display.arrange(level) for level in image.levels]
+    levels = [display.shown(level, image) for level in image.levels]
     if must_grow(image):
         if len(levels) > 1:
             levels[-1] = np.zeros(levels[-1].shape, image.dtype)

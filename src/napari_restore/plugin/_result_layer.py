@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import weakref
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from superqt.utils import ensure_main_thread
 
 from napari_restore import Region
-from napari_restore.plugin._display import Display
-from napari_restore.plugin._placing import data_to_world, shifted
+from napari_restore.plugin._display import Display, in_srgb
+from napari_restore.plugin._growth import Growth
+from napari_restore.plugin._placing import data_to_world, enlarged, shifted
 
 if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
 
-    from napari_restore.engine import Result
+    from napari_restore.engine import Adjustment, Result
 
 CELL = 128
 """The engine's tiles end on multiples of this many level-0 pixels."""
@@ -28,15 +32,20 @@ _numbers = itertools.count()
 class ResultLayer:
     """A layer over its source, filled tile by tile, clear where nothing is finished.
 
-    It covers the run's region only. Its finer levels are read from the store on
-    disk when they are drawn; the coarsest lies in memory and is filled in place,
-    because napari 0.9 reads a layer's coarsest level once and keeps it.
+    It covers the run's region only, and shows it as `adjust` says: on every level as
+    `Result.read` gives it. Its finer levels are read from disk when they are drawn; the
+    coarsest lies in memory and is filled in place, because napari 0.9 reads a layer's
+    coarsest level once and keeps it. With `scale` the result is one of a level, whose
+    pixels are so many of the source's along a side.
     """
 
-    def __init__(self, result: Result, source: ImageLayer, name: str) -> None:
+    def __init__(self, result: Result, source: ImageLayer, name: str, *, scale: int = 1) -> None:
         from napari.layers import Image as ImageLayer
 
         self.result = result
+        self._complete = False
+        self._overview: Any = None
+        """The source's coarsest level, while and once its levels were made for this."""
         self.region = result.region
         self._display = Display.of_layer(source)
         self._done = FinishedPixels(result.region, (result.image.height, result.image.width))
@@ -59,7 +68,7 @@ class ResultLayer:
             multiscale=len(self._arranged) > 1,
             rgb=source.rgb,
             cache=False,
-            affine=shifted(data_to_world(source), box.y0, box.x0),
+            affine=shifted(enlarged(data_to_world(source), scale), box.y0, box.x0),
             units=source.units,
             axis_labels=source.axis_labels,
             **_looks(source),
@@ -72,15 +81,76 @@ class ResultLayer:
         rows, columns = level.span(region)
         self._coarsest[rows, columns] = level[rows, columns, :]
 
+    def mark_all(self, regions: Iterable[Region]) -> None:
+        """These tiles are finished, as they are in a store from earlier."""
+        for region in regions:
+            self._done.mark(region)
+        self._coarsest[:] = self._levels[-1][:, :, :]
+
+    def covers(self, region: Region) -> bool:
+        """Whether all of `region` that this shows is finished."""
+        part = region.intersect(self.region)
+        return part.is_empty or self._done.holds(part)
+
+    def finished(
+        self, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]
+    ) -> npt.NDArray[np.bool_]:
+        """Whether the level-0 pixels at the crossings of `rows` and `columns` are finished."""
+        return self._done.at(rows, columns)
+
     def refresh(self) -> None:
         """Draw again what is in view."""
         self.layer.refresh(extent=False)
 
     def finish(self, result: Result) -> None:
-        """The run is complete: the layer can be saved and carries its record."""
+        """The run is complete: the layer can be saved and carries its record.
+
+        It stays adjusted as it is.
+        """
+        if self.result.adjustment != result.adjustment:
+            result = result.with_adjustment(self.result.adjustment)
+        self._complete = True
+        self._take(result)
+
+    def adjust(self, adjustment: Adjustment) -> None:
+        """Apply the restored pixels otherwise and show it at once; nothing is run.
+
+        Where the source's levels are still to be made, the screen follows when they are.
+        Raises `BadParameter` if the image lacks the bands that `adjustment` needs.
+        """
+        self._take(self.result.with_adjustment(adjustment))
+        image = self.result.image
+        if adjustment.is_neutral or image.is_built(len(image.level_shapes) - 1):
+            self._draw_all()
+        elif self._overview is None:
+            self._build_levels()
+
+    def _take(self, result: Result) -> None:
         self.result = result
-        self.layer.metadata["napari_restore_result"] = result
-        self.layer.metadata["napari_restore_record"] = result.record
+        for level in self._levels:
+            level.result = result
+        if self._complete:
+            self.layer.metadata["napari_restore_result"] = result
+            self.layer.metadata["napari_restore_record"] = result.record
+
+    def _draw_all(self) -> None:
+        self._coarsest[:] = self._levels[-1][:, :, :]
+        self.refresh()
+
+    def _build_levels(self) -> None:
+        """Make the source's levels on a thread, as long as this is shown; then draw."""
+        image = self.result.image
+        shape = (*image.level_shapes[-1], image.bands)
+        self._overview = self._display.arrange(np.zeros(shape, image.dtype))
+        shown = weakref.ref(self)
+
+        @ensure_main_thread
+        def landed(finished: bool) -> None:
+            here = shown()
+            if finished and here is not None:
+                here._draw_all()
+
+        Growth(image, self._display, self._overview, landed).start()
 
     def _display_axes(self, array: Any) -> Any:
         return array if self._display is Display.COLOUR else self._display.arrange(array)
@@ -98,6 +168,12 @@ class FinishedPixels:
         cells = tile.align(CELL)
         self._cells[cells.y0 // CELL : cells.y1 // CELL, cells.x0 // CELL : cells.x1 // CELL] = True
 
+    def holds(self, region: Region) -> bool:
+        """Whether every pixel of `region` is finished."""
+        cells = region.align(CELL)
+        rows = slice(cells.y0 // CELL, cells.y1 // CELL)
+        return bool(self._cells[rows, cells.x0 // CELL : cells.x1 // CELL].all())
+
     def at(
         self, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]
     ) -> npt.NDArray[np.bool_]:
@@ -110,7 +186,7 @@ class FinishedPixels:
 
 
 class GrowingLevel:
-    """One level of a result as an array (y, x, band) that can be cut but not yet relied upon.
+    """One level of `result` as an array (y, x, band) that can be cut but not yet relied upon.
 
     Colour gets an alpha band; other values become floats, which hold them exactly
     (up to 24 bits, or 53), so that NaN can stand where nothing is finished.
@@ -121,11 +197,11 @@ class GrowingLevel:
     def __init__(
         self, result: Result, done: FinishedPixels, display: Display, box: Region, level: int
     ) -> None:
-        self._store = result.store
+        self.result = result
         self._done = done
         self._level = level
         self._colour = display is Display.COLOUR
-        bands, height, width = self._store.array(str(level)).shape
+        bands, height, width = result.store.array(str(level)).shape
         step = 1 << level
         self._y, self._x = box.y0 // step, box.x0 // step
         rows = min(height, -(-box.y1 // step)) - self._y
@@ -142,9 +218,10 @@ class GrowingLevel:
         done = self._done.at(np.arange(y0, y1) << self._level, np.arange(x0, x1) << self._level)
         if not done.any():
             return np.full((y1 - y0, x1 - x0, b1 - b0), self.nothing, self.dtype)
-        pixels = self._store.read((y0, x0, y1, x1), str(self._level))
+        pixels = self.result.read_landed((y0, x0, y1, x1), self._level)
         if not self._colour:
             return np.where(done[..., None], pixels[..., b0:b1], self.dtype.type(np.nan))
+        pixels = in_srgb(pixels, self.result.image)
         opaque = np.iinfo(self.dtype).max if self.dtype.kind in "iu" else 1
         alpha = pixels[..., 3] if pixels.shape[2] == 4 else np.full(done.shape, opaque, self.dtype)
         return np.dstack([pixels[..., :3], np.where(done, alpha, 0)]).astype(self.dtype)[..., b0:b1]

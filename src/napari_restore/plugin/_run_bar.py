@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+
+from napari_restore.plugin._keys import with_key
 
 
 class RunBar(QWidget):
@@ -11,11 +13,29 @@ class RunBar(QWidget):
 
     run_requested = Signal()
     cancel_requested = Signal()
+    live_toggled = Signal(bool)
+    """Whether the view shall be restored as it changes."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.button = QPushButton("Run", self)
         self.button.setMinimumHeight(32)
+        self.live = QPushButton("Live", self)
+        self.live.setCheckable(True)
+        self.live.setMinimumHeight(32)
+        self.live.setToolTip(
+            "Restore what is in view while you pan, zoom and change settings. Slow methods "
+            + with_key("show a draft; Run makes the true pixels", "live")
+        )
+        row = QHBoxLayout()
+        row.addWidget(self.button, 1)
+        row.addWidget(self.live)
+        self.draft = QLabel("Draft: true pixels replace it", self)
+        self.draft.setToolTip(
+            "What is shown was made on a coarser level, or with facts of a part of the image"
+        )
+        self.draft.setWordWrap(True)
+        self.draft.hide()
         self.plan_line = QLabel("", self)
         self.plan_line.setWordWrap(True)
         self.plan_line.setToolTip("Tiles · peak memory · time, before the run starts")
@@ -25,12 +45,22 @@ class RunBar(QWidget):
         self.message.setWordWrap(True)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.button, self.plan_line, self.progress, self.message):
+        layout.addLayout(row)
+        for widget in (self.draft, self.plan_line, self.progress, self.message):
             layout.addWidget(widget)
         self._running = False
         self._possible = True
         self.progress.hide()
         self.button.clicked.connect(self._on_clicked)
+        self.live.toggled.connect(self.live_toggled)
+
+    def set_live(self, on: bool) -> None:
+        """Switch the live result on or off, as a click would."""
+        self.live.setChecked(on)
+
+    def show_draft(self, shown: bool) -> None:
+        """Whether the viewer shows a draft."""
+        self.draft.setVisible(shown)
 
     def show_plan(self, text: str) -> None:
         """The plan's one line, or why there is none."""
@@ -39,6 +69,7 @@ class RunBar(QWidget):
     def allow(self, possible: bool) -> None:
         """Whether there is something to run on; a run can be cancelled all the same."""
         self._possible = possible
+        self.live.setEnabled(possible)
         if not self._running:
             self.button.setEnabled(possible)
 

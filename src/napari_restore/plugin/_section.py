@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from psygnal import Signal
 from qtpy.QtWidgets import QWidget
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ class Section(QWidget):
 
     TITLE: ClassVar[str] = ""
     """The heading under which the panel folds it."""
+    asked = Signal(object, object, str)
+    """A run is wanted: its `Request`, the layer to restore, the model's title."""
 
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__()

@@ -16,6 +16,7 @@ from napari_restore.plugin._targets import Area, Target
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
+    from napari.layers import Layer
 
     from napari_restore.engine import Plan
     from napari_restore.images import Image
@@ -31,8 +32,14 @@ class RestoreState:
 
     layer: ImageLayer | None = None
     """The layer to restore."""
+    bands: str | None = None
+    """What the user said of the layer's bands, as ``"red=3,green=2,blue=1"``."""
     model: str = ""
-    """A model's id."""
+    """A model's id, or the path of a model file."""
+    weights: str | None = None
+    """The weights file the user gave for `model`."""
+    trust: bool = False
+    """Whether the user has allowed the code in the file `model` to run."""
     parameters: dict[str, Any] = field(default_factory=dict)
     """Those that differ from the card's defaults, by name."""
     target: Target = Target.VISIBLE
@@ -40,36 +47,50 @@ class RestoreState:
     """What the target means now; None when it means nothing."""
     feather: int = 0
     """Pixels over which the edges of drawn areas fade."""
+    strength_layer: Layer | None = None
+    """The layer whose values are the strength of a painted target; None: the topmost labels."""
     exclude: str | None = None
     """Path of a mask of pixels that are left alone and do not count."""
     memory: float | None = None
     """GiB a run may add; None: the engine decides."""
     device: str = "auto"
     tile: int | None = None
+    tile_batch: int | None = None
+    maps: bool = False
+    """Whether runs keep the method's side maps, which doubles what a result takes on disk."""
     running: bool = False
     variants: tuple[Variant, ...] = ()
     """All results there are in the viewer, the oldest first."""
     current: Variant | None = None
     """The result that compare, adjust and export mean."""
 
-    def request(self) -> Request:
-        """All a plan needs, frozen; raises `RestoreError` where something is missing."""
+    def request(self, area: Area | None = None) -> Request:
+        """All a plan needs, frozen; raises `RestoreError` where something is missing.
+
+        `area` stands for what the target means.
+        """
+        area = self.area if area is None else area
         if self.layer is None:
             raise UnreadableImage(
                 "There is no image.", "Open one, for instance File > Open Sample."
             )
-        if self.area is None:
+        if area is None:
             raise BadRegion("There is nothing to restore in view.", "Pan back to the image.")
         return Request(
-            image=image_of(self.layer),
+            image=image_of(self.layer, self.bands),
+            bands=self.bands,
             model=self.model,
+            weights=self.weights,
+            trust=self.trust,
             parameters=tuple(sorted(self.parameters.items())),
-            area=self.area,
-            feather=self.feather,
+            area=area,
+            feather=0 if area.soft else self.feather,
             exclude=self.exclude,
             memory=None if self.memory is None else int(self.memory * 2**30),
             device=self.device,
             tile=self.tile,
+            tile_batch=self.tile_batch,
+            maps=self.maps,
         )
 
 
@@ -86,12 +107,24 @@ class Request:
     memory: int | None
     device: str
     tile: int | None
+    bands: str | None = None
+    weights: str | None = None
+    trust: bool = False
+    tile_batch: int | None = None
+    maps: bool = False
 
-    def plan(self) -> Plan:
-        """Settle it. Loads and probes the model at its first use: not for the GUI thread."""
+    def load(self) -> RestorationModel:
+        """The model with its parameters; kept for the next time."""
+        return _load(self.model, self.weights, self.parameters, self.trust)
+
+    def plan(self, **options: Any) -> Plan:
+        """Settle it. Loads and probes the model at its first use: not for the GUI thread.
+
+        `options` are further ones of `napari_restore.plan`.
+        """
         return nr.plan(
             self.image,
-            _load(self.model, self.parameters),
+            self.load(),
             region=self.area.targets,
             mask=self.area.mask,
             feather=self.feather if self.area.mask else 0,
@@ -99,20 +132,36 @@ class Request:
             memory=self.memory,
             device=self.device,
             tile=self.tile,
+            tile_batch=self.tile_batch,
+            maps=self.maps,
             pyramid=True,
+            **options,
         )
 
 
 @lru_cache(maxsize=8)
-def _load(model: str, parameters: tuple[tuple[str, Any], ...]) -> RestorationModel:
-    return nr.load_model(model, parameters=dict(parameters))
+def _load(
+    model: str, weights: str | None, parameters: tuple[tuple[str, Any], ...], trust: bool
+) -> RestorationModel:
+    return nr.load_model(model, weights=weights, parameters=dict(parameters), trust=trust)
 
 
-def image_of(layer: ImageLayer) -> Image:
+def image_of(layer: ImageLayer, bands: str | None = None) -> Image:
     """The image a layer shows: the one it was opened from, else its own array.
 
-    Raises `UnreadableImage` for layers that are no image of a plane.
+    With `bands`, as it is with the roles that the user gave. Raises
+    `UnreadableImage` for layers that are no image of a plane.
     """
+    if bands is not None:
+        # Kept beside, not in its place: what the layer shows stays as it is.
+        shown = image_of(layer)
+        said, named = layer.metadata.get("napari_restore_named", (None, None))
+        if said != bands:
+            named = nr.open_image(shown, bands=bands)
+            layer.metadata["napari_restore_named"] = bands, named
+        # Levels that have been made since then.
+        named.source, named.pyramid = shown.source, shown.pyramid
+        return named
     known = layer.metadata.get("napari_restore")
     if known is not None:
         return known
@@ -122,8 +171,8 @@ def image_of(layer: ImageLayer) -> Image:
         )
     pixels = layer.data[0] if layer.multiscale else layer.data
     roles = ("red", "green", "blue", "alpha")[: pixels.shape[-1]] if layer.rgb else ()
-    bands = {role: number for number, role in enumerate(roles, start=1)}
-    image = nr.open_image(pixels, bands=bands or None)
+    shown_as = {role: number for number, role in enumerate(roles, start=1)}
+    image = nr.open_image(pixels, bands=shown_as or None)
     layer.metadata["napari_restore"] = image
     return image
 

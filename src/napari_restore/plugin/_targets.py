@@ -1,28 +1,31 @@
-"""What a run shall restore: the visible region, a drawn rectangle, or everything."""
+"""What a run shall restore, and which pixels of an image that is."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
-
-import numpy as np
 
 from napari_restore import Region
-from napari_restore.errors import BadRegion
-from napari_restore.plugin._visible import bounding_region, in_data, visible_region
-
-if TYPE_CHECKING:
-    from napari.components import ViewerModel
-    from napari.layers import Layer, Shapes
 
 
 class Target(Enum):
     """The choices, by the words the panel shows."""
 
     VISIBLE = "visible region"
-    RECTANGLE = "drawn rectangle"
+    DRAWN = "drawn areas"
+    PAINTED = "painted strength"
+    GRADIENT = "gradient"
     WHOLE = "whole image"
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether it follows from a layer that the user draws in."""
+        return self not in (Target.VISIBLE, Target.WHOLE)
+
+    @property
+    def fades(self) -> bool:
+        """Whether the edges of such a target may fade over some pixels."""
+        return self in (Target.DRAWN, Target.PAINTED)
 
 
 @dataclass(frozen=True)
@@ -32,41 +35,13 @@ class Area:
     targets: tuple[Region, ...]
     mask: str | None = None
     """Path of a GeoJSON or raster mask, as `--mask` takes it."""
+    soft: bool = False
+    """Whether the mask has grades of its own: then its edges do not fade."""
+    pixels: int | None = field(default=None, compare=False)
+    """About how many pixels the mask reaches; None without one, or if nobody counted."""
 
     @property
     def region(self) -> Region:
         """The smallest box holding all targets."""
         y0, x0, y1, x1 = zip(*self.targets, strict=True)
         return Region(min(y0), min(x0), max(y1), max(x1))
-
-
-def area_of(target: Target, viewer: ViewerModel, layer: Layer, size: tuple[int, int]) -> Area:
-    """What `target` means now; raises `BadRegion`."""
-    if target is Target.WHOLE:
-        return Area((Region(0, 0, *size),))
-    if target is Target.VISIBLE:
-        return Area((visible_region(viewer, layer, size),))
-    return Area((_drawn_region(viewer, layer, size),))
-
-
-def _drawn_region(viewer: ViewerModel, layer: Layer, size: tuple[int, int]) -> Region:
-    shapes = chosen_shapes(viewer)
-    if shapes is None or not shapes.data:
-        raise BadRegion("There is no rectangle yet.", "Press Draw and drag one over the image.")
-    numbers = sorted(shapes.selected_data) or [len(shapes.data) - 1]
-    vertices = np.concatenate([np.asarray(shapes.data[n], float) for n in numbers])
-    world = [np.array(shapes.data_to_world(vertex)[-2:]) for vertex in vertices]
-    region = bounding_region(in_data(viewer, layer, world), size)
-    if region is None:
-        raise BadRegion(f"The rectangle lies outside {layer.name}.", "Draw one over the image.")
-    return region
-
-
-def chosen_shapes(viewer: ViewerModel) -> Shapes | None:
-    """The Shapes layer meant: the active one, else the topmost."""
-    from napari.layers import Shapes
-
-    active = viewer.layers.selection.active
-    if isinstance(active, Shapes):
-        return active
-    return next((layer for layer in reversed(viewer.layers) if isinstance(layer, Shapes)), None)

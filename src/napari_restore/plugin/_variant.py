@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from psygnal import Signal
+
 if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
 
-    from napari_restore.engine import Result
+    from napari_restore.engine import Adjustment, Result
     from napari_restore.plugin._result_layer import ResultLayer
     from napari_restore.plugin._state import Request
 
@@ -27,6 +29,32 @@ class Variant:
     """Once the run has ended, whole or not."""
     result: Result | None = None
     """Once it is complete and can be saved."""
+    saving: bool = False
+    """Whether it is being written to a file."""
+
+    adjusted = Signal()
+    """It is shown and would be written otherwise."""
+
+    @property
+    def adjustment(self) -> Adjustment:
+        """How its pixels are applied to the source."""
+        return self.shown.result.adjustment
+
+    def adjust(self, adjustment: Adjustment) -> None:
+        """Show it otherwise, and write and record it so; runs nothing. Raises `BadParameter`."""
+        self.shown.adjust(adjustment)
+        if self.result is not None:
+            self.result = self.shown.result
+            self.record = self.result.record
+        elif self.record is not None:
+            self.record = {**self.record, "adjustment": adjustment.to_dict()}
+        self.adjusted.emit()
+
+    def complete(self, result: Result) -> None:
+        """Its run has ended well; what was adjusted in the meantime stays so."""
+        self.shown.finish(result)
+        self.result = self.shown.result
+        self.record = self.result.record
 
     @property
     def layer(self) -> ImageLayer:

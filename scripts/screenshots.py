@@ -1,0 +1,216 @@
+"""Makes the pictures of the documentation from the real window; writes docs/images/.
+
+    scripts/with-display .venv/bin/python scripts/screenshots.py [NAME …]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import napari
+import numpy as np
+from napari.settings import get_settings
+from qtpy.QtCore import QEventLoop, QTimer
+from qtpy.QtWidgets import QApplication
+from superqt import QCollapsible
+
+from napari_restore.plugin._drawing import Tool
+from napari_restore.plugin._targets import Target
+from napari_restore.sample import SAMPLE
+
+FOLDER = Path(__file__).resolve().parent.parent / "docs" / "images"
+LIMIT_MS = 120_000
+SIZE = (1500, 950)
+
+
+class Stage:
+    """A window with the sample and the Restore panel, as a user has it after two clicks."""
+
+    def __init__(self) -> None:
+        self.viewer = napari.Viewer(title="napari-restore", show=True)
+        self.viewer.window._qt_window.resize(*SIZE)
+        self.viewer.open(SAMPLE, plugin="napari-restore")
+        _, self.panel = self.viewer.window.add_plugin_dock_widget("napari-restore", "Restore")
+        QApplication.processEvents()
+        self.viewer.reset_view()
+        self.settle()
+
+    def until(self, condition: Callable[[], bool], what: str) -> None:
+        """Let the window live until `condition` holds."""
+        loop = QEventLoop()
+        timer, end = QTimer(), QTimer()
+        timer.timeout.connect(lambda: condition() and loop.quit())
+        end.setSingleShot(True)
+        end.timeout.connect(loop.quit)
+        timer.start(20)
+        end.start(LIMIT_MS)
+        loop.exec()
+        timer.stop()
+        if not condition():
+            raise TimeoutError(f"Waited in vain for {what}.")
+
+    def settle(self, milliseconds: int = 800) -> None:
+        """Let debounced things happen and the canvas draw."""
+        loop = QEventLoop()
+        QTimer.singleShot(milliseconds, loop.quit)
+        loop.exec()
+
+    def zoom(self, factor: float) -> None:
+        """Look closer at the middle."""
+        self.viewer.scene.camera.zoom *= factor
+        self.settle()
+
+    def choose(self, model: str) -> None:
+        """Choose a method as a click would."""
+        combo = self.panel.models.combo
+        combo.setCurrentIndex(combo.findData(model))
+
+    def run(self) -> None:
+        """Click Run and wait for the end."""
+        ended: list[str] = []
+        self.panel.ended.connect(lambda status, _: ended.append(status))
+        self.panel.bar.button.click()
+        self.until(lambda: bool(ended), "the end of the run")
+        if ended != ["done"]:
+            raise RuntimeError(f"The run {ended[0]}.")
+        self.settle()
+
+    def unfold(self, *titles: str) -> None:
+        """Open the parts of the panel named so, close the others."""
+        for part in self.panel.findChildren(QCollapsible):
+            if part.text() in titles:
+                part.expand(animate=False)
+            else:
+                part.collapse(animate=False)
+        self.settle(200)
+
+    def section(self, title: str) -> Any:
+        """The panel's part of that title."""
+        return next(part for part in self.panel.sections if part.TITLE == title)
+
+    def shoot(self, name: str) -> None:
+        """The whole window as it is now."""
+        self.settle()
+        path = FOLDER / f"{name}.png"
+        self.viewer.screenshot(str(path), canvas_only=False, flash=False)
+        print(path)
+
+    def close(self) -> None:
+        """Close the window; notifications on their way are gone."""
+        self.viewer.close()
+        QApplication.processEvents()
+
+
+def restored(stage: Stage) -> None:
+    """A part of the sample without its haze."""
+    stage.zoom(2)
+    stage.run()
+    stage.viewer.reset_view()
+    stage.unfold()
+    stage.shoot("restored")
+
+
+def areas(stage: Stage) -> None:
+    """Two drawn areas with faded edges."""
+    stage.panel.target.choose(Target.DRAWN)
+    stage.panel.drawing.toggle(Tool.POLYGON)
+    shapes = stage.viewer.layers.selection.active
+    polygon = np.array([[250, 300], [180, 1200], [900, 1500], [1500, 900], [1100, 250]])
+    shapes.add(polygon, shape_type="polygon")
+    shapes.add(np.array([[400, 1900], [1600, 2800]]), shape_type="rectangle")
+    stage.panel.drawing.end()
+    stage.panel.target.feather.setValue(96)
+    stage.run()
+    stage.unfold()
+    stage.shoot("areas")
+
+
+def live(stage: Stage) -> None:
+    """Live: what is in view clears up, first as a draft."""
+    stage.panel.bar.live.setChecked(True)
+    stage.until(lambda: any("draft" in x.name for x in stage.viewer.layers), "a draft")
+    stage.unfold()
+    stage.shoot("live")
+
+
+def swipe(stage: Stage) -> None:
+    """Before on the left, after on the right."""
+    stage.panel.target.choose(Target.WHOLE)
+    stage.run()
+    stage.unfold("Compare")
+    stage.section("Compare").swipe.setChecked(True)
+    stage.shoot("swipe")
+
+
+def variants(stage: Stage) -> None:
+    """Two results with other settings, to choose between."""
+    stage.panel.target.choose(Target.WHOLE)
+    stage.run()
+    stage.panel.parameters.rows["omega"].value = 0.7
+    stage.settle()
+    stage.run()
+    stage.unfold("Results", "Look")
+    stage.shoot("variants")
+
+
+def quality(stage: Stage) -> None:
+    """What happened to every pixel."""
+    stage.panel.target.choose(Target.WHOLE)
+    stage.section("Compare").maps.keep.setChecked(True)
+    stage.run()
+    stage.unfold("Compare")
+    stage.section("Compare").maps.buttons["quality"].click()
+    stage.until(lambda: any("quality" in x.name for x in stage.viewer.layers), "the map")
+    stage.shoot("quality")
+
+
+def error(stage: Stage) -> None:
+    """A budget that does not hold one tile."""
+    stage.panel.memory.setValue(0.01)
+    stage.settle()
+    stage.panel.bar.button.click()
+    stage.until(lambda: stage.panel.running is None, "the refusal")
+    stage.unfold()
+    stage.shoot("error")
+
+
+def light(stage: Stage) -> None:
+    """The light theme."""
+    stage.viewer.theme = "light"
+    stage.zoom(2)
+    stage.run()
+    stage.unfold("Look", "Export")
+    stage.shoot("light")
+
+
+SCENES = {
+    scene.__name__: scene
+    for scene in (restored, areas, live, swipe, variants, quality, error, light)
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", choices=[[], *SCENES], help="by default all")
+    options = parser.parse_args()
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    get_settings().application.ipy_interactive = False
+    for name in options.names or SCENES:
+        stage = Stage()
+        SCENES[name](stage)
+        stage.close()
+    return 0
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        # Results of an earlier time would be offered in the pictures.
+        import os
+
+        os.environ["NAPARI_RESTORE_CACHE"] = folder
+        sys.exit(main())

@@ -1,0 +1,178 @@
+"""The line of the command that does what a task does.
+
+A task is what `api.task_of` gives: all that is needed to make a plan again. What
+belongs to one machine – memory, workers – is in neither.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from napari_restore.errors import InputError
+
+PROGRAM = "napari-restore"
+FILE_OPTIONS = ("cog", "compress", "bit_depth", "quality")
+"""Options of `Result.save` that the command has, too."""
+
+
+def line_of(
+    task: Mapping[str, Any],
+    size: Sequence[int],
+    output: str | os.PathLike[str],
+    *,
+    device: str = "auto",
+    options: Mapping[str, Any] | None = None,
+) -> str:
+    """`words_of` as one line for this system's shell."""
+    words = words_of(task, size, output, device=device, options=options)
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+
+def words_of(
+    task: Mapping[str, Any],
+    size: Sequence[int],
+    output: str | os.PathLike[str],
+    *,
+    device: str = "auto",
+    options: Mapping[str, Any] | None = None,
+) -> list[str]:
+    """The words of the command that writes `output` with the pixels of `task`.
+
+    `size` is (height, width) of the task's image, `options` are those of
+    `Result.save`. Raises `InputError` for what the command has no words for.
+    """
+    return [
+        PROGRAM,
+        "restore",
+        *_image(task),
+        "-o",
+        os.fspath(output),
+        *_region(task["options"], size),
+        *_model(task["model"]),
+        *_settings(task["options"]),
+        *(("--device", device) if device != "auto" else ()),
+        *_file(options or {}),
+    ]
+
+
+def _image(task: Mapping[str, Any]) -> Iterator[str]:
+    spec = task["image"]
+    source = spec["source"]
+    paths = [os.path.abspath(path) for path in ([source] if isinstance(source, str) else source)]
+    stacked = bool(spec.get("stack"))
+    if task.get("mosaic") is not None or (len(paths) > 1 and not stacked):
+        raise _wordless("a mosaic of files", "Restore the files into a folder.")
+    if "select" in spec and task["options"].get("other_bands") != "drop":
+        raise _wordless("a selection of bands", "Export from here.")
+    yield from paths
+    if stacked:
+        yield "--stack"
+    if spec.get("bands") is not None:
+        yield from _given("--bands", _bands(spec["bands"]))
+    if spec.get("sensor") is not None:
+        yield from _given("--sensor", spec["sensor"])
+
+
+def _bands(bands: Any) -> str:
+    if isinstance(bands, str):
+        return bands
+    if isinstance(bands, Mapping):
+        return ",".join(f"{role}={number}" for role, number in bands.items())
+    return ",".join("-" if item is None else str(item) for item in bands)
+
+
+def _region(options: Mapping[str, Any], size: Sequence[int]) -> Iterator[str]:
+    """The box of all targets; with a mask it is the mask that says what is within."""
+    if options.get("extent", "image") != "image":
+        raise _wordless("a context of the region alone", "Export from here.")
+    boxes, mask = options["region"], options.get("mask")
+    if len(boxes) > 1 and mask is None:
+        raise _wordless("several boxes at once", "Draw them as areas, or export from here.")
+    tops, lefts, bottoms, rights = zip(*boxes, strict=True)
+    y0, x0, y1, x1 = min(tops), min(lefts), max(bottoms), max(rights)
+    if (y0, x0, y1, x1) != (0, 0, *size):
+        yield "--srcwin"
+        yield from (str(int(value)) for value in (x0, y0, x1 - x0, y1 - y0))
+    if mask is not None:
+        yield from _given("--mask", os.path.abspath(mask))
+        if options.get("feather"):
+            yield from _given("--feather", options["feather"])
+
+
+def _model(spec: Mapping[str, Any]) -> Iterator[str]:
+    if spec.get("card"):
+        raise _wordless(
+            "a model with a card of its own", "Save the card beside the file, as FILE.json."
+        )
+    yield from ("--model", spec["model"])
+    if spec.get("weights") is not None:
+        yield from _given("--weights", spec["weights"])
+    for name, value in sorted((spec.get("parameters") or {}).items()):
+        yield from _given("--set", f"{name}={_text(value)}")
+    if spec.get("trust"):
+        yield "--yes"
+
+
+def _settings(options: Mapping[str, Any]) -> Iterator[str]:
+    yield from _look(options)
+    for name in ("exclude", "context"):
+        if options.get(name) is not None:
+            yield from _given(_flag(name), os.path.abspath(options[name]))
+    for name in ("other_bands", "black", "white", "tile"):
+        if options.get(name) is not None:
+            yield from _given(_flag(name), options[name])
+    if options.get("tile_batch", 1) > 1:
+        yield from _given("--tile-batch", options["tile_batch"])
+
+
+def _look(options: Mapping[str, Any]) -> Iterator[str]:
+    """What is done to the restored pixels after the model."""
+    for name, usual in LOOK.items():
+        value = options.get(name, usual)
+        if value is True:
+            yield _flag(name)
+        elif value != usual:
+            yield from _given(_flag(name), value)
+
+
+LOOK: dict[str, Any] = {
+    "strength": 1.0,
+    "luminance_only": False,
+    "protect_shadows": 0.0,
+    "protect_highlights": 0.0,
+}
+"""Options of the look, and what they are when they are not given."""
+
+
+def _file(options: Mapping[str, Any]) -> Iterator[str]:
+    for name in FILE_OPTIONS:
+        value = options.get(name)
+        if value is True:
+            yield _flag(name)
+        elif value not in (None, False):
+            yield from _given(_flag(name), value)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _given(flag: str, value: Any) -> tuple[str, ...]:
+    """A flag and its value; in one word where the value looks like a flag."""
+    text = _text(value)
+    return (f"{flag}={text}",) if text.startswith("-") else (flag, text)
+
+
+def _text(value: Any) -> str:
+    """A value so that the parser finds the same one: floats to their last digit."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(float(value)) if isinstance(value, float) else str(value)
+
+
+def _wordless(what: str, hint: str) -> InputError:
+    return InputError(f"The command line has no words for {what}.", hint)

@@ -1,0 +1,73 @@
+"""How a finished result is applied to its source: how strongly, where in the tones, in colour or not."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from napari_restore.errors import BadParameter
+from napari_restore.images import Image
+
+COLOURS = ("red", "green", "blue")
+
+
+@dataclass(frozen=True)
+class Adjustment:
+    """What happens to a result's pixels when they are read; the model never runs again.
+
+    Every pixel follows from the source and the restored value at its place alone, so
+    tiles, zoom and the saved file agree. Raises `BadParameter` beyond the limits.
+    """
+
+    strength: float = 1.0
+    """0 … 1.5: share of the model's change that is applied."""
+    luminance_only: bool = False
+    """Lightness follows the model, colour stays the source's; see `Light.shift`."""
+    protect_shadows: float = 0.0
+    """0 … 1: how much of the change is kept from the darkest tones; see `Light.share`."""
+    protect_highlights: float = 0.0
+    """0 … 1: the same for the brightest."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.strength <= 1.5:
+            raise BadParameter(
+                f"Strength {self.strength} is outside 0 … 1.5.", "1 is the model's own."
+            )
+        for name in ("protect_shadows", "protect_highlights"):
+            if not 0 <= getattr(self, name) <= 1:
+                told = name.replace("_", "-")
+                raise BadParameter(
+                    f"{told} {getattr(self, name)} is outside 0 … 1.",
+                    "0 protects nothing, 1 leaves the extreme tones as they are.",
+                )
+
+    @property
+    def is_neutral(self) -> bool:
+        """Whether the result is taken as the model gave it."""
+        return self == Adjustment()
+
+    @property
+    def looks_at_light(self) -> bool:
+        """Whether the source's luma matters."""
+        return self.luminance_only or bool(self.protect_shadows or self.protect_highlights)
+
+    def check(self, image: Image) -> None:
+        """Raise `BadParameter` if `image` lacks the bands this needs."""
+        if self.luminance_only and colours_of(image) is None:
+            raise BadParameter(
+                f"{image.name} has no red, green and blue, so its colour cannot be kept.",
+                "Say which bands they are (--bands red=1,green=2,blue=3), "
+                "or leave luminance-only out.",
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields by name, JSON-able."""
+        return asdict(self)
+
+
+def colours_of(image: Image) -> tuple[int, int, int] | None:
+    """The numbers of the red, green and blue band; None unless there are all three."""
+    if not set(COLOURS) <= set(image.roles):
+        return None
+    red, green, blue = (image.roles.index(name) for name in COLOURS)
+    return red, green, blue

@@ -1,0 +1,156 @@
+"""Results that stay in the cache after the window that made them has closed.
+
+A window leaves a note of each in its store: how to make its plan again, and what
+became of it. Removing the store removes the notes with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_restore.engine._hold import is_used, writer_of
+from napari_restore.engine._region import Region
+from napari_restore.engine._store import FORMAT, ResultStore, discard
+from napari_restore.images import cache_dir
+
+if TYPE_CHECKING:
+    from napari_restore.engine._plan import Plan
+
+PATTERN = "result-*.json"
+
+
+@dataclass(frozen=True)
+class KeptResult:
+    """A result, whole or not, that lies in the cache."""
+
+    store: Path
+    name: str
+    """Tells results of one store apart."""
+    title: str
+    """What people knew it by."""
+    method: str
+    """The model's title."""
+    task: dict[str, Any] = field(repr=False)
+    """As `api.task_of` gives it."""
+    record: dict[str, Any] | None = field(repr=False)
+    """The run's record once it ended."""
+    complete: bool
+    finished: float
+    """Share of its boxes that is finished, 0 … 1."""
+    used: float
+    """When it was last written, seconds since 1970."""
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a window or a run, this one's too, has its store open."""
+        return is_used(self.store) or writer_of(self.store) is not None
+
+
+def keep_result(
+    store: Path,
+    task: Mapping[str, Any],
+    title: str,
+    method: str,
+    record: Mapping[str, Any] | None = None,
+) -> str:
+    """Leave a note of a result in its store; a later one of the same area replaces it.
+
+    `title` is what people know it by, `method` the model's title. Returns the `name`
+    of the `KeptResult`; the note is left out where there is no store (any more).
+    """
+    name = name_of(task)
+    note = {
+        "title": title,
+        "method": method,
+        "task": dict(task),
+        "record": None if record is None else dict(record),
+    }
+    path = store / PATTERN.replace("*", name)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    with contextlib.suppress(FileNotFoundError):
+        partial.write_text(json.dumps(note, default=str), encoding="utf-8")
+        partial.replace(path)
+    return name
+
+
+def name_of(task: Mapping[str, Any]) -> str:
+    """Names the area of a task: a store holds the results of one image with one method."""
+    options = task["options"]
+    return _name_of(options["region"], options["mask"], options["feather"])
+
+
+def name_of_plan(plan: Plan) -> str:
+    """As `name_of`, of the plan itself."""
+    y, x = plan.origin
+    return _name_of([box.shift(-y, -x) for box in plan.targets], plan.mask, plan.feather)
+
+
+def _name_of(boxes: Sequence[Sequence[int]], mask: str | None, feather: int) -> str:
+    area = [[list(box) for box in boxes], mask, feather]
+    return hashlib.sha256(json.dumps(area).encode()).hexdigest()[:12]
+
+
+def kept_results(fingerprint: str) -> list[KeptResult]:
+    """Results of the image with that fingerprint, the newest first. Reads many small files."""
+    found: list[KeptResult] = []
+    for header in (cache_dir() / "results").glob("*.zarr/header.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            told = json.loads(header.read_text("utf-8"))
+            if told["fingerprint"] == fingerprint and told["format"] == FORMAT:
+                found += _of_store(header.parent)
+    return sorted(found, key=lambda kept: kept.used, reverse=True)
+
+
+def _of_store(path: Path) -> list[KeptResult]:
+    notes = sorted(path.glob(PATTERN))
+    if not notes:
+        return []
+    store = ResultStore.attach(path)
+    try:
+        found = []
+        for note in notes:
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                told = json.loads(note.read_text("utf-8"))
+                record = told["record"]
+                found.append(
+                    KeptResult(
+                        path,
+                        note.name.removeprefix("result-").removesuffix(".json"),
+                        str(told["title"]),
+                        str(told["method"]),
+                        told["task"],
+                        record,
+                        record is not None and record["status"] == "done",
+                        _finished(store, told["task"]["options"]["region"]),
+                        note.stat().st_mtime,
+                    )
+                )
+        return found
+    finally:
+        store.close()
+
+
+def _finished(store: ResultStore, boxes: list[list[int]]) -> float:
+    tiles = {Region(*line["region"]) for line in store.journal}
+    wanted = [Region(*box) for box in boxes]
+    done = sum(tile.intersect(box).pixels for tile in tiles for box in wanted)
+    return min(1.0, done / max(1, sum(box.pixels for box in wanted)))
+
+
+def forget_result(store: Path, name: str) -> bool:
+    """Remove the note `name`, and the store with its last note; whether the store went.
+
+    Raises `ResourceError` while somebody uses the store.
+    """
+    if any(note.stem != f"result-{name}" for note in store.glob(PATTERN)):
+        (store / PATTERN.replace("*", name)).unlink(missing_ok=True)
+        return False
+    discard(store)
+    return True

@@ -1,0 +1,156 @@
+"""How much two images differ: PSNR and SSIM, over the pixels that are valid."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.errors import BadParameter
+
+__all__ = ["psnr", "ssim"]
+
+Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+WINDOW = 11
+"""Side of SSIM's window in pixels."""
+SIGMA = 1.5
+"""Standard deviation of its Gaussian in pixels."""
+K1, K2 = 0.01, 0.03
+STRIP = 32
+"""Rows at a time, so that all that is computed from them stays in the processor's cache."""
+
+
+def psnr(
+    a: npt.ArrayLike,
+    b: npt.ArrayLike,
+    data_range: float,
+    valid: npt.ArrayLike | None = None,
+) -> float:
+    """Peak signal-to-noise ratio in dB: 10 · log10(L² / mean((a − b)²)).
+
+    `a` and `b` are (h, w) or (h, w, C) of any real type, `data_range` is L, the
+    distance of white from black in their units. Only pixels where `valid` (h, w) is
+    true count. Equal images give infinity, no valid pixel gives NaN. Raises
+    `BadParameter` for shapes that differ.
+    """
+    first, second, counts = _prepared(a, b, data_range, valid)
+    if not counts.any():
+        return float("nan")
+    error = float(np.mean(np.square(first - second)[counts]))
+    return float("inf") if error == 0 else float(10 * np.log10(data_range**2 / error))
+
+
+def ssim(
+    a: npt.ArrayLike,
+    b: npt.ArrayLike,
+    data_range: float,
+    valid: npt.ArrayLike | None = None,
+) -> float:
+    """Mean structural similarity, at most 1, of Wang et al. 2004 (equations 13 to 17).
+
+    Every pixel whose window lies in the image gives
+
+        (2·μa·μb + C1)(2·σab + C2) / ((μa² + μb² + C1)(σa² + σb² + C2))
+
+    with means, variances and covariance under an 11 × 11 Gaussian of σ = 1.5 that
+    sums to 1, C1 = (0.01·L)² and C2 = (0.03·L)². The result is the mean over these
+    pixels and over the bands. Windows with a pixel that is not `valid` do not count.
+    Arguments as for `psnr`; NaN where no window counts. Raises `BadParameter`.
+
+    Z. Wang, A. C. Bovik, H. R. Sheikh, E. P. Simoncelli, "Image quality assessment:
+    from error visibility to structural similarity", IEEE Trans. Image Process. 13(4),
+    2004, doi:10.1109/TIP.2003.819861.
+    """
+    first, second, counts = _prepared(a, b, data_range, valid)
+    if min(counts.shape) < WINDOW:
+        return float("nan")
+    whole = ~_any_in_window(~counts)
+    if not whole.any():
+        return float("nan")
+    # Their windows do not count, but NaN there would spread along rows.
+    first[~counts] = second[~counts] = 0
+    total = 0.0
+    for y in range(0, len(whole), STRIP):
+        counts = whole[y : y + STRIP]
+        rows = slice(y, y + len(counts) + WINDOW - 1)
+        for band in range(first.shape[2]):
+            a_part, b_part = (np.ascontiguousarray(x[rows, :, band]) for x in (first, second))
+            total += float(_ssim_map(a_part, b_part, data_range)[counts].sum())
+    return total / (int(whole.sum()) * int(first.shape[2]))
+
+
+def _prepared(
+    a: npt.ArrayLike, b: npt.ArrayLike, data_range: float, valid: npt.ArrayLike | None
+) -> tuple[Array, Array, Mask]:
+    """Both as (h, w, C) copies and which pixels count; what is not finite never does."""
+    first, second = (np.array(image, np.float64) for image in (a, b))
+    if first.shape != second.shape or first.ndim not in (2, 3):
+        raise BadParameter(
+            f"Images of {first.shape} and {second.shape} cannot be compared.",
+            "Give two of the same size and bands.",
+        )
+    if not data_range > 0:
+        raise BadParameter(
+            f"A range of {data_range} has no white.", "Give white − black, for bytes 255."
+        )
+    if first.ndim == 2:
+        first, second = first[..., None], second[..., None]
+    counts: Mask = np.all(np.isfinite(first) & np.isfinite(second), axis=2)
+    if valid is not None:
+        asked = np.asarray(valid, bool)
+        if asked.shape != counts.shape:
+            raise BadParameter(
+                f"A mask of {asked.shape} does not fit an image of {counts.shape}.",
+                "Give one value per pixel.",
+            )
+        counts = counts & asked
+    return first, second, counts
+
+
+def _ssim_map(a: Array, b: Array, data_range: float) -> Array:
+    c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
+    mean_a, mean_b = _blurred(a), _blurred(b)
+    product = mean_a * mean_b
+    squares = mean_a**2 + mean_b**2
+    spread = _blurred(a * a + b * b) - squares
+    shared = _blurred(a * b) - product
+    similar: Array = (2 * product + c1) * (2 * shared + c2) / ((squares + c1) * (spread + c2))
+    return similar
+
+
+def _blurred(image: Array) -> Array:
+    """(h, w) under the Gaussian, where the window lies inside: (h − 10, w − 10)."""
+    offsets = np.arange(WINDOW) - WINDOW // 2
+    weights = np.exp(-0.5 * (offsets / SIGMA) ** 2)
+    weights /= weights.sum()
+    half = WINDOW // 2
+    for axis in (0, 1):
+        length = image.shape[axis] - WINDOW + 1
+        total = weights[half] * _cut(image, axis, half, length)
+        pair = np.empty_like(total)
+        for start in range(half):
+            # The window is the same from both sides.
+            end = WINDOW - 1 - start
+            np.add(_cut(image, axis, start, length), _cut(image, axis, end, length), out=pair)
+            pair *= weights[start]
+            total += pair
+        image = total
+    return image
+
+
+def _any_in_window(flags: Mask) -> Mask:
+    """(h − 10, w − 10): whether any pixel of the window around is flagged."""
+    for axis in (0, 1):
+        length = flags.shape[axis] - WINDOW + 1
+        found = _cut(flags, axis, 0, length).copy()
+        for start in range(1, WINDOW):
+            found |= _cut(flags, axis, start, length)
+        flags = found
+    return flags
+
+
+def _cut(image: npt.NDArray[Any], axis: int, start: int, length: int) -> npt.NDArray[Any]:
+    return image[start : start + length] if axis == 0 else image[:, start : start + length]

@@ -1,0 +1,190 @@
+"""Finds out what a model file is, and which card it needs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from napari_restore.errors import BadModel, BadOutput, RestoreError
+from napari_restore.models import _weights
+from napari_restore.models._load import load
+from napari_restore.models._model import RestorationModel
+from napari_restore.models._registry import card_of, model_ids
+from napari_restore.models._wrap import WrappedModel, as_card, card_beside
+
+STEPS = (1, 2, 4, 8, 16, 32, 64)
+"""Multiples that sizes are tried in: networks halve an image at most so often."""
+TRIAL_SIDE = 128
+BAND_COUNTS = (3, 1, 4)
+"""Tried in this order where a module does not say how many it takes."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a file was found to be. `card` is what NAME.json should hold."""
+
+    source: str
+    """What `load` takes: the file, or ``"FILE.py:factory"``."""
+    model: RestorationModel
+    card: Mapping[str, Any]
+    """Fields of a card; empty if the model brings its own."""
+    architecture: str
+    bytes: int
+    sha256: str
+    measured: bool = False
+    """Whether the sizes in `card` were found by trying."""
+    known: bool = False
+    """Whether the card lay beside the file already."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return _file_of(self.source)
+
+
+def propose(path: str | os.PathLike[str], *, trust: bool = False) -> Proposal:
+    """What the model file at `path` is; see `napari_restore.api.inspect_model`.
+
+    Raises `MissingWeights` and `BadModel`.
+    """
+    source = os.fspath(path)
+    file = _file_of(source)
+    suffix = file.suffix.lower()
+    if suffix not in (".pt2", ".py", *_weights.SUFFIXES):
+        raise BadModel(
+            f"{file.name} is no model file.",
+            f"Taken are {', '.join(_weights.SUFFIXES)}, .pt2 and .py.",
+        )
+    if not file.is_file():
+        raise BadModel(f"There is no file {file}.", "Check the path.")
+    beside = card_beside(file)
+    if suffix in _weights.SUFFIXES:
+        return _of_weights(file, beside)
+    if beside is not None or not trust:
+        # Without trust this is where loading refuses.
+        model = load(source, trust=trust)
+        return _of(source, model, beside or {}, known=True)
+    return _of_code(source)
+
+
+def write_card(proposal: Proposal, fields: Mapping[str, Any]) -> Path:
+    """Write `proposal.card` with `fields` over it beside the file; raises `BadOutput`, `BadModel`."""
+    content = {**proposal.card, **fields}
+    as_card({k: v for k, v in content.items() if k != "model"}, proposal.model.card)
+    target = proposal.path.with_suffix(".json")
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        os.replace(partial, target)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise BadOutput(
+            f"The card {target.name} cannot be written beside the model ({error.strerror}).",
+            "Copy the model to a folder you may write to.",
+        ) from error
+    return target
+
+
+def _file_of(source: str) -> Path:
+    script, _, _ = source.rpartition(":")
+    return Path(script if script.lower().endswith(".py") else source)
+
+
+def _of(source: str, model: RestorationModel, card: Mapping[str, Any], **found: bool) -> Proposal:
+    file = _file_of(source)
+    inner = model.module if isinstance(model, WrappedModel) else model
+    name = type(inner).__name__
+    program = file.suffix.lower() == ".pt2"
+    return Proposal(
+        source=source,
+        model=model,
+        card=card,
+        architecture="exported program" if program else name,
+        bytes=file.stat().st_size,
+        sha256=_weights.sha256_of_file(file),
+        **found,
+    )
+
+
+def _of_weights(file: Path, beside: Mapping[str, Any] | None) -> Proposal:
+    """Weights: the network is the one their card names, else the one they fit into."""
+    if beside is not None and "model" in beside:
+        return _of(str(file), load(file), beside, known=True)
+    _weights.read_state(file)
+    networks = [name for name in model_ids() if card_of(name).needs_weights]
+    for network in networks:
+        card = {"model": network, "title": file.stem, **(beside or {})}
+        try:
+            return _of(str(file), load(file, card=card), card)
+        except BadModel:
+            continue
+    raise BadModel(
+        f"{file.name} fits none of the networks known here: {', '.join(networks)}.",
+        f"Install the package that has its network, or name it in {file.stem}.json.",
+    )
+
+
+def _of_code(source: str) -> Proposal:
+    """A program or a module without a card: bands and sizes are tried out."""
+    file = _file_of(source)
+
+    def with_card(card: Mapping[str, Any]) -> RestorationModel:
+        return load(source, card=card, trust=True)
+
+    counts = _bands_of_program(file) if file.suffix.lower() == ".pt2" else BAND_COUNTS
+    first = with_card({"bands": counts[0]})
+    if not isinstance(first, WrappedModel):
+        return _of(source, first, {})
+    title = {"title": file.stem, "summary": f"From {file.name}."}
+    for sizes in _sizes(first.module, counts):
+        card = {**title, **sizes}
+        return _of(source, with_card(card), card, measured=True)
+    raise BadModel(
+        f"{file.name} gives no image of the same size and bands for the images tried, "
+        f"{TRIAL_SIDE} pixels wide and more.",
+        "Export it with free height and width, or write its bands and multiple_of to "
+        f"{file.stem}.json.",
+    )
+
+
+def _sizes(module: Callable[..., Any], counts: tuple[int, ...]) -> Iterator[dict[str, int]]:
+    """Bands and multiple that `module` takes, the least demanding first."""
+    for bands in counts:
+        for step in STEPS:
+            if all(_keeps_size(module, bands, TRIAL_SIDE + n * step) for n in (1, 3)):
+                yield {"bands": bands, "multiple_of": step}
+
+
+def _keeps_size(module: Callable[..., Any], bands: int, side: int) -> bool:
+    x = torch.full((1, bands, side, side), 0.5)
+    try:
+        with torch.inference_mode():
+            y = module(x)
+    except Exception:  # whatever code of others makes of a size it does not take
+        return False
+    first = y[0] if isinstance(y, (tuple, list)) and y else y
+    return isinstance(first, torch.Tensor) and first.shape == x.shape
+
+
+def _bands_of_program(file: Path) -> tuple[int, ...]:
+    """The channels its one input has; those usually met where it leaves them open."""
+    import torch.export
+
+    try:
+        program = torch.export.load(file)
+        (name,) = program.graph_signature.user_inputs
+        (node,) = (node for node in program.graph.nodes if node.name == name)
+        channels = node.meta["val"].shape[1]
+    except RestoreError:
+        raise
+    except Exception as error:
+        raise BadModel(
+            f"{file.name} is no exported program of one image (N, C, H, W).", "Export it again."
+        ) from error
+    return (channels,) if isinstance(channels, int) else BAND_COUNTS

@@ -1,0 +1,109 @@
+"""What menus and the command palette offer; all of it acts on the viewer's panel."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from napari_restore.plugin._export import ExportSection
+from napari_restore.plugin._notices import show_note
+from napari_restore.plugin._state import unwrapped
+from napari_restore.plugin.compare import CompareSection
+
+if TYPE_CHECKING:
+    import napari
+    from qtpy.QtWidgets import QAbstractButton
+
+    from napari_restore.plugin._panel import RestorePanel
+    from napari_restore.plugin._section import Section
+
+S = TypeVar("S", bound="Section")
+NO_RESULT = "There is no result yet. Run a method first."
+_panels: weakref.WeakKeyDictionary[Any, weakref.ref[RestorePanel]] = weakref.WeakKeyDictionary()
+
+
+def opened(viewer: Any, panel: RestorePanel) -> None:
+    """`panel` is now the one of `viewer`."""
+    _panels[unwrapped(viewer)] = weakref.ref(panel)
+
+
+def closed(viewer: Any, panel: RestorePanel) -> None:
+    """`panel` is no more."""
+    if panel_of(viewer) is panel:
+        del _panels[unwrapped(viewer)]
+
+
+def panel_of(viewer: Any) -> RestorePanel | None:
+    """The open panel of a viewer."""
+    found = _panels.get(unwrapped(viewer))
+    return None if found is None else found()
+
+
+def run_restoration(viewer: napari.viewer.Viewer) -> None:
+    """Run what is set; opens the panel where there is none."""
+    _panel(viewer).run()
+
+
+def cancel_restoration(viewer: napari.viewer.Viewer) -> None:
+    """Cancel the run of this viewer."""
+    panel = panel_of(viewer)
+    if panel is None or panel.running is None:
+        show_note("Nothing is being restored.")
+    else:
+        panel.cancel()
+
+
+def add_model_file(viewer: napari.viewer.Viewer) -> None:
+    """Let the user choose a model file; opens the panel where there is none."""
+    _panel(viewer).files.ask_for_file()
+
+
+def toggle_live(viewer: napari.viewer.Viewer) -> None:
+    """Begin or end to restore what is in view; opens the panel where there is none."""
+    _press(_panel(viewer).bar.live, "There is no image to restore.")
+
+
+def compare_swipe(viewer: napari.viewer.Viewer) -> None:
+    """Show or hide the line between before and after."""
+    section = _section(viewer, CompareSection)
+    _press(None if section is None else section.swipe, NO_RESULT)
+
+
+def export_result(viewer: napari.viewer.Viewer) -> None:
+    """Export the current result as the panel's Export does."""
+    section = _section(viewer, ExportSection)
+    _press(None if section is None else section.export, NO_RESULT)
+
+
+BOUND = {
+    "run": run_restoration,
+    "cancel": cancel_restoration,
+    "live": toggle_live,
+    "swipe": compare_swipe,
+    "export": export_result,
+}
+"""What the keys of the same name do."""
+
+
+def _panel(viewer: napari.viewer.Viewer) -> RestorePanel:
+    """The panel of a viewer, opened if need be."""
+    panel = panel_of(viewer)
+    if panel is None:
+        viewer.window.add_plugin_dock_widget("napari-restore", "Restore")
+        panel = panel_of(viewer)
+        assert panel is not None
+    return panel
+
+
+def _section(viewer: Any, kind: type[S]) -> S | None:
+    panel = panel_of(viewer)
+    sections = [] if panel is None else panel.sections
+    return next((section for section in sections if isinstance(section, kind)), None)
+
+
+def _press(button: QAbstractButton | None, otherwise: str) -> None:
+    """Press a button of the panel as the mouse would; where it cannot be, say why."""
+    if button is None or not button.isEnabled():
+        show_note(otherwise)
+    else:
+        button.click()

@@ -1,0 +1,129 @@
+"""Asks which band shows which light where the image does not tell and the model must know."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QWidget
+
+from napari_restore import api
+from napari_restore.errors import RestoreError, UnknownBands
+from napari_restore.plugin._state import image_of
+
+if TYPE_CHECKING:
+    from napari.layers import Image as ImageLayer
+
+    from napari_restore.images import Image
+    from napari_restore.models import ModelCard
+
+SAID = "napari_restore_bands"
+"""Where a layer keeps what the user said of its bands."""
+
+
+class BandRolesForm(QWidget):
+    """One combo box per role in question; hidden while there is no question."""
+
+    changed = Signal(object)
+    """What was said of the layer's bands, as ``"red=3,green=2"``; None while nothing was."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._layer: ImageLayer | None = None
+        self._asked: tuple[object, ...] = ()
+        self.combos: dict[str, QComboBox] = {}
+        self._question = QLabel(self)
+        self._question.setWordWrap(True)
+        self._form = QFormLayout(self)
+        self._form.setContentsMargins(0, 0, 0, 0)
+        self._form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        self._form.addRow(self._question)
+        self.hide()
+
+    def ask(self, layer: ImageLayer | None, card: ModelCard | None) -> None:
+        """Ask what `card` must know of `layer`; what was said earlier can be corrected here."""
+        self._layer = layer
+        said = None if layer is None else layer.metadata.get(SAID)
+        roles = () if layer is None or card is None else _roles_in_question(layer, card)
+        image = None if layer is None or not roles else image_of(layer)
+        if (layer, roles) != self._asked:
+            self._asked = layer, roles
+            self._build(image, roles, card)
+        self.setVisible(bool(roles))
+        self.changed.emit(said)
+
+    def problem(self) -> UnknownBands | None:
+        """What must be answered before a run; None if nothing must."""
+        said = None if self._layer is None else self._layer.metadata.get(SAID)
+        if not self.combos or (said is not None and set(self.combos) <= set(_pairs(said))):
+            return None
+        return UnknownBands(
+            f"It is not known which bands are {_listed(tuple(self.combos))}.",
+            "Choose them under Image.",
+        )
+
+    def _build(self, image: Image | None, roles: tuple[str, ...], card: ModelCard | None) -> None:
+        while self._form.rowCount() > 1:
+            self._form.removeRow(1)
+        self.combos = {}
+        if image is None or card is None or self._layer is None:
+            return
+        self._question.setText(
+            f"{card.title} must know which bands are {_listed(roles)}; the image does not tell."
+        )
+        known = _pairs(self._layer.metadata.get(SAID))
+        for role in roles:
+            combo = QComboBox(self)
+            combo.setToolTip(f"The band that shows {role}")
+            combo.addItem("choose …", None)
+            for number in image.data_bands:
+                if image.roles[number] is None:
+                    combo.addItem(_title(number, image.descriptions[number]), number + 1)
+            if role in known:
+                combo.setCurrentIndex(max(0, combo.findData(int(known[role]))))
+            combo.currentIndexChanged.connect(self._on_chosen)
+            self.combos[role] = combo
+            self._form.addRow(role.capitalize(), combo)
+
+    def _on_chosen(self) -> None:
+        """Keep the answer once it is whole; two roles cannot be one band."""
+        assert self._layer is not None
+        numbers = {role: combo.currentData() for role, combo in self.combos.items()}
+        taken = [number for number in numbers.values() if number is not None]
+        for role, combo in self.combos.items():
+            for place in range(1, combo.count()):
+                free = combo.itemData(place) not in taken or combo.itemData(place) == numbers[role]
+                combo.model().item(place).setEnabled(free)  # type: ignore[attr-defined]
+        if len(taken) < len(numbers) or len(set(taken)) < len(taken):
+            return
+        earlier = {
+            role: number
+            for role, number in _pairs(self._layer.metadata.get(SAID)).items()
+            if int(number) not in taken
+        }
+        told = {**earlier, **{role: str(number) for role, number in numbers.items()}}
+        said = ",".join(f"{role}={number}" for role, number in told.items())
+        self._layer.metadata[SAID] = said
+        self.changed.emit(said)
+
+
+def _roles_in_question(layer: ImageLayer, card: ModelCard) -> tuple[str, ...]:
+    """The roles that `card` needs and the image by itself does not tell."""
+    try:
+        return api.missing_roles(image_of(layer), card)
+    except RestoreError:
+        # It cannot run, and running it says why.
+        return ()
+
+
+def _pairs(said: str | None) -> dict[str, str]:
+    """Band number by role."""
+    return dict(pair.split("=") for pair in said.split(",")) if said else {}
+
+
+def _title(number: int, description: str | None) -> str:
+    return f"{number + 1}: {description}" if description else f"band {number + 1}"
+
+
+def _listed(roles: tuple[str, ...]) -> str:
+    return roles[0] if len(roles) == 1 else f"{', '.join(roles[:-1])} and {roles[-1]}"

@@ -1,0 +1,165 @@
+"""Results of an image that lie in the cache from earlier, to show or go on with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from psygnal import Signal
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
+from superqt import QElidingLabel
+from superqt.utils import create_worker
+
+from napari_restore import api
+from napari_restore.errors import RestoreError
+from napari_restore.plugin._notices import show_problem
+
+if TYPE_CHECKING:
+    from napari_restore.engine import KeptResult
+    from napari_restore.images import Image
+
+
+ROWS_SHOWN = 6
+"""The newest; older ones follow when these are deleted or shown."""
+
+
+class EarlierResults(QWidget):
+    """One row per earlier result: Show or Go on, and Delete.
+
+    Looking, planning and deleting happen on other threads; an answer for an image
+    that is no longer the chosen one is dropped.
+    """
+
+    shown = Signal(object, object)
+    """The `KeptResult` to show and its `Result`."""
+    go_on_requested = Signal(object)
+    """The unfinished `KeptResult` whose Go on was clicked."""
+    delete_requested = Signal(object)
+    """The `KeptResult` whose Delete was clicked."""
+    found = Signal(list)
+    """The results there are, after a look."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.rows: list[EarlierRow] = []
+        self._image: Image | None = None
+        self._known: Callable[[KeptResult], bool] = lambda kept: False
+        self._looks = 0
+        self.title = QLabel("From earlier", self)
+        self.title.setToolTip("Results of this image that are kept in the cache")
+        self._list = QVBoxLayout()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.title)
+        layout.addLayout(self._list)
+        self.hide()
+
+    def look(self, image: Image | None, known: Callable[[KeptResult], bool]) -> None:
+        """Find what the cache has of `image`, less what is `known`; soon, on another thread."""
+        if image is not self._image:
+            self._show([])
+        self._image, self._known = image, known
+        self._looks = number = self._looks + 1
+        if image is None or image.spec is None:
+            return
+        worker = create_worker(_answer, number, api.kept_results, image)
+        # A method of this: Qt lets go of it when the window is closed before the answer.
+        worker.returned.connect(self._on_found)
+        worker.start()
+
+    def close_down(self) -> None:
+        """Drop all answers that are still on their way."""
+        self._looks += 1
+        self._image = None
+
+    def _on_found(self, told: tuple[int, Any]) -> None:
+        number, answer = told
+        if number != self._looks:
+            return
+        # An image that cannot be read says so elsewhere.
+        kept = [] if isinstance(answer, RestoreError) else answer
+        kept = [one for one in kept if not self._known(one)]
+        self._show(kept)
+        self.found.emit(kept)
+
+    def _show(self, kept: list[KeptResult]) -> None:
+        for row in self.rows:
+            self._list.removeWidget(row)
+            row.hide()
+            row.deleteLater()
+        self.rows = [EarlierRow(one, self) for one in kept[:ROWS_SHOWN]]
+        more = len(kept) - len(self.rows)
+        self.title.setText(f"From earlier, and {more} older" if more else "From earlier")
+        for row in self.rows:
+            row.open.clicked.connect(lambda *_, row=row: self._on_open(row))
+            row.delete.clicked.connect(lambda *_, row=row: self.delete_requested.emit(row.kept))
+            self._list.addWidget(row)
+        self.setVisible(bool(kept))
+
+    def _on_open(self, row: EarlierRow) -> None:
+        image, kept = self._image, row.kept
+        if image is None:
+            return
+        if not kept.complete:
+            self.go_on_requested.emit(kept)
+            return
+        row.busy(True)
+        worker = create_worker(_answer, (image, kept), api.result_of_kept, kept, image)
+        worker.returned.connect(self._on_opened)
+        worker.start()
+
+    def _on_opened(self, told: tuple[tuple[Image, KeptResult], Any]) -> None:
+        (image, kept), answer = told
+        for row in self.rows:
+            if row.kept is kept:
+                row.busy(False)
+        if image is not self._image:
+            return
+        if isinstance(answer, RestoreError):
+            show_problem(answer)
+        else:
+            self.shown.emit(kept, answer)
+
+
+class EarlierRow(QWidget):
+    """One earlier result."""
+
+    def __init__(self, kept: KeptResult, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.kept = kept
+        label = QElidingLabel(_told(kept), self)
+        label.setToolTip(_told(kept))
+        self.open = QPushButton("Show" if kept.complete else "Go on", self)
+        self.open.setToolTip(
+            "Show it again, without running" if kept.complete else "Run what is left of it"
+        )
+        self.delete = QPushButton("Delete …", self)
+        self.delete.setToolTip("Remove it from the cache")
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(label, 1)
+        layout.addWidget(self.open)
+        layout.addWidget(self.delete)
+
+    def busy(self, busy: bool) -> None:
+        """While it is being opened, or not any more."""
+        self.open.setEnabled(not busy)
+        self.delete.setEnabled(not busy)
+
+
+def _told(kept: KeptResult) -> str:
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(kept.used))
+    state = "" if kept.complete else f" · {kept.finished:.0%} finished"
+    return f"{kept.title} · {when}{state}"
+
+
+def _answer(about: Any, ask: Callable[..., Any], *arguments: Any) -> tuple[Any, Any]:
+    """`about`, and what `ask` gives or the error that is to be shown."""
+    try:
+        return about, ask(*arguments)
+    except RestoreError as error:
+        return about, error
+    except Exception as error:
+        failed = RestoreError(f"The earlier result cannot be opened: {error}", "Run it again.")
+        return about, failed

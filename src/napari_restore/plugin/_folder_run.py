@@ -1,0 +1,135 @@
+"""A folder restored by the command itself, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from napari.qt.threading import create_worker
+from psygnal import Signal
+from qtpy.QtCore import QTimer
+
+PATIENCE_MS = 3000
+"""A command that has not stopped by then is ended; finished tiles are kept."""
+
+
+class FolderRun:
+    """Runs `napari-restore WORDS` and tells what it tells. All signals come in the GUI thread.
+
+    The process is watched by a worker of napari's, so that the window asks before it
+    closes over it, and ends it.
+    """
+
+    image_started = Signal(str, int, int)
+    """Name, number and count of the images."""
+    progressed = Signal(int, int)
+    """Steps done and steps of the present image."""
+    ended = Signal(str, object)
+    """ "done", "cancelled" or "failed", and the command's answer as it gives it with --json."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self._words = [sys.executable, "-m", "napari_restore.cli", *words]
+        self._words += ["--json", "--progress", "json"]
+        self._child: subprocess.Popen[str] | None = None
+        self._cancelled = False
+        self._answer: dict[str, Any] = {}
+        self._worker = create_worker(self._pump)
+        self._worker.yielded.connect(self._on_event)
+        self._worker.finished.connect(self._on_finished)
+        self._patience = QTimer()
+        self._patience.setSingleShot(True)
+        self._patience.timeout.connect(self.stop)
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        self._worker.start()
+
+    def cancel(self) -> None:
+        """Stop as Ctrl-C does; what is finished is kept."""
+        self._cancelled = True
+        # Windows has no Ctrl-C for one process that has no console.
+        if self._child is not None and os.name != "nt":
+            self._child.send_signal(signal.SIGINT)
+        elif self._child is not None:
+            self._child.kill()
+        self._patience.start(PATIENCE_MS)
+
+    def stop(self) -> None:
+        """End at once."""
+        self._cancelled = True
+        if self._child is not None:
+            self._child.kill()
+
+    # -- on the worker's thread --------------------------------------------------
+
+    def _pump(self) -> Iterator[dict[str, Any]]:
+        said: list[str] = []
+        # A pipe nobody reads while stderr is open would fill up.
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as answer:
+            self._child = child = subprocess.Popen(
+                self._words,
+                stdin=subprocess.DEVNULL,
+                stdout=answer,
+                stderr=subprocess.PIPE,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+                env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+            )
+            assert child.stderr is not None
+            if self._cancelled:
+                child.kill()
+            try:
+                for line in child.stderr:
+                    event = _event(line)
+                    if event is None:
+                        said.append(line.strip())
+                    else:
+                        yield event
+                child.wait()
+            finally:
+                # napari quits a worker by dropping its generator.
+                child.kill()
+                child.wait()
+                child.stderr.close()
+            answer.seek(0)
+            self._answer = _answer(answer.read(), said)
+
+    # -- on the GUI thread -------------------------------------------------------
+
+    def _on_event(self, event: dict[str, Any]) -> None:
+        if event["event"] == "ImageStarted":
+            self.image_started.emit(event["name"], event["number"], event["images"])
+        elif event["event"] == "Progress":
+            self.progressed.emit(event["done"], event["total"])
+
+    def _on_finished(self) -> None:
+        self._patience.stop()
+        answer = self._answer
+        failed = "error" in answer or not answer
+        status = "cancelled" if self._cancelled else "failed" if failed else "done"
+        self.ended.emit(status, answer)
+
+
+def _event(line: str) -> dict[str, Any] | None:
+    """The event in a line of stderr; None for words."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and "event" in event else None
+
+
+def _answer(text: str, said: list[str]) -> dict[str, Any]:
+    try:
+        answer: dict[str, Any] = json.loads(text)
+    except ValueError:
+        told = "\n".join(said[-3:]) or "The command ended unexpectedly."
+        return {"error": {"message": told, "hint": ""}}
+    return answer

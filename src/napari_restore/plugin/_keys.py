@@ -1,0 +1,75 @@
+"""The keys of the window: one table, from which they are bound, shown and documented."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from napari.utils.key_bindings import coerce_keybinding
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a key does while the panel is open."""
+
+    keys: str
+    """As napari writes it, such as "Control-Enter"."""
+    what: str
+
+    @property
+    def text(self) -> str:
+        """As this system writes it, such as "Ctrl+Enter" or "Cmd+Enter"."""
+        return str(coerce_keybinding(self.keys).to_text(use_symbols=False))
+
+
+KEYS = {
+    "run": Key("Control-Enter", "Run the restoration that is set"),
+    "cancel": Key("Control-.", "Cancel the run"),
+    "live": Key("Control-L", "Live on and off"),
+    "swipe": Key("Control-B", "Compare: the swipe line on and off"),
+    "blink": Key("H", "Compare: see the source for as long as it is held"),
+    "export": Key("Control-Shift-E", "Export the current result"),
+    "leave": Key("Escape", "Leave the swipe line, drawing or picking the airlight"),
+}
+"""By the name of the action. None of these is taken by napari, but for Escape, which
+ends things there, too; "blink" and "leave" are bound where they act."""
+
+
+class KeyBindings:
+    """Binds keys while a viewer's panel is open; `leave` gives them back."""
+
+    def __init__(self, viewer: ViewerModel, actions: Mapping[str, Callable[[Any], None]]) -> None:
+        self._viewer = viewer
+        self._bound: list[str] = []
+        for name, action in actions.items():
+            keys = KEYS[name].keys
+            if is_free(viewer, keys):
+                viewer.bind_key(keys, action)
+                self._bound.append(keys)
+
+    def leave(self) -> None:
+        """Give the keys back; called once."""
+        for keys in self._bound:
+            self._viewer.bind_key(keys, None)
+        self._bound.clear()
+
+
+def with_key(words: str, action: str) -> str:
+    """A tooltip that names the key of `action`."""
+    return f"{words} ({KEYS[action].text})"
+
+
+def table() -> str:
+    """The keys as a table in Markdown."""
+    rows = [f"| {key.keys.replace('-', ' + ')} | {key.what} |" for key in KEYS.values()]
+    return "\n".join(["| Key | What it does |", "| --- | --- |", *rows])
+
+
+def is_free(viewer: ViewerModel, keys: str) -> bool:
+    """Whether the user or another plugin has not taken it: theirs stay."""
+    binding = coerce_keybinding(keys)
+    return binding not in viewer.keymap and binding not in type(viewer).class_keymap

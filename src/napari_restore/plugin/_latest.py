@@ -1,0 +1,67 @@
+"""Answers that take a while: only the newest question counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from qtpy.QtCore import QObject, Signal
+from superqt.utils import create_worker
+
+from napari_restore.errors import RestoreError
+
+Compute = Callable[[], Any]
+
+
+class Latest(QObject):
+    """Computes on another thread, one question at a time."""
+
+    answered = Signal(object, object)
+    """The question, and its answer or `RestoreError`."""
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._wanted: tuple[Hashable, Compute] | None = None
+        self._busy: Hashable | None = None
+
+    def ask(self, question: Hashable, compute: Compute) -> None:
+        """Answer soon, unless something else is asked before; the same is asked once."""
+        if self._wanted is not None and self._wanted[0] == question:
+            return
+        self._wanted = (question, compute)
+        if self._busy is None:
+            self._start()
+
+    def forget(self) -> None:
+        """Nothing is wanted any more."""
+        self._wanted = None
+
+    def _start(self) -> None:
+        assert self._wanted is not None
+        self._busy, compute = self._wanted
+        # superqt's worker, not napari's: closing the window need not ask about it.
+        worker = create_worker(_answer, compute)
+        worker.returned.connect(self._on_answer)
+        worker.start()
+
+    def _on_answer(self, told: tuple[Any]) -> None:
+        (answer,) = told
+        question, self._busy = self._busy, None
+        if self._wanted is None:
+            return
+        if self._wanted[0] == question:
+            self._wanted = None
+            self.answered.emit(question, answer)
+        else:
+            self._start()
+
+
+def _answer(compute: Compute) -> tuple[Any]:
+    """In a tuple: superqt takes an error that is returned for one that was raised."""
+    try:
+        return (compute(),)
+    except RestoreError as error:
+        return (error,)
+    except Exception as error:
+        hint = "This is a bug; please report it."
+        return (RestoreError(f"The mask cannot be made: {error}", hint),)

@@ -1,0 +1,134 @@
+"""A result on its way into a file: the same for the panel and the File menu."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.qt.threading import create_worker
+from psygnal import Signal
+from superqt.utils import ensure_main_thread
+
+from napari_restore import api
+from napari_restore.errors import Cancelled, RestoreError
+
+if TYPE_CHECKING:
+    from napari_restore.engine import Result
+
+SECONDS_BETWEEN_REPORTS = 0.1
+
+Report = Callable[[int, int], None]
+
+
+def save(
+    result: Result,
+    path: Path,
+    options: Mapping[str, Any],
+    progress: Report | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Path:
+    """Write what `result` shows, verified, then renamed.
+
+    Raises `BadOutput`, `Cancelled`, `DiskFull`.
+
+    Whoever chose the name was asked about replacing a file; the source is never
+    replaced.
+    """
+    api.check_output(path, result.like, overwrite=True, region=result.region, **options)
+    written = result.save(path, overwrite=True, progress=progress, cancelled=cancelled, **options)
+    output = result.record.get("output")
+    if output is not None:
+        output["options"] = dict(options)
+    return written
+
+
+class Saving:
+    """A result being saved on a worker of napari's, which asks before it closes over it.
+
+    Signals are emitted in the GUI thread.
+    """
+
+    progressed = Signal(int, int, object)
+    """Rows done, rows in all, seconds left or None."""
+    ended = Signal(str, object)
+    """Once: "done", "cancelled" or "failed", with the path, None or the error."""
+
+    def __init__(self, result: Result, path: Path, options: Mapping[str, Any]) -> None:
+        self.result = result
+        self.path = path
+        self._options = dict(options)
+        self._cancelled = threading.Event()
+        self._outcome: tuple[str, Any] = ("cancelled", None)
+        self._began = self._told = 0.0
+        self._worker = create_worker(self._save)
+        self._worker.finished.connect(self._on_finished)
+        self._report: Any = ensure_main_thread(self._on_progress)
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        self._began = time.monotonic()
+        self._worker.start()
+
+    def cancel(self) -> None:
+        """Stop between two blocks; nothing is left behind."""
+        self._cancelled.set()
+
+    def drop(self) -> None:
+        """As `cancel`, and tell nobody: who listened is gone."""
+        self.cancel()
+        self.progressed.disconnect()
+        self.ended.disconnect()
+
+    # -- on the worker's thread ----------------------------------------------------
+
+    def _save(self) -> None:
+        try:
+            written = save(self.result, self.path, self._options, self._tell, self._unwanted)
+            self._outcome = ("done", written)
+        except Cancelled:
+            pass
+        except RestoreError as error:
+            self._outcome = ("failed", error)
+        except Exception as error:
+            self._outcome = (
+                "failed",
+                RestoreError(f"{self.path.name} was not written: {error}", "Try another format."),
+            )
+
+    def _unwanted(self) -> bool:
+        return self._cancelled.is_set() or self._worker.abort_requested
+
+    def _tell(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if done < total and now - self._told < SECONDS_BETWEEN_REPORTS:
+            return
+        self._told = now
+        left = (now - self._began) / done * (total - done) if done else None
+        self._report(done, total, left)
+
+    # -- on the GUI thread -----------------------------------------------------------
+
+    def _on_progress(self, done: int, total: int, seconds_left: float | None) -> None:
+        self.progressed.emit(done, total, seconds_left)
+
+    def _on_finished(self) -> None:
+        self.ended.emit(*self._outcome)
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def words_for(size: int) -> str:
+    """Bytes for people: ``"512 KiB"``, ``"3.4 MiB"``."""
+    value = size / 1024
+    for unit in ("KiB", "MiB", "GiB"):
+        if value < 1000 or unit == "GiB":
+            break
+        value /= 1024
+    return f"{value:.0f} {unit}" if value >= 100 else f"{value:.1f} {unit}"

@@ -1,0 +1,140 @@
+"""PSNR and SSIM of what is on the screen against a reference."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from napari_restore import Region
+from napari_restore.metrics import psnr, ssim
+from napari_restore.plugin._placing import data_to_world
+from napari_restore.plugin.compare._pixels import LayerPixels
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
+
+MAX_PIXELS = 2_000_000
+
+
+class Figures(NamedTuple):
+    """PSNR in dB and SSIM of source and result, over the same pixels."""
+
+    source: tuple[float, float]
+    result: tuple[float, float]
+    step: int
+    """Level-0 pixels per pixel compared."""
+    pixels: int
+    """How many counted."""
+    data_range: float
+    is_whole: bool
+    """Whether all of the region was compared, not only its middle."""
+
+    def text(self) -> str:
+        """Both measures before and after, and on what they were taken, in three lines."""
+        if not self.pixels:
+            return "No pixel in view is in the reference and in the result."
+        (psnr0, ssim0), (psnr1, ssim1) = self.source, self.result
+        part = "visible region" if self.is_whole else "middle of the visible region"
+        level = "full resolution" if self.step == 1 else f"level 1:{self.step}"
+        return (
+            f"PSNR {_decibels(psnr0)} → {_decibels(psnr1)}\n"
+            f"SSIM {_plain(ssim0)} → {_plain(ssim1)}\n"
+            f"source → result, {part} at {level}, {self.pixels / 1e6:.2f} MP, "
+            f"white − black {self.data_range:g}"
+        )
+
+
+def figures(
+    source: LayerPixels,
+    result: LayerPixels,
+    reference: LayerPixels,
+    region: Region,
+    step: int,
+    data_range: float,
+) -> Figures:
+    """Compare a level-0 `region` at 1 : `step`; not for the GUI thread.
+
+    On the next finer level where one of the three has no such, on a coarser one or
+    on the middle of the region where it has too many pixels. Only pixels that all
+    three have count, so that before and after are of the same.
+    """
+    layers = (source, result, reference)
+    while step > 1 and not all(layer.has(step) for layer in layers):
+        step //= 2
+    while _count(region, step) > MAX_PIXELS and all(layer.has(2 * step) for layer in layers):
+        step *= 2
+    part = _middle(region, step)
+    parts = [layer.read(part, step) for layer in layers]
+    (before, there), (after, there1), (truth, there2) = parts
+    valid = there & there1 & there2
+    before, after, truth = (part.astype(np.float64) for part in (before, after, truth))
+    return Figures(
+        (psnr(before, truth, data_range, valid), ssim(before, truth, data_range, valid)),
+        (psnr(after, truth, data_range, valid), ssim(after, truth, data_range, valid)),
+        step,
+        int(valid.sum()),
+        data_range,
+        part == region,
+    )
+
+
+def _count(region: Region, step: int) -> int:
+    return (region.height // step) * (region.width // step)
+
+
+def _middle(region: Region, step: int) -> Region:
+    """The middle of a region, of its shape, with at most as many pixels as may be."""
+    share = (MAX_PIXELS / max(1, _count(region, step))) ** 0.5
+    if share >= 1:
+        return region
+    height, width = (int(side * share) // step * step for side in region.shape)
+    y = region.y0 + (region.height - height) // 2 // step * step
+    x = region.x0 + (region.width - width) // 2 // step * step
+    return Region(y, x, y + height, x + width)
+
+
+def references_for(viewer: ViewerModel, source: ImageLayer) -> list[ImageLayer]:
+    """The layers `source` can be compared with: other images of its size, bands and place."""
+    from napari.layers import Image as ImageLayer
+
+    def fits(layer: Any) -> bool:
+        return (
+            isinstance(layer, ImageLayer)
+            and layer is not source
+            and "napari_restore_source" not in layer.metadata
+            and layer.rgb == source.rgb
+            and layer.ndim == source.ndim
+            and _shape(layer) == _shape(source)
+            and np.allclose(data_to_world(layer), data_to_world(source))
+        )
+
+    return [layer for layer in viewer.layers if fits(layer)]
+
+
+def data_range_of(dtype: np.dtype[Any], record: dict[str, Any] | None) -> float:
+    """White − black: 255 for bytes, else as the run took them, else the range of the type."""
+    if dtype == np.uint8:
+        return 255.0
+    told = (record or {}).get("input", {})
+    if told.get("white") is not None and told.get("black"):
+        return float(told["white"]) - float(min(told["black"]))
+    if np.issubdtype(dtype, np.integer):
+        limits = np.iinfo(dtype)
+        return float(limits.max) - float(limits.min)
+    return 1.0
+
+
+def _shape(layer: ImageLayer) -> tuple[int, ...]:
+    """Of the finest level, without alpha."""
+    shape = tuple((layer.data[0] if layer.multiscale else layer.data).shape)
+    return shape[:2] if layer.rgb else shape
+
+
+def _decibels(value: float) -> str:
+    return "– dB" if np.isnan(value) else f"{value:.2f} dB"
+
+
+def _plain(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.4f}"

@@ -1,0 +1,90 @@
+"""Folders as inputs of `restore`."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from napari_restore import api
+from napari_restore._commands._outputs import READABLE
+from napari_restore.plugin._reader import SUFFIXES
+
+from ._scenes import hazy, read, write_tiff
+
+
+def folder_of(tmp_path, *names):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number, name in enumerate(names):
+        write_tiff(folder / name, hazy(seed=number))
+    return folder
+
+
+def test_a_folder_is_all_images_in_it(cli, tmp_path):
+    folder = folder_of(tmp_path, "b.tif", "a.TIF", ".hidden.tif")
+    (folder / "notes.txt").write_text("no image")
+    (folder / "below").mkdir()
+    out = tmp_path / "out"
+    run = cli("restore", folder, "-o", out, "--model", "dcp", "--json", "--progress", "json")
+    assert run.code == 0, run.err
+    assert [entry["status"] for entry in run.json["images"]] == ["done", "done"]
+    assert sorted(p.name for p in out.glob("*.[tT]*")) == ["a_clear.TIF", "b_clear.tif"]
+    started = [e for e in map(json.loads, run.err.splitlines()) if e["event"] == "ImageStarted"]
+    told = [(e["name"], e["number"], e["images"]) for e in started]
+    assert told == [("a.TIF", 1, 2), ("b.tif", 2, 2)]
+    alone = tmp_path / "alone.tif"
+    assert cli("restore", folder / "b.tif", "-o", alone, "--model", "dcp").code == 0
+    assert np.array_equal(read(alone), read(out / "b_clear.tif"))
+    assert "image 1 of 2: a.TIF" in cli("restore", folder, "-o", out, "--model", "dcp").err
+
+
+def test_a_folder_with_one_image_needs_a_folder_too(cli, tmp_path):
+    folder = folder_of(tmp_path, "a.tif")
+    assert cli("restore", folder, "-o", tmp_path / "out", "--model", "identity").code == 0
+    assert (tmp_path / "out" / "a_clear.tif").is_file()
+
+
+def test_a_folder_restored_into_itself_skips_its_outputs(cli, tmp_path):
+    folder = folder_of(tmp_path, "a.tif", "b.tif")
+    for _ in range(2):
+        run = cli("restore", folder, "-o", folder, "--model", "identity", "--json")
+        assert run.code == 0, run.err
+    assert run.json["skipped"] == 2
+    assert len(list(folder.glob("*.tif"))) == 4
+
+
+def test_a_broken_file_does_not_stop_the_others(cli, tmp_path):
+    folder = folder_of(tmp_path, "a.tif", "c.tif")
+    (folder / "b.tif").write_bytes(b"II*\0")
+    run = cli("restore", folder, "-o", tmp_path / "out", "--model", "identity", "--json")
+    assert run.code == 2
+    assert [entry["status"] for entry in run.json["images"]] == ["done", "failed", "done"]
+    assert run.json["images"][1]["error"]["message"]
+
+
+def test_a_folder_without_images_is_refused(cli, tmp_path):
+    run = cli("restore", folder_of(tmp_path), "-o", tmp_path / "out", "--model", "identity")
+    assert run.code == 2 and "no image in" in run.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_words_of_a_folder_are_a_command(cli, tmp_path):
+    folder = folder_of(tmp_path, "a.tif")
+    words = api.folder_command(
+        folder,
+        tmp_path / "out",
+        {"model": "dcp", "parameters": {"omega": 0.7}},
+        strength=0.5,
+        memory="1GiB",
+        exclude=None,
+    )
+    run = cli(*words, "--json")
+    assert run.code == 0, run.err
+    record = run.json["images"][0]["record"]
+    assert record["model"]["parameters"]["omega"] == 0.7
+    assert "--strength 0.5" in record["command"] and "--memory 1GiB" in record["command"]
+
+
+def test_window_and_command_know_the_same_suffixes():
+    assert READABLE == SUFFIXES

@@ -1,0 +1,142 @@
+"""The line of a plan, read by the real parser, is the plan again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+import numpy as np
+import pytest
+
+from napari_restore import Region, api
+from napari_restore._commands._arguments import load_model, open_image, plan_arguments
+from napari_restore._commands._parser import build_parser
+from napari_restore._commands._restore import EXPORT_OPTIONS
+from napari_restore._line import FILE_OPTIONS, LOOK
+from napari_restore.errors import InputError
+
+from ._scenes import hazy, write_tiff
+
+
+def parsed(line: str):
+    program, *words = shlex.split(line)
+    assert program == "napari-restore"
+    return build_parser().parse_args(words)
+
+
+def plan_of_line(line: str, **options):
+    asked = parsed(line)
+    image = open_image(asked, asked.paths)
+    return api.plan(image, load_model(asked), **{**plan_arguments(asked, image), **options})
+
+
+@pytest.fixture
+def mask(tmp_path):
+    ring = [[20, 20], [150, 30], [120, 140], [20, 20]]
+    shape = {
+        "type": "Polygon",
+        "coordinates": [[[500_000 + 2 * x, 40_000 - 2 * y] for x, y in ring]],
+    }
+    path = tmp_path / "ein 'Wald' & more.geojson"
+    crs = {"type": "name", "properties": {"name": "EPSG:32636"}}
+    path.write_text(json.dumps({"type": "FeatureCollection", "crs": crs, "features": [
+        {"type": "Feature", "properties": {}, "geometry": shape}]}))  # fmt: skip
+    return path
+
+
+WAYS = {
+    "nothing set": {},
+    "a region": {"region": Region(10, 20, 90, 120)},
+    "a strength": {"strength": 0.7},
+    "a long number": {"strength": 0.1 + 0.2},
+    "a range": {"black": -1e-05, "white": 251.5},
+    "a tile": {"tile": 128, "tile_batch": 2},
+    "other bands": {"other_bands": "copy"},
+    "levels": {"pyramid": True},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("parameters", [{}, {"omega": 0.8123456789, "patch_radius": 5}])
+def test_the_plan_comes_back(scene, way, parameters):
+    options = WAYS[way]
+    model = api.load_model("dcp", parameters=parameters)
+    made = api.plan(api.open_image(scene), model, device="cpu", **options)
+    line = api.command_of(made, "out dir/größe.tif")
+    again = plan_of_line(line, pyramid=made.pyramid, device="cpu")
+    assert again.key == made.key
+    assert again.targets == made.targets
+    told = parsed(line)
+    assert told.output == "out dir/größe.tif"
+    assert told.memory is None
+
+
+def test_masks_and_exclusions_come_back(scene, mask, tmp_path):
+    other = write_tiff(tmp_path / "x.tif", np.zeros((1, 160, 200), np.uint8))
+    options = {"mask": mask, "feather": 9, "exclude": other, "region": Region(0, 0, 100, 150)}
+    made = api.plan(scene, "dcp", device="cpu", **options)
+    again = plan_of_line(api.command_of(made, "o.tif"), device="cpu")
+    assert api.task_of(again) == api.task_of(made)
+    assert again.key == made.key
+
+
+def test_bands_sensor_and_weights_come_back(tmp_path):
+    source = write_tiff(tmp_path / "s.tif", hazy(bands=5, dtype="uint16"))
+    for bands in ({"red": 3, "green": 2, "blue": 1}, "3,2,1", ["blue", "green", "red", None, None]):
+        image = api.open_image(source, bands=bands, sensor="landsat8")
+        for how in ("drop", "copy"):
+            made = api.plan(image, "dcp", other_bands=how, device="cpu")
+            again = plan_of_line(api.command_of(made, "o.tif"), device="cpu")
+            assert again.key == made.key
+    network = api.load_model("haze-unet", weights="random:3")
+    scene = write_tiff(tmp_path / "t.tif", hazy())
+    made = api.plan(scene, network, device="cpu")
+    assert plan_of_line(api.command_of(made, "o.tif"), device="cpu").key == made.key
+
+
+def test_several_files_of_one_image_come_back(tmp_path):
+    paths = [write_tiff(tmp_path / f"b{n}.tif", hazy(bands=1, seed=n)) for n in range(3)]
+    image = api.open_image(paths, stack=True, bands="red,green,blue")
+    made = api.plan(image, "dcp", device="cpu")
+    line = api.command_of(made, "o.tif")
+    assert plan_of_line(line, device="cpu").key == made.key
+
+
+def test_the_options_of_the_file_are_those_of_the_command(scene):
+    assert FILE_OPTIONS == EXPORT_OPTIONS
+    made = api.plan(scene, "identity", device="cpu")
+    options = {"cog": True, "compress": "zstd", "bit_depth": 8, "quality": 90, "overwrite": True}
+    told = parsed(api.command_of(made, "o.tif", **options))
+    assert {name: getattr(told, name) for name in FILE_OPTIONS} == {
+        name: options[name] for name in FILE_OPTIONS
+    }
+
+
+def test_the_parser_knows_every_option_of_the_look():
+    told = build_parser().parse_args(["restore", "a.tif", "-o", "b.tif", "--model", "dcp"])
+    assert {name: getattr(told, name) for name in LOOK} == LOOK
+
+
+def test_a_device_is_named_only_where_it_was_chosen(scene):
+    made = api.plan(scene, "identity", device="cpu")
+    assert "--device" not in api.command_of(made, "o.tif")
+    assert parsed(api.command_of(made, "o.tif", device="cpu")).device == "cpu"
+
+
+def test_what_has_no_words_is_refused_with_a_sentence(scene):
+    array = api.plan(hazy().transpose(1, 2, 0), "identity", device="cpu")
+    with pytest.raises(InputError, match="files"):
+        api.command_of(array, "o.tif")
+    boxes = [Region(0, 0, 64, 64), Region(64, 64, 128, 128)]
+    with pytest.raises(InputError, match="several boxes"):
+        api.command_of(api.plan(scene, "identity", region=boxes, device="cpu"), "o.tif")
+    near = api.plan(scene, "dcp", region=boxes[0], extent="region", device="cpu")
+    with pytest.raises(InputError, match="region alone"):
+        api.command_of(near, "o.tif")
+
+
+def test_a_record_gives_the_line_of_its_plan(scene):
+    made = api.plan(scene, "dcp", strength=0.5, device="cpu")
+    result = api.start(made).result()
+    record = {"task": api.task_of(made), **result.record}
+    assert api.command_of(record, "o.tif") == api.command_of(made, "o.tif")

@@ -1,0 +1,97 @@
+"""Strength, luminance only and protected tones on the command line."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from napari_restore.records import problems
+
+from ._scenes import hazy, read, write_tiff
+
+LOOK = ["--luminance-only", "--protect-shadows", 0.5, "--protect-highlights", 0.5]
+WEIGHTS = np.array([0.2126, 0.7152, 0.0722])[:, None, None]
+
+
+def test_the_record_tells_of_it_and_rerun_gives_equal_bytes(cli, scene, tmp_path):
+    out, again, record = tmp_path / "o.tif", tmp_path / "again.tif", tmp_path / "r.json"
+    words = ["restore", scene, "-o", out, "--model", "dcp", "--strength", 0.9, *LOOK]
+    run = cli(*words, "--record", record, "--json")
+    assert run.code == 0, run.err
+    assert problems(run.json) == []
+    assert run.json["adjustment"] == {
+        "strength": 0.9,
+        "luminance_only": True,
+        "protect_shadows": 0.5,
+        "protect_highlights": 0.5,
+    }
+    assert cli("rerun", record, "-o", again).code == 0
+    assert again.read_bytes() == out.read_bytes()
+    told = json.loads(record.read_text(encoding="utf-8"))
+    told["task"]["options"]["luminance_only"] = False
+    record.write_text(json.dumps(told), encoding="utf-8")
+    assert cli("rerun", record, "-o", tmp_path / "other.tif").code == 0
+    assert (read(tmp_path / "other.tif") != read(out)).any()
+
+
+def test_a_plain_run_says_so(cli, scene, tmp_path):
+    run = cli("restore", scene, "-o", tmp_path / "o.tif", "--model", "dcp", "--json")
+    assert run.json["adjustment"]["strength"] == 1
+    assert not run.json["adjustment"]["luminance_only"]
+
+
+def test_luminance_only_keeps_the_colours(cli, scene, tmp_path):
+    full, only = tmp_path / "full.tif", tmp_path / "only.tif"
+    assert cli("restore", scene, "-o", full, "--model", "dcp").code == 0
+    assert cli("restore", scene, "-o", only, "--model", "dcp", "--luminance-only").code == 0
+    source, restored, mixed = (read(path).astype(float) for path in (scene, full, only))
+    assert np.abs((mixed * WEIGHTS).sum(0) - (restored * WEIGHTS).sum(0)).max() <= 1
+    assert (np.ptp(mixed - source, axis=0) <= 1).mean() > 0.9
+    assert np.ptp(restored - source, axis=0).mean() > 2
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".zarr"])
+def test_it_holds_for_every_format(cli, scene, tmp_path, suffix):
+    """A neutral zarr is the store itself; an adjusted one must not be."""
+    reference, out = tmp_path / "reference.tif", tmp_path / f"o{suffix}"
+    assert cli("restore", scene, "-o", reference, "--model", "dcp", *LOOK).code == 0
+    assert cli("restore", scene, "-o", out, "--model", "dcp", *LOOK).code == 0
+    import napari_restore as nr
+
+    written = nr.open_image(out).read((0, 0, 160, 200))
+    np.testing.assert_array_equal(written, read(reference).transpose(1, 2, 0))
+
+
+def test_a_folder_is_not_taken_for_done_with_another_look(cli, scene, tmp_path):
+    write_tiff(tmp_path / "b.tif", hazy(seed=9))
+    out = tmp_path / "out"
+    words = ["restore", scene, tmp_path / "b.tif", "-o", out, "--model", "dcp"]
+    assert cli(*words, "--json").json["done"] == 2
+    assert cli(*words, "--json").json["skipped"] == 2
+    run = cli(*words, *LOOK, "--overwrite", "--json")
+    assert run.code == 0 and run.json["done"] == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--protect-shadows", 1.5], "protect-shadows"),
+        (["--protect-highlights", -1], "protect-highlights"),
+        (["--protect-shadows", "much"], "protect-shadows"),
+        (["--strength", 2], "Strength"),
+    ],
+)
+def test_values_beyond_the_limits_are_bad_input(cli, scene, tmp_path, words, told):
+    run = cli("restore", scene, "-o", tmp_path / "o.tif", "--model", "dcp", *words)
+    assert run.code == 2 and told in run.err
+    assert not (tmp_path / "o.tif").exists()
+
+
+def test_colour_cannot_be_kept_where_there_is_none(cli, tmp_path):
+    grey = write_tiff(tmp_path / "grey.tif", hazy(bands=1))
+    out = tmp_path / "o.tif"
+    run = cli("restore", grey, "-o", out, "--model", "identity", "--luminance-only")
+    assert run.code == 2 and "red, green and blue" in run.err
+    assert cli("restore", grey, "-o", out, "--model", "identity", "--protect-shadows", 1).code == 0

@@ -1,0 +1,130 @@
+"""What a model file is found to be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+import napari_restore as nr
+from napari_restore.api import inspect_model, save_card
+from napari_restore.errors import BadModel, BadOutput
+
+
+class Halves(nn.Module):
+    """Looks 5 pixels far on half the resolution: multiples of 2."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = nn.Conv2d(3, 3, 5, padding=2, stride=2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = nn.functional.interpolate(self.seen(x), scale_factor=2.0)
+        return x + 0.1 * y
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """Weights of haze-unet without a card."""
+    path = tmp_path / "mine.safetensors"
+    save_file(nr.load_model("haze-unet", weights="random:3").state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    """An exported program without a card."""
+    path = tmp_path / "sharp.pt2"
+    side = {2: 2 * torch.export.Dim("h", min=8), 3: 2 * torch.export.Dim("w", min=8)}
+    exported = torch.export.export(Halves(), (torch.rand(1, 3, 64, 64),), dynamic_shapes=(side,))
+    torch.export.save(exported, path)
+    return path
+
+
+def test_weights_are_recognised_by_what_they_fit_into(weights: Path):
+    found = inspect_model(weights)
+    assert found.card == {"model": "haze-unet", "title": "mine"}
+    assert found.architecture == "HazeUNet"
+    assert found.model.card.halo == 48
+    assert (found.bytes, found.known) == (weights.stat().st_size, False)
+    save_card(found, title="My haze")
+    again = nr.load_model(str(weights))
+    assert again.card.title == "My haze"
+    assert inspect_model(weights).known
+
+
+def test_a_pickle_of_weights_is_recognised_too(weights: Path, tmp_path: Path):
+    path = tmp_path / "mine.pth"
+    state = nr.load_model("haze-unet", weights=str(weights)).state_dict()
+    torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, path)
+    assert inspect_model(path).card["model"] == "haze-unet"
+
+
+def test_a_program_needs_trust_and_is_measured(program: Path):
+    with pytest.raises(BadModel, match="trust its author"):
+        inspect_model(program)
+    found = inspect_model(program, trust=True)
+    assert found.card["bands"] == 3
+    assert found.card["multiple_of"] == 2
+    assert 2 <= found.card["halo"] <= 6
+    assert found.measured
+    save_card(found)
+    assert nr.load_model(str(program), trust=True).card.halo == found.card["halo"]
+
+
+def test_a_program_of_one_size_is_refused(tmp_path: Path):
+    path = tmp_path / "fixed.pt2"
+    torch.export.save(torch.export.export(Halves(), (torch.rand(1, 3, 64, 64),)), path)
+    with pytest.raises(BadModel, match=r"fixed\.pt2 gives no image .*free height and width"):
+        inspect_model(path, trust=True)
+
+
+def test_python_is_measured_too_and_keeps_its_factory(tmp_path: Path):
+    path = tmp_path / "own.py"
+    path.write_text("import torch\ndef make():\n    return torch.nn.Conv2d(1, 1, 3, padding=1)\n")
+    with pytest.raises(BadModel, match="is Python code"):
+        inspect_model(f"{path}:make")
+    found = inspect_model(f"{path}:make", trust=True)
+    assert (found.card["bands"], found.card["halo"], found.path) == (1, 1, path)
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "gone.pth"])
+def test_what_is_no_model_is_refused(tmp_path: Path, name: str):
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(BadModel, match=name):
+        inspect_model(tmp_path / name)
+
+
+def test_unknown_weights_are_refused_with_the_known_networks(tmp_path: Path):
+    path = tmp_path / "other.safetensors"
+    save_file({"stem.weight": torch.ones(2, 3, 1, 1)}, path)
+    with pytest.raises(BadModel, match="fits none of the networks known here: haze-unet"):
+        inspect_model(path)
+
+
+def test_a_card_that_cannot_be_written_says_so(weights: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*args: object, **options: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    found = inspect_model(weights)
+    monkeypatch.setattr(Path, "write_text", refuse)
+    with pytest.raises(BadOutput, match="Copy the model"):
+        save_card(found)
+    assert not weights.with_suffix(".json").exists()
+
+
+def test_a_field_that_no_card_has_is_refused(weights: Path):
+    found = inspect_model(weights)
+    with pytest.raises(BadModel, match="no field 'colour'"):
+        save_card(found, colour="red")
+    assert not weights.with_suffix(".json").exists()
+
+
+def test_a_card_beside_is_kept_as_it_is(weights: Path):
+    card = {"model": "haze-unet", "title": "Kept", "trained_on": "my scenes"}
+    weights.with_suffix(".json").write_text(json.dumps(card))
+    assert dict(inspect_model(weights).card) == card

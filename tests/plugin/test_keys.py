@@ -1,0 +1,120 @@
+"""Keys, menus and the command palette."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from napari._app_model import get_app_model
+from napari.utils.key_bindings import coerce_keybinding
+from napari.utils.notifications import notification_manager
+from napari.utils.shortcuts import default_shortcuts
+from npe2 import PluginManifest
+
+from napari_restore.plugin._actions import BOUND, panel_of
+from napari_restore.plugin._keys import KEYS, is_free, table
+from napari_restore.plugin._targets import Target
+from napari_restore.plugin.compare._blink import KEY
+
+LIMIT_MS = 60_000
+OURS = {name: coerce_keybinding(key.keys) for name, key in KEYS.items() if name != "leave"}
+
+
+def pressed(viewer: Any, name: str) -> None:
+    """What napari does when the key of `name` is pressed."""
+    viewer.keymap[OURS[name]](viewer)
+
+
+def test_no_key_is_one_of_naparis():
+    taken = {binding for bindings in default_shortcuts.values() for binding in bindings}
+    assert not taken & set(OURS.values())
+    assert len(set(OURS.values())) == len(OURS)
+
+
+def test_the_table_is_complete():
+    assert set(BOUND) | {"blink", "leave"} == set(KEYS)
+    assert KEYS["blink"].keys == KEY
+    assert table().count("\n") == len(KEYS) + 1
+    assert "| Control + Shift + E | Export the current result |" in table()
+
+
+def test_every_command_but_the_hooks_is_in_a_menu():
+    manifest = PluginManifest.from_distribution("napari-restore")
+    menus = manifest.contributions.menus
+    offered = {
+        item.command for items in menus.values() for item in items if hasattr(item, "command")
+    }
+    hooks = {"read", "write", "sample"}
+    commands = {command.id for command in manifest.contributions.commands}
+    assert commands - offered == {f"napari-restore.{name}" for name in hooks}
+
+
+@pytest.mark.viewer
+def test_keys_are_bound_while_the_panel_is_open(panel: Any):
+    viewer = panel.viewer
+    for name in BOUND:
+        assert OURS[name] in viewer.keymap
+    assert not is_free(viewer, KEYS["run"].keys)
+    panel.close()
+    assert not set(OURS.values()) & set(viewer.keymap)
+    assert panel_of(viewer) is None
+
+
+@pytest.mark.viewer
+def test_a_key_that_is_taken_stays_with_its_owner(make_napari_viewer: Any):
+    viewer = make_napari_viewer()
+    hits = []
+    viewer.bind_key("Control-Enter", hits.append)
+    dock, _ = viewer.window.add_plugin_dock_widget("napari-restore", "Restore")
+    pressed(viewer, "run")
+    assert hits == [viewer]
+    viewer.window.remove_dock_widget(dock)
+    assert OURS["run"] in viewer.keymap
+
+
+@pytest.mark.viewer
+def test_tooltips_name_the_keys(panel: Any):
+    assert "Ctrl+Enter" in panel.bar.button.toolTip()
+    assert "Ctrl+L" in panel.bar.live.toolTip()
+
+
+@pytest.mark.viewer
+def test_run_and_export_by_key(panel: Any, qtbot: Any, sample: Path):
+    viewer = panel.viewer
+    shown = []
+    notification_manager.notification_ready.connect(lambda told: shown.append(told.message))
+    pressed(viewer, "export")
+    pressed(viewer, "swipe")
+    pressed(viewer, "cancel")
+    pressed(viewer, "live")
+    assert shown == [
+        "There is no result yet. Run a method first.",
+        "There is no result yet. Run a method first.",
+        "Nothing is being restored.",
+        "There is no image to restore.",
+    ]
+    viewer.add_image(np.full((64, 64, 3), 90, np.uint8), name="photo")
+    panel.models.choose("identity")
+    panel.target.choose(Target.WHOLE)
+    outcome = []
+    panel.ended.connect(lambda *told: outcome.append(told))
+    pressed(viewer, "run")
+    qtbot.waitUntil(lambda: bool(outcome), timeout=LIMIT_MS)
+    assert outcome[0][0] == "done"
+    pressed(viewer, "swipe")
+    (swipe,) = (s.swipe for s in panel.sections if hasattr(s, "swipe"))
+    assert swipe.isChecked()
+    pressed(viewer, "swipe")
+    assert not swipe.isChecked()
+
+
+@pytest.mark.viewer
+def test_a_command_opens_the_panel_it_needs(make_napari_viewer: Any):
+    viewer = make_napari_viewer()
+    assert panel_of(viewer) is None
+    get_app_model().commands.execute_command("napari-restore.run").result()
+    panel = panel_of(viewer)
+    assert panel is not None
+    assert panel.running is None
