@@ -1,6 +1,6 @@
 """Makes the pictures of the documentation from the real window; writes docs/images/.
 
-    scripts/with-display .venv/bin/python scripts/screenshots.py [NAME …]
+scripts/with-display .venv/bin/python scripts/screenshots.py [NAME …]
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from qtpy.QtCore import QEventLoop, QTimer
 from qtpy.QtWidgets import QApplication
 from superqt import QCollapsible
 
-from napari_restore.plugin._drawing import Tool
-from napari_restore.plugin._targets import Target
+from napari_restore.plugin.areas._drawing import Tool
+from napari_restore.plugin.areas._targets import Target
 from napari_restore.sample import SAMPLE
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "images"

@@ -15,7 +15,7 @@ from npe2 import PluginManifest
 
 from napari_restore.plugin._actions import BOUND, panel_of
 from napari_restore.plugin._keys import KEYS, is_free, table
-from napari_restore.plugin._targets import Target
+from napari_restore.plugin.areas._targets import Target
 from napari_restore.plugin.compare._blink import KEY
 
 LIMIT_MS = 60_000

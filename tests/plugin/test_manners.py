@@ -24,7 +24,7 @@ from qtpy.QtWidgets import (
     QSlider,
 )
 
-from napari_restore.plugin._targets import Target
+from napari_restore.plugin.areas._targets import Target
 
 pytestmark = pytest.mark.viewer
 LIMIT_MS = 60_000

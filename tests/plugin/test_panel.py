@@ -10,7 +10,7 @@ import pytest
 from napari.utils.notifications import notification_manager
 
 from napari_restore import Region
-from napari_restore.plugin._targets import Target
+from napari_restore.plugin.areas._targets import Target
 
 pytestmark = pytest.mark.viewer
 LIMIT_MS = 60_000
@@ -136,7 +136,9 @@ def test_a_child_that_dies_is_an_error_with_a_next_step(panel: Any, qtbot: Any, 
     panel.ended.connect(lambda *told: outcome.append(told))
     panel.bar.button.click()
     run = panel.running.run
-    qtbot.waitUntil(lambda: run.job is not None and run.job.plan.extent == "image", timeout=LIMIT_MS)
+    qtbot.waitUntil(
+        lambda: run.job is not None and run.job.plan.extent == "image", timeout=LIMIT_MS
+    )
     run.job.kill()
     qtbot.waitUntil(lambda: bool(outcome), timeout=LIMIT_MS)
     assert outcome[0][0] == "failed"

@@ -10,8 +10,8 @@ from napari.layers import Layer
 
 import napari_restore as nr
 from napari_restore.errors import UnreadableImage
-from napari_restore.plugin._placing import ORIGIN, origin_of
 from napari_restore.plugin._reader import get_reader, layer_of, read
+from napari_restore.plugin.layers._placing import ORIGIN, origin_of
 
 
 def test_the_sample_lies_on_the_map_in_colour(sample: Path):

@@ -123,9 +123,7 @@ def make_plan(
     uncounted = exclusion if image.full is None else context_exclude(image, exclude)
     needs_context = _needs_context(image, model, white, exclusion is not None)
     draft = bounding_box(targets) if extent == "region" else None
-    known = needs_context and (
-        context is not None or _is_known(image, uncounted, draft, extent)
-    )
+    known = needs_context and (context is not None or _is_known(image, uncounted, draft, extent))
     budget = parse_size(memory) if memory is not None else default_memory()
     accelerated = chosen.name != "cpu"
 
@@ -172,11 +170,7 @@ def make_plan(
     centre_first = pyramid or not whole
     pyramid = pyramid or in_place
     settings |= {"maps": wanted_maps, "pyramid": pyramid}
-    facts = (
-        _context_name(context, image, uncounted, draft, extent)
-        if needs_context
-        else None
-    )
+    facts = _context_name(context, image, uncounted, draft, extent) if needs_context else None
     key = run_key(image, model, {**settings, "context": facts})
     name = folder_name(image, model, settings)
     if in_place and output is not None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from napari_restore.plugin._export import ExportSection
 from napari_restore.plugin._notices import show_note
 from napari_restore.plugin._state import unwrapped
 from napari_restore.plugin.compare import CompareSection
+from napari_restore.plugin.results._export import ExportSection
 
 if TYPE_CHECKING:
     import napari

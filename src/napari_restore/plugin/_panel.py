@@ -24,32 +24,32 @@ from napari_restore.api import models as known_models
 from napari_restore.engine import Note, Phase, Progress
 from napari_restore.errors import RestoreError
 from napari_restore.plugin import _actions
-from napari_restore.plugin._advanced import AdvancedForm
-from napari_restore.plugin._airlight import AirlightPicker
-from napari_restore.plugin._area_finder import AreaFinder, NotReady
-from napari_restore.plugin._band_roles import BandRolesForm
-from napari_restore.plugin._batch import BatchSection
-from napari_restore.plugin._drawing import Drawing
-from napari_restore.plugin._exclude import ExcludeChooser
-from napari_restore.plugin._export import ExportSection
 from napari_restore.plugin._keys import KeyBindings, with_key
-from napari_restore.plugin._live_control import LiveControl
-from napari_restore.plugin._look import LookSection
-from napari_restore.plugin._model_chooser import ModelChooser
-from napari_restore.plugin._model_drop import ModelFiles
 from napari_restore.plugin._notices import show_note, show_problem, words_of
-from napari_restore.plugin._parameter_form import ParameterForm
-from napari_restore.plugin._planner import Planner
 from napari_restore.plugin._preferences import PreferenceLink, hint_at_async
-from napari_restore.plugin._results import ResultsSection
-from napari_restore.plugin._run_bar import RunBar
-from napari_restore.plugin._running import LayerRun
 from napari_restore.plugin._section import Section
 from napari_restore.plugin._state import image_of, state_of, unwrapped
-from napari_restore.plugin._strength import chosen_strength, strength_layers
-from napari_restore.plugin._target_chooser import TargetChooser
-from napari_restore.plugin._targets import Area, Target
+from napari_restore.plugin.areas._area_finder import AreaFinder, NotReady
+from napari_restore.plugin.areas._drawing import Drawing
+from napari_restore.plugin.areas._exclude import ExcludeChooser
+from napari_restore.plugin.areas._strength import chosen_strength, strength_layers
+from napari_restore.plugin.areas._target_chooser import TargetChooser
+from napari_restore.plugin.areas._targets import Area, Target
 from napari_restore.plugin.compare import CompareSection
+from napari_restore.plugin.method._advanced import AdvancedForm
+from napari_restore.plugin.method._airlight import AirlightPicker
+from napari_restore.plugin.method._band_roles import BandRolesForm
+from napari_restore.plugin.method._model_chooser import ModelChooser
+from napari_restore.plugin.method._model_drop import ModelFiles
+from napari_restore.plugin.method._parameter_form import ParameterForm
+from napari_restore.plugin.results._export import ExportSection
+from napari_restore.plugin.results._look import LookSection
+from napari_restore.plugin.results._results import ResultsSection
+from napari_restore.plugin.runs._batch import BatchSection
+from napari_restore.plugin.runs._live_control import LiveControl
+from napari_restore.plugin.runs._planner import Planner
+from napari_restore.plugin.runs._run_bar import RunBar
+from napari_restore.plugin.runs._running import LayerRun
 
 if TYPE_CHECKING:
     import napari
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from napari_restore.images import Image
     from napari_restore.models import ModelCard
     from napari_restore.plugin._state import Request
-    from napari_restore.plugin._variant import Variant
+    from napari_restore.plugin.results._variant import Variant
 
 VIEW_SETTLED_MS = 200
 SECTIONS: tuple[type[Section], ...] = (

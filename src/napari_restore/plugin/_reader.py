@@ -58,8 +58,8 @@ def layer_of(image: Image, viewer: Any = None) -> LayerData:
     `metadata["napari_restore"]` holds the image. With a viewer the camera is
     turned north up for the first map, and missing levels appear as they are made.
     """
-    from napari_restore.plugin._display import Display, contrast_limits
-    from napari_restore.plugin._placing import (
+    from napari_restore.plugin.layers._display import Display, contrast_limits
+    from napari_restore.plugin.layers._placing import (
         ORIGIN,
         mixes_places,
         origin_of,
@@ -101,7 +101,7 @@ def _levels(image: Image, display: Any, viewer: Any, limits: Any) -> list[Any]:
     """All levels lazily; missing ones begin to be made."""
     import numpy as np
 
-    from napari_restore.plugin._growth import Growth, must_grow
+    from napari_restore.plugin.layers._growth import Growth, must_grow
 
     levels = [display.shown(level, image) for level in image.levels]
     if must_grow(image):
@@ -121,7 +121,7 @@ def _refresher(image: Image, viewer: Any, guessed: Any) -> Callable[[bool], Any]
     `guessed` are contrast limits chosen before there was a coarse level: once it is
     finished they are judged again, unless the user has set others.
     """
-    from napari_restore.plugin._display import contrast_limits
+    from napari_restore.plugin.layers._display import contrast_limits
 
     def refresh(finished: bool) -> None:
         for layer in viewer.layers:

@@ -11,7 +11,7 @@ from psygnal import SignalGroupDescriptor
 
 import napari_restore as nr
 from napari_restore.errors import BadRegion, UnreadableImage
-from napari_restore.plugin._targets import Area, Target
+from napari_restore.plugin.areas._targets import Area, Target
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from napari_restore.engine import Plan
     from napari_restore.images import Image
     from napari_restore.models import RestorationModel
-    from napari_restore.plugin._variant import Variant
+    from napari_restore.plugin.results._variant import Variant
 
 
 @dataclass(eq=False)

@@ -37,7 +37,7 @@ def _save(result: Any, path: Path) -> Path:
 
     app = QApplication.instance()
     if app is None or QThread.currentThread() is not app.thread():
-        from napari_restore.plugin._saving import save
+        from napari_restore.plugin.results._saving import save
 
         return save(result, path, {})
     return _save_with_dialog(result, path)
@@ -47,8 +47,8 @@ def _save_with_dialog(result: Any, path: Path) -> Path:
     from qtpy.QtCore import QEventLoop, Qt, QTimer
     from qtpy.QtWidgets import QApplication, QProgressDialog
 
-    from napari_restore.plugin._run_bar import format_left
-    from napari_restore.plugin._saving import Saving
+    from napari_restore.plugin.results._saving import Saving
+    from napari_restore.plugin.runs._run_bar import format_left
 
     text = f"Writing {path.name}"
     dialog = QProgressDialog(text, "Cancel", 0, 0, QApplication.activeWindow())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
 
-    from napari_restore.plugin._variant import Variant
+    from napari_restore.plugin.results._variant import Variant
 
 LOOKS = ("contrast_limits", "gamma", "colormap")
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore import Region
-from napari_restore.plugin._placing import Matrix, data_to_world
+from napari_restore.plugin.layers._placing import Matrix, data_to_world
 
 if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer

@@ -8,8 +8,8 @@ import numpy as np
 
 from napari_restore import Region
 from napari_restore.metrics import psnr, ssim
-from napari_restore.plugin._placing import data_to_world
 from napari_restore.plugin.compare._pixels import LayerPixels
+from napari_restore.plugin.layers._placing import data_to_world
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

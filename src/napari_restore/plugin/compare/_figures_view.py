@@ -10,7 +10,6 @@ from qtpy.QtWidgets import QComboBox, QLabel, QVBoxLayout
 from napari_restore import Region
 from napari_restore.errors import BadRegion
 from napari_restore.plugin._section import Section
-from napari_restore.plugin._visible import visible_region
 from napari_restore.plugin.compare._figures import (
     Figures,
     data_range_of,
@@ -19,13 +18,14 @@ from napari_restore.plugin.compare._figures import (
 )
 from napari_restore.plugin.compare._pixels import LayerPixels, shown_step
 from napari_restore.plugin.compare._settled import Settled
+from napari_restore.plugin.layers._visible import visible_region
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
     from napari_restore.plugin._state import RestoreState
-    from napari_restore.plugin._variant import Variant
+    from napari_restore.plugin.results._variant import Variant
 
 SETTLE_MS = 200
 """Shorter than the time between two refreshes of a running result."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.plugin._placing import data_to_world
 from napari_restore.plugin.compare._curtain import plane
+from napari_restore.plugin.layers._placing import data_to_world
 
 if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer

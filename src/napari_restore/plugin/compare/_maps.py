@@ -11,14 +11,14 @@ import numpy.typing as npt
 
 from napari_restore import Region
 from napari_restore.engine import Adjustment
-from napari_restore.plugin._placing import data_to_world
 from napari_restore.plugin.compare._curtain import plane
 from napari_restore.plugin.compare._quality import CATEGORIES, categories, categories_of_change
+from napari_restore.plugin.layers._placing import data_to_world
 
 if TYPE_CHECKING:
     from napari.layers import Layer
 
-    from napari_restore.plugin._variant import Variant
+    from napari_restore.plugin.results._variant import Variant
 
 Make = Callable[[Region, int], npt.NDArray[Any]]
 """Makes a map (h, w) of a level-0 region at 1 : step."""

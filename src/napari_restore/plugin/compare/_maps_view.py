@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
     from napari_restore.plugin._state import RestoreState
-    from napari_restore.plugin._variant import Variant
+    from napari_restore.plugin.results._variant import Variant
 
 SETTLE_MS = 200
 TIPS = {

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_restore.plugin._state import RestoreState
-    from napari_restore.plugin._variant import Variant
+    from napari_restore.plugin.results._variant import Variant
 
 
 class CompareSection(Section):

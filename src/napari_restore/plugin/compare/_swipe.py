@@ -11,7 +11,6 @@ from superqt.utils import qthrottled
 
 from napari_restore import Region
 from napari_restore.errors import BadRegion
-from napari_restore.plugin._visible import visible_region
 from napari_restore.plugin.compare._curtain import Curtain, Order, Snapshot, take
 from napari_restore.plugin.compare._line import Line
 from napari_restore.plugin.compare._pixels import (
@@ -23,11 +22,12 @@ from napari_restore.plugin.compare._pixels import (
 )
 from napari_restore.plugin.compare._settled import Settled
 from napari_restore.plugin.compare._shown_layers import ShownLayers
+from napari_restore.plugin.layers._visible import visible_region
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from napari_restore.plugin._variant import Variant
+    from napari_restore.plugin.results._variant import Variant
 
 GRAB = 12
 """Screen pixels from the line within which it is taken hold of."""

@@ -1,0 +1,1 @@
+"""What is restored: drawn, painted, chosen, left out."""

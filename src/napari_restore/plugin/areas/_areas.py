@@ -1,0 +1,169 @@
+"""Areas and gradients that the user has drawn in Shapes layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore import Region, api
+from napari_restore.errors import BadRegion
+from napari_restore.plugin.areas._strength import painted_area
+from napari_restore.plugin.areas._targets import Area, Target
+from napari_restore.plugin.layers._visible import bounding_region, in_data, visible_region
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer, Shapes
+
+    from napari_restore.images import Image
+
+Points = npt.NDArray[np.float64]
+GRADIENT = "napari_restore_gradient"
+"""In the metadata of the layer that holds a gradient's line."""
+CLOSED = ("rectangle", "polygon", "ellipse")
+SELECTING = ("select", "direct", "vertex_insert", "vertex_remove")
+"""Modes in which the selected shapes are a choice of the user, not what was drawn last."""
+ELLIPSE_POINTS = 64
+STRAIGHT = 1e-3
+"""Pixels by which the corners of a rectangle may miss the directions of the pixels."""
+
+
+def area_of(
+    target: Target,
+    viewer: ViewerModel,
+    layer: Layer,
+    image: Image,
+    *,
+    feather: int = 0,
+    strength: Layer | None = None,
+) -> Callable[[], Area]:
+    """What `target` means now in `layer`, which shows `image`.
+
+    The viewer is looked at at once; the answer itself may have to read and write a
+    large mask and is best asked for on another thread where `target` is painted.
+    `strength` is the layer that it is painted in. Both raise `RestoreError`.
+    """
+    if target is Target.PAINTED:
+        return painted_area(viewer, strength, layer, image)
+    area = _drawn_or_plain(target, viewer, layer, image, feather)
+    return lambda: area
+
+
+def _drawn_or_plain(
+    target: Target, viewer: ViewerModel, layer: Layer, image: Image, feather: int
+) -> Area:
+    if target is Target.DRAWN:
+        return _drawn_area(viewer, layer, image, feather)
+    if target is Target.GRADIENT:
+        return _gradient_area(viewer, layer, image)
+    size = (image.height, image.width)
+    whole = target is Target.WHOLE
+    return Area((Region(0, 0, *size) if whole else visible_region(viewer, layer, size),))
+
+
+def _drawn_area(viewer: ViewerModel, layer: Layer, image: Image, feather: int) -> Area:
+    """One upright box without a fade is itself; everything else is a mask of polygons."""
+    shapes = areas_layer(viewer)
+    drawn = [] if shapes is None else outlines(viewer, shapes, layer)
+    if not drawn:
+        raise BadRegion(
+            "There is no area yet.", "Press Rectangle or Polygon and draw one over the image."
+        )
+    size = (image.height, image.width)
+    boxes = [bounding_region(points, size) for points in drawn]
+    inside = [(points, box) for points, box in zip(drawn, boxes, strict=True) if box is not None]
+    if not inside:
+        told = "The area lies" if len(drawn) == 1 else "All areas lie"
+        raise BadRegion(f"{told} outside {layer.name}.", "Draw one over the image.")
+    targets = tuple(box for _, box in inside)
+    if len(inside) == 1 and feather == 0 and is_upright_box(inside[0][0]):
+        return Area(targets)
+    mask = api.mask_of_polygons(image, [[ring_of(points)] for points, _ in inside])
+    return Area(targets, str(mask), pixels=round(sum(_surface(points) for points, _ in inside)))
+
+
+def _gradient_area(viewer: ViewerModel, layer: Layer, image: Image) -> Area:
+    shapes = gradient_layer(viewer)
+    if shapes is None or not shapes.data:
+        raise BadRegion(
+            "There is no gradient yet.",
+            "Press Gradient and drag from where nothing shall change to where all shall.",
+        )
+    ends = _in_pixels(viewer, shapes, layer, np.asarray(shapes.data[-1], float)[[0, -1]])
+    (x0, y0), (x1, y1) = ring_of(ends)
+    if not np.isfinite(ends).all() or np.hypot(x1 - x0, y1 - y0) < 1:
+        raise BadRegion("The gradient has no length.", "Drag from one place to another.")
+    mask = api.mask_of_line(image, (x0, y0), (x1, y1))
+    return Area((Region(0, 0, image.height, image.width),), str(mask), soft=True)
+
+
+def areas_layer(viewer: ViewerModel) -> Shapes | None:
+    """The Shapes layer of areas: the active one, else the topmost; never a gradient."""
+    return _shapes(viewer, lambda layer: GRADIENT not in layer.metadata)
+
+
+def gradient_layer(viewer: ViewerModel) -> Shapes | None:
+    """The layer that holds the gradient's line."""
+    return _shapes(viewer, lambda layer: GRADIENT in layer.metadata)
+
+
+def _shapes(viewer: ViewerModel, fits: Callable[[Layer], bool]) -> Shapes | None:
+    from napari.layers import Shapes
+
+    active = viewer.layers.selection.active
+    found = [x for x in reversed(viewer.layers) if isinstance(x, Shapes) and fits(x)]
+    return active if active in found else next(iter(found), None)
+
+
+def outlines(viewer: ViewerModel, shapes: Shapes, layer: Layer) -> list[Points]:
+    """The corners (row, column), in data of `layer`, of each area that counts.
+
+    These are the selected shapes while the user selects, else all; lines are none.
+    """
+    chosen: Any = shapes.selected_data if shapes.mode in SELECTING else ()
+    numbers = sorted(chosen) or range(len(shapes.data))
+    kinds = shapes.shape_type
+    drawn = [
+        _outline(np.asarray(shapes.data[number], float), kinds[number])
+        for number in numbers
+        if kinds[number] in CLOSED and len(shapes.data[number]) >= 3
+    ]
+    return [_in_pixels(viewer, shapes, layer, vertices) for vertices in drawn]
+
+
+def _outline(vertices: Points, kind: str) -> Points:
+    """The corners of a shape; an ellipse, told by the corners around it, becomes a polygon."""
+    if kind != "ellipse":
+        return vertices
+    centre = vertices.mean(axis=0)
+    across, down = (vertices[1] - vertices[0]) / 2, (vertices[3] - vertices[0]) / 2
+    angles = np.linspace(0, 2 * np.pi, ELLIPSE_POINTS, endpoint=False)[:, None]
+    ring: Points = centre + np.cos(angles) * across + np.sin(angles) * down
+    return ring
+
+
+def _in_pixels(viewer: ViewerModel, shapes: Shapes, layer: Layer, vertices: Points) -> Points:
+    world = [np.array(shapes.data_to_world(vertex)[-2:]) for vertex in vertices]
+    return in_data(viewer, layer, world)
+
+
+def is_upright_box(points: Points) -> bool:
+    """Whether four corners form a rectangle along the pixels."""
+    if len(points) != 4:
+        return False
+    sides = np.abs(np.roll(points, -1, axis=0) - points) > STRAIGHT
+    return bool((sides.sum(axis=1) == 1).all() and (sides != np.roll(sides, 1, axis=0)).all())
+
+
+def ring_of(points: Points) -> list[tuple[float, float]]:
+    """(x, y) counted from the corner of the first pixel, whose middle is (0, 0) in napari."""
+    return [(float(column) + 0.5, float(row) + 0.5) for row, column in points]
+
+
+def _surface(points: Points) -> float:
+    """Square pixels inside a polygon."""
+    row, column = points.T
+    return abs(float(row @ np.roll(column, 1) - column @ np.roll(row, 1))) / 2

@@ -1,0 +1,240 @@
+"""Drawing over an image: which layer and mode a button stands for, and when it ends."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QObject, Signal
+from superqt.utils import qdebounced
+
+from napari_restore.plugin._state import image_of
+from napari_restore.plugin.areas._areas import GRADIENT, areas_layer, gradient_layer
+from napari_restore.plugin.areas._strength import PAINT, new_paint_layer, plane_of
+from napari_restore.plugin.areas._targets import Target
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
+    from napari.layers import Layer, Shapes
+
+    from napari_restore.plugin._state import RestoreState
+
+AREAS = "Areas to restore"
+OWN = "napari_restore_drawn"
+"""In the metadata of Shapes layers whose edges this module keeps thin."""
+EDGE = 2
+"""Width of edges in screen pixels."""
+BRUSH = 40
+"""Diameter of the brush in screen pixels."""
+SETTLED_MS = 150
+
+
+class Tool(Enum):
+    """What a user draws with: the button's word, its target, a mode of napari, what to do next."""
+
+    RECTANGLE = (
+        "Rectangle",
+        Target.DRAWN,
+        "add_rectangle",
+        "Drag a rectangle over the image; draw as many as you like.",
+    )
+    POLYGON = (
+        "Polygon",
+        Target.DRAWN,
+        "add_polygon",
+        "Click the corners one by one; a double click closes the polygon.",
+    )
+    BRUSH = (
+        "Brush",
+        Target.PAINTED,
+        "paint",
+        "Paint where the image shall be restored; [ and ] change the brush, E erases.",
+    )
+    GRADIENT = (
+        "Gradient",
+        Target.GRADIENT,
+        "add_line",
+        "Drag from where nothing shall change to where all shall.",
+    )
+
+    def __init__(self, word: str, target: Target, mode: str, hint: str) -> None:
+        self.word = word
+        self.target = target
+        self.mode = mode
+        self.hint = hint
+
+
+class Drawing(QObject):
+    """Makes and activates the layers that users draw in, and knows with what they do.
+
+    Escape, the same button again, another mode or another layer ends it.
+    """
+
+    changed = Signal(object)
+    """The `Tool` in use, or None."""
+
+    def __init__(
+        self, viewer: ViewerModel, state: RestoreState, parent: QObject | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._state = state
+        self._tool: Tool | None = None
+        self._layer: Layer | None = None
+        self._zoomed = qdebounced(self._thin, timeout=SETTLED_MS)
+        self._signals = [
+            (viewer.layers.selection.events.active, self._on_active),
+            (viewer.scene.camera.events.zoom, self._on_zoom),
+        ]
+        for signal, slot in self._signals:
+            signal.connect(slot)
+
+    @property
+    def tool(self) -> Tool | None:
+        """What is drawn with now."""
+        return self._tool
+
+    def toggle(self, tool: Tool) -> None:
+        """Begin to draw with `tool`, or end it when that is in use."""
+        if self._tool is tool:
+            self.end()
+        elif self._state.layer is not None:
+            self._begin(tool, self._state.layer)
+
+    def end(self) -> None:
+        """Back to moving about; what is drawn stays."""
+        if self._layer is not None:
+            _finish(self._layer)
+
+    def rest(self) -> None:
+        """End it, and take the paint out of sight: the image below shall be looked at."""
+        self.end()
+        for layer in self._viewer.layers:
+            if PAINT in layer.metadata:
+                layer.visible = False
+
+    def leave(self) -> None:
+        """Let go of the viewer; called once."""
+        self._zoomed.cancel()
+        self._follow(None, None)
+        for signal, slot in self._signals:
+            signal.disconnect(slot)
+
+    def _begin(self, tool: Tool, source: ImageLayer) -> None:
+        self._follow(None, None)
+        layer = self._layer_for(tool, source)
+        layer.visible = True
+        self._viewer.layers.selection.active = layer
+        layer.mode = tool.mode
+        if tool is Tool.BRUSH:
+            layer.selected_label = 1
+            pixel = float(min(layer.scale)) * self._viewer.scene.camera.zoom
+            layer.brush_size = max(1, round(BRUSH / pixel))
+        self._follow(tool, layer)
+
+    def _layer_for(self, tool: Tool, source: ImageLayer) -> Layer:
+        viewer = self._viewer
+        if tool is Tool.BRUSH:
+            return self._paint_layer(source)
+        found = gradient_layer(viewer) if tool is Tool.GRADIENT else areas_layer(viewer)
+        # Other layers may hold anything, and lie otherwise than the image.
+        if found is not None and OWN in found.metadata:
+            if np.allclose(plane_of(found), plane_of(source)):
+                return found
+        if tool is Tool.GRADIENT:
+            return self._shapes("Gradient", source, {GRADIENT: True})
+        return self._shapes(AREAS, source, {})
+
+    def _paint_layer(self, source: ImageLayer) -> Layer:
+        """The one over `source`: each image has its own."""
+        known = source.unique_id
+        for layer in reversed(self._viewer.layers):
+            if layer.metadata.get(PAINT) == known:
+                break
+        else:
+            image = image_of(source)
+            layer = new_paint_layer(source, (image.height, image.width))
+            layer.metadata[PAINT] = known
+            self._viewer.add_layer(layer)
+            layer.bind_key("Escape", _finish, overwrite=True)
+        self._state.strength_layer = layer
+        return layer
+
+    def _shapes(self, name: str, source: ImageLayer, metadata: dict[str, Any]) -> Shapes:
+        # In pixels of the image: napari keeps corners in float32, which on a map are
+        # off by metres, and draws rectangles along the layer's own axes.
+        matrix = plane_of(source)
+        layer = self._viewer.add_shapes(
+            name=name,
+            ndim=2,
+            face_color="transparent",
+            edge_color="yellow",
+            edge_width=self._width(matrix),
+            affine=matrix,
+            # Those of the image, or napari takes pixels for metres.
+            units=source.units[-2:],
+            metadata={OWN: True, **metadata},
+        )
+        layer.bind_key("Escape", _finish, overwrite=True)
+        return layer
+
+    def _width(self, matrix: Any) -> float:
+        """`EDGE` in data of a layer that lies in the world by `matrix` (3, 3)."""
+        pixel = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
+        return EDGE / float(self._viewer.scene.camera.zoom) / pixel
+
+    # -- what ends it ------------------------------------------------------------
+
+    def _follow(self, tool: Tool | None, layer: Layer | None) -> None:
+        if self._layer is not None:
+            self._layer.events.mode.disconnect(self._on_mode)
+            if GRADIENT in self._layer.metadata:
+                self._layer.events.data.disconnect(self._on_line)
+        self._tool, self._layer = tool, layer
+        if layer is not None:
+            layer.events.mode.connect(self._on_mode)
+            if GRADIENT in layer.metadata:
+                layer.events.data.connect(self._on_line)
+        self.changed.emit(tool)
+
+    def _on_mode(self, event: Any) -> None:
+        if self._tool is not None and str(event.mode) != self._tool.mode:
+            # Erasing and the like are still painting.
+            if self._tool is not Tool.BRUSH or str(event.mode) == "pan_zoom":
+                self._follow(None, None)
+
+    def _on_active(self, event: Any) -> None:
+        layer = self._layer
+        if layer is not None and event.value is not layer:
+            self._follow(None, None)
+            if layer in self._viewer.layers:
+                _finish(layer)
+
+    def _on_line(self, event: Any) -> None:
+        """One gradient at a time: a new line takes the place of the one before."""
+        layer = event.source
+        if str(event.action) == "added" and len(layer.data) > 1:
+            layer.selected_data = set(range(len(layer.data) - 1))
+            layer.remove_selected()
+
+    # -- edges -------------------------------------------------------------------
+
+    def _on_zoom(self) -> None:
+        if any(OWN in layer.metadata for layer in self._viewer.layers):
+            self._zoomed()
+
+    def _thin(self) -> None:
+        """Edges are as wide on the screen as before, whatever the zoom."""
+        for layer in self._viewer.layers:
+            if OWN in layer.metadata:
+                width = self._width(plane_of(layer))
+                layer.current_edge_width = width
+                if len(layer.data):
+                    layer.edge_width = [width] * len(layer.data)
+
+
+def _finish(layer: Layer) -> None:
+    """Close what is being drawn and let the mouse move the image again."""
+    layer.mode = "pan_zoom"

@@ -1,0 +1,150 @@
+"""Chooses pixels that are left alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Shapes
+from qtpy.QtWidgets import QComboBox, QFileDialog, QLabel, QVBoxLayout
+from superqt.utils import qdebounced
+
+from napari_restore import api
+from napari_restore.errors import RestoreError
+from napari_restore.plugin._latest import Latest
+from napari_restore.plugin._section import Section
+from napari_restore.plugin._state import image_of
+from napari_restore.plugin.areas._areas import GRADIENT, outlines, ring_of
+from napari_restore.plugin.areas._strength import is_strength, mask_of_layer
+from napari_restore.plugin.layers._layer_watch import LayerWatch
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from napari_restore.plugin._state import RestoreState
+
+NOTHING, FILE = "Nothing", "A file …"
+FILTER = "Masks (*.tif *.tiff *.png *.geojson *.json);;All files (*)"
+SETTLED_MS = 200
+
+
+class ExcludeChooser(Section):
+    """Nothing, the shapes or labels of a layer, or a mask file; writes `state.exclude`."""
+
+    TITLE = "Leave out"
+
+    def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
+        super().__init__(viewer, state)
+        self.combo = QComboBox(self)
+        self.combo.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        self.combo.setToolTip(
+            "These pixels stay as they are and do not count when the haze is judged: "
+            "clouds, borders, a logo"
+        )
+        self.told = QLabel(self)
+        self.told.setWordWrap(True)
+        self.told.hide()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.combo)
+        layout.addWidget(self.told)
+        self._chosen: Any = None
+        """A layer, a path or None."""
+        self._settled = qdebounced(self._update, timeout=SETTLED_MS)
+        self._watch = LayerWatch(self._on_change)
+        self._latest = Latest(self)
+        self._latest.answered.connect(self._on_mask)
+        self.combo.activated.connect(self._on_activated)
+        self.listen(viewer.layers.events.inserted, self._offer)
+        self.listen(viewer.layers.events.removed, self._offer)
+        self.listen(state.events.layer, self._update)
+        self._offer()
+
+    def choose(self, what: Any) -> None:
+        """Leave out what a layer or a file marks; None: nothing."""
+        self._chosen = what
+        self._offer()
+        self._update()
+
+    def leave(self) -> None:
+        super().leave()
+        self._settled.cancel()
+        self._watch.follow(None)
+        self._latest.forget()
+
+    def _offer(self) -> None:
+        """Offer the layers there are; a chosen one that has gone is nothing."""
+        layers = [layer for layer in self.viewer.layers if _is_mask(layer)]
+        gone = self._chosen not in (None, *layers) and not isinstance(self._chosen, Path)
+        self.combo.clear()
+        self.combo.addItem(NOTHING, None)
+        for layer in layers:
+            self.combo.addItem(layer.name, layer)
+        if isinstance(self._chosen, Path):
+            self.combo.addItem(self._chosen.name, self._chosen)
+        self.combo.addItem(FILE, FILE)
+        if gone:
+            self._chosen = None
+            self._update()
+        self.combo.setCurrentIndex(max(0, self._place(self._chosen)))
+
+    def _place(self, what: Any) -> int:
+        # findData would compare layers and paths by what Qt makes of them.
+        for number in range(self.combo.count()):
+            if self.combo.itemData(number) is what:
+                return number
+        return -1
+
+    def _on_activated(self) -> None:
+        what = self.combo.currentData()
+        if what == FILE:
+            name, _ = QFileDialog.getOpenFileName(self, "A mask of pixels to leave out", "", FILTER)
+            what = Path(name) if name else self._chosen
+        self.choose(what)
+
+    def _on_change(self) -> None:
+        self._settled()
+
+    def _update(self) -> None:
+        """Make the mask of what is chosen."""
+        chosen, layer = self._chosen, self.state.layer
+        self._watch.follow(None if isinstance(chosen, Path) else chosen)
+        self._latest.forget()
+        if chosen is None or isinstance(chosen, Path) or layer is None:
+            self._set(str(chosen) if isinstance(chosen, Path) else None)
+            return
+        try:
+            image = image_of(layer)
+            if isinstance(chosen, Shapes):
+                self._set_drawn(image, outlines(self.viewer, chosen, layer))
+            else:
+                make = mask_of_layer(chosen, layer, image)
+                self._latest.ask((id(layer), id(chosen), self._watch.version), make)
+        except RestoreError as error:
+            self._set(None, str(error))
+
+    def _set_drawn(self, image: Any, drawn: list[Any]) -> None:
+        if drawn:
+            mask = api.mask_of_polygons(image, [[ring_of(points)] for points in drawn])
+            self._set(str(mask))
+        else:
+            self._set(None, "Nothing is left out: no area is drawn there yet.")
+
+    def _on_mask(self, question: Any, answer: Any) -> None:
+        if isinstance(answer, RestoreError):
+            self._set(None, f"Nothing is left out: {answer.message}")
+        else:
+            self._set(answer[0])
+
+    def _set(self, mask: str | None, told: str = "") -> None:
+        self.told.setText(told)
+        self.told.setVisible(bool(told))
+        self.state.exclude = mask
+
+
+def _is_mask(layer: Any) -> bool:
+    if isinstance(layer, Shapes):
+        return GRADIENT not in layer.metadata
+    return is_strength(layer)

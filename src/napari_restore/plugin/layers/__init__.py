@@ -1,0 +1,1 @@
+"""Layers: how images and results are shown, and where they lie."""

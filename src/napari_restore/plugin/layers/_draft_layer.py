@@ -1,0 +1,52 @@
+"""The marked layer that stands for true pixels until they come."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_restore.engine import Result
+from napari_restore.plugin.layers._result_layer import ResultLayer
+from napari_restore.plugin.results._keeping import insert_above
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
+
+    from napari_restore import Region
+    from napari_restore.plugin.runs._draft import Look
+
+MARK = "napari_restore_draft"
+WHY = "Draft: a coarser level, or facts of a part of the image. True pixels replace it."
+
+
+class DraftLayer:
+    """A layer over `source` that is called a draft.
+
+    The run bar says so too. Not napari's text on the canvas: showing it while layers
+    come and go crashes vispy (napari 0.9.2, Mesa).
+    """
+
+    def __init__(
+        self, viewer: ViewerModel, source: ImageLayer, look: Look, name: str, result: Result
+    ) -> None:
+        self._viewer = viewer
+        self.look = look
+        self.shown = ResultLayer(result, source, f"{name} (draft)", scale=look.scale)
+        self.shown.layer.metadata[MARK] = True
+        self.shown.layer.metadata["napari_restore_why"] = WHY
+        insert_above(viewer, source, self.shown.layer)
+
+    def mark(self, region: Region) -> None:
+        """The tile `region`, in pixels of the draft's level, is finished."""
+        self.shown.mark(region)
+        self.shown.refresh()
+
+    def remove(self) -> None:
+        """True pixels are there, or nobody wants it any more."""
+        if self.shown.layer in self._viewer.layers:
+            self._viewer.layers.remove(self.shown.layer)
+
+
+def drafts_in(viewer: ViewerModel) -> list[ImageLayer]:
+    """The layers that are drafts."""
+    return [layer for layer in viewer.layers if MARK in layer.metadata]

@@ -1,0 +1,90 @@
+"""Levels that are still being made while they are shown."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.errors import Cancelled, RestoreError
+from napari_restore.plugin._notices import show_problem
+from napari_restore.plugin.layers._display import Display
+
+if TYPE_CHECKING:
+    from napari_restore.images import Image
+
+SECONDS_BETWEEN_REFRESHES = 0.25
+
+
+def must_grow(image: Image) -> bool:
+    """Whether the file lacks levels, or must be decoded once from top to bottom."""
+    return len(image.level_shapes) > image.stored_levels or not image.source.random_access
+
+
+class Growth:
+    """Makes the missing levels of one image on a thread of its own.
+
+    `coarsest` is the layer's smallest level, held in memory and filled in place:
+    napari 0.9 reads the smallest level of a layer once and keeps it. `on_landed`
+    is called on that thread, at most every 0.25 s, and with True at the end. The work
+    stops when nobody shows `coarsest` any more; what is made stays in the cache.
+    """
+
+    def __init__(
+        self,
+        image: Image,
+        display: Display,
+        coarsest: npt.NDArray[Any],
+        on_landed: Callable[[bool], object],
+    ) -> None:
+        self.image = image
+        self._display = display
+        self._coarsest = weakref.ref(coarsest)
+        self._on_landed = on_landed
+        self._told = 0.0
+        self._thread = threading.Thread(target=self._body, name="overviews", daemon=True)
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait for the end."""
+        self._thread.join()
+
+    def _body(self) -> None:
+        image = self.image
+        try:
+            if not image.source.random_access:
+                image.progressive = True
+                image.prepare(progress=self._landed, cancelled=self._unwanted)
+            image.build_pyramid(on_chunk=self._landed, cancelled=self._unwanted)
+        except Cancelled:
+            return
+        except RestoreError as error:
+            show_problem(error)
+        self._show(finished=True)
+
+    def _unwanted(self) -> bool:
+        return self._coarsest() is None
+
+    def _landed(self, *_: Any) -> None:
+        if time.monotonic() - self._told >= SECONDS_BETWEEN_REFRESHES:
+            self._show()
+
+    def _show(self, *, finished: bool = False) -> None:
+        coarsest = self._coarsest()
+        if coarsest is None:
+            return
+        image = self.image
+        level = len(image.level_shapes) - 1
+        if level > 0:
+            pixels = image.read((0, 0, *image.level_shapes[level]), level)
+            np.copyto(coarsest, self._display.shown(pixels, image))
+        self._on_landed(finished)
+        self._told = time.monotonic()

@@ -1,0 +1,120 @@
+"""Where a layer lies in the world."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.plugin.layers._display import Display
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+    from napari_restore.images import Image
+
+Matrix = npt.NDArray[np.float64]
+NORTH_UP = ("up", "right")
+"""Map coordinates grow upwards; napari's rows grow downwards unless told otherwise."""
+Origin = tuple[float, float]
+ORIGIN = "napari_restore_origin"
+"""In a layer's metadata: where on the map (y, x) its world begins."""
+FINE = 1 / 8
+"""Share of a pixel by which layers may be misplaced."""
+_UNITS = {"US_survey_foot": "survey_foot"}
+"""Our names of units where pint, which napari uses, has another."""
+
+
+def place_of(image: Image, display: Display, origin: Origin = (0.0, 0.0)) -> dict[str, Any]:
+    """`affine` and `units` of a layer of `image`; nothing for one that lies nowhere.
+
+    `origin` is the place on the map (y, x) where the window's world begins.
+    """
+    place = image.georeference
+    if place is None or not place.is_placed:
+        return {}
+    unit = _UNITS.get(place.units, place.units)
+    extra = display.ndim - 2
+    matrix = place.to_napari_affine()
+    matrix[:2, 2] -= origin
+    return {
+        "affine": widen(matrix, display.ndim),
+        "units": (*["pixel"] * extra, unit, unit),
+    }
+
+
+def origin_of(viewer: ViewerModel | None, image: Image) -> Origin:
+    """Where on the map (y, x) the world of a window begins that shows `image`.
+
+    Graphics cards place layers with 24-bit numbers: far from zero, small pixels end
+    up beside each other. The first placed image decides for all layers of a window:
+    near its corner if its pixels are small for their distance, else at the map's zero.
+    """
+    for layer in viewer.layers if viewer is not None else ():
+        if ORIGIN in layer.metadata:
+            found: Origin = layer.metadata[ORIGIN]
+            return found
+    place = image.georeference
+    if place is None or not place.is_placed:
+        return 0.0, 0.0
+    matrix = place.to_napari_affine()
+    corners = matrix @ [[0, 0, image.height, image.height], [0, image.width] * 2, [1] * 4]
+    pixel = np.sqrt(abs(np.linalg.det(matrix[:2, :2])))
+    if np.abs(corners[:2]).max() * np.finfo(np.float32).eps <= FINE * pixel:
+        return 0.0, 0.0
+    y, x = np.floor(corners[:2].min(axis=1) / 1000) * 1000
+    return float(y), float(x)
+
+
+def widen(matrix: Matrix, ndim: int) -> Matrix:
+    """A 3 × 3 matrix over (y, x) as one over `ndim` axes, the leading ones left alone."""
+    wide = np.eye(ndim + 1)
+    wide[-3:, -3:] = matrix
+    return wide
+
+
+def data_to_world(layer: Layer) -> Matrix:
+    """The matrix, (ndim + 1)², that takes a layer's data coordinates to the world's."""
+    from napari.utils.transforms import Affine
+
+    own = Affine(
+        scale=layer.scale, translate=layer.translate, rotate=layer.rotate, shear=layer.shear
+    )
+    matrix: Matrix = layer.affine.affine_matrix @ own.affine_matrix
+    return matrix
+
+
+def shifted(matrix: Matrix, y: float, x: float) -> Matrix:
+    """The matrix of the part of a layer whose first pixel is row `y`, column `x`."""
+    offset = np.eye(len(matrix))
+    offset[-3, -1], offset[-2, -1] = y, x
+    return matrix @ offset
+
+
+def enlarged(matrix: Matrix, scale: int) -> Matrix:
+    """The matrix of a level of a layer, `scale` times smaller, placed as napari places levels."""
+    steps = np.eye(len(matrix))
+    steps[-3, -3] = steps[-2, -2] = scale
+    return matrix @ steps
+
+
+def turn_north_up(viewer: ViewerModel, image: Image) -> None:
+    """Point the camera as maps do when the first placed image comes into an empty viewer."""
+    place = image.georeference
+    if place is None or not place.is_placed or len(viewer.layers):
+        return
+    if place.to_napari_affine()[0, 0] < 0:
+        viewer.scene.camera.orientation2d = NORTH_UP
+
+
+def mixes_places(viewer: ViewerModel, image: Image) -> bool:
+    """Whether `image` and what the viewer shows cannot lie side by side: map and pixels."""
+    placed = image.georeference is not None and image.georeference.is_placed
+    others = [layer for layer in viewer.layers if "napari_restore" in layer.metadata]
+    return (
+        any(str(layer.units[-1]) == "pixel" for layer in others)
+        if placed
+        else any(str(layer.units[-1]) != "pixel" for layer in others)
+    )

@@ -1,0 +1,277 @@
+"""The layer that shows a run's pixels while the run makes them."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from superqt.utils import ensure_main_thread
+
+from napari_restore import Region
+from napari_restore.plugin.layers._display import Display, in_srgb
+from napari_restore.plugin.layers._growth import Growth
+from napari_restore.plugin.layers._placing import data_to_world, enlarged, shifted
+
+if TYPE_CHECKING:
+    from napari.layers import Image as ImageLayer
+
+    from napari_restore.engine import Adjustment, Result
+
+CELL = 128
+"""The engine's tiles end on multiples of this many level-0 pixels."""
+CHUNK = 512
+SMALLEST = 512
+"""Levels are added until the long side is at most this."""
+_numbers = itertools.count()
+
+
+class ResultLayer:
+    """A layer over its source, filled tile by tile, clear where nothing is finished.
+
+    It covers the run's region only, and shows it as `adjust` says: on every level as
+    `Result.read` gives it. Its finer levels are read from disk when they are drawn; the
+    coarsest lies in memory and is filled in place, because napari 0.9 reads a layer's
+    coarsest level once and keeps it. With `scale` the result is one of a level, whose
+    pixels are so many of the source's along a side.
+    """
+
+    def __init__(self, result: Result, source: ImageLayer, name: str, *, scale: int = 1) -> None:
+        from napari.layers import Image as ImageLayer
+
+        self.result = result
+        self._complete = False
+        self._overview: Any = None
+        """The source's coarsest level, while and once its levels were made for this."""
+        self.region = result.region
+        self._display = Display.of_layer(source)
+        self._done = FinishedPixels(result.region, (result.image.height, result.image.width))
+        steps = _steps(self.region)
+        box = self.region.align(1 << steps).intersect(
+            Region(0, 0, result.image.height, result.image.width)
+        )
+        self.box = box
+        """What the layer covers: the region grown until every level begins on a pixel."""
+        self._levels = [
+            GrowingLevel(result, self._done, self._display, box, k) for k in range(steps + 1)
+        ]
+        coarsest = self._levels[-1]
+        self._coarsest = np.full(coarsest.shape, coarsest.nothing, coarsest.dtype)
+        arrays = [*(level.lazy() for level in self._levels[:-1]), self._coarsest]
+        self._arranged = [self._display_axes(array) for array in arrays]
+        self.layer = ImageLayer(
+            self._arranged if len(self._arranged) > 1 else self._arranged[0],
+            name=name,
+            multiscale=len(self._arranged) > 1,
+            rgb=source.rgb,
+            cache=False,
+            affine=shifted(enlarged(data_to_world(source), scale), box.y0, box.x0),
+            units=source.units,
+            axis_labels=source.axis_labels,
+            **_looks(source),
+        )
+
+    def mark(self, region: Region) -> None:
+        """The tile `region` is finished: show it at the next `refresh`."""
+        self._done.mark(region)
+        level = self._levels[-1]
+        rows, columns = level.span(region)
+        self._coarsest[rows, columns] = level[rows, columns, :]
+
+    def mark_all(self, regions: Iterable[Region]) -> None:
+        """These tiles are finished, as they are in a store from earlier."""
+        for region in regions:
+            self._done.mark(region)
+        self._coarsest[:] = self._levels[-1][:, :, :]
+
+    def covers(self, region: Region) -> bool:
+        """Whether all of `region` that this shows is finished."""
+        part = region.intersect(self.region)
+        return part.is_empty or self._done.holds(part)
+
+    def finished(
+        self, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]
+    ) -> npt.NDArray[np.bool_]:
+        """Whether the level-0 pixels at the crossings of `rows` and `columns` are finished."""
+        return self._done.at(rows, columns)
+
+    def refresh(self) -> None:
+        """Draw again what is in view."""
+        self.layer.refresh(extent=False)
+
+    def finish(self, result: Result) -> None:
+        """The run is complete: the layer can be saved and carries its record.
+
+        It stays adjusted as it is.
+        """
+        if self.result.adjustment != result.adjustment:
+            result = result.with_adjustment(self.result.adjustment)
+        self._complete = True
+        self._take(result)
+
+    def adjust(self, adjustment: Adjustment) -> None:
+        """Apply the restored pixels otherwise and show it at once; nothing is run.
+
+        Where the source's levels are still to be made, the screen follows when they are.
+        Raises `BadParameter` if the image lacks the bands that `adjustment` needs.
+        """
+        self._take(self.result.with_adjustment(adjustment))
+        image = self.result.image
+        if adjustment.is_neutral or image.is_built(len(image.level_shapes) - 1):
+            self._draw_all()
+        elif self._overview is None:
+            self._build_levels()
+
+    def _take(self, result: Result) -> None:
+        self.result = result
+        for level in self._levels:
+            level.result = result
+        if self._complete:
+            self.layer.metadata["napari_restore_result"] = result
+            self.layer.metadata["napari_restore_record"] = result.record
+
+    def _draw_all(self) -> None:
+        self._coarsest[:] = self._levels[-1][:, :, :]
+        self.refresh()
+
+    def _build_levels(self) -> None:
+        """Make the source's levels on a thread, as long as this is shown; then draw."""
+        image = self.result.image
+        shape = (*image.level_shapes[-1], image.bands)
+        self._overview = self._display.arrange(np.zeros(shape, image.dtype))
+        shown = weakref.ref(self)
+
+        @ensure_main_thread
+        def landed(finished: bool) -> None:
+            here = shown()
+            if finished and here is not None:
+                here._draw_all()
+
+        Growth(image, self._display, self._overview, landed).start()
+
+    def _display_axes(self, array: Any) -> Any:
+        return array if self._display is Display.COLOUR else self._display.arrange(array)
+
+
+class FinishedPixels:
+    """Which pixels of a region are finished, known in cells of 128 × 128."""
+
+    def __init__(self, region: Region, size: tuple[int, int]) -> None:
+        self.region = region
+        self._cells = np.zeros((-(-size[0] // CELL), -(-size[1] // CELL)), bool)
+
+    def mark(self, tile: Region) -> None:
+        """`tile` is finished."""
+        cells = tile.align(CELL)
+        self._cells[cells.y0 // CELL : cells.y1 // CELL, cells.x0 // CELL : cells.x1 // CELL] = True
+
+    def holds(self, region: Region) -> bool:
+        """Whether every pixel of `region` is finished."""
+        cells = region.align(CELL)
+        rows = slice(cells.y0 // CELL, cells.y1 // CELL)
+        return bool(self._cells[rows, cells.x0 // CELL : cells.x1 // CELL].all())
+
+    def at(
+        self, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]
+    ) -> npt.NDArray[np.bool_]:
+        """Whether the level-0 pixels at the crossings of `rows` and `columns` are finished."""
+        y0, x0, y1, x1 = self.region
+        done: npt.NDArray[np.bool_] = self._cells[np.ix_(rows // CELL, columns // CELL)]
+        return (
+            done & ((rows >= y0) & (rows < y1))[:, None] & ((columns >= x0) & (columns < x1))[None]
+        )
+
+
+class GrowingLevel:
+    """One level of `result` as an array (y, x, band) that can be cut but not yet relied upon.
+
+    Colour gets an alpha band; other values become floats, which hold them exactly
+    (up to 24 bits, or 53), so that NaN can stand where nothing is finished.
+    """
+
+    ndim = 3
+
+    def __init__(
+        self, result: Result, done: FinishedPixels, display: Display, box: Region, level: int
+    ) -> None:
+        self.result = result
+        self._done = done
+        self._level = level
+        self._colour = display is Display.COLOUR
+        bands, height, width = result.store.array(str(level)).shape
+        step = 1 << level
+        self._y, self._x = box.y0 // step, box.x0 // step
+        rows = min(height, -(-box.y1 // step)) - self._y
+        columns = min(width, -(-box.x1 // step)) - self._x
+        self.dtype = result.image.dtype if self._colour else _float_for(result.image.dtype)
+        self.shape = (rows, columns, 4 if self._colour else bands)
+        self.nothing: float = 0 if self._colour else np.nan
+
+    def __getitem__(self, where: tuple[slice, slice, slice]) -> npt.NDArray[Any]:
+        (y0, y1, _), (x0, x1, _), (b0, b1, _) = (
+            part.indices(size) for part, size in zip(where, self.shape, strict=True)
+        )
+        y0, y1, x0, x1 = y0 + self._y, y1 + self._y, x0 + self._x, x1 + self._x
+        done = self._done.at(np.arange(y0, y1) << self._level, np.arange(x0, x1) << self._level)
+        if not done.any():
+            return np.full((y1 - y0, x1 - x0, b1 - b0), self.nothing, self.dtype)
+        pixels = self.result.read_landed((y0, x0, y1, x1), self._level)
+        if not self._colour:
+            return np.where(done[..., None], pixels[..., b0:b1], self.dtype.type(np.nan))
+        pixels = in_srgb(pixels, self.result.image)
+        opaque = np.iinfo(self.dtype).max if self.dtype.kind in "iu" else 1
+        alpha = pixels[..., 3] if pixels.shape[2] == 4 else np.full(done.shape, opaque, self.dtype)
+        return np.dstack([pixels[..., :3], np.where(done, alpha, 0)]).astype(self.dtype)[..., b0:b1]
+
+    def span(self, region: Region) -> tuple[slice, slice]:
+        """Rows and columns of this array that a level-0 region touches."""
+        step = 1 << self._level
+        return (
+            slice(max(0, region.y0 // step - self._y), max(0, -(-region.y1 // step) - self._y)),
+            slice(max(0, region.x0 // step - self._x), max(0, -(-region.x1 // step) - self._x)),
+        )
+
+    def lazy(self) -> Any:
+        """A dask array that asks for pixels in the store's own chunks each time it is computed."""
+        import dask.array as da
+
+        rows, columns, bands = self.shape
+        return da.from_array(
+            self,
+            chunks=(_cuts(self._y, rows), _cuts(self._x, columns), bands),
+            name=f"napari-restore-result-{next(_numbers)}",
+            asarray=False,
+            fancy=False,
+            meta=np.empty((0, 0, 0), self.dtype),
+        )
+
+
+def _steps(region: Region) -> int:
+    """How often a region is halved for its coarsest level."""
+    steps = 0
+    while max(region.shape) >> steps > SMALLEST:
+        steps += 1
+    return steps
+
+
+def _cuts(offset: int, length: int) -> tuple[int, ...]:
+    """Lengths of the pieces of [offset, offset + length) between multiples of CHUNK."""
+    inner = range((offset // CHUNK + 1) * CHUNK, offset + length, CHUNK)
+    edges = [offset, *inner, offset + length]
+    return tuple(b - a for a, b in itertools.pairwise(edges))
+
+
+def _float_for(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The smallest float type that holds every value of `dtype` and NaN."""
+    return np.result_type(dtype, np.float32) if dtype.kind in "iub" else np.dtype(dtype)
+
+
+def _looks(source: ImageLayer) -> dict[str, Any]:
+    """What must be the same for before and after to be compared."""
+    looks = {"gamma": source.gamma, "interpolation2d": source.interpolation2d}
+    if not source.rgb:
+        looks |= {"contrast_limits": source.contrast_limits, "colormap": source.colormap}
+    return looks

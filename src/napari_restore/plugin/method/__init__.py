@@ -1,0 +1,1 @@
+"""With what: the chooser, its parameters, bands, airlight, files of models."""

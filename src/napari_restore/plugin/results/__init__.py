@@ -1,0 +1,1 @@
+"""Results: what there is, how it looks, its record, its file."""

@@ -1,0 +1,146 @@
+"""A result in the window as the cache keeps it, and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_restore import Region, api
+from napari_restore.errors import RestoreError
+from napari_restore.plugin._state import Request
+from napari_restore.plugin.areas._targets import Area, Target
+from napari_restore.plugin.layers._result_layer import ResultLayer
+from napari_restore.plugin.results._variant import Variant
+
+POLYGONS = (".geojson", ".json")
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
+
+    from napari_restore.engine import KeptResult, Result
+    from napari_restore.images import Image
+    from napari_restore.plugin._state import RestoreState
+
+
+def result_of(variant: Variant) -> Result:
+    """The result of a variant: the finished one, else what has landed so far."""
+    return variant.shown.result if variant.result is None else variant.result
+
+
+def record_of(variant: Variant) -> dict[str, Any]:
+    """The record with all that repeats it: its task, and the command for its pixels."""
+    result = result_of(variant)
+    record = dict(result.record if variant.result is not None else variant.record or {})
+    record["task"] = record.get("task") or api.task_of(result.plan)
+    if not record["command"]:
+        output = (record["output"] or {}).get("path") or "OUT.tif"
+        try:
+            record["command"] = api.command_of(result.plan, output, device=variant.request.device)
+        except RestoreError:
+            record["command"] = ""
+    return record
+
+
+def keep(variant: Variant) -> None:
+    """Leave a note of a result in its store, for a later window."""
+    result = result_of(variant)
+    task = api.task_of(result.plan)
+    if task is not None:
+        record = variant.record if variant.result is None else result.record
+        api.keep_result(result.store.path, task, variant.name, variant.title, record)
+
+
+def is_same(variant: Variant, store: Path, name: str) -> bool:
+    """Whether a note of that name in that store tells of `variant`."""
+    result = result_of(variant)
+    return result.store.path == store and api.kept_name(result.plan) == name
+
+
+def let_go(variant: Variant) -> tuple[Path, str]:
+    """Close the stores of a result that is about to be deleted; gives store and note."""
+    result = result_of(variant)
+    where = result.store.path, api.kept_name(result.plan)
+    for one in (variant.shown.result, result):
+        one.store.close()
+    return where
+
+
+def variant_of_kept(
+    kept: KeptResult, result: Result, viewer: ViewerModel, source: ImageLayer
+) -> Variant:
+    """Show a kept result above its source."""
+    shown = ResultLayer(result, source, kept.title)
+    shown.mark_all([Region(*line["region"]) for line in result.store.journal])
+    shown.finish(result)
+    request = request_of_kept(kept, result.image)
+    variant = Variant(request, source, kept.method, shown, record=result.record, result=result)
+    insert_above(viewer, source, shown.layer)
+    return variant
+
+
+def insert_above(viewer: ViewerModel, source: ImageLayer, layer: ImageLayer) -> None:
+    """Add a result's layer above its source and the results that has already."""
+    layers = viewer.layers
+    layer.metadata["napari_restore_source"] = source.unique_id
+    above = [
+        number
+        for number, other in enumerate(layers)
+        if source.unique_id in (other.unique_id, other.metadata.get("napari_restore_source"))
+    ]
+    layers.insert(max(above) + 1, layer)
+
+
+def request_of_kept(kept: KeptResult, image: Image) -> Request:
+    """What was asked when a kept result was made."""
+    model, options = kept.task["model"], kept.task["options"]
+    return Request(
+        image=image,
+        model=model["model"],
+        weights=model["weights"],
+        trust=bool(model.get("trust")),
+        parameters=tuple(sorted(model["parameters"].items())),
+        area=Area(tuple(Region(*box) for box in options["region"]), options["mask"]),
+        feather=options["feather"],
+        exclude=options["exclude"],
+        memory=None,
+        device="auto",
+        tile=None,
+    )
+
+
+def settings_back(state: RestoreState, variant: Variant) -> None:
+    """Set the state as it was for a result; the panel's widgets follow the state.
+
+    The view stays: of the area only its kind comes back. The model goes first, for
+    its parameters are those of its card.
+    """
+    request = variant.request
+    known: dict[str, Any] = {
+        "layer": variant.source,
+        "bands": request.bands,
+        "weights": request.weights,
+        "trust": request.trust,
+        "model": request.model,
+        "parameters": dict(request.parameters),
+        "feather": request.feather,
+        "exclude": request.exclude,
+        "memory": None if request.memory is None else request.memory / 2**30,
+        "device": request.device,
+        "tile": request.tile,
+        "tile_batch": request.tile_batch,
+    }
+    for name, value in known.items():
+        setattr(state, name, value)
+    target = target_of(variant)
+    if target is not None:
+        state.target = target
+
+
+def target_of(variant: Variant) -> Target | None:
+    """The kind of area a result was made for; None where it cannot be told."""
+    image, area = variant.request.image, variant.request.area
+    if area.mask is not None:
+        return Target.DRAWN if Path(area.mask).suffix.lower() in POLYGONS else None
+    whole = area.targets == (Region(0, 0, image.height, image.width),)
+    return Target.WHOLE if whole else Target.VISIBLE

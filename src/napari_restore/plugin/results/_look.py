@@ -1,0 +1,156 @@
+"""How the result in hand is applied: strength, tones, colour. Runs nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QCheckBox, QFormLayout, QLabel, QPushButton, QVBoxLayout
+from superqt import QLabeledSlider
+from superqt.utils import qthrottled
+
+from napari_restore.engine import Adjustment
+from napari_restore.errors import BadParameter
+from napari_restore.plugin._notices import show_problem
+from napari_restore.plugin._section import Section
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from napari_restore.plugin._state import RestoreState
+    from napari_restore.plugin.results._variant import Variant
+
+ADJUST_MS = 50
+"""While a slider moves the picture follows this often."""
+SLIDERS = (
+    ("strength", "Strength", 150, "How much of the method's change is applied; beyond 100 % more"),
+    (
+        "protect_shadows",
+        "Protect shadows",
+        100,
+        "How much of the change the darkest third of the tones is spared",
+    ),
+    (
+        "protect_highlights",
+        "Protect highlights",
+        100,
+        "How much of the change the brightest third is spared, for instance clouds and lamps",
+    ),
+)
+"""Field of an `Adjustment`, label, largest percentage, what it does."""
+KEEP_COLOURS = "Only the lightness follows the method; red, green and blue keep their differences"
+NOTHING = "There is no result yet. Run first; changing its look then runs nothing again."
+
+
+class LookSection(Section):
+    """Adjusts the state's current result at once, on the screen and for the file."""
+
+    TITLE = "Look"
+
+    def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
+        super().__init__(viewer, state)
+        self._variant: Variant | None = None
+        self._adjust = qthrottled(self._apply, timeout=ADJUST_MS)
+        self._build()
+        self._on_adjusted()
+        self.listen(state.events.current, self._on_current)
+        self._on_current()
+
+    def _build(self) -> None:
+        self.about = QLabel(self)
+        self.about.setWordWrap(True)
+        form = QFormLayout()
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        self.sliders: dict[str, QLabeledSlider] = {}
+        for name, label, largest, told in SLIDERS:
+            slider = QLabeledSlider(Qt.Orientation.Horizontal, self)
+            slider.setRange(0, largest)
+            slider.setPageStep(10)
+            slider.setToolTip(f"{told} (%)")
+            slider.setAccessibleName(label)
+            slider.valueChanged.connect(self._adjust)
+            self.sliders[name] = slider
+            form.addRow(f"{label} (%)", slider)
+        self.keep_colours = QCheckBox("Keep the colours", self)
+        self.keep_colours.toggled.connect(self._adjust)
+        form.addRow("", self.keep_colours)
+        self.reset_button = QPushButton("Reset", self)
+        self.reset_button.setToolTip("Show the result as the method made it")
+        self.reset_button.clicked.connect(self.reset)
+        form.addRow("", self.reset_button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.about)
+        layout.addLayout(form)
+
+    @property
+    def chosen(self) -> Adjustment:
+        """What the widgets are set to."""
+        shares = {name: slider.value() / 100 for name, slider in self.sliders.items()}
+        return Adjustment(**shares, luminance_only=self.keep_colours.isChecked())
+
+    def reset(self) -> None:
+        """Show the result as the method made it."""
+        self._show(Adjustment())
+        self._apply()
+
+    def leave(self) -> None:
+        """Let go of the result, too."""
+        self._adjust.cancel()
+        self._follow(None)
+        super().leave()
+
+    def _apply(self) -> None:
+        if self._variant is None or self.chosen == self._variant.adjustment:
+            return
+        try:
+            self._variant.adjust(self.chosen)
+        except BadParameter as error:
+            show_problem(error)
+            self._on_adjusted()
+
+    def _on_current(self) -> None:
+        if self.state.current is self._variant:
+            self._enable()
+            return
+        # What the sliders last said was meant for the result before.
+        self._adjust.flush()
+        self._follow(self.state.current)
+        self._enable()
+        self._on_adjusted()
+
+    def _follow(self, variant: Variant | None) -> None:
+        if self._variant is not None:
+            self._variant.adjusted.disconnect(self._on_adjusted)
+        self._variant = variant
+        if variant is not None:
+            variant.adjusted.connect(self._on_adjusted)
+
+    def _enable(self) -> None:
+        """Only what the result in hand allows can be changed."""
+        variant = self._variant
+        self.about.setText("" if variant else NOTHING)
+        self.about.setVisible(variant is None)
+        for widget in (*self.sliders.values(), self.keep_colours, self.reset_button):
+            widget.setEnabled(variant is not None)
+        self.keep_colours.setToolTip(KEEP_COLOURS)
+        if variant is not None:
+            try:
+                Adjustment(luminance_only=True).check(variant.shown.result.image)
+            except BadParameter as error:
+                self.keep_colours.setEnabled(False)
+                self.keep_colours.setToolTip(str(error))
+
+    def _on_adjusted(self) -> None:
+        self._show(Adjustment() if self._variant is None else self._variant.adjustment)
+
+    def _show(self, adjustment: Adjustment) -> None:
+        """Set the widgets without their taking it for a wish."""
+        values = adjustment.to_dict()
+        for widget in (*self.sliders.values(), self.keep_colours):
+            widget.blockSignals(True)
+        for name, slider in self.sliders.items():
+            slider.setValue(round(100 * values[name]))
+        self.keep_colours.setChecked(values["luminance_only"])
+        for widget in (*self.sliders.values(), self.keep_colours):
+            widget.blockSignals(False)

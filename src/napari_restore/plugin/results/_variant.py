@@ -1,0 +1,67 @@
+"""One result of an image: how it was made and the layer that shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from psygnal import Signal
+
+if TYPE_CHECKING:
+    from napari.layers import Image as ImageLayer
+
+    from napari_restore.engine import Adjustment, Result
+    from napari_restore.plugin._state import Request
+    from napari_restore.plugin.layers._result_layer import ResultLayer
+
+
+@dataclass(eq=False)
+class Variant:
+    """A result with its settings. A re-run makes another one, never replaces this."""
+
+    request: Request
+    source: ImageLayer
+    """The layer it was made from."""
+    title: str
+    """The model's title."""
+    shown: ResultLayer
+    record: dict[str, Any] | None = None
+    """Once the run has ended, whole or not."""
+    result: Result | None = None
+    """Once it is complete and can be saved."""
+    saving: bool = False
+    """Whether it is being written to a file."""
+
+    adjusted = Signal()
+    """It is shown and would be written otherwise."""
+
+    @property
+    def adjustment(self) -> Adjustment:
+        """How its pixels are applied to the source."""
+        return self.shown.result.adjustment
+
+    def adjust(self, adjustment: Adjustment) -> None:
+        """Show it otherwise, and write and record it so; runs nothing. Raises `BadParameter`."""
+        self.shown.adjust(adjustment)
+        if self.result is not None:
+            self.result = self.shown.result
+            self.record = self.result.record
+        elif self.record is not None:
+            self.record = {**self.record, "adjustment": adjustment.to_dict()}
+        self.adjusted.emit()
+
+    def complete(self, result: Result) -> None:
+        """Its run has ended well; what was adjusted in the meantime stays so."""
+        self.shown.finish(result)
+        self.result = self.shown.result
+        self.record = self.result.record
+
+    @property
+    def layer(self) -> ImageLayer:
+        """The layer that shows it."""
+        return self.shown.layer
+
+    @property
+    def name(self) -> str:
+        """Its name: that of its layer."""
+        return str(self.layer.name)

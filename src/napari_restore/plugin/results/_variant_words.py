@@ -1,0 +1,164 @@
+"""What tells results apart, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from napari_restore import Region
+
+if TYPE_CHECKING:
+    from napari_restore.engine import Plan
+    from napari_restore.plugin.results._variant import Variant
+
+_ABSENT = "none"
+"""For what only another method has."""
+_NO_LOOK = {
+    "strength": "100%",
+    "shadows spared": "0%",
+    "highlights spared": "0%",
+    "colours": "as the method gives them",
+}
+_FACTS = {"black_reason": "Zero is", "white_reason": "Full light is"}
+
+
+def settings_of(variant: Variant) -> dict[str, str]:
+    """All that decides what a variant shows, by its name."""
+    plan = variant.shown.result.plan
+    given = dict(variant.request.parameters)
+    settings = {"method": variant.title}
+    settings |= {name: word(value) for name, value in plan.model.card.values.items()}
+    settings |= {name: word(value) for name, value in given.items() if name not in settings}
+    settings["area"] = area_of(plan)
+    if plan.mask is not None and plan.feather:
+        settings["feather"] = f"{plan.feather} px"
+    if plan.exclude is not None:
+        settings["left out"] = plan.exclude.replace("\\", "/").rpartition("/")[2]
+    return settings | _NO_LOOK | look_of(plan)
+
+
+def line_of(variant: Variant, others: Sequence[Variant]) -> str:
+    """What `variant` differs in from the `others`; method and area when it is alone."""
+    own = settings_of(variant)
+    told = [settings_of(other) for other in others if other is not variant]
+    names = [
+        name
+        for name in dict.fromkeys([*own, *(name for other in told for name in other)])
+        if any(other.get(name, _ABSENT) != own.get(name, _ABSENT) for other in told)
+    ]
+    if not told:
+        names = ["method", "area", *look_of(variant.shown.result.plan)]
+    elif not names:
+        return "same settings"
+    return " · ".join(phrase(name, own.get(name, _ABSENT)) for name in names)
+
+
+def phrase(name: str, value: str) -> str:
+    """A setting in a line of many."""
+    return value if name in ("method", "area") else f"{name.replace('_', ' ')} {value}"
+
+
+def area_of(plan: Plan) -> str:
+    """Where a plan works: ``"whole image"``, ``"drawn area"``, ``"640 × 480 at 100, 20"``."""
+    region = plan.region
+    if plan.mask is not None:
+        return "drawn area"
+    if plan.targets == (Region(0, 0, plan.image.height, plan.image.width),):
+        return "whole image"
+    several = f"{len(plan.targets)} boxes in " if len(plan.targets) > 1 else ""
+    return f"{several}{region.width} × {region.height} at {region.x0}, {region.y0}"
+
+
+def look_of(plan: Any) -> dict[str, str]:
+    """What is done to the model's pixels before they are shown and saved; {} for nothing."""
+    look: dict[str, str] = {}
+    if plan.strength != 1:
+        look["strength"] = f"{plan.strength:.0%}"
+    if plan.protect_shadows:
+        look["shadows spared"] = f"{plan.protect_shadows:.0%}"
+    if plan.protect_highlights:
+        look["highlights spared"] = f"{plan.protect_highlights:.0%}"
+    if plan.luminance_only:
+        look["colours"] = "kept"
+    return look
+
+
+def word(value: Any) -> str:
+    """A value as people write it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def record_rows(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A record in lines of (what, how much), the most asked for first."""
+    model, plan, measured = record["model"], record["plan"], record["measured"]
+    rows = [("Method", model["id"])]
+    if model["parameters"]:
+        rows.append(("Settings", _pairs(model["parameters"])))
+    if model.get("weights_sha256"):
+        rows.append(("Weights (sha256)", model["weights_sha256"][:16] + " …"))
+    rows.append(("Image", f"{record['input']['path'] or 'in memory'}"))
+    height, width = record["input"]["size"]
+    rows.append(("Size", f"{width} × {height}, {record['input']['bands']} bands, "
+                         f"{record['input']['dtype']}"))  # fmt: skip
+    rows += [("Area", _box(target)) for target in record["targets"][:4]]
+    if len(record["targets"]) > 4:
+        rows.append(("", f"and {len(record['targets']) - 4} more"))
+    if look := {k: v for k, v in (record.get("adjustment") or {}).items() if v not in (0, False)}:
+        rows.append(("Look", _pairs(look)))
+    rows += [(name, text) for name, text in _facts(record.get("context") or {})]
+    rows.append(("Time", _times(measured["seconds"], plan["predicted_seconds"])))
+    rows.append(("Speed", f"{measured['megapixels_per_second']:.1f} megapixels per second"))
+    rows.append(("Memory at its peak", _bytes(measured["peak_ram_bytes"],
+                                              plan["predicted_peak_ram_bytes"])))  # fmt: skip
+    if measured["peak_device_bytes"]:
+        rows.append(("Device memory", _bytes(measured["peak_device_bytes"],
+                                             plan["predicted_peak_device_bytes"])))  # fmt: skip
+    rows.append(("Tiles", f"{measured['tiles_done']} made, {measured['tiles_resumed']} kept from "
+                          f"before; {plan['tile']} pixels wide, {plan['halo']} around"))  # fmt: skip
+    rows += [
+        (f"Pixels {name.replace('_', ' ')}", f"{share:.2%}")
+        for name, share in (measured.get("quality_shares") or {}).items()
+        if share is not None
+    ]
+    rows.append(("Device", record["device"]))
+    if output := record.get("output"):
+        rows.append(("Written to", str(output["path"])))
+    rows.append(("Program", f"napari-restore {record['version']}"))
+    rows += [("Note", note) for note in record.get("notes") or plan.get("notes") or ()]
+    return rows
+
+
+def _facts(context: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rows = []
+    for name, value in context.items():
+        if name.endswith("_all") and value == context.get(name.removesuffix("_all")):
+            continue
+        if isinstance(value, (str, int, float)):
+            text = word(value)
+        elif isinstance(value, (list, tuple)) and len(value) <= 8:
+            text = ", ".join(word(item) for item in value)
+        else:
+            continue
+        rows.append((_FACTS.get(name, name.replace("_", " ").capitalize()), text))
+    return rows
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {word(value)}" for name, value in values.items())
+
+
+def _box(target: Mapping[str, Any]) -> str:
+    y0, x0, y1, x1 = target["region"]
+    mask = f", within {target['mask']}" if target.get("mask") else ""
+    return f"{x1 - x0} × {y1 - y0} at {x0}, {y0}{mask}"
+
+
+def _times(measured: float, predicted: float | None) -> str:
+    told = "" if predicted is None else f" (predicted {predicted:.1f} s)"
+    return f"{measured:.1f} s{told}"
+
+
+def _bytes(measured: int, predicted: int) -> str:
+    return f"{measured / 2**20:.0f} MiB (predicted {predicted / 2**20:.0f} MiB)"

@@ -1,0 +1,1 @@
+"""Runs: planned, started, watched; drafts, live, many images."""

@@ -1,0 +1,91 @@
+"""Carries out the runs of one wish one after another, on a thread that may wait."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import napari_restore as nr
+from napari_restore.engine import Finished, Result, TileDone
+from napari_restore.errors import RestoreError
+
+if TYPE_CHECKING:
+    from napari_restore.engine import Job, Worker
+    from napari_restore.plugin.runs._draft import Look
+
+
+class Attempt:
+    """The looks of a request, the coarse one first, as jobs of a worker.
+
+    `pump` tells for each look its plan, then its pixels (a `Result` without a record)
+    when its first tile is finished, its events, and at its end the whole `Result`.
+    """
+
+    def __init__(self, worker: Worker | None) -> None:
+        self._worker = worker
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self.job: Job | None = None
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether its end was asked for."""
+        return self._stop.is_set()
+
+    def cancel(self) -> None:
+        """Stop within a tile; what is finished is kept. From any thread."""
+        with self._lock:
+            self._stop.set()
+            if self.job is not None:
+                self.job.cancel()
+
+    def kill(self) -> None:
+        """End at once, the child process with it, where the job is stuck."""
+        with self._lock:
+            self._stop.set()
+            job = self.job
+        if job is not None:
+            getattr(job, "kill", job.cancel)()
+
+    def pump(self, looks: Iterable[Look]) -> Iterator[tuple[Look, Any]]:
+        """Run look after look; ends early, without a word, when cancelled."""
+        for look in looks:
+            if self._stop.is_set():
+                return
+            yield look, look.plan
+            job = self._begin(look)
+            if job is None:
+                return
+            try:
+                yield from self._events(look, job)
+                job = None
+            except RestoreError:
+                job = None
+                # Without its draft a result only comes later.
+                if not look.is_draft:
+                    raise
+            finally:
+                # napari quits a worker by dropping its generator.
+                if job is not None:
+                    job.cancel()
+                with self._lock:
+                    self.job = None
+
+    def _begin(self, look: Look) -> Job | None:
+        with self._lock:
+            if self._stop.is_set():
+                return None
+            self.job = nr.start(look.plan, process=self._worker or True)
+            return self.job
+
+    def _events(self, look: Look, job: Job) -> Iterator[tuple[Look, Any]]:
+        opened = False
+        for event in job:
+            if isinstance(event, TileDone) and not opened:
+                # With its first tile the store is sure to exist.
+                opened = True
+                yield look, Result.of_run(look.plan, {})
+            yield look, event
+            if isinstance(event, Finished):
+                yield look, Result.of_run(look.plan, event.record)

@@ -1,0 +1,161 @@
+"""What can be shown before the true pixels are there: a smaller level, or one tile."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_restore import Region
+from napari_restore.plugin.areas._targets import Area
+from napari_restore.plugin.layers._visible import in_data
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
+
+    from napari_restore.engine import Plan
+    from napari_restore.images import Image
+    from napari_restore.models import ModelCard
+    from napari_restore.plugin._state import Request
+
+TRUE_SECONDS = 1.0
+"""True pixels are made unasked where the plan of the view takes no longer."""
+DRAFT_SECONDS = 0.3
+"""A draft looks at a coarser level until it takes no longer."""
+FIRST_TILE = 512
+"""Side in pixels of the tile that is shown while the whole image is looked at."""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What a viewer shows of a layer."""
+
+    region: Region
+    level: int
+    """The finest level of which the screen shows every pixel."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """One run on the way to what a request asks for."""
+
+    plan: Plan
+    is_draft: bool
+    scale: int = 1
+    """Level-0 pixels along a side of one of the plan's image."""
+
+    @property
+    def covers(self) -> Region:
+        """Its targets in level-0 pixels."""
+        y0, x0, y1, x1 = (edge * self.scale for edge in self.plan.region)
+        return Region(y0, x0, y1, x1)
+
+
+def sight_of(viewer: ViewerModel, layer: ImageLayer, region: Region) -> Sight:
+    """How finely the screen shows `region`, the visible one, of `layer`."""
+    centre = np.array(viewer.scene.camera.center[-2:])
+    step = 1 / viewer.scene.camera.zoom
+    points = [centre, centre + np.array([step, 0]), centre + np.array([0, step])]
+    here, down, across = in_data(viewer, layer, points)
+    pixels = min(np.linalg.norm(down - here), np.linalg.norm(across - here))
+    return Sight(region, max(0, math.floor(math.log2(max(1.0, float(pixels))))))
+
+
+def live_looks(request: Request, sight: Sight, true: Plan) -> list[Look]:
+    """What is made of a view unasked: the true pixels, a draft before them, or a draft only."""
+    exact = Look(true, False)
+    if true.predicted_seconds <= TRUE_SECONDS:
+        return [exact]
+    draft = draft_of(request, sight, true)
+    alone = request.plan(extent="sample") if true.must_look else true
+    if draft is None or alone.predicted_seconds <= TRUE_SECONDS:
+        return [exact] if draft is None else [draft, exact]
+    return [draft]
+
+
+def first_look(request: Request, sight: Sight, true: Plan) -> Look | None:
+    """What is shown first where the whole image must be looked at before the first true pixel."""
+    if not true.must_look:
+        return None
+    return draft_of(request, sight, true) or _first_tile(request, sight)
+
+
+def draft_of(request: Request, sight: Sight, true: Plan) -> Look | None:
+    """A draft of the visible part of `request`; None if no level for it is there."""
+    image = request.image
+    seen = tuple(
+        part
+        for target in request.area.targets
+        if not (part := target.intersect(sight.region)).is_empty
+    )
+    found = None
+    for level in range(max(1, sight.level), len(image.level_shapes)):
+        scale = image.level_scale(level)
+        if not seen or scale is None or not _is_there(image, seen, level, scale):
+            continue
+        view = image.level_view(level)
+        targets = tuple(smaller(part, scale, (view.height, view.width)) for part in seen)
+        small = replace(
+            request,
+            image=view,
+            parameters=scaled_parameters(request.load().card, dict(request.parameters), scale),
+            area=Area(targets, request.area.mask, request.area.soft),
+            tile=None,
+        )
+        plan = small.plan(extent=_extent(image) if true.must_look else "image")
+        found = Look(plan, True, scale)
+        if plan.predicted_seconds <= DRAFT_SECONDS:
+            break
+    return found
+
+
+def _first_tile(request: Request, sight: Sight) -> Look | None:
+    """The true scale, but facts of a part of the image: one tile in the middle of the view."""
+    centre = sight.region
+    y, x = (centre.y0 + centre.y1) // 2, (centre.x0 + centre.x1) // 2
+    corner = Region(y, x, y, x).expand(FIRST_TILE // 2)
+    parts = [target.intersect(sight.region) for target in request.area.targets]
+    parts = [part for part in parts if not part.is_empty]
+    if not parts:
+        return None
+    tile = next((t for part in parts if not (t := part.intersect(corner)).is_empty), parts[0])
+    tile = tile.intersect(Region(tile.y0, tile.x0, tile.y0 + FIRST_TILE, tile.x0 + FIRST_TILE))
+    area = replace(request.area, targets=(tile,))
+    return Look(
+        replace(request, area=area, tile=FIRST_TILE).plan(extent=_extent(request.image)), True
+    )
+
+
+def smaller(region: Region, scale: int, size: tuple[int, int]) -> Region:
+    """`region` in pixels `scale` times as large, grown to whole ones inside `size`."""
+    y0, x0, y1, x1 = region
+    whole = Region(0, 0, *size)
+    return Region(y0 // scale, x0 // scale, -(-y1 // scale), -(-x1 // scale)).intersect(whole)
+
+
+def scaled_parameters(
+    card: ModelCard, given: dict[str, Any], scale: int
+) -> tuple[tuple[str, Any], ...]:
+    """`given` for an image `scale` times smaller: lengths in pixels shrink with it."""
+    values = dict(given)
+    for parameter in card.parameters:
+        if parameter.unit != "px":
+            continue
+        value = float(given.get(parameter.name, parameter.default)) / scale
+        low = 1.0 if parameter.minimum is None else max(1.0, parameter.minimum)
+        kind = type(parameter.default)
+        values[parameter.name] = kind(max(low, round(value) if kind is int else value))
+    return tuple(sorted(values.items()))
+
+
+def _extent(image: Image) -> str:
+    """Where the facts of a draft come from: the overview if it is made, else a few blocks."""
+    return "overview" if image.is_built(len(image.level_shapes) - 1) else "sample"
+
+
+def _is_there(image: Image, targets: tuple[Region, ...], level: int, scale: int) -> bool:
+    size = image.level_shapes[level]
+    return all(image.has_landed(smaller(target, scale, size), level) for target in targets)

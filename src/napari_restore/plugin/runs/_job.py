@@ -1,0 +1,145 @@
+"""One run as the window knows it: started, watched, cancelled."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from napari.qt.threading import create_worker
+from napari.utils import cancelable_progress
+from psygnal import Signal
+from qtpy.QtCore import QTimer
+
+from napari_restore.engine import Event, Finished, Progress, Result
+from napari_restore.errors import RestoreError
+from napari_restore.plugin.runs._attempt import Attempt
+from napari_restore.plugin.runs._draft import Look
+
+if TYPE_CHECKING:
+    from napari_restore.engine import Job, Worker
+    from napari_restore.plugin._state import Request
+
+PATIENCE_MS = 6000
+"""A job that has not stopped by then hears nothing: its process is ended."""
+DOCK_SECONDS = 1.0
+Looks = Callable[["Request"], Iterable["Look"]]
+
+
+class Run:
+    """A request on its way. All signals are emitted in the GUI thread.
+
+    Planning, the jobs and their events live on a worker of napari's, so that the
+    window asks before it closes over a run, and stops it. `looks` says what is run,
+    by default the request itself; `worker` is the child process it runs in.
+    """
+
+    planned = Signal(object)
+    """The `Look` with its plan, before its first event."""
+    opened = Signal(object, object)
+    """`Look` and `Result` from which its pixels can be read while they are made."""
+    happened = Signal(object, object)
+    """`Look` and every `Event` of its job."""
+    completed = Signal(object, object)
+    """`Look` and its whole `Result`."""
+    ended = Signal(str, object)
+    """Once: "done", "cancelled" or "failed", with the record, None or the error."""
+
+    def __init__(
+        self, request: Request, title: str, looks: Looks | None = None, worker: Worker | None = None
+    ) -> None:
+        self.request = request
+        self._looks = looks or (lambda request: [Look(request.plan(), False)])
+        self._attempt = Attempt(worker)
+        self._outcome: tuple[str, Any] = ("cancelled", None)
+        self._patience = QTimer()
+        self._patience.setSingleShot(True)
+        self._patience.timeout.connect(self._attempt.kill)
+        self._title = title
+        self._began = time.monotonic()
+        self._dock: _DockProgress | None = None
+        self._worker = create_worker(self._pump)
+        self._worker.yielded.connect(self._on_told)
+        self._worker.finished.connect(self._on_finished)
+
+    @property
+    def job(self) -> Job | None:
+        """The job under way."""
+        return self._attempt.job
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        self._worker.start()
+
+    def cancel(self) -> None:
+        """Stop within a tile; what is finished is kept."""
+        if not self._attempt.is_cancelled:
+            self._attempt.cancel()
+            self._patience.start(PATIENCE_MS)
+
+    def stop(self) -> None:
+        """End for good: the window closes, or the source is gone."""
+        self._attempt.cancel()
+
+    # -- on the worker's thread --------------------------------------------------
+
+    def _pump(self) -> Iterator[tuple[Look, Any] | RestoreError]:
+        try:
+            yield from self._attempt.pump(self._looks(self.request))
+        except RestoreError as error:
+            if not self._attempt.is_cancelled:
+                yield error
+        except Exception as error:
+            # superqt's generator worker swallows a RuntimeError, and torch raises many.
+            logging.getLogger(__name__).exception("run failed")
+            yield RestoreError(f"The run failed: {error}", "This is a bug; please report it.")
+
+    # -- on the GUI thread -------------------------------------------------------
+
+    def _on_told(self, told: Any) -> None:
+        if isinstance(told, RestoreError):
+            self._outcome = ("failed", told)
+            return
+        look, what = told
+        if isinstance(what, Event):
+            if isinstance(what, Finished) and not look.is_draft:
+                self._outcome = ("done", what.record)
+            if not look.is_draft:
+                self._tell_dock(what)
+            self.happened.emit(look, what)
+        elif isinstance(what, Result):
+            (self.completed if what.record else self.opened).emit(look, what)
+        else:
+            self.planned.emit(look)
+
+    def _tell_dock(self, event: Event) -> None:
+        """Show the run in napari's dock too, if it lasts: the bar takes longer than a tile."""
+        if self._dock is None and time.monotonic() - self._began > DOCK_SECONDS:
+            self._dock = _DockProgress(self, self._title)
+        if self._dock is not None:
+            self._dock.tell(event)
+
+    def _on_finished(self) -> None:
+        self._patience.stop()
+        if self._dock is not None:
+            self._dock.close()
+        self.ended.emit(*self._outcome)
+
+
+class _DockProgress(cancelable_progress):
+    """The run in napari's activity dock, with a Cancel that works."""
+
+    def __init__(self, run: Run, title: str) -> None:
+        super().__init__(total=0, desc=title)
+        self._run = run
+
+    def cancel(self) -> None:
+        super().cancel()
+        self._run.cancel()
+
+    def tell(self, event: Event) -> None:
+        if isinstance(event, Progress):
+            if event.total != self.total:
+                self.reset(event.total)
+            self.update(event.done - self.n)

@@ -1,0 +1,313 @@
+"""Restores what is in view, again and again, as the user pans, zooms and turns knobs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, Signal
+from superqt.utils import qdebounced, qthrottled
+
+from napari_restore import Region
+from napari_restore.engine import Event, Finished, Phase, Result, TileDone
+from napari_restore.errors import RestoreError
+from napari_restore.plugin.layers._draft_layer import DraftLayer
+from napari_restore.plugin.layers._result_layer import ResultLayer
+from napari_restore.plugin.results._keeping import insert_above
+from napari_restore.plugin.results._variant import Variant
+from napari_restore.plugin.runs._attempt import Attempt
+from napari_restore.plugin.runs._draft import Look, live_looks
+from napari_restore.plugin.runs._running import REFRESH_MS, loaded_region
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
+
+    from napari_restore.engine import Worker
+    from napari_restore.plugin._state import Request
+    from napari_restore.plugin.runs._draft import Sight
+
+Wish = tuple["Request", "Sight", "ImageLayer", str]
+"""What is wanted, how the screen shows it, the layer it is of, the method's title."""
+LIVE = " (live)"
+SETTLED_MS = 60
+"""How long view and settings must rest: shorter than a tile, longer than a wheel's steps."""
+
+
+class Live(QObject):
+    """One result in a viewer that follows what is in view.
+
+    The newest wish wins: what is under way for an older one stops within a tile, and
+    finished tiles are not computed again, because all views of equal settings share a
+    store. Other settings take the place of the layer there was. `wish` gives what is
+    wanted now, with the layer to restore, or None.
+    """
+
+    shown = Signal(object)
+    """A new `Variant` in the place of the one before."""
+    told = Signal(str)
+    """One sentence on what happens; empty when the view is restored."""
+    failed = Signal(object)
+    """A `RestoreError`; nothing is tried again before something changes."""
+    rested = Signal()
+    """All that was wanted is done."""
+    stopped = Signal()
+    """The user has removed what it showed: it no longer follows the view."""
+    _heard = Signal(object, object)
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        wish: Callable[[], Wish | None],
+        worker: Worker,
+        parent: QObject | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self.viewer = viewer
+        self.variant: Variant | None = None
+        self.draft: DraftLayer | None = None
+        self._wish = wish
+        self._child = worker
+        self._on = False
+        self._paused = False
+        self._try: _Try | None = None
+        self._waiting: list[Region] = []
+        self._settle = qdebounced(self._start, timeout=SETTLED_MS)
+        self._draw = qthrottled(self._refresh, timeout=REFRESH_MS)
+        # Emitted on the threads of attempts, heard in that of the window.
+        self._heard.connect(self._on_heard)
+        viewer.layers.events.removed.connect(self._on_removed)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it follows the view."""
+        return self._on
+
+    def switch(self, on: bool) -> None:
+        """Begin to follow the view, or stop; what is shown then stays as it is."""
+        if on == self._on:
+            return
+        self._on = on
+        if on:
+            self.update()
+        else:
+            self._settle.cancel()
+            self._cancel()
+            self._drop_draft()
+            self._refresh()
+            self._release()
+            self.told.emit("")
+
+    def update(self) -> None:
+        """View or settings have changed."""
+        if self._on and not self._paused:
+            self._settle()
+
+    def pause(self, paused: bool) -> None:
+        """Hold back while another run has the worker; catch up afterwards."""
+        self._paused = paused
+        if paused:
+            self._settle.cancel()
+            self._cancel()
+        else:
+            self.update()
+
+    def close(self) -> None:
+        """Stop for good."""
+        self._on = False
+        self._settle.cancel()
+        self._draw.cancel()
+        self._cancel()
+        self.viewer.layers.events.removed.disconnect(self._on_removed)
+        self.variant = self.draft = None
+
+    # -- one attempt after another --------------------------------------------------
+
+    def _start(self) -> None:
+        if not self._on or self._paused:
+            return
+        wish = self._wish()
+        self._cancel()
+        if wish is None:
+            self._drop_draft()
+            return
+        self._try = _Try(wish, self._child, self._heard.emit)
+        self._try.start()
+
+    def _cancel(self) -> None:
+        attempt, self._try = self._try, None
+        if attempt is not None:
+            attempt.cancel()
+
+    def _on_heard(self, attempt: _Try, told: Any) -> None:
+        if attempt is not self._try:
+            # Told before it was given up.
+            return
+        if told is None:
+            self._try = None
+            self._refresh()
+            self.told.emit("")
+            self.rested.emit()
+        elif isinstance(told, RestoreError):
+            self._try = None
+            self._drop_draft()
+            self.failed.emit(told)
+        elif attempt.source in self.viewer.layers:
+            look, what = told
+            if isinstance(what, Result):
+                self._on_result(attempt, look, what)
+            elif isinstance(what, Event):
+                self._on_event(look, what)
+
+    def _on_result(self, attempt: _Try, look: Look, result: Result) -> None:
+        if result.record:
+            if not look.is_draft and self.variant is not None:
+                self._refresh()
+                self.variant.complete(result)
+            return
+        if look.is_draft:
+            self._drop_draft()
+            name = f"{attempt.source.name} – {attempt.title}"
+            self.draft = DraftLayer(self.viewer, attempt.source, look, name, result)
+        elif not self._shows(attempt, result):
+            self._replace(attempt, result)
+
+    def _on_event(self, look: Look, event: Event) -> None:
+        if isinstance(event, TileDone):
+            if look.is_draft:
+                if self.draft is not None:
+                    self.draft.mark(event.region)
+            elif self.variant is not None:
+                self.variant.shown.mark(event.region)
+                self._waiting.append(event.region)
+                self._draw()
+        elif isinstance(event, Phase):
+            self.told.emit("Draft …" if look.is_draft else f"{event.name} …")
+        elif isinstance(event, Finished) and look.is_draft:
+            self.told.emit("A draft: Run makes the true pixels")
+
+    def _shows(self, attempt: _Try, result: Result) -> bool:
+        """Whether the layer there is has the same settings, and so the same store."""
+        variant = self.variant
+        return (
+            variant is not None
+            and variant.layer in self.viewer.layers
+            and variant.source is attempt.source
+            and variant.shown.result.store.path == result.store.path
+            and variant.shown.result.plan.key == result.plan.key
+        )
+
+    def _replace(self, attempt: _Try, result: Result) -> None:
+        """Show another result where the live one is."""
+        before, plan = self.variant, result.plan
+        image = result.image
+        whole = Region(0, 0, image.height, image.width)
+        everywhere = Result(replace(plan, targets=(whole,)), result.store, {})
+        name = f"{attempt.source.name} – {attempt.title}{LIVE}"
+        shown = ResultLayer(everywhere, attempt.source, name)
+        self.variant = Variant(attempt.request, attempt.source, attempt.title, shown)
+        # What earlier runs of these settings have finished needs no run at all.
+        shown.mark_all([Region(*line["region"]) for line in result.store.journal])
+        layers = self.viewer.layers
+        if before is not None and before.layer in layers and before.source is attempt.source:
+            shown.layer.visible, shown.layer.opacity = before.layer.visible, before.layer.opacity
+            active = layers.selection.active is before.layer
+            if not before.adjustment.is_neutral:
+                self.variant.adjust(before.adjustment)
+            shown.layer.metadata["napari_restore_source"] = attempt.source.unique_id
+            layers.insert(layers.index(before.layer) + 1, shown.layer)
+            self.shown.emit(self.variant)
+            layers.remove(before.layer)
+            if active:
+                layers.selection.active = shown.layer
+        else:
+            if before is not None:
+                _call_ordinary(before)
+            insert_above(self.viewer, attempt.source, shown.layer)
+            self.shown.emit(self.variant)
+
+    def _refresh(self) -> None:
+        """Draw again if a tile has come where the layer holds pixels for the screen."""
+        waiting, self._waiting = self._waiting, []
+        if self.variant is None or self.variant.layer not in self.viewer.layers:
+            return
+        shown = self.variant.shown
+        loaded = loaded_region(shown)
+        if any(not tile.intersect(loaded).is_empty for tile in waiting):
+            shown.refresh()
+        if self.draft is not None and shown.covers(self.draft.look.covers):
+            self._drop_draft()
+
+    def _release(self) -> None:
+        """The live result becomes one like all others."""
+        variant, self.variant = self.variant, None
+        if variant is not None:
+            _call_ordinary(variant)
+
+    def _on_removed(self, event: Any) -> None:
+        if self.draft is not None and event.value is self.draft.shown.layer:
+            self.draft = None
+        elif self.variant is not None and event.value in (self.variant.layer, self.variant.source):
+            self.variant = None
+            if self._on:
+                self.switch(False)
+                self.stopped.emit()
+
+    def _drop_draft(self) -> None:
+        draft, self.draft = self.draft, None
+        if draft is not None:
+            draft.remove()
+
+
+def _call_ordinary(variant: Variant) -> None:
+    variant.layer.name = variant.layer.name.removesuffix(LIVE)
+
+
+class _Try:
+    """One attempt on a thread of its own.
+
+    `tell` gets this, and (`Look`, what `Attempt.pump` tells of it), a `RestoreError`, or
+    None at the end.
+    """
+
+    def __init__(self, wish: Wish, worker: Worker, tell: Callable[[_Try, Any], object]) -> None:
+        self.request, self._sight, self.source, self.title = wish
+        self._attempt = Attempt(worker)
+        self._tell = tell
+        self._thread = threading.Thread(target=self._body, name="live", daemon=True)
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        self._thread.start()
+
+    def cancel(self) -> None:
+        """Stop within a tile, and tell nothing more."""
+        self._attempt.cancel()
+
+    def _body(self) -> None:
+        outcome: RestoreError | None = None
+        try:
+            for told in self._attempt.pump(self._looks()):
+                self._pass_on(told)
+        except RestoreError as error:
+            outcome = error
+        except Exception as error:
+            logging.getLogger(__name__).exception("live run failed")
+            outcome = RestoreError(f"The run failed: {error}", "This is a bug; please report it.")
+        self._pass_on(outcome)
+
+    def _looks(self) -> Iterator[Look]:
+        true = self.request.plan()
+        if not self._attempt.is_cancelled:
+            yield from live_looks(self.request, self._sight, true)
+
+    def _pass_on(self, told: Any) -> None:
+        if not self._attempt.is_cancelled:
+            try:
+                self._tell(self, told)
+            except RuntimeError:
+                # The window was closed meanwhile, and what listened with it.
+                self._attempt.cancel()

@@ -1,0 +1,161 @@
+"""Ties a viewer's settings and view to its child process and to the live result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, QTimer
+
+from napari_restore import api
+from napari_restore.errors import RestoreError
+from napari_restore.plugin._notices import show_problem, words_of
+from napari_restore.plugin._state import image_of
+from napari_restore.plugin.areas._targets import Area
+from napari_restore.plugin.layers._draft_layer import drafts_in
+from napari_restore.plugin.layers._visible import visible_region
+from napari_restore.plugin.runs._draft import Look, Sight, first_look, sight_of
+from napari_restore.plugin.runs._live import Live
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
+
+    from napari_restore import Region
+    from napari_restore.engine import Plan
+    from napari_restore.plugin._state import Request, RestoreState
+    from napari_restore.plugin.results._variant import Variant
+    from napari_restore.plugin.runs._live import Wish
+    from napari_restore.plugin.runs._planner import Planner
+    from napari_restore.plugin.runs._run_bar import RunBar
+
+WARM_MS = 400
+"""The child process is started so long after there is something to restore."""
+FIELDS = tuple(
+    "layer bands model weights trust parameters exclude memory device tile tile_batch".split()
+)
+"""Settings that make another live result."""
+
+
+class LiveControl(QObject):
+    """Keeps a child process warm for a viewer and the live result up to date.
+
+    All runs of the panel go to `worker`, one after another; it ends with `close`.
+    """
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        state: RestoreState,
+        bar: RunBar,
+        planner: Planner,
+        title: Callable[[], str],
+        parent: QObject | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self.worker = api.new_worker()
+        self.live = Live(viewer, self._wish, self.worker, self)
+        self._viewer, self._state, self._bar = viewer, state, bar
+        self._planner, self._title = planner, title
+        self._warmed: Any = None
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.timeout.connect(self.worker.warm)
+        bar.live_toggled.connect(self.live.switch)
+        planner.settled.connect(self._on_planned)
+        self.live.shown.connect(self._on_shown)
+        self.live.told.connect(bar.show_message)
+        self.live.failed.connect(self._on_failed)
+        self.live.stopped.connect(self._on_stopped)
+        for signal, slot in self._signals():
+            signal.connect(slot)
+        if parent is not None:
+            # Closing the window destroys its widgets without closing them.
+            parent.destroyed.connect(self.worker.close)
+        self._on_layer()
+
+    def close(self) -> None:
+        """Stop following and end the child process."""
+        self._soon.stop()
+        self.live.close()
+        self._planner.settled.disconnect(self._on_planned)
+        for signal, slot in self._signals():
+            signal.disconnect(slot)
+        self.worker.close()
+
+    def looks(self, request: Request, layer: ImageLayer) -> Callable[[Request], Iterable[Look]]:
+        """What a run of `request` makes: something to look at first, then the true pixels."""
+        known, seen = self._planner.plan_of(request), self._sight(layer)
+
+        def looks(request: Request) -> Iterator[Look]:
+            true = request.plan() if known is None else known
+            first = None if seen is None else first_look(request, seen, true)
+            if first is not None:
+                yield first
+            yield Look(true, False)
+
+        return looks
+
+    def _signals(self) -> list[tuple[Any, Any]]:
+        camera, events = self._viewer.scene.camera.events, self._state.events
+        update = self._on_change
+        return [
+            *((getattr(events, name), update) for name in FIELDS),
+            (events.running, self.live.pause),
+            (events.layer, self._on_layer),
+            (camera.center, update),
+            (camera.zoom, update),
+            (self._viewer.layers.events.inserted, self._on_layers),
+            (self._viewer.layers.events.removed, self._on_layers),
+            (self._viewer.canvas.events.size, update),
+        ]
+
+    def _on_change(self) -> None:
+        self.live.update()
+
+    def _on_layers(self) -> None:
+        self._bar.show_draft(bool(drafts_in(self._viewer)))
+
+    def _on_layer(self) -> None:
+        if self._state.layer is not None and self.worker.process is None:
+            self._soon.start(WARM_MS)
+
+    def _on_planned(self, plan: Plan) -> None:
+        """Let the child load what the plan needs, once for every image and model."""
+        warmed = (plan.image, plan.model)
+        if self._state.running or self.live.is_on:
+            return
+        known = self._warmed
+        if known is None or known[0] is not warmed[0] or known[1] is not warmed[1]:
+            self._warmed = warmed
+            api.warm(self.worker, plan)
+
+    def _wish(self) -> Wish | None:
+        layer = self._state.layer
+        sight = None if layer is None else self._sight(layer)
+        if layer is None or sight is None:
+            return None
+        try:
+            request = self._state.request(Area((sight.region,)))
+        except RestoreError:
+            return None
+        return request, sight, layer, self._title()
+
+    def _sight(self, layer: ImageLayer) -> Sight | None:
+        try:
+            image = image_of(layer)
+            region: Region = visible_region(self._viewer, layer, (image.height, image.width))
+        except RestoreError:
+            return None
+        return sight_of(self._viewer, layer, region)
+
+    def _on_shown(self, variant: Variant) -> None:
+        self._state.variants = (*self._state.variants, variant)
+        self._state.current = variant
+
+    def _on_stopped(self) -> None:
+        self._bar.set_live(False)
+
+    def _on_failed(self, error: RestoreError) -> None:
+        self._bar.show_message(words_of(error))
+        show_problem(error)

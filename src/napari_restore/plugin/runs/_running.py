@@ -1,0 +1,179 @@
+"""A run together with the layer in which its pixels appear."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from psygnal import Signal
+from superqt.utils import qthrottled
+
+from napari_restore import Region
+from napari_restore.engine import Finished, Stopped, TileDone
+from napari_restore.plugin.layers._draft_layer import DraftLayer
+from napari_restore.plugin.layers._result_layer import ResultLayer
+from napari_restore.plugin.results._keeping import insert_above
+from napari_restore.plugin.results._variant import Variant
+from napari_restore.plugin.runs._job import Run
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
+
+    from napari_restore.engine import Event, Result, Worker
+    from napari_restore.plugin._state import Request
+    from napari_restore.plugin.runs._draft import Look
+    from napari_restore.plugin.runs._job import Looks
+
+REFRESH_MS = 250
+
+
+class LayerRun:
+    """Runs a request on a layer and shows what it makes above that layer.
+
+    The run ends at once when its source leaves the viewer, and is cancelled when
+    its result does. Every run makes a layer of its own; a draft is shown until true
+    pixels come.
+    """
+
+    planned = Signal(object)
+    """The `Plan` of the true pixels."""
+    happened = Signal(object)
+    """Every event of theirs, and what a draft says of its phases."""
+    shown = Signal(object)
+    """The `Variant`, when its first tile has made its layer."""
+    ended = Signal(str, object)
+    """As `Run.ended`."""
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        source: ImageLayer,
+        request: Request,
+        title: str,
+        where: str,
+        *,
+        looks: Looks | None = None,
+        worker: Worker | None = None,
+    ) -> None:
+        self.viewer = viewer
+        self.source = source
+        self.variant: Variant | None = None
+        self.draft: DraftLayer | None = None
+        self._title = title
+        self._name = f"{source.name} – {title} ({where})"
+        self._waiting: list[Region] = []
+        self._draw = qthrottled(self._refresh, timeout=REFRESH_MS)
+        self.run = Run(request, title, looks, worker)
+        self.run.planned.connect(self._on_planned)
+        self.run.opened.connect(self._on_opened)
+        self.run.happened.connect(self._on_happened)
+        self.run.completed.connect(self._on_completed)
+        self.run.ended.connect(self._on_ended)
+        viewer.layers.events.removed.connect(self._on_removed)
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        self.run.start()
+
+    def cancel(self) -> None:
+        """Stop within a tile; the layer keeps what is finished."""
+        self.run.cancel()
+
+    def stop(self) -> None:
+        """End for good."""
+        self.run.stop()
+
+    def abandon(self) -> None:
+        """End for good and tell nobody: who listened is gone."""
+        for signal in (self.planned, self.happened, self.shown, self.ended):
+            signal.disconnect()
+        self.stop()
+
+    def _on_planned(self, look: Look) -> None:
+        if not look.is_draft:
+            self.planned.emit(look.plan)
+
+    def _on_opened(self, look: Look, result: Result) -> None:
+        if self.source not in self.viewer.layers:
+            return
+        if look.is_draft:
+            self.draft = DraftLayer(self.viewer, self.source, look, self._name, result)
+            return
+        shown = ResultLayer(result, self.source, self._name)
+        self.variant = Variant(self.run.request, self.source, self._title, shown)
+        insert_above(self.viewer, self.source, shown.layer)
+        self.shown.emit(self.variant)
+
+    def _on_happened(self, look: Look, event: Event) -> None:
+        if isinstance(event, TileDone):
+            self._on_tile(look, event.region)
+        if look.is_draft:
+            return
+        if isinstance(event, (Finished, Stopped)) and self.variant is not None:
+            # A stopped run has a record, but no whole result that could be saved.
+            self.variant.record = event.record
+            self.variant.layer.metadata["napari_restore_record"] = event.record
+        self.happened.emit(event)
+
+    def _on_tile(self, look: Look, region: Region) -> None:
+        if look.is_draft:
+            if self.draft is not None:
+                self.draft.mark(region)
+        elif self.variant is not None:
+            self.variant.shown.mark(region)
+            self._waiting.append(region)
+            self._draw()
+
+    def _refresh(self) -> None:
+        """Draw again if a tile has come where the layer holds pixels for the screen."""
+        waiting, self._waiting = self._waiting, []
+        if self.variant is None:
+            return
+        shown = self.variant.shown
+        loaded = loaded_region(shown)
+        if any(not tile.intersect(loaded).is_empty for tile in waiting):
+            shown.refresh()
+        if self.draft is not None and shown.covers(self.draft.look.covers):
+            self._drop_draft()
+
+    def _on_completed(self, look: Look, result: Result) -> None:
+        if not look.is_draft and self.variant is not None:
+            self._refresh()
+            self.variant.complete(result)
+
+    def _on_ended(self, status: str, outcome: Any) -> None:
+        self.viewer.layers.events.removed.disconnect(self._on_removed)
+        self._draw.cancel()
+        self._refresh()
+        self._drop_draft()
+        self.ended.emit(status, outcome)
+
+    def _drop_draft(self) -> None:
+        draft, self.draft = self.draft, None
+        if draft is not None:
+            draft.remove()
+
+    def _on_removed(self, event: Any) -> None:
+        if event.value is self.source:
+            self.stop()
+        elif self.variant is not None and event.value is self.variant.layer:
+            self.cancel()
+        elif self.draft is not None and event.value is self.draft.shown.layer:
+            self._drop_draft()
+
+
+def loaded_region(shown: ResultLayer) -> Region:
+    """The level-0 pixels that a result's layer has loaded for the screen.
+
+    That is more than is visible: napari loads whole chunks and does not load them
+    again when the user pans within them.
+    """
+    layer = shown.layer
+    if not layer.multiscale:
+        return shown.region
+    factors = layer.downsample_factors[layer.data_level][-2:]
+    corners = layer.corner_pixels[:, -2:]
+    y0, x0 = np.floor(corners[0] * factors).astype(int)
+    y1, x1 = np.ceil((corners[1] + 1) * factors).astype(int)
+    return Region(int(y0), int(x0), int(y1), int(x1)).shift(shown.box.y0, shown.box.x0)

@@ -1,0 +1,306 @@
+"""The targets in the real panel: drawing, painting, what runs, and the same on the command line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_restore import Region
+from napari_restore.plugin.areas._drawing import Tool
+from napari_restore.plugin.areas._targets import Target
+
+pytestmark = pytest.mark.viewer
+LIMIT_MS = 60_000
+CORNERS = np.array([(0, 0), (0, 1), (1, 1), (1, 0)], float)
+
+
+def box(region: Region) -> np.ndarray:
+    return CORNERS * region.shape + (region.y0, region.x0) - 0.5
+
+
+def choose(panel: Any, model: str) -> None:
+    panel.models.combo.setCurrentIndex(panel.models.combo.findData(model))
+
+
+def finished_run(panel: Any, qtbot: Any) -> Any:
+    """Click Run and wait for the end; gives the variant."""
+    outcome: list[Any] = []
+    panel.ended.connect(lambda *told: outcome.append(told))
+    panel.bar.button.click()
+    qtbot.waitUntil(lambda: bool(outcome), timeout=LIMIT_MS)
+    assert outcome[0][0] == "done", outcome
+    return panel.state.variants[-1]
+
+
+def area_is(panel: Any, qtbot: Any, fits: Any) -> None:
+    qtbot.waitUntil(lambda: panel.state.area is not None and fits(panel.state.area), timeout=9000)
+
+
+def test_only_what_the_target_needs_is_offered(panel: Any, colours: np.ndarray):
+    panel.viewer.add_image(colours, name="photo")
+    shown = {
+        Target.VISIBLE: [],
+        Target.DRAWN: ["Rectangle", "Polygon", "feather"],
+        Target.PAINTED: ["Brush", "feather"],
+        Target.GRADIENT: ["Gradient"],
+        Target.WHOLE: [],
+    }
+    for target, expected in shown.items():
+        panel.target.choose(target)
+        assert panel.state.target is target
+        offered = {button.text(): button for button in panel.target.tools.values()}
+        offered["feather"] = panel.target.feather
+        visible = [name for name, widget in offered.items() if not widget.isHidden()]
+        assert visible == expected
+        assert panel.target.strength.isHidden()
+
+
+def test_a_rectangle_drawn_with_the_button_is_a_plain_region(
+    panel: Any, qtbot: Any, colours: np.ndarray
+):
+    panel.viewer.add_image(colours, name="photo", scale=(2, 2))
+    panel.target.choose(Target.DRAWN)
+    assert "no area yet" in panel.target.pixels.text()
+    button = panel.target.tools[Tool.RECTANGLE]
+    button.click()
+    areas = panel.viewer.layers["Areas to restore"]
+    assert areas.mode == "add_rectangle" and button.isChecked()
+    assert "Drag a rectangle" in panel.target.hint.text() and not panel.target.hint.isHidden()
+    areas.add_rectangles(box(Region(100, 200, 300, 400)))
+    area_is(panel, qtbot, lambda area: area.region == Region(100, 200, 300, 400))
+    assert panel.state.area.mask is None
+    areas.add_polygons(np.array([(400, 500), (400, 700), (600, 500)]))
+    area_is(panel, qtbot, lambda area: area.mask is not None)
+    assert panel.target.pixels.text().startswith("2 areas, ≈")
+    areas.data = areas.data[:1]
+    area_is(panel, qtbot, lambda area: area.mask is None)
+    panel.target.feather.setValue(16)
+    assert panel.state.area.mask is not None
+    assert panel.state.request().feather == 16
+
+
+@pytest.mark.parametrize("how", ["button", "escape", "mode", "layer", "target"])
+def test_drawing_ends(panel: Any, colours: np.ndarray, how: str):
+    source = panel.viewer.add_image(colours, name="photo")
+    panel.target.choose(Target.DRAWN)
+    button = panel.target.tools[Tool.POLYGON]
+    button.click()
+    areas = panel.viewer.layers["Areas to restore"]
+    assert panel.drawing.tool is Tool.POLYGON and areas.mode == "add_polygon"
+    if how == "button":
+        button.click()
+    elif how == "escape":
+        (bound,) = areas.keymap.values()
+        bound(areas)
+    elif how == "mode":
+        areas.mode = "select"
+    elif how == "layer":
+        panel.viewer.layers.selection.active = source
+    else:
+        panel.target.choose(Target.WHOLE)
+    assert areas.mode == ("select" if how == "mode" else "pan_zoom")
+    assert panel.drawing.tool is None
+    assert not button.isChecked() and panel.target.hint.isHidden()
+
+
+def test_the_other_button_changes_what_is_drawn(panel: Any, colours: np.ndarray):
+    panel.viewer.add_image(colours, name="photo")
+    panel.target.choose(Target.DRAWN)
+    panel.target.tools[Tool.POLYGON].click()
+    panel.target.tools[Tool.RECTANGLE].click()
+    assert panel.viewer.layers["Areas to restore"].mode == "add_rectangle"
+    assert [b.isChecked() for b in panel.target.tools.values()] == [True, False, False, False]
+    assert len(panel.viewer.layers) == 2
+
+
+def test_edges_stay_thin_on_the_screen(panel: Any, qtbot: Any, colours: np.ndarray):
+    panel.viewer.add_image(colours, name="photo")
+    panel.target.choose(Target.DRAWN)
+    panel.target.tools[Tool.RECTANGLE].click()
+    areas = panel.viewer.layers["Areas to restore"]
+    areas.add_rectangles(box(Region(100, 200, 300, 400)))
+    panel.viewer.scene.camera.zoom = 8
+    qtbot.waitUntil(lambda: areas.edge_width == [0.25], timeout=9000)
+
+
+def test_a_second_gradient_takes_the_place_of_the_first(
+    panel: Any, qtbot: Any, colours: np.ndarray
+):
+    panel.viewer.add_image(colours, name="photo")
+    panel.target.choose(Target.GRADIENT)
+    panel.target.tools[Tool.GRADIENT].click()
+    line = panel.viewer.layers["Gradient"]
+    line.add_lines(np.array([(0, 0), (0, 500)]))
+    area_is(panel, qtbot, lambda area: area.soft)
+    first = panel.state.area.mask
+    line.add_lines(np.array([(0, 0), (900, 0)]))
+    area_is(panel, qtbot, lambda area: area.mask != first)
+    assert len(line.data) == 1
+    panel.state.feather = 20
+    assert panel.state.request().feather == 0
+
+
+def test_a_gradient_blends_between_before_and_after(panel: Any, qtbot: Any, sample: Path):
+    panel.viewer.open(sample, plugin="napari-restore")
+    choose(panel, "dcp")
+    panel.target.choose(Target.GRADIENT)
+    panel.target.tools[Tool.GRADIENT].click()
+    panel.viewer.layers["Gradient"].add_lines(np.array([(0, 99.5), (0, 299.5)]))
+    area_is(panel, qtbot, lambda area: area.soft)
+    variant = finished_run(panel, qtbot)
+    image = variant.source.metadata["napari_restore"]
+    strip = Region(200, 0, 202, 400)
+    before, after = image.read(strip).astype(int), variant.result.read(strip).astype(int)
+    np.testing.assert_array_equal(before[:, :100], after[:, :100])
+    assert (before[:, 310:] != after[:, 310:]).any()
+
+
+def paint(panel: Any, region: Region) -> Any:
+    panel.target.choose(Target.PAINTED)
+    panel.target.tools[Tool.BRUSH].click()
+    layer = panel.viewer.layers["Painted strength"]
+    assert layer.mode == "paint"
+    rows, columns = np.mgrid[region.slices]
+    layer.data_setitem((rows.ravel(), columns.ravel()), 1)
+    return layer
+
+
+def test_what_the_brush_paints_is_restored(panel: Any, qtbot: Any, colours: np.ndarray):
+    panel.viewer.add_image(colours, name="photo")
+    choose(panel, "identity")
+    region = Region(300, 400, 420, 500)
+    layer = paint(panel, region)
+    # At once: the run waits for the mask.
+    variant = finished_run(panel, qtbot)
+    # The paint would veil what it has led to.
+    assert layer.mode == "pan_zoom" and not layer.visible
+    assert variant.request.area.targets == (region,)
+    assert "≈" in panel.target.pixels.text()
+    panel.target.tools[Tool.BRUSH].click()
+    assert layer.visible
+    layer.undo()
+    text = panel.target.pixels.text
+    qtbot.waitUntil(lambda: "Nothing is painted" in text(), timeout=9000)
+    assert panel.state.area is None
+
+
+def test_a_layer_for_strength_can_be_chosen(panel: Any, qtbot: Any, colours: np.ndarray):
+    panel.viewer.add_image(colours, name="photo")
+    photo = panel.state.layer
+    layer = paint(panel, Region(300, 400, 420, 500))
+    area_is(panel, qtbot, lambda area: area.mask is not None)
+    assert panel.target.strength.isHidden()
+    grey = panel.viewer.add_image(np.full((1300, 1700), 0.5, np.float32), name="half")
+    panel.image.setCurrentIndex(panel.image.findData(photo))
+    chooser = panel.target.strength
+    assert not chooser.isHidden()
+    assert {chooser.itemText(i) for i in range(chooser.count())} == {layer.name, "half"}
+    assert chooser.currentData() is layer
+    chooser.setCurrentIndex(chooser.findData(grey))
+    area_is(panel, qtbot, lambda area: area.soft)
+    assert panel.target.feather.isHidden()
+    panel.viewer.layers.remove(grey)
+    area_is(panel, qtbot, lambda area: not area.soft)
+
+
+@pytest.mark.parametrize("what", ["areas", "paint", "gradient"])
+def test_the_command_writes_the_same_bytes(
+    panel: Any, qtbot: Any, sample: Path, tmp_path: Path, what: str
+):
+    panel.viewer.open(sample, plugin="napari-restore")
+    choose(panel, "dcp")
+    if what == "areas":
+        panel.target.choose(Target.DRAWN)
+        panel.target.tools[Tool.POLYGON].click()
+        areas = panel.viewer.layers["Areas to restore"]
+        areas.add_polygons(np.array([(100, 120), (160, 700), (600, 300)]))
+        areas.add_rectangles(box(Region(700, 800, 900, 1000)))
+        panel.target.feather.setValue(24)
+    elif what == "paint":
+        paint(panel, Region(100, 120, 300, 420))
+        panel.target.feather.setValue(24)
+    else:
+        panel.target.choose(Target.GRADIENT)
+        panel.target.tools[Tool.GRADIENT].click()
+        panel.viewer.layers["Gradient"].add_lines(np.array([(50, 60), (700, 900)]))
+    area_is(panel, qtbot, lambda area: area.mask is not None)
+    variant = finished_run(panel, qtbot)
+    shown = variant.result.save(tmp_path / "window.tif")
+    command = [sys.executable, "-m", "napari_restore.cli", "restore", str(sample)]
+    command += ["-o", str(tmp_path / "command.tif"), "--model", "dcp", "--fresh"]
+    command += ["--mask", variant.request.area.mask]
+    if what != "gradient":
+        command += ["--feather", "24"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "command.tif").read_bytes() == Path(shown).read_bytes()
+    image = variant.source.metadata["napari_restore"]
+    assert variant.result.array.shape == image.shape
+
+
+# -- leaving out ---------------------------------------------------------------------
+
+
+def test_shapes_labels_and_files_can_be_left_out(
+    panel: Any, qtbot: Any, colours: np.ndarray, tmp_path: Path
+):
+    panel.viewer.add_image(colours, name="photo")
+    clouds = panel.viewer.add_shapes([box(Region(10, 10, 50, 50))], name="clouds")
+    assert panel.state.exclude is None
+    panel.exclude.choose(clouds)
+    first = panel.state.exclude
+    assert first is not None and first.endswith(".geojson")
+    clouds.data = [box(Region(10, 10, 90, 50))]
+    qtbot.waitUntil(lambda: panel.state.exclude not in (None, first), timeout=9000)
+    labels = panel.viewer.add_labels(np.ones((1300, 1700), np.uint8), name="border")
+    names = [panel.exclude.combo.itemText(i) for i in range(panel.exclude.combo.count())]
+    assert names == ["Nothing", "clouds", "border", "A file …"]
+    panel.exclude.choose(labels)
+    qtbot.waitUntil(lambda: str(panel.state.exclude).endswith(".tif"), timeout=9000)
+    panel.viewer.layers.remove(labels)
+    assert panel.state.exclude is None and panel.exclude.combo.currentText() == "Nothing"
+    panel.exclude.choose(tmp_path / "mask.tif")
+    assert panel.state.exclude == str(tmp_path / "mask.tif")
+    assert panel.exclude.combo.currentText() == "mask.tif"
+    panel.exclude.choose(None)
+    assert panel.state.exclude is None
+
+
+def test_an_empty_layer_to_leave_out_is_explained(panel: Any, colours: np.ndarray):
+    panel.viewer.add_image(colours, name="photo")
+    panel.exclude.choose(panel.viewer.add_shapes(name="clouds", ndim=2))
+    assert panel.state.exclude is None
+    assert "no area is drawn" in panel.exclude.told.text()
+
+
+def test_what_is_left_out_stays_as_it_is(panel: Any, qtbot: Any, sample: Path):
+    panel.viewer.open(sample, plugin="napari-restore")
+    choose(panel, "dcp")
+    panel.target.choose(Target.WHOLE)
+    source = panel.state.layer
+    left = Region(100, 100, 200, 300)
+    corners = [source.data_to_world(p) for p in box(left)]
+    panel.exclude.choose(panel.viewer.add_shapes([np.array(corners)], name="clouds"))
+    variant = finished_run(panel, qtbot)
+    inner = Region(110, 110, 190, 290)
+    image = source.metadata["napari_restore"]
+    np.testing.assert_array_equal(variant.result.read(inner), image.read(inner))
+    other = Region(300, 300, 400, 400)
+    assert (variant.result.read(other) != image.read(other)).any()
+
+
+def test_a_closed_panel_hears_no_strokes(panel: Any, colours: np.ndarray):
+    panel.viewer.add_image(colours, name="photo")
+    panel.target.choose(Target.DRAWN)
+    panel.target.tools[Tool.RECTANGLE].click()
+    areas = panel.viewer.layers["Areas to restore"]
+    panel.exclude.choose(areas)
+    panel.close()
+    ours = ("Drawing", "LayerWatch", "ExcludeChooser", "AreaFinder")
+    for emitter in (areas.events.data, areas.events.mode, areas.events.affine):
+        assert not [c for c in emitter.callbacks if any(name in repr(c) for name in ours)]

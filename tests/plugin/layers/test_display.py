@@ -1,0 +1,118 @@
+"""Photos with a colour profile of their own: sRGB on the screen, their own values everywhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from napari.layers import Image as ImageLayer
+
+import napari_restore as nr
+from napari_restore import Region
+from napari_restore.plugin._reader import layer_of
+from napari_restore.plugin.layers._display import Display
+from napari_restore.plugin.layers._result_layer import ResultLayer
+
+ADOBE = bytes(imagecodecs.cms_profile("adobergb"))
+
+
+def seen(stored: np.ndarray) -> np.ndarray:
+    """By LittleCMS, without a table, at 16 bit."""
+    wide = imagecodecs.cms_transform(
+        stored.astype(np.uint16) * 257,
+        ADOBE,
+        imagecodecs.cms_profile("srgb"),
+        colorspace="rgb",
+        outcolorspace="rgb",
+        outdtype=np.uint16,
+        flags=0x0100,
+    )
+    return wide / 257
+
+
+@pytest.fixture
+def colours() -> np.ndarray:
+    return np.random.default_rng(3).integers(0, 256, (700, 1100, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def photo(tmp_path: Path, colours: np.ndarray) -> Any:
+    path = tmp_path / "wide.tif"
+    tifffile.imwrite(path, colours, photometric="rgb", iccprofile=ADOBE, tile=(256, 256))
+    return nr.open_image(path)
+
+
+def layer(image: Any) -> ImageLayer:
+    data, arguments, _ = layer_of(image)
+    return ImageLayer(data, **arguments)
+
+
+def finest(shown: ImageLayer) -> Any:
+    return shown.data[0] if shown.multiscale else shown.data
+
+
+def test_the_screen_gets_srgb_and_the_image_keeps_its_values(photo: Any, colours: np.ndarray):
+    shown = np.asarray(finest(layer(photo)))
+    assert np.abs(shown - seen(colours)).max() <= 1
+    assert np.abs(shown.astype(int) - colours).max() > 20
+    np.testing.assert_array_equal(photo.read((0, 0, 700, 1100)), colours)
+
+
+def test_chunks_are_converted_one_by_one(photo: Any, monkeypatch: pytest.MonkeyPatch):
+    data = finest(layer(photo))
+    asked = []
+    read = photo.read
+
+    def watched(box: Any, level: int = 0) -> Any:
+        asked.append(box)
+        return read(box, level)
+
+    monkeypatch.setattr(photo, "read", watched)
+    np.asarray(data[:100, :100])
+    assert asked == [(0, 0, 256, 256)]
+
+
+def test_a_photo_in_srgb_or_with_other_bands_is_shown_as_it_is(tmp_path: Path, colours: np.ndarray):
+    plain = nr.open_image(colours, bands="red,green,blue")
+    np.testing.assert_array_equal(np.asarray(finest(layer(plain))), colours)
+    path = tmp_path / "deep.tif"
+    deep = colours.astype(np.uint16) * 257
+    tifffile.imwrite(path, deep, photometric="rgb", iccprofile=ADOBE)
+    image = nr.open_image(path)
+    assert image.working_space is not None
+    assert Display.of_image(image) is Display.BANDS
+    np.testing.assert_array_equal(np.asarray(finest(layer(image))), deep.transpose(2, 0, 1))
+
+
+def test_before_and_after_are_shown_alike(photo: Any, planned: Any, colours: np.ndarray):
+    source = layer(photo)
+    region = Region(100, 200, 612, 712)
+    result = nr.start(planned(photo, region)).result()
+    shown = ResultLayer(result, source, "after")
+    shown.mark_all([Region(*line["region"]) for line in result.store.journal])
+    after = np.asarray(finest(shown.layer))[..., :3]
+    inner = region.shift(-shown.box.y0, -shown.box.x0)
+    before = np.asarray(finest(source))[region.slices]
+    np.testing.assert_array_equal(after[inner.slices], before)
+    np.testing.assert_array_equal(result.read(region), colours[region.slices])
+    if shown.layer.multiscale:
+        assert (np.asarray(shown.layer.data[-1])[..., 3] == 255).any()
+
+
+def test_alpha_is_left_alone(tmp_path: Path, colours: np.ndarray):
+    alpha = np.arange(700 * 1100, dtype=np.uint64).reshape(700, 1100, 1) % 256
+    path = tmp_path / "alpha.tif"
+    tifffile.imwrite(
+        path,
+        np.dstack([colours, alpha.astype(np.uint8)]),
+        photometric="rgb",
+        extrasamples=["unassalpha"],
+        iccprofile=ADOBE,
+    )
+    shown = np.asarray(finest(layer(nr.open_image(path))))
+    np.testing.assert_array_equal(shown[..., 3:], alpha)
+    assert np.abs(shown[..., :3] - seen(colours)).max() <= 1

@@ -1,0 +1,122 @@
+"""Bands that the image does not tell are asked for, and travel with the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+
+import napari_restore as nr
+from napari_restore.api import missing_roles, task_of
+from napari_restore.errors import BadParameter, UnknownBands
+from napari_restore.models import card_of
+from napari_restore.plugin.areas._targets import Target
+
+LIMIT_MS = 60_000
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Path:
+    """Four bands of which nothing is known but the name of the last."""
+    path = tmp_path / "scene.tif"
+    pixels = np.random.default_rng(0).integers(500, 9000, (4, 300, 300), np.uint16)
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        width=300,
+        height=300,
+        count=4,
+        dtype="uint16",
+        crs="EPSG:32636",
+        transform=rasterio.Affine(10, 0, 500000, 0, -10, 4500000),
+    ) as file:
+        file.write(pixels)
+        file.set_band_description(4, "NIR")
+        file.set_band_description(1, "Band A")
+    return path
+
+
+def test_missing_roles_are_those_that_can_be_named(scene: Path):
+    image = nr.open_image(scene)
+    assert missing_roles(image, card_of("dcp")) == ()
+    assert missing_roles(image, card_of("hot")) == ("blue", "red")
+    assert missing_roles(nr.open_image(image, bands="blue=1"), card_of("hot")) == ("red",)
+    with pytest.raises(UnknownBands, match="has no blue and red"):
+        full = nr.open_image(np.zeros((9, 9, 3), np.uint8), bands="nir=1,swir=2,pan=3")
+        missing_roles(full, card_of("hot"))
+
+
+def test_an_open_image_takes_roles_and_travels_with_them(scene: Path):
+    image = nr.open_image(scene, bands="green=2")
+    named = nr.open_image(image, bands="blue=1,red=3")
+    assert named.roles == ("blue", "green", "red", "nir")
+    assert image.roles == (None, "green", None, "nir")
+    assert named.data_bands == (0, 1, 2, 3)
+    again = type(named).from_spec(named.spec)
+    assert again.roles == named.roles
+    part = image.with_bands([2, 3]).with_roles("red=1")
+    assert type(part).from_spec(part.spec).roles == part.roles == ("red", "nir")
+    np.testing.assert_array_equal(named.read((0, 0, 9, 9)), image.read((0, 0, 9, 9)))
+    with pytest.raises(BadParameter, match="Band 5"):
+        image.with_roles("red=5")
+
+
+@pytest.mark.viewer
+def test_the_form_asks_and_the_run_carries_the_answer(panel: Any, qtbot: Any, scene: Path):
+    panel.viewer.open(scene, plugin="napari-restore")
+    (layer,) = panel.viewer.layers
+    limits = tuple(layer.contrast_limits)
+    panel.target.choose(Target.WHOLE)
+    assert not panel.bands.isVisibleTo(panel)
+    panel.models.choose("hot")
+    assert panel.bands.isVisibleTo(panel)
+    assert list(panel.bands.combos) == ["blue", "red"]
+    offered = [panel.bands.combos["blue"].itemText(n) for n in range(4)]
+    assert offered == ["choose …", "1: Band A", "band 2", "band 3"]
+    panel.bar.button.click()
+    assert panel.running is None
+    assert "Choose them under Image" in panel.bar.plan_line.text()
+
+    panel.bands.combos["blue"].setCurrentIndex(1)
+    # A band shows one light only.
+    assert not panel.bands.combos["red"].model().item(1).isEnabled()
+    assert panel.state.bands is None
+    panel.bands.combos["red"].setCurrentIndex(3)
+    assert panel.state.bands == "blue=1,red=3"
+    request = panel.state.request()
+    assert request.image.roles == ("blue", None, "red", "nir")
+    assert request.plan().bands[:2] == (0, 2)
+    assert layer.metadata["napari_restore"].roles == (None, None, None, "nir")
+    assert tuple(layer.contrast_limits) == limits
+
+    outcome = []
+    panel.ended.connect(lambda *told: outcome.append(told))
+    panel.bar.button.click()
+    qtbot.waitUntil(lambda: bool(outcome), timeout=LIMIT_MS)
+    status, record = outcome[0]
+    assert status == "done", record
+    assert record["model"]["id"] == "hot"
+    task = task_of(panel.state.current.request.plan())
+    assert task is not None
+    assert task["image"]["bands"] == {"blue": 1, "red": 3}
+
+
+@pytest.mark.viewer
+def test_an_answer_belongs_to_its_layer(panel: Any, scene: Path):
+    panel.viewer.open(scene, plugin="napari-restore")
+    panel.viewer.add_image(np.zeros((60, 60, 3), np.uint8), name="photo")
+    panel.models.choose("htm")
+    assert not panel.bands.isVisibleTo(panel)
+    panel.viewer.layers.selection.active = panel.viewer.layers[0]
+    panel.bands.combos["blue"].setCurrentIndex(2)
+    assert panel.state.bands == "blue=2"
+    panel.viewer.layers.selection.active = panel.viewer.layers["photo"]
+    assert panel.state.bands is None
+    assert not panel.bands.isVisibleTo(panel)
+    panel.viewer.layers.selection.active = panel.viewer.layers[0]
+    assert panel.state.bands == "blue=2"
+    assert panel.bands.combos["blue"].currentData() == 2

@@ -1,0 +1,118 @@
+"""Which methods are offered for an image, in which order, and what is said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFormLayout, QWidget
+
+import napari_restore as nr
+from napari_restore.api import models
+from napari_restore.models import card_of
+from napari_restore.plugin._panel import offered_models
+from napari_restore.plugin.method._model_chooser import MARK, Choice, ModelChooser
+
+pytestmark = pytest.mark.viewer
+
+
+@pytest.fixture
+def chooser(qtbot: Any) -> Iterator[ModelChooser]:
+    """A chooser in a form, as the panel has it."""
+    window = QWidget()
+    made = ModelChooser(window)
+    made.add_rows(QFormLayout(window))
+    qtbot.addWidget(window)
+    window.show()
+    yield made
+    window.close()
+
+
+def keys(chooser: ModelChooser) -> list[str]:
+    return [chooser.combo.itemData(n) for n in range(chooser.combo.count())]
+
+
+def test_weights_that_are_missing_leave_a_model_out(chooser: ModelChooser):
+    assert "haze-unet" in {card.id for card in models()}
+    chooser.offer(offered_models(), "aerial")
+    assert "haze-unet" not in keys(chooser)
+    chooser.add(Choice(card_of("haze-unet"), "haze-unet", weights="/tmp/mine.pth"))
+    assert chooser.model() == "/tmp/mine.pth"
+    assert chooser.choice() == Choice(card_of("haze-unet"), "haze-unet", "/tmp/mine.pth")
+    chooser.offer(offered_models(), "natural")
+    assert "/tmp/mine.pth" in keys(chooser)
+
+
+def test_the_task_is_asked_only_when_there_are_several(chooser: ModelChooser):
+    chooser.offer(offered_models(), "aerial")
+    assert not chooser.task.isVisible()
+    assert not chooser.task_label.isVisible()
+    bright = replace(card_of("identity"), id="bright", task="lowlight", title="Bright")
+    chooser.offer([*offered_models(), bright], "aerial")
+    assert chooser.task.isVisible()
+    assert "bright" not in keys(chooser)
+    chooser.task.setCurrentIndex(chooser.task.findData("lowlight"))
+    # What belongs to no task belongs to all.
+    assert keys(chooser) == ["bright", "identity"]
+
+
+def test_the_scene_orders_and_marks(chooser: ModelChooser):
+    first = replace(card_of("identity"), id="photos", task="dehaze", recommended_for=("natural",))
+    cards = [card_of("hot"), card_of("dcp"), first]
+    chooser.offer(cards, "aerial")
+    assert chooser.scene.currentText() == "Aerial or satellite image"
+    assert keys(chooser) == ["dcp", "hot", "photos"]
+    assert chooser.combo.itemText(0) == f"{MARK}Dark channel prior"
+    chooser.scene.setCurrentIndex(chooser.scene.findData("natural"))
+    assert keys(chooser) == ["dcp", "photos", "hot"]
+    assert [chooser.combo.itemText(n)[: len(MARK)] == MARK for n in range(3)] == [True, True, False]
+
+
+def test_the_users_scene_stays_until_another_kind_of_image_comes(chooser: ModelChooser):
+    chooser.offer(offered_models(), "natural")
+    chooser.scene.setCurrentIndex(chooser.scene.findData("aerial"))
+    chooser.offer(offered_models(), "natural")
+    assert chooser.scene.currentData() == "aerial"
+    chooser.offer(offered_models(), "aerial")
+    chooser.offer(offered_models(), "natural")
+    assert chooser.scene.currentData() == "natural"
+
+
+def test_the_summary_tells_what_for_and_what_it_was_validated_on(chooser: ModelChooser):
+    chooser.offer(offered_models(), "aerial")
+    told = chooser._summary.text()
+    card = card_of("dcp")
+    assert told.startswith(f"{MARK}Recommended. {card.summary}\nValidated on 28 aerial and")
+    assert "synthetic haze." in told
+    assert "dB" not in told
+    assert card.validated_on in chooser._summary.toolTip()
+    chooser.choose("identity")
+    assert "Validated" not in chooser._summary.text()
+
+
+def test_what_cannot_run_is_shown_but_not_chosen(chooser: ModelChooser):
+    grey = nr.open_image(np.zeros((64, 64), np.uint8))
+    chooser.offer(offered_models(), "aerial")
+    chooser.choose("hot")
+    chooser.offer(offered_models(), "aerial", grey)
+    assert chooser.model() == "dcp"
+    place = chooser.combo.findData("hot")
+    assert not chooser.combo.model().item(place).isEnabled()
+    reason = chooser.combo.itemData(place, Qt.ItemDataRole.ToolTipRole)
+    assert "needs the bands blue, red" in reason
+    unknown = nr.open_image(np.zeros((64, 64, 4), np.uint16))
+    chooser.offer(offered_models(), "aerial", unknown)
+    assert chooser.combo.model().item(chooser.combo.findData("hot")).isEnabled()
+
+
+def test_a_choice_stays_with_the_next_image(chooser: ModelChooser, qtbot: Any):
+    chooser.offer(offered_models(), "aerial")
+    with qtbot.waitSignal(chooser.changed, timeout=1000) as told:
+        chooser.choose("htm")
+    assert told.args == ["htm"]
+    chooser.offer(offered_models(), "natural")
+    assert chooser.model() == "htm"

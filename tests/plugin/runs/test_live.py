@@ -1,0 +1,244 @@
+"""The live result and the drafts, in the real panel and its real child process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_restore import Region
+from napari_restore.engine import TileDone
+from napari_restore.plugin.runs import _draft
+from napari_restore.plugin.areas._targets import Target
+from napari_restore.plugin.layers._draft_layer import drafts_in
+
+pytestmark = pytest.mark.viewer
+LIMIT_MS = 60_000
+
+
+def choose(panel: Any, model: str) -> None:
+    panel.models.combo.setCurrentIndex(panel.models.combo.findData(model))
+
+
+def rested(panel: Any, qtbot: Any, change: Any) -> None:
+    """Make a change and wait until the live result has caught up."""
+    with qtbot.waitSignal(panel.live.live.rested, timeout=LIMIT_MS):
+        change()
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Path:
+    """2600 × 3000 pixels on a map, tiled, without overviews."""
+    import rasterio
+    from rasterio.transform import from_origin
+
+    path = tmp_path / "scene.tif"
+    y, x = np.mgrid[:2600, :3000]
+    pixels = np.stack([y % 251, x % 241, (y + x) % 239]).astype(np.uint8)
+    place = {"crs": "EPSG:32633", "transform": from_origin(500000, 5000000, 0.5, 0.5)}
+    size = {"height": 2600, "width": 3000, "count": 3, "dtype": "uint8"}
+    tiles = {"tiled": True, "blockxsize": 512, "blockysize": 512, "photometric": "rgb"}
+    with rasterio.open(path, "w", driver="GTiff", **size, **tiles, **place) as file:
+        file.write(pixels)
+    return path
+
+
+def opened(panel: Any, qtbot: Any, scene: Path) -> Any:
+    """The scene's layer with all its levels."""
+    panel.viewer.open(scene, plugin="napari-restore")
+    layer = panel.viewer.layers[0]
+    image = layer.metadata["napari_restore"]
+    last = len(image.level_shapes) - 1
+    qtbot.waitUntil(lambda: image.is_built(last), timeout=LIMIT_MS)
+    return layer
+
+
+def test_live_follows_the_view_in_one_layer(panel: Any, qtbot: Any, sample: Path):
+    viewer = panel.viewer
+    viewer.open(sample, plugin="napari-restore")
+    choose(panel, "identity")
+    viewer.scene.camera.zoom *= 8
+    rested(panel, qtbot, panel.bar.live.click)
+    (variant,) = panel.state.variants
+    assert variant.layer.name.endswith("(live)")
+    assert panel.state.current is variant
+    first = variant.result.region
+    centre = np.array(viewer.scene.camera.center)
+    step = np.array(viewer.layers[0].extent.step)[-2:] * (60, 60)
+    rested(
+        panel, qtbot, lambda: setattr(viewer.scene.camera, "center", centre + np.array([0, *step]))
+    )
+    assert panel.state.variants == (variant,)
+    assert variant.result.region != first
+    image = viewer.layers[0].metadata["napari_restore"]
+    for region in (first, variant.result.region):
+        assert variant.shown.covers(region)
+        shown = np.asarray(variant.layer.data[0])[region.slices]
+        assert (shown[..., 3] == 255).all()
+        np.testing.assert_array_equal(shown[..., :3], image.read(region))
+
+
+def test_finished_tiles_are_not_computed_again(panel: Any, qtbot: Any, sample: Path):
+    viewer = panel.viewer
+    viewer.open(sample, plugin="napari-restore")
+    choose(panel, "dcp")
+    viewer.scene.camera.zoom *= 8
+    rested(panel, qtbot, panel.bar.live.click)
+    live = panel.live.live
+    first = live.variant.result.record["measured"]
+    assert first["tiles_done"] >= 1
+    assert first["tiles_resumed"] == 0
+    rested(panel, qtbot, live.update)
+    again = live.variant.result.record["measured"]
+    assert again["tiles_done"] == 0
+    assert again["tiles_resumed"] == first["tiles_done"]
+
+
+def test_other_settings_take_the_same_place(panel: Any, qtbot: Any, sample: Path):
+    viewer = panel.viewer
+    viewer.open(sample, plugin="napari-restore")
+    choose(panel, "dcp")
+    viewer.scene.camera.zoom *= 8
+    rested(panel, qtbot, panel.bar.live.click)
+    (before,) = panel.state.variants
+    omega = panel.parameters.rows["omega"]
+    rested(panel, qtbot, lambda: setattr(omega, "value", 0.5))
+    (after,) = panel.state.variants
+    assert after is not before
+    assert before.layer not in viewer.layers
+    assert after.request.parameters == (("omega", 0.5),)
+    assert after.result.record["model"]["parameters"]["omega"] == 0.5
+    child = panel.live.worker.process.pid
+    rested(panel, qtbot, lambda: setattr(omega, "value", 0.6))
+    assert panel.live.worker.process.pid == child
+
+
+def test_switched_off_the_last_result_stays_as_an_ordinary_one(
+    panel: Any, qtbot: Any, sample: Path
+):
+    viewer = panel.viewer
+    viewer.open(sample, plugin="napari-restore")
+    choose(panel, "identity")
+    rested(panel, qtbot, panel.bar.live.click)
+    (variant,) = panel.state.variants
+    panel.bar.live.click()
+    assert panel.state.variants == (variant,)
+    assert "(live)" not in variant.layer.name
+    assert variant.result is not None
+    rested(panel, qtbot, panel.bar.live.click)
+    assert len(panel.state.variants) == 2
+
+
+def test_removing_the_live_layer_switches_live_off(panel: Any, qtbot: Any, sample: Path):
+    panel.viewer.open(sample, plugin="napari-restore")
+    choose(panel, "identity")
+    rested(panel, qtbot, panel.bar.live.click)
+    panel.viewer.layers.remove(panel.state.variants[0].layer)
+    assert not panel.bar.live.isChecked()
+    assert not panel.live.live.is_on
+    assert panel.state.variants == ()
+
+
+def test_live_waits_while_a_run_has_the_worker(panel: Any, qtbot: Any, sample: Path):
+    panel.viewer.open(sample, plugin="napari-restore")
+    choose(panel, "identity")
+    rested(panel, qtbot, panel.bar.live.click)
+    child = panel.live.worker.process
+    outcome: list[Any] = []
+    panel.ended.connect(lambda *told: outcome.append(told))
+    with qtbot.waitSignal(panel.live.live.rested, timeout=LIMIT_MS):
+        panel.bar.button.click()
+        assert panel.live.live._try is None
+    assert outcome[0][0] == "done"
+    assert panel.live.worker.process is child
+    assert len(panel.state.variants) == 2
+
+
+def test_a_problem_is_said_once_and_live_goes_on(panel: Any, qtbot: Any):
+    panel.viewer.add_image(np.ones((300, 300), np.uint8), name="grey")
+    choose(panel, "hot")
+    with qtbot.waitSignal(panel.live.live.failed, timeout=LIMIT_MS) as told:
+        panel.bar.live.click()
+    assert str(told.args[0]) in panel.bar.message.text()
+    rested(panel, qtbot, lambda: choose(panel, "identity"))
+    assert panel.state.variants
+
+
+def test_a_slow_method_shows_a_draft_only(
+    panel: Any, qtbot: Any, scene: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(_draft, "TRUE_SECONDS", 0.0)
+    layer = opened(panel, qtbot, scene)
+    choose(panel, "identity")
+    rested(panel, qtbot, panel.bar.live.click)
+    assert panel.state.variants == ()
+    (draft,) = drafts_in(panel.viewer)
+    assert draft.name.endswith("(draft)")
+    assert not panel.bar.draft.isHidden()
+    # The draft lies where its part of the image does.
+    corners = layer.extent.world[:, -2:], draft.extent.world[:, -2:]
+    np.testing.assert_allclose(*corners, atol=0.5 * 8)
+    panel.bar.live.click()
+    assert drafts_in(panel.viewer) == []
+    assert panel.bar.draft.isHidden()
+
+
+def test_a_first_run_shows_a_draft_until_true_pixels_cover_it(panel: Any, qtbot: Any, scene: Path):
+    opened(panel, qtbot, scene)
+    choose(panel, "dcp")
+    seen: list[Any] = []
+    panel.viewer.layers.events.inserted.connect(lambda event: seen.append(event.value))
+    ended: list[Any] = []
+    panel.ended.connect(lambda *told: ended.append(told))
+    panel.bar.button.click()
+    qtbot.waitUntil(lambda: bool(ended), timeout=LIMIT_MS)
+    assert ended[0][0] == "done"
+    assert [layer.name.endswith("(draft)") for layer in seen] == [True, False]
+    assert drafts_in(panel.viewer) == []
+    assert ended[0][1]["extent"] == "image"
+    # Now that the facts are known there is nothing to bridge.
+    seen.clear()
+    panel.bar.button.click()
+    qtbot.waitUntil(lambda: len(ended) == 2, timeout=LIMIT_MS)
+    assert len(seen) == 1
+
+
+def test_without_levels_one_tile_is_shown_first(
+    panel: Any, qtbot: Any, scene: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("napari_restore.plugin.layers._growth.Growth.start", lambda growth: None)
+    panel.viewer.open(scene, plugin="napari-restore")
+    choose(panel, "dcp")
+    panel.target.choose(Target.WHOLE)
+    first: list[Any] = []
+    panel.bar.button.click()
+    run = panel.running.run
+    run.happened.connect(
+        lambda look, event: first.append(look) if isinstance(event, TileDone) else None
+    )
+    qtbot.waitUntil(lambda: bool(first), timeout=LIMIT_MS)
+    assert first[0].is_draft
+    assert first[0].scale == 1
+    assert first[0].plan.extent == "sample"
+    assert 0 < first[0].plan.region.pixels <= 512**2
+    panel.cancel()
+    qtbot.waitUntil(lambda: panel.running is None, timeout=LIMIT_MS)
+    assert drafts_in(panel.viewer) == []
+
+
+def test_lengths_shrink_with_the_level():
+    from napari_restore.api import models
+
+    card = next(card for card in models() if card.id == "dcp")
+    radius = next(p for p in card.parameters if p.unit == "px")
+    scaled = dict(_draft.scaled_parameters(card, {"omega": 0.5}, 4))
+    assert scaled["omega"] == 0.5
+    assert scaled[radius.name] == max(radius.minimum or 1, round(radius.default / 4))
+    smallest = dict(_draft.scaled_parameters(card, {}, 4096))
+    assert smallest[radius.name] >= 1
+
+
+def test_a_region_on_a_level_holds_all_of_it():
+    assert _draft.smaller(Region(5, 8, 17, 33), 8, (3, 9)) == Region(0, 1, 3, 5)
