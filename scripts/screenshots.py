@@ -154,7 +154,7 @@ def variants(stage: Stage) -> None:
     stage.panel.parameters.rows["omega"].value = 0.7
     stage.settle()
     stage.run()
-    stage.unfold("Results", "Look")
+    stage.unfold("Results")
     stage.shoot("variants")
 
 
@@ -184,7 +184,7 @@ def light(stage: Stage) -> None:
     stage.viewer.theme = "light"
     stage.zoom(2)
     stage.run()
-    stage.unfold("Look", "Export")
+    stage.unfold("Look")
     stage.shoot("light")
 
 

@@ -11,6 +11,7 @@ from napari.utils.notifications import notification_manager
 
 from napari_restore import Region
 from napari_restore.plugin.areas._targets import Target
+from napari_restore.plugin.runs import _job
 
 pytestmark = pytest.mark.viewer
 LIMIT_MS = 60_000
@@ -79,6 +80,22 @@ def test_a_rerun_makes_another_layer(panel: Any, qtbot: Any, colours: np.ndarray
     finished_run(panel, qtbot)
     assert len(results(panel)) == 2
     np.testing.assert_array_equal(results(panel)[1].data[0][..., :3], colours)
+
+
+def test_tiles_that_were_there_already_are_shown_too(
+    panel: Any, qtbot: Any, colours: np.ndarray, monkeypatch: pytest.MonkeyPatch
+):
+    """Also while napari's bar runs Qt's events, the end of the run among them."""
+    monkeypatch.setattr(_job, "DOCK_SECONDS", -1)
+    panel.viewer.add_image(colours, name="photo")
+    choose(panel, "identity")
+    panel.target.choose(Target.WHOLE)
+    finished_run(panel, qtbot)
+    record = finished_run(panel, qtbot)
+    assert record["measured"]["tiles_done"] == 0
+    assert "restored before" in panel.bar.message.text()
+    np.testing.assert_array_equal(results(panel)[1].data[0][..., :3], colours)
+    assert (np.asarray(results(panel)[1].data[0])[..., 3] == 255).all()
 
 
 def test_cancel_stops_and_says_so(panel: Any, qtbot: Any, colours: np.ndarray):

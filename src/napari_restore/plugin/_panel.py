@@ -17,18 +17,19 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 from superqt.utils import qdebounced
 
 from napari_restore.api import models as known_models
 from napari_restore.engine import Note, Phase, Progress
 from napari_restore.errors import RestoreError
 from napari_restore.plugin import _actions
+from napari_restore.plugin._folding import folded, one_at_a_time, stacked
 from napari_restore.plugin._keys import KeyBindings, with_key
 from napari_restore.plugin._notices import show_note, show_problem, words_of
 from napari_restore.plugin._preferences import PreferenceLink, hint_at_async
 from napari_restore.plugin._section import Section
 from napari_restore.plugin._state import image_of, state_of, unwrapped
+from napari_restore.plugin._words import account, describe
 from napari_restore.plugin.areas._area_finder import AreaFinder, NotReady
 from napari_restore.plugin.areas._drawing import Drawing
 from napari_restore.plugin.areas._exclude import ExcludeChooser
@@ -55,7 +56,6 @@ if TYPE_CHECKING:
     import napari
 
     from napari_restore.engine import Event
-    from napari_restore.images import Image
     from napari_restore.models import ModelCard
     from napari_restore.plugin._state import Request
     from napari_restore.plugin.results._variant import Variant
@@ -138,7 +138,7 @@ class RestorePanel(QWidget):
 
         form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        form.addRow("Image", _stacked(self.image, self.facts, self.bands))
+        form.addRow("Image", stacked(self.image, self.facts, self.bands))
         self.models.add_rows(form)
         form.addRow("Area", self.target)
         form.addRow(ExcludeChooser.TITLE, self.exclude)
@@ -146,8 +146,8 @@ class RestorePanel(QWidget):
         inner = QWidget()
         layout = QVBoxLayout(inner)
         layout.addLayout(form)
-        layout.addWidget(_collapsible("Method settings", _stacked(self.parameters, self.airlight)))
-        layout.addWidget(_collapsible("Advanced", self.advanced))
+        layout.addWidget(folded("Method settings", stacked(self.parameters, self.airlight)))
+        layout.addWidget(folded("Advanced", self.advanced))
         layout.addWidget(self.bar)
         self.sections = [section(self.viewer, self.state) for section in SECTIONS]
         for section in self.sections:
@@ -155,9 +155,12 @@ class RestorePanel(QWidget):
             if isinstance(section, BatchSection):
                 section.stop_asked.connect(self.cancel)
                 self.ended.connect(section.run_ended)
-            layout.addWidget(_collapsible(section.TITLE, section))
+        parts = [folded(section.TITLE, section) for section in self.sections]
+        for part in parts:
+            layout.addWidget(part)
         layout.addStretch(1)
         scroll = QScrollArea(self)
+        one_at_a_time(parts, scroll)
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QFrame.Shape.NoFrame)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -553,48 +556,5 @@ def offered_models() -> list[ModelCard]:
     return [card for card in known_models() if not card.needs_weights or card.weights_sha256]
 
 
-def describe(image: Image) -> str:
-    """An image's size, bands, depth and map in one line."""
-    bands = f"{image.bands} band{'s' if image.bands > 1 else ''}"
-    parts = [f"{image.width} × {image.height}", bands, str(image.dtype)]
-    if image.crs:
-        # WKT begins with the system's name in quotes.
-        parts.append(image.crs.split('"')[1])
-    return " · ".join(parts)
-
-
-def account(record: dict[str, Any]) -> str:
-    """What a finished run took, in one line."""
-    measured = record["measured"]
-    if measured["tiles_done"] == 0 and measured["tiles_resumed"]:
-        return "All tiles had been restored before. Compare, adjust and export it below."
-    return (
-        f"Done in {measured['seconds']:.1f} s, {measured['megapixels_per_second']:.1f} MP/s. "
-        "Compare, adjust and export it below."
-    )
-
-
 def _is_source(layer: Any) -> bool:
     return isinstance(layer, ImageLayer) and "napari_restore_source" not in layer.metadata
-
-
-def _stacked(*widgets: QWidget) -> QWidget:
-    """Widgets one below the other."""
-    column = QWidget()
-    layout = QVBoxLayout(column)
-    layout.setContentsMargins(0, 0, 0, 0)
-    # A label's key goes to the first of them.
-    column.setFocusProxy(widgets[0])
-    for widget in widgets:
-        layout.addWidget(widget)
-    return column
-
-
-def _collapsible(title: str, content: QWidget) -> QCollapsible:
-    folded = QCollapsible(title, expandedIcon="▾", collapsedIcon="▸")
-    folded.addWidget(content)
-    # superqt's margins are for a widget that stands alone; this one is a row of the panel.
-    for widget, margins in ((folded, (0, 0, 0, 0)), (folded.content(), (8, 4, 0, 4))):
-        if (layout := widget.layout()) is not None:
-            layout.setContentsMargins(*margins)
-    return folded

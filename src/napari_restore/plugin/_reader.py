@@ -58,7 +58,7 @@ def layer_of(image: Image, viewer: Any = None) -> LayerData:
     `metadata["napari_restore"]` holds the image. With a viewer the camera is
     turned north up for the first map, and missing levels appear as they are made.
     """
-    from napari_restore.plugin.layers._display import Display, contrast_limits
+    from napari_restore.plugin.layers._display import LIMITS, Display, contrast_limits
     from napari_restore.plugin.layers._placing import (
         ORIGIN,
         mixes_places,
@@ -83,6 +83,7 @@ def layer_of(image: Image, viewer: Any = None) -> LayerData:
         arguments["metadata"][ORIGIN] = origin
     if display is not Display.COLOUR:
         arguments["contrast_limits"] = contrast_limits(image)
+        arguments["metadata"][LIMITS] = arguments["contrast_limits"]
         arguments["colormap"] = "gray"
     if viewer is not None:
         if mixes_places(viewer, image):
@@ -121,13 +122,14 @@ def _refresher(image: Image, viewer: Any, guessed: Any) -> Callable[[bool], Any]
     `guessed` are contrast limits chosen before there was a coarse level: once it is
     finished they are judged again, unless the user has set others.
     """
-    from napari_restore.plugin.layers._display import contrast_limits
+    from napari_restore.plugin.layers._display import LIMITS, contrast_limits
 
     def refresh(finished: bool) -> None:
         for layer in viewer.layers:
             if layer.metadata.get("napari_restore") is image:
                 if finished and guessed and tuple(layer.contrast_limits) == tuple(guessed):
                     layer.contrast_limits = contrast_limits(image)
+                    layer.metadata[LIMITS] = tuple(layer.contrast_limits)
                 layer.refresh(extent=False)
 
     if viewer is None:

@@ -17,7 +17,12 @@ from napari_restore.errors import BadMask, BadRegion, RestoreError
 from napari_restore.plugin._state import RestoreState, image_of
 from napari_restore.plugin.areas._areas import area_of
 from napari_restore.plugin.areas._drawing import Drawing, Tool
-from napari_restore.plugin.areas._strength import PAINT_SIDE, new_paint_layer
+from napari_restore.plugin.areas._strength import (
+    PAINT_SIDE,
+    chosen_strength,
+    new_paint_layer,
+    strength_layers,
+)
 from napari_restore.plugin.areas._targets import Area, Target
 
 SIZE = (400, 600)
@@ -330,3 +335,13 @@ def test_painted_outside_is_said():
     viewer.add_labels(np.ones((9, 9), np.uint8), translate=(5000, 0))
     with pytest.raises((BadRegion, BadMask), match="outside"):
         found(Target.PAINTED, viewer, layer)
+
+
+def test_a_map_of_the_window_is_no_paint():
+    viewer = ViewerModel()
+    image = viewer.add_image(np.zeros((8, 9, 3), np.uint8), rgb=True)
+    quality = {"napari_restore_source": image.unique_id}
+    viewer.add_labels(np.ones((8, 9), np.uint8), metadata=quality)
+    assert chosen_strength(viewer, None, image) is None
+    painted = viewer.add_labels(np.ones((8, 9), np.uint8))
+    assert strength_layers(viewer, image) == [painted]

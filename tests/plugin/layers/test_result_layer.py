@@ -56,6 +56,7 @@ def test_every_level_shows_the_same_place(colours: np.ndarray, planned: Any):
     shown = ResultLayer(result, layer_for(image), "name")
     for tile in tiles:
         shown.mark(tile)
+    shown.refresh()
     assert [tuple(s) for s in shown.layer.level_shapes] == [(1104, 1412), (552, 706), (276, 353)]
     for level in (1, 2):
         _, height, width = result.store.array(str(level)).shape
@@ -76,6 +77,7 @@ def test_it_is_clear_until_a_tile_is_finished(colours: np.ndarray, planned: Any)
         assert not np.asarray(level).any()
     first = tiles[0]
     shown.mark(first)
+    shown.refresh()
     level0 = np.asarray(shown.layer.data[0])
     np.testing.assert_array_equal(level0[first.slices][..., :3], colours[first.slices])
     assert (level0[..., 3] > 0).sum() == first.pixels
@@ -136,3 +138,36 @@ def test_a_small_image_needs_no_levels(planned: Any):
 )
 def test_pieces_end_where_stored_chunks_do(offset: int, length: int, cuts: tuple[int, ...]):
     assert _cuts(offset, length) == cuts
+
+
+@pytest.mark.parametrize("chosen", [False, True])
+def test_a_result_darker_than_its_source_is_seen_unless_the_user_set_the_contrast(
+    planned: Any, chosen: bool
+):
+    hazy = np.random.default_rng(2).integers(7_000, 16_000, (500, 500, 3)).astype(np.uint16)
+    image = nr.open_image(hazy)
+    source = layer_for(image)
+    before = tuple(source.contrast_limits)
+    if chosen:
+        source.contrast_limits = before = (8_000, 15_000)
+    plan = planned(hazy - 6_900)
+    result, tiles = ran(plan)
+    shown = ResultLayer(result, source, "name")
+    for tile in tiles:
+        shown.mark(tile)
+    shown.fill()
+    shown.refresh()
+    assert tuple(source.contrast_limits) == before
+    if chosen:
+        assert tuple(shown.layer.contrast_limits) == before
+    else:
+        assert shown.layer.contrast_limits[0] < 200
+        assert shown.layer.contrast_limits[1] == before[1]
+
+
+def test_alpha_has_no_say_in_the_contrast():
+    pixels = np.full((64, 64, 4), 3_000, np.uint16)
+    pixels[..., :3] += np.arange(64, dtype=np.uint16)[:, None, None]
+    pixels[..., 3] = 255
+    image = nr.open_image(pixels, bands={**RGB, "alpha": 4})
+    assert layer_for(image).contrast_limits[0] >= 3_000

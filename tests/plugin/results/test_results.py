@@ -14,6 +14,7 @@ from napari_restore.plugin.areas._targets import Target
 from napari_restore.plugin.results._keeping import record_of
 from napari_restore.plugin.results._record_view import RecordView
 from napari_restore.plugin.results._results import ResultsSection
+from napari_restore.plugin.results._variant_words import target_of_mask
 from napari_restore.plugin.runs._live import LIVE
 
 pytestmark = pytest.mark.viewer
@@ -296,3 +297,15 @@ def test_results_of_another_image_are_not_offered(
     result = api.start(api.plan(other, "identity", region=(0, 0, 64, 64))).result()
     api.keep_result(result.store.path, api.task_of(result.plan), "anderes", "Unchanged")
     assert looked(panel, qtbot) == []
+
+
+@pytest.mark.parametrize(
+    ("mask", "target"),
+    [
+        ("/cache/masks/1/gradient.geojson", Target.GRADIENT),
+        ("C:/mine/fields.geojson", Target.DRAWN),
+        ("/cache/masks/1/painted.tif", Target.PAINTED),
+    ],
+)
+def test_what_a_mask_stands_for_is_told_from_its_file(mask: str, target: Target):
+    assert target_of_mask(mask) is target

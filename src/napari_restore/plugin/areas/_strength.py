@@ -73,10 +73,11 @@ def is_strength(layer: Layer) -> bool:
     """Whether it is a plane of labels or grey values, and no result."""
     from napari.layers import Image, Labels
 
+    if "napari_restore_source" in layer.metadata:
+        return False
     if isinstance(layer, Labels):
         return bool(layer.ndim == 2)
-    grey = isinstance(layer, Image) and layer.ndim == 2 and not layer.rgb
-    return grey and "napari_restore_source" not in layer.metadata
+    return isinstance(layer, Image) and layer.ndim == 2 and not layer.rgb
 
 
 def painted_area(

@@ -17,6 +17,9 @@ LOW, HIGH = 0.5, 99.5
 SAMPLE_SIDE = 512
 """Contrast is judged on at most this many pixels squared."""
 
+LIMITS = "napari_restore_limits"
+"""In the metadata of layers: contrast limits that were found. Others are the user's."""
+
 
 class Display(Enum):
     """The axes of a layer made from pixels (y, x, band)."""
@@ -90,7 +93,7 @@ def contrast_limits(image: Image) -> tuple[float, float]:
     if level > 0 and image.read_valid(whole, level).any():
         pixels = image.read(whole, level)
         if pixels.any() or level < image.stored_levels:
-            return limits_of(pixels, image.read_valid(whole, level))
+            return limits_of(without_alpha(pixels, image), image.read_valid(whole, level))
     level = min(level, image.stored_levels - 1)
     if level == 0 and not image.source.random_access:
         # Reading would wait for the whole file.
@@ -99,7 +102,13 @@ def contrast_limits(image: Image) -> tuple[float, float]:
     rows, columns = min(height, SAMPLE_SIDE), min(width, SAMPLE_SIDE)
     y, x = (height - rows) // 2, (width - columns) // 2
     box = (y, x, y + rows, x + columns)
-    return limits_of(image.read(box, level), image.read_valid(box, level))
+    return limits_of(without_alpha(image.read(box, level), image), image.read_valid(box, level))
+
+
+def without_alpha(pixels: Any, image: Image) -> Any:
+    """Pixels (h, w, C) less the band that is no brightness."""
+    bright = [number for number, role in enumerate(image.roles) if role != "alpha"]
+    return pixels[..., bright] if 0 < len(bright) < pixels.shape[2] else pixels
 
 
 def limits_of(pixels: Any, valid: Any) -> tuple[float, float]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import weakref
+from collections import OrderedDict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,13 @@ import numpy.typing as npt
 from superqt.utils import ensure_main_thread
 
 from napari_restore import Region
-from napari_restore.plugin.layers._display import Display, in_srgb
+from napari_restore.plugin.layers._display import (
+    LIMITS,
+    Display,
+    in_srgb,
+    limits_of,
+    without_alpha,
+)
 from napari_restore.plugin.layers._growth import Growth
 from napari_restore.plugin.layers._placing import data_to_world, enlarged, shifted
 
@@ -26,6 +34,13 @@ CELL = 128
 CHUNK = 512
 SMALLEST = 512
 """Levels are added until the long side is at most this."""
+SLACK = 0.02
+"""Share of the contrast's span by which a result may leave it before it is widened."""
+SAMPLE_SIDE = 256
+"""Contrast is judged on at most this many pixels squared."""
+Limits = tuple[float, float]
+KEPT_CHUNKS = 48
+"""Finished pieces that are kept per level: a refresh reads only what is new in view."""
 _numbers = itertools.count()
 
 
@@ -44,6 +59,8 @@ class ResultLayer:
 
         self.result = result
         self._complete = False
+        self._unfilled: list[Region] = []
+        """Finished, but not yet in the coarsest level."""
         self._overview: Any = None
         """The source's coarsest level, while and once its levels were made for this."""
         self.region = result.region
@@ -73,18 +90,30 @@ class ResultLayer:
             axis_labels=source.axis_labels,
             **_looks(source),
         )
+        self._source = weakref.ref(source)
+        self._limits: Limits | None = None
+        """Contrast limits that `_widen` has set; others are the source's or the user's."""
 
     def mark(self, region: Region) -> None:
         """The tile `region` is finished: show it at the next `refresh`."""
         self._done.mark(region)
+        self._unfilled.append(region)
+
+    def fill(self) -> None:
+        """Take the tiles marked since the last time into the coarsest level, in one read."""
+        regions, self._unfilled = self._unfilled, []
+        if not regions:
+            return
+        y0, x0, y1, x1 = zip(*regions, strict=True)
         level = self._levels[-1]
-        rows, columns = level.span(region)
+        rows, columns = level.span(Region(min(y0), min(x0), max(y1), max(x1)))
         self._coarsest[rows, columns] = level[rows, columns, :]
 
     def mark_all(self, regions: Iterable[Region]) -> None:
         """These tiles are finished, as they are in a store from earlier."""
         for region in regions:
             self._done.mark(region)
+        self._unfilled.clear()
         self._coarsest[:] = self._levels[-1][:, :, :]
 
     def covers(self, region: Region) -> bool:
@@ -99,7 +128,9 @@ class ResultLayer:
         return self._done.at(rows, columns)
 
     def refresh(self) -> None:
-        """Draw again what is in view."""
+        """Draw again what is in view, within limits that show it."""
+        self.fill()
+        self._widen()
         self.layer.refresh(extent=False)
 
     def finish(self, result: Result) -> None:
@@ -110,7 +141,9 @@ class ResultLayer:
         if self.result.adjustment != result.adjustment:
             result = result.with_adjustment(self.result.adjustment)
         self._complete = True
+        self.fill()
         self._take(result)
+        self._widen()
 
     def adjust(self, adjustment: Adjustment) -> None:
         """Apply the restored pixels otherwise and show it at once; nothing is run.
@@ -133,7 +166,33 @@ class ResultLayer:
             self.layer.metadata["napari_restore_result"] = result
             self.layer.metadata["napari_restore_record"] = result.record
 
+    def _widen(self) -> None:
+        """Let the contrast reach over what is finished, too, unless the user has set it.
+
+        A method that takes haze away leaves values below the darkest of the source: within
+        the source's limits most of a satellite image would be black.
+        """
+        source, limits = self._source(), tuple(self.layer.contrast_limits)
+        found = None if source is None else source.metadata.get(LIMITS)
+        if limits not in (found, self._limits):
+            return
+        step = -(-max(self._coarsest.shape[:2]) // SAMPLE_SIDE)
+        levels = without_alpha(self._coarsest[::step, ::step], self.result.image)
+        there = np.isfinite(levels).all(axis=2)
+        if not there.any():
+            return
+        low, high = limits_of(levels, there)
+        # A little more is no reason for the picture to flicker while tiles come.
+        if max(limits[0] - low, high - limits[1]) <= (limits[1] - limits[0]) * SLACK:
+            return
+        self._limits = wider = min(low, limits[0]), max(high, limits[1])
+        self.layer.contrast_limits = wider
+        if source is not None and tuple(source.contrast_limits) == wider:
+            # It is shown alike; so the next result may widen these.
+            source.metadata[LIMITS] = wider
+
     def _draw_all(self) -> None:
+        self._unfilled.clear()
         self._coarsest[:] = self._levels[-1][:, :, :]
         self.refresh()
 
@@ -209,6 +268,8 @@ class GrowingLevel:
         self.dtype = result.image.dtype if self._colour else _float_for(result.image.dtype)
         self.shape = (rows, columns, 4 if self._colour else bands)
         self.nothing: float = 0 if self._colour else np.nan
+        self._kept: OrderedDict[tuple[Any, ...], npt.NDArray[Any]] = OrderedDict()
+        self._lock = threading.Lock()
 
     def __getitem__(self, where: tuple[slice, slice, slice]) -> npt.NDArray[Any]:
         (y0, y1, _), (x0, x1, _), (b0, b1, _) = (
@@ -218,13 +279,33 @@ class GrowingLevel:
         done = self._done.at(np.arange(y0, y1) << self._level, np.arange(x0, x1) << self._level)
         if not done.any():
             return np.full((y1 - y0, x1 - x0, b1 - b0), self.nothing, self.dtype)
-        pixels = self.result.read_landed((y0, x0, y1, x1), self._level)
+        # Adjusted pixels need levels of the source, which may still be in the making.
+        lasts = done.all() and 1 << self._level <= CELL and self.result.adjustment.is_neutral
+        if not lasts or max(done.shape) > CHUNK:
+            return self._read(self.result, (y0, x0, y1, x1), done)[..., b0:b1]
+        result, key = self.result, (id(self.result), y0, x0, y1, x1)
+        with self._lock:
+            piece = self._kept.get(key)
+            if piece is not None:
+                self._kept.move_to_end(key)
+        if piece is None:
+            piece = self._read(result, (y0, x0, y1, x1), done)
+            with self._lock:
+                self._kept[key] = piece
+                while len(self._kept) > KEPT_CHUNKS:
+                    self._kept.popitem(last=False)
+        return piece[..., b0:b1]
+
+    def _read(
+        self, result: Result, box: tuple[int, int, int, int], done: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[Any]:
+        pixels = result.read_landed(box, self._level)
         if not self._colour:
-            return np.where(done[..., None], pixels[..., b0:b1], self.dtype.type(np.nan))
-        pixels = in_srgb(pixels, self.result.image)
+            return np.where(done[..., None], pixels, self.dtype.type(np.nan))
+        pixels = in_srgb(pixels, result.image)
         opaque = np.iinfo(self.dtype).max if self.dtype.kind in "iu" else 1
         alpha = pixels[..., 3] if pixels.shape[2] == 4 else np.full(done.shape, opaque, self.dtype)
-        return np.dstack([pixels[..., :3], np.where(done, alpha, 0)]).astype(self.dtype)[..., b0:b1]
+        return np.dstack([pixels[..., :3], np.where(done, alpha, 0)]).astype(self.dtype)
 
     def span(self, region: Region) -> tuple[slice, slice]:
         """Rows and columns of this array that a level-0 region touches."""

@@ -79,7 +79,9 @@ class ModelChooser(QWidget):
         self._summary = QLabel(self)
         self._summary.setWordWrap(True)
         self._summary.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.add_button = QPushButton("Add …", self)
+        self.add_button = QPushButton("+", self)
+        self.add_button.setAccessibleName("Add a model file")
+        self.add_button.setFixedWidth(2 * self.add_button.fontMetrics().height())
         self.add_button.setToolTip(
             "Add a model file: weights (.safetensors, .pth), an exported program (.pt2) or "
             "Python (.py). It can also be dropped onto this panel"

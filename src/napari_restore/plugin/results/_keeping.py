@@ -11,8 +11,7 @@ from napari_restore.plugin._state import Request
 from napari_restore.plugin.areas._targets import Area, Target
 from napari_restore.plugin.layers._result_layer import ResultLayer
 from napari_restore.plugin.results._variant import Variant
-
-POLYGONS = (".geojson", ".json")
+from napari_restore.plugin.results._variant_words import target_of_mask
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -141,6 +140,7 @@ def target_of(variant: Variant) -> Target | None:
     """The kind of area a result was made for; None where it cannot be told."""
     image, area = variant.request.image, variant.request.area
     if area.mask is not None:
-        return Target.DRAWN if Path(area.mask).suffix.lower() in POLYGONS else None
+        target = target_of_mask(area.mask)
+        return None if target is Target.PAINTED else target
     whole = area.targets == (Region(0, 0, image.height, image.width),)
     return Target.WHOLE if whole else Target.VISIBLE

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from napari_restore import Region
+from napari_restore.plugin.areas._targets import Target
 
 if TYPE_CHECKING:
     from napari_restore.engine import Plan
     from napari_restore.plugin.results._variant import Variant
 
+POLYGONS = (".geojson", ".json")
 _ABSENT = "none"
 """For what only another method has."""
 _NO_LOOK = {
@@ -59,14 +62,22 @@ def phrase(name: str, value: str) -> str:
 
 
 def area_of(plan: Plan) -> str:
-    """Where a plan works: ``"whole image"``, ``"drawn area"``, ``"640 × 480 at 100, 20"``."""
+    """Where a plan works: ``"whole image"``, ``"drawn areas"``, ``"640 × 480 at 100, 20"``."""
     region = plan.region
     if plan.mask is not None:
-        return "drawn area"
+        return target_of_mask(plan.mask).value
     if plan.targets == (Region(0, 0, plan.image.height, plan.image.width),):
         return "whole image"
     several = f"{len(plan.targets)} boxes in " if len(plan.targets) > 1 else ""
     return f"{several}{region.width} × {region.height} at {region.x0}, {region.y0}"
+
+
+def target_of_mask(mask: str) -> Target:
+    """What a mask stands for; the window keeps gradients in files of that name."""
+    path = PurePath(mask)
+    if path.suffix.lower() not in POLYGONS:
+        return Target.PAINTED
+    return Target.GRADIENT if path.stem == "gradient" else Target.DRAWN
 
 
 def look_of(plan: Any) -> dict[str, str]:

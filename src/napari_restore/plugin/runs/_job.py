@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 PATIENCE_MS = 6000
 """A job that has not stopped by then hears nothing: its process is ended."""
 DOCK_SECONDS = 1.0
+DOCK_EVERY_SECONDS = 1.0
+"""Each step there runs Qt's events again, drawing among them, from within the step."""
 Looks = Callable[["Request"], Iterable["Look"]]
 
 
@@ -105,9 +107,10 @@ class Run:
         if isinstance(what, Event):
             if isinstance(what, Finished) and not look.is_draft:
                 self._outcome = ("done", what.record)
-            if not look.is_draft:
-                self._tell_dock(what)
             self.happened.emit(look, what)
+            if not look.is_draft:
+                # Last: napari's bar runs Qt's events, those after this one among them.
+                self._tell_dock(what)
         elif isinstance(what, Result):
             (self.completed if what.record else self.opened).emit(look, what)
         else:
@@ -133,13 +136,20 @@ class _DockProgress(cancelable_progress):
     def __init__(self, run: Run, title: str) -> None:
         super().__init__(total=0, desc=title)
         self._run = run
+        self._told = 0.0
 
     def cancel(self) -> None:
         super().cancel()
         self._run.cancel()
 
     def tell(self, event: Event) -> None:
-        if isinstance(event, Progress):
-            if event.total != self.total:
-                self.reset(event.total)
-            self.update(event.done - self.n)
+        if not isinstance(event, Progress):
+            return
+        now = time.monotonic()
+        if event.total == self.total and now - self._told < DOCK_EVERY_SECONDS:
+            return
+        # Before the step: events that it runs may lead here again.
+        self._told = now
+        if event.total != self.total:
+            self.reset(event.total)
+        self.update(event.done - self.n)

@@ -235,6 +235,7 @@ class Live(QObject):
         if self.variant is None or self.variant.layer not in self.viewer.layers:
             return
         shown = self.variant.shown
+        shown.fill()
         loaded = loaded_region(shown)
         if any(not tile.intersect(loaded).is_empty for tile in waiting):
             shown.refresh()

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_restore.plugin._keys import with_key
+
+SECONDS_BETWEEN_STEPS = 0.25
+"""A step of a progress bar paints the window at once, the canvas with it."""
 
 
 class RunBar(QWidget):
@@ -50,6 +55,7 @@ class RunBar(QWidget):
             layout.addWidget(widget)
         self._running = False
         self._possible = True
+        self._stepped = 0.0
         self.progress.hide()
         self.button.clicked.connect(self._on_clicked)
         self.live.toggled.connect(self.live_toggled)
@@ -83,7 +89,12 @@ class RunBar(QWidget):
         self.progress.setFormat("")
 
     def show_progress(self, done: int, total: int, seconds_left: float | None) -> None:
-        """How far the present phase is."""
+        """How far the present phase is; steps that come too soon are left out."""
+        now = time.monotonic()
+        same = self.progress.maximum() == max(1, total) and 0 < done < total
+        if same and now - self._stepped < SECONDS_BETWEEN_STEPS:
+            return
+        self._stepped = now
         self.progress.setRange(0, max(1, total))
         self.progress.setValue(done)
         left = f" · {format_left(seconds_left)}" if seconds_left is not None else ""

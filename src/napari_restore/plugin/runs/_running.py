@@ -131,6 +131,7 @@ class LayerRun:
         if self.variant is None:
             return
         shown = self.variant.shown
+        shown.fill()
         loaded = loaded_region(shown)
         if any(not tile.intersect(loaded).is_empty for tile in waiting):
             shown.refresh()
