@@ -98,6 +98,25 @@ def test_tiles_that_were_there_already_are_shown_too(
     assert (np.asarray(results(panel)[1].data[0])[..., 3] == 255).all()
 
 
+def test_a_panel_opened_again_goes_on_with_its_settings(
+    make_napari_viewer: Any, qtbot: Any, colours: np.ndarray
+):
+    viewer = make_napari_viewer()
+    viewer.add_image(colours, name="photo")
+    dock, panel = viewer.window.add_plugin_dock_widget("napari-restore", "Restore")
+    choose(panel, "htm")
+    choose(panel, "dcp")
+    panel.parameters.set_value("omega", 0.7)
+    panel.target.choose(Target.WHOLE)
+    viewer.window.remove_dock_widget(dock)
+    _, again = viewer.window.add_plugin_dock_widget("napari-restore", "Restore")
+    assert again is not panel
+    assert again.target.target() is Target.WHOLE
+    assert again.models.card().id == "dcp"
+    assert again.state.parameters == {"omega": 0.7}
+    assert again.parameters.rows["omega"].value == 0.7
+
+
 def test_cancel_stops_and_says_so(panel: Any, qtbot: Any, colours: np.ndarray):
     panel.viewer.add_image(np.tile(colours, (4, 4, 1)), name="photo")
     panel.target.choose(Target.WHOLE)

@@ -14,7 +14,6 @@ OPTIONS = {
     "fresh": "Delete (Results)",
     "mask": "Area",
     "memory": "Memory",
-    "scratch": "cache folder (Preferences)",
     "tile": "Tile (Advanced)",
 }
 """Option of the command line → what the panel calls it."""
@@ -22,7 +21,8 @@ OPTIONS = {
 
 def words_of(error: RestoreError) -> str:
     """What went wrong and what to do, in the panel's words where it has some."""
-    return re.sub(r"--([a-z-]+)", lambda found: OPTIONS.get(found[1], found[0]), str(error))
+    told = re.sub(r"--scratch( folder)?", "cache folder (Preferences)", str(error))
+    return re.sub(r"--([a-z-]+)", lambda found: OPTIONS.get(found[1], found[0]), told)
 
 
 def show_problem(error: RestoreError) -> None:

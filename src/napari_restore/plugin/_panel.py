@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image as ImageLayer
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
 
     from napari_restore.engine import Event
     from napari_restore.models import ModelCard
-    from napari_restore.plugin._state import Request
+    from napari_restore.plugin._state import Request, RestoreState
     from napari_restore.plugin.results._variant import Variant
 
 VIEW_SETTLED_MS = 200
@@ -93,6 +94,7 @@ class RestorePanel(QWidget):
         """Whether there has been an image yet."""
         self._problem: RestoreError | None = None
         """Why the target means nothing now."""
+        self._noted: set[str] = set()
         self._view_settled = qdebounced(self.update_region, timeout=VIEW_SETTLED_MS)
         self._planner = Planner(self)
         self._areas = AreaFinder(self.viewer, self.state, self)
@@ -106,7 +108,9 @@ class RestorePanel(QWidget):
         self._preferences.live_changed.connect(self.bar.set_live)
         self._keys = KeyBindings(self.viewer, _actions.BOUND)
         _actions.opened(self.viewer, self)
+        before = replace(self.state)
         self._on_layers()
+        self._take_up(before)
 
     # -- building ----------------------------------------------------------------
 
@@ -292,6 +296,15 @@ class RestorePanel(QWidget):
         state = self.state
         self.memory.setValue(state.memory or 0)
         self.advanced.show_settings(state.device, state.tile, state.tile_batch)
+
+    def _take_up(self, before: RestoreState) -> None:
+        """Go on with what an earlier panel of this viewer was set to."""
+        self.target.choose(self.state.target)
+        self._show_feather(self.state.feather)
+        if before.model and self.state.layer is before.layer:
+            self.models.choose(before.weights or before.model)
+            if self.state.model == before.model:
+                self.state.parameters = before.parameters
 
     def _on_settings(self) -> None:
         self._show_settings()
@@ -489,7 +502,9 @@ class RestorePanel(QWidget):
             self.bar.show_progress(event.done, event.total, event.seconds_left)
         elif isinstance(event, Phase):
             self.bar.show_message(f"{event.name} …")
-        elif isinstance(event, Note):
+        elif isinstance(event, Note) and event.text not in self._noted:
+            # Every run of an image has the same to say of it.
+            self._noted.add(event.text)
             show_note(event.text)
 
     def _on_ended(self, status: str, outcome: Any) -> None:

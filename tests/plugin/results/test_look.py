@@ -12,11 +12,11 @@ from napari.layers import Image as ImageLayer
 import napari_restore as nr
 from napari_restore import Region
 from napari_restore.engine import Adjustment, Finished, Result, TileDone
-from napari_restore.plugin.runs import _job
 from napari_restore.plugin._reader import layer_of
 from napari_restore.plugin.areas._targets import Target
 from napari_restore.plugin.layers._result_layer import ResultLayer
 from napari_restore.plugin.results._look import LookSection
+from napari_restore.plugin.runs import _job
 
 LIMIT_MS = 60_000
 RGB = {"red": 1, "green": 2, "blue": 3}

@@ -10,9 +10,9 @@ import pytest
 
 from napari_restore import Region
 from napari_restore.engine import TileDone
-from napari_restore.plugin.runs import _draft
 from napari_restore.plugin.areas._targets import Target
 from napari_restore.plugin.layers._draft_layer import drafts_in
+from napari_restore.plugin.runs import _draft
 
 pytestmark = pytest.mark.viewer
 LIMIT_MS = 60_000

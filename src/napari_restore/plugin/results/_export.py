@@ -259,6 +259,12 @@ class ExportSection(Section):
         self.form.setRowVisible(self.compress, "compress" in form.options)
         self.form.setRowVisible(self.quality, self._has_quality(form))
         self.form.setRowVisible(self.bit_depth, "bit_depth" in form.options)
+        deep = self.bit_depth.findData(16)
+        # JPEG has 8 bits and no more.
+        depths: Any = self.bit_depth.model()
+        depths.item(deep).setEnabled(form.suffix != ".jpg")
+        if form.suffix == ".jpg" and self.bit_depth.currentIndex() == deep:
+            self.bit_depth.setCurrentIndex(0)
 
     # -- saving ------------------------------------------------------------------
 

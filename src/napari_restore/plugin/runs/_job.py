@@ -61,6 +61,7 @@ class Run:
         self._title = title
         self._began = time.monotonic()
         self._dock: _DockProgress | None = None
+        self._telling = self._has_ended = False
         self._worker = create_worker(self._pump)
         self._worker.yielded.connect(self._on_told)
         self._worker.finished.connect(self._on_finished)
@@ -118,14 +119,23 @@ class Run:
 
     def _tell_dock(self, event: Event) -> None:
         """Show the run in napari's dock too, if it lasts: the bar takes longer than a tile."""
-        if self._dock is None and time.monotonic() - self._began > DOCK_SECONDS:
-            self._dock = _DockProgress(self, self._title)
-        if self._dock is not None:
+        # Making and moving the bar runs Qt's events, which may lead here again.
+        if self._telling or time.monotonic() - self._began < DOCK_SECONDS:
+            return
+        self._telling = True
+        try:
+            if self._dock is None:
+                self._dock = _DockProgress(self, self._title)
             self._dock.tell(event)
+        finally:
+            self._telling = False
+        if self._has_ended:
+            self._dock.close()
 
     def _on_finished(self) -> None:
         self._patience.stop()
-        if self._dock is not None:
+        self._has_ended = True
+        if self._dock is not None and not self._telling:
             self._dock.close()
         self.ended.emit(*self._outcome)
 
