@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import threading
 import weakref
-from collections import OrderedDict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -39,8 +37,6 @@ SLACK = 0.02
 SAMPLE_SIDE = 256
 """Contrast is judged on at most this many pixels squared."""
 Limits = tuple[float, float]
-KEPT_CHUNKS = 48
-"""Finished pieces that are kept per level: a refresh reads only what is new in view."""
 _numbers = itertools.count()
 
 
@@ -268,8 +264,6 @@ class GrowingLevel:
         self.dtype = result.image.dtype if self._colour else _float_for(result.image.dtype)
         self.shape = (rows, columns, 4 if self._colour else bands)
         self.nothing: float = 0 if self._colour else np.nan
-        self._kept: OrderedDict[tuple[Any, ...], npt.NDArray[Any]] = OrderedDict()
-        self._lock = threading.Lock()
 
     def __getitem__(self, where: tuple[slice, slice, slice]) -> npt.NDArray[Any]:
         (y0, y1, _), (x0, x1, _), (b0, b1, _) = (
@@ -279,22 +273,7 @@ class GrowingLevel:
         done = self._done.at(np.arange(y0, y1) << self._level, np.arange(x0, x1) << self._level)
         if not done.any():
             return np.full((y1 - y0, x1 - x0, b1 - b0), self.nothing, self.dtype)
-        # Adjusted pixels need levels of the source, which may still be in the making.
-        lasts = done.all() and 1 << self._level <= CELL and self.result.adjustment.is_neutral
-        if not lasts or max(done.shape) > CHUNK:
-            return self._read(self.result, (y0, x0, y1, x1), done)[..., b0:b1]
-        result, key = self.result, (id(self.result), y0, x0, y1, x1)
-        with self._lock:
-            piece = self._kept.get(key)
-            if piece is not None:
-                self._kept.move_to_end(key)
-        if piece is None:
-            piece = self._read(result, (y0, x0, y1, x1), done)
-            with self._lock:
-                self._kept[key] = piece
-                while len(self._kept) > KEPT_CHUNKS:
-                    self._kept.popitem(last=False)
-        return piece[..., b0:b1]
+        return self._read(self.result, (y0, x0, y1, x1), done)[..., b0:b1]
 
     def _read(
         self, result: Result, box: tuple[int, int, int, int], done: npt.NDArray[np.bool_]
@@ -331,9 +310,9 @@ class GrowingLevel:
 
 
 def _steps(region: Region) -> int:
-    """How often a region is halved for its coarsest level."""
+    """How often a region is halved for its coarsest level; a store has seven further ones."""
     steps = 0
-    while max(region.shape) >> steps > SMALLEST:
+    while steps < 7 and max(region.shape) >> steps > SMALLEST:
         steps += 1
     return steps
 
