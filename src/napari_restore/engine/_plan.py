@@ -277,7 +277,7 @@ def lay_out(
         layout
         for layout in fitting
         if layout.tile <= LEAST_QUICK_TILE
-        or cost(layout.threads).seconds((layout.tile + 2 * halo) ** 2) <= TILE_SECONDS
+        or _tile_seconds(image, cost(layout.threads), layout.tile + 2 * halo) <= TILE_SECONDS
     ]
     soon = ALMOST * min(layout.seconds for layout in quick or fitting)
     best = min(
@@ -318,6 +318,12 @@ def _cache_for(image: Image, tile: int, halo: int, workers: int) -> int:
 def _fragmentation(tiles: int) -> float:
     first, last = FRAGMENTATION
     return first + (last - first) * min(1.0, max(0.0, math.log10(tiles / 40)))
+
+
+def _tile_seconds(image: Image, cost: Cost, fed: int) -> float:
+    """What one tile of `fed` pixels along a side takes, read and written."""
+    pixel = image.bands * image.dtype.itemsize
+    return cost.seconds(fed**2) + fed**2 * pixel * IO_SECONDS_PER_BYTE
 
 
 def _cost_of(
