@@ -15,6 +15,7 @@ from typing import Any
 import napari
 import numpy as np
 from napari.settings import get_settings
+from PIL import Image
 from qtpy.QtCore import QEventLoop, QTimer
 from qtpy.QtWidgets import QApplication
 from superqt import QCollapsible
@@ -96,8 +97,9 @@ class Stage:
     def shoot(self, name: str) -> None:
         """The whole window as it is now."""
         self.settle()
-        path = FOLDER / f"{name}.png"
-        self.viewer.screenshot(str(path), canvas_only=False, flash=False)
+        path = FOLDER / f"{name}.jpg"
+        pixels = self.viewer.screenshot(canvas_only=False, flash=False)
+        Image.fromarray(pixels[..., :3]).save(path, quality=88)
         print(path)
 
     def close(self) -> None:
@@ -160,6 +162,7 @@ def variants(stage: Stage) -> None:
 
 def quality(stage: Stage) -> None:
     """What happened to every pixel."""
+    stage.choose("hot")
     stage.panel.target.choose(Target.WHOLE)
     stage.section("Compare").maps.keep.setChecked(True)
     stage.run()

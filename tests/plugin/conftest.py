@@ -29,6 +29,16 @@ def planned() -> Any:
     return plan
 
 
+@pytest.fixture(params=[False, True], ids=["sync", "async"])
+def slicing(request: pytest.FixtureRequest, panel: Any) -> Iterator[bool]:
+    """Whether napari cuts layers on another thread: both."""
+    from napari.settings import get_settings
+
+    get_settings().experimental.async_ = request.param
+    yield request.param
+    get_settings().experimental.async_ = False
+
+
 @pytest.fixture
 def panel(make_napari_viewer_proxy: Any) -> Iterator[Any]:
     """The Restore panel docked in a real window; gone with all it holds afterwards."""

@@ -37,7 +37,9 @@ def results(panel: Any) -> list[Any]:
     return [x for x in panel.viewer.layers if "napari_restore_source" in x.metadata]
 
 
-def test_run_restores_the_visible_region_of_the_sample(panel: Any, qtbot: Any, sample: Path):
+def test_run_restores_the_visible_region_of_the_sample(
+    panel: Any, slicing: bool, qtbot: Any, sample: Path
+):
     viewer = panel.viewer
     viewer.open(sample, plugin="napari-restore")
     source = viewer.layers[0]

@@ -55,7 +55,7 @@ def opened(panel: Any, qtbot: Any, scene: Path) -> Any:
     return layer
 
 
-def test_live_follows_the_view_in_one_layer(panel: Any, qtbot: Any, sample: Path):
+def test_live_follows_the_view_in_one_layer(panel: Any, slicing: bool, qtbot: Any, sample: Path):
     viewer = panel.viewer
     viewer.open(sample, plugin="napari-restore")
     choose(panel, "identity")
