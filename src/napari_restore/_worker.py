@@ -11,7 +11,7 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, TextIO
 
-from napari_restore.errors import Cancelled, RestoreError
+from napari_restore.errors import Cancelled, RestoreError, SourceChanged
 
 if TYPE_CHECKING:
     from napari_restore.engine import Job, Plan
@@ -98,6 +98,9 @@ class _Kept:
             known.close()
             known = None
         image = self._images[key] = known or Image.from_spec(spec)
+        if fingerprint not in (None, image.fingerprint):
+            self._images.pop(key).close()
+            raise SourceChanged(f"{image.name} has changed since it was opened.", "Open it again.")
         while len(self._images) > KEPT_IMAGES:
             self._images.popitem(last=False)[1].close()
         return image
@@ -105,24 +108,13 @@ class _Kept:
     def _model(self, spec: Message) -> RestorationModel:
         from napari_restore import api
 
-        key = json.dumps([spec, _stamp(spec)], sort_keys=True, default=str)
+        stamp = api.stamp_of(str(spec.get("model") or ""), spec.get("weights"))
+        key = json.dumps([spec, stamp], sort_keys=True, default=str)
         known = self._models.pop(key, None)
         model = self._models[key] = known or api.load_model(**spec)
         while len(self._models) > KEPT_MODELS:
             self._models.popitem(last=False)
         return model
-
-
-def _stamp(spec: Message) -> list[Any]:
-    """Size and time of the files a model comes from: a changed one is loaded again."""
-    stamps = []
-    for name in ("model", "weights"):
-        path = str(spec.get(name) or "")
-        script, colon, _ = path.rpartition(":")
-        with contextlib.suppress(OSError):
-            found = os.stat(script if colon and script.endswith(".py") else path)
-            stamps.append([found.st_size, found.st_mtime_ns])
-    return stamps
 
 
 class _Boss:
@@ -157,22 +149,31 @@ class _Boss:
 
     def listen(self) -> None:
         """Hear commands until the parent closes the pipe or dies; then stop."""
-        for line in sys.stdin:
-            message = json.loads(line)
-            command, task = message["command"], message["task"]
-            if command in ("run", "warm"):
-                self.tasks.put(message)
-            elif command == "cancel":
-                self._cancel(task)
-            elif command == "prioritise" and task == self._task and self._job is not None:
-                from napari_restore.engine import Region
+        try:
+            for line in sys.stdin:
+                # A parent that dies while writing leaves half a line.
+                with contextlib.suppress(ValueError):
+                    self._obey(json.loads(line))
+        finally:
+            with self._lock:
+                self._gone = True
+                if self._job is not None:
+                    self._job.cancel()
+            self.tasks.put(None)
 
-                self._job.prioritise(Region(*message["region"]))
-        with self._lock:
-            self._gone = True
-            if self._job is not None:
-                self._job.cancel()
-        self.tasks.put(None)
+    def _obey(self, message: Message) -> None:
+        command, task = message["command"], message["task"]
+        if command in ("run", "warm"):
+            self.tasks.put(message)
+        elif command == "cancel":
+            self._cancel(task)
+        elif command == "prioritise":
+            from napari_restore.engine import Region
+
+            with self._lock:
+                job = self._job if task == self._task else None
+            if job is not None:
+                job.prioritise(Region(*message["region"]))
 
     def _cancel(self, task: int) -> None:
         with self._lock:

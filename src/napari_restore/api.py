@@ -55,6 +55,7 @@ __all__ = [
     "save_card",
     "save_context",
     "settled_task",
+    "stamp_of",
     "start",
     "task_of",
     "warm",
@@ -113,6 +114,25 @@ def load_model(
     from napari_restore.models import load
 
     return load(model, weights=weights, parameters=parameters, card=card, trust=trust)
+
+
+def stamp_of(*names: str | None) -> tuple[Any, ...]:
+    """Size and time of files, and of the cards beside them: other after a change.
+
+    Names as `load_model` takes them; what is no file has none.
+    """
+    stamps: list[tuple[int, int] | None] = []
+    for name in filter(None, names):
+        script, colon, _ = name.rpartition(":")
+        path = Path(script if colon and script.endswith(".py") else name)
+        for file in (path, path.with_suffix(".json")):
+            try:
+                found = file.stat()
+            except (OSError, ValueError):
+                stamps.append(None)
+            else:
+                stamps.append((found.st_size, found.st_mtime_ns))
+    return tuple(stamps)
 
 
 def models() -> tuple[ModelCard, ...]:

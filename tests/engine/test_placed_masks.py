@@ -170,3 +170,14 @@ def test_a_mask_on_a_map_is_not_taken_for_pixels(tmp_path):
         dataset.write(np.ones((1, 9, 9), np.uint8))
     with pytest.raises(BadMask, match="9 × 9"):
         open_weight(path, unplaced())
+
+
+def test_strengths_beyond_the_image_are_cut_off(tmp_path, monkeypatch):
+    monkeypatch.setenv("NAPARI_RESTORE_CACHE", str(tmp_path))
+    image = nr.open_image(np.zeros((600, 700, 3), np.uint8))
+    strengths = np.zeros((1300, 900), np.uint8)
+    strengths[0, 0] = strengths[500:, 600:] = 1
+    path = api.mask_of_array(image, strengths, (1, 0, 0, 0, 1, 0))
+    mask = nr.open_image(path)
+    assert (mask.height, mask.width) == (600, 700)
+    np.testing.assert_array_equal(mask.read((0, 0, 600, 700))[..., 0], strengths[:600, :700])

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from napari_restore.engine._device import ENVIRONMENT
+from napari_restore.errors import ResourceError
 
 MODULE = "napari_restore._worker"
 PATIENCE = 3.0
@@ -33,6 +34,7 @@ class Worker:
         self._child: subprocess.Popen[str] | None = None
         self._open: dict[int, tuple[subprocess.Popen[str], Hear]] = {}
         self._number = 0
+        self._closed = False
 
     @property
     def process(self) -> subprocess.Popen[str] | None:
@@ -45,6 +47,8 @@ class Worker:
         The last event is Finished, Stopped, Error, or Ended with the child's exit code.
         """
         with self._lock:
+            if self._closed:
+                raise ResourceError("The window of this run is closed.", "Open it again.")
             child = self._child
             if child is None or child.poll() is not None:
                 child = self._start()
@@ -83,6 +87,7 @@ class Worker:
     def close(self) -> None:
         """Let the child stop within a tile and end; one that does not is killed."""
         with self._lock:
+            self._closed = True
             child, self._child = self._child, None
             if child is None or child.poll() is not None:
                 return
@@ -118,7 +123,8 @@ class Worker:
                 except (ValueError, TypeError, KeyError, AttributeError):
                     # Not ours: a library that prints past Python.
                     continue
-                found = self._open.pop(number, None) if last else self._open.get(number)
+                with self._lock:
+                    found = self._open.pop(number, None) if last else self._open.get(number)
                 if found is not None:
                     found[1](event)
         code = child.wait()

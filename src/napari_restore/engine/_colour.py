@@ -37,7 +37,7 @@ def mean_colour(image: Image, card: ModelCard, box: Box, level: int = 0) -> tupl
         strip = (top, x0, min(y1, top + rows), x1)
         valid = image.read_valid(strip, level)
         pixels = image.read(strip, level)
-        if level >= image.stored_levels:
+        if not image.is_built(level):
             valid = valid & pixels.any(axis=2)
         if valid.any():
             seen = radiometry.to_model(pixels[valid])

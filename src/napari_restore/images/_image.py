@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -140,7 +139,9 @@ class Image:
         image and travels likewise. Raises `BadParameter`.
         """
         given = parse_bands(bands, self.bands)
-        named = copy.copy(self)
+        # Not `copy.copy`: that opens the file again, and an array has none.
+        named = Image.__new__(Image)
+        named.__dict__.update(self.__dict__)
         named.__dict__.pop("data_bands", None)
         named.roles = named_roles(self.roles, given)
         named.full = None if self.full is None else self.full.with_roles(bands)

@@ -161,7 +161,7 @@ def _write_raster(
     }
     total, empty = hashlib.sha256(dtype.name.encode()), True
     with open_for_writing(path, **creation) as dataset:
-        for y, x, values in _pieces(strengths, dtype):
+        for y, x, values in _pieces(strengths, dtype, size):
             total.update(values.tobytes())
             if not values.any():
                 continue
@@ -173,13 +173,15 @@ def _write_raster(
     return total.hexdigest()
 
 
-def _pieces(strengths: Any, dtype: np.dtype[Any]) -> Iterator[tuple[int, int, npt.NDArray[Any]]]:
-    """(row, column, values) of pieces that end on blocks."""
-    height, width = strengths.shape
+def _pieces(
+    strengths: Any, dtype: np.dtype[Any], size: tuple[int, int]
+) -> Iterator[tuple[int, int, npt.NDArray[Any]]]:
+    """(row, column, values) of pieces that end on blocks, within `size`."""
+    height, width = (min(a, b) for a, b in zip(strengths.shape, size, strict=True))
     wide = min(width, AT_ONCE // BLOCK)
     for y in range(0, height, BLOCK):
         for x in range(0, width, wide):
-            piece = np.asarray(strengths[y : y + BLOCK, x : x + wide])
+            piece = np.asarray(strengths[y : min(y + BLOCK, height), x : min(x + wide, width)])
             yield y, x, np.ascontiguousarray(piece, dtype)
 
 

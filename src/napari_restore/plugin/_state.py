@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from psygnal import SignalGroupDescriptor
 
 import napari_restore as nr
+from napari_restore.api import stamp_of
 from napari_restore.errors import BadRegion, UnreadableImage
 from napari_restore.plugin.areas._targets import Area, Target
 
@@ -114,8 +116,11 @@ class Request:
     maps: bool = False
 
     def load(self) -> RestorationModel:
-        """The model with its parameters; kept for the next time."""
-        return _load(self.model, self.weights, self.parameters, self.trust)
+        """The model with its parameters; kept for the next time, until its files change."""
+        stamp = stamp_of(self.model, self.weights)
+        # Two threads that want the same model load it once.
+        with _LOADING:
+            return _load(self.model, self.weights, self.parameters, self.trust, stamp)
 
     def plan(self, **options: Any) -> Plan:
         """Settle it. Loads and probes the model at its first use: not for the GUI thread.
@@ -139,9 +144,18 @@ class Request:
         )
 
 
+_LOADING = threading.Lock()
+ARRAY = "napari_restore_array"
+"""In a layer's metadata: the identity of the array its image was made of."""
+
+
 @lru_cache(maxsize=8)
 def _load(
-    model: str, weights: str | None, parameters: tuple[tuple[str, Any], ...], trust: bool
+    model: str,
+    weights: str | None,
+    parameters: tuple[tuple[str, Any], ...],
+    trust: bool,
+    _stamp: tuple[Any, ...],
 ) -> RestorationModel:
     return nr.load_model(model, weights=weights, parameters=dict(parameters), trust=trust)
 
@@ -155,25 +169,26 @@ def image_of(layer: ImageLayer, bands: str | None = None) -> Image:
     if bands is not None:
         # Kept beside, not in its place: what the layer shows stays as it is.
         shown = image_of(layer)
-        said, named = layer.metadata.get("napari_restore_named", (None, None))
-        if said != bands:
+        said, of, named = layer.metadata.get("napari_restore_named", (None, None, None))
+        if said != bands or of is not shown:
             named = nr.open_image(shown, bands=bands)
-            layer.metadata["napari_restore_named"] = bands, named
+            layer.metadata["napari_restore_named"] = bands, shown, named
         # Levels that have been made since then.
         named.source, named.pyramid = shown.source, shown.pyramid
         return named
     known = layer.metadata.get("napari_restore")
-    if known is not None:
+    pixels = layer.data[0] if layer.multiscale else layer.data
+    # An array that was put in the place of another is another image.
+    if known is not None and layer.metadata.get(ARRAY, id(pixels)) == id(pixels):
         return known
     if layer.ndim != 2:
         raise UnreadableImage(
             f"{layer.name} has {layer.ndim} axes.", "Open the file itself with napari-restore."
         )
-    pixels = layer.data[0] if layer.multiscale else layer.data
     roles = ("red", "green", "blue", "alpha")[: pixels.shape[-1]] if layer.rgb else ()
     shown_as = {role: number for number, role in enumerate(roles, start=1)}
     image = nr.open_image(pixels, bands=shown_as or None)
-    layer.metadata["napari_restore"] = image
+    layer.metadata["napari_restore"], layer.metadata[ARRAY] = image, id(pixels)
     return image
 
 

@@ -198,13 +198,12 @@ class ExportSection(Section):
     def ask_path(self, proposed: Path) -> Path | None:
         """The name the user chooses; None when there is none."""
         form: Format = self.format.currentData()
-        chosen, _ = QFileDialog.getSaveFileName(
-            self, "Export", str(proposed), f"{form.title} (*{form.suffix})"
-        )
-        if not chosen:
-            return None
-        path = Path(chosen)
-        return path if path.suffix else path.with_suffix(form.suffix)
+        dialog = QFileDialog(self, "Export", str(proposed), f"{form.title} (*{form.suffix})")
+        dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
+        # The dialog must ask about the very name that is written.
+        dialog.setDefaultSuffix(form.suffix[1:])
+        dialog.selectFile(proposed.name)
+        return Path(dialog.selectedFiles()[0]) if dialog.exec() else None
 
     # -- what is shown -----------------------------------------------------------
 

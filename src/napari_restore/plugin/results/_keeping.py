@@ -33,9 +33,14 @@ def record_of(variant: Variant) -> dict[str, Any]:
     record = dict(result.record if variant.result is not None else variant.record or {})
     record["task"] = record.get("task") or api.task_of(result.plan)
     if not record["command"]:
-        output = (record["output"] or {}).get("path") or "OUT.tif"
+        written = record["output"] or {}
         try:
-            record["command"] = api.command_of(result.plan, output, device=variant.request.device)
+            record["command"] = api.command_of(
+                result.plan,
+                written.get("path") or "OUT.tif",
+                device=variant.request.device,
+                **written.get("options", {}),
+            )
         except RestoreError:
             record["command"] = ""
     return record
@@ -105,7 +110,18 @@ def request_of_kept(kept: KeptResult, image: Image) -> Request:
         memory=None,
         device="auto",
         tile=None,
+        bands=bands_of_kept(kept),
+        tile_batch=options["tile_batch"] if options["tile_batch"] > 1 else None,
+        maps=bool(options["maps"]),
     )
+
+
+def bands_of_kept(kept: KeptResult) -> str | None:
+    """The roles that the user had given the image's bands."""
+    said = kept.task["image"].get("bands")
+    if isinstance(said, dict):
+        return ",".join(f"{role}={number}" for role, number in said.items())
+    return None if said is None else str(said)
 
 
 def settings_back(state: RestoreState, variant: Variant) -> None:

@@ -26,6 +26,7 @@ from napari_restore.plugin._section import Section
 from napari_restore.plugin._state import image_of
 from napari_restore.plugin.results._earlier import EarlierResults
 from napari_restore.plugin.results._keeping import (
+    bands_of_kept,
     is_same,
     keep,
     let_go,
@@ -339,7 +340,7 @@ class ResultsSection(Section):
     def _on_go_on(self, kept: KeptResult) -> None:
         layer = self.state.layer
         if layer is not None:
-            request = request_of_kept(kept, image_of(layer))
+            request = request_of_kept(kept, image_of(layer, bands_of_kept(kept)))
             # Tiles of another size would cut across those that are finished.
             request = replace(request, tile=kept.task["options"]["tile"])
             self.asked.emit(request, layer, kept.method)

@@ -77,8 +77,8 @@ class Run:
 
     def cancel(self) -> None:
         """Stop within a tile; what is finished is kept."""
-        if not self._attempt.is_cancelled:
-            self._attempt.cancel()
+        self._attempt.cancel()
+        if not self._has_ended and not self._patience.isActive():
             self._patience.start(PATIENCE_MS)
 
     def stop(self) -> None:

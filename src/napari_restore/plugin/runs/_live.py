@@ -122,7 +122,8 @@ class Live(QObject):
         self._draw.cancel()
         self._cancel()
         self.viewer.layers.events.removed.disconnect(self._on_removed)
-        self.variant = self.draft = None
+        self._drop_draft()
+        self.variant = None
 
     # -- one attempt after another --------------------------------------------------
 
@@ -149,7 +150,8 @@ class Live(QObject):
         if told is None:
             self._try = None
             self._refresh()
-            self.told.emit("")
+            if self.draft is None:
+                self.told.emit("")
             self.rested.emit()
         elif isinstance(told, RestoreError):
             self._try = None
@@ -267,6 +269,9 @@ def _call_ordinary(variant: Variant) -> None:
     variant.layer.name = variant.layer.name.removesuffix(LIVE)
 
 
+_PLANNING = threading.Lock()
+
+
 class _Try:
     """One attempt on a thread of its own.
 
@@ -301,7 +306,11 @@ class _Try:
         self._pass_on(outcome)
 
     def _looks(self) -> Iterator[Look]:
-        true = self.request.plan()
+        # Attempts that were given up must not load and probe beside the one that counts.
+        with _PLANNING:
+            if self._attempt.is_cancelled:
+                return
+            true = self.request.plan()
         if not self._attempt.is_cancelled:
             yield from live_looks(self.request, self._sight, true)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 from superqt.utils import create_worker, qdebounced
 
+from napari_restore.api import stamp_of
 from napari_restore.errors import RestoreError
 from napari_restore.plugin._notices import words_of
 
@@ -28,7 +29,7 @@ class Planner(QObject):
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._wanted: Request | None = None
-        self._last: tuple[Request, Plan] | None = None
+        self._last: tuple[Request, Plan, Any] | None = None
         self._busy = False
         # Held per planner: a decorated method would share one timer among all.
         self._settle = qdebounced(self._start, timeout=DEBOUNCE_MS)
@@ -42,9 +43,9 @@ class Planner(QObject):
         """The plan of `request` if it was the last one settled: a run need not wait for it."""
         if self._last is None:
             return None
-        known, plan = self._last
+        known, plan, stamp = self._last
         # A context that has been found since then changes what is shown first only.
-        same = known == request and known.image is request.image
+        same = known == request and known.image is request.image and stamp == _stamp_of(request)
         return plan if same else None
 
     def forget(self) -> None:
@@ -65,12 +66,13 @@ class Planner(QObject):
         worker.returned.connect(self._on_planned)
         worker.start()
 
-    def _on_planned(self, answer: tuple[Request, Plan | None, str]) -> None:
+    def _on_planned(self, answer: tuple[Request, Plan | None, str, Any]) -> None:
         self._busy = False
-        request, plan, line = answer
-        if request == self._wanted:
+        request, plan, line, stamp = answer
+        wanted = self._wanted
+        if request == wanted and request.image is wanted.image:
             self._wanted = None
-            self._last = None if plan is None else (request, plan)
+            self._last = None if plan is None else (request, plan, stamp)
             if plan is not None:
                 self.settled.emit(plan)
             self.planned.emit(line)
@@ -78,11 +80,17 @@ class Planner(QObject):
             self._start()
 
 
-def _line_of(request: Request) -> tuple[Request, Plan | None, str]:
+def _line_of(request: Request) -> tuple[Request, Plan | None, str, Any]:
+    stamp = _stamp_of(request)
     try:
         plan = request.plan()
     except RestoreError as error:
-        return request, None, words_of(error)
+        return request, None, words_of(error), stamp
     except Exception as error:
-        return request, None, f"No plan: {error}"
-    return request, plan, plan.summary()
+        return request, None, f"No plan: {error}", stamp
+    return request, plan, plan.summary(), stamp
+
+
+def _stamp_of(request: Request) -> Any:
+    """Of the files that a plan has looked into."""
+    return stamp_of(request.model, request.weights, request.area.mask, request.exclude)

@@ -157,7 +157,7 @@ class LayerRun:
 
     def _on_removed(self, event: Any) -> None:
         if event.value is self.source:
-            self.stop()
+            self.cancel()
         elif self.variant is not None and event.value is self.variant.layer:
             self.cancel()
         elif self.draft is not None and event.value is self.draft.shown.layer:
