@@ -134,6 +134,7 @@ def test_levels_the_source_lacks_are_made_beside_and_then_shown(qtbot: Any):
     made = ResultLayer(Result.of_run(plan, {}), ImageLayer(pixels, rgb=True), "result")
     for tile in tiles:
         made.mark(tile)
+    made.fill()
     assert not image.is_built(1)
     before = np.array(made.layer.data[-1])
     made.adjust(Adjustment(0.2))
