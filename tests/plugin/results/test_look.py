@@ -125,7 +125,7 @@ def test_a_mask_is_shown_as_it_is_written(haze: np.ndarray, tmp_path: Path):
     np.testing.assert_array_equal(np.asarray(made.layer.data[2])[100:230, 120:330, :3], stored)
 
 
-def test_levels_the_source_lacks_are_made_beside_and_then_shown(qtbot: Any):
+def test_levels_the_source_lacks_are_made_beside_and_then_shown(qtbot: Any, own_cache: Path):
     rng = np.random.default_rng(5)
     pixels = np.kron(rng.integers(90, 250, (210, 230, 3), np.uint8), np.ones((10, 10, 1), np.uint8))
     image = nr.open_image(pixels, bands=RGB)
