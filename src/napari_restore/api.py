@@ -150,8 +150,6 @@ def inspect_model(path: Pathlike, *, trust: bool = False) -> Proposal:
     thread of a window. Programs and Python run only with `trust`. Raises
     `MissingWeights`, `BadModel`.
     """
-    from dataclasses import replace
-
     from napari_restore.engine import probe
     from napari_restore.models import propose
 

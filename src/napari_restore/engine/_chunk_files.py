@@ -11,7 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine._region import Region
-from napari_restore.errors import ResourceError
+
+
+class DamagedChunk(ValueError):
+    """A chunk's checksum is not that of its content."""
 
 
 def create_array(group: Any, name: str, shape: tuple[int, int, int], side: int, dtype: str) -> Any:
@@ -39,7 +42,7 @@ def write_chunks(array: Any, folder: Path, box: Region, pixels: npt.NDArray[Any]
     """Write `pixels` (h, w, C) to `box` of `array`, whose chunks lie in `folder`.
 
     Every chunk becomes a file at once, whole or not there. One that `box` covers in
-    part keeps its other pixels. To be called by one thread.
+    part keeps its other pixels; raises `DamagedChunk`. To be called by one thread.
     """
     _, height, width = array.shape
     bands, rows, columns = array.chunks
@@ -63,7 +66,7 @@ def write_chunks(array: Any, folder: Path, box: Region, pixels: npt.NDArray[Any]
 
 
 def _read(file: Path, array: Any) -> npt.NDArray[Any] | None:
-    """A chunk as written by `_write`; None if there is none yet. Raises `ResourceError`."""
+    """A chunk as written by `_write`; None if there is none yet. Raises `DamagedChunk`."""
     import google_crc32c
     from numcodecs import blosc
 
@@ -73,9 +76,7 @@ def _read(file: Path, array: Any) -> npt.NDArray[Any] | None:
         return None
     packed, checksum = content[:-4], content[-4:]
     if checksum != struct.pack("<I", google_crc32c.value(packed)):
-        raise ResourceError(
-            f"The unfinished result in {file.parents[4]} is damaged.", "Use --fresh to discard it."
-        )
+        raise DamagedChunk(file)
     planes = np.frombuffer(blosc.decompress(packed), array.dtype)
     return planes.reshape(array.chunks).copy()
 

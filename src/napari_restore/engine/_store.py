@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.engine._chunk_files import create_array, write_chunks
+from napari_restore.engine._chunk_files import DamagedChunk, create_array, write_chunks
 from napari_restore.engine._hold import hold, hold_for_writing, is_used, writer_of
 from napari_restore.engine._region import Region
 from napari_restore.engine._tiles import CELL
@@ -189,9 +189,7 @@ class ResultStore:
         try:
             planes: npt.NDArray[Any] = self._arrays[name][:, y0:y1, x0:x1]
         except (ValueError, RuntimeError, OSError) as error:
-            raise ResourceError(
-                f"The unfinished result in {self.path} is damaged.", "Use --fresh to discard it."
-            ) from error
+            raise self._damaged() from error
         return np.ascontiguousarray(np.moveaxis(planes, 0, 2))
 
     def is_done(self, region: Region) -> bool:
@@ -224,6 +222,8 @@ class ResultStore:
             self._torn = False
         except OSError as error:
             raise _as_disk_full(error, self.path) from error
+        except DamagedChunk as error:
+            raise self._damaged() from error
         self._mark(line)
 
     def moved(self, path: Path) -> None:
@@ -256,6 +256,11 @@ class ResultStore:
 
     def _put(self, name: str, box: Region, pixels: npt.NDArray[Any]) -> None:
         write_chunks(self._arrays[name], self.path / name, box, pixels)
+
+    def _damaged(self) -> ResourceError:
+        return ResourceError(
+            f"The unfinished result in {self.path} is damaged.", "Use --fresh to discard it."
+        )
 
     def _mark(self, line: dict[str, Any]) -> None:
         self.journal.append(line)

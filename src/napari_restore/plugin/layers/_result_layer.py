@@ -129,6 +129,28 @@ class ResultLayer:
         self._widen()
         self.layer.refresh(extent=False)
 
+    def refresh_after(self, tiles: Iterable[Region]) -> None:
+        """Take in what was marked; draw again if one of `tiles` is loaded for the screen."""
+        self.fill()
+        loaded = self._loaded()
+        if any(not tile.intersect(loaded).is_empty for tile in tiles):
+            self.refresh()
+
+    def _loaded(self) -> Region:
+        """The level-0 pixels that the layer has loaded for the screen.
+
+        That is more than is visible: napari loads whole chunks and does not load them
+        again when the user pans within them.
+        """
+        layer = self.layer
+        if not layer.multiscale:
+            return self.region
+        factors = layer.downsample_factors[layer.data_level][-2:]
+        corners = layer.corner_pixels[:, -2:]
+        y0, x0 = np.floor(corners[0] * factors).astype(int)
+        y1, x1 = np.ceil((corners[1] + 1) * factors).astype(int)
+        return Region(int(y0), int(x0), int(y1), int(x1)).shift(self.box.y0, self.box.x0)
+
     def finish(self, result: Result) -> None:
         """The run is complete: the layer can be saved and carries its record.
 

@@ -20,7 +20,7 @@ from napari_restore.plugin.results._keeping import insert_above
 from napari_restore.plugin.results._variant import Variant
 from napari_restore.plugin.runs._attempt import Attempt
 from napari_restore.plugin.runs._draft import Look, live_looks
-from napari_restore.plugin.runs._running import REFRESH_MS, loaded_region
+from napari_restore.plugin.runs._running import REFRESH_MS
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -237,10 +237,7 @@ class Live(QObject):
         if self.variant is None or self.variant.layer not in self.viewer.layers:
             return
         shown = self.variant.shown
-        shown.fill()
-        loaded = loaded_region(shown)
-        if any(not tile.intersect(loaded).is_empty for tile in waiting):
-            shown.refresh()
+        shown.refresh_after(waiting)
         if self.draft is not None and shown.covers(self.draft.look.covers):
             self._drop_draft()
 

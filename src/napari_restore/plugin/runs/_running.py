@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from psygnal import Signal
 from superqt.utils import qthrottled
 
@@ -131,10 +130,7 @@ class LayerRun:
         if self.variant is None:
             return
         shown = self.variant.shown
-        shown.fill()
-        loaded = loaded_region(shown)
-        if any(not tile.intersect(loaded).is_empty for tile in waiting):
-            shown.refresh()
+        shown.refresh_after(waiting)
         if self.draft is not None and shown.covers(self.draft.look.covers):
             self._drop_draft()
 
@@ -162,19 +158,3 @@ class LayerRun:
             self.cancel()
         elif self.draft is not None and event.value is self.draft.shown.layer:
             self._drop_draft()
-
-
-def loaded_region(shown: ResultLayer) -> Region:
-    """The level-0 pixels that a result's layer has loaded for the screen.
-
-    That is more than is visible: napari loads whole chunks and does not load them
-    again when the user pans within them.
-    """
-    layer = shown.layer
-    if not layer.multiscale:
-        return shown.region
-    factors = layer.downsample_factors[layer.data_level][-2:]
-    corners = layer.corner_pixels[:, -2:]
-    y0, x0 = np.floor(corners[0] * factors).astype(int)
-    y1, x1 = np.ceil((corners[1] + 1) * factors).astype(int)
-    return Region(int(y0), int(x0), int(y1), int(x1)).shift(shown.box.y0, shown.box.x0)
