@@ -160,7 +160,7 @@ class BatchSection(Section):
         if status == "cancelled":
             told = "Cancelled. The same folder goes on where it was."
         elif status == "failed":
-            error = answer.get("error", {"message": "The command could not be started."})
+            error = answer["error"]
             told = f"{error['message']} {error.get('hint') or ''}".strip()
         else:
             told = f"{counted(done, len(images))} in {self.target.text()}."

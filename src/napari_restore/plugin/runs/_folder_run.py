@@ -38,7 +38,8 @@ class FolderRun:
         self._words += ["--json", "--progress", "json"]
         self._child: subprocess.Popen[str] | None = None
         self._cancelled = False
-        self._answer: dict[str, Any] = {}
+        # Until the command has answered.
+        self._answer = _failure("The command could not be started.")
         self._worker = create_worker(self._pump)
         self._worker.yielded.connect(self._on_event)
         self._worker.finished.connect(self._on_finished)
@@ -111,10 +112,9 @@ class FolderRun:
 
     def _on_finished(self) -> None:
         self._patience.stop()
-        answer = self._answer
-        failed = "error" in answer or not answer
+        failed = "error" in self._answer
         status = "cancelled" if self._cancelled else "failed" if failed else "done"
-        self.ended.emit(status, answer)
+        self.ended.emit(status, self._answer)
 
 
 def _event(line: str) -> dict[str, Any] | None:
@@ -130,6 +130,10 @@ def _answer(text: str, said: list[str]) -> dict[str, Any]:
     try:
         answer: dict[str, Any] = json.loads(text)
     except ValueError:
-        told = "\n".join(said[-3:]) or "The command ended unexpectedly."
-        return {"error": {"message": told, "hint": ""}}
+        return _failure("\n".join(said[-3:]) or "The command ended unexpectedly.")
     return answer
+
+
+def _failure(message: str) -> dict[str, Any]:
+    """As the command tells one with --json."""
+    return {"error": {"message": message, "hint": ""}}
