@@ -134,10 +134,9 @@ def _refresher(image: Image, viewer: Any, guessed: Any) -> Callable[[bool], Any]
 
     if viewer is None:
         return lambda finished: None
-    from superqt.utils import ensure_main_thread
+    from napari_restore.plugin._main_thread import on_main_thread
 
-    on_main_thread: Callable[[bool], Any] = ensure_main_thread(refresh)
-    return on_main_thread
+    return on_main_thread(refresh)
 
 
 def _as_list(path: Paths) -> list[str]:

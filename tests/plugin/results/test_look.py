@@ -100,6 +100,7 @@ def test_tiles_that_come_later_are_adjusted_and_so_is_the_end(haze: np.ndarray):
     made.adjust(SETTINGS[-1])
     for tile in tiles[1:]:
         made.mark(tile)
+    made.fill()
     check_levels(made)
     assert "napari_restore_result" not in made.layer.metadata
     record = next(e.record for e in events if isinstance(e, Finished))

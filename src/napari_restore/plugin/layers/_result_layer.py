@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from superqt.utils import ensure_main_thread
 
 from napari_restore import Region
+from napari_restore.plugin._main_thread import on_main_thread
 from napari_restore.plugin.layers._display import (
     LIMITS,
     Display,
@@ -221,7 +221,7 @@ class ResultLayer:
         self._overview = self._display.arrange(np.zeros(shape, image.dtype))
         shown = weakref.ref(self)
 
-        @ensure_main_thread
+        @on_main_thread
         def landed(finished: bool) -> None:
             here = shown()
             if finished and here is not None:

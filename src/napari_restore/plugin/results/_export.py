@@ -26,7 +26,7 @@ from napari_restore.errors import InputError, RestoreError
 from napari_restore.plugin._keys import with_key
 from napari_restore.plugin._notices import show_problem
 from napari_restore.plugin._section import Section
-from napari_restore.plugin.results._saving import Saving, size_of, words_for
+from napari_restore.plugin.results._saving import Saving, words_for
 from napari_restore.plugin.results._variant_words import area_of, look_of, phrase
 from napari_restore.plugin.runs._run_bar import format_left
 
@@ -308,10 +308,11 @@ class ExportSection(Section):
             return
         self.destroyed.disconnect(self.saving.drop)
         self._variant.saving = False
+        size = self.saving.size
         self.saving = self._variant = None
         self._show_saving(False)
         if status == "done":
-            self.message.setText(f"Saved {outcome} ({words_for(size_of(outcome))}).")
+            self.message.setText(f"Saved {outcome} ({words_for(size)}).")
         elif status == "cancelled":
             self.message.setText("Cancelled; nothing was written.")
         else:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from napari.qt.threading import create_worker
 from psygnal import Signal
-from superqt.utils import ensure_main_thread
 
 from napari_restore import api
 from napari_restore.errors import Cancelled, RestoreError
+from napari_restore.plugin._main_thread import on_main_thread
 
 if TYPE_CHECKING:
     from napari_restore.engine import Result
@@ -59,13 +59,15 @@ class Saving:
     def __init__(self, result: Result, path: Path, options: Mapping[str, Any]) -> None:
         self.result = result
         self.path = path
+        self.size = 0
+        """Bytes of what was written, once it was."""
         self._options = dict(options)
         self._cancelled = threading.Event()
         self._outcome: tuple[str, Any] = ("cancelled", None)
         self._began = self._told = 0.0
         self._worker = create_worker(self._save)
         self._worker.finished.connect(self._on_finished)
-        self._report: Any = ensure_main_thread(self._on_progress)
+        self._report = on_main_thread(self._on_progress)
 
     def start(self) -> None:
         """Begin; returns at once."""
@@ -87,6 +89,8 @@ class Saving:
     def _save(self) -> None:
         try:
             written = save(self.result, self.path, self._options, self._tell, self._unwanted)
+            # Here: a zarr may have a hundred thousand files.
+            self.size = size_of(written)
             self._outcome = ("done", written)
         except Cancelled:
             pass

@@ -1,0 +1,44 @@
+"""Calls from any thread that are made in the GUI thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from qtpy.QtCore import QCoreApplication, QObject, Qt, Signal
+
+
+class _Calls(QObject):
+    """Lives in the GUI thread as long as the program does.
+
+    superqt's `ensure_main_thread` makes an object per call, which either thread may
+    destroy while the other still uses it: that crashed now and then.
+    """
+
+    asked = Signal(object, object)
+
+    def __init__(self) -> None:
+        super().__init__()
+        app = QCoreApplication.instance()
+        assert app is not None, "There is no window yet."
+        self.moveToThread(app.thread())
+        self.asked.connect(self._call, Qt.ConnectionType.QueuedConnection)
+
+    def _call(self, function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
+        function(*arguments)
+
+
+_calls: _Calls | None = None
+
+
+def on_main_thread(function: Callable[..., object]) -> Callable[..., None]:
+    """`function`, called soon in the GUI thread, wherever it is called from."""
+    global _calls
+    if _calls is None:
+        _calls = _Calls()
+    calls = _calls
+
+    def call(*arguments: Any) -> None:
+        calls.asked.emit(function, arguments)
+
+    return call
