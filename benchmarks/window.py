@@ -33,6 +33,10 @@ def main() -> None:
     parser.add_argument("--only", default="", help="words of the figures to take")
     options = parser.parse_args()
     os.environ["NAPARI_RESTORE_CACHE"] = str(options.cache)
+    from napari_restore.plugin._start import load
+
+    # As `napari-restore view` begins.
+    load()
     print("| figure | goal | measured |", flush=True)
     print("| --- | ---: | ---: |", flush=True)
     parts: list[tuple[str, Callable[[Any], None]]] = [
@@ -88,13 +92,22 @@ class Window:
         combo.setCurrentIndex(combo.findData(model))
 
     def wait(self, ready: Callable[[], Any], limit: float = LIMIT) -> float:
-        """Seconds until `ready`, running Qt's loop."""
+        """Seconds until `ready`, in Qt's own loop: one of ours would keep threads waiting."""
+        from qtpy.QtCore import QEventLoop, QTimer
+
         began = time.perf_counter()
-        while not ready():
-            self.app.processEvents()
-            time.sleep(0.0005)
-            if time.perf_counter() - began > limit:
-                raise TimeoutError(ready)
+        loop, timer = QEventLoop(), QTimer()
+
+        def look() -> None:
+            if ready() or time.perf_counter() - began > limit:
+                loop.quit()
+
+        timer.timeout.connect(look)
+        timer.start(2)
+        loop.exec()
+        timer.stop()
+        if time.perf_counter() - began > limit:
+            raise TimeoutError(ready)
         return time.perf_counter() - began
 
     def rest(self, seconds: float) -> None:
@@ -102,11 +115,12 @@ class Window:
         self.wait(lambda: time.perf_counter() > end)
 
     def planned(self) -> None:
-        """Wait until the plan's line is there and the child is warm."""
-        self.wait(lambda: "≈" in self.panel.bar.plan_line.text())
-        worker = self.panel.live.worker
-        self.wait(lambda: worker.process is not None and not worker._open)
+        """Wait until what is set is planned and the child is warm, as a user who looks first."""
+        panel, worker = self.panel, self.panel.live.worker
+        self.rest(0.6)
+        self.wait(lambda: panel._planner.plan_of(panel.state.request()) is not None)
         self.rest(0.5)
+        self.wait(lambda: worker.process is not None and not worker._open)
 
     def look_at(self, y: float, x: float, zoom: float | None = None) -> None:
         """Move the camera to level-0 pixel (y, x); `zoom` in screen pixels per pixel."""
@@ -210,24 +224,26 @@ class Gaps:
 
     def of(self, window: Window, seconds: float) -> tuple[float, float]:
         """(p99, max) in ms while the camera wanders."""
+        from qtpy.QtCore import QTimer
+
+        step = 0
+        height, width = window.image.height, window.image.width
+
+        def drag() -> None:
+            nonlocal step
+            step += 1
+            y, x = (0.5 + 0.02 * turn(step / 15) for turn in (np.sin, np.cos))
+            window.look_at(height * y, width * x)
+
+        # A step every 100 ms, as a hand that drags.
+        hand = QTimer()
+        hand.timeout.connect(drag)
+        hand.start(100)
         self.gaps.clear()
         self._last = time.perf_counter()
         self._timer.start()
-        end = time.perf_counter() + seconds
-        step = 0
-        height, width = window.image.height, window.image.width
-        while (now := time.perf_counter()) < end:
-            # A step every 100 ms, as a hand that drags.
-            until = now + 0.1
-            angle = step / 15
-            window.look_at(
-                height * (0.5 + 0.02 * np.sin(angle)), width * (0.5 + 0.02 * np.cos(angle))
-            )
-            step += 1
-            window.app.processEvents()
-            while time.perf_counter() < until:
-                window.app.processEvents()
-                time.sleep(0.0005)
+        window.rest(seconds)
+        hand.stop()
         self._timer.stop()
         ms = np.array(self.gaps) * 1000
         return float(np.percentile(ms, 99)), float(ms.max())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -12,19 +14,20 @@ PACKAGE = Path(__file__).resolve().parent.parent / "src" / "napari_restore"
 
 ALLOWED = {
     "errors": set(),
+    "_quantities": set(),
     "records": {"errors"},
     "metrics": {"errors"},
     "_line": {"errors"},
     "sample": set(),
     "images": {"errors"},
     "models": {"errors"},
-    "engine": {"errors", "images", "models"},
+    "engine": {"errors", "_quantities", "images", "models"},
     "api": {"errors", "records", "_line", "images", "models", "engine"},
     "_worker": {"errors", "records", "images", "models", "engine", "api", ""},
     "": {"errors", "records", "images", "models", "engine", "api"},
     "cli": {"errors", "_commands", "api", "records", ""},
-    "_commands": {"errors", "api", "records", "sample", ""},
-    "plugin": {"errors", "api", "records", "metrics", "sample", ""},
+    "_commands": {"errors", "_quantities", "api", "records", "sample", ""},
+    "plugin": {"errors", "_quantities", "api", "records", "metrics", "sample", ""},
 }
 """Part → the other parts of ours it may import; "" is `import napari_restore` itself."""
 
@@ -108,6 +111,7 @@ def test_a_module_imports_only_what_its_folder_may(path: Path):
     ("where", "line"),
     [
         ("errors.py", "import napari_restore.records"),
+        ("_quantities.py", "from napari_restore.errors import RestoreError"),
         ("images/_x.py", "from napari_restore.models import card_of"),
         ("images/_x.py", "from ..models import card_of"),
         ("models/_x.py", "def f():\n    from napari_restore import engine"),
@@ -141,3 +145,86 @@ def test_the_rule_catches(where: str, line: str):
 )
 def test_the_rule_lets_pass(where: str, line: str):
     assert problems_of(line, PACKAGE / where) == []
+
+
+# -- circles -------------------------------------------------------------------------
+
+
+class _AtStart(ast.NodeTransformer):
+    """Leaves of a module what runs when it is loaded: no functions, nothing only for types."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        return None
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt] | None:
+        if "TYPE_CHECKING" in ast.unparse(node.test):
+            return node.orelse or None
+        return self.generic_visit(node)
+
+
+def file_of(name: str) -> Path:
+    """The module of ours that a dotted name is, or is in."""
+    parts = name.split(".")[1:]
+    while not (found := PACKAGE.joinpath(*parts, "__init__.py")).is_file():
+        if parts and (found := PACKAGE.joinpath(*parts).with_suffix(".py")).is_file():
+            break
+        parts = parts[:-1]
+    return found
+
+
+@cache
+def arrows(*, at_start: bool) -> Mapping[Path, frozenset[Path]]:
+    """Module → the modules of ours it imports: anywhere, or only when it is loaded."""
+    found = {}
+    for path in modules():
+        tree: ast.AST = ast.parse(path.read_text(encoding="utf-8"))
+        names = imported(_AtStart().visit(tree) if at_start else tree, path)
+        ours = {file_of(name) for name in names if name.partition(".")[0] == "napari_restore"}
+        found[path] = frozenset(ours - {path})
+    return found
+
+
+def circle_in(graph: Mapping[Path, Iterable[Path]]) -> list[str]:
+    """One circle of `graph`; empty if there is none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return [path.relative_to(PACKAGE).as_posix() for path in error.args[1]]
+    return []
+
+
+def within(folder: Path, graph: Mapping[Path, Iterable[Path]]) -> dict[Path, list[Path]]:
+    return {
+        path: [other for other in others if folder in other.parents]
+        for path, others in graph.items()
+        if folder in path.parents
+    }
+
+
+def test_no_module_waits_for_itself_to_load():
+    assert circle_in(arrows(at_start=True)) == []
+
+
+@pytest.mark.parametrize("part", ["images", "models", "_commands"])
+def test_no_import_anywhere_closes_a_circle(part: str):
+    assert circle_in(within(PACKAGE / part, arrows(at_start=False))) == []
+
+
+def test_arrows_between_the_rooms_of_images_go_one_way():
+    folder = PACKAGE / "images"
+
+    def room(path: Path) -> Path:
+        return path if path.parent == folder else path.parent
+
+    rooms: dict[Path, set[Path]] = {}
+    for path, others in within(folder, arrows(at_start=False)).items():
+        rooms.setdefault(room(path), set()).update({room(other) for other in others} - {room(path)})
+    assert circle_in(rooms) == []
+
+
+def test_a_circle_is_seen():
+    one, other = PACKAGE / "one.py", PACKAGE / "other.py"
+    assert set(circle_in({one: {other}, other: {one}})) == {"one.py", "other.py"}
+    late = ast.parse("if TYPE_CHECKING:\n    import a\ndef f():\n    import b\nimport c")
+    assert list(imported(late, one)) == ["c", "a", "b"]
+    assert list(imported(_AtStart().visit(late), one)) == ["c"]

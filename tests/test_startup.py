@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -49,3 +50,16 @@ def test_start_loads_nothing_heavy(code: str):
 def test_engine_and_cards_load_without_the_raster_library():
     loaded = loaded_after("import napari_restore.engine, napari_restore.models")
     assert loaded & {"rasterio", "napari", "qtpy"} == set()
+
+
+@pytest.mark.parametrize("model", ["dcp", "hot", "htm"])
+def test_a_run_does_not_load_the_compiler_of_torch(model: str, tmp_path: Path):
+    """It takes most of a second, and sympy comes with it."""
+    loaded = loaded_after(
+        "import sys, numpy as np, napari_restore as nr; "
+        "image = nr.open_image(np.full((70, 90, 3), 120, 'uint8'), bands='red=1,green=2,blue=3'); "
+        f"nr.restore(image, '{model}', scratch=sys.argv[1])",
+        str(tmp_path),
+    )
+    assert "torch" in loaded
+    assert "sympy" not in loaded

@@ -7,8 +7,8 @@ belongs to one machine – memory, workers – is in neither.
 from __future__ import annotations
 
 import os
+import re
 import shlex
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,19 +17,53 @@ from napari_restore.errors import InputError
 PROGRAM = "napari-restore"
 FILE_OPTIONS = ("cog", "compress", "bit_depth", "quality")
 """Options of `Result.save` that the command has, too."""
+LONGEST_LINE = 8191
+"""Characters that cmd.exe takes in one line."""
+_PLAIN = re.compile(r"--?[A-Za-z0-9-]+|[A-Za-z0-9_./\\:][A-Za-z0-9_./\\:-]*", re.ASCII)
+"""Words that mean themselves in every shell. PowerShell cuts flags at a dot."""
+_CHANGED = (
+    (re.compile(r"[\"“”„`\x00-\x1f\x7f]"), "the character {!r}"),
+    # `C$\scenes` and `5 $.tif` stay as they are, `$HOME` and `$(…)` do not.
+    (re.compile(r"\$(?![\\/. ]|\Z)"), "a $"),
+    (re.compile(r"%[A-Za-z_][\w()]*(:[^%]*)?%"), "{}"),
+)
+"""What no quotes keep both cmd.exe and PowerShell from changing, and its name."""
 
 
-def line_of(
-    task: Mapping[str, Any],
-    size: Sequence[int],
-    output: str | os.PathLike[str],
-    *,
-    device: str = "auto",
-    options: Mapping[str, Any] | None = None,
-) -> str:
-    """`words_of` as one line for this system's shell."""
-    words = words_of(task, size, output, device=device, options=options)
-    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+def quoted(words: Sequence[str], system: str = os.name) -> str:
+    """Words as one line to paste; `system` is "nt" for Windows, else a POSIX shell reads it.
+
+    On Windows the line means the same in cmd.exe and PowerShell: whatever is not plainly
+    safe stands in double quotes, which both take off and within which both leave spaces
+    and ``& | < > ( ) ^ ; , ' @ #`` alone. Some things no common quoting carries; they
+    raise `InputError`: double quotes of any kind, backticks and control characters, ``$``
+    before a name or bracket (PowerShell fills it in), ``%NAME%`` (cmd.exe does) and more
+    than `LONGEST_LINE` characters. A lone ``%`` and ``!`` are carried: at its prompt
+    cmd.exe changes neither, unless it was started with delayed expansion (``/V:ON``).
+    """
+    if system != "nt":
+        return shlex.join(words)
+    line = " ".join(map(_quoted_for_windows, words))
+    if len(line) > LONGEST_LINE:
+        raise InputError(
+            f"The command has {len(line)} characters; Windows takes {LONGEST_LINE}.",
+            "Draw fewer areas, or export from here.",
+        )
+    return line
+
+
+def _quoted_for_windows(word: str) -> str:
+    if _PLAIN.fullmatch(word):
+        return word
+    for pattern, name in _CHANGED:
+        if found := pattern.search(word):
+            raise InputError(
+                f"{word} holds {name.format(found[0])}, which a Windows shell would change.",
+                "Choose another name for the file, or export from here.",
+            )
+    # Programs take \" for a quote that is meant: a backslash at the end is doubled.
+    trailing = len(word) - len(word.rstrip("\\"))
+    return f'"{word}{word[-1:] * trailing}"'
 
 
 def words_of(
@@ -66,6 +100,8 @@ def _image(task: Mapping[str, Any]) -> Iterator[str]:
     stacked = bool(spec.get("stack"))
     if task.get("mosaic") is not None or (len(paths) > 1 and not stacked):
         raise _wordless("a mosaic of files", "Restore the files into a folder.")
+    if spec.get("level"):
+        raise _wordless("a coarser level of an image", "Restore the image itself.")
     if "select" in spec and task["options"].get("other_bands") != "drop":
         raise _wordless("a selection of bands", "Export from here.")
     yield from paths
@@ -86,19 +122,14 @@ def _bands(bands: Any) -> str:
 
 
 def _region(options: Mapping[str, Any], size: Sequence[int]) -> Iterator[str]:
-    """The box of all targets; with a mask it is the mask that says what is within."""
+    """A box for every target, none for the whole image; and the mask within them."""
     if options.get("extent", "image") != "image":
         raise _wordless("a context of the region alone", "Export from here.")
-    boxes, mask = options["region"], options.get("mask")
-    if len(boxes) > 1 and mask is None:
-        raise _wordless("several boxes at once", "Draw them as areas, or export from here.")
-    tops, lefts, bottoms, rights = zip(*boxes, strict=True)
-    y0, x0, y1, x1 = min(tops), min(lefts), max(bottoms), max(rights)
-    if (y0, x0, y1, x1) != (0, 0, *size):
-        yield "--srcwin"
-        yield from (str(int(value)) for value in (x0, y0, x1 - x0, y1 - y0))
-    if mask is not None:
-        yield from _given("--mask", os.path.abspath(mask))
+    boxes = [tuple(int(value) for value in box) for box in options["region"]]
+    for y0, x0, y1, x1 in boxes if boxes != [(0, 0, *size)] else ():
+        yield from ("--srcwin", str(x0), str(y0), str(x1 - x0), str(y1 - y0))
+    if options.get("mask") is not None:
+        yield from _given("--mask", os.path.abspath(options["mask"]))
         if options.get("feather"):
             yield from _given("--feather", options["feather"])
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Message = dict[str, Any]
 KEPT_IMAGES = 8
 KEPT_MODELS = 8
+NICE = 10
+"""A tenth of the window's claim on a processor: it draws first, this takes what is left."""
 
 
 def main() -> None:
@@ -29,7 +31,7 @@ def main() -> None:
     told = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     with contextlib.suppress(AttributeError, OSError):
-        os.nice(5)
+        os.nice(NICE)
     boss, kept = _Boss(), _Kept()
     threading.Thread(target=boss.listen, daemon=True).start()
     while (message := boss.tasks.get()) is not None:
@@ -55,7 +57,7 @@ def main() -> None:
 def _run(task: Message, kept: _Kept, boss: _Boss, tell: _Told) -> None:
     from napari_restore.engine import Job
 
-    job = Job(kept.plan(task), keep=True)
+    job = Job(kept.plan(task), keep=True, wait=True)
     boss.take(job)
     # `Stopped` has told it.
     with contextlib.suppress(Cancelled):

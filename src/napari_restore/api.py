@@ -219,9 +219,10 @@ def start(plan: Plan, *, process: bool | Worker = False, fresh: bool = False) ->
     """Run `plan`: iterate over the job for its events.
 
     With `process` it runs in a child process, so that a window stays free: in one of
-    its own, or in a `new_worker` that has loaded things already. Arrays and modules
-    that only this process holds run on a thread all the same. `fresh` discards what
-    an earlier, unfinished run left.
+    its own, or in a `new_worker` that has loaded things already, and waits while
+    another run writes the same result instead of failing. Arrays and modules that only
+    this process holds run on a thread all the same. `fresh` discards what an earlier,
+    unfinished run left.
     """
     from napari_restore.engine import Job, ProcessJob, Worker, discard
 
@@ -229,7 +230,7 @@ def start(plan: Plan, *, process: bool | Worker = False, fresh: bool = False) ->
         discard(plan.store)
     task = None if process is False else settled_task(plan)
     if task is None:
-        return Job(plan)
+        return Job(plan, wait=process is not False)
     return ProcessJob(plan, task, process if isinstance(process, Worker) else None)
 
 
@@ -360,7 +361,7 @@ def command_of(
     `Result.save`. Raises `InputError` for what the command line cannot do: an image
     or model that lies in no file, for instance.
     """
-    from napari_restore._line import line_of
+    from napari_restore._line import quoted, words_of
     from napari_restore.errors import InputError
 
     if isinstance(what, Mapping):
@@ -373,7 +374,7 @@ def command_of(
             "There is no command for it: image and model must lie in files.",
             "Save the image and open the file.",
         )
-    return line_of(task, size, output, device=device, options=options)
+    return quoted(words_of(task, size, output, device=device, options=options))
 
 
 def folder_command(
@@ -537,12 +538,16 @@ def kept_results(image: Any) -> list[KeptResult]:
 def result_of_kept(kept: KeptResult, image: Any) -> Result:
     """The pixels of a `KeptResult` of `image`. Makes its plan again: that may take seconds.
 
-    Raises `ResourceError` if other pixels would be made today, by another version of
-    the model for instance.
+    Levels that the image lacks are those of the cache, if they are there. Raises
+    `ResourceError` if other pixels would be made today, by another version of the
+    model for instance.
     """
     from napari_restore.engine import Result
+    from napari_restore.images import attach_pyramid
 
-    return Result.of_run(plan_of_kept(kept, image), kept.record or {})
+    planned = plan_of_kept(kept, image)
+    attach_pyramid(planned.image)
+    return Result.of_run(planned, kept.record or {})
 
 
 def plan_of_kept(kept: KeptResult, image: Any) -> Plan:

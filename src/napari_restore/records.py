@@ -30,7 +30,15 @@ from typing import (
 
 from napari_restore.errors import BadOutput, InputError
 
-__all__ = ["Record", "check_record", "problems", "read_record", "strict_json", "write_record"]
+__all__ = [
+    "Record",
+    "check_record",
+    "problems",
+    "read_record",
+    "strict_json",
+    "write_json",
+    "write_record",
+]
 
 
 class Input(TypedDict):
@@ -193,16 +201,24 @@ def write_record(path: str | os.PathLike[str], record: Mapping[str, Any]) -> Pat
     if wrong := problems(record):
         raise ValueError(f"not a record: {'; '.join(wrong)}")
     target = Path(path)
-    text = strict_json(record, indent=2) + "\n"
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(target)
+        write_json(target, record)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
         raise _unwritable(target, error) from None
     return target
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write `data` as `strict_json`; the file appears whole or not at all. Raises `OSError`."""
+    text = strict_json(data, indent=2) + "\n"
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
 
 
 def _unwritable(target: Path, error: OSError) -> BadOutput:

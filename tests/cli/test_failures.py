@@ -44,7 +44,7 @@ def test_a_source_that_changed_since_is_refused_unless_fresh(cli, scene, tmp_pat
     out, clean = tmp_path / "o.tif", tmp_path / "clean.tif"
     words = ["restore", scene, "-o", out, "--model", "dcp", "--tile", 128, "--json"]
     with monkeypatch.context() as patch:
-        patch.setattr("napari_restore.images._export_geotiff.write", full_disk)
+        patch.setattr("napari_restore.images.export._geotiff.write", full_disk)
         assert cli(*words).code == 4
     write_tiff(scene, hazy(seed=8))
     run = cli(*words)
@@ -57,8 +57,8 @@ def test_a_source_that_changed_since_is_refused_unless_fresh(cli, scene, tmp_pat
 
 
 def test_a_record_that_cannot_be_written_does_not_hide_the_error(cli, scene, tmp_path, monkeypatch):
-    monkeypatch.setattr("napari_restore.images._export_geotiff.write", full_disk)
-    monkeypatch.setattr("napari_restore.records.write_record", full_disk)
+    monkeypatch.setattr("napari_restore.images.export._geotiff.write", full_disk)
+    monkeypatch.setattr("napari_restore._commands._runner.write_record", full_disk)
     words = ["restore", scene, "-o", tmp_path / "o.tif", "--model", "dcp", "--json"]
     run = cli(*words, "--record", tmp_path / "r.json", "--maps", tmp_path / "maps")
     assert run.code == 4 and run.json["error"]["type"] == "DiskFull"
@@ -71,7 +71,7 @@ def test_a_failed_run_has_a_record_that_the_next_replaces(cli, scene, tmp_path, 
     record = tmp_path / "r.json"
     words = ["restore", scene, "-o", tmp_path / "o.tif", "--model", "dcp", "--record", record]
     with monkeypatch.context() as patch:
-        patch.setattr("napari_restore.images._export_geotiff.write", full_disk)
+        patch.setattr("napari_restore.images.export._geotiff.write", full_disk)
         assert cli(*words).code == 4
     told = read_record(record)
     assert told["status"] == "failed" and told["output"] is None

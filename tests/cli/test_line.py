@@ -11,11 +11,11 @@ import pytest
 from napari_restore import Region, api
 from napari_restore._commands._arguments import load_model, open_image, plan_arguments
 from napari_restore._commands._parser import build_parser
-from napari_restore._commands._restore import EXPORT_OPTIONS
-from napari_restore._line import FILE_OPTIONS, LOOK
+from napari_restore._commands._runner import EXPORT_OPTIONS
+from napari_restore._line import FILE_OPTIONS, LONGEST_LINE, LOOK, quoted
 from napari_restore.errors import InputError
 
-from ._scenes import hazy, write_tiff
+from ._scenes import hazy, read, write_tiff
 
 
 def parsed(line: str):
@@ -71,7 +71,51 @@ def test_the_plan_comes_back(scene, way, parameters):
     assert told.memory is None
 
 
-def test_masks_and_exclusions_come_back(scene, mask, tmp_path):
+WHOLE = Region(0, 0, 160, 200)
+TARGETS = {
+    "whole": [WHOLE],
+    "one": [Region(10, 20, 90, 120)],
+    "two apart": [Region(0, 0, 64, 64), Region(90, 70, 150, 190)],
+    "two that meet": [Region(0, 0, 100, 100), Region(50, 50, 150, 200)],
+    "one in the whole": [Region(5, 5, 20, 20), WHOLE],
+}
+
+
+@pytest.mark.parametrize("extent", ["image", "region"])
+@pytest.mark.parametrize("level", [0, 1])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("boxes", TARGETS)
+def test_the_command_does_what_is_shown_or_is_refused(tmp_path, mask, boxes, masked, level, extent):
+    # Small images have no levels.
+    size = (1300, 2100) if level else WHOLE.shape
+    image = api.open_image(write_tiff(tmp_path / "s.tif", hazy(*size)))
+    if level:
+        image = image.level_view(level)
+    options = {"mask": mask, "feather": 9} if masked else {}
+    made = api.plan(
+        image, "dcp", region=TARGETS[boxes], extent=extent, device="cpu", pyramid=True, **options
+    )
+    if level or extent != "image":
+        with pytest.raises(InputError, match="no words for"):
+            api.command_of(made, "o.tif")
+        return
+    again = plan_of_line(api.command_of(made, tmp_path / "o.tif"), device="cpu", pyramid=True)
+    assert api.task_of(again) == api.task_of(made)
+    assert again.key == made.key
+    assert api.output_box(again) == api.output_box(made)
+
+
+def test_several_boxes_give_the_same_pixels_as_the_command(scene, mask, tmp_path, cli):
+    for options in ({}, {"mask": mask}):
+        made = api.plan(scene, "dcp", region=TARGETS["two apart"], device="cpu", **options)
+        shown, copied = tmp_path / "shown.tif", tmp_path / "copied.tif"
+        api.start(made).result().save(shown, overwrite=True)
+        words = shlex.split(api.command_of(made, copied))[1:]
+        assert cli(*words, "--overwrite", "--fresh").code == 0
+        np.testing.assert_array_equal(read(shown), read(copied))
+
+
+def test_exclusions_come_back(scene, mask, tmp_path):
     other = write_tiff(tmp_path / "x.tif", np.zeros((1, 160, 200), np.uint8))
     options = {"mask": mask, "feather": 9, "exclude": other, "region": Region(0, 0, 100, 150)}
     made = api.plan(scene, "dcp", device="cpu", **options)
@@ -127,12 +171,6 @@ def test_what_has_no_words_is_refused_with_a_sentence(scene):
     array = api.plan(hazy().transpose(1, 2, 0), "identity", device="cpu")
     with pytest.raises(InputError, match="files"):
         api.command_of(array, "o.tif")
-    boxes = [Region(0, 0, 64, 64), Region(64, 64, 128, 128)]
-    with pytest.raises(InputError, match="several boxes"):
-        api.command_of(api.plan(scene, "identity", region=boxes, device="cpu"), "o.tif")
-    near = api.plan(scene, "dcp", region=boxes[0], extent="region", device="cpu")
-    with pytest.raises(InputError, match="region alone"):
-        api.command_of(near, "o.tif")
 
 
 def test_a_record_gives_the_line_of_its_plan(scene):
@@ -140,3 +178,50 @@ def test_a_record_gives_the_line_of_its_plan(scene):
     result = api.start(made).result()
     record = {"task": api.task_of(made), **result.record}
     assert api.command_of(record, "o.tif") == api.command_of(made, "o.tif")
+
+
+PROGRAM = "napari-restore"
+
+
+@pytest.mark.parametrize(
+    ("word", "line"),
+    [
+        ("scene.tif", "scene.tif"),
+        ("C:\\scenes\\a_b-1.tif", "C:\\scenes\\a_b-1.tif"),
+        ("--srcwin", "--srcwin"),
+        ("my scene.tif", '"my scene.tif"'),
+        ("größe.tif", '"größe.tif"'),
+        *((f"a{sign}b.tif", f'"a{sign}b.tif"') for sign in "&|<>()^;,'@#!{}[]=+~"),
+        ("100%.tif", '"100%.tif"'),
+        ("50% of 60%.tif", '"50% of 60%.tif"'),
+        ("\\\\server\\c$\\a.tif", '"\\\\server\\c$\\a.tif"'),
+        ("5 $.tif", '"5 $.tif"'),
+        ("a$", '"a$"'),
+        # PowerShell cuts an unquoted flag at its dot.
+        ("--black=-1.5", '"--black=-1.5"'),
+        # The backslash must not take the quote with it.
+        ("my dir\\", '"my dir\\\\"'),
+        ("", '""'),
+    ],
+)
+def test_what_is_not_plainly_safe_stands_in_quotes_on_windows(word, line):
+    assert quoted([PROGRAM, word, "-o"], "nt") == f"{PROGRAM} {line} -o"
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["a$b", "$HOME", "$(calc)", "${x}", "a$ö", "a`b", 'a"b', "„a“", "%TEMP%", "a%Path%b", "a\nb",
+     "%ProgramFiles(x86)%", "%PATH:~0,3%"],
+)  # fmt: skip
+def test_what_no_quotes_carry_to_both_shells_of_windows_is_refused(word):
+    with pytest.raises(InputError, match="a Windows shell would change"):
+        quoted([PROGRAM, word], "nt")
+    assert shlex.split(quoted([PROGRAM, word], "posix")) == [PROGRAM, word]
+
+
+def test_windows_takes_lines_of_a_certain_length():
+    word = "a" * (LONGEST_LINE - len(PROGRAM) - 1)
+    assert len(quoted([PROGRAM, word], "nt")) == LONGEST_LINE
+    with pytest.raises(InputError, match="Windows takes 8191"):
+        quoted([PROGRAM, word + "a"], "nt")
+    assert len(quoted([PROGRAM, word + "a"], "posix")) > LONGEST_LINE

@@ -56,12 +56,10 @@ def test_projwin_needs_a_map():
 
 
 def test_srcwin_is_x_y_width_height():
-    assert plan_arguments(parse("--srcwin", "1", "2", "30", "40"), image())["region"] == (
-        2,
-        1,
-        42,
-        31,
-    )
+    words = ["--srcwin", "1", "2", "30", "40"]
+    assert plan_arguments(parse(*words), image())["region"] == [(2, 1, 42, 31)]
+    words += ["--srcwin", "0", "0", "5", "6"]
+    assert plan_arguments(parse(*words), image())["region"] == [(2, 1, 42, 31), (0, 0, 6, 5)]
 
 
 def test_whole_is_one_tile():

@@ -17,7 +17,6 @@ from napari_restore._commands._outputs import (
     SUMMARY,
     Item,
     Summary,
-    file_size,
     is_folder,
     work_items,
 )
@@ -261,10 +260,3 @@ def test_a_damaged_account_counts_for_nothing(tmp_path, text):
     assert Summary(tmp_path).entries == {}
     Summary(tmp_path).add(tmp_path / "a.tif", {"status": "done"})
     assert json.loads((tmp_path / SUMMARY).read_text()) == {"images": {"a.tif": {"status": "done"}}}
-
-
-def test_size_of_a_folder_is_that_of_its_files(tmp_path):
-    (tmp_path / "x.zarr" / "c").mkdir(parents=True)
-    (tmp_path / "x.zarr" / "zarr.json").write_bytes(b"12")
-    (tmp_path / "x.zarr" / "c" / "0").write_bytes(b"345")
-    assert file_size(tmp_path / "x.zarr") == 5

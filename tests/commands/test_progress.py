@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from napari_restore._commands._progress import duration, reporter
+from napari_restore._commands._progress import reporter
 from napari_restore.engine import Note, Phase, Progress, Region, TileDone
 
 EVENTS = [
@@ -84,11 +84,3 @@ def test_letters_that_a_terminal_cannot_show_are_replaced():
     terminal = io.TextIOWrapper(raw, encoding="ascii")
     reporter("auto", terminal)(Note("Größe ≈ 2."))
     assert b"Gr??e ? 2." in raw.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(-1, "0 s"), (0.2, "1 s"), (59, "59 s"), (60, "1 min 0 s"), (7500, "2 h 5 min")],
-)
-def test_durations(seconds, text):
-    assert duration(seconds) == text

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from napari_restore.engine._budget import PeakMemory, format_size, parse_size
+from napari_restore.engine._budget import PeakMemory, parse_size
 from napari_restore.errors import BadParameter
 
 
@@ -26,11 +26,6 @@ def test_sizes(text, size):
 def test_what_is_no_size(text):
     with pytest.raises(BadParameter, match="no size"):
         parse_size(text)
-
-
-def test_sizes_for_people():
-    assert format_size(1.2 * 2**30) == "1.2 GiB"
-    assert format_size(300) == "300 bytes"
 
 
 def test_peak_memory_sees_a_large_array():

@@ -6,7 +6,8 @@ import rasterio
 
 import napari_restore as nr
 from napari_restore import errors
-from napari_restore.engine import Finished, Stopped, TileDone
+from napari_restore.engine import Finished, Phase, Stopped, TileDone
+from napari_restore.engine._hold import hold_for_writing
 from napari_restore.sample import SAMPLE
 
 REGION = nr.Region(300, 400, 900, 1100)
@@ -186,3 +187,39 @@ def test_the_record_counts_both_processes(worker):
 
     assert record["peak_ram_bytes"] > process_memory(children=False)
     assert record["peak_ram_bytes"] >= record["idle_ram_bytes"]
+
+
+@pytest.mark.parametrize("travels", [True, False], ids=["in the child", "on a thread"])
+def test_a_window_waits_for_a_run_of_the_same(worker, travels):
+    image = nr.open_image(SAMPLE)
+    source = image if travels else image.read((0, 0, 600, 700))
+    planned = nr.plan(source, "identity", region=(0, 0, 600, 700), tile=256)
+    first = nr.start(planned).result()
+    release = hold_for_writing(first, planned.store)
+    job = nr.start(planned, process=worker)
+    phases = (event.name for event in job if isinstance(event, Phase))
+    assert next(name for name in phases if "Waiting" in name)
+    release()
+    measured = job.result().record["measured"]
+    # What the other one has finished is not made again.
+    assert measured["tiles_done"] == 0 and measured["tiles_resumed"] == planned.tiles
+
+
+def test_waiting_for_another_run_can_be_cancelled(worker):
+    planned = plan("identity")
+    first = nr.start(planned).result()
+    release = hold_for_writing(first, planned.store)
+    job = nr.start(planned, process=worker)
+    next(e for e in job if isinstance(e, Phase) and "Waiting" in e.name)
+    job.cancel()
+    assert isinstance(list(job)[-1], Stopped)
+    release()
+
+
+def test_a_resting_worker_has_no_child_until_the_next_task(worker):
+    assert nr.start(plan("identity"), process=worker).result().record["status"] == "done"
+    child = worker.process
+    worker.rest()
+    assert child.poll() is not None and worker.process is None
+    assert nr.start(plan("identity"), process=worker).result().record["status"] == "done"
+    assert worker.process.pid != child.pid

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,8 @@ import pytest
 
 import napari_restore as nr
 from napari_restore import Region
+
+LIMIT_MS = 60_000
 
 
 @pytest.fixture
@@ -37,6 +39,22 @@ def slicing(request: pytest.FixtureRequest, panel: Any) -> Iterator[bool]:
     get_settings().experimental.async_ = request.param
     yield request.param
     get_settings().experimental.async_ = False
+
+
+@pytest.fixture
+def finished_run(panel: Any, qtbot: Any) -> Callable[..., Any]:
+    """A function that clicks Run and waits for the end: gives the result, or why there is none."""
+
+    def run(status: str = "done") -> Any:
+        told: list[Any] = []
+        panel.ended.connect(lambda *outcome: told.append(outcome))
+        panel.bar.button.click()
+        qtbot.waitUntil(lambda: bool(told), timeout=LIMIT_MS)
+        assert told[0][0] == status, told
+        assert panel.bar.button.text() == "Run"
+        return panel.state.current if status == "done" else told[0][1]
+
+    return run
 
 
 @pytest.fixture

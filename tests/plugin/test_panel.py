@@ -21,36 +21,24 @@ def choose(panel: Any, model: str) -> None:
     panel.models.combo.setCurrentIndex(panel.models.combo.findData(model))
 
 
-def finished_run(panel: Any, qtbot: Any, status: str = "done") -> Any:
-    """Click Run and wait for the end; gives the record or error."""
-    outcome = []
-    panel.ended.connect(lambda *told: outcome.append(told))
-    panel.bar.button.click()
-    assert panel.bar.button.text() == "Cancel"
-    qtbot.waitUntil(lambda: bool(outcome), timeout=LIMIT_MS)
-    assert outcome[0][0] == status, outcome
-    assert panel.bar.button.text() == "Run"
-    return outcome[0][1]
-
-
 def results(panel: Any) -> list[Any]:
     return [x for x in panel.viewer.layers if "napari_restore_source" in x.metadata]
 
 
 def test_run_restores_the_visible_region_of_the_sample(
-    panel: Any, slicing: bool, qtbot: Any, sample: Path
+    panel: Any, slicing: bool, sample: Path, finished_run: Any
 ):
     viewer = panel.viewer
     viewer.open(sample, plugin="napari-restore")
     source = viewer.layers[0]
     choose(panel, "identity")
     viewer.scene.camera.zoom *= 4
-    record = finished_run(panel, qtbot)
+    record = finished_run().record
     (layer,) = results(panel)
     region = Region(*record["targets"][0]["region"])
     assert 0 < region.pixels < source.metadata["napari_restore"].height * 3072 / 4
     assert viewer.layers.index(layer) == viewer.layers.index(source) + 1
-    assert layer.name == "hazy_town_synthetic – Unchanged (visible region)"
+    assert layer.name == "Unchanged (visible region) – hazy_town_synthetic"
     assert layer.metadata["napari_restore_record"] == record
     shown, of_source = (np.asarray(x.data[0]) for x in (layer, source))
     opaque = shown[..., 3] == 255
@@ -58,14 +46,14 @@ def test_run_restores_the_visible_region_of_the_sample(
     np.testing.assert_array_equal(shown[opaque][:, :3], of_source[region.slices].reshape(-1, 3))
 
 
-def test_a_result_lies_on_its_source_to_the_pixel(panel: Any, qtbot: Any, sample: Path):
+def test_a_result_lies_on_its_source_to_the_pixel(panel: Any, sample: Path, finished_run: Any):
     """Also where pixels are small and far from the map's zero."""
     viewer = panel.viewer
     viewer.open(sample, plugin="napari-restore")
     viewer.reset_view()
     viewer.scene.camera.zoom *= 2.7
     choose(panel, "identity")
-    finished_run(panel, qtbot)
+    finished_run()
     (layer,) = results(panel)
     restored = viewer.screenshot(canvas_only=True, flash=False)
     layer.visible = False
@@ -74,26 +62,26 @@ def test_a_result_lies_on_its_source_to_the_pixel(panel: Any, qtbot: Any, sample
     np.testing.assert_array_equal(restored, source)
 
 
-def test_a_rerun_makes_another_layer(panel: Any, qtbot: Any, colours: np.ndarray):
+def test_a_rerun_makes_another_layer(panel: Any, colours: np.ndarray, finished_run: Any):
     panel.viewer.add_image(colours, name="photo")
     choose(panel, "identity")
     panel.target.choose(Target.WHOLE)
-    finished_run(panel, qtbot)
-    finished_run(panel, qtbot)
+    finished_run()
+    finished_run()
     assert len(results(panel)) == 2
     np.testing.assert_array_equal(results(panel)[1].data[0][..., :3], colours)
 
 
 def test_tiles_that_were_there_already_are_shown_too(
-    panel: Any, qtbot: Any, colours: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    panel: Any, colours: np.ndarray, monkeypatch: pytest.MonkeyPatch, finished_run: Any
 ):
     """Also while napari's bar runs Qt's events, the end of the run among them."""
     monkeypatch.setattr(_job, "DOCK_SECONDS", -1)
     panel.viewer.add_image(colours, name="photo")
     choose(panel, "identity")
     panel.target.choose(Target.WHOLE)
-    finished_run(panel, qtbot)
-    record = finished_run(panel, qtbot)
+    finished_run()
+    record = finished_run().record
     assert record["measured"]["tiles_done"] == 0
     assert "restored before" in panel.bar.message.text()
     np.testing.assert_array_equal(results(panel)[1].data[0][..., :3], colours)
@@ -185,7 +173,7 @@ def test_a_child_that_dies_is_an_error_with_a_next_step(panel: Any, qtbot: Any, 
 
 
 def test_a_bug_does_not_pass_for_a_cancel(
-    panel: Any, qtbot: Any, colours: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    panel: Any, colours: np.ndarray, monkeypatch: pytest.MonkeyPatch, finished_run: Any
 ):
     panel.viewer.add_image(colours[:50, :50], name="photo")
 
@@ -193,14 +181,14 @@ def test_a_bug_does_not_pass_for_a_cancel(
         raise RuntimeError("a bug")
 
     monkeypatch.setattr("napari_restore.start", broken)
-    error = finished_run(panel, qtbot, "failed")
+    error = finished_run("failed")
     assert "a bug" in str(error)
 
 
-def test_a_model_that_needs_other_bands_says_what_to_do(panel: Any, qtbot: Any):
+def test_a_model_that_needs_other_bands_says_what_to_do(panel: Any, finished_run: Any):
     panel.viewer.add_image(np.ones((300, 300), np.uint8), name="grey")
     choose(panel, "hot")
-    error = finished_run(panel, qtbot, "failed")
+    error = finished_run("failed")
     assert error.hint
     assert str(error) in panel.bar.message.text()
     assert results(panel) == []
@@ -232,7 +220,7 @@ def test_the_plan_follows_the_settings(panel: Any, qtbot: Any, colours: np.ndarr
 
 
 def test_parameters_come_from_the_card_and_reach_the_record(
-    panel: Any, qtbot: Any, colours: np.ndarray
+    panel: Any, colours: np.ndarray, finished_run: Any
 ):
     panel.viewer.add_image(colours[:300, :300], name="photo")
     choose(panel, "dcp")
@@ -245,7 +233,7 @@ def test_parameters_come_from_the_card_and_reach_the_record(
     assert panel.state.parameters == {}
     choose(panel, "dcp")
     panel.parameters.rows["patch_radius"].value = 7
-    record = finished_run(panel, qtbot)
+    record = finished_run().record
     assert record["model"]["parameters"]["patch_radius"] == 7
     assert record["model"]["parameters"]["omega"] == 0.85
 

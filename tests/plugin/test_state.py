@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from napari.layers import Image as ImageLayer
 
+from napari_restore import Region
 from napari_restore.api import stamp_of
-from napari_restore.plugin._state import image_of
+from napari_restore.plugin._state import RestoreState, image_of
+from napari_restore.plugin.areas._targets import Area, NotReady
 
 
 def test_an_array_put_in_the_place_of_another_is_another_image():
@@ -38,3 +41,13 @@ def test_a_changed_file_or_card_has_another_stamp(tmp_path: Path):
     with_card = stamp_of("haze-unet", str(weights), None)
     weights.write_bytes(b"three")
     assert len({before, with_card, stamp_of("haze-unet", str(weights), None)}) == 3
+
+
+def test_nothing_is_asked_for_while_what_is_left_out_is_not_known():
+    layer = ImageLayer(np.zeros((40, 50, 3), np.uint8), name="photo")
+    area = Area((Region(0, 0, 40, 50),))
+    state = RestoreState(layer=layer, area=area, exclude="before.tif", exclude_pending=True)
+    with pytest.raises(NotReady, match="left out"):
+        state.request()
+    state.exclude_pending = False
+    assert state.request().exclude == "before.tif"

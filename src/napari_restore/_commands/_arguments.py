@@ -76,13 +76,13 @@ def plan_arguments(options: Namespace, image: Any) -> dict[str, Any]:
 
 
 def region_of(options: Namespace, image: Any) -> Any:
-    """The region in pixels; None for the whole image."""
+    """The boxes of pixels to restore; None for the whole image."""
     from napari_restore import api
 
     if options.srcwin is not None:
-        return api.Region.from_xywh(*options.srcwin)
+        return [api.Region.from_xywh(*box) for box in options.srcwin]
     if options.projwin is not None:
-        return api.Region(*box_of_projwin(options.projwin, image))
+        return [api.Region(*box_of_projwin(options.projwin, image))]
     return None
 
 

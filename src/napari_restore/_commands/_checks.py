@@ -9,7 +9,7 @@ from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from napari_restore._commands._outputs import Item
+from napari_restore._commands._outputs import Item, name_on_disk
 from napari_restore.errors import BadOutput, InputError
 from napari_restore.records import check_record, read_record
 
@@ -41,17 +41,17 @@ def _identities(path: Path) -> list[object]:
 def check_files(items: Sequence[Item], read: frozenset[object], made: Path | None = None) -> None:
     """Refuse what would replace a file that is read, or meet another that is written.
 
-    `made` is the folder that the run itself will make for its outputs. Raises `BadOutput`; also where a record or side maps have no folder that may be
-    written.
+    `made` is the folder that the run itself will make for its outputs. Raises
+    `BadOutput`; also where a record or side maps have no folder that may be written.
     """
     taken: dict[str, Path] = {}
     for path in (path for item in items for path in (item.output, item.record) if path):
         refuse_input(path, read)
-        if taken.setdefault(_name(path), path) is not path:
+        if taken.setdefault(name_on_disk(path), path) is not path:
             raise BadOutput(f"{path} would be written twice.", "Choose another name.")
-    coming = None if made is None or made.exists() else _name(made)
+    coming = None if made is None or made.exists() else name_on_disk(made)
     for item in items:
-        if item.record is not None and _name(item.record.parent) != coming:
+        if item.record is not None and name_on_disk(item.record.parent) != coming:
             check_record(item.record, overwrite=True)
         if item.maps is not None:
             _check_folder(item.maps)
@@ -63,11 +63,11 @@ def check_maps(
     """Refuse side maps that would replace something. Raises `BadOutput`."""
     if item.maps is None:
         return
-    others = {_name(path) for path in (item.output, item.record) if path}
+    others = {name_on_disk(path) for path in (item.output, item.record) if path}
     for name in names:
         path = item.maps / f"{name}.tif"
         refuse_input(path, read)
-        if _name(path) in others:
+        if name_on_disk(path) in others:
             raise BadOutput(f"{path} would be written twice.", "Choose another folder for --maps.")
         refuse_existing(path, overwrite=overwrite)
 
@@ -96,8 +96,10 @@ def refuse_old_record(item: Item, *, overwrite: bool) -> None:
         unfinished = False
     else:
         path = told["input"]["path"]
-        sources = {_name(Path(source)) for source in item.sources}
-        unfinished = told["status"] != "done" and path is not None and _name(Path(path)) in sources
+        sources = {name_on_disk(Path(source)) for source in item.sources}
+        unfinished = (
+            told["status"] != "done" and path is not None and name_on_disk(Path(path)) in sources
+        )
     check_record(item.record, overwrite=overwrite or unfinished)
 
 
@@ -116,8 +118,3 @@ def _check_folder(folder: Path) -> None:
             f"The folder {folder} cannot be written: {error.strerror or error}.",
             "Name another after --maps.",
         ) from None
-
-
-def _name(path: Path) -> str:
-    # Case-folded: on Windows and macOS A.tif and a.tif are one file.
-    return os.path.abspath(path).casefold()

@@ -6,7 +6,7 @@ import sys
 import time
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from napari_restore._commands import Answer
 from napari_restore._commands._arguments import load_model, open_image, plan_arguments
@@ -16,14 +16,12 @@ from napari_restore._commands._outputs import (
     Item,
     Summary,
     file_sha256,
-    file_size,
     key_of,
 )
+from napari_restore._commands._runner import Runner
+from napari_restore._quantities import size_of
 from napari_restore.errors import Cancelled, DiskFull, InputError, RestoreError
 from napari_restore.records import write_record
-
-if TYPE_CHECKING:
-    from napari_restore._commands._restore import Runner
 
 CONTEXT = "restore_context.npz"
 """The shared whole-image facts of `--context first|joint`, kept in the output folder."""
@@ -90,14 +88,14 @@ def _restore_or_skip(
     done = not options.fresh and summary.is_done(item.output, key)
     if done and summary.holds_maps(item):
         _bring_record(item, summary.record_of(item.output))
-        return {"status": "skipped", "key": key, "bytes": file_size(item.output)}
+        return {"status": "skipped", "key": key, "bytes": size_of(item.output)}
     # What the same command wrote may be written again, to have the maps with it.
     replace = done and summary.is_untouched(item.output)
     runner.check(item, replace=replace)
     arguments = plan_arguments(options, image) | {"mosaic": mosaic}
     record = runner.restore(item, image, model, arguments, replace=replace)
     maps = [] if item.maps is None else sorted(path.name for path in item.maps.glob("*.tif"))
-    size = file_size(item.output)
+    size = size_of(item.output)
     return {"status": "done", "key": key, "bytes": size, "maps": maps, "record": record}
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_restore._commands import Answer
+from napari_restore._quantities import format_size
 from napari_restore.errors import InputError, UnreadableImage
 
 
@@ -26,7 +27,12 @@ def view(options: Namespace) -> Answer:
             "napari is not installed here.", "Install it with: pip install 'napari-restore[all]'"
         )
     # napari's own command line: it loads plugins, and it alone knows how.
-    words = [sys.executable, "-m", "napari", *(str(Path(p).absolute()) for p in options.paths)]
+    words = [
+        sys.executable,
+        "-m",
+        "napari_restore.plugin._start",
+        *(str(Path(p).absolute()) for p in options.paths),
+    ]
     if options.paths:
         words += ["--plugin", "napari-restore"]
     words += ["--with", "napari-restore", "Restore"]
@@ -69,7 +75,7 @@ def cache(options: Namespace) -> Answer:
 
     if options.clear:
         freed = api.clear_cache()
-        return Answer({"freed_bytes": freed}, f"removed {_size(freed)}")
+        return Answer({"freed_bytes": freed}, f"removed {format_size(freed)}")
     entries: list[dict[str, Any]] = [
         {
             "path": str(entry.path),
@@ -83,17 +89,9 @@ def cache(options: Namespace) -> Answer:
     ]
     total = sum(entry["bytes"] for entry in entries)
     rows = [("kind", "size", "last used", "")]
-    rows += [(e["kind"], _size(e["bytes"]), e["used"][:16], e["path"]) for e in entries]
-    text = f"{_columns(rows)}\n{_size(total)} in all" if entries else "the cache is empty"
+    rows += [(e["kind"], format_size(e["bytes"]), e["used"][:16], e["path"]) for e in entries]
+    text = f"{_columns(rows)}\n{format_size(total)} in all" if entries else "the cache is empty"
     return Answer({"bytes": total, "entries": entries}, text)
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.3g} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
 
 
 def _columns(rows: Sequence[tuple[str, ...]]) -> str:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from napari_restore._quantities import size_of
 from napari_restore.errors import BadOutput, InputError
-from napari_restore.records import strict_json
+from napari_restore.records import write_json
 
 WRITABLE = frozenset({".tif", ".tiff", ".zarr", ".png", ".jpg", ".jpeg", ".webp"})
 """Suffixes kept for the output; everything else becomes .tif."""
@@ -148,15 +149,19 @@ def _record_path(pattern: str | None, source: str, images: int) -> Path | None:
 
 
 def _refuse_twins(paths: Sequence[Path], option: str) -> None:
-    # Case-folded: on Windows and macOS A.tif and a.tif are one file.
     seen: dict[str, Path] = {}
     for path in paths:
-        other = seen.setdefault(str(path.absolute()).casefold(), path)
+        other = seen.setdefault(name_on_disk(path), path)
         if other is not path:
             raise BadOutput(
                 f"Two images would be written to {path}.",
                 f"Choose another {option}, or restore them into different folders.",
             )
+
+
+def name_on_disk(path: Path) -> str:
+    """The same for two paths that may be one file, as A.tif and a.tif on Windows and macOS."""
+    return os.path.abspath(path).casefold()
 
 
 class Summary:
@@ -175,7 +180,7 @@ class Summary:
         """Whether `output` is there as the same command with the same input wrote it."""
         entry = self.entries.get(output.name, {})
         done = entry.get("status") == "done" and entry.get("key") == key
-        return done and output.exists() and entry.get("bytes") == file_size(output)
+        return done and output.exists() and entry.get("bytes") == size_of(output)
 
     def is_untouched(self, output: Path) -> bool:
         """Whether a file has the very bytes that were written."""
@@ -202,16 +207,7 @@ class Summary:
         if before == "done" and entry["status"] != "done":
             return
         self.entries[output.name] = entry
-        partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
-        text = strict_json({"images": self.entries}, indent=2) + "\n"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(self.path)
-
-
-def file_size(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder (zarr)."""
-    files = (p for p in path.rglob("*") if p.is_file()) if path.is_dir() else (path,)
-    return sum(p.stat().st_size for p in files)
+        write_json(self.path, {"images": self.entries})
 
 
 def file_sha256(path: str) -> str:

@@ -129,10 +129,11 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     box = region.add_mutually_exclusive_group()
     box.add_argument(
         "--srcwin",
+        action="append",
         nargs=4,
         type=int,
         metavar=("X", "Y", "WIDTH", "HEIGHT"),
-        help="a box of pixels, origin top left",
+        help="a box of pixels, origin top left; may be repeated",
     )
     box.add_argument(
         "--projwin",

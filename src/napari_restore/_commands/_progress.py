@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import sys
 from collections.abc import Callable
 from typing import Any, TextIO
 
+from napari_restore._quantities import format_seconds
 from napari_restore.records import strict_json
 
 Report = Callable[[Any], None]
@@ -22,15 +22,6 @@ def reporter(mode: str, stream: TextIO | None = None) -> Report:
     if mode == "off":
         return lambda event: None
     return _Lines(out, live=out.isatty())
-
-
-def duration(seconds: float) -> str:
-    """A time in words that fit a progress line: 8 s, 3 min 20 s, 2 h 5 min."""
-    whole = max(0, math.ceil(seconds))
-    hours, minutes = whole // 3600, whole // 60 % 60
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
 
 
 class _Lines:
@@ -61,7 +52,7 @@ class _Lines:
         if not self._live and tenth == self._tenth:
             return
         self._tenth = tenth
-        left = "" if seconds_left is None else f", {duration(seconds_left)} left"
+        left = "" if seconds_left is None else f", {format_seconds(seconds_left)} left"
         text = f"{self._phase or 'working'}: {done} of {total}{left}"
         if not self._live:
             self._line(text)

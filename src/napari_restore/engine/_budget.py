@@ -35,15 +35,6 @@ def parse_size(text: str | int | float) -> int:
     return int(number * factor)
 
 
-def format_size(size: float) -> str:
-    """``"1.2 GiB"`` for people."""
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if size < 1000 or unit == "GiB":
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.3g} {unit}"
-        size /= 1024
-    raise AssertionError
-
-
 def default_memory() -> int:
     """The budget when the user names none: 60 % of the RAM now available."""
     import psutil

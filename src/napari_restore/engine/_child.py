@@ -88,17 +88,29 @@ class Worker:
         """Let the child stop within a tile and end; one that does not is killed."""
         with self._lock:
             self._closed = True
-            child, self._child = self._child, None
-            if child is None or child.poll() is not None:
-                return
-            assert child.stdin is not None
-            with contextlib.suppress(OSError):
-                child.stdin.close()
-            alarm = threading.Timer(PATIENCE, child.kill)
-            alarm.daemon = True
-            alarm.start()
-            # The listening thread waits for the child; then the alarm is not needed.
-            threading.Thread(target=_release, args=(child, alarm), daemon=True).start()
+            child = self._let_go()
+        if child is not None:
+            threading.Thread(target=_see_out, args=(child,), daemon=True).start()
+
+    def rest(self) -> None:
+        """Give back what the child holds: as `close`, but wait for it, and not for good.
+
+        Takes up to a few seconds: not for the GUI thread.
+        """
+        with self._lock:
+            child = self._let_go()
+        if child is not None:
+            _see_out(child)
+
+    def _let_go(self) -> subprocess.Popen[str] | None:
+        """Ask the child to end; None if there is none."""
+        child, self._child = self._child, None
+        if child is None or child.poll() is not None:
+            return None
+        assert child.stdin is not None
+        with contextlib.suppress(OSError):
+            child.stdin.close()
+        return child
 
     def _start(self) -> subprocess.Popen[str]:
         child = self._child = subprocess.Popen(
@@ -140,6 +152,9 @@ class Worker:
             hear({"event": "Ended", "code": code})
 
 
-def _release(child: subprocess.Popen[str], alarm: threading.Timer) -> None:
-    child.wait()
-    alarm.cancel()
+def _see_out(child: subprocess.Popen[str]) -> None:
+    try:
+        child.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()

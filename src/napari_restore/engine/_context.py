@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import os
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -46,6 +46,8 @@ SAMPLE_CHUNKS = 4
 """A sample looks into this many chunks across and down …"""
 SAMPLE_SIDE = 512
 """… at this many pixels squared of each."""
+ROUGH_KEPT = 2
+"""So many contexts of drafts stay in memory, at most 53 MiB each for three bands."""
 _VERSION = 3
 
 
@@ -110,14 +112,17 @@ def compute_context(
 
     With `region` only that part is looked at. Drafts take what a fraction of a second
     gives: the `extent` "overview" looks at a small level, "sample" at a few blocks
-    spread over the image; neither is kept. The context of a level is that of its
+    spread over the image; the last of them stay in memory. The context of a level is that of its
     whole image, in whose pixels region and `exclude` are. Blocks are read and
     counted by `workers` threads and added up in one fixed order, so the same
     bytes come out whatever their number.
     """
     image = image.full or image
+    key = context_key(image, exclude, region, extent=extent)
+    if extent in ROUGH and (known := _rough.get(key)) is not None:
+        return known
     if extent == "overview":
-        return _overview_context(image, exclude)
+        return _keep_rough(key, _overview_context(image, exclude))
     scope = region or Region(0, 0, image.height, image.width)
     whole = ContextPass(scope.height, scope.width, image.bands, image.dtype, dark_bands(image))
     side = max(BLOCK_SIDE, whole.factor)
@@ -145,11 +150,28 @@ def compute_context(
         if progress is not None:
             progress(i + 1, len(blocks))
     context = whole.finish()
-    if extent not in ROUGH:
-        path = context_path(image, exclude, region)
-        mark_entry(path.parent, {"image": image.name})
-        _save(path, context)
+    if extent in ROUGH:
+        return _keep_rough(key, context)
+    path = _path(key)
+    mark_entry(path.parent, {"image": image.name})
+    _save(path, context)
     return context
+
+
+_rough: OrderedDict[str, Context] = OrderedDict()
+
+
+def _keep_rough(key: str, context: Context) -> Context:
+    _rough[key] = context
+    while len(_rough) > ROUGH_KEPT:
+        _rough.popitem(last=False)
+    return context
+
+
+def rough_extent(image: Image) -> str:
+    """Which of `ROUGH` can be had in a moment: a small level, if it is made."""
+    whole = image.full or image
+    return "overview" if whole.is_built(len(whole.level_shapes) - 1) else "sample"
 
 
 def _overview_context(image: Image, exclude: Weight | None) -> Context:

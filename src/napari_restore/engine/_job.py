@@ -23,11 +23,13 @@ class Job:
     Iterating gives the events as they happen and ends after `Finished` or
     `Stopped`; an error of the run is raised there. `result` waits for the end. With
     `keep`, what the model makes of the whole image stays in memory for the next run.
+    With `wait`, it waits while another run writes the same result instead of failing.
     """
 
-    def __init__(self, plan: Plan, *, keep: bool = False) -> None:
+    def __init__(self, plan: Plan, *, keep: bool = False, wait: bool = False) -> None:
         self.plan = plan
         self._keep = keep
+        self._wait = wait
         self._events: queue.Queue[Event | BaseException] = queue.Queue()
         self._outcome: Event | BaseException | None = None
         self._start()
@@ -68,7 +70,7 @@ class Job:
 
     def _start(self) -> None:
         self._stop = threading.Event()
-        self._run = LocalRun(self.plan, self._events.put, self._stop, self._keep)
+        self._run = LocalRun(self.plan, self._events.put, self._stop, self._keep, self._wait)
 
         def body() -> None:
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any
 
@@ -17,10 +18,12 @@ from napari_restore.engine._weight import (
     Within,
     pieces_of,
 )
-from napari_restore.images import Image, halve, level_sizes
+from napari_restore.images import Image, default_fill, halve
 
 AT_ONCE = 2**22
-"""Pixels of a finer level that are halved at a time."""
+"""Pixels of a finer level that are read at a time."""
+AFFORDABLE = 16
+"""Pixels read for one of a coarser level that nobody notices: two halvings."""
 KEPT_BOXES = 64
 
 
@@ -29,14 +32,22 @@ def nearest_level(image: Image, level: int) -> int:
 
     A file's own overviews may have other sizes than halving gives: they do not count.
     """
-    sizes = level_sizes(image.height, image.width, smallest=1)
-    shapes = image.level_shapes
-    found = [
+    return max(
         number
-        for number in range(min(level + 1, len(shapes), len(sizes)))
-        if shapes[number] == sizes[number] and image.is_built(number)
-    ]
-    return max(found, default=0)
+        for number in range(len(image.level_shapes))
+        if (scale := image.level_scale(number)) is not None
+        and scale <= 1 << level
+        and image.is_built(number)
+    )
+
+
+def is_affordable(image: Image, level: int) -> bool:
+    """Whether `read_source` reads a bounded number of pixels for one of `level`.
+
+    Else so much more than it gives that a window must not wait for it: `image` then
+    lacks levels, which `build_pyramid` makes.
+    """
+    return image.source.random_access and _costs_little(image, level, _read_level(image, level))
 
 
 def read_source(
@@ -44,29 +55,96 @@ def read_source(
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
     """Pixels (h, w, C) of `box`, in pixels of a result's `level`, and which are valid.
 
-    Levels the image does not have (yet) are halved from the nearest finer one.
+    Levels the image does not have (yet) are halved from the nearest finer one; where
+    that is much finer and there are overviews of other sizes, picked from those.
     Validity (h, w) is None where every pixel is valid.
     """
-    stored = nearest_level(image, level)
-    if stored == level:
-        pixels = image.read(box, level)
-        return pixels, image.read_valid(box, level) if image.may_be_invalid else None
-    steps = level - stored
+    number = _read_level(image, level)
+    scale = image.level_scale(number)
+    if scale == 1 << level:
+        pixels = image.read(box, number)
+        return pixels, image.read_valid(box, number) if image.may_be_invalid else None
+    per_pixel = -(-_area(image.level_shapes[number]) // _area(_size(image, level)))
     pixels = np.empty((*box.shape, image.bands), image.dtype)
     valid = np.empty(box.shape, bool) if image.may_be_invalid else None
-    whole = Region(0, 0, *image.level_shapes[stored])
-    for piece in pieces_of(box, pixels=max(1, AT_ONCE >> 2 * steps)):
-        y0, x0, y1, x1 = piece
-        part = Region(y0 << steps, x0 << steps, y1 << steps, x1 << steps).intersect(whole)
-        found = image.read(part, stored)
-        flags = None if valid is None else image.read_valid(part, stored)
-        for _ in range(steps):
-            found, flags = halve(found, flags, fill=image.nodata or 0, nodata=image.nodata)
+    read = _halved if scale is not None and scale < 1 << level else _picked
+    for piece in pieces_of(box, pixels=max(1, AT_ONCE // per_pixel)):
+        found, flags = read(image, piece, level, number)
         place = piece.shift(-box.y0, -box.x0).slices
         pixels[place] = found
         if valid is not None:
             valid[place] = flags
     return pixels, valid
+
+
+def _read_level(image: Image, level: int) -> int:
+    """The level of `image` that is read for `level`: an exact one unless that is too fine."""
+    exact = nearest_level(image, level)
+    if _costs_little(image, level, exact):
+        return exact
+    finest = _area(image.level_shapes[exact])
+    others = [
+        number
+        for number, shape in enumerate(image.level_shapes)
+        if _area(shape) < finest and image.is_built(number) and _costs_little(image, level, number)
+    ]
+    wanted = math.log(_area(_size(image, level)))
+    return min(
+        others,
+        key=lambda number: abs(math.log(_area(image.level_shapes[number])) - wanted),
+        default=exact,
+    )
+
+
+def _costs_little(image: Image, level: int, number: int) -> bool:
+    pixels = _area(image.level_shapes[number])
+    return pixels <= max(AT_ONCE, AFFORDABLE * _area(_size(image, level)))
+
+
+def _halved(
+    image: Image, box: Region, level: int, number: int
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
+    scale = image.level_scale(number)
+    assert scale is not None
+    steps = level - (scale.bit_length() - 1)
+    y0, x0, y1, x1 = box
+    whole = Region(0, 0, *image.level_shapes[number])
+    part = Region(y0 << steps, x0 << steps, y1 << steps, x1 << steps).intersect(whole)
+    found = image.read(part, number)
+    flags = image.read_valid(part, number) if image.may_be_invalid else None
+    fill = default_fill(image.dtype, image.nodata)
+    for _ in range(steps):
+        found, flags = halve(found, flags, fill=fill, nodata=image.nodata)
+    return found, flags
+
+
+def _picked(
+    image: Image, box: Region, level: int, number: int
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
+    """The pixels of another level that lie in the middles of those of `box`."""
+    height, width = image.level_shapes[number]
+    rows = _middles(box.y0, box.y1, level, image.height, height)
+    columns = _middles(box.x0, box.x1, level, image.width, width)
+    part = Region(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+    own = np.ix_(rows - rows[0], columns - columns[0])
+    flags = image.read_valid(part, number)[own] if image.may_be_invalid else None
+    return image.read(part, number)[own], flags
+
+
+def _middles(start: int, stop: int, level: int, whole: int, length: int) -> npt.NDArray[np.intp]:
+    """Where the middles of pixels of `level` lie in `whole` pixels that are now `length`."""
+    middles = (np.arange(start, stop) << level) + ((1 << level) >> 1)
+    found: npt.NDArray[np.intp] = np.minimum(middles, whole - 1) * length // whole
+    return found
+
+
+def _size(image: Image, level: int) -> tuple[int, int]:
+    """(height, width) of a result's `level`."""
+    return -(-image.height >> level), -(-image.width >> level)
+
+
+def _area(size: tuple[int, int]) -> int:
+    return size[0] * size[1]
 
 
 def weight_at(weight: Weight, level: int, size: tuple[int, int]) -> Weight:

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from napari_restore._quantities import format_seconds, format_size
 from napari_restore.engine._adjust import Adjustment
 from napari_restore.engine._bands import OtherBands
-from napari_restore.engine._budget import MIB, format_size
+from napari_restore.engine._budget import MIB
 from napari_restore.engine._calibrate import SCRATCH_BYTES, Cost
 from napari_restore.engine._device import Device, cores
 from napari_restore.engine._region import Region, bounding_box
@@ -161,14 +162,6 @@ class Plan:
             "predicted_seconds": self.predicted_seconds,
             "notes": list(self.notes),
         }
-
-
-def format_seconds(seconds: float) -> str:
-    """``"18 s"``, ``"3 min"``, ``"1 h 20 min"``."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def run_key(image: Image, model: RestorationModel, settings: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from napari_restore.engine._adjust import Adjustment
 from napari_restore.engine._bands import (
@@ -24,6 +24,7 @@ from napari_restore.engine._context import (
     context_key,
     context_path,
     load_context,
+    rough_extent,
 )
 from napari_restore.engine._device import choose_device
 from napari_restore.engine._plan import Plan, folder_name, image_bytes, lay_out, run_key
@@ -50,7 +51,7 @@ def make_plan(
     luminance_only: bool = False,
     protect_shadows: float = 0.0,
     protect_highlights: float = 0.0,
-    extent: Literal["image", "region", "overview", "sample"] = "image",
+    extent: str = "image",
     other_bands: OtherBands | None = None,
     black: float | None = None,
     white: float | None = None,
@@ -77,11 +78,16 @@ def make_plan(
     Nothing is written and no pixel restored; the model is probed and timed on
     made-up tiles the first time it is seen. Parameters are those of the command
     line (`napari-restore restore --help`); sizes are bytes or text like ``"2GiB"``.
+    `extent` is "image", "region" or "draft": that takes its whole-image facts from as
+    much as can be looked at in a moment, and the plan says from what, "overview" or
+    "sample".
     """
     card = model.card
     adjustment = Adjustment(strength, luminance_only, protect_shadows, protect_highlights)
-    if extent not in ("image", "region", *ROUGH):
+    if extent not in ("image", "region", "draft", *ROUGH):
         raise BadParameter(f"There is no extent {extent!r}.", "Choose image or region.")
+    if extent == "draft":
+        extent = rough_extent(image)
     if tile_batch is not None and tile_batch < 1:
         raise BadParameter(f"A batch of {tile_batch} tiles is no batch.", "Give 1 or more.")
     if feather < 0:

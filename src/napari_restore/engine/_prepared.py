@@ -38,11 +38,13 @@ _KNOWN: WeakKeyDictionary[RestorationModel, OrderedDict[str, Prepared]] = WeakKe
 def prepare(
     plan: Plan, exclude: Weight | None, context: Callable[[], Context], keep: bool = False
 ) -> Prepared:
-    """What `plan` needs of its image's `context`.
+    """What `plan` needs of its image's `context`; its model moves to the plan's device.
 
     With `keep` it is kept, and `context` not asked for what an earlier run of the
     same model on the same image has found.
     """
+    # Before it is told by its weights: moved ones are others.
+    plan.model.to(plan.device.torch)
     keep = keep and plan.context_file is None
     known = _KNOWN.setdefault(plan.model, OrderedDict()) if keep else OrderedDict()
     key = _key(plan, exclude) if keep else ""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from napari_restore.engine._adjust import Adjustment
 from napari_restore.engine._budget import PeakMemory
-from napari_restore.engine._levels import read_source, smaller, weight_at
+from napari_restore.engine._levels import is_affordable, read_source, smaller, weight_at
 from napari_restore.engine._light import Light, blend
 from napari_restore.engine._plan import Plan
 from napari_restore.engine._quality import ABOUT_CHANGE, QUALITY, change_bits
@@ -141,6 +141,13 @@ class Result:
     def read_landed(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[Any]:
         """As `read`, but never complains: what is not finished yet counts as 0."""
         return self._read(Region(*box), level, check=False)
+
+    def is_affordable(self, level: int) -> bool:
+        """Whether reading `level` costs no more than a bounded number of pixels for each.
+
+        False where the source is needed and lacks levels; its `build_pyramid` makes them.
+        """
+        return self._is_plain or is_affordable(self.image, level)
 
     def _read(self, region: Region, level: int, *, check: bool) -> npt.NDArray[Any]:
         if not 0 <= level < self.store.level_count:

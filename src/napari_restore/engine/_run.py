@@ -24,6 +24,7 @@ from napari_restore.engine._context import (
 )
 from napari_restore.engine._device import keep_freed_memory, release_freed_memory
 from napari_restore.engine._events import Event, Finished, Note, Phase, Progress, Stopped, TileDone
+from napari_restore.engine._hold import writer_of
 from napari_restore.engine._pipeline import Pipeline
 from napari_restore.engine._plan import Plan, tile_step
 from napari_restore.engine._prepared import Prepared, prepare
@@ -35,7 +36,7 @@ from napari_restore.engine._store import ResultStore
 from napari_restore.engine._tile import TileInput, TileOutput, TileWork
 from napari_restore.engine._tiles import Schedule, cut_into_tiles
 from napari_restore.engine._weight import Weight, open_weight
-from napari_restore.errors import Cancelled, SourceChanged
+from napari_restore.errors import Cancelled, ResourceError, SourceChanged
 from napari_restore.images import Radiometry, chunk_cache, trim_cache
 from napari_restore.models import Context
 
@@ -45,6 +46,8 @@ KEPT_RESULTS = 32 << 30
 TRIM_SECONDS = 300.0
 """Looking through the cache takes longer than a tile: not before every run."""
 LOOKING = "Looking at the whole image"
+WAITING = "Waiting for another run with the same settings"
+WAIT_SECONDS = 0.1
 
 
 class LocalRun:
@@ -52,14 +55,23 @@ class LocalRun:
 
     `emit` receives the events in the thread that calls `run`. `stop` ends the run
     within a tile; what is finished stays in the store. With `keep`, what the model
-    makes of the whole image stays in memory for the next run.
+    makes of the whole image stays in memory for the next run. With `wait`, a run
+    waits while another one writes to its store, and goes on from what that finished.
     """
 
-    def __init__(self, plan: Plan, emit: Emit, stop: Any, keep: bool = False) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        emit: Emit,
+        stop: threading.Event,
+        keep: bool = False,
+        wait: bool = False,
+    ) -> None:
         self.plan = plan
         self.emit = emit
         self.stop = stop
         self._keep = keep
+        self._wait = wait
         self.store: ResultStore | None = None
         self.schedule: Schedule | None = None
         self._facts: dict[str, Any] = {}
@@ -122,18 +134,31 @@ class LocalRun:
         prepared = prepare(plan, uncounted, lambda: self._context(uncounted), self._keep)
         self._radiometry = prepared.radiometry
         work = self._work(prepared)
-        self.store = ResultStore.open(
-            plan.store,
-            key=plan.key,
-            fingerprint=image.fingerprint,
-            shape=(image.height, image.width, image.bands),
-            dtype=image.dtype,
-            **store_layout(plan),
-        )
+        self.store = self._open_store()
         if self.store.rebuilt:
             self.emit(Note("The unfinished result was damaged; all tiles are restored again."))
         self._restore(work, exclude, mask)
         self._check_source()
+
+    def _open_store(self) -> ResultStore:
+        plan, image = self.plan, self.plan.image
+        while True:
+            try:
+                return ResultStore.open(
+                    plan.store,
+                    key=plan.key,
+                    fingerprint=image.fingerprint,
+                    shape=(image.height, image.width, image.bands),
+                    dtype=image.dtype,
+                    **store_layout(plan),
+                )
+            except ResourceError:
+                if not self._wait or writer_of(plan.store) is None:
+                    raise
+            self.emit(Phase(WAITING))
+            while writer_of(plan.store) is not None:
+                if self.stop.wait(WAIT_SECONDS):
+                    raise Cancelled("Cancelled before its turn.", "Run it again.")
 
     def _check_source(self) -> None:
         image = self.plan.image
@@ -177,7 +202,7 @@ class LocalRun:
         others = other_bands(plan.image, plan.bands)
         device = plan.device.torch
         return TileWork(
-            model=plan.model.to(device).eval(),
+            model=plan.model.eval(),
             facts={k: v.to(device) for k, v in facts.items()},
             radiometry=prepared.radiometry,
             bands=plan.bands,
@@ -347,12 +372,7 @@ def warm_up(plan: Plan) -> None:
     keep_freed_memory()
     _trim_results()
     exclude = context_exclude(plan.image, plan.exclude)
-    region = plan.region if plan.extent == "region" else None
-    if plan.image.reader.random_access and (
-        not plan.needs_context
-        or plan.context_file is not None
-        or context_path(plan.image, exclude, region).exists()
-    ):
+    if plan.image.reader.random_access and not plan.must_look:
         run = LocalRun(plan, lambda event: None, threading.Event())
         prepare(plan, exclude, lambda: run._context(exclude), keep=True)
     device = plan.device.torch

@@ -6,7 +6,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_restore.images._cache import (
+    from napari_restore.images._black_white import needs_percentile, resolve_radiometry
+    from napari_restore.images._describe import describe
+    from napari_restore.images._georeference import ControlPoint, Georeference
+    from napari_restore.images._image import Image, open_image
+    from napari_restore.images._profile import Profile
+    from napari_restore.images._source import Box, Level, Source
+    from napari_restore.images.cache._chunks import ChunkCache, chunk_cache
+    from napari_restore.images.cache._disk_space import is_disk_full
+    from napari_restore.images.cache._folder import (
         CacheEntry,
         cache_dir,
         cache_entries,
@@ -17,33 +25,30 @@ if TYPE_CHECKING:
         remove_entry,
         trim_cache,
     )
-    from napari_restore.images._chunks import ChunkCache, chunk_cache
-    from napari_restore.images._describe import describe
-    from napari_restore.images._exif import upright_exif
-    from napari_restore.images._export import check_output, write_image
-    from napari_restore.images._export_adopt import adopt_zarr, can_adopt
-    from napari_restore.images._export_job import ExportOptions
-    from napari_restore.images._georeference import ControlPoint, Georeference
-    from napari_restore.images._image import Image
-    from napari_restore.images._level_store import is_disk_full
-    from napari_restore.images._mask_files import keep_line, keep_polygons, keep_strengths
-    from napari_restore.images._open import open_image
-    from napari_restore.images._profile import Profile
-    from napari_restore.images._radiometry import (
-        Radiometry,
-        needs_percentile,
-        resolve_radiometry,
-    )
-    from napari_restore.images._reduce import halve, level_sizes
-    from napari_restore.images._roles import ROLES, parse_bands
-    from napari_restore.images._sensors import SENSORS, Sensor, sensor_of
-    from napari_restore.images._source import Box, Level, Source
-    from napari_restore.images._vector import rasterise, read_gradient, read_polygons
+    from napari_restore.images.export._adopt import adopt_zarr, can_adopt
+    from napari_restore.images.export._job import ExportOptions
+    from napari_restore.images.export._write import check_output, write_image
+    from napari_restore.images.files._exif import upright_exif
+    from napari_restore.images.levels._making import attach_pyramid
+    from napari_restore.images.levels._reduce import halve, level_sizes
+    from napari_restore.images.masks._files import keep_line, keep_polygons, keep_strengths
+    from napari_restore.images.masks._vector import rasterise, read_gradient, read_polygons
+    from napari_restore.images.values._radiometry import Radiometry
+    from napari_restore.images.values._roles import ROLES, parse_bands
+    from napari_restore.images.values._sensors import SENSORS, Sensor, sensor_of
+    from napari_restore.images.values._validity import default_fill
 
 _HOMES = {
-    "_cache": (
+    "_black_white": ("needs_percentile", "resolve_radiometry"),
+    "_describe": ("describe",),
+    "_georeference": ("ControlPoint", "Georeference"),
+    "_image": ("Image", "open_image"),
+    "_profile": ("Profile",),
+    "_source": ("Box", "Level", "Source"),
+    "cache._chunks": ("ChunkCache", "chunk_cache"),
+    "cache._disk_space": ("is_disk_full",),
+    "cache._folder": (
         "CacheEntry",
-        "adopt_zarr",
         "cache_dir",
         "cache_entries",
         "clear_cache",
@@ -53,24 +58,18 @@ _HOMES = {
         "remove_entry",
         "trim_cache",
     ),
-    "_chunks": ("ChunkCache", "chunk_cache"),
-    "_describe": ("describe",),
-    "_exif": ("upright_exif",),
-    "_export": ("check_output", "write_image"),
-    "_export_job": ("ExportOptions",),
-    "_export_adopt": ("adopt_zarr", "can_adopt"),
-    "_georeference": ("ControlPoint", "Georeference"),
-    "_image": ("Image",),
-    "_level_store": ("is_disk_full",),
-    "_mask_files": ("keep_line", "keep_polygons", "keep_strengths"),
-    "_open": ("open_image",),
-    "_profile": ("Profile",),
-    "_radiometry": ("Radiometry", "needs_percentile", "resolve_radiometry"),
-    "_reduce": ("halve", "level_sizes"),
-    "_roles": ("ROLES", "parse_bands"),
-    "_sensors": ("SENSORS", "Sensor", "sensor_of"),
-    "_source": ("Box", "Level", "Source"),
-    "_vector": ("rasterise", "read_gradient", "read_polygons"),
+    "export._adopt": ("adopt_zarr", "can_adopt"),
+    "export._job": ("ExportOptions",),
+    "export._write": ("check_output", "write_image"),
+    "files._exif": ("upright_exif",),
+    "levels._making": ("attach_pyramid",),
+    "levels._reduce": ("halve", "level_sizes"),
+    "masks._files": ("keep_line", "keep_polygons", "keep_strengths"),
+    "masks._vector": ("rasterise", "read_gradient", "read_polygons"),
+    "values._radiometry": ("Radiometry",),
+    "values._roles": ("ROLES", "parse_bands"),
+    "values._sensors": ("SENSORS", "Sensor", "sensor_of"),
+    "values._validity": ("default_fill",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -90,12 +89,14 @@ __all__ = [
     "Sensor",
     "Source",
     "adopt_zarr",
+    "attach_pyramid",
     "cache_dir",
     "cache_entries",
     "can_adopt",
     "check_output",
     "chunk_cache",
     "clear_cache",
+    "default_fill",
     "describe",
     "halve",
     "holders_of",

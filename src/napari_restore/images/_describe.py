@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from napari_restore.images._exif import exif_summary
+from napari_restore.images._black_white import needs_percentile, resolve_radiometry
 from napari_restore.images._image import Image
-from napari_restore.images._radiometry import needs_percentile, resolve_radiometry
+from napari_restore.images.files._exif import exif_summary
 
 
 def describe(image: Image, percentile: Callable[[float], float] | None = None) -> dict[str, Any]:

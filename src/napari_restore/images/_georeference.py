@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -116,3 +117,20 @@ def _shifted_rpcs(rpcs: Mapping[str, Any] | None, x0: int, y0: int) -> Mapping[s
             number = float(str(moved[name]).split()[0]) - offset
             moved[name] = repr(number)
     return moved
+
+
+def units_of(crs: Any) -> str:
+    """The unit of a rasterio CRS's coordinates, by pint's name."""
+    if not crs:
+        return "pixel"
+    if crs.is_geographic:
+        return "degree"
+    with contextlib.suppress(Exception):  # a local or unknown system tells no unit
+        name = crs.linear_units.lower()
+        if name in ("metre", "meter", "m"):
+            return "metre"
+        if "survey" in name:
+            return "US_survey_foot"
+        if name in ("foot", "feet", "ft"):
+            return "foot"
+    return "pixel"

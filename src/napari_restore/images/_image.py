@@ -1,7 +1,8 @@
-"""A lazily opened image."""
+"""A lazily opened image, and opening it."""
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -13,28 +14,32 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.errors import BadParameter
-from napari_restore.images import _chunks
-from napari_restore.images._array import ArrayReader
-from napari_restore.images._georeference import Georeference
-from napari_restore.images._profile import Profile
+from napari_restore.images._base import ImageBase
 from napari_restore.images._reader import Reader
-from napari_restore.images._reduce import level_sizes
-from napari_restore.images._roles import Bands, named_roles, parse_bands, resolve_roles
-from napari_restore.images._selected import SelectedReader
-from napari_restore.images._sensors import SENSORS, sensor_of
-from napari_restore.images._source import Box, Level, Source
-from napari_restore.images._working_space import WorkingSpace, working_space_of
+from napari_restore.images._source import Box, Source, chunks_of
+from napari_restore.images.cache._chunks import chunk_cache, read_valid_window, read_window
+from napari_restore.images.levels._cached import OnLanded
+from napari_restore.images.levels._lazy import lazy_level
+from napari_restore.images.levels._level_view import LevelReader, scale_of
+from napari_restore.images.levels._making import (
+    build_pyramid,
+    planned_levels,
+    read_streamed,
+    stream,
+)
+from napari_restore.images.readers._array import ArrayReader, reader_of_array
+from napari_restore.images.readers._mosaic import MosaicReader
+from napari_restore.images.readers._registry import PathLike, reader_of
+from napari_restore.images.readers._selected import SelectedReader
+from napari_restore.images.readers._stack import StackReader
+from napari_restore.images.values._roles import Bands, named_roles, parse_bands, resolve_roles
+from napari_restore.images.values._sensors import SENSORS, sensor_of
+from napari_restore.images.values._working_space import WorkingSpace, working_space_of
 
 Array = npt.NDArray[Any]
 
-Landed = Callable[[Box, int, int], None]
 
-CHUNK = 512
-ENOUGH = 2048
-"""Files whose smallest level is no longer than this on its long side need no further levels."""
-
-
-class Image:
+class Image(ImageBase):
     """Pixels (H, W, C) with levels, bands, validity and place; nothing is read before it is asked for.
 
     Reading is thread safe. `source` gives level 0 and the levels the file itself
@@ -65,7 +70,7 @@ class Image:
         self.notes: list[str] = list(reader.notes)
         self.progressive = False
         """True: `levels` show what has landed of an untiled file and never wait for it."""
-        self.planned_levels = _planned_levels(reader)
+        self.planned_levels = planned_levels(reader)
         """Size and chunks of all levels, built or not; fixed from the start."""
         preset = sensor_of(sensor, str(self.path or ""), self.profile.tags) if sensor else None
         found = resolve_roles(
@@ -98,8 +103,6 @@ class Image:
     @classmethod
     def from_spec(cls, spec: dict[str, Any]) -> Image:
         """Open again, perhaps in another process, what `spec` describes."""
-        from napari_restore.images._open import open_image
-
         arguments = dict(spec)
         return open_image(arguments.pop("source"), **arguments)
 
@@ -167,8 +170,6 @@ class Image:
         Bands, range and validity are those of this image, its place on the ground
         stays. Raises `BadParameter` for a level there is not, or that is not halved evenly.
         """
-        from napari_restore.images._level_view import LevelReader, scale_of
-
         if number == 0:
             return self
         there = 0 < number < len(self.planned_levels)
@@ -189,8 +190,6 @@ class Image:
 
     def level_scale(self, number: int) -> int | None:
         """Level-0 pixels along a side of one of level `number`: a power of two, else None."""
-        from napari_restore.images._level_view import scale_of
-
         return scale_of(self, number)
 
     def has_landed(self, box: Box, level: int) -> bool:
@@ -201,7 +200,7 @@ class Image:
         is_built = getattr(source, "is_built", None)
         if is_built is None:
             return True
-        chunks = _chunks.chunks_of(source.levels[number], box)
+        chunks = chunks_of(source.levels[number], box)
         return all(is_built(number, row, column) for row, column, _ in chunks)
 
     def __reduce__(self) -> tuple[Callable[[dict[str, Any]], Image], tuple[dict[str, Any]]]:
@@ -212,90 +211,10 @@ class Image:
     def __repr__(self) -> str:
         return f"<Image {self.name!r} {self.height} × {self.width} × {self.bands} {self.dtype}>"
 
-    # -- what it is --------------------------------------------------------------
-    @property
-    def height(self) -> int:
-        return self.planned_levels[0].height
-
-    @property
-    def width(self) -> int:
-        return self.planned_levels[0].width
-
-    @property
-    def bands(self) -> int:
-        return self.reader.bands
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(H, W, C)."""
-        return self.height, self.width, self.bands
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.reader.dtype
-
-    @property
-    def chunk(self) -> tuple[int, int]:
-        """(rows, columns) that level 0 is decoded in."""
-        level = self.source.levels[0]
-        return level.chunk_height, level.chunk_width
-
-    @property
-    def level_shapes(self) -> tuple[tuple[int, int], ...]:
-        """(height, width) of all levels, level 0 first; built or not, they are fixed."""
-        return tuple((level.height, level.width) for level in self.planned_levels)
-
-    @property
-    def stored_levels(self) -> int:
-        """How many of the levels the file itself has, level 0 included."""
-        return len(self.reader.levels)
-
-    @property
-    def profile(self) -> Profile:
-        """What an export must carry."""
-        return self.reader.profile
-
-    @property
-    def georeference(self) -> Georeference | None:
-        return self.reader.georeference
-
-    @property
-    def crs(self) -> str | None:
-        """The coordinate system as WKT."""
-        place = self.georeference
-        return place.crs_wkt or place.gcps_crs_wkt if place else None
-
-    @property
-    def transform(self) -> tuple[float, float, float, float, float, float] | None:
-        return self.georeference.transform if self.georeference else None
-
-    @property
-    def nodata(self) -> float | None:
-        return self.profile.nodata
-
-    @property
-    def descriptions(self) -> tuple[str | None, ...]:
-        return self.profile.descriptions or (None,) * self.bands
-
-    @cached_property
-    def data_bands(self) -> tuple[int, ...]:
-        """All bands but alpha."""
-        return tuple(b for b, role in enumerate(self.roles) if role != "alpha")
-
-    @property
-    def may_be_invalid(self) -> bool:
-        """False: every pixel is valid."""
-        return self.reader.may_be_invalid
-
     @cached_property
     def known_range(self) -> tuple[float, float] | None:
         """Smallest and largest finite value where it costs nothing to know, else None."""
         return self.reader.known_range if isinstance(self.reader, ArrayReader) else None
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hex digest that tells this content from another; independent of name and time."""
-        return self.reader.fingerprint()
 
     # -- pixels ------------------------------------------------------------------
     def read(self, box: Box, level: int = 0) -> Array:
@@ -322,19 +241,17 @@ class Image:
         source, number = self._source_of(level)
         if source is None:
             return np.zeros((y1 - y0, x1 - x0), bool)
-        return _chunks.read_valid_window(source, number, box)
+        return read_valid_window(source, number, box)
 
     def read_landed(self, box: Box, level: int = 0) -> Array:
         """As `read`, but never waits: what is not in the cache yet is 0."""
         y0, x0, y1, x1 = box = self._checked(box, level)
         if level == 0 and not self.source.random_access:
-            from napari_restore.images import _streaming
-
-            return _streaming.read_landed(self, box)
+            return read_streamed(self, box)
         source, number = self._source_of(level)
         if source is None:
             return np.zeros((y1 - y0, x1 - x0, self.bands), self.dtype)
-        return _chunks.read_window(source, number, box)
+        return read_window(source, number, box)
 
     def is_built(self, level: int) -> bool:
         """Whether all of `level` can be read; else some of it must be made first."""
@@ -346,8 +263,6 @@ class Image:
     @cached_property
     def levels(self) -> tuple[Any, ...]:
         """Dask arrays (h, w, C), level 0 first, whose chunks are those that are decoded."""
-        from napari_restore.images._lazy import lazy_level
-
         return tuple(lazy_level(self, number) for number in range(len(self.planned_levels)))
 
     def _checked(self, box: Box, level: int) -> Box:
@@ -371,7 +286,7 @@ class Image:
 
     # -- pyramid and cache -------------------------------------------------------
     def prepare(
-        self, progress: Landed | None = None, cancelled: Callable[[], bool] | None = None
+        self, progress: OnLanded | None = None, cancelled: Callable[[], bool] | None = None
     ) -> Image:
         """Stream an untiled file once into the tiled cache, all levels with it; returns self.
 
@@ -381,16 +296,14 @@ class Image:
         """
         if self.source.random_access:
             return self
-        from napari_restore.images import _streaming
-
         with self._preparing:
             if not self.source.random_access:
-                _streaming.prepare(self, cancelled=cancelled, on_band=progress)
+                stream(self, progress, cancelled)
         return self
 
     def build_pyramid(
         self,
-        on_chunk: Landed | None = None,
+        on_chunk: OnLanded | None = None,
         cancelled: Callable[[], bool] | None = None,
         centre: tuple[float, float] | None = None,
     ) -> Image:
@@ -398,24 +311,92 @@ class Image:
 
         `on_chunk` gets the level-0 box that landed, parts done, parts in all.
         """
-        from napari_restore.images import _pyramid
-
-        _pyramid.build_pyramid(self, on_chunk, cancelled, centre)
+        build_pyramid(self, on_chunk, cancelled, centre)
         return self
 
     def close(self) -> None:
         """Release file handles and cached chunks; reading opens them again."""
         for source in (self.reader, self.source, self.pyramid):
             if source is not None:
-                _chunks.chunk_cache.forget(source)
+                chunk_cache.forget(source)
                 source.close()
 
 
-def _planned_levels(reader: Reader) -> tuple[Level, ...]:
-    """The file's own levels, and those to be made below its smallest."""
-    stored = reader.levels
-    smallest = stored[-1]
-    if reader.random_access and max(smallest.height, smallest.width) <= ENOUGH:
-        return stored
-    sizes = level_sizes(smallest.height, smallest.width)[1:]
-    return (*stored, *(Level(h, w, min(h, CHUNK), min(w, CHUNK)) for h, w in sizes))
+def open_image(
+    source: PathLike | Sequence[PathLike] | Any,
+    *,
+    stack: bool = False,
+    bands: Bands | None = None,
+    sensor: str | None = None,
+    select: Sequence[int] | None = None,
+    level: int | None = None,
+) -> Image:
+    """Open an image lazily.
+
+    Parameters
+    ----------
+    source
+        A path; several paths (files side by side on one map grid, or with `stack`
+        the bands of one image); an array (H, W) or (H, W, C) of numpy, dask, zarr
+        or xarray; or a list of such arrays, the levels of one image.
+    stack
+        Take several files as the bands of one image.
+    bands
+        Which band is what, counted from 1: ``"red=4,green=3,blue=2"`` or ``"4,3,2"``.
+    sensor
+        Name of a preset: band roles, and the value that means no light.
+    select
+        Take these bands only, counted from 0; see `Image.with_bands`.
+    level
+        Take this level as the image; see `Image.level_view`.
+
+    Raises
+    ------
+    UnreadableImage
+        Missing, empty, truncated, no image, no permission, or not supported.
+    BadParameter
+        `bands`, `sensor`, `select` or `level` is not understood.
+    """
+    if level is not None:
+        whole = open_image(source, stack=stack, bands=bands, sensor=sensor, select=select)
+        return whole.level_view(level)
+    if select is not None:
+        whole = open_image(source, stack=stack, bands=bands, sensor=sensor)
+        return whole.with_bands(select)
+    if isinstance(source, Image):
+        return source
+    if isinstance(source, (str, os.PathLike)):
+        return _open_paths([source], stack, bands, sensor)
+    if isinstance(source, (list, tuple)) and source and _all_paths(source):
+        return _open_paths(source, stack, bands, sensor)
+    return Image(reader_of_array(source), bands=bands, sensor=sensor)
+
+
+def _all_paths(items: Sequence[Any]) -> bool:
+    return all(isinstance(item, (str, os.PathLike)) for item in items)
+
+
+def _open_paths(
+    paths: Sequence[PathLike], stack: bool, bands: Bands | None, sensor: str | None
+) -> Image:
+    readers_ = [reader_of(path) for path in paths]
+    names = [str(reader.path) for reader in readers_]
+    spec: dict[str, Any] = {"source": names if len(names) > 1 else names[0]}
+    if stack:
+        spec["stack"] = True
+    if bands is not None:
+        spec["bands"] = bands if isinstance(bands, (str, dict)) else list(_listed(bands))
+    if sensor is not None:
+        spec["sensor"] = sensor
+    reader: Reader = readers_[0]
+    if len(readers_) > 1:
+        images = [Image(r, spec={"source": n}) for r, n in zip(readers_, names, strict=True)]
+        if stack:
+            reader = StackReader(images)
+        else:
+            reader = MosaicReader(images)
+    return Image(reader, spec=spec, bands=bands, sensor=sensor)
+
+
+def _listed(bands: Any) -> Any:
+    return bands.items() if hasattr(bands, "items") else bands

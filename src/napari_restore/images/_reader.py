@@ -9,11 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.errors import UnreadableImage
-from napari_restore.images._chunks import chunk_box
-from napari_restore.images._fingerprint import fingerprint_files
 from napari_restore.images._georeference import Georeference
 from napari_restore.images._profile import Profile
-from napari_restore.images._source import Box, Level, Source
+from napari_restore.images._source import Box, Level, Source, chunk_box
+from napari_restore.images.files._fingerprint import fingerprint_files
 
 STREAMED_BYTES = 64 * 2**20
 """Untiled images larger than this, decoded, are streamed once into a tiled cache."""

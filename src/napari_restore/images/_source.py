@@ -1,8 +1,9 @@
-"""The abstract base of everything pixels are read from."""
+"""Levels, the chunks they are decoded in, and the abstract base of all that pixels are read from."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -20,6 +21,39 @@ class Level(NamedTuple):
     width: int
     chunk_height: int
     chunk_width: int
+
+
+def chunk_box(level: Level, row: int, column: int) -> Box:
+    """The pixels that chunk (row, column) of a level covers."""
+    y0, x0 = row * level.chunk_height, column * level.chunk_width
+    return (
+        y0,
+        x0,
+        min(y0 + level.chunk_height, level.height),
+        min(x0 + level.chunk_width, level.width),
+    )
+
+
+def chunk_shape(level: Level, row: int, column: int) -> tuple[int, int]:
+    """(height, width) of a chunk after cropping to its level."""
+    return (
+        min(level.chunk_height, level.height - row * level.chunk_height),
+        min(level.chunk_width, level.width - column * level.chunk_width),
+    )
+
+
+def chunk_grid(level: Level) -> list[tuple[int, int]]:
+    """All (row, column) of a level's chunks."""
+    rows, columns = -(-level.height // level.chunk_height), -(-level.width // level.chunk_width)
+    return [(row, column) for row in range(rows) for column in range(columns)]
+
+
+def chunks_of(level: Level, box: Box) -> Iterator[tuple[int, int, Box]]:
+    """(row, column, box of the chunk) for all chunks that touch `box`."""
+    y0, x0, y1, x1 = box
+    for row in range(y0 // level.chunk_height, -(-y1 // level.chunk_height)):
+        for column in range(x0 // level.chunk_width, -(-x1 // level.chunk_width)):
+            yield row, column, chunk_box(level, row, column)
 
 
 class Source(ABC):

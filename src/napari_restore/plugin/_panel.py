@@ -31,12 +31,12 @@ from napari_restore.plugin._preferences import PreferenceLink, hint_at_async
 from napari_restore.plugin._section import Section
 from napari_restore.plugin._state import image_of, state_of, unwrapped
 from napari_restore.plugin._words import account, describe
-from napari_restore.plugin.areas._area_finder import AreaFinder, NotReady
+from napari_restore.plugin.areas._area_finder import AreaFinder
 from napari_restore.plugin.areas._drawing import Drawing
 from napari_restore.plugin.areas._exclude import ExcludeChooser
 from napari_restore.plugin.areas._strength import chosen_strength, strength_layers
 from napari_restore.plugin.areas._target_chooser import TargetChooser
-from napari_restore.plugin.areas._targets import Area, Target
+from napari_restore.plugin.areas._targets import Area, NotReady, Target
 from napari_restore.plugin.compare import CompareSection
 from napari_restore.plugin.method._advanced import AdvancedForm
 from napari_restore.plugin.method._airlight import AirlightPicker
@@ -58,7 +58,8 @@ if TYPE_CHECKING:
 
     from napari_restore.engine import Event
     from napari_restore.models import ModelCard
-    from napari_restore.plugin._state import Request, RestoreState
+    from napari_restore.plugin._request import Request
+    from napari_restore.plugin._state import RestoreState
     from napari_restore.plugin.results._variant import Variant
 
 VIEW_SETTLED_MS = 200
@@ -81,8 +82,8 @@ class RestorePanel(QWidget):
 
     planned = Signal(str)
     """The plan's line was brought up to date."""
-    ended = Signal(str, object)
-    """A run ended; as `Run.ended`."""
+    ended = Signal(str, object, object)
+    """A run ended; as `Run.ended`, and its `Request`."""
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
@@ -201,6 +202,9 @@ class RestorePanel(QWidget):
             signal.connect(self._on_settings)
         for event, slot in (*self._viewer_events(), *self._followers()):
             event.connect(slot)
+        for section in self.sections:
+            if isinstance(section, BatchSection):
+                section.make_room = self.live.worker.rest
 
     def _state_signals(self) -> list[Any]:
         events = self.state.events
@@ -214,6 +218,7 @@ class RestorePanel(QWidget):
             events.feather,
             events.strength_layer,
             events.exclude,
+            events.exclude_pending,
             events.memory,
             events.device,
             events.tile,
@@ -323,7 +328,7 @@ class RestorePanel(QWidget):
         self.state.area = area
         self.target.show_area(area, self._problem)
         if self._problem is None:
-            self._problem = self.bands.problem()
+            self._problem = self.bands.problem() or self.state.not_ready
         problem = self._problem
         if area is None or problem is not None:
             self._planner.forget()
@@ -366,9 +371,9 @@ class RestorePanel(QWidget):
         self._on_drawn()
 
     def _forget_removed(self) -> None:
-        """Results whose layer or source has left the viewer are no more."""
+        """Results whose layer has left the viewer are no more; they can do without their source."""
         layers = self.viewer.layers
-        kept = tuple(v for v in self.state.variants if v.layer in layers and v.source in layers)
+        kept = tuple(variant for variant in self.state.variants if variant.layer in layers)
         if kept != self.state.variants:
             self.state.variants = kept
         if self.state.current not in kept:
@@ -433,7 +438,8 @@ class RestorePanel(QWidget):
             return
         self.update_region()
         if isinstance(self._problem, NotReady):
-            self._areas.when_found(self.run)
+            waited_for = self.exclude if self.state.not_ready else self._areas
+            waited_for.when_found(self.run)
             return
         try:
             if self._problem is not None:
@@ -449,7 +455,7 @@ class RestorePanel(QWidget):
 
     def start(self, request: Request, layer: ImageLayer, title: str, where: str = "again") -> None:
         """Run `request` on `layer`, whatever the panel is set to, unless a run is going on."""
-        if self.running is not None:
+        if self.state.running:
             show_note("A run is going on. Wait for its end, or press Cancel.")
             return
         self._planner.forget()
@@ -508,9 +514,9 @@ class RestorePanel(QWidget):
             show_note(event.text)
 
     def _on_ended(self, status: str, outcome: Any) -> None:
-        if self.running is not None:
-            self.destroyed.disconnect(self.running.abandon)
-        self.running = None
+        run, self.running = self.running, None
+        assert run is not None
+        self.destroyed.disconnect(run.abandon)
         self.state.running = False
         self.bar.show_running(False)
         if status == "failed":
@@ -520,7 +526,7 @@ class RestorePanel(QWidget):
             self.bar.show_message("Cancelled. Run again to go on from the finished tiles.")
         else:
             self.bar.show_message(account(outcome))
-        self.ended.emit(status, outcome)
+        self.ended.emit(status, outcome, run.run.request)
         self.update_region()
 
     # -- leaving -----------------------------------------------------------------

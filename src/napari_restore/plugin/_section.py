@@ -18,8 +18,8 @@ class Section(QWidget):
 
     TITLE: ClassVar[str] = ""
     """The heading under which the panel folds it."""
-    asked = Signal(object, object, str)
-    """A run is wanted: its `Request`, the layer to restore, the model's title."""
+    asked = Signal(object, object, str, str)
+    """A run is wanted: its `Request`, the layer to restore, the model's title, the area's name."""
 
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__()

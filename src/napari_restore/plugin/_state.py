@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from psygnal import SignalGroupDescriptor
 
 import napari_restore as nr
-from napari_restore.api import stamp_of
 from napari_restore.errors import BadRegion, UnreadableImage
-from napari_restore.plugin.areas._targets import Area, Target
+from napari_restore.plugin._request import Request
+from napari_restore.plugin.areas._targets import Area, NotReady, Target
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
     from napari.layers import Layer
 
-    from napari_restore.engine import Plan
     from napari_restore.images import Image
-    from napari_restore.models import RestorationModel
     from napari_restore.plugin.results._variant import Variant
 
 
@@ -53,6 +49,8 @@ class RestoreState:
     """The layer whose values are the strength of a painted target; None: the topmost labels."""
     exclude: str | None = None
     """Path of a mask of pixels that are left alone and do not count."""
+    exclude_pending: bool = False
+    """Whether that mask is being made anew: `exclude` is the one before."""
     memory: float | None = None
     """GiB a run may add; None: the engine decides."""
     device: str = "auto"
@@ -61,16 +59,27 @@ class RestoreState:
     maps: bool = False
     """Whether runs keep the method's side maps, which doubles what a result takes on disk."""
     running: bool = False
+    """Whether a run or a folder is under way: one at a time has the memory."""
     variants: tuple[Variant, ...] = ()
     """All results there are in the viewer, the oldest first."""
     current: Variant | None = None
     """The result that compare, adjust and export mean."""
 
+    @property
+    def not_ready(self) -> NotReady | None:
+        """What says that a request has to wait for `exclude_pending` to be False."""
+        if not self.exclude_pending:
+            return None
+        return NotReady("The mask of what is left out is being made.", "It takes a moment.")
+
     def request(self, area: Area | None = None) -> Request:
         """All a plan needs, frozen; raises `RestoreError` where something is missing.
 
-        `area` stands for what the target means.
+        `area` stands for what the target means. `NotReady` is raised while the mask
+        of what is left out is being made.
         """
+        if self.not_ready is not None:
+            raise self.not_ready
         area = self.area if area is None else area
         if self.layer is None:
             raise UnreadableImage(
@@ -96,68 +105,8 @@ class RestoreState:
         )
 
 
-@dataclass(frozen=True)
-class Request:
-    """What one run was asked to do."""
-
-    image: Image = field(compare=False)
-    model: str
-    parameters: tuple[tuple[str, Any], ...]
-    area: Area
-    feather: int
-    exclude: str | None
-    memory: int | None
-    device: str
-    tile: int | None
-    bands: str | None = None
-    weights: str | None = None
-    trust: bool = False
-    tile_batch: int | None = None
-    maps: bool = False
-
-    def load(self) -> RestorationModel:
-        """The model with its parameters; kept for the next time, until its files change."""
-        stamp = stamp_of(self.model, self.weights)
-        # Two threads that want the same model load it once.
-        with _LOADING:
-            return _load(self.model, self.weights, self.parameters, self.trust, stamp)
-
-    def plan(self, **options: Any) -> Plan:
-        """Settle it. Loads and probes the model at its first use: not for the GUI thread.
-
-        `options` are further ones of `napari_restore.plan`.
-        """
-        return nr.plan(
-            self.image,
-            self.load(),
-            region=self.area.targets,
-            mask=self.area.mask,
-            feather=self.feather if self.area.mask else 0,
-            exclude=self.exclude,
-            memory=self.memory,
-            device=self.device,
-            tile=self.tile,
-            tile_batch=self.tile_batch,
-            maps=self.maps,
-            pyramid=True,
-            **options,
-        )
-
-
-_LOADING = threading.Lock()
 ARRAY = "napari_restore_array"
 """In a layer's metadata: the identity of the array its image was made of."""
-
-
-@lru_cache(maxsize=8)
-def _load(
-    model: str,
-    weights: str | None,
-    parameters: tuple[tuple[str, Any], ...],
-    trust: bool,
-    _stamp: tuple[Any, ...],
-) -> RestorationModel:
-    return nr.load_model(model, weights=weights, parameters=dict(parameters), trust=trust)
 
 
 def image_of(layer: ImageLayer, bands: str | None = None) -> Image:

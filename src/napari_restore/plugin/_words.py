@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from napari_restore._quantities import format_seconds
+
 if TYPE_CHECKING:
     from napari_restore.images import Image
 
@@ -24,6 +26,6 @@ def account(record: dict[str, Any]) -> str:
     if measured["tiles_done"] == 0 and measured["tiles_resumed"]:
         return "All tiles had been restored before. Compare, adjust and export it below."
     return (
-        f"Done in {measured['seconds']:.1f} s, {measured['megapixels_per_second']:.1f} MP/s. "
-        "Compare, adjust and export it below."
+        f"Done in {format_seconds(measured['seconds'], tenths=True)}, "
+        f"{measured['megapixels_per_second']:.1f} MP/s. Compare, adjust and export it below."
     )

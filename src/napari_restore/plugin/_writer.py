@@ -47,8 +47,8 @@ def _save_with_dialog(result: Any, path: Path) -> Path:
     from qtpy.QtCore import QEventLoop, Qt, QTimer
     from qtpy.QtWidgets import QApplication, QProgressDialog
 
+    from napari_restore._quantities import format_seconds
     from napari_restore.plugin.results._saving import Saving
-    from napari_restore.plugin.runs._run_bar import format_left
 
     text = f"Writing {path.name}"
     dialog = QProgressDialog(text, "Cancel", 0, 0, QApplication.activeWindow())
@@ -64,7 +64,7 @@ def _save_with_dialog(result: Any, path: Path) -> Path:
     def on_progress(done: int, total: int, left: float | None) -> None:
         dialog.setRange(0, max(1, total))
         dialog.setValue(min(done, total))
-        dialog.setLabelText(text if left is None else f"{text}\n{format_left(left)}")
+        dialog.setLabelText(text if left is None else f"{text}\n{format_seconds(left)} left")
 
     def on_ended(*outcome: Any) -> None:
         told.append(outcome)

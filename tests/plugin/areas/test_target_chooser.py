@@ -27,16 +27,6 @@ def choose(panel: Any, model: str) -> None:
     panel.models.combo.setCurrentIndex(panel.models.combo.findData(model))
 
 
-def finished_run(panel: Any, qtbot: Any) -> Any:
-    """Click Run and wait for the end; gives the variant."""
-    outcome: list[Any] = []
-    panel.ended.connect(lambda *told: outcome.append(told))
-    panel.bar.button.click()
-    qtbot.waitUntil(lambda: bool(outcome), timeout=LIMIT_MS)
-    assert outcome[0][0] == "done", outcome
-    return panel.state.variants[-1]
-
-
 def area_is(panel: Any, qtbot: Any, fits: Any) -> None:
     qtbot.waitUntil(lambda: panel.state.area is not None and fits(panel.state.area), timeout=9000)
 
@@ -145,14 +135,16 @@ def test_a_second_gradient_takes_the_place_of_the_first(
     assert panel.state.request().feather == 0
 
 
-def test_a_gradient_blends_between_before_and_after(panel: Any, qtbot: Any, sample: Path):
+def test_a_gradient_blends_between_before_and_after(
+    panel: Any, qtbot: Any, sample: Path, finished_run: Any
+):
     panel.viewer.open(sample, plugin="napari-restore")
     choose(panel, "dcp")
     panel.target.choose(Target.GRADIENT)
     panel.target.tools[Tool.GRADIENT].click()
     panel.viewer.layers["Gradient"].add_lines(np.array([(0, 99.5), (0, 299.5)]))
     area_is(panel, qtbot, lambda area: area.soft)
-    variant = finished_run(panel, qtbot)
+    variant = finished_run()
     image = variant.source.metadata["napari_restore"]
     strip = Region(200, 0, 202, 400)
     before, after = image.read(strip).astype(int), variant.result.read(strip).astype(int)
@@ -170,13 +162,15 @@ def paint(panel: Any, region: Region) -> Any:
     return layer
 
 
-def test_what_the_brush_paints_is_restored(panel: Any, qtbot: Any, colours: np.ndarray):
+def test_what_the_brush_paints_is_restored(
+    panel: Any, qtbot: Any, colours: np.ndarray, finished_run: Any
+):
     panel.viewer.add_image(colours, name="photo")
     choose(panel, "identity")
     region = Region(300, 400, 420, 500)
     layer = paint(panel, region)
     # At once: the run waits for the mask.
-    variant = finished_run(panel, qtbot)
+    variant = finished_run()
     # The paint would veil what it has led to.
     assert layer.mode == "pan_zoom" and not layer.visible
     assert variant.request.area.targets == (region,)
@@ -210,7 +204,7 @@ def test_a_layer_for_strength_can_be_chosen(panel: Any, qtbot: Any, colours: np.
 
 @pytest.mark.parametrize("what", ["areas", "paint", "gradient"])
 def test_the_command_writes_the_same_bytes(
-    panel: Any, qtbot: Any, sample: Path, tmp_path: Path, what: str
+    panel: Any, qtbot: Any, sample: Path, tmp_path: Path, what: str, finished_run: Any
 ):
     panel.viewer.open(sample, plugin="napari-restore")
     choose(panel, "dcp")
@@ -229,7 +223,7 @@ def test_the_command_writes_the_same_bytes(
         panel.target.tools[Tool.GRADIENT].click()
         panel.viewer.layers["Gradient"].add_lines(np.array([(50, 60), (700, 900)]))
     area_is(panel, qtbot, lambda area: area.mask is not None)
-    variant = finished_run(panel, qtbot)
+    variant = finished_run()
     shown = variant.result.save(tmp_path / "window.tif")
     command = [sys.executable, "-m", "napari_restore.cli", "restore", str(sample)]
     command += ["-o", str(tmp_path / "command.tif"), "--model", "dcp", "--fresh"]
@@ -278,7 +272,7 @@ def test_an_empty_layer_to_leave_out_is_explained(panel: Any, colours: np.ndarra
     assert "no area is drawn" in panel.exclude.told.text()
 
 
-def test_what_is_left_out_stays_as_it_is(panel: Any, qtbot: Any, sample: Path):
+def test_what_is_left_out_stays_as_it_is(panel: Any, sample: Path, finished_run: Any):
     panel.viewer.open(sample, plugin="napari-restore")
     choose(panel, "dcp")
     panel.target.choose(Target.WHOLE)
@@ -286,12 +280,55 @@ def test_what_is_left_out_stays_as_it_is(panel: Any, qtbot: Any, sample: Path):
     left = Region(100, 100, 200, 300)
     corners = [source.data_to_world(p) for p in box(left)]
     panel.exclude.choose(panel.viewer.add_shapes([np.array(corners)], name="clouds"))
-    variant = finished_run(panel, qtbot)
+    variant = finished_run()
     inner = Region(110, 110, 190, 290)
     image = source.metadata["napari_restore"]
     np.testing.assert_array_equal(variant.result.read(inner), image.read(inner))
     other = Region(300, 300, 400, 400)
     assert (variant.result.read(other) != image.read(other)).any()
+
+
+def test_a_run_waits_for_what_is_left_out(panel: Any, colours: np.ndarray, finished_run: Any):
+    panel.viewer.add_image(colours, name="photo")
+    choose(panel, "identity")
+    panel.target.choose(Target.WHOLE)
+    marked = np.zeros((1300, 1700), np.uint8)
+    marked[:300] = 1
+    labels = panel.viewer.add_labels(marked, name="border")
+    panel.exclude.choose(labels)
+    assert panel.state.exclude is None and panel.state.exclude_pending
+    assert "left out" in panel.bar.plan_line.text()
+    first = finished_run().request.exclude
+    assert str(first).endswith(".tif")
+    labels.data_setitem((np.array([400]), np.array([500])), 1)
+    assert panel.state.exclude == first and panel.state.exclude_pending
+    assert finished_run().request.exclude not in (None, first)
+
+
+def test_live_waits_for_what_is_left_out(panel: Any, qtbot: Any, colours: np.ndarray):
+    panel.viewer.add_image(colours, name="photo")
+    choose(panel, "identity")
+    live = panel.live.live
+    with qtbot.waitSignal(live.rested, timeout=LIMIT_MS):
+        panel.bar.live.click()
+    seen: list[Any] = []
+    live.shown.connect(lambda variant: seen.append(variant.request.exclude))
+    panel.exclude.choose(panel.viewer.add_labels(np.ones((1300, 1700), np.uint8), name="border"))
+    live.update()
+    assert panel.live._wish() is None
+    qtbot.waitUntil(lambda: bool(seen), timeout=LIMIT_MS)
+    assert str(seen[0]).endswith(".tif")
+
+
+def test_closing_the_panel_forgets_the_run_that_waits(panel: Any, qtbot: Any, colours: np.ndarray):
+    panel.viewer.add_image(colours, name="photo")
+    panel.target.choose(Target.WHOLE)
+    panel.exclude.choose(panel.viewer.add_labels(np.ones((1300, 1700), np.uint8), name="border"))
+    panel.bar.button.click()
+    assert panel.running is None
+    panel.close()
+    panel.state.exclude_pending = False
+    assert panel.running is None
 
 
 def test_a_closed_panel_hears_no_strokes(panel: Any, colours: np.ndarray):

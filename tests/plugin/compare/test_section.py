@@ -159,14 +159,14 @@ def test_maps_come_and_go_with_their_buttons(
     assert f"unchanged {shares['unchanged']:.1%}"[:-1] in words
     for name, kind in (("change", "image"), ("transmission", "image"), ("quality", "labels")):
         view.buttons[name].click()
-        title = f"{variant.name} – {name}"
+        title = f"{name.capitalize()}: {variant.name}"
         qtbot.waitUntil(lambda title=title: title in names(viewer))
         layer = viewer.layers[title]
         assert layer._type_string == kind
         assert layer.metadata["napari_restore_record"] == variant.record
     view.buttons["change"].click()
-    assert f"{variant.name} – change" not in names(viewer)
-    viewer.layers.remove(f"{variant.name} – quality")
+    assert f"Change: {variant.name}" not in names(viewer)
+    viewer.layers.remove(f"Quality: {variant.name}")
     assert not view.buttons["quality"].isChecked()
     assert view.buttons["transmission"].isChecked()
     viewer.layers.remove(variant.layer)
@@ -192,7 +192,7 @@ def test_a_map_follows_the_result_it_was_made_of(
     variant = make_variant(viewer, hazy)
     show(state, variant)
     section.maps.buttons["change"].click()
-    title = f"{variant.name} – change"
+    title = f"Change: {variant.name}"
     qtbot.waitUntil(lambda: title in names(viewer))
     coarsest = np.asarray(viewer.layers[title].data[-1])
     assert np.nanmax(np.abs(coarsest)) > 5

@@ -41,14 +41,19 @@ def on_screen(viewer: Any, layer: Any, row: float, column: float) -> tuple[int, 
     return round(x), round(y)
 
 
+def before_and_after(viewer: Any, variant: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures without and with the result."""
+    variant.layer.visible = False
+    before = picture(viewer)
+    variant.layer.visible = True
+    return before, picture(viewer)
+
+
 def test_left_is_the_source_and_right_the_result(
     viewer: Any, qtbot: Any, make_variant: Any, hazy: np.ndarray
 ):
     variant = make_variant(viewer, hazy)
-    variant.layer.visible = False
-    before = picture(viewer)
-    variant.layer.visible = True
-    after = picture(viewer)
+    before, after = before_and_after(viewer, variant)
     swipe = begun(viewer, qtbot, variant)
     swipe.move_to(600)
     seen = picture(viewer)
@@ -84,10 +89,7 @@ def test_it_leans_with_an_image_that_lies_askew(
     viewer.scene.camera.orientation2d = ("up", "right")
     variant = make_variant(viewer, hazy, affine=ASKEW, units=("metre", "metre"))
     viewer.reset_view()
-    variant.layer.visible = False
-    before = picture(viewer)
-    variant.layer.visible = True
-    after = picture(viewer)
+    before, after = before_and_after(viewer, variant)
     swipe = begun(viewer, qtbot, variant)
     swipe.move_to(500)
     seen = picture(viewer)

@@ -23,24 +23,27 @@ LIMIT_MS = 60_000
 class Mouse:
     """One drag as napari tells its callbacks."""
 
-    def __init__(self, *places: tuple[float, float]) -> None:
+    def __init__(self, *places: tuple[float, float], seen: Any = lambda: None) -> None:
         self.type = "mouse_press"
         self.button: int | None = 1
         self.handled = False
         self.modifiers: tuple[str, ...] = ()
         self.position = places[0]
         self._places = places
+        self._seen = seen
 
     def drive(self, viewer: Any) -> None:
         """Press at the first place, move through the others, release."""
         running = [made for f in list(viewer.mouse_drag_callbacks) if (made := f(viewer, self))]
         for generator in running:
             next(generator, None)
+        self._seen()
         self.button = None
         for place in self._places[1:]:
             self.type, self.position = "mouse_move", place
             for generator in running:
                 next(generator, None)
+            self._seen()
         self.type = "mouse_release"
         for generator in running:
             next(generator, None)
@@ -118,6 +121,69 @@ def test_pick_takes_a_place_and_leaves_no_trace(
     panel.airlight.auto_button.click()
     assert panel.state.parameters == {}
     assert not panel.airlight.auto_button.isEnabled()
+
+
+@pytest.mark.viewer
+def test_a_drag_shows_its_box_and_takes_it_away(panel: Any, qtbot: Any, halves: np.ndarray):
+    viewer = panel.viewer
+    photo = viewer.add_image(halves, name="photo", scale=(2, 2), translate=(100, 50))
+    panel.models.choose("dcp")
+    panel.airlight.pick_button.click()
+    seen: list[Any] = []
+
+    def look() -> None:
+        boxes = [layer for layer in viewer.layers if layer is not photo]
+        corners = [((-0.5, -0.5), np.array(box.data.shape[:2]) - 0.5) for box in boxes]
+        seen.append(
+            [
+                [box.data_to_world(point) for point in two]
+                for box, two in zip(boxes, corners, strict=True)
+            ]
+        )
+        assert viewer.layers.selection.active is photo
+        assert panel.state.layer is photo
+        assert not viewer.scene.camera.mouse_pan
+
+    places = [(20, 180), (30, 190), (10, 219.2), (59, 219.2)]
+    with qtbot.waitSignal(panel.airlight.picked, timeout=LIMIT_MS):
+        Mouse(*[tuple(photo.data_to_world(place)) for place in places], seen=look).drive(viewer)
+    assert [len(boxes) for boxes in seen] == [0, 1, 1, 1]
+    # The outer edges of the first and the last pixel.
+    edges = np.array([(20 - 0.5, 180 - 0.5), (59 + 0.5, 219 + 0.5)]) * 2 + (100, 50)
+    np.testing.assert_allclose(seen[-1][0], edges, atol=1e-3)
+    qtbot.waitUntil(lambda: list(viewer.layers) == [photo], timeout=LIMIT_MS)
+
+
+@pytest.mark.viewer
+def test_escape_in_the_middle_of_a_drag_takes_the_box_away(panel: Any, halves: np.ndarray):
+    viewer = panel.viewer
+    photo = viewer.add_image(halves, name="photo")
+
+    def look() -> None:
+        if len(viewer.layers) == 2:
+            panel.airlight.stop()
+
+    panel.airlight.pick_button.click()
+    Mouse((20, 20), (60, 80), (70, 90), (80, 90), seen=look).drive(viewer)
+    assert list(viewer.layers) == [photo]
+    assert panel.state.parameters == {}
+
+
+@pytest.mark.viewer
+def test_a_removed_box_is_no_harm(panel: Any, qtbot: Any, halves: np.ndarray):
+    viewer = panel.viewer
+    photo = viewer.add_image(halves, name="photo")
+    panel.models.choose("dcp")
+    panel.airlight.pick_button.click()
+
+    def look() -> None:
+        for layer in list(viewer.layers):
+            if layer is not photo:
+                viewer.layers.remove(layer)
+
+    with qtbot.waitSignal(panel.airlight.picked, timeout=LIMIT_MS):
+        Mouse((20, 220), (60, 240), (70, 250), seen=look).drive(viewer)
+    assert list(viewer.layers) == [photo]
 
 
 @pytest.mark.viewer

@@ -15,8 +15,6 @@ from napari_restore.errors import BadParameter, UnknownBands
 from napari_restore.models import card_of
 from napari_restore.plugin.areas._targets import Target
 
-LIMIT_MS = 60_000
-
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Path:
@@ -66,7 +64,7 @@ def test_an_open_image_takes_roles_and_travels_with_them(scene: Path):
 
 
 @pytest.mark.viewer
-def test_the_form_asks_and_the_run_carries_the_answer(panel: Any, qtbot: Any, scene: Path):
+def test_the_form_asks_and_the_run_carries_the_answer(panel: Any, scene: Path, finished_run: Any):
     panel.viewer.open(scene, plugin="napari-restore")
     (layer,) = panel.viewer.layers
     limits = tuple(layer.contrast_limits)
@@ -93,12 +91,7 @@ def test_the_form_asks_and_the_run_carries_the_answer(panel: Any, qtbot: Any, sc
     assert layer.metadata["napari_restore"].roles == (None, None, None, "nir")
     assert tuple(layer.contrast_limits) == limits
 
-    outcome = []
-    panel.ended.connect(lambda *told: outcome.append(told))
-    panel.bar.button.click()
-    qtbot.waitUntil(lambda: bool(outcome), timeout=LIMIT_MS)
-    status, record = outcome[0]
-    assert status == "done", record
+    record = finished_run().record
     assert record["model"]["id"] == "hot"
     task = task_of(panel.state.current.request.plan())
     assert task is not None

@@ -82,7 +82,7 @@ def shown() -> list[str]:
 
 
 def test_dropped_weights_are_proposed_confirmed_and_run_in_the_child(
-    panel: Any, qtbot: Any, weights: Path
+    panel: Any, qtbot: Any, weights: Path, finished_run: Any
 ):
     panel.viewer.add_image(np.full((64, 64, 3), 90, np.uint8), name="photo")
     assert drop(panel, weights)
@@ -97,12 +97,7 @@ def test_dropped_weights_are_proposed_confirmed_and_run_in_the_child(
     assert panel.state.model == str(weights)
     assert panel.models.combo.currentText().endswith("My haze")
     panel.target.choose(Target.WHOLE)
-    outcome = []
-    panel.ended.connect(lambda *told: outcome.append(told))
-    panel.bar.button.click()
-    qtbot.waitUntil(lambda: bool(outcome), timeout=LIMIT_MS)
-    status, record = outcome[0]
-    assert status == "done", record
+    record = finished_run().record
     assert len(record["model"]["weights_sha256"]) == 64
 
 

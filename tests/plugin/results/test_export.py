@@ -31,22 +31,13 @@ def section(panel: Any) -> ExportSection:
     return found
 
 
-def ran(panel: Any, qtbot: Any) -> Any:
-    outcome = []
-    panel.ended.connect(lambda *told: outcome.append(told))
-    panel.bar.button.click()
-    qtbot.waitUntil(lambda: bool(outcome), timeout=LIMIT_MS)
-    assert outcome[0][0] == "done", outcome
-    return panel.state.current
-
-
 @pytest.fixture
-def result(panel: Any, qtbot: Any, sample: Path) -> Any:
+def result(panel: Any, sample: Path, finished_run: Any) -> Any:
     """A small part of the sample, restored."""
     panel.viewer.open(sample, plugin="napari-restore")
     panel.viewer.scene.camera.zoom *= 8
     panel.models.choose("dcp")
-    return ran(panel, qtbot)
+    return finished_run()
 
 
 def exported(
@@ -83,6 +74,7 @@ def test_the_copied_command_writes_the_same_bytes_as_the_panel(
     sample: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    finished_run: Any,
 ):
     panel.viewer.open(sample, plugin="napari-restore")
     source = panel.viewer.layers[0]
@@ -96,7 +88,7 @@ def test_the_copied_command_writes_the_same_bytes_as_the_panel(
     shapes.add([ring], shape_type="polygon")
     panel.target.feather.setValue(24)
     qtbot.waitUntil(lambda: panel.state.area is not None, timeout=LIMIT_MS)
-    variant = ran(panel, qtbot)
+    variant = finished_run()
     variant.adjust(Adjustment(strength=0.7, protect_shadows=0.3))
     assert variant.result.plan.mask is not None and variant.result.plan.feather == 24
 
@@ -262,12 +254,12 @@ def test_without_a_finished_result_nothing_can_be_saved(section: ExportSection):
 
 def test_a_layer_that_lies_in_no_file_has_no_command(
     panel: Any, section: ExportSection, qtbot: Any, colours: np.ndarray, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, finished_run: Any,
 ):  # fmt: skip
     panel.viewer.add_image(colours, name="photo")
     panel.models.choose("identity")
     panel.target.choose(Target.WHOLE)
-    ran(panel, qtbot)
+    finished_run()
     QApplication.clipboard().setText("before")
     section.copy.click()
     assert QApplication.clipboard().text() == "before"

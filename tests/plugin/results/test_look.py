@@ -153,22 +153,13 @@ def look(panel: Any) -> LookSection:
     return next(section for section in panel.sections if isinstance(section, LookSection))
 
 
-def finished_run(panel: Any, qtbot: Any) -> Any:
-    outcome = []
-    panel.ended.connect(lambda *told: outcome.append(told))
-    panel.bar.button.click()
-    qtbot.waitUntil(lambda: bool(outcome), timeout=LIMIT_MS)
-    assert outcome[0][0] == "done", outcome
-    return panel.state.current
-
-
 @pytest.fixture
-def variant(panel: Any, qtbot: Any, haze: np.ndarray) -> Any:
+def variant(panel: Any, haze: np.ndarray, finished_run: Any) -> Any:
     """A finished result in the panel, of dark channel prior on the whole of `haze`."""
     panel.viewer.add_image(haze, name="photo")
     panel.target.choose(Target.WHOLE)
     panel.state.model = "dcp"
-    return finished_run(panel, qtbot)
+    return finished_run()
 
 
 @pytest.mark.viewer
@@ -217,10 +208,12 @@ def test_the_file_holds_what_is_shown(
 
 
 @pytest.mark.viewer
-def test_each_result_keeps_its_own_look(panel: Any, look: LookSection, variant: Any, qtbot: Any):
+def test_each_result_keeps_its_own_look(
+    panel: Any, look: LookSection, variant: Any, qtbot: Any, finished_run: Any
+):
     look.sliders["protect_shadows"].setValue(30)
     qtbot.waitUntil(lambda: variant.adjustment.protect_shadows == 0.3, timeout=LIMIT_MS)
-    second = finished_run(panel, qtbot)
+    second = finished_run()
     assert second is not variant
     assert look.sliders["protect_shadows"].value() == 0
     look.sliders["strength"].setValue(50)
@@ -234,7 +227,7 @@ def test_each_result_keeps_its_own_look(panel: Any, look: LookSection, variant: 
 
 @pytest.mark.viewer
 def test_it_waits_for_a_result_and_says_why_colour_cannot_be_kept(
-    panel: Any, look: LookSection, qtbot: Any
+    panel: Any, look: LookSection, finished_run: Any
 ):
     assert "no result" in look.about.text()
     assert not look.reset_button.isEnabled()
@@ -243,7 +236,7 @@ def test_it_waits_for_a_result_and_says_why_colour_cannot_be_kept(
     panel.viewer.add_image(pixels, name="grey")
     panel.target.choose(Target.WHOLE)
     panel.state.model = "identity"
-    variant = finished_run(panel, qtbot)
+    variant = finished_run()
     assert look.sliders["strength"].isEnabled()
     assert not look.keep_colours.isEnabled()
     assert "red, green and blue" in look.keep_colours.toolTip()

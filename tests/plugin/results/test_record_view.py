@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QApplication
 
 import napari_restore as nr
 from napari_restore import api
+from napari_restore._quantities import format_seconds, format_size
 from napari_restore.plugin.results._record_view import RecordView
 from napari_restore.plugin.results._variant_words import record_rows
 from napari_restore.records import read_record
@@ -34,10 +35,11 @@ def test_the_summary_tells_what_was_done_and_what_it_took(record: dict[str, Any]
     assert rows["Look"] == "strength 0.7"
     first = record["context"]["airlight"][0]
     assert rows["Airlight"].startswith(f"{first:.4g}")
-    assert rows["Time"].startswith(f"{record['measured']['seconds']:.1f} s (predicted ")
-    measured = record["measured"]["peak_ram_bytes"] / 2**20
-    predicted = record["plan"]["predicted_peak_ram_bytes"] / 2**20
-    assert rows["Memory at its peak"] == f"{measured:.0f} MiB (predicted {predicted:.0f} MiB)"
+    seconds = format_seconds(record["measured"]["seconds"], tenths=True)
+    assert rows["Time"].startswith(f"{seconds} (predicted ")
+    measured = format_size(record["measured"]["peak_ram_bytes"])
+    predicted = format_size(record["plan"]["predicted_peak_ram_bytes"])
+    assert rows["Memory at its peak"] == f"{measured} (predicted {predicted})"
     share = record["measured"]["quality_shares"]["clipped_high"]
     assert rows["Pixels clipped high"] == f"{share:.2%}"
 
@@ -60,7 +62,7 @@ def test_the_json_is_whole_and_can_be_copied(view: Any, record: dict[str, Any]):
 def test_a_saved_record_is_one_the_command_line_reads(
     view: Any, record: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(view, "ask_path", lambda proposed: tmp_path / "größe")
+    monkeypatch.setattr(view, "ask_path", lambda proposed: tmp_path / "größe.json")
     view.save_as.click()
     saved = tmp_path / "größe.json"
     assert read_record(saved)["model"] == record["model"]

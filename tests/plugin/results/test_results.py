@@ -11,11 +11,11 @@ import pytest
 from napari_restore import api
 from napari_restore.engine import Adjustment
 from napari_restore.plugin.areas._targets import Target
+from napari_restore.plugin.layers._names import LIVE
 from napari_restore.plugin.results._keeping import record_of
 from napari_restore.plugin.results._record_view import RecordView
 from napari_restore.plugin.results._results import ResultsSection
-from napari_restore.plugin.results._variant_words import target_of_mask
-from napari_restore.plugin.runs._live import LIVE
+from napari_restore.plugin.results._variant_words import area_of, target_of_mask
 
 pytestmark = pytest.mark.viewer
 LIMIT_MS = 60_000
@@ -24,16 +24,6 @@ LIMIT_MS = 60_000
 def section(panel: Any) -> ResultsSection:
     (found,) = [one for one in panel.sections if isinstance(one, ResultsSection)]
     return found
-
-
-def ran(panel: Any, qtbot: Any, status: str = "done") -> Any:
-    """Click Run and wait for the end; gives the new result."""
-    outcome = []
-    panel.ended.connect(lambda *told: outcome.append(told))
-    panel.bar.button.click()
-    qtbot.waitUntil(lambda: bool(outcome), timeout=LIMIT_MS)
-    assert outcome[0][0] == status, outcome
-    return panel.state.current
 
 
 def choose(panel: Any, model: str) -> None:
@@ -58,23 +48,23 @@ def photo(panel: Any, sample: Path) -> Any:
 
 
 @pytest.fixture
-def two(panel: Any, qtbot: Any, photo: Any) -> Any:
+def two(panel: Any, photo: Any, finished_run: Any) -> Any:
     """Two results of one area that differ in one parameter."""
     choose(panel, "hot")
     panel.parameters.set_value("airlight_percentile", 99.0)
-    first = ran(panel, qtbot)
+    first = finished_run()
     choose(panel, "dcp")
     panel.parameters.set_value("omega", 0.5)
-    return first, ran(panel, qtbot)
+    return first, finished_run()
 
 
-def test_every_result_has_a_row_that_says_how_it_differs(panel: Any, qtbot: Any, photo: Any):
+def test_every_result_has_a_row_that_says_how_it_differs(panel: Any, photo: Any, finished_run: Any):
     results = section(panel)
     choose(panel, "dcp")
-    first = ran(panel, qtbot)
+    first = finished_run()
     assert " at " in results.rows[first].settings.text()
     panel.parameters.set_value("omega", 0.5)
-    second = ran(panel, qtbot)
+    second = finished_run()
     assert list(results.rows) == [first, second]
     assert results.list.currentItem().data(256) is second
     assert results.rows[second].settings.text() == "omega 0.5"
@@ -110,14 +100,18 @@ def test_one_alone_and_two_in_turn(panel: Any, qtbot: Any, two: Any):
     assert (first.layer.visible, second.layer.visible) == (False, True)
 
 
-def test_the_settings_of_a_result_come_back_in_panel_and_state(panel: Any, qtbot: Any, photo: Any):
+def test_the_settings_of_a_result_come_back_in_panel_and_state(
+    panel: Any, photo: Any, finished_run: Any
+):
     choose(panel, "dcp")
     panel.parameters.set_value("omega", 0.6)
     panel.memory.setValue(2.5)
     panel.target.choose(Target.WHOLE)
     panel.advanced.tile.setValue(256)
-    first = ran(panel, qtbot)
+    panel.state.maps = True
+    first = finished_run()
     choose(panel, "hot")
+    panel.state.maps = False
     panel.memory.setValue(0)
     panel.advanced.tile.setValue(0)
     panel.target.choose(Target.VISIBLE)
@@ -128,6 +122,7 @@ def test_the_settings_of_a_result_come_back_in_panel_and_state(panel: Any, qtbot
     assert panel.memory.value() == 2.5
     assert panel.target.target() is Target.WHOLE
     assert panel.advanced.tile.value() == 256
+    assert panel.state.maps is True
 
 
 def test_deleting_asks_and_frees_the_disk(
@@ -150,12 +145,12 @@ def test_deleting_asks_and_frees_the_disk(
 
 
 def test_a_store_that_another_result_shows_stays(
-    panel: Any, qtbot: Any, photo: Any, monkeypatch: pytest.MonkeyPatch
+    panel: Any, qtbot: Any, photo: Any, monkeypatch: pytest.MonkeyPatch, finished_run: Any
 ):
     choose(panel, "identity")
-    first = ran(panel, qtbot)
+    first = finished_run()
     panel.target.choose(Target.WHOLE)
-    second = ran(panel, qtbot)
+    second = finished_run()
     store = first.result.store.path
     assert second.result.store.path == store
     # Whatever else goes from the cache, what a layer shows stays.
@@ -183,9 +178,11 @@ def test_what_is_being_saved_or_made_is_not_deleted(
     assert second.layer in panel.viewer.layers
 
 
-def test_a_removed_layer_is_offered_again_and_shown_as_it_was(panel: Any, qtbot: Any, photo: Any):
+def test_a_removed_layer_is_offered_again_and_shown_as_it_was(
+    panel: Any, qtbot: Any, photo: Any, finished_run: Any
+):
     choose(panel, "dcp")
-    first = ran(panel, qtbot)
+    first = finished_run()
     first.layer.name = "der erste"
     first.adjust(Adjustment(strength=0.4, protect_shadows=0.5))
     results = section(panel)
@@ -229,15 +226,15 @@ def test_an_unfinished_run_is_offered_and_goes_on(panel: Any, qtbot: Any, sample
     outcome.clear()
     row.open.click()
     qtbot.waitUntil(lambda: bool(outcome), timeout=LIMIT_MS)
-    status, record = outcome[0]
+    status, record, *_ = outcome[0]
     assert status == "done"
     assert record["measured"]["tiles_resumed"] >= 1
     assert record["targets"][0]["region"] == [0, 0, 2048, 3072]
 
 
-def test_the_record_is_whole_and_runs_again(panel: Any, qtbot: Any, photo: Any):
+def test_the_record_is_whole_and_runs_again(panel: Any, qtbot: Any, photo: Any, finished_run: Any):
     choose(panel, "identity")
-    first = ran(panel, qtbot)
+    first = finished_run()
     record = record_of(first)
     assert record["task"] == api.task_of(first.result.plan)
     assert record["command"].startswith("napari-restore restore ")
@@ -253,20 +250,21 @@ def test_the_record_is_whole_and_runs_again(panel: Any, qtbot: Any, photo: Any):
     assert outcome[0][0] == "done"
     again = panel.state.current
     assert again is not first and again.request == first.request
+    assert again.name.startswith(f"Unchanged 2 ({area_of(first.request)}) – ")
     assert panel.state.variants == (first, again)
 
 
-def test_a_live_result_leaves_no_note_until_it_rests(panel: Any, qtbot: Any, photo: Any):
+def test_a_live_result_leaves_no_note_until_it_rests(panel: Any, photo: Any, finished_run: Any):
     choose(panel, "identity")
-    first = ran(panel, qtbot)
+    first = finished_run()
     store, results = first.result.store.path, section(panel)
     assert len(list(store.glob("result-*.json"))) == 1
-    first.layer.name += LIVE
+    first.layer.name = LIVE + first.layer.name
     for note in store.glob("result-*.json"):
         note.unlink()
     results._note(again=True)
     assert list(store.glob("result-*.json")) == []
-    first.layer.name = first.layer.name.removesuffix(LIVE)
+    first.layer.name = first.layer.name.removeprefix(LIVE)
     assert len(list(store.glob("result-*.json"))) == 1
 
 

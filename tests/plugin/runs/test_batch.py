@@ -81,7 +81,7 @@ def test_selected_layers_are_restored_one_after_another(
     for variant in panel.state.variants:
         assert variant.record["status"] == "done"
         np.testing.assert_array_equal(np.asarray(variant.result.array), variant.source.data)
-        assert variant.name == f"{variant.source.name} – Unchanged (whole image)"
+        assert variant.name == f"Unchanged (whole image) – {variant.source.name}"
     assert batch.message.text() == "2 of 2 images restored."
     assert batch.cancel.isHidden()
 
@@ -140,6 +140,59 @@ def test_cancel_stops_the_rest(panel: Any, batch: Any, qtbot: Any, colours: np.n
     qtbot.waitUntil(lambda: panel.running is None, timeout=LIMIT_MS)
     assert batch.message.text().startswith("Cancelled. 0 of 2")
     assert {v.source for v in panel.state.variants} <= {layers[0]}
+
+
+@pytest.mark.parametrize("status", ["done", "cancelled"])
+def test_the_end_of_another_run_is_not_the_queues(
+    panel: Any, batch: Any, qtbot: Any, colours: np.ndarray, status: str
+):
+    other = add(panel, np.tile(colours, (2, 2, 1)), name="other")
+    choose(panel, "dcp")
+    panel.target.choose(Target.WHOLE)
+    request = panel.state.request()
+    choose(panel, "identity")
+    layers = [add(panel, colours[:200, :200], name=name) for name in "ab"]
+    panel.viewer.layers.selection = set(layers)
+    batch.layers.click()
+    # The first layer's turn has come, its area is being found; another run is quicker.
+    panel.start(request, other, "Other", "again")
+    if status == "cancelled":
+        panel.cancel()
+    settle(batch, qtbot)
+    assert batch.message.text() == "2 of 2 images restored."
+    sources = [v.source for v in panel.state.variants if v.title != "Other"]
+    assert sources == layers
+
+
+def test_stopping_the_queue_leaves_another_run_alone(
+    panel: Any, batch: Any, qtbot: Any, colours: np.ndarray
+):
+    layers = [add(panel, colours[:200, :200], name=name) for name in "ab"]
+    choose(panel, "identity")
+    panel.target.choose(Target.WHOLE)
+    request = panel.state.request()
+    panel.viewer.layers.selection = set(layers)
+    batch.layers.click()
+    ended: list[Any] = []
+    panel.ended.connect(lambda status, outcome: ended.append(status))
+    panel.start(request, layers[0], "Other", "again")
+    batch.cancel.click()
+    assert batch.queue is None and batch.message.text().startswith("Cancelled. 0 of 2")
+    qtbot.waitUntil(lambda: bool(ended), timeout=LIMIT_MS)
+    assert ended == ["done"]
+
+
+def test_layers_wait_for_what_is_left_out(panel: Any, batch: Any, qtbot: Any, colours: np.ndarray):
+    layers = [add(panel, colours[:300, :300], name=name) for name in "ab"]
+    choose(panel, "identity")
+    panel.target.choose(Target.WHOLE)
+    panel.exclude.choose(panel.viewer.add_labels(np.ones((300, 300), np.uint8), name="border"))
+    panel.viewer.layers.selection = set(layers)
+    batch.layers.click()
+    assert batch.queue is None and "left out" in batch.message.text()
+    qtbot.waitUntil(lambda: batch.queue is not None, timeout=LIMIT_MS)
+    settle(batch, qtbot)
+    assert [str(v.request.exclude)[-4:] for v in panel.state.variants] == [".tif", ".tif"]
 
 
 @pytest.fixture
@@ -206,6 +259,47 @@ def test_closing_the_panel_ends_the_command(
     panel.close()
     qtbot.waitUntil(lambda: run._child.poll() is not None, timeout=LIMIT_MS)
     qtbot.waitUntil(lambda: not run._worker.is_running, timeout=LIMIT_MS)
+
+
+def test_a_folder_has_the_memory_to_itself(
+    panel: Any, batch: Any, qtbot: Any, folder: Path, tmp_path: Path
+):
+    add(panel, np.zeros((90, 80, 3), np.uint8), name="photo")
+    choose(panel, "identity")
+    panel.target.choose(Target.WHOLE)
+    qtbot.waitUntil(lambda: panel.live.worker.process is not None, timeout=LIMIT_MS)
+    child = panel.live.worker.process
+    batch.source.setText(str(folder))
+    batch.target.setText(str(tmp_path / "out"))
+    batch.start_folder.click()
+    assert panel.state.running
+    run = batch.folder
+    qtbot.waitUntil(lambda: run._child is not None, timeout=LIMIT_MS)
+    assert child.poll() is not None
+    shown: list[str] = []
+    notification_manager.notification_ready.connect(lambda told: shown.append(told.message))
+    panel.run()
+    assert panel.running is None and "A run is going on" in shown[0]
+    settle(batch, qtbot)
+    assert not panel.state.running
+    # Ready again for the next run in the window.
+    qtbot.waitUntil(lambda: panel.live.worker.process is not None, timeout=LIMIT_MS)
+
+
+def test_a_folder_waits_for_what_is_left_out(
+    panel: Any, batch: Any, qtbot: Any, folder: Path, tmp_path: Path, colours: np.ndarray
+):
+    add(panel, colours[:200, :300], name="photo")
+    choose(panel, "identity")
+    panel.exclude.choose(panel.viewer.add_labels(np.ones((200, 300), np.uint8), name="border"))
+    batch.source.setText(str(folder))
+    batch.target.setText(str(tmp_path / "out"))
+    batch.start_folder.click()
+    assert batch.folder is None and "left out" in batch.message.text()
+    qtbot.waitUntil(lambda: batch.folder is not None, timeout=LIMIT_MS)
+    assert panel.state.exclude in batch.folder._words
+    batch.cancel.click()
+    settle(batch, qtbot)
 
 
 def test_a_missing_folder_is_explained(panel: Any, batch: Any, tmp_path: Path):

@@ -10,6 +10,7 @@ import pytest
 
 from napari_restore import Region
 from napari_restore.engine import TileDone
+from napari_restore.errors import BudgetTooSmall
 from napari_restore.plugin.areas._targets import Target
 from napari_restore.plugin.layers._draft_layer import drafts_in
 from napari_restore.plugin.runs import _draft
@@ -62,7 +63,7 @@ def test_live_follows_the_view_in_one_layer(panel: Any, slicing: bool, qtbot: An
     viewer.scene.camera.zoom *= 8
     rested(panel, qtbot, panel.bar.live.click)
     (variant,) = panel.state.variants
-    assert variant.layer.name.endswith("(live)")
+    assert variant.layer.name == "Live: Unchanged – hazy_town_synthetic"
     assert panel.state.current is variant
     first = variant.result.region
     centre = np.array(viewer.scene.camera.center)
@@ -125,7 +126,7 @@ def test_switched_off_the_last_result_stays_as_an_ordinary_one(
     (variant,) = panel.state.variants
     panel.bar.live.click()
     assert panel.state.variants == (variant,)
-    assert "(live)" not in variant.layer.name
+    assert variant.layer.name == "Unchanged – hazy_town_synthetic"
     assert variant.result is not None
     rested(panel, qtbot, panel.bar.live.click)
     assert len(panel.state.variants) == 2
@@ -175,7 +176,7 @@ def test_a_slow_method_shows_a_draft_only(
     rested(panel, qtbot, panel.bar.live.click)
     assert panel.state.variants == ()
     (draft,) = drafts_in(panel.viewer)
-    assert draft.name.endswith("(draft)")
+    assert draft.name.startswith("Draft: ")
     assert not panel.bar.draft.isHidden()
     # The draft lies where its part of the image does.
     corners = layer.extent.world[:, -2:], draft.extent.world[:, -2:]
@@ -195,7 +196,7 @@ def test_a_first_run_shows_a_draft_until_true_pixels_cover_it(panel: Any, qtbot:
     panel.bar.button.click()
     qtbot.waitUntil(lambda: bool(ended), timeout=LIMIT_MS)
     assert ended[0][0] == "done"
-    assert [layer.name.endswith("(draft)") for layer in seen] == [True, False]
+    assert [layer.name.startswith("Draft: ") for layer in seen] == [True, False]
     assert drafts_in(panel.viewer) == []
     assert ended[0][1]["extent"] == "image"
     # Now that the facts are known there is nothing to bridge.
@@ -226,6 +227,22 @@ def test_without_levels_one_tile_is_shown_first(
     panel.cancel()
     qtbot.waitUntil(lambda: panel.running is None, timeout=LIMIT_MS)
     assert drafts_in(panel.viewer) == []
+
+
+def test_a_run_goes_on_without_its_first_tile(
+    panel: Any, qtbot: Any, scene: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*_: Any) -> None:
+        raise BudgetTooSmall("The first tile does not fit.", "Raise the memory.")
+
+    monkeypatch.setattr(_draft, "draft_of", fail)
+    panel.viewer.open(scene, plugin="napari-restore")
+    choose(panel, "dcp")
+    ended: list[Any] = []
+    panel.ended.connect(lambda *told: ended.append(told))
+    panel.bar.button.click()
+    qtbot.waitUntil(lambda: bool(ended), timeout=LIMIT_MS)
+    assert ended[0][0] == "done", ended
 
 
 def test_lengths_shrink_with_the_level():

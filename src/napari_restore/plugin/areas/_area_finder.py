@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
-from napari_restore.errors import BadRegion, RestoreError
+from napari_restore.errors import RestoreError
 from napari_restore.plugin._latest import Latest
 from napari_restore.plugin._state import image_of
 from napari_restore.plugin.areas._areas import area_of, areas_layer, gradient_layer
 from napari_restore.plugin.areas._strength import chosen_strength
-from napari_restore.plugin.areas._targets import Area, Target
+from napari_restore.plugin.areas._targets import Area, NotReady, Target
 from napari_restore.plugin.layers._layer_watch import LayerWatch
 
 if TYPE_CHECKING:
@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
     from napari_restore.plugin._state import RestoreState
-
-
-class NotReady(BadRegion):
-    """The mask is being written; `AreaFinder.found` tells when it is there."""
 
 
 class AreaFinder(QObject):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,10 @@ SETTLED_MS = 200
 
 
 class ExcludeChooser(Section):
-    """Nothing, the shapes or labels of a layer, or a mask file; writes `state.exclude`."""
+    """Nothing, the shapes or labels of a layer, or a mask file; writes `state.exclude`.
+
+    From a change of the layer until its mask is made, `state.exclude_pending` is set.
+    """
 
     TITLE = "Leave out"
 
@@ -52,6 +56,9 @@ class ExcludeChooser(Section):
         layout.addWidget(self.told)
         self._chosen: Any = None
         """A layer, a path or None."""
+        self._waiting: Callable[[], None] | None = None
+        # An earlier panel may have been closed over one.
+        state.exclude_pending = False
         self._settled = qdebounced(self._update, timeout=SETTLED_MS)
         self._watch = LayerWatch(self._on_change)
         self._latest = Latest(self)
@@ -68,8 +75,13 @@ class ExcludeChooser(Section):
         self._offer()
         self._update()
 
+    def when_found(self, then: Callable[[], None]) -> None:
+        """Call `then` once, after the mask that is being made is there."""
+        self._waiting = then
+
     def leave(self) -> None:
         super().leave()
+        self._waiting = None
         self._settled.cancel()
         self._watch.follow(None)
         self._latest.forget()
@@ -105,6 +117,7 @@ class ExcludeChooser(Section):
         self.choose(what)
 
     def _on_change(self) -> None:
+        self.state.exclude_pending = True
         self._settled()
 
     def _update(self) -> None:
@@ -121,6 +134,7 @@ class ExcludeChooser(Section):
                 self._set_drawn(image, outlines(self.viewer, chosen, layer))
             else:
                 make = mask_of_layer(chosen, layer, image)
+                self.state.exclude_pending = True
                 self._latest.ask((id(layer), id(chosen), self._watch.version), make)
         except RestoreError as error:
             self._set(None, str(error))
@@ -142,6 +156,10 @@ class ExcludeChooser(Section):
         self.told.setText(told)
         self.told.setVisible(bool(told))
         self.state.exclude = mask
+        self.state.exclude_pending = False
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting()
 
 
 def _is_mask(layer: Any) -> bool:

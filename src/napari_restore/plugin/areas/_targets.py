@@ -6,6 +6,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from napari_restore import Region
+from napari_restore.errors import BadRegion
+
+
+class NotReady(BadRegion):
+    """A mask is still being made on another thread: wait for it."""
 
 
 class Target(Enum):

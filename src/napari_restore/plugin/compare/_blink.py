@@ -36,6 +36,8 @@ class Blink:
         current = self.state.current
         if current is None or self._source is not None:
             return
+        if current.source not in self.viewer.layers:
+            return
         source = current.source
         over = [
             layer

@@ -93,7 +93,7 @@ class SideMap:
         arrays = [*lazy, *self._coarse]
         source = self.variant.source
         arguments: dict[str, Any] = {
-            "name": f"{self.variant.name} – {self.name}",
+            "name": f"{self.name.capitalize()}: {self.variant.name}",
             "multiscale": len(arrays) > 1,
             "cache": False,
             "affine": plane(data_to_world(self.variant.layer)),

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from napari_restore.plugin._state import RestoreState
     from napari_restore.plugin.results._variant import Variant
 
+NOTHING = "Run a method first: its result is compared with the source."
+REMOVED = "The image of this result was removed. Open it again and run to compare."
+
 
 class CompareSection(Section):
     """Swipe, blink, side by side, contrast, figures and maps of the current result.
@@ -53,6 +56,8 @@ class CompareSection(Section):
         self._build()
         self.listen(state.events.variants, self._on_variants)
         self.listen(state.events.current, self._on_current)
+        for event in (viewer.layers.events.inserted, viewer.layers.events.removed):
+            self.listen(event, self._on_layers)
         self._on_variants()
 
     def _build(self) -> None:
@@ -73,7 +78,7 @@ class CompareSection(Section):
         self.link = QCheckBox("Same contrast for source and results", self)
         self.link.setChecked(True)
         self.link.setToolTip("Contrast limits, gamma and colormap; gamma alone for colour images")
-        self.hint = QLabel("Run a method first: its result is compared with the source.", self)
+        self.hint = QLabel(NOTHING, self)
         self.hint.setWordWrap(True)
         grid = QGridLayout()
         grid.setContentsMargins(0, 0, 0, 0)
@@ -120,8 +125,7 @@ class CompareSection(Section):
     def _on_current(self) -> None:
         """Offer the source and the other results of the same source."""
         current = self.state.current
-        self.hint.setVisible(current is None)
-        self._content.setEnabled(current is not None)
+        self._allow()
         chosen = self.other.currentData()
         others = [
             variant
@@ -137,13 +141,28 @@ class CompareSection(Section):
         self.other.blockSignals(False)
         self._again()
 
+    def _on_layers(self, event: Any) -> None:
+        current = self.state.current
+        if current is not None and event.value is current.source:
+            self._allow()
+            if not self._content.isEnabled():
+                self._end()
+
+    def _allow(self) -> None:
+        """Without its source there is nothing to compare a result with."""
+        current = self.state.current
+        there = current is not None and current.source in self.viewer.layers
+        self.hint.setText(NOTHING if current is None else REMOVED)
+        self.hint.setVisible(not there)
+        self._content.setEnabled(there)
+
     def _again(self) -> None:
         """Go on with what is compared now."""
         swiping, beside = self.swipe.isChecked(), self.sides.isChecked()
         if not (swiping or beside):
             return
         self._end()
-        if self.state.current is not None:
+        if self._content.isEnabled():
             self.swipe.setChecked(swiping)
             self.sides.setChecked(beside)
 

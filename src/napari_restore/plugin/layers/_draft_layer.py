@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_restore.engine import Result
+from napari_restore.plugin.layers._names import DRAFT
 from napari_restore.plugin.layers._result_layer import ResultLayer
 from napari_restore.plugin.results._keeping import insert_above
 
@@ -31,7 +32,7 @@ class DraftLayer:
     ) -> None:
         self._viewer = viewer
         self.look = look
-        self.shown = ResultLayer(result, source, f"{name} (draft)", scale=look.scale)
+        self.shown = ResultLayer(result, source, DRAFT + name, scale=look.scale)
         self.shown.layer.metadata[MARK] = True
         self.shown.layer.metadata["napari_restore_why"] = WHY
         insert_above(viewer, source, self.shown.layer)

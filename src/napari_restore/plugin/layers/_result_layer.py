@@ -46,8 +46,10 @@ class ResultLayer:
     It covers the run's region only, and shows it as `adjust` says: on every level as
     `Result.read` gives it. Its finer levels are read from disk when they are drawn; the
     coarsest lies in memory and is filled in place, because napari 0.9 reads a layer's
-    coarsest level once and keeps it. With `scale` the result is one of a level, whose
-    pixels are so many of the source's along a side.
+    coarsest level once and keeps it. Where a level needs the source's levels, and those
+    are still to be made, it is clear, or shows the look before, until a thread has made
+    them. With `scale` the result is one of a level, whose pixels are so many of the
+    source's along a side.
     """
 
     def __init__(self, result: Result, source: ImageLayer, name: str, *, scale: int = 1) -> None:
@@ -58,7 +60,7 @@ class ResultLayer:
         self._unfilled: list[Region] = []
         """Finished, but not yet in the coarsest level."""
         self._overview: Any = None
-        """The source's coarsest level, while and once its levels were made for this."""
+        """The source's coarsest level, while its levels are made for this."""
         self.region = result.region
         self._display = Display.of_layer(source)
         self._done = FinishedPixels(result.region, (result.image.height, result.image.width))
@@ -89,6 +91,7 @@ class ResultLayer:
         self._source = weakref.ref(source)
         self._limits: Limits | None = None
         """Contrast limits that `_widen` has set; others are the source's or the user's."""
+        self._take(result)
 
     def mark(self, region: Region) -> None:
         """The tile `region` is finished: show it at the next `refresh`."""
@@ -170,16 +173,13 @@ class ResultLayer:
         Raises `BadParameter` if the image lacks the bands that `adjustment` needs.
         """
         self._take(self.result.with_adjustment(adjustment))
-        image = self.result.image
-        if adjustment.is_neutral or image.is_built(len(image.level_shapes) - 1):
-            self._draw_all()
-        elif self._overview is None:
-            self._build_levels()
+        self._draw_all()
 
     def _take(self, result: Result) -> None:
         self.result = result
-        for level in self._levels:
-            level.result = result
+        taken = [level.take(result) for level in self._levels]
+        if not all(taken) and self._overview is None:
+            self._build_levels()
         if self._complete:
             self.layer.metadata["napari_restore_result"] = result
             self.layer.metadata["napari_restore_record"] = result.record
@@ -215,7 +215,10 @@ class ResultLayer:
         self.refresh()
 
     def _build_levels(self) -> None:
-        """Make the source's levels on a thread, as long as this is shown; then draw."""
+        """Make the source's levels on a thread, as long as this is shown; then draw.
+
+        To read around them would be to read all of level 0 in the thread of the window.
+        """
         image = self.result.image
         shape = (*image.level_shapes[-1], image.bands)
         self._overview = self._display.arrange(np.zeros(shape, image.dtype))
@@ -225,9 +228,16 @@ class ResultLayer:
         def landed(finished: bool) -> None:
             here = shown()
             if finished and here is not None:
-                here._draw_all()
+                here._on_levels()
 
         Growth(image, self._display, self._overview, landed).start()
+
+    def _on_levels(self) -> None:
+        # Before it is drawn: after a failure the next change of the look tries again.
+        self._overview = None
+        for level in self._levels:
+            level.take(self.result)
+        self._draw_all()
 
     def _display_axes(self, array: Any) -> Any:
         return array if self._display is Display.COLOUR else self._display.arrange(array)
@@ -274,7 +284,8 @@ class GrowingLevel:
     def __init__(
         self, result: Result, done: FinishedPixels, display: Display, box: Region, level: int
     ) -> None:
-        self.result = result
+        self.result: Result | None = None
+        """What is shown; None until there is one that can be read fast enough."""
         self._done = done
         self._level = level
         self._colour = display is Display.COLOUR
@@ -287,15 +298,23 @@ class GrowingLevel:
         self.shape = (rows, columns, 4 if self._colour else bands)
         self.nothing: float = 0 if self._colour else np.nan
 
+    def take(self, result: Result) -> bool:
+        """Show `result` from now on, unless the window would have to wait for its pixels."""
+        if not result.is_affordable(self._level):
+            return False
+        self.result = result
+        return True
+
     def __getitem__(self, where: tuple[slice, slice, slice]) -> npt.NDArray[Any]:
         (y0, y1, _), (x0, x1, _), (b0, b1, _) = (
             part.indices(size) for part, size in zip(where, self.shape, strict=True)
         )
         y0, y1, x0, x1 = y0 + self._y, y1 + self._y, x0 + self._x, x1 + self._x
         done = self._done.at(np.arange(y0, y1) << self._level, np.arange(x0, x1) << self._level)
-        if not done.any():
+        result = self.result
+        if result is None or not done.any():
             return np.full((y1 - y0, x1 - x0, b1 - b0), self.nothing, self.dtype)
-        return self._read(self.result, (y0, x0, y1, x1), done)[..., b0:b1]
+        return self._read(result, (y0, x0, y1, x1), done)[..., b0:b1]
 
     def _read(
         self, result: Result, box: tuple[int, int, int, int], done: npt.NDArray[np.bool_]

@@ -15,6 +15,7 @@ from napari_restore.errors import BadParameter, BadRegion, RestoreError
 from napari_restore.plugin._notices import show_problem
 from napari_restore.plugin._state import image_of
 from napari_restore.plugin.layers._visible import bounding_region, in_data
+from napari_restore.plugin.method._rubber_band import RubberBand
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -34,8 +35,9 @@ Answer = tuple[str | None, RestoreError | None]
 class AirlightPicker(QWidget):
     """The airlight in use as a swatch and numbers; Pick takes it from the canvas.
 
-    While picking, a click means a pixel and a drag a box of the layer to restore;
-    Escape or Pick again leaves it. Nothing is left on the viewer afterwards.
+    While picking, a click means a pixel and a drag a box of the layer to restore, which
+    is shown meanwhile; Escape or Pick again leaves it. Nothing is left on the viewer
+    afterwards.
     """
 
     picked = Signal(str)
@@ -77,7 +79,8 @@ class AirlightPicker(QWidget):
 
     def show_card(self, card: ModelCard) -> None:
         """Be there for a model that has an airlight."""
-        self.stop()
+        if self._card is None or card.id != self._card.id:
+            self.stop()
         self._card = card
         self.setVisible(any(parameter.name == NAME for parameter in card.parameters))
         self.show_value()
@@ -200,8 +203,9 @@ class _Picking:
         layer.mode = "pan_zoom"
         self._style = viewer.cursor.style
         self._pans = viewer.scene.camera.mouse_pan
-        viewer.cursor.style = "cross"
-        viewer.scene.camera.mouse_pan = False
+        self._band = RubberBand(viewer, layer)
+        self._over = False
+        self._hold()
         viewer.mouse_drag_callbacks.append(self._on_mouse)
         # What another plugin has bound there, or None: nothing.
         self._escape = viewer.bind_key("Escape", lambda _: left(), overwrite=True)
@@ -209,11 +213,18 @@ class _Picking:
 
     def end(self) -> None:
         """Stop listening."""
+        self._over = True
         viewer = self._viewer
+        self._band.remove()
         viewer.mouse_drag_callbacks.remove(self._on_mouse)
         viewer.bind_key("Escape", self._escape, overwrite=True)
         viewer.scene.camera.mouse_pan = self._pans
         viewer.cursor.style = self._style
+
+    def _hold(self) -> None:
+        """Let the mouse draw boxes instead of moving the image."""
+        self._viewer.cursor.style = "cross"
+        self._viewer.scene.camera.mouse_pan = False
 
     def _on_mouse(self, viewer: ViewerModel, event: Any) -> Iterator[None]:
         if event.button not in (None, 1):
@@ -221,13 +232,17 @@ class _Picking:
         start = end = np.array(event.position, float)
         event.handled = True
         yield
-        while event.type == "mouse_move":
+        while event.type == "mouse_move" and not self._over:
             end = np.array(event.position, float)
             if (box := self._box(start, end)) is not None:
+                self._band.show(box)
+                # A new layer brings the mouse of its own.
+                self._hold()
                 viewer.status = f"Airlight from {box.width} × {box.height} pixels"
             event.handled = True
             yield
-        self._chosen(self._box(start, end))
+        if not self._over:
+            self._chosen(self._box(start, end))
 
     def _box(self, start: Any, end: Any) -> Region | None:
         """The level-0 pixels between two places (world), at least one pixel; None outside."""

@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
 from superqt.utils import create_worker
 
 from napari_restore import api
+from napari_restore._quantities import format_size
 from napari_restore.errors import BadModel, BadOutput, RestoreError
 from napari_restore.plugin._notices import show_note, show_problem
 from napari_restore.plugin.method._model_chooser import Choice
@@ -251,7 +252,7 @@ def facts_of(found: Proposal) -> dict[str, str]:
         "Architecture": found.architecture,
         "Bands": bands + roles + how,
         "Halo": f"{card.halo} px, steps of {card.multiple_of} px{how}",
-        "Size": _size(found.bytes),
+        "Size": format_size(found.bytes),
         "SHA-256": f"{found.sha256[:half]}\n{found.sha256[half:]}",
     }
 
@@ -290,11 +291,3 @@ def _functions_of(path: Path) -> list[str]:
 def _model_files(mime: Any) -> list[str]:
     files = [url.toLocalFile() for url in mime.urls() if url.isLocalFile()]
     return [name for name in files if Path(name).suffix.lower() in (*WEIGHTS, *CODE)]
-
-
-def _size(count: float) -> str:
-    for unit in ("bytes", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.3g} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"

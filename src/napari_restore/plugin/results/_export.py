@@ -11,7 +11,6 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QApplication,
     QComboBox,
-    QFileDialog,
     QFormLayout,
     QHBoxLayout,
     QLabel,
@@ -22,13 +21,14 @@ from qtpy.QtWidgets import (
 )
 
 from napari_restore import api
+from napari_restore._quantities import format_seconds, format_size
 from napari_restore.errors import InputError, RestoreError
 from napari_restore.plugin._keys import with_key
 from napari_restore.plugin._notices import show_problem
 from napari_restore.plugin._section import Section
-from napari_restore.plugin.results._saving import Saving, words_for
+from napari_restore.plugin.results._save_dialog import ask_save_path
+from napari_restore.plugin.results._saving import Saving
 from napari_restore.plugin.results._variant_words import area_of, look_of, phrase
-from napari_restore.plugin.runs._run_bar import format_left
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -198,12 +198,7 @@ class ExportSection(Section):
     def ask_path(self, proposed: Path) -> Path | None:
         """The name the user chooses; None when there is none."""
         form: Format = self.format.currentData()
-        dialog = QFileDialog(self, "Export", str(proposed), f"{form.title} (*{form.suffix})")
-        dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
-        # The dialog must ask about the very name that is written.
-        dialog.setDefaultSuffix(form.suffix[1:])
-        dialog.selectFile(proposed.name)
-        return Path(dialog.selectedFiles()[0]) if dialog.exec() else None
+        return ask_save_path(self, "Export", proposed, form.title)
 
     # -- what is shown -----------------------------------------------------------
 
@@ -294,7 +289,7 @@ class ExportSection(Section):
         self.progress.setRange(0, max(1, total))
         self.progress.setValue(done)
         self.progress.setFormat(
-            "%p %" + ("" if not seconds_left else f" · {format_left(seconds_left)}")
+            "%p %" + (f" · {format_seconds(seconds_left)} left" if seconds_left else "")
         )
 
     def _on_cancel(self) -> None:
@@ -312,7 +307,7 @@ class ExportSection(Section):
         self.saving = self._variant = None
         self._show_saving(False)
         if status == "done":
-            self.message.setText(f"Saved {outcome} ({words_for(size)}).")
+            self.message.setText(f"Saved {outcome} ({format_size(size)}).")
         elif status == "cancelled":
             self.message.setText("Cancelled; nothing was written.")
         else:

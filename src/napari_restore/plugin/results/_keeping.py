@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from napari_restore import Region, api
 from napari_restore.errors import RestoreError
-from napari_restore.plugin._state import Request
+from napari_restore.plugin._request import Request
 from napari_restore.plugin.areas._targets import Area, Target
 from napari_restore.plugin.layers._result_layer import ResultLayer
 from napari_restore.plugin.results._variant import Variant
 from napari_restore.plugin.results._variant_words import target_of_mask
 
 if TYPE_CHECKING:
-    from napari.components import ViewerModel
+    from napari.components import LayerList, ViewerModel
     from napari.layers import Image as ImageLayer
 
     from napari_restore.engine import KeptResult, Result
@@ -124,16 +124,18 @@ def bands_of_kept(kept: KeptResult) -> str | None:
     return None if said is None else str(said)
 
 
-def settings_back(state: RestoreState, variant: Variant) -> None:
+def settings_back(state: RestoreState, variant: Variant, layers: LayerList) -> None:
     """Set the state as it was for a result; the panel's widgets follow the state.
 
-    The view stays: of the area only its kind comes back. The model goes first, for
-    its parameters are those of its card.
+    The view stays: of the area only its kind comes back. Where its source is no longer
+    among the `layers`, the settings are for the image that is chosen. The model goes
+    first, for its parameters are those of its card.
     """
     request = variant.request
-    known: dict[str, Any] = {
-        "layer": variant.source,
-        "bands": request.bands,
+    known: dict[str, Any] = {}
+    if variant.source in layers:
+        known |= {"layer": variant.source, "bands": request.bands}
+    known |= {
         "weights": request.weights,
         "trust": request.trust,
         "model": request.model,
@@ -144,6 +146,7 @@ def settings_back(state: RestoreState, variant: Variant) -> None:
         "device": request.device,
         "tile": request.tile,
         "tile_batch": request.tile_batch,
+        "maps": request.maps,
     }
     for name, value in known.items():
         setattr(state, name, value)

@@ -13,7 +13,6 @@ from qtpy.QtGui import QFontDatabase
 from qtpy.QtWidgets import (
     QApplication,
     QDialog,
-    QFileDialog,
     QHBoxLayout,
     QPlainTextEdit,
     QPushButton,
@@ -25,6 +24,7 @@ from qtpy.QtWidgets import (
 
 from napari_restore.errors import RestoreError
 from napari_restore.plugin._notices import show_problem
+from napari_restore.plugin.results._save_dialog import ask_save_path
 from napari_restore.plugin.results._variant_words import record_rows
 from napari_restore.records import strict_json, write_record
 
@@ -70,10 +70,9 @@ class RecordView(QDialog):
         self.again.clicked.connect(self._on_again)
         self.close_button.clicked.connect(self.close)
 
-    def ask_path(self, proposed: str) -> Path | None:
+    def ask_path(self, proposed: Path) -> Path | None:
         """The name the user chooses; None when there is none."""
-        chosen, _ = QFileDialog.getSaveFileName(self, "Save the record", proposed, "JSON (*.json)")
-        return Path(chosen) if chosen else None
+        return ask_save_path(self, "Save the record", proposed, "JSON")
 
     def _on_copy(self) -> None:
         clipboard = QApplication.clipboard()
@@ -82,12 +81,12 @@ class RecordView(QDialog):
 
     def _on_save(self) -> None:
         source = self.record["input"]["path"]
-        proposed = "record.json" if source is None else str(Path(source).with_suffix(".json"))
+        proposed = Path("record.json") if source is None else Path(source).with_suffix(".json")
         path = self.ask_path(proposed)
         if path is None:
             return
         try:
-            write_record(path if path.suffix else path.with_suffix(".json"), self.record)
+            write_record(path, self.record)
         except RestoreError as error:
             show_problem(error)
 

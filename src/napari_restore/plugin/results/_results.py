@@ -24,6 +24,7 @@ from napari_restore.errors import RestoreError
 from napari_restore.plugin._notices import show_note, show_problem
 from napari_restore.plugin._section import Section
 from napari_restore.plugin._state import image_of
+from napari_restore.plugin.layers._names import LIVE
 from napari_restore.plugin.results._earlier import EarlierResults
 from napari_restore.plugin.results._keeping import (
     bands_of_kept,
@@ -37,13 +38,14 @@ from napari_restore.plugin.results._keeping import (
 )
 from napari_restore.plugin.results._record_view import RecordView
 from napari_restore.plugin.results._variant_row import VariantRow
-from napari_restore.plugin.results._variant_words import line_of, settings_of
-from napari_restore.plugin.runs._live import LIVE
+from napari_restore.plugin.results._variant_words import area_of, line_of, settings_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
 
     from napari_restore.engine import KeptResult, Result
+    from napari_restore.plugin._request import Request
     from napari_restore.plugin._state import RestoreState
     from napari_restore.plugin.results._variant import Variant
 
@@ -77,6 +79,8 @@ class ResultsSection(Section):
         self.listen(events.current, self._on_current)
         self.listen(events.running, self._on_running)
         self.listen(events.layer, self._look)
+        for event in (viewer.layers.events.inserted, viewer.layers.events.removed):
+            self.listen(event, self._tell_differences)
         self._on_variants()
 
     def _build(self) -> None:
@@ -159,7 +163,10 @@ class ResultsSection(Section):
     def _tell_differences(self) -> None:
         for variant, row in self.rows.items():
             others = [one for one in self.rows if one.source is variant.source]
-            row.tell(line_of(variant, others), settings_of(variant))
+            line = line_of(variant, others)
+            if variant.source not in self.viewer.layers:
+                line += f" · {variant.source.name} was removed"
+            row.tell(line, settings_of(variant))
 
     def _on_renamed(self, _event: Any = None) -> None:
         for row in self.rows.values():
@@ -186,7 +193,7 @@ class ResultsSection(Section):
         """What a later window must know of these results, in their stores."""
         for variant in self.rows:
             whole = variant.result is not None
-            if variant.name.endswith(LIVE):
+            if variant.name.startswith(LIVE):
                 # It follows view and settings; what it has become is noted when it rests.
                 continue
             if again or self._noted.get(variant) is not whole:
@@ -258,7 +265,7 @@ class ResultsSection(Section):
 
     def _on_use(self) -> None:
         if self.state.current is not None:
-            settings_back(self.state, self.state.current)
+            settings_back(self.state, self.state.current, self.viewer.layers)
 
     def _on_record(self) -> None:
         variant = self.state.current
@@ -269,7 +276,13 @@ class ResultsSection(Section):
         view.show()
 
     def _run(self, variant: Variant) -> None:
-        self.asked.emit(variant.request, variant.source, variant.title)
+        if variant.source not in self.viewer.layers:
+            show_note(f"{variant.source.name} was removed. Open it again to run anew.")
+            return
+        self._ask(variant.request, variant.source, variant.title)
+
+    def _ask(self, request: Request, source: ImageLayer, title: str) -> None:
+        self.asked.emit(request, source, title, area_of(request))
 
     # -- deleting ----------------------------------------------------------------
 
@@ -343,7 +356,7 @@ class ResultsSection(Section):
             request = request_of_kept(kept, image_of(layer, bands_of_kept(kept)))
             # Tiles of another size would cut across those that are finished.
             request = replace(request, tile=kept.task["options"]["tile"])
-            self.asked.emit(request, layer, kept.method)
+            self._ask(request, layer, kept.method)
 
     def leave(self) -> None:
         """Let go of names and of answers that are still on their way."""

@@ -12,6 +12,7 @@ from napari.qt.threading import create_worker
 from psygnal import Signal
 
 from napari_restore import api
+from napari_restore._quantities import size_of
 from napari_restore.errors import Cancelled, RestoreError
 from napari_restore.plugin._main_thread import on_main_thread
 
@@ -120,19 +121,3 @@ class Saving:
 
     def _on_finished(self) -> None:
         self.ended.emit(*self._outcome)
-
-
-def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder."""
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files if file.is_file())
-
-
-def words_for(size: int) -> str:
-    """Bytes for people: ``"512 KiB"``, ``"3.4 MiB"``."""
-    value = size / 1024
-    for unit in ("KiB", "MiB", "GiB"):
-        if value < 1000 or unit == "GiB":
-            break
-        value /= 1024
-    return f"{value:.0f} {unit}" if value >= 100 else f"{value:.1f} {unit}"

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
 
     from napari_restore.engine import Adjustment, Result
-    from napari_restore.plugin._state import Request
+    from napari_restore.plugin._request import Request
     from napari_restore.plugin.layers._result_layer import ResultLayer
 
 

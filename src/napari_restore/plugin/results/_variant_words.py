@@ -7,6 +7,8 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from napari_restore import Region
+from napari_restore._quantities import format_seconds, format_size
+from napari_restore.plugin._request import Request
 from napari_restore.plugin.areas._targets import Target
 
 if TYPE_CHECKING:
@@ -61,15 +63,16 @@ def phrase(name: str, value: str) -> str:
     return value if name in ("method", "area") else f"{name.replace('_', ' ')} {value}"
 
 
-def area_of(plan: Plan) -> str:
-    """Where a plan works: ``"whole image"``, ``"drawn areas"``, ``"640 × 480 at 100, 20"``."""
-    region = plan.region
-    if plan.mask is not None:
-        return target_of_mask(plan.mask).value
-    if plan.targets == (Region(0, 0, plan.image.height, plan.image.width),):
+def area_of(asked: Plan | Request) -> str:
+    """Where it works: ``"whole image"``, ``"drawn areas"``, ``"640 × 480 at 100, 20"``."""
+    area = asked.area if isinstance(asked, Request) else asked
+    if area.mask is not None:
+        return target_of_mask(area.mask).value
+    if area.targets == (Region(0, 0, asked.image.height, asked.image.width),):
         return "whole image"
-    several = f"{len(plan.targets)} boxes in " if len(plan.targets) > 1 else ""
-    return f"{several}{region.width} × {region.height} at {region.x0}, {region.y0}"
+    y0, x0, y1, x1 = zip(*area.targets, strict=True)
+    several = f"{len(area.targets)} boxes in " if len(area.targets) > 1 else ""
+    return f"{several}{max(x1) - min(x0)} × {max(y1) - min(y0)} at {min(x0)}, {min(y0)}"
 
 
 def target_of_mask(mask: str) -> Target:
@@ -167,9 +170,9 @@ def _box(target: Mapping[str, Any]) -> str:
 
 
 def _times(measured: float, predicted: float | None) -> str:
-    told = "" if predicted is None else f" (predicted {predicted:.1f} s)"
-    return f"{measured:.1f} s{told}"
+    told = "" if predicted is None else f" (predicted {format_seconds(predicted, tenths=True)})"
+    return format_seconds(measured, tenths=True) + told
 
 
 def _bytes(measured: int, predicted: int) -> str:
-    return f"{measured / 2**20:.0f} MiB (predicted {predicted / 2**20:.0f} MiB)"
+    return f"{format_size(measured)} (predicted {format_size(predicted)})"

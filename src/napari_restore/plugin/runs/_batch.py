@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from qtpy.QtWidgets import (
 
 from napari_restore import api
 from napari_restore.errors import BadOutput, RestoreError, UnreadableImage
-from napari_restore.plugin._notices import show_problem
+from napari_restore.plugin._notices import show_problem, words_of
 from napari_restore.plugin._section import Section
 from napari_restore.plugin.runs._folder_run import FolderRun
 from napari_restore.plugin.runs._layer_queue import LayerQueue, counted
@@ -28,6 +29,7 @@ from napari_restore.plugin.runs._layer_queue import LayerQueue, counted
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
+    from napari_restore.plugin._request import Request
     from napari_restore.plugin._state import RestoreState
 
 SHOWN = 8
@@ -38,8 +40,6 @@ class BatchSection(Section):
     """Runs one image after another; what fails is told at the end and stops nothing."""
 
     TITLE = "Several images"
-    asked = Signal(object, object, str, str)
-    """A run is wanted: its `Request`, the layer, the model's title, what of it."""
     stop_asked = Signal()
     """The run under way shall stop."""
 
@@ -47,10 +47,15 @@ class BatchSection(Section):
         super().__init__(viewer, state)
         self.queue: LayerQueue | None = None
         self.folder: FolderRun | None = None
+        self.make_room: Callable[[], object] = lambda: None
+        """Gives back what an idle child holds; called on a thread before a folder's process."""
+        self._then: Callable[[], None] | None = None
+        """What waits for the mask of what is left out."""
         self._build()
         self.listen(viewer.layers.selection.events.changed, self._show_what_fits)
         self.listen(viewer.layers.events.removed, self._show_what_fits)
         self.listen(state.events.running, self._show_what_fits)
+        self.listen(state.events.exclude_pending, self._on_pending)
         self._show_what_fits()
 
     def _build(self) -> None:
@@ -110,34 +115,36 @@ class BatchSection(Section):
 
     def restore_layers(self) -> None:
         """Restore the selected layers, each in a layer of its own."""
-        if self.is_busy:
+        if self.is_busy or self._must_wait(self.restore_layers):
             return
         self.queue = LayerQueue(self.viewer, self.state, self.chosen_layers(), self)
         self._begin()
         self.queue.next()
 
-    def run_ended(self, status: str, outcome: Any) -> None:
-        """The panel's run has ended: go on with the next layer."""
+    def run_ended(self, status: str, outcome: Any, request: Request) -> None:
+        """The panel's run of `request` has ended: go on with the next layer."""
         if self.queue is not None:
-            self.queue.take(status, outcome)
+            self.queue.take(status, outcome, request)
 
     # -- folders -----------------------------------------------------------------
 
     def restore_folder(self) -> None:
         """Restore all images of the one folder into the other, as the command does."""
-        if self.is_busy:
+        if self.is_busy or self._must_wait(self.restore_folder):
             return
         try:
             words = folder_words(self.state, self.source.text(), self.target.text())
         except RestoreError as error:
             show_problem(error)
             return
-        self.folder = FolderRun(words)
+        self.folder = FolderRun(words, self.make_room)
         self.folder.image_started.connect(self._on_image)
         self.folder.progressed.connect(self._on_progress)
         self.folder.ended.connect(self._on_folder)
         self._begin()
         self.message.setText("Loading the method …")
+        # Two processes at once would take the memory of both.
+        self.state.running = True
         self.folder.start()
 
     def _on_image(self, name: str, number: int, images: int) -> None:
@@ -150,6 +157,7 @@ class BatchSection(Section):
 
     def _on_folder(self, status: str, answer: dict[str, Any]) -> None:
         self.folder = None
+        self.state.running = False
         images = answer.get("images", [])
         done = sum(image["status"] != "failed" for image in images)
         problems = [
@@ -179,8 +187,10 @@ class BatchSection(Section):
         if self.folder is not None:
             self.folder.cancel()
         elif self.queue is not None:
+            own = self.queue.is_running
             self.queue.empty()
-            self.stop_asked.emit()
+            if own:
+                self.stop_asked.emit()
 
     def finish(self, told: str, problems: list[tuple[str, str]]) -> None:
         """Say how it went; `problems` are names and sentences."""
@@ -196,9 +206,24 @@ class BatchSection(Section):
         if self.folder is not None:
             self.folder.ended.disconnect(self._on_folder)
             self.folder.stop()
+            self.state.running = False
         if self.queue is not None:
             self.queue.empty()
         self.queue = self.folder = None
+
+    def _must_wait(self, then: Callable[[], None]) -> bool:
+        """Whether a mask is still being made; `then` is called when it is there."""
+        problem = self.state.not_ready
+        self._then = None if problem is None else then
+        if problem is not None:
+            self.message.setText(words_of(problem))
+        return problem is not None
+
+    def _on_pending(self, pending: bool) -> None:
+        then = self._then
+        if not pending and then is not None:
+            self._then = None
+            then()
 
     def _begin(self) -> None:
         self.message.setText("")

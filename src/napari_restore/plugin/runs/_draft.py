@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_restore import Region
+from napari_restore.errors import RestoreError
 from napari_restore.plugin.areas._targets import Area
 from napari_restore.plugin.layers._visible import in_data
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from napari_restore.engine import Plan
     from napari_restore.images import Image
     from napari_restore.models import ModelCard
-    from napari_restore.plugin._state import Request
+    from napari_restore.plugin._request import Request
 
 TRUE_SECONDS = 1.0
 """True pixels are made unasked where the plan of the view takes no longer."""
@@ -70,17 +72,24 @@ def live_looks(request: Request, sight: Sight, true: Plan) -> list[Look]:
     if true.predicted_seconds <= TRUE_SECONDS:
         return [exact]
     draft = draft_of(request, sight, true)
-    alone = request.plan(extent="sample") if true.must_look else true
+    alone = request.plan(extent="draft") if true.must_look else true
     if draft is None or alone.predicted_seconds <= TRUE_SECONDS:
         return [exact] if draft is None else [draft, exact]
     return [draft]
 
 
 def first_look(request: Request, sight: Sight, true: Plan) -> Look | None:
-    """What is shown first where the whole image must be looked at before the first true pixel."""
+    """What is shown first where the whole image must be looked at before the first true pixel.
+
+    None where that cannot be made: the true pixels do not need it.
+    """
     if not true.must_look:
         return None
-    return draft_of(request, sight, true) or _first_tile(request, sight)
+    try:
+        return draft_of(request, sight, true) or _first_tile(request, sight)
+    except RestoreError as error:
+        logging.getLogger(__name__).info("nothing is shown first: %s", error)
+        return None
 
 
 def draft_of(request: Request, sight: Sight, true: Plan) -> Look | None:
@@ -105,7 +114,7 @@ def draft_of(request: Request, sight: Sight, true: Plan) -> Look | None:
             area=Area(targets, request.area.mask, request.area.soft),
             tile=None,
         )
-        plan = small.plan(extent=_extent(image) if true.must_look else "image")
+        plan = small.plan(extent="draft" if true.must_look else "image")
         found = Look(plan, True, scale)
         if plan.predicted_seconds <= DRAFT_SECONDS:
             break
@@ -124,9 +133,7 @@ def _first_tile(request: Request, sight: Sight) -> Look | None:
     tile = next((t for part in parts if not (t := part.intersect(corner)).is_empty), parts[0])
     tile = tile.intersect(Region(tile.y0, tile.x0, tile.y0 + FIRST_TILE, tile.x0 + FIRST_TILE))
     area = replace(request.area, targets=(tile,))
-    return Look(
-        replace(request, area=area, tile=FIRST_TILE).plan(extent=_extent(request.image)), True
-    )
+    return Look(replace(request, area=area, tile=FIRST_TILE).plan(extent="draft"), True)
 
 
 def smaller(region: Region, scale: int, size: tuple[int, int]) -> Region:
@@ -149,11 +156,6 @@ def scaled_parameters(
         kind = type(parameter.default)
         values[parameter.name] = kind(max(low, round(value) if kind is int else value))
     return tuple(sorted(values.items()))
-
-
-def _extent(image: Image) -> str:
-    """Where the facts of a draft come from: the overview if it is made, else a few blocks."""
-    return "overview" if image.is_built(len(image.level_shapes) - 1) else "sample"
 
 
 def _is_there(image: Image, targets: tuple[Region, ...], level: int, scale: int) -> bool:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from napari.qt.threading import create_worker
@@ -33,7 +33,9 @@ class FolderRun:
     ended = Signal(str, object)
     """ "done", "cancelled" or "failed", and the command's answer as it gives it with --json."""
 
-    def __init__(self, words: Sequence[str]) -> None:
+    def __init__(self, words: Sequence[str], before: Callable[[], object]) -> None:
+        """`before` is called on another thread before the process is started."""
+        self._before = before
         self._words = [sys.executable, "-m", "napari_restore.cli", *words]
         self._words += ["--json", "--progress", "json"]
         self._child: subprocess.Popen[str] | None = None
@@ -71,6 +73,7 @@ class FolderRun:
 
     def _pump(self) -> Iterator[dict[str, Any]]:
         said: list[str] = []
+        self._before()
         # A pipe nobody reads while stderr is open would fill up.
         with tempfile.TemporaryFile("w+", encoding="utf-8") as answer:
             self._child = child = subprocess.Popen(

@@ -19,7 +19,7 @@ from napari_restore.plugin.runs._draft import Look
 
 if TYPE_CHECKING:
     from napari_restore.engine import Job, Worker
-    from napari_restore.plugin._state import Request
+    from napari_restore.plugin._request import Request
 
 PATIENCE_MS = 6000
 """A job that has not stopped by then hears nothing: its process is ended."""
@@ -61,7 +61,7 @@ class Run:
         self._title = title
         self._began = time.monotonic()
         self._dock: _DockProgress | None = None
-        self._telling = self._has_ended = False
+        self._telling = self._has_ended = self._is_silent = False
         self._worker = create_worker(self._pump)
         self._worker.yielded.connect(self._on_told)
         self._worker.finished.connect(self._on_finished)
@@ -82,8 +82,9 @@ class Run:
             self._patience.start(PATIENCE_MS)
 
     def stop(self) -> None:
-        """End for good: the window closes, or the source is gone."""
+        """End for good, and tell nothing more: the window closes."""
         self._attempt.cancel()
+        self._is_silent = True
 
     # -- on the worker's thread --------------------------------------------------
 
@@ -101,6 +102,9 @@ class Run:
     # -- on the GUI thread -------------------------------------------------------
 
     def _on_told(self, told: Any) -> None:
+        if self._is_silent:
+            # napari's dock may be gone, and layers with it.
+            return
         if isinstance(told, RestoreError):
             self._outcome = ("failed", told)
             return

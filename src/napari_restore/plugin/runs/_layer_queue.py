@@ -18,13 +18,17 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
-    from napari_restore.plugin._state import Request, RestoreState
+    from napari_restore.plugin._request import Request
+    from napari_restore.plugin._state import RestoreState
     from napari_restore.plugin.areas._targets import Area
     from napari_restore.plugin.runs._batch import BatchSection
 
 
 class LayerQueue:
-    """Layers that wait for their turn with the settings there were at the beginning."""
+    """Layers that wait for their turn with the settings there were at the beginning.
+
+    While another run is under way, the next layer waits for its end.
+    """
 
     def __init__(
         self,
@@ -41,6 +45,10 @@ class LayerQueue:
         self._done = 0
         self._problems: list[tuple[str, str]] = []
         self._now: ImageLayer | None = None
+        self._next: Request | None = None
+        """What `_now` needs, while another run is under way."""
+        self._asked: Request | None = None
+        """The run of `_now`."""
         self._name = ""
         self._latest = Latest(section)
         self._latest.answered.connect(self._on_area)
@@ -70,10 +78,17 @@ class LayerQueue:
                 return
         self._tell()
 
-    def take(self, status: str, outcome: Any) -> None:
-        """A run has ended, as the panel tells it."""
-        if self._now is None:
+    @property
+    def is_running(self) -> bool:
+        """Whether the run under way is one of its own."""
+        return self._asked is not None
+
+    def take(self, status: str, outcome: Any, request: Request) -> None:
+        """A run of `request` has ended, as the panel tells it; perhaps another's."""
+        if request is not self._asked:
+            self._ask()
             return
+        self._asked = None
         if status == "cancelled":
             self._waiting.clear()
             self._tell(cancelled=True)
@@ -85,10 +100,11 @@ class LayerQueue:
         self.next()
 
     def empty(self) -> None:
-        """Nothing waits any more; a run under way is the panel's to stop."""
+        """Nothing waits any more; its run under way is the panel's to stop."""
         self._waiting.clear()
         self._latest.forget()
-        if not self._state.running:
+        self._next = None
+        if self._asked is None:
             self._tell(cancelled=True)
 
     def _area_of(self, layer: ImageLayer) -> Callable[[], Area]:
@@ -110,17 +126,24 @@ class LayerQueue:
             return
         # What the user said of bands was said of one layer.
         bands = self._bands if layer is self._first else None
-        request = replace(
+        self._next = replace(
             self._like,
             image=image_of(layer, bands),
             bands=bands,
             area=area,
             feather=0 if area.soft else self._feather,
         )
-        self._section.asked.emit(request, layer, title_of(request.model), self._target.value)
+        self._ask()
+
+    def _ask(self) -> None:
+        """Ask for the run of the present layer, once no other is under way."""
+        if self._next is None or self._state.running:
+            return
+        request, self._next = self._next, None
+        self._asked = request
+        self._section.asked.emit(request, self._now, title_of(request.model), self._target.value)
 
     def _tell(self, *, cancelled: bool = False) -> None:
-        self._now = None
         told = f"{counted(self._done, self._count)}."
         self._section.finish(f"Cancelled. {told}" if cancelled else told, self._problems)
 

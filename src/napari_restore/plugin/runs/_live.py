@@ -15,6 +15,7 @@ from napari_restore import Region
 from napari_restore.engine import Event, Finished, Phase, Result, TileDone
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.layers._draft_layer import DraftLayer
+from napari_restore.plugin.layers._names import LIVE, result_name
 from napari_restore.plugin.layers._result_layer import ResultLayer
 from napari_restore.plugin.results._keeping import insert_above
 from napari_restore.plugin.results._variant import Variant
@@ -27,12 +28,11 @@ if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
 
     from napari_restore.engine import Worker
-    from napari_restore.plugin._state import Request
+    from napari_restore.plugin._request import Request
     from napari_restore.plugin.runs._draft import Sight
 
 Wish = tuple["Request", "Sight", "ImageLayer", str]
 """What is wanted, how the screen shows it, the layer it is of, the method's title."""
-LIVE = " (live)"
 SETTLED_MS = 60
 """How long view and settings must rest: shorter than a tile, longer than a wheel's steps."""
 
@@ -172,7 +172,7 @@ class Live(QObject):
             return
         if look.is_draft:
             self._drop_draft()
-            name = f"{attempt.source.name} – {attempt.title}"
+            name = result_name(self.viewer, attempt.source, attempt.title)
             self.draft = DraftLayer(self.viewer, attempt.source, look, name, result)
         elif not self._shows(attempt, result):
             self._replace(attempt, result)
@@ -208,8 +208,13 @@ class Live(QObject):
         image = result.image
         whole = Region(0, 0, image.height, image.width)
         everywhere = Result(replace(plan, targets=(whole,)), result.store, {})
-        name = f"{attempt.source.name} – {attempt.title}{LIVE}"
-        shown = ResultLayer(everywhere, attempt.source, name)
+        name = result_name(
+            self.viewer,
+            attempt.source,
+            attempt.title,
+            besides=None if before is None else before.layer,
+        )
+        shown = ResultLayer(everywhere, attempt.source, LIVE + name)
         self.variant = Variant(attempt.request, attempt.source, attempt.title, shown)
         # What earlier runs of these settings have finished needs no run at all.
         shown.mark_all([Region(*line["region"]) for line in result.store.journal])
@@ -251,7 +256,8 @@ class Live(QObject):
         if self.draft is not None and event.value is self.draft.shown.layer:
             self.draft = None
         elif self.variant is not None and event.value in (self.variant.layer, self.variant.source):
-            self.variant = None
+            if event.value is self.variant.layer:
+                self.variant = None
             if self._on:
                 self.switch(False)
                 self.stopped.emit()
@@ -263,7 +269,7 @@ class Live(QObject):
 
 
 def _call_ordinary(variant: Variant) -> None:
-    variant.layer.name = variant.layer.name.removesuffix(LIVE)
+    variant.layer.name = variant.layer.name.removeprefix(LIVE)
 
 
 _PLANNING = threading.Lock()

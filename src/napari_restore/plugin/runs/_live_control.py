@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, QTimer
+from superqt.utils import create_worker
 
 from napari_restore import api
 from napari_restore.errors import RestoreError
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
     from napari_restore import Region
     from napari_restore.engine import Plan
-    from napari_restore.plugin._state import Request, RestoreState
+    from napari_restore.plugin._request import Request
+    from napari_restore.plugin._state import RestoreState
     from napari_restore.plugin.results._variant import Variant
     from napari_restore.plugin.runs._live import Wish
     from napari_restore.plugin.runs._planner import Planner
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
 WARM_MS = 400
 """The child process is started so long after there is something to restore."""
 FIELDS = tuple(
-    "layer bands model weights trust parameters exclude memory device tile tile_batch".split()
+    "layer bands model weights trust parameters exclude exclude_pending memory device tile"
+    " tile_batch".split()
 )
 """Settings that make another live result."""
 
@@ -58,9 +61,10 @@ class LiveControl(QObject):
         self._viewer, self._state, self._bar = viewer, state, bar
         self._planner, self._title = planner, title
         self._warmed: Any = None
+        self._closed = False
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
-        self._soon.timeout.connect(self.worker.warm)
+        self._soon.timeout.connect(self._warm)
         bar.live_toggled.connect(self.live.switch)
         planner.settled.connect(self._on_planned)
         self.live.shown.connect(self._on_shown)
@@ -76,6 +80,7 @@ class LiveControl(QObject):
 
     def close(self) -> None:
         """Stop following and end the child process."""
+        self._closed = True
         self._soon.stop()
         self.live.close()
         self._planner.settled.disconnect(self._on_planned)
@@ -101,7 +106,7 @@ class LiveControl(QObject):
         update = self._on_change
         return [
             *((getattr(events, name), update) for name in FIELDS),
-            (events.running, self.live.pause),
+            (events.running, self._on_running),
             (events.layer, self._on_layer),
             (camera.center, update),
             (camera.zoom, update),
@@ -120,15 +125,45 @@ class LiveControl(QObject):
         if self._state.layer is not None and self.worker.process is None:
             self._soon.start(WARM_MS)
 
+    def _warm(self) -> None:
+        # A folder's command has the memory to itself.
+        if not self._state.running:
+            self.worker.warm()
+
+    def _on_running(self, running: bool) -> None:
+        self.live.pause(running)
+        if not running:
+            # The child may have ended to make room.
+            self._on_layer()
+
     def _on_planned(self, plan: Plan) -> None:
-        """Let the child load what the plan needs, once for every image and model."""
-        warmed = (plan.image, plan.model)
+        """Let the child load what the plan needs, once for every image and model.
+
+        And once more when the image's levels are made: drafts take theirs from them.
+        """
+        image = plan.image
+        warmed = (image, plan.model, image.is_built(len(image.level_shapes) - 1))
         if self._state.running or self.live.is_on:
             return
         known = self._warmed
-        if known is None or known[0] is not warmed[0] or known[1] is not warmed[1]:
+        if known is None or any(a is not b for a, b in zip(known, warmed, strict=True)):
             self._warmed = warmed
             api.warm(self.worker, plan)
+            self._prepare_first_look(plan)
+
+    def _prepare_first_look(self, plan: Plan) -> None:
+        """Let the child load also what a draft of the view needs, which must come at once."""
+        wish = self._wish()
+        if wish is None or not plan.must_look:
+            return
+        request, sight, _, _ = wish
+        worker = create_worker(first_look, request, sight, plan)
+        worker.returned.connect(self._on_first_look)
+        worker.start()
+
+    def _on_first_look(self, look: Look | None) -> None:
+        if look is not None and not (self._closed or self._state.running or self.live.is_on):
+            api.warm(self.worker, look.plan)
 
     def _wish(self) -> Wish | None:
         layer = self._state.layer

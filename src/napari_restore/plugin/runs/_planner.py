@@ -13,7 +13,7 @@ from napari_restore.plugin._notices import words_of
 
 if TYPE_CHECKING:
     from napari_restore.engine import Plan
-    from napari_restore.plugin._state import Request
+    from napari_restore.plugin._request import Request
 
 DEBOUNCE_MS = 250
 

@@ -7,6 +7,7 @@ import time
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
+from napari_restore._quantities import format_seconds
 from napari_restore.plugin._keys import with_key
 
 SECONDS_BETWEEN_STEPS = 0.25
@@ -85,7 +86,7 @@ class RunBar(QWidget):
         self.button.setText("Cancel" if running else "Run")
         self.button.setEnabled(running or self._possible)
         self.progress.setVisible(running)
-        self.progress.setRange(0, 0)
+        self.progress.setRange(0, 1)
         self.progress.setFormat("")
 
     def show_progress(self, done: int, total: int, seconds_left: float | None) -> None:
@@ -95,9 +96,12 @@ class RunBar(QWidget):
         if same and now - self._stepped < SECONDS_BETWEEN_STEPS:
             return
         self._stepped = now
+        # Otherwise Qt paints the whole window, canvas included, from within `setValue`.
+        self.progress.setUpdatesEnabled(False)
         self.progress.setRange(0, max(1, total))
         self.progress.setValue(done)
-        left = f" · {format_left(seconds_left)}" if seconds_left is not None else ""
+        self.progress.setUpdatesEnabled(True)
+        left = f" · {format_seconds(seconds_left)} left" if seconds_left is not None else ""
         self.progress.setFormat(f"{done} of {total}{left}")
 
     def show_message(self, text: str) -> None:
@@ -111,10 +115,3 @@ class RunBar(QWidget):
         self.button.setText("Stopping …")
         self.button.setEnabled(False)
         self.cancel_requested.emit()
-
-
-def format_left(seconds: float) -> str:
-    """``"8 s left"``, ``"3 min left"``."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s left"
-    return f"{round(seconds / 60)} min left"

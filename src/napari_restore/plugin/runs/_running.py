@@ -10,6 +10,7 @@ from superqt.utils import qthrottled
 from napari_restore import Region
 from napari_restore.engine import Finished, Stopped, TileDone
 from napari_restore.plugin.layers._draft_layer import DraftLayer
+from napari_restore.plugin.layers._names import result_name
 from napari_restore.plugin.layers._result_layer import ResultLayer
 from napari_restore.plugin.results._keeping import insert_above
 from napari_restore.plugin.results._variant import Variant
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
 
     from napari_restore.engine import Event, Result, Worker
-    from napari_restore.plugin._state import Request
+    from napari_restore.plugin._request import Request
     from napari_restore.plugin.runs._draft import Look
     from napari_restore.plugin.runs._job import Looks
 
@@ -60,7 +61,7 @@ class LayerRun:
         self.variant: Variant | None = None
         self.draft: DraftLayer | None = None
         self._title = title
-        self._name = f"{source.name} – {title} ({where})"
+        self._name = result_name(viewer, source, title, where)
         self._waiting: list[Region] = []
         self._draw = qthrottled(self._refresh, timeout=REFRESH_MS)
         self.run = Run(request, title, looks, worker)
@@ -79,15 +80,11 @@ class LayerRun:
         """Stop within a tile; the layer keeps what is finished."""
         self.run.cancel()
 
-    def stop(self) -> None:
-        """End for good."""
-        self.run.stop()
-
     def abandon(self) -> None:
         """End for good and tell nobody: who listened is gone."""
         for signal in (self.planned, self.happened, self.shown, self.ended):
             signal.disconnect()
-        self.stop()
+        self.run.stop()
 
     def _on_planned(self, look: Look) -> None:
         if not look.is_draft:

@@ -1,0 +1,37 @@
+"""Bytes and seconds: counted and worded once, for window, command line and plans."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder (zarr)."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def format_size(size: float) -> str:
+    """Bytes for people: ``"300 bytes"``, ``"3.4 MiB"``, ``"512 GiB"``."""
+    step = 0
+    while size >= 1000 and step < len(_UNITS) - 1:
+        size, step = size / 1024, step + 1
+    digits = 1 if step and size < 99.95 else 0
+    return f"{size:.{digits}f} {_UNITS[step]}"
+
+
+def format_seconds(seconds: float, *, tenths: bool = False) -> str:
+    """A time for people, rounded up: ``"8 s"``, ``"3 min 20 s"``, ``"2 h 5 min"``.
+
+    With `tenths`, for what was measured, times below ten seconds keep one: ``"0.4 s"``.
+    """
+    if tenths and seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = max(0, math.ceil(seconds))
+    hours, minutes = whole // 3600, whole // 60 % 60
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"

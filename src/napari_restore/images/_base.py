@@ -1,0 +1,151 @@
+"""What an image says of itself, and that it can be read: all that levels and readers know of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.images._georeference import Georeference
+from napari_restore.images._profile import Profile
+from napari_restore.images._reader import Reader
+from napari_restore.images._source import Box, Level, Source
+from napari_restore.images.values._working_space import WorkingSpace
+
+Array = npt.NDArray[Any]
+
+
+class ImageBase(ABC):
+    """The part of `Image` that does not depend on how its levels come to be."""
+
+    reader: Reader
+    """What the file tells, and the levels it stores."""
+    source: Source
+    """Level 0 and the levels the file stores, or the tiled cache of an untiled file."""
+    pyramid: Source | None
+    """The levels after those of `source`, built or being built."""
+    name: str
+    path: Path | None
+    sensor: str | None
+    roles: tuple[str | None, ...]
+    wavelengths: tuple[float | None, ...]
+    planned_levels: tuple[Level, ...]
+    """Size and chunks of all levels, built or not; fixed from the start."""
+    progressive: bool
+    """True: `levels` show what has landed of an untiled file and never wait for it."""
+    working_space: WorkingSpace | None
+    """How models see the colours of a photo that is not sRGB; else None."""
+
+    # -- pixels ------------------------------------------------------------------
+    @abstractmethod
+    def prepare(self) -> ImageBase:
+        """Stream an untiled file once into the tiled cache; returns self."""
+
+    @abstractmethod
+    def has_landed(self, box: Box, level: int) -> bool:
+        """Whether the pixels of `box` of `level` are there, in the file or the cache."""
+
+    @abstractmethod
+    def read(self, box: Box, level: int = 0) -> Array:
+        """The pixels of `box` (y0, x0, y1, x1), in pixels of `level`: a new (h, w, C) array."""
+
+    @abstractmethod
+    def read_valid(self, box: Box, level: int = 0) -> npt.NDArray[np.bool_]:
+        """Which pixels of `box` are valid, a new (h, w) array."""
+
+    @abstractmethod
+    def read_landed(self, box: Box, level: int = 0) -> Array:
+        """As `read`, but never waits: what is not in the cache yet is 0."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release file handles and cached chunks; reading opens them again."""
+
+    # -- what it is --------------------------------------------------------------
+    @property
+    def height(self) -> int:
+        return self.planned_levels[0].height
+
+    @property
+    def width(self) -> int:
+        return self.planned_levels[0].width
+
+    @property
+    def bands(self) -> int:
+        return self.reader.bands
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(H, W, C)."""
+        return self.height, self.width, self.bands
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.reader.dtype
+
+    @property
+    def chunk(self) -> tuple[int, int]:
+        """(rows, columns) that level 0 is decoded in."""
+        level = self.source.levels[0]
+        return level.chunk_height, level.chunk_width
+
+    @property
+    def level_shapes(self) -> tuple[tuple[int, int], ...]:
+        """(height, width) of all levels, level 0 first; built or not, they are fixed."""
+        return tuple((level.height, level.width) for level in self.planned_levels)
+
+    @property
+    def stored_levels(self) -> int:
+        """How many of the levels the file itself has, level 0 included."""
+        return len(self.reader.levels)
+
+    @property
+    def profile(self) -> Profile:
+        """What an export must carry."""
+        return self.reader.profile
+
+    @property
+    def georeference(self) -> Georeference | None:
+        return self.reader.georeference
+
+    @property
+    def crs(self) -> str | None:
+        """The coordinate system as WKT."""
+        place = self.georeference
+        return place.crs_wkt or place.gcps_crs_wkt if place else None
+
+    @property
+    def transform(self) -> tuple[float, float, float, float, float, float] | None:
+        return self.georeference.transform if self.georeference else None
+
+    @property
+    def nodata(self) -> float | None:
+        return self.profile.nodata
+
+    @property
+    def descriptions(self) -> tuple[str | None, ...]:
+        return self.profile.descriptions or (None,) * self.bands
+
+    @cached_property
+    def data_bands(self) -> tuple[int, ...]:
+        """All bands but alpha."""
+        return tuple(b for b, role in enumerate(self.roles) if role != "alpha")
+
+    @property
+    def may_be_invalid(self) -> bool:
+        """False: every pixel is valid."""
+        return self.reader.may_be_invalid
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hex digest that tells this content from another; independent of name and time."""
+        return self.reader.fingerprint()
+
+    @property
+    @abstractmethod
+    def known_range(self) -> tuple[float, float] | None:
+        """Smallest and largest finite value where it costs nothing to know, else None."""

@@ -1,0 +1,115 @@
+"""Which values of an image are no light and full light, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.errors import BadParameter
+from napari_restore.images._base import ImageBase
+from napari_restore.images.values._radiometry import Radiometry
+from napari_restore.images.values._sensors import Sensor, sensor_of
+
+WHITE_PERCENTILE = 99.9
+Percentile = Callable[[float], float]
+
+
+def resolve_radiometry(
+    image: ImageBase,
+    *,
+    percentile: Percentile | None = None,
+    black: float | Sequence[float] | None = None,
+    white: float | None = None,
+    sensor: str | None = None,
+) -> Radiometry:
+    """Which values of `image` are no light and full light, and why.
+
+    `percentile` gives the value below which that many percent of the image's data
+    bands lie; needed where `needs_percentile` says so. Raises `BadParameter`.
+    """
+    preset = _preset(image, sensor)
+    blacks, black_reason = _black(image, black, preset)
+    top, white_reason = _white(image, white, preset, percentile)
+    highest = float(blacks[list(image.data_bands)].max()) if image.data_bands else 0.0
+    if top <= highest:
+        if white is not None or black is not None:
+            raise BadParameter(
+                f"White ({top:g}) must lie above black ({highest:g}).", "Check --black and --white."
+            )
+        # Nothing lies above black: an empty or dark scene, where any white will do.
+        top, white_reason = highest + 1.0, "nothing in the image lies above black"
+    return Radiometry(blacks, top, black_reason, white_reason, image.working_space)
+
+
+def needs_percentile(
+    image: ImageBase, white: float | None = None, sensor: str | None = None
+) -> bool:
+    """Whether `resolve_radiometry` must look at the whole image's values."""
+    if white is not None:
+        return False
+    preset = _preset(image, sensor)
+    return (preset is None or preset.white is None) and _known_white(image) is None
+
+
+def _preset(image: ImageBase, sensor: str | None) -> Sensor | None:
+    name = sensor or image.sensor
+    return None if name is None else sensor_of(name, str(image.path or ""), image.profile.tags)
+
+
+def _black(
+    image: ImageBase, given: float | Sequence[float] | None, preset: Sensor | None
+) -> tuple[npt.NDArray[np.float64], str]:
+    count = image.bands
+    if given is not None:
+        values = np.atleast_1d(np.asarray(given, np.float64))
+        if values.size not in (1, count):
+            raise BadParameter(
+                f"Black has {values.size} values for {count} bands.", "Give one, or one per band."
+            )
+        return np.broadcast_to(values, (count,)).copy(), "as given"
+    profile = image.profile
+    if any(s != 1 for s in profile.scales) or any(o != 0 for o in profile.offsets):
+        pairs = zip(profile.scales, profile.offsets, strict=True)
+        return np.array([-o / s if s else 0.0 for s, o in pairs]), "the file's scale and offset"
+    if preset is not None:
+        return np.full(count, preset.black), preset.reason
+    if image.dtype.kind == "f":
+        return np.zeros(count), "zero of a float image"
+    return np.zeros(count), "physical zero of integers"
+
+
+def _white(
+    image: ImageBase, given: float | None, preset: Sensor | None, percentile: Percentile | None
+) -> tuple[float, str]:
+    if given is not None:
+        return float(given), "as given"
+    if preset is not None and preset.white is not None:
+        return preset.white, preset.reason
+    if (known := _known_white(image)) is not None:
+        return known
+    if percentile is None:
+        raise BadParameter(
+            "The image's white is not known before its values have been seen.",
+            "Give it with --white, or a percentile function.",
+        )
+    if image.dtype.kind == "f" and 0 <= percentile(0) and percentile(100) <= 1:
+        return 1.0, "floats within 0 … 1"
+    return float(percentile(WHITE_PERCENTILE)), f"{WHITE_PERCENTILE} percentile of the image"
+
+
+def _known_white(image: ImageBase) -> tuple[float, str] | None:
+    """White where the kind of file tells it."""
+    profile = image.profile
+    if profile.bits == 1:
+        return 1.0, "one bit per pixel"
+    if image.dtype == np.uint8:
+        return 255.0, "full range of 8 bit"
+    if image.dtype == np.uint16 and profile.is_photo:
+        return 65535.0, "full range of a 16-bit photo"
+    if image.dtype.kind == "f" and image.known_range is not None:
+        low, high = image.known_range
+        if 0 <= low and high <= 1:
+            return 1.0, "floats within 0 … 1"
+    return None

@@ -1,0 +1,1 @@
+"""What is kept: decoded chunks in memory, finished levels on disk."""

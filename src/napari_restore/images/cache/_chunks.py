@@ -1,0 +1,192 @@
+"""One byte-bounded store of decoded chunks for the whole process."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+import weakref
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.images._source import Box, Source, chunks_of
+
+DEFAULT_BYTES = 256 * 2**20
+
+Array = npt.NDArray[Any]
+
+
+class ChunkCache:
+    """Least recently used chunks go first; equal requests in flight are joined.
+
+    Two threads that ask for the same chunk decode it once: the second waits. A
+    failed decode is not kept, so that the next request tries again.
+    """
+
+    def __init__(self, limit: int = DEFAULT_BYTES) -> None:
+        self.limit = limit
+        self.bytes = 0
+        """Bytes held now."""
+        self.decodes = 0
+        """Chunks decoded since the process began."""
+        self._chunks: OrderedDict[Hashable, Array] = OrderedDict()
+        self._in_flight: dict[Hashable, threading.Event] = {}
+        self._lock = threading.Lock()
+        self._bounds: list[int] = []
+        self._usual = limit
+        self._tokens: weakref.WeakKeyDictionary[Source, int] = weakref.WeakKeyDictionary()
+        self._numbers = itertools.count()
+        # Filled by finalizers, which may run while this thread holds the lock.
+        self._forgotten: deque[int] = deque()
+
+    def get(self, source: Source, key: Hashable, decode: Callable[[], Array]) -> Array:
+        """The array of `key` of `source`, read-only; `decode` makes it if it is not here."""
+        full = (self._token(source), key)
+        while True:
+            with self._lock:
+                self._sweep()
+                chunk = self._chunks.get(full)
+                if chunk is not None:
+                    self._chunks.move_to_end(full)
+                    return chunk
+                waiting = self._in_flight.get(full)
+                if waiting is None:
+                    done = self._in_flight[full] = threading.Event()
+                    break
+            waiting.wait()
+        try:
+            chunk = decode()
+            chunk.flags.writeable = False
+            with self._lock:
+                self.decodes += 1
+                self._keep(full, chunk)
+            return chunk
+        finally:
+            with self._lock:
+                del self._in_flight[full]
+            done.set()
+
+    def resize(self, limit: int) -> None:
+        """Hold at most `limit` bytes from now on; 0 keeps nothing."""
+        with self._lock:
+            self.limit = limit
+            self._shrink()
+
+    @contextlib.contextmanager
+    def bounded(self, limit: int) -> Iterator[None]:
+        """Hold at most `limit` bytes meanwhile, or what another run beside needs."""
+        with self._lock:
+            if not self._bounds:
+                self._usual = self.limit
+            self._bounds.append(limit)
+        self.resize(max(self._bounds))
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._bounds.remove(limit)
+            self.resize(max(self._bounds, default=self._usual))
+
+    def forget(self, source: Source) -> None:
+        """Drop everything of `source`."""
+        self._forgotten.append(self._token(source))
+        with self._lock:
+            self._sweep()
+
+    def clear(self) -> None:
+        """Drop everything."""
+        with self._lock:
+            self._chunks.clear()
+            self.bytes = 0
+
+    def _token(self, source: Source) -> int:
+        with self._lock:
+            token = self._tokens.get(source)
+            if token is None:
+                token = self._tokens[source] = next(self._numbers)
+                weakref.finalize(source, self._forgotten.append, token).atexit = False
+        return token
+
+    def _keep(self, full: Hashable, chunk: Array) -> None:
+        if chunk.nbytes > self.limit:
+            return
+        self._chunks[full] = chunk
+        self.bytes += chunk.nbytes
+        self._shrink()
+
+    def _shrink(self) -> None:
+        while self.bytes > self.limit:
+            _, chunk = self._chunks.popitem(last=False)
+            self.bytes -= chunk.nbytes
+
+    def _sweep(self) -> None:
+        gone = set()
+        while self._forgotten:
+            gone.add(self._forgotten.popleft())
+        if gone:
+            for full in [f for f in self._chunks if f[0] in gone]:  # type: ignore[index]
+                self.bytes -= self._chunks.pop(full).nbytes
+
+
+chunk_cache = ChunkCache()
+"""The cache all images of this process read through."""
+
+
+def read_chunk(source: Source, level: int, row: int, column: int) -> Array:
+    """One decoded chunk (h, w, C) through the cache; do not write into it."""
+    if not _keeps(source, level, row, column):
+        return source.read_chunk(level, row, column)
+    return chunk_cache.get(
+        source, ("pixels", level, row, column), lambda: source.read_chunk(level, row, column)
+    )
+
+
+def read_valid_chunk(source: Source, level: int, row: int, column: int) -> npt.NDArray[np.bool_]:
+    """Which pixels of one chunk are valid, (h, w), through the cache."""
+
+    def decode() -> Array:
+        return source.read_valid_chunk(level, row, column, read_chunk(source, level, row, column))
+
+    if not _keeps(source, level, row, column):
+        return decode()
+    return chunk_cache.get(source, ("valid", level, row, column), decode)
+
+
+def _keeps(source: Source, level: int, row: int, column: int) -> bool:
+    """Whether a chunk may be kept: it costs something, and is not the blank of an unbuilt one."""
+    if not getattr(source, "cached", True):
+        return False
+    is_built = getattr(source, "is_built", None)
+    return is_built is None or bool(is_built(level, row, column))
+
+
+def read_window(source: Source, level: int, box: Box) -> Array:
+    """The pixels of `box` (h, w, C), put together from chunks; a new array."""
+    y0, x0, y1, x1 = box
+    out = np.empty((y1 - y0, x1 - x0, source.bands), source.dtype)
+    for row, column, (cy0, cx0, cy1, cx1) in chunks_of(source.levels[level], box):
+        top, left = max(y0, cy0), max(x0, cx0)
+        bottom, right = min(y1, cy1), min(x1, cx1)
+        out[top - y0 : bottom - y0, left - x0 : right - x0] = read_chunk(
+            source, level, row, column
+        )[top - cy0 : bottom - cy0, left - cx0 : right - cx0]
+    return out
+
+
+def read_valid_window(source: Source, level: int, box: Box) -> npt.NDArray[np.bool_]:
+    """Which pixels of `box` are valid, (h, w); a new array."""
+    y0, x0, y1, x1 = box
+    out = np.ones((y1 - y0, x1 - x0), bool)
+    if not source.may_be_invalid:
+        return out
+    for row, column, (cy0, cx0, cy1, cx1) in chunks_of(source.levels[level], box):
+        top, left = max(y0, cy0), max(x0, cx0)
+        bottom, right = min(y1, cy1), min(x1, cx1)
+        out[top - y0 : bottom - y0, left - x0 : right - x0] = read_valid_chunk(
+            source, level, row, column
+        )[top - cy0 : bottom - cy0, left - cx0 : right - cx0]
+    return out

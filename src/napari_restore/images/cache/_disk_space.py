@@ -1,0 +1,48 @@
+"""What is free on a disk, and errors that say it is full."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+from napari_restore.errors import DiskFull
+
+
+class no_space_as_error:
+    """Turns a full disk into `DiskFull` naming the folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if is_disk_full(error):
+            raise DiskFull(
+                f"No space is left in {self.path.parent}.",
+                "Free some, or point NAPARI_RESTORE_CACHE or the output to another disk.",
+            ) from error
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether `error` or what caused it says that the disk or the quota is used up."""
+    codes = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+    while error is not None:
+        if isinstance(error, OSError) and (
+            error.errno in codes or getattr(error, "winerror", None) in (39, 112)
+        ):
+            return True
+        if "No space left on device" in str(error):  # GDAL tells it only in words
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def free_bytes(path: Path) -> int:
+    """Free bytes on the disk of `path`, or of its nearest existing parent."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return shutil.disk_usage(os.fspath(path)).free

@@ -1,0 +1,301 @@
+"""The cache folder: what is kept between sessions, and how it stays bounded.
+
+Every entry is a folder ``KIND/KEY`` with a marker file. Nothing without our
+marker is ever removed, so that a cache folder set to the wrong place costs
+nobody a file. An entry is whole only when its marker says so; a half-built one
+is taken up by its builder's successor or built again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import threading
+import time
+import uuid
+import weakref
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from napari_restore.errors import BadOutput
+
+ENVIRONMENT = "NAPARI_RESTORE_CACHE"
+MARKER = "entry.json"
+SIGNATURE = "napari-restore cache entry"
+AUTOMATIC_LIMIT = 32 << 30
+"""Bytes of rebuildable entries (pyramids, streams) kept before the oldest go."""
+REBUILDABLE = ("pyramids", "streams")
+
+
+def cache_dir() -> Path:
+    """The cache folder: ``NAPARI_RESTORE_CACHE``, else the platform's place; made if missing.
+
+    Raises `BadOutput` when it cannot be made.
+    """
+    given = os.environ.get(ENVIRONMENT)
+    if given:
+        path = Path(given).expanduser()
+    else:
+        import platformdirs
+
+        path = Path(platformdirs.user_cache_dir("napari-restore", appauthor=False))
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadOutput(
+            f"The cache folder {path} cannot be made ({error.strerror}).",
+            f"Set {ENVIRONMENT} to a folder you may write to.",
+        ) from error
+    return path
+
+
+def entry_key(fingerprint: str, about: dict[str, Any]) -> str:
+    """A folder name for one file read one way."""
+    digest = hashlib.sha256(json.dumps([fingerprint, about], sort_keys=True).encode()).hexdigest()
+    return digest[:32]
+
+
+@dataclass(frozen=True)
+class CacheEntry:
+    """What lies in the cache under one key."""
+
+    path: Path
+    kind: str
+    key: str
+    size: int
+    """Bytes on disk."""
+    used: float
+    """When it was last opened, seconds since 1970."""
+    complete: bool
+    in_use: bool
+    about: dict[str, Any]
+
+
+class Entry:
+    """An opened cache folder, in use until `close` or until it is collected.
+
+    While it is not `complete`, one process at a time builds it: where another
+    living process is at it, `path` is a private folder that goes with this object.
+    """
+
+    def __init__(self, path: Path, about: dict[str, Any], *, private: bool) -> None:
+        self.path = path
+        self.about = about
+        self.private = private
+        self._hold = path / f"in-use.{os.getpid()}"
+        self._hold.write_text(process_stamp(os.getpid()))
+        self._closer = weakref.finalize(self, _release, self._hold, path if private else None)
+        marker = _read_marker(path)
+        self.complete = bool(marker and marker["complete"])
+
+    @classmethod
+    def open(cls, kind: str, key: str, about: dict[str, Any]) -> Entry:
+        """The entry ``kind/key``, shared by all who open it in this process.
+
+        `about` is JSON-able and says what the entry must hold; one that says
+        something else (another format, other sizes) is removed first.
+        """
+        path = cache_dir() / kind / key
+        with _LOCK:
+            known = _OPEN.get(path)
+            if known is not None and known.about == about and path.is_dir():
+                return known
+            if path.is_dir() and _used_elsewhere(path) and not is_whole(path, about):
+                path, private = path.with_name(f"{key}.{os.getpid()}-{uuid.uuid4().hex[:8]}"), True
+            else:
+                private = False
+            _adopt(path, about)
+            entry = cls(path, about, private=private)
+            if not private:
+                _OPEN[path] = entry
+        if not entry.complete and kind in REBUILDABLE:
+            trim_cache(AUTOMATIC_LIMIT, REBUILDABLE)
+        return entry
+
+    def finish(self) -> None:
+        """Say that everything is there."""
+        _write_marker(self.path, self.about, complete=True)
+        self.complete = True
+
+    def spoil(self) -> None:
+        """Say that something turned out to be missing or damaged."""
+        self.complete = False
+        _write_marker(self.path, self.about, complete=False)
+
+    def close(self) -> None:
+        """End the use; a private folder is removed."""
+        with _LOCK:
+            if _OPEN.get(self.path) is self:
+                del _OPEN[self.path]
+        self._closer()
+
+
+_LOCK = threading.RLock()
+_OPEN: weakref.WeakValueDictionary[Path, Entry] = weakref.WeakValueDictionary()
+
+
+def cache_entries() -> list[CacheEntry]:
+    """Everything in the cache, the most recently used first."""
+    found = []
+    for path in _marked(cache_dir()):
+        marker = _read_marker(path)
+        if marker is None:
+            continue
+        size, used = _measure(path)
+        found.append(
+            CacheEntry(
+                path,
+                path.parent.name,
+                path.name,
+                size,
+                used,
+                bool(marker["complete"]),
+                _in_use(path),
+                marker["about"],
+            )
+        )
+    return sorted(found, key=lambda entry: entry.used, reverse=True)
+
+
+def clear_cache(kinds: Iterable[str] | None = None) -> int:
+    """Remove all entries (of `kinds`) that nobody uses; returns the bytes freed."""
+    return trim_cache(0, kinds)
+
+
+def trim_cache(max_bytes: int, kinds: Iterable[str] | None = None) -> int:
+    """Remove the longest unused entries until the rest fits; returns the bytes freed.
+
+    Entries that this or another living process has open stay.
+    """
+    wanted = None if kinds is None else set(kinds)
+    entries = [entry for entry in cache_entries() if wanted is None or entry.kind in wanted]
+    total, freed = sum(entry.size for entry in entries), 0
+    for entry in reversed(entries):
+        if total - freed <= max_bytes and max_bytes > 0:
+            break
+        if not entry.in_use and remove_entry(entry.path):
+            freed += entry.size
+    return freed
+
+
+def mark_entry(path: Path, about: dict[str, Any], *, complete: bool = True) -> None:
+    """Make `path` (two levels below `cache_dir`) an entry that may be listed and removed."""
+    path.mkdir(parents=True, exist_ok=True)
+    _write_marker(path, about, complete=complete)
+
+
+def remove_entry(path: Path) -> bool:
+    """Remove a marked folder; False if it is none of ours or is held open by the system."""
+    if _read_marker(path) is None:
+        return False
+    # Renamed first: no one can open a half-removed entry.
+    gone = path.with_name(f"{path.name}.removed-{uuid.uuid4().hex[:8]}")
+    try:
+        path.rename(gone)
+    except OSError:
+        return False
+    shutil.rmtree(gone, ignore_errors=True)
+    return True
+
+
+def _adopt(path: Path, about: dict[str, Any]) -> None:
+    """Make `path` an entry about `about`, removing one about something else."""
+    if path.is_dir():
+        marker = _read_marker(path)
+        if marker is not None and marker["about"] == about:
+            os.utime(path / MARKER)
+            return
+        if marker is not None or (path / MARKER).exists():
+            shutil.rmtree(path, ignore_errors=True)
+    mark_entry(path, about, complete=False)
+
+
+def is_whole(path: Path, about: dict[str, Any]) -> bool:
+    """Whether `path` is a finished entry about `about`."""
+    marker = _read_marker(path)
+    return marker is not None and marker["complete"] and marker["about"] == about
+
+
+def _read_marker(path: Path) -> dict[str, Any] | None:
+    try:
+        marker = json.loads((path / MARKER).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(marker, dict) or marker.get("signature") != SIGNATURE:
+        return None
+    return marker
+
+
+def _write_marker(path: Path, about: dict[str, Any], *, complete: bool) -> None:
+    text = json.dumps({"signature": SIGNATURE, "complete": complete, "about": about})
+    beside = path / f"{MARKER}.{uuid.uuid4().hex[:8]}"
+    beside.write_text(text, "utf-8")
+    beside.replace(path / MARKER)
+
+
+def _marked(root: Path) -> Iterator[Path]:
+    for kind in sorted(p for p in root.iterdir() if p.is_dir()):
+        for path in sorted(kind.iterdir()):
+            # What a crash left of a removal has its marker still and is listed too.
+            if (path / MARKER).is_file():
+                yield path
+
+
+def _measure(path: Path) -> tuple[int, float]:
+    """(bytes, time of last use) of an entry."""
+    size = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            try:
+                size += os.lstat(os.path.join(folder, name)).st_size
+            except OSError:
+                continue
+    try:
+        return size, (path / MARKER).stat().st_mtime
+    except OSError:
+        return size, time.time()
+
+
+def process_stamp(pid: int) -> str:
+    """When process `pid` started; empty if it does not run. Tells a reused id apart."""
+    import psutil
+
+    try:
+        return f"{psutil.Process(pid).create_time():.2f}"
+    except psutil.Error:
+        return ""
+
+
+def holders_of(path: Path) -> Iterator[int]:
+    """The living processes that have marked `path` as in use; marks of dead ones go."""
+    for hold in path.glob("in-use.*"):
+        try:
+            pid = int(hold.name.rpartition(".")[2])
+            stamp = hold.read_text()
+        except (OSError, ValueError):
+            continue
+        if stamp and stamp == process_stamp(pid):
+            yield pid
+        else:
+            hold.unlink(missing_ok=True)
+
+
+def _in_use(path: Path) -> bool:
+    return any(True for _ in holders_of(path))
+
+
+def _used_elsewhere(path: Path) -> bool:
+    return any(pid != os.getpid() for pid in holders_of(path))
+
+
+def _release(hold: Path, private: Path | None) -> None:
+    try:
+        hold.unlink(missing_ok=True)
+    except OSError:
+        pass
+    if private is not None:
+        shutil.rmtree(private, ignore_errors=True)

@@ -1,0 +1,205 @@
+"""Pyramid levels as zarr arrays in a cache folder, one file per chunk."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import struct
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.images._source import Level, chunk_grid, chunk_shape
+from napari_restore.images.cache._disk_space import no_space_as_error
+
+CHECKSUM_BYTES = 4
+
+
+class DamagedStore(Exception):
+    """A chunk that was written is missing, truncated or altered."""
+
+
+class LevelStore:
+    """Levels ``first``, ``first + 1`` … of an image, each (h, w, C), with their validity.
+
+    Chunks are stored uncompressed, followed by a checksum: zarr arrays, but zarr only
+    declares them, as its way to each chunk is long. Writing a chunk replaces it as a
+    whole; chunks may be written by several threads at once.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        levels: Sequence[Level],
+        bands: int,
+        dtype: np.dtype[Any],
+        *,
+        first: int = 0,
+        with_valid: bool = False,
+    ) -> None:
+        self.path = path
+        self.levels = tuple(levels)
+        self.first = first
+        self._with_valid = with_valid
+        self._depth_of = {"pixels": bands, "valid": 1}
+        self._dtype_of = {
+            "pixels": np.dtype(dtype).newbyteorder("<"),
+            "valid": np.dtype(bool),
+        }
+        for kind in self._kinds:
+            for number in range(first, len(self.levels)):
+                self._declare(kind, number)
+
+    @property
+    def _kinds(self) -> tuple[str, ...]:
+        return ("pixels", "valid") if self._with_valid else ("pixels",)
+
+    def _declare(self, kind: str, number: int) -> None:
+        """Make the array's folder and metadata; one of another kind is removed."""
+        import zarr
+        from zarr.codecs import Crc32cCodec
+
+        where = self.path / kind / str(number)
+        shape = (*self.levels[number][:2], self._depth_of[kind])
+        chunks, dtype = self._chunk_shape(kind, number), self._dtype_of[kind]
+        if (where / "zarr.json").is_file():
+            try:
+                array = zarr.open_array(str(where), mode="r", zarr_format=3)
+                if (array.shape, array.chunks, array.dtype) == (shape, chunks, dtype):
+                    return
+            except Exception:  # noqa: S110 - whatever is wrong with it, it is made anew
+                pass
+            shutil.rmtree(where, ignore_errors=True)
+        zarr.create_array(
+            str(where),
+            shape=shape,
+            chunks=chunks,
+            dtype=dtype,
+            compressors=[Crc32cCodec()],
+            fill_value=0,
+            # A folder per chunk, zarr's default, takes longer to make than the chunk itself.
+            chunk_key_encoding={"name": "default", "separator": "."},
+        )
+
+    def write(
+        self,
+        level: int,
+        row: int,
+        column: int,
+        pixels: npt.NDArray[Any],
+        valid: npt.NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Write whole chunks: `pixels` (h, w, C) starting at chunk (row, column).
+
+        Raises `DiskFull`.
+        """
+        with no_space_as_error(self.path):
+            self._write("pixels", level, row, column, pixels)
+            if self._with_valid:
+                if valid is None:
+                    valid = np.ones(pixels.shape[:2], bool)
+                self._write("valid", level, row, column, valid[..., None])
+
+    def read(self, level: int, row: int, column: int) -> npt.NDArray[Any]:
+        """One chunk (h, w, C), cropped to the level. Raises `DamagedStore`."""
+        return self._read("pixels", level, row, column)
+
+    def read_valid(self, level: int, row: int, column: int) -> npt.NDArray[np.bool_]:
+        """Which pixels of one chunk are valid, (h, w). Raises `DamagedStore`."""
+        if not self._with_valid:
+            level_ = self.levels[level]
+            return np.ones(chunk_shape(level_, row, column), bool)
+        flags: npt.NDArray[np.bool_] = self._read("valid", level, row, column)[..., 0]
+        return flags
+
+    def _write(
+        self, kind: str, number: int, row: int, column: int, values: npt.NDArray[Any]
+    ) -> None:
+        shape, dtype = self._chunk_shape(kind, number), self._dtype_of[kind]
+        for i, top in enumerate(range(0, values.shape[0], shape[0])):
+            for j, left in enumerate(range(0, values.shape[1], shape[1])):
+                part = values[top : top + shape[0], left : left + shape[1]]
+                if part.shape == shape:
+                    chunk = np.ascontiguousarray(part, dtype)
+                else:
+                    chunk = np.zeros(shape, dtype)
+                    chunk[: part.shape[0], : part.shape[1]] = part
+                _write_chunk(self._chunk_file(kind, number, row + i, column + j), chunk)
+
+    def _read(self, kind: str, number: int, row: int, column: int) -> npt.NDArray[Any]:
+        shape, dtype = self._chunk_shape(kind, number), self._dtype_of[kind]
+        chunk = _read_chunk(self._chunk_file(kind, number, row, column), shape, dtype)
+        height, width = chunk_shape(self.levels[number], row, column)
+        # A copy where it is cropped, so that the rest does not stay in memory unseen.
+        return np.ascontiguousarray(chunk[:height, :width], dtype.newbyteorder("="))
+
+    def _chunk_shape(self, kind: str, number: int) -> tuple[int, int, int]:
+        level = self.levels[number]
+        return level.chunk_height, level.chunk_width, self._depth_of[kind]
+
+    def _chunk_file(self, kind: str, number: int, row: int, column: int) -> Path:
+        return self.path / kind / str(number) / f"c.{row}.{column}.0"
+
+    def looks_whole(self) -> bool:
+        """Whether every chunk file of every level is there in its full size."""
+        for kind in self._kinds:
+            item = self._dtype_of[kind].itemsize
+            for number in range(self.first, len(self.levels)):
+                level = self.levels[number]
+                size = math.prod(self._chunk_shape(kind, number)) * item + CHECKSUM_BYTES
+                for row, column in chunk_grid(level):
+                    try:
+                        found = self._chunk_file(kind, number, row, column).stat().st_size
+                    except OSError:
+                        return False
+                    if found != size:
+                        return False
+        return True
+
+
+def _write_chunk(file: Path, chunk: npt.NDArray[Any]) -> None:
+    """Write beside, then take the name: a chunk is there as a whole or not at all."""
+    content = chunk.reshape(-1).view(np.uint8)
+    beside = file.with_name(f"{file.name}.{threading.get_ident()}.new")
+    try:
+        with _opened(beside) as new:
+            new.write(content.data)
+            new.write(_checksum(content))
+        beside.replace(file)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def _opened(file: Path) -> BinaryIO:
+    """`file` for writing; its folder is made again if the cache was emptied meanwhile."""
+    try:
+        return file.open("wb")
+    except FileNotFoundError:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return file.open("wb")
+
+
+def _read_chunk(file: Path, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """A chunk as it was written. Raises `DamagedStore`."""
+    try:
+        content = np.fromfile(file, np.uint8)
+    except OSError as error:
+        raise DamagedStore(f"{file} is missing") from error
+    if content.size != math.prod(shape) * dtype.itemsize + CHECKSUM_BYTES:
+        raise DamagedStore(f"{file} has another size")
+    pixels, checksum = content[:-CHECKSUM_BYTES], content[-CHECKSUM_BYTES:]
+    if _checksum(pixels) != checksum.tobytes():
+        raise DamagedStore(f"{file} was altered")
+    return pixels.view(dtype).reshape(shape)
+
+
+def _checksum(content: npt.NDArray[np.uint8]) -> bytes:
+    """As zarr's codec crc32c writes it."""
+    import google_crc32c
+
+    return struct.pack("<I", google_crc32c.value(content))

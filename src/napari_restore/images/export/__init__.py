@@ -1,0 +1,1 @@
+"""Images out: one writer per format, and never half a file."""

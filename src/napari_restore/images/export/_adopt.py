@@ -1,0 +1,72 @@
+"""Turns a zarr of finished pixels into an OME-Zarr without copying them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from napari_restore.errors import BadOutput
+from napari_restore.images._image import Image
+from napari_restore.images._source import Level, chunk_grid
+from napari_restore.images.export import _zarr
+from napari_restore.images.export._job import ExportJob, ExportOptions
+from napari_restore.images.export._write import check_output, take_name
+
+
+def can_adopt(like: Image, target: Path) -> bool:
+    """Whether a store of all of `like` may become `target` as it is."""
+    # OME-Zarr has no mask; an export adds it as alpha, which a store lacks.
+    return target.suffix.lower() == ".zarr" and like.profile.masks != "mask"
+
+
+def adopt_zarr(
+    store: Path,
+    target: Path,
+    *,
+    like: Image,
+    tags: dict[str, str],
+    extras: tuple[str, ...],
+    overwrite: bool = False,
+) -> Path:
+    """Describe the group at `store`, arrays (c, y, x) ``0``, ``1`` …, and rename it to `target`.
+
+    It must hold all of `like`'s pixels. `extras` are files in it that are no part
+    of the result. Raises `BadOutput` when a chunk is missing or `target` exists.
+    """
+    import zarr
+
+    check_output(target, list(like.reader.files()), overwrite)
+    group = zarr.open_group(str(store), mode="r+", zarr_format=3)
+    levels = []
+    number = 0
+    while str(number) in group:
+        array = group[str(number)]
+        assert isinstance(array, zarr.Array)
+        levels.append(Level(*array.shape[1:], *array.chunks[1:]))
+        _check_chunks(store, number, levels[-1])
+        number += 1
+    job = ExportJob(
+        like=like,
+        box=(0, 0, like.height, like.width),
+        bands=like.bands,
+        given_dtype=like.dtype,
+        dtype=like.dtype,
+        read=like.read,
+        read_valid=like.read_valid,
+        options=ExportOptions(overwrite=overwrite),
+        tags=tags,
+        target=target,
+    )
+    group.attrs.update(_zarr.attributes(job, tuple(levels)))
+    take_name(store, target)
+    # Only now: until it has its name, an interrupted run must find its journal.
+    for name in extras:
+        (target / name).unlink(missing_ok=True)
+    return target
+
+
+def _check_chunks(store: Path, number: int, level: Level) -> None:
+    for row, column in chunk_grid(level):
+        if not (store / str(number) / "c" / "0" / str(row) / str(column)).is_file():
+            raise BadOutput(
+                f"A piece of level {number} is missing in {store}.", "Run it again with --fresh."
+            )

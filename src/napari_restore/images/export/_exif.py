@@ -1,0 +1,223 @@
+"""EXIF, IPTC and colour profiles put into finished photo files.
+
+Pixels are encoded by GDAL; what a camera wrote beside them is spliced in
+afterwards, because GDAL carries it in part only.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from napari_restore.images.files._exif import EXIF_HEADER, upright_exif
+
+_XMP_HEADER = b"http://ns.adobe.com/xap/1.0/\0"
+_PHOTOSHOP_HEADER = b"Photoshop 3.0\0"
+_IPTC_RESOURCE = 0x0404
+_SEGMENT = 65533
+_COPY = 1 << 20
+
+_IPTC_TAG, _EXIF_TAG, _GPS_TAG = 33723, 34665, 34853
+_CAMERA_TAGS = (271, 272, 305, 306, 315, 33432)
+"""Make, model, software, date, artist, copyright: the main directory's part of EXIF."""
+
+
+def iptc_records(iptc: bytes | None) -> bytes | None:
+    """The bare IPTC records of an `iptc` block, whichever container it came from."""
+    if not iptc or not iptc.startswith((_PHOTOSHOP_HEADER, b"8BIM")):
+        return iptc or None
+    data = iptc.removeprefix(_PHOTOSHOP_HEADER)
+    at = 0
+    while data[at : at + 4] == b"8BIM" and at + 12 <= len(data):
+        (kind,) = struct.unpack_from(">H", data, at + 4)
+        name = 1 + data[at + 6]
+        at += 6 + name + name % 2
+        (size,) = struct.unpack_from(">I", data, at)
+        if kind == _IPTC_RESOURCE:
+            return data[at + 4 : at + 4 + size]
+        at += 4 + size + size % 2
+    return None
+
+
+def photoshop_segment(iptc: bytes) -> bytes:
+    """An `iptc` block as a JPEG keeps it."""
+    if iptc.startswith(_PHOTOSHOP_HEADER):
+        return iptc
+    if iptc.startswith(b"8BIM"):
+        return _PHOTOSHOP_HEADER + iptc
+    head = struct.pack(">4sHHI", b"8BIM", _IPTC_RESOURCE, 0, len(iptc))
+    return _PHOTOSHOP_HEADER + head + iptc + b"\0" * (len(iptc) % 2)
+
+
+def jpeg_segments(
+    exif: bytes | None, icc: bytes | None, xmp: bytes | None, iptc: bytes | None
+) -> list[tuple[int, bytes]]:
+    """(marker, content) of what to put at the start of a JPEG; what is too long is left out."""
+    segments = []
+    if upright := upright_exif(exif):
+        segments.append((0xE1, upright))
+    if xmp:
+        segments.append((0xE1, _XMP_HEADER + xmp))
+    if icc:
+        size = _SEGMENT - 14
+        parts = [icc[i : i + size] for i in range(0, len(icc), size)]
+        for number, part in enumerate(parts, 1):
+            segments.append((0xE2, b"ICC_PROFILE\0" + bytes((number, len(parts))) + part))
+    if iptc:
+        segments.append((0xED, photoshop_segment(iptc)))
+    return [(marker, content) for marker, content in segments if len(content) <= _SEGMENT]
+
+
+def splice_jpeg(source: Path, target: Path, segments: list[tuple[int, bytes]]) -> None:
+    """Copy a JPEG with `segments` in place of its own application segments 1, 2 and 13."""
+    with source.open("rb") as old, target.open("wb") as new:
+        new.write(old.read(2))
+        kept = b""
+        while True:
+            marker = old.read(2)
+            if marker[1:] and 0xE0 <= marker[1] <= 0xEF:
+                size = old.read(2)
+                content = old.read(struct.unpack(">H", size)[0] - 2)
+                if marker[1] not in (0xE1, 0xE2, 0xED):
+                    kept += marker + size + content
+                continue
+            break
+        # JFIF, where present, must come first.
+        new.write(kept)
+        for code, content in segments:
+            new.write(struct.pack(">BBH", 0xFF, code, len(content) + 2) + content)
+        new.write(marker)
+        _copy_rest(old, new)
+
+
+def png_chunks(
+    exif: bytes | None, icc: bytes | None, xmp: bytes | None, iptc: bytes | None
+) -> list[tuple[bytes, bytes]]:
+    """(type, content) of what to put after a PNG's header."""
+    chunks = []
+    if icc:
+        chunks.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(icc)))
+    if upright := upright_exif(exif):
+        chunks.append((b"eXIf", upright.removeprefix(EXIF_HEADER)))
+    if xmp:
+        chunks.append((b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp))
+    if records := iptc_records(iptc):
+        # PNG has no place for IPTC; this is the one that photo software looks at.
+        text = f"\niptc\n{len(records):8d}\n{records.hex()}\n".encode()
+        chunks.append((b"zTXt", b"Raw profile type iptc\0\0" + zlib.compress(text)))
+    return chunks
+
+
+def splice_png(source: Path, target: Path, chunks: list[tuple[bytes, bytes]]) -> None:
+    """Copy a PNG with `chunks` after its header, in place of its own of these types."""
+    own = {kind for kind, _ in chunks if kind != b"zTXt"}
+    # A profile and the plain statement that the image is sRGB exclude each other.
+    if b"iCCP" in own:
+        own |= {b"sRGB", b"gAMA", b"cHRM"}
+    with source.open("rb") as old, target.open("wb") as new:
+        new.write(old.read(8 + 25))
+        for kind, content in chunks:
+            new.write(struct.pack(">I", len(content)) + kind + content)
+            new.write(struct.pack(">I", zlib.crc32(kind + content)))
+        while len(head := old.read(8)) == 8 and head[4:] != b"IDAT":
+            body = old.read(struct.unpack(">I", head[:4])[0] + 4)
+            if head[4:] not in own:
+                new.write(head + body)
+        new.write(head)
+        _copy_rest(old, new)
+
+
+def add_to_tiff(path: Path, exif: bytes | None, iptc: bytes | None) -> None:
+    """Give the first directory of a TIFF the camera's tags, EXIF, GPS and IPTC.
+
+    The directory is written again at the file's end; nothing else moves.
+    """
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+    with path.open("r+b") as file:
+        head = file.read(16)
+        order = "<" if head[:2] == b"II" else ">"
+        big = head[2:4] in (b"+\0", b"\0+")
+        word = order + ("Q" if big else "I")
+        pointer = 8 if big else 4
+        (first,) = struct.unpack_from(word, head, pointer)
+        entries, following = _read_directory(file, first, order, big)
+
+        def append(content: bytes) -> int:
+            file.seek(0, os.SEEK_END)
+            file.write(b"\0" * (-file.tell() % 8))
+            place = file.tell()
+            file.write(content)
+            return place
+
+        def offset() -> int:
+            return file.seek(0, os.SEEK_END) + -file.tell() % 8
+
+        main, directories = _parsed(exif)
+        for tag, text in main.items():
+            content = text.encode("utf-8") + b"\0"
+            entries[tag] = _entry(order, big, tag, 2, len(content), content, append)
+        for tag, values in directories.items():
+            # In the file's own flavour and byte order, or its offsets mean nothing.
+            directory = ImageFileDirectory_v2(head[: 16 if big else 8])
+            for name, value in values.items():
+                directory[name] = value
+            place = append(directory.tobytes(offset()))
+            content = struct.pack(word, place)
+            entries[tag] = _entry(order, big, tag, 16 if big else 4, 1, content, append)
+        if records := iptc_records(iptc):
+            entries[_IPTC_TAG] = _entry(order, big, _IPTC_TAG, 7, len(records), records, append)
+        count = struct.pack(order + ("Q" if big else "H"), len(entries))
+        table = b"".join(entries[tag] for tag in sorted(entries))
+        place = append(count + table + struct.pack(word, following))
+        file.seek(pointer)
+        file.write(struct.pack(word, place))
+
+
+def _parsed(exif: bytes | None) -> tuple[dict[int, str], dict[int, dict[int, Any]]]:
+    """Texts of EXIF's main directory, and its sub-directories EXIF and GPS."""
+    from PIL.Image import Exif
+
+    upright = upright_exif(exif)
+    if upright is None:
+        return {}, {}
+    parsed = Exif()
+    parsed.load(upright)
+    main = {tag: str(parsed[tag]) for tag in _CAMERA_TAGS if tag in parsed}
+    found = {tag: dict(parsed.get_ifd(tag)) for tag in (_EXIF_TAG, _GPS_TAG)}
+    # Interoperability lies behind a pointer that would lead nowhere.
+    found[_EXIF_TAG].pop(40965, None)
+    return main, {tag: values for tag, values in found.items() if values}
+
+
+def _read_directory(
+    file: BinaryIO, place: int, order: str, big: bool
+) -> tuple[dict[int, bytes], int]:
+    """Entries of a TIFF directory as they are, by tag, and where the next one lies."""
+    file.seek(place)
+    (count,) = struct.unpack(order + ("Q" if big else "H"), file.read(8 if big else 2))
+    size = 20 if big else 12
+    entries = {}
+    for _ in range(count):
+        entry = file.read(size)
+        entries[struct.unpack_from(order + "H", entry)[0]] = entry
+    (following,) = struct.unpack(order + ("Q" if big else "I"), file.read(8 if big else 4))
+    return entries, following
+
+
+def _entry(
+    order: str, big: bool, tag: int, kind: int, count: int, content: bytes, append: Any
+) -> bytes:
+    """One directory entry; content that does not fit into it is appended to the file."""
+    word, room = ("Q", 8) if big else ("I", 4)
+    if len(content) > room:
+        content = struct.pack(order + word, append(content))
+    return struct.pack(order + "HH" + word, tag, kind, count) + content.ljust(room, b"\0")
+
+
+def _copy_rest(old: BinaryIO, new: BinaryIO) -> None:
+    while part := old.read(_COPY):
+        new.write(part)

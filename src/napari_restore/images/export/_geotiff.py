@@ -1,0 +1,302 @@
+"""GeoTIFF, BigTIFF and cloud optimised GeoTIFF, with all that the source carried."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_restore.images._profile import Profile
+from napari_restore.images.export import _exif
+from napari_restore.images.export._job import (
+    BLOCK,
+    DamagedOutput,
+    ExportJob,
+    full_disk_told,
+    same_pixels,
+)
+from napari_restore.images.export._overviews import OverviewFiles, add_overviews, overview_sizes
+from napari_restore.images.files import _tiff
+from napari_restore.images.files._handles import environment, open_dataset, open_for_writing
+
+BIGTIFF_BYTES = 2 << 30
+STRIP_ROWS = 16
+_NOT_COPIED = ("IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "RPC", "COLOR_PROFILE")
+_LOSSY = ("jpeg",)
+
+
+def write(job: ExportJob, path: Path) -> None:
+    """Write `job` to `path`, in the memory of a few rows of tiles."""
+    # An independent name: the COG driver copies from a finished file.
+    plain = path.with_name(f"{path.stem}.plain{path.suffix}") if job.options.cog else path
+    try:
+        with _environment(job), full_disk_told(path):
+            if OverviewFiles.suit(job):
+                _write_with_levels(job, plain)
+            else:
+                write_pixels(job, plain, job.like.profile)
+                if overview_sizes(job):
+                    job.check_cancelled()
+                    add_overviews(job, plain, _interleave(job))
+            if job.options.cog:
+                job.check_cancelled()
+                _copy_as_cog(job, plain, path)
+    finally:
+        if plain != path:
+            plain.unlink(missing_ok=True)
+            plain.with_name(plain.name + ".aux.xml").unlink(missing_ok=True)
+    profile = job.like.profile
+    if job.source_bands is not None and (profile.exif or profile.iptc) and not job.options.cog:
+        _exif.add_to_tiff(path, profile.exif, profile.iptc)
+
+
+def check(job: ExportJob, path: Path) -> None:
+    """Open `path` again and compare. Raises `DamagedOutput`."""
+    found = _tiff.check_whole(path)
+    for tag in (279, 325):
+        if 0 in found.tags.get(tag, ()):
+            raise DamagedOutput("a block is missing")
+    with environment(), open_dataset((str(path), None)) as dataset:
+        if (dataset.height, dataset.width, dataset.count) != (job.height, job.width, job.bands):
+            raise DamagedOutput("its size differs")
+        if any(np.dtype(name) != job.dtype for name in dataset.dtypes):
+            raise DamagedOutput("its data type differs")
+        for sample in job.samples:
+            height, width = sample.pixels.shape[:2]
+            window = ((sample.y, sample.y + height), (sample.x, sample.x + width))
+            pixels = dataset.read(window=window).transpose(1, 2, 0)
+            if not same_pixels(pixels, sample.pixels, lossy=job.options.compress in _LOSSY):
+                raise DamagedOutput(f"pixels at row {sample.y}, column {sample.x} differ")
+            if sample.valid is not None and job.writes_mask:
+                if ((dataset.dataset_mask(window=window) != 0) != sample.valid).any():
+                    raise DamagedOutput(f"the mask at row {sample.y}, column {sample.x} differs")
+
+
+def _environment(job: ExportJob) -> Any:
+    return environment(GDAL_NUM_THREADS=str(job.options.workers), GDAL_TIFF_INTERNAL_MASK=True)
+
+
+def write_pixels(
+    job: ExportJob,
+    path: Path,
+    profile: Profile,
+    levels: OverviewFiles | None = None,
+    *,
+    strips: bool = False,
+) -> None:
+    """Write a TIFF described by `profile`; `levels` are fed with the same pixels.
+
+    `strips` of a few rows suit a reader that goes row by row.
+    """
+    ask = job.writes_mask or (levels is not None and levels.asks_valid)
+    creation = _creation(job)
+    if strips:
+        creation |= {"tiled": False, "blockxsize": None, "blockysize": STRIP_ROWS}
+    with open_for_writing(path, **creation) as dataset:
+        _describe(job, dataset, profile)
+        for block in job.blocks(BLOCK, with_valid=ask, whole_rows=levels is not None):
+            height, width = block.pixels.shape[:2]
+            window = ((block.y, block.y + height), (block.x, block.x + width))
+            dataset.write(block.pixels.transpose(2, 0, 1), window=window)
+            if job.writes_mask and block.valid is not None:
+                dataset.write_mask(block.valid, window=window)
+            if levels is not None:
+                levels.add(block)
+
+
+def _write_with_levels(job: ExportJob, path: Path) -> None:
+    levels = OverviewFiles(job, path, _creation(job))
+    try:
+        with levels:
+            write_pixels(job, path, job.like.profile, levels)
+        levels.join(path)
+    finally:
+        levels.remove()
+
+
+def _creation(job: ExportJob) -> dict[str, Any]:
+    """The options GDAL creates the file with."""
+    like, options = job.like, job.options
+    keep = job.source_bands
+    creation: dict[str, Any] = {
+        "driver": "GTiff",
+        "height": job.height,
+        "width": job.width,
+        "count": job.bands,
+        "dtype": job.dtype.name,
+        "tiled": True,
+        "blockxsize": BLOCK,
+        "blockysize": BLOCK,
+        "bigtiff": "YES" if _is_big(job) else "NO",
+        "num_threads": options.workers,
+        "interleave": _interleave(job),
+        "photometric": "MINISBLACK",
+        **_compression(job),
+    }
+    names = _colour_names(job)
+    if names[:3] == ["red", "green", "blue"]:
+        creation["photometric"] = "RGB"
+    if options.compress == "jpeg" and job.bands == 3 and creation["photometric"] == "RGB":
+        creation["photometric"] = "YCBCR"
+    if keep is not None and "alpha" in names:
+        creation["alpha"] = "UNSPECIFIED" if names.index("alpha") != job.bands - 1 else "YES"
+    if job.nodata is not None:
+        creation["nodata"] = job.nodata
+    place = like.georeference.shifted(job.box[1], job.box[0]) if like.georeference else None
+    if place is not None:
+        if place.crs_wkt:
+            creation["crs"] = place.crs_wkt
+        if place.transform is not None:
+            from rasterio.transform import Affine
+
+            creation["transform"] = Affine(*place.transform)
+    return creation
+
+
+def _is_big(job: ExportJob) -> bool:
+    """Whether offsets may need more than 32 bits; known beforehand, as all levels must agree."""
+    pixels = job.height * job.width * (job.bands * job.dtype.itemsize + job.writes_mask)
+    return pixels * 4 / 3 > BIGTIFF_BYTES
+
+
+def _compression(job: ExportJob) -> dict[str, Any]:
+    options = job.options
+    if options.compress == "none":
+        return {}
+    found: dict[str, Any] = {"compress": options.compress}
+    if options.compress == "jpeg":
+        return found | {"jpeg_quality": options.quality or 95}
+    found["predictor"] = 3 if job.dtype.kind == "f" else 2
+    level = options.level or 1
+    return found | {"deflate": {"zlevel": level}, "zstd": {"zstd_level": level}}.get(
+        options.compress, {}
+    )
+
+
+def _interleave(job: ExportJob) -> str:
+    """The source's own order, else by pixel for pictures and by band for many bands."""
+    own = job.like.profile.interleave
+    if job.source_bands is not None and own in ("pixel", "band") and job.like.profile.tiled:
+        return own
+    return "pixel" if job.bands <= 4 else "band"
+
+
+def _colour_names(job: ExportJob) -> list[str]:
+    names = job.like.profile.colorinterp
+    if job.source_bands is None or len(names) != job.like.bands:
+        if job.source_bands is None or job.like.roles[: job.bands] == (None,) * job.bands:
+            return ["gray", *["undefined"] * (job.bands - 1)]
+        known = ("red", "green", "blue", "gray", "alpha")
+        roles = [job.like.roles[b] for b in job.source_bands]
+        return [role if role in known else "undefined" for role in roles]
+    return [names[b] for b in job.source_bands]
+
+
+def _describe(job: ExportJob, dataset: Any, profile: Profile) -> None:
+    """Everything of the source but pixels, size and the placing by a transform."""
+    from rasterio.enums import ColorInterp
+
+    like, keep = job.like, job.source_bands
+    place = like.georeference.shifted(job.box[1], job.box[0]) if like.georeference else None
+    if keep is not None:
+        dataset.colorinterp = [ColorInterp[name] for name in _colour_names(job)]
+        for space, tags in profile.tags.items():
+            # The packet itself is better than GDAL's list cut from it.
+            if not (space == "xml:XMP" and profile.xmp):
+                _set_tags(dataset, None, space, tags)
+        for number, band in enumerate(keep, 1):
+            if band < len(profile.band_tags):
+                for space, tags in profile.band_tags[band].items():
+                    _set_tags(dataset, number, space, tags)
+            if band < len(profile.descriptions) and profile.descriptions[band] is not None:
+                dataset.set_band_description(number, profile.descriptions[band])
+        _set_per_band(dataset, "scales", profile.scales, keep, 1.0)
+        _set_per_band(dataset, "offsets", profile.offsets, keep, 0.0)
+        _set_per_band(dataset, "units", profile.units, keep, None)
+        if profile.icc:
+            dataset.update_tags(
+                ns="COLOR_PROFILE", SOURCE_ICC_PROFILE=base64.b64encode(profile.icc).decode()
+            )
+        if profile.xmp:
+            _set_xmp(dataset, profile.xmp)
+    if place is not None:
+        if place.area_or_point:
+            dataset.update_tags(AREA_OR_POINT=place.area_or_point)
+        if place.gcps and place.transform is None:
+            _set_control_points(dataset, place)
+        if place.rpcs:
+            dataset.update_tags(ns="RPC", **{k: str(v) for k, v in place.rpcs.items()})
+    if job.tags:
+        dataset.update_tags(**job.tags)
+
+
+def kept_tags(space: str, tags: Mapping[str, str]) -> dict[str, str]:
+    """Those of a namespace's tags that are true of new pixels as well.
+
+    Not the source's statistics, nor GDAL's text copies of EXIF, which would tell
+    an orientation that was applied long ago; EXIF itself is carried as such.
+    """
+    if space in _NOT_COPIED:
+        return {}
+    stale = ("STATISTICS_", "EXIF_") if space == "" else ("STATISTICS_",)
+    return {name: text for name, text in tags.items() if not name.startswith(stale)}
+
+
+def _set_tags(dataset: Any, band: int | None, space: str, tags: Mapping[str, str]) -> None:
+    kept = kept_tags(space, tags)
+    if kept:
+        arguments = {"ns": space} if space else {}
+        dataset.update_tags(*([band] if band else []), **arguments, **kept)
+
+
+def _set_xmp(dataset: Any, xmp: bytes) -> None:
+    """Domains of XML hold one text, which GDAL's list of NAME=VALUE carries cut at its first "="."""
+    name, sign, value = xmp.decode("utf-8", "replace").rstrip("\0").partition("=")
+    if sign:
+        dataset.update_tags(ns="xml:XMP", **{name: value})
+
+
+def _set_per_band(
+    dataset: Any, name: str, values: tuple[Any, ...], keep: tuple[int, ...], default: Any
+) -> None:
+    if len(values) > max(keep, default=-1):
+        kept = [values[band] for band in keep]
+        if any(value != default for value in kept):
+            setattr(dataset, name, [value or "" for value in kept] if default is None else kept)
+
+
+def _set_control_points(dataset: Any, place: Any) -> None:
+    from rasterio.control import GroundControlPoint
+    from rasterio.crs import CRS
+
+    points = [
+        GroundControlPoint(p.row, p.column, p.x, p.y, p.z, p.id or None, p.info or None)
+        for p in place.gcps
+    ]
+    crs = place.gcps_crs_wkt or place.crs_wkt
+    dataset.gcps = points, CRS.from_wkt(crs) if crs else CRS()
+
+
+def _copy_as_cog(job: ExportJob, plain: Path, path: Path) -> None:
+    import rasterio.shutil
+
+    options: dict[str, Any] = {
+        "COMPRESS": job.options.compress.upper(),
+        "BLOCKSIZE": BLOCK,
+        "BIGTIFF": "IF_SAFER",
+        "NUM_THREADS": job.options.workers,
+        # Tags of all namespaces, not of the known ones only.
+        "COPY_SRC_MDD": "YES",
+        "OVERVIEWS": "AUTO" if job.options.overviews else "NONE",
+        "INTERLEAVE": _interleave(job).upper(),
+    }
+    if job.options.compress == "jpeg":
+        options["QUALITY"] = job.options.quality or 95
+    elif job.options.compress != "none":
+        options["PREDICTOR"] = "YES"
+        if job.options.compress != "lzw":
+            options["LEVEL"] = job.options.level or 1
+    rasterio.shutil.copy(plain, path, driver="COG", **options)

@@ -1,0 +1,252 @@
+"""What one export writes: its options, its blocks in order, and samples to check it by."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.errors import BadOutput, Cancelled, DiskFull
+from napari_restore.images._image import Image
+from napari_restore.images._source import Box
+from napari_restore.images.cache._disk_space import free_bytes
+
+Read = Callable[[Box], npt.NDArray[Any]]
+ReadValid = Callable[[Box], npt.NDArray[np.bool_]]
+Progress = Callable[[int, int], None]
+Compression = Literal["deflate", "zstd", "lzw", "jpeg", "none"]
+
+BLOCK = 512
+BLOCK_BYTES = 64 << 20
+"""Pixels read at once take at most this; up to three such blocks are in memory."""
+FULL_BYTES = 1 << 20
+"""A disk with less than this left is full: GDAL uses up the rest before it fails."""
+SAMPLE_SIDE = 64
+SAMPLES = 24
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """How a file is written.
+
+    `compress` is one of deflate, zstd, lzw, jpeg (8 bit, lossy) or none, for TIFF;
+    `level` its effort (1 by default: with a predictor, more gains little).
+    `bit_depth` (8 or 16) rescales the full range of photos; `quality` (1 … 100) is
+    that of JPEG and WebP. `threads` compress; by default as many as there are
+    processors.
+    """
+
+    compress: str = "deflate"
+    cog: bool = False
+    bit_depth: int | None = None
+    quality: int | None = None
+    overwrite: bool = False
+    overviews: bool = True
+    level: int | None = None
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.compress not in ("deflate", "zstd", "lzw", "jpeg", "none"):
+            raise BadOutput(
+                f"There is no compression {self.compress!r}.",
+                "Choose one of deflate, zstd, lzw, jpeg, none.",
+            )
+        if self.quality is not None and not 1 <= self.quality <= 100:
+            raise BadOutput(f"A quality of {self.quality} is outside 1 … 100.", "95 is usual.")
+
+    @property
+    def workers(self) -> int:
+        """Threads that compress."""
+        return self.threads or os.cpu_count() or 1
+
+
+class Block(NamedTuple):
+    """Pixels (h, w, C) at (y, x) of the output, and their validity if it was asked for."""
+
+    y: int
+    x: int
+    pixels: npt.NDArray[Any]
+    valid: npt.NDArray[np.bool_] | None
+
+
+@dataclass
+class ExportJob:
+    """An export in progress."""
+
+    like: Image
+    box: Box
+    bands: int
+    given_dtype: np.dtype[Any]
+    dtype: np.dtype[Any]
+    read: Read
+    read_valid: ReadValid
+    options: ExportOptions
+    tags: dict[str, str]
+    target: Path
+    progress: Progress | None = None
+    cancelled: Callable[[], bool] | None = None
+    samples: list[Block] = field(default_factory=list)
+    """Pixels as they were written, here and there, always with all four corners."""
+    finite: bool = True
+    """Whether all pixels written so far were finite."""
+
+    @property
+    def suffix(self) -> str:
+        """Of the file to be written, in lower case."""
+        return self.target.suffix.lower()
+
+    @property
+    def height(self) -> int:
+        return self.box[2] - self.box[0]
+
+    @property
+    def width(self) -> int:
+        return self.box[3] - self.box[1]
+
+    @property
+    def source_bands(self) -> tuple[int, ...] | None:
+        """The bands of `like` that the output's are; None for another thing than `like`'s pixels."""
+        same = self.given_dtype == self.like.dtype
+        if same and self.bands == self.like.bands:
+            return tuple(range(self.bands))
+        if same and self.bands == len(self.like.data_bands):
+            return self.like.data_bands
+        return None
+
+    @property
+    def nodata(self) -> float | None:
+        """The nodata value of the output: `like`'s, or NaN for other float pixels."""
+        if self.source_bands is not None and self.dtype == self.like.dtype:
+            return self.like.nodata
+        return float("nan") if self.dtype.kind == "f" and self.source_bands is None else None
+
+    @property
+    def writes_mask(self) -> bool:
+        """Whether validity must be written beside the pixels."""
+        return self.source_bands is not None and self.like.profile.masks == "mask"
+
+    def blocks(
+        self, rows: int = BLOCK, *, with_valid: bool = False, whole_rows: bool = False
+    ) -> Iterator[Block]:
+        """The output's pixels in row-major order, `rows` high, as wide as `BLOCK_BYTES` allows.
+
+        With `whole_rows` always over the full width. The next block is read while the caller writes this one. Raises `Cancelled`.
+        """
+        pixel = self.bands * max(self.given_dtype.itemsize, self.dtype.itemsize)
+        columns = max(1, BLOCK_BYTES // (rows * pixel * BLOCK)) * BLOCK
+        if whole_rows:
+            columns = self.width
+        corners = [
+            (y, x) for y in range(0, self.height, rows) for x in range(0, self.width, columns)
+        ]
+        places = self._sample_places()
+
+        def load(y: int, x: int) -> Block:
+            bottom, right = min(y + rows, self.height), min(x + columns, self.width)
+            box = (self.box[0] + y, self.box[1] + x, self.box[0] + bottom, self.box[1] + right)
+            pixels = self._converted(self.read(box))
+            if pixels.shape != (bottom - y, right - x, self.bands):
+                raise ValueError(f"read gave {pixels.shape} for {box}, {self.bands} bands")
+            return Block(y, x, pixels, self.read_valid(box) if with_valid else None)
+
+        with ThreadPoolExecutor(1, "export-read") as reader:
+            ahead = reader.submit(load, *corners[0])
+            for number, (y, _) in enumerate(corners):
+                self.check_cancelled()
+                block = ahead.result()
+                if number + 1 < len(corners):
+                    ahead = reader.submit(load, *corners[number + 1])
+                self._sample(block, places)
+                yield block
+                # GDAL's threads go on after a failed write, block by block.
+                if free_bytes(self.target.parent) < FULL_BYTES:
+                    raise disk_full(self.target)
+                if self.progress is not None and (
+                    number + 1 == len(corners) or corners[number + 1][0] != y
+                ):
+                    self.progress(min(y + rows, self.height), self.height)
+        self.check_cancelled()
+
+    def check_cancelled(self) -> None:
+        """Raise `Cancelled` if the caller wants that."""
+        if self.cancelled is not None and self.cancelled():
+            raise Cancelled("Writing the file was cancelled.", "Nothing was left behind.")
+
+    def _converted(self, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """`pixels` in the file's dtype; a change of bit depth keeps black and white."""
+        if pixels.dtype == self.dtype:
+            return pixels
+        if pixels.dtype == np.uint16 and self.dtype == np.uint8:
+            return ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+        if pixels.dtype == np.uint8 and self.dtype == np.uint16:
+            return pixels.astype(np.uint16) * np.uint16(257)
+        if pixels.dtype.kind == "f" and self.dtype.kind == "u":
+            top = np.iinfo(self.dtype).max
+            scaled: npt.NDArray[Any] = np.rint(np.clip(np.nan_to_num(pixels), 0, 1) * top)
+            return scaled.astype(self.dtype)
+        return pixels.astype(self.dtype)
+
+    def _sample_places(self) -> list[tuple[int, int]]:
+        """Top left corners of the patches to be compared later; the same for the same size."""
+        bottom, right = max(0, self.height - SAMPLE_SIDE), max(0, self.width - SAMPLE_SIDE)
+        rng = np.random.default_rng([self.height, self.width])
+        inner = zip(
+            rng.integers(0, bottom + 1, SAMPLES).tolist(),
+            rng.integers(0, right + 1, SAMPLES).tolist(),
+            strict=True,
+        )
+        return [(0, 0), (0, right), (bottom, 0), (bottom, right), *inner]
+
+    def _sample(self, block: Block, places: list[tuple[int, int]]) -> None:
+        if self.finite and block.pixels.dtype.kind == "f":
+            self.finite = bool(np.isfinite(block.pixels).all())
+        height, width = block.pixels.shape[:2]
+        for y, x in places:
+            top, left = max(y, block.y), max(x, block.x)
+            bottom = min(y + SAMPLE_SIDE, block.y + height)
+            right = min(x + SAMPLE_SIDE, block.x + width)
+            if top < bottom and left < right:
+                part = np.s_[top - block.y : bottom - block.y, left - block.x : right - block.x]
+                flags = None if block.valid is None else block.valid[part].copy()
+                self.samples.append(Block(top, left, block.pixels[part].copy(), flags))
+
+
+def same_pixels(one: Any, other: Any, *, lossy: bool) -> bool:
+    """Whether two patches (h, w, C) are equal, NaN being NaN, or alike if the format is lossy."""
+    if not lossy:
+        return bool(np.array_equal(one, other, equal_nan=other.dtype.kind == "f"))
+    if one.shape != other.shape:
+        return False
+    # Detail may be gone at a low quality, brightness is not.
+    return bool(np.abs(one.mean(axis=(0, 1)) - other.mean(axis=(0, 1))).max() < 40)
+
+
+@contextmanager
+def full_disk_told(path: Path) -> Iterator[None]:
+    """Turn what GDAL raises on a full disk, which names no reason, into `DiskFull`.
+
+    To be asked before anything is tidied up, which would make room again.
+    """
+    try:
+        yield
+    except Exception as error:
+        told = type(error).__module__.startswith("rasterio")
+        if told and free_bytes(path.parent) < FULL_BYTES:
+            raise disk_full(path) from error
+        raise
+
+
+def disk_full(path: Path) -> DiskFull:
+    """The error of a disk without room for `path`."""
+    return DiskFull(f"No space is left in {path.parent}.", "Free some, or choose another disk.")
+
+
+class DamagedOutput(BadOutput):
+    """A written file, opened again, differs from what was written."""

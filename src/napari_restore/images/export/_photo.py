@@ -1,0 +1,118 @@
+"""PNG, JPEG and WebP with the camera's metadata.
+
+The pixels go to an uncompressed file first, from which GDAL encodes row by row:
+the memory needed does not grow with the picture (WebP's does: libwebp wants all
+of it). Metadata is spliced in while the result is copied to its place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_restore.images._profile import Profile
+from napari_restore.images.export import _exif, _geotiff
+from napari_restore.images.export._job import DamagedOutput, ExportJob, full_disk_told, same_pixels
+from napari_restore.images.files._exif import EXIF_HEADER, upright_exif
+from napari_restore.images.files._handles import environment, open_dataset
+
+QUALITY = 95
+PNG_LEVEL = 3
+BAND = 64
+
+
+def write(job: ExportJob, path: Path) -> None:
+    """Write `job` as the format of its suffix."""
+    if job.suffix == ".webp":
+        _write_webp(job, path)
+        return
+    plain = path.with_name(path.stem + ".plain.tif")
+    encoded = path.with_name(path.stem + ".plain" + path.suffix)
+    try:
+        with full_disk_told(path):
+            _write_plain(job, plain)
+            job.check_cancelled()
+            _encode(job, plain, encoded)
+        job.check_cancelled()
+        profile = job.like.profile
+        blocks = (profile.exif, profile.icc, profile.xmp, profile.iptc)
+        if job.source_bands is None:
+            blocks = (None, None, None, None)
+        if job.suffix == ".png":
+            _exif.splice_png(encoded, path, _exif.png_chunks(*blocks))
+        else:
+            _exif.splice_jpeg(encoded, path, _exif.jpeg_segments(*blocks))
+        aside = encoded.with_name(encoded.name + ".aux.xml")
+        if aside.exists():
+            # The only home PNG and JPEG have for a place on the ground.
+            aside.replace(path.with_name(path.name + ".aux.xml"))
+    finally:
+        for left in (plain, encoded):
+            left.unlink(missing_ok=True)
+            left.with_name(left.name + ".aux.xml").unlink(missing_ok=True)
+
+
+def check(job: ExportJob, path: Path) -> None:
+    """Open `path` again and compare. Raises `DamagedOutput`."""
+    with environment(), open_dataset((str(path), None)) as dataset:
+        if (dataset.height, dataset.width, dataset.count) != (job.height, job.width, job.bands):
+            raise DamagedOutput("its size differs")
+        if any(np.dtype(name) != job.dtype for name in dataset.dtypes):
+            raise DamagedOutput("its data type differs")
+        # Such files can only be decoded from the top: once through, band by band.
+        for top in range(0, job.height, BAND):
+            bottom = min(top + BAND, job.height)
+            here = [s for s in job.samples if s.y < bottom and s.y + len(s.pixels) > top]
+            pixels = dataset.read(window=((top, bottom), (0, job.width))).transpose(1, 2, 0)
+            for sample in here:
+                first, last = max(top, sample.y), min(bottom, sample.y + len(sample.pixels))
+                found = pixels[first - top : last - top, sample.x :][:, : sample.pixels.shape[1]]
+                wanted = sample.pixels[first - sample.y : last - sample.y]
+                if not same_pixels(found, wanted, lossy=job.suffix != ".png"):
+                    raise DamagedOutput(f"pixels at row {first}, column {sample.x} differ")
+
+
+def _write_plain(job: ExportJob, path: Path) -> None:
+    options = dataclasses.replace(job.options, compress="none")
+    bare = Profile(colorinterp=job.like.profile.colorinterp)
+    with environment(GDAL_NUM_THREADS=str(options.workers)):
+        # The copy shares the list of samples, and GDAL encodes tiles ten times slower.
+        _geotiff.write_pixels(
+            dataclasses.replace(job, options=options, tags={}), path, bare, strips=True
+        )
+
+
+def _encode(job: ExportJob, plain: Path, path: Path) -> None:
+    import rasterio.shutil
+
+    options: dict[str, Any] = {"ZLEVEL": PNG_LEVEL}
+    driver = "PNG"
+    if job.suffix != ".png":
+        driver, options = "JPEG", {"QUALITY": job.options.quality or QUALITY}
+    placed = job.like.georeference is not None
+    with environment(GDAL_PAM_ENABLED="YES" if placed else "NO"):
+        rasterio.shutil.copy(plain, path, driver=driver, strict=False, **options)
+
+
+def _write_webp(job: ExportJob, path: Path) -> None:
+    from PIL import Image as Pillow
+
+    whole = np.empty((job.height, job.width, job.bands), np.uint8)
+    for block in job.blocks():
+        height, width = block.pixels.shape[:2]
+        whole[block.y : block.y + height, block.x : block.x + width] = block.pixels
+    extra: dict[str, Any] = {}
+    profile = job.like.profile
+    if job.source_bands is not None:
+        if profile.icc:
+            extra["icc_profile"] = profile.icc
+        if upright := upright_exif(profile.exif):
+            extra["exif"] = upright.removeprefix(EXIF_HEADER)
+        if profile.xmp:
+            extra["xmp"] = profile.xmp
+    # Exact: colours under full transparency are data here, not waste.
+    quality = job.options.quality or QUALITY
+    Pillow.fromarray(whole).save(path, "WEBP", quality=quality, exact=True, **extra)

@@ -1,0 +1,346 @@
+"""Writing an image to a file: what suits which suffix, and never half a file.
+
+A file is written beside its final name, opened again and compared, and only then
+takes the name; whatever goes wrong before leaves nothing there and what stood
+there untouched.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.errors import BadOutput, DiskFull, RestoreError
+from napari_restore.images._image import Image
+from napari_restore.images._source import Box
+from napari_restore.images.cache._disk_space import free_bytes, is_disk_full
+from napari_restore.images.export import _geotiff, _photo, _zarr
+from napari_restore.images.export._job import (
+    FULL_BYTES,
+    DamagedOutput,
+    ExportJob,
+    ExportOptions,
+    Progress,
+    Read,
+    ReadValid,
+    disk_full,
+)
+from napari_restore.images.export._parts import (
+    aside_of,
+    part_of,
+    remove_leftovers,
+    remove_part,
+    sidecars,
+)
+from napari_restore.images.files._handles import handles
+
+
+class Format(NamedTuple):
+    """What files of one kind can hold, and the module that writes them.
+
+    The module has ``write(job, path)`` and ``check(job, path)``; the latter raises
+    `DamagedOutput` if `path` does not hold what was written.
+    """
+
+    name: str
+    module: ModuleType
+    dtypes: tuple[str, ...] = ()
+    """By name; empty: any the readers know."""
+    bands: tuple[int, ...] = ()
+    """Empty: any number."""
+    longest: int | None = None
+    """Longest side in pixels."""
+
+
+_GEOTIFF = Format("GeoTIFF", _geotiff)
+_ZARR = Format("OME-Zarr", _zarr)
+_PNG = Format("PNG", _photo, ("uint8", "uint16"), (1, 2, 3, 4), 2**31 - 1)
+_JPEG = Format("JPEG", _photo, ("uint8",), (1, 3), 65500)
+_WEBP = Format("WebP", _photo, ("uint8",), (3, 4), 16383)
+
+FORMATS: dict[str, Format] = {
+    ".tif": _GEOTIFF,
+    ".tiff": _GEOTIFF,
+    ".zarr": _ZARR,
+    ".png": _PNG,
+    ".jpg": _JPEG,
+    ".jpeg": _JPEG,
+    ".webp": _WEBP,
+}
+"""Who writes which suffix. A new format is one module and one line here."""
+
+
+def check_output(
+    path: str | os.PathLike[str],
+    inputs: Iterable[str | os.PathLike[str]] = (),
+    overwrite: bool = False,
+    *,
+    like: Image | None = None,
+    shape: tuple[int, int, int] | None = None,
+    dtype: npt.DTypeLike | None = None,
+    options: ExportOptions | None = None,
+) -> None:
+    """Find out before any work whether `path` can be written.
+
+    Raises `BadOutput` if the suffix is unknown, the path is one of `inputs` or
+    exists without `overwrite`, its folder is missing or not writable, or, where
+    `like` is given, if the format cannot hold (H, W, C) `shape` of `dtype`.
+    """
+    target = Path(path)
+    form = format_of(target)
+    for given in inputs:
+        if _is_same(target, Path(given)):
+            raise BadOutput(
+                f"The output {target.name} is the input itself.", "Choose another name or folder."
+            )
+    if target.exists() or target.is_symlink():
+        if not overwrite:
+            raise BadOutput(f"{target} exists already.", "Choose another name, or --overwrite.")
+        if target.is_dir() != (form is _ZARR) or (target.is_dir() and not _is_zarr(target)):
+            kind = "a folder" if target.is_dir() else "a file"
+            raise BadOutput(f"{target} is {kind} and will not be replaced.", "Choose another name.")
+    folder = target.parent
+    if not folder.is_dir():
+        raise BadOutput(f"The folder {folder} does not exist.", "Make it first.")
+    _check_writable(folder)
+    if like is not None:
+        whole = shape or like.shape
+        chosen = options or ExportOptions()
+        kind_ = file_dtype(target, like, np.dtype(dtype or like.dtype), chosen)
+        _check_holds(target, form, whole, kind_)
+        if form is _GEOTIFF and chosen.compress == "jpeg" and kind_ != np.uint8:
+            raise BadOutput(
+                f"JPEG compression cannot hold {kind_} values.", "Choose deflate, zstd or lzw."
+            )
+
+
+def write_image(
+    path: str | os.PathLike[str],
+    *,
+    like: Image,
+    box: Box,
+    read: Read,
+    shape: tuple[int, int, int] | None = None,
+    dtype: npt.DTypeLike | None = None,
+    options: ExportOptions | None = None,
+    read_valid: ReadValid | None = None,
+    tags: Mapping[str, str] | None = None,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Path:
+    """Write the part `box` of an image derived from `like`, with all that `like` carries.
+
+    Parameters
+    ----------
+    path
+        The suffix decides: .tif .tiff .zarr .png .jpg .jpeg .webp.
+    like
+        Whose place, bands, nodata, tags and colour the file takes over. A file of
+        another dtype or number of bands (a side map) takes the place only.
+    box
+        (y0, x0, y1, x1) in level-0 pixels of `like`.
+    read
+        Box in level-0 pixels of `like` to (h, w, C); called for rows of blocks in
+        order, from one other thread.
+    shape, dtype
+        Of what `read` gives; (height, width, C) and the dtype of `like` by default.
+    read_valid
+        Box to (h, w) bool; by default that of `like`.
+    options
+        `ExportOptions`; compression, COG, bit depth, quality, overwriting.
+    tags
+        Added to the default namespace.
+    progress
+        Called with rows done and rows in all.
+    cancelled
+        Asked between blocks.
+
+    Returns
+    -------
+    Path
+        `path`, whole and verified.
+
+    Raises
+    ------
+    BadOutput
+        See `check_output`; also if the finished file does not hold what was written.
+    DiskFull, Cancelled
+        Nothing is left behind then.
+    """
+    target, options = Path(path), options or ExportOptions()
+    y0, x0, y1, x1 = box
+    whole = shape or (y1 - y0, x1 - x0, like.bands)
+    if whole[:2] != (y1 - y0, x1 - x0):
+        raise ValueError(f"shape {whole} does not fit box {box}")
+    given = np.dtype(dtype or like.dtype)
+    inputs = [like.path] if like.path is not None else []
+    check_output(
+        target, inputs, options.overwrite, like=like, shape=whole, dtype=given, options=options
+    )
+    job = ExportJob(
+        like=like,
+        box=(y0, x0, y1, x1),
+        bands=whole[2],
+        given_dtype=given,
+        dtype=file_dtype(target, like, given, options),
+        read=read,
+        read_valid=read_valid or like.read_valid,
+        options=options,
+        tags=dict(tags or {}),
+        target=target,
+        progress=progress,
+        cancelled=cancelled,
+    )
+    module = format_of(target).module
+    # Written where it will stand, so that taking the name is one step on one disk.
+    remove_leftovers(target)
+    part = part_of(target)
+    try:
+        module.write(job, part)
+        _check(module, job, part)
+        if not options.overwrite and target.exists():
+            raise BadOutput(f"{target} appeared meanwhile.", "Choose another name, or --overwrite.")
+        take_name(part, target)
+    except Exception as error:
+        raise _as_ours(error, target) from error
+    finally:
+        remove_part(part)
+    return target
+
+
+def _check(module: ModuleType, job: ExportJob, part: Path) -> None:
+    try:
+        module.check(job, part)
+    except DamagedOutput:
+        raise
+    except Exception as error:  # whatever a reader makes of a broken file
+        raise DamagedOutput(f"it cannot be read: {error}") from error
+
+
+def format_of(path: Path) -> Format:
+    """The format of a suffix. Raises `BadOutput`."""
+    form = FORMATS.get(path.suffix.lower())
+    if form is None:
+        raise BadOutput(
+            f"{path.name or path} has no suffix of a format that can be written.",
+            f"Use one of {' '.join(FORMATS)}.",
+        )
+    return form
+
+
+def file_dtype(
+    path: Path, like: Image, dtype: np.dtype[Any], options: ExportOptions
+) -> np.dtype[Any]:
+    """The dtype the file will have. Raises `BadOutput` for a bit depth that makes no sense."""
+    form, depth = format_of(path), options.bit_depth
+    if depth is None:
+        photo = like.georeference is None and like.nodata is None
+        # A picture of 16 bits fills them; a measurement's counts must not be guessed at.
+        if form.dtypes == ("uint8",) and dtype == np.uint16 and photo:
+            return np.dtype(np.uint8)
+        if dtype == np.float16 and form is _GEOTIFF:
+            return np.dtype(np.float32)
+        return dtype
+    if depth not in (8, 16):
+        raise BadOutput(f"A bit depth of {depth} is not offered.", "Use 8 or 16.")
+    wanted = np.dtype(np.uint8 if depth == 8 else np.uint16)
+    if wanted == dtype:
+        return dtype
+    if like.nodata is not None or (like.georeference is not None and form in (_GEOTIFF, _ZARR)):
+        raise BadOutput(
+            f"A bit depth of {depth} would change what the values mean.",
+            "Leave it out for georeferenced images.",
+        )
+    if dtype.kind not in "uf":
+        raise BadOutput(f"{dtype} values cannot become {depth} bit.", "Leave the bit depth out.")
+    return wanted
+
+
+def _check_holds(
+    path: Path, form: Format, shape: tuple[int, int, int], dtype: np.dtype[Any]
+) -> None:
+    hint = "Write a .tif or .zarr instead."
+    if form.dtypes and dtype.name not in form.dtypes:
+        more = " or add --bit-depth 8" if dtype == np.uint16 else ""
+        raise BadOutput(f"{form.name} cannot hold {dtype} values.", f"{hint[:-1]}{more}.")
+    if form.bands and shape[2] not in form.bands:
+        raise BadOutput(f"{form.name} cannot hold {shape[2]} bands.", hint)
+    if form.longest is not None and max(shape[:2]) > form.longest:
+        raise BadOutput(f"{form.name} ends at {form.longest} pixels a side.", hint)
+
+
+def _check_writable(folder: Path) -> None:
+    # Only trying tells: access() knows nothing of Windows' rights or read-only mounts.
+    probe = folder / f".napari-restore-{uuid.uuid4().hex[:8]}"
+    try:
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        if is_disk_full(error):
+            raise DiskFull(f"No space is left in {folder}.", "Free some.") from error
+        raise BadOutput(
+            f"The folder {folder} may not be written to.", "Choose another folder."
+        ) from error
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return one.resolve() == other.resolve()
+
+
+def _is_zarr(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
+
+
+def take_name(part: Path, target: Path) -> None:
+    """Give a finished file its name; the old one and its sidecars go."""
+    handles.close(target)
+    if part.is_dir():
+        old = aside_of(target)
+        replaced = target.exists()
+        if replaced:
+            target.rename(old)
+        try:
+            part.rename(target)
+        except OSError:
+            if replaced:
+                old.rename(target)
+            raise
+        if replaced:
+            shutil.rmtree(old, ignore_errors=True)
+        return
+    os.replace(part, target)
+    for new, stale in zip(sidecars(part), sidecars(target), strict=True):
+        # The old file's statistics or overviews would be taken for the new one's.
+        if new.exists():
+            os.replace(new, stale)
+        else:
+            stale.unlink(missing_ok=True)
+
+
+def _as_ours(error: Exception, target: Path) -> Exception:
+    """The error to raise for `error`: ours where it is about the disk or the output."""
+    if isinstance(error, RestoreError) and not isinstance(error, DamagedOutput):
+        return error
+    # A damaged file on a full disk has that one reason.
+    full = isinstance(error, DamagedOutput) and free_bytes(target.parent) < FULL_BYTES
+    if full or is_disk_full(error):
+        return disk_full(target)
+    if isinstance(error, DamagedOutput):
+        return BadOutput(
+            f"{target.name} did not hold what was written ({error.message}) and was removed.",
+            "The disk may be failing or full; write to another one.",
+        )
+    if isinstance(error, OSError) and not type(error).__module__.startswith("rasterio"):
+        return BadOutput(f"{target} cannot be written ({error.strerror or error}).", "")
+    return error

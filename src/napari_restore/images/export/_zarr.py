@@ -1,0 +1,184 @@
+"""OME-Zarr 0.5: all levels, and what OME has no word for in attributes of our own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from napari_restore.images._profile import Tags
+from napari_restore.images._source import Level, chunk_grid
+from napari_restore.images.export._geotiff import kept_tags
+from napari_restore.images.export._job import DamagedOutput, ExportJob, same_pixels
+from napari_restore.images.levels._row_pyramid import RowPyramid, row_levels
+from napari_restore.images.readers._ome_zarr import OWN_ATTRIBUTES
+from napari_restore.images.values._validity import default_fill
+
+_METRES = {"metre": "meter", "foot": "foot"}
+
+
+def write(job: ExportJob, path: Path) -> None:
+    """Write `job` as a group of arrays (c, y, x), in the memory of a few bands of rows."""
+    import zarr
+
+    levels = _levels(job)
+    group = zarr.create_group(str(path), zarr_format=3, attributes=attributes(job, levels))
+    arrays = [_create(job, group, number, level) for number, level in enumerate(levels)]
+
+    def sink(number: int, top: int, pixels: Any, valid: Any) -> None:
+        arrays[number][:, top : top + len(pixels)] = np.moveaxis(pixels, 2, 0)
+
+    pyramid = RowPyramid(levels, sink, fill=default_fill(job.dtype, job.nodata), nodata=job.nodata)
+    ask = job.source_bands is not None and job.like.may_be_invalid
+    for block in job.blocks(levels[0].chunk_height, with_valid=ask, whole_rows=True):
+        pixels = block.pixels
+        if job.writes_mask and block.valid is not None:
+            # OME-Zarr has no mask; an alpha channel is what its readers know.
+            opaque = block.valid[..., None] * _opaque(job.dtype)
+            pixels = np.concatenate([pixels, opaque.astype(job.dtype)], axis=2)
+        valid = block.valid
+        if not ask and pixels.dtype.kind == "f":
+            valid = np.isfinite(pixels).all(axis=2)
+        pyramid.add(block.y, pixels, valid)
+
+
+def check(job: ExportJob, path: Path) -> None:
+    """Open `path` again and compare. Raises `DamagedOutput`."""
+    import zarr
+
+    group = zarr.open_group(str(path), mode="r", zarr_format=3)
+    levels = _levels(job)
+    for number, level in enumerate(levels):
+        array = group[str(number)]
+        assert isinstance(array, zarr.Array)
+        if array.shape != (_bands(job), level.height, level.width) or array.dtype != job.dtype:
+            raise DamagedOutput(f"level {number} has another size")
+        for row, column in chunk_grid(level):
+            if not (path / str(number) / "c" / "0" / str(row) / str(column)).is_file():
+                raise DamagedOutput(f"a chunk of level {number} is missing")
+    whole: Any = group["0"]
+    for sample in job.samples:
+        height, width = sample.pixels.shape[:2]
+        found = whole[: job.bands, sample.y : sample.y + height, sample.x : sample.x + width]
+        if not same_pixels(np.moveaxis(found, 0, 2), sample.pixels, lossy=False):
+            raise DamagedOutput(f"pixels at row {sample.y}, column {sample.x} differ")
+
+
+def _bands(job: ExportJob) -> int:
+    return job.bands + job.writes_mask
+
+
+def _levels(job: ExportJob) -> tuple[Level, ...]:
+    levels = row_levels(job.height, job.width, _bands(job) * job.dtype.itemsize)
+    return levels if job.options.overviews else levels[:1]
+
+
+def _create(job: ExportJob, group: Any, number: int, level: Level) -> Any:
+    from zarr.codecs import BloscCodec
+
+    shuffle: Literal["noshuffle", "shuffle"] = "noshuffle" if job.dtype.itemsize == 1 else "shuffle"
+    codec = BloscCodec(cname="zstd", clevel=job.options.level or 1, shuffle=shuffle)
+    return group.create_array(
+        str(number),
+        shape=(_bands(job), level.height, level.width),
+        chunks=(_bands(job), level.chunk_height, level.chunk_width),
+        dtype=job.dtype,
+        compressors=None if job.options.compress == "none" else [codec],
+        fill_value=0,
+        dimension_names=("c", "y", "x"),
+        config={"write_empty_chunks": True},
+    )
+
+
+def _opaque(dtype: np.dtype[Any]) -> Any:
+    return dtype.type(1 if dtype.kind == "f" else np.iinfo(dtype).max)
+
+
+def attributes(job: ExportJob, levels: tuple[Level, ...]) -> dict[str, Any]:
+    """The group's attributes: what OME-Zarr says of `levels`, and our own description."""
+    like = job.like
+    place = like.georeference.shifted(job.box[1], job.box[0]) if like.georeference else None
+    size = (place.pixel_size if place else None) or (1.0, 1.0)
+    unit = _METRES.get(place.units) if place else None
+    space = {"type": "space"} | ({"unit": unit} if unit else {})
+    datasets = []
+    for number in range(len(levels)):
+        # Level n's first pixel is the mean of 2**n, so its centre lies further in.
+        scale = [2.0**number * s for s in size]
+        shift = [(2.0**number - 1) / 2 * s for s in size]
+        datasets.append(
+            {
+                "path": str(number),
+                "coordinateTransformations": [
+                    {"type": "scale", "scale": [1.0, *scale]},
+                    {"type": "translation", "translation": [0.0, *shift]},
+                ],
+            }
+        )
+    axes = [{"name": "c", "type": "channel"}, {"name": "y", **space}, {"name": "x", **space}]
+    multiscale = {"name": like.name, "axes": axes, "datasets": datasets, "type": "mean"}
+    ome: dict[str, Any] = {"version": "0.5", "multiscales": [multiscale]}
+    own = _own(job, place)
+    if job.source_bands is not None:
+        ome["omero"] = {"channels": [{"label": label} for label in _labels(job, own)]}
+    return {"ome": ome, OWN_ATTRIBUTES: own}
+
+
+def _labels(job: ExportJob, own: Mapping[str, Any]) -> list[str]:
+    names = own["descriptions"] or [None] * _bands(job)
+    roles = [*own["roles"], *["alpha"] * job.writes_mask]
+    return [
+        name or role or f"band {number}"
+        for number, (name, role) in enumerate(zip(names, roles, strict=True), 1)
+    ]
+
+
+def _own(job: ExportJob, place: Any) -> dict[str, Any]:
+    """Place, meaning of values and tags, under the names that the zarr reader looks for."""
+    like, profile, keep = job.like, job.like.profile, job.source_bands
+    nodata = job.nodata
+    own: dict[str, Any] = {
+        # JSON has no NaN.
+        "nodata": "NaN" if nodata is not None and math.isnan(nodata) else nodata,
+        "tags": _kept(profile.tags) if keep else {},
+    }
+    own["tags"].setdefault("", {}).update(job.tags)
+    if place is not None:
+        own |= {
+            "crs_wkt": place.crs_wkt,
+            "transform": place.transform and list(place.transform),
+            "area_or_point": place.area_or_point,
+            "gcps": [asdict(point) for point in place.gcps],
+            "gcps_crs_wkt": place.gcps_crs_wkt,
+            "rpcs": place.rpcs and {k: str(v) for k, v in place.rpcs.items()},
+        }
+    if keep is None:
+        return own
+    alpha = job.writes_mask
+
+    def of_bands(values: tuple[Any, ...], extra: Any) -> list[Any]:
+        if len(values) <= max(keep, default=-1):
+            return []
+        return [values[band] for band in keep] + [extra] * alpha
+
+    interp = profile.colorinterp or ("undefined",) * like.bands
+    return own | {
+        "roles": [like.roles[band] for band in keep],
+        "wavelengths": of_bands(like.wavelengths, None),
+        "descriptions": of_bands(like.descriptions, None),
+        "colorinterp": of_bands(interp, "alpha"),
+        "scales": of_bands(profile.scales, 1.0),
+        "offsets": of_bands(profile.offsets, 0.0),
+        "units": of_bands(profile.units, None),
+        "band_tags": [_kept(part) for part in of_bands(profile.band_tags, {})],
+    }
+
+
+def _kept(tags: Tags) -> dict[str, dict[str, str]]:
+    """`tags` without those that would be stale, and without empty namespaces."""
+    kept = {space: kept_tags(space, part) for space, part in tags.items()}
+    return {space: part for space, part in kept.items() if part}

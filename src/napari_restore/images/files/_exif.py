@@ -1,0 +1,264 @@
+"""EXIF, ICC, XMP, IPTC and orientation of photos; and whether the file is whole.
+
+The containers are walked segment by segment without decoding a pixel, which
+also tells a truncated file; what lies in EXIF is Pillow's work.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from napari_restore.images.files import _tiff
+
+EXIF_HEADER = b"Exif\0\0"
+ORIENTATION = 0x0112
+_XMP_HEADER = b"http://ns.adobe.com/xap/1.0/\0"
+_ICC_HEADER = b"ICC_PROFILE\0"
+_IPTC_HEADER = b"Photoshop 3.0\0"
+_PNG_HEAD = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass
+class PhotoTags:
+    """The binary blocks of a photo, as `Profile` keeps them."""
+
+    exif: bytes | None = None
+    icc: bytes | None = None
+    xmp: bytes | None = None
+    iptc: bytes | None = None
+    orientation: int = 1
+
+
+def read_photo_tags(path: Path, head: bytes) -> PhotoTags:
+    """What a JPEG, PNG, WebP or TIFF carries; empty for others.
+
+    Raises `UnreadableImage` if the file ends before its image does.
+    """
+    if head.startswith(b"\xff\xd8\xff"):
+        tags = _walk_jpeg(path)
+    elif head.startswith(_PNG_HEAD):
+        tags = _walk_png(path)
+    elif head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        tags = _walk_webp(path)
+    elif _tiff.is_tiff(head):
+        return _tiff_tags(path)
+    else:
+        return PhotoTags()
+    tags.orientation = orientation_of(tags.exif)
+    return tags
+
+
+def orientation_of(exif: bytes | None) -> int:
+    """The orientation 1 … 8 that an EXIF block tells; 1 where it does not."""
+    if not exif:
+        return 1
+    from PIL.Image import Exif
+
+    parsed = Exif()
+    try:
+        parsed.load(exif)
+        value = int(parsed.get(ORIENTATION, 1))
+    except Exception:  # damaged EXIF never keeps an image from being opened
+        return 1
+    return value if 1 <= value <= 8 else 1
+
+
+def upright_exif(exif: bytes | None) -> bytes | None:
+    """`exif` for an upright copy: orientation 1, the stale thumbnail dropped, GPS kept."""
+    if not exif:
+        return None
+    from PIL.Image import Exif
+
+    parsed = Exif()
+    try:
+        parsed.load(exif)
+        if ORIENTATION in parsed:
+            parsed[ORIENTATION] = 1
+        # Pillow writes the main directory and those it refers to, not the thumbnail's.
+        return bytes(parsed.tobytes())
+    except Exception:  # damaged EXIF is left behind rather than copied
+        return None
+
+
+def _walk_jpeg(path: Path) -> PhotoTags:
+    tags, icc = PhotoTags(), dict[int, bytes]()
+    with path.open("rb") as file:
+        file.seek(2)
+        while True:
+            marker = _next_marker(file)
+            if marker is None:
+                raise _tiff.truncated(path)
+            if marker in (0x01, 0xD8) or 0xD0 <= marker <= 0xD7:
+                continue
+            size = file.read(2)
+            if len(size) < 2:
+                raise _tiff.truncated(path)
+            length = struct.unpack(">H", size)[0] - 2
+            if marker == 0xDA:
+                break
+            if marker not in (0xE1, 0xE2, 0xED):
+                file.seek(length, 1)
+                continue
+            segment = file.read(length)
+            if marker == 0xE1 and segment.startswith(EXIF_HEADER) and tags.exif is None:
+                tags.exif = segment
+            elif marker == 0xE1 and segment.startswith(_XMP_HEADER):
+                tags.xmp = segment[len(_XMP_HEADER) :]
+            elif marker == 0xE2 and segment.startswith(_ICC_HEADER) and length > 14:
+                icc[segment[12]] = segment[14:]
+            elif marker == 0xED and segment.startswith(_IPTC_HEADER):
+                tags.iptc = segment
+        if not _holds_after(file, b"\xff\xd9", file.tell()):
+            raise _tiff.truncated(path)
+    if icc:
+        tags.icc = b"".join(icc[number] for number in sorted(icc))
+    return tags
+
+
+def _next_marker(file: BinaryIO) -> int | None:
+    """The code of the next marker, or None at the end of the file."""
+    byte = file.read(1)
+    while byte and byte != b"\xff":
+        byte = file.read(1)
+    while byte == b"\xff":
+        byte = file.read(1)
+    return byte[0] if byte else None
+
+
+def _holds_after(file: BinaryIO, pattern: bytes, start: int) -> bool:
+    """Whether `pattern` occurs at or after `start`; looked for from the end."""
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return data.rfind(pattern, start) >= 0
+
+
+def _walk_png(path: Path) -> PhotoTags:
+    import zlib
+
+    tags = PhotoTags()
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(8)
+        while True:
+            header = file.read(8)
+            if len(header) < 8:
+                raise _tiff.truncated(path)
+            length, kind = struct.unpack(">I4s", header)
+            if kind == b"IEND":
+                return tags
+            if file.tell() + length + 4 > size:
+                raise _tiff.truncated(path)
+            if kind == b"eXIf":
+                tags.exif = EXIF_HEADER + file.read(length)
+            elif kind == b"iCCP":
+                data = file.read(length)
+                try:
+                    tags.icc = zlib.decompress(data[data.index(0) + 2 :])
+                except (ValueError, zlib.error):
+                    pass
+            elif kind == b"iTXt":
+                tags.xmp = _png_xmp(file.read(length)) or tags.xmp
+            else:
+                file.seek(length, 1)
+            file.seek(4, 1)
+
+
+def _png_xmp(data: bytes) -> bytes | None:
+    """The XMP packet of an iTXt chunk, if that is what it holds."""
+    import zlib
+
+    keyword, _, rest = data.partition(b"\0")
+    if keyword != b"XML:com.adobe.xmp" or len(rest) < 2:
+        return None
+    text = rest[2:].split(b"\0", 2)[-1]
+    try:
+        return zlib.decompress(text) if rest[0] else text
+    except zlib.error:
+        return None
+
+
+def _walk_webp(path: Path) -> PhotoTags:
+    tags = PhotoTags()
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        (declared,) = struct.unpack("<I", file.read(8)[4:])
+        if declared + 8 > size:
+            raise _tiff.truncated(path)
+        file.seek(12)
+        while len(header := file.read(8)) == 8:
+            kind, length = struct.unpack("<4sI", header)
+            end = file.tell() + length + length % 2
+            if kind == b"EXIF":
+                data = file.read(length)
+                tags.exif = data if data.startswith(EXIF_HEADER) else EXIF_HEADER + data
+            elif kind == b"ICCP":
+                tags.icc = file.read(length)
+            elif kind == b"XMP ":
+                tags.xmp = file.read(length)
+            file.seek(end)
+    return tags
+
+
+def _tiff_tags(path: Path) -> PhotoTags:
+    found = _tiff.check_whole(path).tags
+    tags = PhotoTags(
+        icc=_binary(found.get(_tiff.ICC)),
+        xmp=_binary(found.get(_tiff.XMP)),
+        iptc=_binary(found.get(_tiff.IPTC)),
+    )
+    orientation = found.get(_tiff.ORIENTATION)
+    if isinstance(orientation, tuple) and orientation and 1 <= orientation[0] <= 8:
+        tags.orientation = orientation[0]
+    if not {_tiff.EXIF_IFD, _tiff.GPS_IFD, _tiff.MAKE}.isdisjoint(found):
+        tags.exif = _tiff_exif(path)
+    return tags
+
+
+def _binary(value: bytes | tuple[int, ...] | None) -> bytes | None:
+    return value if isinstance(value, bytes) else None
+
+
+def _tiff_exif(path: Path) -> bytes | None:
+    """The camera's part of a TIFF's directory, as an EXIF block of its own."""
+    from PIL.Image import Exif
+    from PIL.TiffImagePlugin import TiffImageFile
+
+    try:
+        # The class itself, not Image.open: that refuses large images by their size.
+        with TiffImageFile(path) as image:
+            whole = image.getexif()
+            kept = Exif()
+            for tag in (0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298):
+                if tag in whole:
+                    kept[tag] = whole[tag]
+            for directory in (0x8769, 0x8825):
+                if part := dict(whole.get_ifd(directory)):
+                    kept.get_ifd(directory).update(part)
+                    kept[directory] = dict(part)
+            return bytes(kept.tobytes())
+    except Exception:  # damaged EXIF never keeps an image from being opened
+        return None
+
+
+def exif_summary(exif: bytes | None) -> dict[str, str]:
+    """Camera, lens, time, exposure … as text, by EXIF's own names; no place."""
+    if not exif:
+        return {}
+    from PIL.ExifTags import TAGS
+    from PIL.Image import Exif
+
+    wanted = {
+        "Make", "Model", "Software", "DateTime", "DateTimeOriginal", "LensModel", "ExposureTime",
+        "FNumber", "ISOSpeedRatings", "FocalLength", "ExposureBiasValue", "ColorSpace",
+    }  # fmt: skip
+    parsed = Exif()
+    try:
+        parsed.load(exif)
+        everything = {**parsed, **parsed.get_ifd(0x8769)}
+    except Exception:  # damaged EXIF never keeps an image from being described
+        return {}
+    named = ((TAGS.get(tag, ""), value) for tag, value in everything.items())
+    return {name: str(value).strip("\0 ") for name, value in named if name in wanted}

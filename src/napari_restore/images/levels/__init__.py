@@ -1,0 +1,1 @@
+"""Levels of an image: halved, built, streamed, shown."""

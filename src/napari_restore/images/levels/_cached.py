@@ -1,0 +1,155 @@
+"""What pyramids and streams have in common: levels that land in the cache bit by bit."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from abc import abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.images._source import Box, Source
+from napari_restore.images.cache._disk_space import no_space_as_error
+from napari_restore.images.cache._folder import Entry, cache_dir, entry_key, is_whole
+from napari_restore.images.cache._level_store import LevelStore
+from napari_restore.images.values._validity import default_fill
+
+FORMAT = 2
+
+OnLanded = Callable[[Box, int, int], None]
+"""Called with the box that landed, in level-0 pixels, parts done, parts in all."""
+
+
+class CachedSource(Source):
+    """`base` with levels that it does not store, from the cache; what has not landed reads as 0.
+
+    Parameters
+    ----------
+    base
+        Read where the cache has nothing.
+    nodata, fill
+        As for `halve`; `fill` is nodata, else NaN for floats, else 0.
+    """
+
+    first: int
+    """The finest level that lies in the cache."""
+
+    def __init__(self, base: Source, *, fill: float | None, nodata: float | None) -> None:
+        self.base = base
+        self.bands, self.dtype = base.bands, base.dtype
+        self.may_be_invalid = base.may_be_invalid
+        self._nodata = nodata
+        self._fill = default_fill(base.dtype, nodata) if fill is None else fill
+
+    @classmethod
+    def supports(cls, path: Path, head: bytes) -> bool:
+        """Never: it wraps another source."""
+        return False
+
+    @property
+    @abstractmethod
+    def complete(self) -> bool:
+        """Whether every chunk of every level is there."""
+
+    @property
+    def cached(self) -> bool:
+        """Whether chunks may be kept: not while some of them are still to land."""
+        return self.complete
+
+    @abstractmethod
+    def is_built(self, level: int, row: int, column: int) -> bool:
+        """Whether that chunk holds pixels."""
+
+    def about(self, fingerprint: str) -> dict[str, Any]:
+        """What the cache must hold to serve this source."""
+        return {
+            "format": FORMAT,
+            "fingerprint": fingerprint,
+            "levels": [list(level) for level in self.levels],
+            "bands": self.bands,
+            "dtype": self.dtype.str,
+            "fill": repr(self._fill),
+            "nodata": repr(self._nodata),
+            "valid": self.may_be_invalid,
+        }
+
+    def close(self) -> None:
+        """Close the wrapped source; the cache stays."""
+        self.base.close()
+
+
+class Shared:
+    """What the cache has of one file, shared by all sources of it in this process."""
+
+    KIND: ClassVar[str]
+    _shared: ClassVar[weakref.WeakValueDictionary[Path, Any]] = weakref.WeakValueDictionary()
+    _guard: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, source: CachedSource, entry: Entry) -> None:
+        self.entry = entry
+        self.building = threading.Lock()
+        """Held by who fills the cache."""
+        with no_space_as_error(entry.path):
+            self.store = LevelStore(
+                entry.path,
+                source.levels,
+                source.bands,
+                source.dtype,
+                first=source.first,
+                with_valid=source.may_be_invalid,
+            )
+
+    @classmethod
+    def share(cls, source: CachedSource, fingerprint: str) -> Self:
+        """What there is for `source`, made if it is the first of its file."""
+        about = source.about(fingerprint)
+        with cls._guard:
+            entry = Entry.open(cls.KIND, entry_key(fingerprint, about), about)
+            shared: Self | None = cls._shared.get(entry.path)
+            if shared is None:
+                shared = cls._shared[entry.path] = cls(source, entry)
+            return shared
+
+    @classmethod
+    def is_whole(cls, source: CachedSource, fingerprint: str) -> bool:
+        """Whether the cache has all that `source` needs; makes nothing."""
+        about = source.about(fingerprint)
+        return is_whole(cache_dir() / cls.KIND / entry_key(fingerprint, about), about)
+
+
+class LevelsFrom(Source):
+    """The levels of `source` from number `first` on, as a source of its own."""
+
+    def __init__(self, source: CachedSource, first: int) -> None:
+        self.source, self._first = source, first
+        self.levels = source.levels[first:]
+        self.bands, self.dtype = source.bands, source.dtype
+        self.may_be_invalid = source.may_be_invalid
+
+    @classmethod
+    def supports(cls, path: Path, head: bytes) -> bool:
+        """Never: it wraps another source."""
+        return False
+
+    @property
+    def cached(self) -> bool:
+        """Whether chunks may be kept: not while some of them are still to land."""
+        return self.source.complete
+
+    def is_built(self, level: int, row: int, column: int) -> bool:
+        """Whether that chunk holds pixels."""
+        return self.source.is_built(level + self._first, row, column)
+
+    def read_chunk(self, level: int, row: int, column: int) -> npt.NDArray[Any]:
+        """A chunk; zeros while it is not built."""
+        return self.source.read_chunk(level + self._first, row, column)
+
+    def read_valid_chunk(
+        self, level: int, row: int, column: int, pixels: npt.NDArray[Any]
+    ) -> npt.NDArray[np.bool_]:
+        """A chunk's validity."""
+        return self.source.read_valid_chunk(level + self._first, row, column, pixels)

@@ -1,0 +1,50 @@
+"""Levels of an image as dask arrays."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.images._base import ImageBase
+
+_numbers = itertools.count()
+
+
+class _LazyLevel:
+    """One level as dask sees an array: a shape, a dtype, slices."""
+
+    ndim = 3
+
+    def __init__(self, image: ImageBase, level: int) -> None:
+        self.image, self.level = image, level
+        self.shape = (*image.level_shapes[level], image.bands)
+        self.dtype = image.dtype
+
+    def __getitem__(self, where: tuple[slice, slice, slice]) -> npt.NDArray[Any]:
+        (y0, y1, _), (x0, x1, _), (c0, c1, _) = (
+            part.indices(size) for part, size in zip(where, self.shape, strict=True)
+        )
+        read = self.image.read_landed if self.image.progressive else self.image.read
+        return read((y0, x0, y1, x1), self.level)[..., c0:c1]
+
+
+def lazy_level(image: ImageBase, level: int) -> Any:
+    """A dask array (h, w, C) that calls `Image.read`, one decoded chunk per task.
+
+    Its name is a running number: nothing is hashed, and chunks that land later
+    appear when it is computed again.
+    """
+    import dask.array as da
+
+    decoded = image.planned_levels[level]
+    return da.from_array(  # type: ignore[no-untyped-call]
+        _LazyLevel(image, level),
+        chunks=(decoded.chunk_height, decoded.chunk_width, image.bands),
+        name=f"napari-restore-{image.name}-{level}-{next(_numbers)}",
+        asarray=False,
+        fancy=False,
+        meta=np.empty((0, 0, 0), image.dtype),
+    )

@@ -1,0 +1,93 @@
+"""One level of an image as an image of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.images._base import ImageBase
+from napari_restore.images._georeference import Georeference
+from napari_restore.images._reader import Reader
+from napari_restore.images._source import Box, chunk_box
+from napari_restore.images.levels._making import attach_pyramid
+from napari_restore.images.levels._reduce import halve
+from napari_restore.images.values._validity import default_fill
+
+Array = npt.NDArray[Any]
+
+
+class LevelReader(Reader):
+    """Level `number` of another image, `scale` times smaller, with all else it tells.
+
+    What is not built yet is halved from the level below when it is read: the same
+    values, only slower.
+    """
+
+    def __init__(self, image: ImageBase, number: int, scale: int) -> None:
+        inner = image.reader
+        super().__init__(inner.path)
+        self.image, self.number = image, number
+        self.name, self.bands, self.dtype = inner.name, inner.bands, inner.dtype
+        self.profile, self.may_be_invalid = inner.profile, inner.may_be_invalid
+        self.levels = image.planned_levels[number:]
+        if inner.georeference is not None:
+            self.georeference = scaled(inner.georeference, scale)
+        self._fill = default_fill(self.dtype, inner.profile.nodata)
+
+    def read_chunk(self, level: int, row: int, column: int) -> Array:
+        return self._pixels(level + self.number, chunk_box(self.levels[level], row, column))[0]
+
+    def valid_in(self, level: int, box: Box, pixels: Array) -> npt.NDArray[np.bool_]:
+        valid = self._pixels(level + self.number, box)[1]
+        return np.ones(pixels.shape[:2], bool) if valid is None else valid
+
+    def files(self) -> tuple[Path, ...]:
+        return self.image.reader.files()
+
+    def fingerprint(self) -> str:
+        # A level is another content than the whole.
+        named = f"{self.image.reader.fingerprint()}/{self.number}"
+        return hashlib.sha256(named.encode()).hexdigest()
+
+    def close(self) -> None:
+        self.image.close()
+
+    def _pixels(self, level: int, box: Box) -> tuple[Array, npt.NDArray[np.bool_] | None]:
+        image = self.image
+        image.prepare()
+        if not image.has_landed(box, level):
+            attach_pyramid(image)
+        if level == 0 or image.has_landed(box, level):
+            valid = image.read_valid(box, level) if self.may_be_invalid else None
+            return image.read(box, level), valid
+        height, width = image.level_shapes[level - 1]
+        y0, x0, y1, x1 = box
+        finer = (2 * y0, 2 * x0, min(2 * y1, height), min(2 * x1, width))
+        pixels, valid = self._pixels(level - 1, finer)
+        return halve(pixels, valid, fill=self._fill, nodata=image.nodata)
+
+
+def scale_of(image: ImageBase, number: int) -> int | None:
+    """How many level-0 pixels make one of level `number` along a side; a power of two, else None."""
+    height, width = image.level_shapes[number]
+    ratio = max(image.height / height, image.width / width)
+    scale = 1 << max(0, math.ceil(math.log2(ratio)))
+    halved = -(-image.height // scale), -(-image.width // scale)
+    return scale if halved == (height, width) else None
+
+
+def scaled(place: Georeference, scale: int) -> Georeference:
+    """The place of an image whose pixels are `scale` times as large."""
+    transform = place.transform
+    if transform is not None:
+        a, b, c, d, e, f = transform
+        transform = (a * scale, b * scale, c, d * scale, e * scale, f)
+    gcps = tuple(replace(p, row=p.row / scale, column=p.column / scale) for p in place.gcps)
+    # Rational polynomials count level-0 pixels; a level is looked at, not measured in.
+    return replace(place, transform=transform, gcps=gcps, rpcs=None)

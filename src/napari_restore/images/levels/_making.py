@@ -1,0 +1,103 @@
+"""Which levels an image will have, and making those that its file lacks."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.images._base import ImageBase
+from napari_restore.images._reader import Reader
+from napari_restore.images._source import Box, Level
+from napari_restore.images.cache._chunks import read_window
+from napari_restore.images.levels._cached import LevelsFrom, OnLanded
+from napari_restore.images.levels._pyramid import PyramidSource
+from napari_restore.images.levels._reduce import level_sizes
+from napari_restore.images.levels._streaming import StreamedSource
+
+CHUNK = 512
+ENOUGH = 2048
+"""Files whose smallest level is no longer than this on its long side need no further levels."""
+
+_running: weakref.WeakKeyDictionary[ImageBase, StreamedSource] = weakref.WeakKeyDictionary()
+"""Streams of images that are not whole yet, and those that became their source."""
+
+
+def planned_levels(reader: Reader) -> tuple[Level, ...]:
+    """The file's own levels, and those to be made below its smallest."""
+    stored = reader.levels
+    smallest = stored[-1]
+    if reader.random_access and max(smallest.height, smallest.width) <= ENOUGH:
+        return stored
+    sizes = level_sizes(smallest.height, smallest.width)[1:]
+    return (*stored, *(Level(h, w, min(h, CHUNK), min(w, CHUNK)) for h, w in sizes))
+
+
+def build_pyramid(
+    image: ImageBase,
+    on_chunk: OnLanded | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    centre: tuple[float, float] | None = None,
+) -> None:
+    """Give `image` the levels it plans but does not store, building what the cache lacks.
+
+    They can be read from the first moment on, as zeros where nothing has landed.
+    An untiled file is streamed instead, which makes all levels.
+    """
+    if not image.source.random_access:
+        stream(image, on_chunk, cancelled)
+        return
+    if len(image.source.levels) >= len(image.planned_levels):
+        return
+    shown = image.pyramid
+    if not isinstance(shown, LevelsFrom) or not isinstance(shown.source, PyramidSource):
+        added = PyramidSource(image.source, image.fingerprint, nodata=image.nodata)
+        shown = image.pyramid = LevelsFrom(added, len(image.source.levels))
+    pyramid = shown.source
+    assert isinstance(pyramid, PyramidSource)
+    pyramid.build(on_chunk, cancelled, centre)
+
+
+def attach_pyramid(image: ImageBase) -> bool:
+    """Give `image` the levels it does not store if the cache has all of them; builds nothing."""
+    if image.pyramid is not None or len(image.source.levels) >= len(image.planned_levels):
+        return True
+    found = PyramidSource(
+        image.source, image.fingerprint, nodata=image.nodata, only_if_complete=True
+    )
+    if found.missing:
+        return False
+    image.pyramid = LevelsFrom(found, len(image.source.levels))
+    return True
+
+
+def stream(
+    image: ImageBase,
+    on_band: OnLanded | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> None:
+    """Stream the untiled file behind `image` unless the cache has it, then read from there.
+
+    While it runs, the coarser levels can be read, and `read_streamed` gives what
+    there is of level 0. Raises `Cancelled`, `DiskFull`, `UnreadableImage`.
+    """
+    running = _running.get(image)
+    if running is None:
+        running = _running[image] = StreamedSource(
+            image.reader, image.fingerprint, nodata=image.nodata
+        )
+    image.pyramid = LevelsFrom(running, 1) if len(running.levels) > 1 else None
+    running.build(on_band, cancelled)
+    image.source, image.pyramid = running, None
+
+
+def read_streamed(image: ImageBase, box: Box) -> npt.NDArray[Any]:
+    """The pixels of `box` of level 0, zeros where they have not landed yet."""
+    running = _running.get(image)
+    y0, x0, y1, x1 = box
+    if running is None:
+        return np.zeros((y1 - y0, x1 - x0, image.bands), image.dtype)
+    return read_window(running, 0, box)

@@ -1,0 +1,1 @@
+"""Polygons, gradients and painted masks, read and kept."""

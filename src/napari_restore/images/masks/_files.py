@@ -1,0 +1,216 @@
+"""Masks made in a window, kept as files that the command line takes as well.
+
+They lie in the cache under their content, placed on the map as the image is, or in
+its pixels where it lies on none. In use for as long as this process lives: results
+read their mask again whenever they are shown or saved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.errors import BadMask
+from napari_restore.images._georeference import IDENTITY, Georeference, Transform
+from napari_restore.images._image import Image
+from napari_restore.images.cache._folder import Entry, cache_dir, mark_entry, trim_cache
+from napari_restore.images.files._handles import open_for_writing
+from napari_restore.images.masks._vector import Polygon, Ring
+
+KIND = "masks"
+LIMIT = 1 << 30
+"""Bytes of masks kept before the longest unused go."""
+BLOCK = 512
+AT_ONCE = 1 << 24
+"""Pixels of a mask that are held at the same time."""
+_held: dict[Path, Entry] = {}
+
+
+def keep_polygons(image: Image, polygons: Sequence[Polygon]) -> Path:
+    """The GeoJSON file of `polygons`, whose points are (x, y) in pixels of `image`."""
+    areas = [[_closed(_on_map(image, ring)) for ring in polygon] for polygon in polygons]
+    return _keep_geometry(image, "areas", {"type": "MultiPolygon", "coordinates": areas})
+
+
+def keep_line(image: Image, start: tuple[float, float], end: tuple[float, float]) -> Path:
+    """The GeoJSON file of a gradient from `start` (0) to `end` (1), (x, y) in pixels."""
+    line = _on_map(image, [start, end])
+    return _keep_geometry(image, "gradient", {"type": "LineString", "coordinates": line})
+
+
+def keep_strengths(image: Image, strengths: Any, place: Transform = IDENTITY) -> Path:
+    """The GeoTIFF of `strengths`, an array (h, w) of any kind that can be sliced.
+
+    `place` takes (column, row) in the array to pixels of `image`, both counted from
+    the corner of the first pixel. Floats are 0 … 1, integers as `RasterWeight` has
+    them. Raises `BadMask` where no strength is above 0.
+    """
+    if isinstance(strengths, np.ndarray):
+        strengths, place = _cropped(strengths, place)
+    height, width = (int(length) for length in strengths.shape)
+    if image.transform is None:
+        # A mask of the image's own size is taken for its own grid, and a GeoTIFF
+        # does not keep the transform that changes nothing: they must go together.
+        if place == IDENTITY:
+            height, width = image.height, image.width
+        elif (height, width) == (image.height, image.width):
+            width += 1
+    _trim_once()
+    building = cache_dir() / KIND / f"new-{uuid.uuid4().hex[:12]}"
+    mark_entry(building, {"file": "strength.tif"}, complete=False)
+    try:
+        facts = [height, width, list(place), image.transform, image.crs]
+        name = _write_raster(building / "strength.tif", image, strengths, (height, width), place)
+        key = _key_of(json.dumps([name, facts]))
+        entry = _open(key, "strength.tif")
+        if not entry.complete:
+            (building / "strength.tif").replace(entry.path / "strength.tif")
+            entry.finish()
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return entry.path / "strength.tif"
+
+
+# -- GeoJSON -------------------------------------------------------------------------
+
+
+def _keep_geometry(image: Image, name: str, geometry: dict[str, Any]) -> Path:
+    data: dict[str, Any] = {"type": "FeatureCollection", "name": name}
+    if image.transform is not None and image.crs:
+        data["crs"] = {"type": "name", "properties": {"name": _crs_name(image.crs)}}
+    data["features"] = [{"type": "Feature", "properties": {}, "geometry": geometry}]
+    text = json.dumps(data)
+    file = f"{name}.geojson"
+    entry = _open(_key_of(text), file)
+    if not entry.complete:
+        (entry.path / file).write_text(text, encoding="utf-8")
+        entry.finish()
+    return entry.path / file
+
+
+def _on_map(image: Image, ring: Sequence[tuple[float, float]]) -> Ring:
+    place = Georeference(transform=image.transform)
+    return [place.to_world(float(x), float(y)) for x, y in ring]
+
+
+def _closed(ring: Ring) -> Ring:
+    return ring if ring[0] == ring[-1] else [*ring, ring[0]]
+
+
+def _crs_name(wkt: str) -> str:
+    """The short name where it says the same, so that other programs know it, too."""
+    from rasterio.crs import CRS
+
+    system = CRS.from_wkt(wkt)
+    code = system.to_epsg()
+    if code is not None and CRS.from_epsg(code) == system:
+        return f"urn:ogc:def:crs:EPSG::{code}"
+    return wkt
+
+
+# -- GeoTIFF -------------------------------------------------------------------------
+
+
+def _cropped(strengths: npt.NDArray[Any], place: Transform) -> tuple[npt.NDArray[Any], Transform]:
+    """The part that holds all strengths above 0, and its place."""
+    above = strengths > 0
+    rows, columns = np.flatnonzero(above.any(axis=1)), np.flatnonzero(above.any(axis=0))
+    if rows.size == 0:
+        raise _nothing()
+    top, left = int(rows[0]), int(columns[0])
+    moved = Georeference(transform=place).shifted(left, top).transform
+    assert moved is not None
+    return strengths[top : int(rows[-1]) + 1, left : int(columns[-1]) + 1], moved
+
+
+def _write_raster(
+    path: Path, image: Image, strengths: Any, size: tuple[int, int], place: Transform
+) -> str:
+    """Write piece by piece; returns a digest of the values. Blocks of zeros take no room."""
+    from rasterio.transform import Affine
+
+    dtype = _dtype_of(np.dtype(strengths.dtype))
+    on_map = (
+        Affine(*place) if image.transform is None else Affine(*image.transform) @ Affine(*place)
+    )
+    creation: dict[str, Any] = {
+        "driver": "GTiff",
+        "count": 1,
+        "dtype": dtype.name,
+        "height": size[0],
+        "width": size[1],
+        "transform": on_map,
+        "crs": image.crs if image.transform is not None else None,
+        "tiled": True,
+        "blockxsize": BLOCK,
+        "blockysize": BLOCK,
+        "compress": "deflate",
+        "zlevel": 1,
+        "sparse_ok": True,
+        "bigtiff": "IF_SAFER",
+    }
+    total, empty = hashlib.sha256(dtype.name.encode()), True
+    with open_for_writing(path, **creation) as dataset:
+        for y, x, values in _pieces(strengths, dtype, size):
+            total.update(values.tobytes())
+            if not values.any():
+                continue
+            empty = False
+            height, width = values.shape
+            dataset.write(values, 1, window=((y, y + height), (x, x + width)))
+    if empty:
+        raise _nothing()
+    return total.hexdigest()
+
+
+def _pieces(
+    strengths: Any, dtype: np.dtype[Any], size: tuple[int, int]
+) -> Iterator[tuple[int, int, npt.NDArray[Any]]]:
+    """(row, column, values) of pieces that end on blocks, within `size`."""
+    height, width = (min(a, b) for a, b in zip(strengths.shape, size, strict=True))
+    wide = min(width, AT_ONCE // BLOCK)
+    for y in range(0, height, BLOCK):
+        for x in range(0, width, wide):
+            piece = np.asarray(strengths[y : min(y + BLOCK, height), x : min(x + wide, width)])
+            yield y, x, np.ascontiguousarray(piece, dtype)
+
+
+def _dtype_of(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """What a GeoTIFF holds it in."""
+    if dtype.kind == "b":
+        return np.dtype(np.uint8)
+    if dtype.kind == "f":
+        return np.dtype(np.float32)
+    return dtype.newbyteorder("=")
+
+
+def _nothing() -> BadMask:
+    return BadMask("Nothing is painted yet.", "Press Brush and paint over the image.")
+
+
+# -- the cache -----------------------------------------------------------------------
+
+
+def _open(key: str, file: str) -> Entry:
+    entry = Entry.open(KIND, key, {"file": file})
+    _held[entry.path] = entry
+    return entry
+
+
+@cache
+def _trim_once() -> None:
+    """Masks of this process are in use and stay: only what earlier ones left can go."""
+    trim_cache(LIMIT, (KIND,))
+
+
+def _key_of(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:20]

@@ -1,0 +1,188 @@
+"""Arrays as images: numpy, dask, zarr, xarray, or a list of levels of them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.errors import UnreadableImage
+from napari_restore.images._georeference import Georeference, Transform, units_of
+from napari_restore.images._profile import Profile
+from napari_restore.images._reader import Reader, check_dtype
+from napari_restore.images._source import Box, Level, chunk_box
+from napari_restore.images.files._fingerprint import fingerprint_array
+from napari_restore.images.values._validity import as_dtype, valid_by_values
+
+Array = npt.NDArray[Any]
+
+CHUNK = 512
+LARGEST_CHUNK_PIXELS = 4096 * 4096
+RANGE_BYTES = 256 * 2**20
+"""Float arrays in memory up to this size are looked through for their range at once."""
+_Y, _X, _BAND = ("y", "lat", "latitude", "row"), ("x", "lon", "longitude", "col"), ("band", "c")
+
+
+class ArrayReader(Reader):
+    """(H, W) or (H, W, C) arrays, lazily sliced; only slices become numpy arrays."""
+
+    cached: ClassVar[bool] = False
+
+    def __init__(self, array: Any) -> None:
+        super().__init__(Path())
+        given = list(array) if isinstance(array, (list, tuple)) else [array]
+        if not given:
+            raise UnreadableImage("The list of levels is empty.", "Give at least one array.")
+        first = given[0]
+        self.name = str(getattr(first, "name", None) or "array").rpartition("/")[2] or "array"
+        self._arrays = [_without_labels(level) for level in given]
+        shapes = [_checked_shape(level) for level in self._arrays]
+        self.bands = shapes[0][2]
+        if any(shape[2] != self.bands for shape in shapes):
+            raise UnreadableImage(
+                "The levels have different numbers of bands.", "All must have those of the first."
+            )
+        if any(b[0] > a[0] or b[1] > a[1] for a, b in itertools.pairwise(shapes)):
+            raise UnreadableImage("The levels do not shrink.", "Give the largest first.")
+        stored = np.dtype(first.dtype)
+        self._is_bool = stored.kind == "b"
+        self.dtype = check_dtype(np.uint8 if self._is_bool else stored, "The array")
+        self.levels = tuple(
+            Level(h, w, *_chunk(level, h, w))
+            for level, (h, w, _) in zip(self._arrays, shapes, strict=True)
+        )
+        nodata = as_dtype(_nodata(first), self.dtype)
+        self.georeference = _georeference(first)
+        self.profile = Profile(
+            driver="array",
+            nodata=nodata,
+            bits=1 if self._is_bool else None,
+            masks="none" if nodata is None else "nodata",
+            descriptions=_band_names(first, self.bands),
+        )
+        self.may_be_invalid = self.dtype.kind == "f" or nodata is not None
+        # Only numpy's arrays lie in memory; slices of others are worth keeping.
+        self.in_memory = all(isinstance(level, np.ndarray) for level in self._arrays)
+
+    @property
+    def known_range(self) -> tuple[float, float] | None:
+        """Smallest and largest finite value where looking is cheap."""
+        level = self._arrays[0]
+        if not isinstance(level, np.ndarray) or level.nbytes > RANGE_BYTES:
+            return None
+        finite = level[np.isfinite(level)] if self.dtype.kind == "f" else level
+        return (float(finite.min()), float(finite.max())) if finite.size else None
+
+    def read_chunk(self, level: int, row: int, column: int) -> Array:
+        y0, x0, y1, x1 = chunk_box(self.levels[level], row, column)
+        part = np.asarray(self._arrays[level][y0:y1, x0:x1])
+        if self._is_bool:
+            part = part.astype(np.uint8)
+        pixels: Array = part.astype(self.dtype, copy=False)
+        return pixels[..., None] if pixels.ndim == 2 else pixels
+
+    def valid_in(self, level: int, box: Box, pixels: Array) -> npt.NDArray[np.bool_]:
+        nodata = (self.profile.nodata,) * self.bands
+        return valid_by_values(pixels, np.ones(pixels.shape[:2], bool), None, nodata)
+
+    def rows(self) -> Iterator[Array]:
+        """The array in bands of rows, for its fingerprint."""
+        height, step = self.levels[0].height, self.levels[0].chunk_height
+        for top in range(0, height, step):
+            yield np.asarray(self._arrays[0][top : top + step])
+
+    def files(self) -> tuple[Path, ...]:
+        return ()
+
+    def fingerprint(self) -> str:
+        return fingerprint_array(self.rows())
+
+
+class LazyArrayReader(ArrayReader):
+    """Arrays whose slices must be computed or read: they go through the chunk cache."""
+
+    cached: ClassVar[bool] = True
+
+    def read_chunk(self, level: int, row: int, column: int) -> Array:
+        # Slices of an array the user holds must not be frozen or pinned.
+        return np.array(super().read_chunk(level, row, column), copy=True)
+
+
+def reader_of_array(array: Any) -> ArrayReader:
+    """The reader for an array or a list of levels. Raises `UnreadableImage`."""
+    first = array[0] if isinstance(array, (list, tuple)) and array else array
+    if not (hasattr(first, "shape") and hasattr(first, "dtype")):
+        raise UnreadableImage(
+            f"An image cannot be made of {type(first).__name__}.",
+            "Give a path, several paths, or an array (H, W) or (H, W, C).",
+        )
+    reader = ArrayReader(array)
+    return reader if reader.in_memory else LazyArrayReader(array)
+
+
+def _without_labels(array: Any) -> Any:
+    """Xarray's data with (y, x, band) order; other arrays as they are."""
+    dims = getattr(array, "dims", None)
+    if not isinstance(dims, tuple) or not hasattr(array, "transpose"):
+        return array
+    names = [str(d).lower() for d in dims]
+    order = [
+        dims[names.index(name)] for group in (_Y, _X, _BAND) for name in group if name in names
+    ]
+    return array.transpose(*order).data if len(order) == len(dims) else array.data
+
+
+def _checked_shape(array: Any) -> tuple[int, int, int]:
+    shape = tuple(int(s) for s in array.shape)
+    if len(shape) not in (2, 3) or 0 in shape:
+        raise UnreadableImage(
+            f"An image cannot have the shape {shape}.", "Give an array (H, W) or (H, W, C)."
+        )
+    height, width = shape[:2]
+    bands = shape[2] if len(shape) == 3 else 1
+    if len(shape) == 3 and height <= 16 < bands:
+        raise UnreadableImage(
+            f"The shape {shape} looks like (C, H, W).",
+            "Bands go last: numpy.moveaxis(array, 0, -1).",
+        )
+    return height, width, bands
+
+
+def _chunk(array: Any, height: int, width: int) -> tuple[int, int]:
+    """The array's own chunks where it has some, neither tiny nor huge."""
+    chunks: Sequence[Any] | None = getattr(array, "chunks", None)
+    rows = columns = CHUNK
+    if chunks and len(chunks) >= 2:
+        own = [c[0] if isinstance(c, tuple) else c for c in chunks[:2]]
+        if 0 < own[0] * own[1] <= LARGEST_CHUNK_PIXELS:
+            rows, columns = (-(-256 // c) * c for c in own)
+    return min(rows, height), min(columns, width)
+
+
+def _nodata(array: Any) -> float | None:
+    attributes = getattr(array, "attrs", None)
+    if not isinstance(getattr(array, "dims", None), tuple) or not attributes:
+        return None
+    value = attributes.get("_FillValue", attributes.get("nodata"))
+    return None if value is None else float(value)
+
+
+def _band_names(array: Any, count: int) -> tuple[str | None, ...]:
+    long = getattr(array, "attrs", {}).get("long_name") if hasattr(array, "dims") else None
+    if isinstance(long, (list, tuple)) and len(long) == count:
+        return tuple(str(name) for name in long)
+    return (None,) * count
+
+
+def _georeference(array: Any) -> Georeference | None:
+    """What rioxarray's accessor tells, where it is loaded."""
+    rio = getattr(array, "rio", None) if hasattr(array, "dims") else None
+    if rio is None or getattr(rio, "crs", None) is None:
+        return None
+    a, b, c, d, e, f = tuple(rio.transform())[:6]
+    transform: Transform = (a, b, c, d, e, f)
+    return Georeference(rio.crs.to_wkt(), transform, units=units_of(rio.crs))

@@ -1,0 +1,236 @@
+"""Everything GDAL opens, read through rasterio block by block."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.errors import UnreadableImage
+from napari_restore.images._reader import (
+    STREAMED_BYTES,
+    Reader,
+    block_level,
+    check_dtype,
+    strip_level,
+)
+from napari_restore.images._source import Box, Level, chunk_box
+from napari_restore.images.files._exif import PhotoTags, read_photo_tags
+from napari_restore.images.files._handles import environment, handles, open_dataset
+from napari_restore.images.files._tiff import truncated
+from napari_restore.images.readers import _gdal_description as description
+from napari_restore.images.values._colour import cmyk_to_rgb, palette_table
+from napari_restore.images.values._validity import valid_by_values
+
+Array = npt.NDArray[Any]
+
+FLAT = ("ENVI", "EHdr", "ROI_PAC", "ISCE", "RRASTER")
+"""Formats of bare pixels, whose missing end GDAL reads as zeros."""
+
+
+class GdalReader(Reader):
+    """GeoTIFF, COG, BigTIFF, JPEG 2000, VRT, ENVI, HFA, PNG, JPEG, WebP and many more.
+
+    Palettes are expanded to grey, RGB or RGBA and CMYK becomes RGB, each with a
+    note. Pixels are as the file stores them, before any EXIF orientation.
+    """
+
+    PRIORITY: ClassVar[int] = 0
+
+    @classmethod
+    def supports(cls, path: Path, head: bytes) -> bool:
+        return bool(head)
+
+    def __init__(self, path: Path, head: bytes = b"") -> None:
+        super().__init__(path)
+        self.photo = read_photo_tags(path, head) if head else PhotoTags()
+        self._path = str(_data_file(path, head))
+        self._table: Array | None = None
+        self._rows: Any = None
+        self._rows_lock = threading.Lock()
+        with _told(path), environment():
+            dataset = open_dataset((self._path, None))
+            try:
+                self._describe(dataset)
+            finally:
+                dataset.close()
+
+    def _describe(self, dataset: Any) -> None:
+        if dataset.count == 0:
+            parts = [name.rpartition(":")[2].strip('"') for name in dataset.subdatasets]
+            raise UnreadableImage(
+                f"{self.path.name} holds no single image but {len(parts)} parts.",
+                f"Extract one of them first: {', '.join(parts[:8])}.",
+            )
+        if len(set(dataset.dtypes)) > 1:
+            self.notes.append("Bands of several types were read as the widest of them.")
+        widest = np.result_type(*map(np.dtype, dataset.dtypes))
+        self.dtype = check_dtype(widest, self.path.name)
+        self._stored_bands = int(dataset.count)
+        if dataset.driver in FLAT and not _holds_all(dataset, Path(self._path)):
+            raise truncated(self.path)
+        self._nodata = description.nodata_of(dataset, self.dtype)
+        self._kind = description.mask_kind(dataset, self._nodata)
+        names = [c.name for c in dataset.colorinterp]
+        self._cmyk = names[:4] == ["cyan", "magenta", "yellow", "black"]
+        if self._stored_bands == 1 and description.is_bitmap(dataset):
+            self.bands, names = 1, ["gray"]
+        elif self._stored_bands == 1 and names[0] == "palette":
+            self._expand_palette(dataset)
+            names = {1: ["gray"], 3: ["red", "green", "blue"]}.get(
+                self.bands, ["red", "green", "blue", "alpha"]
+            )
+        elif self._cmyk:
+            self.bands = self._stored_bands - 1
+            names = ["red", "green", "blue", *names[4:]]
+            self.notes.append("CMYK was converted to RGB.")
+        else:
+            if description.was_cmyk(dataset):
+                # GDAL has converted it, and put a full alpha beside it for a TIFF.
+                self._stored_bands, self._kind, names = 3, "none", names[:3]
+                self.notes.append("CMYK was converted to RGB.")
+            self.bands = self._stored_bands
+        self.georeference = description.georeference_of(dataset)
+        if self.georeference and not self.georeference.is_placed and self.georeference.gcps:
+            self.notes.append("The image is placed by ground control points only.")
+        self.profile = description.profile_of(
+            dataset, self.photo, names, self._kind, self._nodata, self.georeference
+        )
+        self._describe_levels(dataset)
+        self.may_be_invalid = self._kind != "none" or self.dtype.kind == "f"
+        self._files = (
+            tuple(Path(f) for f in dataset.files)
+            if dataset.driver == "VRT"
+            else (Path(self._path),)
+        )
+
+    def _expand_palette(self, dataset: Any) -> None:
+        self._table = palette_table(dataset.colormap(1), np.iinfo(self.dtype).max)
+        self.bands = self._table.shape[1]
+        self.dtype = self._table.dtype
+        self.notes.append(f"The palette was expanded to {self.bands} band(s).")
+        if self._kind == "nodata":
+            self._kind = "mask"
+
+    def _describe_levels(self, dataset: Any) -> None:
+        pixel = self._stored_bands * self.dtype.itemsize
+        block = dataset.block_shapes[0]
+        height, width = dataset.shape
+        untiled = not description.is_tiled(dataset) and (block[1] >= width)
+        if untiled or block[0] * block[1] * pixel > STREAMED_BYTES:
+            level, self.random_access = strip_level(height, width, pixel, block[0])
+            levels = [level]
+        else:
+            levels = [block_level(height, width, block)]
+        self._overviews: list[int | None] = [None]
+        if self.random_access:
+            for number, _ in enumerate(dataset.overviews(1)):
+                smaller = open_dataset((self._path, number))
+                try:
+                    if max(smaller.shape) < max(levels[-1][:2]):
+                        height, width = smaller.shape
+                        levels.append(block_level(height, width, smaller.block_shapes[0]))
+                        self._overviews.append(number)
+                finally:
+                    smaller.close()
+        self.levels = tuple(_no_larger(level) for level in levels)
+
+    # -- pixels ------------------------------------------------------------------
+    def read_chunk(self, level: int, row: int, column: int) -> Array:
+        y0, x0, y1, x1 = chunk_box(self.levels[level], row, column)
+        with _told(self.path), handles.lend((self._path, self._overviews[level])) as dataset:
+            stored = self._read(dataset, y0, x0, y1, x1)
+        return self._shown(stored)
+
+    def read_rows(self, y0: int, y1: int) -> Array:
+        # A dataset of its own keeps its place in the file from one call to the next.
+        with self._rows_lock, _told(self.path), environment(GDAL_NUM_THREADS="ALL_CPUS"):
+            if self._rows is None:
+                self._rows = open_dataset((self._path, None))
+            stored = self._read(self._rows, y0, 0, y1, self.levels[0].width)
+            if y1 >= self.levels[0].height:
+                self._rows.close()
+                self._rows = None
+        return self._shown(stored)
+
+    def _read(self, dataset: Any, y0: int, x0: int, y1: int, x1: int) -> Array:
+        stored_dtype = self.dtype if self._table is None else np.dtype(dataset.dtypes[0])
+        pixels = np.empty((y1 - y0, x1 - x0, self._stored_bands), stored_dtype)
+        # rasterio writes through the strides, so that no pixel is moved twice.
+        bands = list(range(1, self._stored_bands + 1))
+        dataset.read(bands, out=pixels.transpose(2, 0, 1), window=((y0, y1), (x0, x1)))
+        return pixels
+
+    def _shown(self, stored: Array) -> Array:
+        if self._table is not None:
+            return np.ascontiguousarray(self._table[stored[..., 0]])
+        return cmyk_to_rgb(stored) if self._cmyk else stored
+
+    # -- validity ----------------------------------------------------------------
+    def valid_in(self, level: int, box: Box, pixels: Array) -> npt.NDArray[np.bool_]:
+        valid = np.ones(pixels.shape[:2], bool)
+        if self._kind == "mask":
+            y0, x0, y1, x1 = box
+            with _told(self.path), handles.lend((self._path, self._overviews[level])) as dataset:
+                valid &= dataset.dataset_mask(window=((y0, y1), (x0, x1))) != 0
+        return valid_by_values(pixels, valid, self.alpha, self._nodata)
+
+    def files(self) -> tuple[Path, ...]:
+        return self._files
+
+    def close(self) -> None:
+        handles.close(Path(self._path))
+        with self._rows_lock:
+            if self._rows is not None:
+                self._rows.close()
+                self._rows = None
+
+
+def _no_larger(level: Level) -> Level:
+    """Chunks no larger than the level itself."""
+    height, width, rows, columns = level
+    return Level(height, width, min(rows, height), min(columns, width))
+
+
+def _holds_all(dataset: Any, path: Path) -> bool:
+    """Whether a flat file is as long as its pixels; compressed ones are taken on trust."""
+    if "compress" in " ".join(dataset.tags(ns="ENVI")) or path.suffix.lower() in (".gz", ".vrt"):
+        return True
+    bits = int(dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 0))
+    sizes = [bits / 8 or np.dtype(name).itemsize for name in dataset.dtypes]
+    return path.stat().st_size >= int(dataset.height * dataset.width * sum(sizes))
+
+
+def _data_file(path: Path, head: bytes) -> Path:
+    """The file of pixels where `path` is its header (ENVI and ESRI write ``.hdr`` beside it)."""
+    if path.suffix.lower() != ".hdr" or head.startswith(b"#?"):
+        return path
+    for suffix in ("", ".img", ".dat", ".bil", ".bsq", ".bip", ".raw", ".bin"):
+        candidate = path.with_suffix(suffix)
+        if candidate.is_file():
+            return candidate
+    raise UnreadableImage(
+        f"{path.name} is a header, and the file of pixels beside it is missing.",
+        "Put both into one folder.",
+    )
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """GDAL's errors as one sentence with a next step."""
+    from rasterio.errors import RasterioError
+
+    try:
+        yield
+    except (RasterioError, OSError) as error:
+        cause = error.__cause__ or error
+        text = " ".join(str(cause).split())
+        raise UnreadableImage(
+            f"{path.name} cannot be read: {text[:200].rstrip('.')}.",
+            "Check the file, or copy it again.",
+        ) from error

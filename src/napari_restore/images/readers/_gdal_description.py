@@ -1,0 +1,178 @@
+"""What a GDAL dataset says about itself, in this package's words."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import numpy as np
+
+from napari_restore.images._georeference import (
+    IDENTITY,
+    ControlPoint,
+    Georeference,
+    Transform,
+    units_of,
+)
+from napari_restore.images._profile import Masks, Profile, Tags
+from napari_restore.images.files._exif import PhotoTags
+from napari_restore.images.values._sensors import detect_sensor, is_reflectance_product
+from napari_restore.images.values._validity import Nodata, as_dtype
+
+PHOTO_DRIVERS = ("JPEG", "PNG", "WEBP", "GTiff")
+_STRUCTURE = ("IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "RPC", "COLOR_PROFILE")
+
+
+def nodata_of(dataset: Any, dtype: np.dtype[Any]) -> Nodata:
+    """The nodata values that a pixel of `dtype` can have, as that dtype rounds them."""
+    return tuple(as_dtype(value, dtype) for value in dataset.nodatavals)
+
+
+def mask_kind(dataset: Any, nodata: Nodata) -> Masks:
+    """How the file marks invalid pixels."""
+    from rasterio.enums import ColorInterp, MaskFlags
+
+    flags = dataset.mask_flag_enums
+    if ColorInterp.alpha in dataset.colorinterp:
+        return "alpha"
+    if any(MaskFlags.per_dataset in f and MaskFlags.alpha not in f for f in flags):
+        return "mask"
+    # A mask of one band only, beside others without, still is a mask.
+    if any(not {MaskFlags.all_valid, MaskFlags.nodata, MaskFlags.alpha} & set(f) for f in flags):
+        return "mask"
+    return "nodata" if any(value is not None for value in nodata) else "none"
+
+
+def is_tiled(dataset: Any) -> bool:
+    """Whether blocks are tiles; also formats without tiles that are read in place count not."""
+    return bool(dataset.profile.get("tiled")) or dataset.block_shapes[0][1] < dataset.width
+
+
+def georeference_of(dataset: Any) -> Georeference | None:
+    """Where the dataset lies; None if it does not say."""
+    crs = dataset.crs
+    gcps, gcps_crs = dataset.gcps
+    rpcs = dataset.tags(ns="RPC") or None
+    six = tuple(dataset.transform)[:6]
+    transform: Transform | None = None if six == IDENTITY else six
+    if transform is None and crs is not None and not gcps and not rpcs:
+        transform = IDENTITY
+    if crs is None and transform is None and not gcps and not rpcs:
+        return None
+    return Georeference(
+        crs_wkt=crs.to_wkt() if crs else None,
+        transform=transform,
+        gcps=tuple(
+            ControlPoint(p.row, p.col, p.x, p.y, p.z, p.id or "", p.info or "") for p in gcps
+        ),
+        gcps_crs_wkt=gcps_crs.to_wkt() if gcps and gcps_crs else None,
+        rpcs=rpcs,
+        area_or_point=dataset.tags().get("AREA_OR_POINT", "Area"),
+        units=units_of(crs),
+    )
+
+
+def is_bitmap(dataset: Any) -> bool:
+    """Whether pixels are single bits, 0 black and 1 white: a mask, kept as 0 and 1."""
+    if dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS") != "1":
+        return False
+    if dataset.colorinterp[0].name != "palette":
+        return True
+    colours = dataset.colormap(1)
+    return [colours.get(i) for i in (0, 1)] == [(0, 0, 0, 255), (255, 255, 255, 255)]
+
+
+def was_cmyk(dataset: Any) -> bool:
+    """Whether the file holds inks, also where GDAL shows them as light (JPEG)."""
+    told = dataset.tags(ns="IMAGE_STRUCTURE").get("SOURCE_COLOR_SPACE", "")
+    return dataset.colorinterp[0].name == "cyan" or told in ("CMYK", "YCCK")
+
+
+def profile_of(
+    dataset: Any,
+    photo: PhotoTags,
+    names: list[str],
+    kind: Masks,
+    nodata: Nodata,
+    georeference: Georeference | None,
+) -> Profile:
+    """Everything an export carries. `names` are the colour interpretations after expansion."""
+    tags = _tags(dataset)
+    palette = dataset.colorinterp[0].name == "palette" and not is_bitmap(dataset)
+    expanded = len(names) != dataset.count or palette
+    structure = dataset.tags(ns="IMAGE_STRUCTURE")
+    photometric = structure.get("SOURCE_COLOR_SPACE") or dataset.profile.get("photometric")
+    if expanded:
+        per_band: dict[str, Any] = {
+            "descriptions": (None,) * len(names),
+            "wavelengths": (None,) * len(names),
+        }
+    else:
+        per_band = {
+            "descriptions": tuple(dataset.descriptions),
+            "scales": tuple(dataset.scales),
+            "offsets": tuple(dataset.offsets),
+            "units": tuple(dataset.units),
+            "band_tags": tuple(_tags(dataset, band) for band in dataset.indexes),
+            "wavelengths": tuple(_wavelength(dataset, band) for band in dataset.indexes),
+        }
+    bits = dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")
+    cmyk = was_cmyk(dataset)
+    placed = georeference is not None
+    name = str(dataset.name)
+    return Profile(
+        driver=dataset.driver,
+        nodata=None if expanded else next((v for v in nodata if v is not None), None),
+        colorinterp=tuple(names),
+        tags=tags,
+        masks=kind,
+        # A profile of inks does not describe the light they were turned into.
+        icc=None if cmyk else photo.icc,
+        exif=photo.exif,
+        xmp=photo.xmp,
+        iptc=photo.iptc,
+        orientation=photo.orientation,
+        compression=dataset.compression.name.lower() if dataset.compression else None,
+        tiled=bool(dataset.profile.get("tiled")),
+        block=tuple(dataset.block_shapes[0]),
+        interleave=dataset.interleaving.name.lower() if dataset.interleaving else None,
+        photometric=str(photometric).lower() if photometric else None,
+        bits=int(bits) if bits and not expanded else None,
+        palette_expanded=palette,
+        cmyk_converted=cmyk,
+        is_photo=dataset.driver in PHOTO_DRIVERS and not placed and bool(photo.icc or photo.exif),
+        is_reflectance=is_reflectance_product(name, tags),
+        sensor=detect_sensor(name, tags),
+        **per_band,
+    )
+
+
+def _tags(dataset: Any, band: int | None = None) -> Tags:
+    """Tags by namespace, without what describes the encoding or the pixels' statistics."""
+    spaces = ["", *(dataset.tag_namespaces(band) if band else dataset.tag_namespaces())]
+    found: dict[str, dict[str, str]] = {}
+    for space in spaces:
+        if space in _STRUCTURE:
+            continue
+        arguments = {"ns": space} if space else {}
+        read = dataset.tags(band, **arguments) if band else dataset.tags(**arguments)
+        kept = {k: v for k, v in read.items() if not k.startswith("STATISTICS_")}
+        if kept:
+            found[space] = kept
+    return found
+
+
+def _wavelength(dataset: Any, band: int) -> float | None:
+    """Centre of a band in nm, from GDAL's IMAGERY tags or ENVI's header."""
+    micro = dataset.tags(band, ns="IMAGERY").get("CENTRAL_WAVELENGTH_UM")
+    own = dataset.tags(band)
+    with contextlib.suppress(ValueError):
+        if micro:
+            return float(micro) * 1000
+        if "wavelength" in own:
+            unit = own.get("wavelength_units", dataset.tags().get("wavelength_units", ""))
+            value = float(own["wavelength"])
+            # Headers without a unit give micrometres for small numbers.
+            micrometres = unit.lower().startswith("micro") or (not unit and value < 100)
+            return value * 1000 if micrometres else value
+    return None

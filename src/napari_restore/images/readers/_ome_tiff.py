@@ -1,0 +1,154 @@
+"""OME-TIFF through tifffile: bands in pages, pyramids in sub-directories."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.errors import UnreadableImage
+from napari_restore.images._profile import Profile
+from napari_restore.images._reader import Reader, block_level, check_dtype, strip_level
+from napari_restore.images._source import Box, chunk_box
+from napari_restore.images.files import _tiff
+from napari_restore.images.readers._axes import Axes
+from napari_restore.images.values._validity import valid_by_values
+
+Array = npt.NDArray[Any]
+
+
+class OmeTiffReader(Reader):
+    """The first image of an OME-TIFF; of a time or depth series the first plane, with a note."""
+
+    PRIORITY: ClassVar[int] = 20
+
+    @classmethod
+    def supports(cls, path: Path, head: bytes) -> bool:
+        if not _tiff.is_tiff(head):
+            return False
+        try:
+            text = _tiff.look(path).tags.get(_tiff.IMAGE_DESCRIPTION, b"")
+        except UnreadableImage:
+            return False
+        return isinstance(text, bytes) and b"<OME" in text[:4096]
+
+    def __init__(self, path: Path, head: bytes = b"") -> None:
+        super().__init__(path)
+        _tiff.check_whole(path)
+        self._opened: _Opened | None = None
+        self._lock = threading.Lock()
+        try:
+            opened = self._open()
+        except Exception as error:  # tifffile raises many kinds
+            raise UnreadableImage(
+                f"{path.name} cannot be read as OME-TIFF: {error}.", "Save it again as OME-TIFF."
+            ) from error
+        series, arrays = opened.file.series[0], opened.arrays
+        self._axes = Axes.of_names(series.axes.lower(), arrays[0].shape, path.name)
+        self.notes += self._axes.notes
+        self.bands = self._axes.bands
+        self.dtype = check_dtype(series.dtype, path.name)
+        self.may_be_invalid = self.dtype.kind == "f"
+        page = series.keyframe
+        blocks = [self._axes.chunk(array.chunks) for array in arrays]
+        sizes = [self._axes.size(array.shape) for array in arrays]
+        if page.is_tiled:
+            self.levels = tuple(block_level(*s, b) for s, b in zip(sizes, blocks, strict=True))
+        else:
+            pixel = self.bands * self.dtype.itemsize
+            level, self.random_access = strip_level(*sizes[0], pixel, blocks[0][0])
+            self.levels = (level,)
+        self.profile = self._described(opened.file, page)
+
+    def _open(self) -> _Opened:
+        """The file, opened once; again after `close`."""
+        with self._lock:
+            if self._opened is None:
+                self._opened = _Opened(self.path)
+                weakref.finalize(self, self._opened.file.close)
+            return self._opened
+
+    def _described(self, file: Any, page: Any) -> Profile:
+        xml = file.ome_metadata or ""
+        names, waves = _channels(xml, self.bands)
+        rgb = self.bands in (3, 4) and "S" in file.series[0].axes
+        return Profile(
+            driver="OME-TIFF",
+            colorinterp=("red", "green", "blue", "alpha")[: self.bands] if rgb else (),
+            descriptions=names,
+            wavelengths=waves,
+            tags={"": {"TIFFTAG_IMAGEDESCRIPTION": xml}},
+            masks="alpha" if rgb and self.bands == 4 else "none",
+            compression=page.compression.name.lower(),
+            tiled=bool(page.is_tiled),
+            photometric=page.photometric.name.lower(),
+        )
+
+    def read_chunk(self, level: int, row: int, column: int) -> Array:
+        return self._read(level, chunk_box(self.levels[level], row, column))
+
+    def read_rows(self, y0: int, y1: int) -> Array:
+        return self._read(0, (y0, 0, y1, self.levels[0].width))
+
+    def valid_in(self, level: int, box: Box, pixels: Array) -> npt.NDArray[np.bool_]:
+        return valid_by_values(pixels, np.ones(pixels.shape[:2], bool), self.alpha, ())
+
+    def _read(self, level: int, box: Box) -> Array:
+        try:
+            return self._axes.read(self._open().arrays[level], box, self.dtype)
+        except Exception as error:  # a codec's or tifffile's own
+            raise UnreadableImage(
+                f"{self.path.name} cannot be read: {error}.", "Check the file, or copy it again."
+            ) from error
+
+    def close(self) -> None:
+        with self._lock:
+            if self._opened is not None:
+                self._opened.file.close()
+                self._opened = None
+
+
+class _Opened:
+    """tifffile's file and one zarr array per level; its own lock makes reading thread safe."""
+
+    def __init__(self, path: Path) -> None:
+        import tifffile
+        import zarr
+
+        self.file = tifffile.TiffFile(path)
+        try:
+            series = self.file.series[0]
+            self.arrays = [
+                zarr.open_array(series.aszarr(level=number), mode="r")
+                for number in range(len(series.levels))
+            ]
+        except BaseException:
+            self.file.close()
+            raise
+
+
+def _channels(xml: str, count: int) -> tuple[tuple[str | None, ...], tuple[float | None, ...]]:
+    """Names and emission wavelengths (nm) of the channels that OME-XML lists."""
+    from xml.etree import ElementTree
+
+    names: list[str | None] = []
+    waves: list[float | None] = []
+    try:
+        root = ElementTree.fromstring(xml)  # noqa: S314 - expat bounds entity expansion itself
+    except ElementTree.ParseError:
+        return (None,) * count, (None,) * count
+    image = next((e for e in root.iter() if e.tag.endswith("}Pixels")), None)
+    for channel in image if image is not None else ():
+        if not channel.tag.endswith("}Channel"):
+            continue
+        wave = channel.get("EmissionWavelength")
+        names += [channel.get("Name")] * int(channel.get("SamplesPerPixel", "1"))
+        waves += [float(wave) if wave else None] * int(channel.get("SamplesPerPixel", "1"))
+    if len(names) != count:
+        return (None,) * count, (None,) * count
+    # One name for red, green and blue samples together names none of them.
+    return tuple(n if names.count(n) == 1 else None for n in names), tuple(waves)

@@ -1,0 +1,184 @@
+"""OME-Zarr 0.4 and 0.5, and plain zarr arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.errors import UnreadableImage
+from napari_restore.images._georeference import ControlPoint, Georeference, units_of
+from napari_restore.images._profile import Profile
+from napari_restore.images._reader import Reader, block_level, check_dtype
+from napari_restore.images._source import Box, chunk_box
+from napari_restore.images.readers._axes import Axes
+from napari_restore.images.values._sensors import is_reflectance_product
+from napari_restore.images.values._validity import as_dtype, valid_by_values
+
+Array = npt.NDArray[Any]
+
+MARKERS = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
+OWN_ATTRIBUTES = "napari_restore"
+"""Where this package's exports keep what OME has no word for: CRS, transform, nodata …"""
+
+
+class OmeZarrReader(Reader):
+    """The first multiscale image of a group, or the only array in it, or an array itself."""
+
+    PRIORITY: ClassVar[int] = 30
+
+    @classmethod
+    def supports(cls, path: Path, head: bytes) -> bool:
+        return path.is_dir() and any((path / name).is_file() for name in MARKERS)
+
+    def __init__(self, path: Path, head: bytes = b"") -> None:
+        super().__init__(path)
+        import zarr
+
+        try:
+            node = zarr.open(str(path), mode="r")
+            arrays, axes, attributes = _images_of(node, path.name)
+        except UnreadableImage:
+            raise
+        except Exception as error:  # zarr raises many kinds
+            raise UnreadableImage(
+                f"{path.name} cannot be read as zarr: {error}.",
+                "Check that the folder is complete.",
+            ) from error
+        self._arrays, self._axes = arrays, axes
+        self.notes += axes.notes
+        stored = np.dtype(arrays[0].dtype)
+        self._is_bool = stored.kind == "b"
+        self.dtype = check_dtype(np.uint8 if self._is_bool else stored, path.name)
+        self.bands = axes.bands
+        self.levels = tuple(
+            block_level(*axes.size(a.shape), axes.chunk(a.chunks)) for a in _shrinking(arrays, axes)
+        )
+        own = attributes.get(OWN_ATTRIBUTES, {})
+        nodata = own.get("nodata")
+        # JSON has no NaN; it is written as a word.
+        self._nodata = as_dtype(None if nodata is None else float(nodata), self.dtype)
+        self.georeference = _georeference(own)
+        self.profile = _profile(path.name, attributes, own, self.bands, self._nodata, self._is_bool)
+        self.may_be_invalid = (
+            self.dtype.kind == "f" or self._nodata is not None or self.alpha is not None
+        )
+
+    def read_chunk(self, level: int, row: int, column: int) -> Array:
+        box = chunk_box(self.levels[level], row, column)
+        try:
+            return self._axes.read(self._arrays[level], box, self.dtype)
+        except Exception as error:  # a codec's or the store's own
+            raise UnreadableImage(
+                f"A chunk of {self.path.name} cannot be read: {error}.",
+                "Check the folder, or copy it again.",
+            ) from error
+
+    def valid_in(self, level: int, box: Box, pixels: Array) -> npt.NDArray[np.bool_]:
+        nodata = (self._nodata,) * self.bands
+        return valid_by_values(pixels, np.ones(pixels.shape[:2], bool), self.alpha, nodata)
+
+
+def _images_of(node: Any, name: str) -> tuple[list[Any], Axes, Mapping[str, Any]]:
+    """The levels of the image in `node`, its axes, and the attributes that describe it."""
+    import zarr
+
+    if isinstance(node, zarr.Array):
+        return [node], _array_axes(node, name), dict(node.attrs)
+    attributes = _ome_attributes(node)
+    if "bioformats2raw.layout" in attributes and "0" in node:
+        return _images_of(node["0"], name)
+    if multiscales := attributes.get("multiscales"):
+        first = multiscales[0]
+        arrays = [node[part["path"]] for part in first["datasets"]]
+        axes = first.get("axes")
+        if axes is None:
+            return arrays, _array_axes(arrays[0], name), attributes
+        names = [a["name"] if isinstance(a, Mapping) else a for a in axes]
+        return arrays, Axes.of_names(names, arrays[0].shape, name), attributes
+    arrays = [member for _, member in node.arrays()]
+    if len(arrays) == 1:
+        return arrays, _array_axes(arrays[0], name), dict(arrays[0].attrs)
+    inside = ", ".join(sorted(key for key, _ in node.members())[:8]) or "nothing"
+    raise UnreadableImage(f"{name} holds no multiscale image.", f"Open one of its parts: {inside}.")
+
+
+def _ome_attributes(node: Any) -> dict[str, Any]:
+    """Attributes of version 0.4 (at the top) and 0.5 (below "ome") alike."""
+    attributes = dict(node.attrs)
+    ome = attributes.get("ome")
+    return {**attributes, **ome} if isinstance(ome, Mapping) else attributes
+
+
+def _array_axes(array: Any, name: str) -> Axes:
+    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
+    if names and all(names):
+        short = {"lat": "y", "lon": "x", "latitude": "y", "longitude": "x", "channel": "c"}
+        return Axes.of_names([short.get(str(n).lower(), n) for n in names], array.shape, name)
+    return Axes.guessed(array.shape, name)
+
+
+def _shrinking(arrays: Sequence[Any], axes: Axes) -> list[Any]:
+    """Levels as long as they get smaller."""
+    kept = [arrays[0]]
+    for array in arrays[1:]:
+        if max(axes.size(array.shape)) >= max(axes.size(kept[-1].shape)):
+            break
+        kept.append(array)
+    return kept
+
+
+def _georeference(own: Mapping[str, Any]) -> Georeference | None:
+    transform, wkt = own.get("transform"), own.get("crs_wkt")
+    gcps = tuple(ControlPoint(**point) for point in own.get("gcps") or ())
+    if transform is None and wkt is None and not gcps and not own.get("rpcs"):
+        return None
+    units = "pixel"
+    if wkt:
+        from rasterio.crs import CRS
+
+        units = units_of(CRS.from_wkt(wkt))
+    six = None if transform is None else tuple(float(v) for v in transform)
+    return Georeference(
+        wkt,
+        six,  # type: ignore[arg-type]
+        gcps=gcps,
+        gcps_crs_wkt=own.get("gcps_crs_wkt"),
+        rpcs=own.get("rpcs"),
+        area_or_point=str(own.get("area_or_point", "Area")),
+        units=units,
+    )
+
+
+def _profile(
+    name: str,
+    attributes: Mapping[str, Any],
+    own: Mapping[str, Any],
+    bands: int,
+    nodata: float | None,
+    is_bool: bool,
+) -> Profile:
+    channels = attributes.get("omero", {}).get("channels", [])
+    labels = [channel.get("label") for channel in channels]
+    names = own.get("descriptions") or (labels if len(labels) == bands else [None] * bands)
+    interp = tuple(own.get("colorinterp", ()))
+    tags = own.get("tags", {})
+    return Profile(
+        driver="Zarr",
+        nodata=nodata,
+        colorinterp=interp,
+        descriptions=tuple(names),
+        wavelengths=tuple(own.get("wavelengths") or (None,) * bands),
+        scales=tuple(own.get("scales", ())),
+        offsets=tuple(own.get("offsets", ())),
+        units=tuple(own.get("units", ())),
+        tags=tags,
+        band_tags=tuple(own.get("band_tags", ())),
+        masks="alpha" if "alpha" in interp else "none" if nodata is None else "nodata",
+        bits=1 if is_bool else None,
+        tiled=True,
+        is_reflectance=is_reflectance_product(name, tags),
+    )

@@ -1,0 +1,49 @@
+"""Radiance pictures (.hdr): linear light as shared-exponent floats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.errors import UnreadableImage
+from napari_restore.images._profile import Profile
+from napari_restore.images._reader import Reader
+from napari_restore.images._source import Level, chunk_box
+
+
+class RadianceReader(Reader):
+    """(H, W, 3) float32, decoded as a whole: the format has no parts."""
+
+    PRIORITY: ClassVar[int] = 40
+
+    @classmethod
+    def supports(cls, path: Path, head: bytes) -> bool:
+        return head.startswith((b"#?RADIANCE", b"#?RGBE"))
+
+    def __init__(self, path: Path, head: bytes = b"") -> None:
+        super().__init__(path)
+        self.bands, self.dtype = 3, np.dtype(np.float32)
+        # The size stands after the text; decoding is the way to know the file is whole.
+        height, width = self._decode().shape[:2]
+        self.levels = (Level(height, width, height, width),)
+        self.may_be_invalid = False
+        self.profile = Profile(driver="Radiance", colorinterp=("red", "green", "blue"))
+
+    def read_chunk(self, level: int, row: int, column: int) -> npt.NDArray[Any]:
+        y0, x0, y1, x1 = chunk_box(self.levels[level], row, column)
+        return self._decode()[y0:y1, x0:x1]
+
+    def _decode(self) -> npt.NDArray[np.float32]:
+        import imagecodecs
+
+        try:
+            pixels = np.asarray(imagecodecs.rgbe_decode(self.path.read_bytes()), np.float32)
+        except Exception as error:  # the codec's own
+            raise UnreadableImage(
+                f"{self.path.name} cannot be read as a Radiance picture: {error}.",
+                "It seems truncated; copy it again.",
+            ) from error
+        return pixels

@@ -1,0 +1,143 @@
+"""Camera RAW through rawpy: developed once, plainly, to 16 bits."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.errors import UnreadableImage
+from napari_restore.images._profile import Profile
+from napari_restore.images._reader import Reader, strip_level
+from napari_restore.images._source import chunk_box
+
+SUFFIXES = frozenset(
+    ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef "
+    ".raf .raw .rw2 .rwl .sr2 .srf .srw .x3f".split()
+)
+_HEADERLESS = (b"ENVI", b"#?")
+
+
+class RawReader(Reader):
+    """A developed photo (H, W, 3) uint16 in sRGB, upright.
+
+    White balance as shot, sRGB curve, no automatic brightening: what the camera
+    measured, only made visible. The three are recorded under the tag "RAW".
+    """
+
+    PRIORITY: ClassVar[int] = 10
+    random_access = False
+
+    @classmethod
+    def supports(cls, path: Path, head: bytes) -> bool:
+        if path.suffix.lower() not in SUFFIXES or not head:
+            return False
+        # ENVI's flat files are called .raw as well.
+        return path.suffix.lower() != ".raw" or not path.with_suffix(".hdr").is_file()
+
+    def __init__(self, path: Path, head: bytes = b"") -> None:
+        super().__init__(path)
+        self._pixels: npt.NDArray[np.uint16] | None = None
+        self._lock = threading.Lock()
+        with _opened(path) as raw:
+            sizes = raw.sizes
+            height, width = int(sizes.iheight), int(sizes.iwidth)
+            if sizes.flip in (5, 6):
+                height, width = width, height
+            balance = [float(v) for v in raw.camera_whitebalance]
+        self.bands, self.dtype = 3, np.dtype(np.uint16)
+        level, self.random_access = strip_level(height, width, 6)
+        self.levels = (level,)
+        self.profile = Profile(
+            driver="RAW",
+            colorinterp=("red", "green", "blue"),
+            tags={
+                "RAW": {
+                    "white_balance": "as shot " + " ".join(f"{v:g}" for v in balance),
+                    "color_space": "sRGB",
+                    "gamma": "sRGB curve (2.4, 12.92)",
+                }
+            },
+            is_photo=True,
+        )
+        self.notes.append("RAW was developed with the white balance as shot, in sRGB.")
+
+    def read_chunk(self, level: int, row: int, column: int) -> npt.NDArray[Any]:
+        y0, x0, y1, x1 = chunk_box(self.levels[level], row, column)
+        return self._developed()[y0:y1, x0:x1].copy()
+
+    def read_rows(self, y0: int, y1: int) -> npt.NDArray[Any]:
+        rows = self._developed()[y0:y1].copy()
+        if y1 >= self.levels[0].height:
+            self._pixels = None
+        return rows
+
+    def close(self) -> None:
+        self._pixels = None
+
+    def _developed(self) -> npt.NDArray[np.uint16]:
+        """The whole picture: LibRaw knows no parts. Kept until the last row was asked for."""
+        with self._lock:
+            pixels = self._pixels
+            if pixels is None:
+                with _opened(self.path) as raw:
+                    import rawpy
+
+                    pixels = raw.postprocess(
+                        output_bps=16,
+                        use_camera_wb=True,
+                        no_auto_bright=True,
+                        output_color=rawpy.ColorSpace.sRGB,
+                        gamma=(2.4, 12.92),
+                    )
+                expected = (self.levels[0].height, self.levels[0].width, 3)
+                if pixels.shape != expected:
+                    raise UnreadableImage(
+                        f"{self.path.name} develops to {pixels.shape}, not {expected}.",
+                        "Develop it to a 16-bit TIFF with another program.",
+                    )
+                self._pixels = pixels
+            return pixels
+
+
+class _opened:
+    """rawpy's handle of a file; its errors as one sentence."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.raw: Any = None
+
+    def __enter__(self) -> Any:
+        try:
+            import rawpy
+        except ImportError as error:
+            raise UnreadableImage(
+                f"{self.path.name} is a RAW photo, and rawpy is not installed.",
+                "Install it: pip install rawpy.",
+            ) from error
+        try:
+            # As bytes from Python: LibRaw mistakes some names on Windows.
+            self._file = self.path.open("rb")
+            self.raw = rawpy.imread(self._file)
+        except rawpy.LibRawError as error:
+            self._file.close()
+            raise self._unreadable(error) from error
+        return self.raw
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        import rawpy
+
+        self.raw.close()
+        self._file.close()
+        if isinstance(error, rawpy.LibRawError):
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: BaseException) -> UnreadableImage:
+        text = error.args[0].decode() if isinstance(error.args[0], bytes) else str(error)
+        return UnreadableImage(
+            f"{self.path.name} cannot be developed: {text}.",
+            "Check the file, or develop it to a 16-bit TIFF with another program.",
+        )

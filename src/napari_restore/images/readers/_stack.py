@@ -1,0 +1,120 @@
+"""Several files of the same size as the bands of one image."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.errors import UnreadableImage
+from napari_restore.images._base import ImageBase
+from napari_restore.images._reader import Reader
+from napari_restore.images._source import Box, chunk_box
+
+Array = npt.NDArray[Any]
+
+_BAND_NAME = re.compile(r"(?:^|[_.-])((?:SR_|ST_)?B(?:AND)?_?\d{1,2}A?|TCI)(?=[_.-]|$)", re.I)
+
+
+class StackReader(Reader):
+    """The bands of all files one after the other, on the first file's chunks.
+
+    A pixel is valid where every file says so.
+    """
+
+    cached: ClassVar[bool] = False
+
+    def __init__(self, images: Sequence[ImageBase]) -> None:
+        first = images[0]
+        assert first.path is not None
+        super().__init__(first.path)
+        self.images = tuple(images)
+        for other in images[1:]:
+            _check_fits(first, other)
+        self.name = f"{first.name} + {len(images) - 1}"
+        self.bands = sum(image.bands for image in images)
+        self.dtype = first.dtype
+        # Files without overviews get a pyramid of the stack, not one each.
+        self.levels = first.reader.levels[:1]
+        self.georeference = first.georeference
+        self.may_be_invalid = any(image.may_be_invalid for image in images)
+        self.notes = [note for image in images for note in image.reader.notes]
+        self.profile = _joined_profile(images)
+
+    def read_chunk(self, level: int, row: int, column: int) -> Array:
+        box = chunk_box(self.levels[level], row, column)
+        return np.concatenate([image.read(box) for image in self.images], axis=2)
+
+    def valid_in(self, level: int, box: Box, pixels: Array) -> npt.NDArray[np.bool_]:
+        valid = np.ones(pixels.shape[:2], bool)
+        for image in self.images:
+            if image.may_be_invalid:
+                valid &= image.read_valid(box)
+        return valid
+
+    def files(self) -> tuple[Path, ...]:
+        return tuple(file for image in self.images for file in image.reader.files())
+
+    def close(self) -> None:
+        for image in self.images:
+            image.close()
+
+
+def band_name(path: Path) -> str | None:
+    """The band a file name tells: ``…_B04_10m.jp2`` → B04."""
+    found = _BAND_NAME.findall(path.stem)
+    return found[-1].upper() if found else None
+
+
+def _check_fits(first: ImageBase, other: ImageBase) -> None:
+    if (other.height, other.width) != (first.height, first.width):
+        raise UnreadableImage(
+            f"{other.name} is {other.width} × {other.height} pixels, "
+            f"{first.name} {first.width} × {first.height}: they cannot be one image.",
+            "Resample them to one size first.",
+        )
+    if other.dtype != first.dtype:
+        raise UnreadableImage(
+            f"{other.name} holds {other.dtype}, {first.name} {first.dtype} values.",
+            "Stack files of one type.",
+        )
+    if (other.crs, other.transform) != (first.crs, first.transform):
+        raise UnreadableImage(
+            f"{other.name} lies elsewhere than {first.name}.", "Stack files of one place and grid."
+        )
+
+
+def _joined_profile(images: Sequence[ImageBase]) -> Any:
+    """The first file's profile with the bands of all."""
+
+    def joined(name: str, missing: Any) -> tuple[Any, ...]:
+        parts = [getattr(i.profile, name) or (missing,) * i.bands for i in images]
+        return tuple(value for part in parts for value in part)
+
+    names: list[str | None] = []
+    for image in images:
+        told = band_name(image.path) if image.path else None
+        for description in image.descriptions:
+            names.append(description or (told if image.bands == 1 else None) or image.name)
+    interp = joined("colorinterp", "undefined")
+    if all(image.bands == 1 for image in images):
+        # A file of one band calls it grey, which tells nothing in a stack.
+        interp = tuple("undefined" if i == "gray" else i for i in interp)
+    nodata = {image.nodata for image in images}
+    return replace(
+        images[0].profile,
+        nodata=nodata.pop() if len(nodata) == 1 else None,
+        colorinterp=interp,
+        descriptions=tuple(names),
+        wavelengths=joined("wavelengths", None),
+        scales=joined("scales", 1.0),
+        offsets=joined("offsets", 0.0),
+        units=joined("units", None),
+        band_tags=joined("band_tags", {}),
+        is_reflectance=any(image.profile.is_reflectance for image in images),
+    )

@@ -1,0 +1,1 @@
+"""What values mean: roles of bands, sensors, colours, validity, the way to a model's range."""

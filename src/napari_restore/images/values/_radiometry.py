@@ -1,0 +1,252 @@
+"""From a file's values to a model's range and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.images.values._working_space import WorkingSpace
+
+STRIP_BYTES = 1 << 18
+"""Of float32 numbers that are worked on at a time."""
+
+
+@dataclass(frozen=True)
+class Radiometry:
+    """The linear map ``(value - black) / (white - black)`` and its exact inverse.
+
+    Values beyond white or below black are carried, never clipped. `black` is the
+    physical zero, one per band; `white` one number, so that colours keep their
+    proportions. Between both and a photo with a colour profile of its own stands
+    `colour`, wherever a model sees red, green and blue together.
+    """
+
+    black: npt.NDArray[np.float64]
+    white: float
+    black_reason: str
+    white_reason: str
+    colour: WorkingSpace | None = None
+
+    @cached_property
+    def span(self) -> npt.NDArray[np.float64]:
+        """(C,) source units per model unit."""
+        return self.white - self.black
+
+    def to_model(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """(..., C) source values, all bands, in model range."""
+        seen = values.astype(np.float64)
+        if self.colour is not None:
+            rgb = list(self.colour.bands)
+            seen[..., rgb] = self.colour.to_working(seen[..., rgb])
+        result: npt.NDArray[np.float64] = (seen - self.black) / self.span
+        return result
+
+    def from_model(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """(..., C) model values, all bands, in source units, neither rounded nor clamped.
+
+        Colours stay those of the working space.
+        """
+        result: npt.NDArray[np.float64] = values.astype(np.float64) * self.span + self.black
+        return result
+
+    def to_model_tile(
+        self, values: npt.NDArray[Any], bands: Sequence[int]
+    ) -> npt.NDArray[np.float32]:
+        """(h, w, C) source values, all bands, as the (h, w, c) of `bands` a model sees.
+
+        Equal to `to_model` rounded to float32.
+        """
+        chosen = list(bands)
+        black, span = self.black[chosen], self.span[chosen]
+        seen = values if chosen == list(range(values.shape[2])) else _bands_of(values, chosen)
+        if self.colour is not None and (places := self.colour.places(chosen)):
+            seen = seen.astype(np.float32)
+            seen[..., places] = self.colour.to_working(values[..., list(self.colour.bands)])
+        if not _float32_suffices(values.dtype, black, span):
+            return ((seen.astype(np.float64) - black) / span).astype(np.float32)
+        out = seen.astype(np.float32)
+        if black.any():
+            _each_band(np.subtract, out, black.astype(np.float32), out)
+        if (span != 1).any():
+            _each_band(np.divide, out, span.astype(np.float32), out)
+        return out
+
+    def apply_change(
+        self,
+        source: npt.NDArray[Any],
+        change: npt.NDArray[np.float32],
+        bands: Sequence[int],
+        nodata: float | None = None,
+    ) -> npt.NDArray[Any]:
+        """``source + change * (white - black)`` in the source's dtype.
+
+        Parameters
+        ----------
+        source
+            (h, w, c) source values of the bands the model saw.
+        change
+            (h, w, c) model output minus model input, in model range.
+        bands
+            Their numbers in the image.
+        nodata
+            No pixel that was something else is written as this value; the next
+            representable one on the side of the exact result is taken.
+
+        Returns
+        -------
+        numpy.ndarray
+            (h, w, c), integers rounded half to even and clamped to their range.
+            Where `change` is exactly 0, or not finite, the source bit for bit.
+        """
+        span = self.span[list(bands)]
+        if self.colour is not None and (places := self.colour.places(bands)):
+            change = self._stored_change(source, change, places, span)
+        result = np.empty(source.shape, source.dtype)
+        # A strip stays in the processor's cache from the first step to the last.
+        step = max(1, STRIP_BYTES // max(1, 4 * source[:1].size))
+        for top in range(0, len(source), step):
+            rows = np.s_[top : top + step]
+            _apply_strip(source[rows], change[rows], span, nodata, result[rows])
+        return result
+
+    def _stored_change(
+        self,
+        source: npt.NDArray[Any],
+        change: npt.NDArray[np.float32],
+        places: list[int],
+        span: npt.NDArray[np.float64],
+    ) -> npt.NDArray[np.float32]:
+        """`change` with that of red, green and blue in the file's own colours."""
+        assert self.colour is not None
+        units = span[places].astype(np.float32)
+        finite = np.where(np.isfinite(change), change, np.float32(0))
+        finite[..., places] = (
+            self.colour.stored_change(source[..., places], finite[..., places] * units) / units
+        )
+        return finite
+
+
+def _apply_strip(
+    source: npt.NDArray[Any],
+    change: npt.NDArray[np.float32],
+    span: npt.NDArray[np.float64],
+    nodata: float | None,
+    result: npt.NDArray[Any],
+) -> None:
+    """`Radiometry.apply_change` of a few rows, into `result`."""
+    dtype = source.dtype
+    # 24 bits hold every 8- and 16-bit integer and the half between two of them.
+    work = np.dtype(np.float32 if _is_small(dtype) else np.float64)
+    units, exact = span.astype(work), np.empty(source.shape, work)
+    with np.errstate(over="ignore", invalid="ignore"):
+        _each_band(np.multiply, change, units, exact)
+        # A sum is finite only if all are; if it overflows, a closer look costs time only.
+        finite = np.isfinite(exact.sum())
+    if not finite:
+        change = np.where(np.isfinite(change), change, np.float32(0))
+        with np.errstate(over="ignore"):
+            _each_band(np.multiply, change, units, exact)
+    if dtype.kind == "f":
+        still = exact == 0
+        exact += source
+        limits = np.finfo(dtype)
+        result[...] = np.clip(exact, limits.min, limits.max, out=exact)
+        # Adding 0 would lose the sign of -0 and the payload of a NaN.
+        np.copyto(result, source, where=still)
+    else:
+        exact += source
+        whole = np.iinfo(dtype)
+        np.rint(exact, out=exact)
+        np.clip(exact, whole.min, whole.max, out=exact)
+        np.copyto(result, exact, casting="unsafe")
+    if nodata is not None and (value := _as_value(nodata, dtype)) is not None:
+        hit = result == value
+        if hit.any() and (hit := hit & (source != value)).any():
+            place = np.unravel_index(np.flatnonzero(hit), hit.shape)
+            moved = np.multiply(change[place], units[place[2]], dtype=work)
+            moved += source[place]
+            result[place] = _beside(nodata, moved, source[place], dtype)
+
+
+def _each_band(
+    function: np.ufunc,
+    values: npt.NDArray[Any],
+    numbers: npt.NDArray[Any],
+    out: npt.NDArray[Any],
+) -> None:
+    """``out = function(values, numbers)`` for (h, w, c) and one number per band.
+
+    Three times faster than broadcasting over a last axis of a few items, also
+    where a model's output lies band by band in memory.
+    """
+    interleaved = values.strides[-1] == values.itemsize
+    if interleaved and (numbers == numbers[0]).all():
+        function(values, numbers[0], out=out)
+        return
+    for band, number in enumerate(numbers):
+        function(values[..., band], number, out=out[..., band])
+
+
+def _bands_of(values: npt.NDArray[Any], chosen: Sequence[int]) -> npt.NDArray[Any]:
+    """``values[..., chosen]``, faster."""
+    out = np.empty((*values.shape[:-1], len(chosen)), values.dtype)
+    for number, band in enumerate(chosen):
+        out[..., number] = values[..., band]
+    return out
+
+
+def _as_value(number: float, dtype: np.dtype[Any]) -> Any:
+    """`number` as a scalar of `dtype`; None if none of its finite values equals it."""
+    if not np.isfinite(number):
+        return None
+    if dtype.kind == "f":
+        return dtype.type(number)
+    limits = np.iinfo(dtype)
+    held = number == int(number) and limits.min <= number <= limits.max
+    return dtype.type(int(number)) if held else None
+
+
+def _is_small(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind in "iu" and dtype.itemsize <= 2
+
+
+def _float32_suffices(
+    dtype: np.dtype[Any], black: npt.NDArray[np.float64], span: npt.NDArray[np.float64]
+) -> bool:
+    """Whether float32 gives the float64 result rounded once.
+
+    A quotient of two float32 numbers is the same either way (Figueroa, "When is
+    double rounding innocuous?", 1995); their difference must be exact as well.
+    """
+    exact = bool((span.astype(np.float32) == span).all())
+    if _is_small(dtype):
+        return exact and bool((black == np.rint(black)).all() and (np.abs(black) < 2**20).all())
+    return exact and dtype.kind == "f" and dtype.itemsize <= 4 and not black.any()
+
+
+def _beside(
+    nodata: float,
+    exact: npt.NDArray[Any],
+    source: npt.NDArray[Any],
+    dtype: np.dtype[Any],
+) -> npt.NDArray[Any]:
+    """The values next to `nodata`, on the side of `exact`, or of `source` where that is equal."""
+    side = np.where(exact == nodata, source.astype(np.float64), exact) >= nodata
+    if dtype.kind == "f":
+        value = dtype.type(nodata)
+        up, down = np.nextafter(value, dtype.type(np.inf)), np.nextafter(value, dtype.type(-np.inf))
+    else:
+        limits = np.iinfo(dtype)
+        up = dtype.type(min(nodata + 1, limits.max))
+        down = dtype.type(max(nodata - 1, limits.min))
+        if up == nodata:
+            up = down
+        if down == nodata:
+            down = up
+    beside: npt.NDArray[Any] = np.where(side, up, down).astype(dtype)
+    return beside

@@ -1,0 +1,46 @@
+"""The process behind `napari-restore view`: napari, with what it will need loaded before.
+
+Run as ``python -m napari_restore.plugin._start``, with the arguments of napari itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari_restore.plugin._garbage import WindowGarbage
+
+NEEDED = (
+    "napari.viewer",
+    "napari.window",
+    "napari_restore.plugin._panel",
+    "napari_restore.plugin._reader",
+    "napari_restore.plugin.layers._display",
+    "dask.array",
+    "rasterio",
+)
+"""Loaded before the window opens."""
+
+
+def load() -> WindowGarbage:
+    """Load what the window needs, and look after its garbage from then on."""
+    for name in NEEDED:
+        importlib.import_module(name)
+    from napari.qt import get_qapp
+
+    from napari_restore.plugin._garbage import WindowGarbage
+
+    return WindowGarbage(get_qapp())
+
+
+def main() -> None:
+    """Load, then be napari."""
+    load()
+    from napari.__main__ import main as napari_main
+
+    napari_main()
+
+
+if __name__ == "__main__":
+    main()

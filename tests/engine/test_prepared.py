@@ -1,0 +1,66 @@
+"""What a model makes of an image is found once, also where the model must move first."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import torch
+
+import napari_restore as nr
+from napari_restore.engine import warm_up
+from napari_restore.engine._run import LocalRun
+from napari_restore.models.classical.dcp import DarkChannelPrior
+
+
+class Moving(DarkChannelPrior):
+    """A model whose weight is another tensor once it has been moved, as on a GPU."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.weight = torch.nn.Parameter(torch.ones(3))
+        self.moved = False
+        self.prepared: list[bool] = []
+
+    def to(self, *args: Any, **kwargs: Any) -> Any:
+        if not self.moved:
+            self.weight.data = self.weight.data.clone()
+            self.moved = True
+        return self
+
+    def prepare(self, *args: Any) -> Any:
+        self.prepared.append(self.moved)
+        return super().prepare(*args)
+
+
+def planned() -> Any:
+    pixels = np.random.default_rng(0).integers(1, 255, (300, 400, 3), np.uint8)
+    plan = nr.plan(pixels, "dcp", tile=256, device="cpu")
+    from dataclasses import replace
+
+    return replace(plan, model=Moving(plan.model.card))
+
+
+def carry_out(plan: Any) -> None:
+    LocalRun(plan, lambda event: None, threading.Event(), keep=True).run()
+
+
+def test_a_second_run_prepares_nothing_again():
+    plan = planned()
+    carry_out(plan)
+    assert plan.model.prepared == [True]
+    carry_out(plan)
+    assert plan.model.prepared == [True]
+
+
+def test_what_was_warmed_is_used(own_cache: Any):
+    first = planned()
+    # The facts of the image must be known for a model to be warmed with them.
+    carry_out(first)
+    plan = planned()
+    warm_up(plan)
+    assert plan.model.prepared[0] is True
+    count = len(plan.model.prepared)
+    carry_out(plan)
+    assert len(plan.model.prepared) == count

@@ -1,0 +1,146 @@
+"""The cache folder: whole or not, in use or not, and never anybody else's files."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from napari_restore.errors import BadOutput
+from napari_restore.images.cache._folder import (
+    Entry,
+    cache_dir,
+    cache_entries,
+    clear_cache,
+    mark_entry,
+    process_stamp,
+    trim_cache,
+)
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "Zwischen lager ü"
+    monkeypatch.setenv("NAPARI_RESTORE_CACHE", str(folder))
+    return folder
+
+
+def filled(key: str, size: int, age: float = 0) -> Path:
+    """A finished entry of `size` bytes that was last used `age` seconds ago."""
+    entry = Entry.open("pyramids", key, {"of": key})
+    (entry.path / "data").write_bytes(b"x" * size)
+    entry.finish()
+    entry.close()
+    marker = entry.path / "entry.json"
+    then = marker.stat().st_mtime - age
+    os.utime(marker, (then, then))
+    return entry.path
+
+
+def test_folder_is_made_where_the_variable_says(root: Path) -> None:
+    assert cache_dir() == root
+    assert root.is_dir()
+
+
+def test_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("NAPARI_RESTORE_CACHE", str(tmp_path / "file" / "below"))
+    with pytest.raises(BadOutput, match="NAPARI_RESTORE_CACHE"):
+        cache_dir()
+
+
+def test_default_is_the_platforms(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("NAPARI_RESTORE_CACHE")
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda *_, **__: str(tmp_path / "p"))
+    assert cache_dir() == tmp_path / "p"
+
+
+def test_entry_is_whole_only_when_finished() -> None:
+    entry = Entry.open("streams", "k", {"a": 1})
+    assert not entry.complete
+    entry.close()
+    again = Entry.open("streams", "k", {"a": 1})
+    assert not again.complete
+    again.finish()
+    again.close()
+    assert Entry.open("streams", "k", {"a": 1}).complete
+
+
+def test_entry_about_something_else_is_built_again() -> None:
+    path = filled("k", 10)
+    entry = Entry.open("pyramids", "k", {"of": "another format"})
+    assert entry.path == path
+    assert not entry.complete
+    assert not (path / "data").exists()
+
+
+def test_damaged_marker_is_not_taken_for_whole() -> None:
+    path = filled("k", 10)
+    (path / "entry.json").write_text("{broken")
+    entry = Entry.open("pyramids", "k", {"of": "k"})
+    assert not entry.complete
+    assert not (path / "data").exists()
+
+
+def test_one_entry_per_process_and_key() -> None:
+    assert Entry.open("streams", "k", {}) is Entry.open("streams", "k", {})
+
+
+def test_entry_another_process_builds_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = cache_dir() / "streams" / "k"
+    mark_entry(theirs, {}, complete=False)
+    parent = os.getppid()
+    (theirs / f"in-use.{parent}").write_text(process_stamp(parent))
+    entry = Entry.open("streams", "k", {})
+    assert entry.path != theirs and entry.private
+    path = entry.path
+    assert path.is_dir()
+    del entry
+    gc.collect()
+    assert not path.exists() and theirs.is_dir()
+
+
+def test_entry_of_a_dead_process_is_taken_over() -> None:
+    theirs = cache_dir() / "streams" / "k"
+    mark_entry(theirs, {}, complete=False)
+    (theirs / f"in-use.{os.getppid()}").write_text("another process of that number")
+    assert Entry.open("streams", "k", {}).path == theirs
+
+
+def test_list_tells_size_and_state() -> None:
+    filled("old", 1000, age=50)
+    held = Entry.open("streams", "new", {"n": 1})
+    first, second = cache_entries()
+    assert (first.kind, first.key, first.complete, first.in_use) == ("streams", "new", False, True)
+    assert (second.kind, second.key, second.complete) == ("pyramids", "old", True)
+    assert not second.in_use and second.size >= 1000
+    assert held.path == first.path
+
+
+def test_trim_removes_the_longest_unused() -> None:
+    old, middle, new = filled("a", 9000, 30), filled("b", 9000, 20), filled("c", 9000, 10)
+    freed = trim_cache(20_000)
+    assert 9000 <= freed < 10_000
+    assert not old.exists() and middle.exists() and new.exists()
+
+
+def test_clear_spares_what_is_open_and_what_is_not_ours(root: Path) -> None:
+    closed = filled("a", 100)
+    held = Entry.open("streams", "b", {})
+    foreign = root / "photos" / "2026"
+    foreign.mkdir(parents=True)
+    (foreign / "only copy.jpg").write_bytes(b"x")
+    (foreign / "entry.json").write_text(json.dumps({"complete": True}))
+    assert clear_cache() >= 100
+    assert not closed.exists()
+    assert held.path.is_dir()
+    assert (foreign / "only copy.jpg").exists()
+
+
+def test_clear_of_one_kind() -> None:
+    path = filled("a", 100)
+    assert clear_cache(["results"]) == 0
+    assert path.exists()

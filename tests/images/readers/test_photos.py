@@ -1,0 +1,138 @@
+"""Photos: upright, with what the camera wrote; Radiance."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_restore.errors import UnreadableImage
+from napari_restore.images import open_image, upright_exif
+from napari_restore.images.files._exif import orientation_of
+
+Noise = Callable[..., np.ndarray]
+
+
+def exif_block(orientation: int) -> bytes:
+    from PIL.Image import Exif
+
+    exif = Exif()
+    exif[0x0112], exif[0x010F] = orientation, "Maker"
+    exif.get_ifd(0x8825)[1] = "N"
+    return bytes(exif.tobytes())
+
+
+def upright(stored: np.ndarray, orientation: int) -> np.ndarray:
+    """Pillow's own turning."""
+    from PIL import Image as Pillow
+    from PIL import ImageOps
+
+    buffer = io.BytesIO()
+    Pillow.fromarray(stored).save(buffer, "PNG", exif=exif_block(orientation))
+    return np.asarray(ImageOps.exif_transpose(Pillow.open(buffer)))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied(tmp_path: Path, noise: Noise, orientation: int) -> None:
+    from PIL import Image as Pillow
+
+    stored = noise(30, 50, 3, np.uint8)
+    path = tmp_path / "photo.png"
+    Pillow.fromarray(stored).save(path, exif=exif_block(orientation))
+    image = open_image(path)
+    expected = upright(stored, orientation)
+    assert image.shape == expected.shape
+    assert image.profile.orientation == orientation
+    np.testing.assert_array_equal(image.read((0, 0, *expected.shape[:2])), expected)
+    np.testing.assert_array_equal(image.read((3, 4, 17, 29)), expected[3:17, 4:29])
+
+
+@pytest.mark.parametrize("orientation", [2, 3, 6, 8])
+def test_big_turned_photos_are_streamed_upright(
+    tmp_path: Path, noise: Noise, orientation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import Image as Pillow
+
+    monkeypatch.setattr("napari_restore.images._reader.STREAMED_BYTES", 50_000)
+    stored = noise(520, 300, 4, np.uint8)
+    path = tmp_path / "photo.png"
+    Pillow.fromarray(stored).save(path, exif=exif_block(orientation))
+    image = open_image(path)
+    assert not image.source.random_access
+    expected = upright(stored, orientation)
+    box = (0, 0, *expected.shape[:2])
+    np.testing.assert_array_equal(image.read(box), expected)
+    np.testing.assert_array_equal(image.read_valid(box), expected[..., 3] != 0)
+
+
+def test_tiff_orientation_is_applied_unless_the_file_has_a_place(
+    tmp_path: Path, noise: Noise
+) -> None:
+    import tifffile
+
+    stored = noise(20, 30, 3, np.uint8)
+    path = tmp_path / "a.tif"
+    tag = (274, "H", 1, 6, True)
+    tifffile.imwrite(path, stored, photometric="rgb", extratags=[tag])
+    image = open_image(path)
+    assert image.shape == (30, 20, 3)
+    np.testing.assert_array_equal(image.read((0, 0, 30, 20)), upright(stored, 6))
+    path.with_suffix(".tfw").write_text("10\n0\n0\n-10\n400000\n5000000\n")
+    placed = open_image(path)
+    assert placed.shape == (20, 30, 3)
+    assert any("orientation" in note for note in placed.notes)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+def test_profile_and_exif_are_carried(tmp_path: Path, noise: Noise, suffix: str) -> None:
+    from PIL import Image as Pillow
+    from PIL import ImageCms
+
+    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    path = tmp_path / f"photo.{suffix}"
+    Pillow.fromarray(noise(20, 20, 3, np.uint8)).save(path, exif=exif_block(1), icc_profile=icc)
+    profile = open_image(path).profile
+    assert profile.icc == icc
+    assert profile.is_photo
+    assert profile.exif is not None
+    parsed = Pillow.Exif()
+    parsed.load(profile.exif)
+    assert parsed[0x010F] == "Maker"
+    assert parsed.get_ifd(0x8825)[1] == "N"
+
+
+def test_xmp_is_carried(tmp_path: Path, noise: Noise) -> None:
+    from PIL import Image as Pillow
+
+    packet = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'>hello</x:xmpmeta>"
+    path = tmp_path / "photo.jpg"
+    Pillow.fromarray(noise(20, 20, 3, np.uint8)).save(path, xmp=packet)
+    assert open_image(path).profile.xmp == packet
+
+
+def test_upright_copy_keeps_the_place_and_resets_the_orientation() -> None:
+    from PIL.Image import Exif
+
+    turned = upright_exif(exif_block(6))
+    assert orientation_of(turned) == 1
+    parsed = Exif()
+    parsed.load(turned)
+    assert parsed[0x010F] == "Maker"
+    assert parsed.get_ifd(0x8825)[1] == "N"
+    assert upright_exif(None) is None
+    assert orientation_of(b"Exif\0\0garbage") == 1
+
+
+def test_radiance(data_dir: Path, tmp_path: Path) -> None:
+    path = data_dir / "brackets" / "hdr_maps" / "Bottles_Small.hdr"
+    image = open_image(path)
+    assert image.dtype == np.float32
+    assert image.roles == ("red", "green", "blue")
+    assert image.read((0, 0, image.height, image.width)).max() > 1
+    cut = tmp_path / "cut.hdr"
+    cut.write_bytes(path.read_bytes()[:100_000])
+    with pytest.raises(UnreadableImage):
+        open_image(cut)

@@ -1,0 +1,151 @@
+"""Which band is what: the order in which sources are asked."""
+
+from __future__ import annotations
+
+import pytest
+
+from napari_restore.errors import BadParameter
+from napari_restore.images import parse_bands, sensor_of
+from napari_restore.images.values._roles import resolve_roles, role_of_description
+from napari_restore.images.values._sensors import SENSORS, detect_sensor, is_reflectance_product
+
+
+def roles(*arguments: object, **options: object) -> tuple[str | None, ...]:
+    return resolve_roles(*arguments, **options).roles  # type: ignore[arg-type]
+
+
+def test_colour_interpretation_comes_first() -> None:
+    found = roles(3, ("blue", "green", "red"), ("red", "red", "red"), (600.0, None, None))
+    assert found == ("blue", "green", "red")
+
+
+def test_then_descriptions_then_wavelengths_then_the_sensor() -> None:
+    found = resolve_roles(
+        4,
+        ("undefined",) * 4,
+        ("Red", None, None, None),
+        (None, 560.0, None, None),
+        SENSORS["naip"],
+    )
+    assert found.roles == ("red", "green", "blue", "nir")
+    assert found.wavelengths == (650, 560, 460, 850)
+
+
+def test_grey_is_believed_only_of_a_single_band() -> None:
+    assert roles(1, ("gray",)) == ("gray",)
+    assert roles(2, ("gray", "alpha")) == ("gray", "alpha")
+    assert roles(3, ("gray", "undefined", "undefined")) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "role"),
+    [
+        ("Band 4 (Red)", "red"),
+        ("red_edge 2", "rededge"),
+        ("Vegetation red edge", "rededge"),
+        ("Near Infrared", "nir"),
+        ("NIR1", "nir"),
+        ("Coastal aerosol (blue)", "coastal"),
+        ("short-wave infrared", "swir"),
+        ("Gamma0_VV", None),
+        ("covered area", None),
+        ("red and green", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_descriptions(text: str | None, role: str | None) -> None:
+    assert role_of_description(text) == role
+
+
+def test_wavelength_in_a_description() -> None:
+    found = resolve_roles(2, (), ("B4, central wavelength 665 nm", "0.842 µm"))
+    assert found.wavelengths == (665, 842)
+    assert found.roles == ("red", "nir")
+
+
+def test_of_many_narrow_bands_the_nearest_is_red() -> None:
+    waves = [float(w) for w in range(630, 690, 10)]
+    assert roles(6, wavelengths=waves) == (None, None, None, "red", None, None)
+
+
+def test_sensor_bands_by_name_and_by_count() -> None:
+    sentinel = SENSORS["sentinel2"]
+    assert roles(2, descriptions=("B08", "B04"), sensor=sentinel) == ("nir", "red")
+    assert roles(4, sensor=sentinel) == ("blue", "green", "red", "nir")
+    assert roles(13, sensor=sentinel)[8:11] == ("nir", None, "cirrus")
+    assert roles(5, sensor=sentinel) == (None,) * 5
+    assert roles(2, descriptions=("SR_B4", "SR_B5"), sensor=SENSORS["landsat8"]) == ("red", "nir")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("red=4,green=3,blue=2", {"red": 3, "green": 2, "blue": 1}),
+        ("4,3,2", {"red": 3, "green": 2, "blue": 1}),
+        ("2", {"gray": 1}),
+        ([4, 3, 2, 1], {"red": 3, "green": 2, "blue": 1, "nir": 0}),
+        ("blue,green,red,-,nir", {"blue": 0, "green": 1, "red": 2, "nir": 4}),
+        ({"nir": 5}, {"nir": 4}),
+    ],
+)
+def test_what_users_write(given: object, expected: dict[str, int]) -> None:
+    assert parse_bands(given, 5) == expected  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", ["red=x", "0,1,2", "1,2,3,4,5", "rot,grün", "red=9"])
+def test_what_is_not_understood(given: str) -> None:
+    with pytest.raises(BadParameter):
+        parse_bands(given, 5)
+
+
+def test_a_given_role_is_taken_from_the_band_that_had_it() -> None:
+    assert roles(3, ("red", "green", "blue"), given="red=3") == (None, "green", "red")
+
+
+def test_sensors_and_products_in_names_and_tags() -> None:
+    assert detect_sensor("/x/LC08_L1TP_107035_20150502_B4.TIF", {}) == "landsat8"
+    assert detect_sensor("m_4709963_se_14_1_20160816.tif", {}) == "naip"
+    assert detect_sensor("S2B_MSIL1C_20200101T000000_N0208_R020_T10TET_x.jp2", {}) == "sentinel2"
+    assert detect_sensor("scene.tif", {"": {"SPACECRAFT_ID": "LANDSAT_9"}}) == "landsat9"
+    assert detect_sensor("holiday.jpg", {}) is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "LC08_L2SP_107035_20150502_02_T1_SR_B4.TIF",
+        "LC08_107035_20150502_sr_band4.tif",
+        "S2A_MSIL2A_2022.tif",
+        "T32TQM_20220301T101021_B04_10m.jp2",
+        "HLS.S30.T32TQM.2022060.v2.0.tif",
+        "MOD09GA.A2020001.tif",
+        "20200101_3B_AnalyticMS_SR.tif",
+    ],
+)
+def test_reflectance_products_by_name(name: str) -> None:
+    assert is_reflectance_product(f"/data/{name}", {})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "LC08_L1TP_107035_20150502_B4.TIF",
+        "S2A_MSIL1C_20220301T101021_N0400_R022_T32TQM.jp2",
+        "T32TQM_20220301T101021_B04.jp2",
+        "upscaled_SR.tif",
+    ],
+)
+def test_other_files_are_no_reflectance_products(name: str) -> None:
+    assert not is_reflectance_product(f"/data/{name}", {})
+
+
+def test_offsets_of_products() -> None:
+    new = sensor_of("sentinel2", "S2A_MSIL2A_20220301T000000_N0400_R020_T10TET.SAFE/B04.jp2")
+    assert (new.black, new.reflectance_one) == (1000, 11000)
+    assert sensor_of("sentinel2", "S2A_MSIL2A_2019_N0213_R020_T10.jp2").black == 0
+    assert sensor_of("Sentinel2", tags={"": {"PROCESSING_BASELINE": "05.10"}}).black == 1000
+    assert sensor_of("landsat8").black == 5000
+    level2 = sensor_of("landsat8", "LC08_L2SP_107035_20150502_SR_B4.TIF")
+    assert level2.black == pytest.approx(0.2 / 2.75e-5)
+    assert level2.reflectance_one == pytest.approx(1.2 / 2.75e-5)
