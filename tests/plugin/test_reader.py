@@ -10,6 +10,7 @@ from napari.layers import Layer
 
 import napari_restore as nr
 from napari_restore.errors import UnreadableImage
+from napari_restore.plugin._actions import show_bands
 from napari_restore.plugin._reader import get_reader, layer_of, read
 from napari_restore.plugin.layers._placing import ORIGIN, origin_of
 
@@ -124,3 +125,18 @@ def test_the_camera_points_north_for_a_map_and_stays_for_a_photo(sample: Path):
     assert viewer.scene.camera.orientation2d == ("down", "right")
     layer_of(nr.open_image(sample), viewer)
     assert viewer.scene.camera.orientation2d == ("up", "right")
+
+
+@pytest.mark.viewer
+def test_a_colour_image_can_be_shown_band_by_band(panel: Any):
+    viewer = panel.viewer
+    pixels = np.random.default_rng(2).integers(0, 4000, (80, 90, 4)).astype(np.uint16)
+    data, arguments, _ = layer_of(nr.open_image(pixels, bands="blue=1,green=2,red=3,nir=4"), viewer)
+    viewer.add_image(data, **{**arguments, "name": "scene"})
+    assert viewer.layers["scene"].rgb
+    show_bands(viewer)
+    bands = viewer.layers["scene (bands)"]
+    np.testing.assert_array_equal(np.asarray(bands.data), pixels.transpose(2, 0, 1))
+    # There is nothing more to show of that one.
+    show_bands(viewer)
+    assert len(viewer.layers) == 2

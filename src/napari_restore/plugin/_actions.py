@@ -6,6 +6,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_restore.plugin._notices import show_note
+from napari_restore.plugin._reader import layer_of
 from napari_restore.plugin._state import unwrapped
 from napari_restore.plugin.compare import CompareSection
 from napari_restore.plugin.results._export import ExportSection
@@ -73,6 +74,17 @@ def export_result(viewer: napari.viewer.Viewer) -> None:
     """Export the current result as the panel's Export does."""
     section = _section(viewer, ExportSection)
     _press(None if section is None else section.export, NO_RESULT)
+
+
+def show_bands(viewer: napari.viewer.Viewer) -> None:
+    """Show the chosen image a second time, with a slider through all its bands."""
+    layer = _panel(viewer).state.layer
+    image = None if layer is None else layer.metadata.get("napari_restore")
+    if layer is None or image is None or image.bands == 1 or not layer.rgb:
+        show_note("There is no colour image with bands to show.")
+        return
+    data, arguments, _ = layer_of(image, viewer, band_by_band=True)
+    viewer.add_image(data, **{**arguments, "name": f"{layer.name} (bands)"})
 
 
 BOUND = {

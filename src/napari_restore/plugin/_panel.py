@@ -21,16 +21,15 @@ from qtpy.QtWidgets import (
 from superqt.utils import qdebounced
 
 from napari_restore.api import models as known_models
-from napari_restore.engine import Note, Phase, Progress
 from napari_restore.errors import RestoreError
 from napari_restore.plugin import _actions
 from napari_restore.plugin._folding import folded, one_at_a_time, stacked
 from napari_restore.plugin._keys import KeyBindings, with_key
-from napari_restore.plugin._notices import show_note, show_problem, words_of
+from napari_restore.plugin._notices import show_problem, words_of
 from napari_restore.plugin._preferences import PreferenceLink, hint_at_async
 from napari_restore.plugin._section import Section
 from napari_restore.plugin._state import image_of, state_of, unwrapped
-from napari_restore.plugin._words import account, describe
+from napari_restore.plugin._words import describe
 from napari_restore.plugin.areas._area_finder import AreaFinder
 from napari_restore.plugin.areas._drawing import Drawing
 from napari_restore.plugin.areas._exclude import ExcludeChooser
@@ -51,16 +50,15 @@ from napari_restore.plugin.runs._batch import BatchSection
 from napari_restore.plugin.runs._live_control import LiveControl
 from napari_restore.plugin.runs._planner import Planner
 from napari_restore.plugin.runs._run_bar import RunBar
-from napari_restore.plugin.runs._running import LayerRun
+from napari_restore.plugin.runs._run_control import RunControl
 
 if TYPE_CHECKING:
     import napari
 
-    from napari_restore.engine import Event
     from napari_restore.models import ModelCard
     from napari_restore.plugin._request import Request
     from napari_restore.plugin._state import RestoreState
-    from napari_restore.plugin.results._variant import Variant
+    from napari_restore.plugin.runs._running import LayerRun
 
 VIEW_SETTLED_MS = 200
 SECTIONS: tuple[type[Section], ...] = (
@@ -89,13 +87,11 @@ class RestorePanel(QWidget):
         super().__init__()
         self.viewer = unwrapped(napari_viewer)
         self.state = state_of(napari_viewer)
-        self.running: LayerRun | None = None
         self._left = False
         self._begun = False
         """Whether there has been an image yet."""
         self._problem: RestoreError | None = None
         """Why the target means nothing now."""
-        self._noted: set[str] = set()
         self._view_settled = qdebounced(self.update_region, timeout=VIEW_SETTLED_MS)
         self._planner = Planner(self)
         self._areas = AreaFinder(self.viewer, self.state, self)
@@ -103,6 +99,7 @@ class RestorePanel(QWidget):
         self.files = ModelFiles(self)
         self._build()
         self.live = LiveControl(self.viewer, self.state, self.bar, self._planner, self._title, self)
+        self.runs = RunControl(self.viewer, self.state, self.bar, self.live, self)
         self._connect()
         self._preferences = PreferenceLink(self.state)
         self._show_settings()
@@ -196,6 +193,8 @@ class RestorePanel(QWidget):
         self.advanced.changed.connect(self._on_advanced)
         self.bar.run_requested.connect(self.run)
         self.bar.cancel_requested.connect(self.cancel)
+        self.runs.planned.connect(self.advanced.show_plan)
+        self.runs.ended.connect(self._on_ended)
         self._planner.planned.connect(self._on_planned)
         self._planner.settled.connect(self.advanced.show_plan)
         for signal in self._state_signals():
@@ -455,78 +454,25 @@ class RestorePanel(QWidget):
 
     def start(self, request: Request, layer: ImageLayer, title: str, where: str = "again") -> None:
         """Run `request` on `layer`, whatever the panel is set to, unless a run is going on."""
-        if self.state.running:
-            show_note("A run is going on. Wait for its end, or press Cancel.")
-            return
-        self._planner.forget()
-        self.running = LayerRun(
-            self.viewer,
-            layer,
-            request,
-            title,
-            where,
-            looks=self.live.looks(request, layer),
-            worker=self.live.worker,
-        )
-        for told, slot in self._run_signals(self.running):
-            told.connect(slot)
-        # Closing the window destroys its widgets without closing them.
-        self.destroyed.connect(self.running.abandon)
-        self.state.running = True
-        self.bar.show_running(True)
-        self.bar.show_message("Loading the method …")
-        self.running.start()
+        if not self.state.running:
+            self._planner.forget()
+        self.runs.start(request, layer, title, where)
 
-    def _run_signals(self, run: LayerRun) -> list[tuple[Any, Any]]:
-        return [
-            (run.planned, self._on_run_planned),
-            (run.happened, self._on_event),
-            (run.shown, self._on_shown),
-            (run.ended, self._on_ended),
-        ]
+    def cancel(self) -> None:
+        """Stop the run within a tile."""
+        self.runs.cancel()
+
+    @property
+    def running(self) -> LayerRun | None:
+        """The run under way."""
+        return self.runs.running
 
     def _title(self) -> str:
         card = self.models.card()
         return self.state.model if card is None else card.title
 
-    def cancel(self) -> None:
-        """Stop the run within a tile."""
-        if self.running is not None:
-            self.bar.show_message("Stopping after the tiles in hand …")
-            self.running.cancel()
-
-    def _on_run_planned(self, plan: Any) -> None:
-        self.bar.show_plan(plan.summary())
-        self.advanced.show_plan(plan)
-
-    def _on_shown(self, variant: Variant) -> None:
-        self.state.variants = (*self.state.variants, variant)
-        self.state.current = variant
-
-    def _on_event(self, event: Event) -> None:
-        if isinstance(event, Progress):
-            self.bar.show_progress(event.done, event.total, event.seconds_left)
-        elif isinstance(event, Phase):
-            self.bar.show_message(f"{event.name} …")
-        elif isinstance(event, Note) and event.text not in self._noted:
-            # Every run of an image has the same to say of it.
-            self._noted.add(event.text)
-            show_note(event.text)
-
-    def _on_ended(self, status: str, outcome: Any) -> None:
-        run, self.running = self.running, None
-        assert run is not None
-        self.destroyed.disconnect(run.abandon)
-        self.state.running = False
-        self.bar.show_running(False)
-        if status == "failed":
-            self.bar.show_message(words_of(outcome))
-            show_problem(outcome)
-        elif status == "cancelled":
-            self.bar.show_message("Cancelled. Run again to go on from the finished tiles.")
-        else:
-            self.bar.show_message(account(outcome))
-        self.ended.emit(status, outcome, run.run.request)
+    def _on_ended(self, status: str, outcome: Any, request: Request) -> None:
+        self.ended.emit(status, outcome, request)
         self.update_region()
 
     # -- leaving -----------------------------------------------------------------
@@ -549,12 +495,7 @@ class RestorePanel(QWidget):
         if self._left:
             return
         self._left = True
-        if self.running is not None:
-            self.running.abandon()
-            # Its end is told when this widget may be gone.
-            for told, slot in self._run_signals(self.running):
-                told.disconnect(slot)
-            self.state.running = False
+        self.runs.leave()
         for section in self.sections:
             section.leave()
         for part in (self._keys, self._preferences, self.files, self.airlight):

@@ -52,9 +52,10 @@ def read(path: Paths) -> list[Any]:
         return NOTHING
 
 
-def layer_of(image: Image, viewer: Any = None) -> LayerData:
+def layer_of(image: Image, viewer: Any = None, *, band_by_band: bool = False) -> LayerData:
     """The layer that shows `image`, as napari's readers return it.
 
+    In colour where it is known which bands those are, unless `band_by_band` is wanted.
     `metadata["napari_restore"]` holds the image. With a viewer the camera is
     turned north up for the first map, and missing levels appear as they are made.
     """
@@ -67,7 +68,7 @@ def layer_of(image: Image, viewer: Any = None) -> LayerData:
         turn_north_up,
     )
 
-    display = Display.of_image(image)
+    display = Display.BANDS if band_by_band else Display.of_image(image)
     origin = origin_of(viewer, image)
     arguments: dict[str, Any] = {
         "name": image.name,
@@ -81,9 +82,9 @@ def layer_of(image: Image, viewer: Any = None) -> LayerData:
     }
     if image.georeference is not None and image.georeference.is_placed:
         arguments["metadata"][ORIGIN] = origin
+    arguments["contrast_limits"] = contrast_limits(image, display)
+    arguments["metadata"][LIMITS] = arguments["contrast_limits"]
     if display is not Display.COLOUR:
-        arguments["contrast_limits"] = contrast_limits(image)
-        arguments["metadata"][LIMITS] = arguments["contrast_limits"]
         arguments["colormap"] = "gray"
     if viewer is not None:
         if mixes_places(viewer, image):
@@ -94,7 +95,7 @@ def layer_of(image: Image, viewer: Any = None) -> LayerData:
                 "one is placed on the map, the other is not. Open it in a second window."
             )
         turn_north_up(viewer, image)
-    levels = _levels(image, display, viewer, arguments.get("contrast_limits"))
+    levels = _levels(image, display, viewer, arguments["contrast_limits"])
     return (levels if len(levels) > 1 else levels[0]), arguments, "image"
 
 
@@ -112,11 +113,11 @@ def _levels(image: Image, display: Any, viewer: Any, limits: Any) -> list[Any]:
         else:
             image.prepare()
             return levels
-        Growth(image, display, kept, _refresher(image, viewer, limits)).start()
+        Growth(image, display, kept, _refresher(image, display, viewer, limits)).start()
     return levels
 
 
-def _refresher(image: Image, viewer: Any, guessed: Any) -> Callable[[bool], Any]:
+def _refresher(image: Image, display: Any, viewer: Any, guessed: Any) -> Callable[[bool], Any]:
     """Draws the layers of `image` again, on the thread of the window.
 
     `guessed` are contrast limits chosen before there was a coarse level: once it is
@@ -127,8 +128,8 @@ def _refresher(image: Image, viewer: Any, guessed: Any) -> Callable[[bool], Any]
     def refresh(finished: bool) -> None:
         for layer in viewer.layers:
             if layer.metadata.get("napari_restore") is image:
-                if finished and guessed and tuple(layer.contrast_limits) == tuple(guessed):
-                    layer.contrast_limits = contrast_limits(image)
+                if finished and tuple(layer.contrast_limits) == tuple(guessed):
+                    layer.contrast_limits = contrast_limits(image, display)
                     layer.metadata[LIMITS] = tuple(layer.contrast_limits)
                 layer.refresh(extent=False)
 

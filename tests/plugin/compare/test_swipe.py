@@ -247,7 +247,7 @@ def test_another_result_may_be_on_the_left(
 def test_grey_bands_keep_their_values_and_looks(
     viewer: Any, qtbot: Any, make_variant: Any, planned: Any
 ):
-    pixels = np.random.default_rng(1).integers(1, 60_000, (3, 700, 500)).astype(np.uint16)
+    pixels = np.random.default_rng(1).integers(1, 60_000, (5, 700, 500)).astype(np.uint16)
     variant = make_variant(
         viewer, pixels.transpose(1, 2, 0), "identity", bands=None, contrast_limits=(10, 50_000)
     )

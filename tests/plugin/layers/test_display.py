@@ -76,16 +76,63 @@ def test_chunks_are_converted_one_by_one(photo: Any, monkeypatch: pytest.MonkeyP
     assert asked == [(0, 0, 256, 256)]
 
 
-def test_a_photo_in_srgb_or_with_other_bands_is_shown_as_it_is(tmp_path: Path, colours: np.ndarray):
+def test_a_photo_in_srgb_is_shown_as_it_is(colours: np.ndarray):
     plain = nr.open_image(colours, bands="red,green,blue")
-    np.testing.assert_array_equal(np.asarray(finest(layer(plain))), colours)
+    shown = layer(plain)
+    np.testing.assert_array_equal(np.asarray(finest(shown)), colours)
+    assert tuple(shown.contrast_limits) == (0, 255)
+
+
+def test_a_deep_photo_comes_in_srgb_at_its_own_depth(tmp_path: Path, colours: np.ndarray):
     path = tmp_path / "deep.tif"
     deep = colours.astype(np.uint16) * 257
     tifffile.imwrite(path, deep, photometric="rgb", iccprofile=ADOBE)
     image = nr.open_image(path)
     assert image.working_space is not None
+    shown = layer(image)
+    assert Display.of_image(image) is Display.COLOUR
+    assert shown.rgb and shown.data[0].dtype == np.uint16
+    assert np.abs(np.asarray(finest(shown)) / 257 - seen(colours)).max() <= 1
+    # It uses its range, so nothing is spread.
+    assert tuple(shown.contrast_limits) == (0, 65535)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "roles", "bands"),
+    [
+        ("uint16", "blue=1,green=2,red=3,nir=4", (2, 1, 0)),
+        ("int16", "nir=1,red=2,green=3,blue=4", (1, 2, 3)),
+        ("float32", None, (0, 1, 2)),
+        ("float64", "red=1,green=2,blue=3,alpha=4", (0, 1, 2, 3)),
+    ],
+)
+def test_colours_are_found_among_the_bands(dtype: str, roles: str | None, bands: tuple[int, ...]):
+    count = 3 if roles is None else 4
+    pixels = np.random.default_rng(4).uniform(100, 3000, (700, 600, count)).astype(dtype)
+    image = nr.open_image(pixels, bands=roles)
+    shown = layer(image)
+    assert shown.rgb
+    np.testing.assert_array_equal(np.asarray(finest(shown)), pixels[..., list(bands)])
+    low, high = shown.contrast_limits
+    assert 90 < low < 200 and 2900 < high <= 3001
+    plan = nr.plan(image, "identity", pyramid=True, device="cpu")
+    result = nr.start(plan).result()
+    made = ResultLayer(result, shown, "after")
+    before = np.asarray(finest(made.layer))
+    assert not before[..., 3].any()
+    made.mark_all([Region(*line["region"]) for line in result.store.journal])
+    after = np.asarray(finest(made.layer))
+    assert after.dtype == np.dtype(dtype)
+    np.testing.assert_array_equal(after[..., :3], pixels[..., list(bands[:3])])
+    assert tuple(made.layer.contrast_limits) == (low, high)
+
+
+@pytest.mark.parametrize("roles", [None, "nir=1,red=2,green=3,swir=4"])
+def test_bands_that_are_no_colours_are_stepped_through(roles: str | None):
+    pixels = np.random.default_rng(4).integers(0, 4000, (90, 70, 4)).astype(np.uint16)
+    image = nr.open_image(pixels, bands=roles)
     assert Display.of_image(image) is Display.BANDS
-    np.testing.assert_array_equal(np.asarray(finest(layer(image))), deep.transpose(2, 0, 1))
+    np.testing.assert_array_equal(np.asarray(finest(layer(image))), pixels.transpose(2, 0, 1))
 
 
 def test_before_and_after_are_shown_alike(photo: Any, planned: Any, colours: np.ndarray):

@@ -63,7 +63,8 @@ def test_it_stops_when_nobody_shows_the_level_any_more(without_overviews: Path):
 
 
 def test_contrast_is_sensible_before_any_level_is_made(without_overviews: Path):
-    low, high = contrast_limits(nr.open_image(without_overviews))
+    image = nr.open_image(without_overviews)
+    low, high = contrast_limits(image, Display.of_image(image))
     assert 0 <= low < high
     assert high >= 3900
 

@@ -51,12 +51,12 @@ def environment(**options: Any) -> Any:
     return rasterio.Env(**{**OPTIONS, **options})
 
 
-# warnings.catch_warnings is not thread safe.
+# warnings.catch_warnings is not thread safe, neither here nor within rasterio.
 _opening = threading.Lock()
 
 
 @contextlib.contextmanager
-def _unplaced_is_fine() -> Iterator[None]:
+def unplaced_is_fine() -> Iterator[None]:
     """Rasterio does not warn of an image without a place on the map, as every photo is."""
     from rasterio.errors import NotGeoreferencedWarning
 
@@ -71,7 +71,7 @@ def open_dataset(key: Key) -> Any:
 
     path, overview = key
     extra = {} if overview is None else {"overview_level": overview}
-    with _unplaced_is_fine():
+    with unplaced_is_fine():
         # Not rasterio.open, which takes one driver or all, the network's among them.
         # GDAL's own sharing would hand one dataset to two threads.
         return DatasetReader(path, driver=list(DRIVERS), sharing=False, **extra)
@@ -81,7 +81,7 @@ def open_for_writing(path: Path, mode: str = "w", **creation: Any) -> Any:
     """A rasterio dataset, new ("w") or to be changed ("r+"), closed by the caller."""
     import rasterio
 
-    with _unplaced_is_fine():
+    with unplaced_is_fine():
         return rasterio.open(path, mode, **creation)
 
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from napari_restore.errors import BadMask
 from napari_restore.images._image import Image
 from napari_restore.images._source import Box
+from napari_restore.images.files._handles import unplaced_is_fine
 
 Ring = list[tuple[float, float]]
 Polygon = list[Ring]
@@ -67,15 +68,14 @@ def rasterise(polygons: list[Polygon], box: Box) -> npt.NDArray[np.uint8]:
     from rasterio.transform import Affine
 
     y0, x0, y1, x1 = box
-    # One pixel off, all of them: rasterio warns of a box that begins at (0, 0).
-    moved = [[[(x + 1, y + 1) for x, y in ring] for ring in polygon] for polygon in polygons]
-    shapes = [{"type": "Polygon", "coordinates": polygon} for polygon in moved]
-    mask: npt.NDArray[np.uint8] = rasterize(
-        shapes,
-        out_shape=(y1 - y0, x1 - x0),
-        transform=Affine.translation(x0 + 1, y0 + 1),
-        dtype="uint8",
-    )
+    shapes = [{"type": "Polygon", "coordinates": polygon} for polygon in polygons]
+    with unplaced_is_fine():
+        mask: npt.NDArray[np.uint8] = rasterize(
+            shapes,
+            out_shape=(y1 - y0, x1 - x0),
+            transform=Affine.translation(x0, y0),
+            dtype="uint8",
+        )
     return mask
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from napari_restore.plugin.layers._display import look_names
+
 if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
 
     from napari_restore.plugin.results._variant import Variant
-
-LOOKS = ("contrast_limits", "gamma", "colormap")
 
 
 class LinkedContrast:
@@ -26,19 +26,14 @@ class LinkedContrast:
         wanted = [(variant.source, variant.layer) for variant in variants]
         for pair in self._linked:
             if pair not in wanted:
-                unlink_layers(pair, _looks(pair[0]))
+                unlink_layers(pair, look_names(pair[0]))
         for source, layer in wanted:
             if (source, layer) not in self._linked:
-                for name in _looks(source):
+                for name in look_names(source):
                     setattr(layer, name, getattr(source, name))
-                link_layers((source, layer), _looks(source))
+                link_layers((source, layer), look_names(source))
         self._linked = wanted
 
     def close(self) -> None:
         """Let all go."""
         self.follow(())
-
-
-def _looks(source: ImageLayer) -> tuple[str, ...]:
-    """Colour is shown as it is; only gamma bends it."""
-    return ("gamma",) if source.rgb else LOOKS

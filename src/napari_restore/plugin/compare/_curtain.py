@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore import Region
+from napari_restore.plugin.layers._display import look_names
 from napari_restore.plugin.layers._placing import Matrix, data_to_world
 
 if TYPE_CHECKING:
@@ -61,9 +62,7 @@ class Curtain:
         self._until = 0
         """Columns of the snapshot that are shown."""
         self._draw_up(snapshot)
-        looks: dict[str, Any] = {"gamma": source.gamma, "interpolation2d": source.interpolation2d}
-        if not source.rgb:
-            looks |= {"contrast_limits": source.contrast_limits, "colormap": source.colormap}
+        looks = {name: getattr(source, name) for name in (*look_names(source), "interpolation2d")}
         self.layer = ImageLayer(
             self._buffer,
             name="Swipe: left side",

@@ -22,6 +22,7 @@ from napari_restore.plugin.compare._pixels import (
 )
 from napari_restore.plugin.compare._settled import Settled
 from napari_restore.plugin.compare._shown_layers import ShownLayers
+from napari_restore.plugin.layers._display import look_names
 from napari_restore.plugin.layers._visible import visible_region
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ class Swipe:
     def _events(self) -> list[tuple[Any, Callable[..., object]]]:
         camera = self.viewer.scene.camera.events
         layers = [self.source, *([self._left.layer] if self._left else [])]
-        looks = [getattr(self.source.events, name) for name in self._look_names()]
+        looks = [getattr(self.source.events, name) for name in look_names(self.source)]
         return [
             (camera.center, self._on_view),
             (camera.zoom, self._on_view),
@@ -165,11 +166,8 @@ class Swipe:
 
     def _on_looks(self) -> None:
         if self._curtain is not None:
-            for name in self._look_names():
+            for name in look_names(self.source):
                 setattr(self._curtain.layer, name, getattr(self.source, name))
-
-    def _look_names(self) -> tuple[str, ...]:
-        return ("gamma",) if self.source.rgb else ("gamma", "contrast_limits", "colormap")
 
     def _on_removed(self, event: Any) -> None:
         needed = [self.source, self.variant.layer, self._line.layer]

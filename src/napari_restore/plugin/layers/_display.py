@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from napari_restore.images import Image
 
+RGB = ("red", "green", "blue")
 LOW, HIGH = 0.5, 99.5
 """Percentiles of a coarse level between which grey values are spread."""
 SAMPLE_SIDE = 512
@@ -19,6 +20,9 @@ SAMPLE_SIDE = 512
 
 LIMITS = "napari_restore_limits"
 """In the metadata of layers: contrast limits that were found. Others are the user's."""
+DEEP = 1 / 8
+"""A 16-bit photo whose brightest values are below this share of its type's range has fewer
+bits in truth, and is spread over the screen's."""
 
 
 class Display(Enum):
@@ -33,14 +37,8 @@ class Display(Enum):
 
     @classmethod
     def of_image(cls, image: Image) -> Display:
-        """Colour where the bands are red, green, blue (and alpha) in 8 bit.
-
-        Other depths would be shown at the scale of their whole type: 12 bits in 16
-        are black. They, and other bands, are stepped through with true values.
-        """
-        roles = tuple(image.roles)
-        in_order = roles in (("red", "green", "blue"), ("red", "green", "blue", "alpha"))
-        if in_order and image.dtype == np.uint8:
+        """Colour where it is known which bands those are, grey for one band, else band by band."""
+        if colour_bands(image):
             return cls.COLOUR
         return cls.GREY if image.bands == 1 else cls.BANDS
 
@@ -59,11 +57,15 @@ class Display(Enum):
     def shown(self, pixels: Any, image: Image) -> Any:
         """Pixels (y, x, band), numpy or dask, of `image` as the layer shows them.
 
+        Values are true ones, at any depth; contrast limits bring them to the screen.
+
         Photos with a colour profile of their own come in sRGB: napari's screen knows
         no other. The image itself, and with it what is restored and saved, keeps its
         own values.
         """
-        return self.arrange(in_srgb(pixels, image) if self is Display.COLOUR else pixels)
+        if self is Display.COLOUR:
+            return colours(pixels, image, colour_bands(image))
+        return self.arrange(pixels)
 
     def arrange(self, pixels: Any) -> Any:
         """Pixels (y, x, band), numpy or dask, in the layer's order of axes."""
@@ -74,26 +76,56 @@ class Display(Enum):
         return pixels
 
 
-def in_srgb(pixels: Any, image: Image) -> Any:
-    """8 bit colours (y, x, rgb or rgba) of `image` in sRGB; dask arrays chunk by chunk."""
+def colour_bands(image: Image) -> tuple[int, ...]:
+    """Numbers of red, green and blue, and of alpha if there is one; none where unknown.
+
+    Three bands without any roles are taken for them, as by every viewer.
+    """
+    roles, data = list(image.roles), image.data_bands
+    if all(name in roles for name in RGB):
+        found = tuple(roles.index(name) for name in RGB)
+    elif len(data) == len(RGB) and not any(roles[band] for band in data):
+        found = data
+    else:
+        return ()
+    return (*found, roles.index("alpha")) if "alpha" in roles else found
+
+
+def colours(pixels: Any, image: Image, bands: tuple[int, ...]) -> Any:
+    """(y, x, rgb or rgba) of pixels (y, x, band), numpy or dask chunk by chunk, in sRGB."""
     space = image.working_space
-    if space is None or pixels.dtype != np.uint8:
-        return pixels
-    if isinstance(pixels, np.ndarray):
-        return space.to_display(pixels)
-    return pixels.map_blocks(
-        space.to_display, dtype=pixels.dtype, meta=np.empty((0, 0, 0), np.uint8)
-    )
+    if space is not None:
+        if isinstance(pixels, np.ndarray):
+            pixels = space.to_display(pixels)
+        else:
+            pixels = pixels.map_blocks(
+                space.to_display, dtype=pixels.dtype, meta=np.empty((0, 0, 0), pixels.dtype)
+            )
+    return pixels if bands == tuple(range(pixels.shape[2])) else pixels[..., list(bands)]
 
 
-def contrast_limits(image: Image) -> tuple[float, float]:
-    """(low, high) from the coarsest level, or, while that is not made, from a part of another."""
+def contrast_limits(image: Image, display: Display) -> tuple[float, float]:
+    """(low, high) from the coarsest level, or, while that is not made, from a part of another.
+
+    Bytes of colour are shown as they are, and so are 16-bit photos that use their range.
+    """
+    if display is Display.COLOUR and image.dtype == np.uint8:
+        return type_range(image.dtype)
+    found = _percentiles(image, display)
+    placed = image.georeference is not None and image.georeference.is_placed
+    if display is Display.COLOUR and not placed and image.dtype == np.uint16:
+        whole = type_range(image.dtype)
+        return whole if found[1] > whole[1] * DEEP else found
+    return found
+
+
+def _percentiles(image: Image, display: Display) -> tuple[float, float]:
     level = len(image.level_shapes) - 1
     whole = (0, 0, *image.level_shapes[level])
     if level > 0 and image.read_valid(whole, level).any():
         pixels = image.read(whole, level)
         if pixels.any() or level < image.stored_levels:
-            return limits_of(without_alpha(pixels, image), image.read_valid(whole, level))
+            return limits_of(_bright(pixels, image, display), image.read_valid(whole, level))
     level = min(level, image.stored_levels - 1)
     if level == 0 and not image.source.random_access:
         # Reading would wait for the whole file.
@@ -102,7 +134,15 @@ def contrast_limits(image: Image) -> tuple[float, float]:
     rows, columns = min(height, SAMPLE_SIDE), min(width, SAMPLE_SIDE)
     y, x = (height - rows) // 2, (width - columns) // 2
     box = (y, x, y + rows, x + columns)
-    return limits_of(without_alpha(image.read(box, level), image), image.read_valid(box, level))
+    pixels = _bright(image.read(box, level), image, display)
+    return limits_of(pixels, image.read_valid(box, level))
+
+
+def _bright(pixels: Any, image: Image, display: Display) -> Any:
+    """Those bands of pixels (h, w, C) that make what is shown bright."""
+    if display is Display.COLOUR:
+        return pixels[..., list(colour_bands(image)[:3])]
+    return without_alpha(pixels, image)
 
 
 def without_alpha(pixels: Any, image: Image) -> Any:
@@ -119,6 +159,12 @@ def limits_of(pixels: Any, valid: Any) -> tuple[float, float]:
         return type_range(pixels.dtype)
     low, high = (float(v) for v in np.percentile(values, (LOW, HIGH)))
     return (low, high) if low < high else (low, low + 1.0)
+
+
+def look_names(layer: ImageLayer) -> tuple[str, ...]:
+    """What must be the same for before and after to be compared."""
+    shared = ("contrast_limits", "gamma")
+    return shared if layer.rgb else (*shared, "colormap")
 
 
 def type_range(dtype: np.dtype[Any]) -> tuple[float, float]:

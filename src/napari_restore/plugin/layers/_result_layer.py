@@ -15,8 +15,10 @@ from napari_restore.plugin._main_thread import on_main_thread
 from napari_restore.plugin.layers._display import (
     LIMITS,
     Display,
-    in_srgb,
+    colour_bands,
+    colours,
     limits_of,
+    look_names,
     without_alpha,
 )
 from napari_restore.plugin.layers._growth import Growth
@@ -70,9 +72,10 @@ class ResultLayer:
         )
         self.box = box
         """What the layer covers: the region grown until every level begins on a pixel."""
-        self._levels = [
-            GrowingLevel(result, self._done, self._display, box, k) for k in range(steps + 1)
-        ]
+        # The source's own bands: the user may have told this image's roles otherwise.
+        shown = source.metadata.get("napari_restore", result.image)
+        bands = colour_bands(shown) if source.rgb else ()
+        self._levels = [GrowingLevel(result, self._done, bands, box, k) for k in range(steps + 1)]
         coarsest = self._levels[-1]
         self._coarsest = np.full(coarsest.shape, coarsest.nothing, coarsest.dtype)
         arrays = [*(level.lazy() for level in self._levels[:-1]), self._coarsest]
@@ -195,8 +198,12 @@ class ResultLayer:
         if limits not in (found, self._limits):
             return
         step = -(-max(self._coarsest.shape[:2]) // SAMPLE_SIDE)
-        levels = without_alpha(self._coarsest[::step, ::step], self.result.image)
-        there = np.isfinite(levels).all(axis=2)
+        levels = self._coarsest[::step, ::step]
+        if self.layer.rgb:
+            levels, there = levels[..., :3], levels[..., 3] > 0
+        else:
+            levels = without_alpha(levels, self.result.image)
+            there = np.isfinite(levels).all(axis=2)
         if not there.any():
             return
         low, high = limits_of(levels, there)
@@ -220,8 +227,8 @@ class ResultLayer:
         To read around them would be to read all of level 0 in the thread of the window.
         """
         image = self.result.image
-        shape = (*image.level_shapes[-1], image.bands)
-        self._overview = self._display.arrange(np.zeros(shape, image.dtype))
+        empty = np.zeros((*image.level_shapes[-1], image.bands), image.dtype)
+        self._overview = self._display.shown(empty, image)
         shown = weakref.ref(self)
 
         @on_main_thread
@@ -275,28 +282,29 @@ class FinishedPixels:
 class GrowingLevel:
     """One level of `result` as an array (y, x, band) that can be cut but not yet relied upon.
 
-    Colour gets an alpha band; other values become floats, which hold them exactly
-    (up to 24 bits, or 53), so that NaN can stand where nothing is finished.
+    The bands `colour`, if there are any, get an alpha band; other values become floats,
+    which hold them exactly (up to 24 bits, or 53), so that NaN can stand where nothing
+    is finished.
     """
 
     ndim = 3
 
     def __init__(
-        self, result: Result, done: FinishedPixels, display: Display, box: Region, level: int
+        self, result: Result, done: FinishedPixels, colour: tuple[int, ...], box: Region, level: int
     ) -> None:
         self.result: Result | None = None
         """What is shown; None until there is one that can be read fast enough."""
         self._done = done
         self._level = level
-        self._colour = display is Display.COLOUR
+        self._colour = colour
         bands, height, width = result.store.array(str(level)).shape
         step = 1 << level
         self._y, self._x = box.y0 // step, box.x0 // step
         rows = min(height, -(-box.y1 // step)) - self._y
         columns = min(width, -(-box.x1 // step)) - self._x
-        self.dtype = result.image.dtype if self._colour else _float_for(result.image.dtype)
-        self.shape = (rows, columns, 4 if self._colour else bands)
-        self.nothing: float = 0 if self._colour else np.nan
+        self.dtype = result.image.dtype if colour else _float_for(result.image.dtype)
+        self.shape = (rows, columns, 4 if colour else bands)
+        self.nothing: float = 0 if colour else np.nan
 
     def take(self, result: Result) -> bool:
         """Show `result` from now on, unless the window would have to wait for its pixels."""
@@ -322,7 +330,7 @@ class GrowingLevel:
         pixels = result.read_landed(box, self._level)
         if not self._colour:
             return np.where(done[..., None], pixels, self.dtype.type(np.nan))
-        pixels = in_srgb(pixels, result.image)
+        pixels = colours(pixels, result.image, self._colour)
         opaque = np.iinfo(self.dtype).max if self.dtype.kind in "iu" else 1
         alpha = pixels[..., 3] if pixels.shape[2] == 4 else np.full(done.shape, opaque, self.dtype)
         return np.dstack([pixels[..., :3], np.where(done, alpha, 0)]).astype(self.dtype)
@@ -371,8 +379,5 @@ def _float_for(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def _looks(source: ImageLayer) -> dict[str, Any]:
-    """What must be the same for before and after to be compared."""
-    looks = {"gamma": source.gamma, "interpolation2d": source.interpolation2d}
-    if not source.rgb:
-        looks |= {"contrast_limits": source.contrast_limits, "colormap": source.colormap}
-    return looks
+    names = (*look_names(source), "interpolation2d")
+    return {name: getattr(source, name) for name in names}
