@@ -29,7 +29,15 @@ def test_sizes(size: float, text: str):
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(-1, "0 s"), (0.2, "1 s"), (59, "59 s"), (59.1, "1 min 0 s"), (7500, "2 h 5 min")],
+    [
+        (-1, "0 s"),
+        (0.2, "1 s"),
+        (59, "59 s"),
+        (59.1, "1 min 0 s"),
+        (7500, "2 h 5 min"),
+        (3599.5, "1 h 0 min"),
+        (7259, "2 h 1 min"),
+    ],
 )
 def test_times(seconds: float, text: str):
     assert format_seconds(seconds) == text

@@ -37,8 +37,8 @@ def quoted(words: Sequence[str], system: str = os.name) -> str:
     safe stands in double quotes, which both take off and within which both leave spaces
     and ``& | < > ( ) ^ ; , ' @ #`` alone. Some things no common quoting carries; they
     raise `InputError`: double quotes of any kind, backticks and control characters, ``$``
-    before a name or bracket (PowerShell fills it in), ``%NAME%`` (cmd.exe does) and more
-    than `LONGEST_LINE` characters. A lone ``%`` and ``!`` are carried: at its prompt
+    before a name or bracket (PowerShell fills it in), ``%NAME%`` of the usual names (cmd.exe
+    does), an empty word (PowerShell 5 drops it) and more than `LONGEST_LINE` characters. A lone ``%`` and ``!`` are carried: at its prompt
     cmd.exe changes neither, unless it was started with delayed expansion (``/V:ON``).
     """
     if system != "nt":
@@ -55,6 +55,8 @@ def quoted(words: Sequence[str], system: str = os.name) -> str:
 def _quoted_for_windows(word: str) -> str:
     if _PLAIN.fullmatch(word):
         return word
+    if not word:
+        raise InputError("The command holds an empty word.", "Export from here.")
     for pattern, name in _CHANGED:
         if found := pattern.search(word):
             raise InputError(

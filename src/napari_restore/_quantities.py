@@ -31,7 +31,7 @@ def format_seconds(seconds: float, *, tenths: bool = False) -> str:
     if tenths and seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = max(0, math.ceil(seconds))
-    hours, minutes = whole // 3600, whole // 60 % 60
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
+    if whole >= 3600:
+        minutes = math.ceil(whole / 60)
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"

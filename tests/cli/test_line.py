@@ -201,7 +201,6 @@ PROGRAM = "napari-restore"
         ("--black=-1.5", '"--black=-1.5"'),
         # The backslash must not take the quote with it.
         ("my dir\\", '"my dir\\\\"'),
-        ("", '""'),
     ],
 )
 def test_what_is_not_plainly_safe_stands_in_quotes_on_windows(word, line):

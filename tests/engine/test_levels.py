@@ -9,6 +9,7 @@ import pytest
 
 import napari_restore as nr
 from napari_restore.engine import _levels
+from napari_restore.engine._context import compute_context
 from napari_restore.engine._levels import read_source
 
 LAST = 4
@@ -68,6 +69,16 @@ def test_a_box_of_picked_pixels_is_cut_from_the_whole(other_sizes: Any):
     for box in (nr.Region(100, 33, 301, 200), nr.Region(*(s - 1 for s in size), *size)):
         cut = read_source(other_sizes, box, level)[0]
         np.testing.assert_array_equal(cut, whole[box.slices])
+
+
+def test_a_draft_of_overviews_of_other_sizes_looks_at_a_part(other_sizes: Any, read: list[int]):
+    assert all(other_sizes.level_scale(number) is None for number in (1, 2, 3))
+    plan = nr.plan(other_sizes, "identity", extent="draft", white=40_000)
+    assert plan.extent == "sample"
+    # Also where another process had such levels.
+    facts = compute_context(other_sizes, extent="overview")
+    assert (facts.height, facts.width) == (4095, 2303)
+    assert sum(read) < 4095 * 2303 / 2
 
 
 def test_levels_that_are_missing_are_told_until_they_are_built():

@@ -64,4 +64,4 @@ def panel(make_napari_viewer_proxy: Any) -> Iterator[Any]:
     _, widget = viewer.window.add_plugin_dock_widget("napari-restore", "Restore")
     yield widget
     if widget.running is not None:
-        widget.running.stop()
+        widget.running.abandon()

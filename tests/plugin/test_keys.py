@@ -91,7 +91,7 @@ def test_run_and_export_by_key(panel: Any, qtbot: Any, sample: Path):
     pressed(viewer, "live")
     assert shown == [
         "There is no result yet. Run a method first.",
-        "There is no result yet. Run a method first.",
+        "Run a method first: its result is compared with the source.",
         "Nothing is being restored.",
         "There is no image to restore.",
     ]

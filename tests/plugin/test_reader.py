@@ -132,11 +132,17 @@ def test_a_colour_image_can_be_shown_band_by_band(panel: Any):
     viewer = panel.viewer
     pixels = np.random.default_rng(2).integers(0, 4000, (80, 90, 4)).astype(np.uint16)
     data, arguments, _ = layer_of(nr.open_image(pixels, bands="blue=1,green=2,red=3,nir=4"), viewer)
-    viewer.add_image(data, **{**arguments, "name": "scene"})
-    assert viewer.layers["scene"].rgb
+    viewer.add_image(
+        data, **{**arguments, "name": "scene"}, scale=(2, 2), translate=(100, 50), units=("m", "m")
+    )
+    scene = viewer.layers["scene"]
+    assert scene.rgb
     show_bands(viewer)
     bands = viewer.layers["scene (bands)"]
+    np.testing.assert_allclose(bands.data_to_world((1, 10, 20))[1:], scene.data_to_world((10, 20)))
+    assert panel.state.layer is scene
     np.testing.assert_array_equal(np.asarray(bands.data), pixels.transpose(2, 0, 1))
+    viewer.layers.remove(scene)
     # There is nothing more to show of that one.
     show_bands(viewer)
-    assert len(viewer.layers) == 2
+    assert list(viewer.layers) == [bands]

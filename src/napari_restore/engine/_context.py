@@ -23,7 +23,7 @@ from napari_restore.engine._levels import weight_at
 from napari_restore.engine._region import Region
 from napari_restore.engine._weight import Weight, open_weight
 from napari_restore.errors import Cancelled, InputError
-from napari_restore.images import Image, cache_dir, halve, mark_entry
+from napari_restore.images import Image, attach_pyramid, cache_dir, halve, mark_entry
 from napari_restore.models import (
     BINS,
     BLOCK,
@@ -46,8 +46,8 @@ SAMPLE_CHUNKS = 4
 """A sample looks into this many chunks across and down …"""
 SAMPLE_SIDE = 512
 """… at this many pixels squared of each."""
-ROUGH_KEPT = 2
-"""So many contexts of drafts stay in memory, at most 53 MiB each for three bands."""
+ROUGH_BYTES = 64 << 20
+"""Contexts of drafts stay in memory up to this: about two of images with three bands."""
 _VERSION = 3
 
 
@@ -120,9 +120,15 @@ def compute_context(
     image = image.full or image
     key = context_key(image, exclude, region, extent=extent)
     if extent in ROUGH and (known := _rough.get(key)) is not None:
+        _rough.move_to_end(key)
         return known
     if extent == "overview":
-        return _keep_rough(key, _overview_context(image, exclude))
+        # Another process may have made the levels since.
+        attach_pyramid(image)
+        level = overview_level(image)
+        if level is not None:
+            return _keep_rough(key, _overview_context(image, level, exclude))
+        extent = "sample"
     scope = region or Region(0, 0, image.height, image.width)
     whole = ContextPass(scope.height, scope.width, image.bands, image.dtype, dark_bands(image))
     side = max(BLOCK_SIDE, whole.factor)
@@ -163,23 +169,35 @@ _rough: OrderedDict[str, Context] = OrderedDict()
 
 def _keep_rough(key: str, context: Context) -> Context:
     _rough[key] = context
-    while len(_rough) > ROUGH_KEPT:
+    while sum(map(_bytes_of, _rough.values())) > ROUGH_BYTES:
         _rough.popitem(last=False)
     return context
 
 
+def _bytes_of(context: Context) -> int:
+    arrays = context.overview, context.histograms, context.dark_counts, context.dark_sums
+    return sum(array.nbytes for array in arrays)
+
+
 def rough_extent(image: Image) -> str:
-    """Which of `ROUGH` can be had in a moment: a small level, if it is made."""
-    whole = image.full or image
-    return "overview" if whole.is_built(len(whole.level_shapes) - 1) else "sample"
+    """Which of `ROUGH` can be had in a moment: a small level, if there is one."""
+    return "sample" if overview_level(image.full or image) is None else "overview"
 
 
-def _overview_context(image: Image, exclude: Weight | None) -> Context:
-    """The context of the finest level of at most `OVERVIEW_PIXELS` pixels."""
-    numbers = range(len(image.level_shapes))
-    small = [n for n in numbers if math.prod(image.level_shapes[n]) <= OVERVIEW_PIXELS // 2]
-    number = next((n for n in small if image.level_scale(n)), 0)
-    view = image.level_view(number)
+def overview_level(image: Image) -> int | None:
+    """The finest level of at most half of `OVERVIEW_PIXELS` pixels that can be read at once.
+
+    None where such levels are not made yet, or are no power of two smaller.
+    """
+    for number, shape in enumerate(image.level_shapes):
+        small = math.prod(shape) <= OVERVIEW_PIXELS // 2
+        if small and image.level_scale(number) is not None and image.is_built(number):
+            return number
+    return None
+
+
+def _overview_context(image: Image, level: int, exclude: Weight | None) -> Context:
+    view = image.level_view(level)
     box = Region(0, 0, view.height, view.width)
     valid = view.read_valid(box) if view.may_be_invalid else None
     if exclude is not None:

@@ -17,6 +17,10 @@ _READERS: dict[Path, int] = {}
 _WRITERS: set[Path] = set()
 
 
+class StoreBusy(ResourceError):
+    """Another run writes to the store."""
+
+
 def hold(owner: object, path: Path) -> Callable[[], None]:
     """Mark `path` as in use until the returned function is called or `owner` is collected.
 
@@ -31,19 +35,40 @@ def hold(owner: object, path: Path) -> Callable[[], None]:
 
 
 def hold_for_writing(owner: object, path: Path) -> Callable[[], None]:
-    """As `hold`, for the one who writes; raises `ResourceError` while another one does."""
+    """As `hold`, for the one who writes; raises `StoreBusy` while another one does."""
     lock = path / "writer"
     with _LOCK:
         other = writer_of(path)
+        if other is None and not _take(lock):
+            # Somebody was faster.
+            other = writer_of(path) or 0
         if other is not None:
-            raise ResourceError(
+            raise StoreBusy(
                 f"Another run (process {other}) is restoring this image with the same settings.",
                 "Wait until it is done, or give this one another --scratch folder.",
             )
-        lock.write_text(f"{os.getpid()} {process_stamp(os.getpid())}")
         _WRITERS.add(path)
     release = hold(owner, path)
     return weakref.finalize(owner, _release_writer, path, lock, release)
+
+
+def _take(lock: Path) -> bool:
+    """Make the file in one step, whole; False if it is there. One that a crash left goes first."""
+    own = lock.with_name(f"writer.{os.getpid()}")
+    own.write_text(f"{os.getpid()} {process_stamp(os.getpid())}")
+    try:
+        if lock.exists() and writer_of(lock.parent) is None:
+            lock.unlink(missing_ok=True)
+        try:
+            os.link(own, lock)
+        except FileExistsError:
+            return False
+        except OSError:
+            # A disk without links: two that start within a millisecond may both begin.
+            os.replace(own, lock)
+        return True
+    finally:
+        own.unlink(missing_ok=True)
 
 
 def writer_of(path: Path) -> int | None:

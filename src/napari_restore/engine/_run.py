@@ -24,7 +24,7 @@ from napari_restore.engine._context import (
 )
 from napari_restore.engine._device import keep_freed_memory, release_freed_memory
 from napari_restore.engine._events import Event, Finished, Note, Phase, Progress, Stopped, TileDone
-from napari_restore.engine._hold import writer_of
+from napari_restore.engine._hold import StoreBusy, writer_of
 from napari_restore.engine._pipeline import Pipeline
 from napari_restore.engine._plan import Plan, tile_step
 from napari_restore.engine._prepared import Prepared, prepare
@@ -36,7 +36,7 @@ from napari_restore.engine._store import ResultStore
 from napari_restore.engine._tile import TileInput, TileOutput, TileWork
 from napari_restore.engine._tiles import Schedule, cut_into_tiles
 from napari_restore.engine._weight import Weight, open_weight
-from napari_restore.errors import Cancelled, ResourceError, SourceChanged
+from napari_restore.errors import Cancelled, SourceChanged
 from napari_restore.images import Radiometry, chunk_cache, trim_cache
 from napari_restore.models import Context
 
@@ -76,6 +76,8 @@ class LocalRun:
         self.schedule: Schedule | None = None
         self._facts: dict[str, Any] = {}
         self._radiometry: Radiometry | None = None
+        self._waited = 0.0
+        """Seconds for which another run had the store."""
         self._resumed = 0
         self._done = 0
         self._pixels_done = 0
@@ -104,7 +106,7 @@ class LocalRun:
                 if self.store is not None:
                     self.store.close()
                 release_freed_memory()
-        record = self._account(status, time.perf_counter() - began, memory)
+        record = self._account(status, time.perf_counter() - began - self._waited, memory)
         if status == "cancelled":
             self.emit(Stopped(record))
             raise Cancelled(
@@ -152,13 +154,17 @@ class LocalRun:
                     dtype=image.dtype,
                     **store_layout(plan),
                 )
-            except ResourceError:
-                if not self._wait or writer_of(plan.store) is None:
+            except StoreBusy:
+                if not self._wait:
                     raise
             self.emit(Phase(WAITING))
-            while writer_of(plan.store) is not None:
+            began = time.perf_counter()
+            while True:
                 if self.stop.wait(WAIT_SECONDS):
                     raise Cancelled("Cancelled before its turn.", "Run it again.")
+                if writer_of(plan.store) is None:
+                    break
+            self._waited += time.perf_counter() - began
 
     def _check_source(self) -> None:
         image = self.plan.image

@@ -9,6 +9,7 @@ from napari_restore.plugin._notices import show_note
 from napari_restore.plugin._reader import layer_of
 from napari_restore.plugin._state import unwrapped
 from napari_restore.plugin.compare import CompareSection
+from napari_restore.plugin.layers._placing import data_to_world, widen
 from napari_restore.plugin.results._export import ExportSection
 
 if TYPE_CHECKING:
@@ -67,7 +68,10 @@ def toggle_live(viewer: napari.viewer.Viewer) -> None:
 def compare_swipe(viewer: napari.viewer.Viewer) -> None:
     """Show or hide the line between before and after."""
     section = _section(viewer, CompareSection)
-    _press(None if section is None else section.swipe, NO_RESULT)
+    if section is None:
+        show_note(NO_RESULT)
+    else:
+        _press(section.swipe, section.hint.text())
 
 
 def export_result(viewer: napari.viewer.Viewer) -> None:
@@ -84,7 +88,14 @@ def show_bands(viewer: napari.viewer.Viewer) -> None:
         show_note("There is no colour image with bands to show.")
         return
     data, arguments, _ = layer_of(image, viewer, band_by_band=True)
-    viewer.add_image(data, **{**arguments, "name": f"{layer.name} (bands)"})
+    arguments |= {
+        "name": f"{layer.name} (bands)",
+        "affine": widen(data_to_world(layer)[-3:, -3:], 3),
+        "units": ("pixel", *layer.units[-2:]),
+    }
+    viewer.add_image(data, **arguments)
+    # To look at: what is restored stays what it was.
+    viewer.layers.selection.active = layer
 
 
 BOUND = {

@@ -123,12 +123,13 @@ def _refresher(image: Image, display: Any, viewer: Any, guessed: Any) -> Callabl
     `guessed` are contrast limits chosen before there was a coarse level: once it is
     finished they are judged again, unless the user has set others.
     """
-    from napari_restore.plugin.layers._display import LIMITS, contrast_limits
+    from napari_restore.plugin.layers._display import LIMITS, Display, contrast_limits
 
     def refresh(finished: bool) -> None:
         for layer in viewer.layers:
             if layer.metadata.get("napari_restore") is image:
-                if finished and tuple(layer.contrast_limits) == tuple(guessed):
+                same = Display.of_layer(layer) is display
+                if finished and same and tuple(layer.contrast_limits) == tuple(guessed):
                     layer.contrast_limits = contrast_limits(image, display)
                     layer.metadata[LIMITS] = tuple(layer.contrast_limits)
                 layer.refresh(extent=False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from psygnal import SignalGroupDescriptor
 
 import napari_restore as nr
-from napari_restore.errors import BadRegion, UnreadableImage
+from napari_restore.errors import BadRegion, RestoreError, UnreadableImage
 from napari_restore.plugin._request import Request
 from napari_restore.plugin.areas._targets import Area, NotReady, Target
 
@@ -51,6 +51,8 @@ class RestoreState:
     """Path of a mask of pixels that are left alone and do not count."""
     exclude_pending: bool = False
     """Whether that mask is being made anew: `exclude` is the one before."""
+    exclude_problem: RestoreError | None = None
+    """Why there is no mask of what was chosen; said before `exclude_pending` ends."""
     memory: float | None = None
     """GiB a run may add; None: the engine decides."""
     device: str = "auto"

@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from napari.utils.notifications import notification_manager
 
 from napari_restore import Region
 from napari_restore.plugin.areas._drawing import Tool
+from napari_restore.plugin.areas._exclude import ExcludeChooser
 from napari_restore.plugin.areas._targets import Target
+from napari_restore.plugin.results._keeping import settings_back
 
 pytestmark = pytest.mark.viewer
 LIMIT_MS = 60_000
@@ -303,6 +306,86 @@ def test_a_run_waits_for_what_is_left_out(panel: Any, colours: np.ndarray, finis
     labels.data_setitem((np.array([400]), np.array([500])), 1)
     assert panel.state.exclude == first and panel.state.exclude_pending
     assert finished_run().request.exclude not in (None, first)
+
+
+def test_a_reopened_panel_says_what_is_left_out(panel: Any, qtbot: Any, colours: np.ndarray):
+    panel.viewer.add_image(colours, name="photo")
+    panel.exclude.choose(panel.viewer.add_shapes([box(Region(10, 10, 50, 50))], name="clouds"))
+    mask = panel.state.exclude
+    panel.close()
+    again = ExcludeChooser(panel.viewer, panel.state)
+    qtbot.addWidget(again)
+    assert panel.state.exclude == mask and again.combo.currentText() == Path(mask).name
+    again.leave()
+    panel.state.exclude = None
+    assert again.combo.currentText() == Path(mask).name
+
+
+def test_settings_of_a_result_say_what_is_left_out(
+    panel: Any, qtbot: Any, colours: np.ndarray, finished_run: Any
+):
+    state, viewer, combo = panel.state, panel.viewer, panel.exclude.combo
+    viewer.add_image(colours[:200, :300], name="photo")
+    choose(panel, "identity")
+    panel.target.choose(Target.WHOLE)
+    bare = finished_run()
+    clouds = viewer.add_shapes([box(Region(10, 10, 50, 50))], name="clouds")
+    panel.exclude.choose(clouds)
+    masked, mask = finished_run(), state.exclude
+    assert mask is not None and combo.currentText() == "clouds"
+    settings_back(state, bare, viewer.layers)
+    assert state.exclude is None and combo.currentText() == "Nothing"
+    settings_back(state, masked, viewer.layers)
+    assert state.exclude == mask and combo.currentText() == Path(mask).name
+    clouds.data = [box(Region(10, 10, 90, 50))]
+    assert not state.exclude_pending
+    panel.exclude.choose(None)
+    assert state.exclude is None
+
+
+@pytest.mark.parametrize("other", [False, True], ids=["as it was", "another mask"])
+def test_settings_of_a_result_overtake_the_mask_being_made(
+    panel: Any, qtbot: Any, colours: np.ndarray, finished_run: Any, tmp_path: Path, other: bool
+):
+    state, viewer = panel.state, panel.viewer
+    viewer.add_image(colours[:200, :300], name="photo")
+    choose(panel, "identity")
+    panel.target.choose(Target.WHOLE)
+    variant = finished_run()
+    if other:
+        panel.exclude.choose(viewer.add_shapes([box(Region(10, 10, 50, 50))], name="clouds"))
+    before = state.exclude
+    labels = viewer.add_labels(np.ones((200, 300), np.uint8), name="border")
+    panel.exclude.choose(labels)
+    assert state.exclude_pending and state.exclude == before
+    settings_back(state, variant, viewer.layers)
+    assert not state.exclude_pending
+    qtbot.waitUntil(lambda: panel.exclude._latest._busy is None, timeout=9000)
+    assert state.exclude is None and panel.exclude.combo.currentText() == "Nothing"
+
+
+@pytest.mark.parametrize("what", ["empty", "beside"])
+def test_a_run_does_not_start_without_what_is_left_out(
+    panel: Any, qtbot: Any, colours: np.ndarray, what: str
+):
+    panel.viewer.add_image(colours[:200, :300], name="photo")
+    choose(panel, "identity")
+    panel.target.choose(Target.WHOLE)
+    marked = np.zeros((200, 300), np.uint8) if what == "empty" else np.ones((200, 300), np.uint8)
+    far = (0, 0) if what == "empty" else (0, 5000)
+    labels = panel.viewer.add_labels(marked, name="border", translate=far)
+    shown: list[str] = []
+    notification_manager.notification_ready.connect(lambda told: shown.append(told.message))
+    panel.exclude.choose(labels)
+    panel.bar.button.click()
+    assert panel.running is None and panel.state.exclude_pending
+    qtbot.waitUntil(lambda: not panel.state.exclude_pending, timeout=9000)
+    assert panel.running is None and not panel.state.running
+    assert len(shown) == 1 and shown[0].startswith("Nothing is left out: ")
+    assert panel.exclude.told.text() == shown[0]
+    # The next mask starts nothing that was dropped.
+    panel.exclude.choose(None)
+    assert panel.running is None and panel.state.exclude_problem is None
 
 
 def test_live_waits_for_what_is_left_out(panel: Any, qtbot: Any, colours: np.ndarray):

@@ -150,10 +150,12 @@ def test_contrast_of_source_and_results_is_one_until_let_go(make_variant: Any):
     assert first.source.gamma == 0.7
 
 
-def test_colour_links_gamma_only(make_variant: Any, hazy: np.ndarray):
+def test_colour_shares_contrast_and_gamma(make_variant: Any, hazy: np.ndarray):
     variant = make_variant(ViewerModel(), hazy)
     linked = LinkedContrast()
     linked.follow([variant])
     variant.source.gamma = 0.8
+    variant.source.contrast_limits = (20, 200)
     assert variant.layer.gamma == 0.8
+    assert variant.layer.contrast_limits == [20, 200]
     linked.close()

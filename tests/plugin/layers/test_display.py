@@ -8,6 +8,7 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import pytest
+import rasterio
 import tifffile
 from napari.layers import Image as ImageLayer
 
@@ -163,3 +164,28 @@ def test_alpha_is_left_alone(tmp_path: Path, colours: np.ndarray):
     shown = np.asarray(finest(layer(nr.open_image(path))))
     np.testing.assert_array_equal(shown[..., 3:], alpha)
     assert np.abs(shown[..., :3] - seen(colours)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("dtype", "nodata", "bands"),
+    [("int16", -9999, 3), ("float32", -9999.0, 3), ("uint16", 65535, 3), ("uint16", 0, 4)],
+)
+def test_what_is_no_value_does_not_widen_the_contrast(
+    tmp_path: Path, dtype: str, nodata: float, bands: int
+):
+    pixels = np.random.default_rng(5).uniform(1000, 3000, (bands, 700, 600)).astype(dtype)
+    pixels[:, :, :200] = nodata
+    path = tmp_path / "scene.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", height=700, width=600, count=bands, dtype=dtype, nodata=nodata,
+        crs="EPSG:32633", transform=rasterio.Affine(10, 0, 5e5, 0, -10, 5e6),
+    ) as target:  # fmt: skip
+        target.write(pixels)
+    image = nr.open_image(path)
+    source = layer(image)
+    before = tuple(source.contrast_limits)
+    result = nr.start(nr.plan(image, "identity", pyramid=True, device="cpu")).result()
+    made = ResultLayer(result, source, "after")
+    made.mark_all([Region(*line["region"]) for line in result.store.journal])
+    made.refresh()
+    assert tuple(made.layer.contrast_limits) == tuple(source.contrast_limits) == before

@@ -25,6 +25,7 @@ def test_the_second_of_a_method_has_a_number_and_the_image_comes_last():
     assert add("Dark channel", mark=LIVE) == "Live: Dark channel – town"
     assert add("Dark channel", "whole image") == "Dark channel 2 (whole image) – town"
     assert add("Haze", "whole image", mark=DRAFT) == "Draft: Haze (whole image) – town"
+    assert add("Haze", "whole image") == "Haze (whole image) – town"
     assert add("Haze", "whole image") == "Haze 2 (whole image) – town"
     assert add("Haze", "whole image", source=other) == "Haze (whole image) – other"
 

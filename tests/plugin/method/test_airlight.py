@@ -187,6 +187,43 @@ def test_a_removed_box_is_no_harm(panel: Any, qtbot: Any, halves: np.ndarray):
 
 
 @pytest.mark.viewer
+def test_a_removed_image_ends_picking_and_gives_all_back(panel: Any, halves: np.ndarray):
+    viewer = panel.viewer
+    photo = viewer.add_image(halves, name="photo")
+    before = len(viewer.mouse_drag_callbacks), dict(viewer.keymap)
+    panel.airlight.pick_button.click()
+
+    def look() -> None:
+        if len(viewer.layers) == 2:
+            viewer.layers.remove(photo)
+
+    Mouse((20, 20), (60, 80), (70, 90), (80, 90), seen=look).drive(viewer)
+    assert list(viewer.layers) == []
+    assert not panel.airlight.pick_button.isChecked()
+    assert not listening(viewer) and viewer.scene.camera.mouse_pan
+    assert (len(viewer.mouse_drag_callbacks), dict(viewer.keymap)) == before
+
+
+@pytest.mark.viewer
+def test_a_box_that_cannot_go_leaves_the_mouse_free(
+    panel: Any, halves: np.ndarray, monkeypatch: pytest.MonkeyPatch
+):
+    viewer = panel.viewer
+    viewer.add_image(halves, name="photo")
+    panel.airlight.pick_button.click()
+
+    def broken() -> None:
+        raise RuntimeError("no such layer")
+
+    picking = panel.airlight._picking
+    monkeypatch.setattr(picking._band, "remove", broken)
+    with pytest.raises(RuntimeError, match="no such layer"):
+        picking.end()
+    assert not listening(viewer) and viewer.scene.camera.mouse_pan
+    panel.airlight._picking = None
+
+
+@pytest.mark.viewer
 def test_escape_leaves_and_gives_the_key_back(panel: Any, halves: np.ndarray):
     viewer = panel.viewer
     viewer.add_image(halves, name="photo")

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QCoreApplication, Qt, QTimer
 from qtpy.QtWidgets import QApplication, QFileDialog, QLineEdit, QMessageBox, QWidget
 
-from napari_restore.plugin.results._save_dialog import ask_save_path
+from napari_restore.plugin.results._save_dialog import ask_save_path, store_around
 
 pytestmark = pytest.mark.viewer
 NATIVE = Qt.ApplicationAttribute.AA_DontUseNativeDialogs
@@ -58,3 +59,49 @@ def test_a_free_name_gets_the_suffix_unasked(parent: QWidget, tmp_path: Path):
     QTimer.singleShot(0, lambda: typed("größe", asked))
     chosen = ask_save_path(parent, "Save", tmp_path / "new.json", "JSON")
     assert chosen == tmp_path / "größe.json" and asked == []
+
+
+@pytest.mark.parametrize("step", ["proposed", "typed"])
+def test_a_zarr_store_is_not_saved_inside_another(parent: QWidget, tmp_path: Path, step: str):
+    store = tmp_path / "scene.zarr"
+    store.mkdir()
+    proposed = store if step == "proposed" else tmp_path / "new.zarr"
+    shown: list[str] = []
+    notification_manager.notification_ready.connect(lambda told: shown.append(told.message))
+    begun: list[tuple[Path, str]] = []
+
+    def save() -> None:
+        dialog = QApplication.activeModalWidget()
+        assert isinstance(dialog, QFileDialog)
+        name = dialog.findChild(QLineEdit, "fileNameEdit")
+        begun.append((Path(dialog.directory().absolutePath()), name.text()))
+        name.setText("scene.zarr")
+        # Qt enters the folder of that name first.
+        dialog.accept()
+        assert dialog.isVisible() and Path(dialog.directory().absolutePath()) == store
+        name.setText("scene.zarr")
+        dialog.accept()
+
+    QTimer.singleShot(0, save)
+    assert ask_save_path(parent, "Export", proposed, "OME-Zarr") is None
+    assert begun == [(tmp_path, proposed.name)]
+    assert shown == [
+        "scene.zarr is a zarr store that exists: nothing is saved inside it. "
+        "Choose another name, or delete the store first."
+    ]
+
+
+def test_a_new_zarr_store_beside_another_is_fine(parent: QWidget, tmp_path: Path):
+    (tmp_path / "scene.zarr").mkdir()
+    asked: list[str] = []
+    QTimer.singleShot(0, lambda: typed("other", asked))
+    chosen = ask_save_path(parent, "Export", tmp_path / "scene_2.zarr", "OME-Zarr")
+    assert chosen == tmp_path / "other.zarr" and asked == []
+
+
+@pytest.mark.parametrize("mark", ["zarr.json", ".zgroup"])
+def test_a_store_is_known_by_what_it_holds(tmp_path: Path, mark: str):
+    (tmp_path / "scene").mkdir()
+    (tmp_path / "scene" / mark).write_text("{}")
+    assert store_around(tmp_path / "scene" / "0" / "new.zarr") == tmp_path / "scene"
+    assert store_around(tmp_path / "scene") is None

@@ -195,6 +195,87 @@ def test_layers_wait_for_what_is_left_out(panel: Any, batch: Any, qtbot: Any, co
     assert [str(v.request.exclude)[-4:] for v in panel.state.variants] == [".tif", ".tif"]
 
 
+def test_layers_do_not_start_without_what_is_left_out(
+    panel: Any, batch: Any, qtbot: Any, colours: np.ndarray
+):
+    layers = [add(panel, colours[:300, :300], name=name) for name in "ab"]
+    choose(panel, "identity")
+    panel.target.choose(Target.WHOLE)
+    panel.exclude.choose(panel.viewer.add_labels(np.zeros((300, 300), np.uint8), name="empty"))
+    panel.viewer.layers.selection = set(layers)
+    batch.layers.click()
+    assert panel.state.exclude_pending
+    qtbot.waitUntil(lambda: not panel.state.exclude_pending, timeout=LIMIT_MS)
+    assert batch.queue is None and not panel.state.running
+    assert batch.message.text().startswith("Nothing is left out: ")
+    panel.exclude.choose(None)
+    assert batch.queue is None
+
+
+@pytest.mark.parametrize("place", [0, 2], ids=["first", "last"])
+def test_a_layer_removed_in_its_run_stops_no_other(
+    panel: Any, batch: Any, qtbot: Any, colours: np.ndarray, place: int
+):
+    layers = [add(panel, colours[:200, :200], name=name) for name in "abc"]
+    removed = layers[place]
+    removed.data = np.tile(colours, (3, 3, 1))
+    choose(panel, "dcp")
+    panel.target.choose(Target.WHOLE)
+    panel.advanced.tile.setValue(256)
+    panel.viewer.layers.selection = set(layers)
+    batch.layers.click()
+    qtbot.waitUntil(
+        lambda: panel.running is not None and panel.running.source is removed, timeout=LIMIT_MS
+    )
+    panel.viewer.layers.remove(removed)
+    settle(batch, qtbot)
+    told = batch.message.text().splitlines()
+    assert told[0] == "2 of 3 images restored."
+    assert told[1:] == [f"{removed.name}: {removed.name} was removed. Open it again."]
+    done = [v.source for v in panel.state.variants if v.source is not removed]
+    assert done == [layer for layer in layers if layer is not removed]
+
+
+def test_cancel_counts_even_if_the_layer_goes_too(
+    panel: Any, batch: Any, qtbot: Any, colours: np.ndarray
+):
+    layers = [add(panel, np.tile(colours, (3, 3, 1)), name=name) for name in "ab"]
+    choose(panel, "dcp")
+    panel.target.choose(Target.WHOLE)
+    panel.advanced.tile.setValue(128)
+    panel.viewer.layers.selection = set(layers)
+    batch.layers.click()
+    qtbot.waitUntil(lambda: panel.running is not None, timeout=LIMIT_MS)
+    batch.cancel.click()
+    panel.viewer.layers.remove(layers[0])
+    settle(batch, qtbot)
+    assert batch.message.text().startswith("Cancelled. 0 of 2")
+
+
+def test_a_layer_removed_before_its_turn_is_told(
+    panel: Any, batch: Any, qtbot: Any, colours: np.ndarray
+):
+    other = add(panel, np.tile(colours, (2, 2, 1)), name="other")
+    choose(panel, "dcp")
+    panel.target.choose(Target.WHOLE)
+    request = panel.state.request()
+    choose(panel, "identity")
+    layers = [add(panel, colours[:200, :200], name=name) for name in "ab"]
+    panel.viewer.layers.selection = set(layers)
+    batch.layers.click()
+    panel.start(request, other, "Other", "again")
+    # Its area is known, but the other run is still under way.
+    qtbot.waitUntil(lambda: batch.queue._next is not None, timeout=LIMIT_MS)
+    assert panel.running is not None
+    panel.viewer.layers.remove(layers[0])
+    settle(batch, qtbot)
+    assert batch.message.text().splitlines() == [
+        "1 of 2 images restored.",
+        "a: a was removed. Open it again.",
+    ]
+    assert [v.source for v in panel.state.variants if v.title != "Other"] == layers[1:]
+
+
 @pytest.fixture
 def folder(tmp_path: Path, colours: np.ndarray) -> Path:
     """Two images and one that is none."""

@@ -11,8 +11,9 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QLabel, QVBoxLayout
 from superqt.utils import qdebounced
 
 from napari_restore import api
-from napari_restore.errors import RestoreError
+from napari_restore.errors import BadRegion, RestoreError
 from napari_restore.plugin._latest import Latest
+from napari_restore.plugin._notices import show_problem, words_of
 from napari_restore.plugin._section import Section
 from napari_restore.plugin._state import image_of
 from napari_restore.plugin.areas._areas import GRADIENT, outlines, ring_of
@@ -33,6 +34,7 @@ class ExcludeChooser(Section):
     """Nothing, the shapes or labels of a layer, or a mask file; writes `state.exclude`.
 
     From a change of the layer until its mask is made, `state.exclude_pending` is set.
+    What others write there is chosen as a file.
     """
 
     TITLE = "Leave out"
@@ -56,9 +58,11 @@ class ExcludeChooser(Section):
         layout.addWidget(self.told)
         self._chosen: Any = None
         """A layer, a path or None."""
+        self._given: str | None = None
+        """The mask it has set itself."""
+        self._is_making = False
+        """Whether `exclude_pending` is its own word."""
         self._waiting: Callable[[], None] | None = None
-        # An earlier panel may have been closed over one.
-        state.exclude_pending = False
         self._settled = qdebounced(self._update, timeout=SETTLED_MS)
         self._watch = LayerWatch(self._on_change)
         self._latest = Latest(self)
@@ -67,16 +71,20 @@ class ExcludeChooser(Section):
         self.listen(viewer.layers.events.inserted, self._offer)
         self.listen(viewer.layers.events.removed, self._offer)
         self.listen(state.events.layer, self._update)
-        self._offer()
+        self.listen(state.events.exclude, self._on_exclude)
+        self.listen(state.events.exclude_pending, self._on_pending)
+        # An earlier panel may have been closed over a mask, or over one being made.
+        self._take()
 
     def choose(self, what: Any) -> None:
         """Leave out what a layer or a file marks; None: nothing."""
+        self._settled.cancel()
         self._chosen = what
         self._offer()
         self._update()
 
     def when_found(self, then: Callable[[], None]) -> None:
-        """Call `then` once, after the mask that is being made is there."""
+        """Call `then` once, after the mask that is being made is there; not if it fails."""
         self._waiting = then
 
     def leave(self) -> None:
@@ -116,9 +124,28 @@ class ExcludeChooser(Section):
             what = Path(name) if name else self._chosen
         self.choose(what)
 
+    def _on_exclude(self, mask: str | None) -> None:
+        if mask != self._given:
+            self._take()
+
+    def _on_pending(self, pending: bool) -> None:
+        # The mask that others want may be the one there was.
+        if self._is_making and not pending:
+            self._take()
+
+    def _take(self) -> None:
+        """Choose what the state says."""
+        mask = self.state.exclude
+        self.choose(None if mask is None else Path(mask))
+
     def _on_change(self) -> None:
-        self.state.exclude_pending = True
+        self._begin()
         self._settled()
+
+    def _begin(self) -> None:
+        self._is_making = True
+        self.state.exclude_problem = None
+        self.state.exclude_pending = True
 
     def _update(self) -> None:
         """Make the mask of what is chosen."""
@@ -134,32 +161,42 @@ class ExcludeChooser(Section):
                 self._set_drawn(image, outlines(self.viewer, chosen, layer))
             else:
                 make = mask_of_layer(chosen, layer, image)
-                self.state.exclude_pending = True
+                self._begin()
                 self._latest.ask((id(layer), id(chosen), self._watch.version), make)
         except RestoreError as error:
-            self._set(None, str(error))
+            self._fail(error)
 
     def _set_drawn(self, image: Any, drawn: list[Any]) -> None:
         if drawn:
             mask = api.mask_of_polygons(image, [[ring_of(points)] for points in drawn])
             self._set(str(mask))
         else:
-            self._set(None, "Nothing is left out: no area is drawn there yet.")
+            self._fail(BadRegion("no area is drawn there yet.", "Draw one over the image."))
 
     def _on_mask(self, question: Any, answer: Any) -> None:
         if isinstance(answer, RestoreError):
-            self._set(None, f"Nothing is left out: {answer.message}")
+            self._fail(answer)
         else:
             self._set(answer[0])
 
-    def _set(self, mask: str | None, told: str = "") -> None:
-        self.told.setText(told)
-        self.told.setVisible(bool(told))
+    def _fail(self, error: RestoreError) -> None:
+        self._set(None, BadRegion(f"Nothing is left out: {error.message}", error.hint))
+
+    def _set(self, mask: str | None, problem: RestoreError | None = None) -> None:
+        self.told.setText("" if problem is None else words_of(problem))
+        self.told.setVisible(problem is not None)
+        waiting, self._waiting = self._waiting, None
+        self._given, self._is_making = mask, False
+        self.state.exclude_problem = problem
         self.state.exclude = mask
         self.state.exclude_pending = False
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None:
+        if waiting is None:
+            return
+        if problem is None:
             waiting()
+        else:
+            # Whoever waited wanted these pixels left alone.
+            show_problem(problem)
 
 
 def _is_mask(layer: Any) -> bool:

@@ -77,7 +77,7 @@ class CompareSection(Section):
         )
         self.link = QCheckBox("Same contrast for source and results", self)
         self.link.setChecked(True)
-        self.link.setToolTip("Contrast limits, gamma and colormap; gamma alone for colour images")
+        self.link.setToolTip("Contrast limits and gamma, and the colormap of grey images")
         self.hint = QLabel(NOTHING, self)
         self.hint.setWordWrap(True)
         grid = QGridLayout()

@@ -151,6 +151,15 @@ def without_alpha(pixels: Any, image: Image) -> Any:
     return pixels[..., bright] if 0 < len(bright) < pixels.shape[2] else pixels
 
 
+def without_light(pixels: Any, image: Image) -> Any:
+    """(h, w): which of the shown pixels (h, w, C) stand for no value, in image or result."""
+    if not image.may_be_invalid:
+        return np.zeros(pixels.shape[:2], bool)
+    # Where a mask tells, the values below it are 0 almost always.
+    nothing = 0 if image.nodata is None else image.nodata
+    return (pixels == nothing).all(axis=2)
+
+
 def limits_of(pixels: Any, valid: Any) -> tuple[float, float]:
     """Percentiles of the valid pixels (h, w, C); their type's range if there are none."""
     values = pixels[valid]

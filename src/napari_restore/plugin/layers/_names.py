@@ -22,12 +22,15 @@ def result_name(
 ) -> str:
     """``"Dark channel prior 2 (whole image) – town"``: method, number, area and image.
 
-    The first result of a method has no number. `besides` is a layer whose number is free.
+    The first result of a method has no number; a draft is called as what replaces it.
+    `besides` is a layer whose number is free.
     """
     names = [
-        str(layer.name).removeprefix(LIVE).removeprefix(DRAFT)
+        str(layer.name).removeprefix(LIVE)
         for layer in viewer.layers
-        if layer is not besides and layer.metadata.get("napari_restore_source") == source.unique_id
+        if layer is not besides
+        and not str(layer.name).startswith(DRAFT)
+        and layer.metadata.get("napari_restore_source") == source.unique_id
     ]
     number, label = 1, method
     while any(name.startswith((f"{label} (", f"{label} –")) for name in names):

@@ -20,6 +20,7 @@ from napari_restore.plugin.layers._display import (
     limits_of,
     look_names,
     without_alpha,
+    without_light,
 )
 from napari_restore.plugin.layers._growth import Growth
 from napari_restore.plugin.layers._placing import data_to_world, enlarged, shifted
@@ -100,6 +101,12 @@ class ResultLayer:
         """The tile `region` is finished: show it at the next `refresh`."""
         self._done.mark(region)
         self._unfilled.append(region)
+
+    def begin(self, region: Region) -> None:
+        """Take in the first tile, before the layer is in a viewer."""
+        self.mark(region)
+        self.fill()
+        self._widen()
 
     def fill(self) -> None:
         """Take the tiles marked since the last time into the coarsest level, in one read."""
@@ -204,6 +211,7 @@ class ResultLayer:
         else:
             levels = without_alpha(levels, self.result.image)
             there = np.isfinite(levels).all(axis=2)
+        there &= ~without_light(levels, self.result.image)
         if not there.any():
             return
         low, high = limits_of(levels, there)

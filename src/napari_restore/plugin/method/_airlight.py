@@ -215,11 +215,12 @@ class _Picking:
         """Stop listening."""
         self._over = True
         viewer = self._viewer
-        self._band.remove()
         viewer.mouse_drag_callbacks.remove(self._on_mouse)
         viewer.bind_key("Escape", self._escape, overwrite=True)
         viewer.scene.camera.mouse_pan = self._pans
         viewer.cursor.style = self._style
+        # Last: whatever becomes of its layer, the mouse and the keys are the user's again.
+        self._band.remove()
 
     def _hold(self) -> None:
         """Let the mouse draw boxes instead of moving the image."""

@@ -66,11 +66,13 @@ class RubberBand:
         self._layer.affine = affine
 
     def remove(self) -> None:
-        """Take it away; the user may have done so."""
+        """Take it away; the user may have done so, or have removed its source."""
         layer, self._layer = self._layer, None
-        if layer is not None and layer in self._viewer.layers:
-            self._viewer.layers.remove(layer)
-            self._viewer.layers.selection.active = self._source
+        layers = self._viewer.layers
+        if layer is not None and layer in layers:
+            layers.remove(layer)
+            if self._source in layers:
+                layers.selection.active = self._source
 
 
 def frame(height: int, width: int) -> npt.NDArray[np.uint8]:

@@ -141,18 +141,19 @@ def settings_back(state: RestoreState, variant: Variant, layers: LayerList) -> N
         "model": request.model,
         "parameters": dict(request.parameters),
         "feather": request.feather,
-        "exclude": request.exclude,
         "memory": None if request.memory is None else request.memory / 2**30,
         "device": request.device,
         "tile": request.tile,
         "tile_batch": request.tile_batch,
         "maps": request.maps,
     }
-    for name, value in known.items():
-        setattr(state, name, value)
     target = target_of(variant)
     if target is not None:
-        state.target = target
+        known["target"] = target
+    # Last: a run that waits for a mask goes on with all of these.
+    known |= {"exclude": request.exclude, "exclude_pending": False}
+    for name, value in known.items():
+        setattr(state, name, value)
 
 
 def target_of(variant: Variant) -> Target | None:

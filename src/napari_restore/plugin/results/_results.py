@@ -349,6 +349,8 @@ class ResultsSection(Section):
         self._noted[variant] = True
         self.state.variants = (*self.state.variants, variant)
         self.state.current = variant
+        # Now that it shares the source's contrast both may have to reach further.
+        variant.shown.refresh()
 
     def _on_go_on(self, kept: KeptResult) -> None:
         layer = self.state.layer

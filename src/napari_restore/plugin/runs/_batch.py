@@ -212,7 +212,7 @@ class BatchSection(Section):
         self.queue = self.folder = None
 
     def _must_wait(self, then: Callable[[], None]) -> bool:
-        """Whether a mask is still being made; `then` is called when it is there."""
+        """Whether a mask is still being made; `then` is called when it is there, if ever."""
         problem = self.state.not_ready
         self._then = None if problem is None else then
         if problem is not None:
@@ -221,9 +221,13 @@ class BatchSection(Section):
 
     def _on_pending(self, pending: bool) -> None:
         then = self._then
-        if not pending and then is not None:
-            self._then = None
+        if pending or then is None:
+            return
+        self._then = None
+        if self.state.exclude_problem is None:
             then()
+        else:
+            self.message.setText(words_of(self.state.exclude_problem))
 
     def _begin(self) -> None:
         self.message.setText("")

@@ -69,14 +69,23 @@ class LayerQueue:
             try:
                 if self._like is None:
                     self._like = self._state.request()
-                if self._now not in self._viewer.layers:
-                    raise UnreadableImage(f"{self._name} was removed.", "Open it again.")
+                if self._is_gone:
+                    raise self._removed
                 self._latest.ask(number, self._area_of(self._now))
             except RestoreError as error:
                 self._problems.append((self._name, words_of(error)))
             else:
                 return
         self._tell()
+
+    @property
+    def _is_gone(self) -> bool:
+        """Whether the present layer has left the viewer."""
+        return self._now is not None and self._now not in self._viewer.layers
+
+    @property
+    def _removed(self) -> UnreadableImage:
+        return UnreadableImage(f"{self._name} was removed.", "Open it again.")
 
     @property
     def is_running(self) -> bool:
@@ -89,6 +98,8 @@ class LayerQueue:
             self._ask()
             return
         self._asked = None
+        if status == "cancelled" and self._is_gone:
+            status, outcome = "failed", self._removed
         if status == "cancelled":
             self._waiting.clear()
             self._tell(cancelled=True)
@@ -103,7 +114,7 @@ class LayerQueue:
         """Nothing waits any more; its run under way is the panel's to stop."""
         self._waiting.clear()
         self._latest.forget()
-        self._next = None
+        self._now = self._next = None
         if self._asked is None:
             self._tell(cancelled=True)
 
@@ -140,6 +151,10 @@ class LayerQueue:
         if self._next is None or self._state.running:
             return
         request, self._next = self._next, None
+        if self._is_gone:
+            self._problems.append((self._name, words_of(self._removed)))
+            self.next()
+            return
         self._asked = request
         self._section.asked.emit(request, self._now, title_of(request.model), self._target.value)
 

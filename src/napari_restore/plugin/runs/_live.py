@@ -172,7 +172,7 @@ class Live(QObject):
             return
         if look.is_draft:
             self._drop_draft()
-            name = result_name(self.viewer, attempt.source, attempt.title)
+            name = self._name(attempt)
             self.draft = DraftLayer(self.viewer, attempt.source, look, name, result)
         elif not self._shows(attempt, result):
             self._replace(attempt, result)
@@ -202,19 +202,17 @@ class Live(QObject):
             and variant.shown.result.plan.key == result.plan.key
         )
 
+    def _name(self, attempt: _Try) -> str:
+        now = None if self.variant is None else self.variant.layer
+        return result_name(self.viewer, attempt.source, attempt.title, besides=now)
+
     def _replace(self, attempt: _Try, result: Result) -> None:
         """Show another result where the live one is."""
         before, plan = self.variant, result.plan
         image = result.image
         whole = Region(0, 0, image.height, image.width)
         everywhere = Result(replace(plan, targets=(whole,)), result.store, {})
-        name = result_name(
-            self.viewer,
-            attempt.source,
-            attempt.title,
-            besides=None if before is None else before.layer,
-        )
-        shown = ResultLayer(everywhere, attempt.source, LIVE + name)
+        shown = ResultLayer(everywhere, attempt.source, LIVE + self._name(attempt))
         self.variant = Variant(attempt.request, attempt.source, attempt.title, shown)
         # What earlier runs of these settings have finished needs no run at all.
         shown.mark_all([Region(*line["region"]) for line in result.store.journal])

@@ -62,6 +62,8 @@ class LayerRun:
         self.draft: DraftLayer | None = None
         self._title = title
         self._name = result_name(viewer, source, title, where)
+        self._opened: ResultLayer | None = None
+        """The layer of a result that has no tile yet."""
         self._waiting: list[Region] = []
         self._draw = qthrottled(self._refresh, timeout=REFRESH_MS)
         self.run = Run(request, title, looks, worker)
@@ -96,10 +98,7 @@ class LayerRun:
         if look.is_draft:
             self.draft = DraftLayer(self.viewer, self.source, look, self._name, result)
             return
-        shown = ResultLayer(result, self.source, self._name)
-        self.variant = Variant(self.run.request, self.source, self._title, shown)
-        insert_above(self.viewer, self.source, shown.layer)
-        self.shown.emit(self.variant)
+        self._opened = ResultLayer(result, self.source, self._name)
 
     def _on_happened(self, look: Look, event: Event) -> None:
         if isinstance(event, TileDone):
@@ -116,10 +115,22 @@ class LayerRun:
         if look.is_draft:
             if self.draft is not None:
                 self.draft.mark(region)
+        elif self._opened is not None:
+            self._show(self._opened, region)
         elif self.variant is not None:
             self.variant.shown.mark(region)
             self._waiting.append(region)
             self._draw()
+
+    def _show(self, shown: ResultLayer, first: Region) -> None:
+        """Add the layer with its first tile in it, so that it is drawn once, not twice."""
+        self._opened = None
+        if self.source not in self.viewer.layers:
+            return
+        shown.begin(first)
+        self.variant = Variant(self.run.request, self.source, self._title, shown)
+        insert_above(self.viewer, self.source, shown.layer)
+        self.shown.emit(self.variant)
 
     def _refresh(self) -> None:
         """Draw again if a tile has come where the layer holds pixels for the screen."""
