@@ -44,6 +44,7 @@ def main() -> None:
         ("gaps", lambda window: gaps(window)),
         ("cancel", lambda window: cancel(window)),
         ("pan", lambda window: pan(window)),
+        ("swipe", lambda window: swipe(window)),
         ("live", lambda window: live(window, options.updates)),
     ]
     window = Window(options.scene, options.model)
@@ -323,6 +324,34 @@ def pan(window: Window) -> None:
         f"{1000 * np.median(times):.0f} ms (max {1000 * max(times):.0f})",
     )
     window.panel.bar.live.setChecked(False)
+    window.forget_results()
+
+
+def swipe(window: Window) -> None:
+    from napari_restore.plugin.compare import CompareSection
+
+    height, width = window.image.height, window.image.width
+    window.look_at(height / 2, width / 2, 0.5)
+    window.planned()
+    window.first_tile()
+    window.finish()
+    section = next(s for s in window.panel.sections if isinstance(s, CompareSection))
+    section.swipe.click()
+    window.wait(lambda: section._swipe is not None and section._swipe.is_ready)
+    window.rest(1.0)
+    times = []
+    for number in range(60):
+        window.rest(0.1)
+        began = time.perf_counter()
+        section._swipe.move_to(width / 2 + 600 * np.sin(number / 3))
+        window.wait(lambda: window.drawn > began)  # noqa: B023
+        times.append(window.drawn - began)
+    told(
+        "swipe, until drawn",
+        "100 ms",
+        f"{1000 * np.median(times):.0f} ms (p95 {1000 * np.percentile(times, 95):.0f})",
+    )
+    section.swipe.click()
     window.forget_results()
 
 

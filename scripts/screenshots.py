@@ -133,9 +133,10 @@ def areas(stage: Stage) -> None:
 
 
 def live(stage: Stage) -> None:
-    """Live: what is in view clears up, first as a draft."""
+    """Live: what is in view clears up, first as a draft where true pixels take a while."""
     stage.panel.bar.live.setChecked(True)
-    stage.until(lambda: any("draft" in x.name for x in stage.viewer.layers), "a draft")
+    first = ("Draft", "Live")
+    stage.until(lambda: any(x.name.startswith(first) for x in stage.viewer.layers), "pixels")
     stage.unfold()
     stage.shoot("live")
 
@@ -168,7 +169,7 @@ def quality(stage: Stage) -> None:
     stage.run()
     stage.unfold("Compare")
     stage.section("Compare").maps.buttons["quality"].click()
-    stage.until(lambda: any("quality" in x.name for x in stage.viewer.layers), "the map")
+    stage.until(lambda: any("quality" in x.name.lower() for x in stage.viewer.layers), "the map")
     stage.shoot("quality")
 
 

@@ -149,12 +149,18 @@ class _DockProgress(cancelable_progress):
 
     def __init__(self, run: Run, title: str) -> None:
         super().__init__(total=0, desc=title)
-        self._run = run
+        self._run: Run | None = run
         self._told = 0.0
 
     def cancel(self) -> None:
         super().cancel()
-        self._run.cancel()
+        if self._run is not None:
+            self._run.cancel()
+
+    def close(self) -> None:
+        super().close()
+        # napari's dock keeps its bars as long as the window lives.
+        self._run = None
 
     def tell(self, event: Event) -> None:
         if not isinstance(event, Progress):
