@@ -79,7 +79,7 @@ def test_closing_napari_mid_run_asks(
     event = Clicked()
     viewer.window._qt_window.closeEvent(event)
     # Afterwards napari asks about the layers, as its own settings say.
-    assert "Run._pump" in asked[0]
+    assert "restoration" in asked[0]
     assert event.isAccepted() == (answer == "close")
     if answer == "stay":
         assert panel.running is not None

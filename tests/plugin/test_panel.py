@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -264,3 +266,24 @@ def test_a_closed_panel_listens_no_more(panel: Any, colours: np.ndarray):
         )
         for callback in emitter.callbacks
     )
+
+
+def test_napari_keeps_nothing_of_a_run_that_has_ended(
+    panel: Any, colours: np.ndarray, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """Its window keeps every worker and every progress bar as long as it lives."""
+    monkeypatch.setattr(_job, "DOCK_SECONDS", -1)
+    panel.viewer.add_image(colours, name="photo")
+    choose(panel, "identity")
+    panel.target.choose(Target.WHOLE)
+    told: list[Any] = []
+    panel.ended.connect(lambda *outcome: told.append(outcome[0]))
+    panel.bar.button.click()
+    found = weakref.ref(panel.running.run)
+    qtbot.waitUntil(lambda: told == ["done"], timeout=LIMIT_MS)
+
+    def is_gone() -> bool:
+        gc.collect()
+        return found() is None
+
+    qtbot.waitUntil(is_gone, timeout=LIMIT_MS)

@@ -52,7 +52,6 @@ class Run:
         self, request: Request, title: str, looks: Looks | None = None, worker: Worker | None = None
     ) -> None:
         self.request = request
-        self._looks = looks or (lambda request: [Look(request.plan(), False)])
         self._attempt = Attempt(worker)
         self._outcome: tuple[str, Any] = ("cancelled", None)
         self._patience = QTimer()
@@ -62,7 +61,8 @@ class Run:
         self._began = time.monotonic()
         self._dock: _DockProgress | None = None
         self._telling = self._has_ended = self._is_silent = False
-        self._worker = create_worker(self._pump)
+        looks = looks or (lambda request: [Look(request.plan(), False)])
+        self._worker = create_worker(_pump_of(self._attempt, looks, request))
         self._worker.yielded.connect(self._on_told)
         self._worker.finished.connect(self._on_finished)
 
@@ -85,19 +85,6 @@ class Run:
         """End for good, and tell nothing more: the window closes."""
         self._attempt.cancel()
         self._is_silent = True
-
-    # -- on the worker's thread --------------------------------------------------
-
-    def _pump(self) -> Iterator[tuple[Look, Any] | RestoreError]:
-        try:
-            yield from self._attempt.pump(self._looks(self.request))
-        except RestoreError as error:
-            if not self._attempt.is_cancelled:
-                yield error
-        except Exception as error:
-            # superqt's generator worker swallows a RuntimeError, and torch raises many.
-            logging.getLogger(__name__).exception("run failed")
-            yield RestoreError(f"The run failed: {error}", "This is a bug; please report it.")
 
     # -- on the GUI thread -------------------------------------------------------
 
@@ -142,6 +129,31 @@ class Run:
         if self._dock is not None and not self._telling:
             self._dock.close()
         self.ended.emit(*self._outcome)
+
+
+def _pump_of(attempt: Attempt, looks: Looks, request: Request) -> Callable[[], Iterator[Any]]:
+    """What a worker does for a `Run`: gives what `_on_told` gets.
+
+    napari's window keeps every worker, and with it this function, as long as it lives;
+    so it lets go of what it is given when it begins.
+    """
+    work = [(attempt, looks, request)]
+
+    def pump() -> Iterator[tuple[Look, Any] | RestoreError]:
+        attempt, looks, request = work.pop()
+        try:
+            yield from attempt.pump(looks(request))
+        except RestoreError as error:
+            if not attempt.is_cancelled:
+                yield error
+        except Exception as error:
+            # superqt's generator worker swallows a RuntimeError, and torch raises many.
+            logging.getLogger(__name__).exception("run failed")
+            yield RestoreError(f"The run failed: {error}", "This is a bug; please report it.")
+
+    # What napari's question at closing calls it.
+    pump.__qualname__ = "restoration"
+    return pump
 
 
 class _DockProgress(cancelable_progress):
