@@ -56,6 +56,19 @@ def settle(batch: BatchSection, qtbot: Any) -> None:
     qtbot.waitUntil(lambda: batch.queue is None and batch.folder is None, timeout=LIMIT_MS)
 
 
+def queued_beside_another(panel: Any, batch: Any, colours: np.ndarray) -> tuple[Any, Any, Any]:
+    """A layer and a request for a run of its own, and the two layers that were queued just now."""
+    other = add(panel, np.tile(colours, (2, 2, 1)), name="other")
+    choose(panel, "dcp")
+    panel.target.choose(Target.WHOLE)
+    request = panel.state.request()
+    choose(panel, "identity")
+    layers = [add(panel, colours[:200, :200], name=name) for name in "ab"]
+    panel.viewer.layers.selection = set(layers)
+    batch.layers.click()
+    return other, request, layers
+
+
 def test_two_selected_images_are_needed(panel: Any, batch: Any, colours: np.ndarray):
     assert not batch.layers.isEnabled()
     layers = [add(panel, colours[:90, :80], name=name) for name in "ab"]
@@ -146,14 +159,7 @@ def test_cancel_stops_the_rest(panel: Any, batch: Any, qtbot: Any, colours: np.n
 def test_the_end_of_another_run_is_not_the_queues(
     panel: Any, batch: Any, qtbot: Any, colours: np.ndarray, status: str
 ):
-    other = add(panel, np.tile(colours, (2, 2, 1)), name="other")
-    choose(panel, "dcp")
-    panel.target.choose(Target.WHOLE)
-    request = panel.state.request()
-    choose(panel, "identity")
-    layers = [add(panel, colours[:200, :200], name=name) for name in "ab"]
-    panel.viewer.layers.selection = set(layers)
-    batch.layers.click()
+    other, request, layers = queued_beside_another(panel, batch, colours)
     # The first layer's turn has come, its area is being found; another run is quicker.
     panel.start(request, other, "Other", "again")
     if status == "cancelled":
@@ -255,14 +261,7 @@ def test_cancel_counts_even_if_the_layer_goes_too(
 def test_a_layer_removed_before_its_turn_is_told(
     panel: Any, batch: Any, qtbot: Any, colours: np.ndarray
 ):
-    other = add(panel, np.tile(colours, (2, 2, 1)), name="other")
-    choose(panel, "dcp")
-    panel.target.choose(Target.WHOLE)
-    request = panel.state.request()
-    choose(panel, "identity")
-    layers = [add(panel, colours[:200, :200], name=name) for name in "ab"]
-    panel.viewer.layers.selection = set(layers)
-    batch.layers.click()
+    other, request, layers = queued_beside_another(panel, batch, colours)
     panel.start(request, other, "Other", "again")
     # Its area is known, but the other run is still under way.
     qtbot.waitUntil(lambda: batch.queue._next is not None, timeout=LIMIT_MS)

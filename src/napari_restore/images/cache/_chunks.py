@@ -168,12 +168,7 @@ def read_window(source: Source, level: int, box: Box) -> Array:
     """The pixels of `box` (h, w, C), put together from chunks; a new array."""
     y0, x0, y1, x1 = box
     out = np.empty((y1 - y0, x1 - x0, source.bands), source.dtype)
-    for row, column, (cy0, cx0, cy1, cx1) in chunks_of(source.levels[level], box):
-        top, left = max(y0, cy0), max(x0, cx0)
-        bottom, right = min(y1, cy1), min(x1, cx1)
-        out[top - y0 : bottom - y0, left - x0 : right - x0] = read_chunk(
-            source, level, row, column
-        )[top - cy0 : bottom - cy0, left - cx0 : right - cx0]
+    _put_together(out, read_chunk, source, level, box)
     return out
 
 
@@ -183,10 +178,19 @@ def read_valid_window(source: Source, level: int, box: Box) -> npt.NDArray[np.bo
     out = np.ones((y1 - y0, x1 - x0), bool)
     if not source.may_be_invalid:
         return out
+    _put_together(out, read_valid_chunk, source, level, box)
+    return out
+
+
+def _put_together(
+    out: Array, read: Callable[[Source, int, int, int], Array], source: Source, level: int, box: Box
+) -> None:
+    """Fill `out`, the pixels of `box`, from what `read` gives of every chunk that it touches."""
+    y0, x0, y1, x1 = box
     for row, column, (cy0, cx0, cy1, cx1) in chunks_of(source.levels[level], box):
         top, left = max(y0, cy0), max(x0, cx0)
         bottom, right = min(y1, cy1), min(x1, cx1)
-        out[top - y0 : bottom - y0, left - x0 : right - x0] = read_valid_chunk(
-            source, level, row, column
-        )[top - cy0 : bottom - cy0, left - cx0 : right - cx0]
-    return out
+        chunk = read(source, level, row, column)
+        out[top - y0 : bottom - y0, left - x0 : right - x0] = chunk[
+            top - cy0 : bottom - cy0, left - cx0 : right - cx0
+        ]

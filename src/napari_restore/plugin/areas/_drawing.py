@@ -11,8 +11,9 @@ from superqt.utils import qdebounced
 
 from napari_restore.plugin._state import image_of
 from napari_restore.plugin.areas._areas import GRADIENT, areas_layer, gradient_layer
-from napari_restore.plugin.areas._strength import PAINT, new_paint_layer, plane_of
+from napari_restore.plugin.areas._strength import PAINT, new_paint_layer
 from napari_restore.plugin.areas._targets import Target
+from napari_restore.plugin.layers._placing import plane_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from napari_restore import Region, api
 from napari_restore.errors import BadRegion
 from napari_restore.plugin.areas._targets import Area
-from napari_restore.plugin.layers._placing import data_to_world
+from napari_restore.plugin.layers._placing import plane_of
 from napari_restore.plugin.layers._visible import bounding_region
 
 if TYPE_CHECKING:
@@ -146,11 +146,6 @@ class Positive:
     def __getitem__(self, where: Any) -> npt.NDArray[np.uint8]:
         positive: npt.NDArray[np.uint8] = (np.asarray(self._values[where]) > 0).astype(np.uint8)
         return positive
-
-
-def plane_of(layer: Layer) -> Matrix:
-    """3 × 3: a layer's (row, column) to the world, the last two axes alone."""
-    return data_to_world(layer)[-3:, -3:]
 
 
 def _place(matrix: Matrix) -> Place:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from napari_restore import Region
 from napari_restore.plugin.layers._display import look_names
-from napari_restore.plugin.layers._placing import Matrix, data_to_world
+from napari_restore.plugin.layers._placing import Matrix, plane_of
 
 if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
@@ -57,7 +57,7 @@ class Curtain:
     def __init__(self, source: ImageLayer, snapshot: Snapshot, column: float) -> None:
         from napari.layers import Image as ImageLayer
 
-        self._placed = plane(data_to_world(source))
+        self._placed = plane_of(source)
         self._column = column
         self._until = 0
         """Columns of the snapshot that are shown."""
@@ -128,8 +128,3 @@ class Curtain:
         return self._placed @ np.array(
             [[step, 0, self.region.y0 + shift], [0, step, self.region.x0 + shift], [0, 0, 1]]
         )
-
-
-def plane(matrix: Matrix) -> Matrix:
-    """The part of a layer's matrix that is about its rows and columns, 3 × 3."""
-    return matrix[-3:, -3:]

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.plugin.compare._curtain import plane
-from napari_restore.plugin.layers._placing import data_to_world
+from napari_restore.plugin.layers._placing import plane_of
 
 if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
@@ -30,7 +29,7 @@ class Line:
     def __init__(self, source: ImageLayer, column: float, rows: tuple[int, int], zoom: float):
         from napari.layers import Image as ImageLayer
 
-        self._placed = plane(data_to_world(source))
+        self._placed = plane_of(source)
         self.layer = ImageLayer(
             drawing(1),
             name="Swipe: line",

@@ -11,9 +11,8 @@ import numpy.typing as npt
 
 from napari_restore import Region
 from napari_restore.engine import Adjustment
-from napari_restore.plugin.compare._curtain import plane
 from napari_restore.plugin.compare._quality import CATEGORIES, categories, categories_of_change
-from napari_restore.plugin.layers._placing import data_to_world
+from napari_restore.plugin.layers._placing import plane_of
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -96,7 +95,7 @@ class SideMap:
             "name": f"{self.name.capitalize()}: {self.variant.name}",
             "multiscale": len(arrays) > 1,
             "cache": False,
-            "affine": plane(data_to_world(self.variant.layer)),
+            "affine": plane_of(self.variant.layer),
             "units": source.units[-2:],
             "axis_labels": source.axis_labels[-2:],
             "metadata": {

@@ -86,6 +86,11 @@ def data_to_world(layer: Layer) -> Matrix:
     return matrix
 
 
+def plane_of(layer: Layer) -> Matrix:
+    """3 × 3: a layer's (row, column) to the world, the last two axes alone."""
+    return data_to_world(layer)[-3:, -3:]
+
+
 def shifted(matrix: Matrix, y: float, x: float) -> Matrix:
     """The matrix of the part of a layer whose first pixel is row `y`, column `x`."""
     offset = np.eye(len(matrix))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.plugin.layers._placing import data_to_world
+from napari_restore.plugin.layers._placing import plane_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -37,7 +37,7 @@ class RubberBand:
         """Put it around the level-0 pixels of `box`."""
         from napari.layers import Image as ImageLayer
 
-        matrix = data_to_world(self._source)[-3:, -3:]
+        matrix = plane_of(self._source)
         zoom = float(self._viewer.scene.camera.zoom)
         sides = np.array(box.shape)
         on_screen = sides * np.linalg.norm(matrix[:2, :2], axis=0) * zoom
