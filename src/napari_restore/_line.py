@@ -125,8 +125,11 @@ def _bands(bands: Any) -> str:
 
 def _region(options: Mapping[str, Any], size: Sequence[int]) -> Iterator[str]:
     """A box for every target, none for the whole image; and the mask within them."""
-    if options.get("extent", "image") != "image":
-        raise _wordless("a context of the region alone", "Export from here.")
+    extent = options.get("extent", "image")
+    if extent not in ("image", "region"):
+        raise _wordless("a draft", "Export from here.")
+    if extent == "region":
+        yield from ("--extent", "region")
     boxes = [tuple(int(value) for value in box) for box in options["region"]]
     for y0, x0, y1, x1 in boxes if boxes != [(0, 0, *size)] else ():
         yield from ("--srcwin", str(x0), str(y0), str(x1 - x0), str(y1 - y0))
@@ -158,8 +161,13 @@ def _settings(options: Mapping[str, Any]) -> Iterator[str]:
     for name in ("other_bands", "black", "white", "tile"):
         if options.get(name) is not None:
             yield from _given(_flag(name), options[name])
-    if options.get("tile_batch", 1) > 1:
+    if (options.get("tile_batch") or 1) > 1:
         yield from _given("--tile-batch", options["tile_batch"])
+    precision = options.get("precision", "float32")
+    if precision != "float32":
+        yield from _given("--precision", precision)
+    if options.get("residual_dtype") not in (None, precision):
+        yield from _given("--residual-dtype", options["residual_dtype"])
 
 
 def _look(options: Mapping[str, Any]) -> Iterator[str]:

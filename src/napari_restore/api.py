@@ -205,8 +205,8 @@ def plan(image: Any, model: Any, **options: Any) -> Plan:
     `image` may be anything `open_image` takes and `model` an id; `options` are
     region, mask, feather, exclude, strength, luminance_only, protect_shadows,
     protect_highlights, extent, other_bands, black, white,
-    memory, device_memory, device, tile, tile_batch, scratch, context, maps, pyramid,
-    mosaic.
+    memory, device_memory, device, tile, tile_batch, residuals, residual_dtype, precision,
+    scratch, context, maps, pyramid, mosaic.
     """
     from napari_restore.engine import make_plan
 
@@ -290,8 +290,11 @@ def task_of(plan: Plan) -> dict[str, Any] | None:
             "other_bands": plan.other_bands,
             "black": plan.black,
             "white": plan.white,
-            "tile": plan.tile,
-            "tile_batch": plan.tile_batch,
+            # Tiles of a staged model are its own, and batches belong to the machine.
+            "tile": plan.tile if plan.staged is None else None,
+            "tile_batch": plan.tile_batch if plan.staged is None else None,
+            "precision": plan.precision,
+            "residual_dtype": None if plan.staged is None else plan.staged.residual_dtype,
             "context": plan.context_file,
             "maps": list(plan.maps),
             "pyramid": plan.pyramid,

@@ -70,6 +70,10 @@ def plan_arguments(options: Namespace, image: Any) -> dict[str, Any]:
         "device": options.device,
         "tile": tile,
         "tile_batch": options.tile_batch,
+        "extent": options.extent,
+        "residuals": options.residuals,
+        "residual_dtype": options.residual_dtype,
+        "precision": options.precision,
         "scratch": options.scratch,
         "context": options.context,
     }

@@ -222,7 +222,34 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     engine.add_argument(
         "--tile-batch", type=_values.natural, metavar="N", help="tiles a model sees at once"
     )
-    engine.add_argument("--scratch", metavar="DIR", help="where unfinished results are kept")
+    engine.add_argument(
+        "--extent",
+        choices=("image", "region"),
+        default="image",
+        help="what a global model knows: the whole image (default), or as a draft the region only",
+    )
+    engine.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16", "float16"),
+        default="float32",
+        help="floats the model computes in (default float32)",
+    )
+    engine.add_argument(
+        "--residuals",
+        choices=("auto", "device", "ram", "disk", "recompute-first", "recompute"),
+        default="auto",
+        help="where a staged model's encoder leaves what its decoder needs (default auto: "
+        "whatever is quickest within the budgets)",
+    )
+    engine.add_argument(
+        "--residual-dtype",
+        choices=("float32", "bfloat16", "float16"),
+        metavar="NAME",
+        help="floats it is left in (default those of --precision); the error is in the record",
+    )
+    engine.add_argument(
+        "--scratch", metavar="DIR", help="where unfinished results and residuals are kept"
+    )
     engine.add_argument(
         "--context",
         metavar="first|joint|FILE",

@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from napari_restore.engine._planning import make_plan
     from napari_restore.engine._probe import probe
     from napari_restore.engine._result import Result
-    from napari_restore.engine._run import warm_up
     from napari_restore.engine._settled import plan_from_settled, settled
+    from napari_restore.engine._start import warm_up
     from napari_restore.engine._store import ResultStore, discard
 
 _LAZY = {
@@ -70,7 +70,7 @@ _LAZY = {
     "probe": "_probe",
     "save_context": "_context",
     "settled": "_settled",
-    "warm_up": "_run",
+    "warm_up": "_start",
 }
 
 __all__ = [

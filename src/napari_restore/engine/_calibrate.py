@@ -13,6 +13,7 @@ import torch
 
 from napari_restore.engine._budget import MIB
 from napari_restore.engine._device import Device
+from napari_restore.engine._device_memory import TensorCount
 from napari_restore.engine._probe import example_facts, example_input, kind_of
 from napari_restore.models import RestorationModel
 
@@ -95,7 +96,7 @@ def _measure(model: RestorationModel, device: Device, threads: int) -> Cost:
 
 
 def _wait(device: Device) -> None:
-    if device.name.startswith("cuda"):
+    if device.is_cuda:
         torch.cuda.synchronize(device.torch)
 
 
@@ -103,53 +104,15 @@ def _peak(
     model: RestorationModel, x: torch.Tensor, facts: dict[str, torch.Tensor], device: Device
 ) -> float:
     """Bytes that one call holds at most beyond its input."""
-    if device.name.startswith("cuda"):
+    if device.is_cuda:
         torch.cuda.reset_peak_memory_stats(device.torch)
         before = torch.cuda.memory_allocated(device.torch)
         model(x, facts)
         return float(torch.cuda.max_memory_allocated(device.torch) - before)
-    with _TensorBytes() as tensors:
+    count = TensorCount()
+    with count.mode():
         model(x, facts)
-    return float(tensors.peak)
-
-
-class _TensorBytes(torch.utils._python_dispatch.TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds up the storages that operations create, and notes the most alive at once.
-
-    Resident memory would be the direct measure, but a window, a reader or the
-    allocator's own reserves move it; this counts only what the model asks for.
-    """
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        # Otherwise torch loads its compiler, 0.7 s and 900 modules, to leave this out of it.
-        return False
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.alive = self.peak = 0
-        self._seen: set[int] = set()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        import weakref
-
-        result = func(*args, **(kwargs or {}))
-        for tensor in torch.utils._pytree.tree_leaves(result):
-            if not isinstance(tensor, torch.Tensor):
-                continue
-            storage = tensor.untyped_storage()
-            key = storage._cdata
-            if key in self._seen:
-                continue
-            self._seen.add(key)
-            self.alive += storage.nbytes()
-            self.peak = max(self.peak, self.alive)
-            weakref.finalize(storage, self._free, key, storage.nbytes())
-        return result
-
-    def _free(self, key: int, size: int) -> None:
-        self._seen.discard(key)
-        self.alive -= size
+    return float(count.peak)
 
 
 SCRATCH_BYTES = 32 * MIB if sys.platform != "darwin" else 16 * MIB

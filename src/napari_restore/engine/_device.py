@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from napari_restore.engine._budget import parse_size
 from napari_restore.errors import BadParameter
 
 if TYPE_CHECKING:
@@ -28,12 +29,47 @@ class Device:
     def torch(self) -> torch.device:
         import torch
 
-        return torch.device(self.name)
+        return torch.device("cpu" if self.is_simulated else self.name)
+
+    @property
+    def is_cuda(self) -> bool:
+        return self.name.startswith("cuda")
+
+    @property
+    def is_simulated(self) -> bool:
+        return self.name.startswith(SIMULATED)
+
+    @property
+    def is_accelerator(self) -> bool:
+        """Whether it has memory of its own."""
+        return self.name != "cpu"
+
+    @property
+    def capacity(self) -> int | None:
+        """Bytes of a simulated device's memory."""
+        return parse_size(self.name.removeprefix(SIMULATED)) if self.is_simulated else None
+
+    def free_bytes(self) -> int | None:
+        """Bytes of its own memory that are free now; None where nobody can tell."""
+        if not self.is_cuda:
+            return self.capacity
+        import torch
+
+        return int(torch.cuda.mem_get_info(self.torch)[0])
+
+
+SIMULATED = "simulated:"
+"""``simulated:6GiB`` computes on the processor as on a card with so much memory: its
+tensors are counted, and one too many is out of memory. Shows what a card would do."""
 
 
 def choose_device(wanted: str = "auto") -> Device:
-    """The device for `wanted`: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``."""
+    """The device for `wanted`: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``, ``simulated:6GiB``."""
     import torch
+
+    if wanted.startswith(SIMULATED):
+        parse_size(wanted.removeprefix(SIMULATED))
+        return Device(wanted, "a card of this memory, played by the processor")
 
     if wanted == "auto":
         if torch.cuda.is_available():

@@ -14,7 +14,7 @@ from napari_restore.engine._events import Event, Finished, Stopped, event_from_d
 from napari_restore.engine._plan import Plan
 from napari_restore.engine._region import Region
 from napari_restore.engine._result import Result
-from napari_restore.engine._run import LocalRun
+from napari_restore.engine._start import run_of
 
 
 class Job:
@@ -70,7 +70,7 @@ class Job:
 
     def _start(self) -> None:
         self._stop = threading.Event()
-        self._run = LocalRun(self.plan, self._events.put, self._stop, self._keep, self._wait)
+        self._run = run_of(self.plan, self._events.put, self._stop, self._keep, self._wait)
 
         def body() -> None:
             try:

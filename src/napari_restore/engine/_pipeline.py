@@ -6,24 +6,27 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import torch
 
 from napari_restore.engine._device import Device
+from napari_restore.engine._device_memory import DeviceMemory
 from napari_restore.engine._plan import READ_AHEAD, WRITE_BEHIND
 from napari_restore.engine._region import Region
-from napari_restore.engine._tile import TileInput, TileOutput, TileWork
-from napari_restore.engine._tiles import CELL, Schedule, fed_box
+from napari_restore.engine._tile import TileInput
+from napari_restore.engine._tiles import CELL, Schedule
 from napari_restore.errors import OutOfMemory
 
 T = TypeVar("T")
+In = TypeVar("In", bound=TileInput)
+Out = TypeVar("Out")
 _POLL = 0.05
 """Seconds after which a waiting thread looks whether it should stop."""
 
 
 @dataclass
-class Pipeline:
+class Pipeline(Generic[In, Out]):
     """One reader, `workers` computing threads, and the caller as the only writer.
 
     Queues between them are short, so memory is workers + queued tiles whatever
@@ -31,26 +34,27 @@ class Pipeline:
     """
 
     schedule: Schedule
-    read: Callable[[Region, Region], TileInput]
-    """`read(core, fed)` gives a tile's input."""
-    work: TileWork
-    halo: int
-    size: tuple[int, int]
+    read: Callable[[Region], In]
+    """Gives a tile's input from its core."""
+    compute: Callable[[list[In]], list[Out]]
+    """Works on tiles of equal fed shape."""
     step: int
     """Tile edges are multiples of this many pixels."""
     workers: int
     threads: int
     batch: int
     stop: threading.Event
+    device: Device
+    memory: DeviceMemory
     backoffs: int = 0
 
-    def run(self, write: Callable[[TileOutput], None]) -> None:
+    def run(self, write: Callable[[Out], None]) -> None:
         """Work through the schedule; `write` is called in this thread, tile by tile.
 
         The first error of any thread stops all of them and is raised here.
         """
-        inputs: queue.Queue[list[TileInput] | None] = queue.Queue(READ_AHEAD)
-        outputs: queue.Queue[TileOutput | None] = queue.Queue(WRITE_BEHIND)
+        inputs: queue.Queue[list[In] | None] = queue.Queue(READ_AHEAD)
+        outputs: queue.Queue[Out | None] = queue.Queue(WRITE_BEHIND)
         errors: list[BaseException] = []
 
         def guarded(body: Callable[[], None]) -> Callable[[], None]:
@@ -72,13 +76,16 @@ class Pipeline:
 
         def compute() -> None:
             torch.set_num_threads(self.threads)
-            while True:
-                batch = self._get(inputs)
-                if batch is None:
-                    break
-                for output in self._compute(batch):
-                    if not self._put(outputs, output):
-                        return
+            with self.memory.watched():
+                while True:
+                    batch = self._get(inputs)
+                    if batch is None:
+                        break
+                    for output in self._compute(batch):
+                        if not self._put(outputs, output):
+                            return
+                    # Nothing of a batch may wait for the next one.
+                    del batch
             self._put(outputs, None)
 
         bodies = [read] + [compute] * self.workers
@@ -110,14 +117,14 @@ class Pipeline:
             if output is not None:
                 write(output)
 
-    def _batches(self) -> Iterator[list[TileInput]]:
+    def _batches(self) -> Iterator[list[In]]:
         """Inputs in scheduled order, equal fed shapes together up to the batch size."""
-        batch: list[TileInput] = []
+        batch: list[In] = []
         while not self.stop.is_set():
             core = self.schedule.pop()
             if core is None:
                 break
-            tile = self._input(core)
+            tile = self.read(core)
             if batch and batch[0].fed.shape != tile.fed.shape:
                 yield batch
                 batch = []
@@ -128,13 +135,13 @@ class Pipeline:
         if batch:
             yield batch
 
-    def _compute(self, batch: list[TileInput]) -> list[TileOutput]:
+    def _compute(self, batch: list[In]) -> list[Out]:
         """The batch; after running out of memory one by one, then in quarters."""
         try:
-            return self.work.run(batch)
+            return self.compute(batch)
         except OutOfMemory:
             self.backoffs += 1
-            _empty_cache(self.work.device)
+            _empty_cache(self.device)
             if len(batch) > 1:
                 return [output for tile in batch for output in self._compute([tile])]
             parts = quarters(batch[0].core, self.step)
@@ -145,11 +152,8 @@ class Pipeline:
                 ) from None
             outputs = []
             for part in parts:
-                outputs.extend(self._compute([self._input(part)]))
+                outputs.extend(self._compute([self.read(part)]))
             return outputs
-
-    def _input(self, core: Region) -> TileInput:
-        return self.read(core, fed_box(core, self.halo, self.size, self.step))
 
     def _put(self, target: queue.Queue[T], item: T) -> bool:
         while not self.stop.is_set():
@@ -184,5 +188,5 @@ def quarters(core: Region, step: int = CELL) -> list[Region]:
 
 
 def _empty_cache(device: Device) -> None:
-    if device.name.startswith("cuda"):
+    if device.is_cuda:
         torch.cuda.empty_cache()

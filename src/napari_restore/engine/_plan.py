@@ -20,6 +20,7 @@ from napari_restore.engine._budget import MIB
 from napari_restore.engine._calibrate import SCRATCH_BYTES, Cost
 from napari_restore.engine._device import Device, cores
 from napari_restore.engine._region import Region, bounding_box
+from napari_restore.engine._staged_layout import StagedLayout
 from napari_restore.engine._tiles import BAND, CELL, tile_sizes
 from napari_restore.errors import BadParameter, BudgetTooSmall
 from napari_restore.images import Image, Radiometry, resolve_radiometry
@@ -105,6 +106,9 @@ class Plan:
     """(y, x) of that file's first pixel in `image`."""
     must_look: bool = False
     """Whether facts that the run needs are not in the cache yet."""
+    precision: str = "float32"
+    staged: StagedLayout | None = None
+    """Grid, tiers and phases of a staged model's run."""
 
     @property
     def region(self) -> Region:
@@ -132,7 +136,17 @@ class Plan:
 
     @property
     def passes(self) -> int:
-        return 1 + int(self.needs_context)
+        return (1 if self.staged is None else 3) + int(self.needs_context)
+
+    @property
+    def step(self) -> int:
+        """What edges of tiles are multiples of, counted from the image's origin."""
+        return self.tile if self.staged is not None else tile_step(self.model)
+
+    @property
+    def weight_bytes(self) -> int:
+        """What the model's weights take of the device."""
+        return sum(p.numel() * p.element_size() for p in self.model.parameters())
 
     def summary(self) -> str:
         """One line for people: tiles, memory, time."""
@@ -150,8 +164,12 @@ class Plan:
             "tile_batch": self.tile_batch,
             "tiles": self.tiles,
             "passes": self.passes,
-            "residual_tier": None,
-            "residual_bytes": 0,
+            "residual_tier": None if self.staged is None else self.staged.tier,
+            "residual_bytes": 0
+            if self.staged is None
+            else sum(self.staged.residual_bytes.values()),
+            "precision": self.precision,
+            "staged": None if self.staged is None else self.staged.told(),
             "workers": self.workers,
             "threads": self.threads,
             "device": self.device.name,
@@ -278,7 +296,7 @@ def lay_out(
         key=lambda layout: layout.peak_bytes,
     )
     spare = memory - best.peak_bytes
-    wanted = _cache_for(image, best.tile, halo, best.workers)
+    wanted = cache_for(image, best.tile, halo, best.workers)
     # A cache that holds one row of halo chunks saves decoding them twice.
     bonus = max(0, min(spare, wanted - best.read_cache_bytes))
     return replace(
@@ -297,7 +315,7 @@ def image_bytes(image: Image) -> int:
     return image.height * image.width * image.bands * image.dtype.itemsize
 
 
-def _cache_for(image: Image, tile: int, halo: int, workers: int) -> int:
+def cache_for(image: Image, tile: int, halo: int, workers: int) -> int:
     """Bytes of chunks worth keeping: those of one row of tiles, as wide as a band."""
     rows, columns = image.chunk
     if halo == 0 and tile % rows == 0 and tile % columns == 0:
@@ -308,7 +326,8 @@ def _cache_for(image: Image, tile: int, halo: int, workers: int) -> int:
     return min(image_bytes(image), chunk * (down * across + 2 * workers))
 
 
-def _fragmentation(tiles: int) -> float:
+def fragmentation(tiles: int) -> float:
+    """Bytes that tiles take of a heap per byte alive; see `FRAGMENTATION`."""
     first, last = FRAGMENTATION
     return first + (last - first) * min(1.0, max(0.0, math.log10(tiles / 40)))
 
@@ -350,14 +369,9 @@ def _cost_of(
     queued = waiting * batch * largest * (pixel + mask)
     queued += min(WRITE_BEHIND + batch - 1, tiles.count) * core * (pixel * 4 // 3 + maps_bytes)
     cache = min(image_bytes(image), 4 * image.chunk[0] * image.chunk[1] * pixel * workers)
-    kept = 0
-    whole = Region(0, 0, *size)
-    if context:
-        factor = overview_factor(*size)
-        kept = image.bands * (65536 * 24 + 4 * (whole.pixels // factor**2))
-    block = min(2048**2, whole.pixels) * (pixel + CONTEXT_BYTES_PER_PIXEL) if context else 0
-    alive = int(_fragmentation(tiles.count) * (running * tile_bytes + queued))
-    peak = kept + cache + max(alive, (workers + 1) * block)
+    kept, blocks, looking = context_cost(image, workers, whole=context)
+    alive = int(fragmentation(tiles.count) * (running * tile_bytes + queued))
+    peak = kept + cache + max(alive, blocks)
     threads = max(1, cores() // workers)
     seconds = cost.seconds(tiles.fed_pixels) / running * (SHARED if threads > 1 else 1)
     if tiles.count <= 4 * running:
@@ -365,8 +379,18 @@ def _cost_of(
         seconds = max(seconds, rounds * cost.seconds(largest))
     seconds += tiles.count * SECONDS_PER_TILE / running
     seconds += tiles.fed_pixels * pixel * IO_SECONDS_PER_BYTE / cores()
-    if context:
-        seconds += (
-            whole.pixels * (CONTEXT_SECONDS_PER_PIXEL + pixel * IO_SECONDS_PER_BYTE) / cores()
-        )
+    seconds += looking
     return Layout(edge, workers, threads, tiles.count, peak, seconds, cache)
+
+
+def context_cost(image: Image, workers: int, *, whole: bool) -> tuple[int, int, float]:
+    """Of a pass over the whole image: bytes kept, bytes while it lasts, seconds; else zeros."""
+    if not whole:
+        return 0, 0, 0.0
+    pixels = image.height * image.width
+    pixel = image.bands * image.dtype.itemsize
+    factor = overview_factor(image.height, image.width)
+    kept = image.bands * (65536 * 24 + 4 * (pixels // factor**2))
+    block = min(2048**2, pixels) * (pixel + CONTEXT_BYTES_PER_PIXEL)
+    seconds = pixels * (CONTEXT_SECONDS_PER_PIXEL + pixel * IO_SECONDS_PER_BYTE) / cores()
+    return kept, (workers + 1) * block, seconds

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,16 +27,23 @@ from napari_restore.engine._context import (
     load_context,
     rough_extent,
 )
-from napari_restore.engine._device import choose_device
-from napari_restore.engine._plan import Plan, folder_name, image_bytes, lay_out, run_key
+from napari_restore.engine._device import Device, choose_device
+from napari_restore.engine._plan import Layout, Plan, folder_name, image_bytes, lay_out, run_key
+from napari_restore.engine._precision import check_precision
 from napari_restore.engine._probe import presumed, probe
 from napari_restore.engine._region import Region, bounding_box
-from napari_restore.engine._store import FORMAT
+from napari_restore.engine._staged_cost import calibrate_staged
+from napari_restore.engine._staged_layout import StagedLayout, without_encoding
+from napari_restore.engine._staged_planning import StagedRequest, lay_out_staged
+from napari_restore.engine._store import FORMAT, STAGED
+from napari_restore.engine._tokens import is_related
 from napari_restore.engine._weight import open_weight
-from napari_restore.errors import BadParameter, BadRegion
+from napari_restore.errors import BadModel, BadParameter, BadRegion
 from napari_restore.images import Box, Image, cache_dir, can_adopt, needs_percentile
-from napari_restore.models import RestorationModel
+from napari_restore.models import RestorationModel, StagedModel
 
+DEVICE_SHARE = 0.85
+"""Share of a device's free memory that a run may take when the user sets no budget."""
 MAPS = ("transmission", "airlight", "change", "quality")
 
 
@@ -67,6 +75,9 @@ def make_plan(
     pyramid: bool = False,
     mosaic: Image | None = None,
     output: str | os.PathLike[str] | None = None,
+    residuals: str = "auto",
+    precision: str = "float32",
+    residual_dtype: str | None = None,
 ) -> Plan:
     """What restoring `region` (default: all of `image`) with `model` will do.
 
@@ -78,11 +89,18 @@ def make_plan(
     Nothing is written and no pixel restored; the model is probed and timed on
     made-up tiles the first time it is seen. Parameters are those of the command
     line (`napari-restore restore --help`); sizes are bytes or text like ``"2GiB"``.
-    `extent` is "image", "region" or "draft": that takes its whole-image facts from as
+    `extent` is "image" (the model knows the whole image, whatever the target), "region"
+    (only the target: a draft for global models) or "draft": that takes its whole-image facts from as
     much as can be looked at in a moment, and the plan says from what, "overview" or
     "sample".
     """
     card = model.card
+    check_precision(precision, card)
+    if card.scope != "local" and not isinstance(model, StagedModel):
+        raise BadModel(
+            f"The card of {card.id} says scope {card.scope!r}, but it has no such stages.",
+            "Only models made for it can be global; write local if a halo suffices.",
+        )
     adjustment = Adjustment(strength, luminance_only, protect_shadows, protect_highlights)
     if extent not in ("image", "region", "draft", *ROUGH):
         raise BadParameter(f"There is no extent {extent!r}.", "Choose image or region.")
@@ -131,25 +149,55 @@ def make_plan(
     draft = bounding_box(targets) if extent == "region" else None
     known = needs_context and (context is not None or _is_known(image, uncounted, draft, extent))
     budget = parse_size(memory) if memory is not None else default_memory()
-    accelerated = chosen.name != "cpu"
+    accelerated = chosen.is_accelerator
 
     def cost(threads: int) -> Cost:
         return calibrate(model, chosen, threads, roughly=image.full is not None)
 
-    layout = lay_out(
-        image,
-        model,
-        bands,
-        targets,
-        found.halo,
-        cost,
-        memory=budget if not accelerated else _device_budget(chosen.name, device_memory, budget),
-        tile=tile,
-        workers=1 if accelerated else workers,
-        context=needs_context and not known,
-        batch=tile_batch or 1,
-        maps_bytes=4 * (2 + 2 * len(bands)) if maps else 0,
-    )
+    accelerator_budget = _device_budget(chosen, device_memory, budget)
+    folder = Path(scratch) if scratch is not None else cache_dir() / "results"
+    maps_bytes = 4 * (2 + 2 * len(bands)) if maps else 0
+    staged: StagedLayout | None = None
+    if isinstance(model, StagedModel):
+        _check_staged(model, tile)
+        choice = lay_out_staged(
+            StagedRequest(
+                image,
+                model,
+                bands,
+                targets,
+                extent == "image",
+                chosen,
+                budget,
+                accelerator_budget,
+                folder,
+                precision,
+                residual_dtype or precision,
+                residuals,
+                tile_batch,
+                workers,
+                needs_context and not known,
+                maps_bytes,
+            ),
+            lambda threads: calibrate_staged(model, chosen, threads, precision),
+        )
+        staged, layout, tile_batch = choice.layout, choice.as_layout(), choice.batch
+        notes += _about_extent(staged, image)
+    else:
+        layout = lay_out(
+            image,
+            model,
+            bands,
+            targets,
+            found.halo,
+            cost,
+            memory=accelerator_budget if accelerated else budget,
+            tile=tile,
+            workers=1 if accelerated else workers,
+            context=needs_context and not known,
+            batch=tile_batch or 1,
+            maps_bytes=maps_bytes,
+        )
     settings: dict[str, Any] = {
         "format": FORMAT,
         "bands": bands,
@@ -161,6 +209,10 @@ def make_plan(
         "extent": ["region", list(draft or ())] if extent == "region" else extent,
         "halo": found.halo,
     }
+    if precision != "float32" or staged is not None:
+        settings["precision"] = precision
+    if staged is not None:
+        settings |= {"grid": list(staged.box), "residual_dtype": staged.residual_dtype}
     wanted_maps = _maps(maps, card.maps)
     whole = targets == (Region(0, 0, image.height, image.width),)
     in_place = (
@@ -183,8 +235,10 @@ def make_plan(
         beside = Path(output).absolute()
         store = beside.with_name(f".{beside.name}.{name[:8]}.unfinished")
     else:
-        folder = Path(scratch) if scratch is not None else cache_dir() / "results"
         store = folder / f"{name}.zarr"
+    if staged is not None and is_related(store / STAGED, staged, key):
+        staged = without_encoding(staged)
+        layout = replace(layout, seconds=staged.seconds)
     idle = process_memory()
     return Plan(
         key=key,
@@ -217,14 +271,37 @@ def make_plan(
         store=store,
         added_ram_bytes=layout.peak_bytes,
         predicted_peak_ram_bytes=idle + layout.peak_bytes,
-        predicted_peak_device_bytes=layout.peak_bytes if accelerated else 0,
-        predicted_disk_bytes=_disk_bytes(image, targets, pyramid),
+        predicted_peak_device_bytes=_device_peak(layout, staged, chosen),
+        predicted_disk_bytes=_disk_bytes(image, targets, pyramid)
+        + (0 if staged is None else staged.disk_bytes),
         predicted_seconds=layout.seconds,
         notes=tuple(notes),
         part=part,
         origin=origin,
         must_look=needs_context and not known,
+        precision=precision,
+        staged=staged,
     )
+
+
+def _check_staged(model: StagedModel, tile: int | None) -> None:
+    if tile is not None and tile != model.tile:
+        raise BadParameter(
+            f"Tiles of {model.card.id} have {model.tile} pixels along a side: that is part of it.",
+            "Leave --tile out; --tile-batch says how many are worked on at once.",
+        )
+
+
+def _about_extent(staged: StagedLayout, image: Image) -> list[str]:
+    if staged.box == (0, 0, image.height, image.width):
+        return []
+    return ["A draft: the model knows only the region, not the whole image (--extent region)."]
+
+
+def _device_peak(layout: Layout, staged: StagedLayout | None, device: Device) -> int:
+    if not device.is_accelerator:
+        return 0
+    return layout.peak_bytes if staged is None else staged.device_bytes
 
 
 def _targets(
@@ -291,15 +368,12 @@ def _context_name(
     return context_key(image, exclusion, draft, extent=extent)
 
 
-def _device_budget(device: str, wanted: str | int | None, memory: int) -> int:
+def _device_budget(device: Device, wanted: str | int | None, memory: int) -> int:
     """Bytes the run may take on an accelerator: what was asked, else 85 % of what is free."""
+    free = device.free_bytes()
     if wanted is not None:
-        return parse_size(wanted)
-    if device.startswith("cuda"):
-        import torch
-
-        return int(0.85 * torch.cuda.mem_get_info(torch.device(device))[0])
-    return memory
+        return parse_size(wanted) if free is None else min(parse_size(wanted), free)
+    return memory if free is None else int(DEVICE_SHARE * free)
 
 
 def _maps(wanted: bool | Sequence[str], offered: tuple[str, ...]) -> tuple[str, ...]:

@@ -10,8 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from napari_restore.engine._bands import other_bands
 from napari_restore.engine._budget import PeakMemory
 from napari_restore.engine._context import (
@@ -23,12 +21,12 @@ from napari_restore.engine._context import (
     load_context,
 )
 from napari_restore.engine._device import keep_freed_memory, release_freed_memory
+from napari_restore.engine._device_memory import DeviceMemory
 from napari_restore.engine._events import Event, Finished, Note, Phase, Progress, Stopped, TileDone
 from napari_restore.engine._hold import StoreBusy, writer_of
-from napari_restore.engine._pipeline import Pipeline
-from napari_restore.engine._plan import Plan, tile_step
+from napari_restore.engine._pipeline import In, Out, Pipeline
+from napari_restore.engine._plan import Plan
 from napari_restore.engine._prepared import Prepared, prepare
-from napari_restore.engine._probe import example_facts, example_input
 from napari_restore.engine._quality import QUALITY
 from napari_restore.engine._region import Region
 from napari_restore.engine._result import result_levels, store_layout
@@ -50,8 +48,8 @@ WAITING = "Waiting for another run with the same settings"
 WAIT_SECONDS = 0.1
 
 
-class LocalRun:
-    """One execution of a plan with scope `local` in this process.
+class Run:
+    """One execution of a plan in this process; how tiles are restored depends on the scope.
 
     `emit` receives the events in the thread that calls `run`. `stop` ends the run
     within a tile; what is finished stays in the store. With `keep`, what the model
@@ -82,6 +80,7 @@ class LocalRun:
         self._done = 0
         self._pixels_done = 0
         self._backoffs = 0
+        self._device_memory = DeviceMemory(plan.device, plan.weight_bytes)
 
     def run(self) -> dict[str, Any]:
         """Run to the end; the record is returned and also the last event.
@@ -90,8 +89,6 @@ class LocalRun:
         """
         began = time.perf_counter()
         keep_freed_memory()
-        if self.plan.device.name.startswith("cuda"):
-            torch.cuda.reset_peak_memory_stats(self.plan.device.torch)
         limit = self.plan.added_ram_bytes
         with (
             chunk_cache.bounded(self.plan.read_cache_bytes),
@@ -121,7 +118,7 @@ class LocalRun:
     def _run(self) -> None:
         plan = self.plan
         image = plan.image
-        _trim_results()
+        trim_results()
         self._check_source()
         for note in (*image.notes, *plan.notes):
             self.emit(Note(note))
@@ -220,62 +217,90 @@ class LocalRun:
             other_bands=plan.other_bands,
             others=others if plan.other_bands == "correct" else (),
             wavelengths=plan.image.wavelengths,
+            precision=plan.precision,
         )
 
     def _restore(self, work: TileWork, exclude: Weight | None, mask: Weight | None) -> None:
-        plan, store = self.plan, self.store
-        assert store is not None
-        image = plan.image
-        size = (image.height, image.width)
+        """Write what is not finished yet to the store."""
+        raise NotImplementedError
+
+    def _pending(self, mask: Weight | None) -> tuple[list[Region], int]:
+        """The tiles still to be restored, and how many there are in all; tells the others."""
+        plan, image = self.plan, self.plan.image
+        assert self.store is not None
         touches = None if mask is None else lambda core: bool(mask.read(core).any())
-        tiles = cut_into_tiles(plan.targets, size, plan.tile, touches, tile_step(plan.model))
+        size = (image.height, image.width)
+        tiles = cut_into_tiles(plan.targets, size, plan.tile, touches, plan.step)
         pending = []
         for tile in tiles:
-            if store.is_done(tile):
+            if self.store.is_done(tile):
                 self.emit(TileDone(tile))
             else:
                 pending.append(tile)
         self._resumed = len(tiles) - len(pending)
-        self.emit(Phase("Restoring"))
-        progress = self._progress(self._resumed)
-        progress(self._resumed, len(tiles))
-        self.schedule = Schedule(pending, _middle(plan.region) if plan.centre_first else None)
+        return pending, len(tiles)
 
-        def read(core: Region, fed: Region) -> TileInput:
-            pixels = image.read(fed)
-            valid = image.read_valid(fed) if image.may_be_invalid else None
-            excluded = None
-            if exclude is not None:
-                excluded = exclude.read(fed) > 0
-                valid = ~excluded if valid is None else valid & ~excluded
-            if valid is not None and valid.all():
-                valid = None
-            return TileInput(core, fed, pixels, valid, excluded)
+    def _schedule(self, tiles: list[Region], backwards: bool = False) -> Schedule:
+        """The order of `tiles`, which the user may change while they are worked on."""
+        plan = self.plan
+        centre = _middle(plan.region) if plan.centre_first else None
+        self.schedule = Schedule(tiles, centre, backwards=backwards)
+        return self.schedule
+
+    def _read(self, core: Region, fed: Region, exclude: Weight | None) -> TileInput:
+        """`fed` with what counts in it."""
+        image = self.plan.image
+        pixels = image.read(fed)
+        valid = image.read_valid(fed) if image.may_be_invalid else None
+        excluded = None
+        if exclude is not None:
+            excluded = exclude.read(fed) > 0
+            valid = ~excluded if valid is None else valid & ~excluded
+        if valid is not None and valid.all():
+            valid = None
+        return TileInput(core, fed, pixels, valid, excluded)
+
+    def _writer(self, total: int) -> Callable[[TileOutput], None]:
+        """Writes a restored tile of `total` to the store and tells of it."""
+        progress = self._progress(self._resumed)
+        progress(self._resumed, total)
 
         def write(output: TileOutput) -> None:
+            assert self.store is not None
             facts = {"counts": output.counts}
-            store.write(output.core, output.pixels, output.maps, facts, output.levels)
+            self.store.write(output.core, output.pixels, output.maps, facts, output.levels)
             self._done += 1
             self._pixels_done += output.core.pixels
             self.emit(TileDone(output.core))
-            progress(min(len(tiles), self._resumed + self._done), len(tiles))
+            progress(min(total, self._resumed + self._done), total)
 
+        return write
+
+    def _pipeline(
+        self,
+        schedule: Schedule,
+        read: Callable[[Region], In],
+        compute: Callable[[list[In]], list[Out]],
+        write: Callable[[Out], None],
+    ) -> None:
+        """Work through `schedule` with the plan's workers."""
+        plan = self.plan
         pipeline = Pipeline(
-            self.schedule,
+            schedule,
             read,
-            work,
-            plan.halo,
-            size,
-            tile_step(plan.model),
+            compute,
+            plan.step,
             plan.workers,
             plan.threads,
             plan.tile_batch,
             self.stop,
+            plan.device,
+            self._device_memory,
         )
         try:
             pipeline.run(write)
         finally:
-            self._backoffs = pipeline.backoffs
+            self._backoffs += pipeline.backoffs
 
     def _counts(self) -> dict[str, int]:
         """Pixels of each kind in the tiles that the targets touch, each tile once."""
@@ -292,6 +317,10 @@ class LocalRun:
         return counts
 
     # -- telling -------------------------------------------------------------------
+
+    def _measured(self) -> dict[str, Any]:
+        """What the record's `measured` tells beside what every run does."""
+        return {}
 
     def _progress(self, already: int = 0) -> Callable[[int, int], None]:
         """A callback that turns done/total into a `Progress` with the time left."""
@@ -310,9 +339,6 @@ class LocalRun:
         plan = self.plan
         counts = self._counts()
         pixels, valid = self._pixels_done, counts.get("valid", 0)
-        device_peak = 0
-        if plan.device.name.startswith("cuda"):
-            device_peak = torch.cuda.max_memory_reserved(plan.device.torch)
         radiometry = self._radiometry
         image, card = plan.image, plan.model.card
         ranges: dict[str, Any] = {"black": None, "white": None}
@@ -354,7 +380,7 @@ class LocalRun:
                 "megapixels_per_second": pixels / 1e6 / seconds if seconds else 0.0,
                 "idle_ram_bytes": memory.start,
                 "peak_ram_bytes": memory.peak,
-                "peak_device_bytes": device_peak,
+                "peak_device_bytes": self._device_memory.peak,
                 "tiles_done": self._done,
                 "tiles_resumed": self._resumed,
                 "backoffs": self._backoffs,
@@ -364,6 +390,7 @@ class LocalRun:
                     for name in QUALITY
                 },
                 "not_finite_pixels": counts.get("not_finite", 0),
+                **self._measured(),
             },
             "device": f"{plan.device.name} ({plan.device.reason})",
             "versions": {
@@ -373,35 +400,10 @@ class LocalRun:
         }
 
 
-def warm_up(plan: Plan) -> None:
-    """Do once what a first run of `plan` would have to: touches no pixel it would make."""
-    keep_freed_memory()
-    _trim_results()
-    exclude = context_exclude(plan.image, plan.exclude)
-    if plan.image.reader.random_access and not plan.must_look:
-        run = LocalRun(plan, lambda event: None, threading.Event())
-        prepare(plan, exclude, lambda: run._context(exclude), keep=True)
-    device = plan.device.torch
-    model = plan.model.to(device).eval()
-
-    def call() -> None:
-        # Kernels choose their ways for a thread count at the first call.
-        torch.set_num_threads(plan.threads)
-        with torch.inference_mode():
-            side = -(-max(256, model.card.min_size) // model.card.multiple_of)
-            x = example_input(model, *(side * model.card.multiple_of,) * 2)
-            facts = {k: v.to(device) for k, v in example_facts(model, x).items()}
-            model(x.to(device), facts)
-
-    thread = threading.Thread(target=call, name="warm-up")
-    thread.start()
-    thread.join()
-
-
 _trimmed = -TRIM_SECONDS
 
 
-def _trim_results() -> None:
+def trim_results() -> None:
     global _trimmed
     if time.monotonic() - _trimmed >= TRIM_SECONDS:
         _trimmed = time.monotonic()

@@ -9,6 +9,7 @@ from typing import Any
 from napari_restore.engine._device import Device
 from napari_restore.engine._plan import Plan
 from napari_restore.engine._region import Region
+from napari_restore.engine._staged_layout import StagedLayout
 from napari_restore.images import Image
 from napari_restore.models import RestorationModel
 
@@ -23,6 +24,7 @@ def settled(plan: Plan) -> dict[str, Any]:
         "device": [plan.device.name, plan.device.reason],
         "store": str(plan.store),
         "targets": [list(target) for target in plan.targets],
+        "staged": None if plan.staged is None else plan.staged.to_dict(),
     }
 
 
@@ -36,6 +38,8 @@ def plan_from_settled(
         "store": Path(told["store"]),
         "targets": tuple(Region(*target) for target in told["targets"]),
     }
+    if told["staged"] is not None:
+        told["staged"] = StagedLayout.from_dict(told["staged"])
     for name in ("bands", "maps", "notes", "origin"):
         told[name] = tuple(told[name])
     return Plan(image=image, model=model, part=part, **told)

@@ -22,8 +22,10 @@ from napari_restore.errors import DiskFull, ResourceError, SourceChanged
 from napari_restore.images import is_disk_full, mark_entry
 
 CHUNK = 512
-SIDECARS = ("header.json", "tiles.jsonl", "entry.json", "writer")
-"""Files of a store that are no part of the pixels."""
+STAGED = "staged"
+"""Folder of a store in which a staged model's tokens and residuals lie."""
+SIDECARS = ("header.json", "tiles.jsonl", "entry.json", "writer", STAGED)
+"""What lies in a store and is no part of the pixels."""
 FORMAT = 2
 """Raised when the layout on disk changes; part of every run's key."""
 

@@ -11,6 +11,7 @@ import torch
 
 from napari_restore.engine._bands import OtherBands
 from napari_restore.engine._device import Device
+from napari_restore.engine._precision import computing
 from napari_restore.engine._quality import QUALITY, change_bits
 from napari_restore.engine._region import Region
 from napari_restore.errors import BadModel, OutOfMemory
@@ -70,10 +71,11 @@ class TileWork:
     other_bands: OtherBands = "copy"
     others: tuple[int, ...] = ()
     wavelengths: tuple[float | None, ...] = ()
+    precision: str = "float32"
 
     def run(self, batch: list[TileInput]) -> list[TileOutput]:
         """Restore tiles of equal fed shape in one call of the model."""
-        inputs = [self._to_model(tile) for tile in batch]
+        inputs = [self.to_model(tile) for tile in batch]
         # Planes behind one another: with interleaved input kernels differ by shape.
         x = torch.stack([torch.from_numpy(values).permute(2, 0, 1) for values in inputs])
         valid = self._valid_tensor(batch)
@@ -82,13 +84,14 @@ class TileWork:
         for i, tile in enumerate(batch):
             rows, columns = tile.inner
             own = {
-                name: _as_pixels(values[i if len(values) > 1 else 0], rows, columns)
+                name: as_pixels(values[i if len(values) > 1 else 0], rows, columns)
                 for name, values in maps.items()
             }
-            outputs.append(self._to_source(tile, _as_pixels(change[i], rows, columns), own))
+            outputs.append(self.to_source(tile, as_pixels(change[i], rows, columns), own))
         return outputs
 
-    def _to_model(self, tile: TileInput) -> npt.NDArray[np.float32]:
+    def to_model(self, tile: TileInput) -> npt.NDArray[np.float32]:
+        """(h, w, len(bands)) of `fed` in model range, filled where pixels do not count."""
         x = self.radiometry.to_model_tile(tile.pixels, self.bands)
         if tile.valid is not None:
             # Whatever stands in an invalid pixel must not reach its neighbours.
@@ -108,24 +111,20 @@ class TileWork:
         device = self.device.torch
         wants_maps = bool(self.maps) or bool(self.others and self.other_bands == "correct")
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), computing(self.device, self.precision):
                 there = x.to(device)
                 mask = None if valid is None else valid.to(device)
                 if wants_maps and self.model.card.maps:
                     y, maps = self.model.forward_with_maps(there, self.facts, mask)
                 else:
                     y, maps = self.model(there, self.facts, mask), {}
-                change = y - there
-        except (MemoryError, RuntimeError) as error:
-            if is_out_of_memory(error):
-                raise OutOfMemory("Out of memory in a tile.") from error
-            raise _as_bad_model(self.model, error) from error
-        except (TypeError, ValueError, LookupError, AssertionError, AttributeError) as error:
-            raise _as_bad_model(self.model, error) from error
+                change = y.float() - there
+        except FAILURES as error:
+            raise as_failure(self.model, error) from error
         spread = {name: values.expand(-1, -1, *x.shape[-2:]) for name, values in maps.items()}
         return change, spread
 
-    def _to_source(
+    def to_source(
         self,
         tile: TileInput,
         change: npt.NDArray[np.float32],
@@ -230,7 +229,22 @@ class TileWork:
         return quality
 
 
-def _as_bad_model(model: RestorationModel, error: Exception) -> BadModel:
+FAILURES = (
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    LookupError,
+    AssertionError,
+    AttributeError,
+)
+"""What a model that does not work raises."""
+
+
+def as_failure(model: RestorationModel, error: Exception) -> OutOfMemory | BadModel:
+    """What to tell of an error that `model` raised on a tile."""
+    if is_out_of_memory(error):
+        return OutOfMemory("Out of memory in a tile.")
     told = str(error).strip().splitlines() or [type(error).__name__]
     return BadModel(
         f"Model {model.card.id} failed on a tile: {told[0]}",
@@ -238,7 +252,7 @@ def _as_bad_model(model: RestorationModel, error: Exception) -> BadModel:
     )
 
 
-def _as_pixels(planes: torch.Tensor, rows: slice, columns: slice) -> npt.NDArray[np.float32]:
+def as_pixels(planes: torch.Tensor, rows: slice, columns: slice) -> npt.NDArray[np.float32]:
     """The core of (c, h, w) as a contiguous (h, w, c) array."""
     pixels: npt.NDArray[np.float32] = (
         planes[:, rows, columns].permute(1, 2, 0).contiguous().cpu().numpy()

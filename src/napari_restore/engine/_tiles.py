@@ -103,11 +103,19 @@ def _fed_lengths(low: int, high: int, tile: int, halo: int, limit: int, step: in
 class Schedule:
     """Hands out tiles nearest to a point first; the point may move during the run.
 
-    Thread safe. The order never changes values, only when they arrive.
+    Without a point, row by row, or from the last to the first if `backwards`. Thread safe.
+    The order never changes values, only when they arrive.
     """
 
-    def __init__(self, tiles: Iterable[Region], centre: tuple[float, float] | None) -> None:
+    def __init__(
+        self,
+        tiles: Iterable[Region],
+        centre: tuple[float, float] | None = None,
+        *,
+        backwards: bool = False,
+    ) -> None:
         self._lock = threading.Lock()
+        self._sign = -1 if backwards else 1
         self._heap: list[tuple[tuple[float, ...], Region]] = []
         self._order(list(tiles), centre)
 
@@ -129,7 +137,8 @@ class Schedule:
         def rank(tile: Region) -> tuple[float, ...]:
             if centre is None:
                 # Row by row in bands: neighbours share their halo in the chunk cache.
-                return (tile.x0 // BAND, tile.y0, tile.x0)
+                order = (tile.x0 // BAND, tile.y0, tile.x0)
+                return tuple(self._sign * place for place in order)
             y, x = (tile.y0 + tile.y1) / 2, (tile.x0 + tile.x1) / 2
             return ((y - centre[0]) ** 2 + (x - centre[1]) ** 2,)
 

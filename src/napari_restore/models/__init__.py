@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     )
     from napari_restore.models._load import load
     from napari_restore.models._model import Facts, RestorationModel, ToModel, one_shot_facts
+    from napari_restore.models._padding import reflected
     from napari_restore.models._propose import Proposal, propose, write_card
     from napari_restore.models._spectral import correct_band, transmission_at
+    from napari_restore.models._staged import StagedModel
     from napari_restore.models._weights import sha256_of_file, sha256_of_state
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "Proposal",
     "RestorationModel",
     "Scope",
+    "StagedModel",
     "Task",
     "ToModel",
     "Value",
@@ -49,6 +52,7 @@ __all__ = [
     "overview_factor",
     "propose",
     "recommended",
+    "reflected",
     "sha256_of_file",
     "sha256_of_state",
     "transmission_at",
@@ -64,6 +68,7 @@ _LAZY = {
     "Facts": "_model",
     "Proposal": "_propose",
     "RestorationModel": "_model",
+    "StagedModel": "_staged",
     "ToModel": "_model",
     "block_facts": "_context_pass",
     "context_of": "_context_pass",
@@ -72,6 +77,7 @@ _LAZY = {
     "one_shot_facts": "_model",
     "overview_factor": "_context_pass",
     "propose": "_propose",
+    "reflected": "_padding",
     "sha256_of_file": "_weights",
     "sha256_of_state": "_weights",
     "transmission_at": "_spectral",

@@ -92,7 +92,9 @@ def _from_registry(
             f"Model {own.id} comes without weights.",
             "Give a weights file, or random:0 to try the machinery.",
         )
-    state = None if weights is None or _is_random(weights) else _weights.read_state(Path(weights))
+    state = None
+    if weights is not None and not _is_random(weights):
+        state = entry.renamed(_weights.read_state(Path(weights)))
     return _ready(entry.make(own, state), weights, spec, state)
 
 

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 GROUP = "napari_restore.models"
 """Entry-point group in which other packages offer a `ModelEntry`."""
-BUILT_IN = ("napari_restore.models.classical", "napari_restore.models.haze_unet")
+BUILT_IN = (
+    "napari_restore.models.classical",
+    "napari_restore.models.haze_unet",
+    "napari_restore.models.inf_dehaze",
+)
 """Packages with ENTRIES; a new model of ours is one package and one line here."""
 
 
@@ -33,6 +37,13 @@ class ModelEntry:
     sizes: str | Callable[[Mapping[str, Any]], dict[str, int]] | None = None
     """Reads the network's sizes (width, depth …) off a state dict; they are passed
     to the factory as keyword arguments."""
+    rename: str | Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
+    """Turns a state dict of another implementation into one of ours, and leaves others
+    as they are; called before `sizes`."""
+
+    def renamed(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """`state` under the names of this model."""
+        return dict(resolve(self.rename)(state)) if self.rename else dict(state)
 
     def make(self, card: ModelCard, state: Mapping[str, Any] | None = None) -> RestorationModel:
         """The model, with sizes read off `state` where it is given."""

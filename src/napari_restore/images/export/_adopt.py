@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from napari_restore.errors import BadOutput
@@ -29,7 +30,7 @@ def adopt_zarr(
 ) -> Path:
     """Describe the group at `store`, arrays (c, y, x) ``0``, ``1`` …, and rename it to `target`.
 
-    It must hold all of `like`'s pixels. `extras` are files in it that are no part
+    It must hold all of `like`'s pixels. `extras` are files and folders in it that are no part
     of the result. Raises `BadOutput` when a chunk is missing or `target` exists.
     """
     import zarr
@@ -60,7 +61,10 @@ def adopt_zarr(
     take_name(store, target)
     # Only now: until it has its name, an interrupted run must find its journal.
     for name in extras:
-        (target / name).unlink(missing_ok=True)
+        if (target / name).is_dir():
+            shutil.rmtree(target / name, ignore_errors=True)
+        else:
+            (target / name).unlink(missing_ok=True)
     return target
 
 

@@ -111,7 +111,7 @@ def request_of_kept(kept: KeptResult, image: Image) -> Request:
         device="auto",
         tile=None,
         bands=bands_of_kept(kept),
-        tile_batch=options["tile_batch"] if options["tile_batch"] > 1 else None,
+        tile_batch=options["tile_batch"] if (options["tile_batch"] or 1) > 1 else None,
         maps=bool(options["maps"]),
     )
 

@@ -1,0 +1,96 @@
+"""Counts the bytes that tensors take of a device, and can hold them to a limit."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import weakref
+from contextlib import AbstractContextManager
+
+import torch
+
+from napari_restore._quantities import format_size
+from napari_restore.engine._device import Device
+
+
+class DeviceMemory:
+    """What one run takes of its device: measured on CUDA, counted on a simulated device.
+
+    Every thread that computes does so within `watched()`. A simulated device raises
+    `torch.OutOfMemoryError` where a real card of its size would.
+    """
+
+    def __init__(self, device: Device, held: int = 0) -> None:
+        self._device = device
+        self._count = TensorCount(device.capacity, held)
+        if device.is_cuda:
+            torch.cuda.reset_peak_memory_stats(device.torch)
+
+    def watched(self) -> AbstractContextManager[object]:
+        """A context in which the tensors that this thread makes are counted."""
+        return self._count.mode() if self._device.is_simulated else contextlib.nullcontext()
+
+    @property
+    def peak(self) -> int:
+        """The most bytes held at once so far; 0 on the processor."""
+        if self._device.is_cuda:
+            return torch.cuda.max_memory_reserved(self._device.torch)
+        return self._count.peak if self._device.is_simulated else 0
+
+
+class TensorCount:
+    """Adds up the storages that operations create, in any number of threads.
+
+    Resident memory would be the direct measure, but a window, a reader or the
+    allocator's own reserves move it; this counts only what tensors ask for.
+    `held` bytes are taken from the beginning, for instance by weights.
+    """
+
+    def __init__(self, limit: int | None = None, held: int = 0) -> None:
+        self.alive = self.peak = held
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._seen: set[int] = set()
+
+    def mode(self) -> AbstractContextManager[object]:
+        """A context in which the calling thread's new storages are counted."""
+        return _Counting(self)
+
+    def add(self, storage: torch.UntypedStorage) -> None:
+        """Count `storage` until it is freed; raises `torch.OutOfMemoryError` over the limit."""
+        key, size = storage._cdata, storage.nbytes()
+        with self._lock:
+            if key in self._seen:
+                return
+            if self._limit is not None and self.alive + size > self._limit:
+                raise torch.OutOfMemoryError(
+                    f"simulated device out of memory: {format_size(size)} more than "
+                    f"{format_size(self.alive)} of {format_size(self._limit)}"
+                )
+            self._seen.add(key)
+            self.alive += size
+            self.peak = max(self.peak, self.alive)
+        weakref.finalize(storage, self._free, key, size)
+
+    def _free(self, key: int, size: int) -> None:
+        with self._lock:
+            self._seen.discard(key)
+            self.alive -= size
+
+
+class _Counting(torch.utils._python_dispatch.TorchDispatchMode):  # type: ignore[no-untyped-call]
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Otherwise torch loads its compiler, 0.7 s and 900 modules, to leave this out of it.
+        return False
+
+    def __init__(self, count: TensorCount) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._count = count
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        result = func(*args, **(kwargs or {}))
+        for tensor in torch.utils._pytree.tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                self._count.add(tensor.untyped_storage())
+        return result

@@ -1,0 +1,25 @@
+"""Runs of models that see a halo around each tile and nothing farther."""
+
+from __future__ import annotations
+
+from napari_restore.engine._events import Phase
+from napari_restore.engine._region import Region
+from napari_restore.engine._run import Run
+from napari_restore.engine._tile import TileInput, TileWork
+from napari_restore.engine._tiles import fed_box
+from napari_restore.engine._weight import Weight
+
+
+class LocalRun(Run):
+    """A plan of scope `local`: every tile by itself, in any order."""
+
+    def _restore(self, work: TileWork, exclude: Weight | None, mask: Weight | None) -> None:
+        plan = self.plan
+        size = (plan.image.height, plan.image.width)
+        pending, total = self._pending(mask)
+        self.emit(Phase("Restoring"))
+
+        def read(core: Region) -> TileInput:
+            return self._read(core, fed_box(core, plan.halo, size, plan.step), exclude)
+
+        self._pipeline(self._schedule(pending), read, work.run, self._writer(total))

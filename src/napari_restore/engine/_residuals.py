@@ -1,0 +1,313 @@
+"""What the encoder leaves for the decoder, parked on the device, in RAM or on disk."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from napari_restore._quantities import format_size
+from napari_restore.engine._slab import Bytes, SlabFile, key_of
+from napari_restore.engine._transfer import Transfer, pinned
+from napari_restore.errors import OutOfMemory
+
+Shape = tuple[int, int, int]
+FILE = "residuals.slab"
+_AT_ONCE = 1 << 18
+"""Values compared at once when rounding is measured: what fits a cache."""
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Tiles on each tier, in the order of encoding; those after them are recomputed."""
+
+    device: int = 0
+    ram: int = 0
+    disk: int = 0
+
+    @property
+    def total(self) -> int:
+        """Tiles that are kept."""
+        return self.device + self.ram + self.disk
+
+    def of(self, slot: int) -> str | None:
+        """``"device"``, ``"ram"`` or ``"disk"``; None for a tile that is recomputed."""
+        end = 0
+        for name, count in (("device", self.device), ("ram", self.ram), ("disk", self.disk)):
+            end += count
+            if 0 <= slot < end:
+                return name
+        return None
+
+
+class ResidualStore:
+    """The residuals of a staged model's tiles, put while encoding, got while decoding.
+
+    `shapes` are the (C, h, w) of one tile's residuals, kept in `dtype`; slot i is the
+    i-th tile encoded. RAM and device hold one slab each, allocated here, of exactly
+    ``slots.ram`` and ``slots.device`` tiles; with a CUDA `device` the slab in RAM is
+    pinned. The disk's tiles lie in a `SlabFile` in `folder` and are there again when
+    the store is opened with the same `key`, `shapes`, `dtype` and `slots` (see
+    `earlier_slots`). Raises `OutOfMemory` or `DiskFull`.
+
+    Threads may put and get at once. With CUDA both are to be called where the stream of
+    the computations is current, as in `Transfer`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        shapes: tuple[Shape, ...],
+        dtype: torch.dtype,
+        slots: Slots,
+        *,
+        key: str,
+        device: torch.device | None = None,
+    ) -> None:
+        self.shapes = shapes
+        self.dtype = dtype
+        self.slots = slots
+        self.device = torch.device("cpu") if device is None else device
+        self._sizes = [math.prod(shape) for shape in shapes]
+        self.record_bytes = sum(self._sizes) * dtype.itemsize
+        """Bytes of one tile's residuals."""
+        self._transfer = Transfer(self.device)
+        self._there: set[int] = set()
+        self._slabs_lock, self._writing, self._reading = (threading.Lock() for _ in range(3))
+        self._error = self._largest = torch.zeros(())
+        self._unlock: list[Callable[[], None]] = []
+        self._staging: dict[str, Tensor] = {}
+        self._slabs: dict[str, Tensor] = {}
+        self._disk: SlabFile | None = None
+        if slots.disk:
+            full_key = _full_key(key, shapes, dtype, slots)
+            self._disk = SlabFile(folder / FILE, self.record_bytes, slots.disk, key=full_key)
+        try:
+            self._slabs["device"] = self._allocate(slots.device, self.device)
+            self._slabs["ram"] = self._allocate(slots.ram, torch.device("cpu"))
+        except OutOfMemory:
+            self.close()
+            raise
+
+    # -- putting and getting -----------------------------------------------------
+
+    def put(self, slot: int, residuals: Sequence[Tensor]) -> None:
+        """Keep `residuals`, (C, h, w) each, of any float dtype, layout and device.
+
+        They may be let go of at once, but on CUDA not be overwritten before the next
+        `get` or `wait`. A slot beyond all tiers is ignored. Raises `DiskFull`.
+        """
+        tier = self.slots.of(slot)
+        if tier is None:
+            return
+        found = tuple(tuple(tensor.shape) for tensor in residuals)
+        if found != self.shapes:
+            raise ValueError(f"residuals of {found} instead of {self.shapes}")
+        self._measure_rounding(residuals)
+        if tier == "disk":
+            self._put_on_disk(slot, residuals)
+            return
+        with self._slabs_lock:
+            self._there.discard(slot)
+            for target, tensor in zip(self._parts(tier, slot), residuals, strict=True):
+                if tier == "device":
+                    target.copy_(tensor)
+                else:
+                    self._transfer.out(tensor, target)
+            self._there.add(slot)
+
+    def get(self, slot: int) -> tuple[Tensor, ...] | None:
+        """The residuals of `slot`, (C, h, w) each, in `dtype` on `device`, the caller's own.
+
+        None if they were not kept or are damaged: the caller encodes the tile again.
+        """
+        tier = self.slots.of(slot)
+        if tier is None:
+            return None
+        if tier == "disk":
+            return self._get_from_disk(slot)
+        with self._slabs_lock:
+            if slot not in self._there:
+                return None
+            self._transfer.wait()
+            parts = self._parts(tier, slot)
+            if tier == "device":
+                return tuple(part.clone() for part in parts)
+            return self._transfer.into(parts)
+
+    def has(self, slot: int) -> bool:
+        """Whether `slot` was put; its record on disk may still turn out damaged."""
+        if self._disk is not None and self.slots.of(slot) == "disk":
+            return self._disk.has(self._record(slot))
+        return slot in self._there
+
+    def prefetch(self, slot: int) -> None:
+        """Tell the disk that `slot` is wanted soon; takes no memory of this process."""
+        if self._disk is not None and self.slots.of(slot) == "disk":
+            self._disk.prefetch(self._record(slot))
+
+    def wait(self) -> None:
+        """Return when all that was put lies where it is kept."""
+        self._transfer.wait()
+
+    # -- figures -----------------------------------------------------------------
+
+    def bytes_by_tier(self) -> dict[str, int]:
+        """Bytes held on ``"device"``, ``"ram"`` and ``"disk"``, slots still empty included."""
+        held = {name: int(slab.nbytes) for name, slab in self._slabs.items()}
+        disk = self._disk.nbytes if self._disk is not None else 0
+        return {"device": held.get("device", 0), "ram": held.get("ram", 0), "disk": disk}
+
+    @property
+    def staging_bytes(self) -> int:
+        """Bytes in RAM that records pass through on their way to and from the disk."""
+        if not self.slots.disk:
+            return 0
+        return self.record_bytes * (2 if self.device.type == "cuda" else 1)
+
+    @property
+    def rounding(self) -> float:
+        """Largest |stored - given| relative to the largest |given| that was rounded.
+
+        Over what this store was given, not what an earlier one left on disk; 0.0 where
+        `dtype` holds every value given, infinite where one was beyond its range.
+        """
+        error, largest = float(self._error), float(self._largest)
+        return error / largest if error else 0.0
+
+    # -- end ---------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Give memory back; what lies on disk stays there."""
+        self._transfer.wait()
+        for unlock in self._unlock:
+            unlock()
+        self._unlock.clear()
+        self._there.clear()
+        self._slabs.clear()
+        self._staging.clear()
+        if self._disk is not None:
+            self._disk.close()
+
+    def remove(self) -> None:
+        """Close, and delete what lies on disk."""
+        self.close()
+        if self._disk is not None:
+            self._disk.remove()
+            self._disk = None
+
+    # -- memory ------------------------------------------------------------------
+
+    def _allocate(self, count: int, device: torch.device) -> Tensor:
+        """A slab (count, values of a record), pinned in RAM where the device is CUDA."""
+        try:
+            slab = torch.empty((count, sum(self._sizes)), dtype=self.dtype, device=device)
+        except (MemoryError, RuntimeError) as error:
+            where = "memory" if device.type == "cpu" else f"memory on {device}"
+            raise OutOfMemory(
+                f"There is not enough {where} for {format_size(count * self.record_bytes)}"
+                " of residuals.",
+                "Use a lower --memory or --device-memory, or --residuals disk or recompute.",
+            ) from error
+        if self.device.type == "cuda" and device.type == "cpu":
+            self._unlock.append(pinned(slab))
+        return slab
+
+    def _parts(self, tier: str, slot: int) -> tuple[Tensor, ...]:
+        first = 0 if tier == "device" else self.slots.device
+        return self._split(self._slabs[tier][slot - first])
+
+    def _split(self, record: Tensor) -> tuple[Tensor, ...]:
+        """Views (C, h, w) of the residuals in a record of values."""
+        parts = torch.split(record, self._sizes)
+        return tuple(part.view(shape) for part, shape in zip(parts, self.shapes, strict=True))
+
+    # -- disk --------------------------------------------------------------------
+
+    def _record(self, slot: int) -> int:
+        return slot - self.slots.device - self.slots.ram
+
+    def _put_on_disk(self, slot: int, residuals: Sequence[Tensor]) -> None:
+        assert self._disk is not None
+        with self._writing:
+            record = self._buffer("out")
+            copies = [
+                self._transfer.out(tensor, target)
+                for target, tensor in zip(self._split(record), residuals, strict=True)
+            ]
+            for copy in copies:
+                copy.wait()
+            self._disk.put(self._record(slot), _as_bytes(record))
+
+    def _get_from_disk(self, slot: int) -> tuple[Tensor, ...] | None:
+        assert self._disk is not None
+        if self.device.type == "cpu":
+            # Read straight into what the caller is given.
+            record = torch.empty(sum(self._sizes), dtype=self.dtype)
+            there = self._disk.get(self._record(slot), _as_bytes(record)) is not None
+            return self._split(record) if there else None
+        with self._reading:
+            record = self._buffer("in")
+            if self._disk.get(self._record(slot), _as_bytes(record)) is None:
+                return None
+            return self._transfer.into(self._split(record))
+
+    def _buffer(self, way: str) -> Tensor:
+        """One record in RAM that is used again and again, pinned for CUDA."""
+        if way not in self._staging:
+            self._staging[way] = self._allocate(1, torch.device("cpu"))[0]
+        return self._staging[way]
+
+    # -- rounding ----------------------------------------------------------------
+
+    def _measure_rounding(self, residuals: Sequence[Tensor]) -> None:
+        for tensor in residuals:
+            if torch.promote_types(tensor.dtype, self.dtype) == self.dtype:
+                continue
+            exact = torch.promote_types(tensor.dtype, torch.float32)
+            error = largest = torch.zeros((), dtype=exact, device=tensor.device)
+            planes = max(1, _AT_ONCE // max(1, tensor[0].numel()))
+            for part in torch.split(tensor.detach(), planes):
+                given = part.to(exact)
+                off = (given.to(self.dtype).to(exact) - given).abs()
+                # What was no number before is none after: nothing was lost there.
+                off.nan_to_num_(nan=0.0, posinf=math.inf)
+                error = torch.maximum(error, off.amax())
+                size = given.abs().nan_to_num_(nan=0.0, posinf=0.0)
+                largest = torch.maximum(largest, size.amax())
+            with self._slabs_lock:
+                # They stay on the device: to look at them would wait for it.
+                self._error = torch.maximum(self._error.to(error), error)
+                self._largest = torch.maximum(self._largest.to(largest), largest)
+
+
+def earlier_slots(
+    folder: Path, shapes: tuple[Shape, ...], dtype: torch.dtype, *, key: str
+) -> Slots | None:
+    """The split of the store that an earlier run with this `key` left in `folder`.
+
+    What lies on disk is found again only by a store with the same split.
+    """
+    found = (key_of(folder / FILE) or "").rpartition(" ")
+    try:
+        slots = Slots(*map(int, found[2].split("+")))
+    except (ValueError, TypeError):
+        return None
+    return slots if _full_key(key, shapes, dtype, slots) == "".join(found) else None
+
+
+def _full_key(key: str, shapes: tuple[Shape, ...], dtype: torch.dtype, slots: Slots) -> str:
+    """All that says which values a record holds, and of which tile."""
+    sizes = ",".join("x".join(map(str, shape)) for shape in shapes)
+    return f"{key} {dtype} {sizes} {slots.device}+{slots.ram}+{slots.disk}"
+
+
+def _as_bytes(record: Tensor) -> Bytes:
+    values: Any = record.view(torch.uint8).numpy()
+    return values  # type: ignore[no-any-return]

@@ -1,0 +1,303 @@
+"""A file of equally long records that survives a crash: each is whole or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import threading
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore._quantities import format_size
+from napari_restore.errors import DiskFull
+from napari_restore.images import is_disk_full
+
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+_FORMAT = 1
+_AT_ONCE = 1 << 30
+"""Most bytes of one call: Linux moves no more than 2 GiB."""
+_NOT_OFFERED = {
+    errno.EINVAL,
+    getattr(errno, "EOPNOTSUPP", errno.EINVAL),
+    errno.ENOSYS,
+}
+"""What file systems say that cannot set space aside."""
+
+
+class SlabFile:
+    """`count` records of `record_bytes` bytes in one preallocated file.
+
+    A record is written first and then named, with its checksum, in a journal beside
+    the file (PATH.journal). After the process was killed the journal names just what
+    is whole; after a power cut the checksum finds what never reached the disk. The
+    file is read and written, not mapped, so its pages do not count as the process's
+    memory.
+
+    An earlier file is taken over when it was made with the same `key`, `record_bytes`
+    and `count`, and made anew otherwise. Raises `DiskFull` where there is no space for
+    all records. One thread writes, any may read; all must be done before `close`.
+    """
+
+    def __init__(self, path: Path, record_bytes: int, count: int, *, key: str) -> None:
+        if record_bytes <= 0 or count < 0:
+            raise ValueError(f"{count} records of {record_bytes} bytes make no file")
+        self.path = path
+        self.record_bytes = record_bytes
+        self.count = count
+        self._positioned = hasattr(os, "preadv") and hasattr(os, "pwrite")
+        self._seeking = threading.Lock()
+        self._writing = threading.Lock()
+        self._torn = False
+        self._checksums: dict[int, int] = {}
+        header = {"format": _FORMAT, "key": key, "record_bytes": record_bytes, "count": count}
+        if not self._take_over(header):
+            self._make(header)
+        self._file = open(path, "r+b", buffering=0)
+        self._journal = open(journal_of(path), "ab", buffering=0)
+
+    # -- what is there -----------------------------------------------------------
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the file, written or not."""
+        return self.record_bytes * self.count
+
+    @property
+    def done(self) -> npt.NDArray[np.bool_]:
+        """Which records are written, (count,)."""
+        done = np.zeros(self.count, bool)
+        done[list(self._checksums)] = True
+        return done
+
+    def has(self, index: int) -> bool:
+        return index in self._checksums
+
+    # -- records -----------------------------------------------------------------
+
+    def put(self, index: int, record: memoryview | npt.NDArray[Any]) -> None:
+        """Write record `index`, over an earlier one; `record` has `record_bytes` bytes.
+
+        Raises `DiskFull`: some file systems take space only when it is written.
+        """
+        self._check(index)
+        content = np.ascontiguousarray(np.asarray(record)).reshape(-1).view(np.uint8)
+        if content.nbytes != self.record_bytes:
+            raise ValueError(f"a record has {self.record_bytes} bytes, not {content.nbytes}")
+        checksum = _checksum(content)
+        with self._writing:
+            try:
+                if self._checksums.pop(index, None) is not None:
+                    # Killed half-way, neither the old record nor the new one is there.
+                    self._note(f"{index} -\n")
+                self._write(content, index * self.record_bytes)
+                self._note(f"{index} {checksum:08x}\n")
+            except OSError as error:
+                if not _has_no_room(error):
+                    raise
+                raise _disk_full(self.path, self.record_bytes, error) from error
+            self._checksums[index] = checksum
+
+    def get(self, index: int, out: Bytes | None = None) -> Bytes | None:
+        """Record `index`, (record_bytes,); None if never written or not as it was written.
+
+        With `out`, a contiguous (record_bytes,) array, the record is read into it; it
+        holds anything when None is returned.
+        """
+        self._check(index)
+        checksum = self._checksums.get(index)
+        if checksum is None:
+            return None
+        buffer = np.empty(self.record_bytes, np.uint8) if out is None else out
+        if buffer.shape != (self.record_bytes,) or not buffer.flags.c_contiguous:
+            raise ValueError(f"a record needs {self.record_bytes} contiguous bytes")
+        if self._read(buffer, index * self.record_bytes) and _checksum(buffer) == checksum:
+            return buffer
+        with self._writing:
+            # Unless it was only being written anew just then.
+            if self._checksums.get(index) == checksum:
+                del self._checksums[index]
+        return None
+
+    def prefetch(self, index: int) -> None:
+        """Ask the system to read record `index` soon, where it takes such advice."""
+        if hasattr(os, "posix_fadvise") and self.has(index):
+            with contextlib.suppress(OSError):
+                offset = index * self.record_bytes
+                os.posix_fadvise(
+                    self._file.fileno(), offset, self.record_bytes, os.POSIX_FADV_WILLNEED
+                )
+
+    def close(self) -> None:
+        """Let go of the files; what was written stays on disk."""
+        self._file.close()
+        self._journal.close()
+
+    def remove(self) -> None:
+        """Delete the file and its journal."""
+        self.close()
+        journal_of(self.path).unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+
+    # -- opening -----------------------------------------------------------------
+
+    def _take_over(self, header: dict[str, Any]) -> bool:
+        """Read the journal of an earlier file that `header` describes; False if there is none."""
+        journal = journal_of(self.path)
+        try:
+            content = journal.read_bytes()
+            size = self.path.stat().st_size
+        except OSError:
+            return False
+        # What follows the last line's end was torn by a crash.
+        whole = content[: content.rfind(b"\n") + 1]
+        first, *lines = whole.splitlines() or [b""]
+        if _as_header(first) != header or size != self.nbytes:
+            return False
+        for line in lines:
+            self._read_line(line)
+        if len(whole) < len(content):
+            os.truncate(journal, len(whole))
+        return True
+
+    def _read_line(self, line: bytes) -> None:
+        try:
+            index, checksum = line.decode("ascii").split(" ")
+            number = int(index)
+            if checksum == "-":
+                self._checksums.pop(number, None)
+            elif len(checksum) == 8 and 0 <= number < self.count:
+                self._checksums[number] = int(checksum, 16)
+        except ValueError:
+            # Torn by a full disk: the record was given up then.
+            return
+
+    def _make(self, header: dict[str, Any]) -> None:
+        """Preallocate the file; its journal comes last, so where it stands the file does."""
+        journal = journal_of(self.path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        journal.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+        try:
+            with open(self.path, "wb", buffering=0) as file:
+                _preallocate(file.fileno(), self.path, self.nbytes)
+            new = journal.with_name(f"{journal.name}.new")
+            new.write_text(json.dumps(header) + "\n", encoding="utf-8")
+            os.replace(new, journal)
+        except OSError as error:
+            self.path.unlink(missing_ok=True)
+            if not _has_no_room(error):
+                raise
+            raise _disk_full(self.path, self.nbytes, error) from error
+
+    # -- bytes -------------------------------------------------------------------
+
+    def _check(self, index: int) -> None:
+        if not 0 <= index < self.count:
+            raise IndexError(f"record {index} of {self.count}")
+
+    def _note(self, line: str) -> None:
+        """Add a line to the journal; one that a full disk cut off is ended first."""
+        content = (b"\n" if self._torn else b"") + line.encode("ascii")
+        self._torn = True
+        if self._journal.write(content) != len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._torn = False
+
+    def _write(self, content: Bytes, offset: int) -> None:
+        view = content.data
+        while len(view):
+            part = view[:_AT_ONCE]
+            if self._positioned:
+                written = os.pwrite(self._file.fileno(), part, offset)
+            else:
+                with self._seeking:
+                    self._file.seek(offset)
+                    written = self._file.write(part)
+            view, offset = view[written:], offset + written
+
+    def _read(self, buffer: Bytes, offset: int) -> bool:
+        """Fill `buffer` from `offset`; False where the file or the disk fails."""
+        view = buffer.data
+        while len(view):
+            part = view[:_AT_ONCE]
+            try:
+                if self._positioned:
+                    read = os.preadv(self._file.fileno(), [part], offset)
+                else:
+                    with self._seeking:
+                        self._file.seek(offset)
+                        read = self._file.readinto(part)
+            except OSError:
+                return False
+            if not read:
+                return False
+            view, offset = view[read:], offset + read
+        return True
+
+
+def journal_of(path: Path) -> Path:
+    """The journal of the slab file `path`."""
+    return path.with_name(f"{path.name}.journal")
+
+
+def key_of(path: Path) -> str | None:
+    """The key that the slab file `path` was made with; None where there is no such file."""
+    try:
+        with open(journal_of(path), "rb") as journal:
+            header = _as_header(journal.readline())
+    except OSError:
+        return None
+    return str(header["key"]) if header is not None and path.exists() else None
+
+
+def _as_header(line: bytes) -> dict[str, Any] | None:
+    try:
+        header = json.loads(line)
+    except ValueError:
+        return None
+    return header if isinstance(header, dict) and "key" in header else None
+
+
+def _checksum(content: Bytes) -> int:
+    import google_crc32c
+
+    return int(google_crc32c.value(content))
+
+
+def _preallocate(handle: int, path: Path, size: int) -> None:
+    """Set `size` bytes aside, so that a full disk shows before the work, not within it."""
+    if size == 0:
+        return
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(handle, 0, size)
+            return
+        except OSError as error:
+            if error.errno not in _NOT_OFFERED:
+                raise
+    if shutil.disk_usage(path.parent).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    os.ftruncate(handle, size)
+
+
+def _has_no_room(error: OSError) -> bool:
+    """Full, over a quota, or no file as large as this one (4 GiB on FAT, `ulimit -f`)."""
+    return is_disk_full(error) or error.errno == errno.EFBIG
+
+
+def _disk_full(path: Path, size: int, error: OSError) -> DiskFull:
+    cause = (
+        "The file system does not take a file as large as"
+        if error.errno == errno.EFBIG
+        else "There is no space for"
+    )
+    return DiskFull(
+        f"{cause} {format_size(size)} of residuals in {path.parent}.",
+        "Free some, point --scratch elsewhere, or use --residuals recompute.",
+    )

@@ -1,0 +1,154 @@
+"""What the parts of a staged model cost on this machine: memory and time per tile."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from napari_restore.engine._device import Device
+from napari_restore.engine._device_memory import TensorCount
+from napari_restore.engine._precision import computing
+from napari_restore.engine._probe import example_input, kind_of
+from napari_restore.models import StagedModel
+
+BATCHES = (1, 2)
+"""Tiles at once in the two measurements: they give a line for the memory."""
+BATCHES_CUDA = (1, 8)
+GRID = 32
+"""Side of the grid of tokens on which one layer is timed."""
+
+
+@dataclass(frozen=True)
+class PartCost:
+    """Bytes and seconds of one part of a model for a batch of tiles."""
+
+    fixed_bytes: float
+    bytes_per_tile: float
+    seconds_alone: float
+    """Per tile, one at a time."""
+    seconds_together: float
+    """Per tile in the larger of the two measured batches."""
+
+    def bytes(self, batch: int) -> int:
+        return int(self.fixed_bytes + self.bytes_per_tile * batch)
+
+    def seconds(self, batch: int) -> float:
+        """Per tile."""
+        return self.seconds_alone if batch == 1 else self.seconds_together
+
+
+@dataclass(frozen=True)
+class StagedCost:
+    """The three parts that work tile by tile, and the bottleneck."""
+
+    encode: PartCost
+    first: PartCost
+    """Only the first stage, whose residual may be made twice rather than kept."""
+    decode: PartCost
+    seconds_per_operation: float
+    """Of the bottleneck, per multiplication."""
+
+
+_KNOWN: WeakKeyDictionary[StagedModel, dict[tuple[str, int, str], StagedCost]] = WeakKeyDictionary()
+_ALIKE: dict[tuple[object, ...], StagedCost] = {}
+
+
+def calibrate_staged(
+    model: StagedModel, device: Device, threads: int, precision: str
+) -> StagedCost:
+    """The cost of `model` with `threads` threads; remembered in the process, also by kind."""
+    known = _KNOWN.setdefault(model, {})
+    key = (device.name, threads, precision)
+    kind = kind_of(model)
+    if key not in known and kind is not None and (kind, *key) in _ALIKE:
+        known[key] = _ALIKE[kind, *key]
+    if key not in known:
+        found: list[StagedCost | BaseException] = []
+
+        def measure() -> None:
+            try:
+                found.append(_measure(model, device, threads, precision))
+            except BaseException as error:
+                found.append(error)
+
+        # torch's thread count belongs to the calling thread: ours stays as it is.
+        worker = threading.Thread(target=measure, name="calibrate")
+        worker.start()
+        worker.join()
+        if isinstance(found[0], BaseException):
+            raise found[0]
+        known[key] = found[0]
+        if kind is not None:
+            _ALIKE[kind, *key] = found[0]
+    return known[key]
+
+
+def _measure(model: StagedModel, device: Device, threads: int, precision: str) -> StagedCost:
+    torch.set_num_threads(threads)
+    model.to(device.torch)
+    x = example_input(model, model.tile, model.tile).to(device.torch)
+    with torch.inference_mode(), computing(device, precision):
+        encoded, residuals = model.encode(x)
+
+        def many(tensor: Tensor, batch: int) -> Tensor:
+            return tensor.expand(batch, *tensor.shape[1:]).contiguous()
+
+        def decode(batch: int) -> None:
+            kept = tuple(many(residual, batch) for residual in residuals)
+            model.decode(many(encoded, batch), many(encoded, batch), kept, many(x, batch))
+
+        return StagedCost(
+            _part(lambda batch: model.encode(many(x, batch)), device),
+            _part(lambda batch: model.encode_first(many(x, batch)), device),
+            _part(decode, device),
+            _seconds_per_operation(model, device),
+        )
+
+
+def _part(call: Callable[[int], object], device: Device) -> PartCost:
+    batches = BATCHES_CUDA if device.is_cuda else BATCHES
+    peaks, seconds = [], []
+    for batch in batches:
+        peaks.append(_peak(call, batch, device))
+        began = time.perf_counter()
+        call(batch)
+        _wait(device)
+        seconds.append((time.perf_counter() - began) / batch)
+    slope = max(0.0, (peaks[1] - peaks[0]) / (batches[1] - batches[0]))
+    return PartCost(max(0.0, peaks[0] - slope * batches[0]), slope, *seconds)
+
+
+def _peak(call: Callable[[int], object], batch: int, device: Device) -> float:
+    """Bytes that one call holds at most, its input included."""
+    if device.is_cuda:
+        torch.cuda.reset_peak_memory_stats(device.torch)
+        before = torch.cuda.memory_allocated(device.torch)
+        call(batch)
+        return float(torch.cuda.max_memory_allocated(device.torch) - before)
+    count = TensorCount()
+    with count.mode():
+        call(batch)
+    return float(count.peak)
+
+
+def _seconds_per_operation(model: StagedModel, device: Device) -> float:
+    """Of one layer on a small grid; the layers are alike."""
+    grid = torch.zeros(GRID, GRID, model.width, device=device.torch)
+    model.bottleneck_layer(0, grid.clone())
+    _wait(device)
+    began = time.perf_counter()
+    model.bottleneck_layer(0, grid)
+    _wait(device)
+    seconds = time.perf_counter() - began
+    return seconds / model.bottleneck_operations(0, GRID, GRID)
+
+
+def _wait(device: Device) -> None:
+    if device.is_cuda:
+        torch.cuda.synchronize(device.torch)

@@ -1,0 +1,262 @@
+"""How a staged run is cut up, and where its residuals lie: a static split from budgets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from napari_restore._quantities import format_size
+from napari_restore.engine._bandwidth import Bandwidth
+from napari_restore.engine._region import Region
+from napari_restore.engine._residuals import Slots
+from napari_restore.errors import BadParameter, BudgetTooSmall, DiskFull
+
+Residuals = Literal["auto", "device", "ram", "disk", "recompute-first", "recompute"]
+TIERS = ("auto", "device", "ram", "disk", "recompute-first", "recompute")
+Recompute = Literal["none", "first", "all"]
+"""Whose residuals are made again for decoding instead of being kept."""
+
+
+@dataclass(frozen=True)
+class StagedLayout:
+    """The part of a plan that only staged models have. Sizes in bytes, times in seconds."""
+
+    box: Region
+    """Level-0 pixels the bottleneck sees; its tiles begin at its corner."""
+    rows: int
+    columns: int
+    """Tiles of the grid."""
+    tokens: int
+    decoded: int
+    """Tiles that are restored."""
+    slots: Slots
+    """Tiles whose residuals are kept, by tier; those of the others are made again."""
+    recompute: Recompute
+    record_bytes: int
+    """What is kept of one tile."""
+    precision: str
+    residual_dtype: str
+    bottleneck_on_host: bool
+    """Whether the grid does not fit the device, so that the processor takes this part."""
+    ram_bytes: int
+    device_bytes: int
+    disk_bytes: int
+    encode_seconds: float
+    bottleneck_seconds: float
+    decode_seconds: float
+
+    @property
+    def residual_bytes(self) -> dict[str, int]:
+        """Kept bytes by tier."""
+        kept = {"device": self.slots.device, "ram": self.slots.ram, "disk": self.slots.disk}
+        return {tier: tiles * self.record_bytes for tier, tiles in kept.items()}
+
+    @property
+    def tier(self) -> str:
+        """The tiers in words, for instance "ram+disk"."""
+        used = [tier for tier, size in self.residual_bytes.items() if size]
+        if self.slots.total < self.decoded or self.recompute != "none":
+            used.append("recompute")
+        return "+".join(used)
+
+    @property
+    def seconds(self) -> float:
+        return self.encode_seconds + self.bottleneck_seconds + self.decode_seconds
+
+    def told(self) -> dict[str, Any]:
+        """For people and records: phases, tokens, and where residuals lie."""
+        return {
+            "box": list(self.box),
+            "grid": [self.rows, self.columns],
+            "tokens": self.tokens,
+            "residual_bytes": self.residual_bytes,
+            "residual_dtype": self.residual_dtype,
+            "recompute": self.recompute,
+            "tiles_encoded_twice": self.decoded - self.slots.total,
+            "bottleneck_on_host": self.bottleneck_on_host,
+            "predicted_seconds": {
+                "encode": self.encode_seconds,
+                "bottleneck": self.bottleneck_seconds,
+                "decode": self.decode_seconds,
+            },
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able; `from_dict` reads it."""
+        return asdict(self) | {"box": list(self.box)}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> StagedLayout:
+        """What `to_dict` wrote."""
+        return cls(**data | {"box": Region(*data["box"]), "slots": Slots(**data["slots"])})
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What `split` has to place: tiles to decode, and what they take."""
+
+    tiles: int
+    stage_bytes: tuple[int, ...]
+    """Residual bytes of one tile by stage, fine to coarse."""
+    encode_seconds: float
+    first_seconds: float
+    decode_seconds: float
+    """Per tile, all workers together."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """Bytes free for residuals on each tier, and how fast they go there and back."""
+
+    device: int
+    ram: int
+    disk: Callable[[], int]
+    """Asked only where the disk may be needed: it is measured."""
+    speed: Callable[[], Bandwidth]
+    ram_speed: float
+
+
+@dataclass(frozen=True)
+class Split:
+    """Where residuals go, and what encoding and decoding the tiles then takes."""
+
+    slots: Slots
+    recompute: Recompute
+    record_bytes: int
+    encode_seconds: float
+    decode_seconds: float
+
+
+def batch_of(long_side: int) -> int:
+    """Tiles at once by the image's long side in pixels: the policy of Inf-Dehaze's supplement.
+
+    It names 1 below 1024, 4 up to 4096 and 16 above 8192; 8 lies between.
+    """
+    for limit, batch in ((1024, 1), (4097, 4), (8192, 8)):
+        if long_side < limit:
+            return batch
+    return 16
+
+
+def split(demand: Demand, room: Room, wanted: str) -> Split:
+    """The quickest way to have the residuals of all tiles again when they are decoded.
+
+    Kept residuals fill the device, then RAM, then the disk, in the order of encoding;
+    tiles that find no room are encoded twice. Copies run beside the computing, so a
+    phase takes the longer of the two. The order of use is known beforehand, so this
+    is settled once and nothing is ever evicted. `wanted` is one of `TIERS`; a named
+    tier that has too little room raises `BudgetTooSmall` or `DiskFull`.
+    """
+    if wanted not in TIERS:
+        raise BadParameter(f"There is no tier {wanted!r}.", f"Choose among {', '.join(TIERS)}.")
+    ways: list[Split] = []
+    if wanted != "recompute":
+        for recompute in ("none", "first") if wanted == "auto" else (_of_tier(wanted),):
+            ways += _kept(demand, room, wanted, recompute)
+    if wanted in ("auto", "recompute"):
+        seconds = demand.decode_seconds + demand.encode_seconds
+        nothing = Slots(0, 0, 0)
+        ways.append(
+            Split(nothing, "all", 0, demand.tiles * demand.encode_seconds, demand.tiles * seconds)
+        )
+    return min(ways, key=lambda way: way.encode_seconds + way.decode_seconds)
+
+
+def _of_tier(wanted: str) -> Recompute:
+    return "first" if wanted == "recompute-first" else "none"
+
+
+def _kept(demand: Demand, room: Room, wanted: str, recompute: Recompute) -> list[Split]:
+    """The ways to keep what is not recomputed: in memory alone, and with the disk."""
+    record = sum(demand.stage_bytes[1:] if recompute == "first" else demand.stage_bytes)
+    tiles = demand.tiles
+
+    def fit(size: int) -> int:
+        return max(0, min(tiles, size // record))
+
+    free = wanted in ("auto", "recompute-first")
+    device = fit(room.device) if free or wanted == "device" else 0
+    ram = min(tiles - device, fit(room.ram)) if free or wanted == "ram" else 0
+    ways = [_timed(demand, room, Slots(device, ram, 0), recompute, record)]
+    if wanted in ("device", "ram"):
+        _check_fit(device + ram, demand, wanted, record)
+    elif device + ram < tiles:
+        disk = min(tiles - device - ram, fit(room.disk()))
+        if wanted == "disk" and disk < tiles:
+            raise DiskFull(
+                f"The residuals take {format_size(tiles * record)}, more than the scratch disk has.",
+                "Point --scratch to another disk, or use --residuals auto.",
+            )
+        with_disk = _timed(demand, room, Slots(device, ram, disk), recompute, record)
+        ways = [with_disk] if wanted == "disk" else [*ways, with_disk]
+    return ways
+
+
+def _check_fit(kept: int, demand: Demand, wanted: str, record: int) -> None:
+    if kept < demand.tiles:
+        flag = "--device-memory" if wanted == "device" else "--memory"
+        raise BudgetTooSmall(
+            f"The residuals take {format_size(demand.tiles * record)}, "
+            f"the budget leaves {format_size(kept * record)} for them.",
+            f"Raise {flag}, or use --residuals auto.",
+        )
+
+
+def _timed(demand: Demand, room: Room, slots: Slots, recompute: Recompute, record: int) -> Split:
+    kept, again = slots.total, demand.tiles - slots.total
+    out = back = (slots.ram * record) / room.ram_speed
+    if slots.disk:
+        speed = room.speed()
+        out += slots.disk * record / speed.write_bytes_per_second
+        back += slots.disk * record / speed.read_bytes_per_second
+    encode = demand.tiles * demand.encode_seconds
+    decode = demand.tiles * demand.decode_seconds + again * demand.encode_seconds
+    if recompute == "first":
+        decode += kept * demand.first_seconds
+    return Split(slots, recompute, record, max(encode, out), max(decode, back))
+
+
+def without_encoding(layout: StagedLayout) -> StagedLayout:
+    """For a target of an image whose bottleneck was run before: its tiles are decoded."""
+    return replace(
+        layout,
+        slots=Slots(0, 0, 0),
+        recompute="all",
+        record_bytes=0,
+        ram_bytes=layout.ram_bytes - layout.residual_bytes["ram"],
+        device_bytes=layout.device_bytes - layout.residual_bytes["device"],
+        disk_bytes=0,
+        encode_seconds=0.0,
+        bottleneck_seconds=0.0,
+        decode_seconds=layout.decode_seconds
+        + layout.slots.total * layout.encode_seconds / (layout.rows * layout.columns),
+    )
+
+
+def grid_of(target: Region, size: tuple[int, int], tile: int, whole: bool) -> Region:
+    """The pixels a bottleneck sees: the whole image, or whole tiles around `target`."""
+    image = Region(0, 0, *size)
+    return image if whole else target.align(tile).intersect(image)
+
+
+def quickest(layouts: list[StagedLayout], memory: int, device_memory: int) -> StagedLayout:
+    """The quickest of `layouts` that keeps to both budgets; raises `BudgetTooSmall`."""
+    fitting = [
+        layout
+        for layout in layouts
+        if layout.ram_bytes <= memory and layout.device_bytes <= device_memory
+    ]
+    if fitting:
+        return min(fitting, key=lambda layout: layout.seconds)
+    least = min(layouts, key=lambda layout: (layout.device_bytes > device_memory, layout.ram_bytes))
+    if least.device_bytes > device_memory:
+        needed, flag = least.device_bytes, "--device-memory"
+    else:
+        needed, flag = least.ram_bytes, "--memory"
+    raise BudgetTooSmall(
+        f"The budget does not hold this model's {least.tokens} tokens and one tile.",
+        f"Use {flag} {math.ceil(needed * 1.05 / 2**20)}MiB or more, or restore a region with "
+        "--extent region.",
+    )

@@ -1,0 +1,287 @@
+"""Fits a staged run into its budgets: batch, workers, and what is left for residuals."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from napari_restore.engine import _bandwidth
+from napari_restore.engine._bandwidth import Bandwidth, ram_bandwidth
+from napari_restore.engine._budget import MIB
+from napari_restore.engine._calibrate import SCRATCH_BYTES
+from napari_restore.engine._device import Device, cores
+from napari_restore.engine._plan import (
+    IO_SECONDS_PER_BYTE,
+    READ_AHEAD,
+    SECONDS_PER_TILE,
+    WRITE_BEHIND,
+    Layout,
+    cache_for,
+    context_cost,
+    fragmentation,
+    image_bytes,
+)
+from napari_restore.engine._precision import dtype_of
+from napari_restore.engine._region import Region, bounding_box
+from napari_restore.engine._staged_cost import PartCost, StagedCost
+from napari_restore.engine._staged_layout import (
+    Demand,
+    Room,
+    Split,
+    StagedLayout,
+    batch_of,
+    grid_of,
+    quickest,
+    split,
+)
+from napari_restore.engine._tiles import tile_sizes
+from napari_restore.errors import ResourceError
+from napari_restore.images import Image
+from napari_restore.models import StagedModel
+
+TOKEN_BYTES = 4
+"""The grid is float32 whatever the model computes in: it is summed into, layer by layer."""
+DISK_SHARE = 0.9
+"""Of the free scratch disk that residuals may take."""
+LEAST_GAIN = 0.97
+"""Tiles side by side must be so much quicker than one after another to be worth their memory."""
+
+
+@dataclass(frozen=True)
+class StagedRequest:
+    """What a staged plan is made from. Sizes in bytes."""
+
+    image: Image
+    model: StagedModel
+    bands: tuple[int, ...]
+    targets: tuple[Region, ...]
+    whole: bool
+    """Whether the bottleneck sees the whole image, whatever the target."""
+    device: Device
+    memory: int
+    device_memory: int
+    scratch: Path
+    precision: str
+    residual_dtype: str
+    residuals: str = "auto"
+    batch: int | None = None
+    workers: int | None = None
+    context: bool = False
+    maps_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class StagedChoice:
+    """The layout, and how many tiles and workers are at it at once."""
+
+    layout: StagedLayout
+    tile: int
+    batch: int
+    workers: int
+    threads: int
+    read_cache_bytes: int
+
+    def as_layout(self) -> Layout:
+        """The part that plans of all scopes have."""
+        layout = self.layout
+        return Layout(
+            tile=self.tile,
+            workers=self.workers,
+            threads=self.threads,
+            tiles=layout.decoded,
+            peak_bytes=layout.ram_bytes,
+            seconds=layout.seconds,
+            read_cache_bytes=self.read_cache_bytes,
+        )
+
+
+def lay_out_staged(request: StagedRequest, cost: Callable[[int], StagedCost]) -> StagedChoice:
+    """The quickest way to run within the budgets; `cost(threads)` is per worker.
+
+    Raises `BudgetTooSmall` naming the smallest budget that would do.
+    """
+    folder = request.scratch
+    speed = cache(lambda: _bandwidth.probe(folder))
+    choices: list[StagedChoice] = []
+    errors: list[ResourceError] = []
+    for workers in _workers(request):
+        threads = max(1, cores() // workers)
+        known = cost(threads)
+        for batch in _batches(request, known):
+            try:
+                choices.append(_choice(request, known, workers, threads, batch, speed))
+            except ResourceError as error:
+                # A named tier has too little room beside a batch of this size.
+                errors.append(error)
+    if not choices:
+        raise errors[-1]
+    best = quickest([c.layout for c in choices], request.memory, request.device_memory)
+    return next(c for c in choices if c.layout is best)
+
+
+def _workers(request: StagedRequest) -> list[int]:
+    if request.device.is_accelerator:
+        return [1]
+    return [request.workers] if request.workers else sorted({cores(), 1})
+
+
+def _batches(request: StagedRequest, cost: StagedCost) -> list[int]:
+    """The policy's batch and smaller ones; one tile where more at once gain nothing."""
+    if request.batch is not None:
+        return [request.batch]
+    batch = batch_of(max(request.image.height, request.image.width))
+    together = cost.encode.seconds_together + cost.decode.seconds_together
+    alone = cost.encode.seconds_alone + cost.decode.seconds_alone
+    if together > LEAST_GAIN * alone:
+        batch = 1
+    return sorted({max(1, batch >> shift) for shift in range(5)}, reverse=True)
+
+
+def _choice(
+    request: StagedRequest,
+    cost: StagedCost,
+    workers: int,
+    threads: int,
+    batch: int,
+    speed: Callable[[], Bandwidth],
+) -> StagedChoice:
+    """What these workers and this batch take, with residuals where they have room."""
+    image, model, device = request.image, request.model, request.device
+    tile, size = model.tile, (image.height, image.width)
+    box = grid_of(bounding_box(request.targets), size, tile, request.whole)
+    rows, columns = -(-box.height // tile), -(-box.width // tile)
+    side = tile // model.stride
+    token_tile = model.width * side * side * TOKEN_BYTES
+    tokens = rows * columns * side * side
+    decoded = tile_sizes(request.targets, size, tile, 0, tile).count
+    value = dtype_of(request.residual_dtype).itemsize
+    stages = tuple(
+        value * channels * height * width
+        for channels, height, width in (r.shape(tile) for r in model.residuals)
+    )
+    batch = min(batch, rows * columns)
+    workers = min(workers, -(-rows * columns // batch))
+
+    grid = model.bottleneck_bytes(rows * side, columns * side)
+    need = _Need(request, cost, workers, batch, token_tile, sum(stages))
+    swell = 1.0 if device.is_accelerator else fragmentation(rows * columns)
+    tiles_peak = int(swell * max(need.encoding, need.decoding))
+    cache_bytes = cache_for(image, tile, 0, workers)
+    context_bytes, block_bytes, context_seconds = context_cost(
+        image, workers, whole=request.context
+    )
+    fixed = context_bytes + cache_bytes
+    on_device = device.is_accelerator
+    weights = sum(p.numel() * p.element_size() for p in model.parameters()) if on_device else 0
+    on_host = on_device and weights + grid > request.device_memory
+    device_peak = weights + max(need.on_device, 0 if on_host else grid) if on_device else 0
+    ram = fixed + max(tiles_peak, block_bytes, 0 if on_device and not on_host else grid)
+
+    demand = Demand(
+        decoded,
+        stages,
+        cost.encode.seconds(batch) / workers,
+        cost.first.seconds(batch) / workers,
+        cost.decode.seconds(batch) / workers + SECONDS_PER_TILE / workers,
+    )
+    room = Room(
+        device=request.device_memory - device_peak if on_device else 0,
+        ram=request.memory - ram,
+        disk=lambda: _disk_room(request, 2 * rows * columns * token_tile),
+        speed=speed,
+        ram_speed=ram_bandwidth(),
+    )
+    found: Split = split(demand, room, request.residuals)
+    others = rows * columns - decoded
+    pixel = image.bands * image.dtype.itemsize
+    reading = tile * tile * pixel * IO_SECONDS_PER_BYTE / cores()
+    operations = sum(
+        model.bottleneck_operations(index, rows * side, columns * side)
+        for index in range(model.layers)
+    )
+    layout = StagedLayout(
+        box=box,
+        rows=rows,
+        columns=columns,
+        tokens=tokens,
+        decoded=decoded,
+        slots=found.slots,
+        recompute=found.recompute,
+        record_bytes=found.record_bytes,
+        precision=request.precision,
+        residual_dtype=request.residual_dtype,
+        bottleneck_on_host=on_host,
+        ram_bytes=ram + found.slots.ram * found.record_bytes,
+        device_bytes=device_peak + found.slots.device * found.record_bytes,
+        disk_bytes=2 * rows * columns * token_tile + found.slots.disk * found.record_bytes,
+        encode_seconds=context_seconds
+        + found.encode_seconds
+        + others * demand.encode_seconds
+        + rows * columns * reading,
+        bottleneck_seconds=operations * cost.seconds_per_operation,
+        decode_seconds=found.decode_seconds + decoded * reading,
+    )
+    return StagedChoice(layout, tile, batch, workers, threads, cache_bytes)
+
+
+class _Need:
+    """Bytes that batches of tiles take at once while they are encoded and decoded."""
+
+    def __init__(
+        self,
+        request: StagedRequest,
+        cost: StagedCost,
+        workers: int,
+        batch: int,
+        token_tile: int,
+        residual_tile: int,
+    ) -> None:
+        image, tile = request.image, request.model.tile
+        area = tile * tile
+        pixel = image.bands * image.dtype.itemsize
+        # Validity and an excluding mask, a byte each.
+        source = area * (pixel + 2)
+        model_input = area * 4 * len(request.bands)
+        output = area * (pixel * 4 // 3 + request.maps_bytes)
+        left = token_tile + residual_tile
+        copied = 2 * left if request.device.is_accelerator else 0
+        queued = READ_AHEAD * batch * source
+
+        def computed(part: PartCost) -> int:
+            return part.bytes(batch) + SCRATCH_BYTES
+
+        self.on_device = (
+            max(
+                cost.encode.bytes(batch) + batch * model_input,
+                max(cost.decode.bytes(batch), cost.encode.bytes(batch)) + batch * model_input,
+            )
+            + batch * copied
+        )
+        if request.device.is_accelerator:
+            encoding = decoding = 0
+        else:
+            encoding = workers * computed(cost.encode)
+            decoding = workers * (
+                max(computed(cost.decode), computed(cost.encode)) + batch * residual_tile
+            )
+        host = workers * batch * (source + 2 * model_input)
+        self.encoding = encoding + host + queued + (WRITE_BEHIND + batch) * left
+        self.decoding = (
+            decoding
+            + host
+            + queued
+            + READ_AHEAD * batch * (residual_tile + 2 * token_tile)
+            + (WRITE_BEHIND + batch) * output
+        )
+
+
+def _disk_room(request: StagedRequest, tokens: int) -> int:
+    """Bytes that residuals may take on the scratch disk beside tokens and result."""
+    folder = request.scratch
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free - tokens - 2 * image_bytes(request.image)
+    return max(0, int(DISK_SHARE * free) - 64 * MIB)

@@ -1,0 +1,292 @@
+"""Runs of models that encode tiles, look at all of them at once, and decode tiles."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import torch
+
+from napari_restore.engine._device import Device, cores
+from napari_restore.engine._events import Note, Phase, Progress
+from napari_restore.engine._precision import computing, dtype_of
+from napari_restore.engine._region import Region
+from napari_restore.engine._residuals import ResidualStore, earlier_slots
+from napari_restore.engine._run import Run
+from napari_restore.engine._staged_layout import StagedLayout
+from napari_restore.engine._staged_work import (
+    DecodeInput,
+    Encoded,
+    StagedWork,
+    box_of_tile,
+    reflection,
+)
+from napari_restore.engine._store import STAGED
+from napari_restore.engine._tile import TileInput, TileWork, is_out_of_memory
+from napari_restore.engine._tiles import Schedule
+from napari_restore.engine._tokens import TokenStore
+from napari_restore.engine._weight import Weight
+from napari_restore.errors import Cancelled, OutOfMemory
+from napari_restore.models import StagedModel
+
+T = TypeVar("T")
+
+
+class StagedRun(Run):
+    """A plan of scope `staged`: encode batches, one bottleneck, decode batches.
+
+    Tokens and residuals lie beside the result until they are used. What is finished is
+    never done again: tiles that are encoded, layers of the bottleneck that took long,
+    tiles that are decoded. Residuals that were in the memory of a run that ended are
+    made again from the source.
+    """
+
+    def _restore(self, work: TileWork, exclude: Weight | None, mask: Weight | None) -> None:
+        model, layout = self.plan.model, self.plan.staged
+        assert isinstance(model, StagedModel) and layout is not None
+        self._seconds: dict[str, float] = {}
+        self._kept: dict[str, int] = {}
+        self._rounding = 0.0
+        self._encoded = 0
+        pending, total = self._pending(mask)
+        if not pending:
+            return
+        staged = StagedWork(model, work, layout.residual_dtype, layout.recompute)
+        # In the order of encoding: that is how residuals are handed to the tiers.
+        order = Schedule(pending)
+        slots = {core: number for number, core in enumerate(iter(order.pop, None))}
+        with ExitStack() as stack:
+            tokens, parked = self._stores(layout, model, list(slots), stack)
+            if not tokens.is_finished:
+                with self._timed("encode"):
+                    self._encode(staged, tokens, parked, slots, exclude)
+                with self._timed("bottleneck"):
+                    self._relate(model, layout, tokens)
+            with self._timed("decode"):
+                self._decode(staged, tokens, parked, slots, total, exclude)
+            self._kept = parked.bytes_by_tier()
+            if not self.stop.is_set():
+                parked.remove()
+
+    def _stores(
+        self, layout: StagedLayout, model: StagedModel, order: list[Region], stack: ExitStack
+    ) -> tuple[TokenStore, ResidualStore]:
+        plan = self.plan
+        folder = plan.store / STAGED
+        side = model.tile // model.stride
+        tokens = stack.enter_context(
+            closing(TokenStore(folder, layout, model.width, side, plan.key))
+        )
+        first = 1 if layout.recompute == "first" else 0
+        shapes = tuple(r.shape(model.tile) for r in model.residuals[first:])
+        named = json.dumps([plan.key, [list(core) for core in order], layout.residual_dtype, first])
+        key = hashlib.sha256(named.encode()).hexdigest()
+        dtype = dtype_of(layout.residual_dtype)
+        # What an earlier run left on disk counts as it was split then.
+        slots = earlier_slots(folder, shapes, dtype, key=key) or layout.slots
+        parked = ResidualStore(folder, shapes, dtype, slots, key=key, device=plan.device.torch)
+        return tokens, stack.enter_context(closing(parked))
+
+    # -- encode ----------------------------------------------------------------------
+
+    def _encode(
+        self,
+        work: StagedWork,
+        tokens: TokenStore,
+        parked: ResidualStore,
+        slots: dict[Region, int],
+        exclude: Weight | None,
+    ) -> None:
+        layout = self.plan.staged
+        assert layout is not None
+        grid = self._grid(layout)
+        missing = [core for core, tile in grid.items() if not tokens.encoded.has(tile)]
+        self.emit(Phase("Encoding (1 of 3)"))
+        already = len(grid) - len(missing)
+        progress = self._progress(already)
+        progress(already, len(grid))
+
+        def write(encoded: Encoded) -> None:
+            number = slots.get(encoded.core)
+            # Residuals first: tokens mark the tile as encoded.
+            if number is not None:
+                parked.put(number, work.kept(encoded.residuals))
+            tokens.put_encoded(grid[encoded.core], encoded.tokens)
+            self._encoded += 1
+            progress(already + self._encoded, len(grid))
+
+        self._pipeline(
+            Schedule(missing), lambda core: self._tile(core, exclude), work.encode, write
+        )
+        if self.stop.is_set():
+            raise Cancelled("Cancelled while encoding.")
+
+    def _grid(self, layout: StagedLayout) -> dict[Region, int]:
+        """All tiles that the bottleneck sees, numbered row by row."""
+        tile, box = self.plan.tile, layout.box
+        return {
+            Region(y, x, y + tile, x + tile).intersect(box): row * layout.columns + column
+            for row, y in enumerate(range(box.y0, box.y1, tile))
+            for column, x in enumerate(range(box.x0, box.x1, tile))
+        }
+
+    def _tile(self, core: Region, exclude: Weight | None) -> TileInput:
+        """The whole tile around `core`, reflected where it reaches beyond the image."""
+        image = self.plan.image
+        box = box_of_tile(core, self.plan.tile)
+        needed, (rows, columns) = reflection(box, (image.height, image.width))
+        tile = self._read(core, needed, exclude)
+        if needed == box:
+            return tile
+        pick = (rows[:, None], columns[None, :])
+        return replace(
+            tile,
+            fed=box,
+            pixels=tile.pixels[pick],
+            valid=None if tile.valid is None else tile.valid[pick],
+            excluded=None if tile.excluded is None else tile.excluded[pick],
+        )
+
+    # -- bottleneck ------------------------------------------------------------------
+
+    def _relate(self, model: StagedModel, layout: StagedLayout, tokens: TokenStore) -> None:
+        """Carry the grid through the bottleneck, on the processor if the device is too small."""
+        self.emit(Phase("Global bottleneck (2 of 3)"))
+        if not layout.bottleneck_on_host:
+            try:
+                return self._layers(model, self.plan.device, tokens)
+            except OutOfMemory:
+                if not self.plan.device.is_accelerator:
+                    raise
+                self._backoffs += 1
+                if self.plan.device.is_cuda:
+                    torch.cuda.empty_cache()
+                self.emit(Note("The bottleneck did not fit the device; the processor takes it."))
+        model.to("cpu")
+        try:
+            self._layers(model, Device("cpu", ""), tokens)
+        finally:
+            model.to(self.plan.device.torch)
+
+    def _layers(self, model: StagedModel, device: Device, tokens: TokenStore) -> None:
+        began, first = time.perf_counter(), None
+        memory = self._device_memory if device == self.plan.device else None
+
+        def tick(done: float) -> None:
+            nonlocal first
+            if self.stop.is_set():
+                raise Cancelled("Cancelled in the bottleneck.")
+            if first is None:
+                first = done
+            spent = time.perf_counter() - began
+            left = None if done <= first else spent / (done - first) * (model.layers - done)
+            self.emit(Progress(int(100 * done), 100 * model.layers, left))
+
+        def run() -> None:
+            torch.set_num_threads(cores())
+            watched = memory.watched() if memory is not None else ExitStack()
+            with torch.inference_mode(), computing(device, self.plan.precision), watched:
+                loaded, start = tokens.load()
+                grid = loaded.to(device.torch)
+                del loaded
+                if start < 0:
+                    grid = model.place_tokens(grid)
+                for layer in range(max(0, start), model.layers):
+                    tick(layer)
+                    grid = model.bottleneck_layer(layer, grid, _offset(tick, layer))
+                    if layer + 1 < model.layers:
+                        tokens.checkpoint(grid, layer + 1)
+                tokens.finish(grid)
+
+        try:
+            _in_thread(run)
+        except (MemoryError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise OutOfMemory(
+                    "Out of memory in the bottleneck; encoded tiles are kept.",
+                    "Close other programs, then run the same command again.",
+                ) from error
+            raise
+
+    # -- decode ----------------------------------------------------------------------
+
+    def _decode(
+        self,
+        work: StagedWork,
+        tokens: TokenStore,
+        parked: ResidualStore,
+        slots: dict[Region, int],
+        total: int,
+        exclude: Weight | None,
+    ) -> None:
+        layout = self.plan.staged
+        assert layout is not None
+        grid = self._grid(layout)
+        self.emit(Phase("Decoding (3 of 3)"))
+
+        def read(core: Region) -> DecodeInput:
+            tile = self._tile(core, exclude)
+            found, encoded = tokens.tile(grid[core])
+            residuals = parked.get(slots[core])
+            return DecodeInput(
+                tile.core,
+                tile.fed,
+                tile.pixels,
+                tile.valid,
+                tile.excluded,
+                found,
+                encoded,
+                residuals,
+            )
+
+        # The last to be written come first: they are still in the system's cache.
+        schedule = self._schedule(list(slots), backwards=True)
+        self._pipeline(schedule, read, work.decode, self._writer(total))
+        self._rounding = parked.rounding
+
+    # -- telling ---------------------------------------------------------------------
+
+    def _measured(self) -> dict[str, Any]:
+        return {
+            "phase_seconds": getattr(self, "_seconds", {}),
+            "tiles_encoded": getattr(self, "_encoded", 0),
+            "residual_bytes": getattr(self, "_kept", {}),
+            "residual_rounding": getattr(self, "_rounding", 0.0),
+        }
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[phase] = time.perf_counter() - began
+
+
+def _offset(tick: Callable[[float], None], layer: int) -> Callable[[float], None]:
+    return lambda share: tick(layer + share)
+
+
+def _in_thread(body: Callable[[], T]) -> T:
+    """The result of `body` on a thread of its own: torch counts threads per thread."""
+    found: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            found.append(body())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="bottleneck")
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return found[0]

@@ -1,0 +1,139 @@
+"""Encodes and decodes batches of tiles with a staged model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from napari_restore.engine._precision import computing, dtype_of
+from napari_restore.engine._region import Region
+from napari_restore.engine._staged_layout import Recompute
+from napari_restore.engine._tile import (
+    FAILURES,
+    TileInput,
+    TileOutput,
+    TileWork,
+    as_failure,
+    as_pixels,
+)
+from napari_restore.models import StagedModel, reflected
+
+Residuals = tuple[Tensor, ...]
+"""(C, h, w) of one tile, fine to coarse."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What a tile was encoded to, on the device."""
+
+    core: Region
+    tokens: Tensor
+    residuals: Residuals
+
+
+@dataclass(frozen=True)
+class DecodeInput(TileInput):
+    """A tile with all that was made of it before; residuals are None if they are not kept."""
+
+    tokens: Tensor | None = None
+    encoded: Tensor | None = None
+    residuals: Residuals | None = None
+
+
+@dataclass(frozen=True)
+class StagedWork:
+    """What the tiles of one run share. `tile` turns pixels into model input and back."""
+
+    model: StagedModel
+    tile: TileWork
+    residual_dtype: str
+    recompute: Recompute
+    """Whose residuals are missing from those that are kept."""
+
+    def encode(self, batch: list[TileInput]) -> list[Encoded]:
+        """Tokens and residuals of each tile."""
+        try:
+            with torch.inference_mode(), computing(self.tile.device, self.tile.precision):
+                tokens, residuals = self.model.encode(self._input(batch))
+        except FAILURES as error:
+            raise as_failure(self.model, error) from error
+        return [
+            Encoded(tile.core, tokens[i].float(), tuple(stage[i] for stage in residuals))
+            for i, tile in enumerate(batch)
+        ]
+
+    def decode(self, batch: list[DecodeInput]) -> list[TileOutput]:
+        """The restored cores."""
+        device = self.tile.device.torch
+        try:
+            with torch.inference_mode(), computing(self.tile.device, self.tile.precision):
+                x = self._input(batch)
+                residuals = self._residuals(batch, x)
+                tokens = torch.stack([t.tokens for t in batch if t.tokens is not None]).to(device)
+                encoded = torch.stack([t.encoded for t in batch if t.encoded is not None])
+                y = self.model.decode(tokens, encoded.to(device), residuals, x)
+                change = y.float() - x
+        except FAILURES as error:
+            raise as_failure(self.model, error) from error
+        outputs = []
+        for i, tile in enumerate(batch):
+            rows, columns = tile.inner
+            outputs.append(self.tile.to_source(tile, as_pixels(change[i], rows, columns), {}))
+        return outputs
+
+    def kept(self, residuals: Residuals) -> Residuals:
+        """Those of a tile's residuals that are kept for decoding."""
+        return residuals[1:] if self.recompute == "first" else residuals
+
+    def _input(self, batch: list[TileInput] | list[DecodeInput]) -> Tensor:
+        planes = [torch.from_numpy(self.tile.to_model(tile)).permute(2, 0, 1) for tile in batch]
+        return torch.stack(planes).to(self.tile.device.torch)
+
+    def _residuals(self, batch: list[DecodeInput], x: Tensor) -> Residuals:
+        """(N, C, h, w) by stage: as they were kept, or made again."""
+        stored, computed = dtype_of(self.residual_dtype), dtype_of(self.tile.precision)
+        lost = [i for i, tile in enumerate(batch) if tile.residuals is None]
+        found: dict[int, Residuals] = {}
+        if lost:
+            _, again = self.model.encode(x[lost])
+            found = {i: tuple(stage[n] for stage in again) for n, i in enumerate(lost)}
+        kept = [i for i in range(len(batch)) if i not in found]
+        if kept and self.recompute == "first":
+            first = self.model.encode_first(x[kept])
+            for n, i in enumerate(kept):
+                found[i] = (first[n], *(batch[i].residuals or ()))
+        elif kept:
+            found |= {i: batch[i].residuals or () for i in kept}
+        # Rounded alike whether they were kept or not: the tier must not show.
+        return tuple(
+            torch.stack([found[i][stage].to(x.device).to(stored) for i in range(len(batch))]).to(
+                computed
+            )
+            for stage in range(len(self.model.residuals))
+        )
+
+
+def box_of_tile(core: Region, tile: int) -> Region:
+    """The whole tile that `core` lies in; it may reach beyond the image."""
+    y, x = core.y0 // tile * tile, core.x0 // tile * tile
+    return Region(y, x, y + tile, x + tile)
+
+
+def reflection(
+    box: Region, size: tuple[int, int]
+) -> tuple[Region, tuple[npt.NDArray[np.intp], ...]]:
+    """What of an image of `size` to read for `box`, and the rows and columns of it to take.
+
+    Beyond bottom and right the image is reflected, as `pad_to_multiple` does it to the
+    whole, so that a tile at the edge is padded from its neighbours where it is thin.
+    """
+    rows, columns = (
+        reflected(limit, high, torch.device("cpu"))[low:high].numpy()
+        for low, high, limit in ((box.y0, box.y1, size[0]), (box.x0, box.x1, size[1]))
+    )
+    read = Region(int(rows.min()), int(columns.min()), int(rows.max()) + 1, int(columns.max()) + 1)
+    return read, (rows - read.y0, columns - read.x0)

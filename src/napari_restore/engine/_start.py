@@ -1,0 +1,49 @@
+"""Begins the run of a plan, and warms up for one."""
+
+from __future__ import annotations
+
+import threading
+
+import torch
+
+from napari_restore.engine._context import context_exclude
+from napari_restore.engine._device import keep_freed_memory
+from napari_restore.engine._local_run import LocalRun
+from napari_restore.engine._plan import Plan
+from napari_restore.engine._prepared import prepare
+from napari_restore.engine._probe import example_facts, example_input
+from napari_restore.engine._run import Emit, Run, trim_results
+from napari_restore.engine._staged_run import StagedRun
+
+
+def run_of(
+    plan: Plan, emit: Emit, stop: threading.Event, keep: bool = False, wait: bool = False
+) -> Run:
+    """The run that the scope of the plan's model asks for; see `Run`."""
+    kind = LocalRun if plan.staged is None else StagedRun
+    return kind(plan, emit, stop, keep, wait)
+
+
+def warm_up(plan: Plan) -> None:
+    """Do once what a first run of `plan` would have to: touches no pixel it would make."""
+    keep_freed_memory()
+    trim_results()
+    exclude = context_exclude(plan.image, plan.exclude)
+    if plan.image.reader.random_access and not plan.must_look:
+        run = run_of(plan, lambda event: None, threading.Event())
+        prepare(plan, exclude, lambda: run._context(exclude), keep=True)
+    device = plan.device.torch
+    model = plan.model.to(device).eval()
+
+    def call() -> None:
+        # Kernels choose their ways for a thread count at the first call.
+        torch.set_num_threads(plan.threads)
+        with torch.inference_mode():
+            side = -(-max(256, model.card.min_size) // model.card.multiple_of)
+            x = example_input(model, *(side * model.card.multiple_of,) * 2)
+            facts = {k: v.to(device) for k, v in example_facts(model, x).items()}
+            model(x.to(device), facts)
+
+    thread = threading.Thread(target=call, name="warm-up")
+    thread.start()
+    thread.join()

@@ -1,0 +1,134 @@
+"""Models that encode tiles, look at all of them at once, and decode tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from napari_restore.models._card import ModelCard
+from napari_restore.models._model import Facts, RestorationModel
+from napari_restore.models._padding import pad_to_multiple
+
+Tick = Callable[[float], None]
+"""Called with the share of a layer that is done; raises to stop it."""
+
+
+@dataclass(frozen=True)
+class Residual:
+    """A feature of every tile that the encoder leaves for the decoder."""
+
+    channels: int
+    stride: int
+    """Pixels per cell along a side."""
+
+    def shape(self, tile: int) -> tuple[int, int, int]:
+        """(C, h, w) for a tile of `tile` pixels along a side."""
+        return self.channels, tile // self.stride, tile // self.stride
+
+
+class StagedModel(RestorationModel):
+    """encode → bottleneck over the stitched grid of tokens → decode, plus the input.
+
+    Tiles lie on a grid of `tile` pixels from the image's origin, without overlap; an
+    image is first grown to whole tiles by reflection at bottom and right. All that one
+    tile learns of the others goes through the bottleneck, so the parts can be run tile
+    by tile: that equals ``model(x)`` but for rounding.
+    """
+
+    tile: int
+    """Side of a tile in pixels."""
+    stride: int
+    """Pixels per token along a side."""
+    width: int
+    """Channels of a token."""
+    residuals: tuple[Residual, ...]
+    """What `encode` leaves, fine to coarse. The encoder's last feature is the tokens."""
+    layers: int
+    """Layers of the bottleneck."""
+
+    def __init__(self, card: ModelCard) -> None:
+        super().__init__(card)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Tokens (N, width, tile/stride, tile/stride) and residuals of tiles (N, C, tile, tile)."""
+        raise NotImplementedError
+
+    def encode_first(self, x: Tensor) -> Tensor:
+        """Only the first of `residuals`, with the values that `encode` gives it."""
+        raise NotImplementedError
+
+    def place_tokens(self, grid: Tensor) -> Tensor:
+        """Tell the tokens of `grid` (H, W, width) where they lie; may overwrite `grid`."""
+        raise NotImplementedError
+
+    def bottleneck_layer(self, index: int, grid: Tensor, tick: Tick | None = None) -> Tensor:
+        """Layer `index` on the tokens (H, W, width) of a whole image; may overwrite `grid`.
+
+        Works in strips and head by head, so that at its peak it holds about two grids.
+        """
+        raise NotImplementedError
+
+    def bottleneck_bytes(self, height: int, width: int) -> int:
+        """Bytes that a layer holds at its peak for a grid of `height` × `width` float32 tokens.
+
+        The grid itself is part of it.
+        """
+        raise NotImplementedError
+
+    def bottleneck_operations(self, index: int, height: int, width: int) -> float:
+        """Multiplications of layer `index` for a grid of `height` × `width` tokens, about."""
+        raise NotImplementedError
+
+    def decode(
+        self, tokens: Tensor, encoded: Tensor, residuals: tuple[Tensor, ...], x: Tensor
+    ) -> Tensor:
+        """Restored tiles (N, C, tile, tile).
+
+        `tokens` come from the bottleneck, `encoded` and `residuals` are what `encode`
+        gave, `x` the tiles themselves.
+        """
+        raise NotImplementedError
+
+    def bottleneck(self, grid: Tensor) -> Tensor:
+        """All layers on one grid (H, W, width)."""
+        grid = self.place_tokens(grid)
+        for index in range(self.layers):
+            grid = self.bottleneck_layer(index, grid)
+        return grid
+
+    def forward_with_maps(
+        self, x: Tensor, facts: Facts | None = None, valid: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        height, width = x.shape[2:]
+        whole = pad_to_multiple(x, self.tile)
+        images = [self._one_shot(image) for image in whole]
+        return torch.stack(images)[..., :height, :width], {}
+
+    def _one_shot(self, image: Tensor) -> Tensor:
+        """(C, H, W) restored, H and W whole tiles."""
+        tiles = cut(image, self.tile)
+        rows, columns = image.shape[1] // self.tile, image.shape[2] // self.tile
+        encoded, residuals = self.encode(tiles)
+        # A copy even of one tile: layers overwrite it, and `encoded` is needed again.
+        grid = stitch(encoded, rows, columns).permute(1, 2, 0)
+        grid = self.bottleneck(grid.clone(memory_format=torch.contiguous_format))
+        tokens = cut(grid.permute(2, 0, 1), self.tile // self.stride)
+        return stitch(self.decode(tokens, encoded, residuals, tiles), rows, columns)
+
+
+def cut(image: Tensor, side: int) -> Tensor:
+    """Tiles (rows · columns, C, side, side) of an image (C, H, W), row by row."""
+    channels, height, width = image.shape
+    rows, columns = height // side, width // side
+    tiles = image.reshape(channels, rows, side, columns, side).permute(1, 3, 0, 2, 4)
+    return tiles.reshape(rows * columns, channels, side, side)
+
+
+def stitch(tiles: Tensor, rows: int, columns: int) -> Tensor:
+    """The image (C, H, W) whose tiles these are."""
+    _, channels, side, _ = tiles.shape
+    image = tiles.reshape(rows, columns, channels, side, side).permute(2, 0, 3, 1, 4)
+    return image.reshape(channels, rows * side, columns * side)

@@ -1,0 +1,254 @@
+"""The part of Inf-Dehaze that sees the tokens of the whole image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from napari_restore.models._staged import Tick
+from napari_restore.models.inf_dehaze._config import InfDehazeConfig
+from napari_restore.models.inf_dehaze._experts import LMMoE
+from napari_restore.models.inf_dehaze._ibssa import (
+    IBSSA,
+    FullAttention,
+    HeadwiseAttention,
+    chunks,
+)
+
+Slices = tuple[slice, slice]
+
+_PIECE = 96
+"""Cells along a side of what experts and MLP work on at once."""
+_BASE = 10_000.0
+_MLP_RATIO = 4
+
+
+class RMSNorm(nn.Module):
+    """x / √(mean x² + 1e-5) · weight over the last dimension; float32 stays float32."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = (x.square().mean(-1, keepdim=True) + 1e-5).rsqrt()
+        return x * scale * self.weight
+
+
+class GatedMLP(nn.Module):
+    """down(GELU(gate(x)) · up(x)), four times as wide inside, no biases."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gate = nn.Linear(width, _MLP_RATIO * width, bias=False)
+        self.up = nn.Linear(width, _MLP_RATIO * width, bias=False)
+        self.down = nn.Linear(_MLP_RATIO * width, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.to(self.gate.weight.dtype)
+        gated = functional.gelu(self.gate(x))
+        # A product in place spares a tensor, but a gradient needs the one it overwrites.
+        gated = gated * self.up(x) if torch.is_grad_enabled() else gated.mul_(self.up(x))
+        return self.down(gated)  # type: ignore[no-any-return]
+
+
+class BottleneckLayer(nn.Module):
+    """x ← x + Attention(RMSNorm(x)), then x ← x + MLP(RMSNorm(x)) + w · LMMoE(x).
+
+    Without gradients the second step runs over pieces of the map, the experts with a
+    margin, from one grid into the other.
+    """
+
+    def __init__(self, config: InfDehazeConfig, index: int) -> None:
+        super().__init__()
+        width = config.widths[-1]
+        full = config.layers[index] == "full"
+        self.norm1 = RMSNorm(width)
+        self.attention: HeadwiseAttention = (
+            FullAttention(config) if full else IBSSA(config, seed=index)
+        )
+        self.norm2 = RMSNorm(width)
+        self.mlp = GatedMLP(width)
+        self.experts = LMMoE(config)
+        self.local_weight = config.local_weight
+        self.piece = _PIECE
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the layer computes in; the grid itself may be finer."""
+        return self.mlp.gate.weight.dtype
+
+    def forward(self, grid: Tensor, tick: Tick | None = None) -> Tensor:
+        """(H, W, C) → (H, W, C); without gradients `grid` is overwritten."""
+        height, width, _ = grid.shape
+        share = self._attention_share(height, width)
+        grid = self.attend(grid, None if tick is None else lambda part: tick(share * part))
+        if torch.is_grad_enabled():
+            local = self.experts(grid.to(self.dtype))
+            return grid + self.mlp(self.norm2(grid)) + self.local_weight * local
+        out = torch.empty_like(grid)
+        parts = list(pieces(height, width, self.piece, self.experts.halo))
+        for done, (core, around, inner) in enumerate(parts, start=1):
+            self._work(grid, out, core, around, inner)
+            if tick is not None:
+                tick(share + (1 - share) * done / len(parts))
+        return out
+
+    def attend(self, grid: Tensor, tick: Tick | None = None) -> Tensor:
+        """The first step alone."""
+        x = grid.reshape(-1, grid.shape[2])
+        gathered = self.attention(x, self.norm1, tick)
+        if torch.is_grad_enabled():
+            return (x + gathered).view_as(grid)
+        for rows in chunks(x):
+            x[rows] += gathered[rows]
+        return x.view_as(grid)
+
+    def _work(self, grid: Tensor, out: Tensor, core: Slices, around: Slices, inner: Slices) -> None:
+        local = self.experts(grid[around].to(self.dtype, copy=True).contiguous())[inner]
+        x = grid[core]
+        target = out[core]
+        torch.add(x, self.mlp(self.norm2(x)), out=target)
+        target.add_(local, alpha=self.local_weight)
+
+    def _attention_share(self, height: int, width: int) -> float:
+        """Roughly the attention's part of a layer's multiplications."""
+        attention, channels = self.attention, self.mlp.gate.in_features
+        seen = length = height * width
+        if isinstance(attention, IBSSA) and length >= attention.exact_below:
+            seen = attention.block_size * (1 + attention.neighbours) + attention.samples
+        of_head = attention.key_width + attention.value_width
+        gathering = attention.heads * of_head * (channels + seen)
+        experts = 1 + len(self.experts.experts)
+        rest = channels * (3 * _MLP_RATIO * channels + 2 * experts * self.experts.hidden)
+        return gathering / (gathering + rest)
+
+    def peak_bytes(self, height: int, width: int) -> int:
+        """Bytes held at most for a float32 grid of `height` × `width`, itself included."""
+        channels = self.mlp.gate.in_features
+        size = self.dtype.itemsize
+        grid = 4 * height * width * channels
+        attention = self.attention.peak_bytes(height * width, channels, size)
+        rows, columns = (_longest(n, self.piece) for n in (height, width))
+        around = min(height, rows + 2 * self.experts.halo) * min(
+            width, columns + 2 * self.experts.halo
+        )
+        local = around * channels * size
+        experts = local + self.experts.peak_bytes(around, size)
+        mlp = local + rows * columns * channels * (4 + 2 * _MLP_RATIO * size)
+        return 2 * grid + max(attention, experts, mlp)
+
+
+class Bottleneck(nn.Module):
+    """All layers, on a grid (H, W, C) of the tokens of a whole image."""
+
+    def __init__(self, config: InfDehazeConfig) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            BottleneckLayer(config, index) for index in range(len(config.layers))
+        )
+
+    def place(self, grid: Tensor) -> Tensor:
+        """Add where each token of the grid (H, W, C) lies; in place without gradients.
+
+        The first half of the channels gets sines and cosines of the column, the second
+        of the row. C must be a multiple of 4.
+        """
+        height, width, channels = grid.shape
+        half = channels // 2
+        columns = _waves(width, half, grid)[None].expand(height, width, half)
+        rows = _waves(height, half, grid)[:, None].expand(height, width, half)
+        if torch.is_grad_enabled():
+            return grid + torch.cat([columns, rows], dim=2)
+        grid[..., :half] += columns
+        grid[..., half:] += rows
+        return grid
+
+    def layer(self, index: int, grid: Tensor, tick: Tick | None = None) -> Tensor:
+        """Layer `index` on the grid (H, W, C) float32; without gradients overwrites it.
+
+        It then holds two grids and what one head or one piece needs. What `tick` raises
+        passes through, and leaves the grid without meaning.
+        """
+        return self._layers()[index](grid, tick)  # type: ignore[no-any-return]
+
+    def peak_bytes(self, height: int, width: int) -> int:
+        """Bytes the largest layer holds at most for `height` × `width` tokens, them included."""
+        return max(layer.peak_bytes(height, width) for layer in self._layers())
+
+    def auxiliary_loss(self) -> Tensor:
+        """Mean balance loss of the layers' experts in training since this was last asked."""
+        return torch.stack([layer.experts.balance() for layer in self._layers()]).mean()
+
+    def row(self, index: int, grid: Tensor, cell: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """How the cell (y, x) weighs others in the attention of layer `index`.
+
+        `grid` (H, W, C) is the layer's input. Weights and keys, each (heads, K): a key
+        is y · W + x, −1 for nothing; the weights of a head sum to 1.
+        """
+        layer = self._layers()[index]
+        y, x = cell
+        tokens = grid.reshape(-1, grid.shape[2])
+        return layer.attention.row(tokens, y * grid.shape[1] + x, layer.norm1)
+
+    @torch.no_grad()
+    def routing(self, index: int, grid: Tensor) -> dict[str, Tensor]:
+        """Every choice that layer `index` makes for the grid (H, W, C), which is kept.
+
+        "experts" (H, W, k) by rising number; "buckets" (heads, L, 2) int16 of queries and
+        keys, heads 0 where the layer's attention is exact.
+        """
+        layer = self._layers()[index]
+        tokens = grid.reshape(-1, grid.shape[2])
+        buckets = torch.zeros(0, len(tokens), 2, dtype=torch.int16, device=grid.device)
+        attention = layer.attention
+        if isinstance(attention, IBSSA) and len(tokens) >= attention.exact_below:
+            buckets = attention.routing(tokens, layer.norm1)
+        x = layer.attend(grid.clone())
+        height, width, _ = grid.shape
+        shape = (height, width, layer.experts.top_k)
+        experts = torch.empty(shape, dtype=torch.int64, device=grid.device)
+        for core, _, _ in pieces(height, width, layer.piece, 0):
+            experts[core] = layer.experts.routing(x[core].to(layer.dtype))
+        return {"experts": experts, "buckets": buckets}
+
+    def _layers(self) -> list[BottleneckLayer]:
+        return [layer for layer in self.blocks if isinstance(layer, BottleneckLayer)]
+
+
+def _waves(length: int, channels: int, like: Tensor) -> Tensor:
+    """(length, channels): sines, then cosines, of 0 … length − 1 at falling frequencies."""
+    steps = torch.arange(channels // 2, dtype=torch.float64) / (channels // 2)
+    angles = torch.arange(length, dtype=torch.float64)[:, None] * _BASE**-steps
+    return torch.cat([angles.sin(), angles.cos()], dim=1).to(like)
+
+
+def _longest(length: int, piece: int) -> int:
+    return -(-length // -(-length // piece))
+
+
+def _spans(length: int, piece: int) -> list[tuple[int, int]]:
+    """0 … length in equal parts of at most `piece`."""
+    step = _longest(length, piece)
+    return [(start, min(start + step, length)) for start in range(0, length, step)]
+
+
+def pieces(
+    height: int, width: int, piece: int, halo: int
+) -> Iterator[tuple[Slices, Slices, Slices]]:
+    """Pieces of a map, of at most `piece` × `piece` cells.
+
+    For each: itself, itself with `halo` cells more on each side that has them, and where
+    it lies in that.
+    """
+    for top, bottom in _spans(height, piece):
+        for left, right in _spans(width, piece):
+            y, x = max(0, top - halo), max(0, left - halo)
+            yield (
+                (slice(top, bottom), slice(left, right)),
+                (slice(y, min(height, bottom + halo)), slice(x, min(width, right + halo))),
+                (slice(top - y, bottom - y), slice(left - x, right - x)),
+            )

@@ -1,0 +1,117 @@
+"""The sizes of an Inf-Dehaze network, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Block = Literal["swin", "convnext"]
+Attention = Literal["ibssa", "full"]
+
+
+@dataclass(frozen=True)
+class InfDehazeConfig:
+    """All that decides the shape of the network; what stands here once is nowhere else.
+
+    Encoder and decoder mirror each other: `depths`, `heads` and `widths` run from fine
+    to coarse. Between two encoder stages the map is halved. Source of the defaults: the
+    supplement of Inf-Dehaze.
+    """
+
+    patch: int
+    """Pixels per cell of the finest map along a side."""
+    widths: tuple[int, ...]
+    depths: tuple[int, ...]
+    heads: tuple[int, ...]
+    layers: tuple[Attention, ...]
+    """Attention of each bottleneck layer: "ibssa", or "full" over all tokens."""
+    tile: int = 256
+    block: Block = "swin"
+    window: int = 8
+    mlp_ratio: int = 4
+    sfca: bool = True
+    """Spatial-frequency attention after the blocks of each encoder stage whose map is at
+    least 16 × 16."""
+    bottleneck_heads: int = 8
+    qk_width: int = 128
+    """Channels of queries and keys over all heads of an IBSSA."""
+    exact_below: int = 8192
+    """With fewer tokens than this IBSSA is exact attention."""
+    lsh_bits: int = 7
+    block_size: int = 128
+    """Tokens per sorted block."""
+    neighbours: bool = True
+    """Whether a block of queries also sees the key block before its own."""
+    samples: int = 0
+    """Keys drawn once from all tokens that every query sees as well."""
+    experts: tuple[int, ...] = (3, 3, 3, 5, 5, 5)
+    """Kernel side of each routed expert."""
+    top_k: int = 2
+    expert_ratio: int = 4
+    """Hidden width of an expert over the token width."""
+    shared_kernel: int = 3
+    shared_dense: bool = False
+    """Whether the shared expert's convolution mixes channels."""
+    shared_weight: float = 0.1
+    double_gelu: bool = False
+    """Whether routed experts apply GELU twice after their convolution, as the release does."""
+    local_weight: float = 0.1
+    """Weight of the experts' branch beside the MLP."""
+
+    @property
+    def stride(self) -> int:
+        """Pixels per token along a side."""
+        return self.patch << (len(self.widths) - 1)
+
+
+PAPER = InfDehazeConfig(
+    patch=4,
+    widths=(256, 256, 512, 1024),
+    depths=(2, 3, 4, 2),
+    heads=(4, 4, 8, 16),
+    layers=("ibssa",) * 4,
+)
+LITE = InfDehazeConfig(
+    patch=2,
+    widths=(96, 96, 192, 384),
+    depths=(2, 3, 4, 2),
+    heads=(2, 4, 8, 8),
+    layers=("ibssa",) * 4,
+    expert_ratio=1,
+)
+FAST = InfDehazeConfig(
+    patch=2,
+    widths=(96, 96, 192, 384),
+    depths=(2, 2, 2, 2),
+    heads=(2, 4, 8, 8),
+    layers=("ibssa",) * 4,
+    block="convnext",
+    expert_ratio=1,
+)
+SMALL = InfDehazeConfig(
+    patch=4,
+    widths=(32, 64, 96, 128),
+    depths=(2, 2, 2, 2),
+    heads=(2, 4, 4, 4),
+    layers=("ibssa",) * 2,
+    qk_width=64,
+    expert_ratio=1,
+)
+RELEASED = InfDehazeConfig(
+    patch=2,
+    widths=(96, 96, 192, 384),
+    depths=(2, 3, 4, 2),
+    heads=(2, 4, 8, 8),
+    layers=("ibssa", "full", "ibssa", "full"),
+    sfca=False,
+    neighbours=False,
+    samples=128,
+    experts=(3,) * 4 + (5,) * 4 + (7,) * 4,
+    top_k=3,
+    expert_ratio=1,
+    shared_kernel=5,
+    shared_dense=True,
+    shared_weight=1.0,
+    double_gelu=True,
+)
+"""The public release: `lite` takes this shape when it is given such a checkpoint."""

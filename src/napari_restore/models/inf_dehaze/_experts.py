@@ -1,0 +1,129 @@
+"""A local mixture of convolutional experts: every cell asks a few of them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from napari_restore.models.inf_dehaze._config import InfDehazeConfig
+
+BALANCE = 0.01
+"""λ, the weight of the balance loss."""
+_EPSILON = 1e-8
+
+
+class Expert(nn.Module):
+    """1 × 1 convolution, GELU, k × k convolution, GELU, 1 × 1 convolution; no biases.
+
+    Maps are (1, C, H, W). The middle convolution is depthwise unless `dense`;
+    `double_gelu` applies GELU once more after it.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        hidden: int,
+        kernel: int,
+        *,
+        dense: bool = False,
+        double_gelu: bool = False,
+    ) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, hidden, 1, bias=False)
+        self.conv2 = nn.Conv2d(
+            hidden,
+            hidden,
+            kernel,
+            padding=kernel // 2,
+            groups=1 if dense else hidden,
+            bias=False,
+        )
+        self.conv3 = nn.Conv2d(hidden, width, 1, bias=False)
+        self.double_gelu = double_gelu
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv2(functional.gelu(self.conv1(x)))
+        x = functional.gelu(x)
+        if self.double_gelu:
+            x = functional.gelu(x)
+        return self.conv3(x)  # type: ignore[no-any-return]
+
+
+class LMMoE(nn.Module):
+    """Σ αᵢ Eᵢ(X) over the `top_k` experts of each cell, plus a shared expert.
+
+    α is the softmax of a 1 × 1 convolution, kept for the best `top_k` and scaled to
+    sum to 1. A cell of the output depends on the cells at most `halo` away, beyond the
+    map on zeros; so a cut-out gives what the whole gives, `halo` cells from where it was
+    cut. Experts that no cell of the map asks are left out. Source: Inf-Dehaze.
+    """
+
+    def __init__(self, config: InfDehazeConfig) -> None:
+        super().__init__()
+        width = config.widths[-1]
+        self.hidden = width * config.expert_ratio
+        self.top_k = config.top_k
+        self.shared_weight = config.shared_weight
+        self.halo = max(*config.experts, config.shared_kernel) // 2
+        self.gate = nn.Conv2d(width, len(config.experts), 1)
+        self.experts = nn.ModuleList(
+            Expert(width, self.hidden, kernel, double_gelu=config.double_gelu)
+            for kernel in config.experts
+        )
+        self.shared = Expert(width, self.hidden, config.shared_kernel, dense=config.shared_dense)
+        self._balance: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(H, W, C) → (H, W, C)."""
+        # Channels-last, the order in which the cells lie already.
+        x = x.permute(2, 0, 1)[None]
+        probabilities, weights, experts = self._route(x)
+        if self.training and torch.is_grad_enabled():
+            self._balance.append(balance_loss(probabilities, experts))
+        shares = torch.zeros_like(probabilities).scatter(1, experts, weights).to(x.dtype)
+        del probabilities, weights, experts
+        asked = (shares != 0).any(3).any(2)[0].tolist()
+        mixed = self.shared(x) * self.shared_weight
+        for index, expert in enumerate(self.experts):
+            if not asked[index]:
+                continue
+            share = shares[:, index : index + 1]
+            if torch.is_grad_enabled():
+                mixed = mixed + share * expert(x)
+            else:
+                mixed.addcmul_(expert(x), share)
+        out: Tensor = mixed[0].permute(1, 2, 0)
+        return out
+
+    def routing(self, x: Tensor) -> Tensor:
+        """The experts (H, W, k) that each cell of (H, W, C) asks, by rising number."""
+        return self._route(x.permute(2, 0, 1)[None])[2][0].permute(1, 2, 0).sort(-1).values
+
+    def _route(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Probabilities (1, N, H, W) in float32; weights and experts of the best, (1, k, H, W)."""
+        probabilities = self.gate(x).float().softmax(1)
+        best, experts = probabilities.topk(self.top_k, dim=1)
+        return probabilities, best / (best.sum(1, keepdim=True) + _EPSILON), experts
+
+    def balance(self) -> Tensor:
+        """Mean balance loss, a scalar, of the maps seen in training since this was last asked."""
+        seen, self._balance = self._balance, []
+        return torch.stack(seen).mean() if seen else self.gate.weight.new_zeros(())
+
+    def peak_bytes(self, cells: int, size: int) -> int:
+        """Bytes held at most beside a map of `cells` cells, `size` of them per value."""
+        width, experts = self.gate.in_channels, len(self.experts)
+        inside = max(2 * self.hidden, self.hidden + width)
+        return cells * ((width + inside + experts) * size)
+
+
+def balance_loss(probabilities: Tensor, experts: Tensor) -> Tensor:
+    """λ · N · Σ fᵢ Pᵢ: λ when all experts are asked alike, more when some are preferred.
+
+    `probabilities` (1, N, H, W), `experts` (1, k, H, W): fᵢ is the share of choices that
+    fell on expert i, Pᵢ its mean probability.
+    """
+    count = probabilities.shape[1]
+    chosen = torch.bincount(experts.flatten(), minlength=count) / experts.numel()
+    return BALANCE * count * (chosen * probabilities.mean(dim=(0, 2, 3))).sum()

@@ -1,0 +1,319 @@
+"""Attention over all tokens of an image: exact, or in blocks of tokens with like hashes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from napari_restore.models._staged import Tick
+from napari_restore.models.inf_dehaze._config import InfDehazeConfig
+
+Norm = Callable[[Tensor], Tensor]
+
+_CHUNK_VALUES = 1 << 21
+"""Values of tokens that are normalised at once (8 MiB in float32)."""
+_HASHED = 1 << 14
+"""Tokens that are hashed at once."""
+_BLOCKS = 64
+"""Blocks of queries at once."""
+_SCORES = 1 << 23
+"""Scores of exact attention at once, where the backend forms them (32 MiB in float32)."""
+_QUERIES_CPU, _QUERIES_GPU = 256, 1 << 14
+"""Queries at once that keep a device busy, whatever the number of keys."""
+_SEED = 2024
+
+
+class HeadwiseAttention(nn.Module):
+    """Attention worked out head by head, so that only one head's q, k and v exist.
+
+    Tokens are (L, C). A `norm` is applied to chunks of them, never to all at once. With
+    gradients everything is made in one piece instead.
+    """
+
+    def __init__(self, heads: int, key_width: int, value_width: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.key_width = key_width
+        """Channels of a query or key of one head."""
+        self.value_width = value_width
+
+    def head_weights(self, head: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Weights (width, C) that make q, k and v of `head`."""
+        raise NotImplementedError
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Parts of one head's output: the tokens they are for, (n,), and values (n, width)."""
+        return exact(q, k, v)
+
+    def row_of(self, q: Tensor, k: Tensor, query: int) -> tuple[Tensor, Tensor]:
+        """One head's weights (K,) for a query, and whose they are, (K,), −1 for nobody's."""
+        scores = (k @ q[query]).float() * self.key_width**-0.5
+        return scores.softmax(0), torch.arange(len(k), device=k.device)
+
+    def project(self, gathered: Tensor) -> Tensor:
+        """(n, C) of all heads → (n, C)."""
+        return gathered
+
+    def forward(self, x: Tensor, norm: Norm | None = None, tick: Tick | None = None) -> Tensor:
+        """What the tokens (L, C) gather from each other: (L, C), the residual not added."""
+        if torch.is_grad_enabled():
+            return self._in_one_piece(norm(x) if norm is not None else x)
+        out = torch.empty_like(x)
+        by_head = out.view(len(x), self.heads, self.value_width)
+        done = 0
+        for head in range(self.heads):
+            q, k, v = project(x, self.head_weights(head), norm)
+            for tokens, values in self.attend(q, k, v):
+                by_head[:, head].index_copy_(0, tokens, values.to(out.dtype))
+                done += len(tokens)
+                if tick is not None:
+                    tick(done / (len(x) * self.heads))
+                del tokens, values
+            del q, k, v
+        for rows in chunks(x):
+            out[rows] = self.project(out[rows])
+        return out
+
+    def _in_one_piece(self, x: Tensor) -> Tensor:
+        heads = []
+        for head in range(self.heads):
+            weights = self.head_weights(head)
+            q, k, v = (functional.linear(x.to(weight.dtype), weight) for weight in weights)
+            tokens, values = zip(*self.attend(q, k, v), strict=True)
+            heads.append(torch.cat(values)[torch.cat(tokens).argsort()])
+        return self.project(torch.cat(heads, dim=1))
+
+    @torch.no_grad()
+    def row(self, x: Tensor, query: int, norm: Norm | None = None) -> tuple[Tensor, Tensor]:
+        """How token `query` weighs the tokens (L, C): weights and keys, each (heads, K).
+
+        The weights of a head sum to 1. `keys` are int64 numbers of tokens, −1 where a
+        place is empty (its weight is 0); a key that was sampled may stand there twice.
+        """
+        rows = []
+        for head in range(self.heads):
+            q, k = project(x, self.head_weights(head)[:2], norm)
+            rows.append(self.row_of(q, k, query))
+        weights, keys = zip(*rows, strict=True)
+        return torch.stack(weights), torch.stack(keys)
+
+    def peak_bytes(self, length: int, channels: int, size: int) -> int:
+        """Bytes held at most beside tokens and output, `size` of them per value."""
+        head = (2 * self.key_width + self.value_width) * length * size
+        chunk = 2 * 4 * min(length * channels, _CHUNK_VALUES)
+        return head + max(chunk, self.attend_bytes(length, size))
+
+    def attend_bytes(self, length: int, size: int) -> int:
+        """Bytes that `attend` holds at most beside q, k and v."""
+        padded = (self.value_width - self.key_width) and length
+        queries = min(length, _queries("cpu", length))
+        return (padded + 3 * queries) * self.value_width * size
+
+
+class FullAttention(HeadwiseAttention):
+    """Exact attention over all tokens, with an output projection; quadratic in their number."""
+
+    def __init__(self, config: InfDehazeConfig) -> None:
+        width = config.widths[-1]
+        head = width // config.bottleneck_heads
+        super().__init__(config.bottleneck_heads, head, head)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.proj = nn.Linear(width, width, bias=False)
+
+    def head_weights(self, head: int) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = self.qkv.weight.view(3, self.heads, self.key_width, -1)[:, head]
+        return q, k, v
+
+    def project(self, gathered: Tensor) -> Tensor:
+        return self.proj(gathered.to(self.proj.weight.dtype))  # type: ignore[no-any-return]
+
+
+class IBSSA(HeadwiseAttention):
+    """Inter-block sparse self-attention: a token sees those whose hashes lie near its own.
+
+    Queries and keys are each sorted by the signs of their products with a few random
+    directions, read as a reflected Gray code, so that neighbouring buckets differ in one
+    sign. A block of sorted queries sees the block of keys at its place, the one before
+    (`neighbours`), and `samples` keys drawn from all, each of which stands for L / samples
+    of them in the softmax. Memory grows linearly with the tokens; with fewer than
+    `exact_below` the attention is exact. Source: Inf-Dehaze; the sorting is
+    HyperAttention's (Han et al. 2023).
+    """
+
+    directions: Tensor
+
+    def __init__(self, config: InfDehazeConfig, seed: int = 0) -> None:
+        width, heads = config.widths[-1], config.bottleneck_heads
+        super().__init__(heads, config.qk_width // heads, width // heads)
+        self.exact_below = config.exact_below
+        self.block_size = config.block_size
+        self.neighbours = config.neighbours
+        self.samples = config.samples
+        self.to_q = nn.Linear(width, config.qk_width, bias=False)
+        self.to_k = nn.Linear(width, config.qk_width, bias=False)
+        self.to_v = nn.Linear(width, width, bias=False)
+        generator = torch.Generator().manual_seed(seed)
+        drawn = torch.randn(config.lsh_bits, self.key_width, generator=generator, device="cpu")
+        # Saved with the weights: other directions are another network.
+        self.register_buffer("directions", drawn)
+
+    def head_weights(self, head: int) -> tuple[Tensor, Tensor, Tensor]:
+        keys = slice(head * self.key_width, (head + 1) * self.key_width)
+        values = slice(head * self.value_width, (head + 1) * self.value_width)
+        return self.to_q.weight[keys], self.to_k.weight[keys], self.to_v.weight[values]
+
+    @torch.no_grad()
+    def buckets(self, tokens: Tensor) -> Tensor:
+        """Buckets (L,) int16 of one head's queries or keys (L, width), in Gray-code order."""
+        found = tokens.new_empty(len(tokens), dtype=torch.int16)
+        bits = 1 << torch.arange(len(self.directions), device=tokens.device, dtype=torch.int32)
+        for start in range(0, len(tokens), _HASHED):
+            rows = slice(start, start + _HASHED)
+            signs = tokens[rows].float() @ self.directions.float().T > 0
+            code = (signs * bits).sum(1, dtype=torch.int32)
+            shift = 1
+            while shift < len(bits):
+                code = code ^ (code >> shift)
+                shift *= 2
+            found[rows] = code
+        return found
+
+    @torch.no_grad()
+    def routing(self, x: Tensor, norm: Norm | None = None) -> Tensor:
+        """Buckets of every token's query and key: (heads, L, 2) int16."""
+        heads = []
+        for head in range(self.heads):
+            made = project(x, self.head_weights(head)[:2], norm)
+            heads.append(torch.stack([self.buckets(tokens) for tokens in made], dim=1))
+        return torch.stack(heads)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        if len(q) < self.exact_below:
+            yield from exact(q, k, v)
+            return
+        queries, keys = self._sorted(q), self._sorted(k)
+        for first in range(0, -(-len(q) // self.block_size), _BLOCKS):
+            yield self._blocks(q, k, v, queries, keys, first)
+
+    def row_of(self, q: Tensor, k: Tensor, query: int) -> tuple[Tensor, Tensor]:
+        if len(q) < self.exact_below:
+            return super().row_of(q, k, query)
+        place = int((self._sorted(q) == query).nonzero())
+        seen, bias = self._seen(self._sorted(k), place // self.block_size, 1)
+        scores = (k[seen[0]] @ q[query]).float() * self.key_width**-0.5 + bias[0]
+        return scores.softmax(0), seen[0].where(bias[0].isfinite(), -1)
+
+    def _sorted(self, tokens: Tensor) -> Tensor:
+        return self.buckets(tokens).argsort(stable=True)
+
+    def _blocks(
+        self, q: Tensor, k: Tensor, v: Tensor, queries: Tensor, keys: Tensor, first: int
+    ) -> tuple[Tensor, Tensor]:
+        """Tokens and their values for the blocks from `first` on."""
+        tokens = queries[first * self.block_size : (first + _BLOCKS) * self.block_size]
+        count = -(-len(tokens) // self.block_size)
+        missing = count * self.block_size - len(tokens)
+        q = functional.pad(q[tokens], (0, 0, 0, missing)).view(count, self.block_size, -1)
+        seen, bias = self._seen(keys, first, count)
+        values = _softmax_attention(q, k[seen], v[seen], bias[:, None].to(q.dtype))
+        return tokens, values.reshape(-1, self.value_width)[: len(tokens)]
+
+    def _seen(self, keys: Tensor, first: int, count: int) -> tuple[Tensor, Tensor]:
+        """What each of `count` blocks of queries sees: keys (count, K), added to scores (count, K).
+
+        `keys` are the sorted ones. −inf is added where a place is empty.
+        """
+        length, device = len(keys), keys.device
+        blocks = torch.arange(first, first + count, device=device)[:, None]
+        before = int(self.neighbours)
+        offsets = torch.arange(-before * self.block_size, self.block_size, device=device)
+        place = blocks * self.block_size + offsets
+        empty = (place < 0) | (place >= length)
+        seen = keys[place.clamp_(0, length - 1)]
+        bias = torch.zeros_like(empty, dtype=torch.float32).masked_fill_(empty, -math.inf)
+        if not self.samples:
+            return seen, bias
+        generator = torch.Generator().manual_seed(_SEED)
+        drawn = torch.randint(length, (self.samples,), generator=generator, device="cpu")
+        drawn = drawn.to(device)
+        ahead = blocks - drawn // self.block_size
+        own = (ahead >= 0) & (ahead <= before)
+        stands_for = torch.full_like(own, math.log(length / self.samples), dtype=torch.float32)
+        return (
+            torch.cat([seen, keys[drawn].expand(count, -1)], dim=1),
+            torch.cat([bias, stands_for.masked_fill_(own, -math.inf)], dim=1),
+        )
+
+    def attend_bytes(self, length: int, size: int) -> int:
+        if length < self.exact_below:
+            return super().attend_bytes(length, size)
+        count = min(_BLOCKS, -(-length // self.block_size))
+        rows = count * self.block_size
+        keys = count * (self.block_size * (1 + self.neighbours) + self.samples)
+        # Of each: as it was gathered, padded; of values only the former, and the output.
+        widths = self.key_width + self.value_width * (self.value_width > self.key_width)
+        blocks = rows * (8 + widths + self.value_width) + keys * (widths + self.value_width)
+        # Two int64 orders stay; while the second is made there are buckets and a sorted copy.
+        return max(20 * length, 16 * length + blocks * size + keys * (8 + 4))
+
+
+def exact(q: Tensor, k: Tensor, v: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Softmax attention of one head over all keys, for some queries after the others."""
+    step = _queries(q.device.type, len(k))
+    k, scale = _widened(k, v), q.shape[1] ** -0.5
+    for start in range(0, len(q), step):
+        rows = q[start : start + step]
+        tokens = torch.arange(start, start + len(rows), device=q.device)
+        yield tokens, _softmax_attention(rows[None], k[None], v[None], scale=scale)[0]
+
+
+def _queries(device: str, keys: int) -> int:
+    return max(_QUERIES_CPU if device == "cpu" else _QUERIES_GPU, _SCORES // keys)
+
+
+def _softmax_attention(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, scale: float | None = None
+) -> Tensor:
+    """softmax(scale · q kᵀ + bias) v for batches (N, n, width); bias (N, 1, K).
+
+    `scale` belongs to the width of q as it is given.
+    """
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    return functional.scaled_dot_product_attention(
+        _widened(q, v)[:, None],
+        _widened(k, v)[:, None],
+        v[:, None],
+        attn_mask=None if bias is None else bias[:, None],
+        scale=scale,
+    )[:, 0]
+
+
+def _widened(x: Tensor, v: Tensor) -> Tensor:
+    """Zeros appended to the channels: the backends that form no scores want one width for all."""
+    missing = v.shape[-1] - x.shape[-1]
+    return functional.pad(x, (0, missing)) if missing > 0 else x
+
+
+def chunks(x: Tensor) -> Iterator[slice]:
+    """Rows of the tokens (L, C), few enough to be worked on at once."""
+    step = max(1, _CHUNK_VALUES // x.shape[1])
+    for start in range(0, len(x), step):
+        yield slice(start, start + step)
+
+
+def project(x: Tensor, weights: Sequence[Tensor], norm: Norm | None = None) -> list[Tensor]:
+    """``norm(x) @ weight.T`` (L, width) for each of `weights`, chunk by chunk."""
+    widths = [len(weight) for weight in weights]
+    weight = torch.cat(list(weights))
+    made = [weight.new_empty(len(x), width) for width in widths]
+    for rows in chunks(x):
+        chunk = norm(x[rows]) if norm is not None else x[rows]
+        chunk = functional.linear(chunk.to(weight.dtype), weight)
+        for whole, part in zip(made, torch.split(chunk, widths, dim=1), strict=True):
+            whole[rows] = part
+        del chunk, part
+    return made

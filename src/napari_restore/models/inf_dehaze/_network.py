@@ -1,0 +1,219 @@
+"""Inf-Dehaze: tiles are encoded, meet in a global bottleneck, and are decoded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Literal, cast
+
+from torch import Tensor, nn
+
+from napari_restore.errors import BadParameter
+from napari_restore.models._card import ModelCard
+from napari_restore.models._staged import Residual, StagedModel, Tick
+from napari_restore.models.inf_dehaze._blocks import SwinBlock
+from napari_restore.models.inf_dehaze._bottleneck import Bottleneck
+from napari_restore.models.inf_dehaze._config import (
+    FAST,
+    LITE,
+    PAPER,
+    RELEASED,
+    SMALL,
+    InfDehazeConfig,
+)
+from napari_restore.models.inf_dehaze._stages import (
+    DecoderStage,
+    EncoderStage,
+    PatchEmbed,
+    PatchExpand,
+)
+
+BANDS = 3
+Part = Literal["encoder", "decoder"]
+
+
+class Encoder(nn.Module):
+    """Stages from fine to coarse, the map halved between two."""
+
+    def __init__(self, config: InfDehazeConfig) -> None:
+        super().__init__()
+        self.embed = PatchEmbed(config.patch, config.widths[0], BANDS)
+        self.stages = nn.ModuleList(
+            EncoderStage(config, index) for index in range(len(config.widths))
+        )
+
+    def start(self, x: Tensor, stage: int) -> Tensor:
+        """Tiles (N, 3, T, T) → the map (N, h, w, C) that `stage` is given."""
+        x = self.embed(x)
+        for before in self.stages[:stage]:
+            x = before.merge(before(x))
+        return x
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Tiles (N, 3, T, T) → the map (N, h, w, C) that each stage ends with."""
+        x = self.embed(x)
+        maps = []
+        for stage in self.stages:
+            maps.append(stage(x))
+            x = stage.merge(maps[-1])
+        return maps
+
+
+class Decoder(nn.Module):
+    """Stages from coarse to fine, each with the encoder's map of its size."""
+
+    def __init__(self, config: InfDehazeConfig) -> None:
+        super().__init__()
+        coarse_first = reversed(range(len(config.widths)))
+        self.stages = nn.ModuleList(DecoderStage(config, index) for index in coarse_first)
+        # Last of all parameters, so that random weights start near the identity.
+        self.unembed = PatchExpand(config.widths[0], BANDS, config.patch)
+
+    def start(self, tokens: Tensor, maps: list[Tensor], stage: int) -> Tensor:
+        """The map that the blocks of `stage`, 0 being the coarsest, are given."""
+        x = tokens
+        for before, residual in zip(self.stages[:stage], reversed(maps), strict=False):
+            x = before(x, residual)
+        out: Tensor = cast("DecoderStage", self.stages[stage]).join(x, maps[-1 - stage])
+        return out
+
+    def forward(self, tokens: Tensor, maps: list[Tensor]) -> Tensor:
+        """Tokens and the encoder's maps (N, h, w, C) → the change (N, T, T, 3)."""
+        x = tokens
+        for stage, residual in zip(self.stages, reversed(maps), strict=True):
+            x = stage(x, residual)
+        out: Tensor = self.unembed(x)
+        return out
+
+
+class InfDehaze(StagedModel):
+    """y = x + decoder(bottleneck(encoder(x)), residuals).
+
+    Encoder and decoder see one tile, the bottleneck the tokens of the whole image.
+    Arithmetic is in the dtype of the weights; the change is added to the tiles in theirs.
+    Source: supplement of Inf-Dehaze; what it leaves open is said in `InfDehazeConfig`.
+    """
+
+    def __init__(self, card: ModelCard, config: InfDehazeConfig) -> None:
+        super().__init__(card)
+        self.config = config
+        self.tile, self.stride = config.tile, config.stride
+        self.width, self.layers = config.widths[-1], len(config.layers)
+        # The last stage's map is the tokens themselves, which the engine holds anyway.
+        self.residuals = tuple(
+            Residual(width, config.patch << index) for index, width in enumerate(config.widths[:-1])
+        )
+        self.encoder = Encoder(config)
+        self.middle = Bottleneck(config)
+        self.decoder = Decoder(config)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        *residuals, tokens = (as_planes(feature) for feature in self.encoder(self._cast(x)))
+        return tokens, tuple(residuals)
+
+    def encode_first(self, x: Tensor) -> Tensor:
+        return as_planes(self.encoder.stages[0](self.encoder.embed(self._cast(x))))
+
+    def place_tokens(self, grid: Tensor) -> Tensor:
+        return self.middle.place(grid)
+
+    def bottleneck_layer(self, index: int, grid: Tensor, tick: Tick | None = None) -> Tensor:
+        return self.middle.layer(index, grid, tick)
+
+    def bottleneck_bytes(self, height: int, width: int) -> int:
+        return self.middle.peak_bytes(height, width)
+
+    def decode(
+        self, tokens: Tensor, encoded: Tensor, residuals: tuple[Tensor, ...], x: Tensor
+    ) -> Tensor:
+        maps = [as_map(self._cast(feature)) for feature in (*residuals, encoded)]
+        change = self.decoder(as_map(self._cast(tokens)), maps)
+        return x + as_planes(change).to(x.dtype)
+
+    def auxiliary_loss(self) -> Tensor:
+        """What training adds to its loss: how unevenly the last forward used the experts."""
+        return self.middle.auxiliary_loss()
+
+    def window_row(
+        self,
+        x: Tensor,
+        part: Part,
+        stage: int,
+        block: int,
+        query: tuple[int, int],
+        tokens: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """What one cell of a tile looks at in a window block.
+
+        Parameters
+        ----------
+        x
+            The tile (1, 3, tile, tile).
+        part, stage, block
+            Stages count in the order of computation: the decoder's 0 is the coarsest.
+        query
+            (row, column) in cells of that stage's map.
+        tokens
+            (1, width, h, w) from the bottleneck, for the decoder; without them the tile is
+            taken as the whole image.
+
+        Returns
+        -------
+        Softmax weights (heads, window²) and their cells (window², 2), row and column in
+        the tile's map. No other query is computed. Raises `BadParameter` when there is no
+        such block or cell.
+        """
+        attention, before = self._window_block(part, stage, block)
+        if part == "encoder":
+            feature = self.encoder.start(self._cast(x), stage)
+        else:
+            maps = self.encoder(self._cast(x))
+            # The bottleneck may overwrite its grid, which here is a map still needed.
+            grid = self.bottleneck(maps[-1][0].clone())[None] if tokens is None else as_map(tokens)
+            feature = self.decoder.start(self._cast(grid), maps, stage)
+        for earlier in before:
+            feature = earlier(feature)
+        if not all(0 <= at < side for at, side in zip(query, feature.shape[1:3], strict=True)):
+            raise BadParameter(
+                f"Cell {query} lies outside the map of {feature.shape[1]} × {feature.shape[2]}.",
+                "Give its row and column.",
+            )
+        return attention.row(feature[0], query)
+
+    def _window_block(
+        self, part: Part, stage: int, block: int
+    ) -> tuple[SwinBlock, list[nn.Module]]:
+        """A window block and those before it in its stage."""
+        stages = self.encoder.stages if part == "encoder" else self.decoder.stages
+        blocks = list(stages[stage].blocks) if 0 <= stage < len(stages) else []
+        found = blocks[block] if 0 <= block < len(blocks) else None
+        if not isinstance(found, SwinBlock):
+            raise BadParameter(
+                f"{self.card.id} has no window block {block} in stage {stage} of its {part}.",
+                f"It has {len(stages)} stages of {self.config.block} blocks.",
+            )
+        return found, blocks[:block]
+
+    def _cast(self, x: Tensor) -> Tensor:
+        return x.to(self.encoder.embed.weight.dtype)
+
+
+def as_planes(feature: Tensor) -> Tensor:
+    """(N, H, W, C) seen as (N, C, H, W); nothing is copied."""
+    return feature.permute(0, 3, 1, 2)
+
+
+def as_map(feature: Tensor) -> Tensor:
+    """(N, C, H, W) as (N, H, W, C), laid out so that a cell's channels lie together."""
+    return feature.permute(0, 2, 3, 1).contiguous()
+
+
+def make(card: ModelCard, config: InfDehazeConfig, released: bool = False) -> InfDehaze:
+    """The network of a preset; `released` takes the public release's shape instead."""
+    return InfDehaze(replace(card, halo=0), RELEASED if released else config)
+
+
+make_paper = partial(make, config=PAPER)
+make_lite = partial(make, config=LITE)
+make_fast = partial(make, config=FAST)
+make_small = partial(make, config=SMALL)

@@ -1,0 +1,105 @@
+"""Which preset a state dict belongs to, and the names of the public release's checkpoints."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from napari_restore.errors import BadModel
+from napari_restore.models.inf_dehaze._bottleneck import Bottleneck
+from napari_restore.models.inf_dehaze._config import (
+    FAST,
+    LITE,
+    PAPER,
+    RELEASED,
+    SMALL,
+    InfDehazeConfig,
+)
+
+NAMES = (
+    # release → ours, on the whole name; the first row that matches counts
+    (r"encoder\.patch_embed\.proj\.(\w+)", r"encoder.embed.\1"),
+    (r"(.+\.blocks\.\d+)\.attn\.relative_position_bias_table", r"\1.attention.bias_table"),
+    (r"(.+\.blocks\.\d+)\.attn\.qkv\.(\w+)", r"\1.attention.qkv.\2"),
+    (r"(.+\.blocks\.\d+)\.attn\.proj\.(\w+)", r"\1.attention.projection.\2"),
+    (r"(encoder\.stages\.\d+)\.patch_merging\.(.+)", r"\1.merge.\2"),
+    (r"(decoder\.stages\.\d+)\.proj\.weight", r"\1.project.weight"),
+    (r"(decoder\.stages\.\d+)\.patch_expand\.expand\.(\w+)", r"\1.expand.\2"),
+    (r"decoder\.unembed\.expand\.(\w+)", r"decoder.unembed.\1"),
+    (r"bottleneck\.(blocks\.\d+)\.ln([12])\.weight", r"middle.\1.norm\2.weight"),
+    (r"bottleneck\.(blocks\.\d+)\.attn_core\.attn\.(.+)", r"middle.\1.attention.\2"),
+    (r"bottleneck\.(blocks\.\d+)\.attn_core\.(.+)", r"middle.\1.attention.\2"),
+    (r"bottleneck\.(blocks\.\d+)\.mlp\.(\w+)_proj\.weight", r"middle.\1.mlp.\2.weight"),
+    (r"bottleneck\.(blocks\.\d+)\.moe\.gate\.gate\.(\w+)", r"middle.\1.experts.gate.\2"),
+    (r"bottleneck\.(blocks\.\d+)\.moe\.shared_experts\.(.+)", r"middle.\1.experts.shared.\2"),
+    (
+        r"bottleneck\.(blocks\.\d+)\.moe\.experts\.(\d+)\.conv2\.conv\.weight",
+        r"middle.\1.experts.experts.\2.conv2.weight",
+    ),
+    (r"bottleneck\.(blocks\.\d+)\.moe\.experts\.(.+)", r"middle.\1.experts.experts.\2"),
+)
+"""How a name of the public release reads here. Names without a row (norm1, norm2, mlp.fc1
+and mlp.fc2 of encoder and decoder blocks) are the same in both. Shapes and the order of
+rows and columns are the same throughout."""
+
+NOT_NEEDED = re.compile(r".*\.(attn_mask|attn\.relative_position_index)")
+"""Tables that the release saves and that follow from the sizes."""
+
+_MARK = "encoder.patch_embed.proj.weight"
+
+
+def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict of the public release under our names; any other as it is.
+
+    The release draws the directions of its hashes anew in every process and does not save
+    them; here they are the ones every network starts with.
+    """
+    if _MARK not in state:
+        return dict(state)
+    kept = {name: tensor for name, tensor in state.items() if not NOT_NEEDED.fullmatch(name)}
+    with torch.device("meta"):
+        # Weights without memory; buffers are made from their seeds all the same.
+        buffers = dict(Bottleneck(RELEASED).named_buffers())
+    directions = {f"middle.{name}": tensor for name, tensor in buffers.items()}
+    return directions | {_our_name(name): tensor for name, tensor in kept.items()}
+
+
+def _our_name(name: str) -> str:
+    for theirs, ours in NAMES:
+        if match := re.fullmatch(theirs, name):
+            return match.expand(ours)
+    return name
+
+
+def sizes_of(state: Mapping[str, Tensor], *, config: InfDehazeConfig) -> dict[str, int]:
+    """Arguments of the network that `state`, under our names, belongs to.
+
+    Empty for the preset `config` itself, ``released`` for `LITE` in the public release's
+    shape. Raises `BadModel` when the weights are neither's.
+    """
+    if config is LITE and "middle.blocks.1.attention.qkv.weight" in state:
+        return sizes_of(state, config=RELEASED) | {"released": True}
+    last = config.widths[-1]
+    signs = {
+        "encoder.embed.weight": (config.widths[0], 3, config.patch, config.patch),
+        "decoder.stages.0.project.weight": (last, 2 * last),
+        f"middle.blocks.{len(config.layers) - 1}.norm1.weight": (last,),
+        "encoder.stages.0.blocks.0."
+        + ("norm1.weight" if config.block == "swin" else "norm.weight"): (config.widths[0],),
+    }
+    if any(name not in state or state[name].shape != shape for name, shape in signs.items()):
+        raise BadModel(
+            "These weights are not those of this Inf-Dehaze.",
+            "Choose the model they were made for.",
+        )
+    return {}
+
+
+sizes_of_paper = partial(sizes_of, config=PAPER)
+sizes_of_lite = partial(sizes_of, config=LITE)
+sizes_of_fast = partial(sizes_of, config=FAST)
+sizes_of_small = partial(sizes_of, config=SMALL)

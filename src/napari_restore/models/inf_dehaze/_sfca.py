@@ -1,0 +1,117 @@
+"""Spatial-frequency cross attention: a map looks at its own frequency bands."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from napari_restore.models.inf_dehaze._blocks import add, from_windows, to_windows
+
+BANDS = 3
+INNER = 32
+"""Channels between the two linear maps."""
+HEADS = 2
+
+
+class SpatialFrequencyAttention(nn.Module):
+    """x + W_out Σ ω_j softmax(Q_j K_jᵀ / √d) V_j over the bands j of x' = W_in x.
+
+    Q comes from x', K and V from its low, middle and high band; attention stays within
+    windows, and ω is a softmax over what a small network makes of each band. W_out starts at
+    zero, so that an untrained one changes nothing. Source: supplement of Inf-Dehaze.
+    """
+
+    def __init__(self, width: int, window: int) -> None:
+        super().__init__()
+        self.window = window
+        self.reduce = nn.Linear(width, INNER)
+        self.query = nn.Linear(INNER, BANDS * INNER, bias=False)
+        self.key_value = nn.ModuleList(
+            nn.Linear(INNER, 2 * INNER, bias=False) for _ in range(BANDS)
+        )
+        self.weight_net = nn.Sequential(
+            nn.Conv2d(INNER, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1)
+        )
+        self.restore = nn.Linear(INNER, width)
+        nn.init.zeros_(self.restore.weight)
+        nn.init.zeros_(self.restore.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, H, W, C) → the same shape; H and W whole windows."""
+        reduced = self.reduce(x)
+        bands = frequency_bands(reduced).to(reduced.dtype)
+        queries = self.query(reduced).chunk(BANDS, dim=-1)
+        seen = torch.stack(
+            [
+                self._attend(query, key_value(band))
+                for query, band, key_value in zip(queries, bands, self.key_value, strict=True)
+            ]
+        )
+        weights = self.band_weights(seen).to(seen.dtype)
+        return add(x, self.restore((weights[..., None, None, None] * seen).sum(0)))
+
+    def bands(self, x: Tensor) -> Tensor:
+        """The low, middle and high band (3, N, H, W, 32) float32 of W_in x; they sum to it."""
+        return frequency_bands(self.reduce(x))
+
+    def band_weights(self, seen: Tensor) -> Tensor:
+        """ω (3, N), summing to 1 over the bands, of their attention's results (3, N, H, W, 32)."""
+        maps: Tensor = self.weight_net(seen.flatten(0, 1).permute(0, 3, 1, 2))
+        # A mean over thousands of cells is no sum for half precision.
+        return maps.float().mean((1, 2, 3)).reshape(seen.shape[:2]).softmax(0)
+
+    def _attend(self, query: Tensor, key_value: Tensor) -> Tensor:
+        height, width = query.shape[1:3]
+        q = _heads(to_windows(query, self.window))
+        k, v = (_heads(part) for part in to_windows(key_value, self.window).chunk(2, dim=-1))
+        seen = functional.scaled_dot_product_attention(q, k, v)
+        return from_windows(seen.transpose(1, 2).flatten(2), self.window, height, width)
+
+
+def _heads(x: Tensor) -> Tensor:
+    """(windows, tokens, C) → (windows, heads, tokens, C/heads)."""
+    return x.unflatten(2, (HEADS, -1)).transpose(1, 2)
+
+
+def frequency_bands(x: Tensor) -> Tensor:
+    """Low, middle and high frequencies (3, N, H, W, C) float32 of maps (N, H, W, C).
+
+    Low are those of at most H/32 and W/32 waves over the map (at least one), middle those
+    of at most H/16 and W/16 that are not low, high is the rest: boxes of an odd side around
+    the zero frequency, so that the bands are real. It is what masking a 2-D FFT gives, but
+    only the few frequencies of the inner boxes are computed; always in float32, as half
+    precision loses the difference of two bands.
+    """
+    x = x.float()
+    low, both = (
+        _box(x, radius_y, radius_x)
+        for radius_y, radius_x in zip(radii(x.shape[1]), radii(x.shape[2]), strict=True)
+    )
+    return torch.stack([low, both - low, x - both])
+
+
+def radii(side: int) -> tuple[int, int]:
+    """Highest frequency of the low and of the middle band, in waves over `side` cells."""
+    low = max(1, side // 32)
+    return low, max(low + 1, side // 16)
+
+
+def _box(x: Tensor, radius_y: int, radius_x: int) -> Tensor:
+    """`x` (N, H, W, C) without frequencies beyond the radii."""
+    count, height, width, channels = x.shape
+    down, across = _basis(height, radius_y, x), _basis(width, radius_x, x)
+    waves = (down.T @ x.reshape(count, height, -1)).reshape(-1, width, channels)
+    kept = (across @ (across.T @ waves)).reshape(count, -1, width * channels)
+    return (down @ kept).reshape(x.shape)
+
+
+def _basis(side: int, radius: int, like: Tensor) -> Tensor:
+    """Orthonormal waves (side, 2 · radius + 1) of frequencies up to `radius`, with cos and sin."""
+    radius = min(radius, (side - 1) // 2)
+    place = torch.arange(side, dtype=torch.float64, device=like.device)
+    turns = torch.outer(place, torch.arange(1, radius + 1, device=like.device)) / side
+    angle = 2 * torch.pi * turns
+    constant = torch.full((side, 1), 0.5**0.5, dtype=torch.float64, device=like.device)
+    waves = torch.cat([constant, angle.cos(), angle.sin()], dim=1)
+    return (waves * (2 / side) ** 0.5).to(like.dtype)

@@ -1,0 +1,142 @@
+"""Encoder and decoder stages, and what leads from one size of map to the next.
+
+Maps are (N, H, W, C) throughout.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from napari_restore.models.inf_dehaze._blocks import blocks_of
+from napari_restore.models.inf_dehaze._config import InfDehazeConfig
+from napari_restore.models.inf_dehaze._sfca import SpatialFrequencyAttention
+
+SFCA_SIDE = 16
+"""Cells along a side that a map must have for frequency bands to mean something."""
+
+
+class PatchEmbed(nn.Module):
+    """Tiles (N, 3, T, T) → maps (N, T/patch, T/patch, C): a convolution without overlap."""
+
+    def __init__(self, patch: int, width: int, bands: int = 3) -> None:
+        super().__init__()
+        self.patch = patch
+        self.weight = nn.Parameter(torch.empty(width, bands, patch, patch))
+        self.bias = nn.Parameter(torch.empty(width))
+        _start(self.weight, self.bias, fan_in=bands * patch * patch)
+
+    def forward(self, x: Tensor) -> Tensor:
+        count, bands, height, width = x.shape
+        patch = self.patch
+        cells = x.reshape(count, bands, height // patch, patch, width // patch, patch)
+        cells = cells.permute(0, 2, 4, 1, 3, 5).flatten(3)
+        return nn.functional.linear(cells, self.weight.flatten(1), self.bias)
+
+
+class PatchExpand(nn.Module):
+    """Maps (N, H, W, C) → (N, factor · H, factor · W, C'): a transposed convolution."""
+
+    def __init__(self, width: int, out: int, factor: int = 2) -> None:
+        super().__init__()
+        self.factor = factor
+        self.weight = nn.Parameter(torch.empty(width, out, factor, factor))
+        self.bias = nn.Parameter(torch.empty(out))
+        _start(self.weight, self.bias, fan_in=width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        count, height, width, _ = x.shape
+        factor = self.factor
+        # Every cell makes its own factor × factor cells, so it is a linear layer.
+        matrix = self.weight.permute(2, 3, 1, 0).flatten(0, 2)
+        cells = nn.functional.linear(x, matrix, self.bias.repeat(factor * factor))
+        cells = cells.reshape(count, height, width, factor, factor, -1).transpose(2, 3)
+        return cells.reshape(count, factor * height, factor * width, -1)
+
+
+class PatchMerging(nn.Module):
+    """2 × 2 neighbours → one cell of `out` channels, half as many along a side.
+
+    They are joined in the order (0, 0), (1, 0), (0, 1), (1, 1) as (row, column), as in
+    Swin, so that its weights fit.
+    """
+
+    def __init__(self, width: int, out: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(4 * width)
+        self.reduction = nn.Linear(4 * width, out, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        count, height, width, channels = x.shape
+        cells = x.reshape(count, height // 2, 2, width // 2, 2, channels)
+        joined = cells.permute(0, 1, 3, 4, 2, 5).reshape(
+            count, height // 2, width // 2, 4 * channels
+        )
+        out: Tensor = self.reduction(self.norm(joined))
+        return out
+
+
+class EncoderStage(nn.Module):
+    """Blocks, then spatial-frequency attention; `merge` leads on and is called apart.
+
+    What `forward` gives, before the merge, is the stage's residual.
+    """
+
+    def __init__(self, config: InfDehazeConfig, index: int) -> None:
+        super().__init__()
+        width = config.widths[index]
+        side = side_of(config, index)
+        last = index == len(config.widths) - 1
+        self.blocks = blocks_of(config.depths[index], width, config.heads[index], side, config)
+        self.sfca: nn.Module = nn.Identity()
+        if config.sfca and side >= SFCA_SIDE:
+            self.sfca = SpatialFrequencyAttention(width, config.window)
+        self.merge: nn.Module = nn.Identity()
+        if not last:
+            self.merge = PatchMerging(width, config.widths[index + 1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x)
+        out: Tensor = self.sfca(x)
+        return out
+
+
+class DecoderStage(nn.Module):
+    """Takes in the residual of the encoder's stage `index`, mirrors its blocks, expands."""
+
+    def __init__(self, config: InfDehazeConfig, index: int) -> None:
+        super().__init__()
+        width = config.widths[index]
+        side = side_of(config, index)
+        self.project = nn.Linear(2 * width, width, bias=False)
+        self.blocks = blocks_of(config.depths[index], width, config.heads[index], side, config)
+        self.expand: nn.Module = nn.Identity()
+        if index > 0:
+            self.expand = PatchExpand(width, config.widths[index - 1])
+
+    def join(self, x: Tensor, residual: Tensor) -> Tensor:
+        """What the blocks are given."""
+        out: Tensor = self.project(torch.cat([x, residual], dim=-1))
+        return out
+
+    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        x = self.join(x, residual)
+        for block in self.blocks:
+            x = block(x)
+        out: Tensor = self.expand(x)
+        return out
+
+
+def side_of(config: InfDehazeConfig, index: int) -> int:
+    """Cells along a side of a tile's map in stage `index`."""
+    return config.tile // (config.patch << index)
+
+
+def _start(weight: Tensor, bias: Tensor, fan_in: int) -> None:
+    """Torch's own start for convolutions (He et al. 2015, as uniform values)."""
+    bound = 1 / math.sqrt(fan_in)
+    nn.init.uniform_(weight, -bound, bound)
+    nn.init.uniform_(bias, -bound, bound)
