@@ -109,6 +109,24 @@ def test_a_tile_put_again_takes_the_place_of_the_first(store_of):
         assert_same(store.get(slot), tile(1), torch.float32)
 
 
+def test_a_tile_put_by_half_is_not_there(store_of, monkeypatch):
+    store = store_of()
+    for slot in range(3):
+        store.put(slot, tile(0))
+
+    def half(source, target):
+        target[:1] = 5.0
+        raise MemoryError
+
+    monkeypatch.setattr(store._transfer, "out", half)
+    with pytest.raises(MemoryError):
+        store.put(1, tile(1))
+    assert store.get(1) is None
+    with pytest.raises(MemoryError):
+        store.put(2, tile(1))
+    assert_same(store.get(2), tile(0), torch.float32)
+
+
 def test_what_was_not_put_or_is_beyond_all_tiers_is_none(store_of):
     store = store_of()
     store.put(3, tile(3))
@@ -323,6 +341,23 @@ def test_one_thread_puts_while_another_gets(store_of):
     assert wrong == []
     for slot in range(count):
         assert_same(store.get(slot), constant(slot + count * (turns - 1)), torch.float16)
+
+
+def test_several_threads_may_put(store_of):
+    store = store_of(Slots(1, 1, 4), shapes=((64, 32, 32),))
+    shape = store.shapes[0]
+
+    def put(slot):
+        for _ in range(25):
+            store.put(slot, (torch.full(shape, float(slot)),))
+
+    threads = [threading.Thread(target=put, args=(slot,)) for slot in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for slot in range(6):
+        assert_same(store.get(slot), (torch.full(shape, float(slot)),), torch.float32)
 
 
 def test_copies_on_the_host_are_done_at_once_and_share_nothing():

@@ -2,10 +2,12 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -241,9 +243,14 @@ def test_where_space_cannot_be_set_aside_the_free_space_is_looked_at(path, monke
 
     monkeypatch.setattr(os, "posix_fallocate", not_offered, raising=False)
     reopened(path).remove()
+    free = SimpleNamespace(free=5 * BYTES - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
     with pytest.raises(DiskFull):
-        SlabFile(path, 1 << 40, 1 << 10, key="k")
+        reopened(path)
     assert not path.exists()
+    free.free += 1
+    reopened(path).close()
+    assert path.stat().st_size == 5 * BYTES
 
 
 def test_a_disk_that_fills_up_later_raises_and_keeps_what_was_written(path, monkeypatch):

@@ -141,9 +141,7 @@ def test_phases_and_progress(image: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("phase", ["Encoding", "Global bottleneck", "Decoding"])
 @pytest.mark.parametrize("tier", ["ram", "disk"])
-def test_cancelled_in_any_phase_goes_on(
-    image: Any, tmp_path: Path, phase: str, tier: str
-) -> None:
+def test_cancelled_in_any_phase_goes_on(image: Any, tmp_path: Path, phase: str, tier: str) -> None:
     options = {"scratch": tmp_path, "residuals": tier, "workers": 1, "tile_batch": 1}
     job = nr.start(nr.plan(image, MODEL, **options))
     now = ""

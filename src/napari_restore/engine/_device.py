@@ -12,6 +12,7 @@ from napari_restore.errors import BadParameter
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
 """Must be set before the OpenMP runtime loads: idle workers that spin slow every
@@ -48,6 +49,10 @@ class Device:
     def capacity(self) -> int | None:
         """Bytes of a simulated device's memory."""
         return parse_size(self.name.removeprefix(SIMULATED)) if self.is_simulated else None
+
+    def take(self, tensor: Tensor) -> Tensor:
+        """`tensor` in the memory of this device; of a simulated one, a copy."""
+        return tensor.clone() if self.is_simulated else tensor.to(self.torch)
 
     def free_bytes(self) -> int | None:
         """Bytes of its own memory that are free now; None where nobody can tell."""

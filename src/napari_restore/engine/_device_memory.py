@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 
 import torch
@@ -29,6 +30,15 @@ class DeviceMemory:
     def watched(self) -> AbstractContextManager[object]:
         """A context in which the tensors that this thread makes are counted."""
         return self._count.mode() if self._device.is_simulated else contextlib.nullcontext()
+
+    @contextlib.contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """Count `size` bytes that lie on the device meanwhile."""
+        self._count.take(size)
+        try:
+            yield
+        finally:
+            self._count.take(-size)
 
     @property
     def peak(self) -> int:
@@ -55,6 +65,12 @@ class TensorCount:
     def mode(self) -> AbstractContextManager[object]:
         """A context in which the calling thread's new storages are counted."""
         return _Counting(self)
+
+    def take(self, size: int) -> None:
+        """Count bytes that no watched operation made, or with a minus that they are gone."""
+        with self._lock:
+            self.alive += size
+            self.peak = max(self.peak, self.alive)
 
     def add(self, storage: torch.UntypedStorage) -> None:
         """Count `storage` until it is freed; raises `torch.OutOfMemoryError` over the limit."""

@@ -11,10 +11,9 @@ from typing import Generic, TypeVar
 import torch
 
 from napari_restore.engine._device import Device
-from napari_restore.engine._device_memory import DeviceMemory
 from napari_restore.engine._plan import READ_AHEAD, WRITE_BEHIND
 from napari_restore.engine._region import Region
-from napari_restore.engine._tile import TileInput
+from napari_restore.engine._tile import TileInput, let_go
 from napari_restore.engine._tiles import CELL, Schedule
 from napari_restore.errors import OutOfMemory
 
@@ -45,7 +44,6 @@ class Pipeline(Generic[In, Out]):
     batch: int
     stop: threading.Event
     device: Device
-    memory: DeviceMemory
     backoffs: int = 0
 
     def run(self, write: Callable[[Out], None]) -> None:
@@ -76,16 +74,13 @@ class Pipeline(Generic[In, Out]):
 
         def compute() -> None:
             torch.set_num_threads(self.threads)
-            with self.memory.watched():
-                while True:
-                    batch = self._get(inputs)
-                    if batch is None:
-                        break
-                    for output in self._compute(batch):
-                        if not self._put(outputs, output):
-                            return
-                    # Nothing of a batch may wait for the next one.
-                    del batch
+            while True:
+                batch = self._get(inputs)
+                if batch is None:
+                    break
+                for output in self._compute(batch):
+                    if not self._put(outputs, output):
+                        return
             self._put(outputs, None)
 
         bodies = [read] + [compute] * self.workers
@@ -139,21 +134,22 @@ class Pipeline(Generic[In, Out]):
         """The batch; after running out of memory one by one, then in quarters."""
         try:
             return self.compute(batch)
-        except OutOfMemory:
+        except OutOfMemory as error:
+            let_go(error)
             self.backoffs += 1
-            _empty_cache(self.device)
-            if len(batch) > 1:
-                return [output for tile in batch for output in self._compute([tile])]
-            parts = quarters(batch[0].core, self.step)
-            if len(parts) == 1:
-                raise OutOfMemory(
-                    "Out of memory even with the smallest tile; finished tiles are kept.",
-                    "Close other programs or use --device cpu, then run the same command again.",
-                ) from None
-            outputs = []
-            for part in parts:
-                outputs.extend(self._compute([self.read(part)]))
-            return outputs
+        _empty_cache(self.device)
+        if len(batch) > 1:
+            return [output for tile in batch for output in self._compute([tile])]
+        parts = quarters(batch[0].core, self.step)
+        if len(parts) == 1:
+            raise OutOfMemory(
+                "Out of memory even with the smallest tile; finished tiles are kept.",
+                "Close other programs or use --device cpu, then run the same command again.",
+            )
+        outputs = []
+        for part in parts:
+            outputs.extend(self._compute([self.read(part)]))
+        return outputs
 
     def _put(self, target: queue.Queue[T], item: T) -> bool:
         while not self.stop.is_set():

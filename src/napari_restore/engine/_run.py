@@ -212,6 +212,7 @@ class Run:
             fill=prepared.fill,
             nodata=plan.image.nodata,
             device=plan.device,
+            memory=self._device_memory,
             maps=plan.maps,
             levels=len(result_levels(plan.image)) if plan.pyramid else 0,
             other_bands=plan.other_bands,
@@ -295,7 +296,6 @@ class Run:
             plan.tile_batch,
             self.stop,
             plan.device,
-            self._device_memory,
         )
         try:
             pipeline.run(write)

@@ -28,7 +28,7 @@ from napari_restore.engine._staged_work import (
     reflection,
 )
 from napari_restore.engine._store import STAGED
-from napari_restore.engine._tile import TileInput, TileWork, is_out_of_memory
+from napari_restore.engine._tile import TileInput, TileWork, is_out_of_memory, let_go
 from napari_restore.engine._tiles import Schedule
 from napari_restore.engine._tokens import TokenStore
 from napari_restore.engine._weight import Weight
@@ -88,10 +88,14 @@ class StagedRun(Run):
         named = json.dumps([plan.key, [list(core) for core in order], layout.residual_dtype, first])
         key = hashlib.sha256(named.encode()).hexdigest()
         dtype = dtype_of(layout.residual_dtype)
-        # What an earlier run left on disk counts as it was split then.
-        slots = earlier_slots(folder, shapes, dtype, key=key) or layout.slots
+        # What an earlier run left on disk counts as it was split then, if that fits today.
+        slots, earlier = layout.slots, earlier_slots(folder, shapes, dtype, key=key)
+        if earlier and earlier.ram <= slots.ram and earlier.device <= slots.device:
+            slots = earlier
         parked = ResidualStore(folder, shapes, dtype, slots, key=key, device=plan.device.torch)
-        return tokens, stack.enter_context(closing(parked))
+        stack.enter_context(closing(parked))
+        stack.enter_context(self._device_memory.holding(parked.bytes_by_tier()["device"]))
+        return tokens, parked
 
     # -- encode ----------------------------------------------------------------------
 
@@ -158,21 +162,28 @@ class StagedRun(Run):
     def _relate(self, model: StagedModel, layout: StagedLayout, tokens: TokenStore) -> None:
         """Carry the grid through the bottleneck, on the processor if the device is too small."""
         self.emit(Phase("Global bottleneck (2 of 3)"))
-        if not layout.bottleneck_on_host:
-            try:
-                return self._layers(model, self.plan.device, tokens)
-            except OutOfMemory:
-                if not self.plan.device.is_accelerator:
-                    raise
-                self._backoffs += 1
-                if self.plan.device.is_cuda:
-                    torch.cuda.empty_cache()
-                self.emit(Note("The bottleneck did not fit the device; the processor takes it."))
+        if not layout.bottleneck_on_host and self._fits_device(model, tokens):
+            return
         model.to("cpu")
         try:
             self._layers(model, Device("cpu", ""), tokens)
         finally:
             model.to(self.plan.device.torch)
+
+    def _fits_device(self, model: StagedModel, tokens: TokenStore) -> bool:
+        """Relate the tokens on the device; False if it ran out of memory."""
+        try:
+            self._layers(model, self.plan.device, tokens)
+            return True
+        except OutOfMemory as error:
+            if not self.plan.device.is_accelerator:
+                raise
+            let_go(error)
+            self._backoffs += 1
+        if self.plan.device.is_cuda:
+            torch.cuda.empty_cache()
+        self.emit(Note("The bottleneck did not fit the device; the processor takes it."))
+        return False
 
     def _layers(self, model: StagedModel, device: Device, tokens: TokenStore) -> None:
         began, first = time.perf_counter(), None

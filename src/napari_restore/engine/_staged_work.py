@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from napari_restore.engine._precision import computing, dtype_of
+from napari_restore.engine._precision import dtype_of
 from napari_restore.engine._region import Region
 from napari_restore.engine._staged_layout import Recompute
 from napari_restore.engine._tile import (
@@ -57,7 +57,7 @@ class StagedWork:
     def encode(self, batch: list[TileInput]) -> list[Encoded]:
         """Tokens and residuals of each tile."""
         try:
-            with torch.inference_mode(), computing(self.tile.device, self.tile.precision):
+            with self.tile.computing():
                 tokens, residuals = self.model.encode(self._input(batch))
         except FAILURES as error:
             raise as_failure(self.model, error) from error
@@ -68,14 +68,14 @@ class StagedWork:
 
     def decode(self, batch: list[DecodeInput]) -> list[TileOutput]:
         """The restored cores."""
-        device = self.tile.device.torch
+        device = self.tile.device
         try:
-            with torch.inference_mode(), computing(self.tile.device, self.tile.precision):
+            with self.tile.computing():
                 x = self._input(batch)
                 residuals = self._residuals(batch, x)
-                tokens = torch.stack([t.tokens for t in batch if t.tokens is not None]).to(device)
+                tokens = torch.stack([t.tokens for t in batch if t.tokens is not None])
                 encoded = torch.stack([t.encoded for t in batch if t.encoded is not None])
-                y = self.model.decode(tokens, encoded.to(device), residuals, x)
+                y = self.model.decode(device.take(tokens), device.take(encoded), residuals, x)
                 change = y.float() - x
         except FAILURES as error:
             raise as_failure(self.model, error) from error
@@ -91,7 +91,7 @@ class StagedWork:
 
     def _input(self, batch: list[TileInput] | list[DecodeInput]) -> Tensor:
         planes = [torch.from_numpy(self.tile.to_model(tile)).permute(2, 0, 1) for tile in batch]
-        return torch.stack(planes).to(self.tile.device.torch)
+        return self.tile.device.take(torch.stack(planes))
 
     def _residuals(self, batch: list[DecodeInput], x: Tensor) -> Residuals:
         """(N, C, h, w) by stage: as they were kept, or made again."""

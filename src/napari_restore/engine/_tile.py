@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +14,7 @@ import torch
 
 from napari_restore.engine._bands import OtherBands
 from napari_restore.engine._device import Device
+from napari_restore.engine._device_memory import DeviceMemory
 from napari_restore.engine._precision import computing
 from napari_restore.engine._quality import QUALITY, change_bits
 from napari_restore.engine._region import Region
@@ -65,6 +69,7 @@ class TileWork:
     """(len(bands),) model-range value put where pixels are invalid."""
     nodata: float | None
     device: Device
+    memory: DeviceMemory
     maps: tuple[str, ...] = ()
     levels: int = 0
     """Further pyramid levels to make of each tile."""
@@ -90,6 +95,16 @@ class TileWork:
             outputs.append(self.to_source(tile, as_pixels(change[i], rows, columns), own))
         return outputs
 
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """What the model is called within: its precision, no gradients, memory counted."""
+        with (
+            torch.inference_mode(),
+            computing(self.device, self.precision),
+            self.memory.watched(),
+        ):
+            yield
+
     def to_model(self, tile: TileInput) -> npt.NDArray[np.float32]:
         """(h, w, len(bands)) of `fed` in model range, filled where pixels do not count."""
         x = self.radiometry.to_model_tile(tile.pixels, self.bands)
@@ -108,12 +123,11 @@ class TileWork:
         self, x: torch.Tensor, valid: torch.Tensor | None
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Change (N, c, h, w) and maps (N, 1 or c, h, w) in model range."""
-        device = self.device.torch
         wants_maps = bool(self.maps) or bool(self.others and self.other_bands == "correct")
         try:
-            with torch.inference_mode(), computing(self.device, self.precision):
-                there = x.to(device)
-                mask = None if valid is None else valid.to(device)
+            with self.computing():
+                there = self.device.take(x)
+                mask = None if valid is None else self.device.take(valid)
                 if wants_maps and self.model.card.maps:
                     y, maps = self.model.forward_with_maps(there, self.facts, mask)
                 else:
@@ -266,3 +280,14 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     text = str(error).lower()
     return "out of memory" in text or "can't allocate memory" in text
+
+
+def let_go(error: BaseException) -> None:
+    """Free the tensors of the calls that ended with `error`: its traceback holds them.
+
+    Otherwise the memory that ran out is still taken while it is tried with less.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        traceback.clear_frames(cause.__traceback__)
+        cause = cause.__cause__ or cause.__context__

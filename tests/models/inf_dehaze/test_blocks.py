@@ -37,9 +37,9 @@ def weights_over_the_map(made: WindowAttention, x: Tensor) -> Tensor:
     """
     y, column = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
     y, column = y.flatten(), column.flatten()
-    square = (y - made.shift).div(WINDOW, rounding_mode="floor") * 100 + (
-        column - made.shift
-    ).div(WINDOW, rounding_mode="floor")
+    square = (y - made.shift).div(WINDOW, rounding_mode="floor") * 100 + (column - made.shift).div(
+        WINDOW, rounding_mode="floor"
+    )
     down, across = y[:, None] - y, column[:, None] - column
     reach = WINDOW - 1
     entry = (down.clamp(-reach, reach) + reach) * (2 * WINDOW - 1)

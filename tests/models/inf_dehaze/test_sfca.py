@@ -43,7 +43,9 @@ def test_bands_are_those_of_a_masked_fft(size: tuple[int, int]) -> None:
     assert torch.allclose(bands.sum(0), x, atol=1e-5)
 
 
-@pytest.mark.parametrize(("side", "expected"), [(16, (1, 2)), (32, (1, 2)), (64, (2, 4)), (128, (4, 8))])
+@pytest.mark.parametrize(
+    ("side", "expected"), [(16, (1, 2)), (32, (1, 2)), (64, (2, 4)), (128, (4, 8))]
+)
 def test_radii(side: int, expected: tuple[int, int]) -> None:
     assert radii(side) == expected
 
@@ -62,6 +64,8 @@ def test_bands_of_half_precision_are_float32() -> None:
     bands = frequency_bands(x)
     assert bands.dtype == torch.float32
     assert torch.allclose(bands.sum(0), x.float(), atol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(frequency_bands(x), bands)
 
 
 def test_untrained_is_the_identity() -> None:

@@ -14,9 +14,12 @@ from napari_restore.models.inf_dehaze._config import InfDehazeConfig
 
 
 def add(x: Tensor, change: Tensor) -> Tensor:
-    """x + change, into the memory of `change` where no gradient needs it."""
-    # A sum in place spares a tensor, but a gradient needs the one it overwrites.
-    return x + change if change.requires_grad else change.add_(x)
+    """The sum, in the memory of `change` where no gradient needs it."""
+    # A sum in place spares a tensor, but a gradient needs the one it overwrites, and
+    # under autocast a change in half precision must not round x.
+    if change.requires_grad or change.dtype != x.dtype:
+        return x + change
+    return change.add_(x)
 
 
 def to_windows(x: Tensor, window: int) -> Tensor:
@@ -94,7 +97,8 @@ class WindowAttention(nn.Module):
         scores = scores + self.bias_table[self.index[at]].T
         if self.mask is not None:
             first, second = ((line - self.shift) % self.side // self.window for line in query)
-            scores = scores.masked_fill(self.mask[first * (self.side // self.window) + second, at], -torch.inf)
+            apart = self.mask[first * (self.side // self.window) + second, at]
+            scores = scores.masked_fill(apart, -torch.inf)
         return scores.softmax(-1), cells
 
     def _window_line(self, at: int, device: torch.device) -> Tensor:

@@ -88,7 +88,8 @@ class BottleneckLayer(nn.Module):
         grid = self.attend(grid, None if tick is None else lambda part: tick(share * part))
         if torch.is_grad_enabled():
             local = self.experts(grid.to(self.dtype))
-            return grid + self.mlp(self.norm2(grid)) + self.local_weight * local
+            grid = grid + self.mlp(self.norm2(grid)) + self.local_weight * local
+            return grid
         out = torch.empty_like(grid)
         parts = list(pieces(height, width, self.piece, self.experts.halo))
         for done, (core, around, inner) in enumerate(parts, start=1):
@@ -102,7 +103,7 @@ class BottleneckLayer(nn.Module):
         x = grid.reshape(-1, grid.shape[2])
         gathered = self.attention(x, self.norm1, tick)
         if torch.is_grad_enabled():
-            return (x + gathered).view_as(grid)
+            return torch.add(x, gathered).view_as(grid)
         for rows in chunks(x):
             x[rows] += gathered[rows]
         return x.view_as(grid)

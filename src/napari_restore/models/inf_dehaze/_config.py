@@ -64,6 +64,23 @@ class InfDehazeConfig:
         return self.patch << (len(self.widths) - 1)
 
 
+def operations(config: InfDehazeConfig, layer: int, tokens: int) -> float:
+    """Multiplications of one bottleneck layer for a grid of so many tokens, about."""
+    width = config.widths[-1]
+    hidden = config.expert_ratio * width
+    mlp = 3 * width * 4 * width
+    experts = sum(2 * width * hidden + k * k * hidden for k in config.experts)
+    mixing = hidden * hidden if config.shared_dense else hidden
+    experts += 2 * width * hidden + config.shared_kernel**2 * mixing
+    if config.layers[layer] == "full":
+        projections, keys, depth = 4 * width * width, tokens, 2 * width
+    else:
+        projections, depth = (2 * config.qk_width + width) * width, config.qk_width + width
+        blocks = config.block_size * (2 if config.neighbours else 1) + config.samples
+        keys = tokens if tokens < config.exact_below else blocks
+    return float(tokens) * (mlp + experts + projections + keys * depth)
+
+
 PAPER = InfDehazeConfig(
     patch=4,
     widths=(256, 256, 512, 1024),

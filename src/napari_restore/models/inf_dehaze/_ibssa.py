@@ -109,9 +109,10 @@ class HeadwiseAttention(nn.Module):
 
     def attend_bytes(self, length: int, size: int) -> int:
         """Bytes that `attend` holds at most beside q, k and v."""
-        padded = (self.value_width - self.key_width) and length
+        width = max(self.key_width, self.value_width)
+        padded = length if self.value_width != self.key_width else 0
         queries = min(length, _queries("cpu", length))
-        return (padded + 3 * queries) * self.value_width * size
+        return (padded + 3 * queries) * width * size
 
 
 class FullAttention(HeadwiseAttention):
@@ -254,9 +255,11 @@ class IBSSA(HeadwiseAttention):
         count = min(_BLOCKS, -(-length // self.block_size))
         rows = count * self.block_size
         keys = count * (self.block_size * (1 + self.neighbours) + self.samples)
-        # Of each: as it was gathered, padded; of values only the former, and the output.
-        widths = self.key_width + self.value_width * (self.value_width > self.key_width)
-        blocks = rows * (8 + widths + self.value_width) + keys * (widths + self.value_width)
+        both = self.key_width + self.value_width
+        width = max(self.key_width, self.value_width)
+        # As gathered, the narrower ones widened, and the output.
+        padded = width if self.value_width != self.key_width else 0
+        blocks = rows * (self.key_width + padded + width) + keys * (both + padded)
         # Two int64 orders stay; while the second is made there are buckets and a sorted copy.
         return max(20 * length, 16 * length + blocks * size + keys * (8 + 4))
 
@@ -264,11 +267,12 @@ class IBSSA(HeadwiseAttention):
 def exact(q: Tensor, k: Tensor, v: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Softmax attention of one head over all keys, for some queries after the others."""
     step = _queries(q.device.type, len(k))
-    k, scale = _widened(k, v), q.shape[1] ** -0.5
+    scale, width = q.shape[1] ** -0.5, max(q.shape[1], v.shape[1])
+    k, v, narrow = _widened(k, width), _widened(v, width), v.shape[1]
     for start in range(0, len(q), step):
         rows = q[start : start + step]
         tokens = torch.arange(start, start + len(rows), device=q.device)
-        yield tokens, _softmax_attention(rows[None], k[None], v[None], scale=scale)[0]
+        yield tokens, _softmax_attention(rows[None], k[None], v[None], scale=scale)[0, :, :narrow]
 
 
 def _queries(device: str, keys: int) -> int:
@@ -283,18 +287,20 @@ def _softmax_attention(
     `scale` belongs to the width of q as it is given.
     """
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    return functional.scaled_dot_product_attention(
-        _widened(q, v)[:, None],
-        _widened(k, v)[:, None],
-        v[:, None],
+    width = max(k.shape[-1], v.shape[-1])
+    out = functional.scaled_dot_product_attention(
+        _widened(q, width)[:, None],
+        _widened(k, width)[:, None],
+        _widened(v, width)[:, None],
         attn_mask=None if bias is None else bias[:, None],
         scale=scale,
-    )[:, 0]
+    )
+    return out[:, 0, :, : v.shape[-1]]
 
 
-def _widened(x: Tensor, v: Tensor) -> Tensor:
+def _widened(x: Tensor, width: int) -> Tensor:
     """Zeros appended to the channels: the backends that form no scores want one width for all."""
-    missing = v.shape[-1] - x.shape[-1]
+    missing = width - x.shape[-1]
     return functional.pad(x, (0, missing)) if missing > 0 else x
 
 

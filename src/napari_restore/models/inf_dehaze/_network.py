@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import Literal, cast
 
@@ -20,6 +19,7 @@ from napari_restore.models.inf_dehaze._config import (
     RELEASED,
     SMALL,
     InfDehazeConfig,
+    operations,
 )
 from napari_restore.models.inf_dehaze._stages import (
     DecoderStage,
@@ -45,7 +45,7 @@ class Encoder(nn.Module):
     def start(self, x: Tensor, stage: int) -> Tensor:
         """Tiles (N, 3, T, T) → the map (N, h, w, C) that `stage` is given."""
         x = self.embed(x)
-        for before in self.stages[:stage]:
+        for before in self.in_order()[:stage]:
             x = before.merge(before(x))
         return x
 
@@ -53,10 +53,14 @@ class Encoder(nn.Module):
         """Tiles (N, 3, T, T) → the map (N, h, w, C) that each stage ends with."""
         x = self.embed(x)
         maps = []
-        for stage in self.stages:
+        for stage in self.in_order():
             maps.append(stage(x))
             x = stage.merge(maps[-1])
         return maps
+
+    def in_order(self) -> list[EncoderStage]:
+        """The stages as they follow each other."""
+        return cast("list[EncoderStage]", list(self.stages))
 
 
 class Decoder(nn.Module):
@@ -72,18 +76,22 @@ class Decoder(nn.Module):
     def start(self, tokens: Tensor, maps: list[Tensor], stage: int) -> Tensor:
         """The map that the blocks of `stage`, 0 being the coarsest, are given."""
         x = tokens
-        for before, residual in zip(self.stages[:stage], reversed(maps), strict=False):
+        stages = self.in_order()
+        for before, residual in zip(stages[:stage], reversed(maps), strict=False):
             x = before(x, residual)
-        out: Tensor = cast("DecoderStage", self.stages[stage]).join(x, maps[-1 - stage])
-        return out
+        return stages[stage].join(x, maps[-1 - stage])
 
     def forward(self, tokens: Tensor, maps: list[Tensor]) -> Tensor:
         """Tokens and the encoder's maps (N, h, w, C) → the change (N, T, T, 3)."""
         x = tokens
-        for stage, residual in zip(self.stages, reversed(maps), strict=True):
+        for stage, residual in zip(self.in_order(), reversed(maps), strict=True):
             x = stage(x, residual)
         out: Tensor = self.unembed(x)
         return out
+
+    def in_order(self) -> list[DecoderStage]:
+        """The stages as they follow each other, the coarsest first."""
+        return cast("list[DecoderStage]", list(self.stages))
 
 
 class InfDehaze(StagedModel):
@@ -120,6 +128,9 @@ class InfDehaze(StagedModel):
     def bottleneck_layer(self, index: int, grid: Tensor, tick: Tick | None = None) -> Tensor:
         return self.middle.layer(index, grid, tick)
 
+    def bottleneck_operations(self, index: int, height: int, width: int) -> float:
+        return operations(self.config, index, height * width)
+
     def bottleneck_bytes(self, height: int, width: int) -> int:
         return self.middle.peak_bytes(height, width)
 
@@ -131,7 +142,7 @@ class InfDehaze(StagedModel):
         return x + as_planes(change).to(x.dtype)
 
     def auxiliary_loss(self) -> Tensor:
-        """What training adds to its loss: how unevenly the last forward used the experts."""
+        """How unevenly experts were used in training since this was last asked, for its loss."""
         return self.middle.auxiliary_loss()
 
     def window_row(
@@ -184,7 +195,7 @@ class InfDehaze(StagedModel):
         self, part: Part, stage: int, block: int
     ) -> tuple[SwinBlock, list[nn.Module]]:
         """A window block and those before it in its stage."""
-        stages = self.encoder.stages if part == "encoder" else self.decoder.stages
+        stages = (self.encoder if part == "encoder" else self.decoder).in_order()
         blocks = list(stages[stage].blocks) if 0 <= stage < len(stages) else []
         found = blocks[block] if 0 <= block < len(blocks) else None
         if not isinstance(found, SwinBlock):
@@ -210,7 +221,7 @@ def as_map(feature: Tensor) -> Tensor:
 
 def make(card: ModelCard, config: InfDehazeConfig, released: bool = False) -> InfDehaze:
     """The network of a preset; `released` takes the public release's shape instead."""
-    return InfDehaze(replace(card, halo=0), RELEASED if released else config)
+    return InfDehaze(card, RELEASED if released else config)
 
 
 make_paper = partial(make, config=PAPER)

@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from napari_restore.errors import BadModel
@@ -61,10 +60,8 @@ def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if _MARK not in state:
         return dict(state)
     kept = {name: tensor for name, tensor in state.items() if not NOT_NEEDED.fullmatch(name)}
-    with torch.device("meta"):
-        # Weights without memory; buffers are made from their seeds all the same.
-        buffers = dict(Bottleneck(RELEASED).named_buffers())
-    directions = {f"middle.{name}": tensor for name, tensor in buffers.items()}
+    fresh = Bottleneck(RELEASED)
+    directions = {f"middle.{name}": tensor for name, tensor in fresh.named_buffers()}
     return directions | {_our_name(name): tensor for name, tensor in kept.items()}
 
 

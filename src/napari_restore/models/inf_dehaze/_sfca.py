@@ -71,7 +71,7 @@ class SpatialFrequencyAttention(nn.Module):
 
 def _heads(x: Tensor) -> Tensor:
     """(windows, tokens, C) → (windows, heads, tokens, C/heads)."""
-    return x.unflatten(2, (HEADS, -1)).transpose(1, 2)
+    return x.reshape(*x.shape[:2], HEADS, -1).transpose(1, 2)
 
 
 def frequency_bands(x: Tensor) -> Tensor:
@@ -84,11 +84,13 @@ def frequency_bands(x: Tensor) -> Tensor:
     precision loses the difference of two bands.
     """
     x = x.float()
-    low, both = (
-        _box(x, radius_y, radius_x)
-        for radius_y, radius_x in zip(radii(x.shape[1]), radii(x.shape[2]), strict=True)
-    )
-    return torch.stack([low, both - low, x - both])
+    # Autocast would take the products to half precision.
+    with torch.autocast(x.device.type, enabled=False):
+        low, both = (
+            _box(x, radius_y, radius_x)
+            for radius_y, radius_x in zip(radii(x.shape[1]), radii(x.shape[2]), strict=True)
+        )
+        return torch.stack([low, both - low, x - both])
 
 
 def radii(side: int) -> tuple[int, int]:
@@ -114,4 +116,5 @@ def _basis(side: int, radius: int, like: Tensor) -> Tensor:
     angle = 2 * torch.pi * turns
     constant = torch.full((side, 1), 0.5**0.5, dtype=torch.float64, device=like.device)
     waves = torch.cat([constant, angle.cos(), angle.sin()], dim=1)
-    return (waves * (2 / side) ** 0.5).to(like.dtype)
+    basis: Tensor = waves * (2 / side) ** 0.5
+    return basis.to(like.dtype)

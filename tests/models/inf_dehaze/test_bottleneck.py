@@ -1,0 +1,265 @@
+"""Layers over the grid of a whole image: exact in pieces, bounded in memory, stoppable."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from napari_restore.models.inf_dehaze import _ibssa
+from napari_restore.models.inf_dehaze._bottleneck import Bottleneck, pieces
+from napari_restore.models.inf_dehaze._config import LITE, RELEASED, SMALL, InfDehazeConfig
+
+TINY = replace(
+    SMALL,
+    widths=(16,),
+    layers=("ibssa", "full"),
+    bottleneck_heads=2,
+    qk_width=8,
+    exact_below=300,
+    block_size=32,
+)
+
+
+def make(config: InfDehazeConfig = TINY, piece: int | None = None) -> Bottleneck:
+    torch.manual_seed(1)
+    bottleneck = Bottleneck(config).eval()
+    for layer in bottleneck.blocks:
+        layer.piece = piece or layer.piece
+    return bottleneck
+
+
+def grid(height: int, width: int, channels: int = 16) -> Tensor:
+    return torch.randn(height, width, channels, generator=torch.Generator().manual_seed(2))
+
+
+def direct(bottleneck: Bottleneck, index: int, x: Tensor) -> Tensor:
+    """A layer by its formula."""
+    layer = bottleneck.blocks[index]
+    norms = [x_norm.weight for x_norm in (layer.norm1, layer.norm2)]
+
+    def normalised(x: Tensor, weight: Tensor) -> Tensor:
+        return torch.nn.functional.rms_norm(x, x.shape[-1:], weight, 1e-5)
+
+    x = x + layer.attention(normalised(x, norms[0]).flatten(0, 1)).view_as(x)
+    n = normalised(x, norms[1])
+    mlp = torch.nn.functional.gelu(n @ layer.mlp.gate.weight.T) * (n @ layer.mlp.up.weight.T)
+    return x + mlp @ layer.mlp.down.weight.T + layer.local_weight * layer.experts(x)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shape", [(6, 10), (24, 31), (1, 400)], ids=str)
+@pytest.mark.parametrize("index", [0, 1])
+def test_layer_in_pieces_equals_the_formula(
+    shape: tuple[int, int], index: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_ibssa, "_CHUNK_VALUES", 16 * 50)
+    bottleneck, x = make(piece=7), grid(*shape)
+    expected = direct(bottleneck, index, x)
+    torch.testing.assert_close(bottleneck.layer(index, x), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_layer_in_pieces_equals_one_piece_with_gradients() -> None:
+    bottleneck, x = make(piece=7), grid(24, 31)
+    whole = bottleneck.layer(0, x.clone().requires_grad_())
+    assert whole.requires_grad
+    with torch.no_grad():
+        torch.testing.assert_close(bottleneck.layer(0, x), whole, atol=1e-5, rtol=1e-5)
+
+
+def test_gradients_leave_the_grid_alone() -> None:
+    bottleneck, x = make(), grid(6, 10)
+    before = x.clone()
+    bottleneck.layer(0, bottleneck.place(x)).sum().backward()
+    assert torch.equal(x, before)
+    assert all(p.grad is not None for p in bottleneck.blocks[0].attention.parameters())
+
+
+@torch.no_grad()
+def test_place_adds_sines_and_cosines_of_column_and_row() -> None:
+    x = grid(3, 5)
+    placed = make().place(x.clone()) - x
+    for y in range(3):
+        for column in range(5):
+            frequencies = torch.tensor([1.0, 0.1, 0.01, 0.001])
+            expected = torch.cat(
+                [
+                    (column * frequencies).sin(),
+                    (column * frequencies).cos(),
+                    (y * frequencies).sin(),
+                    (y * frequencies).cos(),
+                ]
+            )
+            torch.testing.assert_close(placed[y, column], expected, atol=1e-6, rtol=1e-6)
+
+
+def test_place_is_in_place_only_without_gradients() -> None:
+    x = grid(3, 5)
+    with torch.no_grad():
+        kept = x.clone()
+        assert make().place(kept) is kept
+    assert torch.equal(make().place(x), kept)
+    assert not torch.equal(x, kept)
+
+
+class TensorBytes(TorchDispatchMode):
+    """The most bytes of tensors alive at once, but for those that were there before."""
+
+    def __init__(self, *known: Tensor) -> None:
+        super().__init__()
+        self.seen = {tensor.untyped_storage()._cdata for tensor in known}
+        self.alive = self.peak = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        result = func(*args, **(kwargs or {}))
+        for tensor in torch.utils._pytree.tree_leaves(result):
+            if not isinstance(tensor, torch.Tensor):
+                continue
+            storage = tensor.untyped_storage()
+            if storage._cdata in self.seen:
+                continue
+            self.seen.add(storage._cdata)
+            self.alive += storage.nbytes()
+            self.peak = max(self.peak, self.alive)
+            weakref.finalize(storage, self.free, storage._cdata, storage.nbytes())
+        return result
+
+    def free(self, key: int, size: int) -> None:
+        self.seen.discard(key)
+        self.alive -= size
+
+
+def measured_bytes(bottleneck: Bottleneck, index: int, height: int, width: int) -> int:
+    channels = bottleneck.blocks[index].mlp.gate.in_features
+    x = torch.zeros(height, width, channels)
+    x += torch.randn(channels)
+    with TensorBytes(x, *bottleneck.parameters(), *bottleneck.buffers()) as tensors:
+        bottleneck.layer(index, x)
+    return tensors.peak + x.untyped_storage().nbytes()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("piece", [8, 32, None])
+@pytest.mark.parametrize("shape", [(16, 24), (40, 60), (4, 1200)], ids=str)
+@pytest.mark.parametrize(
+    "config",
+    [
+        replace(SMALL, layers=("ibssa",)),
+        replace(SMALL, layers=("ibssa",), exact_below=0, samples=64),
+        replace(LITE, layers=("ibssa",), widths=(96,), expert_ratio=4, exact_below=0),
+        replace(SMALL, layers=("ibssa",), widths=(32,), exact_below=0),
+        replace(RELEASED, layers=("full",), widths=(96,)),
+    ],
+    ids=["small", "small-sampled", "wide-experts", "wide-keys", "full"],
+)
+def test_peak_bytes_are_known_beforehand(
+    config: InfDehazeConfig, shape: tuple[int, int], piece: int | None
+) -> None:
+    bottleneck = make(config, piece)
+    measured = measured_bytes(bottleneck, 0, *shape)
+    assert 0.97 * measured <= bottleneck.peak_bytes(*shape) <= 1.10 * measured
+
+
+@torch.no_grad()
+def test_memory_grows_with_the_tokens_not_their_square() -> None:
+    bottleneck = make(replace(TINY, layers=("ibssa",)), piece=8)
+    once, twice = (measured_bytes(bottleneck, 0, rows, 200) for rows in (40, 80))
+    assert 1.8 < twice / once < 2.1
+
+
+class Stop(Exception):
+    pass
+
+
+@torch.no_grad()
+def test_a_stopped_layer_leaves_no_damage() -> None:
+    bottleneck, x = make(piece=7), grid(24, 31)
+    state = {name: tensor.clone() for name, tensor in bottleneck.state_dict().items()}
+    expected = bottleneck.layer(0, x.clone())
+    shares: list[float] = []
+    bottleneck.layer(0, x.clone(), shares.append)
+    assert shares == sorted(shares) and shares[-1] == pytest.approx(1)
+    for stop in (0, len(shares) // 2, len(shares) - 1):
+        left = stop
+
+        def tick(share: float) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise Stop
+
+        with pytest.raises(Stop):
+            bottleneck.layer(0, x.clone(), tick)
+        assert torch.equal(bottleneck.layer(0, x.clone()), expected)
+    assert all(torch.equal(state[name], t) for name, t in bottleneck.state_dict().items())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("index", [0, 1])
+def test_row_of_a_cell(index: int) -> None:
+    bottleneck, x = make(), grid(24, 31)
+    layer = bottleneck.blocks[index]
+    before = x.clone()
+    weights, keys = bottleneck.row(index, x, (5, 17))
+    assert torch.equal(x, before)
+    values = layer.norm1(x).flatten(0, 1)
+    gathered = [
+        weights[head] @ (values @ layer.attention.head_weights(head)[2].T)[keys[head].clamp(min=0)]
+        for head in range(2)
+    ]
+    expected = (layer.attend(x.clone()) - x)[5, 17]
+    found = layer.attention.project(torch.cat(gathered)[None])[0]
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_routing_tells_experts_and_buckets() -> None:
+    bottleneck, x = make(piece=7), grid(24, 31)
+    before = x.clone()
+    found = bottleneck.routing(0, x)
+    assert torch.equal(x, before)
+    layer = bottleneck.blocks[0]
+    seen: list[Tensor] = []
+    layer.experts.gate.register_forward_hook(lambda _, __, out: seen.append(out))
+    layer.piece = 96
+    bottleneck.layer(0, x)
+    best = seen[0][0].topk(2, dim=0).indices.permute(1, 2, 0).sort(-1).values
+    assert torch.equal(found["experts"], best)
+    assert found["buckets"].shape == (2, 24 * 31, 2)
+    assert len(found["buckets"].unique()) > 8
+    assert bottleneck.routing(1, before)["buckets"].shape == (0, 24 * 31, 2)
+
+
+def test_auxiliary_loss_is_the_mean_over_layers() -> None:
+    bottleneck = make().train()
+    for layer in bottleneck.blocks:
+        torch.nn.init.zeros_(layer.experts.gate.weight)
+        torch.nn.init.zeros_(layer.experts.gate.bias)
+    x = grid(6, 10)
+    for index in range(2):
+        x = bottleneck.layer(index, x)
+    assert bottleneck.auxiliary_loss().item() == pytest.approx(0.01)
+    assert bottleneck.auxiliary_loss().item() == 0
+
+
+@torch.no_grad()
+def test_half_precision_keeps_the_grid_in_float32() -> None:
+    bottleneck, x = make(piece=7), grid(24, 31)
+    expected = bottleneck.layer(1, x.clone())
+    found = bottleneck.to(torch.bfloat16).layer(1, x.clone())
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, atol=0.1, rtol=0)
+
+
+def test_pieces_cover_the_map_once() -> None:
+    times = torch.zeros(31, 20)
+    for core, around, inner in pieces(31, 20, 7, 2):
+        times[core] += 1
+        marked = torch.zeros(31, 20)
+        marked[around][inner] = 1
+        assert marked.sum() == marked[core].sum() == times[core].numel()
+    assert (times == 1).all()

@@ -1,0 +1,233 @@
+"""Attention in sorted blocks against the formulas it stands for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from napari_restore.models.inf_dehaze import _ibssa
+from napari_restore.models.inf_dehaze._config import SMALL, InfDehazeConfig
+from napari_restore.models.inf_dehaze._ibssa import IBSSA, FullAttention, HeadwiseAttention
+
+TINY = replace(
+    SMALL, widths=(16,), bottleneck_heads=2, qk_width=8, exact_below=0, block_size=16, lsh_bits=4
+)
+LENGTH = 150  # the last block is not full
+
+
+def make(kind: type[HeadwiseAttention] = IBSSA, **changes: object) -> HeadwiseAttention:
+    config: InfDehazeConfig = replace(TINY, **changes)  # type: ignore[arg-type]
+    torch.manual_seed(1)
+    attention = kind(config)  # type: ignore[call-arg]
+    for parameter in attention.parameters():
+        parameter.data *= 3  # else all weights of a row are nearly equal
+    return attention.eval()
+
+
+def tokens(length: int = LENGTH, seed: int = 0) -> Tensor:
+    return torch.randn(length, 16, generator=torch.Generator().manual_seed(seed))
+
+
+def heads(attention: HeadwiseAttention, x: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+    found = []
+    for head in range(attention.heads):
+        q, k, v = (x @ weight.T for weight in attention.head_weights(head))
+        found.append((q, k, v))
+    return found
+
+
+def exact(attention: HeadwiseAttention, x: Tensor) -> Tensor:
+    parts = [scaled_dot_product_attention(*(t[None] for t in h))[0] for h in heads(attention, x)]
+    return attention.project(torch.cat(parts, dim=1))
+
+
+def direct(attention: IBSSA, x: Tensor) -> Tensor:
+    """Query by query: softmax over its blocks and over the drawn keys, merged by their sums."""
+    length, size, before = len(x), attention.block_size, int(attention.neighbours)
+    drawn = torch.randint(
+        length, (attention.samples,), generator=torch.Generator().manual_seed(_ibssa._SEED)
+    )
+    columns = []
+    for q, k, v in heads(attention, x):
+        order_q = attention.buckets(q).argsort(stable=True)
+        order_k = attention.buckets(k).argsort(stable=True)
+        out = torch.empty_like(v)
+        for place, query in enumerate(order_q.tolist()):
+            block = place // size
+            own = order_k[max(0, block - before) * size : (block + 1) * size]
+            scores = k[own] @ q[query] / math.sqrt(attention.key_width)
+            weight, value = scores.logsumexp(0), scores.softmax(0) @ v[own]
+            blocks = drawn // size
+            others = order_k[drawn[(blocks > block) | (blocks < block - before)]]
+            if len(others):
+                scores = k[others] @ q[query] / math.sqrt(attention.key_width)
+                sampled = scores.logsumexp(0) + math.log(length / attention.samples)
+                share = torch.sigmoid(sampled - weight)
+                value = (1 - share) * value + share * (scores.softmax(0) @ v[others])
+            out[query] = value
+        columns.append(out)
+    return torch.cat(columns, dim=1)
+
+
+@torch.no_grad()
+def test_buckets_follow_the_gray_code() -> None:
+    attention = make()
+    assert isinstance(attention, IBSSA)
+    x = torch.randn(500, attention.key_width, generator=torch.Generator().manual_seed(3))
+    signs = (x @ attention.directions.T > 0).int().tolist()
+    codes = [sum(sign << bit for bit, sign in enumerate(row)) for row in signs]
+    found = attention.buckets(x).tolist()
+    assert [bucket ^ (bucket >> 1) for bucket in found] == codes
+    assert len(set(found)) > 4
+
+
+def test_directions_are_saved_and_the_same_everywhere() -> None:
+    assert "directions" in make().state_dict()
+    torch.manual_seed(5)
+    first = IBSSA(TINY).directions
+    torch.manual_seed(6)
+    assert torch.equal(first, IBSSA(TINY).directions)
+    assert not torch.equal(first, IBSSA(TINY, seed=1).directions)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", [IBSSA, FullAttention])
+def test_short_input_is_attended_exactly(
+    kind: type[HeadwiseAttention], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_ibssa, "_QUERIES_CPU", 7)
+    monkeypatch.setattr(_ibssa, "_SCORES", 1)
+    attention = make(kind, exact_below=LENGTH + 1)
+    x = tokens()
+    torch.testing.assert_close(attention(x), exact(attention, x), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_one_block_as_long_as_the_input_is_exact() -> None:
+    attention, x = make(block_size=256), tokens()
+    torch.testing.assert_close(attention(x), exact(attention, x), atol=1e-5, rtol=1e-5)
+    assert (make(block_size=64)(x) - exact(attention, x)).abs().max() > 1e-2
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("neighbours", [False, True])
+@pytest.mark.parametrize("samples", [0, 20])
+def test_blocks_and_samples_equal_the_formula(
+    neighbours: bool, samples: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_ibssa, "_BLOCKS", 3)
+    monkeypatch.setattr(_ibssa, "_CHUNK_VALUES", 16 * 40)
+    monkeypatch.setattr(_ibssa, "_HASHED", 33)
+    attention, x = make(neighbours=neighbours, samples=samples), tokens()
+    assert isinstance(attention, IBSSA)
+    torch.testing.assert_close(attention(x), direct(attention, x), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_padded_keys_have_no_influence() -> None:
+    # The places that are padded hold copies of the last and the first key.
+    attention, x = make(), tokens()
+    assert isinstance(attention, IBSSA)
+    keys = torch.arange(LENGTH)
+    seen, bias = attention._seen(keys, 0, 10)
+    assert [int(n) for n in bias.isfinite().sum(1)] == [16, *[32] * 8, 16 + LENGTH - 9 * 16]
+    assert sorted(set(seen[bias.isfinite()].tolist())) == list(range(LENGTH))
+    weights, places = attention.row(x, 0)
+    assert (weights[places < 0] == 0).all()
+
+
+@torch.no_grad()
+def test_permuted_tokens_permute_the_output() -> None:
+    # Four directions of two signs: tokens that share a bucket must share a block, so every
+    # bucket gets one block of its own.
+    attention = make(lsh_bits=2, block_size=32, neighbours=False)
+    assert isinstance(attention, IBSSA)
+    x = _evenly_hashed(attention, per_bucket=32)
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(4))
+    assert not torch.allclose(attention(x), exact(attention, x), atol=1e-2)
+    torch.testing.assert_close(attention(x[order]), attention(x)[order], atol=1e-5, rtol=1e-5)
+
+
+def _evenly_hashed(attention: IBSSA, per_bucket: int) -> Tensor:
+    """Tokens whose queries and keys fall evenly into all buckets, in both heads."""
+    attention.to_k.weight.copy_(attention.to_q.weight)
+    half = attention.key_width
+    attention.to_q.weight[half:] = attention.to_k.weight[half:] = attention.to_q.weight[:half]
+    x = tokens(4000, seed=8)
+    bucket = attention.routing(x)[0, :, 0]
+    return torch.cat([x[bucket == index][:per_bucket] for index in range(4)])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "attention",
+    [
+        make(FullAttention),
+        make(exact_below=1000),
+        make(neighbours=False),
+        make(),
+        make(samples=20),
+    ],
+    ids=["full", "exact", "blocks", "neighbours", "samples"],
+)
+def test_row_is_the_row_of_the_whole(attention: HeadwiseAttention) -> None:
+    x = tokens()
+    out = attention(x)
+    for query in (0, 71, LENGTH - 1):
+        weights, keys = attention.row(x, query)
+        assert keys.dtype == torch.int64
+        torch.testing.assert_close(weights.sum(1), torch.ones(attention.heads))
+        gathered = torch.cat(
+            [
+                weights[head] @ (v[keys[head].clamp(min=0)])
+                for head, (_, _, v) in enumerate(heads(attention, x))
+            ]
+        )
+        torch.testing.assert_close(
+            attention.project(gathered[None])[0], out[query], atol=1e-5, rtol=1e-5
+        )
+
+
+def test_gradients_take_the_same_way() -> None:
+    attention, x = make(samples=20), tokens().requires_grad_()
+    norm = torch.nn.LayerNorm(16)
+    out = attention(x, norm)
+    out.square().sum().backward()
+    assert x.grad is not None and x.grad.abs().min(0).values.max() > 0
+    with torch.no_grad():
+        torch.testing.assert_close(attention(x, norm), out, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_tick_counts_to_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_ibssa, "_BLOCKS", 2)
+    shares: list[float] = []
+    make()(tokens(), tick=shares.append)
+    assert len(shares) == 2 * 5
+    assert shares == sorted(shares) and shares[-1] == 1
+
+
+class LargestTensor(TorchDispatchMode):
+    values = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        result = func(*args, **(kwargs or {}))
+        for tensor in torch.utils._pytree.tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                self.values = max(self.values, tensor.untyped_storage().nbytes() // 4)
+        return result
+
+
+@torch.no_grad()
+def test_no_operation_makes_more_than_the_tokens() -> None:
+    attention = make(block_size=8)
+    for length in (10_000, 20_000):
+        with LargestTensor() as tensors:
+            attention(tokens(length))
+        assert tensors.values <= length * 16
