@@ -386,18 +386,20 @@ def folder_command(
     """The words after `napari-restore` that restore all images of `folder` into `output`.
 
     `model` holds the arguments of `load_model` and its id or file as `model`; `options`
-    are those of `plan` that any image can be given: device, memory, tile, tile_batch,
+    are those of `plan` that any image can be given: device, memory, residuals, tile, tile_batch,
     exclude, strength and the like.
     """
     from napari_restore._line import words_of
 
     given = {name: value for name, value in options.items() if value is not None}
     device, memory = given.pop("device", "auto"), given.pop("memory", None)
+    residuals = given.pop("residuals", "auto")
     whole = {"region": [[0, 0, 1, 1]], **given}
     task = {"image": {"source": os.fspath(folder)}, "model": dict(model), "options": whole}
     # A folder even where it is to be made and holds one image.
     words = words_of(task, (1, 1), os.path.join(output, ""), device=device)[1:]
-    return words if memory is None else [*words, "--memory", str(memory)]
+    words += ["--memory", str(memory)] if memory is not None else []
+    return words + (["--residuals", residuals] if residuals != "auto" else [])
 
 
 def output_box(plan: Plan) -> Region | None:

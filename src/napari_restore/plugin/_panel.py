@@ -222,6 +222,8 @@ class RestorePanel(QWidget):
             events.device,
             events.tile,
             events.tile_batch,
+            events.extent,
+            events.residuals,
             events.maps,
         ]
 
@@ -264,10 +266,9 @@ class RestorePanel(QWidget):
     def _on_memory(self, gib: float) -> None:
         self.state.memory = gib or None
 
-    def _on_advanced(self, device: str, tile: int | None, tile_batch: int | None) -> None:
-        self.state.device = device
-        self.state.tile = tile
-        self.state.tile_batch = tile_batch
+    def _on_advanced(self, settings: dict[str, Any]) -> None:
+        for name, value in settings.items():
+            setattr(self.state, name, value)
 
     def _on_model(self, _: str) -> None:
         choice = self.models.choice()
@@ -299,7 +300,8 @@ class RestorePanel(QWidget):
         """What the state says now, by whomever it was set."""
         state = self.state
         self.memory.setValue(state.memory or 0)
-        self.advanced.show_settings(state.device, state.tile, state.tile_batch)
+        names = ("device", "tile", "tile_batch", "extent", "residuals")
+        self.advanced.show_settings({name: getattr(state, name) for name in names})
 
     def _take_up(self, before: RestoreState) -> None:
         """Go on with what an earlier panel of this viewer was set to."""

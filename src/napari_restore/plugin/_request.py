@@ -36,6 +36,8 @@ class Request:
     weights: str | None = None
     trust: bool = False
     tile_batch: int | None = None
+    extent: str = "image"
+    residuals: str = "auto"
     maps: bool = False
 
     def load(self) -> RestorationModel:
@@ -61,9 +63,10 @@ class Request:
             device=self.device,
             tile=self.tile,
             tile_batch=self.tile_batch,
+            residuals=self.residuals,
             maps=self.maps,
             pyramid=True,
-            **options,
+            **{"extent": self.extent, **options},
         )
 
 

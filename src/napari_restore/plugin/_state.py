@@ -58,6 +58,10 @@ class RestoreState:
     device: str = "auto"
     tile: int | None = None
     tile_batch: int | None = None
+    extent: str = "image"
+    """What a global model knows: "image", or as a draft only the "region"."""
+    residuals: str = "auto"
+    """Where a staged model's encoder leaves what its decoder needs."""
     maps: bool = False
     """Whether runs keep the method's side maps, which doubles what a result takes on disk."""
     running: bool = False
@@ -103,6 +107,8 @@ class RestoreState:
             device=self.device,
             tile=self.tile,
             tile_batch=self.tile_batch,
+            extent=self.extent,
+            residuals=self.residuals,
             maps=self.maps,
         )
 

@@ -144,8 +144,8 @@ def test_padded_keys_have_no_influence() -> None:
 
 @torch.no_grad()
 def test_permuted_tokens_permute_the_output() -> None:
-    # Four directions of two signs: tokens that share a bucket must share a block, so every
-    # bucket gets one block of its own.
+    # Where a block ends inside a bucket, the order of the tokens decides who is in it. Here
+    # two directions make four buckets, and each fills one block.
     attention = make(lsh_bits=2, block_size=32, neighbours=False)
     assert isinstance(attention, IBSSA)
     x = _evenly_hashed(attention, per_bucket=32)

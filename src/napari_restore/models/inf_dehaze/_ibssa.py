@@ -103,7 +103,7 @@ class HeadwiseAttention(nn.Module):
 
     def peak_bytes(self, length: int, channels: int, size: int) -> int:
         """Bytes held at most beside tokens and output, `size` of them per value."""
-        head = (2 * self.key_width + self.value_width) * length * size
+        head = (2 * self.key_width + self.value_width) * (length + channels) * size
         chunk = 2 * 4 * min(length * channels, _CHUNK_VALUES)
         return head + max(chunk, self.attend_bytes(length, size))
 

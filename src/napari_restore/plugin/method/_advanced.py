@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QSpinBox, QVBoxLayout, QWidget
 
+from napari_restore._quantities import format_size
+
 if TYPE_CHECKING:
-    from napari_restore.engine import Plan
+    from napari_restore.engine import Plan, StagedLayout
     from napari_restore.models import ModelCard
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -17,13 +20,23 @@ SCOPES = {
     "staged": "staged: the model looks at the whole image between its stages",
     "swept": "swept: the model passes over the whole image",
 }
+EXTENTS = {"image": "the whole image", "region": "only the area (a draft)"}
+RESIDUALS = {
+    "auto": "automatic",
+    "device": "on the device",
+    "ram": "in memory",
+    "disk": "on the scratch disk",
+    "recompute-first": "kept but for the first stage's",
+    "recompute": "made again",
+}
+"""Tiers in words; see `napari_restore.plan`."""
 
 
 class AdvancedForm(QWidget):
-    """Device, tile size and tile batch; what the model's reach is."""
+    """Device, tiles, and for global models what they know and where residuals lie."""
 
-    changed = Signal(str, object, object)
-    """Device, tile edge in pixels or None, tiles at once or None."""
+    changed = Signal(dict)
+    """The settings by their names in the state."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -40,7 +53,17 @@ class AdvancedForm(QWidget):
         self.tile.setToolTip("Edge of a tile; the memory budget chooses it. The result is the same")
         self.tile_batch = _number(self, 256, 1, " tiles")
         self.tile_batch.setToolTip("Tiles given to the model at once; helps networks on a GPU")
-        layout = QFormLayout(self)
+        self.extent = _choice(self, EXTENTS)
+        self.extent.setToolTip(
+            "A global model looks at the whole image once, whatever is restored. "
+            "Looking at the area only is quicker, and a draft"
+        )
+        self.residuals = _choice(self, RESIDUALS)
+        self.residuals.setToolTip(
+            "Where the encoder leaves what the decoder needs; automatic is the quickest within "
+            "the budgets. The result is the same"
+        )
+        self._layout = layout = QFormLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         where = QWidget(self)
@@ -53,32 +76,69 @@ class AdvancedForm(QWidget):
         layout.addRow("Scope", self.scope)
         layout.addRow("Tile", self.tile)
         layout.addRow("Tile batch", self.tile_batch)
+        layout.addRow("Model knows", self.extent)
+        layout.addRow("Residuals", self.residuals)
         self.reason.hide()
-        self.device.currentTextChanged.connect(self._on_changed)
+        self._show_global(False)
+        for box in (self.device, self.extent, self.residuals):
+            box.currentIndexChanged.connect(self._on_changed)
         self.tile.valueChanged.connect(self._on_changed)
         self.tile_batch.valueChanged.connect(self._on_changed)
 
-    def show_settings(self, device: str, tile: int | None, tile_batch: int | None) -> None:
-        """Show settings that somebody else has made."""
+    def show_settings(self, settings: Mapping[str, Any]) -> None:
+        """Show settings that somebody else has made, by their names in the state."""
         self.blockSignals(True)
-        self.device.setCurrentText(device)
-        self.tile.setValue(tile or 0)
-        self.tile_batch.setValue(tile_batch or 0)
+        self.device.setCurrentText(settings["device"])
+        self.tile.setValue(settings["tile"] or 0)
+        self.tile_batch.setValue(settings["tile_batch"] or 0)
+        self.extent.setCurrentIndex(self.extent.findData(settings["extent"]))
+        self.residuals.setCurrentIndex(self.residuals.findData(settings["residuals"]))
         self.blockSignals(False)
 
     def show_card(self, card: ModelCard) -> None:
-        """Tell the scope of `card`."""
+        """Tell the scope of `card`, and offer what only models of this scope have."""
         self.scope.setText(SCOPES.get(card.scope, card.scope))
+        self._show_global(card.scope == "staged")
 
     def show_plan(self, plan: Plan) -> None:
-        """Tell the device that `plan` uses, and why."""
-        self.reason.setText(f"{plan.device.name}: {plan.device.reason}")
+        """Tell the device that `plan` uses, and why; of a staged model also what it parks where."""
+        text = f"{plan.device.name}: {plan.device.reason}"
+        if plan.staged is not None:
+            text += f"\n{_about(plan.staged)}"
+        self.reason.setText(text)
         self.reason.show()
+
+    def _show_global(self, is_global: bool) -> None:
+        # Tiles of such a model are a part of it.
+        self._layout.setRowVisible(self.tile, not is_global)
+        self._layout.setRowVisible(self.extent, is_global)
+        self._layout.setRowVisible(self.residuals, is_global)
 
     def _on_changed(self) -> None:
         self.changed.emit(
-            self.device.currentText(), self.tile.value() or None, self.tile_batch.value() or None
+            {
+                "device": self.device.currentText(),
+                "tile": None if self.tile.isHidden() else self.tile.value() or None,
+                "tile_batch": self.tile_batch.value() or None,
+                "extent": self.extent.currentData(),
+                "residuals": self.residuals.currentData(),
+            }
         )
+
+
+def _about(staged: StagedLayout) -> str:
+    """Tokens, and where residuals lie, in one line."""
+    kept = [f"{format_size(size)} {tier}" for tier, size in staged.residual_bytes.items() if size]
+    if "recompute" in staged.tier:
+        kept.append("recomputed in part" if kept else "recomputed")
+    return f"{staged.tokens:,} tokens · residuals: {', '.join(kept)}"
+
+
+def _choice(parent: QWidget, texts: Mapping[str, str]) -> QComboBox:
+    box = QComboBox(parent)
+    for value, text in texts.items():
+        box.addItem(text, value)
+    return box
 
 
 def _number(parent: QWidget, most: int, step: int, suffix: str) -> QSpinBox:

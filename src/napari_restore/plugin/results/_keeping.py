@@ -112,6 +112,7 @@ def request_of_kept(kept: KeptResult, image: Image) -> Request:
         tile=None,
         bands=bands_of_kept(kept),
         tile_batch=options["tile_batch"] if (options["tile_batch"] or 1) > 1 else None,
+        extent=options["extent"],
         maps=bool(options["maps"]),
     )
 
@@ -145,6 +146,8 @@ def settings_back(state: RestoreState, variant: Variant, layers: LayerList) -> N
         "device": request.device,
         "tile": request.tile,
         "tile_batch": request.tile_batch,
+        "extent": request.extent,
+        "residuals": request.residuals,
         "maps": request.maps,
     }
     target = target_of(variant)

@@ -272,6 +272,8 @@ def folder_words(state: RestoreState, source: str, target: str) -> list[str]:
         memory=None if state.memory is None else int(state.memory * 2**30),
         tile=state.tile,
         tile_batch=state.tile_batch or 1,
+        extent=state.extent,
+        residuals=state.residuals,
         exclude=state.exclude,
         **({} if current is None else asdict(current.adjustment)),
     )

@@ -71,6 +71,10 @@ def live_looks(request: Request, sight: Sight, true: Plan) -> list[Look]:
     exact = Look(true, False)
     if true.predicted_seconds <= TRUE_SECONDS:
         return [exact]
+    if true.staged is not None and request.extent == "image":
+        # Encoding a whole image is no matter of a moment: the model knows the view only.
+        true = request.plan(extent="region")
+        exact = Look(true, True)
     draft = draft_of(request, sight, true)
     alone = request.plan(extent="draft") if true.must_look else true
     if draft is None or alone.predicted_seconds <= TRUE_SECONDS:
@@ -81,12 +85,15 @@ def live_looks(request: Request, sight: Sight, true: Plan) -> list[Look]:
 def first_look(request: Request, sight: Sight, true: Plan) -> Look | None:
     """What is shown first where the whole image must be looked at before the first true pixel.
 
-    None where that cannot be made: the true pixels do not need it.
+    A global model must do more than look at it. None where nothing can be made, or the
+    true pixels do not need it.
     """
-    if not true.must_look:
+    waits = true.staged is not None and true.staged.encode_seconds > TRUE_SECONDS
+    if not (true.must_look or waits):
         return None
     try:
-        return draft_of(request, sight, true) or _first_tile(request, sight)
+        draft = draft_of(request, sight, true)
+        return draft if draft or waits else _first_tile(request, sight)
     except RestoreError as error:
         logging.getLogger(__name__).info("nothing is shown first: %s", error)
         return None
@@ -114,7 +121,8 @@ def draft_of(request: Request, sight: Sight, true: Plan) -> Look | None:
             area=Area(targets, request.area.mask, request.area.soft),
             tile=None,
         )
-        plan = small.plan(extent="draft" if true.must_look else "image")
+        rough = true.must_look or true.staged is not None
+        plan = small.plan(extent="draft" if rough else "image")
         found = Look(plan, True, scale)
         if plan.predicted_seconds <= DRAFT_SECONDS:
             break

@@ -35,7 +35,7 @@ WARM_MS = 400
 """The child process is started so long after there is something to restore."""
 FIELDS = tuple(
     "layer bands model weights trust parameters exclude exclude_pending memory device tile"
-    " tile_batch".split()
+    " tile_batch extent".split()
 )
 """Settings that make another live result."""
 
