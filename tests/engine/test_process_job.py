@@ -11,6 +11,7 @@ import napari_restore as nr
 from napari_restore import errors
 from napari_restore.engine import Finished, Phase, Stopped, TileDone, _hold, _run
 from napari_restore.engine._hold import hold_for_writing
+from napari_restore.engine._local_run import LocalRun
 from napari_restore.images import process_stamp
 from napari_restore.sample import SAMPLE
 
@@ -224,7 +225,7 @@ def test_the_wait_for_another_run_is_no_work_of_this_one(monkeypatch):
     monkeypatch.setattr(_run, "writer_of", writer)
     monkeypatch.setattr(_run, "WAIT_SECONDS", 5.0)
     events: list = []
-    run = _run.LocalRun(planned, events.append, threading.Event(), wait=True)
+    run = LocalRun(planned, events.append, threading.Event(), wait=True)
     assert run.run()["measured"]["seconds"] < 5
     assert asked and any(isinstance(e, Phase) and "Waiting" in e.name for e in events)
 

@@ -132,12 +132,13 @@ def _batches(request: StagedRequest, cost: StagedCost) -> list[int]:
     """The policy's batch and smaller ones; one tile where more at once gain nothing."""
     if request.batch is not None:
         return [request.batch]
-    batch = batch_of(max(request.image.height, request.image.width))
+    policy = batch_of(max(request.image.height, request.image.width))
+    batch = request.model.batch or policy
     together = cost.encode.seconds_together + cost.decode.seconds_together
     alone = cost.encode.seconds_alone + cost.decode.seconds_alone
     if together > LEAST_GAIN * alone:
         batch = 1
-    return sorted({max(1, batch >> shift) for shift in range(5)}, reverse=True)
+    return sorted({max(1, batch >> shift) for shift in range(7)}, reverse=True)
 
 
 def _choice(

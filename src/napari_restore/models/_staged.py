@@ -48,6 +48,8 @@ class StagedModel(RestorationModel):
     """What `encode` leaves, fine to coarse. The encoder's last feature is the tokens."""
     layers: int
     """Layers of the bottleneck."""
+    batch: int | None = None
+    """Tiles at once that the model is meant for; None: by the size of the image."""
 
     def __init__(self, card: ModelCard) -> None:
         super().__init__(card)

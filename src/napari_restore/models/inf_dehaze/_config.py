@@ -57,6 +57,8 @@ class InfDehazeConfig:
     """Whether routed experts apply GELU twice after their convolution, as the release does."""
     local_weight: float = 0.1
     """Weight of the experts' branch beside the MLP."""
+    batch: int | None = None
+    """Tiles at once, where the supplement names a number for this variant."""
 
     @property
     def stride(self) -> int:
@@ -104,6 +106,7 @@ FAST = InfDehazeConfig(
     layers=("ibssa",) * 4,
     block="convnext",
     expert_ratio=1,
+    batch=64,
 )
 SMALL = InfDehazeConfig(
     patch=4,

@@ -107,6 +107,7 @@ class InfDehaze(StagedModel):
         self.config = config
         self.tile, self.stride = config.tile, config.stride
         self.width, self.layers = config.widths[-1], len(config.layers)
+        self.batch = config.batch
         # The last stage's map is the tokens themselves, which the engine holds anyway.
         self.residuals = tuple(
             Residual(width, config.patch << index) for index, width in enumerate(config.widths[:-1])
