@@ -124,7 +124,8 @@ def lay_out_staged(request: StagedRequest, cost: Callable[[int], StagedCost]) ->
 
 def _workers(request: StagedRequest) -> list[int]:
     if request.device.is_accelerator:
-        return [1]
+        # While one turns pixels into source values, the other keeps the device busy.
+        return [request.workers] if request.workers else [2, 1]
     return [request.workers] if request.workers else sorted({cores(), 1})
 
 
@@ -178,15 +179,18 @@ def _choice(
     on_device = device.is_accelerator
     weights = sum(p.numel() * p.element_size() for p in model.parameters()) if on_device else 0
     on_host = on_device and weights + grid > request.device_memory
-    device_peak = weights + max(need.on_device, 0 if on_host else grid) if on_device else 0
+    tiles_on_device = workers * need.on_device
+    device_peak = weights + max(tiles_on_device, 0 if on_host else grid) if on_device else 0
+    # Cores work side by side, batches on a device one after another.
+    lanes = 1 if on_device else workers
     ram = fixed + max(tiles_peak, block_bytes, 0 if on_device and not on_host else grid)
 
     demand = Demand(
         decoded,
         stages,
-        cost.encode.seconds(batch) / workers,
-        cost.first.seconds(batch) / workers,
-        cost.decode.seconds(batch) / workers + SECONDS_PER_TILE / workers,
+        cost.encode.seconds(batch) / lanes,
+        cost.first.seconds(batch) / lanes,
+        cost.decode.seconds(batch) / lanes + SECONDS_PER_TILE / workers,
     )
     room = Room(
         device=request.device_memory - device_peak if on_device else 0,

@@ -63,6 +63,9 @@ class AdvancedForm(QWidget):
             "Where the encoder leaves what the decoder needs; automatic is the quickest within "
             "the budgets. The result is the same"
         )
+        self.grid = QLabel(self)
+        self.grid.setWordWrap(True)
+        self.grid.setToolTip("How much the model looks at at once, and what its encoder leaves")
         self._layout = layout = QFormLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
@@ -78,6 +81,7 @@ class AdvancedForm(QWidget):
         layout.addRow("Tile batch", self.tile_batch)
         layout.addRow("Model knows", self.extent)
         layout.addRow("Residuals", self.residuals)
+        layout.addRow("Grid", self.grid)
         self.reason.hide()
         self._show_global(False)
         for box in (self.device, self.extent, self.residuals):
@@ -102,10 +106,9 @@ class AdvancedForm(QWidget):
 
     def show_plan(self, plan: Plan) -> None:
         """Tell the device that `plan` uses, and why; of a staged model also what it parks where."""
-        text = f"{plan.device.name}: {plan.device.reason}"
+        self.reason.setText(f"{plan.device.name}: {plan.device.reason}")
         if plan.staged is not None:
-            text += f"\n{_about(plan.staged)}"
-        self.reason.setText(text)
+            self.grid.setText(_about(plan.staged))
         self.reason.show()
 
     def _show_global(self, is_global: bool) -> None:
@@ -113,6 +116,7 @@ class AdvancedForm(QWidget):
         self._layout.setRowVisible(self.tile, not is_global)
         self._layout.setRowVisible(self.extent, is_global)
         self._layout.setRowVisible(self.residuals, is_global)
+        self._layout.setRowVisible(self.grid, is_global)
 
     def _on_changed(self) -> None:
         self.changed.emit(
@@ -127,15 +131,23 @@ class AdvancedForm(QWidget):
 
 
 def _about(staged: StagedLayout) -> str:
-    """Tokens, and where residuals lie, in one line."""
-    kept = [f"{format_size(size)} {tier}" for tier, size in staged.residual_bytes.items() if size]
+    """Tokens, and where residuals lie."""
+    places = {"device": "on the device", "ram": "in memory", "disk": "on disk"}
+    kept = [
+        f"{format_size(size)} {places[tier]}"
+        for tier, size in staged.residual_bytes.items()
+        if size
+    ]
     if "recompute" in staged.tier:
-        kept.append("recomputed in part" if kept else "recomputed")
+        kept.append("made again in part" if kept else "made again")
     return f"{staged.tokens:,} tokens · residuals: {', '.join(kept)}"
 
 
 def _choice(parent: QWidget, texts: Mapping[str, str]) -> QComboBox:
     box = QComboBox(parent)
+    # As wide as the panel, not as its longest text.
+    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    box.setMinimumContentsLength(8)
     for value, text in texts.items():
         box.addItem(text, value)
     return box

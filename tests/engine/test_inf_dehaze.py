@@ -1,0 +1,92 @@
+"""Inf-Dehaze through the engine: streamed equals one-shot, routing and order included."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import napari_restore as nr
+from napari_restore.engine._store import STAGED
+from napari_restore.engine._tokens import TokenStore
+from napari_restore.models import card_of
+from napari_restore.models._padding import pad_to_multiple
+from napari_restore.models._staged import cut, stitch
+from napari_restore.models._weights import randomise
+from napari_restore.models.inf_dehaze._config import SMALL
+from napari_restore.models.inf_dehaze._network import InfDehaze
+
+SIZE = (777, 1291)
+ROLES = "red=1,green=2,blue=3"
+
+
+@pytest.fixture(scope="module")
+def model() -> InfDehaze:
+    """The small network, its attention sparse from few tokens on, its change not small."""
+    card = card_of("inf-dehaze-small")
+    made = InfDehaze(replace(card, values={}), replace(SMALL, exact_below=512, samples=16))
+    randomise(made, 0)
+    made.decoder.unembed.weight.data *= 30
+    return made.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def pixels() -> np.ndarray[Any, Any]:
+    """Smooth and rough parts, so that tokens differ."""
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]].astype(np.float32)
+    waves = np.dstack([np.sin(y / 40), np.cos(x / 60), np.sin((x + y) / 90)])
+    noise = np.random.default_rng(0).random((*SIZE, 3), np.float32)
+    return np.asarray(0.5 + 0.3 * waves + 0.1 * noise * (x > 600)[..., None], np.float32)
+
+
+@pytest.fixture(scope="module")
+def whole(model: InfDehaze, pixels: Any) -> np.ndarray[Any, Any]:
+    x = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    with torch.inference_mode():
+        return model(x)[0].permute(1, 2, 0).numpy()
+
+
+@pytest.mark.parametrize(
+    ("tier", "batch"),
+    [("ram", 1), ("disk", 4), ("recompute-first", 16), ("recompute", 4), ("auto", 16)],
+)
+def test_streamed_equals_one_shot(
+    model: InfDehaze, pixels: Any, whole: Any, tmp_path: Path, tier: str, batch: int
+) -> None:
+    image = nr.open_image(pixels, bands=ROLES)
+    result = nr.restore(image, model, scratch=tmp_path, residuals=tier, tile_batch=batch)
+    spread = float(whole.max() - whole.min())
+    assert np.abs(whole - pixels).max() > 0.05
+    assert np.abs(np.asarray(result.array) - whole).max() <= 1e-5 * spread
+
+
+def test_no_token_goes_another_way(model: InfDehaze, pixels: Any, tmp_path: Path) -> None:
+    """Experts and hash buckets of every token, layer by layer, streamed against one-shot."""
+    image = nr.open_image(pixels, bands=ROLES)
+    plan = nr.plan(image, model, scratch=tmp_path, tile_batch=4)
+    nr.start(plan).result()
+    side = model.tile // model.stride
+    assert plan.staged is not None
+    store = TokenStore(plan.store / STAGED, plan.staged, model.width, side, plan.key)
+    streamed, _ = store.load()
+    store.close()
+    x = pad_to_multiple(torch.from_numpy(pixels).permute(2, 0, 1)[None], model.tile)[0]
+    with torch.inference_mode():
+        tokens, _ = model.encode(cut(x, model.tile))
+        rows, columns = plan.staged.rows, plan.staged.columns
+        grid = stitch(tokens, rows, columns).permute(1, 2, 0).contiguous()
+        assert float((grid - streamed).abs().max()) <= 1e-5
+        flipped = torch.zeros(grid.shape[:2], dtype=torch.bool)
+        grids = [model.place_tokens(grid), model.place_tokens(streamed)]
+        for layer in range(model.layers):
+            a, b = (model.middle.routing(layer, g) for g in grids)
+            flipped |= (a["experts"] != b["experts"]).any(dim=2)
+            assert a["buckets"].numel() > 0
+            moved = (a["buckets"] != b["buckets"]).any(dim=2).any(dim=0)
+            flipped |= moved.reshape(flipped.shape)
+            grids = [model.bottleneck_layer(layer, g) for g in grids]
+    assert float(flipped.float().mean()) == 0.0
