@@ -8,6 +8,9 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 DATA ?= ../shared/data
 SIDES ?= 4096 8192
 
+# Processes that share the quick tests file by file; each takes about 2 GiB of memory.
+WORKERS ?= 2
+
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -18,7 +21,7 @@ demo: $(READY)  ## restore the sample in the window; result, record and screensh
 	scripts/with-display $(BIN)/python scripts/demo.py
 
 test: $(READY)  ## all quick tests
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile
 
 check: $(READY)  ## lint, types, manifest, and the slow tests: wheel from sdist and others
 	$(BIN)/ruff check .

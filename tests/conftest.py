@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# Threads that wait for work must not keep a core from the tests beside them: set before torch.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -375,9 +375,9 @@ def test_the_line_of_a_staged_run_is_the_run_again(whole):
 
 def test_the_line_holds_what_the_model_computes_in(whole):
     told = whole.told
-    told["task"]["options"] |= {"precision": "bfloat16", "residual_dtype": "bfloat16"}
+    told["task"]["options"] |= {"precision": "bfloat16", "residual_dtype": "float16"}
     asked = parsed(api.command_of(told, "o.tif"))
-    assert (asked.precision, asked.residual_dtype) == ("bfloat16", "bfloat16")
+    assert (asked.precision, asked.residual_dtype) == ("bfloat16", "float16")
 
 
 def parsed(text: str):

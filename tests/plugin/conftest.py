@@ -1,7 +1,10 @@
-"""A restored image in every depth without running the engine, and a leak check for windows."""
+"""The panel in a window that goes with its test, images to restore, and runs to wait for."""
 
 from __future__ import annotations
 
+import copy
+import functools
+import gc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,11 +17,67 @@ from napari_restore import Region
 LIMIT_MS = 60_000
 
 
+@pytest.fixture(scope="session", autouse=True)
+def manifests_parsed_once() -> Iterator[None]:
+    """Every new window reads the manifests of all plugins: here each is parsed the first time."""
+    from npe2.manifest import _bases
+
+    parsed = functools.cache(_bases._load_yaml_no_duplicates)
+
+    def parse(file: Any) -> Any:
+        return copy.deepcopy(parsed(file.read()))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_bases, "_load_yaml_no_duplicates", parse)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def windows_go(request: pytest.FixtureRequest) -> Iterator[list[Any]]:
+    """No window outlives its test: else every later full collection walks it, and memory fills."""
+    from napari.utils.theme import _themes
+
+    if "make_napari_viewer" in request.fixturenames:
+        # napari collects at every layer that is removed. What is there for good, such as torch
+        # and napari, is half a second's walk each time; frozen, it is left out. Now and not at
+        # the end, when the test itself still holds its window.
+        gc.collect()
+        gc.freeze()
+    # napari 0.9 connects every window to the themes by a closure, which it cannot disconnect.
+    emitters = [theme.events.canvas for theme in _themes.values()]
+    before = [set(emitter.callbacks) for emitter in emitters]
+    task_managers: list[Any] = []
+    yield task_managers
+    for emitter, known in zip(emitters, before, strict=True):
+        for callback in set(emitter.callbacks) - known:
+            emitter.disconnect(callback)
+    # A window keeps the workers it has shown, whose Qt signals keep the window.
+    for manager in task_managers:
+        manager._tasks.clear()
+
+
 @pytest.fixture
-def colours() -> np.ndarray:
-    """(1300, 1700, 3) uint8 whose every pixel tells its place."""
+def make_napari_viewer(make_napari_viewer: Any, windows_go: list[Any]) -> Callable[..., Any]:
+    """napari's fixture of this name, whose windows go entirely."""
+
+    def make(*arguments: Any, **options: Any) -> Any:
+        viewer = make_napari_viewer(*arguments, **options)
+        windows_go.append(viewer.window._task_status_manager)
+        return viewer
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def unchanged_colours() -> np.ndarray:
     y, x = np.mgrid[:1300, :1700]
     return np.dstack([y % 251, x % 241, (y + x) % 239]).astype(np.uint8) + 1
+
+
+@pytest.fixture
+def colours(unchanged_colours: np.ndarray) -> np.ndarray:
+    """(1300, 1700, 3) uint8 whose every pixel tells its place."""
+    return unchanged_colours.copy()
 
 
 @pytest.fixture
