@@ -34,6 +34,7 @@ def sizes(monkeypatch):
 
 
 def test_a_folder_is_measured_and_nothing_stays(tmp_path):
+    (tmp_path / "new" / "scratch").mkdir(parents=True)
     found = probe(tmp_path / "new" / "scratch", 5 * MIB + 3)
     assert 0 < found.write_bytes_per_second < 1e13
     assert 0 < found.read_bytes_per_second < 1e13

@@ -59,8 +59,6 @@ def test_every_tier_gives_back_what_was_put(store_of, dtype, given):
     for slot, residuals in enumerate(tiles):
         store.put(slot, residuals)
     for slot in reversed(range(6)):
-        store.prefetch(slot)
-        assert store.has(slot)
         assert_same(store.get(slot), tiles[slot], dtype)
 
 
@@ -88,7 +86,6 @@ def test_values_that_are_no_numbers_are_kept_bit_for_bit(store_of):
         store.put(slot, residuals)
         for one, other in zip(store.get(slot), residuals, strict=True):
             assert torch.equal(one.view(torch.int32), other.view(torch.int32))
-    assert store.rounding == 0.0
 
 
 def test_what_is_got_is_the_callers_own(store_of):
@@ -132,8 +129,6 @@ def test_what_was_not_put_or_is_beyond_all_tiers_is_none(store_of):
     store.put(3, tile(3))
     for slot in (-1, 0, 1, 2, 3, 100):
         assert store.get(slot) is None
-        assert not store.has(slot)
-        store.prefetch(slot)
 
 
 def test_residuals_of_another_shape_are_refused(store_of):
@@ -161,7 +156,6 @@ def test_each_tier_holds_exactly_its_bytes(store_of, tmp_path, dtype, width):
         expected["device"] + expected["ram"]
     )
     assert (tmp_path / "s" / FILE).stat().st_size == expected["disk"]
-    assert sum(buffer.nbytes for buffer in store._staging.values()) == store.staging_bytes
     store.close()
     assert store.bytes_by_tier() == {**expected, "device": 0, "ram": 0}
     store.remove()
@@ -171,7 +165,6 @@ def test_each_tier_holds_exactly_its_bytes(store_of, tmp_path, dtype, width):
 def test_without_tiles_on_disk_nothing_is_written(store_of, tmp_path):
     store = store_of(Slots(ram=3))
     store.put(2, tile(2))
-    assert store.staging_bytes == 0
     assert not (tmp_path / "s").exists()
     store.remove()
 
@@ -196,55 +189,6 @@ def test_a_full_disk_is_told_at_once(tmp_path, monkeypatch):
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
 
 
-# -- rounding ------------------------------------------------------------------------
-
-
-def test_rounding_is_the_largest_error_over_the_largest_value(store_of):
-    store = store_of(dtype=torch.float16)
-    tiles = [tile(seed) for seed in range(3)]
-    tiles[1][1][3, 2, 1] = 9.0
-    for slot, residuals in enumerate(tiles):
-        store.put(slot, residuals)
-    given = torch.cat([tensor.flatten() for residuals in tiles for tensor in residuals])
-    expected = float((given.half().float() - given).abs().max() / given.abs().max())
-    assert store.rounding == pytest.approx(expected, rel=1e-6)
-    assert 0 < store.rounding < 2**-11
-
-
-def test_rounding_in_parts_is_that_of_the_whole(store_of, monkeypatch):
-    monkeypatch.setattr("napari_restore.engine._residuals._AT_ONCE", 100)
-    whole = store_of(Slots(ram=1), torch.bfloat16)
-    whole.put(0, tile(4))
-    given = torch.cat([tensor.flatten() for tensor in tile(4)])
-    expected = float((given.bfloat16().float() - given).abs().max() / given.abs().max())
-    assert whole.rounding == pytest.approx(expected, rel=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("given", "kept"),
-    [
-        (torch.float32, torch.float32),
-        (torch.float16, torch.float16),
-        (torch.float16, torch.float32),
-        (torch.bfloat16, torch.float32),
-    ],
-)
-def test_nothing_is_rounded_where_the_dtype_holds_every_value(store_of, given, kept):
-    store = store_of(dtype=kept)
-    store.put(0, tile(0, given))
-    assert store.rounding == 0.0
-
-
-def test_a_value_beyond_float16_shows_as_infinite_rounding(store_of):
-    store = store_of(dtype=torch.float16)
-    residuals = tile(0)
-    residuals[2][0, 0, 0] = 1e6
-    store.put(5, residuals)
-    assert store.rounding == 0.0, "a tile that is not kept is not rounded"
-    store.put(1, residuals)
-    assert store.rounding == float("inf")
-
-
 # -- reopening -----------------------------------------------------------------------
 
 
@@ -254,7 +198,6 @@ def test_after_reopening_the_disk_is_there_and_the_memory_is_not(store_of):
         store.put(slot, tile(slot))
     store.close()
     store = store_of(Slots(1, 1, 2))
-    assert [store.has(slot) for slot in range(4)] == [False, False, True, True]
     assert store.get(0) is None
     assert store.get(1) is None
     assert_same(store.get(2), tile(2), torch.float32)
@@ -411,5 +354,4 @@ def test_every_tier_gives_back_what_was_put_from_a_gpu(store_of, dtype):
         got = store.get(slot)
         assert got is not None and all(tensor.is_cuda for tensor in got)
         assert_same(got, tile(slot), dtype)
-    assert (store.rounding > 0) == (dtype == torch.float16)
     store.close()

@@ -93,8 +93,8 @@ def test_a_grid_larger_than_the_card_is_related_by_the_processor(tmp_path: Path)
 def test_backs_off_where_the_plan_was_wrong(tmp_path: Path, monkeypatch: Any) -> None:
     """A card that has less than it said: batches shrink, the bottleneck moves, pixels stay."""
     image = image_of(640, 640)
-    options: dict[str, Any] = {"device": "simulated:1GiB", "tile_batch": 8, "residuals": "ram"}
-    plan = nr.plan(image, MODEL, scratch=tmp_path, **options)
+    options: dict[str, Any] = {"device": "simulated:1GiB", "tile_batch": 8, "workers": 1}
+    plan = nr.plan(image, MODEL, scratch=tmp_path, residuals="ram", **options)
     # Enough for one tile, but neither for eight nor for the grid.
     monkeypatch.setattr("napari_restore.engine._device.Device.capacity", 1250 * KIB)
     job = nr.start(plan)

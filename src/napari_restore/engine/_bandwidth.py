@@ -40,7 +40,7 @@ _MEASURED: dict[int, Bandwidth] = {}
 
 
 def probe(folder: Path, size: int = PROBE) -> Bandwidth:
-    """The bandwidth of the disk of `folder`, which is made if it is missing.
+    """The bandwidth of the disk of `folder`.
 
     Writes `size` bytes, or half the free space where that is less, waits until they
     are on the disk, and reads them back, past the system's cache where it can be
@@ -48,7 +48,6 @@ def probe(folder: Path, size: int = PROBE) -> Bandwidth:
     Measured once per file system in a process. Raises `DiskFull` where not even 1 MiB
     can be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     with _LOCK:
         disk = folder.stat().st_dev
         if disk not in _MEASURED:

@@ -15,7 +15,9 @@ from napari_restore.engine._budget import MIB
 from napari_restore.engine._device import Device
 from napari_restore.engine._device_memory import TensorCount
 from napari_restore.engine._probe import example_facts, example_input, kind_of
-from napari_restore.models import RestorationModel
+from napari_restore.engine._tile import is_out_of_memory
+from napari_restore.errors import OutOfMemory
+from napari_restore.models import Facts, RestorationModel
 
 _SIDES = (256, 512)
 _KNOWN: WeakKeyDictionary[RestorationModel, dict[tuple[str, int], Cost]] = WeakKeyDictionary()
@@ -61,7 +63,7 @@ def calibrate(
             try:
                 result.append(_measure(model, device, threads))
             except BaseException as error:
-                result.append(error)
+                result.append(as_too_full(error, device))
 
         # torch's thread count belongs to the calling thread: ours stays as it is.
         worker = threading.Thread(target=measure, name="calibrate")
@@ -77,6 +79,7 @@ def calibrate(
 
 def _measure(model: RestorationModel, device: Device, threads: int) -> Cost:
     torch.set_num_threads(threads)
+    model.to(device.torch)
     step = model.card.multiple_of
     sides = [-(-max(side, model.card.min_size) // step) * step for side in _SIDES]
     peaks = []
@@ -84,7 +87,7 @@ def _measure(model: RestorationModel, device: Device, threads: int) -> Cost:
     with torch.inference_mode():
         for side in sides:
             x = example_input(model, side, side).to(device.torch)
-            facts = {k: v.to(device.torch) for k, v in example_facts(model, x).items()}
+            facts = example_facts(model, x)
             peaks.append(_peak(model, x, facts, device))
             began = time.perf_counter()
             model(x, facts)
@@ -101,7 +104,7 @@ def _wait(device: Device) -> None:
 
 
 def _peak(
-    model: RestorationModel, x: torch.Tensor, facts: dict[str, torch.Tensor], device: Device
+    model: RestorationModel, x: torch.Tensor, facts: Facts, device: Device
 ) -> float:
     """Bytes that one call holds at most beyond its input."""
     if device.is_cuda:
@@ -113,6 +116,16 @@ def _peak(
     with count.mode():
         model(x, facts)
     return float(count.peak)
+
+
+def as_too_full(error: BaseException, device: Device) -> BaseException:
+    """A sentence where the device has no room to try a tile; any other error as it is."""
+    if not is_out_of_memory(error):
+        return error
+    return OutOfMemory(
+        f"There is not even room on {device.name} to try one tile.",
+        "Close other programs that use it, or use --device cpu.",
+    )
 
 
 SCRATCH_BYTES = 32 * MIB if sys.platform != "darwin" else 16 * MIB

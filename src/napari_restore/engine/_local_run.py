@@ -16,10 +16,10 @@ class LocalRun(Run):
     def _restore(self, work: TileWork, exclude: Weight | None, mask: Weight | None) -> None:
         plan = self.plan
         size = (plan.image.height, plan.image.width)
-        pending, total = self._pending(mask)
+        tiles, pending = self._tiles(mask)
         self.emit(Phase("Restoring"))
 
         def read(core: Region) -> TileInput:
             return self._read(core, fed_box(core, plan.halo, size, plan.step), exclude)
 
-        self._pipeline(self._schedule(pending), read, work.run, self._writer(total))
+        self._pipeline(self._schedule(pending), read, work.run, self._writer(len(tiles)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,10 +32,14 @@ from napari_restore.engine._precision import check_precision
 from napari_restore.engine._probe import presumed, probe
 from napari_restore.engine._region import Region, bounding_box
 from napari_restore.engine._staged_cost import calibrate_staged
-from napari_restore.engine._staged_layout import StagedLayout, without_encoding
-from napari_restore.engine._staged_planning import StagedRequest, lay_out_staged
+from napari_restore.engine._staged_layout import StagedLayout, grid_of
+from napari_restore.engine._staged_planning import (
+    StagedRequest,
+    about_extent,
+    check_staged,
+    lay_out_staged,
+)
 from napari_restore.engine._store import FORMAT, STAGED
-from napari_restore.engine._tokens import is_related
 from napari_restore.engine._weight import open_weight
 from napari_restore.errors import BadModel, BadParameter, BadRegion
 from napari_restore.images import Box, Image, cache_dir, can_adopt, needs_percentile
@@ -86,8 +89,8 @@ def make_plan(
     files join without a seam. With `output`, a ``.zarr`` of the whole image, tiles
     are written right where it will be.
 
-    Nothing is written and no pixel restored; the model is probed and timed on
-    made-up tiles the first time it is seen. Parameters are those of the command
+    No pixel is restored; the model is probed and timed on made-up tiles the first time it
+    is seen, and the scratch disk is tried with a file of 64 MiB if a run needs it. Parameters are those of the command
     line (`napari-restore restore --help`); sizes are bytes or text like ``"2GiB"``.
     `extent` is "image" (the model knows the whole image, whatever the target), "region"
     (only the target: a draft for global models) or "draft": that takes its whole-image facts from as
@@ -155,34 +158,78 @@ def make_plan(
         return calibrate(model, chosen, threads, roughly=image.full is not None)
 
     accelerator_budget = _device_budget(chosen, device_memory, budget)
-    folder = Path(scratch) if scratch is not None else cache_dir() / "results"
     maps_bytes = 4 * (2 + 2 * len(bands)) if maps else 0
+    wanted_maps = _maps(maps, card.maps)
+    whole = targets == (Region(0, 0, image.height, image.width),)
+    in_place = (
+        output is not None
+        and part is None
+        and weight is None
+        and adjustment.is_neutral
+        and not wanted_maps
+        and whole
+        and can_adopt(image, Path(output))
+        # Tokens and residuals lie in the store, and the user has said where they are to lie.
+        and not (scratch is not None and isinstance(model, StagedModel))
+    )
+    # Who asks for levels looks on; a file nobody looks at is quicker row by row.
+    centre_first = pyramid or not whole
+    pyramid = pyramid or in_place
+    settings: dict[str, Any] = {
+        "format": FORMAT,
+        "bands": bands,
+        "other_bands": handling,
+        "black": black,
+        "white": white,
+        "sensor": getattr(image, "sensor", None),
+        "exclude": exclusion.digest if exclusion else None,
+        "extent": ["region", list(draft or ())] if extent == "region" else extent,
+        "halo": found.halo,
+        "maps": wanted_maps,
+        "pyramid": pyramid,
+    }
+    if precision != "float32":
+        settings["precision"] = precision
+    if isinstance(model, StagedModel):
+        box = grid_of(
+            bounding_box(targets), (image.height, image.width), model.tile, extent == "image"
+        )
+        settings |= {"grid": list(box), "residual_dtype": residual_dtype or precision}
+    facts = _context_name(context, image, uncounted, draft, extent) if needs_context else None
+    key = run_key(image, model, {**settings, "context": facts})
+    name = folder_name(image, model, settings)
+    folder = Path(scratch) if scratch is not None else cache_dir() / "results"
+    store = folder / f"{name}.zarr"
+    if in_place and output is not None:
+        beside = Path(output).absolute()
+        store = beside.with_name(f".{beside.name}.{name[:8]}.unfinished")
     staged: StagedLayout | None = None
     if isinstance(model, StagedModel):
-        _check_staged(model, tile)
+        check_staged(model, tile)
         choice = lay_out_staged(
             StagedRequest(
-                image,
-                model,
-                bands,
-                targets,
-                extent == "image",
-                chosen,
-                budget,
-                accelerator_budget,
-                folder,
-                precision,
-                residual_dtype or precision,
-                residuals,
-                tile_batch,
-                workers,
-                needs_context and not known,
-                maps_bytes,
+                image=image,
+                model=model,
+                bands=bands,
+                targets=targets,
+                box=box,
+                device=chosen,
+                memory=budget,
+                device_memory=accelerator_budget,
+                folder=store / STAGED,
+                key=key,
+                precision=precision,
+                residual_dtype=residual_dtype or precision,
+                residuals=residuals,
+                batch=tile_batch,
+                workers=workers,
+                context=needs_context and not known,
+                maps_bytes=maps_bytes,
             ),
             lambda threads: calibrate_staged(model, chosen, threads, precision),
         )
         staged, layout, tile_batch = choice.layout, choice.as_layout(), choice.batch
-        notes += _about_extent(staged, image)
+        notes += about_extent(staged, image)
     else:
         layout = lay_out(
             image,
@@ -198,47 +245,6 @@ def make_plan(
             batch=tile_batch or 1,
             maps_bytes=maps_bytes,
         )
-    settings: dict[str, Any] = {
-        "format": FORMAT,
-        "bands": bands,
-        "other_bands": handling,
-        "black": black,
-        "white": white,
-        "sensor": getattr(image, "sensor", None),
-        "exclude": exclusion.digest if exclusion else None,
-        "extent": ["region", list(draft or ())] if extent == "region" else extent,
-        "halo": found.halo,
-    }
-    if precision != "float32" or staged is not None:
-        settings["precision"] = precision
-    if staged is not None:
-        settings |= {"grid": list(staged.box), "residual_dtype": staged.residual_dtype}
-    wanted_maps = _maps(maps, card.maps)
-    whole = targets == (Region(0, 0, image.height, image.width),)
-    in_place = (
-        output is not None
-        and part is None
-        and weight is None
-        and adjustment.is_neutral
-        and not wanted_maps
-        and whole
-        and can_adopt(image, Path(output))
-    )
-    # Who asks for levels looks on; a file nobody looks at is quicker row by row.
-    centre_first = pyramid or not whole
-    pyramid = pyramid or in_place
-    settings |= {"maps": wanted_maps, "pyramid": pyramid}
-    facts = _context_name(context, image, uncounted, draft, extent) if needs_context else None
-    key = run_key(image, model, {**settings, "context": facts})
-    name = folder_name(image, model, settings)
-    if in_place and output is not None:
-        beside = Path(output).absolute()
-        store = beside.with_name(f".{beside.name}.{name[:8]}.unfinished")
-    else:
-        store = folder / f"{name}.zarr"
-    if staged is not None and is_related(store / STAGED, staged, key):
-        staged = without_encoding(staged)
-        layout = replace(layout, seconds=staged.seconds)
     idle = process_memory()
     return Plan(
         key=key,
@@ -282,20 +288,6 @@ def make_plan(
         precision=precision,
         staged=staged,
     )
-
-
-def _check_staged(model: StagedModel, tile: int | None) -> None:
-    if tile is not None and tile != model.tile:
-        raise BadParameter(
-            f"Tiles of {model.card.id} have {model.tile} pixels along a side: that is part of it.",
-            "Leave --tile out; --tile-batch says how many are worked on at once.",
-        )
-
-
-def _about_extent(staged: StagedLayout, image: Image) -> list[str]:
-    if staged.box == (0, 0, image.height, image.width):
-        return []
-    return ["A draft: the model knows only the region, not the whole image (--extent region)."]
 
 
 def _device_peak(layout: Layout, staged: StagedLayout | None, device: Device) -> int:

@@ -78,14 +78,17 @@ def weights_state(model: RestorationModel) -> tuple[int, ...]:
 def example_facts(model: RestorationModel, x: Tensor) -> Facts:
     """Facts for a made-up image, so that a model can be probed without a real one."""
     context: Context = context_of(x[0].permute(1, 2, 0).contiguous().numpy(force=True))
-    return model.prepare(context, lambda v: v.astype("float64"), tuple(range(x.shape[1])))
+    facts = model.prepare(context, lambda v: v.astype("float64"), tuple(range(x.shape[1])))
+    return {name: fact.to(x.device) for name, fact in facts.items()}
 
 
 def example_input(model: RestorationModel, height: int, width: int) -> Tensor:
-    """(1, C, height, width) noise in [0.1, 0.9] with the bands the model takes."""
+    """(1, C, height, width) noise in [0.1, 0.9] with the bands the model takes, where it is."""
     bands = model.card.bands or len(model.card.roles) or 3
     generator = torch.Generator().manual_seed(0)
-    return 0.1 + 0.8 * torch.rand(1, bands, height, width, generator=generator)
+    noise = 0.1 + 0.8 * torch.rand(1, bands, height, width, generator=generator)
+    weight = next(iter((*model.parameters(), *model.buffers())), noise)
+    return noise.to(weight.device)
 
 
 def _probe(model: RestorationModel) -> Probe:

@@ -36,6 +36,12 @@ class Slots:
         """Tiles that are kept."""
         return self.device + self.ram + self.disk
 
+    def first(self, tiles: int) -> Slots:
+        """These tiers for no more than so many tiles."""
+        device = min(self.device, tiles)
+        ram = min(self.ram, tiles - device)
+        return Slots(device, ram, min(self.disk, tiles - device - ram))
+
     def of(self, slot: int) -> str | None:
         """``"device"``, ``"ram"`` or ``"disk"``; None for a tile that is recomputed."""
         end = 0
@@ -54,7 +60,8 @@ class ResidualStore:
     ``slots.ram`` and ``slots.device`` tiles; with a CUDA `device` the slab in RAM is
     pinned. The disk's tiles lie in a `SlabFile` in `folder` and are there again when
     the store is opened with the same `key`, `shapes`, `dtype` and `slots` (see
-    `earlier_slots`). Raises `OutOfMemory` or `DiskFull`.
+    `earlier_slots`). With `disk_only` nothing is kept in RAM or on the device. Raises
+    `OutOfMemory` or `DiskFull`.
 
     Threads may put and get at once. With CUDA both are to be called where the stream of
     the computations is current, as in `Transfer`.
@@ -69,6 +76,7 @@ class ResidualStore:
         *,
         key: str,
         device: torch.device | None = None,
+        disk_only: bool = False,
     ) -> None:
         self.shapes = shapes
         self.dtype = dtype
@@ -80,17 +88,19 @@ class ResidualStore:
         self._transfer = Transfer(self.device)
         self._there: set[int] = set()
         self._slabs_lock, self._writing, self._reading = (threading.Lock() for _ in range(3))
-        self._error = self._largest = torch.zeros(())
         self._unlock: list[Callable[[], None]] = []
         self._staging: dict[str, Tensor] = {}
         self._slabs: dict[str, Tensor] = {}
         self._disk: SlabFile | None = None
         if slots.disk:
             full_key = _full_key(key, shapes, dtype, slots)
-            self._disk = SlabFile(folder / FILE, self.record_bytes, slots.disk, key=full_key)
+            self._disk = SlabFile(
+                folder / FILE, self.record_bytes, slots.disk, key=full_key, what="residuals"
+            )
         try:
-            self._slabs["device"] = self._allocate(slots.device, self.device)
-            self._slabs["ram"] = self._allocate(slots.ram, torch.device("cpu"))
+            if not disk_only:
+                self._slabs["device"] = self._allocate(slots.device, self.device)
+                self._slabs["ram"] = self._allocate(slots.ram, torch.device("cpu"))
         except OutOfMemory:
             self.close()
             raise
@@ -101,15 +111,14 @@ class ResidualStore:
         """Keep `residuals`, (C, h, w) each, of any float dtype, layout and device.
 
         They may be let go of at once, but on CUDA not be overwritten before the next
-        `get` or `wait`. A slot beyond all tiers is ignored. Raises `DiskFull`.
+        `get`. A slot beyond all tiers is ignored. Raises `DiskFull`.
         """
         tier = self.slots.of(slot)
-        if tier is None:
+        if tier is None or (tier != "disk" and tier not in self._slabs):
             return
         found = tuple(tuple(tensor.shape) for tensor in residuals)
         if found != self.shapes:
             raise ValueError(f"residuals of {found} instead of {self.shapes}")
-        self._measure_rounding(residuals)
         if tier == "disk":
             self._put_on_disk(slot, residuals)
             return
@@ -141,21 +150,6 @@ class ResidualStore:
                 return tuple(part.clone() for part in parts)
             return self._transfer.into(parts)
 
-    def has(self, slot: int) -> bool:
-        """Whether `slot` was put; its record on disk may still turn out damaged."""
-        if self._disk is not None and self.slots.of(slot) == "disk":
-            return self._disk.has(self._record(slot))
-        return slot in self._there
-
-    def prefetch(self, slot: int) -> None:
-        """Tell the disk that `slot` is wanted soon; takes no memory of this process."""
-        if self._disk is not None and self.slots.of(slot) == "disk":
-            self._disk.prefetch(self._record(slot))
-
-    def wait(self) -> None:
-        """Return when all that was put lies where it is kept."""
-        self._transfer.wait()
-
     # -- figures -----------------------------------------------------------------
 
     def bytes_by_tier(self) -> dict[str, int]:
@@ -163,23 +157,6 @@ class ResidualStore:
         held = {name: int(slab.nbytes) for name, slab in self._slabs.items()}
         disk = self._disk.nbytes if self._disk is not None else 0
         return {"device": held.get("device", 0), "ram": held.get("ram", 0), "disk": disk}
-
-    @property
-    def staging_bytes(self) -> int:
-        """Bytes in RAM that records pass through on their way to and from the disk."""
-        if not self.slots.disk:
-            return 0
-        return self.record_bytes * (2 if self.device.type == "cuda" else 1)
-
-    @property
-    def rounding(self) -> float:
-        """Largest |stored - given| relative to the largest |given| that was rounded.
-
-        Over what this store was given, not what an earlier one left on disk; 0.0 where
-        `dtype` holds every value given, infinite where one was beyond its range.
-        """
-        error, largest = float(self._error), float(self._largest)
-        return error / largest if error else 0.0
 
     # -- end ---------------------------------------------------------------------
 
@@ -263,28 +240,6 @@ class ResidualStore:
         if way not in self._staging:
             self._staging[way] = self._allocate(1, torch.device("cpu"))[0]
         return self._staging[way]
-
-    # -- rounding ----------------------------------------------------------------
-
-    def _measure_rounding(self, residuals: Sequence[Tensor]) -> None:
-        for tensor in residuals:
-            if torch.promote_types(tensor.dtype, self.dtype) == self.dtype:
-                continue
-            exact = torch.promote_types(tensor.dtype, torch.float32)
-            error = largest = torch.zeros((), dtype=exact, device=tensor.device)
-            planes = max(1, _AT_ONCE // max(1, tensor[0].numel()))
-            for part in torch.split(tensor.detach(), planes):
-                given = part.to(exact)
-                off = (given.to(self.dtype).to(exact) - given).abs()
-                # What was no number before is none after: nothing was lost there.
-                off.nan_to_num_(nan=0.0, posinf=math.inf)
-                error = torch.maximum(error, off.amax())
-                size = given.abs().nan_to_num_(nan=0.0, posinf=0.0)
-                largest = torch.maximum(largest, size.amax())
-            with self._slabs_lock:
-                # They stay on the device: to look at them would wait for it.
-                self._error = torch.maximum(self._error.to(error), error)
-                self._largest = torch.maximum(self._largest.to(largest), largest)
 
 
 def earlier_slots(

@@ -51,7 +51,7 @@ WAIT_SECONDS = 0.1
 class Run:
     """One execution of a plan in this process; how tiles are restored depends on the scope.
 
-    `emit` receives the events in the thread that calls `run`. `stop` ends the run
+    `emit` receives the events, most of them in the thread that calls `run`. `stop` ends the run
     within a tile; what is finished stays in the store. With `keep`, what the model
     makes of the whole image stays in memory for the next run. With `wait`, a run
     waits while another one writes to its store, and goes on from what that finished.
@@ -118,7 +118,6 @@ class Run:
     def _run(self) -> None:
         plan = self.plan
         image = plan.image
-        trim_results()
         self._check_source()
         for note in (*image.notes, *plan.notes):
             self.emit(Note(note))
@@ -134,6 +133,8 @@ class Run:
         self._radiometry = prepared.radiometry
         work = self._work(prepared)
         self.store = self._open_store()
+        # Only now: what this run goes on from is in use and stays.
+        trim_results()
         if self.store.rebuilt:
             self.emit(Note("The unfinished result was damaged; all tiles are restored again."))
         self._restore(work, exclude, mask)
@@ -225,8 +226,8 @@ class Run:
         """Write what is not finished yet to the store."""
         raise NotImplementedError
 
-    def _pending(self, mask: Weight | None) -> tuple[list[Region], int]:
-        """The tiles still to be restored, and how many there are in all; tells the others."""
+    def _tiles(self, mask: Weight | None) -> tuple[list[Region], list[Region]]:
+        """All tiles of the target, and those still to be restored; tells of the others."""
         plan, image = self.plan, self.plan.image
         assert self.store is not None
         touches = None if mask is None else lambda core: bool(mask.read(core).any())
@@ -239,7 +240,7 @@ class Run:
             else:
                 pending.append(tile)
         self._resumed = len(tiles) - len(pending)
-        return pending, len(tiles)
+        return tiles, pending
 
     def _schedule(self, tiles: list[Region], backwards: bool = False) -> Schedule:
         """The order of `tiles`, which the user may change while they are worked on."""

@@ -44,10 +44,13 @@ class SlabFile:
     all records. One thread writes, any may read; all must be done before `close`.
     """
 
-    def __init__(self, path: Path, record_bytes: int, count: int, *, key: str) -> None:
+    def __init__(
+        self, path: Path, record_bytes: int, count: int, *, key: str, what: str = "records"
+    ) -> None:
         if record_bytes <= 0 or count < 0:
             raise ValueError(f"{count} records of {record_bytes} bytes make no file")
         self.path = path
+        self._what = what
         self.record_bytes = record_bytes
         self.count = count
         self._positioned = hasattr(os, "preadv") and hasattr(os, "pwrite")
@@ -100,7 +103,7 @@ class SlabFile:
             except OSError as error:
                 if not _has_no_room(error):
                     raise
-                raise _disk_full(self.path, self.record_bytes, error) from error
+                raise _disk_full(self.path, self.record_bytes, self._what, error) from error
             self._checksums[index] = checksum
 
     def get(self, index: int, out: Bytes | None = None) -> Bytes | None:
@@ -124,15 +127,6 @@ class SlabFile:
                 del self._checksums[index]
         return None
 
-    def prefetch(self, index: int) -> None:
-        """Ask the system to read record `index` soon, where it takes such advice."""
-        if hasattr(os, "posix_fadvise") and self.has(index):
-            with contextlib.suppress(OSError):
-                offset = index * self.record_bytes
-                os.posix_fadvise(
-                    self._file.fileno(), offset, self.record_bytes, os.POSIX_FADV_WILLNEED
-                )
-
     def close(self) -> None:
         """Let go of the files; what was written stays on disk."""
         self._file.close()
@@ -141,8 +135,7 @@ class SlabFile:
     def remove(self) -> None:
         """Delete the file and its journal."""
         self.close()
-        journal_of(self.path).unlink(missing_ok=True)
-        self.path.unlink(missing_ok=True)
+        discard(self.path)
 
     # -- opening -----------------------------------------------------------------
 
@@ -154,28 +147,13 @@ class SlabFile:
             size = self.path.stat().st_size
         except OSError:
             return False
-        # What follows the last line's end was torn by a crash.
-        whole = content[: content.rfind(b"\n") + 1]
-        first, *lines = whole.splitlines() or [b""]
-        if _as_header(first) != header or size != self.nbytes:
+        found, checksums, whole = _read_journal(content)
+        if found != header or size != self.nbytes:
             return False
-        for line in lines:
-            self._read_line(line)
-        if len(whole) < len(content):
-            os.truncate(journal, len(whole))
+        self._checksums = checksums
+        if whole < len(content):
+            os.truncate(journal, whole)
         return True
-
-    def _read_line(self, line: bytes) -> None:
-        try:
-            index, checksum = line.decode("ascii").split(" ")
-            number = int(index)
-            if checksum == "-":
-                self._checksums.pop(number, None)
-            elif len(checksum) == 8 and 0 <= number < self.count:
-                self._checksums[number] = int(checksum, 16)
-        except ValueError:
-            # Torn by a full disk: the record was given up then.
-            return
 
     def _make(self, header: dict[str, Any]) -> None:
         """Preallocate the file; its journal comes last, so where it stands the file does."""
@@ -193,7 +171,7 @@ class SlabFile:
             self.path.unlink(missing_ok=True)
             if not _has_no_room(error):
                 raise
-            raise _disk_full(self.path, self.nbytes, error) from error
+            raise _disk_full(self.path, self.nbytes, self._what, error) from error
 
     # -- bytes -------------------------------------------------------------------
 
@@ -256,6 +234,40 @@ def key_of(path: Path) -> str | None:
     return str(header["key"]) if header is not None and path.exists() else None
 
 
+def written(path: Path) -> int:
+    """How many records of the slab file `path` are written; 0 where there is no such file."""
+    try:
+        return len(_read_journal(journal_of(path).read_bytes())[1])
+    except OSError:
+        return 0
+
+
+def discard(path: Path) -> None:
+    """Delete the slab file `path`, which nobody has open, and its journal."""
+    journal_of(path).unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+
+
+def _read_journal(content: bytes) -> tuple[dict[str, Any] | None, dict[int, int], int]:
+    """What the file is, the checksums of its records, and the length of all whole lines."""
+    # What follows the last line's end was torn by a crash.
+    whole = content[: content.rfind(b"\n") + 1]
+    first, *lines = whole.splitlines() or [b""]
+    header = _as_header(first)
+    count = 0 if header is None else int(header.get("count", 0))
+    checksums: dict[int, int] = {}
+    for line in lines:
+        # A line that a full disk tore is none: its record was given up then.
+        with contextlib.suppress(ValueError):
+            index, checksum = line.decode("ascii").split(" ")
+            number = int(index)
+            if checksum == "-":
+                checksums.pop(number, None)
+            elif len(checksum) == 8 and 0 <= number < count:
+                checksums[number] = int(checksum, 16)
+    return header, checksums, len(whole)
+
+
 def _as_header(line: bytes) -> dict[str, Any] | None:
     try:
         header = json.loads(line)
@@ -291,13 +303,13 @@ def _has_no_room(error: OSError) -> bool:
     return is_disk_full(error) or error.errno == errno.EFBIG
 
 
-def _disk_full(path: Path, size: int, error: OSError) -> DiskFull:
+def _disk_full(path: Path, size: int, what: str, error: OSError) -> DiskFull:
     cause = (
         "The file system does not take a file as large as"
         if error.errno == errno.EFBIG
         else "There is no space for"
     )
-    return DiskFull(
-        f"{cause} {format_size(size)} of residuals in {path.parent}.",
-        "Free some, point --scratch elsewhere, or use --residuals recompute.",
-    )
+    hint = "Free some, or point --scratch elsewhere"
+    if what == "residuals":
+        hint += ", or use --residuals recompute"
+    return DiskFull(f"{cause} {format_size(size)} of {what} in {path.parent}.", f"{hint}.")

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from napari_restore.engine._calibrate import as_too_full
 from napari_restore.engine._device import Device
 from napari_restore.engine._device_memory import TensorCount
 from napari_restore.engine._precision import computing
@@ -75,7 +76,7 @@ def calibrate_staged(
             try:
                 found.append(_measure(model, device, threads, precision))
             except BaseException as error:
-                found.append(error)
+                found.append(as_too_full(error, device))
 
         # torch's thread count belongs to the calling thread: ours stays as it is.
         worker = threading.Thread(target=measure, name="calibrate")
@@ -139,7 +140,9 @@ def _peak(call: Callable[[int], object], batch: int, device: Device) -> float:
 
 def _seconds_per_operation(model: StagedModel, device: Device) -> float:
     """Of one layer on a small grid; the layers are alike."""
-    grid = torch.zeros(GRID, GRID, model.width, device=device.torch)
+    # Tokens that differ: on equal ones few experts have work.
+    generator = torch.Generator().manual_seed(0)
+    grid = torch.randn(GRID, GRID, model.width, generator=generator).to(device.torch)
     model.bottleneck_layer(0, grid.clone())
     _wait(device)
     began = time.perf_counter()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from napari_restore._quantities import format_size
@@ -110,6 +110,7 @@ class Demand:
 class Room:
     """Bytes free for residuals on each tier, and how fast they go there and back."""
 
+    has_device: bool
     device: int
     ram: int
     disk: Callable[[], int]
@@ -153,7 +154,8 @@ def split(demand: Demand, room: Room, wanted: str) -> Split:
         raise BadParameter(f"There is no tier {wanted!r}.", f"Choose among {', '.join(TIERS)}.")
     ways: list[Split] = []
     if wanted != "recompute":
-        for recompute in ("none", "first") if wanted == "auto" else (_of_tier(wanted),):
+        several: tuple[Recompute, ...] = ("none", "first")
+        for recompute in several if wanted == "auto" else (_of_tier(wanted),):
             ways += _kept(demand, room, wanted, recompute)
     if wanted in ("auto", "recompute"):
         seconds = demand.decode_seconds + demand.encode_seconds
@@ -172,6 +174,9 @@ def _kept(demand: Demand, room: Room, wanted: str, recompute: Recompute) -> list
     """The ways to keep what is not recomputed: in memory alone, and with the disk."""
     record = sum(demand.stage_bytes[1:] if recompute == "first" else demand.stage_bytes)
     tiles = demand.tiles
+    if record == 0:
+        # Nothing is left to keep.
+        return [_timed(demand, room, Slots(0, 0, 0), recompute, 0)]
 
     def fit(size: int) -> int:
         return max(0, min(tiles, size // record))
@@ -181,7 +186,7 @@ def _kept(demand: Demand, room: Room, wanted: str, recompute: Recompute) -> list
     ram = min(tiles - device, fit(room.ram)) if free or wanted == "ram" else 0
     ways = [_timed(demand, room, Slots(device, ram, 0), recompute, record)]
     if wanted in ("device", "ram"):
-        _check_fit(device + ram, demand, wanted, record)
+        _check_fit(device + ram, demand, room, wanted, record)
     elif device + ram < tiles:
         disk = min(tiles - device - ram, fit(room.disk()))
         if wanted == "disk" and disk < tiles:
@@ -194,9 +199,14 @@ def _kept(demand: Demand, room: Room, wanted: str, recompute: Recompute) -> list
     return ways
 
 
-def _check_fit(kept: int, demand: Demand, wanted: str, record: int) -> None:
+def _check_fit(kept: int, demand: Demand, room: Room, wanted: str, record: int) -> None:
     if kept < demand.tiles:
         flag = "--device-memory" if wanted == "device" else "--memory"
+        if wanted == "device" and not room.has_device:
+            raise BadParameter(
+                "The processor has no memory of its own for residuals.",
+                "Use --residuals ram, or --device to name a GPU.",
+            )
         raise BudgetTooSmall(
             f"The residuals take {format_size(demand.tiles * record)}, "
             f"the budget leaves {format_size(kept * record)} for them.",
@@ -216,23 +226,6 @@ def _timed(demand: Demand, room: Room, slots: Slots, recompute: Recompute, recor
     if recompute == "first":
         decode += kept * demand.first_seconds
     return Split(slots, recompute, record, max(encode, out), max(decode, back))
-
-
-def without_encoding(layout: StagedLayout) -> StagedLayout:
-    """For a target of an image whose bottleneck was run before: its tiles are decoded."""
-    return replace(
-        layout,
-        slots=Slots(0, 0, 0),
-        recompute="all",
-        record_bytes=0,
-        ram_bytes=layout.ram_bytes - layout.residual_bytes["ram"],
-        device_bytes=layout.device_bytes - layout.residual_bytes["device"],
-        disk_bytes=0,
-        encode_seconds=0.0,
-        bottleneck_seconds=0.0,
-        decode_seconds=layout.decode_seconds
-        + layout.slots.total * layout.encode_seconds / (layout.rows * layout.columns),
-    )
 
 
 def grid_of(target: Region, size: tuple[int, int], tile: int, whole: bool) -> Region:

@@ -25,7 +25,7 @@ from napari_restore.engine._plan import (
     image_bytes,
 )
 from napari_restore.engine._precision import dtype_of
-from napari_restore.engine._region import Region, bounding_box
+from napari_restore.engine._region import Region
 from napari_restore.engine._staged_cost import PartCost, StagedCost
 from napari_restore.engine._staged_layout import (
     Demand,
@@ -33,12 +33,12 @@ from napari_restore.engine._staged_layout import (
     Split,
     StagedLayout,
     batch_of,
-    grid_of,
     quickest,
     split,
 )
-from napari_restore.engine._tiles import tile_sizes
-from napari_restore.errors import ResourceError
+from napari_restore.engine._tiles import CELL, tile_sizes
+from napari_restore.engine._tokens import is_related
+from napari_restore.errors import BadModel, BadParameter, ResourceError
 from napari_restore.images import Image
 from napari_restore.models import StagedModel
 
@@ -58,12 +58,15 @@ class StagedRequest:
     model: StagedModel
     bands: tuple[int, ...]
     targets: tuple[Region, ...]
-    whole: bool
-    """Whether the bottleneck sees the whole image, whatever the target."""
+    box: Region
+    """What the bottleneck sees."""
     device: Device
     memory: int
     device_memory: int
-    scratch: Path
+    folder: Path
+    """Where tokens and residuals lie, and those of an earlier run may."""
+    key: str
+    """Of the run: tokens of another one are of no use."""
     precision: str
     residual_dtype: str
     residuals: str = "auto"
@@ -103,8 +106,7 @@ def lay_out_staged(request: StagedRequest, cost: Callable[[int], StagedCost]) ->
 
     Raises `BudgetTooSmall` naming the smallest budget that would do.
     """
-    folder = request.scratch
-    speed = cache(lambda: _bandwidth.probe(folder))
+    speed = cache(lambda: _bandwidth.probe(_existing(request.folder)))
     choices: list[StagedChoice] = []
     errors: list[ResourceError] = []
     for workers in _workers(request):
@@ -153,7 +155,7 @@ def _choice(
     """What these workers and this batch take, with residuals where they have room."""
     image, model, device = request.image, request.model, request.device
     tile, size = model.tile, (image.height, image.width)
-    box = grid_of(bounding_box(request.targets), size, tile, request.whole)
+    box = request.box
     rows, columns = -(-box.height // tile), -(-box.width // tile)
     side = tile // model.stride
     token_tile = model.width * side * side * TOKEN_BYTES
@@ -167,7 +169,9 @@ def _choice(
     batch = min(batch, rows * columns)
     workers = min(workers, -(-rows * columns // batch))
 
-    grid = model.bottleneck_bytes(rows * side, columns * side)
+    # Another area of the image may have been restored before.
+    related = is_related(request.folder, rows * columns, request.key)
+    grid = 0 if related else model.bottleneck_bytes(rows * side, columns * side)
     need = _Need(request, cost, workers, batch, token_tile, sum(stages))
     swell = 1.0 if device.is_accelerator else fragmentation(rows * columns)
     tiles_peak = int(swell * max(need.encoding, need.decoding))
@@ -185,6 +189,7 @@ def _choice(
     lanes = 1 if on_device else workers
     ram = fixed + max(tiles_peak, block_bytes, 0 if on_device and not on_host else grid)
 
+    token_bytes = 0 if related else 2 * rows * columns * token_tile
     demand = Demand(
         decoded,
         stages,
@@ -193,13 +198,14 @@ def _choice(
         cost.decode.seconds(batch) / lanes + SECONDS_PER_TILE / workers,
     )
     room = Room(
+        has_device=on_device,
         device=request.device_memory - device_peak if on_device else 0,
         ram=request.memory - ram,
-        disk=lambda: _disk_room(request, 2 * rows * columns * token_tile),
+        disk=lambda: _disk_room(request, token_bytes),
         speed=speed,
         ram_speed=ram_bandwidth(),
     )
-    found: Split = split(demand, room, request.residuals)
+    found: Split = split(demand, room, "recompute" if related else request.residuals)
     others = rows * columns - decoded
     pixel = image.bands * image.dtype.itemsize
     reading = tile * tile * pixel * IO_SECONDS_PER_BYTE / cores()
@@ -221,12 +227,14 @@ def _choice(
         bottleneck_on_host=on_host,
         ram_bytes=ram + found.slots.ram * found.record_bytes,
         device_bytes=device_peak + found.slots.device * found.record_bytes,
-        disk_bytes=2 * rows * columns * token_tile + found.slots.disk * found.record_bytes,
-        encode_seconds=context_seconds
+        disk_bytes=token_bytes + found.slots.disk * found.record_bytes,
+        encode_seconds=0.0
+        if related
+        else context_seconds
         + found.encode_seconds
         + others * demand.encode_seconds
         + rows * columns * reading,
-        bottleneck_seconds=operations * cost.seconds_per_operation,
+        bottleneck_seconds=0.0 if related else operations * cost.seconds_per_operation,
         decode_seconds=found.decode_seconds + decoded * reading,
     )
     return StagedChoice(layout, tile, batch, workers, threads, cache_bytes)
@@ -285,8 +293,37 @@ class _Need:
 
 def _disk_room(request: StagedRequest, tokens: int) -> int:
     """Bytes that residuals may take on the scratch disk beside tokens and result."""
-    folder = request.scratch
-    while not folder.exists():
+    free = shutil.disk_usage(_existing(request.folder)).free
+    if request.folder.exists():
+        # What an earlier try has set aside is this run's own.
+        free += sum(file.stat().st_size for file in request.folder.iterdir() if file.is_file())
+    room = free - tokens - 2 * image_bytes(request.image)
+    return max(0, int(DISK_SHARE * room) - 64 * MIB)
+
+
+def _existing(folder: Path) -> Path:
+    """The nearest folder that is there: nothing is made before a run begins."""
+    while not folder.is_dir():
         folder = folder.parent
-    free = shutil.disk_usage(folder).free - tokens - 2 * image_bytes(request.image)
-    return max(0, int(DISK_SHARE * free) - 64 * MIB)
+    return folder
+
+
+def check_staged(model: StagedModel, tile: int | None) -> None:
+    """Raise `BadParameter` for a tile size, which is the model's, and `BadModel` for an odd one."""
+    if model.tile % CELL:
+        raise BadModel(
+            f"Tiles of {model.card.id} have {model.tile} pixels along a side.",
+            f"A staged model's tiles must be a multiple of {CELL}.",
+        )
+    if tile is not None and tile != model.tile:
+        raise BadParameter(
+            f"Tiles of {model.card.id} have {model.tile} pixels along a side: that is part of it.",
+            "Leave --tile out; --tile-batch says how many are worked on at once.",
+        )
+
+
+def about_extent(layout: StagedLayout, image: Image) -> list[str]:
+    """What to tell of a model that does not see the whole image."""
+    if layout.box == (0, 0, image.height, image.width):
+        return []
+    return ["A draft: the model knows only the region, not the whole image (--extent region)."]

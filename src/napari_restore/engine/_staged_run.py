@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -17,9 +18,11 @@ from napari_restore.engine._device import Device, cores
 from napari_restore.engine._events import Note, Phase, Progress
 from napari_restore.engine._precision import computing, dtype_of
 from napari_restore.engine._region import Region
-from napari_restore.engine._residuals import ResidualStore, earlier_slots
+from napari_restore.engine._residuals import FILE, ResidualStore, earlier_slots
+from napari_restore.engine._rounding import Rounding
 from napari_restore.engine._run import Run
-from napari_restore.engine._staged_layout import StagedLayout
+from napari_restore.engine._slab import discard
+from napari_restore.engine._staged_layout import Recompute, StagedLayout
 from napari_restore.engine._staged_work import (
     DecodeInput,
     Encoded,
@@ -28,7 +31,14 @@ from napari_restore.engine._staged_work import (
     reflection,
 )
 from napari_restore.engine._store import STAGED
-from napari_restore.engine._tile import TileInput, TileWork, is_out_of_memory, let_go
+from napari_restore.engine._tile import (
+    FAILURES,
+    TileInput,
+    TileWork,
+    as_failure,
+    is_out_of_memory,
+    let_go,
+)
 from napari_restore.engine._tiles import Schedule
 from napari_restore.engine._tokens import TokenStore
 from napari_restore.engine._weight import Weight
@@ -47,55 +57,74 @@ class StagedRun(Run):
     made again from the source.
     """
 
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._seconds: dict[str, float] = {}
+        self._kept: dict[str, int] = {}
+        self._rounding: Rounding | None = None
+        self._encoded = 0
+
     def _restore(self, work: TileWork, exclude: Weight | None, mask: Weight | None) -> None:
         model, layout = self.plan.model, self.plan.staged
         assert isinstance(model, StagedModel) and layout is not None
-        self._seconds: dict[str, float] = {}
-        self._kept: dict[str, int] = {}
-        self._rounding = 0.0
-        self._encoded = 0
-        pending, total = self._pending(mask)
-        if not pending:
-            return
-        staged = StagedWork(model, work, layout.residual_dtype, layout.recompute)
-        # In the order of encoding: that is how residuals are handed to the tiers.
-        order = Schedule(pending)
-        slots = {core: number for number, core in enumerate(iter(order.pop, None))}
-        with ExitStack() as stack:
-            tokens, parked = self._stores(layout, model, list(slots), stack)
-            if not tokens.is_finished:
-                with self._timed("encode"):
-                    self._encode(staged, tokens, parked, slots, exclude)
-                with self._timed("bottleneck"):
-                    self._relate(model, layout, tokens)
-            with self._timed("decode"):
-                self._decode(staged, tokens, parked, slots, total, exclude)
-            self._kept = parked.bytes_by_tier()
-            if not self.stop.is_set():
-                parked.remove()
+        folder = self.plan.store / STAGED
+        tiles, pending = self._tiles(mask)
+        if pending:
+            with ExitStack() as stack:
+                tokens = self._tokens(folder, layout, model, stack)
+                # In the order of encoding: that is how residuals are handed to the tiers.
+                order = list(iter(Schedule(tiles).pop, None))
+                parked, recompute = self._parked(folder, layout, model, order, tokens, stack)
+                self._rounding = Rounding(dtype_of(layout.residual_dtype))
+                staged = StagedWork(model, work, layout.residual_dtype, recompute, self._rounding)
+                slots = {core: number for number, core in enumerate(order)}
+                if not tokens.is_finished:
+                    with self._timed("encode"):
+                        self._encode(staged, tokens, parked, slots, exclude)
+                    with self._timed("bottleneck"):
+                        self._relate(model, layout, tokens)
+                with self._timed("decode"):
+                    self._decode(staged, tokens, parked, slots, pending, exclude)
+                self._kept = parked.bytes_by_tier()
+        if not self.stop.is_set():
+            discard(folder / FILE)
 
-    def _stores(
-        self, layout: StagedLayout, model: StagedModel, order: list[Region], stack: ExitStack
-    ) -> tuple[TokenStore, ResidualStore]:
-        plan = self.plan
-        folder = plan.store / STAGED
+    def _tokens(
+        self, folder: Path, layout: StagedLayout, model: StagedModel, stack: ExitStack
+    ) -> TokenStore:
         side = model.tile // model.stride
-        tokens = stack.enter_context(
-            closing(TokenStore(folder, layout, model.width, side, plan.key))
-        )
-        first = 1 if layout.recompute == "first" else 0
-        shapes = tuple(r.shape(model.tile) for r in model.residuals[first:])
-        named = json.dumps([plan.key, [list(core) for core in order], layout.residual_dtype, first])
+        store = TokenStore(folder, layout, model.width, side, self.plan.key)
+        return stack.enter_context(closing(store))
+
+    def _parked(
+        self,
+        folder: Path,
+        layout: StagedLayout,
+        model: StagedModel,
+        order: list[Region],
+        tokens: TokenStore,
+        stack: ExitStack,
+    ) -> tuple[ResidualStore, Recompute]:
+        """Where residuals are parked, and whose are not: what lies there already counts."""
+        dtype, device = dtype_of(layout.residual_dtype), self.plan.device.torch
+        named = json.dumps([self.plan.key, [list(core) for core in order]])
         key = hashlib.sha256(named.encode()).hexdigest()
-        dtype = dtype_of(layout.residual_dtype)
-        # What an earlier run left on disk counts as it was split then, if that fits today.
-        slots, earlier = layout.slots, earlier_slots(folder, shapes, dtype, key=key)
-        if earlier and earlier.ram <= slots.ram and earlier.device <= slots.device:
-            slots = earlier
-        parked = ResidualStore(folder, shapes, dtype, slots, key=key, device=plan.device.torch)
+        # A mask may leave fewer tiles than the plan could tell.
+        slots, recompute = layout.slots.first(len(order)), layout.recompute
+        shapes = _shapes(model, recompute)
+        disk_only = tokens.is_finished
+        for way in ("none", "first"):
+            earlier = earlier_slots(folder, _shapes(model, way), dtype, key=key)
+            if earlier is not None:
+                disk_only |= earlier.ram > slots.ram or earlier.device > slots.device
+                slots, recompute, shapes = earlier, way, _shapes(model, way)
+                break
+        parked = ResidualStore(
+            folder, shapes, dtype, slots, key=key, device=device, disk_only=disk_only
+        )
         stack.enter_context(closing(parked))
         stack.enter_context(self._device_memory.holding(parked.bytes_by_tier()["device"]))
-        return tokens, parked
+        return parked, recompute
 
     # -- encode ----------------------------------------------------------------------
 
@@ -189,10 +218,13 @@ class StagedRun(Run):
         began, first = time.perf_counter(), None
         memory = self._device_memory if device == self.plan.device else None
 
-        def tick(done: float) -> None:
-            nonlocal first
+        def check() -> None:
             if self.stop.is_set():
                 raise Cancelled("Cancelled in the bottleneck.")
+
+        def tick(done: float) -> None:
+            nonlocal first
+            check()
             if first is None:
                 first = done
             spent = time.perf_counter() - began
@@ -203,27 +235,25 @@ class StagedRun(Run):
             torch.set_num_threads(cores())
             watched = memory.watched() if memory is not None else ExitStack()
             with torch.inference_mode(), computing(device, self.plan.precision), watched:
-                loaded, start = tokens.load()
-                grid = loaded.to(device.torch)
-                del loaded
+                grid, start = tokens.load(device.torch, check)
                 if start < 0:
                     grid = model.place_tokens(grid)
                 for layer in range(max(0, start), model.layers):
                     tick(layer)
                     grid = model.bottleneck_layer(layer, grid, _offset(tick, layer))
                     if layer + 1 < model.layers:
-                        tokens.checkpoint(grid, layer + 1)
-                tokens.finish(grid)
+                        tokens.checkpoint(grid, layer + 1, check)
+                tokens.finish(grid, check)
 
         try:
             _in_thread(run)
-        except (MemoryError, RuntimeError) as error:
+        except FAILURES as error:
             if is_out_of_memory(error):
                 raise OutOfMemory(
                     "Out of memory in the bottleneck; encoded tiles are kept.",
                     "Close other programs, then run the same command again.",
                 ) from error
-            raise
+            raise as_failure(model, error) from error
 
     # -- decode ----------------------------------------------------------------------
 
@@ -233,7 +263,7 @@ class StagedRun(Run):
         tokens: TokenStore,
         parked: ResidualStore,
         slots: dict[Region, int],
-        total: int,
+        pending: list[Region],
         exclude: Weight | None,
     ) -> None:
         layout = self.plan.staged
@@ -257,18 +287,17 @@ class StagedRun(Run):
             )
 
         # The last to be written come first: they are still in the system's cache.
-        schedule = self._schedule(list(slots), backwards=True)
-        self._pipeline(schedule, read, work.decode, self._writer(total))
-        self._rounding = parked.rounding
+        schedule = self._schedule(pending, backwards=True)
+        self._pipeline(schedule, read, work.decode, self._writer(len(slots)))
 
     # -- telling ---------------------------------------------------------------------
 
     def _measured(self) -> dict[str, Any]:
         return {
-            "phase_seconds": getattr(self, "_seconds", {}),
-            "tiles_encoded": getattr(self, "_encoded", 0),
-            "residual_bytes": getattr(self, "_kept", {}),
-            "residual_rounding": getattr(self, "_rounding", 0.0),
+            "phase_seconds": self._seconds,
+            "tiles_encoded": self._encoded,
+            "residual_bytes": self._kept,
+            "residual_rounding": 0.0 if self._rounding is None else self._rounding.relative,
         }
 
     @contextmanager
@@ -278,6 +307,12 @@ class StagedRun(Run):
             yield
         finally:
             self._seconds[phase] = time.perf_counter() - began
+
+
+def _shapes(model: StagedModel, recompute: Recompute) -> tuple[tuple[int, int, int], ...]:
+    """Of the residuals of one tile that are kept."""
+    first = 1 if recompute == "first" else 0
+    return tuple(residual.shape(model.tile) for residual in model.residuals[first:])
 
 
 def _offset(tick: Callable[[float], None], layer: int) -> Callable[[float], None]:

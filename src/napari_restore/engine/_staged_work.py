@@ -11,6 +11,7 @@ from torch import Tensor
 
 from napari_restore.engine._precision import dtype_of
 from napari_restore.engine._region import Region
+from napari_restore.engine._rounding import Rounding
 from napari_restore.engine._staged_layout import Recompute
 from napari_restore.engine._tile import (
     FAILURES,
@@ -53,6 +54,8 @@ class StagedWork:
     residual_dtype: str
     recompute: Recompute
     """Whose residuals are missing from those that are kept."""
+    rounding: Rounding
+    """Of the residuals to `residual_dtype`."""
 
     def encode(self, batch: list[TileInput]) -> list[Encoded]:
         """Tokens and residuals of each tile."""
@@ -87,7 +90,9 @@ class StagedWork:
 
     def kept(self, residuals: Residuals) -> Residuals:
         """Those of a tile's residuals that are kept for decoding."""
-        return residuals[1:] if self.recompute == "first" else residuals
+        kept = residuals[1:] if self.recompute == "first" else residuals
+        self.rounding.note(kept)
+        return kept
 
     def _input(self, batch: list[TileInput] | list[DecodeInput]) -> Tensor:
         planes = [torch.from_numpy(self.tile.to_model(tile)).permute(2, 0, 1) for tile in batch]
@@ -95,15 +100,19 @@ class StagedWork:
 
     def _residuals(self, batch: list[DecodeInput], x: Tensor) -> Residuals:
         """(N, C, h, w) by stage: as they were kept, or made again."""
+        if not self.model.residuals:
+            return ()
         stored, computed = dtype_of(self.residual_dtype), dtype_of(self.tile.precision)
         lost = [i for i, tile in enumerate(batch) if tile.residuals is None]
         found: dict[int, Residuals] = {}
         if lost:
             _, again = self.model.encode(x[lost])
+            self.rounding.note(again)
             found = {i: tuple(stage[n] for stage in again) for n, i in enumerate(lost)}
         kept = [i for i in range(len(batch)) if i not in found]
         if kept and self.recompute == "first":
             first = self.model.encode_first(x[kept])
+            self.rounding.note([first])
             for n, i in enumerate(kept):
                 found[i] = (first[n], *(batch[i].residuals or ()))
         elif kept:

@@ -41,8 +41,7 @@ def warm_up(plan: Plan) -> None:
         with torch.inference_mode():
             side = -(-max(256, model.card.min_size) // model.card.multiple_of)
             x = example_input(model, *(side * model.card.multiple_of,) * 2)
-            facts = {k: v.to(device) for k, v in example_facts(model, x).items()}
-            model(x.to(device), facts)
+            model(x, example_facts(model, x))
 
     thread = threading.Thread(target=call, name="warm-up")
     thread.start()

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import time
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from napari_restore.engine._slab import SlabFile, journal_of, key_of
+from napari_restore.engine._slab import SlabFile, key_of, written
 from napari_restore.engine._staged_layout import StagedLayout
 from napari_restore.errors import ResourceError
 from napari_restore.images import is_disk_full
@@ -40,8 +42,12 @@ class TokenStore:
         self._folder, self._key = folder, key
         count = layout.rows * layout.columns
         record = width * side * side * 4
-        self.encoded = SlabFile(folder / "encoded", record, count, key=key)
-        self._finished = SlabFile(folder / TOKENS, record, count, key=key)
+        self.encoded = SlabFile(folder / "encoded", record, count, key=key, what="tokens")
+        try:
+            self._finished = SlabFile(folder / TOKENS, record, count, key=key, what="tokens")
+        except BaseException:
+            self.encoded.close()
+            raise
         self._saved = time.monotonic()
 
     @property
@@ -73,75 +79,75 @@ class TokenStore:
 
     # -- the grid --------------------------------------------------------------------
 
-    def load(self) -> tuple[Tensor, int]:
-        """The grid (H, W, C), and the layer it is to go through next.
+    def load(self, device: torch.device, tick: Callable[[], None]) -> tuple[Tensor, int]:
+        """The grid (H, W, C) on `device`, and the layer it is to go through next.
 
-        -1 stands before the first: positions are not added yet.
+        -1 stands before the first: positions are not added yet. `tick` is called now and
+        then, and may raise.
         """
-        found = self._checkpoint()
-        grid = torch.empty(self.shape)
-        if found is not None:
-            path, layer = found
-            with open(path, "rb") as file:
-                rows = grid.numpy()
-                complete = all(
-                    file.readinto(rows[y : y + ROWS].data.cast("B")) == rows[y : y + ROWS].nbytes
-                    for y in range(0, self.shape[0], ROWS)
-                )
-            if complete:
-                return grid, layer
+        grid = torch.empty(self.shape, device=device)
+        layer = self._load_checkpoint(grid, tick)
+        if layer is not None:
+            return grid, layer
         for tile in range(self._layout.rows * self._layout.columns):
-            self._place(grid, tile)[:] = self._get(self.encoded, tile).permute(1, 2, 0)
+            tick()
+            self._place(grid, tile)[:] = self._get(self.encoded, tile).permute(1, 2, 0).to(device)
         return grid, -1
 
-    def checkpoint(self, grid: Tensor, layer: int) -> None:
+    def checkpoint(self, grid: Tensor, layer: int, tick: Callable[[], None]) -> None:
         """Keep `grid`, which is to go through `layer` next, if much work is in it."""
         if time.monotonic() - self._saved < CHECKPOINT_SECONDS:
             return
-        path = self._folder / f"layer-{layer}"
-        partial = path.with_suffix(".part")
+        partial, checksum = self._folder / "layer.part", 0
         try:
             with open(partial, "wb") as file:
                 for y in range(0, self.shape[0], ROWS):
-                    file.write(_bytes_of(grid[y : y + ROWS]))
-            (self._folder / "layer.json").write_text(
-                json.dumps({"key": self._key, "shape": self.shape}), encoding="utf-8"
-            )
-            os.replace(partial, path)
+                    tick()
+                    strip = _bytes_of(grid[y : y + ROWS])
+                    checksum = zlib.crc32(strip, checksum)
+                    file.write(strip)
+            os.replace(partial, self._folder / "layer")
+            told = {"key": self._key, "shape": self.shape, "layer": layer, "crc32": checksum}
+            (self._folder / "layer.json").write_text(json.dumps(told), encoding="utf-8")
         except OSError as error:
             partial.unlink(missing_ok=True)
-            if is_disk_full(error):
-                # A convenience only: the run itself goes on.
-                return
-            raise
-        for old in self._folder.glob("layer-*"):
-            if old != path:
-                old.unlink(missing_ok=True)
+            # A convenience only: on a full disk the run itself goes on.
+            if not is_disk_full(error):
+                raise
         self._saved = time.monotonic()
 
-    def finish(self, grid: Tensor) -> None:
+    def _load_checkpoint(self, grid: Tensor, tick: Callable[[], None]) -> int | None:
+        """Fill `grid` from the latest whole checkpoint; the layer it is to go through next."""
+        try:
+            told = json.loads((self._folder / "layer.json").read_text("utf-8"))
+            if told["key"] != self._key or told["shape"] != list(self.shape):
+                return None
+            checksum = 0
+            with open(self._folder / "layer", "rb") as file:
+                for y in range(0, self.shape[0], ROWS):
+                    tick()
+                    strip = torch.empty(grid[y : y + ROWS].shape)
+                    file.readinto(_bytes_of(strip))
+                    checksum = zlib.crc32(_bytes_of(strip), checksum)
+                    grid[y : y + ROWS] = strip.to(grid.device)
+            return int(told["layer"]) if told["crc32"] == checksum else None
+        except (OSError, ValueError, KeyError, TypeError):
+            # None, or one that a crash tore: the layers are run again.
+            return None
+
+    def finish(self, grid: Tensor, tick: Callable[[], None]) -> None:
         """Cut the bottleneck's result into tiles and write it."""
         for tile in range(self._layout.rows * self._layout.columns):
+            tick()
             self._finished.put(tile, _bytes_of(self._place(grid, tile).permute(2, 0, 1)))
-        for old in self._folder.glob("layer*"):
-            old.unlink(missing_ok=True)
+        for name in ("layer", "layer.json"):
+            (self._folder / name).unlink(missing_ok=True)
 
     def _place(self, grid: Tensor, tile: int) -> Tensor:
         """The (side, side, C) of `grid` that belongs to a tile."""
         row, column = divmod(tile, self._layout.columns)
         side = self._side
         return grid[row * side : (row + 1) * side, column * side : (column + 1) * side]
-
-    def _checkpoint(self) -> tuple[Path, int] | None:
-        try:
-            told = json.loads((self._folder / "layer.json").read_text("utf-8"))
-        except (OSError, ValueError):
-            return None
-        if told != {"key": self._key, "shape": list(self.shape)}:
-            return None
-        names = [p for p in self._folder.glob("layer-*") if p.suffix != ".part"]
-        layers = {int(p.name.removeprefix("layer-")): p for p in names}
-        return (layers[max(layers)], max(layers)) if layers else None
 
     # -- the end ---------------------------------------------------------------------
 
@@ -150,14 +156,10 @@ class TokenStore:
         self._finished.close()
 
 
-def is_related(folder: Path, layout: StagedLayout, key: str) -> bool:
-    """Whether the bottleneck's whole result for this grid lies in `folder`. For plans."""
+def is_related(folder: Path, tiles: int, key: str) -> bool:
+    """Whether the bottleneck's whole result for a grid of so many tiles lies in `folder`."""
     path = folder / TOKENS
-    if key_of(path) != key:
-        return False
-    with open(journal_of(path), "rb") as journal:
-        # One line says what the file is, each other one names a tile.
-        return sum(1 for _ in journal) > layout.rows * layout.columns
+    return key_of(path) == key and written(path) == tiles
 
 
 def _bytes_of(tensor: Tensor) -> memoryview:

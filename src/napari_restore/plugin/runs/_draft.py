@@ -71,7 +71,7 @@ def live_looks(request: Request, sight: Sight, true: Plan) -> list[Look]:
     exact = Look(true, False)
     if true.predicted_seconds <= TRUE_SECONDS:
         return [exact]
-    if true.staged is not None and request.extent == "image":
+    if true.staged is not None and true.staged.encode_seconds and request.extent == "image":
         # Encoding a whole image is no matter of a moment: the model knows the view only.
         true = request.plan(extent="region")
         exact = Look(true, True)

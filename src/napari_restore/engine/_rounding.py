@@ -1,0 +1,52 @@
+"""How much is lost when residuals are kept in fewer bits."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+_AT_ONCE = 1 << 20
+"""Values compared at once: what fits a cache."""
+
+
+class Rounding:
+    """The largest error that rounding to `dtype` made, over all that was noted. Thread safe."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        self._dtype = dtype
+        self._lock = threading.Lock()
+        self._error = self._largest = torch.zeros(())
+
+    @property
+    def relative(self) -> float:
+        """Largest |rounded - given| relative to the largest |given| that was rounded.
+
+        0.0 where the dtype holds every value given, infinite where one was beyond its range.
+        """
+        error, largest = float(self._error), float(self._largest)
+        return error / largest if error else 0.0
+
+    def note(self, given: Iterable[Tensor]) -> None:
+        """Take account of tensors, (C, ...) each, that are about to be rounded."""
+        for tensor in given:
+            if torch.promote_types(tensor.dtype, self._dtype) == self._dtype:
+                continue
+            exact = torch.promote_types(tensor.dtype, torch.float32)
+            error = largest = torch.zeros((), dtype=exact, device=tensor.device)
+            planes = max(1, _AT_ONCE // max(1, tensor[0].numel()))
+            for part in torch.split(tensor.detach(), planes):
+                values = part.to(exact)
+                off = (values.to(self._dtype).to(exact) - values).abs()
+                # What was no number before is none after: nothing was lost there.
+                off.nan_to_num_(nan=0.0, posinf=math.inf)
+                error = torch.maximum(error, off.amax())
+                size = values.abs().nan_to_num_(nan=0.0, posinf=0.0)
+                largest = torch.maximum(largest, size.amax())
+            with self._lock:
+                # They stay on the device: to look at them would wait for it.
+                self._error = torch.maximum(self._error.to(error), error)
+                self._largest = torch.maximum(self._largest.to(largest), largest)
