@@ -125,7 +125,7 @@ def sequential(options: argparse.Namespace) -> dict[str, Any]:
                 residuals.append(kept)
             grid = grid_of(features, x, model.tile)
             first = grid.clone() if options.keep else None
-            grid = model.bottleneck(grid)
+            grid = model.relate(grid)
             side = model.tile // model.stride
             y = torch.empty_like(x)
             for number, places in enumerate(batches(x, model.tile, BATCH)):
@@ -142,6 +142,7 @@ def sequential(options: argparse.Namespace) -> dict[str, Any]:
 
 def engine(options: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
+    import torch
 
     import napari_restore as nr
     from napari_restore.engine._store import STAGED
@@ -160,7 +161,7 @@ def engine(options: argparse.Namespace) -> dict[str, Any]:
         side = model.tile // model.stride
         folder = plan.store / STAGED
         tokens = TokenStore(folder, plan.staged, model.width, side, plan.key)
-        first, _ = tokens.load()
+        first, _ = tokens.load(torch.device("cpu"), lambda: None)
         tokens.close()
         save(options, np.asarray(result.array), first)
     record = result.record
@@ -221,7 +222,7 @@ def bare(options: argparse.Namespace) -> dict[str, Any]:
         ) as pool:
             features = list(pool.map(both, places))
         torch.set_num_threads(THREADS)
-        model.bottleneck(grid_of(features, x, model.tile))
+        model.relate(grid_of(features, x, model.tile))
         watch.stop()
     return watch.told()
 
@@ -236,7 +237,7 @@ def flipped(options: argparse.Namespace) -> dict[str, Any]:
         one, other = (model.place_tokens(torch.from_numpy(np.load(p))) for p in options.grids)
         experts = buckets = torch.zeros(one.shape[:2].numel(), dtype=torch.bool)
         for layer in range(model.layers):
-            a, b = (model.middle.routing(layer, grid) for grid in (one, other))
+            a, b = (model.bottleneck.routing(layer, grid) for grid in (one, other))
             experts = experts | (a["experts"] != b["experts"]).any(-1).flatten()
             if len(a["buckets"]):
                 buckets = buckets | (a["buckets"] != b["buckets"]).any(2).any(0)

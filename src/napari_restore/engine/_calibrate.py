@@ -103,9 +103,7 @@ def _wait(device: Device) -> None:
         torch.cuda.synchronize(device.torch)
 
 
-def _peak(
-    model: RestorationModel, x: torch.Tensor, facts: Facts, device: Device
-) -> float:
+def _peak(model: RestorationModel, x: torch.Tensor, facts: Facts, device: Device) -> float:
     """Bytes that one call holds at most beyond its input."""
     if device.is_cuda:
         torch.cuda.reset_peak_memory_stats(device.torch)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from napari_restore.models._card import ModelCard
 from napari_restore.models._model import Facts, RestorationModel
 from napari_restore.models._padding import pad_to_multiple
 
@@ -51,9 +50,6 @@ class StagedModel(RestorationModel):
     batch: int | None = None
     """Tiles at once that the model is meant for; None: by the size of the image."""
 
-    def __init__(self, card: ModelCard) -> None:
-        super().__init__(card)
-
     def encode(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Tokens (N, width, tile/stride, tile/stride) and residuals of tiles (N, C, tile, tile)."""
         raise NotImplementedError
@@ -94,8 +90,8 @@ class StagedModel(RestorationModel):
         """
         raise NotImplementedError
 
-    def bottleneck(self, grid: Tensor) -> Tensor:
-        """All layers on one grid (H, W, width)."""
+    def relate(self, grid: Tensor) -> Tensor:
+        """The bottleneck on one grid (H, W, width): places, then all layers."""
         grid = self.place_tokens(grid)
         for index in range(self.layers):
             grid = self.bottleneck_layer(index, grid)
@@ -116,7 +112,7 @@ class StagedModel(RestorationModel):
         encoded, residuals = self.encode(tiles)
         # A copy even of one tile: layers overwrite it, and `encoded` is needed again.
         grid = stitch(encoded, rows, columns).permute(1, 2, 0)
-        grid = self.bottleneck(grid.clone(memory_format=torch.contiguous_format))
+        grid = self.relate(grid.clone(memory_format=torch.contiguous_format))
         tokens = cut(grid.permute(2, 0, 1), self.tile // self.stride)
         return stitch(self.decode(tokens, encoded, residuals, tiles), rows, columns)
 

@@ -86,7 +86,14 @@ def randomise(module: nn.Module, seed: int) -> None:
                 # One-dimensional weights are scales of normalisations.
                 tensor.fill_(1.0 if name.endswith("weight") else 0.0)
                 continue
-            spread = math.sqrt(1.0 / tensor[0].numel()) * (0.01 if name in last else 1.0)
+            if name.endswith("bias_table"):
+                # Added to scores as it is (Liu et al. 2021), where a matrix multiplies.
+                tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.02)
+                continue
+            # Transposed convolutions add up other values than their first row, and say so.
+            owner = module.get_submodule(name.rpartition(".")[0])
+            fan_in = getattr(owner, "fan_in", tensor[0].numel())
+            spread = math.sqrt(1.0 / fan_in) * (0.01 if name in last else 1.0)
             tensor.copy_(torch.randn(tensor.shape, generator=generator) * spread)
 
 

@@ -10,7 +10,13 @@ from torch import Tensor, nn
 
 from napari_restore.models.inf_dehaze._bottleneck import pieces
 from napari_restore.models.inf_dehaze._config import SMALL
-from napari_restore.models.inf_dehaze._experts import BALANCE, Expert, LMMoE, balance_loss
+from napari_restore.models.inf_dehaze._experts import (
+    BALANCE,
+    Expert,
+    LMMoE,
+    balance_loss,
+    channel_means,
+)
 
 TINY = replace(SMALL, widths=(8,), experts=(3, 3, 5, 7))
 RELEASED = replace(TINY, shared_kernel=5, shared_dense=True, double_gelu=True, top_k=3)
@@ -98,18 +104,50 @@ def test_balance_loss_pushes_the_preferred_expert_down() -> None:
     assert logits.grad is not None and logits.grad[0] > 0 > logits.grad[1]
 
 
-def test_balance_is_the_mean_of_what_was_seen_in_training() -> None:
+def test_balance_is_that_of_the_last_map_in_training() -> None:
     experts = make()
     experts(cells())
     assert experts.balance().item() == 0  # not in training
     experts.train()
     experts(cells(12, 12))
     first = experts.balance().item()
-    experts(cells(20, 9))
-    second = experts.balance().item()
     experts(cells(12, 12)), experts(cells(20, 9))
-    assert experts.balance().item() == pytest.approx((first + second) / 2)
-    assert first != second and experts.balance().item() == 0
+    second = experts.balance().item()
+    experts(cells(20, 9))
+    assert experts.balance().item() == second != first
+    assert experts.balance().item() == 0
+    experts(cells())
+    with torch.no_grad():
+        experts(cells())
+    assert experts.balance().item() == 0
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_asks_the_same_experts(dtype: torch.dtype) -> None:
+    experts, x = make(), cells()
+    expected = experts.routing(x)
+    with torch.autocast("cpu", dtype):
+        assert torch.equal(experts.routing(x), expected)
+
+
+@torch.no_grad()
+def test_the_gate_sees_what_is_left_of_the_centre() -> None:
+    experts, x = make(), cells()
+    common = 20 * torch.randn(8, generator=torch.Generator().manual_seed(3))
+    assert len(experts.routing(x + common).unique()) < 4
+    assert torch.equal(experts.routing(x + common, common), experts.routing(x))
+    # Only the gate: the experts themselves see all of it.
+    experts.gate.weight.zero_()
+    assert torch.equal(experts(x, common), experts(x))
+
+
+def test_means_do_not_lose_what_is_small() -> None:
+    x = torch.full((300_000, 8), 0.1)
+    x[-1] = 1000
+    means = channel_means(x)
+    assert means.dtype == torch.float32
+    torch.testing.assert_close(means.double(), x.double().mean(0), atol=0, rtol=1e-7)
 
 
 def test_gradients_take_the_same_way() -> None:

@@ -63,8 +63,8 @@ def direct(attention: IBSSA, x: Tensor) -> Tensor:
             own = order_k[max(0, block - before) * size : (block + 1) * size]
             scores = k[own] @ q[query] / math.sqrt(attention.key_width)
             weight, value = scores.logsumexp(0), scores.softmax(0) @ v[own]
-            blocks = drawn // size
-            others = order_k[drawn[(blocks > block) | (blocks < block - before)]]
+            blocks = order_k.argsort()[drawn] // size
+            others = drawn[(blocks > block) | (blocks < block - before)]
             if len(others):
                 scores = k[others] @ q[query] / math.sqrt(attention.key_width)
                 sampled = scores.logsumexp(0) + math.log(length / attention.samples)
@@ -121,7 +121,7 @@ def test_one_block_as_long_as_the_input_is_exact() -> None:
 def test_blocks_and_samples_equal_the_formula(
     neighbours: bool, samples: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_ibssa, "_BLOCKS", 3)
+    monkeypatch.setattr(_ibssa, "_BLOCKS_CPU", 3)
     monkeypatch.setattr(_ibssa, "_CHUNK_VALUES", 16 * 40)
     monkeypatch.setattr(_ibssa, "_HASHED", 33)
     attention, x = make(neighbours=neighbours, samples=samples), tokens()
@@ -130,12 +130,52 @@ def test_blocks_and_samples_equal_the_formula(
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("samples", [0, 128])
+def test_one_token_moves_few_others(samples: int) -> None:
+    """A hash that falls otherwise shifts the order by one, from there on."""
+    torch.manual_seed(1)
+    attention = IBSSA(replace(SMALL, exact_below=0, samples=samples))
+    x = torch.randn(2000, 128)
+    before = attention(x)
+    x[17] = -x[17]
+    moved = (attention(x) - before).norm(dim=1) / before.norm(dim=1)
+    moved[17] = 0
+    assert 0 < float((moved > 0.05).float().mean()) < 0.15
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("samples", [0, 128])
+def test_autocast_stays_near(samples: int) -> None:
+    torch.manual_seed(1)
+    attention, x = IBSSA(replace(SMALL, exact_below=0, samples=samples)), torch.randn(2000, 128)
+    exact = attention(x)
+    with torch.autocast("cpu", torch.float16):
+        half = attention(x)
+    assert 0 < float((half - exact).abs().mean()) < 0.03 * float(exact.abs().mean())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_hashes_do_not_depend_on_the_precision_around_them(dtype: torch.dtype) -> None:
+    attention = make(samples=20)
+    assert isinstance(attention, IBSSA)
+    x = torch.randn(3000, attention.key_width)
+    expected = attention.buckets(x)
+    with torch.autocast("cpu", dtype):
+        assert torch.equal(attention.buckets(x), expected)
+    # There and back: half precision holds the directions as they are.
+    assert torch.equal(attention.to(dtype).buckets(x), expected)
+    assert attention.float().state_dict()["directions"].unique().numel() > 10
+    assert torch.equal(attention.directions, make().directions)
+
+
+@torch.no_grad()
 def test_padded_keys_have_no_influence() -> None:
     # The places that are padded hold copies of the last and the first key.
     attention, x = make(), tokens()
     assert isinstance(attention, IBSSA)
     keys = torch.arange(LENGTH)
-    seen, bias = attention._seen(keys, 0, 10)
+    seen, bias = attention._seen(keys, attention._drawn(keys), 0, 10)
     assert [int(n) for n in bias.isfinite().sum(1)] == [16, *[32] * 8, 16 + LENGTH - 9 * 16]
     assert sorted(set(seen[bias.isfinite()].tolist())) == list(range(LENGTH))
     weights, places = attention.row(x, 0)
@@ -206,7 +246,7 @@ def test_gradients_take_the_same_way() -> None:
 
 @torch.no_grad()
 def test_tick_counts_to_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_ibssa, "_BLOCKS", 2)
+    monkeypatch.setattr(_ibssa, "_BLOCKS_CPU", 2)
     shares: list[float] = []
     make()(tokens(), tick=shares.append)
     assert len(shares) == 2 * 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from itertools import pairwise
 
@@ -35,7 +36,7 @@ TINY = InfDehazeConfig(
     tile=64,
     bottleneck_heads=4,
     qk_width=16,
-    experts=(3, 5),
+    experts=(3, 3, 5),
     expert_ratio=1,
 )
 
@@ -119,6 +120,7 @@ def test_shapes_are_those_promised() -> None:
     assert made.decode(tokens, tokens, residuals, x).shape == x.shape
 
 
+@torch.inference_mode()
 def test_tiles_are_encoded_and_decoded_one_by_one() -> None:
     made, x = network(), tiles(3)
     tokens, residuals = made.encode(x)
@@ -132,11 +134,13 @@ def test_tiles_are_encoded_and_decoded_one_by_one() -> None:
         assert torch.allclose(made.decode(alone, alone, left, one)[0], together[index], atol=1e-5)
 
 
+@torch.inference_mode()
 def test_the_first_residual_alone_is_the_same() -> None:
     made, x = network(), tiles(2)
     assert torch.equal(made.encode_first(x), made.encode(x)[1][0])
 
 
+@torch.inference_mode()
 def test_parts_tile_by_tile_equal_the_whole() -> None:
     made = network()
     image = torch.rand(1, 3, 150, 70)
@@ -159,22 +163,33 @@ def test_parts_tile_by_tile_equal_the_whole() -> None:
     assert not torch.equal(made(image)[..., :64, :64], whole[..., :64, :64])
 
 
+@torch.inference_mode()
 def test_one_tile_is_decoded_with_what_it_was_encoded_to() -> None:
     """With the bottleneck undone the tokens come back, so nothing has overwritten them."""
     made, x = network(), tiles(1)
 
     class Nothing(Bottleneck):
-        def place(self, grid: Tensor) -> Tensor:
+        def place(self, grid: Tensor, origin: tuple[int, int] = (0, 0)) -> Tensor:
             return grid.zero_()
 
         def layer(self, index: int, grid: Tensor, tick: object = None) -> Tensor:
             return grid
 
-    made.middle = Nothing(TINY)
+    made.bottleneck = Nothing(TINY)
     encoded, left = made.encode(x)
     assert torch.equal(made(x), made.decode(torch.zeros_like(encoded), encoded, left, x))
 
 
+def test_random_weights_keep_the_size_of_signals() -> None:
+    made = network(SMALL)
+    x = torch.randn(1, 8, 8, 128)
+    assert float(made.decoder.stages[0].expand(x).std()) == pytest.approx(1, abs=0.1)  # type: ignore[operator]
+    tables = [p for name, p in made.named_parameters() if name.endswith("bias_table")]
+    assert len(tables) == 16
+    assert all(float(table.std()) == pytest.approx(0.02, abs=0.002) for table in tables)
+
+
+@torch.inference_mode()
 def test_without_a_change_it_is_the_identity() -> None:
     made, x = network(), tiles(1)
     nn.init.zeros_(made.decoder.unembed.weight)
@@ -200,6 +215,7 @@ def test_without_weights() -> None:
         load("inf-dehaze-small")
 
 
+@torch.inference_mode()
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_near(dtype: torch.dtype) -> None:
     x = tiles(2)
@@ -219,12 +235,48 @@ def test_every_weight_of_a_network_in_training_learns() -> None:
     loss = (made(tiles(1)) - tiles(1, seed=1)).abs().mean() + made.auxiliary_loss()
     loss.backward()
     for name, parameter in made.named_parameters():
-        # What the softmax is invariant to has no gradient: biases of keys, of all bands.
-        if name.endswith(("weight_net.2.bias",)) or ".experts.experts." in name:
+        # What the softmax is invariant to has no gradient: the bias of all bands.
+        if name.endswith("weight_net.2.bias"):
             continue
         assert parameter.grad is not None, name
         assert float(parameter.grad.abs().max()) > 0, name
     assert float(made.auxiliary_loss()) == 0
+
+
+def test_it_can_be_copied_after_a_step_of_training() -> None:
+    made = network().train().requires_grad_(True)
+    made(tiles(2))
+    copied = copy.deepcopy(made)
+    assert copied.auxiliary_loss().item() == 0
+    assert made.auxiliary_loss().item() > 0
+    x = tiles(1)
+    with torch.no_grad():
+        assert torch.equal(copied(x), made(x))
+
+
+def test_auxiliary_loss_is_the_mean_over_the_images_of_a_call() -> None:
+    made, images = network().train().requires_grad_(True), [tiles(1), 0.2 * tiles(1, seed=1)]
+    alone = []
+    for image in images:
+        made(image)
+        alone.append(made.auxiliary_loss().item())
+    made(tiles(1, seed=2))  # never asked for
+    made(torch.cat(images))
+    assert alone[0] != alone[1]
+    assert made.auxiliary_loss().item() == pytest.approx(sum(alone) / 2)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("block", ["swin", "convnext"])
+def test_a_fresh_network_is_the_identity(block: str) -> None:
+    torch.manual_seed(0)
+    made, x = InfDehaze(card_of("inf-dehaze-small"), replace(TINY, block=block)), tiles(2)  # type: ignore[arg-type]
+    assert torch.equal(made.eval()(x), x)
+    # Its parts are not: signals keep their size on the way.
+    tokens, residuals = made.encode(x)
+    assert all(0.3 < float(feature.std()) < 3 for feature in (tokens, *residuals))
+    biases = [p for n, p in made.named_parameters() if n.endswith("bias")]
+    assert not any(bool(bias.any()) for bias in biases)
 
 
 def test_convnext_stages() -> None:

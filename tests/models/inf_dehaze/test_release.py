@@ -152,8 +152,8 @@ def test_directions_are_the_same_in_every_process(
     again, loaded = renamed(state), model.state_dict()
     names = [f"blocks.{index}.attention.directions" for index in (0, 2)]
     for name in names:
-        assert torch.equal(loaded[f"middle.{name}"], again[f"middle.{name}"])
-        assert torch.equal(loaded[f"middle.{name}"], fresh[name])
+        assert torch.equal(loaded[f"bottleneck.{name}"], again[f"bottleneck.{name}"])
+        assert torch.equal(loaded[f"bottleneck.{name}"], fresh[name])
     assert not torch.equal(fresh[names[0]], fresh[names[1]])
 
 
@@ -286,7 +286,7 @@ def test_a_checkpoint_that_lacks_a_tensor_says_which(
     model: InfDehaze, state: dict[str, Tensor]
 ) -> None:
     broken = {k: v for k, v in state.items() if "shared_experts.conv1" not in k}
-    with pytest.raises(BadModel, match=r"it.pth lacks middle\.blocks\.0\.experts\.shared"):
+    with pytest.raises(BadModel, match=r"it.pth lacks bottleneck\.blocks\.0\.experts\.shared"):
         fill(model, renamed(broken), "it.pth")
 
 

@@ -30,6 +30,8 @@ LITE = replace(
     summary="Sees the whole image at once; takes weights of the public release. Wants a GPU.",
     weights_note="None shipped. A checkpoint of the public release can be given.",
     source="Inf-Dehaze, with the widths of its public release",
+    caveats=SMALL.caveats
+    + " With weights of the public release, time grows with the square of the image's area.",
 )
 PAPER = replace(
     SMALL,

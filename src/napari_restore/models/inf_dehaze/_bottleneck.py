@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from napari_restore.models._staged import Tick
 from napari_restore.models.inf_dehaze._config import InfDehazeConfig
-from napari_restore.models.inf_dehaze._experts import LMMoE
+from napari_restore.models.inf_dehaze._experts import LMMoE, channel_means
+from napari_restore.models.inf_dehaze._gradient import learns
 from napari_restore.models.inf_dehaze._ibssa import (
     IBSSA,
     FullAttention,
@@ -25,7 +26,6 @@ _PIECE = 96
 _BASE = 10_000.0
 _GATHERING = 3
 """Time of a multiplication in the attention, of one in the rest being 1 (on a CPU)."""
-_MLP_RATIO = 4
 
 
 class RMSNorm(nn.Module):
@@ -41,27 +41,28 @@ class RMSNorm(nn.Module):
 
 
 class GatedMLP(nn.Module):
-    """down(GELU(gate(x)) · up(x)), four times as wide inside, no biases."""
+    """down(GELU(gate(x)) · up(x)), `ratio` times as wide inside, no biases."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, ratio: int) -> None:
         super().__init__()
-        self.gate = nn.Linear(width, _MLP_RATIO * width, bias=False)
-        self.up = nn.Linear(width, _MLP_RATIO * width, bias=False)
-        self.down = nn.Linear(_MLP_RATIO * width, width, bias=False)
+        self.gate = nn.Linear(width, ratio * width, bias=False)
+        self.up = nn.Linear(width, ratio * width, bias=False)
+        self.down = nn.Linear(ratio * width, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.to(self.gate.weight.dtype)
         gated = functional.gelu(self.gate(x))
         # A product in place spares a tensor, but a gradient needs the one it overwrites.
-        gated = gated * self.up(x) if torch.is_grad_enabled() else gated.mul_(self.up(x))
+        gated = gated * self.up(x) if learns(x, self) else gated.mul_(self.up(x))
         return self.down(gated)  # type: ignore[no-any-return]
 
 
 class BottleneckLayer(nn.Module):
     """x ← x + Attention(RMSNorm(x)), then x ← x + MLP(RMSNorm(x)) + w · LMMoE(x).
 
-    Without gradients the second step runs over pieces of the map, the experts with a
-    margin, from one grid into the other.
+    Outside training, and where no gradient is needed, the second step runs over pieces of
+    the map, the experts with a margin, from one grid into the other. What the gate sees is
+    taken from the mean over the whole grid.
     """
 
     def __init__(self, config: InfDehazeConfig, index: int) -> None:
@@ -73,9 +74,10 @@ class BottleneckLayer(nn.Module):
             FullAttention(config) if full else IBSSA(config, seed=index)
         )
         self.norm2 = RMSNorm(width)
-        self.mlp = GatedMLP(width)
+        self.mlp = GatedMLP(width, config.mlp_ratio)
         self.experts = LMMoE(config)
         self.local_weight = config.local_weight
+        self.centred_gate = config.centred_gate
         self.piece = _PIECE
 
     @property
@@ -84,18 +86,19 @@ class BottleneckLayer(nn.Module):
         return self.mlp.gate.weight.dtype
 
     def forward(self, grid: Tensor, tick: Tick | None = None) -> Tensor:
-        """(H, W, C) → (H, W, C); without gradients `grid` is overwritten."""
+        """(H, W, C) → (H, W, C); `grid` is overwritten unless this `learns`."""
         height, width, _ = grid.shape
         share = self._attention_share(height, width)
         grid = self.attend(grid, None if tick is None else lambda part: tick(share * part))
-        if torch.is_grad_enabled():
-            local = self.experts(grid.to(self.dtype))
-            grid = grid + self.mlp(self.norm2(grid)) + self.local_weight * local
+        centre = self.centre(grid)
+        if learns(grid, self):
+            local = self.local_weight * self.experts(grid, centre)
+            grid = grid + self.mlp(self.norm2(grid)) + local
             return grid
         out = torch.empty_like(grid)
         parts = list(pieces(height, width, self.piece, self.experts.halo))
         for done, (core, around, inner) in enumerate(parts, start=1):
-            self._work(grid, out, core, around, inner)
+            self._work(grid, out, centre, core, around, inner)
             if tick is not None:
                 tick(share + (1 - share) * done / len(parts))
         return out
@@ -104,14 +107,28 @@ class BottleneckLayer(nn.Module):
         """The first step alone."""
         x = grid.reshape(-1, grid.shape[2])
         gathered = self.attention(x, self.norm1, tick)
-        if torch.is_grad_enabled():
+        if learns(grid, self):
             return torch.add(x, gathered).view_as(grid)
         for rows in chunks(x):
             x[rows] += gathered[rows]
         return x.view_as(grid)
 
-    def _work(self, grid: Tensor, out: Tensor, core: Slices, around: Slices, inner: Slices) -> None:
-        local = self.experts(grid[around].to(self.dtype, copy=True).contiguous())[inner]
+    def centre(self, grid: Tensor) -> Tensor | None:
+        """What the experts' gate does not see of `grid`, the first step's result."""
+        return channel_means(grid.reshape(-1, grid.shape[2])) if self.centred_gate else None
+
+    def _work(
+        self,
+        grid: Tensor,
+        out: Tensor,
+        centre: Tensor | None,
+        core: Slices,
+        around: Slices,
+        inner: Slices,
+    ) -> None:
+        cells = grid[around].clone(memory_format=torch.contiguous_format)
+        local = self.experts(cells, centre)[inner]
+        del cells
         x = grid[core]
         target = out[core]
         torch.add(x, self.mlp(self.norm2(x)), out=target)
@@ -126,7 +143,7 @@ class BottleneckLayer(nn.Module):
         of_head = attention.key_width + attention.value_width
         gathering = _GATHERING * attention.heads * of_head * (channels + seen)
         experts = 1 + len(self.experts.experts)
-        rest = channels * (3 * _MLP_RATIO * channels + 2 * experts * self.experts.hidden)
+        rest = channels * (3 * self.mlp.gate.out_features + 2 * experts * self.experts.hidden)
         return gathering / (gathering + rest)
 
     def peak_bytes(self, height: int, width: int) -> int:
@@ -139,8 +156,10 @@ class BottleneckLayer(nn.Module):
         cells = _longest(height, self.piece) * _longest(width, self.piece)
         around = _longest(height, self.piece, halo) * _longest(width, self.piece, halo)
         local = around * channels * size
-        experts = local + self.experts.peak_bytes(around, size)
-        mlp = local + cells * channels * (4 + 2 * _MLP_RATIO * size)
+        # The gate and the norms see float32, what follows them a copy in half precision.
+        cast = size if size < 4 else 0
+        experts = around * channels * (4 + cast) + self.experts.peak_bytes(around, size)
+        mlp = local + cells * (channels * (4 + cast) + 2 * self.mlp.gate.out_features * size)
         return 2 * grid + max(attention, experts, mlp)
 
 
@@ -153,26 +172,27 @@ class Bottleneck(nn.Module):
             BottleneckLayer(config, index) for index in range(len(config.layers))
         )
 
-    def place(self, grid: Tensor) -> Tensor:
-        """Add where each token of the grid (H, W, C) lies; in place without gradients.
+    def place(self, grid: Tensor, origin: tuple[int, int] = (0, 0)) -> Tensor:
+        """Add where each token of the grid (H, W, C) lies; in place unless this `learns`.
 
         The first half of the channels gets sines and cosines of the column, the second
-        of the row. C must be a multiple of 4.
+        of the row. C must be a multiple of 4. `origin` is the row and column of the first
+        token: random ones in training show crops the places of larger images.
         """
         height, width, channels = grid.shape
         half = channels // 2
-        columns = _waves(width, half, grid)[None].expand(height, width, half)
-        rows = _waves(height, half, grid)[:, None].expand(height, width, half)
-        if torch.is_grad_enabled():
+        columns = _waves(origin[1], width, half, grid)[None].expand(height, width, half)
+        rows = _waves(origin[0], height, half, grid)[:, None].expand(height, width, half)
+        if learns(grid, self):
             return grid + torch.cat([columns, rows], dim=2)
         grid[..., :half] += columns
         grid[..., half:] += rows
         return grid
 
     def layer(self, index: int, grid: Tensor, tick: Tick | None = None) -> Tensor:
-        """Layer `index` on the grid (H, W, C) float32; without gradients overwrites it.
+        """Layer `index` on the grid (H, W, C) float32; overwrites it unless this `learns`.
 
-        It then holds two grids and what one head or one piece needs. What `tick` raises
+        If so it holds two grids and what one head or one piece needs. What `tick` raises
         passes through, and leaves the grid without meaning.
         """
         return self._layers()[index](grid, tick)  # type: ignore[no-any-return]
@@ -182,7 +202,11 @@ class Bottleneck(nn.Module):
         return max(layer.peak_bytes(height, width) for layer in self._layers())
 
     def auxiliary_loss(self) -> Tensor:
-        """Mean balance loss of the layers' experts in training since this was last asked."""
+        """Mean balance loss of the layers' experts for the last grid seen in training.
+
+        0 without one, and after it was asked for. Under checkpointing it needs
+        ``use_reentrant=False``: else the grid is first seen without gradients.
+        """
         return torch.stack([layer.experts.balance() for layer in self._layers()]).mean()
 
     def row(self, index: int, grid: Tensor, cell: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -210,21 +234,22 @@ class Bottleneck(nn.Module):
         if isinstance(attention, IBSSA) and len(tokens) >= attention.exact_below:
             buckets = attention.routing(tokens, layer.norm1)
         x = layer.attend(grid.clone())
+        centre = layer.centre(x)
         height, width, _ = grid.shape
         shape = (height, width, layer.experts.top_k)
         experts = torch.empty(shape, dtype=torch.int64, device=grid.device)
         for core, _, _ in pieces(height, width, layer.piece, 0):
-            experts[core] = layer.experts.routing(x[core].to(layer.dtype))
+            experts[core] = layer.experts.routing(x[core], centre)
         return {"experts": experts, "buckets": buckets}
 
     def _layers(self) -> list[BottleneckLayer]:
         return [layer for layer in self.blocks if isinstance(layer, BottleneckLayer)]
 
 
-def _waves(length: int, channels: int, like: Tensor) -> Tensor:
-    """(length, channels): sines, then cosines, of 0 … length − 1 at falling frequencies."""
+def _waves(start: int, length: int, channels: int, like: Tensor) -> Tensor:
+    """(length, channels): sines, then cosines, of start, start + 1, … at falling frequencies."""
     steps = torch.arange(channels // 2, dtype=torch.float64) / (channels // 2)
-    angles = torch.arange(length, dtype=torch.float64)[:, None] * _BASE**-steps
+    angles = torch.arange(start, start + length, dtype=torch.float64)[:, None] * _BASE**-steps
     return torch.cat([angles.sin(), angles.cos()], dim=1).to(like)
 
 

@@ -29,6 +29,7 @@ class InfDehazeConfig:
     block: Block = "swin"
     window: int = 8
     mlp_ratio: int = 4
+    """Hidden width of every MLP over its width."""
     sfca: bool = True
     """Spatial-frequency attention after the blocks of each encoder stage whose map is at
     least 16 × 16."""
@@ -55,6 +56,9 @@ class InfDehazeConfig:
     shared_weight: float = 0.1
     double_gelu: bool = False
     """Whether routed experts apply GELU twice after their convolution, as the release does."""
+    centred_gate: bool = True
+    """Whether the experts are chosen by what sets a cell apart from the mean of the grid;
+    not so in the release. Our reading."""
     local_weight: float = 0.1
     """Weight of the experts' branch beside the MLP."""
     batch: int | None = None
@@ -70,7 +74,7 @@ def operations(config: InfDehazeConfig, layer: int, tokens: int) -> float:
     """Multiplications of one bottleneck layer for a grid of so many tokens, about."""
     width = config.widths[-1]
     hidden = config.expert_ratio * width
-    mlp = 3 * width * 4 * width
+    mlp = 3 * width * config.mlp_ratio * width
     experts = sum(2 * width * hidden + k * k * hidden for k in config.experts)
     mixing = hidden * hidden if config.shared_dense else hidden
     experts += 2 * width * hidden + config.shared_kernel**2 * mixing
@@ -133,5 +137,6 @@ RELEASED = InfDehazeConfig(
     shared_dense=True,
     shared_weight=1.0,
     double_gelu=True,
+    centred_gate=False,
 )
 """The public release: `lite` takes this shape when it is given such a checkpoint."""

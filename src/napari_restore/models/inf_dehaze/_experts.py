@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_restore.models.inf_dehaze._config import InfDehazeConfig
+from napari_restore.models.inf_dehaze._gradient import learns
+from napari_restore.models.inf_dehaze._ibssa import chunks
 
 BALANCE = 0.01
 """λ, the weight of the balance loss."""
@@ -53,8 +57,9 @@ class Expert(nn.Module):
 class LMMoE(nn.Module):
     """Σ αᵢ Eᵢ(X) over the `top_k` experts of each cell, plus a shared expert.
 
-    α is the softmax of a 1 × 1 convolution, kept for the best `top_k` and scaled to
-    sum to 1. A cell of the output depends on the cells at most `halo` away, beyond the
+    α is the softmax of a 1 × 1 convolution of X − `centre`, worked out in float32, kept
+    for the best `top_k` and scaled to sum to 1. The centre is for what all cells have in
+    common: it would make the same experts win everywhere. A cell of the output depends on the cells at most `halo` away, beyond the
     map on zeros; so a cut-out gives what the whole gives, `halo` cells from where it was
     cut. Experts that no cell of the map asks are left out. Source: Inf-Dehaze.
     """
@@ -72,50 +77,74 @@ class LMMoE(nn.Module):
             for kernel in config.experts
         )
         self.shared = Expert(width, self.hidden, config.shared_kernel, dense=config.shared_dense)
-        self._balance: list[Tensor] = []
+        self._balance: Tensor | None = None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(H, W, C) → (H, W, C)."""
+    def __getstate__(self) -> dict[str, Any]:
+        # What still hangs on a graph can be neither copied nor saved.
+        return {**self.__dict__, "_balance": None}
+
+    def forward(self, x: Tensor, centre: Tensor | None = None) -> Tensor:
+        """(H, W, C) → (H, W, C) in the dtype of the weights; `centre` (C,) is for the gate."""
+        probabilities, weights, experts = self._route(x, centre)
+        if self.training:
+            # Assigned: checkpointing works it out a second time.
+            loss = balance_loss(probabilities, experts) if torch.is_grad_enabled() else None
+            self._balance = loss
         # Channels-last, the order in which the cells lie already.
-        x = x.permute(2, 0, 1)[None]
-        probabilities, weights, experts = self._route(x)
-        if self.training and torch.is_grad_enabled():
-            self._balance.append(balance_loss(probabilities, experts))
+        x = x.to(self.gate.weight.dtype).permute(2, 0, 1)[None]
         shares = torch.zeros_like(probabilities).scatter(1, experts, weights).to(x.dtype)
         del probabilities, weights, experts
         asked = (shares != 0).any(3).any(2)[0].tolist()
+        keep = learns(x, self)
         mixed = self.shared(x) * self.shared_weight
         for index, expert in enumerate(self.experts):
             if not asked[index]:
                 continue
             share = shares[:, index : index + 1]
-            if torch.is_grad_enabled():
+            if keep:
                 mixed = mixed + share * expert(x)
             else:
                 mixed.addcmul_(expert(x), share)
         out: Tensor = mixed[0].permute(1, 2, 0)
         return out
 
-    def routing(self, x: Tensor) -> Tensor:
+    def routing(self, x: Tensor, centre: Tensor | None = None) -> Tensor:
         """The experts (H, W, k) that each cell of (H, W, C) asks, by rising number."""
-        return self._route(x.permute(2, 0, 1)[None])[2][0].permute(1, 2, 0).sort(-1).values
+        return self._route(x, centre)[2][0].permute(1, 2, 0).sort(-1).values
 
-    def _route(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _route(self, x: Tensor, centre: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Probabilities (1, N, H, W) in float32; weights and experts of the best, (1, k, H, W)."""
-        probabilities = self.gate(x).float().softmax(1)
+        # Half precision, autocast's too, would choose other experts.
+        with torch.autocast(x.device.type, enabled=False):
+            weight, bias = self.gate.weight.flatten(1).float(), self.gate.bias
+            assert bias is not None
+            bias = bias.float()
+            if centre is not None:
+                bias = bias - weight @ centre.float()
+            logits = functional.linear(x.float(), weight, bias)
+        probabilities = logits.permute(2, 0, 1)[None].softmax(1)
         best, experts = probabilities.topk(self.top_k, dim=1)
         return probabilities, best / (best.sum(1, keepdim=True) + _EPSILON), experts
 
     def balance(self) -> Tensor:
-        """Mean balance loss, a scalar, of the maps seen in training since this was last asked."""
-        seen, self._balance = self._balance, []
-        return torch.stack(seen).mean() if seen else self.gate.weight.new_zeros(())
+        """Balance loss, a scalar, of the last map seen in training; 0 without one, and after."""
+        last, self._balance = self._balance, None
+        return self.gate.weight.new_zeros(()) if last is None else last
 
     def peak_bytes(self, cells: int, size: int) -> int:
         """Bytes held at most beside a map of `cells` cells, `size` of them per value."""
         width, experts = self.gate.in_channels, len(self.experts)
         inside = max(2 * self.hidden, self.hidden + width)
         return cells * ((width + inside + experts) * size)
+
+
+def channel_means(x: Tensor) -> Tensor:
+    """(C,) float32 means of the tokens (L, C), summed in float64."""
+    total = x.new_zeros(x.shape[1], dtype=torch.float64)
+    # In chunks, for a sum in another dtype copies what it adds up.
+    for rows in chunks(x):
+        total = total + x[rows].sum(0, dtype=torch.float64)
+    return (total / len(x)).float()
 
 
 def balance_loss(probabilities: Tensor, experts: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from napari_restore.models._staged import Tick
 from napari_restore.models.inf_dehaze._config import InfDehazeConfig
+from napari_restore.models.inf_dehaze._gradient import learns
 
 Norm = Callable[[Tensor], Tensor]
 
@@ -18,7 +19,7 @@ _CHUNK_VALUES = 1 << 21
 """Values of tokens that are normalised at once (8 MiB in float32)."""
 _HASHED = 1 << 14
 """Tokens that are hashed at once."""
-_BLOCKS = 64
+_BLOCKS_CPU, _BLOCKS_GPU = 64, 512
 """Blocks of queries at once."""
 _SCORES = 1 << 23
 """Scores of exact attention at once, where the backend forms them (32 MiB in float32)."""
@@ -30,8 +31,8 @@ _SEED = 2024
 class HeadwiseAttention(nn.Module):
     """Attention worked out head by head, so that only one head's q, k and v exist.
 
-    Tokens are (L, C). A `norm` is applied to chunks of them, never to all at once. With
-    gradients everything is made in one piece instead.
+    Tokens are (L, C). A `norm` is applied to chunks of them, never to all at once. In
+    training, and where a gradient is needed, everything is made in one piece instead.
     """
 
     def __init__(self, heads: int, key_width: int, value_width: int) -> None:
@@ -60,7 +61,7 @@ class HeadwiseAttention(nn.Module):
 
     def forward(self, x: Tensor, norm: Norm | None = None, tick: Tick | None = None) -> Tensor:
         """What the tokens (L, C) gather from each other: (L, C), the residual not added."""
-        if torch.is_grad_enabled():
+        if learns(x, self, norm):
             return self._in_one_piece(norm(x) if norm is not None else x)
         out = torch.empty_like(x)
         by_head = out.view(len(x), self.heads, self.value_width)
@@ -140,7 +141,8 @@ class IBSSA(HeadwiseAttention):
     directions, read as a reflected Gray code, so that neighbouring buckets differ in one
     sign. A block of sorted queries sees the block of keys at its place, the one before
     (`neighbours`), and `samples` keys drawn from all, each of which stands for L / samples
-    of them in the softmax. Memory grows linearly with the tokens; with fewer than
+    of them in the softmax. They are drawn by the tokens' own numbers, so that a hash that
+    falls the other way changes few tokens' results. Memory grows linearly with the tokens; with fewer than
     `exact_below` the attention is exact. Source: Inf-Dehaze; the sorting is
     HyperAttention's (Han et al. 2023).
     """
@@ -157,10 +159,8 @@ class IBSSA(HeadwiseAttention):
         self.to_q = nn.Linear(width, config.qk_width, bias=False)
         self.to_k = nn.Linear(width, config.qk_width, bias=False)
         self.to_v = nn.Linear(width, width, bias=False)
-        generator = torch.Generator().manual_seed(seed)
-        drawn = torch.randn(config.lsh_bits, self.key_width, generator=generator, device="cpu")
         # Saved with the weights: other directions are another network.
-        self.register_buffer("directions", drawn)
+        self.register_buffer("directions", directions_of(config, seed))
 
     def head_weights(self, head: int) -> tuple[Tensor, Tensor, Tensor]:
         keys = slice(head * self.key_width, (head + 1) * self.key_width)
@@ -174,7 +174,9 @@ class IBSSA(HeadwiseAttention):
         bits = 1 << torch.arange(len(self.directions), device=tokens.device, dtype=torch.int32)
         for start in range(0, len(tokens), _HASHED):
             rows = slice(start, start + _HASHED)
-            signs = tokens[rows].float() @ self.directions.float().T > 0
+            # Autocast would take the product to half precision, where signs differ.
+            with torch.autocast(tokens.device.type, enabled=False):
+                signs = tokens[rows].float() @ self.directions.float().T > 0
             code = (signs * bits).sum(1, dtype=torch.int32)
             shift = 1
             while shift < len(bits):
@@ -196,37 +198,62 @@ class IBSSA(HeadwiseAttention):
         if len(q) < self.exact_below:
             yield from exact(q, k, v)
             return
-        queries, keys = self._sorted(q), self._sorted(k)
-        for first in range(0, -(-len(q) // self.block_size), _BLOCKS):
-            yield self._blocks(q, k, v, queries, keys, first)
+        keys = self._sorted(k)
+        drawn = self._drawn(keys)
+        queries = self._sorted(q)
+        at_once = self._blocks_at_once()
+        for first in range(0, len(q), at_once * self.block_size):
+            tokens = queries[first : first + at_once * self.block_size]
+            yield tokens, self._blocks(q[tokens], k, v, keys, drawn, first // self.block_size)
 
     def row_of(self, q: Tensor, k: Tensor, query: int) -> tuple[Tensor, Tensor]:
         if len(q) < self.exact_below:
             return super().row_of(q, k, query)
+        keys = self._sorted(k)
         place = int((self._sorted(q) == query).nonzero())
-        seen, bias = self._seen(self._sorted(k), place // self.block_size, 1)
+        seen, bias = self._seen(keys, self._drawn(keys), place // self.block_size, 1)
         scores = (k[seen[0]] @ q[query]).float() * self.key_width**-0.5 + bias[0]
         return scores.softmax(0), seen[0].where(bias[0].isfinite(), -1)
 
     def _sorted(self, tokens: Tensor) -> Tensor:
         return self.buckets(tokens).argsort(stable=True)
 
-    def _blocks(
-        self, q: Tensor, k: Tensor, v: Tensor, queries: Tensor, keys: Tensor, first: int
-    ) -> tuple[Tensor, Tensor]:
-        """Tokens and their values for the blocks from `first` on."""
-        tokens = queries[first * self.block_size : (first + _BLOCKS) * self.block_size]
-        count = -(-len(tokens) // self.block_size)
-        missing = count * self.block_size - len(tokens)
-        q = functional.pad(q[tokens], (0, 0, 0, missing)).view(count, self.block_size, -1)
-        seen, bias = self._seen(keys, first, count)
-        values = _softmax_attention(q, k[seen], v[seen], bias[:, None].to(q.dtype))
-        return tokens, values.reshape(-1, self.value_width)[: len(tokens)]
+    def _drawn(self, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """The sampled tokens and the blocks of the sorted `keys` they lie in: (samples,) each."""
+        if not self.samples:
+            return keys[:0], keys[:0]
+        generator = torch.Generator().manual_seed(_SEED)
+        drawn = torch.randint(len(keys), (self.samples,), generator=generator, device="cpu")
+        drawn = drawn.to(keys.device)
+        place = torch.empty_like(keys)
+        place[keys] = torch.arange(len(keys), device=keys.device)
+        return drawn, place[drawn] // self.block_size
 
-    def _seen(self, keys: Tensor, first: int, count: int) -> tuple[Tensor, Tensor]:
+    def _blocks(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        keys: Tensor,
+        drawn: tuple[Tensor, Tensor],
+        first: int,
+    ) -> Tensor:
+        """Values for the sorted queries `q`, which fill the blocks from `first` on."""
+        length = len(q)
+        count = -(-length // self.block_size)
+        q = functional.pad(q, (0, 0, 0, count * self.block_size - length))
+        q = q.view(count, self.block_size, -1)
+        seen, bias = self._seen(keys, drawn, first, count)
+        values = _softmax_attention(q, k[seen], v[seen], bias[:, None].to(q.dtype))
+        return values.reshape(-1, self.value_width)[:length]
+
+    def _seen(
+        self, keys: Tensor, drawn: tuple[Tensor, Tensor], first: int, count: int
+    ) -> tuple[Tensor, Tensor]:
         """What each of `count` blocks of queries sees: keys (count, K), added to scores (count, K).
 
-        `keys` are the sorted ones. −inf is added where a place is empty.
+        `keys` are the sorted ones. −inf is added where a place is empty, and to samples
+        that the block sees anyway.
         """
         length, device = len(keys), keys.device
         blocks = torch.arange(first, first + count, device=device)[:, None]
@@ -238,21 +265,22 @@ class IBSSA(HeadwiseAttention):
         bias = torch.zeros_like(empty, dtype=torch.float32).masked_fill_(empty, -math.inf)
         if not self.samples:
             return seen, bias
-        generator = torch.Generator().manual_seed(_SEED)
-        drawn = torch.randint(length, (self.samples,), generator=generator, device="cpu")
-        drawn = drawn.to(device)
-        ahead = blocks - drawn // self.block_size
+        tokens, home = drawn
+        ahead = blocks - home
         own = (ahead >= 0) & (ahead <= before)
         stands_for = torch.full_like(own, math.log(length / self.samples), dtype=torch.float32)
         return (
-            torch.cat([seen, keys[drawn].expand(count, -1)], dim=1),
+            torch.cat([seen, tokens.expand(count, -1)], dim=1),
             torch.cat([bias, stands_for.masked_fill_(own, -math.inf)], dim=1),
         )
+
+    def _blocks_at_once(self) -> int:
+        return _BLOCKS_CPU if self.to_q.weight.device.type == "cpu" else _BLOCKS_GPU
 
     def attend_bytes(self, length: int, size: int) -> int:
         if length < self.exact_below:
             return super().attend_bytes(length, size)
-        count = min(_BLOCKS, -(-length // self.block_size))
+        count = min(self._blocks_at_once(), -(-length // self.block_size))
         rows = count * self.block_size
         keys = count * (self.block_size * (1 + self.neighbours) + self.samples)
         both = self.key_width + self.value_width
@@ -260,8 +288,21 @@ class IBSSA(HeadwiseAttention):
         # As gathered, the narrower ones widened, and the output.
         padded = width if self.value_width != self.key_width else 0
         blocks = rows * (self.key_width + padded + width) + keys * (both + padded)
-        # Two int64 orders stay; while the second is made there are buckets and a sorted copy.
-        return max(20 * length, 16 * length + blocks * size + keys * (8 + 4))
+        # Two int64 orders stay; while the second is made there are buckets and a sorted copy,
+        # before that the keys' places and numbers if samples are drawn.
+        orders = (24 if self.samples else 20) * length
+        return max(orders, 16 * length + blocks * size + keys * (8 + 4))
+
+
+def directions_of(config: InfDehazeConfig, seed: int) -> Tensor:
+    """The directions (bits, key width) float32 of an `IBSSA` made with `seed`.
+
+    They are values that half precisions hold as well, so that a network in half precision
+    hashes by the same ones.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    shape = config.lsh_bits, config.qk_width // config.bottleneck_heads
+    return torch.randn(shape, generator=generator, device="cpu").bfloat16().float()
 
 
 def exact(q: Tensor, k: Tensor, v: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
+import torch
 from torch import Tensor, nn
 
 from napari_restore.errors import BadParameter
 from napari_restore.models._card import ModelCard
+from napari_restore.models._model import Facts
 from napari_restore.models._staged import Residual, StagedModel, Tick
 from napari_restore.models.inf_dehaze._blocks import SwinBlock
 from napari_restore.models.inf_dehaze._bottleneck import Bottleneck
@@ -21,6 +23,7 @@ from napari_restore.models.inf_dehaze._config import (
     InfDehazeConfig,
     operations,
 )
+from napari_restore.models.inf_dehaze._initial import initialise
 from napari_restore.models.inf_dehaze._stages import (
     DecoderStage,
     EncoderStage,
@@ -113,8 +116,16 @@ class InfDehaze(StagedModel):
             Residual(width, config.patch << index) for index, width in enumerate(config.widths[:-1])
         )
         self.encoder = Encoder(config)
-        self.middle = Bottleneck(config)
+        self.bottleneck = Bottleneck(config)
         self.decoder = Decoder(config)
+        self._balances: list[Tensor] = []
+        initialise(self)
+        # An untrained network changes nothing.
+        nn.init.zeros_(self.decoder.unembed.weight)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What still hangs on a graph can be neither copied nor saved.
+        return {**self.__dict__, "_balances": []}
 
     def encode(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         *residuals, tokens = (as_planes(feature) for feature in self.encoder(self._cast(x)))
@@ -123,17 +134,17 @@ class InfDehaze(StagedModel):
     def encode_first(self, x: Tensor) -> Tensor:
         return as_planes(self.encoder.stages[0](self.encoder.embed(self._cast(x))))
 
-    def place_tokens(self, grid: Tensor) -> Tensor:
-        return self.middle.place(grid)
+    def place_tokens(self, grid: Tensor, origin: tuple[int, int] = (0, 0)) -> Tensor:
+        return self.bottleneck.place(grid, origin)
 
     def bottleneck_layer(self, index: int, grid: Tensor, tick: Tick | None = None) -> Tensor:
-        return self.middle.layer(index, grid, tick)
+        return self.bottleneck.layer(index, grid, tick)
 
     def bottleneck_operations(self, index: int, height: int, width: int) -> float:
         return operations(self.config, index, height * width)
 
     def bottleneck_bytes(self, height: int, width: int) -> int:
-        return self.middle.peak_bytes(height, width)
+        return self.bottleneck.peak_bytes(height, width)
 
     def decode(
         self, tokens: Tensor, encoded: Tensor, residuals: tuple[Tensor, ...], x: Tensor
@@ -143,8 +154,26 @@ class InfDehaze(StagedModel):
         return x + as_planes(change).to(x.dtype)
 
     def auxiliary_loss(self) -> Tensor:
-        """How unevenly experts were used in training since this was last asked, for its loss."""
-        return self.middle.auxiliary_loss()
+        """How unevenly experts were used, a scalar for the loss of training.
+
+        The mean over the images of the last call, or over the layers for the last grid
+        they saw when the parts were called one by one. 0 once it was asked for. Layers
+        under checkpointing need ``use_reentrant=False`` for it.
+        """
+        last, self._balances = self._balances, []
+        return torch.stack(last).mean() if last else self.bottleneck.auxiliary_loss()
+
+    def forward_with_maps(
+        self, x: Tensor, facts: Facts | None = None, valid: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        self._balances = []
+        return super().forward_with_maps(x, facts, valid)
+
+    def _one_shot(self, image: Tensor) -> Tensor:
+        restored = super()._one_shot(image)
+        if self.training:
+            self._balances.append(self.bottleneck.auxiliary_loss())
+        return restored
 
     def window_row(
         self,
@@ -181,7 +210,7 @@ class InfDehaze(StagedModel):
         else:
             maps = self.encoder(self._cast(x))
             # The bottleneck may overwrite its grid, which here is a map still needed.
-            grid = self.bottleneck(maps[-1][0].clone())[None] if tokens is None else as_map(tokens)
+            grid = self.relate(maps[-1][0].clone())[None] if tokens is None else as_map(tokens)
             feature = self.decoder.start(self._cast(grid), maps, stage)
         for earlier in before:
             feature = earlier(feature)

@@ -9,7 +9,6 @@ from functools import partial
 from torch import Tensor
 
 from napari_restore.errors import BadModel
-from napari_restore.models.inf_dehaze._bottleneck import Bottleneck
 from napari_restore.models.inf_dehaze._config import (
     FAST,
     LITE,
@@ -18,6 +17,7 @@ from napari_restore.models.inf_dehaze._config import (
     SMALL,
     InfDehazeConfig,
 )
+from napari_restore.models.inf_dehaze._ibssa import directions_of
 
 NAMES = (
     # release → ours, on the whole name; the first row that matches counts
@@ -29,17 +29,17 @@ NAMES = (
     (r"(decoder\.stages\.\d+)\.proj\.weight", r"\1.project.weight"),
     (r"(decoder\.stages\.\d+)\.patch_expand\.expand\.(\w+)", r"\1.expand.\2"),
     (r"decoder\.unembed\.expand\.(\w+)", r"decoder.unembed.\1"),
-    (r"bottleneck\.(blocks\.\d+)\.ln([12])\.weight", r"middle.\1.norm\2.weight"),
-    (r"bottleneck\.(blocks\.\d+)\.attn_core\.attn\.(.+)", r"middle.\1.attention.\2"),
-    (r"bottleneck\.(blocks\.\d+)\.attn_core\.(.+)", r"middle.\1.attention.\2"),
-    (r"bottleneck\.(blocks\.\d+)\.mlp\.(\w+)_proj\.weight", r"middle.\1.mlp.\2.weight"),
-    (r"bottleneck\.(blocks\.\d+)\.moe\.gate\.gate\.(\w+)", r"middle.\1.experts.gate.\2"),
-    (r"bottleneck\.(blocks\.\d+)\.moe\.shared_experts\.(.+)", r"middle.\1.experts.shared.\2"),
+    (r"bottleneck\.(blocks\.\d+)\.ln([12])\.weight", r"bottleneck.\1.norm\2.weight"),
+    (r"bottleneck\.(blocks\.\d+)\.attn_core\.attn\.(.+)", r"bottleneck.\1.attention.\2"),
+    (r"bottleneck\.(blocks\.\d+)\.attn_core\.(.+)", r"bottleneck.\1.attention.\2"),
+    (r"bottleneck\.(blocks\.\d+)\.mlp\.(\w+)_proj\.weight", r"bottleneck.\1.mlp.\2.weight"),
+    (r"bottleneck\.(blocks\.\d+)\.moe\.gate\.gate\.(\w+)", r"bottleneck.\1.experts.gate.\2"),
+    (r"bottleneck\.(blocks\.\d+)\.moe\.shared_experts\.(.+)", r"bottleneck.\1.experts.shared.\2"),
     (
         r"bottleneck\.(blocks\.\d+)\.moe\.experts\.(\d+)\.conv2\.conv\.weight",
-        r"middle.\1.experts.experts.\2.conv2.weight",
+        r"bottleneck.\1.experts.experts.\2.conv2.weight",
     ),
-    (r"bottleneck\.(blocks\.\d+)\.moe\.experts\.(.+)", r"middle.\1.experts.experts.\2"),
+    (r"bottleneck\.(blocks\.\d+)\.moe\.experts\.(.+)", r"bottleneck.\1.experts.experts.\2"),
 )
 """How a name of the public release reads here. Names without a row (norm1, norm2, mlp.fc1
 and mlp.fc2 of encoder and decoder blocks) are the same in both. Shapes and the order of
@@ -60,8 +60,11 @@ def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if _MARK not in state:
         return dict(state)
     kept = {name: tensor for name, tensor in state.items() if not NOT_NEEDED.fullmatch(name)}
-    fresh = Bottleneck(RELEASED)
-    directions = {f"middle.{name}": tensor for name, tensor in fresh.named_buffers()}
+    directions = {
+        f"bottleneck.blocks.{index}.attention.directions": directions_of(RELEASED, seed=index)
+        for index, attention in enumerate(RELEASED.layers)
+        if attention == "ibssa"
+    }
     return directions | {_our_name(name): tensor for name, tensor in kept.items()}
 
 
@@ -78,13 +81,13 @@ def sizes_of(state: Mapping[str, Tensor], *, config: InfDehazeConfig) -> dict[st
     Empty for the preset `config` itself, ``released`` for `LITE` in the public release's
     shape. Raises `BadModel` when the weights are neither's.
     """
-    if config is LITE and "middle.blocks.1.attention.qkv.weight" in state:
+    if config is LITE and "bottleneck.blocks.1.attention.qkv.weight" in state:
         return sizes_of(state, config=RELEASED) | {"released": True}
     last = config.widths[-1]
     signs = {
         "encoder.embed.weight": (config.widths[0], 3, config.patch, config.patch),
         "decoder.stages.0.project.weight": (last, 2 * last),
-        f"middle.blocks.{len(config.layers) - 1}.norm1.weight": (last,),
+        f"bottleneck.blocks.{len(config.layers) - 1}.norm1.weight": (last,),
         "encoder.stages.0.blocks.0."
         + ("norm1.weight" if config.block == "swin" else "norm.weight"): (config.widths[0],),
     }

@@ -5,13 +5,12 @@ Maps are (N, H, W, C) throughout.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
 from napari_restore.models.inf_dehaze._blocks import blocks_of
 from napari_restore.models.inf_dehaze._config import InfDehazeConfig
+from napari_restore.models.inf_dehaze._initial import start
 from napari_restore.models.inf_dehaze._sfca import SpatialFrequencyAttention
 
 SFCA_SIDE = 16
@@ -26,7 +25,8 @@ class PatchEmbed(nn.Module):
         self.patch = patch
         self.weight = nn.Parameter(torch.empty(width, bands, patch, patch))
         self.bias = nn.Parameter(torch.empty(width))
-        _start(self.weight, self.bias, fan_in=bands * patch * patch)
+        self.fan_in = bands * patch * patch
+        start(self.weight, self.bias, self.fan_in)
 
     def forward(self, x: Tensor) -> Tensor:
         count, bands, height, width = x.shape
@@ -44,7 +44,8 @@ class PatchExpand(nn.Module):
         self.factor = factor
         self.weight = nn.Parameter(torch.empty(width, out, factor, factor))
         self.bias = nn.Parameter(torch.empty(out))
-        _start(self.weight, self.bias, fan_in=width)
+        self.fan_in = width
+        start(self.weight, self.bias, self.fan_in)
 
     def forward(self, x: Tensor) -> Tensor:
         count, height, width, _ = x.shape
@@ -133,10 +134,3 @@ class DecoderStage(nn.Module):
 def side_of(config: InfDehazeConfig, index: int) -> int:
     """Cells along a side of a tile's map in stage `index`."""
     return config.tile // (config.patch << index)
-
-
-def _start(weight: Tensor, bias: Tensor, fan_in: int) -> None:
-    """Torch's own start for convolutions (He et al. 2015, as uniform values)."""
-    bound = 1 / math.sqrt(fan_in)
-    nn.init.uniform_(weight, -bound, bound)
-    nn.init.uniform_(bias, -bound, bound)
