@@ -178,7 +178,7 @@ def show(
             f"{flips['either']:.4%}" if flips else "–",
         ]
         print(f"| {name} | {' | '.join(cells)} |")
-    print(f"\nbare is {quicker}.", end=" ")
+    print(f"\nbare is {quicker}." if bases else "", end=" ")
     if "sequential" in apart:
         print(f"The network changes pixels by up to {apart['sequential']['change']:.2f}.", end="")
     print("\n")

@@ -36,7 +36,7 @@ WINDOW = {"napari", "magicgui", "qtpy", "superqt", "vispy", "PySide6", "PyQt5", 
 
 DATA_TYPES = {
     "engine": set(
-        "Adjustment Event Finished Job KeptResult Note Phase Plan Progress Region Result StagedLayout Stopped TileDone Worker".split()
+        "Adjustment Event Finished Job KeptResult Note Phase Plan Progress Region Result Stopped TileDone Worker".split()
     ),
     "images": {"Image"},
     "models": {"ModelCard", "Parameter", "Proposal", "RestorationModel"},

@@ -287,11 +287,11 @@ def test_the_plan_knows_its_scope(cli, whole):
     assert first["residual_tier"] == "ram+recompute"
 
 
-@pytest.mark.xfail(reason="Plan.summary says nothing of tokens, tiers and phases yet")
 def test_the_plan_in_words_names_tokens_and_tier(cli, whole):
     run = cli("plan", whole.source, *MODEL, "--residuals", "ram")
     assert run.code == 0
-    assert "960" in run.out and "12.7 MiB" in run.out
+    assert "960 tokens" in run.out and "12.7 MiB in memory" in run.out
+    assert all(phase in run.out for phase in ("encode ≈", "bottleneck ≈", "decode ≈"))
 
 
 def test_the_record_keeps_to_the_contract(whole):

@@ -32,7 +32,9 @@ def plan(options: Namespace) -> Answer:
         image = open_image(options, options.paths)
         planned = api.plan(image, load_model(options), **plan_arguments(options, image))
     notes = [f"note: {note}" for note in (*planned.image.notes, *planned.notes)]
-    return Answer(planned.to_dict(), "\n".join([planned.summary(), *notes]))
+    staged = planned.staged
+    lines = [] if staged is None else [staged.summary(), staged.phases()]
+    return Answer(planned.to_dict(), "\n".join([planned.summary(), *lines, *notes]))
 
 
 def restore(options: Namespace) -> Answer:

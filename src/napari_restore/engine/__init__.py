@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from napari_restore.engine._probe import probe
     from napari_restore.engine._result import Result
     from napari_restore.engine._settled import plan_from_settled, settled
-    from napari_restore.engine._staged_layout import StagedLayout
     from napari_restore.engine._start import warm_up
     from napari_restore.engine._store import ResultStore, discard
 
@@ -53,7 +52,6 @@ _LAZY = {
     "ProcessJob": "_job",
     "Result": "_result",
     "ResultStore": "_store",
-    "StagedLayout": "_staged_layout",
     "Worker": "_child",
     "compute_context": "_context",
     "discard": "_store",
@@ -90,7 +88,6 @@ __all__ = [
     "Region",
     "Result",
     "ResultStore",
-    "StagedLayout",
     "Stopped",
     "TileDone",
     "Worker",

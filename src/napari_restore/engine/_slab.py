@@ -101,7 +101,7 @@ class SlabFile:
                 self._write(content, index * self.record_bytes)
                 self._note(f"{index} {checksum:08x}\n")
             except OSError as error:
-                if not _has_no_room(error):
+                if not is_disk_full(error):
                     raise
                 raise _disk_full(self.path, self.record_bytes, self._what, error) from error
             self._checksums[index] = checksum
@@ -169,7 +169,7 @@ class SlabFile:
             os.replace(new, journal)
         except OSError as error:
             self.path.unlink(missing_ok=True)
-            if not _has_no_room(error):
+            if not is_disk_full(error):
                 raise
             raise _disk_full(self.path, self.nbytes, self._what, error) from error
 
@@ -296,11 +296,6 @@ def _preallocate(handle: int, path: Path, size: int) -> None:
     if shutil.disk_usage(path.parent).free < size:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     os.ftruncate(handle, size)
-
-
-def _has_no_room(error: OSError) -> bool:
-    """Full, over a quota, or no file as large as this one (4 GiB on FAT, `ulimit -f`)."""
-    return is_disk_full(error) or error.errno == errno.EFBIG
 
 
 def _disk_full(path: Path, size: int, what: str, error: OSError) -> DiskFull:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from napari_restore._quantities import format_size
+from napari_restore._quantities import format_seconds, format_size
 from napari_restore.engine._bandwidth import Bandwidth
 from napari_restore.engine._region import Region
 from napari_restore.engine._residuals import Slots
@@ -60,6 +60,24 @@ class StagedLayout:
         if self.slots.total < self.decoded or self.recompute != "none":
             used.append("recompute")
         return "+".join(used)
+
+    def summary(self) -> str:
+        """For people: the grid, and where residuals lie."""
+        places = {"device": "on the device", "ram": "in memory", "disk": "on disk"}
+        sizes = self.residual_bytes.items()
+        kept = [f"{format_size(size)} {places[tier]}" for tier, size in sizes if size]
+        if "recompute" in self.tier:
+            kept.append("made again in part" if kept else "made again")
+        return f"{self.tokens:,} tokens · residuals: {', '.join(kept) or 'none'}"
+
+    def phases(self) -> str:
+        """For people: what each phase will take."""
+        seconds = {
+            "encode": self.encode_seconds,
+            "bottleneck": self.bottleneck_seconds,
+            "decode": self.decode_seconds,
+        }
+        return " · ".join(f"{name} ≈ {format_seconds(value)}" for name, value in seconds.items())
 
     @property
     def seconds(self) -> float:

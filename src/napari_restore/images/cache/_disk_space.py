@@ -29,7 +29,8 @@ class no_space_as_error:
 
 def is_disk_full(error: BaseException | None) -> bool:
     """Whether `error` or what caused it says that the disk or the quota is used up."""
-    codes = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+    # A limit on the size of a file leaves no more room than a full disk.
+    codes = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
     while error is not None:
         if isinstance(error, OSError) and (
             error.errno in codes or getattr(error, "winerror", None) in (39, 112)

@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QSpinBox, QVBoxLayout, QWidget
 
-from napari_restore._quantities import format_size
-
 if TYPE_CHECKING:
-    from napari_restore.engine import Plan, StagedLayout
+    from napari_restore.engine import Plan
     from napari_restore.models import ModelCard
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -108,7 +106,7 @@ class AdvancedForm(QWidget):
         """Tell the device that `plan` uses, and why; of a staged model also what it parks where."""
         self.reason.setText(f"{plan.device.name}: {plan.device.reason}")
         if plan.staged is not None:
-            self.grid.setText(_about(plan.staged))
+            self.grid.setText(f"{plan.staged.summary()} · {plan.staged.phases()}")
         self.reason.show()
 
     def _show_global(self, is_global: bool) -> None:
@@ -128,19 +126,6 @@ class AdvancedForm(QWidget):
                 "residuals": self.residuals.currentData(),
             }
         )
-
-
-def _about(staged: StagedLayout) -> str:
-    """Tokens, and where residuals lie."""
-    places = {"device": "on the device", "ram": "in memory", "disk": "on disk"}
-    kept = [
-        f"{format_size(size)} {places[tier]}"
-        for tier, size in staged.residual_bytes.items()
-        if size
-    ]
-    if "recompute" in staged.tier:
-        kept.append("made again in part" if kept else "made again")
-    return f"{staged.tokens:,} tokens · residuals: {', '.join(kept)}"
 
 
 def _choice(parent: QWidget, texts: Mapping[str, str]) -> QComboBox:
