@@ -15,6 +15,8 @@ from napari_restore.errors import BadParameter, BudgetTooSmall, DiskFull
 
 Residuals = Literal["auto", "device", "ram", "disk", "recompute-first", "recompute"]
 TIERS = ("auto", "device", "ram", "disk", "recompute-first", "recompute")
+ALMOST = 1.05
+"""Of layouts this much slower than the quickest, the smallest is taken."""
 Recompute = Literal["none", "first", "all"]
 """Whose residuals are made again for decoding instead of being kept."""
 
@@ -253,14 +255,19 @@ def grid_of(target: Region, size: tuple[int, int], tile: int, whole: bool) -> Re
 
 
 def quickest(layouts: list[StagedLayout], memory: int, device_memory: int) -> StagedLayout:
-    """The quickest of `layouts` that keeps to both budgets; raises `BudgetTooSmall`."""
+    """The quickest of `layouts` that keeps to both budgets; raises `BudgetTooSmall`.
+
+    Of those that are hardly slower, the one that takes least.
+    """
     fitting = [
         layout
         for layout in layouts
         if layout.ram_bytes <= memory and layout.device_bytes <= device_memory
     ]
     if fitting:
-        return min(fitting, key=lambda layout: layout.seconds)
+        soon = ALMOST * min(layout.seconds for layout in fitting)
+        quick = [layout for layout in fitting if layout.seconds <= soon]
+        return min(quick, key=lambda layout: layout.ram_bytes + layout.device_bytes)
     least = min(layouts, key=lambda layout: (layout.device_bytes > device_memory, layout.ram_bytes))
     if least.device_bytes > device_memory:
         needed, flag = least.device_bytes, "--device-memory"

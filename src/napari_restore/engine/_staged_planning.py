@@ -46,7 +46,7 @@ TOKEN_BYTES = 4
 """The grid is float32 whatever the model computes in: it is summed into, layer by layer."""
 DISK_SHARE = 0.9
 """Of the free scratch disk that residuals may take."""
-LEAST_GAIN = 0.97
+LEAST_GAIN = 0.9
 """Tiles side by side must be so much quicker than one after another to be worth their memory."""
 
 
