@@ -146,7 +146,7 @@ def engine(options: argparse.Namespace) -> dict[str, Any]:
 
     import napari_restore as nr
     from napari_restore.engine._store import STAGED
-    from napari_restore.engine._tokens import TokenStore
+    from napari_restore.engine.staged._tokens import TokenStore
 
     model = load(options.model)
     scratch = Path(options.scratch)
@@ -278,7 +278,7 @@ def grid_of(features: list[Any], x: Any, tile: int):
 def needed(options: argparse.Namespace) -> dict[str, int]:
     """Bytes that the candidates without tiers hold at their peak, about."""
     from napari_restore.engine._device import choose_device
-    from napari_restore.engine._staged_cost import calibrate_staged
+    from napari_restore.engine.staged._cost import calibrate_staged
 
     model = load(options.model)
     cost = calibrate_staged(model, choose_device("cpu"), THREADS, "float32")

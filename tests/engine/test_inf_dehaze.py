@@ -12,7 +12,7 @@ import torch
 
 import napari_restore as nr
 from napari_restore.engine._store import STAGED
-from napari_restore.engine._tokens import TokenStore
+from napari_restore.engine.staged._tokens import TokenStore
 from napari_restore.models import card_of
 from napari_restore.models._padding import pad_to_multiple
 from napari_restore.models._staged import cut, stitch

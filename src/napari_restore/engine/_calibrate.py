@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -14,6 +15,7 @@ import torch
 from napari_restore.engine._budget import MIB
 from napari_restore.engine._device import Device
 from napari_restore.engine._device_memory import TensorCount
+from napari_restore.engine._own_thread import on_own_thread
 from napari_restore.engine._probe import example_facts, example_input, kind_of
 from napari_restore.engine._tile import is_out_of_memory
 from napari_restore.errors import OutOfMemory
@@ -57,23 +59,10 @@ def calibrate(
         if key not in known and shared in _ALIKE:
             known[key] = _ALIKE[shared]
     if key not in known:
-        result: list[Cost | BaseException] = []
-
-        def measure() -> None:
-            try:
-                result.append(_measure(model, device, threads))
-            except BaseException as error:
-                result.append(as_too_full(error, device))
-
-        # torch's thread count belongs to the calling thread: ours stays as it is.
-        worker = threading.Thread(target=measure, name="calibrate")
-        worker.start()
-        worker.join()
-        if isinstance(result[0], BaseException):
-            raise result[0]
-        known[key] = result[0]
+        with told_if_too_full(device):
+            known[key] = on_own_thread(lambda: _measure(model, device, threads), "calibrate")
         if kind is not None:
-            _ALIKE[(kind, *key)] = _ALIKE[(model.card.id, *key)] = result[0]
+            _ALIKE[(kind, *key)] = _ALIKE[(model.card.id, *key)] = known[key]
     return known[key]
 
 
@@ -116,14 +105,18 @@ def _peak(model: RestorationModel, x: torch.Tensor, facts: Facts, device: Device
     return float(count.peak)
 
 
-def as_too_full(error: BaseException, device: Device) -> BaseException:
-    """A sentence where the device has no room to try a tile; any other error as it is."""
-    if not is_out_of_memory(error):
-        return error
-    return OutOfMemory(
-        f"There is not even room on {device.name} to try one tile.",
-        "Close other programs that use it, or use --device cpu.",
-    )
+@contextmanager
+def told_if_too_full(device: Device) -> Iterator[None]:
+    """A sentence in place of the error of a device that has no room to try a tile."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemory(
+            f"There is not even room on {device.name} to try one tile.",
+            "Close other programs that use it, or use --device cpu.",
+        ) from error
 
 
 SCRATCH_BYTES = 32 * MIB if sys.platform != "darwin" else 16 * MIB

@@ -20,8 +20,8 @@ from napari_restore.engine._budget import MIB
 from napari_restore.engine._calibrate import SCRATCH_BYTES, Cost
 from napari_restore.engine._device import Device, cores
 from napari_restore.engine._region import Region, bounding_box
-from napari_restore.engine._staged_layout import StagedLayout
 from napari_restore.engine._tiles import BAND, CELL, tile_sizes
+from napari_restore.engine.staged._layout import StagedLayout
 from napari_restore.errors import BadParameter, BudgetTooSmall
 from napari_restore.images import Image, Radiometry, resolve_radiometry
 from napari_restore.models import (

@@ -31,16 +31,16 @@ from napari_restore.engine._plan import Layout, Plan, folder_name, image_bytes, 
 from napari_restore.engine._precision import check_precision
 from napari_restore.engine._probe import presumed, probe
 from napari_restore.engine._region import Region, bounding_box
-from napari_restore.engine._staged_cost import calibrate_staged
-from napari_restore.engine._staged_layout import StagedLayout, grid_of
-from napari_restore.engine._staged_planning import (
+from napari_restore.engine._store import FORMAT, STAGED
+from napari_restore.engine._weight import open_weight
+from napari_restore.engine.staged._cost import calibrate_staged
+from napari_restore.engine.staged._layout import StagedLayout, grid_of
+from napari_restore.engine.staged._planning import (
     StagedRequest,
     about_extent,
     check_staged,
     lay_out_staged,
 )
-from napari_restore.engine._store import FORMAT, STAGED
-from napari_restore.engine._weight import open_weight
 from napari_restore.errors import BadModel, BadParameter, BadRegion
 from napari_restore.images import Box, Image, cache_dir, can_adopt, needs_percentile
 from napari_restore.models import RestorationModel, StagedModel

@@ -9,7 +9,7 @@ from typing import Any
 from napari_restore.engine._device import Device
 from napari_restore.engine._plan import Plan
 from napari_restore.engine._region import Region
-from napari_restore.engine._staged_layout import StagedLayout
+from napari_restore.engine.staged._layout import StagedLayout
 from napari_restore.images import Image
 from napari_restore.models import RestorationModel
 

@@ -9,11 +9,12 @@ import torch
 from napari_restore.engine._context import context_exclude
 from napari_restore.engine._device import keep_freed_memory
 from napari_restore.engine._local_run import LocalRun
+from napari_restore.engine._own_thread import on_own_thread
 from napari_restore.engine._plan import Plan
 from napari_restore.engine._prepared import prepare
 from napari_restore.engine._probe import example_facts, example_input
 from napari_restore.engine._run import Emit, Run, trim_results
-from napari_restore.engine._staged_run import StagedRun
+from napari_restore.engine.staged._run import StagedRun
 
 
 def run_of(
@@ -43,6 +44,4 @@ def warm_up(plan: Plan) -> None:
             x = example_input(model, *(side * model.card.multiple_of,) * 2)
             model(x, example_facts(model, x))
 
-    thread = threading.Thread(target=call, name="warm-up")
-    thread.start()
-    thread.join()
+    on_own_thread(call, "warm-up")

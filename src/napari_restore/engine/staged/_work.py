@@ -11,8 +11,6 @@ from torch import Tensor
 
 from napari_restore.engine._precision import dtype_of
 from napari_restore.engine._region import Region
-from napari_restore.engine._rounding import Rounding
-from napari_restore.engine._staged_layout import Recompute
 from napari_restore.engine._tile import (
     FAILURES,
     TileInput,
@@ -21,6 +19,8 @@ from napari_restore.engine._tile import (
     as_failure,
     as_pixels,
 )
+from napari_restore.engine.staged._layout import Recompute
+from napari_restore.engine.staged._rounding import Rounding
 from napari_restore.models import StagedModel, reflected
 
 Residuals = tuple[Tensor, ...]

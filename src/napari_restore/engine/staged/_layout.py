@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from napari_restore._quantities import format_seconds, format_size
-from napari_restore.engine._bandwidth import Bandwidth
 from napari_restore.engine._region import Region
-from napari_restore.engine._residuals import Slots
+from napari_restore.engine.staged._bandwidth import Bandwidth
+from napari_restore.engine.staged._residuals import Slots
 from napari_restore.errors import BadParameter, BudgetTooSmall, DiskFull
 
 Residuals = Literal["auto", "device", "ram", "disk", "recompute-first", "recompute"]

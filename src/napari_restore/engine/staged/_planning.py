@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from napari_restore.engine import _bandwidth
-from napari_restore.engine._bandwidth import Bandwidth, ram_bandwidth
 from napari_restore.engine._budget import MIB
 from napari_restore.engine._calibrate import SCRATCH_BYTES
 from napari_restore.engine._device import Device, cores
@@ -26,8 +24,11 @@ from napari_restore.engine._plan import (
 )
 from napari_restore.engine._precision import dtype_of
 from napari_restore.engine._region import Region
-from napari_restore.engine._staged_cost import PartCost, StagedCost
-from napari_restore.engine._staged_layout import (
+from napari_restore.engine._tiles import CELL, tile_sizes
+from napari_restore.engine.staged import _bandwidth
+from napari_restore.engine.staged._bandwidth import Bandwidth, ram_bandwidth
+from napari_restore.engine.staged._cost import PartCost, StagedCost
+from napari_restore.engine.staged._layout import (
     Demand,
     Room,
     Split,
@@ -36,8 +37,7 @@ from napari_restore.engine._staged_layout import (
     quickest,
     split,
 )
-from napari_restore.engine._tiles import CELL, tile_sizes
-from napari_restore.engine._tokens import is_related
+from napari_restore.engine.staged._tokens import is_related
 from napari_restore.errors import BadModel, BadParameter, ResourceError
 from napari_restore.images import Image
 from napari_restore.models import StagedModel

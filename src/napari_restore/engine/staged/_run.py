@@ -4,32 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
 from napari_restore.engine._device import Device, cores
 from napari_restore.engine._events import Note, Phase, Progress
+from napari_restore.engine._own_thread import on_own_thread
 from napari_restore.engine._precision import computing, dtype_of
 from napari_restore.engine._region import Region
-from napari_restore.engine._residuals import FILE, ResidualStore, earlier_slots
-from napari_restore.engine._rounding import Rounding
 from napari_restore.engine._run import Run
-from napari_restore.engine._slab import discard
-from napari_restore.engine._staged_layout import Recompute, StagedLayout
-from napari_restore.engine._staged_work import (
-    DecodeInput,
-    Encoded,
-    StagedWork,
-    box_of_tile,
-    reflection,
-)
 from napari_restore.engine._store import STAGED
 from napari_restore.engine._tile import (
     FAILURES,
@@ -40,12 +29,21 @@ from napari_restore.engine._tile import (
     let_go,
 )
 from napari_restore.engine._tiles import Schedule
-from napari_restore.engine._tokens import TokenStore
 from napari_restore.engine._weight import Weight
+from napari_restore.engine.staged._layout import Recompute, StagedLayout
+from napari_restore.engine.staged._residuals import FILE, ResidualStore, earlier_slots
+from napari_restore.engine.staged._rounding import Rounding
+from napari_restore.engine.staged._slab import discard
+from napari_restore.engine.staged._tokens import TokenStore
+from napari_restore.engine.staged._work import (
+    DecodeInput,
+    Encoded,
+    StagedWork,
+    box_of_tile,
+    reflection,
+)
 from napari_restore.errors import Cancelled, OutOfMemory
 from napari_restore.models import StagedModel
-
-T = TypeVar("T")
 
 
 class StagedRun(Run):
@@ -246,7 +244,7 @@ class StagedRun(Run):
                 tokens.finish(grid, check)
 
         try:
-            _in_thread(run)
+            on_own_thread(run, "bottleneck")
         except FAILURES as error:
             if is_out_of_memory(error):
                 raise OutOfMemory(
@@ -317,22 +315,3 @@ def _shapes(model: StagedModel, recompute: Recompute) -> tuple[tuple[int, int, i
 
 def _offset(tick: Callable[[float], None], layer: int) -> Callable[[float], None]:
     return lambda share: tick(layer + share)
-
-
-def _in_thread(body: Callable[[], T]) -> T:
-    """The result of `body` on a thread of its own: torch counts threads per thread."""
-    found: list[T] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            found.append(body())
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run, name="bottleneck")
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return found[0]

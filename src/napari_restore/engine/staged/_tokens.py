@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_restore.engine._slab import SlabFile, key_of, written
-from napari_restore.engine._staged_layout import StagedLayout
+from napari_restore.engine.staged._layout import StagedLayout
+from napari_restore.engine.staged._slab import SlabFile, key_of, written
 from napari_restore.errors import ResourceError
 from napari_restore.images import is_disk_full
 

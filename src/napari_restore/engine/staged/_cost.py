@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,9 +10,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from napari_restore.engine._calibrate import as_too_full
+from napari_restore.engine._calibrate import told_if_too_full
 from napari_restore.engine._device import Device
 from napari_restore.engine._device_memory import TensorCount
+from napari_restore.engine._own_thread import on_own_thread
 from napari_restore.engine._precision import computing
 from napari_restore.engine._probe import example_input, kind_of
 from napari_restore.models import StagedModel
@@ -70,23 +70,12 @@ def calibrate_staged(
     if key not in known and kind is not None and (kind, *key) in _ALIKE:
         known[key] = _ALIKE[kind, *key]
     if key not in known:
-        found: list[StagedCost | BaseException] = []
-
-        def measure() -> None:
-            try:
-                found.append(_measure(model, device, threads, precision))
-            except BaseException as error:
-                found.append(as_too_full(error, device))
-
-        # torch's thread count belongs to the calling thread: ours stays as it is.
-        worker = threading.Thread(target=measure, name="calibrate")
-        worker.start()
-        worker.join()
-        if isinstance(found[0], BaseException):
-            raise found[0]
-        known[key] = found[0]
+        with told_if_too_full(device):
+            known[key] = on_own_thread(
+                lambda: _measure(model, device, threads, precision), "calibrate"
+            )
         if kind is not None:
-            _ALIKE[kind, *key] = found[0]
+            _ALIKE[kind, *key] = known[key]
     return known[key]
 
 

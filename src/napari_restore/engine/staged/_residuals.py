@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from napari_restore._quantities import format_size
-from napari_restore.engine._slab import Bytes, SlabFile, key_of
-from napari_restore.engine._transfer import Transfer, pinned
+from napari_restore.engine.staged._slab import Bytes, SlabFile, key_of
+from napari_restore.engine.staged._transfer import Transfer, pinned
 from napari_restore.errors import OutOfMemory
 
 Shape = tuple[int, int, int]

@@ -1,0 +1,1 @@
+"""Models that see all tiles at once: their plans, tiers and runs."""
