@@ -206,7 +206,7 @@ def _choice(
         ram_speed=ram_bandwidth(),
     )
     found: Split = split(demand, room, "recompute" if related else request.residuals)
-    others = rows * columns - decoded
+    others = max(0, rows * columns - decoded)
     pixel = image.bands * image.dtype.itemsize
     reading = tile * tile * pixel * IO_SECONDS_PER_BYTE / cores()
     operations = sum(
