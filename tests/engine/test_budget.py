@@ -1,5 +1,7 @@
 """Sizes as people write them, and the sampled peak."""
 
+import mmap
+
 import numpy as np
 import pytest
 
