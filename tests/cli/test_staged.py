@@ -182,16 +182,8 @@ class Disk:
 
 
 @pytest.fixture
-def small_disk(tmp_path):
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
-    try:
-        subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("no disk may be mounted")
-    yield Disk(folder)
-    subprocess.run(["umount", str(folder)], check=True)
+def small_disk(mount_disk):
+    return Disk(mount_disk("8m"))
 
 
 def check_refused(run: Run, *named: str) -> None:
@@ -225,7 +217,7 @@ def test_a_disk_that_fills_up(cli, tmp_path, whole, small_disk):
     words += ["--residuals", "recompute"]
     small_disk.grow("1600k")
     check_refused(cli(*words, "--progress", "off"), "disk", "pace")
-    assert [p.name for p in tmp_path.iterdir()] == ["disk"]
+    assert list(tmp_path.iterdir()) == [small_disk.folder]
     small_disk.grow("16m")
     run = cli(*words, "--json")
     assert run.code == 0, run.err

@@ -290,17 +290,9 @@ def test_a_journal_line_that_a_full_disk_cut_harms_no_later_one(path, monkeypatc
 
 
 @pytest.fixture
-def tiny_disk(tmp_path):
+def tiny_disk(mount_disk):
     """A disk of 1 MiB, where one may be mounted."""
-    folder = tmp_path / "tiny"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    try:
-        subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("no disk may be mounted")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    return mount_disk("1m")
 
 
 def test_on_a_disk_that_is_really_too_small(tiny_disk):

@@ -230,7 +230,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     engine.add_argument(
         "--precision",
-        choices=("float32", "bfloat16", "float16"),
+        choices=_values.FLOATS,
         default="float32",
         help="floats the model computes in (default float32)",
     )
@@ -243,7 +243,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     engine.add_argument(
         "--residual-dtype",
-        choices=("float32", "bfloat16", "float16"),
+        choices=_values.FLOATS,
         metavar="NAME",
         help="floats it is left in (default those of --precision); the error is in the record",
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import math
 
+FLOATS = ("float32", "bfloat16", "float16")
+"""What a model may compute in; the engine's own list would load torch."""
 WHOLE = "whole"
 """The image as one tile."""
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -14,12 +15,12 @@ import torch
 
 from napari_restore.engine._budget import MIB
 from napari_restore.engine._device import Device
-from napari_restore.engine._device_memory import TensorCount
+from napari_restore.engine._device_memory import peak_of
 from napari_restore.engine._own_thread import on_own_thread
 from napari_restore.engine._probe import example_facts, example_input, kind_of
 from napari_restore.engine._tile import is_out_of_memory
 from napari_restore.errors import OutOfMemory
-from napari_restore.models import Facts, RestorationModel
+from napari_restore.models import RestorationModel
 
 _SIDES = (256, 512)
 _KNOWN: WeakKeyDictionary[RestorationModel, dict[tuple[str, int], Cost]] = WeakKeyDictionary()
@@ -75,34 +76,16 @@ def _measure(model: RestorationModel, device: Device, threads: int) -> Cost:
     seconds = 0.0
     with torch.inference_mode():
         for side in sides:
-            x = example_input(model, side, side).to(device.torch)
+            x = example_input(model, side, side)
             facts = example_facts(model, x)
-            peaks.append(_peak(model, x, facts, device))
+            peaks.append(peak_of(partial(model, x, facts), device))
             began = time.perf_counter()
             model(x, facts)
-            _wait(device)
+            device.wait()
             seconds = time.perf_counter() - began
     small, large = (side * side for side in sides)
     slope = max(0.0, (peaks[1] - peaks[0]) / (large - small))
     return Cost(max(0.0, peaks[0] - slope * small), slope, seconds / large)
-
-
-def _wait(device: Device) -> None:
-    if device.is_cuda:
-        torch.cuda.synchronize(device.torch)
-
-
-def _peak(model: RestorationModel, x: torch.Tensor, facts: Facts, device: Device) -> float:
-    """Bytes that one call holds at most beyond its input."""
-    if device.is_cuda:
-        torch.cuda.reset_peak_memory_stats(device.torch)
-        before = torch.cuda.memory_allocated(device.torch)
-        model(x, facts)
-        return float(torch.cuda.max_memory_allocated(device.torch) - before)
-    count = TensorCount()
-    with count.mode():
-        model(x, facts)
-    return float(count.peak)
 
 
 @contextmanager

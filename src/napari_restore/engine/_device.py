@@ -54,6 +54,20 @@ class Device:
         """`tensor` in the memory of this device; of a simulated one, a copy."""
         return tensor.clone() if self.is_simulated else tensor.to(self.torch)
 
+    def wait(self) -> None:
+        """Until all that was asked of it is done."""
+        if self.is_cuda:
+            import torch
+
+            torch.cuda.synchronize(self.torch)
+
+    def empty_cache(self) -> None:
+        """Give back what freed tensors still hold."""
+        if self.is_cuda:
+            import torch
+
+            torch.cuda.empty_cache()
+
     def free_bytes(self) -> int | None:
         """Bytes of its own memory that are free now; None where nobody can tell."""
         if not self.is_cuda:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 import torch
@@ -46,6 +46,19 @@ class DeviceMemory:
         if self._device.is_cuda:
             return torch.cuda.max_memory_reserved(self._device.torch)
         return self._count.peak if self._device.is_simulated else 0
+
+
+def peak_of(call: Callable[[], object], device: Device) -> float:
+    """Bytes that `call` holds at most of `device` beyond what is there; counted on the processor."""
+    if device.is_cuda:
+        torch.cuda.reset_peak_memory_stats(device.torch)
+        before = torch.cuda.memory_allocated(device.torch)
+        call()
+        return float(torch.cuda.max_memory_allocated(device.torch) - before)
+    count = TensorCount()
+    with count.mode():
+        call()
+    return float(count.peak)
 
 
 class TensorCount:

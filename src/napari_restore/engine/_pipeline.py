@@ -137,7 +137,7 @@ class Pipeline(Generic[In, Out]):
         except OutOfMemory as error:
             let_go(error)
             self.backoffs += 1
-        _empty_cache(self.device)
+        self.device.empty_cache()
         if len(batch) > 1:
             return [output for tile in batch for output in self._compute([tile])]
         parts = quarters(batch[0].core, self.step)
@@ -181,8 +181,3 @@ def quarters(core: Region, step: int = CELL) -> list[Region]:
         for y0, y1 in halves(core.y0, core.y1)
         for x0, x1 in halves(core.x0, core.x1)
     ]
-
-
-def _empty_cache(device: Device) -> None:
-    if device.is_cuda:
-        torch.cuda.empty_cache()

@@ -146,7 +146,7 @@ class Plan:
     @property
     def weight_bytes(self) -> int:
         """What the model's weights take of the device."""
-        return sum(p.numel() * p.element_size() for p in self.model.parameters())
+        return weight_bytes(self.model)
 
     def summary(self) -> str:
         """One line for people: tiles, memory, time."""
@@ -304,6 +304,10 @@ def lay_out(
         read_cache_bytes=best.read_cache_bytes + bonus,
         peak_bytes=best.peak_bytes + min(bonus, image_bytes(image)),
     )
+
+
+def weight_bytes(model: RestorationModel) -> int:
+    return sum(p.numel() * p.element_size() for p in model.parameters())
 
 
 def tile_step(model: RestorationModel) -> int:

@@ -228,7 +228,7 @@ def make_plan(
             ),
             lambda threads: calibrate_staged(model, chosen, threads, precision),
         )
-        staged, layout, tile_batch = choice.layout, choice.as_layout(), choice.batch
+        staged, layout, tile_batch = choice.staged, choice.layout, choice.batch
         notes += about_extent(staged, image)
     else:
         layout = lay_out(

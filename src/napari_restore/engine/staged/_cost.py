@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from weakref import WeakKeyDictionary
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from napari_restore.engine._calibrate import told_if_too_full
 from napari_restore.engine._device import Device
-from napari_restore.engine._device_memory import TensorCount
+from napari_restore.engine._device_memory import peak_of
 from napari_restore.engine._own_thread import on_own_thread
 from napari_restore.engine._precision import computing
 from napari_restore.engine._probe import example_input, kind_of
@@ -82,7 +83,7 @@ def calibrate_staged(
 def _measure(model: StagedModel, device: Device, threads: int, precision: str) -> StagedCost:
     torch.set_num_threads(threads)
     model.to(device.torch)
-    x = example_input(model, model.tile, model.tile).to(device.torch)
+    x = example_input(model, model.tile, model.tile)
     with torch.inference_mode(), computing(device, precision):
         encoded, residuals = model.encode(x)
 
@@ -105,26 +106,13 @@ def _part(call: Callable[[int], object], device: Device) -> PartCost:
     batches = BATCHES_CUDA if device.is_cuda else BATCHES
     peaks, seconds = [], []
     for batch in batches:
-        peaks.append(_peak(call, batch, device))
+        peaks.append(peak_of(partial(call, batch), device))
         began = time.perf_counter()
         call(batch)
-        _wait(device)
+        device.wait()
         seconds.append((time.perf_counter() - began) / batch)
     slope = max(0.0, (peaks[1] - peaks[0]) / (batches[1] - batches[0]))
     return PartCost(max(0.0, peaks[0] - slope * batches[0]), slope, *seconds)
-
-
-def _peak(call: Callable[[int], object], batch: int, device: Device) -> float:
-    """Bytes that one call holds at most, its input included."""
-    if device.is_cuda:
-        torch.cuda.reset_peak_memory_stats(device.torch)
-        before = torch.cuda.memory_allocated(device.torch)
-        call(batch)
-        return float(torch.cuda.max_memory_allocated(device.torch) - before)
-    count = TensorCount()
-    with count.mode():
-        call(batch)
-    return float(count.peak)
 
 
 def _seconds_per_operation(model: StagedModel, device: Device) -> float:
@@ -133,14 +121,9 @@ def _seconds_per_operation(model: StagedModel, device: Device) -> float:
     generator = torch.Generator().manual_seed(0)
     grid = torch.randn(GRID, GRID, model.width, generator=generator).to(device.torch)
     model.bottleneck_layer(0, grid.clone())
-    _wait(device)
+    device.wait()
     began = time.perf_counter()
     model.bottleneck_layer(0, grid)
-    _wait(device)
+    device.wait()
     seconds = time.perf_counter() - began
     return seconds / model.bottleneck_operations(0, GRID, GRID)
-
-
-def _wait(device: Device) -> None:
-    if device.is_cuda:
-        torch.cuda.synchronize(device.torch)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -13,10 +12,7 @@ from napari_restore.engine.staged._bandwidth import Bandwidth
 from napari_restore.engine.staged._residuals import Slots
 from napari_restore.errors import BadParameter, BudgetTooSmall, DiskFull
 
-Residuals = Literal["auto", "device", "ram", "disk", "recompute-first", "recompute"]
 TIERS = ("auto", "device", "ram", "disk", "recompute-first", "recompute")
-ALMOST = 1.05
-"""Of layouts this much slower than the quickest, the smallest is taken."""
 Recompute = Literal["none", "first", "all"]
 """Whose residuals are made again for decoding instead of being kept."""
 
@@ -74,16 +70,20 @@ class StagedLayout:
 
     def phases(self) -> str:
         """For people: what each phase will take."""
-        seconds = {
+        told = (f"{name} ≈ {format_seconds(s)}" for name, s in self.phase_seconds.items())
+        return " · ".join(told)
+
+    @property
+    def phase_seconds(self) -> dict[str, float]:
+        return {
             "encode": self.encode_seconds,
             "bottleneck": self.bottleneck_seconds,
             "decode": self.decode_seconds,
         }
-        return " · ".join(f"{name} ≈ {format_seconds(value)}" for name, value in seconds.items())
 
     @property
     def seconds(self) -> float:
-        return self.encode_seconds + self.bottleneck_seconds + self.decode_seconds
+        return sum(self.phase_seconds.values())
 
     def told(self) -> dict[str, Any]:
         """For people and records: phases, tokens, and where residuals lie."""
@@ -96,11 +96,7 @@ class StagedLayout:
             "recompute": self.recompute,
             "tiles_encoded_twice": self.decoded - self.slots.total,
             "bottleneck_on_host": self.bottleneck_on_host,
-            "predicted_seconds": {
-                "encode": self.encode_seconds,
-                "bottleneck": self.bottleneck_seconds,
-                "decode": self.decode_seconds,
-            },
+            "predicted_seconds": self.phase_seconds,
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -252,29 +248,3 @@ def grid_of(target: Region, size: tuple[int, int], tile: int, whole: bool) -> Re
     """The pixels a bottleneck sees: the whole image, or whole tiles around `target`."""
     image = Region(0, 0, *size)
     return image if whole else target.align(tile).intersect(image)
-
-
-def quickest(layouts: list[StagedLayout], memory: int, device_memory: int) -> StagedLayout:
-    """The quickest of `layouts` that keeps to both budgets; raises `BudgetTooSmall`.
-
-    Of those that are hardly slower, the one that takes least.
-    """
-    fitting = [
-        layout
-        for layout in layouts
-        if layout.ram_bytes <= memory and layout.device_bytes <= device_memory
-    ]
-    if fitting:
-        soon = ALMOST * min(layout.seconds for layout in fitting)
-        quick = [layout for layout in fitting if layout.seconds <= soon]
-        return min(quick, key=lambda layout: layout.ram_bytes + layout.device_bytes)
-    least = min(layouts, key=lambda layout: (layout.device_bytes > device_memory, layout.ram_bytes))
-    if least.device_bytes > device_memory:
-        needed, flag = least.device_bytes, "--device-memory"
-    else:
-        needed, flag = least.ram_bytes, "--memory"
-    raise BudgetTooSmall(
-        f"The budget does not hold this model's {least.tokens} tokens and one tile.",
-        f"Use {flag} {math.ceil(needed * 1.05 / 2**20)}MiB or more, or restore a region with "
-        "--extent region.",
-    )

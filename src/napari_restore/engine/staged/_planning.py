@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from napari_restore.engine._budget import MIB
 from napari_restore.engine._calibrate import SCRATCH_BYTES
 from napari_restore.engine._device import Device, cores
 from napari_restore.engine._plan import (
+    ALMOST,
     IO_SECONDS_PER_BYTE,
     READ_AHEAD,
     SECONDS_PER_TILE,
@@ -21,12 +23,13 @@ from napari_restore.engine._plan import (
     context_cost,
     fragmentation,
     image_bytes,
+    weight_bytes,
 )
 from napari_restore.engine._precision import dtype_of
 from napari_restore.engine._region import Region
 from napari_restore.engine._tiles import CELL, tile_sizes
 from napari_restore.engine.staged import _bandwidth
-from napari_restore.engine.staged._bandwidth import Bandwidth, ram_bandwidth
+from napari_restore.engine.staged._bandwidth import ram_bandwidth
 from napari_restore.engine.staged._cost import PartCost, StagedCost
 from napari_restore.engine.staged._layout import (
     Demand,
@@ -34,16 +37,13 @@ from napari_restore.engine.staged._layout import (
     Split,
     StagedLayout,
     batch_of,
-    quickest,
     split,
 )
-from napari_restore.engine.staged._tokens import is_related
-from napari_restore.errors import BadModel, BadParameter, ResourceError
+from napari_restore.engine.staged._tokens import TOKEN_BYTES, is_related
+from napari_restore.errors import BadModel, BadParameter, BudgetTooSmall, ResourceError
 from napari_restore.images import Image
 from napari_restore.models import StagedModel
 
-TOKEN_BYTES = 4
-"""The grid is float32 whatever the model computes in: it is summed into, layer by layer."""
 DISK_SHARE = 0.9
 """Of the free scratch disk that residuals may take."""
 LEAST_GAIN = 0.9
@@ -78,27 +78,40 @@ class StagedRequest:
 
 @dataclass(frozen=True)
 class StagedChoice:
-    """The layout, and how many tiles and workers are at it at once."""
+    """What plans of all scopes have, what only staged ones have, and tiles at once."""
 
-    layout: StagedLayout
-    tile: int
+    layout: Layout
+    staged: StagedLayout
     batch: int
-    workers: int
-    threads: int
-    read_cache_bytes: int
 
-    def as_layout(self) -> Layout:
-        """The part that plans of all scopes have."""
-        layout = self.layout
-        return Layout(
-            tile=self.tile,
-            workers=self.workers,
-            threads=self.threads,
-            tiles=layout.decoded,
-            peak_bytes=layout.ram_bytes,
-            seconds=layout.seconds,
-            read_cache_bytes=self.read_cache_bytes,
-        )
+
+class _Ground:
+    """What of a run no batch and no number of workers changes. Sizes in bytes."""
+
+    def __init__(self, request: StagedRequest) -> None:
+        model, image, box = request.model, request.image, request.box
+        tile = model.tile
+        self.rows, self.columns = -(-box.height // tile), -(-box.width // tile)
+        self.tiles = self.rows * self.columns
+        side = tile // model.stride
+        self.tokens = self.tiles * side * side
+        self.token_tile = model.width * side * side * TOKEN_BYTES
+        size = (image.height, image.width)
+        self.decoded = tile_sizes(request.targets, size, tile, 0, tile).count
+        value = dtype_of(request.residual_dtype).itemsize
+        self.stages = tuple(value * math.prod(r.shape(tile)) for r in model.residuals)
+        # Another area of the image may have been restored before.
+        self.related = is_related(request.folder, self.tiles, request.key)
+        grid = self.rows * side, self.columns * side
+        self.grid = 0 if self.related else model.bottleneck_bytes(*grid)
+        self.operations = 0.0
+        if not self.related:
+            layers = range(model.layers)
+            self.operations = sum(model.bottleneck_operations(n, *grid) for n in layers)
+        self.token_bytes = 0 if self.related else 2 * self.tiles * self.token_tile
+        self.weights = weight_bytes(model) if request.device.is_accelerator else 0
+        self.speed = cache(lambda: _bandwidth.probe(_existing(request.folder)))
+        self.disk_room = cache(lambda: _disk_room(request, self.token_bytes))
 
 
 def lay_out_staged(request: StagedRequest, cost: Callable[[int], StagedCost]) -> StagedChoice:
@@ -106,7 +119,7 @@ def lay_out_staged(request: StagedRequest, cost: Callable[[int], StagedCost]) ->
 
     Raises `BudgetTooSmall` naming the smallest budget that would do.
     """
-    speed = cache(lambda: _bandwidth.probe(_existing(request.folder)))
+    ground = _Ground(request)
     choices: list[StagedChoice] = []
     errors: list[ResourceError] = []
     for workers in _workers(request):
@@ -114,14 +127,13 @@ def lay_out_staged(request: StagedRequest, cost: Callable[[int], StagedCost]) ->
         known = cost(threads)
         for batch in _batches(request, known):
             try:
-                choices.append(_choice(request, known, workers, threads, batch, speed))
+                choices.append(_choice(request, ground, known, workers, batch))
             except ResourceError as error:
                 # A named tier has too little room beside a batch of this size.
                 errors.append(error)
     if not choices:
         raise errors[-1]
-    best = quickest([c.layout for c in choices], request.memory, request.device_memory)
-    return next(c for c in choices if c.layout is best)
+    return _quickest(choices, request.memory, request.device_memory)
 
 
 def _workers(request: StagedRequest) -> list[int]:
@@ -145,54 +157,33 @@ def _batches(request: StagedRequest, cost: StagedCost) -> list[int]:
 
 
 def _choice(
-    request: StagedRequest,
-    cost: StagedCost,
-    workers: int,
-    threads: int,
-    batch: int,
-    speed: Callable[[], Bandwidth],
+    request: StagedRequest, ground: _Ground, cost: StagedCost, workers: int, batch: int
 ) -> StagedChoice:
     """What these workers and this batch take, with residuals where they have room."""
-    image, model, device = request.image, request.model, request.device
-    tile, size = model.tile, (image.height, image.width)
-    box = request.box
-    rows, columns = -(-box.height // tile), -(-box.width // tile)
-    side = tile // model.stride
-    token_tile = model.width * side * side * TOKEN_BYTES
-    tokens = rows * columns * side * side
-    decoded = tile_sizes(request.targets, size, tile, 0, tile).count
-    value = dtype_of(request.residual_dtype).itemsize
-    stages = tuple(
-        value * channels * height * width
-        for channels, height, width in (r.shape(tile) for r in model.residuals)
-    )
-    batch = min(batch, rows * columns)
-    workers = min(workers, -(-rows * columns // batch))
-
-    # Another area of the image may have been restored before.
-    related = is_related(request.folder, rows * columns, request.key)
-    grid = 0 if related else model.bottleneck_bytes(rows * side, columns * side)
-    need = _Need(request, cost, workers, batch, token_tile, sum(stages))
-    swell = 1.0 if device.is_accelerator else fragmentation(rows * columns)
+    image, tile, on_device = request.image, request.model.tile, request.device.is_accelerator
+    threads = max(1, cores() // workers)
+    batch = min(batch, ground.tiles)
+    workers = min(workers, -(-ground.tiles // batch))
+    need = _Need(request, cost, workers, batch, ground.token_tile, sum(ground.stages))
+    swell = 1.0 if on_device else fragmentation(ground.tiles)
     tiles_peak = int(swell * max(need.encoding, need.decoding))
     cache_bytes = cache_for(image, tile, 0, workers)
     context_bytes, block_bytes, context_seconds = context_cost(
         image, workers, whole=request.context
     )
-    fixed = context_bytes + cache_bytes
-    on_device = device.is_accelerator
-    weights = sum(p.numel() * p.element_size() for p in model.parameters()) if on_device else 0
-    on_host = on_device and weights + grid > request.device_memory
-    tiles_on_device = workers * need.on_device
-    device_peak = weights + max(tiles_on_device, 0 if on_host else grid) if on_device else 0
+    on_host = on_device and ground.weights + ground.grid > request.device_memory
+    device_peak = 0
+    if on_device:
+        grid = 0 if on_host else ground.grid
+        device_peak = ground.weights + max(workers * need.on_device, grid)
     # Cores work side by side, batches on a device one after another.
     lanes = 1 if on_device else workers
-    ram = fixed + max(tiles_peak, block_bytes, 0 if on_device and not on_host else grid)
+    grid = 0 if on_device and not on_host else ground.grid
+    ram = context_bytes + cache_bytes + max(tiles_peak, block_bytes, grid)
 
-    token_bytes = 0 if related else 2 * rows * columns * token_tile
     demand = Demand(
-        decoded,
-        stages,
+        ground.decoded,
+        ground.stages,
         cost.encode.seconds(batch) / lanes,
         cost.first.seconds(batch) / lanes,
         cost.decode.seconds(batch) / lanes + SECONDS_PER_TILE / workers,
@@ -201,24 +192,24 @@ def _choice(
         has_device=on_device,
         device=request.device_memory - device_peak if on_device else 0,
         ram=request.memory - ram,
-        disk=lambda: _disk_room(request, token_bytes),
-        speed=speed,
+        disk=ground.disk_room,
+        speed=ground.speed,
         ram_speed=ram_bandwidth(),
     )
-    found: Split = split(demand, room, "recompute" if related else request.residuals)
-    others = max(0, rows * columns - decoded)
+    found: Split = split(demand, room, "recompute" if ground.related else request.residuals)
     pixel = image.bands * image.dtype.itemsize
     reading = tile * tile * pixel * IO_SECONDS_PER_BYTE / cores()
-    operations = sum(
-        model.bottleneck_operations(index, rows * side, columns * side)
-        for index in range(model.layers)
-    )
-    layout = StagedLayout(
-        box=box,
-        rows=rows,
-        columns=columns,
-        tokens=tokens,
-        decoded=decoded,
+    encode_seconds = 0.0
+    if not ground.related:
+        others = max(0, ground.tiles - ground.decoded)
+        encode_seconds = context_seconds + found.encode_seconds
+        encode_seconds += others * demand.encode_seconds + ground.tiles * reading
+    staged = StagedLayout(
+        box=request.box,
+        rows=ground.rows,
+        columns=ground.columns,
+        tokens=ground.tokens,
+        decoded=ground.decoded,
         slots=found.slots,
         recompute=found.recompute,
         record_bytes=found.record_bytes,
@@ -227,17 +218,48 @@ def _choice(
         bottleneck_on_host=on_host,
         ram_bytes=ram + found.slots.ram * found.record_bytes,
         device_bytes=device_peak + found.slots.device * found.record_bytes,
-        disk_bytes=token_bytes + found.slots.disk * found.record_bytes,
-        encode_seconds=0.0
-        if related
-        else context_seconds
-        + found.encode_seconds
-        + others * demand.encode_seconds
-        + rows * columns * reading,
-        bottleneck_seconds=0.0 if related else operations * cost.seconds_per_operation,
-        decode_seconds=found.decode_seconds + decoded * reading,
+        disk_bytes=ground.token_bytes + found.slots.disk * found.record_bytes,
+        encode_seconds=encode_seconds,
+        bottleneck_seconds=ground.operations * cost.seconds_per_operation,
+        decode_seconds=found.decode_seconds + ground.decoded * reading,
     )
-    return StagedChoice(layout, tile, batch, workers, threads, cache_bytes)
+    layout = Layout(
+        tile=tile,
+        workers=workers,
+        threads=threads,
+        tiles=ground.decoded,
+        peak_bytes=staged.ram_bytes,
+        seconds=staged.seconds,
+        read_cache_bytes=cache_bytes,
+    )
+    return StagedChoice(layout, staged, batch)
+
+
+def _quickest(choices: list[StagedChoice], memory: int, device_memory: int) -> StagedChoice:
+    """The quickest that keeps to both budgets; raises `BudgetTooSmall`.
+
+    Of those that are hardly slower, the one that takes least.
+    """
+    fitting = [
+        choice
+        for choice in choices
+        if choice.staged.ram_bytes <= memory and choice.staged.device_bytes <= device_memory
+    ]
+    if fitting:
+        soon = ALMOST * min(choice.staged.seconds for choice in fitting)
+        quick = [choice for choice in fitting if choice.staged.seconds <= soon]
+        return min(quick, key=lambda choice: choice.staged.ram_bytes + choice.staged.device_bytes)
+    layouts = [choice.staged for choice in choices]
+    least = min(layouts, key=lambda layout: (layout.device_bytes > device_memory, layout.ram_bytes))
+    if least.device_bytes > device_memory:
+        needed, flag = least.device_bytes, "--device-memory"
+    else:
+        needed, flag = least.ram_bytes, "--memory"
+    raise BudgetTooSmall(
+        f"The budget does not hold this model's {least.tokens} tokens and one tile.",
+        f"Use {flag} {math.ceil(needed * 1.05 / 2**20)}MiB or more, or restore a region with "
+        "--extent region.",
+    )
 
 
 class _Need:

@@ -76,13 +76,14 @@ class StagedRun(Run):
                 self._rounding = Rounding(dtype_of(layout.residual_dtype))
                 staged = StagedWork(model, work, layout.residual_dtype, recompute, self._rounding)
                 slots = {core: number for number, core in enumerate(order)}
+                grid = self._grid(layout)
                 if not tokens.is_finished:
                     with self._timed("encode"):
-                        self._encode(staged, tokens, parked, slots, exclude)
+                        self._encode(staged, tokens, parked, grid, slots, exclude)
                     with self._timed("bottleneck"):
                         self._relate(model, layout, tokens)
                 with self._timed("decode"):
-                    self._decode(staged, tokens, parked, slots, pending, exclude)
+                    self._decode(staged, tokens, parked, grid, slots, pending, exclude)
                 self._kept = parked.bytes_by_tier()
         if not self.stop.is_set():
             discard(folder / FILE)
@@ -131,12 +132,10 @@ class StagedRun(Run):
         work: StagedWork,
         tokens: TokenStore,
         parked: ResidualStore,
+        grid: dict[Region, int],
         slots: dict[Region, int],
         exclude: Weight | None,
     ) -> None:
-        layout = self.plan.staged
-        assert layout is not None
-        grid = self._grid(layout)
         missing = [core for core, tile in grid.items() if not tokens.encoded.has(tile)]
         self.emit(Phase("Encoding (1 of 3)"))
         already = len(grid) - len(missing)
@@ -207,8 +206,7 @@ class StagedRun(Run):
                 raise
             let_go(error)
             self._backoffs += 1
-        if self.plan.device.is_cuda:
-            torch.cuda.empty_cache()
+        self.plan.device.empty_cache()
         self.emit(Note("The bottleneck did not fit the device; the processor takes it."))
         return False
 
@@ -260,29 +258,18 @@ class StagedRun(Run):
         work: StagedWork,
         tokens: TokenStore,
         parked: ResidualStore,
+        grid: dict[Region, int],
         slots: dict[Region, int],
         pending: list[Region],
         exclude: Weight | None,
     ) -> None:
-        layout = self.plan.staged
-        assert layout is not None
-        grid = self._grid(layout)
         self.emit(Phase("Decoding (3 of 3)"))
 
         def read(core: Region) -> DecodeInput:
             tile = self._tile(core, exclude)
             found, encoded = tokens.tile(grid[core])
             residuals = parked.get(slots[core])
-            return DecodeInput(
-                tile.core,
-                tile.fed,
-                tile.pixels,
-                tile.valid,
-                tile.excluded,
-                found,
-                encoded,
-                residuals,
-            )
+            return DecodeInput(**vars(tile), tokens=found, encoded=encoded, residuals=residuals)
 
         # The last to be written come first: they are still in the system's cache.
         schedule = self._schedule(pending, backwards=True)

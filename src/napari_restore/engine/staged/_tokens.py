@@ -19,6 +19,9 @@ from napari_restore.errors import ResourceError
 from napari_restore.images import is_disk_full
 
 TOKENS = "tokens"
+TOKEN_BYTES = 4
+"""Of one value. Grids are float32 whatever the model computes in: layer by layer is summed
+into them."""
 CHECKPOINT_SECONDS = 20.0
 """A layer's result is kept when so much work would be lost with it."""
 ROWS = 64
@@ -41,7 +44,7 @@ class TokenStore:
         self._layout, self._side, self._width = layout, side, width
         self._folder, self._key = folder, key
         count = layout.rows * layout.columns
-        record = width * side * side * 4
+        record = width * side * side * TOKEN_BYTES
         self.encoded = SlabFile(folder / "encoded", record, count, key=key, what="tokens")
         try:
             self._finished = SlabFile(folder / TOKENS, record, count, key=key, what="tokens")
