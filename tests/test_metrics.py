@@ -4,7 +4,19 @@ import numpy as np
 import pytest
 
 from napari_restore.errors import BadParameter
-from napari_restore.metrics import psnr, ssim
+from napari_restore.metrics import (
+    _comparable,
+    _registry,
+    ciede2000,
+    luma,
+    metric_ids,
+    metric_of,
+    psnr,
+    psnr_y,
+    ssim,
+    ssim_y,
+)
+from napari_restore.metrics._ciede2000 import difference
 
 
 def pair(shape: tuple[int, ...], dtype: type, scale: float, seed: int = 3) -> tuple:
@@ -110,3 +122,108 @@ def test_arguments_are_left_as_they_were():
     ssim(a, b, 1, np.eye(20) == 0)
     np.testing.assert_array_equal(a, before[0])
     np.testing.assert_array_equal(b, before[1])
+
+
+# Pairs of CIELAB and their ΔE₀₀ from table 1 of Sharma, Wu and Dalal 2005: hues around the
+# blue corner, greys, hues that are opposite to 0.001, large and tiny differences.
+SHARMA = [
+    ((50, 2.6772, -79.7751), (50, 0, -82.7485), 2.0425),
+    ((50, -1.3802, -84.2814), (50, 0, -82.7485), 1.0000),
+    ((50, 0, 0), (50, -1, 2), 2.3669),
+    ((50, 2.49, -0.001), (50, -2.49, 0.0009), 7.1792),
+    ((50, 2.49, -0.001), (50, -2.49, 0.0011), 7.2195),
+    ((50, -0.001, 2.49), (50, 0.0009, -2.49), 4.8045),
+    ((50, 2.5, 0), (50, 0, -2.5), 4.3065),
+    ((50, 2.5, 0), (73, 25, -18), 27.1492),
+    ((2.0776, 0.0795, -1.1350), (0.9033, -0.0636, -0.5514), 0.9082),
+]
+
+
+@pytest.mark.parametrize(("one", "other", "expected"), SHARMA)
+def test_ciede2000_of_the_published_pairs(one: tuple, other: tuple, expected: float):
+    labs = np.array([one], float), np.array([other], float)
+    assert difference(*labs)[0] == pytest.approx(expected, abs=5e-5)
+    assert difference(*labs[::-1])[0] == pytest.approx(expected, abs=5e-5)
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [(np.uint8, 255), (np.float32, 1)])
+def test_ciede2000_is_that_of_scikit_image(dtype: type, scale: float):
+    colour = pytest.importorskip("skimage.color")
+    rng = np.random.default_rng(5)
+    a = rng.random((40, 30, 3)) * scale
+    b = np.clip(a + rng.normal(0, 0.2 * scale, a.shape), 0, scale)
+    a[:3], b[:2], a[5, :9] = 0, scale, a[5, :9, :1]
+    a, b = a.astype(dtype), b.astype(dtype)
+    valid = rng.random((40, 30)) < 0.7
+    expected = colour.deltaE_ciede2000(
+        *(colour.rgb2lab(x.astype(np.float64) / scale) for x in (a, b))
+    )
+    assert ciede2000(a, b, scale, valid) == pytest.approx(expected[valid].mean(), rel=1e-6)
+    assert ciede2000(a, a, scale) == 0
+    assert np.isnan(ciede2000(a, b, scale, valid & False))
+
+
+def test_luma_by_hand_and_its_metrics():
+    rgb = np.zeros((20, 20, 3), np.uint8)
+    rgb[..., 1] = 255
+    assert luma(rgb, 255)[3, 4] == pytest.approx((128.553 + 16) / 255)
+    assert luma(np.full((1, 1, 3), 1.0), 1)[0, 0] == pytest.approx(235 / 255)
+    # Red and blue that change against each other leave Y alone.
+    other = rgb.astype(float)
+    other[..., 0] += 24.966
+    other[..., 2] -= 65.481
+    assert psnr_y(rgb, other, 255) > 100 > psnr(rgb, other, 255)
+    grey = rgb.astype(float) + 51
+    assert psnr_y(rgb, grey, 255) == pytest.approx(-20 * np.log10(0.2 * 219 / 255), rel=1e-5)
+    assert ssim_y(rgb, rgb, 255) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("measure", [ciede2000, psnr_y, ssim_y])
+def test_colour_needs_three_bands(measure: object):
+    assert callable(measure)
+    with pytest.raises(BadParameter, match="colours"):
+        measure(np.ones((20, 20, 4)), np.ones((20, 20, 4)), 1)
+
+
+def test_large_images_are_summed_in_strips(monkeypatch: pytest.MonkeyPatch):
+    a, b = pair((60, 70, 3), np.uint8, 255)
+    whole = [measure(a, b, 255) for measure in (psnr, ciede2000)]
+    monkeypatch.setattr(_comparable, "STRIP_PIXELS", 300)
+    assert [measure(a, b, 255) for measure in (psnr, ciede2000)] == pytest.approx(whole, rel=1e-12)
+
+
+class Point:
+    """An entry point."""
+
+    def __init__(self, name: str, offered: object) -> None:
+        self.name, self.offered = name, offered
+
+    def load(self) -> object:
+        if isinstance(self.offered, Exception):
+            raise self.offered
+        return self.offered
+
+
+def test_other_packages_add_metrics_and_a_broken_one_spoils_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    def rmse(a: object, b: object, data_range: float, valid: object = None) -> float:
+        return 0.25
+
+    rmse.higher_is_better = False  # type: ignore[attr-defined]
+    points = [Point("rmse", rmse), Point("worse", ImportError("no torch")), Point("odd", 3)]
+    monkeypatch.setattr(_registry, "entry_points", lambda group: points)
+    _registry._foreign.cache_clear()
+    try:
+        assert metric_ids() == ("psnr", "ssim", "ciede2000", "psnr_y", "ssim_y", "rmse")
+        assert metric_of("rmse").function(1, 2, 3) == 0.25
+        assert not metric_of("rmse").higher_is_better and metric_of("psnr").higher_is_better
+        assert not metric_of("ciede2000").higher_is_better
+        with pytest.raises(BadParameter, match="no torch"):
+            metric_of("worse")
+        with pytest.raises(BadParameter, match="no function"):
+            metric_of("odd")
+        with pytest.raises(BadParameter, match="psnr"):
+            metric_of("psrn")
+    finally:
+        _registry._foreign.cache_clear()

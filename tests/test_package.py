@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from napari_restore.models import card_of, model_ids, ships
+
 ROOT = Path(__file__).resolve().parent.parent
 
 LOOK = """
@@ -25,6 +27,9 @@ image = napari_restore.open_image(SAMPLE)
 assert image.shape == (2048, 3072, 3), image.shape
 assert image.read((0, 0, 8, 8)).std() > 0
 print("opened", SAMPLE)
+from napari_restore.models import load, model_ids, ships
+for name in filter(ships, model_ids()):
+    print("filled", name, load(name).card.weights_sha256)
 """
 
 
@@ -56,6 +61,8 @@ def test_the_wheel_from_the_sdist_works_in_an_empty_folder(built: Path, tmp_path
     )
     assert done.returncode == 0, done.stderr
     assert "opened" in done.stdout
+    for name in filter(ships, model_ids()):
+        assert f"filled {name} {card_of(name).weights_sha256}" in done.stdout
 
 
 @pytest.mark.slow

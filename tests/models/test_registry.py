@@ -14,7 +14,7 @@ from napari_restore.models import _registry as registry
 
 
 def test_ids() -> None:
-    assert model_ids()[:5] == ("dcp", "hot", "htm", "identity", "haze-unet")
+    assert model_ids()[:5] == ("dcp", "hot", "htm", "identity", "atmosphere")
 
 
 @pytest.mark.parametrize("name, near", [("dpc", "dcp"), ("haze_unet", "haze-unet")])

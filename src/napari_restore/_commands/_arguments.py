@@ -31,7 +31,7 @@ def load_model(options: Namespace) -> Any:
 
     trust = options.yes
     if ".py:" in options.model and not trust:
-        trust = _ask(f"Run the Python code in {options.model.rpartition(':')[0]}?")
+        trust = ask(f"Run the Python code in {options.model.rpartition(':')[0]}?")
         if not trust:
             raise BadModel(
                 f"The Python code of {options.model} was not run.", "Add --yes if you trust it."
@@ -112,7 +112,7 @@ def box_of_projwin(window: Sequence[float], image: Any) -> tuple[int, int, int, 
     return round(min(rows)), round(min(columns)), round(max(rows)), round(max(columns))
 
 
-def _ask(question: str) -> bool:
+def ask(question: str) -> bool:
     """A yes from a person at a terminal; everything else is a no."""
     if sys.stdin is None or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False

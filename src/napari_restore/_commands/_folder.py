@@ -38,8 +38,10 @@ def restore_folder(options: Namespace, items: list[Item], runner: Runner) -> Ans
     """Restore all items; the exit code is that of the first one that failed."""
     folder = Path(options.output)
     model = load_model(options)
+    if model.card.placed and options.context not in (None, "joint"):
+        raise model.card.no_shared_facts()
+    mosaic, unreadable = _share_context(options, items, folder, model.card)
     folder.mkdir(exist_ok=True)
-    mosaic, unreadable = _share_context(options, items, folder)
     summary, exit_code, began = Summary(folder), 0, time.monotonic()
     settings = _settings(options, model)
     entries: list[dict[str, Any]] = []
@@ -106,14 +108,14 @@ def _bring_record(item: Item, record: dict[str, Any]) -> None:
 
 
 def _share_context(
-    options: Namespace, items: list[Item], folder: Path
+    options: Namespace, items: list[Item], folder: Path, card: Any
 ) -> tuple[Any, dict[Item, RestoreError]]:
     """Carry out `--context first|joint`; the mosaic of all images or None, and what failed.
 
     Joint images that lie on one map grid are taken as that mosaic, so that a pixel
     sees its neighbours across the border, too. Otherwise the shared facts become
     a file that every image of the call is given. Images that cannot be read are
-    left out.
+    left out. Raises `BadParameter` for a model of `card` that cannot share facts.
     """
     failed: dict[Item, RestoreError] = {}
     if options.context not in SHARED:
@@ -134,6 +136,12 @@ def _share_context(
         if mosaic is not None:
             options.context = None
             return mosaic, failed
+    if card.placed:
+        if len(images) > 1:
+            raise card.no_shared_facts()
+        options.context = None
+        return None, failed
+    folder.mkdir(exist_ok=True)
     chosen = []
     for item, image in images.items():
         try:

@@ -19,11 +19,13 @@ class Interrupt:
     """Within this context SIGINT cancels `job`, or raises `Cancelled` where there is none.
 
     A second SIGINT raises `KeyboardInterrupt`, for whoever will not wait.
-    Outside the main thread, where signals cannot be caught, it does nothing.
+    Outside the main thread, where signals cannot be caught, it does nothing. `patience` is
+    the time in seconds that a cancelled job has to end by itself.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = PATIENCE) -> None:
         self.requested = False
+        self._patience = patience
         self._job: Any = None
         self._ended = threading.Event()
         self._previous: Any = None
@@ -71,7 +73,7 @@ class Interrupt:
 
     def _cancel(self, job: Any) -> None:
         job.cancel()
-        if self._ended.wait(PATIENCE):
+        if self._ended.wait(self._patience):
             return
         main = threading.main_thread().ident
         if hasattr(signal, "pthread_kill") and main is not None:

@@ -46,18 +46,32 @@ def models(options: Namespace) -> Answer:
 
     cards = {card.id: card for card in api.models()}
     if options.id is None:
-        data = [asdict(card) for card in cards.values()]
-        rows = [("", "model", "task", "scope", "")]
+        data = [_told_of(card) for card in cards.values()]
+        rows = [("", "model", "task", "scope", "weights", "")]
         rows += [
-            ("*" if c.recommended_for else "", c.id, c.task, c.scope, c.title)
+            ("*" if c.recommended_for else "", c.id, c.task, c.scope, _weights_of(c), c.title)
             for c in cards.values()
         ]
         text = f"{_columns(rows)}\n\n* recommended; `napari-restore models ID` tells more"
         return Answer(data, text)
     # Loading an unknown one says which names are near.
     card = cards.get(options.id) or api.load_model(options.id).card
-    told = asdict(card)
+    told = _told_of(card)
     return Answer(told, _fields({k: v for k, v in told.items() if v not in ("", (), None, {})}))
+
+
+def _told_of(card: Any) -> dict[str, Any]:
+    """The card's fields, and where its weights come from."""
+    return {**asdict(card), "weights": _weights_of(card)}
+
+
+def _weights_of(card: Any) -> str:
+    """One word: "shipped", "yours" for a network that needs a file, "" for what needs none."""
+    from napari_restore import api
+
+    if not card.needs_weights:
+        return ""
+    return "shipped" if api.is_ready(card.id) else "yours"
 
 
 def info(options: Namespace) -> Answer:

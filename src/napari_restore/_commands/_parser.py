@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any, NoReturn
 
-from napari_restore._commands import _look, _restore, _values
+from napari_restore._commands import _evaluate, _haze, _look, _restore, _train, _values
 
 EPILOG = """\
 exit codes: 0 done, 1 a bug, 2 bad input, 3 stopped by Ctrl-C,
@@ -70,6 +70,15 @@ def build_parser() -> Parser:
     )
     _add_run_options(restore)
     _add_output_options(restore)
+
+    _haze.add(_command(commands, "haze", _haze.haze, "make hazy pictures of clear ones"))
+    _train.add(_command(commands, "train", _train.train, "train a network, or go on training it"))
+
+    _evaluate.add(
+        _command(
+            commands, "evaluate", _evaluate.evaluate, "score models on hazy and clear pictures"
+        )
+    )
 
     rerun = _command(commands, "rerun", _restore.rerun, "repeat the run of a record")
     rerun.add_argument("record", metavar="RECORD", help="the JSON file that --record wrote")

@@ -44,6 +44,10 @@ class _Lines:
             self._phase, self._tenth = event.name, -1
         elif kind == "Progress":
             self._progress(event.done, event.total, event.seconds_left)
+        elif kind == "Trained":
+            self._trained(event)
+        elif kind == "Scored":
+            self._line(f"step {event.step}: {event.text}" + (", the best" if event.best else ""))
         elif kind in ("Finished", "Stopped"):
             self._clear()
 
@@ -57,6 +61,21 @@ class _Lines:
         if not self._live:
             self._line(text)
             return
+        self._draw(text)
+
+    def _trained(self, event: Any) -> None:
+        if not self._live:
+            # In a file the scores tell enough.
+            return
+        left = "" if event.seconds_left is None else f", {format_seconds(event.seconds_left)} left"
+        of = "" if event.steps is None else f" of {event.steps}"
+        score = "" if event.score is None else f", dev {event.score:.2f} dB"
+        self._draw(
+            f"training {event.stage}: {event.step}{of}, loss {event.loss:.4f}{score}, "
+            f"{event.pairs_per_second:.1f} pairs/s{left}"
+        )
+
+    def _draw(self, text: str) -> None:
         _write(self._out, "\r" + text.ljust(self._drawn))
         self._drawn = len(text)
 

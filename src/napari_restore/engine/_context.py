@@ -107,15 +107,17 @@ def compute_context(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
+    sampled: bool = True,
 ) -> Context:
     """The context of `image` over all its bands, kept on disk for the next time.
 
     With `region` only that part is looked at. Drafts take what a fraction of a second
     gives: the `extent` "overview" looks at a small level, "sample" at a few blocks
-    spread over the image; the last of them stay in memory. The context of a level is that of its
-    whole image, in whose pixels region and `exclude` are. Blocks are read and
-    counted by `workers` threads and added up in one fixed order, so the same
-    bytes come out whatever their number.
+    spread over the image; the last of them stay in memory. Where there is no small level
+    (any more), "overview" takes such blocks, or all of the image unless `sampled`.
+    The context of a level is that of its whole image, in whose pixels region and
+    `exclude` are. Blocks are read and counted by `workers` threads and added up in one
+    fixed order, so the same bytes come out whatever their number.
     """
     image = image.full or image
     key = context_key(image, exclude, region, extent=extent)
@@ -128,7 +130,16 @@ def compute_context(
         level = overview_level(image)
         if level is not None:
             return _keep_rough(key, _overview_context(image, level, exclude))
-        extent = "sample"
+        known = None if sampled else find_context(image, exclude, region)
+        return known or compute_context(
+            image,
+            exclude=exclude,
+            region=region,
+            extent="sample" if sampled else "image",
+            workers=workers,
+            progress=progress,
+            cancelled=cancelled,
+        )
     scope = region or Region(0, 0, image.height, image.width)
     whole = ContextPass(scope.height, scope.width, image.bands, image.dtype, dark_bands(image))
     side = max(BLOCK_SIDE, whole.factor)

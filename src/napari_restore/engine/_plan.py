@@ -19,6 +19,7 @@ from napari_restore.engine._bands import OtherBands
 from napari_restore.engine._budget import MIB
 from napari_restore.engine._calibrate import SCRATCH_BYTES, Cost
 from napari_restore.engine._device import Device, cores
+from napari_restore.engine._prepare_cost import PrepareCost
 from napari_restore.engine._region import Region, bounding_box
 from napari_restore.engine._tiles import BAND, CELL, tile_sizes
 from napari_restore.engine.staged._layout import StagedLayout
@@ -109,11 +110,19 @@ class Plan:
     precision: str = "float32"
     staged: StagedLayout | None = None
     """Grid, tiers and phases of a staged model's run."""
+    prepare_seconds: float = 0.0
+    """What of `predicted_seconds` the model looks at the whole image; a process that keeps
+    what it found spends it once."""
 
     @property
     def region(self) -> Region:
         """The smallest box holding all targets."""
         return bounding_box(self.targets)
+
+    @property
+    def described(self) -> Region | None:
+        """What the whole-image facts are of, in pixels of the full image; None for all of it."""
+        return None if self.extent != "region" else on_full(self.region, self.image)
 
     @property
     def adjustment(self) -> Adjustment:
@@ -182,6 +191,14 @@ class Plan:
         }
 
 
+def on_full(region: Region, image: Image) -> Region:
+    """`region` of `image` in pixels of the image it is a level of, or of itself."""
+    if image.full is None:
+        return region
+    y0, x0, y1, x1 = (edge * image.scale for edge in region)
+    return Region(y0, x0, y1, x1).intersect(Region(0, 0, image.full.height, image.full.width))
+
+
 def run_key(image: Image, model: RestorationModel, settings: dict[str, Any]) -> str:
     """Names the pixels a run makes: same key, same pixels.
 
@@ -246,6 +263,7 @@ def lay_out(
     context: bool = False,
     batch: int = 1,
     maps_bytes: int = 0,
+    prepare: PrepareCost | None = None,
 ) -> Layout:
     """The fastest tile size and number of workers whose peak fits `memory`.
 
@@ -273,6 +291,7 @@ def lay_out(
             batch,
             multiple,
             maps_bytes,
+            prepare or PrepareCost(),
         )
         for n in choices
         for edge in edges
@@ -354,6 +373,7 @@ def _cost_of(
     batch: int,
     step: int,
     maps_bytes: int,
+    prepare: PrepareCost,
 ) -> Layout:
     size = (image.height, image.width)
     tiles = tile_sizes(targets, size, edge, halo, step)
@@ -373,9 +393,12 @@ def _cost_of(
     queued = waiting * batch * largest * (pixel + mask)
     queued += min(WRITE_BEHIND + batch - 1, tiles.count) * core * (pixel * 4 // 3 + maps_bytes)
     cache = min(image_bytes(image), 4 * image.chunk[0] * image.chunk[1] * pixel * workers)
-    kept, blocks, looking = context_cost(image, workers, whole=context)
+    kept, blocks, looking = context_cost(image.full or image, workers, whole=context)
+    if prepare.peak_bytes and not context:
+        # Known facts are read from the disk.
+        kept = context_cost(image.full or image, workers, whole=True)[0]
     alive = int(fragmentation(tiles.count) * (running * tile_bytes + queued))
-    peak = kept + cache + max(alive, blocks)
+    peak = kept + prepare.fact_bytes + cache + max(alive, blocks, prepare.peak_bytes)
     threads = max(1, cores() // workers)
     seconds = cost.seconds(tiles.fed_pixels) / running * (SHARED if threads > 1 else 1)
     if tiles.count <= 4 * running:
@@ -383,7 +406,7 @@ def _cost_of(
         seconds = max(seconds, rounds * cost.seconds(largest))
     seconds += tiles.count * SECONDS_PER_TILE / running
     seconds += tiles.fed_pixels * pixel * IO_SECONDS_PER_BYTE / cores()
-    seconds += looking
+    seconds += looking + prepare.seconds
     return Layout(edge, workers, threads, tiles.count, peak, seconds, cache)
 
 

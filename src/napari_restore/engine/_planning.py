@@ -27,8 +27,17 @@ from napari_restore.engine._context import (
     rough_extent,
 )
 from napari_restore.engine._device import Device, choose_device
-from napari_restore.engine._plan import Layout, Plan, folder_name, image_bytes, lay_out, run_key
+from napari_restore.engine._plan import (
+    Layout,
+    Plan,
+    folder_name,
+    image_bytes,
+    lay_out,
+    on_full,
+    run_key,
+)
 from napari_restore.engine._precision import check_precision
+from napari_restore.engine._prepare_cost import prepare_cost
 from napari_restore.engine._probe import presumed, probe
 from napari_restore.engine._region import Region, bounding_box
 from napari_restore.engine._store import FORMAT, STAGED
@@ -43,7 +52,7 @@ from napari_restore.engine.staged._planning import (
 )
 from napari_restore.errors import BadModel, BadParameter, BadRegion
 from napari_restore.images import Box, Image, cache_dir, can_adopt, needs_percentile
-from napari_restore.models import RestorationModel, StagedModel
+from napari_restore.models import ModelCard, RestorationModel, StagedModel
 
 DEVICE_SHARE = 0.85
 """Share of a device's free memory that a run may take when the user sets no budget."""
@@ -109,6 +118,12 @@ def make_plan(
         raise BadParameter(f"There is no extent {extent!r}.", "Choose image or region.")
     if extent == "draft":
         extent = rough_extent(image)
+    if card.placed:
+        _check_placed(card, context)
+    # A few blocks make no map.
+    has_no_level = card.placed and extent == "sample"
+    if has_no_level:
+        extent = "image"
     if tile_batch is not None and tile_batch < 1:
         raise BadParameter(f"A batch of {tile_batch} tiles is no batch.", "Give 1 or more.")
     if feather < 0:
@@ -149,8 +164,10 @@ def make_plan(
     exclusion = open_weight(os.fspath(exclude), image) if exclude is not None else None
     uncounted = exclusion if image.full is None else context_exclude(image, exclude)
     needs_context = _needs_context(image, model, white, exclusion is not None)
-    draft = bounding_box(targets) if extent == "region" else None
+    draft = on_full(bounding_box(targets), image) if extent == "region" else None
     known = needs_context and (context is not None or _is_known(image, uncounted, draft, extent))
+    if has_no_level and not known:
+        notes.append("No small level is made yet: all of the image must be looked at first.")
     budget = parse_size(memory) if memory is not None else default_memory()
     accelerated = chosen.is_accelerator
 
@@ -203,6 +220,7 @@ def make_plan(
     if in_place and output is not None:
         beside = Path(output).absolute()
         store = beside.with_name(f".{beside.name}.{name[:8]}.unfinished")
+    preparing = prepare_cost(model, image, chosen)
     staged: StagedLayout | None = None
     if isinstance(model, StagedModel):
         check_staged(model, tile)
@@ -244,6 +262,7 @@ def make_plan(
             context=needs_context and not known,
             batch=tile_batch or 1,
             maps_bytes=maps_bytes,
+            prepare=preparing,
         )
     idle = process_memory()
     return Plan(
@@ -287,7 +306,19 @@ def make_plan(
         must_look=needs_context and not known,
         precision=precision,
         staged=staged,
+        prepare_seconds=preparing.seconds,
     )
+
+
+def _check_placed(card: ModelCard, context: Any) -> None:
+    """Raise for what maps over the image cannot do: come from others, or go to no tile."""
+    if card.scope != "local":
+        raise BadModel(
+            f"The card of {card.id} says both placed and scope {card.scope!r}.",
+            "Models of that scope are told where tokens lie; leave placed out.",
+        )
+    if context is not None:
+        raise card.no_shared_facts()
 
 
 def _device_peak(layout: Layout, staged: StagedLayout | None, device: Device) -> int:

@@ -5,43 +5,63 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from napari_restore.engine._context import context_key
+from napari_restore.engine._device import cores
+from napari_restore.engine._own_thread import on_own_thread
 from napari_restore.engine._plan import Plan
 from napari_restore.engine._probe import weights_state
+from napari_restore.engine._tile import is_out_of_memory
 from napari_restore.engine._weight import Weight
+from napari_restore.errors import OutOfMemory
 from napari_restore.images import Radiometry
 from napari_restore.models import Context, Facts, RestorationModel
 
 KEPT = 4
-"""Images per model whose prepared facts are kept: they are small, contexts are not."""
+"""Images per model whose prepared facts are kept: they are small, contexts are not …"""
+KEPT_BYTES = 64 << 20
+"""… but for maps, of which all models together keep so much, and always the last one."""
+Around = Callable[[], AbstractContextManager[object]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prepared:
     """All of the context that a run needs."""
 
     facts: Facts
+    """On the processor, wherever the model runs."""
     fill: npt.NDArray[np.float32]
     """(C,) values in model range for pixels that do not count."""
     radiometry: Radiometry
+
+    @property
+    def bytes(self) -> int:
+        """What the facts take."""
+        return sum(fact.numel() * fact.element_size() for fact in self.facts.values())
 
 
 _KNOWN: WeakKeyDictionary[RestorationModel, OrderedDict[str, Prepared]] = WeakKeyDictionary()
 
 
 def prepare(
-    plan: Plan, exclude: Weight | None, context: Callable[[], Context], keep: bool = False
+    plan: Plan,
+    exclude: Weight | None,
+    context: Callable[[], Context],
+    keep: bool = False,
+    around: Around = nullcontext,
 ) -> Prepared:
     """What `plan` needs of its image's `context`; its model moves to the plan's device.
 
     With `keep` it is kept, and `context` not asked for what an earlier run of the
-    same model on the same image has found.
+    same model on the same image has found. The model prepares within `around`, which
+    may raise instead of letting it begin.
     """
     # Before it is told by its weights: moved ones are others.
     plan.model.to(plan.device.torch)
@@ -57,7 +77,7 @@ def prepare(
     facts: Facts = {}
     fill = np.full(len(bands), 0.5, np.float32)
     if found is not None:
-        facts = dict(plan.model.prepare(found, radiometry.to_model, bands))
+        facts = _facts(plan, found, radiometry, around)
         medians = np.array([found.percentile(50, (b,)) for b in range(found.bands)])
         fill = radiometry.to_model(medians)[list(bands)].astype(np.float32)
     elif plan.model.card.needs_context:
@@ -66,15 +86,48 @@ def prepare(
     known[key] = prepared
     while len(known) > KEPT:
         known.popitem(last=False)
+    if keep:
+        _shrink(prepared)
     return prepared
+
+
+def _facts(plan: Plan, found: Context, radiometry: Radiometry, around: Around) -> Facts:
+    """Facts of the whole image, on the processor; they do not depend on how tiles are made."""
+
+    def body() -> Facts:
+        torch.set_num_threads(cores())
+        with around(), torch.no_grad():
+            return plan.model.eval().prepare(found, radiometry.to_model, plan.bands)
+
+    try:
+        made = on_own_thread(body, "prepare")
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemory(
+            f"Out of memory on {plan.device.name} while looking at the whole image.",
+            "Close other programs that use it, or use --device cpu.",
+        ) from error
+    return {name: fact.to("cpu", copy=True) for name, fact in made.items()}
+
+
+def _shrink(newest: Prepared) -> None:
+    """Let go of maps until all that is kept fits: those of other models, then older ones."""
+    total = sum(each.bytes for known in _KNOWN.values() for each in known.values())
+    for known in sorted(_KNOWN.values(), key=lambda known: newest in known.values()):
+        for key, each in list(known.items()):
+            if total <= KEPT_BYTES:
+                return
+            if each is not newest:
+                del known[key]
+                total -= each.bytes
 
 
 def _key(plan: Plan, exclude: Weight | None) -> str:
     image = plan.image
-    region = plan.region if plan.extent == "region" else None
     return json.dumps(
         [
-            context_key(image, exclude, region, extent=plan.extent),
+            context_key(image, exclude, plan.described, extent=plan.extent),
             # How values are read may differ where pixels are the same.
             [image.sensor, image.roles, plan.bands, plan.black, plan.white],
             [dict(plan.model.card.values), *weights_state(plan.model)],

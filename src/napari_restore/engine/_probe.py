@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from napari_restore.errors import BadModel
-from napari_restore.models import Context, Facts, RestorationModel, context_of
+from napari_restore.models import Context, Facts, RestorationModel, context_of, placed_at
 
 _LEAST_SIDE = 256
 """A dependence farther away than half of this may be missed if nothing lies between."""
@@ -77,9 +77,16 @@ def weights_state(model: RestorationModel) -> tuple[int, ...]:
 
 def example_facts(model: RestorationModel, x: Tensor) -> Facts:
     """Facts for a made-up image, so that a model can be probed without a real one."""
-    context: Context = context_of(x[0].permute(1, 2, 0).contiguous().numpy(force=True))
+    context = example_context(x)
     facts = model.prepare(context, lambda v: v.astype("float64"), tuple(range(x.shape[1])))
-    return {name: fact.to(x.device) for name, fact in facts.items()}
+    # Copies: what a network computed for inference only could not be probed by gradients.
+    facts = {name: fact.to(x.device, copy=True) for name, fact in facts.items()}
+    return placed_at(facts, [(0, 0)] * len(x), 1.0, x) if model.card.placed else facts
+
+
+def example_context(x: Tensor) -> Context:
+    """The context of the first image of `x` (N, C, H, W) in model range."""
+    return context_of(x[0].permute(1, 2, 0).contiguous().numpy(force=True))
 
 
 def example_input(model: RestorationModel, height: int, width: int) -> Tensor:

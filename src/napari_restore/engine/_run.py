@@ -5,7 +5,8 @@ from __future__ import annotations
 import platform
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ KEPT_RESULTS = 32 << 30
 TRIM_SECONDS = 300.0
 """Looking through the cache takes longer than a tile: not before every run."""
 LOOKING = "Looking at the whole image"
+PREPARING = "Mapping the whole image"
 WAITING = "Waiting for another run with the same settings"
 WAIT_SECONDS = 0.1
 
@@ -129,7 +131,11 @@ class Run:
         mask = open_weight(plan.mask, image, plan.feather) if plan.mask else None
         whole = image.full is None
         uncounted = exclude if whole else context_exclude(image, plan.exclude)
-        prepared = prepare(plan, uncounted, lambda: self._context(uncounted), self._keep)
+        prepared = prepare(
+            plan, uncounted, lambda: self._context(uncounted), self._keep, self._preparing
+        )
+        if self.stop.is_set():
+            raise Cancelled("Cancelled before the first tile.")
         self._radiometry = prepared.radiometry
         work = self._work(prepared)
         self.store = self._open_store()
@@ -178,11 +184,22 @@ class Run:
                 "Run again with --fresh when it is whole.",
             )
 
+    @contextmanager
+    def _preparing(self) -> Iterator[None]:
+        """The image has been looked at; what the model makes of it comes next."""
+        if self.stop.is_set():
+            raise Cancelled("Cancelled after looking at the whole image.")
+        if self.plan.model.card.placed:
+            # A network may take a second.
+            self.emit(Phase(PREPARING))
+        with self._device_memory.watched():
+            yield
+
     def _context(self, exclude: Weight | None) -> Context:
         plan = self.plan
         if plan.context_file is not None:
             return load_context(Path(plan.context_file), plan.image)
-        region = plan.region if plan.extent == "region" else None
+        region = plan.described
         rough = plan.extent in ROUGH
         known = None if rough else find_context(plan.image, exclude, region)
         if known is not None:
@@ -198,16 +215,19 @@ class Run:
             workers=plan.workers,
             progress=self._progress(),
             cancelled=self.stop.is_set,
+            sampled=not plan.model.card.placed,
         )
 
     def _work(self, prepared: Prepared) -> TileWork:
         plan, facts = self.plan, prepared.facts
         self._facts = {k: v.tolist() for k, v in facts.items() if v.numel() <= 16}
         others = other_bands(plan.image, plan.bands)
-        device = plan.device.torch
+        with self._device_memory.watched():
+            # Once for all tiles: they may be maps.
+            there = {name: plan.device.take(fact) for name, fact in facts.items()}
         return TileWork(
             model=plan.model.eval(),
-            facts={k: v.to(device) for k, v in facts.items()},
+            facts=there,
             radiometry=prepared.radiometry,
             bands=plan.bands,
             fill=prepared.fill,
@@ -220,6 +240,8 @@ class Run:
             others=others if plan.other_bands == "correct" else (),
             wavelengths=plan.image.wavelengths,
             precision=plan.precision,
+            corner=(plan.region.y0, plan.region.x0) if plan.extent == "region" else (0, 0),
+            scale=float(plan.image.scale),
         )
 
     def _restore(self, work: TileWork, exclude: Weight | None, mask: Weight | None) -> None:

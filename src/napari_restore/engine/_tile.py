@@ -20,7 +20,13 @@ from napari_restore.engine._quality import QUALITY, change_bits
 from napari_restore.engine._region import Region
 from napari_restore.errors import BadModel, OutOfMemory
 from napari_restore.images import Radiometry, halve
-from napari_restore.models import Facts, RestorationModel, correct_band
+from napari_restore.models import (
+    HAZE_EXPONENT,
+    Facts,
+    RestorationModel,
+    correct_band,
+    placed_at,
+)
 
 TRUSTED_TRANSMISSION = 0.25
 """Below it a haze model divides noise by a small number: bit ``low_transmission``."""
@@ -77,6 +83,10 @@ class TileWork:
     others: tuple[int, ...] = ()
     wavelengths: tuple[float | None, ...] = ()
     precision: str = "float32"
+    corner: tuple[int, int] = (0, 0)
+    """(y, x) in the image of what the facts describe, for a placed model."""
+    scale: float = 1.0
+    """Pixels of the context along a side of one of the image."""
 
     def run(self, batch: list[TileInput]) -> list[TileOutput]:
         """Restore tiles of equal fed shape in one call of the model."""
@@ -84,7 +94,7 @@ class TileWork:
         # Planes behind one another: with interleaved input kernels differ by shape.
         x = torch.stack([torch.from_numpy(values).permute(2, 0, 1) for values in inputs])
         valid = self._valid_tensor(batch)
-        change, maps = self._call(x, valid)
+        change, maps = self._call(x, valid, [tile.fed for tile in batch])
         outputs = []
         for i, tile in enumerate(batch):
             rows, columns = tile.inner
@@ -120,23 +130,32 @@ class TileWork:
         return torch.from_numpy(np.stack(masks))[:, None]
 
     def _call(
-        self, x: torch.Tensor, valid: torch.Tensor | None
+        self, x: torch.Tensor, valid: torch.Tensor | None, fed: list[Region]
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Change (N, c, h, w) and maps (N, 1 or c, h, w) in model range."""
+        """Change (N, c, h, w) of the regions `fed`, and maps (N, 1 or c, h, w), in model range."""
         wants_maps = bool(self.maps) or bool(self.others and self.other_bands == "correct")
         try:
             with self.computing():
                 there = self.device.take(x)
                 mask = None if valid is None else self.device.take(valid)
+                facts = self._facts_at(fed, there)
                 if wants_maps and self.model.card.maps:
-                    y, maps = self.model.forward_with_maps(there, self.facts, mask)
+                    y, maps = self.model.forward_with_maps(there, facts, mask)
                 else:
-                    y, maps = self.model(there, self.facts, mask), {}
+                    y, maps = self.model(there, facts, mask), {}
                 change = y.float() - there
         except FAILURES as error:
             raise as_failure(self.model, error) from error
         spread = {name: values.expand(-1, -1, *x.shape[-2:]) for name, values in maps.items()}
         return change, spread
+
+    def _facts_at(self, fed: list[Region], x: torch.Tensor) -> Facts:
+        """The facts for one call; a placed model is told where `x` lies."""
+        if not self.model.card.placed:
+            return self.facts
+        top, left = self.corner
+        origins = [(region.y0 - top, region.x0 - left) for region in fed]
+        return placed_at(self.facts, origins, self.scale, x)
 
     def to_source(
         self,
@@ -206,8 +225,12 @@ class TileWork:
     ) -> npt.NDArray[np.float32]:
         """Change of the bands the model does not see, from its transmission."""
         x = self.radiometry.to_model_tile(source, self.others)
-        seen = [w for w in (self.wavelengths[b] for b in self.bands) if w is not None]
-        reference = sum(seen) / len(seen)
+        reference = self.model.card.transmission_wavelength
+        if reference is None:
+            seen = [w for w in (self.wavelengths[b] for b in self.bands) if w is not None]
+            reference = sum(seen) / len(seen)
+        found = self.facts.get("exponent")
+        exponent = HAZE_EXPONENT if found is None else float(found)
         airlight = self.facts["airlight_all"].cpu().numpy()
         changes = [
             correct_band(
@@ -216,6 +239,7 @@ class TileWork:
                 float(airlight[band]),
                 reference,
                 float(self.wavelengths[band] or reference),
+                exponent=exponent,
             )
             - x[..., i]
             for i, band in enumerate(self.others)

@@ -6,7 +6,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from napari_restore.models._card import ModelCard, Parameter, Scope, Task, Value
-from napari_restore.models._registry import ModelEntry, card_of, model_ids, recommended
+from napari_restore.models._registry import (
+    ModelEntry,
+    card_of,
+    is_ready,
+    model_ids,
+    recommended,
+    ships,
+)
 
 if TYPE_CHECKING:
     from napari_restore.models._context import BINS, BLOCK, Context
@@ -18,16 +25,23 @@ if TYPE_CHECKING:
         overview_factor,
     )
     from napari_restore.models._load import load
-    from napari_restore.models._model import Facts, RestorationModel, ToModel, one_shot_facts
+    from napari_restore.models._model import (
+        Facts,
+        RestorationModel,
+        ToModel,
+        one_shot_facts,
+        placed_at,
+    )
     from napari_restore.models._padding import reflected
     from napari_restore.models._propose import Proposal, propose, write_card
-    from napari_restore.models._spectral import correct_band, transmission_at
+    from napari_restore.models._spectral import HAZE_EXPONENT, correct_band, transmission_at
     from napari_restore.models._staged import StagedModel
     from napari_restore.models._weights import sha256_of_file, sha256_of_state
 
 __all__ = [
     "BINS",
     "BLOCK",
+    "HAZE_EXPONENT",
     "BlockFacts",
     "Context",
     "ContextPass",
@@ -46,15 +60,18 @@ __all__ = [
     "card_of",
     "context_of",
     "correct_band",
+    "is_ready",
     "load",
     "model_ids",
     "one_shot_facts",
     "overview_factor",
+    "placed_at",
     "propose",
     "recommended",
     "reflected",
     "sha256_of_file",
     "sha256_of_state",
+    "ships",
     "transmission_at",
     "write_card",
 ]
@@ -66,6 +83,7 @@ _LAZY = {
     "Context": "_context",
     "ContextPass": "_context_pass",
     "Facts": "_model",
+    "HAZE_EXPONENT": "_spectral",
     "Proposal": "_propose",
     "RestorationModel": "_model",
     "StagedModel": "_staged",
@@ -76,6 +94,7 @@ _LAZY = {
     "load": "_load",
     "one_shot_facts": "_model",
     "overview_factor": "_context_pass",
+    "placed_at": "_model",
     "propose": "_propose",
     "reflected": "_padding",
     "sha256_of_file": "_weights",

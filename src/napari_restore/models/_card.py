@@ -86,10 +86,16 @@ class ModelCard:
     is None the image's other data bands may follow behind them and are restored too."""
     needs_context: bool = False
     """Whether `prepare` must see the whole image's `Context` first."""
+    placed: bool = False
+    """Whether `forward` must know where its pixels lie: its facts may hold maps over the
+    whole image, and each call gets two more, "origin" and "scale"; see `Facts`."""
     uses_validity: bool = False
     """Whether `forward` takes the `valid` mask; else invalid pixels are filled."""
     maps: tuple[str, ...] = ()
     """Names of the side maps that `forward_with_maps` returns."""
+    transmission_wavelength: float | None = None
+    """Wavelength in nm at which the map "transmission" holds; None: the mean wavelength
+    of the bands the model takes."""
     precisions: tuple[str, ...] = ("float32",)
     parameters: tuple[Parameter, ...] = ()
     licence: str = "BSD-3-Clause"
@@ -105,6 +111,13 @@ class ModelCard:
     attention: tuple[str, ...] = ()
     values: Mapping[str, Value] = field(default_factory=dict)
     """The parameter values of the loaded model, defaults filled in."""
+
+    def no_shared_facts(self) -> BadParameter:
+        """What to raise where this placed model is to take the facts of other images."""
+        return BadParameter(
+            f"Model {self.id} maps the image itself: facts of other images do not fit it.",
+            "Leave --context out, or use --context joint for images on one map grid.",
+        )
 
     def fill(self, given: Mapping[str, Any]) -> dict[str, Value]:
         """All parameters with `given` over the defaults; raises `BadParameter`."""

@@ -19,6 +19,8 @@ from napari_restore.models._registry import ModelEntry, entry_of
 from napari_restore.models._wrap import WrappedModel, as_card, card_beside
 
 Card = ModelCard | Mapping[str, Any]
+WEIGHTS = Path(__file__).parent / "weights"
+"""Where the weights lie that come with the package."""
 _FOREIGN = "It can do anything on this machine: load it only if you trust its author."
 
 
@@ -40,7 +42,8 @@ def load(
         field ``model``; the path of an exported .pt2 program with a card; or a
         torch module with a `card`.
     weights
-        A .safetensors or .pth file, or ``"random:SEED"``.
+        A .safetensors or .pth file, or ``"random:SEED"``; None: those that come with
+        the model.
     parameters
         Values over the card's defaults.
     card
@@ -87,6 +90,8 @@ def _from_registry(
 ) -> RestorationModel:
     own = entry.card if card is None else as_card(card, entry.card)
     own = replace(own, values=own.fill(parameters))
+    if weights is None and entry.shipped is not None:
+        weights = shipped_weights(entry)
     if weights is None and entry.card.needs_weights:
         raise MissingWeights(
             f"Model {own.id} comes without weights.",
@@ -96,6 +101,23 @@ def _from_registry(
     if weights is not None and not _is_random(weights):
         state = entry.renamed(_weights.read_state(Path(weights)))
     return _ready(entry.make(own, state), weights, spec, state)
+
+
+def shipped_weights(entry: ModelEntry) -> Path:
+    """The weights that come with `entry`, which has some.
+
+    Raises `MissingWeights` or `BadModel` for an installation that has lost or damaged
+    them.
+    """
+    path = WEIGHTS / (entry.shipped or "")
+    again = "Install napari-restore again, or give a weights file."
+    if not path.is_file():
+        raise MissingWeights(
+            f"The weights of model {entry.card.id} are missing from this installation.", again
+        )
+    if _weights.sha256_of_file(path) != entry.card.weights_sha256:
+        raise BadModel(f"The shipped weights of model {entry.card.id} are damaged.", again)
+    return path
 
 
 def _from_weights(

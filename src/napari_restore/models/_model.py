@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor, nn
 
 from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
 
 Facts = Mapping[str, Tensor]
-"""Small tensors that `prepare` draws from the whole image: airlight, tables …"""
+"""Tensors that `prepare` draws from the whole image: airlight, tables …
+
+They are small unless the card says `placed`; then they may be maps of the whole image,
+and each call's facts also hold
+
+- ``origin`` (N, 2) int64: y, x of each item's top left pixel, in pixels of the image it
+  is cut from, counted from the corner of what the context describes (may be negative);
+- ``scale`` () float64, on the CPU: pixels of the context along a side of one of those
+  (1 but for coarser levels).
+
+Facts read by name elsewhere: ``airlight_all`` (C,) in model range, of all bands of the
+image, and ``exponent`` (), how haze's optical depth falls with wavelength, for the bands
+the model does not see.
+"""
 
 ToModel = Callable[[npt.NDArray[Any]], npt.NDArray[np.float64]]
 """Maps source values (..., C), all bands of the image, into the model's range."""
@@ -52,6 +66,15 @@ class RestorationModel(nn.Module):
         return self.forward_with_maps(x, facts, valid)[0]
 
 
+def placed_at(
+    facts: Facts, origins: Sequence[tuple[int, int]], scale: float, like: Tensor
+) -> Facts:
+    """`facts` with the places of one call's items (y, x), where the tensor `like` lies."""
+    origin = torch.tensor(origins, dtype=torch.int64, device=like.device)
+    # A number on the CPU goes with tensors of any device, also of one without float64.
+    return {**facts, "origin": origin, "scale": torch.tensor(scale, dtype=torch.float64)}
+
+
 def one_shot_facts(model: RestorationModel, x: Tensor, valid: Tensor | None = None) -> Facts:
     """The facts of ``x`` (1, C, H, W) taken as a whole image."""
     from napari_restore.models._context_pass import context_of
@@ -59,4 +82,6 @@ def one_shot_facts(model: RestorationModel, x: Tensor, valid: Tensor | None = No
     pixels = x[0].permute(1, 2, 0).contiguous().numpy(force=True)
     mask = None if valid is None else valid[0, 0].numpy(force=True)
     context = context_of(pixels, mask)
-    return model.prepare(context, lambda v: np.asarray(v, np.float64), tuple(range(x.shape[1])))
+    bands = tuple(range(x.shape[1]))
+    facts = model.prepare(context, lambda v: np.asarray(v, np.float64), bands)
+    return placed_at(facts, [(0, 0)], 1.0, x) if model.card.placed else facts

@@ -20,6 +20,7 @@ GROUP = "napari_restore.models"
 """Entry-point group in which other packages offer a `ModelEntry`."""
 BUILT_IN = (
     "napari_restore.models.classical",
+    "napari_restore.models.atmosphere",
     "napari_restore.models.haze_unet",
     "napari_restore.models.inf_dehaze",
 )
@@ -40,6 +41,15 @@ class ModelEntry:
     rename: str | Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
     """Turns a state dict of another implementation into one of ours, and leaves others
     as they are; called before `sizes`."""
+    shipped: str | None = None
+    """Weights that come with the package: a file of models/weights/, or for an entry of
+    another package its absolute path. Its sha256 must be the card's `weights_sha256`.
+    Tensors may be float16: they are filled into float32 ones."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the model runs as it is: needs no weights, or brings them."""
+        return self.shipped is not None or not self.card.needs_weights
 
     def renamed(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """`state` under the names of this model."""
@@ -111,6 +121,16 @@ def entry_of(model_id: str) -> ModelEntry:
 def card_of(model_id: str) -> ModelCard:
     """A model's card with its default parameter values; raises `UnknownModel`."""
     return entry_of(model_id).card
+
+
+def ships(model_id: str) -> bool:
+    """Whether a model brings its weights; raises `UnknownModel`."""
+    return entry_of(model_id).shipped is not None
+
+
+def is_ready(model_id: str) -> bool:
+    """Whether a model runs without a weights file of the user's; raises `UnknownModel`."""
+    return entry_of(model_id).is_ready
 
 
 def recommended(task: str, scene: str) -> str:

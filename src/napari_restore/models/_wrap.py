@@ -72,7 +72,10 @@ def as_card(given: ModelCard | Mapping[str, Any], fallback: ModelCard) -> ModelC
 
 
 def card_beside(path: Path) -> dict[str, Any] | None:
-    """The card kept beside a model file as NAME.json; None if there is none."""
+    """The card kept beside a model file as NAME.json; None if there is none.
+
+    Its key ``training``, an account of how the weights came about, is for people.
+    """
     beside = path.with_suffix(".json")
     if not beside.is_file():
         return None
@@ -82,6 +85,7 @@ def card_beside(path: Path) -> dict[str, Any] | None:
         raise BadModel(f"{beside.name} is no readable card: {error}.", "It holds JSON.") from None
     if not isinstance(content, dict):
         raise BadModel(f"{beside.name} is no card.", "It holds one JSON object.")
+    content.pop("training", None)
     return content
 
 

@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 )
 from superqt.utils import qdebounced
 
+from napari_restore.api import is_ready
 from napari_restore.api import models as known_models
 from napari_restore.errors import RestoreError
 from napari_restore.plugin import _actions
@@ -517,7 +518,7 @@ class RestorePanel(QWidget):
 
 def offered_models() -> list[ModelCard]:
     """The models that run as they are: those whose weights are missing are left out."""
-    return [card for card in known_models() if not card.needs_weights or card.weights_sha256]
+    return [card for card in known_models() if is_ready(card.id)]
 
 
 def _is_source(layer: Any) -> bool:

@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QFormLayout, QWidget
 
 import napari_restore as nr
 from napari_restore.api import models
-from napari_restore.models import card_of
+from napari_restore.models import _registry, card_of
 from napari_restore.plugin._panel import offered_models
 from napari_restore.plugin.method._model_chooser import MARK, Choice, ModelChooser
 
@@ -45,6 +45,15 @@ def test_weights_that_are_missing_leave_a_model_out(chooser: ModelChooser):
     assert chooser.choice() == Choice(card_of("haze-unet"), "haze-unet", "/tmp/mine.pth")
     chooser.offer(offered_models(), "natural")
     assert "/tmp/mine.pth" in keys(chooser)
+
+
+def test_shipped_weights_are_not_asked_for(chooser: ModelChooser, monkeypatch: pytest.MonkeyPatch):
+    known = dict(_registry._entries())
+    known["haze-unet"] = replace(known["haze-unet"], shipped="haze-unet.safetensors")
+    monkeypatch.setattr(_registry, "_entries", lambda: known)
+    chooser.offer(offered_models(), "aerial")
+    chooser.choose("haze-unet")
+    assert chooser.choice() == Choice(card_of("haze-unet"), "haze-unet", weights=None)
 
 
 def test_the_task_is_asked_only_when_there_are_several(chooser: ModelChooser):

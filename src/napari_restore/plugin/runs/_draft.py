@@ -69,7 +69,7 @@ def sight_of(viewer: ViewerModel, layer: ImageLayer, region: Region) -> Sight:
 def live_looks(request: Request, sight: Sight, true: Plan) -> list[Look]:
     """What is made of a view unasked: the true pixels, a draft before them, or a draft only."""
     exact = Look(true, False)
-    if true.predicted_seconds <= TRUE_SECONDS:
+    if _seconds(true) <= TRUE_SECONDS:
         return [exact]
     if true.staged is not None and true.staged.encode_seconds and request.extent == "image":
         # Encoding a whole image is no matter of a moment: the model knows the view only.
@@ -77,7 +77,7 @@ def live_looks(request: Request, sight: Sight, true: Plan) -> list[Look]:
         exact = Look(true, True)
     draft = draft_of(request, sight, true)
     alone = request.plan(extent="draft") if true.must_look else true
-    if draft is None or alone.predicted_seconds <= TRUE_SECONDS:
+    if draft is None or _seconds(alone) <= TRUE_SECONDS:
         return [exact] if draft is None else [draft, exact]
     return [draft]
 
@@ -93,7 +93,9 @@ def first_look(request: Request, sight: Sight, true: Plan) -> Look | None:
         return None
     try:
         draft = draft_of(request, sight, true)
-        return draft if draft or waits else _first_tile(request, sight)
+        found = draft if draft or waits else _first_tile(request, sight)
+        # A model that maps the image has to wait for all of it where no small level is made.
+        return None if found is None or found.plan.must_look else found
     except RestoreError as error:
         logging.getLogger(__name__).info("nothing is shown first: %s", error)
         return None
@@ -124,9 +126,14 @@ def draft_of(request: Request, sight: Sight, true: Plan) -> Look | None:
         rough = true.must_look or true.staged is not None
         plan = small.plan(extent="draft" if rough else "image")
         found = Look(plan, True, scale)
-        if plan.predicted_seconds <= DRAFT_SECONDS:
+        if _seconds(plan) <= DRAFT_SECONDS:
             break
     return found
+
+
+def _seconds(plan: Plan) -> float:
+    """What `plan` takes once the worker keeps what the model has made of the whole image."""
+    return plan.predicted_seconds - plan.prepare_seconds
 
 
 def _first_tile(request: Request, sight: Sight) -> Look | None:

@@ -1,4 +1,4 @@
-"""How much two images differ: PSNR and SSIM, over the pixels that are valid."""
+"""Structural similarity."""
 
 from __future__ import annotations
 
@@ -7,12 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.errors import BadParameter
-
-__all__ = ["psnr", "ssim"]
-
-Array = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
+from napari_restore.metrics._comparable import Array, Mask, comparable
 
 WINDOW = 11
 """Side of SSIM's window in pixels."""
@@ -21,26 +16,6 @@ SIGMA = 1.5
 K1, K2 = 0.01, 0.03
 STRIP = 32
 """Rows at a time, so that all that is computed from them stays in the processor's cache."""
-
-
-def psnr(
-    a: npt.ArrayLike,
-    b: npt.ArrayLike,
-    data_range: float,
-    valid: npt.ArrayLike | None = None,
-) -> float:
-    """Peak signal-to-noise ratio in dB: 10 · log10(L² / mean((a − b)²)).
-
-    `a` and `b` are (h, w) or (h, w, C) of any real type, `data_range` is L, the
-    distance of white from black in their units. Only pixels where `valid` (h, w) is
-    true count. Equal images give infinity, no valid pixel gives NaN. Raises
-    `BadParameter` for shapes that differ.
-    """
-    first, second, counts = _prepared(a, b, data_range, valid)
-    if not counts.any():
-        return float("nan")
-    error = float(np.mean(np.square(first - second)[counts]))
-    return float("inf") if error == 0 else float(10 * np.log10(data_range**2 / error))
 
 
 def ssim(
@@ -58,56 +33,33 @@ def ssim(
     with means, variances and covariance under an 11 × 11 Gaussian of σ = 1.5 that
     sums to 1, C1 = (0.01·L)² and C2 = (0.03·L)². The result is the mean over these
     pixels and over the bands. Windows with a pixel that is not `valid` do not count.
-    Arguments as for `psnr`; NaN where no window counts. Raises `BadParameter`.
+    Arguments as for `psnr`; NaN where no window counts. Raises `BadParameter`. Equal to
+    ``skimage.metrics.structural_similarity`` with ``gaussian_weights=True, sigma=1.5,
+    use_sample_covariance=False`` (its mean leaves out the same 5 pixels at the edges).
 
     Z. Wang, A. C. Bovik, H. R. Sheikh, E. P. Simoncelli, "Image quality assessment:
     from error visibility to structural similarity", IEEE Trans. Image Process. 13(4),
     2004, doi:10.1109/TIP.2003.819861.
     """
-    first, second, counts = _prepared(a, b, data_range, valid)
+    first, second, counts = comparable(a, b, data_range, valid)
     if min(counts.shape) < WINDOW:
         return float("nan")
     whole = ~_any_in_window(~counts)
     if not whole.any():
         return float("nan")
-    # Their windows do not count, but NaN there would spread along rows.
-    first[~counts] = second[~counts] = 0
     total = 0.0
     for y in range(0, len(whole), STRIP):
-        counts = whole[y : y + STRIP]
-        rows = slice(y, y + len(counts) + WINDOW - 1)
+        windows = whole[y : y + STRIP]
+        rows = slice(y, y + len(windows) + WINDOW - 1)
+        there = counts[rows]
         for band in range(first.shape[2]):
-            a_part, b_part = (np.ascontiguousarray(x[rows, :, band]) for x in (first, second))
-            total += float(_ssim_map(a_part, b_part, data_range)[counts].sum())
-    return total / (int(whole.sum()) * int(first.shape[2]))
-
-
-def _prepared(
-    a: npt.ArrayLike, b: npt.ArrayLike, data_range: float, valid: npt.ArrayLike | None
-) -> tuple[Array, Array, Mask]:
-    """Both as (h, w, C) copies and which pixels count; what is not finite never does."""
-    first, second = (np.array(image, np.float64) for image in (a, b))
-    if first.shape != second.shape or first.ndim not in (2, 3):
-        raise BadParameter(
-            f"Images of {first.shape} and {second.shape} cannot be compared.",
-            "Give two of the same size and bands.",
-        )
-    if not data_range > 0:
-        raise BadParameter(
-            f"A range of {data_range} has no white.", "Give white − black, for bytes 255."
-        )
-    if first.ndim == 2:
-        first, second = first[..., None], second[..., None]
-    counts: Mask = np.all(np.isfinite(first) & np.isfinite(second), axis=2)
-    if valid is not None:
-        asked = np.asarray(valid, bool)
-        if asked.shape != counts.shape:
-            raise BadParameter(
-                f"A mask of {asked.shape} does not fit an image of {counts.shape}.",
-                "Give one value per pixel.",
+            # Windows with such pixels do not count, but NaN there would spread along rows.
+            a_part, b_part = (
+                np.where(there, image[rows, :, band], 0).astype(np.float64)
+                for image in (first, second)
             )
-        counts = counts & asked
-    return first, second, counts
+            total += float(_ssim_map(a_part, b_part, data_range)[windows].sum())
+    return total / (int(whole.sum()) * int(first.shape[2]))
 
 
 def _ssim_map(a: Array, b: Array, data_range: float) -> Array:

@@ -1,0 +1,62 @@
+"""`train`: a configuration's network, trained and written."""
+
+from __future__ import annotations
+
+import threading
+from argparse import Namespace
+from typing import Any
+
+from napari_restore._commands import Answer
+from napari_restore._commands._interrupt import Interrupt
+from napari_restore._commands._progress import reporter
+from napari_restore._quantities import format_seconds
+
+PATIENCE = 3600.0
+"""Seconds that a step, a score and a checkpoint may take after Ctrl-C."""
+
+
+def add(parser: Any) -> None:
+    """The command's arguments."""
+    parser.add_argument("config", metavar="CONFIG.toml", help="what to train; see docs/training.md")
+    parser.add_argument(
+        "--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:1"
+    )
+
+
+def train(options: Namespace) -> Answer:
+    """Train, or go on with, what a configuration says."""
+    with Interrupt(PATIENCE) as interrupt:
+        from napari_restore import api
+
+        stop = _Stop()
+        interrupt.watch(stop)
+        try:
+            account = api.train(
+                options.config,
+                device=options.device,
+                tell=reporter(options.progress),
+                cancelled=stop.asked.is_set,
+            )
+        finally:
+            interrupt.leave()
+    return Answer(account, _sentence(account))
+
+
+class _Stop:
+    """What Ctrl-C cancels: the loop looks at it between two steps."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+
+    def cancel(self) -> None:
+        self.asked.set()
+
+
+def _sentence(account: dict[str, Any]) -> str:
+    best = account["best"]
+    score = "" if best["score"] is None else f", {best['score']:.2f} dB at step {best['step']}"
+    end = "" if account["status"] == "done" else "; the same command goes on"
+    return (
+        f"wrote {account['weights']} after {account['step']} steps in "
+        f"{format_seconds(account['seconds'])}{score}{end}"
+    )

@@ -1,0 +1,28 @@
+"""How much two images differ, over the pixels that are valid.
+
+A metric is a function ``(a, b, data_range, valid=None) -> float`` of two images (h, w) or
+(h, w, C) of any real type: `data_range` is the distance of white from black in their
+units, and only pixels where `valid` (h, w) is true count. Other packages add theirs
+through the entry-point group ``napari_restore.metrics``.
+"""
+
+from __future__ import annotations
+
+from napari_restore.metrics._ciede2000 import ciede2000
+from napari_restore.metrics._luma import luma, psnr_y, ssim_y
+from napari_restore.metrics._psnr import psnr
+from napari_restore.metrics._registry import DEFAULT, Metric, metric_ids, metric_of
+from napari_restore.metrics._ssim import ssim
+
+__all__ = [
+    "DEFAULT",
+    "Metric",
+    "ciede2000",
+    "luma",
+    "metric_ids",
+    "metric_of",
+    "psnr",
+    "psnr_y",
+    "ssim",
+    "ssim_y",
+]

@@ -1,0 +1,59 @@
+"""Two images made comparable: one shape, and which of their pixels count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.errors import BadParameter
+
+Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+STRIP_PIXELS = 2**18
+"""Pixels that are turned into float64 at a time: images themselves may be huge."""
+
+
+def comparable(
+    a: npt.ArrayLike, b: npt.ArrayLike, data_range: float, valid: npt.ArrayLike | None
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], Mask]:
+    """Both as (h, w, C), not copied, and which pixels count; what is not finite never does.
+
+    Raises `BadParameter` for shapes that differ, a range without a white, and a mask that
+    does not fit.
+    """
+    first, second = np.asarray(a), np.asarray(b)
+    if first.shape != second.shape or first.ndim not in (2, 3):
+        raise BadParameter(
+            f"Images of {first.shape} and {second.shape} cannot be compared.",
+            "Give two of the same size and bands.",
+        )
+    if not data_range > 0:
+        raise BadParameter(
+            f"A range of {data_range} has no white.", "Give white − black, for bytes 255."
+        )
+    if first.ndim == 2:
+        first, second = first[..., None], second[..., None]
+    counts: Mask = np.ones(first.shape[:2], bool)
+    for image in (first, second):
+        if image.dtype.kind not in "biu":
+            for rows in strips(*image.shape[:2]):
+                counts[rows] &= np.isfinite(image[rows]).all(axis=2)
+    if valid is not None:
+        asked = np.asarray(valid, bool)
+        if asked.shape != counts.shape:
+            raise BadParameter(
+                f"A mask of {asked.shape} does not fit an image of {counts.shape}.",
+                "Give one value per pixel.",
+            )
+        counts &= asked
+    return first, second, counts
+
+
+def strips(height: int, width: int) -> Iterator[slice]:
+    """Slices of rows that hold at most about `STRIP_PIXELS` each."""
+    step = max(1, STRIP_PIXELS // max(1, width))
+    return (slice(y, min(y + step, height)) for y in range(0, height, step))

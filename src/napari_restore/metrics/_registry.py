@@ -1,0 +1,90 @@
+"""The metrics there are: ours, and those of other packages."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+
+from napari_restore.errors import BadParameter
+from napari_restore.metrics._ciede2000 import ciede2000
+from napari_restore.metrics._luma import psnr_y, ssim_y
+from napari_restore.metrics._psnr import psnr
+from napari_restore.metrics._ssim import ssim
+
+GROUP = "napari_restore.metrics"
+"""Entry-point group in which other packages offer a `Metric`, or a function whose
+attribute `higher_is_better` tells the better end (true where it has none)."""
+DEFAULT = ("psnr", "ssim", "ciede2000")
+
+Function = Callable[..., float]
+"""``(a, b, data_range, valid) -> float``."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A function of two images, and how to read its values."""
+
+    function: Function
+    """``(a, b, data_range, valid) -> float``: images (h, w, C) in units in which white lies
+    `data_range` above black, `valid` (h, w) bool. NaN where nothing can be said."""
+    higher_is_better: bool = True
+    title: str = ""
+    unit: str = ""
+    decimals: int = 3
+    """Digits after the point in tables."""
+    needs_colour: bool = False
+    """Whether images must be (h, w, 3), red green blue."""
+
+
+_BUILT_IN = {
+    "psnr": Metric(psnr, title="PSNR", unit="dB", decimals=2),
+    "ssim": Metric(ssim, title="SSIM", decimals=4),
+    "ciede2000": Metric(
+        ciede2000, higher_is_better=False, title="CIEDE2000", decimals=2, needs_colour=True
+    ),
+    "psnr_y": Metric(psnr_y, title="PSNR of Y", unit="dB", decimals=2, needs_colour=True),
+    "ssim_y": Metric(ssim_y, title="SSIM of Y", decimals=4, needs_colour=True),
+}
+
+
+@cache
+def _foreign() -> dict[str, Metric | str]:
+    """Metrics of other packages; a sentence in place of one that cannot be used."""
+    found: dict[str, Metric | str] = {}
+    for point in entry_points(group=GROUP):
+        try:
+            offered = point.load()
+        except Exception as error:
+            found[point.name] = f"Metric {point.name} of another package cannot load: {error}."
+            continue
+        if isinstance(offered, Metric):
+            found[point.name] = offered
+        elif callable(offered):
+            better = bool(getattr(offered, "higher_is_better", True))
+            found[point.name] = Metric(offered, better, title=point.name)
+        else:
+            found[point.name] = f"Metric {point.name} of another package is no function."
+    return found
+
+
+def metric_ids() -> tuple[str, ...]:
+    """All usable metrics, ours first."""
+    usable = (name for name, metric in _foreign().items() if isinstance(metric, Metric))
+    return tuple(dict.fromkeys([*_BUILT_IN, *usable]))
+
+
+def metric_of(name: str) -> Metric:
+    """The metric of a name; raises `BadParameter` with the nearest names."""
+    metric = _BUILT_IN.get(name) or _foreign().get(name)
+    if isinstance(metric, Metric):
+        return metric
+    if metric is not None:
+        raise BadParameter(metric, "Update or remove that package.")
+    near = difflib.get_close_matches(name, metric_ids(), 3, 0.4)
+    hint = (
+        f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(metric_ids())}."
+    )
+    raise BadParameter(f"There is no metric {name!r}.", hint)

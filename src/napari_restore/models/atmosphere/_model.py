@@ -1,0 +1,230 @@
+"""The atmosphere model: maps from the overview, then a pointwise inversion."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, pad
+
+from napari_restore.models._card import ModelCard
+from napari_restore.models._context import Context
+from napari_restore.models._model import Facts, RestorationModel, ToModel, one_shot_facts
+from napari_restore.models.atmosphere._network import STRIDE, AtmosphereNetwork, Seen
+from napari_restore.models.atmosphere._spline import Sampler, smooth
+from napari_restore.models.classical._airlight import airlight_of
+from napari_restore.models.classical._deadband import soft_gate
+
+SIDE = 1024
+"""Longest side in pixels of the picture that the network sees."""
+BRIGHTNESS = 0.45
+"""Mean luminance it is brought to, by one factor for all bands."""
+THICKEST = 2.2
+"""Largest optical depth: gradients grow as 1/t."""
+STRIP = 32768
+"""Pixels that are inverted at a time: what is computed from them stays in the processor's cache."""
+DISPLAY = 2.2
+"""Exponent that stands for the display curve."""
+DARKEST = 1e-3
+"""Value below which powers are not taken: their slope at 0 has no bound."""
+RATIOS = tuple(550.0 / wavelength for wavelength in (650.0, 550.0, 450.0))
+
+
+class Atmosphere(RestorationModel):
+    """x = J·t + A·(1 − t) with one airlight per image and a smooth t, estimated together.
+
+    The network sees the overview, brought to one brightness, so that a scene looks the
+    same to it whatever share of the value range it fills. It draws the logit of the
+    optical depth on cells of 8 of its pixels, as an offset and a slope over luminance
+    (depth makes edges where brightness changes), and says one airlight A, one exponent
+    g (τ at λ is τ · (550 / λ)^g) and whether haze was added in linear light or in
+    display values. The inversion of each pixel needs nothing but that pixel.
+
+    Facts: ``maps`` (1, 2, h, w) offset and slope per overview pixel, ``step`` () level-0
+    pixels per map pixel, ``presence`` (), ``brightness`` () the factor above, ``airlight``
+    (3,) and ``airlight_all`` (bands,) in model range, ``exponent`` (), ``display`` ().
+    """
+
+    def __init__(self, card: ModelCard, width: int = 24) -> None:
+        super().__init__(card)
+        self.network = AtmosphereNetwork(width)
+        self.t0 = float(card.values.get("t0", 0.1))
+        self.deadband = float(card.values.get("deadband", 0.03))
+
+    @torch.no_grad()
+    def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Facts:
+        overview = to_model(np.nan_to_num(context.overview))[..., list(bands)]
+        known = np.isfinite(context.overview).all(axis=2)
+        device = self.network.stem.weight.device
+        picture = torch.from_numpy(overview.astype(np.float32)).permute(2, 0, 1)[None].to(device)
+        valid = torch.from_numpy(known.astype(np.float32))[None, None].to(device)
+        seen, brightness, factor = self._look(picture, valid)
+        shape = (picture.shape[2], picture.shape[3])
+        maps = smooth(torch.cat([seen.offset, seen.slope], 1), STRIDE * factor, shape)
+        airlight = seen.airlight[0] / brightness[0]
+        return {
+            "maps": maps,
+            "step": torch.tensor(float(context.factor), dtype=torch.float64),
+            "presence": seen.presence[0],
+            "brightness": brightness[0],
+            "airlight": airlight,
+            "airlight_all": _airlight_of_all(context, to_model, bands, airlight),
+            "exponent": seen.exponent[0],
+            "display": seen.display[0],
+        }
+
+    def forward_with_maps(
+        self, x: Tensor, facts: Facts | None = None, valid: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        if facts is None and self.training:
+            return self.invert(x, self.observe(x, valid))
+        own = [self._facts_of(x, n, facts, valid) for n in range(len(x))]
+        y = torch.empty_like(x)
+        transmission = torch.empty_like(x[:, :1])
+        for n, known in enumerate(own):
+            self._restore(x[n : n + 1], known, y[n : n + 1], transmission[n : n + 1])
+        airlight = torch.stack([known["airlight"] for known in own])[:, :, None, None]
+        return y, {"transmission": transmission, "airlight": airlight.expand(x.shape)}
+
+    def _facts_of(self, x: Tensor, n: int, facts: Facts | None, valid: Tensor | None) -> Facts:
+        """Those of image `n` of the batch; drawn from itself if none are given."""
+        if facts is None:
+            seen = None if valid is None else valid[n : n + 1]
+            own = dict(one_shot_facts(self, x[n : n + 1], seen))
+        else:
+            own = dict(facts)
+            if "origin" in own:
+                own["origin"] = own["origin"][n : n + 1]
+        return {name: fact.to(x.device) for name, fact in own.items()}
+
+    def _restore(self, x: Tensor, facts: Facts, y: Tensor, transmission: Tensor) -> None:
+        """One image of a batch into `y` and `transmission`, in strips that fit a cache."""
+        y0, x0 = facts["origin"][0].tolist() if "origin" in facts else (0, 0)
+        scale = float(facts["scale"]) if "scale" in facts else 1.0
+        height, width = x.shape[2:]
+        maps = Sampler(facts["maps"], float(facts["step"]), (y0, x0), scale, (height, width))
+        airlight = facts["airlight"][None, :, None, None]
+        deepest = -math.log(self.t0)
+        rows = max(1, STRIP // width)
+        for top in range(0, height, rows):
+            bottom = min(height, top + rows)
+            offset, slope = torch.split(maps.rows(top, bottom), 1, 1)
+            strip = x[:, :, top:bottom]
+            depth = _optical_depth(strip, offset, slope, facts).clamp_(max=deepest)
+            planes = _inverted(strip, depth, airlight, facts, self.deadband)
+            for band, plane in enumerate(planes):
+                y[:, band : band + 1, top:bottom] = plane
+            torch.exp(-depth, out=transmission[:, :, top:bottom])
+
+    def observe(self, x: Tensor, valid: Tensor | None = None) -> Facts:
+        """Facts of N whole images (N, 3, h, w) at once, with gradients, for training.
+
+        As those of `prepare`, with the images in front: ``maps`` (N, 2, h, w) and numbers
+        (N, 1 or 3, 1, 1).
+        """
+        known = x.new_ones(x[:, :1].shape) if valid is None else valid.to(x.dtype)
+        seen, brightness, factor = self._look(x, known)
+        cells = torch.cat([seen.offset, seen.slope], 1)
+        return {
+            "maps": smooth(cells, STRIDE * factor, (x.shape[2], x.shape[3])),
+            "presence": _wide(seen.presence),
+            "brightness": _wide(brightness),
+            "airlight": (seen.airlight / brightness[:, None])[:, :, None, None],
+            "exponent": _wide(seen.exponent),
+            "display": _wide(seen.display),
+        }
+
+    def invert(
+        self,
+        x: Tensor,
+        facts: Facts,
+        rows: slice = slice(None),
+        columns: slice = slice(None),
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Restored `rows` and `columns` of the images that `observe` saw, and their maps.
+
+        An inversion with gradients costs more than the network; a part of the pixels
+        teaches as much.
+        """
+        offset, slope = torch.split(facts["maps"][..., rows, columns], 1, 1)
+        x = x[..., rows, columns]
+        depth = _optical_depth(x, offset, slope, facts)
+        airlight = facts["airlight"]
+        y = torch.cat(list(_inverted(x, depth, airlight, facts, self.deadband)), 1)
+        return y, {"transmission": torch.exp(-depth), "airlight": airlight.expand(x.shape)}
+
+    def _look(self, picture: Tensor, valid: Tensor) -> tuple[Seen, Tensor, int]:
+        """What the network sees, the factor of brightness (N,), and how much it was reduced."""
+        factor = -(-max(picture.shape[2:]) // SIDE)
+        if factor > 1:
+            bottom, right = -picture.shape[2] % factor, -picture.shape[3] % factor
+            valid = pad(valid, (0, right, 0, bottom))
+            picture = avg_pool2d(pad(picture, (0, right, 0, bottom)) * valid, factor)
+            valid = avg_pool2d(valid, factor)
+            picture = picture / valid.clamp(min=1e-6)
+            valid = (valid > 0).to(picture.dtype)
+        # One value far out of range must not darken all others.
+        seen = picture.mean(1, keepdim=True).clamp(0, 4) * valid
+        mean = seen.sum((1, 2, 3)) / valid.sum((1, 2, 3)).clamp(min=1)
+        brightness = BRIGHTNESS / mean.clamp(min=1e-4)
+        bright = (picture * brightness[:, None, None, None]).clamp(-0.5, 4)
+        return self.network(bright, valid), brightness, factor
+
+
+def _optical_depth(x: Tensor, offset: Tensor, slope: Tensor, facts: Facts) -> Tensor:
+    """(N, 1, h, w) at 550 nm."""
+    luminance = (x[:, :1] + x[:, 1:2] + x[:, 2:3]) * (facts["brightness"] / 3)
+    logit = offset + slope * (luminance.clamp(0, 2) - 0.5)
+    return torch.sigmoid(logit) * (THICKEST * facts["presence"])
+
+
+def _inverted(
+    x: Tensor, depth: Tensor, airlight: Tensor, facts: Facts, deadband: float
+) -> Iterator[Tensor]:
+    """Bands of the J of x = J·t + A·(1 − t); x, bit for bit, where 1 − t is within the deadband.
+
+    Mixes the solution in display values with that in linear light, for which a power
+    stands: a power treats all exposures alike, as the display curve (which it follows to
+    0.01) does not. All in units of the picture's brightness.
+    """
+    brightness, display = facts["brightness"], facts["display"]
+    gate = soft_gate(1 - torch.exp(-depth), deadband)
+    changed = gate > 0
+    for band, ratio in enumerate(RATIOS):
+        plane = x[:, band : band + 1]
+        value, colour = plane * brightness, airlight[:, band : band + 1] * brightness
+        gain = gate * torch.expm1(depth * ratio ** facts["exponent"])
+        light = value.clamp(min=DARKEST)
+        power = _power(light, DISPLAY)
+        moved = torch.addcmul(power, gain, power - colour.clamp(min=DARKEST) ** DISPLAY)
+        linear = _power(moved.clamp(min=DARKEST**DISPLAY), 1 / DISPLAY) - light
+        linear = linear.where(changed, 0.0)
+        change = gain * ((value - colour) * (display / brightness))
+        yield plane + change + linear * ((1 - display) / brightness)
+
+
+def _power(x: Tensor, exponent: float) -> Tensor:
+    """Powers of positive numbers, in half of the time that pow takes for its last digits."""
+    return torch.exp(torch.log(x) * exponent)
+
+
+def _airlight_of_all(
+    context: Context, to_model: ToModel, bands: tuple[int, ...], airlight: Tensor
+) -> Tensor:
+    """(bands of the image,): those the network does not see keep the classical ratio to it."""
+    classical = torch.from_numpy(airlight_of(context, to_model, tuple(range(context.bands))))
+    classical = classical.to(airlight.device)
+    everywhere = classical * (airlight.mean() / classical[list(bands)].mean().clamp(min=1e-6))
+    everywhere[list(bands)] = airlight
+    return everywhere
+
+
+def _wide(numbers: Tensor) -> Tensor:
+    return numbers[:, None, None, None]
+
+
+def make(card: ModelCard, width: int = 24) -> Atmosphere:
+    return Atmosphere(card, width)

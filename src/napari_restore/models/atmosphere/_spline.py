@@ -1,0 +1,82 @@
+"""Smooth maps from coarse cells, and their values at pixels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def smooth(cells: Tensor, stride: int, shape: tuple[int, int]) -> Tensor:
+    """Cells (N, C, gh, gw) of `stride` pixels as a map (N, C, h, w), by cubic B-splines.
+
+    They neither overshoot the cells' values nor have kinks that a division by the map
+    would show. Cells beyond the edge repeat the last one.
+    """
+    rows = _weights(shape[0], cells.shape[2], stride, cells)
+    columns = _weights(shape[1], cells.shape[3], stride, cells)
+    # Under autocast products of matrices would be rounded to steps that a map shows.
+    with torch.autocast(cells.device.type, enabled=False):
+        return rows @ cells @ columns.T
+
+
+def _weights(length: int, cells: int, stride: int, like: Tensor) -> Tensor:
+    """(length, cells) share of every cell in every pixel."""
+    place = (torch.arange(length, dtype=torch.float64) + 0.5) / stride - 0.5
+    first = place.floor()
+    f = place - first
+    taps = (
+        (1 - f) ** 3 / 6,
+        (3 * f**3 - 6 * f**2 + 4) / 6,
+        (-3 * f**3 + 3 * f**2 + 3 * f + 1) / 6,
+        f**3 / 6,
+    )
+    weights = torch.zeros(length, cells, dtype=torch.float64)
+    for k, tap in enumerate(taps):
+        index = (first.long() + k - 1).clamp(0, cells - 1)
+        weights.scatter_add_(1, index[:, None], tap[:, None])
+    return weights.to(like)
+
+
+class Sampler:
+    """Bilinear values of `maps` (1, C, H, W), one per `step` level-0 pixels, at a tile's pixels.
+
+    The tile has `shape` (h, w) pixels of `scale` level-0 pixels each, its first one at
+    `origin`. Every pixel's value follows from its place alone, to the last bit, so
+    tiles fit together.
+    """
+
+    def __init__(
+        self,
+        maps: Tensor,
+        step: float,
+        origin: tuple[int, int],
+        scale: float,
+        shape: tuple[int, int],
+    ) -> None:
+        first, self._below = _taps(origin[0], shape[0], scale / step, maps.shape[2])
+        # Columns first, on the few rows of the map that the tile lies in: to gather along
+        # rows of pixels would take most of the time.
+        top = int(first[0])
+        bottom = min(int(first[-1]) + 2, maps.shape[2])
+        columns, right = _taps(origin[1], shape[1], scale / step, maps.shape[3])
+        lines = maps[:, :, top:bottom]
+        left = lines.index_select(3, columns.to(maps.device))
+        other = lines.index_select(3, (columns + 1).clamp(max=maps.shape[3] - 1).to(maps.device))
+        self._lines = torch.lerp(left, other, right.to(maps))
+        self._first = first - top
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        """(1, C, stop − start, w)."""
+        first = self._first[start:stop].to(self._lines.device)
+        below = self._below[start:stop].to(self._lines)[:, None]
+        upper = self._lines.index_select(2, first)
+        lower = self._lines.index_select(2, (first + 1).clamp(max=self._lines.shape[2] - 1))
+        return torch.lerp(upper, lower, below)
+
+
+def _taps(origin: int, length: int, step: float, cells: int) -> tuple[Tensor, Tensor]:
+    """The cell before each pixel and how far it lies towards the next."""
+    place = (torch.arange(length, dtype=torch.float64) + (origin + 0.5)) * step - 0.5
+    place = place.clamp(0, cells - 1)
+    first = place.floor()
+    return first.long(), place - first

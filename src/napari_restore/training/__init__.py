@@ -1,0 +1,1 @@
+"""Made-up haze, training, and scores: how the shipped weights came about and what they are worth."""

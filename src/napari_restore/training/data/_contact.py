@@ -1,0 +1,88 @@
+"""Contact sheets: many small pictures in one, to be looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+
+from napari_restore.training.haze import Haze
+
+Array = npt.NDArray[np.float32]
+
+SIDE = 256
+"""Pixels along the longer side of one picture."""
+LINE = 14
+"""Pixels of a line of text."""
+GAP = 6
+DEEPEST = 2.2
+"""Optical depth shown as white."""
+
+
+class Strip(NamedTuple):
+    """One scene: hazy, clear and optical depth side by side, and a line about it."""
+
+    text: str
+    hazy: Array
+    """(h, w, 3) display values."""
+    clear: Array
+    depth: Array
+    """(h, w) optical depth."""
+
+
+def strip_of(text: str, hazy: Array, clear: Array, haze: Haze | None) -> Strip:
+    """Of pictures (h, w, 3) at any size, kept small."""
+    step = max(1, -(-max(hazy.shape[:2]) // SIDE))
+    depth = np.zeros(hazy.shape[:2], np.float32) if haze is None else haze.depth
+    return Strip(text, *(_small(part, step) for part in (hazy, clear, depth)))
+
+
+def told(haze: Haze | None) -> str:
+    """A few words on a haze."""
+    if haze is None:
+        return "no haze"
+    light = "linear" if haze.linear else "display"
+    colour = " ".join(f"{value:.2f}" for value in haze.airlight)
+    return f"depth {haze.depth.mean():.2f}  airlight {colour}  g {haze.exponent:.2f}  {light}"
+
+
+def contact_sheet(strips: Sequence[Strip], columns: int | None = None) -> Image.Image:
+    """All strips in rows; `columns` of them side by side, by default what looks square."""
+    pictures = [_picture(strip) for strip in strips]
+    if columns is None:
+        columns = max(1, round((len(pictures) / 2.4) ** 0.5))
+    width = max(picture.width for picture in pictures) + GAP
+    rows = [pictures[k : k + columns] for k in range(0, len(pictures), columns)]
+    heights = [max(picture.height for picture in row) + GAP for row in rows]
+    sheet = Image.new("RGB", (width * min(columns, len(pictures)), sum(heights)), "white")
+    top = 0
+    for row, height in zip(rows, heights, strict=True):
+        for number, picture in enumerate(row):
+            sheet.paste(picture, (number * width, top))
+        top += height
+    return sheet
+
+
+def _picture(strip: Strip) -> Image.Image:
+    depth = np.repeat(strip.depth[..., None] / np.float32(DEEPEST), 3, axis=2)
+    values = np.concatenate([strip.hazy, strip.clear, depth], axis=1)
+    picture = Image.fromarray((np.clip(values, 0, 1) * 255 + 0.5).astype(np.uint8))
+    width = max(picture.width, 3 * LINE)
+    framed = Image.new("RGB", (width, picture.height + LINE), "white")
+    framed.paste(picture, (0, LINE))
+    # The built-in font knows Latin-1 only.
+    text = strip.text.encode("latin-1", "replace").decode("latin-1")
+    ImageDraw.Draw(framed).text((2, 1), text, fill="black")
+    return framed
+
+
+def _small(values: Array, step: int) -> Array:
+    """Means of step × step pixels."""
+    height, width = (side // step * step for side in values.shape[:2])
+    cut = values[:height, :width]
+    shape = (height // step, step, width // step, step, *values.shape[2:])
+    small: Array = cut.reshape(shape).mean(axis=(1, 3)).astype(np.float32)
+    return small

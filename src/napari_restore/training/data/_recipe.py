@@ -1,0 +1,138 @@
+"""What training pictures are made like: shares and ranges, as a table of a TOML file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from napari_restore.errors import BadParameter
+from napari_restore.training.haze import SPECTRA
+
+KEPT_FOR_SCORES = "plumes"
+"""The spectrum that is no part of the default recipe."""
+
+
+def _default_spectra() -> dict[str, float]:
+    return {name: 1.0 for name in SPECTRA if name != KEPT_FOR_SCORES}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a batch is made. Shares are 0 to 1; weights any positive numbers."""
+
+    size: int = 384
+    """Pixels along a side of a crop."""
+    batch: int = 8
+    """Crops in a batch."""
+    smallest: float = 0.12
+    """Smallest part of a picture's short side that a crop covers; drawn evenly by logarithm."""
+    largest: float = 1.0
+    enlarge: float = 1.3
+    """A crop is never enlarged by more; it then covers more."""
+    extent: float = 2.0
+    """The haze's scene is 1 to so many times as large as the picture."""
+    aerial: float = 0.6
+    """Share of crops of aerial scenes."""
+    clear: float = 0.15
+    """Share of crops without haze."""
+    degraded: float = 0.5
+    """Share of crops with noise and compression."""
+    colour: float = 0.7
+    """Share of crops whose colours are changed."""
+    gain: float = 0.15
+    """Largest change of one channel, as a part."""
+    saturation: tuple[float, float] = (0.5, 1.7)
+    gamma: tuple[float, float] = (0.7, 1.4)
+    exposed: float = 0.8
+    """Share of crops whose exposure is brought to a median luma within `median`."""
+    median: tuple[float, float] = (0.22, 0.55)
+    sky: float = 0.15
+    """Share of crops of natural scenes that get a made-up sky above a made-up horizon."""
+    mixed: float = 0.05
+    """Share of crops of aerial scenes that are put together of two scenes."""
+    strength: tuple[float, float] = (0.35, 0.92)
+    """Range of the mean transmission of aerial haze; see `draw_haze`."""
+    spectra: Mapping[str, float] = field(default_factory=_default_spectra)
+    """Weight of each spectrum."""
+
+    def __post_init__(self) -> None:
+        for name in ("aerial", "clear", "degraded", "colour", "exposed", "sky", "mixed"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise BadParameter(
+                    f"The share {name} is {getattr(self, name):g}.", "Shares are 0 to 1."
+                )
+        for name in ("saturation", "gamma", "median", "strength"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise BadParameter(f"{name} is {low:g} to {high:g}.", "Give low, high above 0.")
+        if self.size < 16 or self.batch < 1:
+            raise BadParameter(
+                f"A batch of {self.batch} crops of {self.size} pixels is too small.",
+                "Crops have 16 pixels a side or more.",
+            )
+        if not 0 < self.smallest <= self.largest <= 1:
+            raise BadParameter(
+                f"Crops cover {self.smallest:g} to {self.largest:g} of a picture.",
+                "Both are above 0 and at most 1.",
+            )
+        if self.extent < 1 or self.enlarge < 1:
+            raise BadParameter("extent and enlarge are at least 1.", "Give larger ones.")
+        unknown = set(self.spectra) - set(SPECTRA)
+        if unknown:
+            raise BadParameter(
+                f"There is no spectrum {sorted(unknown)[0]!r}.", f"There are: {', '.join(SPECTRA)}."
+            )
+        weights = self.spectra.values()
+        if not all(math.isfinite(w) and w >= 0 for w in weights) or sum(weights) <= 0:
+            raise BadParameter("The spectra have no weights.", "Give positive numbers.")
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any]) -> Recipe:
+        """Of a table of a TOML file. Raises `BadParameter` for names and types it does not know."""
+        kinds = {item.name: item for item in fields(cls)}
+        defaults = cls()
+        given: dict[str, Any] = {}
+        for name, value in table.items():
+            if name not in kinds:
+                raise BadParameter(f"The recipe has no {name!r}.", f"It has {', '.join(kinds)}.")
+            given[name] = _as_like(name, value, getattr(defaults, name))
+        return cls(**given)
+
+    def to_table(self) -> dict[str, Any]:
+        """What `from_table` takes; also for records."""
+        table = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {
+            name: list(value)
+            if isinstance(value, tuple)
+            else dict(value)
+            if isinstance(value, Mapping)
+            else value
+            for name, value in table.items()
+        }
+
+
+def _as_like(name: str, value: Any, default: Any) -> Any:
+    """`value` of a TOML file as the type of `default`."""
+
+    def is_number(item: Any) -> bool:
+        return isinstance(item, int | float) and not isinstance(item, bool)
+
+    if isinstance(default, Mapping):
+        if isinstance(value, Mapping) and all(is_number(item) for item in value.values()):
+            return {str(key): float(item) for key, item in value.items()}
+        hint = f"Write {name} = {{ octaves = 1, power = 2 }}."
+    elif isinstance(default, tuple):
+        if isinstance(value, list | tuple) and len(value) == 2 and all(map(is_number, value)):
+            return float(value[0]), float(value[1])
+        hint = f"Write {name} = [{default[0]}, {default[1]}]."
+    elif isinstance(default, int):
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        hint = f"Write {name} = {default}."
+    else:
+        if is_number(value):
+            return float(value)
+        hint = f"Write {name} = {default}."
+    raise BadParameter(f"{name} = {value!r} is not what the recipe takes.", hint)

@@ -1,0 +1,245 @@
+"""One crop as a network in training sees it: chosen, cut, changed, hazed, spoilt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from napari_restore.errors import BadParameter
+from napari_restore.training.data._augment import (
+    changed_colours,
+    cut_and_paste,
+    exposed,
+    made_up_sky,
+)
+from napari_restore.training.data._pack import LUMA, Entry, Pack
+from napari_restore.training.data._recipe import Recipe
+from napari_restore.training.haze import Haze, add_haze, degrade, draw_haze
+
+Array = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+Generator = np.random.Generator
+
+FARTHEST = 12.0
+"""Side of the haze's scene over that of the crop, at most."""
+
+TURNS = {
+    (0, False): None,
+    (1, False): Image.Transpose.ROTATE_90,
+    (2, False): Image.Transpose.ROTATE_180,
+    (3, False): Image.Transpose.ROTATE_270,
+    (0, True): Image.Transpose.FLIP_LEFT_RIGHT,
+    (1, True): Image.Transpose.TRANSPOSE,
+    (2, True): Image.Transpose.FLIP_TOP_BOTTOM,
+    (3, True): Image.Transpose.TRANSVERSE,
+}
+"""Quarter turns and whether mirrored → what Pillow calls it."""
+
+
+class Sample(NamedTuple):
+    """One crop; h = w = the recipe's size, display values 0 to 1."""
+
+    hazy: Array
+    """(h, w, 3)."""
+    clear: Array
+    """(h, w, 3)."""
+    haze: Haze | None
+    """What was really applied; None: nothing."""
+    valid: Mask
+    """(h, w)."""
+    name: str
+
+
+class Crop(NamedTuple):
+    """A square of a picture at the size of the recipe."""
+
+    rgb: Array
+    valid: Mask
+    distance: Array | None
+    extent: float
+    """Side of the whole picture over that of the crop."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Scenes of one kind, by source, with the chances of each source."""
+
+    sources: tuple[tuple[Entry, ...], ...]
+    upto: tuple[float, ...]
+    """Cumulative chances, the last is 1."""
+
+    @classmethod
+    def of(cls, entries: Sequence[Entry]) -> Choice:
+        """A source counts by the square root of the number of its scenes."""
+        groups: dict[str, list[Entry]] = {}
+        for entry in entries:
+            groups.setdefault(entry.scene.source, []).append(entry)
+        weights = np.sqrt([len(group) for group in groups.values()])
+        upto = tuple(accumulate(float(w) for w in weights / max(weights.sum(), 1e-9)))
+        return cls(tuple(tuple(group) for group in groups.values()), upto)
+
+    def draw(self, rng: Generator) -> Entry:
+        number = int(np.searchsorted(self.upto, rng.random(), side="right"))
+        group = self.sources[min(number, len(self.sources) - 1)]
+        return group[int(rng.integers(len(group)))]
+
+
+class Sampler:
+    """Makes crops; each is a function of pack, recipe and the generator it is given."""
+
+    def __init__(self, packed: Pack, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self._pack = packed
+        short = recipe.size / recipe.enlarge
+        fitting = [entry for entry in packed.entries if min(entry.shape) >= short]
+        self.left_out: tuple[str, ...] = tuple(
+            entry.scene.name for entry in packed.entries if min(entry.shape) < short
+        )
+        """Names of scenes too small for the recipe's size."""
+        if not fitting:
+            raise BadParameter(
+                f"No picture is large enough for crops of {recipe.size} pixels.",
+                "Make size smaller.",
+            )
+        self._choices = {
+            (kind, hazed): Choice.of(
+                [
+                    entry
+                    for entry in fitting
+                    if entry.scene.kind == kind and not (hazed and entry.scene.no_haze_depth)
+                ]
+            )
+            for kind in ("aerial", "natural")
+            for hazed in (True, False)
+        }
+        weights = np.array(list(recipe.spectra.values()))
+        self._spectra = tuple(recipe.spectra)
+        self._spectrum_chances = weights / weights.sum()
+
+    def sample(self, rng: Generator) -> Sample:
+        """Draw one crop."""
+        recipe = self.recipe
+        kind, hazed = rng.random() < recipe.aerial, rng.random() >= recipe.clear
+        entry = self._choose("aerial" if kind else "natural", hazed, rng)
+        aerial = entry.scene.kind == "aerial"
+        sky = not aerial and not entry.distance and rng.random() < recipe.sky
+        crop = self._cut(entry, rng, low=sky)
+        clear, valid, distance = crop.rgb, crop.valid, crop.distance
+        if rng.random() < recipe.exposed:
+            clear = exposed(clear, rng.uniform(*recipe.median), entry.median, entry.bright)
+        if aerial and rng.random() < recipe.mixed:
+            clear, valid = self._mixed(clear, valid, rng)
+        if sky:
+            clear, valid, distance = made_up_sky(clear, valid, rng)
+        if rng.random() < recipe.colour:
+            clear = changed_colours(clear, rng, recipe)
+        haze = self._haze(entry, clear, distance, crop.extent, rng) if hazed else None
+        if haze is not None and not haze.depth.any():
+            haze = None  # a gap between wisps
+        hazy = clear if haze is None else add_haze(clear, haze)
+        if rng.random() < recipe.degraded:
+            hazy = degrade(hazy, rng)
+        return Sample(np.clip(hazy, 0, 1), clear, haze, valid, entry.scene.name)
+
+    def _choose(self, kind: str, hazed: bool, rng: Generator) -> Entry:
+        choice = self._choices[kind, hazed]
+        if not choice.sources:
+            # Data of one kind only.
+            choice = self._choices["natural" if kind == "aerial" else "aerial", hazed]
+        if not choice.sources:
+            raise BadParameter(
+                "No picture may be hazed: all show what does not recede.", "Add landscapes."
+            )
+        return choice.draw(rng)
+
+    def _haze(
+        self,
+        entry: Entry,
+        clear: Array,
+        distance: Array | None,
+        extent: float,
+        rng: Generator,
+    ) -> Haze:
+        spectrum = self._spectra[int(rng.choice(len(self._spectra), p=self._spectrum_chances))]
+        # Haze is as wide as the scene or wider, whatever part of it the crop shows.
+        wide = min(FARTHEST, extent * float(np.exp(rng.uniform(0, np.log(self.recipe.extent)))))
+        natural = entry.scene.kind == "natural"
+        return draw_haze(
+            rng,
+            (clear.shape[0], clear.shape[1]),
+            scene=entry.scene.kind,
+            spectrum=spectrum,
+            extent=wide,
+            depth=distance,
+            guide=(clear @ LUMA).astype(np.float32) if natural and distance is None else None,
+            strength=self.recipe.strength,
+        )
+
+    def _mixed(self, clear: Array, valid: Mask, rng: Generator) -> tuple[Array, Mask]:
+        """The crop, beside or around a part of another aerial scene."""
+        other = self._choices["aerial", True].draw(rng)
+        crop = self._cut(other, rng)
+        target = rng.uniform(*self.recipe.median)
+        pasted = exposed(crop.rgb, target, other.median, other.bright)
+        return cut_and_paste(clear, valid, pasted, crop.valid, rng)
+
+    def _cut(self, entry: Entry, rng: Generator, *, low: bool = False) -> Crop:
+        """A square at a random scale and place, reduced without aliasing, turned and mirrored.
+
+        With `low` it lies in the lower half of where it may: on the ground rather than in the sky.
+        """
+        recipe, size = self.recipe, self.recipe.size
+        short = min(entry.shape)
+        share = np.exp(rng.uniform(np.log(recipe.smallest), np.log(recipe.largest)))
+        side = min(float(short), max(short * float(share), size / recipe.enlarge))
+        down, right = (whole - side for whole in entry.shape)
+        y, x = rng.uniform(down / 2 if low else 0, down), rng.uniform(0, right)
+        # The coarsest level that still has as many pixels as are asked for.
+        level = min(len(entry.levels) - 1, max(0, int(np.floor(np.log2(side / size)))))
+        box = (x, y, x + side, y + side)
+        turns = int(rng.integers(4)) if entry.scene.kind == "aerial" else 0
+        turned = TURNS[turns, bool(rng.random() < 0.5)]
+        rgb = self._resampled(entry, "levels", level, box, turned)
+        valid = np.ones((size, size), np.bool_)
+        if entry.valid:
+            valid = self._resampled(entry, "valid", level, box, turned) > 0.999
+        distance = None
+        if entry.distance:
+            distance = self._resampled(entry, "distance", level, box, turned)
+        return Crop(rgb, valid, distance, max(1.0, short / side))
+
+    def _resampled(
+        self,
+        entry: Entry,
+        which: str,
+        level: int,
+        box: tuple[float, float, float, float],
+        turned: Image.Transpose | None,
+    ) -> Array:
+        """`box` (x0, y0, x1, y1) in pixels of level 0 at the recipe's size, 0 to 1."""
+        parts = {"levels": entry.levels, "valid": entry.valid, "distance": entry.distance}[which]
+        values = self._pack.view(parts[level])
+        height, width = values.shape[:2]
+        x0, y0, x1, y1 = (side / 2**level for side in box)
+        x1, y1 = min(x1, width), min(y1, height)
+        # Only what the filter reaches is copied out of the file.
+        reach = int(np.ceil(3 * max(1.0, (x1 - x0) / self.recipe.size))) + 1
+        left, top = max(0, int(x0) - reach), max(0, int(y0) - reach)
+        right, low = min(width, int(x1) + reach + 1), min(height, int(y1) + reach + 1)
+        piece = Image.fromarray(np.ascontiguousarray(values[top:low, left:right]))
+        if which == "valid":
+            piece = piece.point(lambda code: 255 * code)
+        size = self.recipe.size
+        fine = Image.Resampling.BICUBIC if which == "levels" else Image.Resampling.BILINEAR
+        out = piece.resize((size, size), fine, box=(x0 - left, y0 - top, x1 - left, y1 - top))
+        if turned is not None:
+            out = out.transpose(turned)
+        scaled: Array = np.asarray(out, np.float32)
+        scaled /= np.float32(255)
+        return scaled

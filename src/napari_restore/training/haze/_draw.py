@@ -1,0 +1,143 @@
+"""Draws the haze of one scene: how thick, how spread, what colour."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.errors import BadParameter
+from napari_restore.training.haze._fields import SPECTRA, enlarged
+from napari_restore.training.haze._scatter import Haze
+
+Array = npt.NDArray[np.float32]
+Scene = Literal["aerial", "natural"]
+
+CELL = 4
+"""Pixels per cell of the grid that fields are made on."""
+THICKEST = 2.2
+"""Largest optical depth; a ninth of the light arrives."""
+
+
+def draw_haze(
+    rng: np.random.Generator,
+    shape: tuple[int, int],
+    *,
+    scene: Scene,
+    spectrum: str,
+    extent: float = 1.0,
+    depth: Array | None = None,
+    guide: Array | None = None,
+    strength: tuple[float, float] = (0.35, 0.92),
+) -> Haze:
+    """Haze for a picture.
+
+    Parameters
+    ----------
+    rng
+        All that is random follows from it.
+    shape
+        (h, w) in pixels.
+    scene
+        Aerial haze is a field of the spectrum. Natural haze grows with distance.
+    spectrum
+        A name of `SPECTRA`; natural haze takes its unevenness from it.
+    extent
+        Side of the virtual scene over that of the picture, at least 1.
+    depth
+        (h, w) distance, 0 near to 1 far, of a natural scene; else it is made up: a
+        ramp to a horizon, with noise.
+    guide
+        (h, w) luminance 0 to 1; a made-up distance then also follows its large parts,
+        as far things often differ in brightness from near ones.
+    strength
+        Range of the mean transmission (aerial), of the far end's (natural: lower by half).
+    """
+    if spectrum not in SPECTRA:
+        raise BadParameter(
+            f"There is no spectrum {spectrum!r}.", f"There are: {', '.join(SPECTRA)}."
+        )
+    if scene == "aerial":
+        field = _aerial(rng, shape, spectrum, extent, strength)
+        return Haze(field, _airlight(rng, 0.72, 1.0), _exponent(rng, 1.3), bool(rng.random() < 0.5))
+    field = _natural(rng, shape, spectrum, extent, depth, guide, strength)
+    return Haze(field, _airlight(rng, 0.62, 1.0), _exponent(rng, 0.6), bool(rng.random() < 0.5))
+
+
+def _aerial(
+    rng: np.random.Generator,
+    shape: tuple[int, int],
+    spectrum: str,
+    extent: float,
+    strength: tuple[float, float],
+) -> Array:
+    """Optical depth of a layer: a constant part and one that follows the field."""
+    cells = _cells(shape)
+    field = SPECTRA[spectrum].draw(rng, cells, extent)
+    mean = -np.log(rng.uniform(*strength))
+    uneven = rng.uniform(0, 1) if rng.random() < 0.7 else 1.0
+    tau = mean * ((1 - uneven) + uneven * field / max(0.2, float(field.mean())))
+    return enlarged(np.clip(tau, 0, THICKEST).astype(np.float32), shape)
+
+
+def _natural(
+    rng: np.random.Generator,
+    shape: tuple[int, int],
+    spectrum: str,
+    extent: float,
+    depth: Array | None,
+    guide: Array | None,
+    strength: tuple[float, float],
+) -> Array:
+    """Optical depth that grows with distance, a little uneven."""
+    far = -np.log(max(0.08, rng.uniform(*strength) * rng.uniform(0.4, 1.0)))
+    if depth is None:
+        depth = _made_up_distance(rng, shape, guide)
+    field = enlarged(SPECTRA[spectrum].draw(rng, _cells(shape), extent), shape)
+    uneven = rng.uniform(0, 0.5)
+    tau = far * depth * (1 + uneven * (2 * field - 1))
+    if rng.random() < 0.3:
+        # A veil that the nearest things have, too.
+        tau = tau + rng.uniform(0, 0.3)
+    thickness: Array = np.clip(tau, 0, THICKEST).astype(np.float32)
+    return thickness
+
+
+def _made_up_distance(
+    rng: np.random.Generator, shape: tuple[int, int], guide: Array | None
+) -> Array:
+    """0 near to 1 far: ground that recedes to a horizon, and what stands above it."""
+    height, width = shape
+    tilt = rng.uniform(-0.08, 0.08) * np.linspace(-0.5, 0.5, width)
+    y = np.linspace(0, 1, height)[:, None] + tilt[None, :]
+    horizon = rng.uniform(0.0, 0.6)
+    ground = np.clip((y - horizon) / (1 - horizon), 0, 1)
+    distance = (1 - ground) ** rng.uniform(0.8, 3.0)
+    wall = enlarged(SPECTRA["octaves"].draw(rng, _cells(shape), 1.0), shape)
+    distance = distance * (1 + rng.uniform(0, 0.5) * (2 * wall - 1))
+    if guide is not None:
+        small = guide[: height // CELL * CELL, : width // CELL * CELL]
+        small = small.reshape(height // CELL, CELL, width // CELL, CELL).mean(axis=(1, 3))
+        parts = enlarged(small.astype(np.float32), shape)
+        distance = distance + rng.uniform(0.2, 0.9) * (parts - float(parts.mean()))
+    low = rng.uniform(0, 0.3)
+    result: Array = (low + (1 - low) * np.clip(distance, 0, 1.1)).astype(np.float32)
+    return result
+
+
+def _airlight(rng: np.random.Generator, low: float, high: float) -> Array:
+    """A bright grey with a tint; now and then a stronger one, towards blue or amber."""
+    tint = rng.uniform(-0.05, 0.05, 3)
+    if rng.random() < 0.2:
+        tint += rng.uniform(-0.09, 0.09) * np.array([1.0, 0.2, -1.0])
+    colour: Array = np.clip(rng.uniform(low, high) + tint, 0.4, 1.0).astype(np.float32)
+    return colour
+
+
+def _exponent(rng: np.random.Generator, most: float) -> float:
+    return float(rng.uniform(0, most)) if rng.random() < 0.8 else 0.0
+
+
+def _cells(shape: tuple[int, int]) -> tuple[int, int]:
+    return max(2, -(-shape[0] // CELL)), max(2, -(-shape[1] // CELL))

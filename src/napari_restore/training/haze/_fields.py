@@ -1,0 +1,173 @@
+"""Smooth random fields: how haze is spread over a scene."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn.functional import grid_sample, interpolate
+
+Array = npt.NDArray[np.float32]
+Draw = Callable[[np.random.Generator, tuple[int, int], float], Array]
+
+GRID = 96
+"""Side of the lattice that power-law fields of a whole scene are made on."""
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """A family of fields.
+
+    `draw(rng, (h, w), extent)` gives (h, w) float32, about 0 to 1, the part of a field
+    over a scene `extent` times as large as what is asked for. Haze is wider than a
+    crop: a network that only sees haze which fits into its crop learns that bright and
+    even means hazy.
+    """
+
+    name: str
+    told: str
+    draw: Draw
+
+
+def octaves(rng: np.random.Generator, shape: tuple[int, int], extent: float) -> Array:
+    """Three to five octaves of value noise, each weaker than the one before."""
+    count = int(rng.integers(3, 6))
+    persistence = rng.uniform(0.3, 0.7)
+    cells = np.exp(rng.uniform(np.log(1.0), np.log(6.0)))
+    stretch = np.exp(rng.uniform(-0.5, 0.5))
+    total, power = np.zeros(shape, np.float32), 0.0
+    for octave in range(count):
+        weight = persistence**octave
+        total += weight * _value_noise(rng, shape, cells * 2**octave / extent, stretch)
+        power += weight**2
+    return _spread(total / np.sqrt(power))
+
+
+def power_law(rng: np.random.Generator, shape: tuple[int, int], extent: float) -> Array:
+    """Gaussian noise whose power falls as f^−β, β from 2.2 to 3.4 (clouds: 8/3 to 3)."""
+    beta = rng.uniform(2.2, 3.4)
+    angle, stretch = rng.uniform(0, np.pi), np.exp(rng.uniform(0, 0.9))
+    fy, fx = np.meshgrid(np.fft.fftfreq(GRID), np.fft.rfftfreq(GRID), indexing="ij")
+    along = fx * np.cos(angle) + fy * np.sin(angle)
+    across = fy * np.cos(angle) - fx * np.sin(angle)
+    frequency = np.hypot(along * stretch, across / stretch)
+    frequency[0, 0] = np.inf
+    amplitude = frequency ** (-beta / 2)
+    phase = rng.standard_normal((2, *frequency.shape))
+    field = np.fft.irfft2((phase[0] + 1j * phase[1]) * amplitude, s=(GRID, GRID))
+    field = (field / field.std()).astype(np.float32)
+    return _spread(_window(rng, field, shape, extent))
+
+
+def thin_cloud(rng: np.random.Generator, shape: tuple[int, int], extent: float) -> Array:
+    """Wisps: noise bent by other noise, nothing below a threshold."""
+    field = octaves(rng, shape, extent)
+    low = rng.uniform(0.2, 0.6)
+    wisps: Array = np.clip((field - low) / (1 - low), 0, 1) ** np.float32(rng.uniform(0.7, 1.6))
+    return wisps
+
+
+def even(rng: np.random.Generator, shape: tuple[int, int], extent: float) -> Array:
+    """The same everywhere but for a slope."""
+    angle, slope = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.6) / extent
+    y, x = np.meshgrid(
+        np.linspace(-0.5, 0.5, shape[0]), np.linspace(-0.5, 0.5, shape[1]), indexing="ij"
+    )
+    field: Array = (0.5 + slope * (x * np.cos(angle) + y * np.sin(angle))).astype(np.float32)
+    return field
+
+
+def plumes(rng: np.random.Generator, shape: tuple[int, int], extent: float) -> Array:
+    """Long soft banks with one steep side each, as smoke and fog lie: Gaussians cut by edges.
+
+    Kept for scores: nothing is trained on it.
+    """
+    origin = rng.uniform(0, 1 - 1 / extent, 2) if extent > 1 else np.zeros(2)
+    y, x = np.meshgrid(
+        origin[0] + (np.arange(shape[0]) + 0.5) / shape[0] / extent,
+        origin[1] + (np.arange(shape[1]) + 0.5) / shape[1] / extent,
+        indexing="ij",
+    )
+    total = np.zeros(shape)
+    for _ in range(int(rng.integers(4, 11))):
+        cy, cx = rng.uniform(-0.1, 1.1, 2)
+        angle = rng.uniform(0, np.pi)
+        length, width = rng.uniform(0.15, 0.7), rng.uniform(0.05, 0.25)
+        along = (x - cx) * np.cos(angle) + (y - cy) * np.sin(angle)
+        across = (y - cy) * np.cos(angle) - (x - cx) * np.sin(angle)
+        bank = np.exp(-((along / length) ** 2) - (across / width) ** 2)
+        edge = 1 / (1 + np.exp(-across / rng.uniform(0.01, 0.06)))
+        total += rng.uniform(0.3, 1.0) * bank * edge
+    field: Array = np.clip(total / 1.2, 0, 1).astype(np.float32)
+    return field
+
+
+SPECTRA: dict[str, Spectrum] = {
+    s.name: s
+    for s in (
+        Spectrum("octaves", "three to five octaves of value noise", octaves),
+        Spectrum("power", "power-law noise, as clouds have it", power_law),
+        Spectrum("thin-cloud", "wisps of thin cloud over clear ground", thin_cloud),
+        Spectrum("even", "the same everywhere, or a slope", even),
+        Spectrum("plumes", "long banks with one steep side; kept for scores", plumes),
+    )
+}
+
+
+def _value_noise(
+    rng: np.random.Generator, shape: tuple[int, int], cells: float, stretch: float
+) -> Array:
+    """Bicubic noise of unit variance with about `cells` cells across, anywhere on its lattice."""
+    rows, columns = cells * stretch, cells / stretch
+    lattice = rng.standard_normal((1, 1, int(rows) + 5, int(columns) + 5), np.float32)
+    y = rng.uniform(1, 2) + np.linspace(0, rows, shape[0], dtype=np.float32)
+    x = rng.uniform(1, 2) + np.linspace(0, columns, shape[1], dtype=np.float32)
+    return _sampled(lattice, y, x)
+
+
+def _window(rng: np.random.Generator, field: Array, shape: tuple[int, int], extent: float) -> Array:
+    """A part 1/`extent` as wide as the periodic `field`, at `shape`."""
+    tiled = np.tile(field, (3, 3))
+    side = field.shape[0]
+    y0, x0 = rng.uniform(0, side, 2)
+    longest = max(shape)
+    step = side / extent / longest
+    y = y0 + side / 2 + np.arange(shape[0], dtype=np.float32) * np.float32(step)
+    x = x0 + side / 2 + np.arange(shape[1], dtype=np.float32) * np.float32(step)
+    return _sampled(tiled[None, None], y, x)
+
+
+def _sampled(lattice: Array, y: npt.NDArray[np.floating], x: npt.NDArray[np.floating]) -> Array:
+    """The lattice (1, 1, H, W) at rows `y` and columns `x`, bicubic."""
+    height, width = lattice.shape[2:]
+    gy = torch.from_numpy((2 * y / (height - 1) - 1).astype(np.float32))
+    gx = torch.from_numpy((2 * x / (width - 1) - 1).astype(np.float32))
+    grid = torch.stack([gx[None, :].expand(len(y), -1), gy[:, None].expand(-1, len(x))], dim=-1)[
+        None
+    ]
+    out = grid_sample(
+        torch.from_numpy(lattice), grid, mode="bicubic", padding_mode="border", align_corners=True
+    )
+    values: Array = out[0, 0].numpy()
+    return values
+
+
+def _spread(field: Array) -> Array:
+    """Values of about unit variance to 0 … 1, by the logistic curve near the normal's own."""
+    spread: Array = (1 / (1 + np.exp(np.float32(-1.7) * field))).astype(np.float32)
+    return spread
+
+
+def enlarged(field: Array, shape: tuple[int, int]) -> Array:
+    """(h, w) bilinearly at `shape`."""
+    fine = interpolate(
+        torch.from_numpy(np.ascontiguousarray(field))[None, None],
+        shape,
+        mode="bilinear",
+        align_corners=False,
+    )
+    values: Array = fine[0, 0].numpy()
+    return values

@@ -1,0 +1,37 @@
+"""The training loop: configuration, steps, average, scores, checkpoints, weights at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+__all__ = ["train"]
+
+
+def train(
+    config: Path,
+    device: str = "auto",
+    tell: Callable[[Any], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> dict[str, Any]:
+    """Train what CONFIG.toml says, or go on where the run in its output folder stopped.
+
+    `tell` is given events, `cancelled` is asked between two steps. Returns the account of
+    `napari_restore.training.loop._train.train`, and raises what that and `load_config` raise.
+    """
+    # The configuration comes before torch: what is wrong with it shows at once.
+    from napari_restore.training.data._recipe import Recipe
+    from napari_restore.training.loop._config import load_config
+
+    chosen = load_config(config, Recipe)
+    from napari_restore.training.loop._pictures import open_pictures
+    from napari_restore.training.loop._train import Control, train, verify
+
+    verify(chosen)
+    control = Control()
+    if tell is not None:
+        control.tell = tell
+    if cancelled is not None:
+        control.cancelled = cancelled
+    return train(chosen, open_pictures(chosen, control.tell), device, control)

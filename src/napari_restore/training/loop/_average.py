@@ -1,0 +1,34 @@
+"""The exponential moving average of a network's weights."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+
+from napari_restore.models._model import RestorationModel
+
+
+class Average:
+    """A copy of a network that follows it slowly; float32, for scoring and saving.
+
+    The decay of update n is min(decay, (1 + n) / (10 + n)), so that the start, which is
+    noise, is soon forgotten. Buffers are those of the network.
+    """
+
+    def __init__(self, module: RestorationModel, decay: float) -> None:
+        self.module = copy.deepcopy(module).float().eval().requires_grad_(False)
+        self.decay = decay
+        self.updates = 0
+
+    @torch.no_grad()
+    def update(self, module: RestorationModel) -> None:
+        """Take one step towards `module`."""
+        self.updates += 1
+        share = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
+        followed = dict(module.named_parameters())
+        for name, own in self.module.named_parameters():
+            own.lerp_(followed[name].detach().float(), share)
+        buffers = dict(module.named_buffers())
+        for name, kept in self.module.named_buffers():
+            kept.copy_(buffers[name])

@@ -1,0 +1,90 @@
+"""The end of a run: weights in half precision, and the card that tells how they came about."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from napari_restore.models._weights import sha256_of_file
+from napari_restore.training.loop._checkpoint import State
+from napari_restore.training.loop._config import TrainConfig
+from napari_restore.training.loop._pictures import Pictures
+
+
+def write_weights(module: nn.Module, path: Path) -> None:
+    """All tensors of a network, as they are, into a .safetensors file."""
+    state = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
+    _write(state, path)
+
+
+def publish(source: Path, path: Path, card: Mapping[str, Any]) -> str:
+    """Write the weights of `source` as float16 to `path`, and their card beside it.
+
+    `card` holds fields of a model card, ``model`` and ``training``; the digest is added.
+    What float16 cannot hold stays float32. Returns the digest.
+    """
+    _write({name: _halved(tensor) for name, tensor in load_file(source).items()}, path)
+    digest = sha256_of_file(path)
+    beside = path.with_suffix(".json")
+    part = beside.with_name(f".{beside.name}.part")
+    whole = {**card, "weights_sha256": digest}
+    part.write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(part, beside)
+    return digest
+
+
+def card(
+    config: TrainConfig,
+    pictures: Pictures,
+    state: State,
+    figures: Mapping[str, float],
+    judged: str,
+    device: torch.device,
+) -> dict[str, Any]:
+    """What the card beside the weights of a run says; `judged` are `figures` in words."""
+    rows = pictures.rows
+    sources = {row.get("source") for row in rows}
+    dev = f"{len(pictures.dev)} other scenes, made-up haze of spectrum {config.score.spectrum}"
+    used_cuda = device.type == "cuda"
+    return {
+        "model": config.model.id,
+        "weights_note": f"Weights of step {state.best_step} of {state.step}.",
+        "trained_on": f"{len(rows)} pictures of {len(sources)} sources under made-up haze.",
+        "validated_on": f"{dev}: {judged}." if judged else "",
+        "training": {
+            "config": config.to_dict(),
+            "scenes": [dict(row) for row in rows],
+            "licences": sorted({str(row.get("licence", "")) for row in rows}),
+            "steps": state.step,
+            "skipped": state.skipped,
+            "seconds": round(state.seconds, 1),
+            "device": torch.cuda.get_device_name(device) if used_cuda else str(device),
+            "torch": str(torch.__version__),
+            "best_step": state.best_step,
+            "figures": dict(figures),
+        },
+    }
+
+
+def _halved(tensor: Tensor) -> Tensor:
+    if not tensor.is_floating_point():
+        return tensor
+    half = tensor.to(torch.float16)
+    return half if bool(torch.isfinite(half).all()) else tensor
+
+
+def _write(state: dict[str, Tensor], path: Path) -> None:
+    part = path.with_name(f".{path.name}.part")
+    try:
+        # save_file makes a file that nobody else may read.
+        part.write_bytes(save(state))
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

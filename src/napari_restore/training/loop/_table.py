@@ -1,0 +1,124 @@
+"""Fills dataclasses from TOML tables, and says in one sentence what does not fit."""
+
+from __future__ import annotations
+
+import difflib
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from napari_restore.errors import BadParameter, RestoreError
+
+T = TypeVar("T")
+
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text in quotes",
+    Path: "a path in quotes",
+}
+
+
+def fill(kind: type[T], table: Any, where: str, folder: Path) -> T:
+    """An instance of the dataclass `kind` with the values of a TOML table.
+
+    `where` names the table in messages, as ``[run]``. Paths that are not absolute lie
+    in `folder`. What the class itself refuses with `ValueError` is told the same way.
+    A class may have a method ``from_toml(value)`` that takes the value of its key.
+
+    Raises
+    ------
+    BadParameter
+        For an unknown key, a missing one, or a value of another type.
+    """
+    if not isinstance(table, Mapping):
+        raise BadParameter(f"{where} is not a table.", f"Write it as {where} with keys below.")
+    if not is_dataclass(kind):
+        raise TypeError(f"{kind} is no dataclass")
+    known = {field.name: field for field in fields(kind) if field.init}
+    for name in table:
+        if name not in known:
+            raise BadParameter(f"{where} has no key {name!r}.", _near(name, list(known)))
+    hints = get_type_hints(kind)
+    values = {}
+    for name, field in known.items():
+        if name in table:
+            values[name] = convert(hints[name], table[name], f"{where} {name}", folder)
+        elif field.default is MISSING and field.default_factory is MISSING:
+            raise BadParameter(f"{where} lacks the key {name!r}.", "Write it there.")
+    try:
+        return kind(**values)
+    except RestoreError as error:
+        raise BadParameter(f"{where}: {error.message}", error.hint) from None
+    except ValueError as error:
+        # "lr = 0 is too small. Write …": what the class says, and where that stands.
+        message, _, hint = str(error).partition(". ")
+        raise BadParameter(f"{where} {message.rstrip('.')}.", hint) from None
+
+
+def convert(kind: Any, value: Any, where: str, folder: Path) -> Any:
+    """`value`, as TOML gives it, in the type `kind`; raises `BadParameter`."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return value
+    if origin in (Union, types.UnionType):
+        for option in inner:
+            if option is type(None):
+                continue
+            try:
+                return convert(option, value, where, folder)
+            except BadParameter:
+                if option is [o for o in inner if o is not type(None)][-1]:
+                    raise
+    if origin is Literal:
+        if value not in inner:
+            names = ", ".join(str(choice) for choice in inner)
+            raise BadParameter(f"{where} cannot be {value!r}.", f"Choose one of {names}.")
+        return value
+    if hasattr(kind, "from_toml"):
+        try:
+            return kind.from_toml(value)
+        except ValueError as error:
+            raise BadParameter(f"{where} cannot be {value!r}.", str(error)) from None
+    if isinstance(kind, type) and is_dataclass(kind):
+        return fill(kind, value, where, folder)
+    if origin is tuple:
+        return _tuple(inner, value, where, folder)
+    if origin in (dict, Mapping) or (isinstance(origin, type) and issubclass(origin, Mapping)):
+        if not isinstance(value, Mapping):
+            raise BadParameter(f"{where} is {value!r} and not a table.", "Write { name = value }.")
+        return {str(k): convert(inner[1], v, f"{where} {k}", folder) for k, v in value.items()}
+    return _plain(kind, value, where, folder)
+
+
+def _tuple(inner: tuple[Any, ...], value: Any, where: str, folder: Path) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        raise BadParameter(f"{where} is {value!r} and not a list.", "Write it in [ ].")
+    if len(inner) == 2 and inner[1] is Ellipsis:
+        kinds = (inner[0],) * len(value)
+    else:
+        kinds = inner
+    if len(kinds) != len(value):
+        raise BadParameter(f"{where} has {len(value)} values.", f"It takes {len(kinds)}.")
+    return tuple(convert(k, v, where, folder) for k, v in zip(kinds, value, strict=True))
+
+
+def _plain(kind: Any, value: Any, where: str, folder: Path) -> Any:
+    if kind is Path and isinstance(value, str) and value:
+        return folder / Path(value).expanduser()
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is float and isinstance(value, float) and value == value:
+        return value
+    if kind in (int, str, bool) and type(value) is kind:
+        return value
+    words = _WORDS.get(kind, f"a {getattr(kind, '__name__', kind)}")
+    raise BadParameter(f"{where} cannot be {value!r}.", f"It takes {words}.")
+
+
+def _near(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    return f"Did you mean {near[0]}?" if near else f"It has: {', '.join(known)}."

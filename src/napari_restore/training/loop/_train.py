@@ -1,0 +1,322 @@
+"""The loop: batches in, steps, an average, dev scores, checkpoints, and weights at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, NoReturn
+
+import torch
+
+from napari_restore.engine import Event, Note, Phase
+from napari_restore.engine._device import choose_device
+from napari_restore.errors import BadOutput, Cancelled, InputError, RestoreError
+from napari_restore.training.loop import _checkpoint, _publish
+from napari_restore.training.loop._checkpoint import State
+from napari_restore.training.loop._config import TrainConfig
+from napari_restore.training.loop._events import Scored, Trained
+from napari_restore.training.loop._learner import Learner
+from napari_restore.training.loop._log import NO_PLOT, Log, Sums
+from napari_restore.training.loop._pictures import Pictures
+from napari_restore.training.loop._schedule import is_due, share_done
+from napari_restore.training.loop._score import Judge, sentence
+
+IN_A_ROW = 3
+"""Steps that go wrong one after another before the run goes back."""
+RETURNS = 5
+"""Times it goes back before it gives up."""
+TELL_EVERY = 2.0
+"""Seconds between two events of progress."""
+CHECKPOINT, BEST, LOG, PLOT = "checkpoint.pt", "best.safetensors", "training.csv", "training.png"
+
+
+@dataclass
+class Control:
+    """How the caller follows and stops a run."""
+
+    tell: Callable[[Event], None] = lambda event: None
+    cancelled: Callable[[], bool] = lambda: False
+    clock: Callable[[], float] = time.monotonic
+
+
+def train(
+    config: TrainConfig,
+    pictures: Pictures,
+    device: str = "auto",
+    control: Control | None = None,
+) -> dict[str, Any]:
+    """Train, or go on where the run in the output folder stopped.
+
+    Returns an account: ``status`` ("done", or "stopped" at `stop_after`), ``step``,
+    ``seconds``, ``best``, ``figures``, ``weights`` (path), ``sha256``. On one machine and
+    a processor a run that was stopped gives the same weights, bit for bit, as one that
+    was not, as long as stages have a length in steps.
+
+    Raises
+    ------
+    Cancelled
+        `control.cancelled` became true; all is saved.
+    BadParameter, MissingWeights, BadModel, InputError
+        Nothing was trained, or it diverged again and again.
+    """
+    with torch.random.fork_rng(), _threads(config.run.threads):
+        run = _Run(config, pictures, choose_device(device).torch, control or Control())
+        return run.go()
+
+
+def verify(config: TrainConfig) -> None:
+    """Refuse what model or losses do not have, before any picture is read.
+
+    Raises `UnknownModel`, `BadParameter`, `MissingWeights`, `BadModel`.
+    """
+    Learner(config, torch.device("cpu"))
+
+
+class _Run:
+    """One call of `train`."""
+
+    def __init__(
+        self, config: TrainConfig, pictures: Pictures, device: torch.device, control: Control
+    ) -> None:
+        self.config, self.pictures, self.device, self.control = config, pictures, device, control
+        self.folder = config.run.output
+        self.weights = self.folder / f"{config.name}.safetensors"
+        self.learner = Learner(config, device)
+        self.state = State()
+        self.figures: dict[str, float] = {}
+        self.best_figures: dict[str, float] = {}
+        self.judge = Judge(pictures.dev, config.score) if pictures.dev else None
+        columns = self.judge.columns if self.judge else ["score"]
+        self.log = Log(self.folder / LOG, list(self.learner.objective.weights), columns)
+        self._sums = Sums()
+        self._told = -math.inf
+        self._noted: set[str] = set()
+
+    # -- the run -------------------------------------------------------------------
+
+    def go(self) -> dict[str, Any]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._begin()
+        start = self.control.clock()
+        limit = self.config.run.stop_after
+        deadline = math.inf if limit is None else start + 60 * limit
+        status = "done"
+        while self.state.stage < len(self.config.stages):
+            if not self._stage(deadline):
+                status = "stopped"
+                break
+            self.state.stage += 1
+            self.state.stage_step, self.state.stage_seconds = 0, 0.0
+            self.state.forget()
+            if self.state.stage < len(self.config.stages):
+                self.learner.enter(self.state.stage)
+                self._save()
+        if self.judge is not None and self.state.scored_step != self.state.step:
+            self._score()
+        self._row()
+        self._save()
+        return self._end(status)
+
+    def _begin(self) -> None:
+        found = _checkpoint.load(self.folder / CHECKPOINT)
+        self.deciding = self.config.deciding() | {"data.scenes": self.pictures.digest}
+        if found is not None:
+            _checkpoint.check_same(self.deciding, found["deciding"], self.folder)
+            self.state = State(**found["state"])
+            self.figures, self.best_figures = found["figures"], found["best_figures"]
+            self.learner.resume(found, min(self.state.stage, len(self.config.stages) - 1))
+            self._note(f"Goes on from step {self.state.step}.")
+        elif self.weights.exists():
+            raise BadOutput(
+                f"{self.weights} exists and is not of this run.", "Choose another run.output."
+            )
+        self.log.start(self.state.step)
+        if self.judge is not None and not self.state.baselines:
+            self.control.tell(Phase("Scoring dcp"))
+            self.state.baselines = self.judge.baselines()
+        self.control.tell(Phase("Training"))
+
+    def _stage(self, deadline: float) -> bool:
+        """Train to the end of the stage; False if the time of this call is over."""
+        stage = self.learner.stage
+        feed = self.pictures.feed(stage.recipe)
+        with contextlib.closing(_closable(feed.batches(self.state.step))) as batches:
+            then = self.control.clock()
+            while share_done(self.state, stage) < 1:
+                if self.control.cancelled():
+                    self._stop()
+                if self.control.clock() >= deadline:
+                    return False
+                self._step(self._next(batches))
+                now = self.control.clock()
+                self.state.seconds += now - then
+                self.state.stage_seconds += now - then
+                self._sums.seconds += now - then
+                self._tell(now)
+                self._intervals()
+                # What scores and files cost is no part of the training's time.
+                then = self.control.clock()
+        return True
+
+    def _next(self, batches: Iterator[Any]) -> Any:
+        try:
+            return next(batches)
+        except (RestoreError, OSError, MemoryError):
+            # Nothing of the steps so far is to be lost.
+            self._row()
+            self._save()
+            raise
+
+    def _stop(self) -> NoReturn:
+        self._row()
+        self._save()
+        raise Cancelled(
+            f"Stopped at step {self.state.step}.", "The same command goes on from there."
+        )
+
+    def _step(self, batch: Any) -> None:
+        taken = self.learner.step(batch, self.state)
+        self._sums.pairs += len(batch.names)
+        if taken is not None:
+            self._sums.add(taken.loss, taken.losses)
+        elif self.state.in_a_row >= IN_A_ROW:
+            self._go_back()
+
+    def _go_back(self) -> None:
+        state = self.state
+        state.returns += 1
+        if state.returns > RETURNS:
+            raise InputError(
+                f"The training diverges: {state.skipped} of {state.step} steps could not be taken.",
+                "Lower optimiser.lr or optimiser.clip in a new run.output.",
+            )
+        found = _checkpoint.load(self.folder / CHECKPOINT)
+        since = state.step if found is None else found["state"]["step"]
+        self.learner.go_back(found, state)
+        self._note(
+            f"{IN_A_ROW} steps in a row went wrong at step {state.step}: "
+            f"back to the average of step {since}."
+        )
+
+    # -- telling and keeping -------------------------------------------------------
+
+    def _intervals(self) -> None:
+        state, run = self.state, self.config.run
+        is_last = state.stage + 1 == len(self.config.stages)
+        ends = is_last and share_done(state, self.learner.stage) >= 1
+        since = state.seconds - state.scored_seconds
+        if self.judge is not None and (ends or is_due(run.score_every, state.step, since)):
+            self._score()
+        elif state.step % run.log_every == 0:
+            self._row()
+        if is_due(run.checkpoint_every, state.step, state.seconds - state.saved_seconds):
+            self._row()
+            self._save()
+
+    def _row(self, figures: Mapping[str, float] | None = None) -> None:
+        if not self._sums.steps and not self._sums.pairs and not figures:
+            return
+        state = self.state
+        row = {
+            "step": state.step,
+            "seconds": state.seconds,
+            "stage": self.learner.stage.name,
+            "lr": self.learner.rate,
+            "pairs_per_second": self._sums.rate,
+            "skipped": state.skipped,
+        }
+        self.log.add({**row, **self._sums.means(), **(figures or {})})
+        self._sums = Sums()
+
+    def _score(self) -> None:
+        assert self.judge is not None
+        state = self.state
+        self.figures = {**self.judge.score(self.learner.average.module), **state.baselines}
+        best = self.figures["score"] > state.best
+        state.scored_step, state.scored_seconds = state.step, state.seconds
+        if best:
+            state.best, state.best_step = self.figures["score"], state.step
+            self.best_figures = self.figures
+            _publish.write_weights(self.learner.average.module, self.folder / BEST)
+        self._row(self.figures)
+        text = sentence(self.figures, self.judge.kinds)
+        self.control.tell(Scored(state.step, best, text, self.figures))
+        if not self.log.plot(self.folder / PLOT):
+            self._note(NO_PLOT)
+
+    def _save(self) -> None:
+        state = self.state
+        state.saved_step, state.saved_seconds = state.step, state.seconds
+        content = {
+            "deciding": self.deciding,
+            "state": asdict(state),
+            "figures": self.figures,
+            "best_figures": self.best_figures,
+            **self.learner.content(),
+        }
+        _checkpoint.save(self.folder / CHECKPOINT, content)
+
+    def _end(self, status: str) -> dict[str, Any]:
+        if self.judge is None:
+            _publish.write_weights(self.learner.average.module, self.folder / BEST)
+            self.state.best_step = self.state.step
+        judged = "" if self.judge is None else sentence(self.best_figures, self.judge.kinds)
+        card = _publish.card(
+            self.config, self.pictures, self.state, self.best_figures, judged, self.device
+        )
+        digest = _publish.publish(self.folder / BEST, self.weights, card)
+        if not self.log.plot(self.folder / PLOT):
+            self._note(NO_PLOT)
+        best = self.state.best
+        return {
+            "status": status,
+            "step": self.state.step,
+            "seconds": round(self.state.seconds, 1),
+            "skipped": self.state.skipped,
+            "best": {"step": self.state.best_step, "score": best if best > -math.inf else None},
+            "figures": self.best_figures,
+            "weights": str(self.weights),
+            "sha256": digest,
+        }
+
+    def _tell(self, now: float) -> None:
+        if now - self._told < TELL_EVERY:
+            return
+        self._told = now
+        state, stage = self.state, self.learner.stage
+        done = share_done(state, stage)
+        left = state.stage_seconds * (1 - done) / done if done > 0 else None
+        self.control.tell(
+            Trained(
+                stage=stage.name,
+                step=state.stage_step,
+                steps=stage.steps,
+                loss=state.usual,
+                pairs_per_second=self._sums.rate,
+                seconds_left=left,
+                score=self.figures.get("score"),
+            )
+        )
+
+    def _note(self, text: str) -> None:
+        if text not in self._noted:
+            self._noted.add(text)
+            self.control.tell(Note(text))
+
+
+def _closable(batches: Iterator[Any]) -> Any:
+    return batches if hasattr(batches, "close") else (batch for batch in batches)
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if count:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,22 @@
+"""How good models are on pairs of a hazy and a clear picture: scores, tests, tables, strips."""
+
+from __future__ import annotations
+
+from napari_restore.training.score._methods import named
+from napari_restore.training.score._outputs import ALL
+from napari_restore.training.score._pairs import Pair, Pairs, find_pairs
+from napari_restore.training.score._session import Request, perform
+from napari_restore.training.score._statistics import sign_flip_test
+from napari_restore.training.score._tables import text_table
+
+__all__ = [
+    "ALL",
+    "Pair",
+    "Pairs",
+    "Request",
+    "find_pairs",
+    "named",
+    "perform",
+    "sign_flip_test",
+    "text_table",
+]

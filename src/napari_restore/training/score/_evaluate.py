@@ -1,0 +1,222 @@
+"""Every method over every case: restored on the user's own path, scored, kept, pictured."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy.typing as npt
+
+from napari_restore.engine import Event, ImageStarted, Note, Phase, Plan, Progress, Region, Result
+from napari_restore.errors import Cancelled, DiskFull, InputError, OutOfMemory, RestoreError
+from napari_restore.images import Image
+from napari_restore.metrics import Metric
+from napari_restore.training.score._cases import Case, Opened
+from napari_restore.training.score._journal import Journal
+from napari_restore.training.score._methods import Method
+from napari_restore.training.score._scores import (
+    Reference,
+    Scale,
+    box_of,
+    change_of,
+    codes_of,
+    reference_of,
+    scale_of,
+    scores_of,
+)
+from napari_restore.training.score._strips import Previews
+
+VERSION = 1
+"""Of what is measured; scores kept by another are made anew."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How to evaluate."""
+
+    methods: Sequence[Method]
+    metrics: Mapping[str, Metric]
+    plan: Callable[[Image, Any], Plan]
+    """Of an image and a model."""
+    run: Callable[[Plan], Result]
+    """To its end; raises `Cancelled` when the user stops it."""
+    report: Callable[[Event], None] = lambda event: None
+    with_clear: bool = False
+    """Also how far methods change the clear pictures themselves."""
+
+
+@dataclass
+class Outcome:
+    """What came of it."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    """For each image and method: image, group, method, kind, values, valid_share, seconds."""
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    """image, group, method ("" for all of them), type, message, hint, exit_code."""
+
+
+def evaluate(
+    cases: Sequence[Case], setting: Setting, journal: Journal, previews: Previews
+) -> Outcome:
+    """Score every case; what `journal` knows already is not run again.
+
+    A picture or method that fails is told and left out; the rest goes on. Raises
+    `Cancelled` and `DiskFull`, after which the next would fare no better.
+    """
+    outcome, began, fresh = Outcome(), time.monotonic(), 0
+    for number, case in enumerate(cases, start=1):
+        setting.report(ImageStarted(case.name, number, len(cases)))
+        try:
+            ran = _score_case(case, setting, journal, previews, outcome)
+        except (RestoreError, OSError, MemoryError) as error:
+            ran = True
+            _failed(outcome, case, "", error, setting)
+        fresh += ran
+        # Images that were known already tell nothing of the time the others will take.
+        left = (time.monotonic() - began) / fresh * (len(cases) - number) if fresh else None
+        setting.report(Phase("images"))
+        setting.report(Progress(number, len(cases), left))
+    return outcome
+
+
+def _score_case(
+    case: Case, setting: Setting, journal: Journal, previews: Previews, outcome: Outcome
+) -> bool:
+    """Whether anything had to be run."""
+    opened = case.open()
+    box_of(opened.hazy, opened.clear)
+    one = _One(case, opened, setting, journal, previews)
+    for method in setting.methods:
+        try:
+            outcome.rows.append(one.row_of(method))
+        except (RestoreError, OSError, MemoryError) as error:
+            _failed(outcome, case, method.label, error, setting)
+    return one.ran
+
+
+class _One:
+    """One case while its methods are scored; the clear picture is read at most once."""
+
+    def __init__(
+        self, case: Case, opened: Opened, setting: Setting, journal: Journal, previews: Previews
+    ) -> None:
+        self._case, self._opened, self._setting = case, opened, setting
+        self._journal, self._previews = journal, previews
+        self._reference: tuple[Scale, Reference] | None = None
+        self.ran = False
+
+    def row_of(self, method: Method) -> dict[str, Any]:
+        """Scores of one method, from the journal or made now."""
+        hazy, clear = self._opened.hazy, self._opened.clear
+        planned = self._setting.plan(hazy, method.model)
+        key = _digest(planned.key, clear.fingerprint, VERSION)
+        names = {
+            "key": key,
+            "image": self._case.name,
+            "group": self._case.group,
+            "method": method.label,
+            "kind": method.kind,
+        }
+        row = self._journal.row(key)
+        known = row is not None and set(self._setting.metrics) <= set(row["values"])
+        if row is None or not known:
+            row = {**(row or {}), **names, **self._scored(planned, method)}
+            self._journal.add(row)
+        row |= names
+        if method.kind == "input":
+            # A model that changes nothing, if one is asked for, shares this row.
+            return {name: value for name, value in row.items() if not name.startswith("clear_")}
+        if self._setting.with_clear and not row.get("clear_values"):
+            row |= self._scored_clear(method)
+            self._journal.add(row)
+        return row
+
+    def _scored(self, planned: Plan, method: Method) -> dict[str, Any]:
+        pixels, record, seconds = self._restored(planned, method.label)
+        scale = scale_of(self._opened.hazy, record)
+        reference = self._reference_for(scale)
+        values = scores_of(pixels, reference, scale, self._setting.metrics)
+        place = (self._case.group, self._case.name)
+        self._previews.keep(*place, method.label, scale.codes(pixels))
+        self._previews.keep(*place, "clear", lambda: codes_of(reference.light))
+        return {
+            "values": values,
+            "valid_share": round(float(reference.valid.mean()), 6),
+            "seconds": round(seconds, 3),
+            "device": record["device"],
+        }
+
+    def _scored_clear(self, method: Method) -> dict[str, Any]:
+        clear = self._opened.clear
+        planned = self._setting.plan(clear, method.model)
+        known = self._journal.values_of_clear(planned.key)
+        if known is not None:
+            return {"clear_key": planned.key, "clear_values": known}
+        pixels, record, _ = self._restored(planned, f"{method.label} on the clear picture")
+        box = (0, 0, clear.height, clear.width)
+        scale, valid = scale_of(clear, record), clear.read_valid(box)
+        if self._opened.valid is not None and self._opened.valid.shape == valid.shape:
+            valid &= self._opened.valid
+        return {
+            "clear_key": planned.key,
+            "clear_values": change_of(pixels, clear.read(box), scale, valid),
+        }
+
+    def _restored(self, planned: Plan, told: str) -> tuple[npt.NDArray[Any], dict[str, Any], float]:
+        """The pixels (h, w, bands), the run's record, and seconds it took."""
+        self.ran = True
+        self._setting.report(Phase(told))
+        began = time.monotonic()
+        result = self._setting.run(planned)
+        seconds = time.monotonic() - began
+        try:
+            whole = Region(0, 0, planned.image.height, planned.image.width)
+            return result.read(whole), result.record, seconds
+        finally:
+            result.store.remove()
+
+    def _reference_for(self, scale: Scale) -> Reference:
+        if self._reference is None or self._reference[0] != scale:
+            opened = self._opened
+            reference = reference_of(opened.hazy, opened.clear, scale, opened.valid)
+            self._reference = (scale, reference)
+        return self._reference[1]
+
+
+def _failed(
+    outcome: Outcome, case: Case, method: str, error: BaseException, setting: Setting
+) -> None:
+    """Note a failure; raise it where going on is no use."""
+    known = _in_words(error)
+    if isinstance(known, (Cancelled, DiskFull)):
+        raise known from error
+    outcome.failures.append(
+        {
+            "image": case.name,
+            "group": case.group,
+            "method": method,
+            "type": type(known).__name__,
+            "message": known.message,
+            "hint": known.hint,
+            "exit_code": known.exit_code,
+        }
+    )
+    setting.report(Note(f"{', '.join(filter(None, (case.name, method)))}: {known}"))
+
+
+def _in_words(error: BaseException) -> RestoreError:
+    if isinstance(error, RestoreError):
+        return error
+    if isinstance(error, MemoryError):
+        return OutOfMemory("The machine ran out of memory.", "Evaluate smaller pictures.")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull("No space is left where scores are kept.", "Free some, then go on.")
+    return InputError(f"{error}.", "Check the file.")
+
+
+def _digest(*facts: object) -> str:
+    return hashlib.sha256(repr(facts).encode()).hexdigest()

@@ -1,0 +1,70 @@
+"""Scores on disk as they come, so that a stopped evaluation goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from napari_restore.records import strict_json
+
+NAME = "scores.jsonl"
+
+
+class Journal:
+    """JSON lines, one for each image and method; a later line replaces an earlier one of its key.
+
+    Without a folder it only remembers.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._path = None if folder is None else folder / NAME
+        self._rows: dict[str, dict[str, Any]] = {}
+        self._clear: dict[str, dict[str, float]] = {}
+        if self._path is None or not self._path.is_file():
+            return
+        text = self._path.read_text(encoding="utf-8", errors="replace")
+        for line in text.splitlines():
+            try:
+                row = json.loads(line)
+                row["values"] = _numbers(row["values"])
+                if row.get("clear_values"):
+                    row["clear_values"] = _numbers(row["clear_values"])
+                self._know(row)
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue  # cut off by a kill: that one is scored again
+        if text and not text.endswith("\n"):
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write("\n")
+
+    def row(self, key: str) -> dict[str, Any] | None:
+        """What is known under a key."""
+        found = self._rows.get(key)
+        return None if found is None else dict(found)
+
+    def values_of_clear(self, key: str) -> dict[str, float] | None:
+        """What a method did to a clear picture, which many hazy ones may share."""
+        return self._clear.get(key)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Keep a row under its `key`, on disk before this returns."""
+        self._know(row)
+        if self._path is None:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(strict_json(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _know(self, row: Mapping[str, Any]) -> None:
+        self._rows[row["key"]] = dict(row)
+        if row.get("clear_key") and row.get("clear_values"):
+            self._clear[row["clear_key"]] = dict(row["clear_values"])
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    """Strict JSON writes infinity and NaN as text."""
+    return {name: float(value) for name, value in values.items()}

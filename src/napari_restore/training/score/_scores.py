@@ -1,0 +1,164 @@
+"""The scores of one restored picture against its clear one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.errors import InputError
+from napari_restore.images import Image
+from napari_restore.metrics import Metric, psnr
+from napari_restore.training.data._pictures import border_of
+
+Array = npt.NDArray[Any]
+Mask = npt.NDArray[np.bool_]
+Codes = npt.NDArray[np.uint8]
+
+COLOURS = ("red", "green", "blue")
+MARGIN = 10
+"""RESIDE's indoor hazy pictures lack this many pixels of the clear ones on every side."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Which bands count, and what their values mean."""
+
+    bands: tuple[int, ...]
+    black: tuple[float, ...]
+    """Value of no light of each of these bands."""
+    white: float
+    colour: bool
+    """Whether the bands are red, green and blue."""
+
+    def codes(self, pixels: Array) -> Codes:
+        """(h, w, C) in 8 bits as a screen shows it, bands as they are here; NaN is black."""
+        return codes_of(self.light(pixels))
+
+    def light(self, pixels: Array) -> npt.NDArray[np.float32]:
+        """(h, w, C), 0 black to 1 white, bands as they are here."""
+        black = np.asarray(self.black, np.float32)
+        light: npt.NDArray[np.float32] = pixels[..., self.bands].astype(np.float32) - black
+        light /= np.float32(self.white) - black
+        return light
+
+
+def codes_of(light: npt.NDArray[np.float32]) -> Codes:
+    """8 bits of 0 … 1; NaN is black."""
+    shown = np.nan_to_num(np.clip(light * np.float32(255), 0, 255))
+    codes: Codes = np.rint(shown).astype(np.uint8)
+    return codes
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The clear picture of a case, ready to compare with."""
+
+    light: npt.NDArray[np.float32]
+    """(h, w, C), 0 black to 1 white."""
+    valid: Mask
+    """(h, w): where both pictures are valid and show the scene."""
+
+
+def scale_of(image: Image, record: Mapping[str, Any]) -> Scale:
+    """What a run's record tells of the values of its input: black and white as the model saw them.
+
+    Red, green and blue count where an image knows them, else all bands but alpha.
+    """
+    colour = all(role in image.roles for role in COLOURS)
+    bands = tuple(image.roles.index(role) for role in COLOURS) if colour else image.data_bands
+    black = record["input"]["black"] or [0.0] * image.bands
+    return Scale(
+        bands, tuple(float(black[b]) for b in bands), float(record["input"]["white"]), colour
+    )
+
+
+def reference_of(hazy: Image, clear: Image, scale: Scale, valid: Mask | None) -> Reference:
+    """Read the clear picture. Raises `InputError` if it does not fit the hazy one.
+
+    Of the hazy one's type it has its black and white; else white is the largest value
+    of integers, 1 for floats. Not valid are pixels that one of the files says so of,
+    and a black border.
+    """
+    box = box_of(hazy, clear)
+    pixels = clear.read(box)
+    bands = _bands_of(clear, hazy, scale)
+    if clear.dtype == hazy.dtype:
+        own = Scale(bands, scale.black, scale.white, scale.colour)
+    else:
+        white = 1.0 if clear.dtype.kind == "f" else float(np.iinfo(clear.dtype).max)
+        own = Scale(bands, (0.0,) * len(bands), white, scale.colour)
+    counts = clear.read_valid(box) & hazy.read_valid((0, 0, hazy.height, hazy.width))
+    if valid is not None:
+        counts &= valid
+    return Reference(own.light(pixels), counts & ~_black_border(own.codes(pixels)))
+
+
+def scores_of(
+    pixels: Array, reference: Reference, scale: Scale, metrics: Mapping[str, Metric]
+) -> dict[str, float]:
+    """Every metric of restored pixels (h, w, bands of the image); NaN where it does not apply."""
+    light = scale.light(pixels)
+    return {
+        name: float(metric.function(light, reference.light, 1.0, reference.valid))
+        if scale.colour or not metric.needs_colour
+        else float("nan")
+        for name, metric in metrics.items()
+    }
+
+
+def change_of(pixels: Array, source: Array, scale: Scale, valid: Mask) -> dict[str, float]:
+    """How far a method changed a picture that has no haze.
+
+    `clear_psnr` in dB; `clear_change`, the median of |change| in 255ths of the range;
+    `clear_unchanged`, the share of valid pixels that are as they were, value for value.
+    """
+    before, after = source[..., scale.bands], pixels[..., scale.bands]
+    if not valid.any():
+        return dict.fromkeys(("clear_psnr", "clear_change", "clear_unchanged"), float("nan"))
+    first, second = scale.light(source), scale.light(pixels)
+    return {
+        "clear_psnr": psnr(first, second, 1.0, valid),
+        "clear_change": round(float(np.median(np.abs(first - second)[valid])) * 255, 4),
+        "clear_unchanged": float((before == after).all(axis=2)[valid].mean()),
+    }
+
+
+def box_of(hazy: Image, clear: Image) -> tuple[int, int, int, int]:
+    """The part (y0, x0, y1, x1) of the clear picture that the hazy one shows; raises `InputError`."""
+    size, other = (hazy.height, hazy.width), (clear.height, clear.width)
+    if other == size:
+        return 0, 0, *size
+    if other == (size[0] + 2 * MARGIN, size[1] + 2 * MARGIN):
+        return MARGIN, MARGIN, MARGIN + size[0], MARGIN + size[1]
+    raise InputError(
+        f"{_name(hazy)} has {size[1]} × {size[0]} pixels, but its clear picture {_name(clear)} "
+        f"has {other[1]} × {other[0]}.",
+        "Cut or scale them to the same size.",
+    )
+
+
+def _bands_of(clear: Image, hazy: Image, scale: Scale) -> tuple[int, ...]:
+    if scale.colour and all(role in clear.roles for role in COLOURS):
+        return tuple(clear.roles.index(role) for role in COLOURS)
+    if clear.bands == hazy.bands:
+        return scale.bands
+    if len(clear.data_bands) == len(scale.bands):
+        return clear.data_bands
+    raise InputError(
+        f"{_name(hazy)} is compared in {len(scale.bands)} bands, but its clear picture "
+        f"{_name(clear)} has {clear.bands}.",
+        "Say which are which with --bands red=1,green=2,blue=3.",
+    )
+
+
+def _name(image: Image) -> str:
+    return image.name if image.path is None else image.path.name
+
+
+def _black_border(codes: Codes) -> Mask:
+    """Where a mosaic ends in black; an overexposed sky is no border and keeps counting."""
+    return border_of(np.minimum(codes, 250))

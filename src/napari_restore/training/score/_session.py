@@ -1,0 +1,178 @@
+"""A whole evaluation: which pictures, which methods, and where to."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from napari_restore.engine import Event, Note, Plan, Result
+from napari_restore.errors import BadParameter, InputError
+from napari_restore.metrics import DEFAULT, metric_of
+from napari_restore.models import RestorationModel
+from napari_restore.training.data._scenes import Kind
+from napari_restore.training.score._cases import LONGEST, Case, HazedCase, PairCase, hazed_cases
+from napari_restore.training.score._evaluate import Outcome, Setting, evaluate
+from napari_restore.training.score._journal import Journal
+from napari_restore.training.score._methods import Method, methods_of
+from napari_restore.training.score._outputs import PREVIEWS, WORK, check_folder, write_outputs
+from napari_restore.training.score._pairs import find_pairs
+from napari_restore.training.score._strips import Previews
+from napari_restore.training.score._summary import summary_of
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to evaluate; see `napari_restore.api.evaluate`."""
+
+    models: Sequence[str | RestorationModel]
+    pairs: Path | None = None
+    data: Path | None = None
+    split: str = "dev"
+    spectrum: str = "plumes"
+    seed: int = 7
+    scene: Kind | None = None
+    longest: int | None = LONGEST
+    output: Path | None = None
+    baselines: bool = True
+    metrics: Sequence[str] = DEFAULT
+    clear: bool = False
+    strips: int = 3
+    keep: bool = False
+    overwrite: bool = False
+    weights: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    trust: bool = False
+    bands: str | None = None
+
+
+def perform(
+    request: Request,
+    plan: Callable[..., Plan],
+    run: Callable[[Plan], Result],
+    report: Callable[[Event], None],
+    facts: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Evaluate and write; returns the account, `facts` in it.
+
+    `plan` takes an image, a model and the keyword `scratch`; `run` takes a plan to its
+    end. Raises `InputError`, `Cancelled`, `ResourceError`.
+    """
+    began = time.monotonic()
+    metrics = {name: metric_of(name) for name in request.metrics}
+    if not metrics:
+        raise BadParameter("There is no metric to score with.", "Name psnr, for instance.")
+    cases, note = _cases_of(request)
+    # Before the pictures of a large data set are read, all that may be wrong with models.
+    methods = methods_of(
+        request.models,
+        weights=request.weights,
+        parameters=request.parameters,
+        baselines=request.baselines,
+        trust=request.trust,
+    )
+    if len(methods) == 1:
+        raise BadParameter("There is no method to evaluate.", "Name one with --model.")
+    folder = request.output
+    if folder is not None:
+        check_folder(folder, overwrite=request.overwrite)
+        if request.keep:
+            for case in cases:
+                if isinstance(case, HazedCase):
+                    case.keep(folder)
+    if note:
+        report(Note(note))
+    previews = Previews(folder / PREVIEWS if folder is not None and request.strips else None)
+    with _scratch(folder) as scratch:
+        setting = Setting(
+            methods,
+            metrics,
+            lambda image, model: plan(image, model, scratch=str(scratch)),
+            run,
+            report,
+            request.clear,
+        )
+        outcome = evaluate(cases, setting, Journal(folder), previews)
+    account = {
+        "status": "failed" if _all_failed(outcome, methods) else "done",
+        "version": version("napari-restore"),
+        "versions": {name: version(name) for name in ("numpy", "torch")},
+        **facts,
+        "source": _source(request),
+        "output": None if folder is None else str(folder),
+        "evaluation": summary_of(outcome, methods, metrics),
+        "devices": sorted({row["device"] for row in outcome.rows}),
+        "seconds": round(time.monotonic() - began, 3),
+        "notes": [note] if note else [],
+    }
+    if folder is None:
+        return account
+    return write_outputs(folder, account, previews, request.strips)
+
+
+def _cases_of(request: Request) -> tuple[list[Case], str]:
+    """The cases, and a sentence on what was left out."""
+    if (request.pairs is None) == (request.data is None):
+        raise InputError(
+            "It is not clear what to evaluate on.",
+            "Give --pairs FOLDER or --data INDEX, one of the two.",
+        )
+    if request.keep and (request.data is None or request.output is None):
+        raise BadParameter(
+            "Only pictures that are hazed here can be kept, in a folder.",
+            "Use --keep with --data and -o.",
+        )
+    if request.pairs is not None:
+        found = find_pairs(request.pairs)
+        return [PairCase(pair, request.bands) for pair in found.pairs], found.note
+    assert request.data is not None
+    cases = hazed_cases(
+        request.data,
+        split=request.split,
+        spectrum=request.spectrum,
+        seed=request.seed,
+        kind=request.scene,
+        longest=request.longest,
+    )
+    return cases, ""
+
+
+def _source(request: Request) -> dict[str, Any]:
+    if request.pairs is not None:
+        return {"pairs": str(request.pairs)}
+    return {
+        "data": str(request.data),
+        "split": request.split,
+        "spectrum": request.spectrum,
+        "seed": request.seed,
+        "scene": request.scene,
+        "longest": request.longest,
+    }
+
+
+def _all_failed(outcome: Outcome, methods: Sequence[Method]) -> bool:
+    scored = {row["method"] for row in outcome.rows}
+    return bool(outcome.failures) and not scored & {m.label for m in methods if m.kind != "input"}
+
+
+@contextlib.contextmanager
+def _scratch(folder: Path | None) -> Iterator[Path]:
+    """Where restored pixels lie until they are scored.
+
+    In the output folder they outlast a stop, so that a large picture goes on from its
+    tiles; never in the cache, whose results may be somebody's.
+    """
+    if folder is None:
+        with tempfile.TemporaryDirectory(prefix="napari-restore-") as name:
+            yield Path(name)
+        return
+    scratch = folder / WORK
+    scratch.mkdir(exist_ok=True)
+    yield scratch
+    shutil.rmtree(scratch, ignore_errors=True)

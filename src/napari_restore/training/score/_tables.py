@@ -1,0 +1,181 @@
+"""Scores as tables: for a terminal, for LaTeX, and one row per image and method as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+CLEAR = {
+    "clear_psnr": "PSNR (dB)",
+    "clear_change": "median change (of 255)",
+    "clear_unchanged": "unchanged",
+}
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "''",
+}
+
+
+def text_table(evaluation: Mapping[str, Any]) -> str:
+    """The means of `summary_of` for people."""
+    metrics: Mapping[str, Any] = evaluation["metrics"]
+    rows = [("", *(_heading(metric, "↑", "↓") for metric in metrics.values()))]
+    for method in evaluation["methods"]:
+        cells = []
+        for name, metric in metrics.items():
+            spread, digits = method["metrics"][name], metric["decimals"]
+            mean, std = _number(spread["mean"], digits), _number(spread["std"], digits)
+            cells.append(mean if std == "–" else f"{mean} ± {std}")
+        rows.append((method["label"], *cells))
+    parts = [_columns(rows)]
+    for group in evaluation["groups"]:
+        inner = [(f"{group}:", *("" for _ in metrics))]
+        for method in evaluation["methods"]:
+            means = method["groups"][group]
+            cells = [_number(means[name], metrics[name]["decimals"]) for name in metrics]
+            inner.append((f"  {method['label']}", *cells))
+        parts.append(_columns(inner))
+    if any("clear" in method for method in evaluation["methods"]):
+        inner = [("clear pictures:", *CLEAR.values())]
+        for method in evaluation["methods"]:
+            if told := method.get("clear"):
+                unchanged = told["clear_unchanged"]
+                inner.append(
+                    (
+                        f"  {method['label']}",
+                        _number(told["clear_psnr"], 2),
+                        _number(told["clear_change"], 2),
+                        "–" if math.isnan(unchanged) else f"{unchanged:.1%}",
+                    )
+                )
+        parts.append(_columns(inner))
+    parts.append("\n".join(_sentences(evaluation)))
+    return "\n\n".join(filter(None, parts))
+
+
+def latex_table(evaluation: Mapping[str, Any]) -> str:
+    """A booktabs table of the means, by group where there are some; the best are bold."""
+    metrics: Mapping[str, Any] = evaluation["metrics"]
+    heads = [_heading(m, r"$\uparrow$", r"$\downarrow$", latex) for m in metrics.values()]
+    lines = [
+        f"% Means over {evaluation['n']} images. Needs \\usepackage{{booktabs}}.",
+        rf"\begin{{tabular}}{{l{'r' * len(metrics)}}}",
+        r"\toprule",
+        rf"Method & {' & '.join(heads)} \\",
+    ]
+    for group in (*evaluation["groups"], None):
+        lines.append(r"\midrule")
+        if evaluation["groups"]:
+            told = "All" if group is None else latex(group)
+            lines.append(rf"\multicolumn{{{len(metrics) + 1}}}{{l}}{{\emph{{{told}}}}} \\")
+        columns = [_cells(evaluation["methods"], name, metrics[name], group) for name in metrics]
+        for method, *cells in zip(evaluation["methods"], *columns, strict=True):
+            lines.append(rf"{latex(method['label'])} & {' & '.join(cells)} \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def csv_table(evaluation: Mapping[str, Any], kinds: Mapping[str, str]) -> str:
+    """A row for each image and method (RFC 4180); empty where there is no number.
+
+    `kinds` tells input, classical or model of each label.
+    """
+    names = [*evaluation["metrics"]]
+    rows = [
+        (image, label, values)
+        for image in evaluation["images"]
+        for label, values in image["methods"].items()
+    ]
+    names += [name for name in CLEAR if any(name in values for *_, values in rows)]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["image", "group", "method", "kind", *names, "valid_share", "seconds"])
+    for image, label, values in rows:
+        writer.writerow(
+            [
+                image["image"],
+                image["group"],
+                label,
+                kinds[label],
+                *(_exact(values.get(name)) for name in names),
+                image["valid_share"],
+                values["seconds"],
+            ]
+        )
+    return out.getvalue()
+
+
+def latex(text: str) -> str:
+    """Text as LaTeX prints it."""
+    return "".join(_LATEX.get(letter, letter) for letter in text)
+
+
+def _cells(
+    methods: Sequence[Mapping[str, Any]], name: str, metric: Mapping[str, Any], group: str | None
+) -> list[str]:
+    """One column; all that read like the best are bold."""
+    values = [
+        m["metrics"][name]["mean"] if group is None else m["groups"][group][name] for m in methods
+    ]
+    known = [value for value in values if not math.isnan(value)]
+    best = (max if metric["higher_is_better"] else min)(known) if known else math.nan
+    shown = _number(best, metric["decimals"])
+    texts = [_number(value, metric["decimals"]) for value in values]
+    cells = [rf"\textbf{{{text}}}" if text == shown and known else text for text in texts]
+    return ["--" if cell == "–" else cell.replace("∞", r"$\infty$") for cell in cells]
+
+
+def _sentences(evaluation: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for told in evaluation["comparisons"]:
+        if told["other"] != evaluation["classical"] or not told["n"]:
+            continue
+        metric = evaluation["metrics"][told["metric"]]
+        gain = f"{told['difference']:+.{metric['decimals']}f} {metric['unit']}".rstrip()
+        lines.append(
+            f"{told['method']} against {told['other']}, the best classical: "
+            f"{metric['title']} {gain}, better on {told['better']} of {told['n']}, "
+            f"p = {told['p']:.2g}"
+        )
+    count = evaluation["n"]
+    lines.append(f"means over {count} image{'s' if count != 1 else ''}")
+    return lines
+
+
+def _heading(metric: Mapping[str, Any], up: str, down: str, escaped: Any = str) -> str:
+    unit = f" ({escaped(metric['unit'])})" if metric["unit"] else ""
+    return f"{escaped(metric['title'])}{unit} {up if metric['higher_is_better'] else down}"
+
+
+def _number(value: float, digits: int) -> str:
+    if math.isnan(value):
+        return "–"
+    return "∞" if math.isinf(value) else f"{value:.{digits}f}"
+
+
+def _exact(value: float | None) -> str:
+    return "" if value is None or math.isnan(value) else f"{value:.8g}"
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)

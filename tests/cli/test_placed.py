@@ -1,0 +1,81 @@
+"""Models that map the whole image, on the command line: mosaics, shared facts, maps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+from ._scenes import hazy, read, write_tiff
+
+MODEL = f"{Path(__file__).parents[1] / 'engine' / '_placed_model.py'}:Placed"
+WORDS = ("--model", MODEL, "--yes", "--tile", "128", "--device", "cpu")
+
+
+@pytest.fixture
+def halves(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """A mosaic whose brightness falls from left to right, and its two halves on one map."""
+    mosaic = hazy(height=160, width=400).astype(np.int16)
+    mosaic += np.linspace(-50, 30, 400).astype(np.int16)
+    mosaic = np.clip(mosaic, 1, 255).astype(np.uint8)
+    whole = write_tiff(tmp_path / "mosaic.tif", mosaic)
+    with rasterio.open(whole) as file:
+        right_place = file.transform * rasterio.Affine.translation(152, 0)
+    left = write_tiff(tmp_path / "left.tif", mosaic[:, :, :152])
+    right = write_tiff(tmp_path / "right.tif", mosaic[:, :, 152:], transform=right_place)
+    return whole, left, right
+
+
+def test_neighbours_on_one_grid_equal_the_cut_of_their_mosaic(cli, tmp_path, halves):
+    whole, left, right = halves
+    out = tmp_path / "out"
+    run = cli("restore", whole, "-o", tmp_path / "m.tif", *WORDS)
+    assert run.code == 0, run.err
+    run = cli("restore", left, right, "-o", out, *WORDS, "--context", "joint")
+    assert run.code == 0, run.err
+    expected = read(tmp_path / "m.tif")
+    np.testing.assert_array_equal(read(out / "left_clear.tif"), expected[:, :, :152])
+    np.testing.assert_array_equal(read(out / "right_clear.tif"), expected[:, :, 152:])
+    # Alone it has another map: the test above could fail.
+    run = cli("restore", right, "-o", tmp_path / "alone.tif", *WORDS)
+    assert run.code == 0, run.err
+    assert (read(tmp_path / "alone.tif") != expected[:, :, 152:]).any()
+
+
+@pytest.mark.parametrize("how", ["first", "joint", "file"])
+def test_facts_of_other_images_are_refused_before_anything_is_written(cli, tmp_path, how):
+    paths = [write_tiff(tmp_path / f"{n}.tif", hazy(seed=n), crs=None) for n in (1, 2)]
+    paths = [Path(p) for p in paths]
+    if how == "joint":
+        # Another map: the two have no place side by side.
+        far = rasterio.transform.from_origin(900_000, 40_000, 3, 3)
+        paths[1] = write_tiff(tmp_path / "2.tif", hazy(seed=2), transform=far)
+    given = how
+    if how == "file":
+        given = tmp_path / "context.npz"
+        given.write_bytes(b"never read")
+    before = sorted(tmp_path.iterdir())
+    run = cli("restore", *paths, "-o", tmp_path / "out", *WORDS, "--context", given)
+    assert run.code == 2
+    assert "maps the image itself" in run.err and "Leave --context out" in run.err
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_maps_are_written(cli, tmp_path, halves):
+    whole, _, _ = halves
+    words = ["restore", whole, "-o", tmp_path / "m.tif", *WORDS, "--maps", tmp_path / "maps"]
+    assert cli(*words).code == 0
+    transmission = read(tmp_path / "maps" / "transmission.tif")
+    assert transmission.shape == (1, 160, 400) and 0.01 < transmission.std()
+    assert (read(tmp_path / "maps" / "airlight.tif") == 0.75).all()
+
+
+def test_models_say_where_weights_come_from(cli):
+    rows = {
+        row.lstrip("* ").split()[0]: row.split() for row in cli("models").out.splitlines()[1:-2]
+    }
+    assert "yours" in rows["haze-unet"]
+    assert not {"yours", "shipped"} & set(rows["dcp"])
+    assert cli("models", "haze-unet", "--json").json["weights"] == "yours"

@@ -1,0 +1,155 @@
+"""The atmosphere model: what must hold whatever its weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from napari_restore.models import context_of, load, one_shot_facts
+from napari_restore.models._weights import randomise
+from napari_restore.training.haze import Haze, add_haze
+
+
+def scene(height: int, width: int, seed: int = 0) -> torch.Tensor:
+    """(1, 3, height, width): patches of colour with texture."""
+    rng = np.random.default_rng(seed)
+    coarse = torch.from_numpy(rng.random((1, 3, 6, 8), np.float32))
+    large = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")
+    texture = torch.from_numpy(rng.random((1, 3, height, width), np.float32))
+    return (0.8 * large + 0.2 * texture).clamp(0, 1)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load("atmosphere", weights="random:3")
+
+
+def known(model, x, **changed):
+    facts = dict(one_shot_facts(model, x))
+    return {**facts, **{k: torch.as_tensor(v) for k, v in changed.items()}}
+
+
+def haze_facts(model, x, depth, airlight, exponent, display):
+    """Facts of even haze of a known depth."""
+    logit = float(np.log(depth / (2.2 - depth)))
+    maps = torch.zeros(1, 2, *x.shape[2:])
+    maps[:, 0] = logit
+    return known(
+        model,
+        x,
+        maps=maps,
+        step=torch.tensor(1.0, dtype=torch.float64),
+        presence=1.0,
+        airlight=torch.tensor(airlight),
+        exponent=exponent,
+        display=display,
+    )
+
+
+@pytest.mark.parametrize("linear", [False, True])
+def test_right_facts_undo_haze(model, linear):
+    clear = 0.2 + 0.8 * scene(40, 56)
+    haze = Haze(np.full((40, 56), 0.7, np.float32), np.float32([0.9, 0.85, 0.95]), 0.8, linear)
+    hazy = torch.from_numpy(add_haze(clear[0].permute(1, 2, 0).numpy(), haze)).permute(2, 0, 1)[
+        None
+    ]
+    facts = haze_facts(model, hazy, 0.7, haze.airlight, 0.8, float(not linear))
+    y = model(hazy, facts)
+    # In linear light a power stands for the display curve.
+    assert (y - clear).abs().max() < (0.05 if linear else 1e-5)
+    assert (y - clear).abs().mean() < (0.01 if linear else 1e-6)
+    assert (hazy - clear).abs().max() > 0.3
+
+
+def test_nothing_changes_within_the_deadband(model):
+    x = scene(32, 48)
+    for depth in (0.001, 0.02):
+        y = model(x, haze_facts(model, x, depth, (0.9, 0.9, 0.9), 0.0, 0.3))
+        assert torch.equal(y, x)
+    y = model(x, haze_facts(model, x, 0.1, (0.9, 0.9, 0.9), 0.0, 0.3))
+    assert not torch.equal(y, x)
+
+
+def test_a_picture_without_haze_by_its_presence_is_left_alone(model):
+    x = scene(32, 48)
+    assert torch.equal(model(x, known(model, x, presence=0.0)), x)
+
+
+def test_the_share_of_the_range_that_a_scene_fills_does_not_matter(model):
+    x = scene(128, 192)
+    full, dim = model(x), model(x * 0.01)
+    assert torch.allclose(full, dim * 100, atol=1e-3)
+    assert not torch.allclose(full, x, atol=1e-2)
+
+
+def test_tiles_equal_the_whole_to_the_last_bit(model):
+    x = scene(150, 210)
+    facts = one_shot_facts(model, x)
+    whole = model(x, facts)
+    for y0, x0, y1, x1 in [(0, 0, 64, 64), (37, 101, 150, 210), (149, 0, 150, 1)]:
+        own = {**facts, "origin": torch.tensor([[y0, x0]]), "scale": torch.tensor(1.0).double()}
+        tile = model(x[..., y0:y1, x0:x1].contiguous(), own)
+        assert torch.equal(tile, whole[..., y0:y1, x0:x1])
+
+
+def test_a_batch_is_its_images_one_by_one(model):
+    x = torch.cat([scene(64, 80, seed) for seed in range(3)])
+    # Products of matrices may add up in another order from one call to the next.
+    alone = torch.cat([model(one[None]) for one in x])
+    assert torch.allclose(model(x), alone, atol=1e-5)
+
+
+def test_invalid_pixels_do_not_count(model):
+    x = scene(128, 160)
+    valid = torch.ones(1, 1, 128, 160, dtype=torch.bool)
+    valid[..., :40] = False
+    facts = [
+        model.prepare(context_of(pixels, valid[0, 0].numpy()), np.asarray, (0, 1, 2))
+        for pixels in (
+            x[0].permute(1, 2, 0).numpy(),
+            x.masked_fill(~valid, 0.9)[0].permute(1, 2, 0).numpy(),
+        )
+    ]
+    for name in facts[0]:
+        if name != "airlight_all":
+            assert torch.equal(facts[0][name], facts[1][name]), name
+
+
+def test_an_image_without_a_valid_pixel_gives_finite_facts(model):
+    pixels = np.zeros((70, 90, 3), np.float32)
+    facts = model.prepare(context_of(pixels, np.zeros((70, 90), bool)), np.asarray, (0, 1, 2))
+    assert all(torch.isfinite(fact).all() for fact in facts.values())
+
+
+def test_training_sees_what_the_image_will_get():
+    model = load("atmosphere", weights="random:3")
+    x = scene(128, 192)
+    later = model(x)
+    model.train()
+    y, _ = model.forward_with_maps(x)
+    assert torch.allclose(y, later, atol=2e-4)
+    rows, columns = slice(1, None, 2), slice(20, 90)
+    part, _ = model.invert(x, model.observe(x), rows, columns)
+    assert torch.allclose(part, y[..., rows, columns], atol=1e-6)
+
+
+def test_every_weight_learns():
+    model = load("atmosphere", weights="random:3")
+    randomise(model, 5)
+    # Larger last layers than a start has, so that no clamp hides a gradient.
+    with torch.no_grad():
+        model.network.numbers.bias.zero_()
+    model.train().requires_grad_(True)
+    y, maps = model.forward_with_maps(scene(128, 192))
+    (y.square().mean() + maps["airlight"].mean()).backward()
+    idle = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert idle == []
+
+
+def test_bands_it_does_not_see_have_an_airlight(model):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 4000, (64, 80, 5)).astype(np.uint16)
+    facts = model.prepare(context_of(pixels), lambda v: np.asarray(v) / 4000, (2, 1, 0))
+    assert facts["airlight_all"].shape == (5,) and (facts["airlight_all"] > 0).all()
+    assert torch.equal(facts["airlight_all"][[2, 1, 0]], facts["airlight"])

@@ -1,0 +1,96 @@
+"""Weights that come with the package: filled in unasked, refused when damaged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from napari_restore.errors import BadModel, MissingWeights
+from napari_restore.models import _load, card_of, is_ready, load, model_ids
+from napari_restore.models import _registry as registry
+from napari_restore.models._weights import sha256_of_file
+
+X = torch.rand(1, 3, 21, 30, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where shipped weights lie."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    monkeypatch.setattr(_load, "WEIGHTS", folder)
+    return folder
+
+
+@pytest.fixture
+def ship(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], Path]:
+    """Lets a name stand for the small network with weights of a seed, in half precision."""
+    known = dict(registry._entries())
+    monkeypatch.setattr(registry, "_entries", lambda: known)
+
+    def ship(name: str, seed: int) -> Path:
+        entry = registry.entry_of("haze-unet")
+        path = folder / f"{name}.safetensors"
+        state = load("haze-unet", weights=f"random:{seed}").state_dict()
+        save_file({key: value.half() for key, value in state.items()}, path)
+        card = replace(entry.card, id=name, weights_sha256=sha256_of_file(path))
+        known[name] = replace(entry, card=card, shipped=path.name)
+        return path
+
+    return ship
+
+
+def test_two_entries_of_one_network_bring_their_own(ship: Callable[[str, int], Path]) -> None:
+    path, _ = ship("aerial", 1), ship("natural", 2)
+    aerial, natural = load("aerial"), load("natural")
+    assert {p.dtype for p in aerial.parameters()} == {torch.float32}
+    assert torch.equal(aerial(X), load("aerial", weights=path)(X))
+    assert not torch.equal(aerial(X), natural(X))
+    assert aerial.card.weights_sha256 == sha256_of_file(path) != natural.card.weights_sha256
+    again = load(**json.loads(json.dumps(aerial.spec)))
+    assert torch.equal(again(X), aerial(X))
+
+
+def test_other_weights_take_their_place(ship: Callable[[str, int], Path], tmp_path: Path) -> None:
+    ship("aerial", 1)
+    assert torch.equal(
+        load("aerial", weights="random:5")(X), load("haze-unet", weights="random:5")(X)
+    )
+    mine = tmp_path / "mine.safetensors"
+    save_file(load("haze-unet", weights="random:7").state_dict(), mine)
+    model = load("aerial", weights=mine)
+    assert model.card.weights_sha256 == sha256_of_file(mine)
+    assert torch.equal(model(X), load("haze-unet", weights="random:7")(X))
+
+
+def test_what_is_lost_or_damaged_is_told(ship: Callable[[str, int], Path]) -> None:
+    path = ship("aerial", 1)
+    path.write_bytes(path.read_bytes()[:-1] + b"\x7f")
+    with pytest.raises(BadModel, match=r"aerial are damaged.*Install napari-restore again"):
+        load("aerial")
+    path.unlink()
+    with pytest.raises(MissingWeights, match=r"aerial are missing.*Install napari-restore again"):
+        load("aerial")
+
+
+def test_only_networks_without_weights_ask_for_a_file(ship: Callable[[str, int], Path]) -> None:
+    ship("aerial", 1)
+    assert card_of("aerial").needs_weights
+    assert (is_ready("aerial"), is_ready("haze-unet"), is_ready("dcp")) == (True, False, True)
+
+
+@pytest.mark.parametrize("model_id", model_ids())
+def test_shipped_files_belong_to_their_cards(model_id: str) -> None:
+    entry = registry.entry_of(model_id)
+    if entry.shipped is None:
+        assert entry.card.weights_sha256 is None
+        return
+    assert entry.card.needs_weights
+    assert entry.shipped == Path(entry.shipped).name
+    assert load(model_id).card.weights_sha256 == entry.card.weights_sha256

@@ -1,0 +1,53 @@
+"""Drafts of models that map the whole image: from a small level, or not at all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import napari_restore as nr
+from napari_restore import Region
+from napari_restore.plugin._request import Request
+from napari_restore.plugin.areas._targets import Area
+from napari_restore.plugin.runs._draft import Sight, first_look, live_looks
+
+MODEL = f"{Path(__file__).parents[2] / 'engine' / '_placed_model.py'}:Placed"
+SIDE = 2048
+
+
+def request_of(levels: int, model: str = MODEL) -> Request:
+    full = np.random.default_rng(0).random((SIDE, SIDE, 3), np.float32) / 2
+    sizes = [full[:: 1 << n, :: 1 << n] for n in range(levels)]
+    whole = Area((Region(0, 0, SIDE, SIDE),))
+    image: Any = nr.open_image(sizes)
+    return Request(image, model, (), whole, 0, None, None, "cpu", None, trust=True)
+
+
+def test_without_a_small_level_nothing_stands_in_for_the_map():
+    sight = Sight(Region(0, 0, SIDE, SIDE), 0)
+    blocks = request_of(1, "dcp")
+    assert first_look(blocks, sight, blocks.plan()) is not None
+    request = request_of(1)
+    assert request.plan().must_look
+    assert first_look(request, sight, request.plan()) is None
+
+
+def test_a_draft_takes_the_map_of_a_small_level():
+    request = request_of(3)
+    draft = first_look(request, Sight(Region(0, 0, SIDE, SIDE), 1), request.plan())
+    assert draft is not None
+    assert (draft.plan.extent, draft.scale, draft.plan.must_look) == (
+        "overview",
+        draft.plan.image.scale,
+        False,
+    )
+
+
+def test_what_the_worker_keeps_does_not_make_a_draft_coarser():
+    request = request_of(3)
+    true = replace(request.plan(), must_look=False, prepare_seconds=5.0, predicted_seconds=5.5)
+    (look,) = live_looks(request, Sight(Region(0, 0, SIDE, SIDE), 0), true)
+    assert look.plan is true and not look.is_draft

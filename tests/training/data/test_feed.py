@@ -1,0 +1,214 @@
+"""Batches: pure, balanced, and true to the haze they tell of."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import fields, replace
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+
+from napari_restore.errors import BadParameter
+from napari_restore.training.data import Feed, Recipe, Sampler
+from napari_restore.training.haze import Haze, add_haze
+
+RECIPE = Recipe(size=64, batch=3)
+
+
+def same(one, other) -> bool:
+    pairs = [(getattr(one, f.name), getattr(other, f.name)) for f in fields(one)]
+    return all(torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b for a, b in pairs)
+
+
+def test_a_batch_is_what_the_contract_says(packed):
+    batch = Feed(packed, RECIPE, 0).batch(4)
+    assert batch.hazy.shape == batch.clear.shape == (3, 3, 64, 64)
+    assert batch.depth.shape == batch.valid.shape == (3, 1, 64, 64)
+    assert batch.airlight.shape == (3, 3)
+    assert batch.exponent.shape == batch.is_clear.shape == (3,)
+    assert batch.valid.dtype == batch.is_clear.dtype == torch.bool
+    assert {t.dtype for t in (batch.hazy, batch.clear, batch.depth, batch.airlight)} == {
+        torch.float32
+    }
+    for picture in (batch.hazy, batch.clear):
+        assert picture.min() >= 0
+        assert picture.max() <= 1
+        assert picture.std() > 0.02
+    assert len(batch.names) == 3
+
+
+def test_a_batch_follows_from_seed_and_step(packed):
+    one, other = Feed(packed, RECIPE, 5), Feed(packed, RECIPE, 5)
+    later = one.batch(9)
+    assert same(one.batch(2), other.batch(2))
+    assert same(later, other.batch(9))
+    assert not same(later, one.batch(8))
+    assert not same(later, Feed(packed, RECIPE, 6).batch(9))
+
+
+def test_workers_change_nothing_and_end_when_closed(packed):
+    alone, shared = Feed(packed, RECIPE, 5), Feed(packed, RECIPE, 5, workers=2)
+    before = set(torch.multiprocessing.active_children())
+    batches = shared.batches(7)
+    # More than all of them can have ready, so that places are used again.
+    for step, batch in enumerate(islice(batches, 9), 7):
+        assert same(batch, alone.batch(step)), step
+    assert len(set(torch.multiprocessing.active_children()) - before) == 2
+    batches.close()
+    assert set(torch.multiprocessing.active_children()) <= before
+
+
+def test_a_worker_that_fails_says_why(packed, monkeypatch, tmp_path):
+    feed = Feed(packed, RECIPE, 0, workers=1)
+    feed.pack = replace_folder(packed, tmp_path)
+    with pytest.raises(BadParameter, match="No picture is large enough"):
+        next(feed.batches())
+
+
+def replace_folder(packed, folder):
+    """A pack whose pictures are too small, seen by workers only."""
+    from PIL import Image
+
+    from napari_restore.training.data import Scene, pack
+
+    Image.new("RGB", (20, 20)).save(folder / "a.png")
+    return pack([Scene(folder / "a.png", "natural", "x")], folder / "pack")
+
+
+def test_kinds_and_sources_are_balanced(packed):
+    recipe = replace(RECIPE, size=16, mixed=0, degraded=0, colour=0, aerial=0.75)
+    sampler = Sampler(packed, recipe)
+    draws = [sampler.sample(np.random.default_rng(n)).name for n in range(400)]
+    found = Counter(name.rpartition("/")[2].partition("_")[0] for name in draws)
+    assert found["drone"] + found["coast"] == pytest.approx(300, abs=32)
+    # Four scenes against one: twice as often, not four times.
+    assert found["drone"] / found["coast"] == pytest.approx(2, rel=0.3)
+    # A bird is an example of clear air only.
+    wrens = [n for n, name in enumerate(draws) if "wren" in name]
+    assert wrens
+    assert all(sampler.sample(np.random.default_rng(n)).haze is None for n in wrens)
+
+
+def test_shares_are_kept(packed):
+    sampler = Sampler(packed, replace(RECIPE, size=16, clear=0.3, degraded=0, spectra={"even": 1}))
+    samples = [sampler.sample(np.random.default_rng(n)) for n in range(200)]
+    clear = [sample for sample in samples if sample.haze is None]
+    assert len(clear) == pytest.approx(60, abs=20)
+    assert all((sample.hazy == sample.clear).all() for sample in clear)
+
+
+def test_the_truth_undoes_the_haze(packed):
+    sampler = Sampler(packed, replace(RECIPE, clear=0, degraded=0))
+    kinds = set()
+    for number in range(60):
+        sample = sampler.sample(np.random.default_rng(number))
+        if (haze := sample.haze) is None:
+            continue  # wisps beside the crop
+        t = np.exp(-haze.depth[..., None] * (550 / np.array([650, 550, 450])) ** haze.exponent)
+        if haze.linear:
+            light, veil = linear(sample.hazy), linear(haze.airlight)
+            found = display((light - veil * (1 - t)) / t)
+        else:
+            found = (sample.hazy - haze.airlight * (1 - t)) / t
+        # Hazy values were clipped to 1 where a bright picture met a bright airlight.
+        inside = (sample.hazy < 1).all(axis=2)
+        assert inside.mean() > 0.5
+        assert np.abs(found - sample.clear)[inside].max() < 2e-3
+        kinds.add((haze.linear, sample.name.partition("/")[0]))
+    assert len(kinds) == 6, "three kinds of scene, in two kinds of light"
+
+
+def linear(values):
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def display(values):
+    bright = np.maximum(values, 0) ** (1 / 2.4)
+    return np.where(values <= 0.0031308, values * 12.92, 1.055 * bright - 0.055)
+
+
+def test_a_batch_tells_the_haze_that_was_applied(packed):
+    recipe = replace(RECIPE, clear=0.4, degraded=0, spectra={"even": 1})
+    batch = Feed(packed, recipe, 3).batch(0)
+    assert batch.is_clear.any()
+    assert not batch.is_clear.all()
+    for n in range(3):
+        if batch.is_clear[n]:
+            assert not batch.depth[n].any()
+            assert torch.equal(batch.hazy[n], batch.clear[n])
+            continue
+        clear = batch.clear[n].permute(1, 2, 0).numpy()
+        told = (batch.depth[n, 0].numpy(), batch.airlight[n].numpy(), float(batch.exponent[n]))
+        errors = [
+            np.abs(
+                np.clip(add_haze(clear, Haze(*told, light)), 0, 1)
+                - batch.hazy[n].permute(1, 2, 0).numpy()
+            ).max()
+            for light in (True, False)
+        ]
+        assert min(errors) < 1e-5
+
+
+def test_a_border_is_marked_in_the_crop(packed):
+    recipe = replace(RECIPE, smallest=1, aerial=1, mixed=0, colour=0, exposed=0, degraded=0)
+    sampler = Sampler(packed, recipe)
+    seen = 0
+    for number in range(40):
+        sample = sampler.sample(np.random.default_rng(number))
+        if not sample.name.endswith("coast_1.png"):
+            assert sample.valid.all()
+            continue
+        seen += 1
+        black = sample.clear.max(axis=2) < 0.02
+        assert black.any()
+        assert not (black & sample.valid).any()
+        assert sample.valid.any()
+    assert seen
+
+
+def test_scenes_too_small_are_left_out_and_named(packed):
+    sampler = Sampler(packed, replace(RECIPE, size=195))
+    assert sampler.left_out == ()
+    with pytest.raises(BadParameter, match="large enough"):
+        Sampler(packed, replace(RECIPE, size=200))
+
+
+def test_a_feed_packs_scenes_itself(index):
+    from napari_restore.training.data import scenes_of
+
+    feed = Feed(scenes_of(index, split="dev"), RECIPE, 0)
+    assert set(feed.batch(0).names) == {"aerial/coast_2.png"}
+    folder = feed.pack.folder
+    assert folder.is_dir()
+    feed.close()
+    assert not folder.exists()
+
+
+def test_a_recipe_comes_from_a_table_and_goes_back():
+    table = {"size": 128, "aerial": 1, "gamma": [0.8, 1.2], "spectra": {"even": 2, "power": 1}}
+    recipe = Recipe.from_table(table)
+    assert (recipe.size, recipe.aerial, recipe.gamma) == (128, 1.0, (0.8, 1.2))
+    assert Recipe.from_table(recipe.to_table()) == recipe
+    assert "plumes" not in Recipe().spectra
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ({"sise": 128}, "sise"),
+        ({"size": "128"}, "size"),
+        ({"size": 1.5}, "size"),
+        ({"clear": 1.2}, "clear"),
+        ({"gamma": [1.2, 0.8]}, "gamma"),
+        ({"gamma": 1.2}, "gamma"),
+        ({"spectra": {"fog": 1}}, "fog"),
+        ({"spectra": {"even": 0}}, "weights"),
+        ({"smallest": 0}, "cover"),
+        ({"batch": 0}, "batch"),
+    ],
+)
+def test_a_recipe_that_makes_no_sense_is_refused(table, told):
+    with pytest.raises(BadParameter, match=told):
+        Recipe.from_table(table)

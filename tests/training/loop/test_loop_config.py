@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from napari_restore.errors import BadParameter, InputError, UnreadableImage
+from napari_restore.training.data import Recipe
+from napari_restore.training.loop._config import Every, load_config
+
+WHOLE = """
+[model]
+id = "haze-unet"
+[data]
+index = "pictures"
+[run]
+output = "run"
+steps = 100
+"""
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "train.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_paths_lie_beside_the_configuration_and_defaults_are_filled_in(tmp_path: Path):
+    config = load_config(written(tmp_path, WHOLE), Recipe)
+    assert config.run.output == tmp_path / "run"
+    assert config.data.index == tmp_path / "pictures"
+    assert config.name == "haze-unet"
+    (stage,) = config.stages
+    assert stage.recipe == Recipe()
+    assert (stage.steps, stage.minutes) == (100, None)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("steps = 100", "stepps = 100", "[run] has no key 'stepps'. Did you mean steps?"),
+        ("steps = 100", 'steps = "many"', "[run] steps cannot be 'many'. It takes a whole number."),
+        ("steps = 100", "steps = 0", "[run] steps = 0 is below 1. Write 1 or more."),
+        ("steps = 100", "", "[run] has no length. Give steps, or minutes."),
+        ("steps = 100", "steps = 9\nminutes = 5", "[run] has both steps and minutes. Give"),
+        ("steps = 100", "steps = 9\nscore_every = '2 h'", "[run] score_every cannot be '2 h'."),
+        ("steps = 100", "steps = 9\n[optimizer]", "There is no table [optimizer]."),
+        ("steps = 100", "steps = 9\n[optimiser]\nlr = -1", "[optimiser] lr = -1.0 is not above 0."),
+        ("steps = 100", "steps = 9\n[recipe]\nbatch = 0", "[recipe]: A batch of 0 crops"),
+        ("steps = 100", "steps = 9\n[recipe]\nspectra = 3", "[recipe] spectra is 3"),
+        ("steps = 100", "steps = 9\n[[stage]]\nrecipe = { sise = 9 }", "[recipe] has no key"),
+        ("steps = 100", "steps = 9\ntrain_only = ['(']", "[run] train_only '(' is no pattern"),
+        ("[data]", "[data", "train.toml is no TOML"),
+        ('id = "haze-unet"', "", "[model] lacks the key 'id'."),
+        ('[model]\nid = "haze-unet"', "", "The table [model] is missing."),
+    ],
+)
+def test_a_bad_configuration_is_refused_in_one_sentence(
+    tmp_path: Path, old: str, new: str, told: str
+):
+    assert old in WHOLE
+    with pytest.raises(BadParameter) as caught:
+        load_config(written(tmp_path, WHOLE.replace(old, new)), Recipe)
+    assert str(caught.value).startswith(told)
+    assert caught.value.exit_code == InputError.exit_code
+
+
+def test_a_missing_file_is_named(tmp_path: Path):
+    with pytest.raises(UnreadableImage, match=r"no configuration .*nowhere\.toml"):
+        load_config(tmp_path / "nowhere.toml", Recipe)
+
+
+@pytest.mark.parametrize(
+    ("value", "every"),
+    [(500, Every(steps=500)), ("40 steps", Every(steps=40)), ("2.5 min", Every(minutes=2.5))],
+)
+def test_intervals_are_steps_or_minutes(value: Any, every: Every):
+    assert Every.from_toml(value) == every
+
+
+def test_stages_override_the_tables_above_them(tmp_path: Path):
+    stages = """
+[recipe]
+size = 64
+[optimiser]
+lr = 1e-3
+[loss]
+ssim = 0.5
+[[stage]]
+[[stage]]
+steps = 30
+recipe = { size = 128, batch = 2 }
+optimiser = { lr = 1e-4 }
+loss = { l1 = 2.0 }
+train_only = ["middle"]
+"""
+    first, second = load_config(written(tmp_path, WHOLE + stages), Recipe).stages
+    assert (first.recipe.size, first.optimiser.lr, first.steps) == (64, 1e-3, 100)
+    assert (first.loss, first.train_only) == ({"ssim": 0.5}, ())
+    assert (second.recipe.size, second.recipe.batch) == (128, 2)
+    assert (second.optimiser.lr, second.steps) == (1e-4, 30)
+    assert (second.loss, second.train_only) == ({"ssim": 0.5, "l1": 2.0}, ("middle",))
+
+
+def test_time_limits_and_intervals_decide_nothing(tmp_path: Path):
+    config = load_config(written(tmp_path, WHOLE), Recipe)
+    more = 'steps = 100\nstop_after = 3\nscore_every = 7\ncheckpoint_every = "1 min"'
+    other = load_config(written(tmp_path, WHOLE.replace("steps = 100", more)), Recipe)
+    assert other.deciding() == config.deciding()
+    changed = load_config(written(tmp_path, WHOLE.replace("100", "101")), Recipe)
+    assert {
+        name for name, value in config.deciding().items() if changed.deciding()[name] != value
+    } == {"run.steps"}

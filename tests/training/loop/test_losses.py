@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from napari_restore import metrics
+from napari_restore.errors import BadParameter
+from napari_restore.training.loop._losses import masked_l1, objective_of, ssim
+
+
+def planes(image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1)[None]
+
+
+@pytest.mark.parametrize("base", [0.0, 0.5, 0.97])
+@pytest.mark.parametrize("masked", [False, True])
+def test_ssim_is_that_of_the_metrics(base: float, masked: bool):
+    rng = np.random.default_rng(0)
+    a = np.clip(base + 0.05 * rng.standard_normal((37, 52, 3)), 0, 1).astype(np.float32)
+    b = np.clip(a + 0.1 * rng.standard_normal(a.shape), 0, 1).astype(np.float32)
+    valid = rng.random(a.shape[:2]) > 0.003 if masked else None
+    mask = None if valid is None else torch.from_numpy(valid)[None, None]
+    if valid is not None:
+        b[~valid] = np.nan
+    expected = metrics.ssim(a, b, 1.0, valid)
+    assert expected < 0.95
+    assert float(ssim(planes(a), planes(b), mask)) == pytest.approx(expected, abs=1e-5)
+
+
+def test_ssim_has_a_gradient_towards_likeness():
+    clear = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    y = (clear * 0.5 + 0.2).requires_grad_()
+    before = ssim(y, clear)
+    before.backward()
+    assert y.grad is not None
+    assert ssim(y.detach() + 5 * y.grad, clear) > before
+
+
+def test_ssim_of_what_no_window_fits_into_is_no_loss():
+    small = torch.zeros(1, 3, 10, 30)
+    assert ssim(small, small + 1) == 1
+    nothing = torch.zeros(1, 1, 20, 20, dtype=torch.bool)
+    assert ssim(torch.zeros(1, 3, 20, 20), torch.ones(1, 3, 20, 20), nothing) == 1
+
+
+def test_l1_counts_valid_pixels_only_whatever_the_others_hold():
+    a, b = torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.25)
+    valid = torch.ones(1, 1, 4, 4, dtype=torch.bool)
+    valid[..., 0] = False
+    b[..., 0] = torch.nan
+    assert masked_l1(a, b, valid) == 0.25
+    assert masked_l1(a, b, torch.zeros_like(valid)) == 0
+
+
+def test_a_weight_for_an_unknown_loss_is_refused():
+    with pytest.raises(BadParameter, match="no key 'depth'"):
+        objective_of("haze-unet").weighted({"depth": 1.0})
+    assert objective_of("haze-unet").weighted({"l1": 3.0})["l1"] == 3.0
+    assert "depth" in objective_of("atmosphere").weights

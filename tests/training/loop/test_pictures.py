@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from napari_restore.errors import InputError
+from napari_restore.training.data import Pack, Recipe, compact
+from napari_restore.training.loop._config import config_of
+from napari_restore.training.loop._pictures import open_pictures
+from napari_restore.training.loop._score import Judge
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Path:
+    """Two sources to train on, one of doubtful licence, and dev scenes of both kinds."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for name, kind, split, licence in (
+        ("field_1.png", "aerial", "train", "CC0-1.0"),
+        ("coast_1.png", "natural", "train", "GPL-3.0"),
+        ("town_1.png", "aerial", "dev", "CC0-1.0"),
+        ("town_2.png", "aerial", "dev", "CC0-1.0"),
+        ("wood_1.png", "aerial", "dev", "CC0-1.0"),
+        ("hills_1.png", "natural", "dev", "CC0-1.0"),
+        ("night_1.png", "natural", "dev", "CC0-1.0"),
+    ):
+        codes = rng.integers(30, 220, (6, 8, 3), np.uint8)
+        Image.fromarray(codes).resize((128, 96)).save(tmp_path / name)
+        rows.append({"file": name, "kind": kind, "split": split, "licence": licence, "note": ""})
+    path = tmp_path / "INDEX.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+@pytest.fixture
+def opened(index: Path, tmp_path: Path) -> Callable[..., Any]:
+    def open_(score: dict[str, Any] | None = None, **data: Any) -> tuple[Any, Any, list[str]]:
+        tables = {
+            "model": {"id": "haze-unet"},
+            "data": {"index": str(index), **data},
+            "recipe": {"size": 32, "batch": 2},
+            "run": {"output": "run", "steps": 1, "workers": 0},
+            "score": {"scenes": 2, "side": 64, **(score or {})},
+        }
+        config = config_of(tables, tmp_path, Recipe)
+        told: list[Any] = []
+        found = open_pictures(config, told.append)
+        return config, found, [event.text for event in told if hasattr(event, "text")]
+
+    return open_
+
+
+def test_only_what_the_licence_allows_is_trained_on(opened: Callable[..., Any]):
+    config, pictures, _ = opened(licences="free")
+    assert [row["name"] for row in pictures.rows] == ["field_1.png"]
+    batch = next(pictures.feed(config.stages[0].recipe).batches(0))
+    assert batch.hazy.shape == (2, 3, 32, 32)
+    assert len(opened(licences="any")[1].rows) == 2
+    with pytest.raises(InputError, match="no scene of these kinds and licences"):
+        opened(licences="free", kinds=["natural"])
+
+
+def test_dev_scenes_take_sources_in_turn_and_none_where_haze_is_wrong(opened: Callable[..., Any]):
+    _, pictures, _ = opened()
+    assert {scene.name for scene in pictures.dev} == {"town_1.png", "wood_1.png", "hills_1.png"}
+    assert {scene.clear.shape for scene in pictures.dev} == {(48, 64, 3)}
+
+
+def test_without_dev_scenes_it_says_that_nothing_is_scored(opened: Callable[..., Any]):
+    assert opened(score={"scenes": 0})[2] == []
+    _, pictures, notes = opened(kinds=["aerial"], score={"index": str(Path("nowhere"))})
+    assert pictures.dev == ()
+    assert notes == ["There are no dev scenes: the last average is kept, unscored."]
+
+
+def test_what_was_packed_before_must_hold_no_dev_scene(opened: Callable[..., Any], tmp_path: Path):
+    opened()
+    packs = tmp_path / "run" / "pictures"
+    compact(Pack(packs / "train"), tmp_path / "train.zip")
+    _, pictures, _ = opened(index="train.zip", score={"index": str(packs / "dev")})
+    assert len(pictures.rows) == 2
+    assert len(pictures.dev) == 3
+    with pytest.raises(InputError, match=r"which .* leaves out"):
+        opened(index=str(packs / "dev"))
+
+
+def test_figures_are_the_same_every_time_and_stand_beside_dcp(opened: Callable[..., Any]):
+    config, pictures, _ = opened()
+    one, other = (Judge(scenes, config.score) for scenes in (pictures.dev, pictures.dev[:2]))
+    figures = one.baselines()
+    assert set(figures) == {
+        f"{kind}_{name}"
+        for kind in ("aerial", "natural")
+        for name in ("input", "dcp_0.95", "dcp_0.85")
+    }
+    assert set(figures) < set(one.columns)
+    # One scene less leaves the haze of the others as it is.
+    assert other.baselines()["aerial_input"] == figures["aerial_input"]

@@ -1,0 +1,257 @@
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import napari_restore as nr
+from napari_restore.errors import BadOutput, BadParameter, Cancelled, InputError
+from napari_restore.training.loop._log import NO_PLOT
+from napari_restore.training.loop._train import BEST, CHECKPOINT, LOG, Control, train
+
+MakeConfig = Callable[..., Any]
+MakePictures = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plots are drawn in test_log.py."""
+    for name in ("matplotlib.figure", "matplotlib.backends.backend_agg"):
+        monkeypatch.setitem(sys.modules, name, None)
+
+
+def state_of(folder: Path) -> dict[str, Any]:
+    return torch.load(folder / CHECKPOINT, weights_only=True)
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    with (folder / LOG).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def losses_of(folder: Path) -> list[str]:
+    return [row["loss"] for row in rows_of(folder)]
+
+
+def assert_equal(a: Any, b: Any) -> None:
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b)
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_equal(a[key], b[key])
+    elif isinstance(a, list):
+        assert len(a) == len(b)
+        for one, other in zip(a, b, strict=True):
+            assert_equal(one, other)
+    else:
+        assert a == b
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Weights, average, optimiser and losses, bit for bit."""
+    a, b = state_of(one), state_of(other)
+    for part in ("model", "average", "updates", "optimiser"):
+        assert_equal(a[part], b[part])
+    assert losses_of(one) == losses_of(other)
+
+
+def stopped_after(steps: int) -> Control:
+    """Cancels before step number `steps` of this call, as Ctrl-C does."""
+    asked = iter(range(10_000))
+    return Control(cancelled=lambda: next(asked) >= steps)
+
+
+def test_the_same_seed_gives_the_same_run(
+    make_config: MakeConfig, make_pictures: MakePictures, tmp_path: Path
+):
+    for name in ("one", "two"):
+        account = train(make_config(run={"output": name}), make_pictures(), "cpu")
+        assert (account["status"], account["step"], account["skipped"]) == ("done", 50, 0)
+    assert_same_run(tmp_path / "one", tmp_path / "two")
+    assert len(losses_of(tmp_path / "one")) == 50
+    train(make_config(run={"output": "other", "seed": 1, "steps": 5}), make_pictures(), "cpu")
+    assert losses_of(tmp_path / "other")[:5] != losses_of(tmp_path / "one")[:5]
+
+
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(
+    make_config: MakeConfig, make_pictures: MakePictures, tmp_path: Path
+):
+    stages = [{"steps": 12}, {"steps": 10, "train_only": ["decode", "head"]}]
+    short = {"score_every": 7, "checkpoint_every": 5}
+    whole = make_config(run={"output": "whole", **short}, stage=stages)
+    train(whole, make_pictures(), "cpu")
+    config = make_config(run={"output": "pieces", **short}, stage=stages)
+    # In the first stage, then beside its end, then in the second.
+    for steps in (8, 4, 3):
+        with pytest.raises(Cancelled, match="Stopped at step"):
+            train(config, make_pictures(), "cpu", stopped_after(steps))
+    account = train(config, make_pictures(), "cpu")
+    assert account["step"] == 22
+    assert_same_run(tmp_path / "whole", tmp_path / "pieces")
+    assert (tmp_path / "whole" / BEST).read_bytes() == (tmp_path / "pieces" / BEST).read_bytes()
+
+
+def test_rows_behind_the_checkpoint_are_told_once(
+    make_config: MakeConfig, make_pictures: MakePictures, tmp_path: Path
+):
+    config = make_config(run={"steps": 30})
+    with pytest.raises(KeyboardInterrupt):
+        # A machine that goes down saves nothing more.
+        train(config, make_pictures(), "cpu", Control(cancelled=_breaks_at(27)))
+    assert state_of(tmp_path / "run")["state"]["step"] == 20
+    train(config, make_pictures(), "cpu")
+    assert [int(row["step"]) for row in rows_of(tmp_path / "run")] == list(range(1, 31))
+
+
+def _breaks_at(step: int) -> Callable[[], bool]:
+    asked = iter(range(10_000))
+
+    def cancelled() -> bool:
+        if next(asked) >= step:
+            raise KeyboardInterrupt
+        return False
+
+    return cancelled
+
+
+def test_another_configuration_is_not_gone_on_with(
+    make_config: MakeConfig, make_pictures: MakePictures
+):
+    with pytest.raises(Cancelled):
+        train(make_config(), make_pictures(), "cpu", stopped_after(2))
+    with pytest.raises(BadParameter, match=r"^optimiser\.lr was 0\.001 .* 0\.002 now\. Put it"):
+        train(make_config(optimiser={"lr": 2e-3}), make_pictures(), "cpu")
+    changed = {"stop_after": 100.0, "score_every": 1000, "log_every": 10}
+    assert train(make_config(run=changed), make_pictures(), "cpu")["step"] == 50
+
+
+def test_a_time_limit_saves_and_stops(
+    make_config: MakeConfig, make_pictures: MakePictures, tmp_path: Path
+):
+    ticks = iter(range(100_000))
+    control = Control(clock=lambda: float(next(ticks)))
+    account = train(make_config(run={"stop_after": 0.5}), make_pictures(), "cpu", control)
+    assert account["status"] == "stopped"
+    assert 0 < account["step"] < 50
+    assert state_of(tmp_path / "run")["state"]["step"] == account["step"]
+    assert train(make_config(), make_pictures(), "cpu")["step"] == 50
+
+
+def test_a_stage_may_be_as_long_as_a_time(make_config: MakeConfig, make_pictures: MakePictures):
+    ticks = iter(range(100_000))
+    control = Control(clock=lambda: float(next(ticks)))
+    config = make_config(run={}, stage=[{"minutes": 0.5}])
+    account = train(config, make_pictures(), "cpu", control)
+    assert account["status"] == "done"
+    # One tick of the clock before a step and one after it.
+    assert account["seconds"] >= 30
+
+
+def test_a_step_that_went_wrong_is_not_taken(
+    make_config: MakeConfig, make_pictures: MakePictures, tmp_path: Path
+):
+    account = train(make_config(run={"steps": 10}), make_pictures(4), "cpu")
+    assert account["skipped"] == 1
+    rows = rows_of(tmp_path / "run")
+    assert [row["loss"] == "" for row in rows] == [n == 4 for n in range(10)]
+    state = state_of(tmp_path / "run")
+    assert state["updates"] == 9
+    assert all(torch.isfinite(v).all() for v in state["model"].values())
+
+
+def test_three_wrong_steps_in_a_row_go_back_to_the_average(
+    make_config: MakeConfig, make_pictures: MakePictures, tmp_path: Path
+):
+    told: list[Any] = []
+    config = make_config(run={"steps": 13, "checkpoint_every": 5})
+    with pytest.raises(Cancelled):
+        train(config, make_pictures(10, 11, 12), "cpu", stopped_after(10))
+    saved = state_of(tmp_path / "run")["average"]
+    train(config, make_pictures(10, 11, 12), "cpu", Control(tell=told.append))
+    notes = [event.text for event in told if type(event).__name__ == "Note"]
+    assert any("back to the average of step 10" in note for note in notes)
+    assert_equal(state_of(tmp_path / "run")["model"], saved)
+
+
+def test_a_run_that_only_goes_wrong_gives_up(make_config: MakeConfig, make_pictures: MakePictures):
+    with pytest.raises(InputError, match="diverges: 18 of 18 steps"):
+        train(make_config(), make_pictures(*range(50)), "cpu")
+
+
+def test_an_explosion_is_not_taken(make_config: MakeConfig, make_pictures: MakePictures):
+    config = make_config(run={"steps": 60, "explode": 1e-6})
+    assert train(config, make_pictures(dev=False), "cpu")["skipped"] > 0
+
+
+def test_only_chosen_parameters_are_trained(
+    make_config: MakeConfig, make_pictures: MakePictures, tmp_path: Path
+):
+    config = make_config(run={"steps": 3, "train_only": ["middle"], "checkpoint_every": 1})
+    with pytest.raises(Cancelled):
+        train(config, make_pictures(), "cpu", stopped_after(0))
+    before = state_of(tmp_path / "run")["model"]
+    train(config, make_pictures(), "cpu")
+    after = state_of(tmp_path / "run")["model"]
+    changed = {name.partition(".")[0] for name in after if not after[name].equal(before[name])}
+    assert changed == {"middle"}
+    with pytest.raises(BadParameter, match="train_only 'bottom' fits no parameter"):
+        train(make_config(run={"train_only": ["bottom"]}), make_pictures(), "cpu")
+
+
+def test_the_weights_load_by_their_card(
+    make_config: MakeConfig, make_pictures: MakePictures, tmp_path: Path
+):
+    config = make_config(run={"steps": 30, "name": "mine"})
+    account = train(config, make_pictures(), "cpu")
+    path = tmp_path / "run" / "mine.safetensors"
+    assert account["weights"] == str(path)
+    model = nr.load_model(str(path))
+    assert model.card.id == "haze-unet"
+    assert model.card.weights_sha256 == account["sha256"]
+    assert "1 pictures of 1 sources" in model.card.trained_on
+    card = json.loads(path.with_suffix(".json").read_text("utf-8"))
+    assert card["training"]["licences"] == ["CC0-1.0"]
+    assert card["training"]["config"]["run"]["steps"] == 30
+    # The best average, in half precision.
+    best = load_file(tmp_path / "run" / BEST)
+    for name, tensor in model.state_dict().items():
+        assert tensor.equal(best[name].half().float())
+
+
+def test_a_run_may_start_with_the_weights_of_another(
+    make_config: MakeConfig, make_pictures: MakePictures, tmp_path: Path
+):
+    train(make_config(run={"steps": 3}), make_pictures(), "cpu")
+    path = tmp_path / "run" / "haze-unet.safetensors"
+    warm = make_config(model={"weights": str(path)}, run={"output": "warm"})
+    with pytest.raises(Cancelled):
+        train(warm, make_pictures(), "cpu", stopped_after(0))
+    started = state_of(tmp_path / "warm")["model"]
+    assert_equal({k: v.half() for k, v in started.items()}, load_file(path))
+
+
+def test_weights_of_another_run_are_not_written_over(
+    make_config: MakeConfig, make_pictures: MakePictures, tmp_path: Path
+):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "haze-unet.safetensors").write_bytes(b"precious")
+    with pytest.raises(BadOutput, match="exists"):
+        train(make_config(), make_pictures(), "cpu")
+
+
+def test_without_matplotlib_it_says_once_that_no_plot_is_drawn(
+    make_config: MakeConfig, make_pictures: MakePictures, tmp_path: Path
+):
+    told: list[Any] = []
+    train(make_config(run={"steps": 2}), make_pictures(), "cpu", Control(tell=told.append))
+    notes = [event.text for event in told if type(event).__name__ == "Note"]
+    assert notes.count(NO_PLOT) == 1
+    assert not (tmp_path / "run" / "training.png").exists()
