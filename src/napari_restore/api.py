@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_restore._training_api import evaluate, haze, scores_as_text, train
 from napari_restore.engine import ImageStarted, Note, Phase, Progress, Region, TileDone
-from napari_restore.errors import Cancelled
 
 if TYPE_CHECKING:
     from napari_restore.engine import Job, KeptResult, Plan, Result, Worker
@@ -587,86 +587,6 @@ def forget_result(store: Pathlike, name: str) -> bool:
     return forget_result(Path(store), name)
 
 
-def train(
-    config: Pathlike,
-    *,
-    device: str = "auto",
-    tell: Callable[[Any], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
-) -> dict[str, Any]:
-    """Train what a CONFIG.toml says, or go on where its run stopped; see docs/training.md.
-
-    `tell` is given events, `cancelled` is asked between two steps. Returns an account:
-    status ("done", or "stopped" at the time limit), step, seconds, figures, weights,
-    sha256. Raises `Cancelled` with everything saved, and `InputError`.
-    """
-    from napari_restore.training.loop import train
-
-    return train(Path(config), device, tell, cancelled)
-
-
-def evaluate(
-    models: Sequence[Any],
-    pairs: Pathlike | None = None,
-    *,
-    output: Pathlike | None = None,
-    report: Callable[[Any], None] | None = None,
-    run: Callable[[Plan], Result] | None = None,
-    facts: Mapping[str, Any] | None = None,
-    options: Mapping[str, Any] | None = None,
-    **choices: Any,
-) -> dict[str, Any]:
-    """Restore hazy pictures with several models and score them against the clear ones.
-
-    Parameters
-    ----------
-    models
-        Ids or files, with parameters as in "dcp:omega=0.9", or loaded models. Beside
-        them stand the untouched input and the classical methods.
-    pairs
-        A folder or a CSV file of pairs; without it, `choices` name clear scenes to be
-        hazed: data, split, spectrum, seed, scene, longest.
-    output
-        A folder for scores.csv, summary.json, table.tex and strips. Scores that lie
-        there already are not made again.
-    report, run
-        Called with each event; called with each plan, to run it to its end.
-    facts
-        More fields for summary.json.
-    options
-        Those of `plan` for every picture: memory, device, black, white and the like.
-    choices
-        Fields of `napari_restore.training.score.Request`: baselines, metrics, clear,
-        strips, keep, overwrite, weights, parameters, trust, bands, and those above.
-
-    Returns
-    -------
-    dict
-        The account, in `evaluation` of it images, mean, methods, comparisons, failed.
-        Raises `InputError`, `Cancelled` and `ResourceError`; a picture that fails is
-        only told of in the account.
-    """
-    from napari_restore.training.score import Request, perform
-
-    for name, path in {"pairs": pairs, "output": output, "data": choices.get("data")}.items():
-        choices[name] = None if path is None else Path(path)
-    settings = dict(options or {})
-    return perform(
-        Request(models, **choices),
-        lambda image, model, **more: plan(image, model, **settings, **more),
-        run or (lambda planned: start(planned).result()),
-        report or (lambda event: None),
-        facts or {},
-    )
-
-
-def scores_as_text(account: Mapping[str, Any]) -> str:
-    """The table of `evaluate` for people."""
-    from napari_restore.training.score import text_table
-
-    return text_table(account["evaluation"])
-
-
 def cache_entries() -> list[CacheEntry]:
     """What lies in the cache, the most recently used first."""
     from napari_restore import images
@@ -679,107 +599,3 @@ def clear_cache() -> int:
     from napari_restore import images
 
     return images.clear_cache()
-
-
-def haze(
-    source: Pathlike,
-    output: Pathlike,
-    *,
-    spectrum: str | None = None,
-    seed: int = 0,
-    scene: str = "auto",
-    strength: Sequence[float] | None = None,
-    depth: Pathlike | None = None,
-    size: int | None = None,
-    split: str | None = None,
-    bands: str | None = None,
-    training: int | None = None,
-    overwrite: bool = False,
-    tell: Callable[[Any], None] | None = None,
-    cancelled: Callable[[], bool] | None = None,
-) -> dict[str, Any]:
-    """Make hazy and clear pictures of the same scenes; see docs/training.md.
-
-    Parameters
-    ----------
-    source
-        A folder of clear pictures, or an index.
-    output
-        A new folder: ``hazy/``, ``clear/``, ``truth/``, ``haze.json``, ``contact.jpg``.
-    spectrum
-        How haze is spread: a name of `training.haze.SPECTRA`.
-    seed
-        Each picture's haze follows from it and from the picture's name.
-    scene
-        "aerial", "natural" or "auto".
-    strength
-        Range (low, high) of the mean transmission.
-    depth
-        A folder of distances.
-    size
-        Larger pictures are reduced to so many pixels along the longer side.
-    split
-        Only this split of an index.
-    bands
-        Which are red, green and blue where a file does not tell: "red=3,green=2,blue=1".
-    training
-        Instead of pairs a contact sheet of so many crops as a network in training
-        sees them; of the split "train" by default.
-    overwrite
-        Replace an earlier output.
-    tell
-        Called with events: notes and progress.
-    cancelled
-        Asked whether to stop; then `Cancelled` is raised and nothing written.
-
-    Returns
-    -------
-    dict
-        What stands in ``haze.json``.
-
-    Raises
-    ------
-    napari_restore.errors.InputError
-        With one sentence naming the cause; nothing was written.
-    """
-    from napari_restore.training import data
-
-    def progress(done: int, total: int) -> None:
-        if cancelled is not None and cancelled():
-            raise Cancelled("Stopped.", "Nothing was written.")
-        if tell is not None:
-            tell(Progress(done, total))
-
-    def note(text: str) -> None:
-        if tell is not None:
-            tell(Note(text))
-
-    if training is not None:
-        return data.draw_training(
-            Path(source),
-            Path(output),
-            training,
-            seed,
-            split=split or "train",
-            overwrite=overwrite,
-            progress=progress,
-        )
-    options = data.PairOptions(
-        spectrum=spectrum or "octaves",
-        seed=seed,
-        scene=scene,  # type: ignore[arg-type]
-        strength=data.STRENGTH if strength is None else (strength[0], strength[1]),
-        distances=None if depth is None else Path(depth),
-        size=size,
-        split=split,
-        bands=bands,
-    )
-    return data.make_pairs(
-        Path(source),
-        Path(output),
-        options,
-        overwrite=overwrite,
-        progress=progress,
-        note=note,
-        cancelled=cancelled,
-    )

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import tifffile
 from PIL import Image
 
 from ._scenes import hazy as picture
@@ -210,7 +211,8 @@ def test_pictures_of_one_name_get_their_folders_name(cli, tmp_path):
         (["in", "-o", "no/out", "--spectrum", "even"], "does not exist"),
         (["in", "-o", "other", "--spectrum", "even"], "holds other things"),
         (["in", "-o", "out", "--spectrum", "even", "--depth", "no"], "There is no folder no"),
-        (["in", "-o", "out", "--spectrum", "even", "--split", "dev"], "no scene of split dev"),
+        (["list", "-o", "out", "--spectrum", "even", "--split", "dev"], "no scene of split dev"),
+        (["in", "-o", "out", "--spectrum", "even", "--depth", "other"], "no distances of .*street"),
         (["in", "-o", "out", "--training", "3", "--size", "99"], "--size says nothing"),
         (["in", "-o", "out", "--training", "3"], "No picture is large enough"),
         (["broken", "-o", "out", "--spectrum", "even"], "a.tif"),
@@ -221,8 +223,9 @@ def test_bad_input_is_told_in_one_sentence_and_leaves_nothing(
     cli, photos, tmp_path, monkeypatch, words, told
 ):
     monkeypatch.chdir(tmp_path)
-    for name in ("other", "broken", "bands"):
+    for name in ("other", "broken", "bands", "list"):
         Path(name).mkdir()
+    Path("list", "INDEX.csv").write_text("file,kind\na.png,aerial\n", encoding="utf-8")
     Path("other", "mine.txt").write_text("kept", encoding="utf-8")
     Path("broken", "a.tif").write_bytes(b"II*\0nothing")
     write_tiff(Path("bands", "b.tif"), picture(bands=5), photometric="MINISBLACK")
@@ -250,6 +253,148 @@ def test_ctrl_c_leaves_nothing(photos, tmp_path):
     from napari_restore import api
     from napari_restore.errors import Cancelled
 
+    seen = []
+
+    def cancelled() -> bool:
+        """True as soon as the first picture is written."""
+        seen.extend(tmp_path.glob(".out.*/hazy/*.png"))
+        return bool(seen)
+
     with pytest.raises(Cancelled):
-        api.haze(photos, tmp_path / "out", spectrum="even", cancelled=lambda: True)
+        api.haze(photos, tmp_path / "out", spectrum="even", cancelled=cancelled)
+    assert seen
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_a_reduced_photo_keeps_alpha_grey_and_bands(cli, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    rgba = np.concatenate([picture(), np.full((1, 160, 200), 255, np.uint8)])
+    rgba[:, :40] = 0
+    Image.fromarray(rgba.transpose(1, 2, 0)).save(folder / "cut.png")
+    Image.fromarray(picture(bands=1)[0]).save(folder / "grey.png")
+    bands = picture(bands=5).transpose(1, 2, 0)
+    tifffile.imwrite(folder / "odd.tif", bands, photometric="minisblack", planarconfig="contig")
+    words = ["--spectrum", "even", "--size", 100, "--bands", "red=5,green=3,blue=1"]
+    run = cli("haze", folder, "-o", tmp_path / "out", *words, "--scene", "aerial", "--json")
+    assert run.code == 0, run.err
+    assert run.json["bands"] == "red=5,green=3,blue=1"
+    cut, clear = (read(tmp_path / "out" / kind / "cut.png") for kind in ("hazy", "clear"))
+    assert cut.shape == (4, 80, 100)
+    assert not cut[:, :19].any() and (cut[3, 21:] == 255).all()
+    assert (cut[:3, 25:] != clear[:3, 25:]).mean() > 0.5
+    # What is transparent has no colour to give to its neighbours.
+    inside = np.asarray(Image.fromarray(rgba[0, 40:]).resize((100, 60), Image.Resampling.LANCZOS))
+    assert np.abs(clear[0, 20:].astype(int) - inside).max() < 24
+    depth = read(tmp_path / "out" / "truth" / "cut.tif")[0]
+    # Two pixels beside a border are none of the picture either.
+    assert not depth[:19].any() and depth[22:].min() > 0
+    row = next(row for row in run.json["pictures"] if row["file"] == "cut.png")
+    assert row["mean_depth"] == pytest.approx(depth[depth > 0].mean(), abs=1e-3)
+    assert read(tmp_path / "out" / "hazy" / "grey.png").shape == (1, 80, 100)
+    odd = read(tmp_path / "out" / "clear" / "odd.tif")
+    red = Image.fromarray(picture(bands=5)[4]).resize((100, 80), Image.Resampling.LANCZOS)
+    assert odd.shape == (3, 80, 100)
+    assert np.abs(odd[0].astype(int) - np.asarray(red)).max() <= 1
+
+
+def test_the_border_of_a_mosaic_stays_black(cli, tmp_path):
+    (tmp_path / "in" / "aerial").mkdir(parents=True)
+    pixels = np.maximum(picture(), 9)
+    pixels[:, :, :50] = 0
+    Image.fromarray(pixels.transpose(1, 2, 0)).save(tmp_path / "in" / "aerial" / "a.png")
+    run = cli("haze", tmp_path / "in", "-o", tmp_path / "out", "--spectrum", "even", "--json")
+    assert run.code == 0, run.err
+    assert not read(tmp_path / "out" / "hazy" / "a.png")[:, :, :50].any()
+    depth = read(tmp_path / "out" / "truth" / "a.tif")[0]
+    assert not depth[:, :50].any() and depth[:, 52:].min() > 0
+    assert run.json["pictures"][0]["mean_depth"] > 1.2 * depth.mean()
+
+
+def test_it_is_told_where_distances_come_from(cli, photos, tmp_path):
+    photo(photos / "room.png")
+    photo(photos / "yard.png")
+    (tmp_path / "far").mkdir()
+    Image.fromarray(np.full((90, 120), 20, np.uint8)).save(tmp_path / "far" / "room.PNG", "PNG")
+    words = ["--spectrum", "even", "--depth", tmp_path / "far", "--json"]
+    run = cli("haze", photos, "-o", tmp_path / "out", *words)
+    assert run.code == 0, run.err
+    assert "no distances of street.png, yard.png: they are made up" in run.err
+    assert {row["file"]: row["distance"] for row in run.json["pictures"]} == {
+        "field_1.png": None,
+        "room.png": str(tmp_path / "far" / "room.PNG"),
+        "street.png": "made up",
+        "yard.png": "made up",
+    }
+    assert run.json["distances"] == str(tmp_path / "far")
+
+
+def test_pairs_can_be_made_where_one_stands(cli, photos, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert cli("haze", "../in", "-o", ".", "--spectrum", "even").code == 0
+    names = {path.name for path in Path().iterdir()}
+    assert names == {"hazy", "clear", "truth", "haze.json", "contact.jpg"}
+
+
+def test_names_that_differ_in_case_only_do_not_meet(cli, tmp_path):
+    photo(tmp_path / "in" / "one" / "A.png", 1)
+    photo(tmp_path / "in" / "two" / "a.png", 2)
+    alone = ["--spectrum", "even", "--scene", "aerial"]
+    assert cli("haze", tmp_path / "in", "-o", tmp_path / "out", *alone).code == 0
+    names = {path.name for path in (tmp_path / "out" / "hazy").iterdir()}
+    assert names == {"one_A.png", "two_a.png"}
+    # Another file of that name changes the output's name and not the haze.
+    assert cli("haze", tmp_path / "in" / "two", "-o", tmp_path / "two", *alone).code == 0
+    one, other = tmp_path / "out" / "hazy" / "two_a.png", tmp_path / "two" / "hazy" / "a.png"
+    assert (read(one) == read(other)).all()
+
+
+def test_the_api_refuses_what_says_nothing_about_training_crops(photos, tmp_path):
+    from napari_restore import api
+    from napari_restore.errors import BadParameter
+
+    for choice in ({"spectrum": "even"}, {"scene": "aerial"}, {"size": 99}, {"depth": photos}):
+        with pytest.raises(BadParameter, match="says nothing about training crops"):
+            api.haze(photos, tmp_path / "out", training=3, **choice)
+
+
+def test_a_narrow_picture(cli, tmp_path):
+    photo(tmp_path / "in" / "line.png", size=(200, 3))
+    run = cli("haze", tmp_path / "in", "-o", tmp_path / "out", "--spectrum", "even")
+    assert run.code == 0, run.err
+
+
+def test_pairs_scores_and_dev_figures_show_the_same_haze(cli, tmp_path):
+    from napari_restore.training.loop._config import ScoreConfig
+    from napari_restore.training.loop._score import DevScene, _pair
+    from napari_restore.training.score._cases import hazed_cases
+
+    folder = tmp_path / "in"
+    photo(folder / "aerial" / "field.png", 1)
+    photo(folder / "hill.png", 2)
+    write_tiff(folder / "count.tif", picture(dtype="uint16"))
+    words = ["--spectrum", "plumes", "--seed", 9]
+    assert cli("haze", folder, "-o", tmp_path / "out", *words).code == 0
+    cases = hazed_cases(folder, split="dev", spectrum="plumes", seed=9)
+    assert [case.name for case in cases] == ["field", "count", "hill"]
+    for case in cases:
+        clear, hazy, valid = case.pixels()
+        scene = DevScene(
+            case.scene.file,
+            case.scene.kind,
+            clear.astype(np.float32) / 255,
+            valid,
+            is_light=case.name == "count",
+        )
+        dev = _pair(scene, ScoreConfig(seed=9)).hazy * 255
+        assert np.abs(dev - hazy).max() < 0.01
+        if case.name != "count":
+            made = read(tmp_path / "out" / "hazy" / f"{case.name}.png").transpose(1, 2, 0)
+            assert np.abs(made.astype(int) - hazy).max() <= 1
+            continue
+        # In its own units, between black and white.
+        told = json.loads((tmp_path / "out" / "truth" / "count.json").read_text("utf-8"))
+        made = read(tmp_path / "out" / "hazy" / "count.tif").transpose(1, 2, 0).astype(float)
+        seen = np.clip((made - told["black"]) / (told["white"] - np.array(told["black"])), 0, 1)
+        assert np.abs(seen * 255 - hazy)[valid].max() < 2

@@ -13,7 +13,9 @@ import torch
 
 import napari_restore as nr
 from napari_restore.engine import Phase, Region, _context, _prepared, compute_context, save_context
+from napari_restore.engine._device import choose_device
 from napari_restore.engine._local_run import LocalRun
+from napari_restore.engine._prepare_cost import prepare_cost
 from napari_restore.engine._probe import probe
 from napari_restore.engine._run import PREPARING
 from napari_restore.errors import BadModel, BadParameter, Cancelled
@@ -203,6 +205,25 @@ def test_the_plan_counts_the_maps(tmp_path: Path):
     assert more > 64 * 4 * pixels
     assert heavy.prepare_seconds > 0
     assert nr.plan(scene(), "dcp").prepare_seconds == 0
+
+
+def test_the_cost_of_maps_is_measured_on_an_overview_like_the_real_one():
+    seen: list[tuple[int, ...]] = []
+
+    class Watched(Placed):
+        def prepare(self, context: Any, *arguments: Any) -> Any:
+            seen.append(context.overview.shape[:2])
+            return super().prepare(context, *arguments)
+
+    model, device = Watched(), choose_device("cpu")
+    image = nr.open_image(np.zeros((2100, 700, 3), np.float32))
+    prepare_cost(model, image, device)
+    assert seen[-1] == (1280, 512)  # half as large, rounded up
+    prepare_cost(model, image, device, extent="region", region=Region(0, 0, 1300, 700))
+    assert seen[-1] == (1536, 768)
+    calls = len(seen)
+    prepare_cost(model, nr.open_image(np.zeros((2080, 690, 3), np.float32)), device)
+    assert len(seen) == calls
 
 
 def test_other_bands_follow_the_models_exponent(tmp_path: Path):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from napari_restore.models import card_of, load
+from napari_restore.models import card_of, load, one_shot_facts
 from napari_restore.models.haze_unet._network import STRIDE, HazeUNet, halo_of
 
 SIDE = 25 * STRIDE
@@ -70,3 +70,48 @@ def test_shift_by_a_stride_shifts_the_result() -> None:
     inner = slice(model.card.halo + STRIDE, 160 - model.card.halo - STRIDE)
     moved = model(x.roll(STRIDE, dims=3)).roll(-STRIDE, dims=3)
     assert torch.allclose(moved[..., inner, inner], model(x)[..., inner, inner], atol=1e-6)
+
+
+# -- with the overview's context ---------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def seeing(tmp_path_factory: pytest.TempPathFactory) -> HazeUNet:
+    """A network that looks at the overview first, loaded from a file that tells its sizes."""
+    from safetensors.torch import save_file
+
+    from napari_restore.models._weights import randomise
+
+    made = HazeUNet(card_of("haze-unet"), width=8, blocks=1, context=6)
+    randomise(made, 0)
+    path = tmp_path_factory.mktemp("weights") / "seeing.safetensors"
+    save_file(made.state_dict(), path)
+    loaded = load("haze-unet", weights=path)
+    assert isinstance(loaded, HazeUNet)
+    return loaded
+
+
+def test_context_comes_with_its_weights(seeing: HazeUNet) -> None:
+    card = seeing.card
+    assert card.placed and card.needs_context and card.maps == ("transmission", "airlight")
+    assert not card_of("haze-unet").placed
+
+
+def test_tiles_with_context_equal_the_whole(seeing: HazeUNet) -> None:
+    x = torch.rand(1, 3, 96, 128)
+    facts = one_shot_facts(seeing, x)
+    whole = seeing(x, facts)
+    halo = seeing.card.halo
+    assert halo == halo_of(1)
+    # Core 48 … 56 × 64 … 80 and its halo.
+    fed = x[..., 48 - halo : 56 + halo, 64 - halo : 80 + halo]
+    tile = seeing(fed, {**facts, "origin": torch.tensor([[48 - halo, 64 - halo]])})
+    core = tile[..., halo : halo + 8, halo : halo + 16]
+    assert torch.allclose(core, whole[..., 48:56, 64:80], atol=1e-6)
+
+
+def test_context_matters(seeing: HazeUNet) -> None:
+    x = torch.rand(1, 3, 96, 128)
+    facts = dict(one_shot_facts(seeing, x))
+    other = {**facts, "maps": facts["maps"] + 0.5}
+    assert not torch.allclose(seeing(x, facts), seeing(x, other))

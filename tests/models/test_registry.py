@@ -29,8 +29,8 @@ def test_unknown_model_without_likeness_lists_all() -> None:
 
 
 @pytest.mark.parametrize("scene", ["aerial", "natural"])
-def test_dcp_is_recommended(scene: str) -> None:
-    assert recommended("dehaze", scene) == "dcp"
+def test_a_learned_model_is_recommended(scene: str) -> None:
+    assert recommended("dehaze", scene) == "atmosphere"
 
 
 def test_no_model_for_the_task() -> None:

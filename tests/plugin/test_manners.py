@@ -108,7 +108,7 @@ def test_two_viewers_do_not_mix(make_napari_viewer: Any, qtbot: Any):
     first.models.choose("identity")
     first.memory.setValue(2)
     first.target.choose(Target.WHOLE)
-    assert second.state.model == "dcp"
+    assert second.state.model == "atmosphere"
     assert second.state.memory is None
     assert second.state.target is not Target.WHOLE
     outcome = []

@@ -164,7 +164,7 @@ def evaluate(options: Namespace) -> Answer:
             options.models,
             options.pairs,
             output=options.output,
-            report=tell,
+            tell=tell,
             run=run,
             facts={"command": shlex.join(["napari-restore", *options.words])},
             options={name: getattr(options, name) for name in _ENGINE},

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from argparse import Namespace
 from typing import Any
 
 from napari_restore._commands import Answer, _values
-from napari_restore._commands._interrupt import Interrupt
+from napari_restore._commands._interrupt import Interrupt, Stop
 from napari_restore._commands._progress import reporter
 from napari_restore.errors import InputError
 
@@ -47,12 +46,13 @@ def add(parser: Any) -> None:
         nargs=2,
         type=_values.number,
         metavar=("LOW", "HIGH"),
-        help="range of the mean transmission (default 0.35 0.92)",
+        help="range of exp(-mean optical depth) (default 0.35 0.92); for natural scenes see "
+        "docs/training.md",
     )
     parser.add_argument(
         "--depth",
         metavar="DIR",
-        help="distances of natural scenes, files of the same stems, 0 unknown",
+        help="distances of natural scenes, one band, files of the same stems, 0 unknown",
     )
     parser.add_argument(
         "--size",
@@ -88,7 +88,7 @@ def haze(options: Namespace) -> Answer:
     with Interrupt(PATIENCE) as interrupt:
         from napari_restore import api
 
-        stop = _Stop()
+        stop = Stop()
         interrupt.watch(stop)
         try:
             record = api.haze(
@@ -132,10 +132,3 @@ def _check_training(options: Namespace) -> None:
             raise InputError(
                 f"{name} says nothing about training crops.", f"Leave {name} or --training out."
             )
-
-
-class _Stop(threading.Event):
-    """What Ctrl-C cancels."""
-
-    def cancel(self) -> None:
-        self.set()

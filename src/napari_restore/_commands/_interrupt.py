@@ -15,6 +15,13 @@ PATIENCE = 0.3
 finished tiles are safe in their store whatever the job's thread still does."""
 
 
+class Stop(threading.Event):
+    """A job that only asks, between its steps, whether it is to stop."""
+
+    def cancel(self) -> None:
+        self.set()
+
+
 class Interrupt:
     """Within this context SIGINT cancels `job`, or raises `Cancelled` where there is none.
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from argparse import Namespace
 from typing import Any
 
 from napari_restore._commands import Answer
-from napari_restore._commands._interrupt import Interrupt
+from napari_restore._commands._interrupt import Interrupt, Stop
 from napari_restore._commands._progress import reporter
 from napari_restore._quantities import format_seconds
 
@@ -28,28 +27,18 @@ def train(options: Namespace) -> Answer:
     with Interrupt(PATIENCE) as interrupt:
         from napari_restore import api
 
-        stop = _Stop()
+        stop = Stop()
         interrupt.watch(stop)
         try:
             account = api.train(
                 options.config,
                 device=options.device,
                 tell=reporter(options.progress),
-                cancelled=stop.asked.is_set,
+                cancelled=stop.is_set,
             )
         finally:
             interrupt.leave()
     return Answer(account, _sentence(account))
-
-
-class _Stop:
-    """What Ctrl-C cancels: the loop looks at it between two steps."""
-
-    def __init__(self) -> None:
-        self.asked = threading.Event()
-
-    def cancel(self) -> None:
-        self.asked.set()
 
 
 def _sentence(account: dict[str, Any]) -> str:

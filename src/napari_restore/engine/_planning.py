@@ -220,7 +220,7 @@ def make_plan(
     if in_place and output is not None:
         beside = Path(output).absolute()
         store = beside.with_name(f".{beside.name}.{name[:8]}.unfinished")
-    preparing = prepare_cost(model, image, chosen)
+    preparing = prepare_cost(model, image, chosen, extent=extent, region=draft)
     staged: StagedLayout | None = None
     if isinstance(model, StagedModel):
         check_staged(model, tile)

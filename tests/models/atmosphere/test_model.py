@@ -104,16 +104,26 @@ def test_invalid_pixels_do_not_count(model):
     x = scene(128, 160)
     valid = torch.ones(1, 1, 128, 160, dtype=torch.bool)
     valid[..., :40] = False
-    facts = [
-        model.prepare(context_of(pixels, valid[0, 0].numpy()), np.asarray, (0, 1, 2))
-        for pixels in (
-            x[0].permute(1, 2, 0).numpy(),
-            x.masked_fill(~valid, 0.9)[0].permute(1, 2, 0).numpy(),
-        )
-    ]
-    for name in facts[0]:
-        if name != "airlight_all":
-            assert torch.equal(facts[0][name], facts[1][name]), name
+    known, other = (model.observe(pixels, valid) for pixels in (x, x.where(valid, 0.9 - x.mean())))
+    for name in known:
+        assert torch.allclose(known[name], other[name], atol=1e-5), name
+    assert not torch.allclose(model.observe(x)["maps"], known["maps"], atol=1e-3)
+
+
+def test_the_same_pixels_are_valid_in_a_context(model):
+    pixels = scene(128, 160)[0].permute(1, 2, 0).numpy()
+    valid = np.ones((128, 160), bool)
+    valid[:, :40] = False
+    facts = model.prepare(context_of(pixels, valid), np.asarray, (0, 1, 2))
+    x, mask = torch.from_numpy(pixels).permute(2, 0, 1)[None], torch.from_numpy(valid)[None, None]
+    assert torch.allclose(facts["maps"], model.observe(x, mask)["maps"], atol=1e-4)
+
+
+def test_a_result_has_gradients_towards_its_input(model):
+    x = scene(96, 128).requires_grad_()
+    model(x, one_shot_facts(model, x.detach()))[..., 40:50, 60:70].sum().backward()
+    touched = x.grad.abs().sum(1)[0] > 0
+    assert touched[40:50, 60:70].all() and touched.sum() == 100
 
 
 def test_an_image_without_a_valid_pixel_gives_finite_facts(model):

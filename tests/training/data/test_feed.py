@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections import Counter
 from dataclasses import fields, replace
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +15,16 @@ import torch
 
 from napari_restore.errors import BadParameter
 from napari_restore.training.data import Feed, Recipe, Sampler
+from napari_restore.training.data._ahead import Ahead
 from napari_restore.training.haze import Haze, add_haze
+from napari_restore.training.loop._table import fill
 
 RECIPE = Recipe(size=64, batch=3)
+
+
+def of_table(table) -> Recipe:
+    """As a configuration fills it."""
+    return fill(Recipe, table, "[recipe]", Path())
 
 
 def same(one, other) -> bool:
@@ -168,29 +178,38 @@ def test_a_border_is_marked_in_the_crop(packed):
     assert seen
 
 
-def test_scenes_too_small_are_left_out_and_named(packed):
-    sampler = Sampler(packed, replace(RECIPE, size=195))
-    assert sampler.left_out == ()
+def test_scenes_too_small_are_left_out_and_named(packed, tmp_path):
+    from PIL import Image
+
+    from napari_restore.training.data import Scene, pack
+
+    Image.new("RGB", (90, 90), "gray").save(tmp_path / "small.png")
+    Image.new("RGB", (100, 120), "gray").save(tmp_path / "large.png")
+    names = ("small.png", "large.png")
+    scenes = [Scene(tmp_path / name, "aerial", "x", name=name) for name in names]
+    sampler = Sampler(pack(scenes, tmp_path / "pack"), replace(RECIPE, size=130))
+    assert sampler.left_out == ("small.png",)
+    assert sampler.sample(np.random.default_rng(0)).name == "large.png"
+    assert Sampler(packed, replace(RECIPE, size=195)).left_out == ()
     with pytest.raises(BadParameter, match="large enough"):
         Sampler(packed, replace(RECIPE, size=200))
 
 
-def test_a_feed_packs_scenes_itself(index):
-    from napari_restore.training.data import scenes_of
-
-    feed = Feed(scenes_of(index, split="dev"), RECIPE, 0)
-    assert set(feed.batch(0).names) == {"aerial/coast_2.png"}
-    folder = feed.pack.folder
-    assert folder.is_dir()
-    feed.close()
-    assert not folder.exists()
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no signals of POSIX")
+def test_ctrl_c_does_not_reach_a_worker_that_is_still_importing(packed):
+    with Ahead(packed, RECIPE, 0, 1, 0) as ahead:
+        for process in ahead._processes:
+            os.kill(process.pid, signal.SIGINT)
+        arrays, names = ahead.next()
+    assert len(names) == len(arrays["hazy"]) == 3
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 def test_a_recipe_comes_from_a_table_and_goes_back():
     table = {"size": 128, "aerial": 1, "gamma": [0.8, 1.2], "spectra": {"even": 2, "power": 1}}
-    recipe = Recipe.from_table(table)
+    recipe = of_table(table)
     assert (recipe.size, recipe.aerial, recipe.gamma) == (128, 1.0, (0.8, 1.2))
-    assert Recipe.from_table(recipe.to_table()) == recipe
+    assert of_table(recipe.to_table()) == recipe
     assert "plumes" not in Recipe().spectra
 
 
@@ -207,8 +226,12 @@ def test_a_recipe_comes_from_a_table_and_goes_back():
         ({"spectra": {"even": 0}}, "weights"),
         ({"smallest": 0}, "cover"),
         ({"batch": 0}, "batch"),
+        ({"strength": [0.5, 1.5]}, "strength"),
+        ({"median": [0.5, 1.5]}, "median"),
+        ({"gain": 3}, "gain"),
+        ({"gain": -0.5}, "gain"),
     ],
 )
 def test_a_recipe_that_makes_no_sense_is_refused(table, told):
     with pytest.raises(BadParameter, match=told):
-        Recipe.from_table(table)
+        of_table(table)

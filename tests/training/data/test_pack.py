@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from napari_restore.errors import InputError
+from napari_restore.errors import BadParameter, DiskFull, InputError
 from napari_restore.training.data import Scene, compact, expand, pack, read_picture, scenes_of
 
 
@@ -163,3 +165,45 @@ def test_something_else_is_no_pack(tmp_path):
     (tmp_path / "a.zip").write_bytes(b"nothing")
     with pytest.raises(InputError, match="no compact pack"):
         expand(tmp_path / "a.zip", tmp_path / "out")
+
+
+def test_another_pack_in_the_folder_is_replaced(packed, tmp_path):
+    compact(packed, tmp_path / "all.zip")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "pictures.json").write_text('{"version": 0}')
+    assert len(expand(tmp_path / "all.zip", folder)) == len(packed)
+    # The pictures of another pack beside this one's index.
+    np.save(folder / "pictures.npy", np.zeros(9, np.uint8))
+    assert len(expand(tmp_path / "all.zip", folder)) == len(packed)
+    found = json.loads((folder / "pictures.json").read_text())
+    (folder / "pictures.json").write_text(json.dumps({**found, "fingerprint": "another"}))
+    assert expand(tmp_path / "all.zip", folder).fingerprint == found["fingerprint"]
+
+
+def test_a_full_disk_is_told_as_such(packed, tmp_path, monkeypatch):
+    compact(packed, tmp_path / "all.zip")
+
+    def replace(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(DiskFull, match="No space is left"):
+        expand(tmp_path / "all.zip", tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_bound_that_cannot_be_kept_is_refused(packed, tmp_path):
+    with pytest.raises(BadParameter, match="do not fit into 500 bytes"):
+        compact(packed, tmp_path / "all.zip", limit=500)
+    assert not (tmp_path / "all.zip").exists()
+
+
+def test_distances_stay_known_in_a_compact_pack(index, tmp_path):
+    room = next(item for item in scenes_of(index) if item.distance is not None)
+    flowers = replace(room, note="flowers")
+    assert not flowers.no_haze_depth
+    compact(pack([flowers], tmp_path / "pack"), tmp_path / "all.zip")
+    (found,) = expand(tmp_path / "all.zip", tmp_path / "out").entries
+    assert found.distance and found.scene.distance is None
+    assert not found.scene.no_haze_depth

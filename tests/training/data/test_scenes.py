@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from napari_restore.errors import InputError
 from napari_restore.training.data import Scene, scenes_of, shippable
+from napari_restore.training.data._scenes import stems_of
 
 
 def scene(licence="CC0-1.0", note="", name="natural/x_1.jpg", kind="natural") -> Scene:
@@ -32,6 +35,9 @@ def scene(licence="CC0-1.0", note="", name="natural/x_1.jpg", kind="natural") ->
         "MIT repo; NEON airborne RGB (CC0-1.0)",
         "MIT (repo; imagery of a USGS coastal programme)",
         "BSD-2-Clause (repo)",
+        "CC0-1.0 (A. Painter, per repo Attribution)",
+        "BSD-3-Clause (repo); Landsat public domain",
+        " mit ",
     ],
 )
 def test_these_licences_may_be_shipped(licence: str):
@@ -55,14 +61,40 @@ def test_these_licences_may_be_shipped(licence: str):
         "MIT (repo); contains modified Copernicus Sentinel data 2017",
         "Apache-2.0 package (Debian main); Middlebury 2006 stereo",
         "BSD-3-Clause package (Debian main); Middlebury 2014 stereo",
+        "CC-BY-4.0 NC",
+        "CC-BY-4.0, non-commercial",
+        "CC-BY-4.0 (noncommercial use)",
+        "CC-BY-4.0 (NC)",
+        "CC-BY-4.0 (no derivatives)",
+        "mitre",
+        "MIT-0 AND GPL-3.0",
+        "MIT, GPL-3.0",
+        "MIT (code); imagery unknown",
+        "MIT (repo); imagery GPL-3.0",
+        "MIT (repo); imagery CC-BY-SA-4.0",
+        "BSD-3-Clause (repo); Sentinel-1 (Copernicus)",
+        "public domain or so",
+        "CC0 unless told otherwise",
     ],
 )
 def test_these_may_not(licence: str):
     assert not shippable(scene(licence))
 
 
-def test_a_doubt_in_the_note_counts_too():
-    assert not shippable(scene(note="author not stated"))
+@pytest.mark.parametrize("note", ["author not stated", "licence unknown", "share-alike", "NC"])
+def test_a_doubt_in_the_note_counts_too(note: str):
+    assert not shippable(scene(note=note))
+
+
+@pytest.mark.parametrize(
+    ("licence", "is_free"),
+    [("CC0-1.0", True), ("CC-BY-3.0 (Lab)", True), ("", False), ("GPL-3.0", False), (None, True)],
+)
+def test_the_licence_of_distances_counts_too(tmp_path, licence, is_free):
+    assert shippable(replace(scene(), distance_licence=licence)) is is_free
+    rows = f"file,kind,licence\na_left.png,rgbd_rgb,CC0-1.0\na_d.png,rgbd_depth,{licence or ''}\n"
+    (tmp_path / "INDEX.csv").write_text(rows, encoding="utf-8")
+    assert shippable(scenes_of(tmp_path)[0]) is (is_free and licence is not None)
 
 
 @pytest.mark.parametrize(
@@ -150,3 +182,41 @@ def test_what_the_data_say():
     names = {item.name.rpartition("/")[2] for item in found if shippable(item)}
     assert not [name for name in names if name.startswith(("nextcloud", "naip_3907833", "copr"))]
     assert len(names) > 100
+
+
+def test_stems_are_told_apart_by_folders_also_where_only_case_differs():
+    def named(*names: str) -> list[str]:
+        return stems_of([scene(name=name) for name in names])
+
+    assert named("one/a.png", "b.jpg") == ["a", "b"]
+    assert named("one/a.png", "two/A.jpg", "b.jpg") == ["one_a", "two_A", "b"]
+    for names in (("a.png", "A.png"), ("a.png", "a.jpg"), ("x/a.png", "y/a.png", "x_A.png")):
+        with pytest.raises(InputError, match="Two pictures are called"):
+            named(*names)
+
+
+def test_a_plain_folder_is_of_the_split_that_is_asked_for(tmp_path, monkeypatch):
+    folder = tmp_path / "aerial_x"
+    folder.mkdir()
+    Image.new("RGB", (20, 20)).save(folder / "a.png")
+    assert [item.split for item in scenes_of(folder)] == ["train"]
+    assert [item.split for item in scenes_of(folder, split="dev")] == ["dev"]
+    # "." has a name, too.
+    monkeypatch.chdir(folder)
+    (found,) = scenes_of(Path())
+    assert (found.kind, found.source) == ("aerial", "aerial_x")
+
+
+def test_what_has_a_place_on_a_map_is_aerial(tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    profile = {"driver": "GTiff", "width": 20, "height": 20, "count": 3, "dtype": "uint8"}
+    place = {"crs": "EPSG:32633", "transform": rasterio.Affine(2, 0, 5e5, 0, -2, 5e6)}
+    with rasterio.open(tmp_path / "map.tif", "w", **profile, **place) as file:
+        file.write(np.ones((3, 20, 20), np.uint8))
+    Image.new("RGB", (20, 20)).save(tmp_path / "photo.tif")
+    (tmp_path / "broken.tif").write_bytes(b"II*\0nothing")
+    assert {item.name: item.kind for item in scenes_of(tmp_path)} == {
+        "broken.tif": "natural",
+        "map.tif": "aerial",
+        "photo.tif": "natural",
+    }

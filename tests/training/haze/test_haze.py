@@ -73,7 +73,7 @@ def test_natural_haze_is_thickest_far_away():
 def test_a_given_distance_is_followed():
     distance = np.zeros(SHAPE, np.float32)
     distance[:, 64:] = 1
-    haze = draw_haze(rng(1), SHAPE, scene="natural", spectrum="even", depth=distance)
+    haze = draw_haze(rng(1), SHAPE, scene="natural", spectrum="even", distance=distance)
     assert haze.depth[:, 64:].min() > haze.depth[:, :64].max()
 
 

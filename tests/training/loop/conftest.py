@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,20 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from napari_restore.training.data import Batch
+from napari_restore.training.data import Batch, Recipe
 from napari_restore.training.loop._config import TrainConfig, config_of
 from napari_restore.training.loop._pictures import Pictures
 from napari_restore.training.loop._score import DevScene
 
 SIZE = 32
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Stands in for the recipe of the data."""
-
-    size: int = SIZE
-    batch: int = 2
 
 
 @dataclass
@@ -34,7 +26,7 @@ class MadeUpFeed:
     recipe: Recipe
     spoilt: frozenset[int] = frozenset()
 
-    def batches(self, start_step: int = 0) -> Iterator[Batch]:
+    def batches(self, start_step: int = 0) -> Generator[Batch, None, None]:
         step = start_step
         while True:
             yield self.batch(step)
@@ -58,6 +50,7 @@ class MadeUpFeed:
 TABLES: dict[str, Any] = {
     "model": {"id": "haze-unet", "sizes": {"width": 4, "blocks": 1}},
     "data": {"index": "pictures"},
+    "recipe": {"size": SIZE, "batch": 2},
     "optimiser": {"lr": 1e-3, "warmup": 5},
     "run": {
         "output": "run",
@@ -80,7 +73,7 @@ def make_config(tmp_path: Path) -> Callable[..., TrainConfig]:
         for name, table in tables.items():
             old = content.get(name, {})
             content[name] = {**old, **table} if isinstance(table, dict) else table
-        return config_of(content, tmp_path, Recipe)
+        return config_of(content, tmp_path)
 
     return make
 

@@ -22,6 +22,18 @@ def test_rows_are_kept_up_to_a_step_and_gaps_stay_empty(tmp_path: Path):
     assert rows[0]["lr"] == ""
 
 
+def test_a_row_that_was_cut_off_is_left_out(tmp_path: Path):
+    log = Log(tmp_path / "training.csv", ["l1"], ["score"])
+    log.start(0)
+    log.add({"step": 10, "loss": 0.5})
+    with log.path.open("a") as file:
+        file.write("2")
+    assert [row["step"] for row in log.rows()] == ["10"]
+    other = Log(log.path, ["l1"], ["score", "aerial_model"])
+    other.start(30)
+    assert other.rows()[0]["aerial_model"] == ""
+
+
 def test_sums_are_means_until_a_row_is_told():
     sums = Sums(seconds=2.0, pairs=8)
     sums.add(1.0, {"l1": 0.5})

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,8 @@ import pytest
 
 from napari_restore.errors import BadParameter, InputError, UnreadableImage
 from napari_restore.training.data import Recipe
-from napari_restore.training.loop._config import Every, load_config
+from napari_restore.training.loop._config import Every, config_of, load_config
+from napari_restore.training.loop._losses import objective_of
 
 WHOLE = """
 [model]
@@ -27,7 +29,7 @@ def written(folder: Path, text: str) -> Path:
 
 
 def test_paths_lie_beside_the_configuration_and_defaults_are_filled_in(tmp_path: Path):
-    config = load_config(written(tmp_path, WHOLE), Recipe)
+    config = load_config(written(tmp_path, WHOLE))
     assert config.run.output == tmp_path / "run"
     assert config.data.index == tmp_path / "pictures"
     assert config.name == "haze-unet"
@@ -49,8 +51,28 @@ def test_paths_lie_beside_the_configuration_and_defaults_are_filled_in(tmp_path:
         ("steps = 100", "steps = 9\n[optimiser]\nlr = -1", "[optimiser] lr = -1.0 is not above 0."),
         ("steps = 100", "steps = 9\n[recipe]\nbatch = 0", "[recipe]: A batch of 0 crops"),
         ("steps = 100", "steps = 9\n[recipe]\nspectra = 3", "[recipe] spectra is 3"),
+        (
+            "steps = 100",
+            "steps = 9\n[recipe]\nspectra = { even = 1, plumes = 1 }",
+            "[score] spectrum plumes is one that [recipe] spectra trains on.",
+        ),
+        (
+            "steps = 100",
+            "steps = 9\n[score]\nspectrum = 'fog'",
+            "[score] spectrum = 'fog' is none.",
+        ),
         ("steps = 100", "steps = 9\n[[stage]]\nrecipe = { sise = 9 }", "[recipe] has no key"),
         ("steps = 100", "steps = 9\ntrain_only = ['(']", "[run] train_only '(' is no pattern"),
+        ("steps = 100", "steps = 9\n[optimiser]\nlr = inf", "[optimiser] lr cannot be inf."),
+        ("steps = 100", "steps = 9\n[loss]\nl1 = inf", "[loss] l1 cannot be inf."),
+        ("steps = 100", "steps = 9\nskip_above = -1", "[run] skip_above = -1.0 is below 0."),
+        ("steps = 100", f"steps = 9\nseed = {2**70}", "[run] seed = 1180591620717411303424 is too"),
+        ("steps = 100", "steps = 9\nname = 'best'", "[run] name = 'best' is taken."),
+        ("[model]", "stage = []\n[model]", "There is no stage in stage = []."),
+        ("[model]", "stage = [1]\n[model]", "[[stage]] 1 is 1 and not a table."),
+        ("[model]", "recipe = 3\n[model]", "[recipe] is 3 and not a table."),
+        ("[model]", "optimiser = 3\n[model]", "[optimiser] is 3 and not a table."),
+        ('[run]\noutput = "run"\nsteps = 100', "", "The table [run] is missing."),
         ("[data]", "[data", "train.toml is no TOML"),
         ('id = "haze-unet"', "", "[model] lacks the key 'id'."),
         ('[model]\nid = "haze-unet"', "", "The table [model] is missing."),
@@ -61,14 +83,32 @@ def test_a_bad_configuration_is_refused_in_one_sentence(
 ):
     assert old in WHOLE
     with pytest.raises(BadParameter) as caught:
-        load_config(written(tmp_path, WHOLE.replace(old, new)), Recipe)
+        load_config(written(tmp_path, WHOLE.replace(old, new)))
     assert str(caught.value).startswith(told)
     assert caught.value.exit_code == InputError.exit_code
 
 
+def test_a_table_that_is_a_number_is_refused(tmp_path: Path):
+    tables = {"model": {"id": "haze-unet"}, "data": {"index": "pictures"}, "run": 5}
+    with pytest.raises(BadParameter, match=r"\[run\] is 5 and not a table"):
+        config_of(tables, tmp_path)
+
+
+def test_the_configuration_in_the_documentation_shows_the_defaults():
+    path = Path(__file__).parents[3] / "docs" / "training.md"
+    text = path.read_text("utf-8").partition("```toml\n")[2].partition("```")[0]
+    assert "[optimiser]" in text
+    shown, least = tomllib.loads(text), {"id": "haze-unet"}
+    loss = shown.pop("loss")
+    given = {"model": least, "data": {"index": shown["data"]["index"]}}
+    given["run"] = {name: shown["run"][name] for name in ("output", "steps")}
+    assert config_of(shown, Path()) == config_of(given, Path())
+    assert loss == objective_of("haze-unet").weights
+
+
 def test_a_missing_file_is_named(tmp_path: Path):
     with pytest.raises(UnreadableImage, match=r"no configuration .*nowhere\.toml"):
-        load_config(tmp_path / "nowhere.toml", Recipe)
+        load_config(tmp_path / "nowhere.toml")
 
 
 @pytest.mark.parametrize(
@@ -95,7 +135,7 @@ optimiser = { lr = 1e-4 }
 loss = { l1 = 2.0 }
 train_only = ["middle"]
 """
-    first, second = load_config(written(tmp_path, WHOLE + stages), Recipe).stages
+    first, second = load_config(written(tmp_path, WHOLE + stages)).stages
     assert (first.recipe.size, first.optimiser.lr, first.steps) == (64, 1e-3, 100)
     assert (first.loss, first.train_only) == ({"ssim": 0.5}, ())
     assert (second.recipe.size, second.recipe.batch) == (128, 2)
@@ -104,11 +144,11 @@ train_only = ["middle"]
 
 
 def test_time_limits_and_intervals_decide_nothing(tmp_path: Path):
-    config = load_config(written(tmp_path, WHOLE), Recipe)
+    config = load_config(written(tmp_path, WHOLE))
     more = 'steps = 100\nstop_after = 3\nscore_every = 7\ncheckpoint_every = "1 min"'
-    other = load_config(written(tmp_path, WHOLE.replace("steps = 100", more)), Recipe)
+    other = load_config(written(tmp_path, WHOLE.replace("steps = 100", more)))
     assert other.deciding() == config.deciding()
-    changed = load_config(written(tmp_path, WHOLE.replace("100", "101")), Recipe)
+    changed = load_config(written(tmp_path, WHOLE.replace("100", "101")))
     assert {
         name for name, value in config.deciding().items() if changed.deciding()[name] != value
     } == {"run.steps"}

@@ -6,7 +6,7 @@ import torch
 
 from napari_restore import metrics
 from napari_restore.errors import BadParameter
-from napari_restore.training.loop._losses import masked_l1, objective_of, ssim
+from napari_restore.training.loop._losses import SMALL, log_error, masked_l1, objective_of, ssim
 
 
 def planes(image: np.ndarray) -> torch.Tensor:
@@ -51,6 +51,18 @@ def test_l1_counts_valid_pixels_only_whatever_the_others_hold():
     b[..., 0] = torch.nan
     assert masked_l1(a, b, valid) == 0.25
     assert masked_l1(a, b, torch.zeros_like(valid)) == 0
+
+
+def test_log_error_is_psnr_per_picture():
+    a = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    b = a + torch.tensor([0.1, 0.02])[:, None, None, None]
+    valid = torch.ones(2, 1, 8, 8, dtype=torch.bool)
+    valid[..., :3] = False
+    b = b.where(valid, torch.nan)
+    expected = sum(np.log10(e**2 + SMALL) for e in (0.1, 0.02)) / 2
+    assert float(log_error(a, b, valid)) == pytest.approx(expected, abs=1e-4)
+    # Both pictures count alike, however unlike their errors.
+    assert float(log_error(a, a, valid)) == pytest.approx(np.log10(SMALL))
 
 
 def test_a_weight_for_an_unknown_loss_is_refused():

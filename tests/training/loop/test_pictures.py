@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_restore.errors import InputError
-from napari_restore.training.data import Pack, Recipe, compact
+from napari_restore.errors import BadParameter, Cancelled, InputError
+from napari_restore.training.data import Pack, compact
 from napari_restore.training.loop._config import config_of
 from napari_restore.training.loop._pictures import open_pictures
-from napari_restore.training.loop._score import Judge
+from napari_restore.training.loop._score import Validator
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def opened(index: Path, tmp_path: Path) -> Callable[..., Any]:
             "run": {"output": "run", "steps": 1, "workers": 0},
             "score": {"scenes": 2, "side": 64, **(score or {})},
         }
-        config = config_of(tables, tmp_path, Recipe)
+        config = config_of(tables, tmp_path)
         told: list[Any] = []
         found = open_pictures(config, told.append)
         return config, found, [event.text for event in told if hasattr(event, "text")]
@@ -75,9 +76,24 @@ def test_dev_scenes_take_sources_in_turn_and_none_where_haze_is_wrong(opened: Ca
     assert {scene.clear.shape for scene in pictures.dev} == {(48, 64, 3)}
 
 
-def test_without_dev_scenes_it_says_that_nothing_is_scored(opened: Callable[..., Any]):
+def test_a_wrong_index_of_scores_is_refused_and_a_stop_is_heard(
+    opened: Callable[..., Any], tmp_path: Path
+):
+    with pytest.raises(InputError, match="nowhere"):
+        opened(score={"index": "nowhere"})
+    config, _, _ = opened()
+    shutil.rmtree(tmp_path / "run")
+    with pytest.raises(Cancelled, match="while pictures were read"):
+        open_pictures(config, lambda event: None, lambda: True)
+
+
+def test_without_dev_scenes_it_says_that_nothing_is_scored(
+    opened: Callable[..., Any], tmp_path: Path
+):
     assert opened(score={"scenes": 0})[2] == []
-    _, pictures, notes = opened(kinds=["aerial"], score={"index": str(Path("nowhere"))})
+    path = tmp_path / "INDEX.csv"
+    path.write_text(path.read_text().replace(",dev,", ",test,"))
+    _, pictures, notes = opened(kinds=["aerial"])
     assert pictures.dev == ()
     assert notes == ["There are no dev scenes: the last average is kept, unscored."]
 
@@ -95,7 +111,7 @@ def test_what_was_packed_before_must_hold_no_dev_scene(opened: Callable[..., Any
 
 def test_figures_are_the_same_every_time_and_stand_beside_dcp(opened: Callable[..., Any]):
     config, pictures, _ = opened()
-    one, other = (Judge(scenes, config.score) for scenes in (pictures.dev, pictures.dev[:2]))
+    one, other = (Validator(scenes, config.score) for scenes in (pictures.dev, pictures.dev[:2]))
     figures = one.baselines()
     assert set(figures) == {
         f"{kind}_{name}"
@@ -105,3 +121,41 @@ def test_figures_are_the_same_every_time_and_stand_beside_dcp(opened: Callable[.
     assert set(figures) < set(one.columns)
     # One scene less leaves the haze of the others as it is.
     assert other.baselines()["aerial_input"] == figures["aerial_input"]
+
+
+def test_rows_can_be_left_out_by_name(opened: Callable[..., Any], index: Path):
+    _, pictures, _ = opened(leave_out=["coast_*"])
+    assert [row["name"] for row in pictures.rows] == ["field_1.png"]
+    assert pictures.left_out == ("coast_1.png",)
+    with pytest.raises(BadParameter, match=r"'town_\*' fits no file"):
+        # A dev scene is not trained on anyhow.
+        opened(leave_out=["town_*"])
+    with pytest.raises(InputError, match="no scene"):
+        opened(leave_out=["*.png"])
+
+
+def test_scenes_too_small_for_the_crops_are_told_and_stand_in_no_card(
+    opened: Callable[..., Any], index: Path
+):
+    codes = np.full((20, 40, 3), 90, np.uint8)
+    Image.fromarray(codes).save(index.parent / "field_2.png")
+    with index.open("a", newline="") as file:
+        file.write("field_2.png,aerial,train,CC0-1.0,\n")
+    _, pictures, notes = opened(licences="free")
+    assert notes[-1] == "Too small for the crops, not trained on: field_2.png."
+    assert [row["name"] for row in pictures.rows] == ["field_1.png"]
+    assert pictures.left_out == ("field_2.png",)
+
+
+def test_a_plain_folder_is_all_for_training_or_all_for_scores(
+    opened: Callable[..., Any], tmp_path: Path
+):
+    for folder in ("one", "aerial_other"):
+        (tmp_path / folder).mkdir()
+        codes = np.random.default_rng(1).integers(30, 220, (64, 64, 3), np.uint8)
+        Image.fromarray(codes).save(tmp_path / folder / "a.png")
+    _, pictures, notes = opened(index=str(tmp_path / "one"))
+    assert len(pictures.rows) == 1
+    assert notes == ["There are no dev scenes: the last average is kept, unscored."]
+    _, pictures, _ = opened(score={"index": str(tmp_path / "aerial_other")})
+    assert [(scene.name, scene.kind) for scene in pictures.dev] == [("a.png", "aerial")]

@@ -12,9 +12,17 @@ import torch
 from safetensors.torch import load_file
 
 import napari_restore as nr
-from napari_restore.errors import BadOutput, BadParameter, Cancelled, InputError
+from napari_restore.errors import (
+    BadOutput,
+    BadParameter,
+    Cancelled,
+    InputError,
+    OutOfMemory,
+)
+from napari_restore.training.loop._best import BEST
+from napari_restore.training.loop._learner import Learner
 from napari_restore.training.loop._log import NO_PLOT
-from napari_restore.training.loop._train import BEST, CHECKPOINT, LOG, Control, train
+from napari_restore.training.loop._train import CHECKPOINT, LOG, Control, train
 
 MakeConfig = Callable[..., Any]
 MakePictures = Callable[..., Any]
@@ -60,11 +68,13 @@ def assert_same_run(one: Path, other: Path) -> None:
     a, b = state_of(one), state_of(other)
     for part in ("model", "average", "updates", "optimiser"):
         assert_equal(a[part], b[part])
-    assert losses_of(one) == losses_of(other)
+    # A row of a score that was stopped has its figures behind it, in a row of their own.
+    first, second = ([loss for loss in losses_of(path) if loss] for path in (one, other))
+    assert first == second
 
 
 def stopped_after(steps: int) -> Control:
-    """Cancels before step number `steps` of this call, as Ctrl-C does."""
+    """Cancels at question number `steps` of this call, asked before steps and dev scenes."""
     asked = iter(range(10_000))
     return Control(cancelled=lambda: next(asked) >= steps)
 
@@ -89,8 +99,8 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
     whole = make_config(run={"output": "whole", **short}, stage=stages)
     train(whole, make_pictures(), "cpu")
     config = make_config(run={"output": "pieces", **short}, stage=stages)
-    # In the first stage, then beside its end, then in the second.
-    for steps in (8, 4, 3):
+    # While it scores, then beside the end of the first stage, then in the second.
+    for steps in (7, 6, 3):
         with pytest.raises(Cancelled, match="Stopped at step"):
             train(config, make_pictures(), "cpu", stopped_after(steps))
     account = train(config, make_pictures(), "cpu")
@@ -105,8 +115,9 @@ def test_rows_behind_the_checkpoint_are_told_once(
     config = make_config(run={"steps": 30})
     with pytest.raises(KeyboardInterrupt):
         # A machine that goes down saves nothing more.
-        train(config, make_pictures(), "cpu", Control(cancelled=_breaks_at(27)))
-    assert state_of(tmp_path / "run")["state"]["step"] == 20
+        train(config, make_pictures(), "cpu", Control(cancelled=_breaks_at(29)))
+    # Saved with the first score.
+    assert state_of(tmp_path / "run")["state"]["step"] == 25
     train(config, make_pictures(), "cpu")
     assert [int(row["step"]) for row in rows_of(tmp_path / "run")] == list(range(1, 31))
 
@@ -143,6 +154,121 @@ def test_a_time_limit_saves_and_stops(
     assert 0 < account["step"] < 50
     assert state_of(tmp_path / "run")["state"]["step"] == account["step"]
     assert train(make_config(), make_pictures(), "cpu")["step"] == 50
+
+
+def test_a_time_limit_changes_neither_steps_nor_what_is_kept(
+    make_config: MakeConfig, make_pictures: MakePictures, tmp_path: Path
+):
+    every = {"score_every": 8, "checkpoint_every": 9, "steps": 20}
+    train(make_config(run={"output": "whole", **every}), make_pictures(), "cpu")
+    pieces = make_config(run={"output": "pieces", "stop_after": 0.2, **every})
+    calls = 0
+    while True:
+        ticks = iter(range(100_000))
+        control = Control(clock=lambda ticks=ticks: float(next(ticks)))
+        calls += 1
+        if train(pieces, make_pictures(), "cpu", control)["status"] == "done":
+            break
+    assert calls > 2
+    assert_same_run(tmp_path / "whole", tmp_path / "pieces")
+    assert (tmp_path / "whole" / BEST).read_bytes() == (tmp_path / "pieces" / BEST).read_bytes()
+    told = [[r["step"] for r in rows_of(tmp_path / n) if r["score"]] for n in ("whole", "pieces")]
+    assert told[0] == told[1] == ["8", "16", "20"]
+
+
+def test_atmosphere_learns_and_goes_on_bit_for_bit(
+    make_config: MakeConfig, make_pictures: MakePictures, tmp_path: Path
+):
+    tables = {
+        "model": {"id": "atmosphere", "sizes": {"width": 6}},
+        "recipe": {"size": 64, "batch": 2},
+    }
+    for name, stops in (("whole", ()), ("pieces", (3,))):
+        config = make_config(**tables, run={"output": name, "steps": 6, "ema": 0.0})
+        for steps in stops:
+            with pytest.raises(Cancelled):
+                train(config, make_pictures(dev=False), "cpu", stopped_after(steps))
+        assert train(config, make_pictures(dev=False), "cpu")["skipped"] == 0
+    assert_same_run(tmp_path / "whole", tmp_path / "pieces")
+    for loss in ("l1", "ssim", "depth", "airlight"):
+        assert all(float(row[loss]) >= 0 for row in rows_of(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("model", ["haze-unet", "atmosphere"])
+def test_a_step_in_bfloat16_is_finite(
+    make_config: MakeConfig, make_pictures: MakePictures, tmp_path: Path, model: str
+):
+    sizes = {"width": 6} if model == "atmosphere" else {"width": 4, "blocks": 1}
+    config = make_config(
+        model={"id": model, "sizes": sizes},
+        recipe={"size": 64, "batch": 2},
+        run={"steps": 2, "bf16": True},
+    )
+    assert train(config, make_pictures(dev=False), "cpu")["skipped"] == 0
+    state = state_of(tmp_path / "run")["model"]
+    assert all(torch.isfinite(v).all() and v.dtype == torch.float32 for v in state.values())
+
+
+def test_other_scores_seek_the_best_anew(
+    make_config: MakeConfig, make_pictures: MakePictures, tmp_path: Path
+):
+    run = {"steps": 20, "score_every": 5}
+    with pytest.raises(Cancelled):
+        train(make_config(run=run), make_pictures(), "cpu", stopped_after(18))
+    old = state_of(tmp_path / "run")["state"]
+    assert old["best_step"] > 0
+    told: list[Any] = []
+    changed = make_config(run=run, score={"seed": 5, "classical": True})
+    account = train(changed, make_pictures(), "cpu", Control(tell=told.append))
+    assert any("sought anew" in getattr(event, "text", "") for event in told)
+    assert "aerial_dcp_0.95" in account["figures"]
+    rows = rows_of(tmp_path / "run")
+    anew = [row for row in rows if row["score"] and row["aerial_dcp_0.95"]]
+    assert account["best"]["score"] == pytest.approx(
+        max(float(row["score"]) for row in anew), rel=1e-4
+    )
+
+
+def test_the_file_of_the_best_belongs_to_the_checkpoint(
+    make_config: MakeConfig, make_pictures: MakePictures, tmp_path: Path
+):
+    config = make_config(run={"steps": 12, "score_every": 5})
+    with pytest.raises(Cancelled):
+        train(config, make_pictures(), "cpu", stopped_after(9))
+    assert state_of(tmp_path / "run")["state"]["best_step"] == 5
+    # As a kill between two files leaves it.
+    (tmp_path / "run" / BEST).write_bytes(b"of another step")
+    account = train(config, make_pictures(), "cpu")
+    assert account["best"]["step"] > 5
+    nr.load_model(account["weights"])
+
+
+def test_memory_that_runs_out_is_told_and_nothing_is_lost(
+    make_config: MakeConfig,
+    make_pictures: MakePictures,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    step = Learner.step
+
+    def full(self: Learner, batch: Any, state: Any) -> Any:
+        if state.step == 3:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+        return step(self, batch, state)
+
+    config = make_config(run={"steps": 6})
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "step", full)
+        with pytest.raises(OutOfMemory, match=r"after step 3\. Choose a smaller recipe\.batch"):
+            train(config, make_pictures(), "cpu")
+    assert state_of(tmp_path / "run")["state"]["step"] == 3
+    assert train(config, make_pictures(), "cpu")["step"] == 6
+
+
+def test_without_a_loss_nothing_is_learned(make_config: MakeConfig, make_pictures: MakePictures):
+    nothing = {"l1": 0.0, "log_error": 0.0, "ssim": 0.0, "auxiliary": 0.0}
+    with pytest.raises(BadParameter, match="leaves no loss"):
+        train(make_config(loss=nothing), make_pictures(), "cpu")
 
 
 def test_a_stage_may_be_as_long_as_a_time(make_config: MakeConfig, make_pictures: MakePictures):
@@ -187,7 +313,7 @@ def test_a_run_that_only_goes_wrong_gives_up(make_config: MakeConfig, make_pictu
 
 
 def test_an_explosion_is_not_taken(make_config: MakeConfig, make_pictures: MakePictures):
-    config = make_config(run={"steps": 60, "explode": 1e-6})
+    config = make_config(run={"steps": 60, "skip_above": 1e-6})
     assert train(config, make_pictures(dev=False), "cpu")["skipped"] > 0
 
 
@@ -220,6 +346,7 @@ def test_the_weights_load_by_their_card(
     card = json.loads(path.with_suffix(".json").read_text("utf-8"))
     assert card["training"]["licences"] == ["CC0-1.0"]
     assert card["training"]["config"]["run"]["steps"] == 30
+    assert str(tmp_path) not in json.dumps(card)
     # The best average, in half precision.
     best = load_file(tmp_path / "run" / BEST)
     for name, tensor in model.state_dict().items():

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_restore.errors import BadParameter, InputError
-from napari_restore.training.score._cases import HazedCase, hazed_cases
+from napari_restore.errors import BadOutput, BadParameter, InputError
+from napari_restore.training.score._cases import HazedCase, drop_others, hazed_cases
 
 
 @pytest.fixture
@@ -76,9 +76,22 @@ def test_pictures_are_kept_once(index: Path, tmp_path: Path):
     clear, hazy, _ = case.pixels()
     assert np.array_equal(np.asarray(Image.open(paths[0])), clear)
     assert np.array_equal(np.asarray(Image.open(paths[1])), hazy)
-    paths[1].write_bytes(b"mine")
+    written = [path.stat().st_mtime_ns for path in paths]
     case.keep(tmp_path / "out")
+    assert [path.stat().st_mtime_ns for path in paths] == written
+    other = cases(index, seed=8)
+    drop_others(tmp_path / "out", cases(index))
+    assert all(path.is_file() for path in paths)
+    other[1].keep(tmp_path / "out")
+    assert not np.array_equal(np.asarray(Image.open(paths[1])), hazy)
+    drop_others(tmp_path / "out", cases(index))
+    assert not any(path.exists() for path in paths)
+    paths[1].write_bytes(b"mine")
+    drop_others(tmp_path / "out", cases(index))
+    with pytest.raises(BadOutput, match="not kept by an evaluation"):
+        case.keep(tmp_path / "out")
     assert paths[1].read_bytes() == b"mine"
+    case.keep(tmp_path / "out", overwrite=True)
 
 
 def test_what_cannot_be_is_said(index: Path):

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_restore.errors import InputError
+from napari_restore.errors import BadParameter, InputError
 from napari_restore.images import open_image
-from napari_restore.metrics import metric_of
+from napari_restore.metrics import Metric, metric_of
 from napari_restore.training.score._scores import (
     Scale,
     change_of,
@@ -114,3 +114,13 @@ def test_what_a_method_does_to_a_clear_picture():
     assert told["clear_psnr"] == pytest.approx(20 * np.log10(25.5) + 10 * np.log10(5), rel=1e-5)
     assert change_of(after, before, BYTES, ~valid)["clear_change"] == 10
     assert np.isnan(change_of(after, before, BYTES, valid & False)["clear_psnr"])
+
+
+def test_a_metric_that_fails_is_named():
+    def broken(a, b, data_range, valid):
+        raise ZeroDivisionError("division by zero")
+
+    image = open_image(noise(), bands=RGB)
+    reference = reference_of(image, image, BYTES, None)
+    with pytest.raises(BadParameter, match=r"The metric theirs failed: division by zero\."):
+        scores_of(noise(), reference, BYTES, {"theirs": Metric(broken)})

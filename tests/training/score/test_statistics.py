@@ -56,11 +56,21 @@ def test_spread_by_hand():
 
 def test_an_image_equal_to_its_reference_counts_as_100_db():
     assert spread_of([float("inf"), 20]).mean == 60
-    found = compare([float("inf"), 30], [float("inf"), 20], higher_is_better=True)
+    found = compare([float("inf"), 30], [float("inf"), 20], "ab", higher_is_better=True)
     assert (found.n, found.difference, found.better) == (2, 5, 1)
 
 
 def test_better_may_mean_lower_and_nan_pairs_do_not_count():
-    found = compare([1, 5, float("nan")], [2, 3, 1], higher_is_better=False)
+    found = compare([1, 5, float("nan")], [2, 3, 1], "abc", higher_is_better=False)
     assert (found.n, found.difference, found.better, found.p) == (2, 0.5, 1, 1)
-    assert compare([], [], higher_is_better=True).n == 0
+    assert compare([], [], "", higher_is_better=True).n == 0
+
+
+def test_several_images_of_one_scene_are_one_witness():
+    gains = np.array([1.0, 3.0, 2.0, 2.0, -1.0, float("nan")])
+    found = compare(gains, np.zeros(6), "aabbcc", higher_is_better=True)
+    assert (found.n, found.images, found.better) == (3, 5, 2)
+    assert found.difference == 1
+    assert found.p == sign_flip_test([2, 2, -1]) == 0.5
+    # Four levels of two scenes say no more than two scenes.
+    assert compare(np.ones(8), np.zeros(8), "abababab", higher_is_better=True).p == 0.5

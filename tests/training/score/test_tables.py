@@ -25,6 +25,7 @@ def row(image: str, method: str, psnr: float, ciede: float, group: str = "") -> 
     return {
         "image": image,
         "group": group,
+        "scene": image,
         "method": method,
         "values": {"psnr": psnr, "ciede2000": ciede},
         "valid_share": 1.0,
@@ -93,10 +94,22 @@ def test_groups_have_their_own_block_in_latex_and_on_the_terminal():
     assert table.count(r"\midrule") == 3
     assert r"\multicolumn{3}{l}{\emph{L2}} \\" in table
     text = text_table(told)
-    assert (
-        "my_net against dcp, the best classical: PSNR +2.00 dB, better on 2 of 2, p = 0.5" in text
-    )
+    told = "my_net against dcp, the best classical: PSNR +2.00 dB, better on 2 of 2 scenes, p = 0.5"
+    assert told in text
     assert "L2:" in text and "means over 2 images" in text
+
+
+def test_levels_of_one_scene_count_once():
+    rows = [row(f"{i}_{g}", m, v, 9, g) for i in "ab" for g in ("L1", "L2")
+            for m, v in (("input", 9), ("dcp", 10), ("net", 12))]  # fmt: skip
+    for one in rows:
+        one["scene"] = one["image"][0]
+    told = evaluation(rows, "input", "dcp", "net")
+    assert (told["n"], told["scenes"]) == (4, 2)
+    pair = next(c for c in told["comparisons"] if c["other"] == "dcp" and c["metric"] == "psnr")
+    assert (pair["n"], pair["images"], pair["better"], pair["p"]) == (2, 4, 2, 0.5)
+    text = text_table(told)
+    assert "better on 2 of 2 scenes, p = 0.5" in text and "means over 4 images of 2 scenes" in text
 
 
 def test_latex_escapes_what_it_must():

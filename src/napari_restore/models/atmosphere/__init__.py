@@ -8,8 +8,9 @@ from napari_restore.models._registry import ModelEntry
 ATMOSPHERE = ModelCard(
     id="atmosphere",
     title="Atmosphere",
-    summary="A network looks at the whole picture, estimates airlight and transmission, and every "
-    "pixel is freed of haze by itself.",
+    summary="A network looks at the whole picture and tells airlight and transmission; every "
+    "pixel is then freed of haze by itself.",
+    recommended_for=("aerial", "natural"),
     bands=3,
     roles=("red", "green", "blue"),
     needs_context=True,
@@ -17,12 +18,18 @@ ATMOSPHERE = ModelCard(
     maps=("transmission", "airlight"),
     transmission_wavelength=550.0,
     needs_weights=True,
+    weights_sha256="dbc7c2149ee8a629278d28748733419eb03e0fb07211ef594269ab508652fb1d",
     parameters=(
         Parameter("t0", 0.1, "smallest transmission", 0.05, 1.0),
         Parameter("deadband", 0.03, "haze share up to which pixels stay as they are", 0.0, 0.5),
     ),
     source="Scattering model: Koschmieder 1924; Narasimhan, Nayar, IJCV 48, 2002",
-    caveats="Haze must vary slowly: a cloud's hard edge is beyond it.",
+    trained_on="115 images under free licences, under made-up haze (docs/models/atmosphere.md)",
+    validated_on="synthetic haze only: 25 scenes it never saw, under another spectrum of haze: "
+    "+5.2 dB on aerial and +8.5 dB on natural scenes, 1.0 and 1.5 dB more than the dark channel prior "
+    "(docs/models/atmosphere.md).",
+    caveats="Takes some hazy scenes for clear ones and leaves them as they are. Haze must vary "
+    "slowly: a cloud's hard edge is beyond it.",
 )
 
 ENTRIES = (
@@ -30,5 +37,6 @@ ENTRIES = (
         ATMOSPHERE,
         f"{__name__}._model:make",
         sizes=f"{__name__}._network:sizes_of",
+        shipped="atmosphere.safetensors",
     ),
 )

@@ -67,7 +67,7 @@ class Atmosphere(RestorationModel):
         airlight = seen.airlight[0] / brightness[0]
         return {
             "maps": maps,
-            "step": torch.tensor(float(context.factor), dtype=torch.float64),
+            "step": torch.tensor(float(context.factor)),
             "presence": seen.presence[0],
             "brightness": brightness[0],
             "airlight": airlight,
@@ -98,7 +98,8 @@ class Atmosphere(RestorationModel):
             own = dict(facts)
             if "origin" in own:
                 own["origin"] = own["origin"][n : n + 1]
-        return {name: fact.to(x.device) for name, fact in own.items()}
+        # The scale is a float64, which not every device has; it stays on the processor.
+        return {name: fact if name == "scale" else fact.to(x.device) for name, fact in own.items()}
 
     def _restore(self, x: Tensor, facts: Facts, y: Tensor, transmission: Tensor) -> None:
         """One image of a batch into `y` and `transmission`, in strips that fit a cache."""
@@ -117,7 +118,7 @@ class Atmosphere(RestorationModel):
             planes = _inverted(strip, depth, airlight, facts, self.deadband)
             for band, plane in enumerate(planes):
                 y[:, band : band + 1, top:bottom] = plane
-            torch.exp(-depth, out=transmission[:, :, top:bottom])
+            transmission[:, :, top:bottom] = torch.exp(-depth)
 
     def observe(self, x: Tensor, valid: Tensor | None = None) -> Facts:
         """Facts of N whole images (N, 3, h, w) at once, with gradients, for training.

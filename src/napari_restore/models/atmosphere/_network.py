@@ -110,7 +110,7 @@ class AtmosphereNetwork(nn.Module):
         return Seen(
             offset=maps[:, :1],
             slope=GUIDED * torch.tanh(maps[:, 1:]),
-            presence=(1.2 * torch.sigmoid(numbers[:, 4]) - 0.1).clamp(0, 1),
+            presence=_clamped(1.2 * torch.sigmoid(numbers[:, 4]) - 0.1),
             airlight=_looked_at(looked.float(), counted, colours)
             * torch.exp(0.7 * torch.tanh(numbers[:, :3])),
             exponent=1.6 * torch.sigmoid(numbers[:, 3]) - 0.1,
@@ -166,6 +166,11 @@ def _widened(plane: Tensor, reach: int) -> Tensor:
 
 def _pooled(share: Tensor, rows: int) -> Tensor:
     return avg_pool2d(share, share.shape[2] // rows)
+
+
+def _clamped(x: Tensor) -> Tensor:
+    """0 … 1, with gradients beyond: a presence that has become 0 can come back."""
+    return x + (x.clamp(0, 1) - x).detach()
 
 
 def _looked_at(logits: Tensor, counted: Tensor, colours: Tensor) -> Tensor:

@@ -17,7 +17,6 @@ DCP = ModelCard(
     id="dcp",
     title="Dark channel prior",
     summary="Haze of any thickness in photos and aerial images; needs no training.",
-    recommended_for=("aerial", "natural"),
     needs_context=True,
     uses_validity=True,
     halo=116,

@@ -72,6 +72,8 @@ class ModelChooser(QWidget):
         self._known: Sequence[ModelCard] = ()
         self._image: Image | None = None
         self._guess = ""
+        self._picked = False
+        """Whether the user chose, rather than what stands first."""
         self.task_label = QLabel("Task", self)
         self.task = _combo(self, "What shall be done")
         self.scene = _combo(self, "What the image shows decides which methods come first")
@@ -96,7 +98,7 @@ class ModelChooser(QWidget):
         self.setFocusProxy(self.combo)
         self.task.currentIndexChanged.connect(self._fill)
         self.scene.currentIndexChanged.connect(self._fill)
-        self.combo.currentIndexChanged.connect(self._on_chosen)
+        self.combo.currentIndexChanged.connect(self._on_picked)
         self.add_button.clicked.connect(self.file_wanted)
 
     def add_rows(self, form: QFormLayout) -> None:
@@ -162,34 +164,43 @@ class ModelChooser(QWidget):
         self._choices = {choice.key: choice for choice in shown}
         self.combo.blockSignals(True)
         self.combo.clear()
-        usable = []
+        usable, ready = [], []
         for choice in shown:
             mark = MARK if scene in choice.card.recommended_for else ""
             self.combo.addItem(mark + choice.card.title, choice.key)
-            reason = self._why_not(choice.card)
+            reason, asks = self._why_not(choice.card)
             if reason:
                 # The only model Qt gives a combo box by itself.
                 self.combo.model().item(self.combo.count() - 1).setEnabled(False)  # type: ignore[attr-defined]
             else:
                 usable.append(choice.key)
+                if not asks:
+                    ready.append(choice.key)
             self.combo.setItemData(
                 self.combo.count() - 1, reason or choice.card.summary, Qt.ItemDataRole.ToolTipRole
             )
-        if chosen not in usable and usable:
-            chosen = usable[0]
+        if usable and (chosen not in usable or not self._picked):
+            # Nobody is asked which band is which before he has chosen what needs to know.
+            chosen = (ready or usable)[0]
         self.combo.setCurrentIndex(max(0, self.combo.findData(chosen)))
         self.combo.blockSignals(False)
         self._on_chosen()
 
-    def _why_not(self, card: ModelCard) -> str:
-        """Why `card` cannot run on the image whatever is said of its bands; "" if it can."""
+    def _why_not(self, card: ModelCard) -> tuple[str, bool]:
+        """Why `card` cannot run on the image whatever is said of its bands ("" if it can).
+
+        And whether it must be told which band is which first.
+        """
         if self._image is None:
-            return ""
+            return "", False
         try:
-            api.missing_roles(self._image, card)
+            return "", bool(api.missing_roles(self._image, card))
         except UnknownBands as error:
-            return str(error)
-        return ""
+            return str(error), False
+
+    def _on_picked(self) -> None:
+        self._picked = True
+        self._on_chosen()
 
     def _on_chosen(self) -> None:
         card = self.card()

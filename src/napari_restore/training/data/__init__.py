@@ -6,9 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from napari_restore.training.data._compact import compact, expand
     from napari_restore.training.data._feed import Batch, Feed
-    from napari_restore.training.data._pack import Pack, compact, expand, pack
-    from napari_restore.training.data._pairs import STRENGTH, PairOptions, make_pairs
+    from napari_restore.training.data._pack import Pack, pack
+    from napari_restore.training.data._pairs import PairOptions, make_pairs
     from napari_restore.training.data._pictures import Picture, read_picture
     from napari_restore.training.data._recipe import Recipe
     from napari_restore.training.data._sample import Sample, Sampler
@@ -16,9 +17,10 @@ if TYPE_CHECKING:
     from napari_restore.training.data._training_sheet import draw_training
 
 _HOMES = {
+    "_compact": ("compact", "expand"),
     "_feed": ("Batch", "Feed"),
-    "_pack": ("Pack", "compact", "expand", "pack"),
-    "_pairs": ("STRENGTH", "PairOptions", "make_pairs"),
+    "_pack": ("Pack", "pack"),
+    "_pairs": ("PairOptions", "make_pairs"),
     "_pictures": ("Picture", "read_picture"),
     "_recipe": ("Recipe",),
     "_sample": ("Sample", "Sampler"),
@@ -28,7 +30,6 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "STRENGTH",
     "Batch",
     "Feed",
     "Pack",

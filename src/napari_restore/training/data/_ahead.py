@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Any
 
+import torch
+
 from napari_restore.errors import RestoreError
 from napari_restore.training.data._arrays import Arrays, fill, slot_bytes, views
 from napari_restore.training.data._pack import Pack
 from napari_restore.training.data._recipe import Recipe
+from napari_restore.training.data._sample import Sampler
 
 SLOTS = 2
 """Batches that each process may have ready."""
@@ -52,7 +57,8 @@ class Ahead:
                 self._buffers.append(buffer)
                 self._lines.append(here)
                 self._processes.append(process)
-                process.start()
+                with _deaf():
+                    process.start()
                 # Else the line would stay open when the process dies.
                 there.close()
         except BaseException:
@@ -121,10 +127,6 @@ def _work(
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if hasattr(os, "nice"):
         os.nice(NICENESS)
-    import torch
-
-    from napari_restore.training.data._sample import Sampler
-
     torch.set_num_threads(1)
     try:
         sampler = Sampler(packed, recipe)
@@ -141,6 +143,22 @@ def _work(
         return
     except Exception as error:
         line.send(error)
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes started within hear no Ctrl-C, not even while they import; POSIX only.
+
+    Blocked and not ignored: what comes meanwhile reaches this process afterwards.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end_with_parent() -> None:

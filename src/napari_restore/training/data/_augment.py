@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.training.data._pack import LUMA
 from napari_restore.training.data._recipe import Recipe
+from napari_restore.training.haze import LUMA
 
 Array = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]

@@ -40,13 +40,14 @@ def strip_of(text: str, hazy: Array, clear: Array, haze: Haze | None) -> Strip:
     return Strip(text, *(_small(part, step) for part in (hazy, clear, depth)))
 
 
-def told(haze: Haze | None) -> str:
-    """A few words on a haze."""
+def told(haze: Haze | None, valid: npt.NDArray[np.bool_]) -> str:
+    """A few words on a haze; `valid` (H, W): where there is a picture."""
     if haze is None:
         return "no haze"
     light = "linear" if haze.linear else "display"
     colour = " ".join(f"{value:.2f}" for value in haze.airlight)
-    return f"depth {haze.depth.mean():.2f}  airlight {colour}  g {haze.exponent:.2f}  {light}"
+    mean = haze.depth[valid].mean() if valid.any() else 0.0
+    return f"depth {mean:.2f}  airlight {colour}  g {haze.exponent:.2f}  {light}"
 
 
 def contact_sheet(strips: Sequence[Strip], columns: int | None = None) -> Image.Image:
@@ -80,9 +81,10 @@ def _picture(strip: Strip) -> Image.Image:
 
 
 def _small(values: Array, step: int) -> Array:
-    """Means of step × step pixels."""
-    height, width = (side // step * step for side in values.shape[:2])
+    """Means of step × step pixels, of fewer where there are not as many."""
+    tall, wide = (min(step, side) for side in values.shape[:2])
+    height, width = values.shape[0] // tall * tall, values.shape[1] // wide * wide
     cut = values[:height, :width]
-    shape = (height // step, step, width // step, step, *values.shape[2:])
+    shape = (height // tall, tall, width // wide, wide, *values.shape[2:])
     small: Array = cut.reshape(shape).mean(axis=(1, 3)).astype(np.float32)
     return small

@@ -114,17 +114,27 @@ def displayed(image: Image) -> Displayed:
     return Displayed(shown, radiometry, tuple(range(count)))
 
 
-def read_display(path: Path) -> tuple[Array, Mask]:
-    """(H, W, 3) display values 0 to 1 and (H, W) validity of all of a file."""
+def read_display(path: Path, longest: int | None = None) -> tuple[Array, Mask, bool]:
+    """(H, W, 3) display values 0 to 1, (H, W) validity, and `Displayed.is_light`, of a file.
+
+    With `longest` of the smallest level that is still as long.
+    """
     image = open_image(path)
     try:
-        whole = displayed(image)
+        whole = displayed(image if longest is None else at_level(image, longest))
         values, valid = np.empty((*whole.shape, 3), np.float32), np.empty(whole.shape, np.bool_)
         for box in strips(whole.shape):
             values[box[0] : box[2]], valid[box[0] : box[2]] = whole.read(box)
-        return values, valid
+        return values, valid, whole.is_light
     finally:
         image.close()
+
+
+def at_level(image: Image, longest: int) -> Image:
+    """The smallest level of `image` that is still `longest` pixels long, as an image."""
+    even = [n for n in range(len(image.level_shapes)) if image.level_scale(n) is not None]
+    long = [n for n in even if max(image.level_shapes[n]) >= longest]
+    return image.level_view(long[-1]) if long else image
 
 
 def strips(shape: tuple[int, int]) -> list[Box]:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,10 +11,9 @@ import torch
 from napari_restore.errors import BadParameter
 from napari_restore.training.data._ahead import Ahead
 from napari_restore.training.data._arrays import Arrays, empty, fill
-from napari_restore.training.data._pack import Pack, pack
+from napari_restore.training.data._pack import Pack
 from napari_restore.training.data._recipe import Recipe
 from napari_restore.training.data._sample import Sampler
-from napari_restore.training.data._scenes import Scene
 
 
 @dataclass(frozen=True)
@@ -53,12 +48,12 @@ class Batch:
 
 
 class Feed:
-    """An endless sequence of batches; batch number `step` follows from scenes, recipe and seed.
+    """An endless sequence of batches; batch number `step` follows from pack, recipe and seed.
 
     Parameters
     ----------
-    scenes
-        To be packed into a temporary folder that goes with the feed, or a `Pack`.
+    packed
+        The scenes.
     recipe
         How crops are made.
     seed
@@ -67,36 +62,18 @@ class Feed:
         Processes that make batches ahead; 0: none, each is made when it is asked for.
     """
 
-    def __init__(
-        self, scenes: Sequence[Scene] | Pack, recipe: Recipe, seed: int, workers: int = 0
-    ) -> None:
+    def __init__(self, packed: Pack, recipe: Recipe, seed: int, workers: int = 0) -> None:
         if seed < 0 or workers < 0:
             raise BadParameter("Seed and workers are at least 0.", "Give other numbers.")
-        self._remove: Callable[[], object] = lambda: None
-        if not isinstance(scenes, Pack):
-            folder = Path(tempfile.mkdtemp(prefix="napari-restore-pack-"))
-            # Also where nobody closes the feed.
-            self._remove = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-            scenes = pack(scenes, folder)
-        self.pack: Pack = scenes
-        self.recipe, self.seed, self.workers = recipe, seed, workers
-        self._sampler = Sampler(scenes, recipe)
-
-    def close(self) -> None:
-        """Remove what was packed for this feed only; it makes no batch any more."""
-        self._remove()
-
-    @property
-    def left_out(self) -> tuple[str, ...]:
-        """Names of scenes that are too small for the recipe's crops."""
-        return self._sampler.left_out
+        self.pack, self.recipe, self.seed, self.workers = packed, recipe, seed, workers
+        self._sampler = Sampler(packed, recipe)
 
     def batch(self, step: int) -> Batch:
         """Batch number `step`, made here and now."""
         arrays = empty(self.recipe)
         return _batch(arrays, fill(arrays, self._sampler, self.seed, step))
 
-    def batches(self, start_step: int = 0) -> Iterator[Batch]:
+    def batches(self, start_step: int = 0) -> Generator[Batch, None, None]:
         """Batches from number `start_step` on; closing the iterator ends its processes."""
         if not self.workers:
             step = start_step

@@ -5,9 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import uuid
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,22 +14,24 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.errors import InputError
-from napari_restore.training.data._pictures import Picture, halved, read_picture
+from napari_restore.training._replacing import replacing
+from napari_restore.training.data._pictures import Picture, read_picture
+from napari_restore.training.data._resample import halved
 from napari_restore.training.data._scenes import Scene
+from napari_restore.training.haze import LUMA
 
 Codes = npt.NDArray[np.uint8]
 Progress = Callable[[int, int], None]
 
 VERSION = 1
+READING = 2
+"""Of how pictures and distances are read: packs made of files by another are made anew."""
 LONG_SIDE = 2048
 """Pixels that a packed picture has at most along a side."""
 LEVELS = 4
 """Scales kept of each picture: 1, 1/2, 1/4, 1/8."""
 SMALLEST = 64
 """A level shorter than this is not kept."""
-COMPACT_BYTES = 40 << 20
-"""Default bound of a compact pack."""
-LUMA = np.array((0.2126, 0.7152, 0.0722), np.float32)
 BLOB, INDEX = "pictures.npy", "pictures.json"
 
 
@@ -63,6 +62,8 @@ class Entry:
     """Median luma of the valid pixels, 0 to 1."""
     bright: float
     """99th percentile of it."""
+    is_light: bool = False
+    """As `Picture.is_light`."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -82,6 +83,9 @@ class Pack:
             self.fingerprint: str = told["fingerprint"]
             self.entries: tuple[Entry, ...] = tuple(_entry_of(item) for item in told["entries"])
             self._blob: Codes = np.load(self.folder / BLOB, mmap_mode="r")
+            last = max(p.offset + p.bytes for e in self.entries for p in _parts(e))
+            if self._blob.dtype != np.uint8 or last > self._blob.size:
+                raise ValueError("the pictures are not those of the index")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{folder} holds no packed pictures.", "Pack them anew.") from error
 
@@ -125,19 +129,14 @@ def pack(
     ------
     InputError
         A picture cannot be read, or there is none.
+    DiskFull
     """
     if not scenes:
         raise InputError("There is no scene to pack.", "Name another index or folder.")
     folder = Path(folder)
     mark = _fingerprint(scenes, long_side)
-    if (folder / INDEX).is_file():
-        try:
-            found = Pack(folder)
-        except InputError:
-            pass
-        else:
-            if found.fingerprint == mark:
-                return found
+    if (found := made_before(folder, mark)) is not None:
+        return found
 
     def pictures() -> Iterator[tuple[Scene, Picture]]:
         for number, scene in enumerate(scenes):
@@ -145,107 +144,45 @@ def pack(
             if progress is not None:
                 progress(number + 1, len(scenes))
 
-    return _write(pictures(), folder, mark)
+    return write_pack(pictures(), folder, mark)
 
 
-def compact(
-    packed: Pack, path: Path, *, limit: int = COMPACT_BYTES, quality: int = 92
-) -> tuple[int, int]:
-    """Write the pictures of a pack into one zip of JPEGs of at most `limit` bytes.
-
-    Where they do not fit, all are reduced alike; it travels to machines that have no
-    pictures. Returns its bytes and the longest side.
-    """
-    longest = max(max(entry.shape) for entry in packed.entries)
-    while True:
-        blobs = [_members(packed, n, longest, quality) for n in range(len(packed))]
-        size = sum(len(blob) for members in blobs for blob in members.values())
-        if size <= limit * 0.99:
-            break
-        longest = int(longest * min(0.93, max(0.5, (limit * 0.95 / size) ** 0.6)))
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+def made_before(folder: Path, mark: str) -> Pack | None:
+    """The pack in `folder` if it was made of what `mark` tells; None: to be made."""
+    if not (folder / INDEX).is_file():
+        return None
     try:
-        with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as file:
-            # Where they lay on this machine is nobody else's business.
-            rows = [
-                {**_told(entry.scene), "path": entry.scene.name, "distance": None}
-                for entry in packed.entries
-            ]
-            file.writestr(INDEX, json.dumps({"version": VERSION, "scenes": rows}))
-            for members in blobs:
-                for name, blob in members.items():
-                    file.writestr(name, blob)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path.stat().st_size, longest
+        found = Pack(folder)
+    except InputError:
+        return None
+    return found if found.fingerprint == mark else None
 
 
-def expand(path: Path, folder: Path) -> Pack:
-    """Make a pack in `folder` of the zip that `compact` wrote; Pillow and numpy suffice."""
-    from PIL import Image
-
-    def grey(data: bytes) -> Codes:
-        with Image.open(io.BytesIO(data)) as picture:
-            return np.asarray(picture)
-
-    try:
-        data = path.read_bytes()
-        mark = hashlib.sha256(data).hexdigest()
-        if (folder / INDEX).is_file() and (found := Pack(folder)).fingerprint == mark:
-            return found
-        with zipfile.ZipFile(io.BytesIO(data)) as file:
-            rows = json.loads(file.read(INDEX))["scenes"]
-            names = set(file.namelist())
-
-            def pictures() -> Iterator[tuple[Scene, Picture]]:
-                for number, row in enumerate(rows):
-                    rgb = grey(file.read(f"{number}.jpg"))
-                    valid = np.ones(rgb.shape[:2], np.bool_)
-                    if f"{number}.valid.png" in names:
-                        valid = grey(file.read(f"{number}.valid.png")) > 0
-                    distance = None
-                    if f"{number}.distance.png" in names:
-                        codes = grey(file.read(f"{number}.distance.png"))
-                        distance = codes.astype(np.float32) / np.float32(255)
-                    yield _scene_of(row), Picture(rgb, valid, distance)
-
-            return _write(pictures(), folder, mark)
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise InputError(f"{path} is no compact pack ({error}).", "Make it anew.") from error
-
-
-def _write(pictures: Iterable[tuple[Scene, Picture]], folder: Path, mark: str) -> Pack:
+def write_pack(pictures: Iterable[tuple[Scene, Picture]], folder: Path, mark: str) -> Pack:
     """Both files, written beside and then renamed."""
     folder.mkdir(parents=True, exist_ok=True)
-    tag = uuid.uuid4().hex[:8]
-    blob, index = (folder / f".{name}.{tag}" for name in (BLOB, INDEX))
     entries = []
-    try:
-        offset = 0
-        with blob.open("wb") as file:
-            file.write(_header(0))
+    with replacing(folder / INDEX) as index:
+        with replacing(folder / BLOB) as blob:
+            offset = 0
+            with blob.open("wb") as file:
+                file.write(_header(0))
 
-            def put(values: npt.NDArray[Any]) -> Part:
-                nonlocal offset
-                part = Part(offset, tuple(int(side) for side in values.shape))
-                file.write(np.ascontiguousarray(values, np.uint8).data)
-                offset += part.bytes
-                return part
+                def put(values: npt.NDArray[Any]) -> Part:
+                    nonlocal offset
+                    part = Part(offset, tuple(int(side) for side in values.shape))
+                    file.write(np.ascontiguousarray(values, np.uint8).data)
+                    offset += part.bytes
+                    return part
 
-            for scene, picture in pictures:
-                entries.append(_put(scene, picture, put))
-            file.seek(0)
-            file.write(_header(offset))
+                for scene, picture in pictures:
+                    entries.append(_put(scene, picture, put))
+                file.seek(0)
+                file.write(_header(offset))
+            # The index names the pictures, so it goes first and comes last.
+            (folder / INDEX).unlink(missing_ok=True)
         told = {"version": VERSION, "fingerprint": mark, "entries": entries}
         index.write_text(json.dumps(told), encoding="utf-8")
-        # The index names the pictures, so it goes first and comes last.
-        (folder / INDEX).unlink(missing_ok=True)
-        os.replace(blob, folder / BLOB)
-        os.replace(index, folder / INDEX)
-    finally:
-        for leftover in (blob, index):
-            leftover.unlink(missing_ok=True)
     return Pack(folder)
 
 
@@ -277,44 +214,18 @@ def _put(scene: Scene, picture: Picture, put: Callable[[Any], Part]) -> dict[str
         rgb, valid = halved(rgb), halved(valid)
         distance = None if distance is None else halved(distance)
     return {
-        "scene": _told(scene),
+        "scene": told_of(scene),
         "levels": levels,
         "valid": masks,
         "distance": distances,
         "median": round(float(np.median(luma)), 4),
         "bright": round(float(np.percentile(luma, 99)), 4),
+        "is_light": picture.is_light,
     }
 
 
-def _members(packed: Pack, number: int, longest: int, quality: int) -> dict[str, bytes]:
-    """The files of one picture in a compact pack."""
-    from PIL import Image
-
-    entry = packed.entries[number]
-    scale = min(1.0, longest / max(entry.shape))
-    size = (max(1, round(entry.shape[1] * scale)), max(1, round(entry.shape[0] * scale)))
-
-    def written(values: Codes, form: str, resample: Image.Resampling) -> bytes:
-        picture = Image.fromarray(np.ascontiguousarray(values))
-        if picture.size != size:
-            picture = picture.resize(size, resample)
-        out = io.BytesIO()
-        picture.save(out, form, quality=quality, subsampling=0)
-        return out.getvalue()
-
-    fine = Image.Resampling.LANCZOS
-    members = {f"{number}.jpg": written(packed.view(entry.levels[0]), "JPEG", fine)}
-    if entry.valid:
-        mask = packed.view(entry.valid[0]) * np.uint8(255)
-        members[f"{number}.valid.png"] = written(mask, "PNG", Image.Resampling.NEAREST)
-    if entry.distance:
-        codes = packed.view(entry.distance[0])
-        members[f"{number}.distance.png"] = written(codes, "PNG", Image.Resampling.BILINEAR)
-    return members
-
-
 def _fingerprint(scenes: Sequence[Scene], long_side: int) -> str:
-    told: list[Any] = [VERSION, long_side, LEVELS]
+    told: list[Any] = [VERSION, READING, long_side, LEVELS]
     for scene in scenes:
         files = [scene.path] if scene.distance is None else [scene.path, scene.distance]
         stats = []
@@ -324,18 +235,18 @@ def _fingerprint(scenes: Sequence[Scene], long_side: int) -> str:
             except OSError as error:
                 raise InputError(f"There is no {file}.", "The index names it.") from error
             stats.append((stat.st_size, stat.st_mtime_ns))
-        told.append((_told(scene), stats))
+        told.append((told_of(scene), stats))
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
-def _told(scene: Scene) -> dict[str, Any]:
+def told_of(scene: Scene) -> dict[str, Any]:
     told = asdict(scene)
     told["path"] = str(scene.path)
     told["distance"] = None if scene.distance is None else str(scene.distance)
     return told
 
 
-def _scene_of(told: dict[str, Any]) -> Scene:
+def scene_of(told: dict[str, Any]) -> Scene:
     distance = told["distance"]
     return Scene(
         **{
@@ -346,15 +257,20 @@ def _scene_of(told: dict[str, Any]) -> Scene:
     )
 
 
+def _parts(entry: Entry) -> tuple[Part, ...]:
+    return (*entry.levels, *entry.valid, *entry.distance)
+
+
 def _entry_of(told: dict[str, Any]) -> Entry:
     def parts(name: str) -> tuple[Part, ...]:
         return tuple(Part(item["offset"], tuple(item["shape"])) for item in told[name])
 
     return Entry(
-        _scene_of(told["scene"]),
+        scene_of(told["scene"]),
         parts("levels"),
         parts("valid"),
         parts("distance"),
         told["median"],
         told["bright"],
+        told.get("is_light", False),
     )

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import uuid
-import zlib
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -19,19 +18,24 @@ import numpy.typing as npt
 from napari_restore.errors import BadOutput, BadParameter, Cancelled, InputError
 from napari_restore.images import Box, ExportOptions, Image, open_image, write_image
 from napari_restore.training.data._contact import SIDE, Strip, contact_sheet, strip_of, told
-from napari_restore.training.data._display import Displayed, displayed, read_display, strips
-from napari_restore.training.data._pack import LUMA
-from napari_restore.training.data._pictures import read_distance
-from napari_restore.training.data._scenes import PICTURES, Scene, scenes_of
-from napari_restore.training.haze import SPECTRA, Haze, add_haze, draw_haze
+from napari_restore.training.data._display import STRIP_PIXELS, Displayed, displayed, strips
+from napari_restore.training.data._distance import read_distance
+from napari_restore.training.data._pictures import border_in, flat_in
+from napari_restore.training.data._scenes import PHOTOS, PICTURES, Kind, Scene, scenes_of, stems_of
+from napari_restore.training.data._smaller import PHOTO_TYPES, smaller
+from napari_restore.training.haze import SPECTRA, STRENGTH, Haze, add_haze, haze_scene
 
 Array = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
 Progress = Callable[[int, int], None]
 Layout = Literal["auto", "aerial", "natural"]
 
 RECORD, SHEET = "haze.json", "contact.jpg"
-STRENGTH = (0.35, 0.92)
-PHOTO_TYPES = ("uint8", "uint16")
+GUIDE = 640
+"""Pixels along the longer side of the picture that a made-up distance follows, at least."""
+MADE_UP = "made up"
+NAMED = 3
+"""Files that a sentence names before it only counts."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ def make_pairs(
     output
         A folder, made at the end in one step.
     options
-        Each picture's haze follows from the seed and its name alone.
+        Each picture's haze follows from the seed and its file's name alone.
     overwrite
         Replace an earlier output of this function.
     progress
@@ -105,11 +109,12 @@ def make_pairs(
     Raises
     ------
     InputError
-        And its subclasses: nothing was written.
+        And its subclasses: nothing was written. Also if a folder of distances has none of
+        these pictures.
     Cancelled, DiskFull
         Nothing was written either.
     """
-    source, output = Path(source), Path(output)
+    source, output = Path(source), Path(os.path.abspath(output))
     found = scenes_of(source, split=options.split)
     refuse_output(output, source, overwrite=overwrite)
     # Whoever says what kind of scenes they are has looked at them.
@@ -119,6 +124,7 @@ def make_pairs(
     if not scenes:
         raise InputError(f"{source} holds no picture that haze suits.", "Name another one.")
     stems = stems_of(scenes)
+    distances = _distances_of(options.distances, scenes, stems)
     part = output.with_name(f".{output.name}.{uuid.uuid4().hex[:8]}")
     try:
         for name in ("hazy", "clear", "truth"):
@@ -127,13 +133,16 @@ def make_pairs(
         for number, (scene, stem) in enumerate(zip(scenes, stems, strict=True)):
             if cancelled is not None and cancelled():
                 raise Cancelled("Stopped.", "Nothing was written.")
-            row, strip = _make_pair(scene, stem, part, options, cancelled)
+            row, strip = _make_pair(scene, stem, distances.get(stem), part, options, cancelled)
             if note is not None and max(row["shape"]) > (options.size or max(row["shape"])):
                 note(f"{stem} has no level of {options.size} pixels and stays larger.")
             rows.append(row)
             shown.append(strip)
             if progress is not None:
                 progress(number + 1, len(scenes))
+        lacking = [row["file"] for row in rows if row["distance"] == MADE_UP]
+        if note is not None and lacking and options.distances is not None:
+            note(f"There are no distances of {_listed(lacking)}: they are made up.")
         record = {**_record(options), "source": str(source), "pictures": rows}
         text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
         (part / RECORD).write_text(text, encoding="utf-8")
@@ -142,17 +151,6 @@ def make_pairs(
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return record
-
-
-def stems_of(scenes: Sequence[Scene]) -> list[str]:
-    """A file name for each, without suffix: its own, with its folders' where two are equal."""
-    parts = [Path(scene.name or scene.path.name).with_suffix("").parts for scene in scenes]
-    own = Counter(names[-1] for names in parts)
-    stems = [names[-1] if own[names[-1]] == 1 else "_".join(names) for names in parts]
-    for stem, times in Counter(stems).items():
-        if times > 1:
-            raise InputError(f"Two pictures are called {stem}.", "Rename one of them.")
-    return stems
 
 
 def refuse_output(output: Path, source: Path, *, overwrite: bool) -> None:
@@ -178,6 +176,11 @@ def refuse_output(output: Path, source: Path, *, overwrite: bool) -> None:
 
 def take_folder(part: Path, output: Path) -> None:
     """Give a finished folder its name; an earlier one goes."""
+    if output.is_dir() and not any(output.iterdir()):
+        # Somebody may stand in it, so it stays. The record comes last.
+        for path in sorted(part.iterdir(), key=lambda path: path.name == RECORD):
+            path.rename(output / path.name)
+        return
     old = output.with_name(f".{output.name}.{uuid.uuid4().hex[:8]}")
     if output.exists():
         output.rename(old)
@@ -199,12 +202,15 @@ def _record(options: PairOptions) -> dict[str, Any]:
         "strength": list(options.strength),
         "size": options.size,
         "split": options.split,
+        "bands": options.bands,
+        "distances": None if options.distances is None else str(options.distances),
     }
 
 
 def _make_pair(
     scene: Scene,
     stem: str,
+    distance: Path | None,
     folder: Path,
     options: PairOptions,
     cancelled: Callable[[], bool] | None,
@@ -214,10 +220,10 @@ def _make_pair(
     if options.bands is not None and not known:
         image = image.with_roles(options.bands)
     try:
-        seen = displayed(_reduced(image, scene.path, options.size))
-        rng = np.random.default_rng((options.seed, zlib.crc32(stem.encode())))
-        layout = _layout_of(scene, image, options.scene)
-        haze = _haze_of(seen, scene, stem, layout, options, rng)
+        seen = displayed(image if options.size is None else smaller(image, options.size))
+        kind = scene.kind if options.scene == "auto" else options.scene
+        valid = _valid(seen, kind)
+        haze, origin = _haze_of(seen, valid, scene, kind, distance, options)
         suffix = _suffix_of(scene.path, seen.image)
         whole = ExportOptions(overviews=False)
 
@@ -237,112 +243,135 @@ def _make_pair(
 
         write(folder / "clear" / f"{stem}{suffix}", seen.image.read)
         write(folder / "hazy" / f"{stem}{suffix}", hazed)
-        shape, kind = (*seen.shape, 1), np.float32
-        write(folder / "truth" / f"{stem}.tif", depth, shape=shape, dtype=kind)
+        write(folder / "truth" / f"{stem}.tif", depth, shape=(*seen.shape, 1), dtype=np.float32)
         row = {
             "file": f"{stem}{suffix}",
             "shape": list(seen.shape),
-            "scene": layout,
+            "scene": kind,
+            "distance": origin,
             "source": scene.source,
             "licence": scene.licence,
             "airlight": [round(float(value), 6) for value in haze.airlight],
             "exponent": haze.exponent,
             "linear": haze.linear,
-            "mean_depth": round(float(haze.depth.mean()), 4),
+            "mean_depth": round(float(haze.depth[valid].mean()), 4) if valid.any() else 0.0,
             "black": [float(value) for value in seen.radiometry.black[list(seen.colours)]],
             "white": float(seen.radiometry.white),
         }
         text = json.dumps(row, indent=2, ensure_ascii=False) + "\n"
         (folder / "truth" / f"{stem}.json").write_text(text, encoding="utf-8")
-        return row, _strip(stem, seen, haze)
+        return row, _strip(stem, seen, haze, valid)
     finally:
         image.close()
 
 
+def _valid(seen: Displayed, kind: Kind) -> Mask:
+    """(H, W) where haze is made, as training and scores take it: not on a mosaic's border."""
+    valid = np.empty(seen.shape, np.bool_)
+    black, white = np.empty(seen.shape, np.bool_), np.empty(seen.shape, np.bool_)
+    for box in strips(seen.shape):
+        rows = slice(box[0], box[2])
+        clear, valid[rows] = seen.read(box)
+        if kind == "aerial":
+            codes = np.clip(clear * 255 + 0.5, 0, 255).astype(np.uint8)
+            black[rows], white[rows] = flat_in(codes)
+    return valid & ~border_in(black, white) if kind == "aerial" else valid
+
+
 def _haze_of(
     seen: Displayed,
+    valid: Mask,
     scene: Scene,
-    stem: str,
-    layout: Literal["aerial", "natural"],
+    kind: Kind,
+    given: Path | None,
     options: PairOptions,
-    rng: np.random.Generator,
-) -> Haze:
-    distance, guide = None, None
-    if layout == "natural":
-        distance = _distance(scene, stem, options.distances, seen.shape)
-        if distance is None:
-            guide = np.empty(seen.shape, np.float32)
-            for box in strips(seen.shape):
-                guide[box[0] : box[2]] = np.clip(seen.read(box)[0] @ LUMA, 0, 1)
-    haze = draw_haze(
-        rng,
-        seen.shape,
-        scene=layout,
+) -> tuple[Haze, str | None]:
+    """The haze, and where distances come from: a file, or `MADE_UP`; None for aerial scenes."""
+    distance, origin = None, None
+    if kind == "natural":
+        path = given or scene.distance
+        origin = MADE_UP if path is None else str(path)
+        if path is not None:
+            told = "rgbd_depth" if given is not None else scene.distance_kind
+            turned = seen.image.profile.orientation
+            distance = read_distance(path, told, seen.shape, turned)
+    haze = haze_scene(
+        _reduced(seen),
+        valid,
+        name=scene.file,
+        kind=kind,
+        distance=distance,
         spectrum=options.spectrum,
-        depth=distance,
-        guide=guide,
+        seed=options.seed,
         strength=options.strength,
+        is_light=seen.is_light,
     )
-    if len(seen.colours) == 1:
-        grey = np.full(3, haze.airlight.mean(), np.float32)
-        haze = replace(haze, airlight=grey, exponent=0.0)
-    # Counts of a sensor add up as they are: they follow light, not a screen.
-    return replace(haze, linear=False) if seen.is_light else haze
+    return haze, origin
 
 
-def _distance(scene: Scene, stem: str, folder: Path | None, shape: tuple[int, int]) -> Array | None:
-    if folder is not None:
-        for suffix in PICTURES:
-            for name in (stem, scene.path.stem):
-                if (path := folder / f"{name}{suffix}").is_file():
-                    return read_distance(path, "rgbd_depth", shape)
-    if scene.distance is not None:
-        return read_distance(scene.distance, scene.distance_kind, shape)
-    return None
+def _reduced(seen: Displayed) -> Array:
+    """(h, w, 3) means of squares, so small that all of it is held with ease."""
+    height, width = seen.shape
+    step = max(1, max(seen.shape) // GUIDE)
+    rows = step * max(1, STRIP_PIXELS // width // step)
+    parts = []
+    for top in range(0, height, rows):
+        clear, _ = seen.read((top, 0, min(top + rows, height), width))
+        for axis in (0, 1):
+            starts = np.arange(0, clear.shape[axis], step)
+            counts = np.diff(np.append(starts, clear.shape[axis])).astype(np.float32)
+            sums = np.add.reduceat(clear, starts, axis=axis)
+            clear = (sums / np.expand_dims(counts, [n for n in range(3) if n != axis])).astype(
+                np.float32
+            )
+        parts.append(clear)
+    return np.concatenate(parts)
 
 
-def _layout_of(scene: Scene, image: Image, asked: Layout) -> Literal["aerial", "natural"]:
-    if asked != "auto":
-        return asked
-    return "aerial" if image.georeference is not None else scene.kind
+def _distances_of(
+    folder: Path | None, scenes: Sequence[Scene], stems: Sequence[str]
+) -> dict[str, Path]:
+    """Stem of a picture → its file in a folder of distances, whatever its suffix."""
+    if folder is None:
+        return {}
+    files = {
+        path.stem: path
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in PICTURES and path.is_file()
+    }
+    found = {
+        stem: files[name]
+        for scene, stem in zip(scenes, stems, strict=True)
+        for name in (scene.path.stem, stem)
+        if name in files
+    }
+    if not found:
+        raise InputError(
+            f"{folder} holds no distances of {_listed(list(stems))}.",
+            "They have the names of their pictures.",
+        )
+    return found
 
 
-def _reduced(image: Image, path: Path, longest: int | None) -> Image:
-    """The image at `longest` pixels a side; one with a place on the ground is halved."""
-    if longest is None or max(image.height, image.width) <= longest:
-        return image
-    if image.georeference is not None or image.dtype.name not in PHOTO_TYPES:
-        # Small ones have no level that is small enough, and stay as large as they are.
-        even = [n for n in range(len(image.level_shapes)) if image.level_scale(n) is not None]
-        fitting = [n for n in even if max(image.level_shapes[n]) <= longest]
-        return image.level_view(fitting[0] if fitting else even[-1])
-    from PIL import Image as Picture
-
-    values, _ = read_display(path)
-    scale = longest / max(values.shape[:2])
-    size = (max(1, round(values.shape[1] * scale)), max(1, round(values.shape[0] * scale)))
-    fine = Picture.Resampling.LANCZOS
-    bands = [np.asarray(Picture.fromarray(values[..., n]).resize(size, fine)) for n in range(3)]
-    most = np.iinfo(image.dtype).max
-    codes = np.clip(np.stack(bands, axis=-1) * most + 0.5, 0, most).astype(image.dtype)
-    return open_image(codes, bands="red=1,green=2,blue=3")
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _suffix_of(path: Path, image: Image) -> str:
     """PNG for photos, TIFF for all else."""
-    photo = path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp")
+    photo = path.suffix.lower() in PHOTOS
     fits = image.dtype.name in PHOTO_TYPES and image.georeference is None
     return ".png" if photo and fits else ".tif"
 
 
-def _strip(stem: str, seen: Displayed, haze: Haze) -> Strip:
+def _strip(stem: str, seen: Displayed, haze: Haze, valid: Mask) -> Strip:
     """The pair as small pictures, of every n-th pixel."""
     step = max(1, max(seen.shape) // (2 * SIDE))
     parts = []
     for box in strips(seen.shape):
         first = -box[0] % step
-        parts.append([whole[first::step, ::step] for whole in seen.read(box)])
-    clear, valid = (np.concatenate(rows) for rows in zip(*parts, strict=True))
+        parts.append(seen.read(box)[0][first::step, ::step])
+    clear = np.concatenate(parts)
     part = replace(haze, depth=haze.depth[::step, ::step])
-    hazy = np.where(valid[..., None], add_haze(clear, part), clear)
-    return strip_of(f"{stem}  {told(haze)}", hazy, clear, part)
+    return strip_of(f"{stem}  {told(haze, valid)}", add_haze(clear, part), clear, part)

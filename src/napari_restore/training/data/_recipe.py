@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from napari_restore.errors import BadParameter
-from napari_restore.training.haze import SPECTRA
+from napari_restore.training.haze import SPECTRA, STRENGTH
 
 KEPT_FOR_SCORES = "plumes"
 """The spectrum that is no part of the default recipe."""
@@ -52,8 +52,8 @@ class Recipe:
     """Share of crops of natural scenes that get a made-up sky above a made-up horizon."""
     mixed: float = 0.05
     """Share of crops of aerial scenes that are put together of two scenes."""
-    strength: tuple[float, float] = (0.35, 0.92)
-    """Range of the mean transmission of aerial haze; see `draw_haze`."""
+    strength: tuple[float, float] = STRENGTH
+    """Range of exp(−mean optical depth) of aerial haze; see `draw_haze`."""
     spectra: Mapping[str, float] = field(default_factory=_default_spectra)
     """Weight of each spectrum."""
 
@@ -65,8 +65,16 @@ class Recipe:
                 )
         for name in ("saturation", "gamma", "median", "strength"):
             low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise BadParameter(f"{name} is {low:g} to {high:g}.", "Give low, high above 0.")
+            most = 1 if name in ("median", "strength") else math.inf
+            if not (0 < low <= high <= most and math.isfinite(high)):
+                upto = ", at most 1" if most == 1 else ""
+                raise BadParameter(
+                    f"{name} is {low:g} to {high:g}.", f"Give low, high above 0{upto}."
+                )
+        if not 0 <= self.gain < 1:
+            raise BadParameter(
+                f"gain is {self.gain:g}.", "It is a part of each channel: 0, or up to 1."
+            )
         if self.size < 16 or self.batch < 1:
             raise BadParameter(
                 f"A batch of {self.batch} crops of {self.size} pixels is too small.",
@@ -77,7 +85,7 @@ class Recipe:
                 f"Crops cover {self.smallest:g} to {self.largest:g} of a picture.",
                 "Both are above 0 and at most 1.",
             )
-        if self.extent < 1 or self.enlarge < 1:
+        if not (1 <= self.extent < math.inf and 1 <= self.enlarge < math.inf):
             raise BadParameter("extent and enlarge are at least 1.", "Give larger ones.")
         unknown = set(self.spectra) - set(SPECTRA)
         if unknown:
@@ -88,20 +96,8 @@ class Recipe:
         if not all(math.isfinite(w) and w >= 0 for w in weights) or sum(weights) <= 0:
             raise BadParameter("The spectra have no weights.", "Give positive numbers.")
 
-    @classmethod
-    def from_table(cls, table: Mapping[str, Any]) -> Recipe:
-        """Of a table of a TOML file. Raises `BadParameter` for names and types it does not know."""
-        kinds = {item.name: item for item in fields(cls)}
-        defaults = cls()
-        given: dict[str, Any] = {}
-        for name, value in table.items():
-            if name not in kinds:
-                raise BadParameter(f"The recipe has no {name!r}.", f"It has {', '.join(kinds)}.")
-            given[name] = _as_like(name, value, getattr(defaults, name))
-        return cls(**given)
-
     def to_table(self) -> dict[str, Any]:
-        """What `from_table` takes; also for records."""
+        """As a table of a TOML file, for records."""
         table = {item.name: getattr(self, item.name) for item in fields(self)}
         return {
             name: list(value)
@@ -111,28 +107,3 @@ class Recipe:
             else value
             for name, value in table.items()
         }
-
-
-def _as_like(name: str, value: Any, default: Any) -> Any:
-    """`value` of a TOML file as the type of `default`."""
-
-    def is_number(item: Any) -> bool:
-        return isinstance(item, int | float) and not isinstance(item, bool)
-
-    if isinstance(default, Mapping):
-        if isinstance(value, Mapping) and all(is_number(item) for item in value.values()):
-            return {str(key): float(item) for key, item in value.items()}
-        hint = f"Write {name} = {{ octaves = 1, power = 2 }}."
-    elif isinstance(default, tuple):
-        if isinstance(value, list | tuple) and len(value) == 2 and all(map(is_number, value)):
-            return float(value[0]), float(value[1])
-        hint = f"Write {name} = [{default[0]}, {default[1]}]."
-    elif isinstance(default, int):
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-        hint = f"Write {name} = {default}."
-    else:
-        if is_number(value):
-            return float(value)
-        hint = f"Write {name} = {default}."
-    raise BadParameter(f"{name} = {value!r} is not what the recipe takes.", hint)

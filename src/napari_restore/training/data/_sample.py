@@ -18,9 +18,9 @@ from napari_restore.training.data._augment import (
     exposed,
     made_up_sky,
 )
-from napari_restore.training.data._pack import LUMA, Entry, Pack
+from napari_restore.training.data._pack import Entry, Pack
 from napari_restore.training.data._recipe import Recipe
-from napari_restore.training.haze import Haze, add_haze, degrade, draw_haze
+from napari_restore.training.haze import LUMA, Haze, add_haze, degrade, draw_haze
 
 Array = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -125,8 +125,8 @@ class Sampler:
     def sample(self, rng: Generator) -> Sample:
         """Draw one crop."""
         recipe = self.recipe
-        kind, hazed = rng.random() < recipe.aerial, rng.random() >= recipe.clear
-        entry = self._choose("aerial" if kind else "natural", hazed, rng)
+        from_above, hazed = rng.random() < recipe.aerial, rng.random() >= recipe.clear
+        entry = self._choose("aerial" if from_above else "natural", hazed, rng)
         aerial = entry.scene.kind == "aerial"
         sky = not aerial and not entry.distance and rng.random() < recipe.sky
         crop = self._cut(entry, rng, low=sky)
@@ -176,7 +176,7 @@ class Sampler:
             scene=entry.scene.kind,
             spectrum=spectrum,
             extent=wide,
-            depth=distance,
+            distance=distance,
             guide=(clear @ LUMA).astype(np.float32) if natural and distance is None else None,
             strength=self.recipe.strength,
         )

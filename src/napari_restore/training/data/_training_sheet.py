@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 import uuid
@@ -41,7 +42,8 @@ def draw_training(
     The samples are those of the first batches of a `Feed` with that seed, recipe and
     the scenes of `source`. Raises `InputError`.
     """
-    source, output, recipe = Path(source), Path(output), recipe or Recipe()
+    source, recipe = Path(source), recipe or Recipe()
+    output = Path(os.path.abspath(output))
     if count < 1:
         raise BadParameter("No sample was asked for.", "Give a number from 1.")
     scenes = scenes_of(source, split=split)
@@ -55,7 +57,7 @@ def draw_training(
         for number in range(count):
             step, place = divmod(number, recipe.batch)
             sample = sampler.sample(np.random.default_rng((seed, step, place)))
-            text = f"{Path(sample.name).stem}  {told(sample.haze)}"
+            text = f"{Path(sample.name).stem}  {told(sample.haze, sample.valid)}"
             hazy = np.where(sample.valid[..., None], sample.hazy, MAGENTA)
             shown.append(strip_of(text, hazy, sample.clear, sample.haze))
         del sampler

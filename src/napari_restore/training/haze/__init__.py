@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from napari_restore.training.haze._draw import draw_haze
+from napari_restore.training.haze._draw import STRENGTH, draw_haze
 from napari_restore.training.haze._fields import SPECTRA, Spectrum
 from napari_restore.training.haze._scatter import WAVELENGTHS, Haze, add_haze, transmission_of
+from napari_restore.training.haze._scene import LUMA, haze_scene
 from napari_restore.training.haze._sensor import degrade
 
 __all__ = [
+    "LUMA",
     "SPECTRA",
+    "STRENGTH",
     "WAVELENGTHS",
     "Haze",
     "Spectrum",
     "add_haze",
     "degrade",
     "draw_haze",
+    "haze_scene",
     "transmission_of",
 ]

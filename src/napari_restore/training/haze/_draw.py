@@ -18,6 +18,8 @@ CELL = 4
 """Pixels per cell of the grid that fields are made on."""
 THICKEST = 2.2
 """Largest optical depth; a ninth of the light arrives."""
+STRENGTH = (0.35, 0.92)
+"""Default range of exp(−mean optical depth)."""
 
 
 def draw_haze(
@@ -27,9 +29,9 @@ def draw_haze(
     scene: Scene,
     spectrum: str,
     extent: float = 1.0,
-    depth: Array | None = None,
+    distance: Array | None = None,
     guide: Array | None = None,
-    strength: tuple[float, float] = (0.35, 0.92),
+    strength: tuple[float, float] = STRENGTH,
 ) -> Haze:
     """Haze for a picture.
 
@@ -45,14 +47,15 @@ def draw_haze(
         A name of `SPECTRA`; natural haze takes its unevenness from it.
     extent
         Side of the virtual scene over that of the picture, at least 1.
-    depth
-        (h, w) distance, 0 near to 1 far, of a natural scene; else it is made up: a
-        ramp to a horizon, with noise.
+    distance
+        (h, w), 0 near to 1 far, of a natural scene; else it is made up: a ramp to a
+        horizon, with noise.
     guide
         (h, w) luminance 0 to 1; a made-up distance then also follows its large parts,
         as far things often differ in brightness from near ones.
     strength
-        Range of the mean transmission (aerial), of the far end's (natural: lower by half).
+        Range of exp(−mean optical depth) of aerial scenes. Of natural ones the far end's
+        transmission is a number out of it times 0.4 to 1, at least 0.08.
     """
     if spectrum not in SPECTRA:
         raise BadParameter(
@@ -61,7 +64,7 @@ def draw_haze(
     if scene == "aerial":
         field = _aerial(rng, shape, spectrum, extent, strength)
         return Haze(field, _airlight(rng, 0.72, 1.0), _exponent(rng, 1.3), bool(rng.random() < 0.5))
-    field = _natural(rng, shape, spectrum, extent, depth, guide, strength)
+    field = _natural(rng, shape, spectrum, extent, distance, guide, strength)
     return Haze(field, _airlight(rng, 0.62, 1.0), _exponent(rng, 0.6), bool(rng.random() < 0.5))
 
 
@@ -86,17 +89,17 @@ def _natural(
     shape: tuple[int, int],
     spectrum: str,
     extent: float,
-    depth: Array | None,
+    distance: Array | None,
     guide: Array | None,
     strength: tuple[float, float],
 ) -> Array:
     """Optical depth that grows with distance, a little uneven."""
     far = -np.log(max(0.08, rng.uniform(*strength) * rng.uniform(0.4, 1.0)))
-    if depth is None:
-        depth = _made_up_distance(rng, shape, guide)
+    if distance is None:
+        distance = _made_up_distance(rng, shape, guide)
     field = enlarged(SPECTRA[spectrum].draw(rng, _cells(shape), extent), shape)
     uneven = rng.uniform(0, 0.5)
-    tau = far * depth * (1 + uneven * (2 * field - 1))
+    tau = far * distance * (1 + uneven * (2 * field - 1))
     if rng.random() < 0.3:
         # A veil that the nearest things have, too.
         tau = tau + rng.uniform(0, 0.3)
@@ -117,8 +120,10 @@ def _made_up_distance(
     wall = enlarged(SPECTRA["octaves"].draw(rng, _cells(shape), 1.0), shape)
     distance = distance * (1 + rng.uniform(0, 0.5) * (2 * wall - 1))
     if guide is not None:
-        small = guide[: height // CELL * CELL, : width // CELL * CELL]
-        small = small.reshape(height // CELL, CELL, width // CELL, CELL).mean(axis=(1, 3))
+        # A picture may be narrower than a cell.
+        tall, wide = min(CELL, height), min(CELL, width)
+        small = guide[: height // tall * tall, : width // wide * wide]
+        small = small.reshape(height // tall, tall, width // wide, wide).mean(axis=(1, 3))
         parts = enlarged(small.astype(np.float32), shape)
         distance = distance + rng.uniform(0.2, 0.9) * (parts - float(parts.mean()))
     low = rng.uniform(0, 0.3)

@@ -21,10 +21,9 @@ def train(
     `napari_restore.training.loop._train.train`, and raises what that and `load_config` raise.
     """
     # The configuration comes before torch: what is wrong with it shows at once.
-    from napari_restore.training.data._recipe import Recipe
     from napari_restore.training.loop._config import load_config
 
-    chosen = load_config(config, Recipe)
+    chosen = load_config(config)
     from napari_restore.training.loop._pictures import open_pictures
     from napari_restore.training.loop._train import Control, train, verify
 
@@ -34,4 +33,5 @@ def train(
         control.tell = tell
     if cancelled is not None:
         control.cancelled = cancelled
-    return train(chosen, open_pictures(chosen, control.tell), device, control)
+    pictures = open_pictures(chosen, control.tell, control.cancelled)
+    return train(chosen, pictures, device, control)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from napari_restore.errors import BadParameter, InputError
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass
@@ -32,12 +32,14 @@ class State:
     in_a_row: int = 0
     returns: int = 0
     """How often it went back to an earlier average."""
-    usual: float = 0.0
-    """Running mean of the loss."""
-    usual_of: int = 0
+    running_loss: float = 0.0
+    """Mean of the loss over recent steps."""
+    running_of: int = 0
     """Steps it is the mean of."""
     best: float = float("-inf")
     best_step: int = 0
+    best_digest: str = ""
+    """sha256 of the file of the best average."""
     scored_step: int = -1
     scored_seconds: float = 0.0
     saved_step: int = 0
@@ -45,9 +47,13 @@ class State:
     baselines: dict[str, float] = field(default_factory=dict)
     """dev figures that do not change: input and dcp."""
 
-    def forget(self) -> None:
-        """What was usual is so no longer: losses or weights are others from here."""
-        self.usual, self.usual_of, self.in_a_row = 0.0, 0, 0
+    def forget_losses(self) -> None:
+        """Losses or weights are others from here."""
+        self.running_loss, self.running_of, self.in_a_row = 0.0, 0, 0
+
+    def forget_best(self) -> None:
+        """The next score is the best."""
+        self.best, self.best_step, self.best_digest, self.scored_step = float("-inf"), 0, "", -1
 
 
 def save(path: Path, content: Mapping[str, Any]) -> None:

@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from napari_restore.errors import BadParameter, UnreadableImage
-from napari_restore.training.loop._table import convert, fill
+from napari_restore.training.haze import SPECTRA
+from napari_restore.training.loop._stages import Stage, stages_of
+from napari_restore.training.loop._table import check, check_length, fill, table_of
+
+OF_A_STAGE = ("recipe", "optimiser", "loss")
+"""Tables that each [[stage]] may write over."""
+LARGEST_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -64,37 +70,15 @@ class DataConfig:
     kinds: tuple[Literal["aerial", "natural"], ...] = ("aerial", "natural")
     long_side: int = 2048
     """Larger pictures are reduced to so many pixels a side."""
+    leave_out: tuple[str, ...] = ()
+    """Patterns of names of files, as "coast_20*", that are not trained on: for instance such as
+    show the ground of a dev scene."""
     cache: Path | None = None
     """Folder in which pictures are kept at several scales; by default one in the output."""
 
     def __post_init__(self) -> None:
-        _check(bool(self.kinds), "kinds is empty", "Write aerial, natural or both.")
-        _check(self.long_side >= 64, f"long_side = {self.long_side} is too small", "As 2048.")
-
-
-@dataclass(frozen=True)
-class OptimiserConfig:
-    """[optimiser]: AdamW with a warm-up and a cosine to `final` · lr."""
-
-    lr: float = 5e-4
-    weight_decay: float = 0.01
-    """Of matrices and kernels; scales and biases have none."""
-    betas: tuple[float, float] = (0.9, 0.99)
-    warmup: int = 200
-    """Steps from 0 to `lr`."""
-    schedule: Literal["cosine", "constant"] = "cosine"
-    final: float = 0.02
-    """Share of `lr` at the end of the cosine."""
-    clip: float = 0.3
-    """Largest norm of all gradients together; 0: as they are."""
-
-    def __post_init__(self) -> None:
-        _check(self.lr > 0, f"lr = {self.lr} is not above 0", "Write for instance 5e-4.")
-        _check(self.weight_decay >= 0, "weight_decay is below 0", "Write 0 for none.")
-        _check(all(0 <= b < 1 for b in self.betas), "betas lie outside 0 … 1", "As [0.9, 0.99].")
-        _check(self.warmup >= 0, "warmup is below 0", "Write 0 for none.")
-        _check(0 <= self.final <= 1, f"final = {self.final} is outside 0 … 1", "It is a share.")
-        _check(self.clip >= 0, "clip is below 0", "Write 0 for none.")
+        check(bool(self.kinds), "kinds is empty", "Write aerial, natural or both.")
+        check(self.long_side >= 64, f"long_side = {self.long_side} is too small", "As 2048.")
 
 
 @dataclass(frozen=True)
@@ -116,7 +100,7 @@ class RunConfig:
     """Compute the network in bfloat16 (weights and losses stay float32)."""
     ema: float = 0.999
     """Decay of the average of the weights, which is what is scored and saved; 0: none."""
-    explode: float = 10.0
+    skip_above: float = 10.0
     """A step whose loss is so many times the recent mean is not taken; 0: any is."""
     workers: int = 1
     """Processes that make batches ahead; 0: the training process itself."""
@@ -129,20 +113,24 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         both = self.steps is not None and self.minutes is not None
-        _check(
+        check(
             not both,
             "has both steps and minutes",
             "Give the length by one of them; stop_after limits one call.",
         )
-        _check_length(self.steps, self.minutes)
-        _check(self.stop_after is None or self.stop_after > 0, "stop_after is not above 0", "")
-        _check(self.seed >= 0, f"seed = {self.seed} is below 0", "Write 0 or more.")
-        _check(0 <= self.ema < 1, f"ema = {self.ema} is outside 0 … 1", "Write for instance 0.999.")
-        _check(self.workers >= 0, "workers is below 0", "Write 0 or more.")
-        _check(self.threads >= 0, "threads is below 0", "Write 0 for torch's choice.")
-        _check(self.log_every >= 1, "log_every is below 1", "Write 1 or more.")
+        check_length(self.steps, self.minutes)
+        check(self.stop_after is None or self.stop_after > 0, "stop_after is not above 0", "")
+        _check_seed(self.seed)
+        check(
+            self.skip_above >= 0, f"skip_above = {self.skip_above} is below 0", "Write 0 for none."
+        )
+        check(0 <= self.ema < 1, f"ema = {self.ema} is outside 0 … 1", "Write for instance 0.999.")
+        check(self.workers >= 0, "workers is below 0", "Write 0 or more.")
+        check(self.threads >= 0, "threads is below 0", "Write 0 for torch's choice.")
+        check(self.log_every >= 1, "log_every is below 1", "Write 1 or more.")
         name_ok = self.name == Path(self.name).name
-        _check(name_ok, f"name = {self.name!r} is no file name", "Write it without folders.")
+        check(name_ok, f"name = {self.name!r} is no file name", "Write it without folders.")
+        check(self.name.casefold() != "best", f"name = {self.name!r} is taken", "Choose another.")
 
 
 @dataclass(frozen=True)
@@ -161,24 +149,11 @@ class ScoreConfig:
     """Whether dcp's figures stand beside it."""
 
     def __post_init__(self) -> None:
-        _check(self.scenes >= 0, "scenes is below 0", "Write 0 for none.")
-        _check(self.side >= 64, f"side = {self.side} is too small", "Write 64 or more.")
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One stretch of training with its own crops, schedule and parameters."""
-
-    name: str
-    recipe: Any
-    """The feed's `Recipe`."""
-    optimiser: OptimiserConfig
-    loss: dict[str, float]
-    """Weights of losses by name, over the objective's own."""
-    steps: int | None
-    minutes: float | None
-    train_only: tuple[str, ...] = ()
-    """Regular expressions; only parameters whose name begins with one are trained."""
+        check(self.scenes >= 0, "scenes is below 0", "Write 0 for none.")
+        check(self.side >= 64, f"side = {self.side} is too small", "Write 64 or more.")
+        known = self.spectrum in SPECTRA
+        check(known, f"spectrum = {self.spectrum!r} is none", f"There are {', '.join(SPECTRA)}.")
+        _check_seed(self.seed)
 
 
 @dataclass(frozen=True)
@@ -191,6 +166,14 @@ class TrainConfig:
     run: RunConfig
     stages: tuple[Stage, ...]
 
+    def __post_init__(self) -> None:
+        spectrum = self.score.spectrum
+        if self.score.scenes and any(stage.recipe.spectra.get(spectrum) for stage in self.stages):
+            raise BadParameter(
+                f"[score] spectrum {spectrum} is one that [recipe] spectra trains on.",
+                "Leave it out there, or score with another.",
+            )
+
     @property
     def name(self) -> str:
         """Of the weights file."""
@@ -202,7 +185,7 @@ class TrainConfig:
         stages = [asdict(stage) for stage in self.stages]
         for stage in stages:
             del stage["minutes"], stage["name"]
-        decides = ("seed", "bf16", "ema", "explode")
+        decides = ("seed", "bf16", "ema", "skip_above")
         whole: dict[str, Any] = {
             "model": asdict(self.model),
             "data": {"kinds": self.data.kinds, "long_side": self.data.long_side},
@@ -218,7 +201,7 @@ class TrainConfig:
         return dict(_flat(whole, ""))
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
+        """As JSON; of paths the last part only, as folders tell of one machine."""
         plain = {
             "model": asdict(self.model),
             "data": asdict(self.data),
@@ -230,8 +213,8 @@ class TrainConfig:
         return cleaned
 
 
-def load_config(path: Path, recipe: type[Any]) -> TrainConfig:
-    """Read CONFIG.toml; `recipe` is the dataclass that [recipe] fills.
+def load_config(path: Path) -> TrainConfig:
+    """Read CONFIG.toml.
 
     Relative paths lie in the configuration's folder. Raises `BadParameter` with the key,
     the cause and what would do, and `UnreadableImage` where there is no such file.
@@ -244,104 +227,39 @@ def load_config(path: Path, recipe: type[Any]) -> TrainConfig:
         raise BadParameter(
             f"{path.name} is no TOML: {error}.", "See the example in docs/training.md."
         ) from None
-    return config_of(content, path.resolve().parent, recipe)
+    return config_of(content, path.resolve().parent)
 
 
-def config_of(content: Mapping[str, Any], folder: Path, recipe: type[Any]) -> TrainConfig:
+def config_of(content: Mapping[str, Any], folder: Path) -> TrainConfig:
     """The configuration that a parsed TOML says; see `load_config`."""
-    known = ("model", "data", "recipe", "optimiser", "loss", "run", "score", "stage")
+    known = ("model", "data", *OF_A_STAGE, "run", "score", "stage")
     for name in content:
         if name not in known:
             raise BadParameter(f"There is no table [{name}].", f"There are: {', '.join(known)}.")
     for name in ("model", "data", "run"):
         if name not in content:
             raise BadParameter(f"The table [{name}] is missing.", "See docs/training.md.")
-    run = dict(content["run"])
+    run = dict(table_of(content["run"], "[run]"))
     train_only = run.pop("train_only", [])
-    top = {
-        "recipe": content.get("recipe", {}),
-        "optimiser": content.get("optimiser", {}),
-        "loss": content.get("loss", {}),
-        "train_only": train_only,
-    }
     own_run = fill(RunConfig, run, "[run]", folder)
-    top |= {"steps": own_run.steps, "minutes": own_run.minutes}
-    tables = content.get("stage", [{}])
-    if not isinstance(tables, list):
-        raise BadParameter("[stage] is one table.", "Write [[stage]], once for each.")
-    stages = tuple(
-        _stage(table, top, number, len(tables), folder, recipe)
-        for number, table in enumerate(tables, 1)
-    )
+    top = {
+        **{name: table_of(content.get(name, {}), f"[{name}]") for name in OF_A_STAGE},
+        "train_only": train_only,
+        "steps": own_run.steps,
+        "minutes": own_run.minutes,
+    }
     return TrainConfig(
         model=fill(ModelConfig, content["model"], "[model]", folder),
         data=fill(DataConfig, content["data"], "[data]", folder),
         score=fill(ScoreConfig, content.get("score", {}), "[score]", folder),
         run=own_run,
-        stages=stages,
+        stages=stages_of(content.get("stage", [{}]), top, folder),
     )
 
 
-@dataclass(frozen=True)
-class _StageTable:
-    """[[stage]]: what differs from the tables above."""
-
-    name: str = ""
-    recipe: dict[str, Any] = field(default_factory=dict)
-    optimiser: dict[str, Any] = field(default_factory=dict)
-    loss: dict[str, float] = field(default_factory=dict)
-    steps: int | None = None
-    minutes: float | None = None
-    train_only: tuple[str, ...] | None = None
-
-    def __post_init__(self) -> None:
-        both = self.steps is not None and self.minutes is not None
-        _check(not both, "has both steps and minutes", "Give the length by one of them.")
-        _check_length(self.steps, self.minutes)
-        for pattern in self.train_only or ():
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                _check(False, f"train_only {pattern!r} is no pattern ({error})", "")
-
-
-def _stage(
-    table: Any,
-    top: Mapping[str, Any],
-    number: int,
-    stages: int,
-    folder: Path,
-    recipe: type[Any],
-) -> Stage:
-    where = f"[[stage]] {number}" if stages > 1 else "[run]"
-    given = {"train_only": top["train_only"], **table}
-    own = fill(_StageTable, given, where, folder)
-    steps, minutes = own.steps, own.minutes
-    if steps is None and minutes is None:
-        steps, minutes = top["steps"], top["minutes"]
-    if steps is None and minutes is None:
-        raise BadParameter(f"{where} has no length.", "Give steps, or minutes.")
-    return Stage(
-        name=own.name or str(number),
-        recipe=fill(recipe, {**top["recipe"], **own.recipe}, "[recipe]", folder),
-        optimiser=fill(
-            OptimiserConfig, {**top["optimiser"], **own.optimiser}, "[optimiser]", folder
-        ),
-        loss={**convert(dict[str, float], top["loss"], "[loss]", folder), **own.loss},
-        steps=steps,
-        minutes=minutes,
-        train_only=own.train_only or (),
-    )
-
-
-def _check(good: bool, message: str, hint: str) -> None:
-    if not good:
-        raise ValueError(f"{message}. {hint}")
-
-
-def _check_length(steps: int | None, minutes: float | None) -> None:
-    _check(steps is None or steps >= 1, f"steps = {steps} is below 1", "Write 1 or more.")
-    _check(minutes is None or minutes > 0, f"minutes = {minutes} is not above 0", "")
+def _check_seed(seed: int) -> None:
+    check(seed >= 0, f"seed = {seed} is below 0", "Write 0 or more.")
+    check(seed <= LARGEST_SEED, f"seed = {seed} is too large", "Write less than 2 to the 63.")
 
 
 def _flat(value: Any, name: str) -> list[tuple[str, Any]]:
@@ -360,4 +278,6 @@ def _jsonable(value: Any) -> Any:
         return {str(key): _jsonable(inner) for key, inner in value.items()}
     if isinstance(value, (tuple, list)):
         return [_jsonable(inner) for inner in value]
+    if isinstance(value, Path):
+        return value.name
     return value if isinstance(value, (int, float, str, bool, type(None))) else str(value)

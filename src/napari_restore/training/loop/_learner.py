@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from napari_restore.errors import BadParameter
 from napari_restore.training.loop._average import Average
 from napari_restore.training.loop._checkpoint import State
 from napari_restore.training.loop._config import TrainConfig
@@ -43,6 +44,8 @@ class Learner:
         self.config, self.device = config, device
         self.objective = objective_of(config.model.id)
         self.weights = [self.objective.weighted(stage.loss) for stage in config.stages]
+        if not all(any(weights.values()) for weights in self.weights):
+            raise BadParameter("[loss] leaves no loss.", "Give one a weight above 0.")
         self.model = make_network(config.model, config.run.seed)
         for stage in config.stages:
             # What fits nothing in the last stage shows now.
@@ -52,6 +55,8 @@ class Learner:
         # Before options that hold in training only.
         self.average = Average(self.model, config.run.ema)
         set_up_staged(self.model, config.model)
+        self.is_whole = True
+        """False if a step broke off while it was taken: only a checkpoint is sound then."""
         self.enter(0)
 
     def enter(self, stage: int) -> None:
@@ -84,7 +89,7 @@ class Learner:
         for name, value in losses.items():
             total = total + self.wanted[name] * value
         loss = float(total.detach())
-        good = self._is_usual(loss, state) and self._apply(total)
+        good = self._is_likely(loss, state) and self._apply(total)
         state.step += 1
         state.stage_step += 1
         if not good:
@@ -92,15 +97,15 @@ class Learner:
             state.in_a_row += 1
             return None
         state.in_a_row = 0
-        state.usual_of += 1
-        state.usual += (loss - state.usual) / min(state.usual_of, RECENT)
+        state.running_of += 1
+        state.running_loss += (loss - state.running_loss) / min(state.running_of, RECENT)
         return Taken(loss, {name: float(value.detach()) for name, value in losses.items()})
 
-    def _is_usual(self, loss: float, state: State) -> bool:
-        most = self.config.run.explode
+    def _is_likely(self, loss: float, state: State) -> bool:
+        most = self.config.run.skip_above
         if not math.isfinite(loss):
             return False
-        return not (most and state.usual_of >= SETTLED and loss > most * state.usual)
+        return not (most and state.running_of >= SETTLED and loss > most * state.running_loss)
 
     def _apply(self, total: Tensor) -> bool:
         """Take the step; False, and nothing changed, where a gradient is not finite."""
@@ -110,8 +115,10 @@ class Learner:
         norm = torch.nn.utils.clip_grad_norm_(trained, self.stage.optimiser.clip or math.inf)
         if not math.isfinite(float(norm)):
             return False
+        self.is_whole = False
         self.optimiser.step()
         self.average.update(self.model)
+        self.is_whole = True
         return True
 
     def go_back(self, content: Mapping[str, Any] | None, state: State) -> None:
@@ -119,7 +126,7 @@ class Learner:
         if content is not None:
             self._load_average(content)
         self.model.load_state_dict(self.average.module.state_dict())
-        state.forget()
+        state.forget_losses()
         self.enter(self.config.stages.index(self.stage))
 
     def content(self) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from napari_restore.training._replacing import replacing
 
 FIRST = ("step", "seconds", "stage", "lr", "pairs_per_second", "skipped", "loss")
 NO_PLOT = "No plot is drawn without matplotlib: install napari-restore[figures]."
@@ -27,12 +28,10 @@ class Log:
     def start(self, step: int) -> None:
         """Begin, or go on behind `step`: later rows, told by a call that broke off, go."""
         rows = [row for row in self.rows() if int(row["step"]) <= step] if step else []
-        part = self.path.with_name(f".{self.path.name}.part")
-        with part.open("w", encoding="utf-8", newline="") as file:
+        with replacing(self.path) as part, part.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, self._columns, restval="", extrasaction="ignore")
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(part, self.path)
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Append a row; what it does not name stays empty."""
@@ -41,11 +40,12 @@ class Log:
             csv.DictWriter(file, self._columns, restval="").writerow(told)
 
     def rows(self) -> list[dict[str, str]]:
-        """All rows as text."""
+        """All rows as text, but for one that was cut off."""
         if not self.path.is_file():
             return []
         with self.path.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
+            found = list(csv.DictReader(file, restval=None))
+        return [row for row in found if None not in row.values() and row.get("step", "").isdigit()]
 
     def plot(self, path: Path) -> bool:
         """Draw loss and dev figures over steps; False where matplotlib is missing."""
@@ -75,9 +75,8 @@ class Log:
         below.set_xlabel("step")
         if below.has_data():
             below.legend(fontsize="x-small", ncols=2)
-        part = path.with_name(f".{path.name}.part")
-        figure.savefig(part, format="png", dpi=100)
-        os.replace(part, path)
+        with replacing(path) as part:
+            figure.savefig(part, format="png", dpi=100)
         return True
 
 

@@ -35,6 +35,9 @@ class Pairs(Protocol):
     def is_clear(self) -> Tensor: ...
 
 
+SMALL = 4e-4
+"""Squared error (34 dB) below which a picture is no longer made better."""
+
 Losses = dict[str, Tensor]
 
 
@@ -69,6 +72,17 @@ def masked_l1(a: Tensor, b: Tensor, valid: Tensor) -> Tensor:
     # Not times the mask: what is not valid may be NaN.
     mean: Tensor = (a - b).abs().where(valid, 0.0).sum() / count.clamp(min=1)
     return mean
+
+
+def log_error(a: Tensor, b: Tensor, valid: Tensor) -> Tensor:
+    """Mean over images of log10(mean (a − b)² + `SMALL`): −PSNR / 10, which is what is scored.
+
+    A picture under thin haze counts as much as one under thick haze, whose errors are a
+    hundred times as large.
+    """
+    count = valid.sum((1, 2, 3)).clamp(min=1) * a.shape[1]
+    error = (a - b).square().where(valid, 0.0).sum((1, 2, 3)) / count
+    return torch.log10(error + SMALL).mean()
 
 
 def ssim(a: Tensor, b: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -126,6 +140,8 @@ def _picture(model: RestorationModel, y: Tensor, batch: Pairs, wanted: Set[str])
     found = {}
     if "l1" in wanted:
         found["l1"] = masked_l1(y, batch.clear, batch.valid)
+    if "log_error" in wanted:
+        found["log_error"] = log_error(y, batch.clear, batch.valid)
     if "ssim" in wanted:
         found["ssim"] = 1 - ssim(y, batch.clear, batch.valid)
     own: Any = getattr(model, "auxiliary_loss", None)
@@ -164,7 +180,7 @@ def _atmosphere(model: RestorationModel, batch: Pairs, bf16: bool, wanted: Set[s
         found["depth"] = masked_l1(depth, part.depth, part.valid)
     if "airlight" in wanted:
         # The thinner the haze, the less its colour shows.
-        there = (1 - torch.exp(-batch.depth)).mean((1, 2, 3))
+        there = (1 - torch.exp(-batch.depth)).where(batch.valid, 0.0).mean((1, 2, 3))
         apart = (facts["airlight"].float()[..., 0, 0] - batch.airlight).abs().mean(1)
         found["airlight"] = (apart * there).mean()
     return found
@@ -192,8 +208,10 @@ def _precision(batch: Pairs, bf16: bool) -> torch.autocast:
     return torch.autocast(batch.hazy.device.type, torch.bfloat16, enabled=bf16)
 
 
-DEFAULT = Objective({"l1": 1.0, "ssim": 0.2, "auxiliary": 0.01}, _default)
+DEFAULT = Objective({"l1": 1.0, "log_error": 0.0, "ssim": 0.2, "auxiliary": 0.01}, _default)
 OBJECTIVES = {
-    "atmosphere": Objective({"l1": 1.0, "ssim": 0.05, "depth": 0.3, "airlight": 0.3}, _atmosphere)
+    "atmosphere": Objective(
+        {"l1": 1.0, "log_error": 0.0, "ssim": 0.05, "depth": 0.3, "airlight": 0.3}, _atmosphere
+    )
 }
 """Objectives other than the default, by model id."""

@@ -17,7 +17,8 @@ from napari_restore.models._model import RestorationModel
 from napari_restore.models._registry import entry_of, resolve
 from napari_restore.models._staged import StagedModel
 from napari_restore.models._weights import fill, read_state
-from napari_restore.training.loop._config import ModelConfig, OptimiserConfig
+from napari_restore.training.loop._config import ModelConfig
+from napari_restore.training.loop._stages import OptimiserConfig
 
 
 def make_network(config: ModelConfig, seed: int) -> RestorationModel:

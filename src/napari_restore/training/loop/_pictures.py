@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from hashlib import sha256
 from itertools import zip_longest
 from pathlib import Path
@@ -13,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine import Event, Note, Phase, Progress
-from napari_restore.errors import InputError
+from napari_restore.errors import BadParameter, Cancelled, InputError
 from napari_restore.training.data import (
     Feed,
     Pack,
     Recipe,
+    Sampler,
     Scene,
     expand,
     pack,
@@ -25,8 +27,8 @@ from napari_restore.training.data import (
     shippable,
 )
 from napari_restore.training.data._pack import INDEX
-from napari_restore.training.data._pictures import resized
-from napari_restore.training.data._scenes import by_source
+from napari_restore.training.data._resample import resized
+from napari_restore.training.data._scenes import by_source, has_splits
 from napari_restore.training.loop._config import TrainConfig
 from napari_restore.training.loop._score import DevScene
 
@@ -36,7 +38,7 @@ Tell = Callable[[Event], None]
 class Batches(Protocol):
     """What gives batches; see `napari_restore.training.data.Feed`."""
 
-    def batches(self, start_step: int) -> Iterator[Any]:
+    def batches(self, start_step: int) -> Generator[Any, None, None]:
         """Batches from `start_step` on, in order; closed when no more is wanted."""
         ...
 
@@ -50,6 +52,8 @@ class Pictures:
     rows: Sequence[Mapping[str, Any]]
     """Name, source and licence of every training scene, for the card."""
     dev: Sequence[DevScene] = field(default_factory=tuple)
+    left_out: Sequence[str] = ()
+    """Names of scenes that are not trained on: by [data] leave_out, or too small."""
 
     @property
     def digest(self) -> str:
@@ -57,31 +61,53 @@ class Pictures:
         return sha256("\n".join(str(row["name"]) for row in self.rows).encode()).hexdigest()
 
 
-def open_pictures(config: TrainConfig, tell: Tell) -> Pictures:
+def open_pictures(
+    config: TrainConfig, tell: Tell, cancelled: Callable[[], bool] = lambda: False
+) -> Pictures:
     """Read what [data] and [score] name; pictures in files are packed once, into the cache.
 
-    Raises `InputError` where there is nothing, or nothing to train on.
+    Raises `InputError` where there is nothing, or nothing to train on, and `Cancelled`
+    where `cancelled`, which is asked after every picture, became true.
     """
+
+    def ask(event: Event) -> None:
+        if cancelled():
+            raise Cancelled("Stopped while pictures were read.", "The same command reads them.")
+        tell(event)
+
     data, run = config.data, config.run
     cache = data.cache or run.output / "pictures"
-    packed = _training(config, cache / "train", tell)
-    dev = tuple(_dev(config, cache / "dev", tell)) if config.score.scenes else ()
+    packed, without = _training(config, cache / "train", ask)
+    dev = tuple(_dev(config, cache / "dev", ask)) if config.score.scenes else ()
     if config.score.scenes and not dev:
+        if config.score.index is not None:
+            raise InputError(
+                f"{config.score.index} holds no dev scene of the kinds of [data].",
+                "Name another index in [score].",
+            )
         tell(Note("There are no dev scenes: the last average is kept, unscored."))
+    samplers = [Sampler(packed, stage.recipe) for stage in config.stages]
+    small = set(samplers[0].left_out).intersection(*(s.left_out for s in samplers))
+    if small:
+        tell(Note(f"Too small for the crops, not trained on: {', '.join(sorted(small))}."))
     rows = [
         {"name": entry.scene.name, "source": entry.scene.source, "licence": entry.scene.licence}
         for entry in packed.entries
+        if entry.scene.name not in small
     ]
 
     def feed(recipe: Recipe) -> Feed:
         return Feed(packed, recipe, run.seed, run.workers)
 
-    return Pictures(feed, rows, dev)
+    return Pictures(feed, rows, dev, (*without, *sorted(small)))
 
 
-def _training(config: TrainConfig, cache: Path, tell: Tell) -> Pack:
-    """What is trained on, at all scales."""
+def _training(config: TrainConfig, cache: Path, tell: Tell) -> tuple[Pack, list[str]]:
+    """What is trained on, at all scales, and the names of what is left out by name."""
     data = config.data
+
+    def unwanted(scene: Scene) -> bool:
+        return any(_is_called(scene, pattern) for pattern in data.leave_out)
 
     def fits(scene: Scene) -> bool:
         return scene.kind in data.kinds and (data.licences == "any" or shippable(scene))
@@ -89,18 +115,31 @@ def _training(config: TrainConfig, cache: Path, tell: Tell) -> Pack:
     found = _packed(data.index, cache)
     if found is not None:
         for entry in found.entries:
-            if entry.scene.split != "train" or not fits(entry.scene):
+            if entry.scene.split != "train" or not fits(entry.scene) or unwanted(entry.scene):
                 raise InputError(
                     f"{data.index} holds {entry.scene.name}, which [data] leaves out.",
                     "Pack only what is to be trained on.",
                 )
-        return found
+        return found, []
     scenes = [scene for scene in scenes_of(data.index, split="train") if fits(scene)]
+    for pattern in data.leave_out:
+        if not any(_is_called(scene, pattern) for scene in scenes):
+            raise BadParameter(
+                f"[data] leave_out {pattern!r} fits no file that would be trained on.",
+                "Write names as the index does; * stands for any letters.",
+            )
+    without = [scene.file for scene in scenes if unwanted(scene)]
+    scenes = [scene for scene in scenes if not unwanted(scene)]
     if not scenes:
         raise InputError(
             f"{data.index} holds no scene of these kinds and licences.", "Allow more in [data]."
         )
-    return _pack(scenes, cache, data.long_side, tell)
+    return _pack(scenes, cache, data.long_side, tell), without
+
+
+def _is_called(scene: Scene, pattern: str) -> bool:
+    """Whether `pattern` fits the file's name, with or without its folders."""
+    return any(fnmatchcase(name, pattern) for name in (scene.file, Path(scene.file).name))
 
 
 def _dev(config: TrainConfig, cache: Path, tell: Tell) -> Iterator[DevScene]:
@@ -108,9 +147,13 @@ def _dev(config: TrainConfig, cache: Path, tell: Tell) -> Iterator[DevScene]:
     index, side = config.score.index or config.data.index, config.score.side
     found = _packed(index, cache)
     if found is None:
+        if not has_splits(index) and index.resolve() == config.data.index.resolve():
+            return  # a plain folder, all of which is trained on
         try:
             scenes = scenes_of(index, split="dev")
         except InputError:
+            if config.score.index is not None:
+                raise
             return
         chosen = _chosen(scenes, config)
         if not chosen:
@@ -134,7 +177,14 @@ def _dev(config: TrainConfig, cache: Path, tell: Tell) -> Iterator[DevScene]:
         if entry.distance:
             distance = resized(_shares(found.view(entry.distance[level])), shape)
         if valid.any():
-            yield DevScene(entry.scene.name, entry.scene.kind, np.stack(planes, 2), valid, distance)
+            yield DevScene(
+                entry.scene.name,
+                entry.scene.kind,
+                np.stack(planes, 2),
+                valid,
+                distance,
+                entry.is_light,
+            )
 
 
 def _shares(codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

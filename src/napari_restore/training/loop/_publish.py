@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,18 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from napari_restore.models._weights import sha256_of_file
+from napari_restore.records import write_json
+from napari_restore.training._replacing import replacing
 from napari_restore.training.loop._checkpoint import State
 from napari_restore.training.loop._config import TrainConfig
 from napari_restore.training.loop._pictures import Pictures
 
 
-def write_weights(module: nn.Module, path: Path) -> None:
-    """All tensors of a network, as they are, into a .safetensors file."""
+def write_weights(module: nn.Module, path: Path) -> str:
+    """All tensors of a network, as they are, into a .safetensors file; returns its sha256."""
     state = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
     _write(state, path)
+    return sha256_of_file(path)
 
 
 def publish(source: Path, path: Path, card: Mapping[str, Any]) -> str:
@@ -32,11 +34,7 @@ def publish(source: Path, path: Path, card: Mapping[str, Any]) -> str:
     """
     _write({name: _halved(tensor) for name, tensor in load_file(source).items()}, path)
     digest = sha256_of_file(path)
-    beside = path.with_suffix(".json")
-    part = beside.with_name(f".{beside.name}.part")
-    whole = {**card, "weights_sha256": digest}
-    part.write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(part, beside)
+    write_json(path.with_suffix(".json"), {**card, "weights_sha256": digest})
     return digest
 
 
@@ -45,10 +43,10 @@ def card(
     pictures: Pictures,
     state: State,
     figures: Mapping[str, float],
-    judged: str,
+    scored: str,
     device: torch.device,
 ) -> dict[str, Any]:
-    """What the card beside the weights of a run says; `judged` are `figures` in words."""
+    """What the card beside the weights of a run says; `scored` are `figures` in words."""
     rows = pictures.rows
     sources = {row.get("source") for row in rows}
     dev = f"{len(pictures.dev)} other scenes, made-up haze of spectrum {config.score.spectrum}"
@@ -57,10 +55,11 @@ def card(
         "model": config.model.id,
         "weights_note": f"Weights of step {state.best_step} of {state.step}.",
         "trained_on": f"{len(rows)} pictures of {len(sources)} sources under made-up haze.",
-        "validated_on": f"{dev}: {judged}." if judged else "",
+        "validated_on": f"{dev}: {scored}." if scored else "",
         "training": {
             "config": config.to_dict(),
             "scenes": [dict(row) for row in rows],
+            "left_out": list(pictures.left_out),
             "licences": sorted({str(row.get("licence", "")) for row in rows}),
             "steps": state.step,
             "skipped": state.skipped,
@@ -68,7 +67,8 @@ def card(
             "device": torch.cuda.get_device_name(device) if used_cuda else str(device),
             "torch": str(torch.__version__),
             "best_step": state.best_step,
-            "figures": dict(figures),
+            # JSON has no word for infinity.
+            "figures": {k: v if math.isfinite(v) else None for k, v in figures.items()},
         },
     }
 
@@ -81,10 +81,6 @@ def _halved(tensor: Tensor) -> Tensor:
 
 
 def _write(state: dict[str, Tensor], path: Path) -> None:
-    part = path.with_name(f".{path.name}.part")
-    try:
+    with replacing(path) as part:
         # save_file makes a file that nobody else may read.
         part.write_bytes(save(state))
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from napari_restore.training.loop._checkpoint import State
-from napari_restore.training.loop._config import Every, OptimiserConfig, Stage
+from napari_restore.training.loop._config import Every
+from napari_restore.training.loop._stages import OptimiserConfig, Stage
 
 
 def learning_rate(config: OptimiserConfig, step: int, progress: float) -> float:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ import torch
 from napari_restore.metrics import psnr
 from napari_restore.models._load import load
 from napari_restore.models._model import RestorationModel
-from napari_restore.training.haze import add_haze, draw_haze
+from napari_restore.training.haze import add_haze, haze_scene
 from napari_restore.training.loop._config import ScoreConfig
 
 OMEGAS = (0.95, 0.85)
@@ -21,7 +22,7 @@ OMEGAS = (0.95, 0.85)
 MOST = 60.0
 """dB that an unchanged picture counts, where it would be infinite."""
 
-Kind = str
+Kind = Literal["aerial", "natural"]
 Array = npt.NDArray[np.float32]
 
 
@@ -38,6 +39,8 @@ class DevScene:
     """(h, w)"""
     distance: Array | None = None
     """(h, w) 0 near to 1 far."""
+    is_light: bool = False
+    """Values are linear in light; see `haze_scene`."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class _Pair:
     hazy: Array
 
 
-class Judge:
+class Validator:
     """Scores models on the same pairs every time.
 
     Figures are means over scenes of PSNR in dB over valid pixels, by kind: ``KIND_model``
@@ -70,21 +73,33 @@ class Judge:
         names = ["model", "clean", *fixed]
         return ["score", *(f"{kind}_{name}" for kind in self.kinds for name in names)]
 
-    def baselines(self) -> dict[str, float]:
-        """The figures that do not hang on the network."""
-        found = self._means(
-            "input", [psnr(p.hazy, p.scene.clear, 1, p.scene.valid) for p in self._pairs]
-        )
+    def baselines(self, ask: Callable[[], None] = lambda: None) -> dict[str, float]:
+        """The figures that do not hang on the network; `ask` is called between scenes."""
+        unchanged = [psnr(p.hazy, p.scene.clear, 1, p.scene.valid) for p in self._pairs]
+        found = self._means("input", [min(MOST, value) for value in unchanged])
         for omega in OMEGAS if self._classical else ():
             model = load("dcp", parameters={"omega": omega})
-            found |= self._means(f"dcp_{omega}", [self._on(model, p, p.hazy) for p in self._pairs])
+            values = []
+            for pair in self._pairs:
+                ask()
+                values.append(self._on(model, pair, pair.hazy))
+            found |= self._means(f"dcp_{omega}", values)
         return found
 
     @torch.no_grad()
-    def score(self, model: RestorationModel) -> dict[str, float]:
-        """``score``, ``KIND_model`` and ``KIND_clean`` of `model`, which runs where it lies."""
-        hazy = self._means("model", [self._on(model, p, p.hazy) for p in self._pairs])
-        clean = self._means("clean", [self._on(model, p, p.scene.clear) for p in self._pairs])
+    def score(
+        self, model: RestorationModel, ask: Callable[[], None] = lambda: None
+    ) -> dict[str, float]:
+        """``score``, ``KIND_model`` and ``KIND_clean`` of `model`, which runs where it lies.
+
+        `ask` is called between scenes and may raise.
+        """
+        on_hazy, on_clear = [], []
+        for pair in self._pairs:
+            ask()
+            on_hazy.append(self._on(model, pair, pair.hazy))
+            on_clear.append(self._on(model, pair, pair.scene.clear))
+        hazy, clean = self._means("model", on_hazy), self._means("clean", on_clear)
         return {"score": fmean(hazy.values()), **hazy, **clean}
 
     @torch.no_grad()
@@ -122,19 +137,15 @@ def sentence(figures: Mapping[str, float], kinds: Sequence[Kind]) -> str:
 
 
 def _pair(scene: DevScene, config: ScoreConfig) -> _Pair:
-    # By name: another scene more or less leaves the others' haze as it is.
-    seed = [config.seed, *scene.name.encode()]
-    rng = np.random.default_rng(seed)
-    shape = (scene.clear.shape[0], scene.clear.shape[1])
-    natural = scene.kind == "natural"
-    luminance = scene.clear.mean(2) if natural and scene.distance is None else None
-    haze = draw_haze(
-        rng,
-        shape,
-        scene="natural" if natural else "aerial",
+    haze = haze_scene(
+        scene.clear,
+        scene.valid,
+        name=scene.name,
+        kind=scene.kind,
+        distance=scene.distance,
         spectrum=config.spectrum,
-        depth=scene.distance,
-        guide=luminance,
+        seed=config.seed,
+        is_light=scene.is_light,
     )
     hazy = np.clip(add_haze(scene.clear, haze), 0, 1).astype(np.float32)
     # As a file would hold it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
@@ -34,8 +35,7 @@ def fill(kind: type[T], table: Any, where: str, folder: Path) -> T:
     BadParameter
         For an unknown key, a missing one, or a value of another type.
     """
-    if not isinstance(table, Mapping):
-        raise BadParameter(f"{where} is not a table.", f"Write it as {where} with keys below.")
+    table = table_of(table, where)
     if not is_dataclass(kind):
         raise TypeError(f"{kind} is no dataclass")
     known = {field.name: field for field in fields(kind) if field.init}
@@ -57,6 +57,27 @@ def fill(kind: type[T], table: Any, where: str, folder: Path) -> T:
         # "lr = 0 is too small. Write …": what the class says, and where that stands.
         message, _, hint = str(error).partition(". ")
         raise BadParameter(f"{where} {message.rstrip('.')}.", hint) from None
+
+
+def table_of(value: Any, where: str) -> Mapping[str, Any]:
+    """`value` if it is a table; raises `BadParameter`."""
+    if not isinstance(value, Mapping):
+        raise BadParameter(
+            f"{where} is {value!r} and not a table.", f"Write {where} above its keys."
+        )
+    return value
+
+
+def check(good: bool, message: str, hint: str) -> None:
+    """Raise `ValueError` as `fill` tells it, unless `good`."""
+    if not good:
+        raise ValueError(f"{message}. {hint}")
+
+
+def check_length(steps: int | None, minutes: float | None) -> None:
+    """Refuse the length of a stage that is none."""
+    check(steps is None or steps >= 1, f"steps = {steps} is below 1", "Write 1 or more.")
+    check(minutes is None or minutes > 0, f"minutes = {minutes} is not above 0", "")
 
 
 def convert(kind: Any, value: Any, where: str, folder: Path) -> Any:
@@ -109,10 +130,10 @@ def _tuple(inner: tuple[Any, ...], value: Any, where: str, folder: Path) -> tupl
 def _plain(kind: Any, value: Any, where: str, folder: Path) -> Any:
     if kind is Path and isinstance(value, str) and value:
         return folder / Path(value).expanduser()
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind is float and isinstance(value, float) and value == value:
-        return value
+    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if abs(value) <= sys.float_info.max:
+            return float(value)
+        raise BadParameter(f"{where} cannot be {value!r}.", "It takes a finite number.")
     if kind in (int, str, bool) and type(value) is kind:
         return value
     words = _WORDS.get(kind, f"a {getattr(kind, '__name__', kind)}")

@@ -13,8 +13,10 @@ import torch
 
 from napari_restore.engine import Event, Note, Phase
 from napari_restore.engine._device import choose_device
-from napari_restore.errors import BadOutput, Cancelled, InputError, RestoreError
+from napari_restore.engine._tile import is_out_of_memory, let_go
+from napari_restore.errors import BadOutput, Cancelled, InputError, OutOfMemory, RestoreError
 from napari_restore.training.loop import _checkpoint, _publish
+from napari_restore.training.loop._best import Best
 from napari_restore.training.loop._checkpoint import State
 from napari_restore.training.loop._config import TrainConfig
 from napari_restore.training.loop._events import Scored, Trained
@@ -22,7 +24,6 @@ from napari_restore.training.loop._learner import Learner
 from napari_restore.training.loop._log import NO_PLOT, Log, Sums
 from napari_restore.training.loop._pictures import Pictures
 from napari_restore.training.loop._schedule import is_due, share_done
-from napari_restore.training.loop._score import Judge, sentence
 
 IN_A_ROW = 3
 """Steps that go wrong one after another before the run goes back."""
@@ -30,7 +31,7 @@ RETURNS = 5
 """Times it goes back before it gives up."""
 TELL_EVERY = 2.0
 """Seconds between two events of progress."""
-CHECKPOINT, BEST, LOG, PLOT = "checkpoint.pt", "best.safetensors", "training.csv", "training.png"
+CHECKPOINT, LOG, PLOT = "checkpoint.pt", "training.csv", "training.png"
 
 
 @dataclass
@@ -52,13 +53,17 @@ def train(
 
     Returns an account: ``status`` ("done", or "stopped" at `stop_after`), ``step``,
     ``seconds``, ``best``, ``figures``, ``weights`` (path), ``sha256``. On one machine and
-    a processor a run that was stopped gives the same weights, bit for bit, as one that
-    was not, as long as stages have a length in steps.
+    a processor a run that was stopped takes the same steps, bit for bit, as one that was
+    not, as long as stages have a length in steps; it keeps the same average if
+    `score_every` is in steps, too. A run that went back does not: what it goes back to
+    is what was saved last.
 
     Raises
     ------
     Cancelled
         `control.cancelled` became true; all is saved.
+    OutOfMemory
+        A step or a score was too large; all before it is saved.
     BadParameter, MissingWeights, BadModel, InputError
         Nothing was trained, or it diverged again and again.
     """
@@ -86,11 +91,8 @@ class _Run:
         self.weights = self.folder / f"{config.name}.safetensors"
         self.learner = Learner(config, device)
         self.state = State()
-        self.figures: dict[str, float] = {}
-        self.best_figures: dict[str, float] = {}
-        self.judge = Judge(pictures.dev, config.score) if pictures.dev else None
-        columns = self.judge.columns if self.judge else ["score"]
-        self.log = Log(self.folder / LOG, list(self.learner.objective.weights), columns)
+        self.best = Best(config, pictures)
+        self.log = Log(self.folder / LOG, list(self.learner.objective.weights), self.best.columns)
         self._sums = Sums()
         self._told = -math.inf
         self._noted: set[str] = set()
@@ -110,11 +112,12 @@ class _Run:
                 break
             self.state.stage += 1
             self.state.stage_step, self.state.stage_seconds = 0, 0.0
-            self.state.forget()
+            self.state.forget_losses()
             if self.state.stage < len(self.config.stages):
                 self.learner.enter(self.state.stage)
                 self._save()
-        if self.judge is not None and self.state.scored_step != self.state.step:
+        # A stop must not add a score: it might become the best.
+        if status == "done" and self.best.is_due(self.state):
             self._score()
         self._row()
         self._save()
@@ -126,31 +129,41 @@ class _Run:
         if found is not None:
             _checkpoint.check_same(self.deciding, found["deciding"], self.folder)
             self.state = State(**found["state"])
-            self.figures, self.best_figures = found["figures"], found["best_figures"]
             self.learner.resume(found, min(self.state.stage, len(self.config.stages) - 1))
             self._note(f"Goes on from step {self.state.step}.")
+            if not self.best.take_up(found, self.state):
+                self._note("[score] or its scenes changed: the best average is sought anew.")
         elif self.weights.exists():
             raise BadOutput(
                 f"{self.weights} exists and is not of this run.", "Choose another run.output."
             )
         self.log.start(self.state.step)
-        if self.judge is not None and not self.state.baselines:
+        if self.best.validator is not None and not self.state.baselines:
             self.control.tell(Phase("Scoring dcp"))
-            self.state.baselines = self.judge.baselines()
+            self.state.baselines = self.best.validator.baselines(self._ask)
         self.control.tell(Phase("Training"))
+        every = self.config.run.score_every.steps
+        if (
+            self.state.step
+            and every
+            and self.state.step % every == 0
+            and self.best.is_due(self.state)
+        ):
+            # The last call was stopped while it scored.
+            self._score()
 
     def _stage(self, deadline: float) -> bool:
         """Train to the end of the stage; False if the time of this call is over."""
         stage = self.learner.stage
         feed = self.pictures.feed(stage.recipe)
-        with contextlib.closing(_closable(feed.batches(self.state.step))) as batches:
+        with contextlib.closing(feed.batches(self.state.step)) as batches:
             then = self.control.clock()
             while share_done(self.state, stage) < 1:
-                if self.control.cancelled():
-                    self._stop()
+                self._ask()
                 if self.control.clock() >= deadline:
                     return False
-                self._step(self._next(batches))
+                with self._memory_told("Choose a smaller recipe.batch or recipe.size"):
+                    self._step(self._next(batches))
                 now = self.control.clock()
                 self.state.seconds += now - then
                 self.state.stage_seconds += now - then
@@ -165,10 +178,35 @@ class _Run:
         try:
             return next(batches)
         except (RestoreError, OSError, MemoryError):
+            # Ctrl-C may have ended a process that makes batches.
+            if self.control.cancelled():
+                self._stop()
             # Nothing of the steps so far is to be lost.
             self._row()
             self._save()
             raise
+
+    def _ask(self) -> None:
+        """Save and raise `Cancelled` if the caller wants to stop."""
+        if self.control.cancelled():
+            self._stop()
+
+    @contextlib.contextmanager
+    def _memory_told(self, hint: str) -> Iterator[None]:
+        """Save and raise `OutOfMemory` where memory runs out."""
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            let_go(error)
+            step = self.state.step
+            if self.learner.is_whole:
+                self._row()
+                self._save()
+            raise OutOfMemory(
+                f"Memory ran out after step {step}.", f"{hint}, and another run.output."
+            ) from None
 
     def _stop(self) -> NoReturn:
         self._row()
@@ -208,7 +246,7 @@ class _Run:
         is_last = state.stage + 1 == len(self.config.stages)
         ends = is_last and share_done(state, self.learner.stage) >= 1
         since = state.seconds - state.scored_seconds
-        if self.judge is not None and (ends or is_due(run.score_every, state.step, since)):
+        if self.best.validator is not None and (ends or is_due(run.score_every, state.step, since)):
             self._score()
         elif state.step % run.log_every == 0:
             self._row()
@@ -232,18 +270,13 @@ class _Run:
         self._sums = Sums()
 
     def _score(self) -> None:
-        assert self.judge is not None
-        state = self.state
-        self.figures = {**self.judge.score(self.learner.average.module), **state.baselines}
-        best = self.figures["score"] > state.best
-        state.scored_step, state.scored_seconds = state.step, state.seconds
-        if best:
-            state.best, state.best_step = self.figures["score"], state.step
-            self.best_figures = self.figures
-            _publish.write_weights(self.learner.average.module, self.folder / BEST)
-        self._row(self.figures)
-        text = sentence(self.figures, self.judge.kinds)
-        self.control.tell(Scored(state.step, best, text, self.figures))
+        with self._memory_told("Choose a smaller score.side"):
+            is_best, text = self.best.score(self.learner.average.module, self.state, self._ask)
+        self._row(self.best.figures)
+        if is_best:
+            # The file and what is known of it go together.
+            self._save()
+        self.control.tell(Scored(self.state.step, is_best, text, self.best.figures))
         if not self.log.plot(self.folder / PLOT):
             self._note(NO_PLOT)
 
@@ -253,21 +286,16 @@ class _Run:
         content = {
             "deciding": self.deciding,
             "state": asdict(state),
-            "figures": self.figures,
-            "best_figures": self.best_figures,
+            **self.best.content(),
             **self.learner.content(),
         }
         _checkpoint.save(self.folder / CHECKPOINT, content)
 
     def _end(self, status: str) -> dict[str, Any]:
-        if self.judge is None:
-            _publish.write_weights(self.learner.average.module, self.folder / BEST)
-            self.state.best_step = self.state.step
-        judged = "" if self.judge is None else sentence(self.best_figures, self.judge.kinds)
-        card = _publish.card(
-            self.config, self.pictures, self.state, self.best_figures, judged, self.device
-        )
-        digest = _publish.publish(self.folder / BEST, self.weights, card)
+        scored = self.best.settle(self.learner.average.module, self.state)
+        figures = self.best.best_figures
+        card = _publish.card(self.config, self.pictures, self.state, figures, scored, self.device)
+        digest = _publish.publish(self.best.path, self.weights, card)
         if not self.log.plot(self.folder / PLOT):
             self._note(NO_PLOT)
         best = self.state.best
@@ -277,7 +305,7 @@ class _Run:
             "seconds": round(self.state.seconds, 1),
             "skipped": self.state.skipped,
             "best": {"step": self.state.best_step, "score": best if best > -math.inf else None},
-            "figures": self.best_figures,
+            "figures": figures,
             "weights": str(self.weights),
             "sha256": digest,
         }
@@ -294,10 +322,10 @@ class _Run:
                 stage=stage.name,
                 step=state.stage_step,
                 steps=stage.steps,
-                loss=state.usual,
+                loss=state.running_loss,
                 pairs_per_second=self._sums.rate,
                 seconds_left=left,
-                score=self.figures.get("score"),
+                score=self.best.figures.get("score"),
             )
         )
 
@@ -305,10 +333,6 @@ class _Run:
         if text not in self._noted:
             self._noted.add(text)
             self.control.tell(Note(text))
-
-
-def _closable(batches: Iterator[Any]) -> Any:
-    return batches if hasattr(batches, "close") else (batch for batch in batches)
 
 
 @contextlib.contextmanager

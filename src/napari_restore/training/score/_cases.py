@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image as Picture
 
-from napari_restore.errors import BadParameter, InputError
+from napari_restore.errors import BadOutput, BadParameter, InputError
 from napari_restore.images import Image, open_image
-from napari_restore.training.data._pack import LUMA
+from napari_restore.training._replacing import replacing
 from napari_restore.training.data._pictures import read_picture
-from napari_restore.training.data._scenes import Kind, Scene, scenes_of
-from napari_restore.training.haze import SPECTRA, add_haze, draw_haze
+from napari_restore.training.data._scenes import Kind, Scene, scenes_of, stems_of
+from napari_restore.training.haze import SPECTRA, add_haze, haze_scene
 from napari_restore.training.score._pairs import Pair
 
 Mask = npt.NDArray[np.bool_]
 
 LONGEST = 1024
 """Pixels along a side to which a scene is reduced before it is hazed."""
+_HAZE = "napari-restore haze"
+"""Word of a PNG under which it stands how it was hazed."""
 RGB = "red=1,green=2,blue=3"
 
 
@@ -75,7 +76,7 @@ class PairCase:
 
 @dataclass(frozen=True)
 class HazedCase:
-    """A clear scene under haze that follows from `seed` and the scene's name alone.
+    """A clear scene under haze that follows from `seed` and its file's name alone, as `haze` makes it.
 
     The hazy picture is in 8 bits, without noise or compression. Where the scene is
     not valid (the border of a mosaic) it stays as it is.
@@ -98,32 +99,71 @@ class HazedCase:
     def pixels(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], Mask]:
         """The clear and the hazy picture (h, w, 3), red green blue, and which pixels count (h, w)."""
         picture = read_picture(self.scene, self.longest)
-        words = hashlib.sha256(self.scene.name.encode()).digest()[:8]
-        rng = np.random.default_rng([self.seed, *words])
         clear = picture.rgb.astype(np.float32) / np.float32(255)
-        haze = draw_haze(
-            rng,
-            clear.shape[:2],
-            scene=self.scene.kind,
+        haze = haze_scene(
+            clear,
+            picture.valid,
+            name=self.scene.file,
+            kind=self.scene.kind,
+            distance=picture.distance,
             spectrum=self.spectrum,
-            depth=picture.distance,
-            guide=np.clip(clear @ LUMA, 0, 1),
+            seed=self.seed,
+            is_light=picture.is_light,
         )
         codes = np.rint(np.clip(add_haze(clear, haze), 0, 1) * 255).astype(np.uint8)
         return picture.rgb, np.where(picture.valid[..., None], codes, picture.rgb), picture.valid
 
-    def keep(self, folder: Path) -> None:
-        """Write the pictures to hazy/ and clear/ in `folder`, as PNG; what is there stays."""
-        from PIL import Image as Picture
+    @property
+    def settings(self) -> str:
+        """What says how all scenes are hazed, in a line."""
+        return f"spectrum {self.spectrum}, seed {self.seed}, longest {self.longest}:"
+
+    def keep(self, folder: Path, *, overwrite: bool = False) -> None:
+        """Write the pictures to hazy/ and clear/ in `folder`, as PNG that tells how it was hazed.
+
+        What was hazed like this stays. Raises `BadOutput` if a file of somebody else has the
+        name, unless `overwrite`.
+        """
+        from PIL.PngImagePlugin import PngInfo
 
         paths = [folder / kind / f"{self.name}.png" for kind in ("clear", "hazy")]
-        if all(path.is_file() for path in paths):
+        found = self.scene.path.stat()
+        haze = f"{self.settings} {self.scene.file} {found.st_size} {found.st_mtime_ns}"
+        told = [_told_in(path) for path in paths]
+        if told == [haze, haze]:
             return
+        for path, other in zip(paths, told, strict=True):
+            if path.exists() and other is None and not overwrite:
+                raise BadOutput(
+                    f"{path} exists and was not kept by an evaluation.",
+                    "Add --overwrite to replace it, or choose another folder.",
+                )
+        info = PngInfo()
+        info.add_text(_HAZE, haze)
         for path, codes in zip(paths, self.pixels(), strict=False):
             path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(f".{path.name}.part")
-            Picture.fromarray(codes).save(part, "PNG")
-            part.replace(path)
+            with replacing(path) as part:
+                Picture.fromarray(codes).save(part, "PNG", pnginfo=info)
+
+
+def drop_others(folder: Path, cases: Sequence[Case]) -> None:
+    """Remove pictures that were kept under other settings: they do not belong to these scores."""
+    settings = {f"{case.settings} " for case in cases if isinstance(case, HazedCase)}
+    for kind in ("hazy", "clear"):
+        for path in (folder / kind).glob("*.png"):
+            told = _told_in(path)
+            if told is not None and not told.startswith(tuple(settings)):
+                path.unlink()
+
+
+def _told_in(path: Path) -> str | None:
+    """How a picture that `HazedCase.keep` wrote was hazed; None of another file, or none."""
+    try:
+        with Picture.open(path) as file:
+            told = file.info.get(_HAZE)
+    except OSError:
+        return None
+    return None if told is None else str(told)
 
 
 def hazed_cases(
@@ -144,9 +184,7 @@ def hazed_cases(
         raise BadParameter(
             f"There is no spectrum {spectrum!r}.", f"There are: {', '.join(SPECTRA)}."
         )
-    # A plain folder knows no splits: everything in it counts.
-    has_splits = data.is_file() or (data / "INDEX.csv").is_file()
-    scenes = scenes_of(data, split=split if has_splits else None)
+    scenes = scenes_of(data, split=split)
     kept = [s for s in scenes if kind in (None, s.kind) and not s.no_haze_depth]
     if not kept:
         told = f"{kind} scene" if kind else "scene"
@@ -156,12 +194,5 @@ def hazed_cases(
         )
     return [
         HazedCase(name, scene, spectrum, seed, longest)
-        for name, scene in zip(_names(kept), kept, strict=True)
+        for name, scene in zip(stems_of(kept), kept, strict=True)
     ]
-
-
-def _names(scenes: Sequence[Scene]) -> list[str]:
-    """Stems of the files; the path where two would have the same."""
-    told: list[Any] = [Path(scene.name or scene.path.name).with_suffix("") for scene in scenes]
-    stems = Counter(path.name for path in told)
-    return [path.name if stems[path.name] == 1 else "_".join(path.parts) for path in told]

@@ -28,7 +28,7 @@ from napari_restore.training.score._scores import (
     scale_of,
     scores_of,
 )
-from napari_restore.training.score._strips import Previews
+from napari_restore.training.score._strips import CLEAR, Previews
 
 VERSION = 1
 """Of what is measured; scores kept by another are made anew."""
@@ -44,9 +44,11 @@ class Setting:
     """Of an image and a model."""
     run: Callable[[Plan], Result]
     """To its end; raises `Cancelled` when the user stops it."""
-    report: Callable[[Event], None] = lambda event: None
+    tell: Callable[[Event], None] = lambda event: None
     with_clear: bool = False
     """Also how far methods change the clear pictures themselves."""
+    keep: Callable[[Case], None] = lambda case: None
+    """Called with each case before it is scored."""
 
 
 @dataclass
@@ -54,7 +56,8 @@ class Outcome:
     """What came of it."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
-    """For each image and method: image, group, method, kind, values, valid_share, seconds."""
+    """For each image and method: key, image, group, scene (its clear picture), method, kind,
+    values, valid_share, seconds."""
     failures: list[dict[str, Any]] = field(default_factory=list)
     """image, group, method ("" for all of them), type, message, hint, exit_code."""
 
@@ -69,7 +72,7 @@ def evaluate(
     """
     outcome, began, fresh = Outcome(), time.monotonic(), 0
     for number, case in enumerate(cases, start=1):
-        setting.report(ImageStarted(case.name, number, len(cases)))
+        setting.tell(ImageStarted(case.name, number, len(cases)))
         try:
             ran = _score_case(case, setting, journal, previews, outcome)
         except (RestoreError, OSError, MemoryError) as error:
@@ -78,8 +81,8 @@ def evaluate(
         fresh += ran
         # Images that were known already tell nothing of the time the others will take.
         left = (time.monotonic() - began) / fresh * (len(cases) - number) if fresh else None
-        setting.report(Phase("images"))
-        setting.report(Progress(number, len(cases), left))
+        setting.tell(Phase("images"))
+        setting.tell(Progress(number, len(cases), left))
     return outcome
 
 
@@ -87,6 +90,7 @@ def _score_case(
     case: Case, setting: Setting, journal: Journal, previews: Previews, outcome: Outcome
 ) -> bool:
     """Whether anything had to be run."""
+    setting.keep(case)
     opened = case.open()
     box_of(opened.hazy, opened.clear)
     one = _One(case, opened, setting, journal, previews)
@@ -96,6 +100,33 @@ def _score_case(
         except (RestoreError, OSError, MemoryError) as error:
             _failed(outcome, case, method.label, error, setting)
     return one.ran
+
+
+def show(
+    cases: Sequence[Case],
+    wanted: Mapping[tuple[str, str], Mapping[str, str]],
+    setting: Setting,
+    previews: Previews,
+) -> None:
+    """Make small pictures that are missing: of (group, image) each label with its row's key.
+
+    A picture that fails now is told and left out.
+    """
+    by_label = {method.label: method for method in setting.methods}
+    for case in cases:
+        place = (case.group, case.name)
+        if all(previews.has(*place, *one) for one in wanted.get(place, {}).items()):
+            continue
+        try:
+            one = _One(case, case.open(), setting, Journal(None), previews)
+            for label, key in wanted[place].items():
+                if label in by_label:
+                    one.show(by_label[label], key)
+        except (RestoreError, OSError, MemoryError) as error:
+            known = _in_words(error)
+            if isinstance(known, (Cancelled, DiskFull)):
+                raise known from error
+            setting.tell(Note(f"{case.name}: {known}"))
 
 
 class _One:
@@ -118,31 +149,49 @@ class _One:
             "key": key,
             "image": self._case.name,
             "group": self._case.group,
+            "scene": clear.fingerprint,
             "method": method.label,
             "kind": method.kind,
         }
-        row = self._journal.row(key)
-        known = row is not None and set(self._setting.metrics) <= set(row["values"])
-        if row is None or not known:
-            row = {**(row or {}), **names, **self._scored(planned, method)}
+        row = self._journal.row(key) or {"values": {}}
+        metrics = self._setting.metrics
+        wanted = {name: metrics[name] for name in metrics if name not in row["values"]}
+        if wanted:
+            known = row["values"]
+            row |= {**names, **self._scored(planned, method, key, wanted)}
+            row["values"] = {**known, **row["values"]}
             self._journal.add(row)
         row |= names
-        if method.kind == "input":
-            # A model that changes nothing, if one is asked for, shares this row.
-            return {name: value for name, value in row.items() if not name.startswith("clear_")}
-        if self._setting.with_clear and not row.get("clear_values"):
+        is_input = method.kind == "input"
+        if self._setting.with_clear and not is_input and not row.get("clear_values"):
             row |= self._scored_clear(method)
             self._journal.add(row)
+        row["values"] = {name: row["values"][name] for name in metrics}
+        if is_input:
+            # A model that changes nothing, if one is asked for, shares this row.
+            return {name: value for name, value in row.items() if not name.startswith("clear_")}
         return row
 
-    def _scored(self, planned: Plan, method: Method) -> dict[str, Any]:
+    def show(self, method: Method, key: str) -> None:
+        """Make the small pictures that strips need, if they are not there."""
+        place, clear = (self._case.group, self._case.name), self._opened.clear
+        if not (
+            self._previews.has(*place, method.label, key)
+            and self._previews.has(*place, CLEAR, clear.fingerprint)
+        ):
+            planned = self._setting.plan(self._opened.hazy, method.model)
+            self._scored(planned, method, key, {})
+
+    def _scored(
+        self, planned: Plan, method: Method, key: str, metrics: Mapping[str, Metric]
+    ) -> dict[str, Any]:
         pixels, record, seconds = self._restored(planned, method.label)
         scale = scale_of(self._opened.hazy, record)
         reference = self._reference_for(scale)
-        values = scores_of(pixels, reference, scale, self._setting.metrics)
-        place = (self._case.group, self._case.name)
-        self._previews.keep(*place, method.label, scale.codes(pixels))
-        self._previews.keep(*place, "clear", lambda: codes_of(reference.light))
+        values = scores_of(pixels, reference, scale, metrics)
+        place, clear = (self._case.group, self._case.name), self._opened.clear
+        self._previews.keep(*place, method.label, key, lambda: scale.codes(pixels))
+        self._previews.keep(*place, CLEAR, clear.fingerprint, lambda: codes_of(reference.light))
         return {
             "values": values,
             "valid_share": round(float(reference.valid.mean()), 6),
@@ -169,7 +218,7 @@ class _One:
     def _restored(self, planned: Plan, told: str) -> tuple[npt.NDArray[Any], dict[str, Any], float]:
         """The pixels (h, w, bands), the run's record, and seconds it took."""
         self.ran = True
-        self._setting.report(Phase(told))
+        self._setting.tell(Phase(told))
         began = time.monotonic()
         result = self._setting.run(planned)
         seconds = time.monotonic() - began
@@ -205,7 +254,7 @@ def _failed(
             "exit_code": known.exit_code,
         }
     )
-    setting.report(Note(f"{', '.join(filter(None, (case.name, method)))}: {known}"))
+    setting.tell(Note(f"{', '.join(filter(None, (case.name, method)))}: {known}"))
 
 
 def _in_words(error: BaseException) -> RestoreError:

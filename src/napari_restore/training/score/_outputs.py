@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from napari_restore.errors import BadOutput, DiskFull
 from napari_restore.images import is_disk_full
 from napari_restore.records import write_json
+from napari_restore.training._replacing import replacing
 from napari_restore.training.score._journal import NAME as JOURNAL
 from napari_restore.training.score._methods import INPUT
-from napari_restore.training.score._strips import Previews, chosen, file_name
+from napari_restore.training.score._strips import CLEAR, Previews, chosen, file_name
 from napari_restore.training.score._tables import csv_table, latex_table
 
 CSV, SUMMARY, TABLE, STRIPS, PREVIEWS, WORK = (
@@ -28,6 +30,18 @@ CSV, SUMMARY, TABLE, STRIPS, PREVIEWS, WORK = (
 """In the output folder; the last three are folders, `work` is gone at the end."""
 ALL = -1
 """As a number of strips: one for every image."""
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Pictures of one image to be shown beside each other."""
+
+    place: tuple[str, str]
+    """Group and image."""
+    name: str
+    """Of the file."""
+    columns: Sequence[tuple[str, str, str]]
+    """As `Previews.strip` takes them."""
 
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:
@@ -56,18 +70,15 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
 
 
 def write_outputs(
-    folder: Path, account: Mapping[str, Any], previews: Previews, strips: int
+    folder: Path, account: Mapping[str, Any], previews: Previews, planned: Sequence[Strip]
 ) -> dict[str, Any]:
-    """Write scores.csv, table.tex, strips and at last summary.json; returns the account.
-
-    `strips` is how many of the worst, the median and the best images get one, or `ALL`.
-    """
+    """Write scores.csv, table.tex, strips and at last summary.json; returns the account."""
     evaluation = account["evaluation"]
     try:
         kinds = {method["label"]: method["kind"] for method in evaluation["methods"]}
         _write(folder / CSV, csv_table(evaluation, kinds))
         _write(folder / TABLE, latex_table(evaluation))
-        names = _write_strips(folder, evaluation, previews, strips)
+        names = _write_strips(folder, previews, planned)
         told = {**account, "strips": names}
         write_json(folder / SUMMARY, told)
     except OSError as error:
@@ -80,20 +91,40 @@ def write_outputs(
     return told
 
 
-def _write_strips(
-    folder: Path, evaluation: Mapping[str, Any], previews: Previews, strips: int
-) -> list[str]:
-    """Names of the files made; those of earlier evaluations go."""
-    made: list[str] = []
-    for place, word in _places(evaluation, strips).items():
+def strips_of(
+    evaluation: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], count: int
+) -> list[Strip]:
+    """What shows the `count` worst, median and best images of the first model, or `ALL`."""
+    known = {(row["group"], row["image"], row["method"]): row for row in rows}
+    clear = {(row["group"], row["image"]): str(row["scene"]) for row in rows}
+    found = []
+    for place, word in _places(evaluation, count).items():
         image = _by_place(evaluation)[place]
+        columns = []
+        for column in _columns(evaluation):
+            if (row := known.get((*place, column))) is not None:
+                columns.append((column, str(row["key"]), _told(image, column)))
+        columns.append((CLEAR, clear[place], CLEAR))
         name = "_".join(filter(None, (word, file_name(*place)))) + ".jpg"
-        columns = [(column, _told(image, column)) for column in _columns(evaluation)]
-        if previews.strip(*place, columns, folder / STRIPS / name):
-            made.append(name)
-    for old in sorted((folder / STRIPS).glob("*.jpg")):
-        if old.name not in made:
-            old.unlink()
+        found.append(Strip(place, name, columns))
+    return found
+
+
+def _write_strips(folder: Path, previews: Previews, planned: Sequence[Strip]) -> list[str]:
+    """Names of the files made; those of the evaluation before go, and no others."""
+    made = [
+        strip.name
+        for strip in planned
+        if previews.strip(*strip.place, strip.columns, folder / STRIPS / strip.name)
+    ]
+    try:
+        before = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))["strips"]
+        old = {str(name) for name in before}
+    except (OSError, ValueError, KeyError, TypeError):
+        old = set()
+    for name in old - set(made):
+        if Path(name).name == name:
+            (folder / STRIPS / name).unlink(missing_ok=True)
     return made
 
 
@@ -125,7 +156,7 @@ def _main(evaluation: Mapping[str, Any]) -> str:
 def _columns(evaluation: Mapping[str, Any]) -> Sequence[str]:
     models = [m["label"] for m in evaluation["methods"] if m["kind"] == "model"]
     best = [evaluation["classical"]] if evaluation["classical"] else []
-    return [INPUT, *best, *models, "clear"]
+    return [INPUT, *best, *models]
 
 
 def _told(image: Mapping[str, Any], column: str) -> str:
@@ -135,11 +166,5 @@ def _told(image: Mapping[str, Any], column: str) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """The file appears whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_text(text, encoding="utf-8", newline="")
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8", newline="")

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.errors import InputError
+from napari_restore.errors import BadParameter, InputError, RestoreError
 from napari_restore.images import Image
 from napari_restore.metrics import Metric, psnr
+from napari_restore.metrics._comparable import strips
 from napari_restore.training.data._pictures import border_of
 
 Array = npt.NDArray[Any]
@@ -41,15 +42,18 @@ class Scale:
     def light(self, pixels: Array) -> npt.NDArray[np.float32]:
         """(h, w, C), 0 black to 1 white, bands as they are here."""
         black = np.asarray(self.black, np.float32)
-        light: npt.NDArray[np.float32] = pixels[..., self.bands].astype(np.float32) - black
+        light: npt.NDArray[np.float32] = pixels[..., self.bands].astype(np.float32)
+        light -= black
         light /= np.float32(self.white) - black
         return light
 
 
 def codes_of(light: npt.NDArray[np.float32]) -> Codes:
     """8 bits of 0 … 1; NaN is black."""
-    shown = np.nan_to_num(np.clip(light * np.float32(255), 0, 255))
-    codes: Codes = np.rint(shown).astype(np.uint8)
+    codes: Codes = np.empty(light.shape, np.uint8)
+    for rows in strips(*light.shape[:2]):
+        shown = np.nan_to_num(np.clip(light[rows] * np.float32(255), 0, 255))
+        codes[rows] = np.rint(shown)
     return codes
 
 
@@ -94,20 +98,32 @@ def reference_of(hazy: Image, clear: Image, scale: Scale, valid: Mask | None) ->
     counts = clear.read_valid(box) & hazy.read_valid((0, 0, hazy.height, hazy.width))
     if valid is not None:
         counts &= valid
-    return Reference(own.light(pixels), counts & ~_black_border(own.codes(pixels)))
+    light = own.light(pixels)
+    return Reference(light, counts & ~_black_border(codes_of(light)))
 
 
 def scores_of(
     pixels: Array, reference: Reference, scale: Scale, metrics: Mapping[str, Metric]
 ) -> dict[str, float]:
-    """Every metric of restored pixels (h, w, bands of the image); NaN where it does not apply."""
-    light = scale.light(pixels)
-    return {
-        name: float(metric.function(light, reference.light, 1.0, reference.valid))
-        if scale.colour or not metric.needs_colour
-        else float("nan")
-        for name, metric in metrics.items()
-    }
+    """Every metric of restored pixels (h, w, bands of the image); NaN where it does not apply.
+
+    Raises `BadParameter` where a metric, which may be of another package, fails.
+    """
+    light, found = scale.light(pixels), {}
+    for name, metric in metrics.items():
+        if metric.needs_colour and not scale.colour:
+            found[name] = float("nan")
+            continue
+        try:
+            found[name] = float(metric.function(light, reference.light, 1.0, reference.valid))
+        except (RestoreError, MemoryError):
+            raise
+        except Exception as error:
+            told = str(error).strip().splitlines() or [type(error).__name__]
+            raise BadParameter(
+                f"The metric {name} failed: {told[0].rstrip('.')}.", "Leave it out of --metrics."
+            ) from error
+    return found
 
 
 def change_of(pixels: Array, source: Array, scale: Scale, valid: Mask) -> dict[str, float]:

@@ -17,11 +17,24 @@ from napari_restore.errors import BadParameter, InputError
 from napari_restore.metrics import DEFAULT, metric_of
 from napari_restore.models import RestorationModel
 from napari_restore.training.data._scenes import Kind
-from napari_restore.training.score._cases import LONGEST, Case, HazedCase, PairCase, hazed_cases
-from napari_restore.training.score._evaluate import Outcome, Setting, evaluate
+from napari_restore.training.score._cases import (
+    LONGEST,
+    Case,
+    HazedCase,
+    PairCase,
+    drop_others,
+    hazed_cases,
+)
+from napari_restore.training.score._evaluate import Outcome, Setting, evaluate, show
 from napari_restore.training.score._journal import Journal
 from napari_restore.training.score._methods import Method, methods_of
-from napari_restore.training.score._outputs import PREVIEWS, WORK, check_folder, write_outputs
+from napari_restore.training.score._outputs import (
+    PREVIEWS,
+    WORK,
+    check_folder,
+    strips_of,
+    write_outputs,
+)
 from napari_restore.training.score._pairs import find_pairs
 from napari_restore.training.score._strips import Previews
 from napari_restore.training.score._summary import summary_of
@@ -56,7 +69,7 @@ def perform(
     request: Request,
     plan: Callable[..., Plan],
     run: Callable[[Plan], Result],
-    report: Callable[[Event], None],
+    tell: Callable[[Event], None],
     facts: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Evaluate and write; returns the account, `facts` in it.
@@ -83,11 +96,14 @@ def perform(
     if folder is not None:
         check_folder(folder, overwrite=request.overwrite)
         if request.keep:
-            for case in cases:
-                if isinstance(case, HazedCase):
-                    case.keep(folder)
+            drop_others(folder, cases)
+
+    def keep(case: Case) -> None:
+        if request.keep and folder is not None and isinstance(case, HazedCase):
+            case.keep(folder, overwrite=request.overwrite)
+
     if note:
-        report(Note(note))
+        tell(Note(note))
     previews = Previews(folder / PREVIEWS if folder is not None and request.strips else None)
     with _scratch(folder) as scratch:
         setting = Setting(
@@ -95,10 +111,20 @@ def perform(
             metrics,
             lambda image, model: plan(image, model, scratch=str(scratch)),
             run,
-            report,
+            tell,
             request.clear,
+            keep,
         )
         outcome = evaluate(cases, setting, Journal(folder), previews)
+        evaluation = summary_of(outcome, methods, metrics)
+        strips = strips_of(evaluation, outcome.rows, request.strips)
+        # Small pictures of scores that were known may be gone, or never were made.
+        show(
+            cases,
+            {strip.place: {name: key for name, key, _ in strip.columns} for strip in strips},
+            setting,
+            previews,
+        )
     account = {
         "status": "failed" if _all_failed(outcome, methods) else "done",
         "version": version("napari-restore"),
@@ -106,14 +132,14 @@ def perform(
         **facts,
         "source": _source(request),
         "output": None if folder is None else str(folder),
-        "evaluation": summary_of(outcome, methods, metrics),
+        "evaluation": evaluation,
         "devices": sorted({row["device"] for row in outcome.rows}),
         "seconds": round(time.monotonic() - began, 3),
         "notes": [note] if note else [],
     }
     if folder is None:
         return account
-    return write_outputs(folder, account, previews, request.strips)
+    return write_outputs(folder, account, previews, strips)
 
 
 def _cases_of(request: Request) -> tuple[list[Case], str]:

@@ -13,9 +13,9 @@ Array = npt.NDArray[np.float64]
 EQUAL = 100.0
 """dB that count where an image equals its reference and PSNR is infinite."""
 MOST_EXACT = 14
-"""Images up to which all signs are tried; 2^14 of them."""
+"""Differences up to which all signs are tried; 2^14 of them."""
 DRAWS = 20_000
-"""Random signs for more images; p is then known to about 0.003 near 0.05."""
+"""Random signs for more; p is then known to about 0.003 near 0.05."""
 SEED = 20_000
 
 
@@ -38,15 +38,17 @@ class Spread:
 
 @dataclass(frozen=True)
 class Comparison:
-    """How much better a method is than another on the same images."""
+    """How much better a method is than another on the same scenes."""
 
     n: int
+    """Scenes: clear pictures, however many hazy ones each has."""
+    images: int
     difference: float
-    """Mean of value − other value."""
+    """Mean over scenes of the mean of value − other value over a scene's images."""
     better: int
-    """Images on which it is better."""
+    """Scenes on which that mean is better."""
     p: float
-    """Two-sided, of `sign_flip_test`; NaN without images."""
+    """Two-sided, of `sign_flip_test` over scenes; NaN without any."""
 
     def to_dict(self) -> dict[str, float]:
         """As JSON."""
@@ -70,16 +72,31 @@ def spread_of(values: Sequence[float]) -> Spread:
 
 
 def compare(
-    values: Sequence[float], others: Sequence[float], *, higher_is_better: bool
+    values: Sequence[float],
+    others: Sequence[float],
+    scenes: Sequence[str],
+    *,
+    higher_is_better: bool,
 ) -> Comparison:
-    """Two methods on the same images, in the same order; images with a NaN do not count."""
-    apart = _finite(values) - _finite(others)
-    apart = apart[~np.isnan(apart)]
-    if not apart.size:
-        return Comparison(0, float("nan"), 0, float("nan"))
+    """Two methods on the same images, in the same order; images with a NaN do not count.
+
+    `scenes` tells the clear picture of each image. Several hazy pictures of one scene are
+    no independent witnesses, so they count as one: by the mean of their differences.
+    """
+    by_scene: dict[str, list[float]] = {}
+    for scene, difference in zip(scenes, _finite(values) - _finite(others), strict=True):
+        if not np.isnan(difference):
+            by_scene.setdefault(scene, []).append(float(difference))
+    if not by_scene:
+        return Comparison(0, 0, float("nan"), 0, float("nan"))
+    apart = np.array([np.mean(differences) for differences in by_scene.values()])
     better = apart > 0 if higher_is_better else apart < 0
     return Comparison(
-        int(apart.size), float(apart.mean()), int(better.sum()), sign_flip_test(apart)
+        n=len(by_scene),
+        images=sum(map(len, by_scene.values())),
+        difference=float(apart.mean()),
+        better=int(better.sum()),
+        p=sign_flip_test(apart),
     )
 
 
@@ -88,9 +105,9 @@ def sign_flip_test(differences: npt.ArrayLike) -> float:
 
     If two methods are equally good, each difference might as well have the other sign:
     p is the share of all sign changes under which the mean is at least as far from 0
-    (Fisher's randomisation test). Up to `MOST_EXACT` images all are tried; above,
-    `DRAWS` random ones of a fixed seed, with the observed one among them. With n
-    images p cannot fall below 2^(1 − n).
+    (Fisher's randomisation test). They must be independent: one of each scene. Up to
+    `MOST_EXACT` all are tried; above, `DRAWS` random ones of a fixed seed, with the
+    observed one among them. With n of them p cannot fall below 2^(1 − n).
     """
     values = np.asarray(differences, np.float64)
     n = values.size

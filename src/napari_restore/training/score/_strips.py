@@ -12,12 +12,16 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from napari_restore.training._replacing import replacing
+
 Codes = npt.NDArray[np.uint8]
 
 LONGEST = 2400
 """Pixels along the longer side of a strip."""
 PREVIEW = 800
 """The same of one picture kept for it."""
+CLEAR = "clear"
+"""Column of the clear picture."""
 GAP, BAR, LETTERS = 6, 30, 17
 """Pixels between pictures, of the line above them, of its letters."""
 QUALITY = 90
@@ -32,37 +36,43 @@ class Previews:
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
 
-    def keep(self, group: str, image: str, column: str, codes: Codes | Callable[[], Codes]) -> None:
-        """Write a picture (h, w, C) in 8 bits; one that is called is made only if it is not there."""
-        if self._folder is None:
-            return
-        path = self.path(group, image, column)
-        if callable(codes):
-            if path.is_file():
-                return
-            codes = codes()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture = _shown(codes)
-        picture.thumbnail((PREVIEW, PREVIEW), Image.Resampling.LANCZOS, reducing_gap=3.0)
-        part = path.with_name(f".{path.name}.part")
-        picture.save(part, "JPEG", quality=QUALITY, subsampling=0)
-        part.replace(path)
+    def keep(
+        self, group: str, image: str, column: str, key: str, codes: Callable[[], Codes]
+    ) -> None:
+        """Write a picture (h, w, C) in 8 bits, which is made only if it is not there.
 
-    def path(self, group: str, image: str, column: str) -> Path:
+        `key` tells pictures of one column apart that other pixels or settings made.
+        """
+        if self._folder is None or self.has(group, image, column, key):
+            return
+        path = self.path(group, image, column, key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture = _shown(codes())
+        picture.thumbnail((PREVIEW, PREVIEW), Image.Resampling.LANCZOS, reducing_gap=3.0)
+        with replacing(path) as part:
+            picture.save(part, "JPEG", quality=QUALITY, subsampling=0)
+
+    def has(self, group: str, image: str, column: str, key: str) -> bool:
+        """Whether a picture is there, or none is to be kept."""
+        return self._folder is None or self.path(group, image, column, key).is_file()
+
+    def path(self, group: str, image: str, column: str, key: str) -> Path:
         """Where a picture is kept."""
         assert self._folder is not None
-        return self._folder / file_name(group, image) / f"{file_name(column)}.jpg"
+        digest = hashlib.sha256(key.encode()).hexdigest()[:8]
+        return self._folder / file_name(group, image) / f"{file_name(column)}.{digest}.jpg"
 
     def strip(
-        self, group: str, image: str, columns: Sequence[tuple[str, str]], target: Path
+        self, group: str, image: str, columns: Sequence[tuple[str, str, str]], target: Path
     ) -> bool:
         """Write the pictures of an image beside each other; False if none of them is there.
 
-        `columns` are names under which they were kept, and what is written above each.
+        `columns` are names and keys under which they were kept, and what is written above
+        each.
         """
         if self._folder is None:
             return False
-        found = [(self.path(group, image, name), text) for name, text in columns]
+        found = [(self.path(group, image, name, key), text) for name, key, text in columns]
         panels = [(path, text) for path, text in found if path.is_file()]
         if not panels:
             return False
@@ -71,9 +81,8 @@ class Previews:
             with Image.open(path) as file:
                 pictures.append((file.convert("RGB"), text))
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.part")
-        beside(pictures).save(part, "JPEG", quality=QUALITY, subsampling=0)
-        part.replace(target)
+        with replacing(target) as part:
+            beside(pictures).save(part, "JPEG", quality=QUALITY, subsampling=0)
         return True
 
 

@@ -12,8 +12,8 @@ from napari_restore.training.score._methods import INPUT, Method
 from napari_restore.training.score._statistics import compare, spread_of
 
 TEST = (
-    "two-sided sign-flip (randomisation) test of the mean paired difference: exact up to "
-    "14 images, else 20000 random signs of a fixed seed"
+    "two-sided sign-flip (randomisation) test of the mean paired difference, one for each scene "
+    "(clear picture): exact up to 14 scenes, else 20000 random signs of a fixed seed"
 )
 
 Row = Mapping[str, Any]
@@ -27,13 +27,16 @@ def summary_of(
     """What the evaluation found, JSON-able but for NaN and infinity.
 
     Figures of methods are over the images that all of them finished, so that they can
-    be compared; see `_compared`. `images`: all scores. `mean`: of the first model. `methods`: spreads,
+    be compared; see `_compared`. `n`: how many, `scenes`: of how many clear pictures.
+    `images`: all scores. `mean`: of the first model. `methods`: spreads,
     also by group. `classical`: the label of the best classical method by the first
     metric. `comparisons`: each model with it and with the input.
     """
     tables = {method.label: _by_place(outcome.rows, method.label) for method in methods}
     places, counted = _compared(methods, tables, _places(outcome.rows))
     groups = sorted({group for group, _ in places if group})
+    scene_of = {(row["group"], row["image"]): row["scene"] for row in outcome.rows}
+    scenes = [scene_of[place] for place in places]
 
     def values(label: str, metric: str, group: str | None = None) -> list[float]:
         if label not in counted:
@@ -74,7 +77,10 @@ def summary_of(
             "other": other,
             "metric": name,
             **compare(
-                values(label, name), values(other, name), higher_is_better=metric.higher_is_better
+                values(label, name),
+                values(other, name),
+                scenes,
+                higher_is_better=metric.higher_is_better,
             ).to_dict(),
         }
         for label in models
@@ -86,6 +92,7 @@ def summary_of(
         "images": _images(outcome.rows),
         "mean": _mean(models[0] if models else best, best, metrics, means),
         "n": len(places),
+        "scenes": len(set(scenes)),
         "metrics": {
             name: {
                 "title": metric.title or name,

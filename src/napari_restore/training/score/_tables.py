@@ -148,11 +148,14 @@ def _sentences(evaluation: Mapping[str, Any]) -> list[str]:
         gain = f"{told['difference']:+.{metric['decimals']}f} {metric['unit']}".rstrip()
         lines.append(
             f"{told['method']} against {told['other']}, the best classical: "
-            f"{metric['title']} {gain}, better on {told['better']} of {told['n']}, "
+            f"{metric['title']} {gain}, better on {told['better']} of {told['n']} "
+            f"scene{'s' if told['n'] != 1 else ''}, "
             f"p = {told['p']:.2g}"
         )
     count = evaluation["n"]
-    lines.append(f"means over {count} image{'s' if count != 1 else ''}")
+    scenes = evaluation["scenes"]
+    of = f" of {scenes} scene{'s' if scenes != 1 else ''}" if scenes != count else ""
+    lines.append(f"means over {count} image{'s' if count != 1 else ''}{of}")
     return lines
 
 

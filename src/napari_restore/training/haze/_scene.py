@@ -1,0 +1,103 @@
+"""The haze of a scene by name: one rule, so that pairs, scores and dev figures show the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import PurePath
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn.functional import adaptive_avg_pool2d
+
+from napari_restore.training.haze._draw import STRENGTH, Scene, draw_haze
+from napari_restore.training.haze._fields import enlarged
+from napari_restore.training.haze._scatter import Haze
+
+Array = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+LUMA = np.array((0.2126, 0.7152, 0.0722), np.float32)
+GUIDE = 160
+"""Cells along the longer side of what a made-up distance follows, at whatever size."""
+
+
+def haze_scene(
+    clear: Array,
+    valid: Mask,
+    *,
+    name: str,
+    kind: Scene,
+    distance: Array | None,
+    spectrum: str,
+    seed: int,
+    strength: tuple[float, float] = STRENGTH,
+    is_light: bool = False,
+) -> Haze:
+    """The haze of a whole scene: it follows from seed and file name, and looks alike at any size.
+
+    Parameters
+    ----------
+    clear
+        (h, w, 3) display values 0 to 1: the picture, or a reduced one of it.
+    valid
+        (H, W), the size of the haze; where it is False the optical depth is 0.
+    name
+        The file's; only its stem counts, with no folder and no suffix.
+    kind, spectrum, strength
+        As `draw_haze` takes them.
+    distance
+        (H, W), 0 near to 1 far, or None: not known.
+    seed
+        A whole number from 0.
+    is_light
+        Values are linear in light, as counts of a sensor are: haze adds up in them.
+
+    Returns
+    -------
+    Haze
+        What is really applied. A grey picture gets grey haze.
+    """
+    words = sha256(f"{seed}/{PurePath(name).stem}".encode()).digest()
+    rng = np.random.default_rng(np.frombuffer(words, "<u4").tolist())
+    seen = _at(valid, (clear.shape[0], clear.shape[1]))
+    guide = None
+    if kind == "natural" and distance is None:
+        guide = _guide(clear, seen, (valid.shape[0], valid.shape[1]))
+    haze = draw_haze(
+        rng,
+        (valid.shape[0], valid.shape[1]),
+        scene=kind,
+        spectrum=spectrum,
+        distance=distance,
+        guide=guide,
+        strength=strength,
+    )
+    if (clear == clear[..., :1]).all(axis=2)[seen].all():
+        airlight = np.full(3, haze.airlight.mean(), np.float32)
+        haze = replace(haze, airlight=airlight, exponent=0.0)
+    depth = np.where(valid, haze.depth, np.float32(0))
+    return replace(haze, depth=depth, linear=haze.linear and not is_light)
+
+
+def _at(valid: Mask, shape: tuple[int, int]) -> Mask:
+    """The flags nearest to the pixels of a picture of another size."""
+    if valid.shape == shape:
+        return valid
+    y, x = (
+        ((np.arange(side) + 0.5) * whole / side).astype(np.intp)
+        for side, whole in zip(shape, valid.shape, strict=True)
+    )
+    picked: Mask = valid[y[:, None], x]
+    return picked
+
+
+def _guide(clear: Array, seen: Mask, shape: tuple[int, int]) -> Array:
+    """Luminance at `shape`, smoothed as much at every size; the mean where nothing is seen."""
+    luma = np.clip(clear @ LUMA, 0, 1).astype(np.float32)
+    luma[~seen] = luma[seen].mean() if seen.any() else 0
+    scale = min(1.0, GUIDE / max(luma.shape))
+    cells = tuple(max(1, round(side * scale)) for side in luma.shape)
+    small = adaptive_avg_pool2d(torch.from_numpy(luma)[None, None], cells)[0, 0].numpy()
+    return enlarged(small, shape)

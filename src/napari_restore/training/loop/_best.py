@@ -1,0 +1,91 @@
+"""The best average of a run: dev figures as it goes, and the file of the best so far."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from napari_restore.models._model import RestorationModel
+from napari_restore.models._weights import sha256_of_file
+from napari_restore.training.loop._checkpoint import State
+from napari_restore.training.loop._config import TrainConfig
+from napari_restore.training.loop._pictures import Pictures
+from napari_restore.training.loop._publish import write_weights
+from napari_restore.training.loop._score import Validator, sentence
+
+BEST = "best.safetensors"
+"""In the output."""
+
+
+class Best:
+    """What is kept of the averages of a run; without dev scenes it is the last one.
+
+    `state` of its methods is told what the best is and when the last score was.
+    """
+
+    def __init__(self, config: TrainConfig, pictures: Pictures) -> None:
+        self.path = config.run.output / BEST
+        self.validator = Validator(pictures.dev, config.score) if pictures.dev else None
+        self.figures: dict[str, float] = {}
+        """Of the last score."""
+        self.best_figures: dict[str, float] = {}
+        self._scored_on: dict[str, Any] = {}
+        if pictures.dev:
+            settings = {k: v for k, v in asdict(config.score).items() if k != "index"}
+            self._scored_on = {**settings, "names": [scene.name for scene in pictures.dev]}
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the figures, `score` first."""
+        return ["score"] if self.validator is None else self.validator.columns
+
+    def content(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it."""
+        return {
+            "scored_on": self._scored_on,
+            "figures": self.figures,
+            "best_figures": self.best_figures,
+        }
+
+    def take_up(self, found: Mapping[str, Any], state: State) -> bool:
+        """Go on with the scores of a checkpoint; False if other scenes or settings judge now."""
+        if found["scored_on"] != self._scored_on:
+            state.forget_best()
+            state.baselines = {}
+            return False
+        is_there = self.path.is_file() and sha256_of_file(self.path) == state.best_digest
+        if state.best_step and not is_there:
+            # Killed between the two files, or it was removed.
+            state.forget_best()
+        else:
+            self.figures, self.best_figures = found["figures"], found["best_figures"]
+        return True
+
+    def is_due(self, state: State) -> bool:
+        """Whether the average of this step has no score."""
+        return self.validator is not None and state.scored_step != state.step
+
+    def score(
+        self, average: RestorationModel, state: State, ask: Callable[[], None]
+    ) -> tuple[bool, str]:
+        """Score the average, and keep it if it is the best: whether it is, figures in words."""
+        assert self.validator is not None
+        self.figures = {**self.validator.score(average, ask), **state.baselines}
+        is_best = self.figures["score"] > state.best
+        state.scored_step, state.scored_seconds = state.step, state.seconds
+        if is_best:
+            state.best, state.best_step = self.figures["score"], state.step
+            state.best_digest = write_weights(average, self.path)
+            self.best_figures = self.figures
+        return is_best, sentence(self.figures, self.validator.kinds)
+
+    def settle(self, average: RestorationModel, state: State) -> str:
+        """See to it that there is a best average to publish; its figures in words."""
+        if state.best == -math.inf:
+            # Nothing was scored (yet): the last one.
+            write_weights(average, self.path)
+            state.best_step = state.step
+            return ""
+        return "" if self.validator is None else sentence(self.best_figures, self.validator.kinds)
