@@ -2,7 +2,7 @@
 
 Run as ``python benchmarks/clear_scene_bias.py DATA`` with the folder of test images;
 prints a Markdown table. Models run with their defaults on the whole image; near
-infrared, which `dcp` does not see, is corrected with the transmission it found.
+infrared, which `dcp` and `atmosphere` do not see, is corrected with the transmission they found.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from napari_restore.models import context_of, correct_band, load
 
 WAVELENGTHS = {"red": 650.0, "green": 560.0, "blue": 480.0, "nir": 840.0}
 """Centres of the bands, nm."""
-MODELS = ("dcp", "hot", "htm")
+MODELS = ("dcp", "hot", "htm", "atmosphere")
 
 
 class Scene(NamedTuple):
@@ -80,7 +80,7 @@ def measure(model_id: str, source: npt.NDArray[np.generic], scene: Scene) -> Out
     context = context_of(source, valid, visible)
     model = load(model_id)
     first = [scene.roles.index(r) for r in model.card.roles]
-    rest = range(source.shape[2]) if first else visible
+    rest = range(source.shape[2]) if first and model.card.bands is None else visible
     bands = (*first, *(b for b in rest if b not in first))
     x = to_model(source).astype(np.float32)
     y = x.copy()
@@ -91,10 +91,12 @@ def measure(model_id: str, source: npt.NDArray[np.generic], scene: Scene) -> Out
     y[..., list(bands)] = out[0].permute(1, 2, 0).numpy()
     if "nir" in scene.roles and "transmission" in maps:
         nir = scene.roles.index("nir")
-        reference = sum(WAVELENGTHS[r] for r in RGB) / len(RGB)
+        mean = sum(WAVELENGTHS[r] for r in RGB) / len(RGB)
+        reference = model.card.transmission_wavelength or mean
         airlight = float(facts["airlight_all"][nir])
         t = maps["transmission"][0, 0].numpy()
-        y[..., nir] = correct_band(x[..., nir], t, airlight, reference, WAVELENGTHS["nir"])
+        own = {"exponent": float(facts["exponent"])} if "exponent" in facts else {}
+        y[..., nir] = correct_band(x[..., nir], t, airlight, reference, WAVELENGTHS["nir"], **own)
     before, after = np.median(x[valid], axis=0), np.median(y[valid], axis=0)
     change = dict(zip(scene.roles, 100 * (after / before - 1), strict=True))
     ndvi = (index(x[valid], scene.roles), index(y[valid], scene.roles))
