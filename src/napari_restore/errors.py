@@ -8,6 +8,8 @@ module; it imports nothing.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 
 class RestoreError(Exception):
     """Base of all errors a user can cause or must know of."""
@@ -94,3 +96,15 @@ class OutOfMemory(ResourceError):
 
 class DiskFull(ResourceError):
     """No space left where results or scratch are written."""
+
+
+def did_you_mean(
+    name: str, known: Collection[str], otherwise: str = "There are", *, most: int = 1
+) -> str:
+    """The hint about a name that is not `known`: up to `most` near ones, else all of them."""
+    import difflib  # only where something is wrong already
+
+    near = difflib.get_close_matches(name, known, most, 0.6 if most == 1 else 0.4)
+    if near:
+        return f"Did you mean {' or '.join(near)}?"
+    return f"{otherwise}: {', '.join(known) or 'none'}."

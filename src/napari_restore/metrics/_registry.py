@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 
-from napari_restore.errors import BadParameter
+from napari_restore.errors import BadParameter, did_you_mean
 from napari_restore.metrics._ciede2000 import ciede2000
 from napari_restore.metrics._luma import psnr_y, ssim_y
 from napari_restore.metrics._psnr import psnr
@@ -83,8 +82,5 @@ def metric_of(name: str) -> Metric:
         return metric
     if metric is not None:
         raise BadParameter(metric, "Update or remove that package.")
-    near = difflib.get_close_matches(name, metric_ids(), 3, 0.4)
-    hint = (
-        f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(metric_ids())}."
-    )
+    hint = did_you_mean(name, metric_ids(), most=3)
     raise BadParameter(f"There is no metric {name!r}.", hint)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from napari_restore.errors import BadParameter
+from napari_restore.errors import BadParameter, did_you_mean
 
 Scope = Literal["local", "staged", "swept"]
 Task = Literal["dehaze", "fuse", "lowlight", "denoise", "deblur", "other"]
@@ -124,9 +123,6 @@ class ModelCard:
         known = {p.name: p for p in self.parameters}
         for name in given:
             if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                hint = (
-                    f"Did you mean {near[0]}?" if near else f"It has: {', '.join(known) or 'none'}."
-                )
+                hint = did_you_mean(name, known, "It has")
                 raise BadParameter(f"Model {self.id} has no parameter {name!r}.", hint)
         return {n: p.parse(given[n]) if n in given else p.default for n, p in known.items()}

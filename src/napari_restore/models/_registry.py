@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from napari_restore.errors import BadModel, UnknownModel
+from napari_restore.errors import BadModel, UnknownModel, did_you_mean
 from napari_restore.models._card import ModelCard
 
 if TYPE_CHECKING:
@@ -113,8 +112,7 @@ def entry_of(model_id: str) -> ModelEntry:
         return entry
     if entry is not None:
         raise BadModel(entry, "Update or remove that package.")
-    near = difflib.get_close_matches(model_id, model_ids(), 3, 0.4)
-    hint = f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(model_ids())}."
+    hint = did_you_mean(model_id, model_ids(), most=3)
     raise UnknownModel(f"There is no model {model_id!r}.", hint)
 
 

@@ -50,7 +50,7 @@ class Learner:
         for stage in config.stages:
             # What fits nothing in the last stage shows now.
             choose_parameters(self.model, stage.train_only)
-        # Gradients of convolutions are 8 times as fast on a processor in this order (measured).
+        # The order in which convolutions are quickest on processors.
         self.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         # Before options that hold in training only.
         self.average = Average(self.model, config.run.ema)

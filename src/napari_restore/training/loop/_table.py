@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 import types
 from collections.abc import Mapping
@@ -10,7 +9,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from napari_restore.errors import BadParameter, RestoreError
+from napari_restore.errors import BadParameter, RestoreError, did_you_mean
 
 T = TypeVar("T")
 
@@ -41,7 +40,9 @@ def fill(kind: type[T], table: Any, where: str, folder: Path) -> T:
     known = {field.name: field for field in fields(kind) if field.init}
     for name in table:
         if name not in known:
-            raise BadParameter(f"{where} has no key {name!r}.", _near(name, list(known)))
+            raise BadParameter(
+                f"{where} has no key {name!r}.", did_you_mean(name, list(known), "It has")
+            )
     hints = get_type_hints(kind)
     values = {}
     for name, field in known.items():
@@ -138,8 +139,3 @@ def _plain(kind: Any, value: Any, where: str, folder: Path) -> Any:
         return value
     words = _WORDS.get(kind, f"a {getattr(kind, '__name__', kind)}")
     raise BadParameter(f"{where} cannot be {value!r}.", f"It takes {words}.")
-
-
-def _near(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, 1)
-    return f"Did you mean {near[0]}?" if near else f"It has: {', '.join(known)}."
