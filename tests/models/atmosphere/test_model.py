@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from napari_restore.errors import BadModel
 from napari_restore.models import context_of, load, one_shot_facts
 from napari_restore.models._weights import randomise
+from napari_restore.models.atmosphere._network import sizes_of
 from napari_restore.training.haze import Haze, add_haze
 
 
@@ -149,12 +151,36 @@ def test_every_weight_learns():
     randomise(model, 5)
     # Larger last layers than a start has, so that no clamp hides a gradient.
     with torch.no_grad():
-        model.network.numbers.bias.zero_()
+        model.network.first.numbers.bias.zero_()
     model.train().requires_grad_(True)
     y, maps = model.forward_with_maps(scene(128, 192))
     (y.square().mean() + maps["airlight"].mean()).backward()
     idle = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert idle == []
+
+
+def test_a_second_look_adds_to_the_first():
+    one, two = (load("atmosphere", weights="random:3") for _ in range(2))
+    two.network.second.start([0.0, 0.0], [0.0] * 6, 0.0)
+    for name in ("maps", "numbers", "look"):
+        getattr(two.network.second, name).bias.data.zero_()
+    one.network.second = None
+    x = scene(128, 192)
+    alone, both = one.observe(x), two.observe(x)
+    for name in alone:
+        assert torch.equal(alone[name], both[name]), name
+    # It sees what the first one left: other haze in its features, another answer.
+    randomise(two.network.second, 1)
+    assert not torch.allclose(two.observe(x)["maps"], alone["maps"], atol=1e-3)
+
+
+def test_files_of_one_and_of_two_looks_are_told_apart(model):
+    state = model.state_dict()
+    assert sizes_of(state) == {"width": 24, "looks": 2}
+    first = {name: value for name, value in state.items() if ".second." not in name}
+    assert sizes_of(first) == {"width": 24, "looks": 1}
+    with pytest.raises(BadModel, match="not those of atmosphere"):
+        sizes_of({"stem.weight": torch.zeros(4, 15, 3, 3)})
 
 
 def test_bands_it_does_not_see_have_an_airlight(model):

@@ -101,6 +101,31 @@ def test_kinds_and_sources_are_balanced(packed):
     assert all(sampler.sample(np.random.default_rng(n)).haze is None for n in wrens)
 
 
+def bend(sample):
+    """How far the haze's depth is from a slope: a distance is."""
+    return np.abs(np.diff(sample.haze.depth, 2, axis=0)).max()
+
+
+def test_aerial_crops_may_be_borrowed_from_natural_scenes(packed):
+    recipe = replace(RECIPE, size=16, aerial=1, clear=0, mixed=0, spectra={"even": 1.0})
+    own, half, all_ = (
+        [
+            Sampler(packed, replace(recipe, borrowed=share)).sample(np.random.default_rng(n))
+            for n in range(40)
+        ]
+        for share in (0.0, 0.5, 1.0)
+    )
+    assert not any(sample.name.startswith(("natural", "rgbd")) for sample in own)
+    shares = [sample.name.startswith(("natural", "rgbd")) for sample in half]
+    assert 8 < sum(shares) < 32
+    # Also of what does not recede: an even layer lies over it, no haze of a distance.
+    assert {"natural/hill_1.png", "natural/wren_1.png"} <= {sample.name for sample in all_}
+    sampler = Sampler(packed, replace(recipe, aerial=0))
+    natural = [sampler.sample(np.random.default_rng(n)) for n in range(40)]
+    bends = [np.median([bend(sample) for sample in some]) for some in (natural, all_)]
+    assert bends[0] > 3 * bends[1]
+
+
 def test_shares_are_kept(packed):
     sampler = Sampler(packed, replace(RECIPE, size=16, clear=0.3, degraded=0, spectra={"even": 1}))
     samples = [sampler.sample(np.random.default_rng(n)) for n in range(200)]

@@ -18,7 +18,7 @@ ATMOSPHERE = ModelCard(
     maps=("transmission", "airlight"),
     transmission_wavelength=550.0,
     needs_weights=True,
-    weights_sha256="dbc7c2149ee8a629278d28748733419eb03e0fb07211ef594269ab508652fb1d",
+    weights_sha256="cc98925ea8d3e1e7cd8cd2f6fbfffd1d7e15d67ec76462c0e66fe2072342d8ee",
     parameters=(
         Parameter("t0", 0.1, "smallest transmission", 0.05, 1.0),
         Parameter("deadband", 0.03, "haze share up to which pixels stay as they are", 0.0, 0.5),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -13,24 +12,18 @@ from torch.nn.functional import avg_pool2d, pad
 from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
 from napari_restore.models._model import Facts, RestorationModel, ToModel, one_shot_facts
+from napari_restore.models.atmosphere._inversion import inverted, optical_depth
 from napari_restore.models.atmosphere._network import STRIDE, AtmosphereNetwork, Seen
 from napari_restore.models.atmosphere._spline import Sampler, smooth
 from napari_restore.models.classical._airlight import airlight_of
-from napari_restore.models.classical._deadband import soft_gate
 
 SIDE = 1024
 """Longest side in pixels of the picture that the network sees."""
 BRIGHTNESS = 0.45
 """Mean luminance it is brought to, by one factor for all bands."""
-THICKEST = 2.2
-"""Largest optical depth: gradients grow as 1/t."""
-STRIP = 32768
-"""Pixels that are inverted at a time: what is computed from them stays in the processor's cache."""
-DISPLAY = 2.2
-"""Exponent that stands for the display curve."""
-DARKEST = 1e-3
-"""Value below which powers are not taken: their slope at 0 has no bound."""
-RATIOS = tuple(550.0 / wavelength for wavelength in (650.0, 550.0, 450.0))
+STRIP = 131072
+"""Pixels that are inverted at a time: more do not stay in the processor's cache, fewer make two
+workers wait for each other."""
 
 
 class Atmosphere(RestorationModel):
@@ -48,9 +41,9 @@ class Atmosphere(RestorationModel):
     (3,) and ``airlight_all`` (bands,) in model range, ``exponent`` (), ``display`` ().
     """
 
-    def __init__(self, card: ModelCard, width: int = 24) -> None:
+    def __init__(self, card: ModelCard, width: int = 24, looks: int = 2) -> None:
         super().__init__(card)
-        self.network = AtmosphereNetwork(width)
+        self.network = AtmosphereNetwork(width, looks)
         self.t0 = float(card.values.get("t0", 0.1))
         self.deadband = float(card.values.get("deadband", 0.03))
 
@@ -58,7 +51,7 @@ class Atmosphere(RestorationModel):
     def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Facts:
         overview = to_model(np.nan_to_num(context.overview))[..., list(bands)]
         known = np.isfinite(context.overview).all(axis=2)
-        device = self.network.stem.weight.device
+        device = self.network.first.stem.weight.device
         picture = torch.from_numpy(overview.astype(np.float32)).permute(2, 0, 1)[None].to(device)
         valid = torch.from_numpy(known.astype(np.float32))[None, None].to(device)
         seen, brightness, factor = self._look(picture, valid)
@@ -114,11 +107,9 @@ class Atmosphere(RestorationModel):
             bottom = min(height, top + rows)
             offset, slope = torch.split(maps.rows(top, bottom), 1, 1)
             strip = x[:, :, top:bottom]
-            depth = _optical_depth(strip, offset, slope, facts).clamp_(max=deepest)
-            planes = _inverted(strip, depth, airlight, facts, self.deadband)
-            for band, plane in enumerate(planes):
-                y[:, band : band + 1, top:bottom] = plane
-            transmission[:, :, top:bottom] = torch.exp(-depth)
+            depth = optical_depth(strip, offset, slope, facts).clamp_(max=deepest)
+            found = inverted(strip, depth, airlight, facts, self.deadband)
+            y[:, :, top:bottom], transmission[:, :, top:bottom] = found
 
     def observe(self, x: Tensor, valid: Tensor | None = None) -> Facts:
         """Facts of N whole images (N, 3, h, w) at once, with gradients, for training.
@@ -152,10 +143,10 @@ class Atmosphere(RestorationModel):
         """
         offset, slope = torch.split(facts["maps"][..., rows, columns], 1, 1)
         x = x[..., rows, columns]
-        depth = _optical_depth(x, offset, slope, facts)
+        depth = optical_depth(x, offset, slope, facts)
         airlight = facts["airlight"]
-        y = torch.cat(list(_inverted(x, depth, airlight, facts, self.deadband)), 1)
-        return y, {"transmission": torch.exp(-depth), "airlight": airlight.expand(x.shape)}
+        y, transmission = inverted(x, depth, airlight, facts, self.deadband)
+        return y, {"transmission": transmission, "airlight": airlight.expand(x.shape)}
 
     def _look(self, picture: Tensor, valid: Tensor) -> tuple[Seen, Tensor, int]:
         """What the network sees, the factor of brightness (N,), and how much it was reduced."""
@@ -175,43 +166,6 @@ class Atmosphere(RestorationModel):
         return self.network(bright, valid), brightness, factor
 
 
-def _optical_depth(x: Tensor, offset: Tensor, slope: Tensor, facts: Facts) -> Tensor:
-    """(N, 1, h, w) at 550 nm."""
-    luminance = (x[:, :1] + x[:, 1:2] + x[:, 2:3]) * (facts["brightness"] / 3)
-    logit = offset + slope * (luminance.clamp(0, 2) - 0.5)
-    return torch.sigmoid(logit) * (THICKEST * facts["presence"])
-
-
-def _inverted(
-    x: Tensor, depth: Tensor, airlight: Tensor, facts: Facts, deadband: float
-) -> Iterator[Tensor]:
-    """Bands of the J of x = J·t + A·(1 − t); x, bit for bit, where 1 − t is within the deadband.
-
-    Mixes the solution in display values with that in linear light, for which a power
-    stands: a power treats all exposures alike, as the display curve (which it follows to
-    0.01) does not. All in units of the picture's brightness.
-    """
-    brightness, display = facts["brightness"], facts["display"]
-    gate = soft_gate(1 - torch.exp(-depth), deadband)
-    changed = gate > 0
-    for band, ratio in enumerate(RATIOS):
-        plane = x[:, band : band + 1]
-        value, colour = plane * brightness, airlight[:, band : band + 1] * brightness
-        gain = gate * torch.expm1(depth * ratio ** facts["exponent"])
-        light = value.clamp(min=DARKEST)
-        power = _power(light, DISPLAY)
-        moved = torch.addcmul(power, gain, power - colour.clamp(min=DARKEST) ** DISPLAY)
-        linear = _power(moved.clamp(min=DARKEST**DISPLAY), 1 / DISPLAY) - light
-        linear = linear.where(changed, 0.0)
-        change = gain * ((value - colour) * (display / brightness))
-        yield plane + change + linear * ((1 - display) / brightness)
-
-
-def _power(x: Tensor, exponent: float) -> Tensor:
-    """Powers of positive numbers, in half of the time that pow takes for its last digits."""
-    return torch.exp(torch.log(x) * exponent)
-
-
 def _airlight_of_all(
     context: Context, to_model: ToModel, bands: tuple[int, ...], airlight: Tensor
 ) -> Tensor:
@@ -227,5 +181,5 @@ def _wide(numbers: Tensor) -> Tensor:
     return numbers[:, None, None, None]
 
 
-def make(card: ModelCard, width: int = 24) -> Atmosphere:
-    return Atmosphere(card, width)
+def make(card: ModelCard, width: int = 24, looks: int = 2) -> Atmosphere:
+    return Atmosphere(card, width, looks)

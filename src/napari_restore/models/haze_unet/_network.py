@@ -55,7 +55,7 @@ class HazeUNet(RestorationModel):
                 maps=("transmission", "airlight"),
                 transmission_wavelength=550.0,
             )
-            self.atmosphere = Atmosphere(self.card, context)
+            self.atmosphere = Atmosphere(self.card, context, looks=1)
         w1, w2, w3 = width, 2 * width, 4 * width
         self.stem = nn.Conv2d(28 if context else 12, w1, 3, padding=1)
         self.encode1 = _stage(w1, blocks)
@@ -105,7 +105,7 @@ def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
         raise BadModel(
             "These weights are not those of haze-unet.", "Choose the model they were made for."
         )
-    seen = state.get("atmosphere.network.stem.weight")
+    seen = state.get("atmosphere.network.first.stem.weight")
     context = {} if seen is None else {"context": seen.shape[0]}
     return {"width": stem.shape[0], "blocks": blocks, **context}
 

@@ -53,14 +53,30 @@ def categories_of_change(
 
 
 def legend(record: dict[str, Any]) -> str:
-    """The categories with their colours and shares of a finished run, as rich text."""
+    """What the colours mean, shares of a finished run, and its airlight, as rich text."""
     shares = record["measured"].get("quality_shares") or {}
-    return " ".join(
-        f'<span style="color:{category.colour}">■</span> '
-        + f"{category.title} {percent(share)}".replace(" ", " ")
+    words = [
+        swatch(category.colour, f"{category.title} {percent(share)}")
         for category in CATEGORIES
         if (share := shares.get(category.name)) is not None
-    )
+    ]
+    return " ".join([*words, *airlight_of(record)])
+
+
+def airlight_of(record: dict[str, Any]) -> list[str]:
+    """The colour of the haze as the method saw it, if it is one for the whole image."""
+    colour = (record.get("context") or {}).get("airlight")
+    if not isinstance(colour, list) or not 1 <= len(colour) <= 4:
+        return []
+    shown = colour if len(colour) == 3 else [sum(colour) / len(colour)] * 3
+    codes = [round(255 * min(1.0, max(0.0, value))) for value in shown]
+    numbers = ", ".join(f"{value:.2f}" for value in colour)
+    return [swatch("#" + bytes(codes).hex(), f"airlight {numbers}")]
+
+
+def swatch(colour: str, words: str) -> str:
+    """A square of a colour and what it means, not parted at a line's end."""
+    return f'<span style="color:{colour}">■</span> ' + words.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def percent(share: float) -> str:

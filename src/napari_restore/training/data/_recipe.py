@@ -52,13 +52,25 @@ class Recipe:
     """Share of crops of natural scenes that get a made-up sky above a made-up horizon."""
     mixed: float = 0.05
     """Share of crops of aerial scenes that are put together of two scenes."""
+    borrowed: float = 0.0
+    """Share of aerial crops cut from natural scenes, mostly below their skies: other colours and
+    textures under an uneven layer of haze, where pictures from above are few."""
     strength: tuple[float, float] = STRENGTH
     """Range of exp(−mean optical depth) of aerial haze; see `draw_haze`."""
     spectra: Mapping[str, float] = field(default_factory=_default_spectra)
     """Weight of each spectrum."""
 
     def __post_init__(self) -> None:
-        for name in ("aerial", "clear", "degraded", "colour", "exposed", "sky", "mixed"):
+        for name in (
+            "aerial",
+            "clear",
+            "degraded",
+            "colour",
+            "exposed",
+            "sky",
+            "mixed",
+            "borrowed",
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 raise BadParameter(
                     f"The share {name} is {getattr(self, name):g}.", "Shares are 0 to 1."

@@ -126,10 +126,15 @@ class Sampler:
         """Draw one crop."""
         recipe = self.recipe
         from_above, hazed = rng.random() < recipe.aerial, rng.random() >= recipe.clear
-        entry = self._choose("aerial" if from_above else "natural", hazed, rng)
-        aerial = entry.scene.kind == "aerial"
+        borrowed = from_above and recipe.borrowed > 0 and rng.random() < recipe.borrowed
+        if borrowed:
+            # A layer of haze does not recede, so it may lie over anything.
+            entry = self._choose("natural", False, rng)
+        else:
+            entry = self._choose("aerial" if from_above else "natural", hazed, rng)
+        aerial = borrowed or entry.scene.kind == "aerial"
         sky = not aerial and not entry.distance and rng.random() < recipe.sky
-        crop = self._cut(entry, rng, low=sky)
+        crop = self._cut(entry, rng, aerial=aerial, low=sky or borrowed)
         clear, valid, distance = crop.rgb, crop.valid, crop.distance
         if rng.random() < recipe.exposed:
             clear = exposed(clear, rng.uniform(*recipe.median), entry.median, entry.bright)
@@ -139,7 +144,7 @@ class Sampler:
             clear, valid, distance = made_up_sky(clear, valid, rng)
         if rng.random() < recipe.colour:
             clear = changed_colours(clear, rng, recipe)
-        haze = self._haze(entry, clear, distance, crop.extent, rng) if hazed else None
+        haze = self._haze(aerial, clear, distance, crop.extent, rng) if hazed else None
         if haze is not None and not haze.depth.any():
             haze = None  # a gap between wisps
         hazy = clear if haze is None else add_haze(clear, haze)
@@ -160,7 +165,7 @@ class Sampler:
 
     def _haze(
         self,
-        entry: Entry,
+        aerial: bool,
         clear: Array,
         distance: Array | None,
         extent: float,
@@ -169,30 +174,31 @@ class Sampler:
         spectrum = self._spectra[int(rng.choice(len(self._spectra), p=self._spectrum_chances))]
         # Haze is as wide as the scene or wider, whatever part of it the crop shows.
         wide = min(FARTHEST, extent * float(np.exp(rng.uniform(0, np.log(self.recipe.extent)))))
-        natural = entry.scene.kind == "natural"
+        ramp = not aerial and distance is None
         return draw_haze(
             rng,
             (clear.shape[0], clear.shape[1]),
-            scene=entry.scene.kind,
+            scene="aerial" if aerial else "natural",
             spectrum=spectrum,
             extent=wide,
-            distance=distance,
-            guide=(clear @ LUMA).astype(np.float32) if natural and distance is None else None,
+            distance=None if aerial else distance,
+            guide=(clear @ LUMA).astype(np.float32) if ramp else None,
             strength=self.recipe.strength,
         )
 
     def _mixed(self, clear: Array, valid: Mask, rng: Generator) -> tuple[Array, Mask]:
         """The crop, beside or around a part of another aerial scene."""
         other = self._choices["aerial", True].draw(rng)
-        crop = self._cut(other, rng)
+        crop = self._cut(other, rng, aerial=True)
         target = rng.uniform(*self.recipe.median)
         pasted = exposed(crop.rgb, target, other.median, other.bright)
         return cut_and_paste(clear, valid, pasted, crop.valid, rng)
 
-    def _cut(self, entry: Entry, rng: Generator, *, low: bool = False) -> Crop:
-        """A square at a random scale and place, reduced without aliasing, turned and mirrored.
+    def _cut(self, entry: Entry, rng: Generator, *, aerial: bool, low: bool = False) -> Crop:
+        """A square at a random scale and place, reduced without aliasing, mirrored.
 
-        With `low` it lies in the lower half of where it may: on the ground rather than in the sky.
+        With `aerial` it is turned, too: nothing is up. With `low` it lies in the lower half of
+        where it may: on the ground rather than in the sky.
         """
         recipe, size = self.recipe, self.recipe.size
         short = min(entry.shape)
@@ -203,7 +209,7 @@ class Sampler:
         # The coarsest level that still has as many pixels as are asked for.
         level = min(len(entry.levels) - 1, max(0, int(np.floor(np.log2(side / size)))))
         box = (x, y, x + side, y + side)
-        turns = int(rng.integers(4)) if entry.scene.kind == "aerial" else 0
+        turns = int(rng.integers(4)) if aerial else 0
         turned = TURNS[turns, bool(rng.random() < 0.5)]
         rgb = self._resampled(entry, "levels", level, box, turned)
         valid = np.ones((size, size), np.bool_)

@@ -1,0 +1,85 @@
+"""A picture as the network sees it: cells, and what is dark and bright in and around each."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, max_pool2d, pad
+
+CELL = 4
+"""Pixels per cell."""
+MULTIPLE = 64
+"""Pixels that the picture's sides are grown to multiples of."""
+REACHES = (1, 3, 7)
+"""Cells around each in which the darkest value of any band is sought: the dark channel."""
+FEATURES = 12 + len(REACHES)
+HIDDEN = 4.0
+"""Added to what is not valid, so that it takes part in no extreme."""
+
+
+class Cells(NamedTuple):
+    """N pictures in cells; h and w are multiples of 16."""
+
+    features: Tensor
+    """(N, FEATURES, h, w)."""
+    share: Tensor
+    """(N, 1, h, w) of each cell's pixels that are valid."""
+    colour: Tensor
+    """(N, 3, h, w) mean of the valid ones, 0 where there are none."""
+    dark: Tensor
+    """(N, 3, h, w) darkest of the valid ones in each band, about `HIDDEN` where there are none."""
+
+
+def cells_of(picture: Tensor, valid: Tensor) -> Cells:
+    """Cells of pictures (N, 3, H, W), `valid` (N, 1, H, W) float 0 or 1.
+
+    Grown at the right and bottom, as invalid. Invalid pixels may hold anything finite.
+    """
+    bottom, right = -picture.shape[2] % MULTIPLE, -picture.shape[3] % MULTIPLE
+    valid = pad(valid, (0, right, 0, bottom))
+    picture = pad(picture, (0, right, 0, bottom)) * valid
+    share = avg_pool2d(valid, CELL)
+    some = share.clamp(min=1e-6)
+    mean = avg_pool2d(picture, CELL) / some
+    hidden = (1 - valid) * HIDDEN
+    dark = -_most(-(picture + hidden), CELL)
+    bright = _most((picture - hidden).amax(1, keepdim=True), CELL)
+    luminance = picture.mean(1, keepdim=True)
+    square = avg_pool2d(luminance * luminance, CELL) / some
+    spread = (square - mean.mean(1, keepdim=True) ** 2).clamp(min=0).add(1e-6).sqrt()
+    there = (share > 0).to(mean.dtype)
+    saturation = (mean.amax(1, keepdim=True) - mean.amin(1, keepdim=True)) * there
+    features = [mean - 0.45, dark - 0.3, bright - 0.6, 4 * spread, 2 * saturation, share - 1]
+    least = dark.amin(1, keepdim=True)
+    features += [least - 0.3, *(widened(-least, reach).neg() - 0.2 for reach in REACHES)]
+    features.append(widened(bright, REACHES[-1]) - 0.8)
+    return Cells(torch.cat([f * there for f in features], 1), share, mean * there, dark)
+
+
+def halved(cells: Cells) -> tuple[Tensor, Tensor, Tensor]:
+    """Share, colour and darkest values of cells of twice the side."""
+    share = avg_pool2d(cells.share, 2)
+    colour = avg_pool2d(cells.colour * cells.share, 2) / share.clamp(min=1e-6)
+    return share, colour, -_most(-cells.dark, 2)
+
+
+def widened(plane: Tensor, reach: int) -> Tensor:
+    """The largest value within `reach` cells."""
+    side = 2 * reach + 1
+    # Rows, then columns: a window as a whole takes `side` / 2 times as long.
+    plane = max_pool2d(plane, (side, 1), stride=1, padding=(reach, 0))
+    return max_pool2d(plane, (1, side), stride=1, padding=(0, reach))
+
+
+def pooled(share: Tensor, rows: int) -> Tensor:
+    """Shares of the coarser cells of a grid with so many rows."""
+    return avg_pool2d(share, share.shape[2] // rows)
+
+
+def _most(planes: Tensor, side: int) -> Tensor:
+    """The largest value of each block of `side` × `side`; several times as fast as a max pool."""
+    n, bands, height, width = planes.shape
+    rows = planes.reshape(n, bands, height // side, side, width).amax(3)
+    return rows.reshape(n, bands, height // side, width // side, side).amax(4)

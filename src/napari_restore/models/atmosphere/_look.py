@@ -1,0 +1,103 @@
+"""One look at a picture: a U-Net with a token that sees everything."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle, relu
+
+from napari_restore.models.atmosphere._cells import pooled
+
+NUMBERS = 6
+"""Red, green and blue of the airlight, exponent, presence, display share."""
+
+
+class Said(NamedTuple):
+    """What a look says, before it is given its range; what looks say adds up."""
+
+    maps: Tensor
+    """(N, 2, h, w) offset and slope of the optical depth's logit."""
+    where: Tensor
+    """(N, 1, h / 2, w / 2) logit of how much a place tells of the airlight."""
+    numbers: Tensor
+    """(N, NUMBERS)."""
+
+
+class Block(nn.Module):
+    """x + relu(conv(x)): plain convolutions train fastest on a processor."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + relu(self.conv(x))
+
+
+class Look(nn.Module):
+    """Looks at `inputs` features on cells of which the maps' are `1 << finest` wide.
+
+    `widths` are channels of the grids from the finest to the coarsest, each half as fine
+    as the one before; `told` further numbers about the whole picture.
+    """
+
+    def __init__(self, inputs: int, widths: list[int], finest: int, told: int) -> None:
+        super().__init__()
+        self.finest = finest
+        self.stem = nn.Conv2d(inputs, widths[0], 3, padding=1)
+        self.encoders = nn.ModuleList(_blocks(w) for w in widths)
+        self.downs = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
+        deep, drawn = widths[-1], widths[finest:]
+        self.token = nn.Sequential(
+            nn.Linear(2 * deep + told, deep), nn.ReLU(), nn.Linear(deep, deep), nn.ReLU()
+        )
+        self.tell = nn.ModuleList(nn.Linear(deep, w) for w in drawn)
+        self.ups = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in pairwise(drawn))
+        self.decoders = nn.ModuleList(_blocks(w) for w in drawn[:-1])
+        self.maps = nn.Conv2d(drawn[0], 2, 3, padding=1)
+        self.look = nn.Conv2d(drawn[1], 1, 1)
+        self.numbers = nn.Linear(deep, NUMBERS)
+
+    def start(self, maps: list[float], numbers: list[float], strength: float = 0.1) -> None:
+        """Begin with saying about this, whatever is seen."""
+        for last, values in ((self.maps, maps), (self.numbers, numbers), (self.look, [0.0])):
+            with torch.no_grad():
+                last.weight.mul_(strength)
+            last.bias = nn.Parameter(torch.tensor(values))
+
+    def forward(self, features: Tensor, share: Tensor, told: Tensor) -> tuple[Said, Tensor]:
+        """What is seen, and what it was drawn from: (N, widths[finest], h, w).
+
+        `share` (N, 1, h, w) of each cell that is valid, `told` (N, …).
+        """
+        x = self.stem(features)
+        kept = []
+        for level, encode in enumerate(self.encoders):
+            if level:
+                x = self.downs[level - 1](x)
+            x = encode(x)
+            kept.append(x)
+        token = self._token(x, share, told)
+        x = x + self.tell[-1](token)[:, :, None, None]
+        finer = x
+        for level in range(len(self.decoders) - 1, -1, -1):
+            finer = x
+            up = pixel_shuffle(self.ups[level](x), 2)
+            x = kept[level + self.finest] + up + self.tell[level](token)[:, :, None, None]
+            x = self.decoders[level](x)
+        said = Said(self.maps(x).float(), self.look(finer).float(), self.numbers(token).float())
+        return said, x
+
+    def _token(self, x: Tensor, share: Tensor, told: Tensor) -> Tensor:
+        share = pooled(share, x.shape[2])
+        weight = share / share.sum((2, 3), keepdim=True).clamp(min=1e-6)
+        mean = (x * weight).sum((2, 3))
+        most = x.masked_fill(share == 0, -1e3).amax((2, 3))
+        return torch.as_tensor(self.token(torch.cat([mean, most, told], 1)))
+
+
+def _blocks(width: int) -> nn.Sequential:
+    return nn.Sequential(Block(width), Block(width))
