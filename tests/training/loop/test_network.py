@@ -52,6 +52,21 @@ def test_weights_of_another_size_are_refused(tmp_path: Path):
         make_network(ModelConfig("haze-unet", {"width": 8}, weights=path), 0)
 
 
+def test_a_part_starts_with_the_weights_of_another_network(tmp_path: Path):
+    path = tmp_path / "a.pth"
+    sizes = {"width": 6, "looks": 1}
+    torch.save(make_network(ModelConfig("atmosphere", sizes), 3).state_dict(), path)
+    sizes = SMALL | {"context": 6, "looks": 1}
+    model = make_network(ModelConfig("haze-unet", sizes, parts={"atmosphere": path}), 0)
+    assert model.atmosphere.state_dict().keys() == torch.load(path).keys()
+    for name, value in torch.load(path).items():
+        assert torch.equal(model.atmosphere.state_dict()[name], value)
+    with pytest.raises(BadParameter, match="no part 'sky'"):
+        make_network(ModelConfig("haze-unet", sizes, parts={"sky": path}), 0)
+    with pytest.raises(BadModel, match="lacks"):
+        make_network(ModelConfig("haze-unet", sizes, parts={"stem": path}), 0)
+
+
 def test_only_matrices_and_kernels_decay():
     model = make_network(ModelConfig("haze-unet", SMALL), 0)
     choose_parameters(model, ["middle", "head"])

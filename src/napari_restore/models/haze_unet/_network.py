@@ -14,7 +14,10 @@ from napari_restore.models._context import Context
 from napari_restore.models._model import Facts, RestorationModel, ToModel
 from napari_restore.models._padding import pad_to_multiple
 from napari_restore.models.atmosphere._model import Atmosphere
+from napari_restore.models.atmosphere._network import sizes_of as sizes_of_atmosphere
 
+ATMOSPHERE = "atmosphere."
+"""What the names of the context's weights begin with."""
 STRIDE = 8
 """Pixels per cell of the coarsest grid: 2 (unshuffle) × 2 × 2."""
 
@@ -40,11 +43,14 @@ class HazeUNet(RestorationModel):
     finest grid, twice and four times that below; `blocks` convolutions per grid and
     side. 144 k weights at width 16, 569 k at 32.
 
-    With `context` above 0 an atmosphere network of that width looks at the overview
-    first: J is what its pointwise inversion makes of x, and t its transmission.
+    With `context` above 0 an atmosphere network of that width, with so many `looks`,
+    sees the overview first: J is what its pointwise inversion makes of x, and t its
+    transmission.
     """
 
-    def __init__(self, card: ModelCard, width: int = 16, blocks: int = 2, context: int = 0) -> None:
+    def __init__(
+        self, card: ModelCard, width: int = 16, blocks: int = 2, context: int = 0, looks: int = 2
+    ) -> None:
         super().__init__(replace(card, halo=halo_of(blocks)))
         self.atmosphere: Atmosphere | None = None
         if context:
@@ -55,7 +61,7 @@ class HazeUNet(RestorationModel):
                 maps=("transmission", "airlight"),
                 transmission_wavelength=550.0,
             )
-            self.atmosphere = Atmosphere(self.card, context, looks=1)
+            self.atmosphere = Atmosphere(self.card, context, looks)
         w1, w2, w3 = width, 2 * width, 4 * width
         self.stem = nn.Conv2d(28 if context else 12, w1, 3, padding=1)
         self.encode1 = _stage(w1, blocks)
@@ -93,8 +99,10 @@ class HazeUNet(RestorationModel):
         return nn.functional.pixel_shuffle(self.head(fine), 2)[..., :height, :width]
 
 
-def make(card: ModelCard, width: int = 16, blocks: int = 2, context: int = 0) -> HazeUNet:
-    return HazeUNet(card, width, blocks, context)
+def make(
+    card: ModelCard, width: int = 16, blocks: int = 2, context: int = 0, looks: int = 2
+) -> HazeUNet:
+    return HazeUNet(card, width, blocks, context, looks)
 
 
 def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
@@ -105,8 +113,13 @@ def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
         raise BadModel(
             "These weights are not those of haze-unet.", "Choose the model they were made for."
         )
-    seen = state.get("atmosphere.network.first.stem.weight")
-    context = {} if seen is None else {"context": seen.shape[0]}
+    own = {
+        name.removeprefix(ATMOSPHERE): value
+        for name, value in state.items()
+        if name.startswith(ATMOSPHERE)
+    }
+    seen = sizes_of_atmosphere(own) if own else {}
+    context = {"context": seen["width"], "looks": seen["looks"]} if seen else {}
     return {"width": stem.shape[0], "blocks": blocks, **context}
 
 

@@ -50,6 +50,8 @@ class ModelConfig:
     """Parameters of its card."""
     weights: Path | None = None
     """A weights file to start from; else the network's own start, drawn from the seed."""
+    parts: dict[str, Path] = field(default_factory=dict)
+    """Weights files that parts of the network start from, as ``{ atmosphere = "a.safetensors" }``."""
     exact_below: int | None = None
     """Staged networks: hashed attention from so many tokens on, while training only."""
     random_origin: int = 0

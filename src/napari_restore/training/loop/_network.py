@@ -44,6 +44,14 @@ def make_network(config: ModelConfig, seed: int) -> RestorationModel:
         raise BadParameter(f"[model] id = {config.id!r} has nothing to train.", "Choose a network.")
     if state is not None and config.weights is not None:
         fill(model, state, config.weights.name)
+    for name, path in config.parts.items():
+        part = dict(model.named_modules()).get(name) if name else None
+        if part is None:
+            raise BadParameter(
+                f"[model] parts: {config.id} has no part {name!r}.",
+                f"It has {', '.join(n for n, _ in model.named_children())}.",
+            )
+        fill(part, read_state(path), path.name)
     return model.float().train().requires_grad_(True)
 
 
