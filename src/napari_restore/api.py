@@ -8,12 +8,37 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_restore._image_api import (
+    check_export,
+    check_output,
+    open_image,
+    open_mosaic,
+    output_box,
+)
+from napari_restore._kept_api import (
+    cache_entries,
+    clear_cache,
+    forget_result,
+    keep_result,
+    kept_name,
+    kept_results,
+    plan_of_kept,
+    result_of_kept,
+)
+from napari_restore._repeat_api import (
+    command_of,
+    folder_command,
+    plan_of,
+    repeat_of,
+    rerun,
+    settled_task,
+    task_of,
+)
 from napari_restore._training_api import evaluate, haze, scores_as_text, train
 from napari_restore.engine import ImageStarted, Note, Phase, Progress, Region, TileDone
 
 if TYPE_CHECKING:
-    from napari_restore.engine import Job, KeptResult, Plan, Result, Worker
-    from napari_restore.images import CacheEntry, Image
+    from napari_restore.engine import Job, Plan, Result, Worker
     from napari_restore.models import ModelCard, Proposal, RestorationModel
 
 __all__ = [
@@ -68,40 +93,6 @@ __all__ = [
 ]
 
 Pathlike = str | os.PathLike[str]
-
-
-def open_image(
-    source: Any,
-    *,
-    stack: bool = False,
-    bands: str | Mapping[str, int] | None = None,
-    sensor: str | None = None,
-) -> Image:
-    """Open a raster, photo, zarr or array lazily.
-
-    Parameters
-    ----------
-    source
-        A path; several paths, side by side on one map grid or with `stack` the bands
-        of one image; an array (H, W) or (H, W, C), or a list of its levels. An image
-        that is open already comes back, with `bands` as one that knows them.
-    stack
-        Take several single-band files as one image.
-    bands
-        Which band is what, counted from 1: "red=4,green=3,blue=2,nir=5" or a mapping.
-    sensor
-        A preset ("landsat8", "sentinel2", "naip" …) for roles, wavelengths and scale.
-
-    Raises
-    ------
-    napari_restore.errors.UnreadableImage
-        With one sentence naming the cause.
-    """
-    from napari_restore import images
-
-    if isinstance(source, images.Image):
-        return source if bands is None else source.with_roles(bands)
-    return images.open_image(source, stack=stack, bands=bands, sensor=sensor)
 
 
 def load_model(
@@ -259,16 +250,6 @@ def warm(worker: Worker, plan: Plan | None = None) -> None:
     worker.warm(None if plan is None else settled_task(plan))
 
 
-def settled_task(plan: Plan) -> dict[str, Any] | None:
-    """As `task_of`, with all that was settled here; None if image or model cannot travel."""
-    from napari_restore.engine import settled
-
-    task = task_of(plan)
-    if task is None:
-        return None
-    return {**task, "settled": settled(plan), "fingerprint": plan.image.fingerprint}
-
-
 def restore(image: Any, model: Any, **options: Any) -> Result:
     """Plan, run and wait: `.array`, `.record`, `.save(path)`. Options as for `plan`."""
     return start(plan(image, model, **options)).result()
@@ -279,146 +260,6 @@ def info(image: Any) -> dict[str, Any]:
     from napari_restore.images import describe
 
     return describe(open_image(image))
-
-
-def task_of(plan: Plan) -> dict[str, Any] | None:
-    """All that is needed to make `plan` again elsewhere; None if image or model cannot travel.
-
-    What belongs to one machine – memory, workers, device, scratch – is left out.
-    """
-    if plan.image.spec is None or not plan.model.spec:
-        return None
-    y, x = plan.origin
-    return {
-        "image": plan.image.spec if plan.part is None else plan.part.spec,
-        "mosaic": None if plan.part is None else plan.image.spec,
-        "model": plan.model.spec,
-        "options": {
-            "region": [list(target.shift(-y, -x)) for target in plan.targets],
-            "mask": plan.mask,
-            "feather": plan.feather,
-            "exclude": plan.exclude,
-            **plan.adjustment.to_dict(),
-            "extent": plan.extent,
-            "other_bands": plan.other_bands,
-            "black": plan.black,
-            "white": plan.white,
-            # Tiles of a staged model are its own, and batches belong to the machine.
-            "tile": plan.tile if plan.staged is None else None,
-            "tile_batch": plan.tile_batch if plan.staged is None else None,
-            "precision": plan.precision,
-            "residual_dtype": None if plan.staged is None else plan.staged.residual_dtype,
-            "context": plan.context_file,
-            "maps": list(plan.maps),
-            "pyramid": plan.pyramid,
-        },
-    }
-
-
-def plan_of(task: Mapping[str, Any]) -> Plan:
-    """The plan that `task_of` described."""
-    from napari_restore.images import Image
-
-    options = dict(task["options"])
-    options["region"] = [Region(*box) for box in options["region"]]
-    if task.get("mosaic") is not None:
-        options["mosaic"] = Image.from_spec(task["mosaic"])
-    return plan(Image.from_spec(task["image"]), load_model(**task["model"]), **options)
-
-
-def rerun(record: Pathlike, output: Pathlike | None = None, **options: Any) -> Result:
-    """Repeat the run of a record; `output` defaults to the record's own path.
-
-    `options` are those of `Result.save`, by default the record's. Raises `InputError`
-    when the record does not say enough and `SourceChanged` when the image is not the
-    one it tells of.
-    """
-    planned, path, told = repeat_of(record, output)
-    chosen = {**told, **options}
-    check_output(path, planned.part or planned.image, region=output_box(planned), **chosen)
-    result = start(planned).result()
-    result.save(path, **chosen)
-    return result
-
-
-def repeat_of(
-    record: Pathlike, output: Pathlike | None = None
-) -> tuple[Plan, Path, dict[str, Any]]:
-    """What repeats the run of a record: its plan, the path to write, options of `Result.save`.
-
-    Raises `InputError` and `SourceChanged`; see `rerun`.
-    """
-    from napari_restore.errors import InputError, SourceChanged
-    from napari_restore.records import read_record
-
-    told: dict[str, Any] = dict(read_record(Path(record)))
-    written = told["output"] or {}
-    path = output or written.get("path")
-    if told.get("task") is None or path is None:
-        raise InputError(
-            f"{record} does not say enough to repeat its run.",
-            "Only finished runs of images that lie in files can be repeated.",
-        )
-    planned = plan_of(told["task"])
-    if planned.image.fingerprint != told["input"]["fingerprint"]:
-        raise SourceChanged(
-            f"{planned.image.name} is not the image that {record} tells of.",
-            "Restore it as a new image: napari-restore restore.",
-        )
-    return planned, Path(path), dict(written.get("options", {}))
-
-
-def command_of(
-    what: Plan | Mapping[str, Any], output: Pathlike, *, device: str = "auto", **options: Any
-) -> str:
-    """The `napari-restore restore` line that writes `output` with the same pixels.
-
-    `what` is a plan or a record (or its `task` and `input`), `options` are those of
-    `Result.save`. Raises `InputError` for what the command line cannot do: an image
-    or model that lies in no file, for instance.
-    """
-    from napari_restore._line import quoted, words_of
-    from napari_restore.errors import InputError
-
-    if isinstance(what, Mapping):
-        task, size = what.get("task"), what["input"]["size"]
-    else:
-        own = what.part or what.image
-        task, size = task_of(what), (own.height, own.width)
-    if task is None:
-        raise InputError(
-            "There is no command for it: image and model must lie in files.",
-            "Save the image and open the file.",
-        )
-    return quoted(words_of(task, size, output, device=device, options=options))
-
-
-def folder_command(
-    folder: Pathlike, output: Pathlike, model: Mapping[str, Any], **options: Any
-) -> list[str]:
-    """The words after `napari-restore` that restore all images of `folder` into `output`.
-
-    `model` holds the arguments of `load_model` and its id or file as `model`; `options`
-    are those of `plan` that any image can be given: device, memory, residuals, tile, tile_batch,
-    exclude, strength and the like.
-    """
-    from napari_restore._line import words_of
-
-    given = {name: value for name, value in options.items() if value is not None}
-    device, memory = given.pop("device", "auto"), given.pop("memory", None)
-    residuals = given.pop("residuals", "auto")
-    whole = {"region": [[0, 0, 1, 1]], **given}
-    task = {"image": {"source": os.fspath(folder)}, "model": dict(model), "options": whole}
-    # A folder even where it is to be made and holds one image.
-    words = words_of(task, (1, 1), os.path.join(output, ""), device=device)[1:]
-    words += ["--memory", str(memory)] if memory is not None else []
-    return words + (["--residuals", residuals] if residuals != "auto" else [])
-
-
-def output_box(plan: Plan) -> Region | None:
-    """The box of the output in pixels of its image; None for all of it."""
-    y, x = plan.origin
-    return None if plan.mask is not None else plan.region.shift(-y, -x)
 
 
 def mask_of_polygons(image: Any, polygons: Sequence[Any]) -> Path:
@@ -467,135 +308,3 @@ def save_context(images: Sequence[Any], path: Pathlike, exclude: Pathlike | None
     target = Path(path)
     save_context(target, context_of_images([open_image(image) for image in images], exclude))
     return target
-
-
-def open_mosaic(sources: Sequence[Pathlike], **options: Any) -> Image | None:
-    """Open files that lie on one map grid as one image; None if they do not.
-
-    `options` are those of `open_image`.
-    """
-    from napari_restore.errors import UnreadableImage
-
-    try:
-        return open_image([os.fspath(source) for source in sources], **options)
-    except UnreadableImage:
-        return None
-
-
-def check_output(
-    path: Pathlike,
-    image: Any,
-    overwrite: bool = False,
-    *,
-    region: Sequence[int] | None = None,
-    **options: Any,
-) -> None:
-    """Raise `BadOutput` if the result of `image` cannot be written to `path`.
-
-    `region` (y0, x0, y1, x1) is the part that will be written, by default all;
-    `options` are those of `Result.save`.
-    """
-    from napari_restore import images
-
-    opened = open_image(image)
-    inputs = [] if opened.path is None else list(opened.reader.files())
-    whole = Region(0, 0, opened.height, opened.width)
-    part = whole if region is None else Region(*region).intersect(whole)
-    height, width = (whole if part.is_empty else part).shape
-    images.check_output(
-        Path(path),
-        inputs,
-        overwrite,
-        like=opened,
-        shape=(height, width, opened.bands),
-        options=images.ExportOptions(**options),
-    )
-
-
-def check_export(**options: Any) -> None:
-    """Raise `BadOutput` if `options` of `Result.save` do not exist or go beyond their limits."""
-    from napari_restore import images
-
-    images.ExportOptions(**options)
-
-
-def keep_result(
-    store: Pathlike,
-    task: Mapping[str, Any],
-    title: str,
-    method: str,
-    record: Mapping[str, Any] | None = None,
-) -> str:
-    """Leave a note in a store, so that `kept_results` finds what was made; returns its name.
-
-    `task` is that of `task_of`, `title` what people know it by, `method` the model's
-    title, `record` the run's once it has ended.
-    """
-    from napari_restore.engine import keep_result
-
-    return keep_result(Path(store), task, title, method, record)
-
-
-def kept_name(plan: Plan) -> str:
-    """The name of the `KeptResult` that `plan` leaves: it tells areas of one store apart."""
-    from napari_restore.engine import name_of_plan
-
-    return name_of_plan(plan)
-
-
-def kept_results(image: Any) -> list[KeptResult]:
-    """Results of `image` that lie in the cache from earlier, the newest first.
-
-    Reads a part of the image to know it again: not for the thread of a window.
-    """
-    from napari_restore.engine import kept_results
-
-    return kept_results(open_image(image).fingerprint)
-
-
-def result_of_kept(kept: KeptResult, image: Any) -> Result:
-    """The pixels of a `KeptResult` of `image`. Makes its plan again: that may take seconds.
-
-    Levels that the image lacks are those of the cache, if they are there. Raises
-    `ResourceError` if other pixels would be made today, by another version of the
-    model for instance.
-    """
-    from napari_restore.engine import Result
-    from napari_restore.images import attach_pyramid
-
-    planned = plan_of_kept(kept, image)
-    attach_pyramid(planned.image)
-    return Result.of_run(planned, kept.record or {})
-
-
-def plan_of_kept(kept: KeptResult, image: Any) -> Plan:
-    """The plan that makes a `KeptResult` of `image`, which may have another name now."""
-    spec = open_image(image).spec
-    task = dict(kept.task)
-    if spec is not None:
-        task["image"] = {**task["image"], "source": spec["source"]}
-    return replace(plan_of(task), store=kept.store)
-
-
-def forget_result(store: Pathlike, name: str) -> bool:
-    """Remove a `KeptResult`, and its store when it was the last; whether the store went.
-
-    Raises `ResourceError` while somebody uses the store.
-    """
-    from napari_restore.engine import forget_result
-
-    return forget_result(Path(store), name)
-
-
-def cache_entries() -> list[CacheEntry]:
-    """What lies in the cache, the most recently used first."""
-    from napari_restore import images
-
-    return images.cache_entries()
-
-
-def clear_cache() -> int:
-    """Empty the cache; returns the bytes freed."""
-    from napari_restore import images
-
-    return images.clear_cache()

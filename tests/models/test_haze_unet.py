@@ -115,3 +115,10 @@ def test_context_matters(seeing: HazeUNet) -> None:
     facts = dict(one_shot_facts(seeing, x))
     other = {**facts, "maps": facts["maps"] + 0.5}
     assert not torch.allclose(seeing(x, facts), seeing(x, other))
+
+
+def test_nothing_changes_where_the_context_sees_no_haze(seeing: HazeUNet) -> None:
+    x = torch.rand(1, 3, 96, 128)
+    facts = dict(one_shot_facts(seeing, x))
+    assert torch.equal(seeing(x, {**facts, "presence": torch.tensor(0.0)}), x)
+    assert not torch.equal(seeing(x, {**facts, "presence": torch.tensor(1.0)}), x)

@@ -15,6 +15,7 @@ from napari_restore.models._model import Facts, RestorationModel, ToModel
 from napari_restore.models._padding import pad_to_multiple
 from napari_restore.models.atmosphere._model import Atmosphere
 from napari_restore.models.atmosphere._network import sizes_of as sizes_of_atmosphere
+from napari_restore.models.classical._deadband import soft_gate
 
 ATMOSPHERE = "atmosphere."
 """What the names of the context's weights begin with."""
@@ -36,7 +37,7 @@ class ConvBlock(nn.Module):
 
 
 class HazeUNet(RestorationModel):
-    """Learns the change: y = x + f(x), or y = J + f(x, J, t) with `context`.
+    """Learns the change: y = x + f(x), or y = J + g · f(x, J, t) with `context`.
 
     f sees the pixels as 2 × 2 cells, on three grids, without any statistic over the
     image, so tiles with the card's halo equal the whole. `width` channels on the
@@ -44,8 +45,8 @@ class HazeUNet(RestorationModel):
     side. 144 k weights at width 16, 569 k at 32.
 
     With `context` above 0 an atmosphere network of that width, with so many `looks`,
-    sees the overview first: J is what its pointwise inversion makes of x, and t its
-    transmission.
+    sees the overview first: J is what its pointwise inversion makes of x, t its
+    transmission, and g the gate of its deadband: 0, and y exactly x, where there is no haze.
     """
 
     def __init__(
@@ -84,7 +85,10 @@ class HazeUNet(RestorationModel):
         if self.atmosphere is None:
             return x + self._change(x), {}
         rough, maps = self.atmosphere.forward_with_maps(x, facts, valid)
-        return rough + self._change(torch.cat([x, rough, maps["transmission"]], 1)), maps
+        transmission = maps["transmission"]
+        # Where the context sees no haze, the source stays as it is.
+        gate = soft_gate(1 - transmission, self.atmosphere.deadband)
+        return rough + gate * self._change(torch.cat([x, rough, transmission], 1)), maps
 
     def _change(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]

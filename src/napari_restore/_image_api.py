@@ -1,0 +1,106 @@
+"""The part of `api` that is about images in files: opening them, and where results may go."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_restore.engine import Region
+
+if TYPE_CHECKING:
+    from napari_restore.engine import Plan
+    from napari_restore.images import Image
+
+Pathlike = str | os.PathLike[str]
+
+
+def open_image(
+    source: Any,
+    *,
+    stack: bool = False,
+    bands: str | Mapping[str, int] | None = None,
+    sensor: str | None = None,
+) -> Image:
+    """Open a raster, photo, zarr or array lazily.
+
+    Parameters
+    ----------
+    source
+        A path; several paths, side by side on one map grid or with `stack` the bands
+        of one image; an array (H, W) or (H, W, C), or a list of its levels. An image
+        that is open already comes back, with `bands` as one that knows them.
+    stack
+        Take several single-band files as one image.
+    bands
+        Which band is what, counted from 1: "red=4,green=3,blue=2,nir=5" or a mapping.
+    sensor
+        A preset ("landsat8", "sentinel2", "naip" …) for roles, wavelengths and scale.
+
+    Raises
+    ------
+    napari_restore.errors.UnreadableImage
+        With one sentence naming the cause.
+    """
+    from napari_restore import images
+
+    if isinstance(source, images.Image):
+        return source if bands is None else source.with_roles(bands)
+    return images.open_image(source, stack=stack, bands=bands, sensor=sensor)
+
+
+def open_mosaic(sources: Sequence[Pathlike], **options: Any) -> Image | None:
+    """Open files that lie on one map grid as one image; None if they do not.
+
+    `options` are those of `open_image`.
+    """
+    from napari_restore.errors import UnreadableImage
+
+    try:
+        return open_image([os.fspath(source) for source in sources], **options)
+    except UnreadableImage:
+        return None
+
+
+def output_box(plan: Plan) -> Region | None:
+    """The box of the output in pixels of its image; None for all of it."""
+    y, x = plan.origin
+    return None if plan.mask is not None else plan.region.shift(-y, -x)
+
+
+def check_output(
+    path: Pathlike,
+    image: Any,
+    overwrite: bool = False,
+    *,
+    region: Sequence[int] | None = None,
+    **options: Any,
+) -> None:
+    """Raise `BadOutput` if the result of `image` cannot be written to `path`.
+
+    `region` (y0, x0, y1, x1) is the part that will be written, by default all;
+    `options` are those of `Result.save`.
+    """
+    from napari_restore import images
+
+    opened = open_image(image)
+    inputs = [] if opened.path is None else list(opened.reader.files())
+    whole = Region(0, 0, opened.height, opened.width)
+    part = whole if region is None else Region(*region).intersect(whole)
+    height, width = (whole if part.is_empty else part).shape
+    images.check_output(
+        Path(path),
+        inputs,
+        overwrite,
+        like=opened,
+        shape=(height, width, opened.bands),
+        options=images.ExportOptions(**options),
+    )
+
+
+def check_export(**options: Any) -> None:
+    """Raise `BadOutput` if `options` of `Result.save` do not exist or go beyond their limits."""
+    from napari_restore import images
+
+    images.ExportOptions(**options)
