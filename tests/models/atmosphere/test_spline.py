@@ -12,8 +12,8 @@ def test_a_smooth_map_stays_between_its_cells_and_keeps_a_slope():
     fine = smooth(cells, 8, (40, 56))
     assert fine.shape == (1, 2, 40, 56)
     assert fine.min() >= cells.min() and fine.max() <= cells.max()
-    slope = torch.arange(7.0).expand(1, 1, 5, 7)
-    inner = smooth(slope, 8, (40, 56))[0, 0, 20, 16:40]
+    slope = torch.arange(9.0).expand(1, 1, 5, 9)
+    inner = smooth(slope, 8, (40, 72))[0, 0, 20, 24:48]
     assert torch.allclose(inner.diff(), torch.full((23,), 1 / 8), atol=1e-5)
 
 
@@ -39,3 +39,14 @@ def test_a_coarser_level_sees_the_same_places():
     level = Sampler(maps, 8.0, (0, 0), 4.0, (40, 40)).rows(0, 40)
     means = torch.nn.functional.avg_pool2d(fine, 4)
     assert (level - means).abs().max() < 0.2 * fine.std()
+
+
+def test_a_chequered_pattern_of_cells_is_not_drawn():
+    rows, columns = torch.meshgrid(torch.arange(9), torch.arange(12), indexing="ij")
+    for pattern in (rows + columns, rows, columns):
+        cells = (0.5 + (pattern % 2).float())[None, None]
+        inner = smooth(cells, 8, (72, 96))[0, 0, 24:-24, 24:-24]
+        assert torch.allclose(inner, torch.ones_like(inner), atol=1e-6)
+    # What changes over more cells is.
+    wide = smooth((rows // 4 % 2).float()[None, None], 8, (72, 96))
+    assert wide.max() - wide.min() > 0.7

@@ -18,7 +18,7 @@ ATMOSPHERE = ModelCard(
     maps=("transmission", "airlight"),
     transmission_wavelength=550.0,
     needs_weights=True,
-    weights_sha256="cc98925ea8d3e1e7cd8cd2f6fbfffd1d7e15d67ec76462c0e66fe2072342d8ee",
+    weights_sha256="da3fdc38d3d901a0f8875fec0f316330bd828ffae11747022023f7012e1de15c",
     parameters=(
         Parameter("t0", 0.1, "smallest transmission", 0.05, 1.0),
         Parameter("deadband", 0.03, "haze share up to which pixels stay as they are", 0.0, 0.5),
