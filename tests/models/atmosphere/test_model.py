@@ -102,6 +102,15 @@ def test_a_batch_is_its_images_one_by_one(model):
     assert torch.allclose(model(x), alone, atol=1e-5)
 
 
+def test_a_grey_picture_stays_grey(model):
+    grey = scene(128, 160).mean(1, keepdim=True).expand(1, 3, 128, 160).contiguous()
+    y = model(grey)
+    assert not torch.allclose(y, grey, atol=1e-2)
+    assert (y.amax(1) - y.amin(1)).max() < 1e-5
+    coloured = model(scene(128, 160))
+    assert (coloured.amax(1) - coloured.amin(1)).max() > 1e-2
+
+
 def test_invalid_pixels_do_not_count(model):
     x = scene(128, 160)
     valid = torch.ones(1, 1, 128, 160, dtype=torch.bool)

@@ -25,6 +25,8 @@ STRIDE = 8
 """Pixels per cell of the maps it draws."""
 GUIDED = 4.0
 """Largest slope of the transmission's logit over luminance."""
+COLOURED = 0.02
+"""Mean difference of the brightest and the darkest band from which a picture has colours."""
 TOLD = 7
 """Numbers about a picture: mean colour, its spread, the share that is valid."""
 AGAIN = 16
@@ -99,14 +101,24 @@ class AtmosphereNetwork(nn.Module):
 
 def _seen(said: Said, cells: Cells) -> Seen:
     numbers = said.numbers
+    airlight = _looked_at(said.where, cells) * torch.exp(0.7 * torch.tanh(numbers[:, :3]))
+    grey = airlight.mean(1, keepdim=True)
+    tint = _tint(cells)
     return Seen(
         offset=said.maps[:, :1],
         slope=GUIDED * torch.tanh(said.maps[:, 1:]),
         presence=_clamped(1.2 * torch.sigmoid(numbers[:, 4]) - 0.1),
-        airlight=_looked_at(said.where, cells) * torch.exp(0.7 * torch.tanh(numbers[:, :3])),
-        exponent=1.6 * torch.sigmoid(numbers[:, 3]) - 0.1,
+        airlight=grey + (airlight - grey) * tint[:, None],
+        exponent=(1.6 * torch.sigmoid(numbers[:, 3]) - 0.1) * tint,
         display=torch.sigmoid(numbers[:, 5]),
     )
+
+
+def _tint(cells: Cells) -> Tensor:
+    """(N,) 1 for pictures with colours, 0 for grey ones: their haze is grey, too."""
+    chroma = cells.colour.amax(1, keepdim=True) - cells.colour.amin(1, keepdim=True)
+    whole = cells.share.sum((1, 2, 3)).clamp(min=1e-6)
+    return ((chroma * cells.share).sum((1, 2, 3)) / whole / COLOURED).clamp(max=1)
 
 
 def _left(cells: Cells, said: Said, told: Tensor) -> tuple[Tensor, Tensor]:
