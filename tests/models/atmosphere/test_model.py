@@ -9,7 +9,9 @@ import torch
 from napari_restore.errors import BadModel
 from napari_restore.models import context_of, load, one_shot_facts
 from napari_restore.models._weights import randomise
+from napari_restore.models.atmosphere import _restraint
 from napari_restore.models.atmosphere._network import sizes_of
+from napari_restore.models.atmosphere._restraint import restrained
 from napari_restore.training.haze import Haze, add_haze
 
 
@@ -22,9 +24,17 @@ def scene(height: int, width: int, seed: int = 0) -> torch.Tensor:
     return (0.8 * large + 0.2 * texture).clamp(0, 1)
 
 
+def drawn():
+    """Random weights that see some haze, as those of a start do."""
+    model = load("atmosphere", weights="random:3")
+    model.network.first.start([-1.5, 0.0], [0.3, 0.3, 0.3, 0.0, 2.0, 0.0], 0.002)
+    model.network.second.start([0.0, 0.0], [0.0] * 6, 0.002)
+    return model.requires_grad_(False)
+
+
 @pytest.fixture(scope="module")
 def model():
-    return load("atmosphere", weights="random:3")
+    return drawn()
 
 
 def known(model, x, **changed):
@@ -79,7 +89,7 @@ def test_a_picture_without_haze_by_its_presence_is_left_alone(model):
 
 
 def test_the_share_of_the_range_that_a_scene_fills_does_not_matter(model):
-    x = scene(128, 192)
+    x = 0.4 + 0.6 * scene(128, 192)
     full, dim = model(x), model(x * 0.01)
     assert torch.allclose(full, dim * 100, atol=1e-3)
     assert not torch.allclose(full, x, atol=1e-2)
@@ -143,9 +153,11 @@ def test_an_image_without_a_valid_pixel_gives_finite_facts(model):
     assert all(torch.isfinite(fact).all() for fact in facts.values())
 
 
-def test_training_sees_what_the_image_will_get():
-    model = load("atmosphere", weights="random:3")
-    x = scene(128, 192)
+def test_training_sees_what_the_image_will_get(monkeypatch):
+    # But for what is held back then.
+    monkeypatch.setattr(_restraint, "LOST", 1.0)
+    model = drawn()
+    x = 0.4 + 0.6 * scene(128, 192)
     later = model(x)
     model.train()
     y, _ = model.forward_with_maps(x)
@@ -198,3 +210,27 @@ def test_bands_it_does_not_see_have_an_airlight(model):
     facts = model.prepare(context_of(pixels), lambda v: np.asarray(v) / 4000, (2, 1, 0))
     assert facts["airlight_all"].shape == (5,) and (facts["airlight_all"] > 0).all()
     assert torch.equal(facts["airlight_all"][[2, 1, 0]], facts["airlight"])
+
+
+def test_no_more_than_a_hundredth_becomes_black(model):
+    x = 0.3 + 0.1 * scene(128, 160)
+    facts = haze_facts(model, x, 2.0, (1.0, 1.0, 1.0), 0.0, 1.0) | {"presence": torch.tensor(1.0)}
+    valid = torch.ones(1, 1, 128, 160)
+    presence = restrained(x, valid, facts, model.deadband)
+    assert 0.1 < presence < 0.5
+
+    black = 0.002 / facts["brightness"]
+
+    def lost(presence):
+        return float((model(x, facts | {"presence": presence}).amin(1) < black).float().mean())
+
+    assert lost(facts["presence"]) > 0.9
+    assert lost(presence) <= 0.01 < lost(1.1 * presence)
+    # What was black before, and what is not valid, does not count; thin haze is left alone.
+    dark = x.clone()
+    dark[..., :100] = 0.001
+    shut = valid.clone()
+    shut[..., 40:] = 0
+    thin = haze_facts(model, x, 0.2, (1.0, 1.0, 1.0), 0.0, 1.0) | {"presence": torch.tensor(1.0)}
+    assert restrained(dark, shut, facts, model.deadband) == 1
+    assert restrained(x, valid, thin, model.deadband) == 1

@@ -14,6 +14,7 @@ from napari_restore.models._context import Context
 from napari_restore.models._model import Facts, RestorationModel, ToModel, one_shot_facts
 from napari_restore.models.atmosphere._inversion import inverted, optical_depth
 from napari_restore.models.atmosphere._network import STRIDE, AtmosphereNetwork, Seen
+from napari_restore.models.atmosphere._restraint import restrained
 from napari_restore.models.atmosphere._spline import Sampler, smooth
 from napari_restore.models.classical._airlight import airlight_of
 
@@ -58,7 +59,7 @@ class Atmosphere(RestorationModel):
         shape = (picture.shape[2], picture.shape[3])
         maps = smooth(torch.cat([seen.offset, seen.slope], 1), STRIDE * factor, shape)
         airlight = seen.airlight[0] / brightness[0]
-        return {
+        facts = {
             "maps": maps,
             "step": torch.tensor(float(context.factor)),
             "presence": seen.presence[0],
@@ -68,6 +69,8 @@ class Atmosphere(RestorationModel):
             "exponent": seen.exponent[0],
             "display": seen.display[0],
         }
+        facts["presence"] = restrained(picture, valid, facts, self.deadband)
+        return facts
 
     def forward_with_maps(
         self, x: Tensor, facts: Facts | None = None, valid: Tensor | None = None
@@ -115,7 +118,7 @@ class Atmosphere(RestorationModel):
         """Facts of N whole images (N, 3, h, w) at once, with gradients, for training.
 
         As those of `prepare`, with the images in front: ``maps`` (N, 2, h, w) and numbers
-        (N, 1 or 3, 1, 1).
+        (N, 1 or 3, 1, 1). Nothing is restrained: what goes too far shows in the loss.
         """
         known = x.new_ones(x[:, :1].shape) if valid is None else valid.to(x.dtype)
         seen, brightness, factor = self._look(x, known)

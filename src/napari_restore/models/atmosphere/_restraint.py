@@ -1,0 +1,57 @@
+"""Less haze is taken away where as much as the network saw would leave black."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from napari_restore.models.atmosphere._inversion import inverted, optical_depth
+
+LOST = 0.01
+"""Share of an image's pixels that may become black."""
+BLACK = 0.002
+"""Value, where the picture's mean is 0.45, below which a band tells nothing any more …"""
+DARK = 0.01
+"""… unless it was no brighter than this before."""
+SIDE = 512
+"""Pixels of the longer side that are looked at."""
+HALVINGS = 6
+
+
+def restrained(x: Tensor, valid: Tensor, facts: Mapping[str, Tensor], deadband: float) -> Tensor:
+    """The presence () of haze, as large as it may be for `LOST`.
+
+    No scene is black where it was not: a result that is tells that the haze was taken for
+    thicker than it is, most of all in scenes with an offset in all their values.
+
+    Parameters
+    ----------
+    x
+        (1, 3, h, w) the overview in model range.
+    valid
+        (1, 1, h, w) float, 0 or 1.
+    facts
+        Those of the model, ``maps`` of the size of `x`.
+    """
+    step = -(-max(x.shape[2:]) // SIDE)
+    x, valid = x[..., ::step, ::step], valid[..., ::step, ::step]
+    offset, slope = torch.split(facts["maps"][..., ::step, ::step], 1, 1)
+    airlight = facts["airlight"][None, :, None, None]
+    bright = (x.amin(1, keepdim=True) * facts["brightness"] > DARK) & (valid > 0)
+    most = LOST * float(valid.sum())
+
+    def loses(share: float) -> bool:
+        some = {**facts, "presence": facts["presence"] * share}
+        y, _ = inverted(x, optical_depth(x, offset, slope, some), airlight, some, deadband)
+        black = y.amin(1, keepdim=True) * facts["brightness"] < BLACK
+        return float((black & bright).sum()) > most
+
+    if not loses(1.0):
+        return facts["presence"]
+    low, high = 0.0, 1.0
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if loses(middle) else (middle, high)
+    return facts["presence"] * low
