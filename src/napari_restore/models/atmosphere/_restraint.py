@@ -34,6 +34,8 @@ def restrained(x: Tensor, valid: Tensor, facts: Mapping[str, Tensor], deadband: 
         (1, 1, h, w) float, 0 or 1.
     facts
         Those of the model, ``maps`` of the size of `x`.
+    deadband
+        As `inverted` takes it.
     """
     step = -(-max(x.shape[2:]) // SIDE)
     x, valid = x[..., ::step, ::step], valid[..., ::step, ::step]
