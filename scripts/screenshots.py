@@ -19,7 +19,7 @@ import tifffile
 from napari.settings import get_settings
 from PIL import Image
 from qtpy.QtCore import QEventLoop, QTimer
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QScrollArea
 from superqt import QCollapsible
 
 from napari_restore.plugin.areas._drawing import Tool
@@ -163,6 +163,7 @@ def swipe(stage: Stage) -> None:
 
 def variants(stage: Stage) -> None:
     """Two results with other settings, to choose between."""
+    stage.choose("dcp")
     stage.panel.target.choose(Target.WHOLE)
     stage.run()
     stage.panel.parameters.rows["omega"].value = 0.7
@@ -182,6 +183,20 @@ def quality(stage: Stage) -> None:
     stage.section("Compare").maps.buttons["quality"].click()
     stage.until(lambda: any("quality" in x.name.lower() for x in stage.viewer.layers), "the map")
     stage.shoot("quality")
+
+
+def transmission(stage: Stage) -> None:
+    """What the network saw: transmission as a layer, airlight as a colour."""
+    stage.choose("atmosphere")
+    stage.panel.target.choose(Target.WHOLE)
+    maps = stage.section("Compare").maps
+    maps.keep.setChecked(True)
+    stage.run()
+    stage.unfold("Compare")
+    maps.buttons["transmission"].click()
+    stage.until(lambda: any("transm" in x.name.lower() for x in stage.viewer.layers), "the map")
+    stage.panel.findChild(QScrollArea).ensureWidgetVisible(maps.keep)
+    stage.shoot("transmission")
 
 
 def error(stage: Stage) -> None:
@@ -205,7 +220,7 @@ def light(stage: Stage) -> None:
 
 SCENES = {
     scene.__name__: scene
-    for scene in (restored, areas, live, swipe, variants, quality, error, light)
+    for scene in (restored, areas, live, swipe, variants, quality, transmission, error, light)
 }
 
 

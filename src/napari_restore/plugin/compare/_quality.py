@@ -76,7 +76,7 @@ def airlight_of(record: dict[str, Any]) -> list[str]:
 
 def swatch(colour: str, words: str) -> str:
     """A square of a colour and what it means, not parted at a line's end."""
-    return f'<span style="color:{colour}">■</span> ' + words.replace(" ", "\N{NO-BREAK SPACE}")
+    return f'<span style="color:{colour}">■</span>' + f" {words}".replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def percent(share: float) -> str:
