@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_restore._image_api import open_image
+from napari_restore._image_api import Pathlike, open_image
 from napari_restore._repeat_api import plan_of
 
 if TYPE_CHECKING:
     from napari_restore.engine import KeptResult, Plan, Result
     from napari_restore.images import CacheEntry
-
-Pathlike = str | os.PathLike[str]
 
 
 def keep_result(

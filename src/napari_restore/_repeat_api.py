@@ -7,13 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_restore._image_api import check_output, output_box
+from napari_restore._image_api import Pathlike, check_output, output_box
 from napari_restore.engine import Region
 
 if TYPE_CHECKING:
     from napari_restore.engine import Plan, Result
-
-Pathlike = str | os.PathLike[str]
 
 
 def task_of(plan: Plan) -> dict[str, Any] | None:

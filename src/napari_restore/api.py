@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_restore._image_api import (
+    Pathlike,
     check_export,
     check_output,
     open_image,
@@ -91,8 +91,6 @@ __all__ = [
     "train",
     "warm",
 ]
-
-Pathlike = str | os.PathLike[str]
 
 
 def load_model(

@@ -60,9 +60,18 @@ def cells_of(picture: Tensor, valid: Tensor) -> Cells:
 
 def halved(cells: Cells) -> tuple[Tensor, Tensor, Tensor]:
     """Share, colour and darkest values of cells of twice the side."""
-    share = avg_pool2d(cells.share, 2)
-    colour = avg_pool2d(cells.colour * cells.share, 2) / share.clamp(min=1e-6)
-    return share, colour, -_most(-cells.dark, 2)
+    return *coarser(cells, 2), -_most(-cells.dark, 2)
+
+
+def coarser(cells: Cells, factor: int) -> tuple[Tensor, Tensor]:
+    """Share and colour of cells of `factor` times the side."""
+    share = avg_pool2d(cells.share, factor)
+    return share, avg_pool2d(cells.colour * cells.share, factor) / share.clamp(min=1e-6)
+
+
+def mean_of(planes: Tensor, share: Tensor) -> Tensor:
+    """(N, C) means of planes (N, C, h, w) over what is valid of each cell."""
+    return (planes * share).sum((2, 3)) / share.sum((2, 3)).clamp(min=1e-6)
 
 
 def widened(plane: Tensor, reach: int) -> Tensor:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pixel_shuffle, relu
+from torch.nn.functional import pixel_shuffle, relu_
 
 from napari_restore.models.atmosphere._cells import pooled
 
@@ -27,14 +27,16 @@ class Said(NamedTuple):
 
 
 class Block(nn.Module):
-    """x + relu(conv(x)): plain convolutions train fastest on a processor."""
+    """x + relu(conv(x)), the cheapest residual block that trains well on a processor."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + relu(self.conv(x))
+        change = relu_(self.conv(x))
+        # A sum in place spares a tensor, but a gradient needs the one it overwrites.
+        return x + change if change.requires_grad else change.add_(x)
 
 
 class Look(nn.Module):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, softmax
+from torch.nn.functional import softmax
 
 from napari_restore.errors import BadModel
 from napari_restore.models.atmosphere._cells import (
@@ -15,7 +15,9 @@ from napari_restore.models.atmosphere._cells import (
     HIDDEN,
     Cells,
     cells_of,
+    coarser,
     halved,
+    mean_of,
     widened,
 )
 from napari_restore.models.atmosphere._inversion import inverted, optical_depth
@@ -89,13 +91,10 @@ class AtmosphereNetwork(nn.Module):
             said = Said(*(a + b for a, b in zip(said, more, strict=True)))
         seen = _seen(said, cells)
         height, width = (-(-s // STRIDE) for s in picture.shape[2:])
-        return Seen(
-            seen.offset[:, :, :height, :width],
-            seen.slope[:, :, :height, :width],
-            seen.presence,
-            seen.airlight,
-            seen.exponent,
-            seen.display,
+        return replace(
+            seen,
+            offset=seen.offset[:, :, :height, :width],
+            slope=seen.slope[:, :, :height, :width],
         )
 
 
@@ -117,8 +116,7 @@ def _seen(said: Said, cells: Cells) -> Seen:
 def _tint(cells: Cells) -> Tensor:
     """(N,) 1 for pictures with colours, 0 for grey ones: their haze is grey, too."""
     chroma = cells.colour.amax(1, keepdim=True) - cells.colour.amin(1, keepdim=True)
-    whole = cells.share.sum((1, 2, 3)).clamp(min=1e-6)
-    return ((chroma * cells.share).sum((1, 2, 3)) / whole / COLOURED).clamp(max=1)
+    return (mean_of(chroma, cells.share)[:, 0] / COLOURED).clamp(max=1)
 
 
 def _left(cells: Cells, said: Said, told: Tensor) -> tuple[Tensor, Tensor]:
@@ -157,15 +155,14 @@ def _left(cells: Cells, said: Said, told: Tensor) -> tuple[Tensor, Tensor]:
             1,
         )
         average, spread = _statistics(mean, share)
-        mist = (depth * share).sum((2, 3)) / share.sum((2, 3)).clamp(min=1e-6)
+        mist = mean_of(depth, share)
         return features * there, torch.cat([told, said.numbers, average, spread, mist], 1)
 
 
 def _statistics(colour: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
     """(N, 3) mean and standard deviation of the cells' colours."""
-    whole = share.sum((2, 3)).clamp(min=1e-6)
-    mean = (colour * share).sum((2, 3)) / whole
-    square = ((colour - mean[:, :, None, None]) ** 2 * share).sum((2, 3)) / whole
+    mean = mean_of(colour, share)
+    square = mean_of((colour - mean[:, :, None, None]) ** 2, share)
     return mean, (square + 1e-8).sqrt()
 
 
@@ -177,8 +174,7 @@ def _clamped(x: Tensor) -> Tensor:
 def _looked_at(logits: Tensor, cells: Cells) -> Tensor:
     """(N, 3) mean colour of the cells that `logits` (N, 1, h, w) points at."""
     factor = cells.share.shape[2] // logits.shape[2]
-    share = avg_pool2d(cells.share, factor)
-    colour = avg_pool2d(cells.colour * cells.share, factor) / share.clamp(min=1e-6)
+    share, colour = coarser(cells, factor)
     # A picture without a valid cell must not give NaN.
     logits = logits.masked_fill(share == 0, -1e4).flatten(2)
     return (softmax(logits, 2) * colour.flatten(2)).sum(2)

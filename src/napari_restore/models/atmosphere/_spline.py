@@ -15,13 +15,13 @@ def smooth(cells: Tensor, stride: int, shape: tuple[int, int]) -> Tensor:
     """
     rows = _weights(shape[0], cells.shape[2], stride, cells)
     columns = _weights(shape[1], cells.shape[3], stride, cells)
-    cells = unchequered(cells)
+    cells = _unchequered(cells)
     # Under autocast products of matrices would be rounded to steps that a map shows.
     with torch.autocast(cells.device.type, enabled=False):
         return rows @ cells @ columns.T
 
 
-def unchequered(cells: Tensor) -> Tensor:
+def _unchequered(cells: Tensor) -> Tensor:
     """Without what changes from cell to cell: binomial means of three rows and three columns.
 
     Networks that draw 2 × 2 cells from one leave such patterns, which show in a sky.

@@ -13,6 +13,7 @@ from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
 from napari_restore.models._model import Facts, RestorationModel, ToModel
 from napari_restore.models._padding import pad_to_multiple
+from napari_restore.models.atmosphere._look import Block
 from napari_restore.models.atmosphere._model import Atmosphere
 from napari_restore.models.atmosphere._network import sizes_of as sizes_of_atmosphere
 from napari_restore.models.classical._deadband import soft_gate
@@ -21,19 +22,6 @@ ATMOSPHERE = "atmosphere."
 """What the names of the context's weights begin with."""
 STRIDE = 8
 """Pixels per cell of the coarsest grid: 2 (unshuffle) × 2 × 2."""
-
-
-class ConvBlock(nn.Module):
-    """x + relu(conv(x)), the cheapest residual block that trains well on a CPU."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(width, width, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        change = torch.relu_(self.conv(x))
-        # A sum in place spares a tensor, but a gradient needs the one it overwrites.
-        return x + change if change.requires_grad else change.add_(x)
 
 
 class HazeUNet(RestorationModel):
@@ -144,4 +132,4 @@ def halo_of(blocks: int) -> int:
 
 
 def _stage(width: int, blocks: int) -> nn.Sequential:
-    return nn.Sequential(*(ConvBlock(width) for _ in range(blocks)))
+    return nn.Sequential(*(Block(width) for _ in range(blocks)))
