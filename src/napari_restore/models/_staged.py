@@ -102,19 +102,22 @@ class StagedModel(RestorationModel):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         height, width = x.shape[2:]
         whole = pad_to_multiple(x, self.tile)
-        images = [self._one_shot(image) for image in whole]
-        return torch.stack(images)[..., :height, :width], {}
-
-    def _one_shot(self, image: Tensor) -> Tensor:
-        """(C, H, W) restored, H and W whole tiles."""
-        tiles = cut(image, self.tile)
-        rows, columns = image.shape[1] // self.tile, image.shape[2] // self.tile
+        # Tiles of all images at once: a crop of training is often a single one.
+        tiles = torch.cat([cut(image, self.tile) for image in whole])
+        rows, columns = whole.shape[2] // self.tile, whole.shape[3] // self.tile
         encoded, residuals = self.encode(tiles)
+        of_image = encoded.split(rows * columns)
+        tokens = torch.cat([self._related(part, rows, columns) for part in of_image])
+        restored = self.decode(tokens, encoded, residuals, tiles).split(rows * columns)
+        images = torch.stack([stitch(part, rows, columns) for part in restored])
+        return images[..., :height, :width], {}
+
+    def _related(self, encoded: Tensor, rows: int, columns: int) -> Tensor:
+        """The tokens (rows · columns, width, h, w) of one image's tiles, after the bottleneck."""
         # A copy even of one tile: layers overwrite it, and `encoded` is needed again.
         grid = stitch(encoded, rows, columns).permute(1, 2, 0)
         grid = self.relate(grid.clone(memory_format=torch.contiguous_format))
-        tokens = cut(grid.permute(2, 0, 1), self.tile // self.stride)
-        return stitch(self.decode(tokens, encoded, residuals, tiles), rows, columns)
+        return cut(grid.permute(2, 0, 1), self.tile // self.stride)
 
 
 def cut(image: Tensor, side: int) -> Tensor:

@@ -8,15 +8,20 @@ from napari_restore.models._registry import ModelEntry
 HAZE_UNET = ModelCard(
     id="haze-unet",
     title="Haze network, small",
-    summary="A small network that sees 46 pixels around each; needs a weights file.",
+    summary="Atmosphere's view of the whole picture, and a small network on the pixels beside it: "
+    "mends noise and compression that freeing of haze makes stronger.",
     bands=3,
     roles=("red", "green", "blue"),
-    halo=48,
+    halo=24,
     multiple_of=8,
+    needs_context=True,
+    placed=True,
+    maps=("transmission", "airlight"),
+    transmission_wavelength=550.0,
     precisions=("float32", "bfloat16"),
     needs_weights=True,
     weights_note="None shipped yet.",
-    source="U-Net (Ronneberger, Fischer, Brox, MICCAI 2015) on 2 × 2 unshuffled pixels",
+    source="U-Net (Ronneberger, Fischer, Brox, MICCAI 2015) on cells of 2 × 2 pixels",
     caveats="Haze wider than its field looks like a bright flat surface to it.",
 )
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 Block = Literal["swin", "convnext"]
 Attention = Literal["ibssa", "full"]
+Head = Literal["change", "airlight"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,9 @@ class InfDehazeConfig:
     not so in the release. Our reading."""
     local_weight: float = 0.1
     """Weight of the experts' branch beside the MLP."""
+    head: Head = "change"
+    """What the decoder ends with: a change that is added to the tile, or an optical depth
+    and an airlight by which the scattering model is inverted. Ours; see `restored`."""
     batch: int | None = None
     """Tiles at once, where the supplement names a number for this variant."""
 
@@ -120,6 +124,7 @@ SMALL = InfDehazeConfig(
     layers=("ibssa",) * 2,
     qk_width=64,
     expert_ratio=1,
+    head="airlight",
 )
 RELEASED = InfDehazeConfig(
     patch=2,

@@ -23,6 +23,7 @@ from napari_restore.models.inf_dehaze._config import (
     InfDehazeConfig,
     operations,
 )
+from napari_restore.models.inf_dehaze._head import outputs, restored
 from napari_restore.models.inf_dehaze._initial import initialise
 from napari_restore.models.inf_dehaze._stages import (
     DecoderStage,
@@ -74,7 +75,7 @@ class Decoder(nn.Module):
         coarse_first = reversed(range(len(config.widths)))
         self.stages = nn.ModuleList(DecoderStage(config, index) for index in coarse_first)
         # Last of all parameters, so that random weights start near the identity.
-        self.unembed = PatchExpand(config.widths[0], BANDS, config.patch)
+        self.unembed = PatchExpand(config.widths[0], outputs(config.head, BANDS), config.patch)
 
     def start(self, tokens: Tensor, maps: list[Tensor], stage: int) -> Tensor:
         """The map that the blocks of `stage`, 0 being the coarsest, are given."""
@@ -85,7 +86,7 @@ class Decoder(nn.Module):
         return stages[stage].join(x, maps[-1 - stage])
 
     def forward(self, tokens: Tensor, maps: list[Tensor]) -> Tensor:
-        """Tokens and the encoder's maps (N, h, w, C) → the change (N, T, T, 3)."""
+        """Tokens and the encoder's maps (N, h, w, C) → what the head is given, (N, T, T, …)."""
         x = tokens
         for stage, residual in zip(self.in_order(), reversed(maps), strict=True):
             x = stage(x, residual)
@@ -98,10 +99,10 @@ class Decoder(nn.Module):
 
 
 class InfDehaze(StagedModel):
-    """y = x + decoder(bottleneck(encoder(x)), residuals).
+    """y = head(x, decoder(bottleneck(encoder(x)), residuals)), the source's head being a sum.
 
     Encoder and decoder see one tile, the bottleneck the tokens of the whole image.
-    Arithmetic is in the dtype of the weights; the change is added to the tiles in theirs.
+    Arithmetic is in the dtype of the weights, that of the head in the dtype of the tiles.
     Source: supplement of Inf-Dehaze; what it leaves open is said in `InfDehazeConfig`.
     """
 
@@ -150,8 +151,8 @@ class InfDehaze(StagedModel):
         self, tokens: Tensor, encoded: Tensor, residuals: tuple[Tensor, ...], x: Tensor
     ) -> Tensor:
         maps = [as_map(self._cast(feature)) for feature in (*residuals, encoded)]
-        change = self.decoder(as_map(self._cast(tokens)), maps)
-        return x + as_planes(change).to(x.dtype)
+        out = self.decoder(as_map(self._cast(tokens)), maps)
+        return restored(self.config.head, x, as_planes(out).to(x.dtype))
 
     def auxiliary_loss(self) -> Tensor:
         """How unevenly experts were used, a scalar for the loss of training.
@@ -169,11 +170,11 @@ class InfDehaze(StagedModel):
         self._balances = []
         return super().forward_with_maps(x, facts, valid)
 
-    def _one_shot(self, image: Tensor) -> Tensor:
-        restored = super()._one_shot(image)
+    def _related(self, encoded: Tensor, rows: int, columns: int) -> Tensor:
+        tokens = super()._related(encoded, rows, columns)
         if self.training:
             self._balances.append(self.bottleneck.auxiliary_loss())
-        return restored
+        return tokens
 
     def window_row(
         self,
