@@ -106,9 +106,11 @@ class StagedModel(RestorationModel):
         tiles = torch.cat([cut(image, self.tile) for image in whole])
         rows, columns = whole.shape[2] // self.tile, whole.shape[3] // self.tile
         encoded, residuals = self.encode(tiles)
-        of_image = encoded.split(rows * columns)
-        tokens = torch.cat([self._related(part, rows, columns) for part in of_image])
-        restored = self.decode(tokens, encoded, residuals, tiles).split(rows * columns)
+        count = rows * columns
+        tokens = torch.cat(
+            [self._related(part, rows, columns) for part in torch.split(encoded, count)]
+        )
+        restored = torch.split(self.decode(tokens, encoded, residuals, tiles), count)
         images = torch.stack([stitch(part, rows, columns) for part in restored])
         return images[..., :height, :width], {}
 

@@ -33,4 +33,6 @@ def test_the_right_depth_and_airlight_give_the_scene_back() -> None:
 def test_the_depth_is_bounded() -> None:
     told = torch.cat([torch.full_like(X, 1e6), torch.zeros_like(X)], 1)
     y = restored("airlight", X, told)
-    assert torch.allclose(y, AIRLIGHT + torch.exp(torch.tensor(DEEPEST)) * (X - AIRLIGHT), atol=1e-5)
+    assert torch.allclose(
+        y, AIRLIGHT + torch.exp(torch.tensor(DEEPEST)) * (X - AIRLIGHT), atol=1e-5
+    )

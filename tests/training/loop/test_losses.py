@@ -1,12 +1,23 @@
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 import torch
 
 from napari_restore import metrics
 from napari_restore.errors import BadParameter
-from napari_restore.training.loop._losses import SMALL, log_error, masked_l1, objective_of, ssim
+from napari_restore.training.loop._config import ModelConfig
+from napari_restore.training.loop._losses import (
+    SMALL,
+    depth_in_display,
+    log_error,
+    masked_l1,
+    objective_of,
+    ssim,
+)
+from napari_restore.training.loop._network import make_network
 
 
 def planes(image: np.ndarray) -> torch.Tensor:
@@ -70,3 +81,48 @@ def test_a_weight_for_an_unknown_loss_is_refused():
         objective_of("haze-unet").weighted({"depth": 1.0})
     assert objective_of("haze-unet").weighted({"l1": 3.0})["l1"] == 3.0
     assert "depth" in objective_of("atmosphere").weights
+
+
+class Hazed(NamedTuple):
+    """A batch of two pictures of 260 × 300 under even haze of depth 0.5, display values."""
+
+    hazy: torch.Tensor
+    clear: torch.Tensor
+    depth: torch.Tensor
+    airlight: torch.Tensor
+    valid: torch.Tensor
+    is_clear: torch.Tensor
+
+
+@pytest.fixture
+def hazed() -> Hazed:
+    clear = torch.rand(2, 3, 260, 300, generator=torch.Generator().manual_seed(0))
+    depth, airlight = torch.full_like(clear[:, :1], 0.5), torch.full((2, 3), 0.9)
+    t = torch.exp(-depth)
+    hazy = clear * t + 0.9 * (1 - t)
+    there = torch.ones_like(depth, dtype=torch.bool)
+    return Hazed(hazy, clear, depth, airlight, there, torch.zeros(2, dtype=torch.bool))
+
+
+def test_depth_is_read_off_a_pair_where_it_can_be_told(hazed: Hazed):
+    depth, known = depth_in_display(hazed)
+    assert torch.allclose(depth[known], torch.tensor(0.5), atol=1e-4)
+    assert torch.equal(known, (hazed.clear - 0.9).abs() > 0.1)
+    # Added in linear light, haze lifts the dark more than display values would have it.
+    dark = Hazed(*(x.clone() for x in hazed))
+    linear = dark.clear**2.2 * 0.6 + 0.9**2.2 * 0.4
+    dark.hazy.copy_(linear ** (1 / 2.2))
+    depth, _ = depth_in_display(dark)
+    assert depth[dark.clear < 0.1].mean() > depth[(dark.clear - 0.6).abs() < 0.1].mean() + 0.1
+
+
+def test_a_network_that_inverts_learns_depth_and_airlight_too(hazed: Hazed):
+    model = make_network(ModelConfig("inf-dehaze-small"), 0)
+    objective = objective_of("inf-dehaze-small")
+    found = objective.compute(model, hazed, False, set(objective.weights))
+    assert found.keys() == objective.weights.keys()
+    # An untrained one tells no haze, under an airlight of 0.8.
+    assert found["depth"].item() == pytest.approx(0.5, abs=1e-3)
+    assert found["airlight"].item() == pytest.approx(0.1 * (1 - np.exp(-0.5)), abs=1e-4)
+    (found["depth"] + found["airlight"]).backward()
+    assert model.decoder.unembed.weight.grad.abs().min() > 0

@@ -40,9 +40,10 @@ class HazeUNet(RestorationModel):
     def __init__(
         self, card: ModelCard, width: int = 16, blocks: int = 2, context: int = 0, looks: int = 2
     ) -> None:
-        # The card is that of a network with context.
-        apart = {} if context else {"needs_context": False, "placed": False, "maps": ()}
-        super().__init__(replace(card, halo=halo_of(blocks), **apart))
+        if not context:
+            # The card is that of a network with context.
+            card = replace(card, needs_context=False, placed=False, maps=())
+        super().__init__(replace(card, halo=halo_of(blocks)))
         self.atmosphere = Atmosphere(self.card, context, looks) if context else None
         w1, w2, w3 = width, 2 * width, 4 * width
         self.stem = nn.Conv2d(7 if context else 3, w1, 6, stride=2, padding=2)

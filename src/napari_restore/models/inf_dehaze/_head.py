@@ -18,15 +18,20 @@ def outputs(head: Head, bands: int) -> int:
     return bands if head == "change" else 2 * bands
 
 
+def haze(out: Tensor) -> tuple[Tensor, Tensor]:
+    """Optical depth and airlight (N, C, T, T) that an "airlight" head reads off `out`."""
+    depth, airlight = out.chunk(2, dim=1)
+    return DEEPEST * torch.tanh(depth / DEEPEST), airlight + AIRLIGHT
+
+
 def restored(head: Head, x: Tensor, out: Tensor) -> Tensor:
     """The tiles `x` (N, C, T, T) restored by the decoder's `out` (N, `outputs`, T, T).
 
     "change" is x + out, as in Inf-Dehaze. "airlight" inverts Koschmieder's model per pixel
-    and band: x + (exp(τ) − 1) · (x − A) with τ = `DEEPEST` · tanh(out / `DEEPEST`) of the
-    first half and A = out + `AIRLIGHT` of the second. Where out is zero both are x.
+    and band: x + (exp(τ) − 1) · (x − A), with τ = `DEEPEST` · tanh(out / `DEEPEST`) of the
+    first half and A = out + `AIRLIGHT` of the second. Where `out` is 0 both leave x as it is.
     """
     if head == "change":
         return x + out
-    depth, airlight = out.chunk(2, dim=1)
-    depth = DEEPEST * torch.tanh(depth / DEEPEST)
-    return x + torch.expm1(depth) * (x - airlight - AIRLIGHT)
+    depth, airlight = haze(out)
+    return x + torch.expm1(depth) * (x - airlight)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from napari_restore.errors import BadParameter
 from napari_restore.models._card import ModelCard
 from napari_restore.models._model import Facts
-from napari_restore.models._staged import Residual, StagedModel, Tick
+from napari_restore.models._staged import Residual, StagedModel, Tick, stitch
 from napari_restore.models.inf_dehaze._blocks import SwinBlock
 from napari_restore.models.inf_dehaze._bottleneck import Bottleneck
 from napari_restore.models.inf_dehaze._config import (
@@ -23,7 +23,7 @@ from napari_restore.models.inf_dehaze._config import (
     InfDehazeConfig,
     operations,
 )
-from napari_restore.models.inf_dehaze._head import outputs, restored
+from napari_restore.models.inf_dehaze._head import haze, outputs, restored
 from napari_restore.models.inf_dehaze._initial import initialise
 from napari_restore.models.inf_dehaze._stages import (
     DecoderStage,
@@ -120,13 +120,14 @@ class InfDehaze(StagedModel):
         self.bottleneck = Bottleneck(config)
         self.decoder = Decoder(config)
         self._balances: list[Tensor] = []
+        self._told: list[Tensor] = []
         initialise(self)
         # An untrained network changes nothing.
         nn.init.zeros_(self.decoder.unembed.weight)
 
     def __getstate__(self) -> dict[str, Any]:
         # What still hangs on a graph can be neither copied nor saved.
-        return {**self.__dict__, "_balances": []}
+        return {**self.__dict__, "_balances": [], "_told": []}
 
     def encode(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         *residuals, tokens = (as_planes(feature) for feature in self.encoder(self._cast(x)))
@@ -151,8 +152,10 @@ class InfDehaze(StagedModel):
         self, tokens: Tensor, encoded: Tensor, residuals: tuple[Tensor, ...], x: Tensor
     ) -> Tensor:
         maps = [as_map(self._cast(feature)) for feature in (*residuals, encoded)]
-        out = self.decoder(as_map(self._cast(tokens)), maps)
-        return restored(self.config.head, x, as_planes(out).to(x.dtype))
+        out = as_planes(self.decoder(as_map(self._cast(tokens)), maps)).to(x.dtype)
+        if self.training:
+            self._told = [out]
+        return restored(self.config.head, x, out)
 
     def auxiliary_loss(self) -> Tensor:
         """How unevenly experts were used, a scalar for the loss of training.
@@ -163,6 +166,17 @@ class InfDehaze(StagedModel):
         """
         last, self._balances = self._balances, []
         return torch.stack(last).mean() if last else self.bottleneck.auxiliary_loss()
+
+    def haze_told(self, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Optical depth and airlight (N, 3, `height`, `width`) of the last call in training.
+
+        For its loss; only where the head is "airlight". They can be asked for once.
+        """
+        (told,), self._told = self._told, []
+        rows, columns = -(-height // self.tile), -(-width // self.tile)
+        images = [stitch(tiles, rows, columns) for tiles in torch.split(told, rows * columns)]
+        depth, airlight = haze(torch.stack(images)[..., :height, :width])
+        return depth, airlight
 
     def forward_with_maps(
         self, x: Tensor, facts: Facts | None = None, valid: Tensor | None = None

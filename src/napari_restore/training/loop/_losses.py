@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,6 +14,7 @@ from torch.nn import functional
 from napari_restore.errors import BadParameter
 from napari_restore.metrics._ssim import K1, K2, SIGMA, WINDOW
 from napari_restore.models._model import RestorationModel
+from napari_restore.models.inf_dehaze._head import DEEPEST
 
 THINNEST = 1e-3
 """Transmission below which an optical depth tells nothing more."""
@@ -35,6 +37,8 @@ class Pairs(Protocol):
     def is_clear(self) -> Tensor: ...
 
 
+FAR_FROM_AIRLIGHT = 0.1
+"""Distance in display values from which on a pixel tells how deep the haze before it is."""
 SMALL = 4e-4
 """Squared error (34 dB) below which a picture is no longer made better."""
 
@@ -186,6 +190,36 @@ def _atmosphere(model: RestorationModel, batch: Pairs, bf16: bool, wanted: Set[s
     return found
 
 
+def _inverting(model: RestorationModel, batch: Pairs, bf16: bool, wanted: Set[str]) -> Losses:
+    """Of a network that inverts the scattering model pixel by pixel and band by band."""
+    own: Any = model
+    with _precision(batch, bf16):
+        y = model(batch.hazy, None, batch.valid)
+    depth, airlight = own.haze_told(*batch.hazy.shape[2:])
+    found = _picture(model, y, batch, wanted)
+    if "depth" in wanted:
+        target, known = depth_in_display(batch)
+        found["depth"] = (depth.float() - target).abs().where(known, 0.0).sum() / known.sum().clamp(
+            min=1
+        )
+    if "airlight" in wanted:
+        apart = (airlight.float() - batch.airlight[..., None, None]).abs()
+        # The thinner the haze, the less its colour shows.
+        found["airlight"] = (apart * (1 - torch.exp(-batch.depth))).where(batch.valid, 0.0).mean()
+    return found
+
+
+def depth_in_display(batch: Pairs) -> tuple[Tensor, Tensor]:
+    """Optical depth (N, 3, H, W) between clear and hazy display values; where it can be told.
+
+    Haze that was added in linear light is deeper in the dark, seen in display values.
+    """
+    airlight = batch.airlight[..., None, None]
+    known = ((airlight - batch.clear).abs() > FAR_FROM_AIRLIGHT) & batch.valid
+    share = (airlight - batch.hazy) / (airlight - batch.clear)
+    return -share.where(known, 1.0).clamp(math.exp(-DEEPEST), 1).log(), known
+
+
 class _Part:
     """Some rows and columns of a batch."""
 
@@ -212,6 +246,17 @@ DEFAULT = Objective({"l1": 1.0, "log_error": 0.0, "ssim": 0.2, "auxiliary": 0.01
 OBJECTIVES = {
     "atmosphere": Objective(
         {"l1": 1.0, "log_error": 0.0, "ssim": 0.05, "depth": 0.3, "airlight": 0.3}, _atmosphere
-    )
+    ),
+    "inf-dehaze-small": Objective(
+        {
+            "l1": 1.0,
+            "log_error": 0.0,
+            "ssim": 0.2,
+            "auxiliary": 0.01,
+            "depth": 0.1,
+            "airlight": 0.1,
+        },
+        _inverting,
+    ),
 }
 """Objectives other than the default, by model id."""
