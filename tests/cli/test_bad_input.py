@@ -57,7 +57,7 @@ def test_unreadable_images(cli, tmp_path, kind):
         (["--set", "omga=1"], "omega"),
         (["--set", "omega=7"], "omega"),
         (["--set", "omega=much"], "omega"),
-        (["--model", "haze-unet"], "weights"),
+        (["--model", "inf-dehaze-fast"], "weights"),
         (["--memory", "lots"], "lots"),
         (["--device", "abacus"], "abacus"),
         (["--mask", "missing.tif"], "missing.tif"),

@@ -172,7 +172,7 @@ def test_a_broken_picture_is_told_and_the_rest_goes_on(cli, pairs, tmp_path):
         ([], "Give --pairs FOLDER or --data INDEX"),
         (["--pairs", "{pairs}", "--model", "no-such"], "no model 'no-such'"),
         (["--pairs", "{pairs}", "--model", "dcp:omega=7"], "omega"),
-        (["--pairs", "{pairs}", "--model", "haze-unet"], "without weights"),
+        (["--pairs", "{pairs}", "--model", "inf-dehaze-fast"], "without weights"),
         (["--pairs", "{pairs}", "--model", "hot", "--model", "htm", "--weights", "w"], "2 models"),
         (["--pairs", "{pairs}", "--metrics", "psnrr"], "no metric 'psnrr'"),
         (["--pairs", "{pairs}", "--no-baselines"], "no method to evaluate"),

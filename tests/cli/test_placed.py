@@ -76,6 +76,7 @@ def test_models_say_where_weights_come_from(cli):
     rows = {
         row.lstrip("* ").split()[0]: row.split() for row in cli("models").out.splitlines()[1:-2]
     }
-    assert "yours" in rows["haze-unet"]
+    assert "yours" in rows["inf-dehaze-fast"]
+    assert "shipped" in rows["atmosphere"]
     assert not {"yours", "shipped"} & set(rows["dcp"])
-    assert cli("models", "haze-unet", "--json").json["weights"] == "yours"
+    assert cli("models", "inf-dehaze-fast", "--json").json["weights"] == "yours"

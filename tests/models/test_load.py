@@ -43,7 +43,7 @@ def weights(tmp_path: Path) -> Path:
 
 def test_network_without_weights() -> None:
     with pytest.raises(MissingWeights, match=r"random:0"):
-        load("haze-unet")
+        load("inf-dehaze-fast")
 
 
 def test_seed_decides() -> None:

@@ -88,7 +88,11 @@ def _from_registry(
     card: Card | None,
     spec: dict[str, Any],
 ) -> RestorationModel:
-    own = entry.card if card is None else as_card(card, entry.card)
+    base = entry.card
+    if weights is not None:
+        # What was found of the shipped weights says nothing of others.
+        base = replace(base, trained_on="", validated_on="", weights_sha256=None)
+    own = base if card is None else as_card(card, base)
     own = replace(own, values=own.fill(parameters))
     if weights is None and entry.shipped is not None:
         weights = shipped_weights(entry)

@@ -211,8 +211,8 @@ def test_any_size(small: RestorationModel, size: tuple[int, int]) -> None:
 
 
 def test_without_weights() -> None:
-    with pytest.raises(MissingWeights, match="inf-dehaze-small comes without weights"):
-        load("inf-dehaze-small")
+    with pytest.raises(MissingWeights, match="inf-dehaze-fast comes without weights"):
+        load("inf-dehaze-fast")
 
 
 @torch.inference_mode()

@@ -37,23 +37,27 @@ def keys(chooser: ModelChooser) -> list[str]:
 
 
 def test_weights_that_are_missing_leave_a_model_out(chooser: ModelChooser):
-    assert "haze-unet" in {card.id for card in models()}
+    assert "inf-dehaze-fast" in {card.id for card in models()}
     chooser.offer(offered_models(), "aerial")
-    assert "haze-unet" not in keys(chooser)
-    chooser.add(Choice(card_of("haze-unet"), "haze-unet", weights="/tmp/mine.pth"))
+    assert "inf-dehaze-fast" not in keys(chooser)
+    chooser.add(Choice(card_of("inf-dehaze-fast"), "inf-dehaze-fast", weights="/tmp/mine.pth"))
     assert chooser.model() == "/tmp/mine.pth"
-    assert chooser.choice() == Choice(card_of("haze-unet"), "haze-unet", "/tmp/mine.pth")
+    assert chooser.choice() == Choice(
+        card_of("inf-dehaze-fast"), "inf-dehaze-fast", "/tmp/mine.pth"
+    )
     chooser.offer(offered_models(), "natural")
     assert "/tmp/mine.pth" in keys(chooser)
 
 
 def test_shipped_weights_are_not_asked_for(chooser: ModelChooser, monkeypatch: pytest.MonkeyPatch):
     known = dict(_registry._entries())
-    known["haze-unet"] = replace(known["haze-unet"], shipped="haze-unet.safetensors")
+    known["inf-dehaze-fast"] = replace(
+        known["inf-dehaze-fast"], shipped="inf-dehaze-fast.safetensors"
+    )
     monkeypatch.setattr(_registry, "_entries", lambda: known)
     chooser.offer(offered_models(), "aerial")
-    chooser.choose("haze-unet")
-    assert chooser.choice() == Choice(card_of("haze-unet"), "haze-unet", weights=None)
+    chooser.choose("inf-dehaze-fast")
+    assert chooser.choice() == Choice(card_of("inf-dehaze-fast"), "inf-dehaze-fast", weights=None)
 
 
 def test_the_task_is_asked_only_when_there_are_several(chooser: ModelChooser):
