@@ -8,8 +8,8 @@ from napari_restore.models._registry import ModelEntry
 HAZE_UNET = ModelCard(
     id="haze-unet",
     title="Haze network, small",
-    summary="Atmosphere's view of the whole picture, and a small network on the pixels beside it: "
-    "mends noise and compression that freeing of haze makes stronger.",
+    summary="Atmosphere's view of the whole picture, and a small network on the pixels beside it. "
+    "As good, four times as slow, kinder to blown-out skies.",
     bands=3,
     roles=("red", "green", "blue"),
     halo=24,
@@ -20,9 +20,13 @@ HAZE_UNET = ModelCard(
     transmission_wavelength=550.0,
     precisions=("float32", "bfloat16"),
     needs_weights=True,
-    weights_note="None shipped yet.",
+    weights_sha256="3195d335f662ed761a3c2836531ab9d87a9c1b671f93ffee45eed077e7f97c67",
     source="U-Net (Ronneberger, Fischer, Brox, MICCAI 2015) on cells of 2 × 2 pixels",
-    caveats="Haze wider than its field looks like a bright flat surface to it.",
+    trained_on="110 images under free licences, under made-up haze (docs/models/haze-unet.md)",
+    validated_on="synthetic haze only: 25 scenes it never saw, three times under another spectrum of "
+    "haze: 2.4 dB more than the dark channel prior on aerial, 2.3 on natural scenes "
+    "(docs/models/haze-unet.md).",
+    caveats="What atmosphere takes for clear stays as it is, noise included.",
 )
 
 ENTRIES = (
@@ -30,5 +34,6 @@ ENTRIES = (
         HAZE_UNET,
         f"{__name__}._network:make",
         sizes=f"{__name__}._network:sizes_of",
+        shipped="haze-unet.safetensors",
     ),
 )
