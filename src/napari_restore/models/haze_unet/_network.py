@@ -30,7 +30,7 @@ class HazeUNet(RestorationModel):
     f works on three grids, the finest of 2 × 2 pixels, without any statistic over the
     image, so tiles with the card's halo equal the whole. `width` channels on the
     finest grid, twice and four times that below; `blocks` convolutions per grid and
-    side. 144 k weights at width 16, 569 k at 32.
+    side. 143 k weights at width 16, 567 k at 32.
 
     With `context` above 0 an atmosphere network of that width, with so many `looks`,
     sees the overview first: J is what its pointwise inversion makes of x, t its
