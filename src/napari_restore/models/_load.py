@@ -91,7 +91,7 @@ def _from_registry(
     base = entry.card
     if weights is not None:
         # What was found of the shipped weights says nothing of others.
-        base = replace(base, trained_on="", validated_on="", weights_sha256=None)
+        base = replace(base, trained_on="", validated_on="")
     own = base if card is None else as_card(card, base)
     own = replace(own, values=own.fill(parameters))
     if weights is None and entry.shipped is not None:

@@ -106,6 +106,13 @@ def test_the_configuration_in_the_documentation_shows_the_defaults():
     assert loss == objective_of("haze-unet").weights
 
 
+@pytest.mark.parametrize("network", ["atmosphere", "haze-unet"])
+def test_the_recipe_of_shipped_weights_can_be_read(network: str):
+    config = load_config(Path(__file__).parents[3] / "docs" / "models" / f"{network}.toml")
+    assert config.model.id == network
+    assert all(path.is_file() for path in config.model.parts.values())
+
+
 def test_a_missing_file_is_named(tmp_path: Path):
     with pytest.raises(UnreadableImage, match=r"no configuration .*nowhere\.toml"):
         load_config(tmp_path / "nowhere.toml")

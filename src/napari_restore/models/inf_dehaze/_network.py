@@ -120,14 +120,14 @@ class InfDehaze(StagedModel):
         self.bottleneck = Bottleneck(config)
         self.decoder = Decoder(config)
         self._balances: list[Tensor] = []
-        self._told: list[Tensor] = []
+        self._told: Tensor | None = None
         initialise(self)
         # An untrained network changes nothing.
         nn.init.zeros_(self.decoder.unembed.weight)
 
     def __getstate__(self) -> dict[str, Any]:
         # What still hangs on a graph can be neither copied nor saved.
-        return {**self.__dict__, "_balances": [], "_told": []}
+        return {**self.__dict__, "_balances": [], "_told": None}
 
     def encode(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         *residuals, tokens = (as_planes(feature) for feature in self.encoder(self._cast(x)))
@@ -153,8 +153,8 @@ class InfDehaze(StagedModel):
     ) -> Tensor:
         maps = [as_map(self._cast(feature)) for feature in (*residuals, encoded)]
         out = as_planes(self.decoder(as_map(self._cast(tokens)), maps)).to(x.dtype)
-        if self.training:
-            self._told = [out]
+        if self.training and self.config.head == "airlight":
+            self._told = out
         return restored(self.config.head, x, out)
 
     def auxiliary_loss(self) -> Tensor:
@@ -172,7 +172,8 @@ class InfDehaze(StagedModel):
 
         For its loss; only where the head is "airlight". They can be asked for once.
         """
-        (told,), self._told = self._told, []
+        told, self._told = self._told, None
+        assert told is not None
         rows, columns = -(-height // self.tile), -(-width // self.tile)
         images = [stitch(tiles, rows, columns) for tiles in torch.split(told, rows * columns)]
         depth, airlight = haze(torch.stack(images)[..., :height, :width])

@@ -71,8 +71,8 @@ def objective_of(model_id: str) -> Objective:
 
 
 def masked_l1(a: Tensor, b: Tensor, valid: Tensor) -> Tensor:
-    """Mean |a − b| of (N, C, H, W) over pixels where `valid` (N, 1, H, W) is true; else 0."""
-    count = valid.sum() * a.shape[1]
+    """Mean |a − b| of (N, C, H, W) where `valid` (N, 1 or C, H, W) is true; 0 if nowhere."""
+    count = valid.expand_as(a).sum()
     # Not times the mask: what is not valid may be NaN.
     mean: Tensor = (a - b).abs().where(valid, 0.0).sum() / count.clamp(min=1)
     return mean
@@ -193,15 +193,11 @@ def _atmosphere(model: RestorationModel, batch: Pairs, bf16: bool, wanted: Set[s
 def _inverting(model: RestorationModel, batch: Pairs, bf16: bool, wanted: Set[str]) -> Losses:
     """Of a network that inverts the scattering model pixel by pixel and band by band."""
     own: Any = model
-    with _precision(batch, bf16):
-        y = model(batch.hazy, None, batch.valid)
+    found = _default(model, batch, bf16, wanted)
     depth, airlight = own.haze_told(*batch.hazy.shape[2:])
-    found = _picture(model, y, batch, wanted)
     if "depth" in wanted:
         target, known = depth_in_display(batch)
-        found["depth"] = (depth.float() - target).abs().where(known, 0.0).sum() / known.sum().clamp(
-            min=1
-        )
+        found["depth"] = masked_l1(depth.float(), target, known)
     if "airlight" in wanted:
         apart = (airlight.float() - batch.airlight[..., None, None]).abs()
         # The thinner the haze, the less its colour shows.
@@ -247,16 +243,6 @@ OBJECTIVES = {
     "atmosphere": Objective(
         {"l1": 1.0, "log_error": 0.0, "ssim": 0.05, "depth": 0.3, "airlight": 0.3}, _atmosphere
     ),
-    "inf-dehaze-small": Objective(
-        {
-            "l1": 1.0,
-            "log_error": 0.0,
-            "ssim": 0.2,
-            "auxiliary": 0.01,
-            "depth": 0.1,
-            "airlight": 0.1,
-        },
-        _inverting,
-    ),
+    "inf-dehaze-small": Objective({**DEFAULT.weights, "depth": 0.1, "airlight": 0.1}, _inverting),
 }
 """Objectives other than the default, by model id."""
