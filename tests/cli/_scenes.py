@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
 from PIL import Image as Picture
-from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import from_origin
 
 
@@ -55,11 +53,8 @@ def write_tiff(path: Path, pixels: np.ndarray, **profile) -> Path:
 
 
 def read(path: Path) -> np.ndarray:
-    with warnings.catch_warnings():
-        # Photos lie nowhere on a map.
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(path) as dataset:
-            return dataset.read()
+    with rasterio.open(path) as dataset:
+        return dataset.read()
 
 
 def picture(mode: str, kind: str) -> bytes:

@@ -16,8 +16,6 @@ from napari_restore.images import Georeference, open_image
 
 MakeTiff = Callable[..., Path]
 
-UNPLACED = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-
 TRANSFORMS = {
     "north up": (0.1, 0.0, 500000.1, 0.0, -0.1, 4600000.7),
     "south up": (10.0, 0.0, 3.0, 0.0, 10.0, 4.0),
@@ -85,7 +83,6 @@ def test_control_points_are_carried_and_shifted(data_dir: Path) -> None:
     np.testing.assert_array_equal(place.to_napari_affine(), np.eye(3))
 
 
-@UNPLACED
 def test_rpcs_are_carried_and_shifted(make_tiff: MakeTiff) -> None:
     twenty = " ".join(["0.5"] * 20)
     rpc = {
@@ -139,7 +136,6 @@ def test_a_plain_picture_has_no_place(make_tiff: MakeTiff) -> None:
     assert open_image(path).georeference is None
 
 
-@UNPLACED
 def test_control_points_of_our_own_files(make_tiff: MakeTiff) -> None:
     def place(new: Any) -> None:
         corners = [(0, 0, 10, 20), (0, 5, 15, 20), (4, 0, 10, 16)]

@@ -47,8 +47,6 @@ RPC = {
     "SAMP_NUM_COEFF": " ".join(["0.2"] * 20), "SAMP_DEN_COEFF": " ".join(["1"] * 20),
 }  # fmt: skip
 
-pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-
 
 def facts(path: Path) -> dict[str, Any]:
     """Everything a copy must keep, as rasterio tells it."""

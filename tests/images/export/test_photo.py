@@ -18,8 +18,6 @@ from napari_restore.errors import BadOutput, Cancelled
 from napari_restore.images import ExportOptions, open_image, write_image
 from napari_restore.images.export import _exif as export_exif
 
-pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a b="c=d"/></x:xmpmeta>'
 IPTC = b"\x1c\x02\x05\x00\x05Title"
 EXIF_IFD, GPS_IFD = 0x8769, 0x8825

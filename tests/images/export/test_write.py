@@ -18,8 +18,6 @@ from napari_restore.images import ExportOptions, check_output, open_image, write
 from napari_restore.images.export import _geotiff
 from napari_restore.images.export._parts import aside_of, part_of, remove_leftovers
 
-pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-
 
 @pytest.fixture
 def image(tmp_path: Path) -> Any:

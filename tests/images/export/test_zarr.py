@@ -21,8 +21,6 @@ from napari_restore.images.levels._reduce import halve
 
 Noise = Callable[..., np.ndarray]
 
-pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-
 
 def copy(image: Any, target: Path, **more: Any) -> Path:
     box = (0, 0, image.height, image.width)

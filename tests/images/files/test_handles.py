@@ -6,13 +6,11 @@ import os
 from pathlib import Path
 
 import numpy as np
-import pytest
 import rasterio
 
 from napari_restore.images import open_image
 from napari_restore.images.files._handles import handles
 
-pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 SIZE = (96, 128)
 BOX = (0, 0, *SIZE)
 

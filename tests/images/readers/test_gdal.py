@@ -19,8 +19,6 @@ from napari_restore.images import chunk_cache, open_image
 MakeTiff = Callable[..., Path]
 Noise = Callable[..., np.ndarray]
 
-pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-
 
 def whole(image: object) -> tuple[int, int, int, int]:
     return (0, 0, image.height, image.width)  # type: ignore[attr-defined]

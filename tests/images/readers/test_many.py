@@ -91,7 +91,6 @@ def test_mosaic_with_gap_overlap_and_nodata(make_tiff: MakeTiff) -> None:
         ({"crs": None, "transform": None}, "no place"),
     ],
 )
-@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_what_is_no_mosaic(make_tiff: MakeTiff, options: dict[str, Any], cause: str) -> None:
     pixels = np.ones((8, 8, 1), np.uint8)
     with pytest.raises(UnreadableImage, match=cause):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 import warnings
@@ -57,7 +58,7 @@ _opening = threading.Lock()
 
 @contextlib.contextmanager
 def unplaced_is_fine() -> Iterator[None]:
-    """Rasterio does not warn of an image without a place on the map, as every photo is."""
+    """Writing, rasterio does not warn of an image without a place on the map, as every photo is."""
     from rasterio.errors import NotGeoreferencedWarning
 
     with _opening, warnings.catch_warnings():
@@ -65,16 +66,28 @@ def unplaced_is_fine() -> Iterator[None]:
         yield
 
 
-def open_dataset(key: Key) -> Any:
-    """A new rasterio dataset, closed by the caller."""
+@functools.cache
+def _reader() -> Any:
     from rasterio.io import DatasetReader
 
+    class Reader(DatasetReader):  # type: ignore[misc]
+        """Rasterio's, which does not warn of an image without a place on the map."""
+
+        def _has_gcps_or_rpcs(self) -> bool:
+            # Asked before it warns. Many threads open files, and what those of dask and napari
+            # do to the filters of warnings meanwhile would undo `unplaced_is_fine`.
+            return True
+
+    return Reader
+
+
+def open_dataset(key: Key) -> Any:
+    """A new rasterio dataset, closed by the caller."""
     path, overview = key
     extra = {} if overview is None else {"overview_level": overview}
-    with unplaced_is_fine():
-        # Not rasterio.open, which takes one driver or all, the network's among them.
-        # GDAL's own sharing would hand one dataset to two threads.
-        return DatasetReader(path, driver=list(DRIVERS), sharing=False, **extra)
+    # Not rasterio.open, which takes one driver or all, the network's among them.
+    # GDAL's own sharing would hand one dataset to two threads.
+    return _reader()(path, driver=list(DRIVERS), sharing=False, **extra)
 
 
 def open_for_writing(path: Path, mode: str = "w", **creation: Any) -> Any:
