@@ -32,12 +32,14 @@ def sample() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own_cache(tmp_path: Path) -> Iterator[Path]:
     """Every test starts with an empty cache and leaves the user's alone."""
     # Beside tmp_path, which many tests expect to find empty.
     cache = tmp_path.parent / f"{tmp_path.name}-cache"
-    monkeypatch.setenv("NAPARI_RESTORE_CACHE", str(cache))
-    return cache
+    # Not by the fixture monkeypatch, of which a test may undo all.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NAPARI_RESTORE_CACHE", str(cache))
+        yield cache
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pytest
 
 import napari_restore as nr
 from napari_restore import Region
+from napari_restore.plugin._handover import make_handover_safe
 
 LIMIT_MS = 60_000
 
@@ -30,6 +31,12 @@ def manifests_parsed_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_bases, "_load_yaml_no_duplicates", parse)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def handover_is_safe() -> None:
+    """Also for windows without our panel."""
+    make_handover_safe()
 
 
 @pytest.fixture(autouse=True)

@@ -25,6 +25,7 @@ from napari_restore.api import models as known_models
 from napari_restore.errors import RestoreError
 from napari_restore.plugin import _actions
 from napari_restore.plugin._folding import folded, one_at_a_time, stacked
+from napari_restore.plugin._handover import make_handover_safe
 from napari_restore.plugin._keys import KeyBindings, with_key
 from napari_restore.plugin._notices import show_problem, words_of
 from napari_restore.plugin._preferences import PreferenceLink, hint_at_async
@@ -86,6 +87,7 @@ class RestorePanel(QWidget):
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
+        make_handover_safe()
         self.viewer = unwrapped(napari_viewer)
         self.state = state_of(napari_viewer)
         self._left = False

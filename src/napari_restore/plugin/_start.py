@@ -30,7 +30,9 @@ def load() -> WindowGarbage:
     from napari.qt import get_qapp
 
     from napari_restore.plugin._garbage import WindowGarbage
+    from napari_restore.plugin._handover import make_handover_safe
 
+    make_handover_safe()
     return WindowGarbage(get_qapp())
 
 
