@@ -9,6 +9,7 @@ DATA ?= ../shared/data
 SIDES ?= 4096 8192
 
 # Processes that share the quick tests file by file; each takes about 2 GiB of memory.
+# One that is lost ends the run: a new one would wait for ever for its share.
 WORKERS ?= 2
 
 VENV := .venv
@@ -21,7 +22,7 @@ demo: $(READY)  ## restore the sample in the window; result, record and screensh
 	scripts/with-display $(BIN)/python scripts/demo.py
 
 test: $(READY)  ## all quick tests
-	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist loadfile --max-worker-restart=0
 
 check: $(READY)  ## lint, types, manifest, and the slow tests: wheel from sdist and others
 	$(BIN)/ruff check .
