@@ -30,7 +30,8 @@ def model() -> InfDehaze:
     card = card_of("inf-dehaze-small")
     made = InfDehaze(replace(card, values={}), replace(SMALL, exact_below=512, samples=16))
     randomise(made, 0)
-    made.decoder.unembed.weight.data *= 30
+    assert made.head is not None
+    made.head.knots.weight.data *= 30
     return made.eval().requires_grad_(False)
 
 
@@ -71,7 +72,7 @@ def test_no_token_goes_another_way(model: InfDehaze, pixels: Any, tmp_path: Path
     nr.start(plan).result()
     side = model.tile // model.stride
     assert plan.staged is not None
-    store = TokenStore(plan.store / STAGED, plan.staged, model.width, side, plan.key)
+    store = TokenStore(plan.store / STAGED, plan.staged, model.width, side, model.margin, plan.key)
     streamed, _ = store.load(torch.device("cpu"), lambda: None)
     store.close()
     x = pad_to_multiple(torch.from_numpy(pixels).permute(2, 0, 1)[None], model.tile)[0]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from napari_restore.models._model import Facts, RestorationModel
 from napari_restore.models._padding import pad_to_multiple
@@ -47,6 +47,8 @@ class StagedModel(RestorationModel):
     """What `encode` leaves, fine to coarse. The encoder's last feature is the tokens."""
     layers: int
     """Layers of the bottleneck."""
+    margin: int = 0
+    """Tokens around its own that `decode` is shown of a tile; at the image's edges the last."""
     batch: int | None = None
     """Tiles at once that the model is meant for; None: by the size of the image."""
 
@@ -85,7 +87,7 @@ class StagedModel(RestorationModel):
     ) -> Tensor:
         """Restored tiles (N, C, tile, tile).
 
-        `tokens` come from the bottleneck, `encoded` and `residuals` are what `encode`
+        `tokens` come from the bottleneck, with a `margin` on every side, `encoded` and `residuals` are what `encode`
         gave, `x` the tiles themselves.
         """
         raise NotImplementedError
@@ -107,23 +109,34 @@ class StagedModel(RestorationModel):
         rows, columns = whole.shape[2] // self.tile, whole.shape[3] // self.tile
         encoded, residuals = self.encode(tiles)
         count = rows * columns
-        tokens = torch.cat(
-            [self._related(part, rows, columns) for part in torch.split(encoded, count)]
-        )
+        grids = [self.related(part, rows, columns) for part in torch.split(encoded, count)]
+        side = self.tile // self.stride
+        tokens = torch.cat([cut(with_margin(g, self.margin), side, self.margin) for g in grids])
         restored = torch.split(self.decode(tokens, encoded, residuals, tiles), count)
         images = torch.stack([stitch(part, rows, columns) for part in restored])
         return images[..., :height, :width], {}
 
-    def _related(self, encoded: Tensor, rows: int, columns: int) -> Tensor:
-        """The tokens (rows · columns, width, h, w) of one image's tiles, after the bottleneck."""
+    def related(self, encoded: Tensor, rows: int, columns: int) -> Tensor:
+        """The grid (width, H, W) of one image, whose tiles' tokens these are, after the bottleneck."""
         # A copy even of one tile: layers overwrite it, and `encoded` is needed again.
         grid = stitch(encoded, rows, columns).permute(1, 2, 0)
         grid = self.relate(grid.clone(memory_format=torch.contiguous_format))
-        return cut(grid.permute(2, 0, 1), self.tile // self.stride)
+        return grid.permute(2, 0, 1)
 
 
-def cut(image: Tensor, side: int) -> Tensor:
-    """Tiles (rows · columns, C, side, side) of an image (C, H, W), row by row."""
+def with_margin(grid: Tensor, margin: int) -> Tensor:
+    """(C, H, W) with its edges repeated `margin` times on every side."""
+    return nn.functional.pad(grid[None], [margin] * 4, mode="replicate")[0] if margin else grid
+
+
+def cut(image: Tensor, side: int, margin: int = 0) -> Tensor:
+    """Tiles of an image (C, H, W), row by row: (rows · columns, C, side, side).
+
+    With a `margin`, which the image has on every side, each tile is larger by it on every side.
+    """
+    if margin:
+        tiles = image.unfold(1, side + 2 * margin, side).unfold(2, side + 2 * margin, side)
+        return tiles.flatten(1, 2).transpose(0, 1)
     channels, height, width = image.shape
     rows, columns = height // side, width // side
     tiles = image.reshape(channels, rows, side, columns, side).permute(1, 3, 0, 2, 4)

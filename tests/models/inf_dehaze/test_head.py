@@ -1,38 +1,116 @@
-"""What is made of a tile and the decoder's last map."""
+"""Haze that is told by tokens and decoder, and taken off."""
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
+from torch import Tensor, nn
 
-from napari_restore.models.inf_dehaze._config import Head
-from napari_restore.models.inf_dehaze._head import AIRLIGHT, DEEPEST, outputs, restored
+from napari_restore.models.inf_dehaze._head import (
+    AIRLIGHT,
+    DEEPEST,
+    DETAIL,
+    FADE,
+    HazeHead,
+    spline,
+)
 
-X = torch.rand(2, 3, 5, 7, generator=torch.Generator().manual_seed(0))
-
-
-@pytest.mark.parametrize("head", ["change", "airlight"])
-def test_zeros_leave_every_bit(head: Head) -> None:
-    nothing = torch.zeros(2, outputs(head, 3), 5, 7)
-    assert torch.equal(restored(head, X, nothing), X)
-
-
-def test_a_change_is_added() -> None:
-    change = torch.full_like(X, 0.25)
-    assert torch.equal(restored("change", X, change), X + change)
+WIDTH, STRIDE = 8, 16
+X = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+TOKENS = torch.randn(2, WIDTH, 6, 8, generator=torch.Generator().manual_seed(1))
 
 
-def test_the_right_depth_and_airlight_give_the_scene_back() -> None:
-    depth = torch.tensor([0.1, 0.7, 2.0])[None, :, None, None].expand_as(X)
-    airlight = torch.tensor([0.6, 0.8, 0.95])[None, :, None, None].expand_as(X)
-    t = torch.exp(-depth)
-    told = torch.cat([DEEPEST * torch.atanh(depth / DEEPEST), airlight - AIRLIGHT], 1)
-    assert torch.allclose(restored("airlight", X * t + airlight * (1 - t), told), X, atol=1e-5)
+@pytest.fixture
+def head() -> HazeHead:
+    made = HazeHead(WIDTH, STRIDE)
+    nn.init.zeros_(made.knots.weight)
+    nn.init.zeros_(made.knots.bias)
+    return made.requires_grad_(False)
 
 
-def test_the_depth_is_bounded() -> None:
-    told = torch.cat([torch.full_like(X, 1e6), torch.zeros_like(X)], 1)
-    y = restored("airlight", X, told)
-    assert torch.allclose(
-        y, AIRLIGHT + torch.exp(torch.tensor(DEEPEST)) * (X - AIRLIGHT), atol=1e-5
-    )
+@pytest.fixture
+def seeing(head: HazeHead) -> HazeHead:
+    """A head whose maps hang on the tokens."""
+    nn.init.normal_(head.knots.weight, generator=torch.Generator().manual_seed(2))
+    return head
+
+
+def told(head: HazeHead, depth: list[float], airlight: list[float]) -> tuple[Tensor, Tensor]:
+    """The haze of a head that says the same everywhere."""
+    inverse = [DEEPEST * math.atanh(d / DEEPEST) for d in depth]
+    head.knots.bias.copy_(torch.tensor([*inverse, 0, 0, 0, *(a - AIRLIGHT for a in airlight)]))
+    return head(X, TOKENS)
+
+
+def test_zeros_leave_every_bit(head: HazeHead) -> None:
+    assert torch.equal(head.restored(X, *head(X, TOKENS, torch.zeros_like(X))), X)
+
+
+def test_the_right_depth_and_airlight_give_the_scene_back(head: HazeHead) -> None:
+    depth, airlight = [0.1, 0.7, 2.0], [0.6, 0.8, 0.95]
+    tau, a = told(head, depth, airlight)
+    t = torch.exp(-torch.tensor(depth))[:, None, None]
+    far = torch.tensor(airlight)[:, None, None]
+    assert torch.allclose(head.restored(X * t + far * (1 - t), tau, a), X, atol=1e-5)
+
+
+def test_the_depth_is_bounded(seeing: HazeHead) -> None:
+    seeing.knots.weight.mul_(1e4)
+    depth, _ = seeing(X, TOKENS)
+    assert depth.abs().max() <= DEEPEST
+
+
+def test_maps_are_smooth_and_know_of_no_tile(seeing: HazeHead) -> None:
+    whole, airlight = seeing(X, TOKENS)
+    for top in (0, 32):
+        for left in (0, 32, 64):
+            tokens = TOKENS[..., top // 16 : top // 16 + 4, left // 16 : left // 16 + 4]
+            tile = X[..., top : top + 32, left : left + 32]
+            depth, far = seeing(tile, tokens)
+            assert torch.allclose(depth, whole[..., top : top + 32, left : left + 32], atol=1e-5)
+            assert torch.allclose(far, airlight[..., top : top + 32, left : left + 32], atol=1e-5)
+    # Under even light the depth of neighbours differs by no more than a knot's share.
+    even, _ = seeing(torch.full_like(X, 0.5), TOKENS)
+    knots = even.max() - even.min()
+    assert (even.diff(dim=2)).abs().max() < 2 * knots / STRIDE
+
+
+def test_some_rows_and_columns_are_those_of_the_whole(seeing: HazeHead) -> None:
+    detail = torch.randn(X.shape, generator=torch.Generator().manual_seed(3))
+    rows, columns = slice(1, None, 3), slice(2, 40)
+    depth, airlight = seeing(X, TOKENS, detail, rows, columns)
+    whole, far = seeing(X, TOKENS, detail)
+    assert torch.allclose(depth, whole[..., rows, columns], atol=1e-6)
+    assert torch.allclose(airlight, far[..., rows, columns], atol=1e-6)
+
+
+def test_detail_is_bounded_and_fades_at_the_edges(head: HazeHead) -> None:
+    depth, _ = head(X, TOKENS, torch.full_like(X, 1e6))
+    flat = DEEPEST * math.tanh(DETAIL / DEEPEST)
+    assert torch.allclose(depth[..., FADE:-FADE, FADE:-FADE], torch.tensor(flat))
+    for edge in (depth[..., 0, :], depth[..., -1, :], depth[..., 0], depth[..., -1]):
+        assert 0 < edge.max() <= DETAIL * 0.5 / FADE + 1e-6
+
+
+def test_depths_up_to_the_threshold_leave_every_bit(head: HazeHead) -> None:
+    haze = told(head, [0.02, 0.04, 0.03], [0.8] * 3)
+    assert not torch.equal(head.restored(X, *haze), X)
+    head.threshold.fill_(0.05)
+    assert torch.equal(head.restored(X, *haze), X)
+    thick = told(head, [0.2, 0.1, 0.1], [0.8] * 3)
+    below = head.restored(X, *thick)
+    head.threshold.fill_(0.0)
+    assert torch.equal(head.restored(X, *thick), below)
+
+
+def test_splines_sum_to_one_and_reach_one_and_a_half_knots() -> None:
+    weights = torch.from_numpy(spline(96, STRIDE))
+    assert weights.shape == (96, 8)
+    assert torch.allclose(weights.sum(1), torch.ones(96))
+    assert ((weights > 0).sum(1) <= 3).all()
+    # A line is followed exactly.
+    line = torch.arange(8).float() - 0.5
+    at = (torch.arange(96) + 0.5) / STRIDE
+    assert torch.allclose(weights @ line, at, atol=1e-5)

@@ -124,5 +124,7 @@ def test_a_network_that_inverts_learns_depth_and_airlight_too(hazed: Hazed):
     # An untrained one tells no haze, under an airlight of 0.8.
     assert found["depth"].item() == pytest.approx(0.5, abs=1e-3)
     assert found["airlight"].item() == pytest.approx(0.1 * (1 - np.exp(-0.5)), abs=1e-4)
-    (found["depth"] + found["airlight"]).backward()
-    assert model.decoder.unembed.weight.grad.abs().min() > 0
+    sum(found.values()).backward()
+    assert model.head.knots.weight.grad.abs().max() > 0
+    # The decoder learns of the tile that is drawn whole.
+    assert model.decoder.unembed.weight.grad.abs().max() > 0

@@ -18,6 +18,7 @@ from napari_restore.engine._own_thread import on_own_thread
 from napari_restore.engine._precision import computing
 from napari_restore.engine._probe import example_input, kind_of
 from napari_restore.models import StagedModel
+from napari_restore.models._staged import with_margin
 
 BATCHES = (1, 2)
 """Tiles at once in the two measurements: they give a line for the memory."""
@@ -86,13 +87,14 @@ def _measure(model: StagedModel, device: Device, threads: int, precision: str) -
     x = example_input(model, model.tile, model.tile)
     with torch.inference_mode(), computing(device, precision):
         encoded, residuals = model.encode(x)
+        tokens = with_margin(encoded[0], model.margin)[None]
 
         def many(tensor: Tensor, batch: int) -> Tensor:
             return tensor.expand(batch, *tensor.shape[1:]).contiguous()
 
         def decode(batch: int) -> None:
             kept = tuple(many(residual, batch) for residual in residuals)
-            model.decode(many(encoded, batch), many(encoded, batch), kept, many(x, batch))
+            model.decode(many(tokens, batch), many(encoded, batch), kept, many(x, batch))
 
         return StagedCost(
             _part(lambda batch: model.encode(many(x, batch)), device),

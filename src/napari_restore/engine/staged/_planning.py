@@ -39,7 +39,7 @@ from napari_restore.engine.staged._layout import (
     batch_of,
     split,
 )
-from napari_restore.engine.staged._tokens import TOKEN_BYTES, is_related
+from napari_restore.engine.staged._tokens import is_related, tile_bytes
 from napari_restore.errors import BadModel, BadParameter, BudgetTooSmall, ResourceError
 from napari_restore.images import Image
 from napari_restore.models import StagedModel
@@ -95,7 +95,9 @@ class _Ground:
         self.tiles = self.rows * self.columns
         side = tile // model.stride
         self.tokens = self.tiles * side * side
-        self.token_tile = model.width * side * side * TOKEN_BYTES
+        encoded = tile_bytes(model.width, side)
+        # Of what the bottleneck made, which is the larger.
+        self.token_tile = tile_bytes(model.width, side, model.margin)
         size = (image.height, image.width)
         self.decoded = tile_sizes(request.targets, size, tile, 0, tile).count
         value = dtype_of(request.residual_dtype).itemsize
@@ -108,7 +110,7 @@ class _Ground:
         if not self.related:
             layers = range(model.layers)
             self.operations = sum(model.bottleneck_operations(n, *grid) for n in layers)
-        self.token_bytes = 0 if self.related else 2 * self.tiles * self.token_tile
+        self.token_bytes = 0 if self.related else self.tiles * (encoded + self.token_tile)
         self.weights = weight_bytes(model) if request.device.is_accelerator else 0
         self.speed = cache(lambda: _bandwidth.probe(_existing(request.folder)))
         self.disk_room = cache(lambda: _disk_room(request, self.token_bytes))

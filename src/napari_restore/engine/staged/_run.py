@@ -92,7 +92,7 @@ class StagedRun(Run):
         self, folder: Path, layout: StagedLayout, model: StagedModel, stack: ExitStack
     ) -> TokenStore:
         side = model.tile // model.stride
-        store = TokenStore(folder, layout, model.width, side, self.plan.key)
+        store = TokenStore(folder, layout, model.width, side, model.margin, self.plan.key)
         return stack.enter_context(closing(store))
 
     def _parked(

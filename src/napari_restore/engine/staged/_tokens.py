@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 import zlib
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from napari_restore.engine.staged._layout import StagedLayout
 from napari_restore.engine.staged._slab import SlabFile, key_of, written
@@ -37,17 +38,22 @@ class TokenStore:
     only decoded.
     """
 
-    def __init__(self, folder: Path, layout: StagedLayout, width: int, side: int, key: str) -> None:
-        """Tokens of `width` channels, `side` along each side of a tile."""
+    def __init__(
+        self, folder: Path, layout: StagedLayout, width: int, side: int, margin: int, key: str
+    ) -> None:
+        """Tokens of `width` channels, `side` along each side of a tile.
+
+        The bottleneck's are kept with `margin` more around every tile.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self.shape = layout.rows * side, layout.columns * side, width
-        self._layout, self._side, self._width = layout, side, width
+        self._layout, self._side, self._margin, self._width = layout, side, margin, width
         self._folder, self._key = folder, key
         count = layout.rows * layout.columns
-        record = width * side * side * TOKEN_BYTES
+        record, finished = (tile_bytes(width, side, around) for around in (0, margin))
         self.encoded = SlabFile(folder / "encoded", record, count, key=key, what="tokens")
         try:
-            self._finished = SlabFile(folder / TOKENS, record, count, key=key, what="tokens")
+            self._finished = SlabFile(folder / TOKENS, finished, count, key=key, what="tokens")
         except BaseException:
             self.encoded.close()
             raise
@@ -65,7 +71,7 @@ class TokenStore:
         self.encoded.put(tile, _bytes_of(tokens))
 
     def tile(self, tile: int) -> tuple[Tensor, Tensor]:
-        """(C, side, side) from the bottleneck, and as they were encoded."""
+        """(C, side + 2 · margin, …) from the bottleneck, and (C, side, side) as encoded."""
         return self._get(self._finished, tile), self._get(self.encoded, tile)
 
     def _get(self, slab: SlabFile, tile: int) -> Tensor:
@@ -78,7 +84,8 @@ class TokenStore:
                 "Run the same command again.",
             )
         values = torch.from_numpy(content.view(np.float32))
-        return values.reshape(self._width, self._side, self._side)
+        side = math.isqrt(values.numel() // self._width)
+        return values.reshape(self._width, side, side)
 
     # -- the grid --------------------------------------------------------------------
 
@@ -142,7 +149,7 @@ class TokenStore:
         """Cut the bottleneck's result into tiles and write it."""
         for tile in range(self._layout.rows * self._layout.columns):
             tick()
-            self._finished.put(tile, _bytes_of(self._place(grid, tile).permute(2, 0, 1)))
+            self._finished.put(tile, _bytes_of(self._around(grid, tile)))
         for name in ("layer", "layer.json"):
             (self._folder / name).unlink(missing_ok=True)
 
@@ -152,11 +159,27 @@ class TokenStore:
         side = self._side
         return grid[row * side : (row + 1) * side, column * side : (column + 1) * side]
 
+    def _around(self, grid: Tensor, tile: int) -> Tensor:
+        """(C, side + 2 · margin, …): a tile's tokens and those around; beyond the edge, its last."""
+        row, column = divmod(tile, self._layout.columns)
+        cut, beyond = [], []
+        for at, length in zip((row, column), grid.shape, strict=False):
+            first, last = at * self._side - self._margin, (at + 1) * self._side + self._margin
+            cut.append(slice(max(first, 0), last))
+            beyond.append((max(-first, 0), max(last - length, 0)))
+        window = grid[tuple(cut)].permute(2, 0, 1)
+        return nn.functional.pad(window[None], (*beyond[1], *beyond[0]), mode="replicate")[0]
+
     # -- the end ---------------------------------------------------------------------
 
     def close(self) -> None:
         self.encoded.close()
         self._finished.close()
+
+
+def tile_bytes(width: int, side: int, margin: int = 0) -> int:
+    """Bytes of a tile's tokens of `width` channels, with `margin` more on every side."""
+    return int(width * (side + 2 * margin) ** 2 * TOKEN_BYTES)
 
 
 def is_related(folder: Path, tiles: int, key: str) -> bool:

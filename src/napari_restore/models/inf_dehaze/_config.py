@@ -7,7 +7,7 @@ from typing import Literal
 
 Block = Literal["swin", "convnext"]
 Attention = Literal["ibssa", "full"]
-Head = Literal["change", "airlight"]
+Head = Literal["change", "haze"]
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class InfDehazeConfig:
     local_weight: float = 0.1
     """Weight of the experts' branch beside the MLP."""
     head: Head = "change"
-    """What the decoder ends with: a change that is added to the tile, or an optical depth
-    and an airlight by which the scattering model is inverted. Ours; see `restored`."""
+    """What the network ends with: a change that is added to the tile, or haze that is taken off
+    it by the scattering model. The second is ours; see `HazeHead`."""
     batch: int | None = None
     """Tiles at once, where the supplement names a number for this variant."""
 
@@ -124,7 +124,7 @@ SMALL = InfDehazeConfig(
     layers=("ibssa",) * 2,
     qk_width=64,
     expert_ratio=1,
-    head="airlight",
+    head="haze",
 )
 RELEASED = InfDehazeConfig(
     patch=2,

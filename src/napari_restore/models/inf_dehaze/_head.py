@@ -1,37 +1,95 @@
-"""What is made of a tile and the decoder's last map."""
+"""What the network ends with: a change of the pixels, or haze that is taken off them."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+import functools
 
-from napari_restore.models.inf_dehaze._config import Head
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
 
 DEEPEST = 2.5
 """Optical depth that is never reached: the inversion multiplies errors by exp of it."""
 AIRLIGHT = 0.8
-"""Airlight of a decoder that gives zeros."""
+"""Airlight told by tokens of zeros."""
+DETAIL = 0.5
+"""Optical depth up to which the decoder may differ from the smooth maps."""
+FADE = 16
+"""Pixels over which the decoder's share fades towards the edges of a tile."""
+MARGIN = 1
+"""Tokens around a tile that its smooth maps hang on."""
+_BANDS = 3
 
 
-def outputs(head: Head, bands: int) -> int:
-    """Channels that the decoder gives for images of so many bands."""
-    return bands if head == "change" else 2 * bands
+class HazeHead(nn.Module):
+    """Optical depth and airlight of pixels, by which Koschmieder's model is inverted.
 
-
-def haze(out: Tensor) -> tuple[Tensor, Tensor]:
-    """Optical depth and airlight (N, C, T, T) that an "airlight" head reads off `out`."""
-    depth, airlight = out.chunk(2, dim=1)
-    return DEEPEST * torch.tanh(depth / DEEPEST), airlight + AIRLIGHT
-
-
-def restored(head: Head, x: Tensor, out: Tensor) -> Tensor:
-    """The tiles `x` (N, C, T, T) restored by the decoder's `out` (N, `outputs`, T, T).
-
-    "change" is x + out, as in Inf-Dehaze. "airlight" inverts Koschmieder's model per pixel
-    and band: x + (exp(τ) − 1) · (x − A), with τ = `DEEPEST` · tanh(out / `DEEPEST`) of the
-    first half and A = out + `AIRLIGHT` of the second. Where `out` is 0 both leave x as it is.
+    Tokens tell airlight, depth, and how the depth follows the brightness of a pixel, as
+    smooth maps (quadratic B-splines of one knot a token) that know of no tile. The decoder
+    adds to the depth what it sees within its tile, at most `DETAIL`, and nothing at the
+    tile's edges: so no edge can show. Tokens of zeros and a decoder of zeros change nothing.
     """
-    if head == "change":
-        return x + out
-    depth, airlight = haze(out)
-    return x + torch.expm1(depth) * (x - airlight)
+
+    threshold: Tensor
+    """Optical depth up to which a pixel is left alone; set when training is done."""
+
+    def __init__(self, width: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.norm = nn.LayerNorm(width)
+        self.knots = nn.Linear(width, 3 * _BANDS)
+        self.register_buffer("threshold", torch.zeros(()))
+
+    def forward(
+        self,
+        x: Tensor,
+        tokens: Tensor,
+        detail: Tensor | None = None,
+        rows: slice = slice(None),
+        columns: slice = slice(None),
+    ) -> tuple[Tensor, Tensor]:
+        """Optical depth and airlight (N, 3, h, w) of `rows` and `columns` of pixels.
+
+        `x` is (N, 3, H, W), `tokens` (N, width, H / stride + 2, W / stride + 2), with a
+        `MARGIN` on every side; `detail` is (N, 3, H, W) from the decoder.
+        """
+        knots = self.knots(self.norm(tokens.permute(0, 2, 3, 1))).permute(0, 3, 1, 2).to(x.dtype)
+        down, along = (torch.from_numpy(spline(n, self.stride)).to(x) for n in x.shape[2:])
+        depth, slope, airlight = (down[rows] @ knots @ along[columns].T).chunk(3, dim=1)
+        brightness = x[..., rows, columns].mean(1, keepdim=True)
+        depth = depth + slope * (brightness - 0.5)
+        if detail is not None:
+            first, second = (torch.from_numpy(_fade(n)).to(x) for n in x.shape[2:])
+            fade = first[:, None] * second
+            depth = depth + DETAIL * (fade * torch.tanh(detail))[..., rows, columns]
+        return DEEPEST * torch.tanh(depth / DEEPEST), airlight + AIRLIGHT
+
+    def restored(self, x: Tensor, depth: Tensor, airlight: Tensor) -> Tensor:
+        """X + (exp(τ) − 1) · (x − A), with τ = 0 up to the threshold and as it is from twice that."""
+        low = self.threshold.to(x)
+        above = (depth.abs().amax(1, keepdim=True) / low.clamp(min=1e-6) - 1).clamp(0, 1)
+        # Not at all without a threshold: a network that starts with zeros must learn.
+        return x + torch.expm1(depth * above.where(low > 0, 1.0)) * (x - airlight)
+
+
+# Arrays: a tensor made in inference mode could not be trained with.
+@functools.lru_cache(maxsize=16)
+def spline(pixels: int, stride: int) -> npt.NDArray[np.float32]:
+    """(pixels, pixels / stride + 2): weights of quadratic B-splines with a knot per token.
+
+    The first and the last knot lie `MARGIN` tokens outside. Each row sums to 1.
+    """
+    at = (np.arange(pixels) + 0.5) / stride
+    knots = np.arange(pixels // stride + 2 * MARGIN) + 0.5 - MARGIN
+    apart = np.abs(at[:, None] - knots)
+    flank = 0.5 * np.maximum(1.5 - apart, 0) ** 2
+    return np.where(apart < 0.5, 0.75 - apart**2, flank).astype(np.float32)
+
+
+@functools.lru_cache(maxsize=16)
+def _fade(pixels: int) -> npt.NDArray[np.float32]:
+    """(pixels,): 0 at both ends, 1 from `FADE` pixels on."""
+    at = np.arange(pixels) + 0.5
+    fade: npt.NDArray[np.float32] = np.minimum(np.minimum(at, pixels - at) / FADE, 1).astype("f4")
+    return fade

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from napari_restore.errors import BadParameter
 from napari_restore.models._card import ModelCard
 from napari_restore.models._model import Facts
-from napari_restore.models._staged import Residual, StagedModel, Tick, stitch
+from napari_restore.models._staged import Residual, StagedModel, Tick, cut, with_margin
 from napari_restore.models.inf_dehaze._blocks import SwinBlock
 from napari_restore.models.inf_dehaze._bottleneck import Bottleneck
 from napari_restore.models.inf_dehaze._config import (
@@ -23,7 +23,7 @@ from napari_restore.models.inf_dehaze._config import (
     InfDehazeConfig,
     operations,
 )
-from napari_restore.models.inf_dehaze._head import haze, outputs, restored
+from napari_restore.models.inf_dehaze._head import MARGIN, HazeHead
 from napari_restore.models.inf_dehaze._initial import initialise
 from napari_restore.models.inf_dehaze._stages import (
     DecoderStage,
@@ -75,7 +75,7 @@ class Decoder(nn.Module):
         coarse_first = reversed(range(len(config.widths)))
         self.stages = nn.ModuleList(DecoderStage(config, index) for index in coarse_first)
         # Last of all parameters, so that random weights start near the identity.
-        self.unembed = PatchExpand(config.widths[0], outputs(config.head, BANDS), config.patch)
+        self.unembed = PatchExpand(config.widths[0], BANDS, config.patch)
 
     def start(self, tokens: Tensor, maps: list[Tensor], stage: int) -> Tensor:
         """The map that the blocks of `stage`, 0 being the coarsest, are given."""
@@ -119,15 +119,21 @@ class InfDehaze(StagedModel):
         self.encoder = Encoder(config)
         self.bottleneck = Bottleneck(config)
         self.decoder = Decoder(config)
+        self.head: HazeHead | None = None
+        if config.head == "haze":
+            # Last of all parameters, so that random weights tell little haze.
+            self.head = HazeHead(self.width, self.stride)
+            self.margin = MARGIN
         self._balances: list[Tensor] = []
-        self._told: Tensor | None = None
         initialise(self)
+        if self.head is not None:
+            nn.init.zeros_(self.head.knots.weight)
         # An untrained network changes nothing.
         nn.init.zeros_(self.decoder.unembed.weight)
 
     def __getstate__(self) -> dict[str, Any]:
         # What still hangs on a graph can be neither copied nor saved.
-        return {**self.__dict__, "_balances": [], "_told": None}
+        return {**self.__dict__, "_balances": []}
 
     def encode(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         *residuals, tokens = (as_planes(feature) for feature in self.encoder(self._cast(x)))
@@ -152,10 +158,12 @@ class InfDehaze(StagedModel):
         self, tokens: Tensor, encoded: Tensor, residuals: tuple[Tensor, ...], x: Tensor
     ) -> Tensor:
         maps = [as_map(self._cast(feature)) for feature in (*residuals, encoded)]
-        out = as_planes(self.decoder(as_map(self._cast(tokens)), maps)).to(x.dtype)
-        if self.training and self.config.head == "airlight":
-            self._told = out
-        return restored(self.config.head, x, out)
+        inner = slice(self.margin, tokens.shape[2] - self.margin)
+        own = as_map(self._cast(tokens[..., inner, inner]))
+        out = as_planes(self.decoder(own, maps)).to(x.dtype)
+        if self.head is None:
+            return x + out
+        return self.head.restored(x, *self.head(x, self._cast(tokens), out))
 
     def auxiliary_loss(self) -> Tensor:
         """How unevenly experts were used, a scalar for the loss of training.
@@ -167,17 +175,35 @@ class InfDehaze(StagedModel):
         last, self._balances = self._balances, []
         return torch.stack(last).mean() if last else self.bottleneck.auxiliary_loss()
 
-    def haze_told(self, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Optical depth and airlight (N, 3, `height`, `width`) of the last call in training.
+    def smooth_and_tile(
+        self, x: Tensor, rows: slice, columns: slice, at: tuple[int, int]
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What training makes small, of images (N, 3, H, W) of whole tiles; head "haze" only.
 
-        For its loss; only where the head is "airlight". They can be asked for once.
+        By the smooth maps alone: `rows` and `columns` restored, with optical depth and
+        airlight. And the tile `at` (row, column) of each image, restored with all.
         """
-        told, self._told = self._told, None
-        assert told is not None
-        rows, columns = -(-height // self.tile), -(-width // self.tile)
-        images = [stitch(tiles, rows, columns) for tiles in torch.split(told, rows * columns)]
-        depth, airlight = haze(torch.stack(images)[..., :height, :width])
-        return depth, airlight
+        assert self.head is not None
+        self._balances = []
+        down, along = x.shape[2] // self.tile, x.shape[3] // self.tile
+        encoded, residuals = self.encode(torch.cat([cut(image, self.tile) for image in x]))
+        parts = torch.split(encoded, down * along)
+        tokens = torch.stack(
+            [with_margin(self.related(part, down, along), self.margin) for part in parts]
+        )
+        depth, airlight = self.head(x, tokens, None, rows, columns)
+        smooth = self.head.restored(x[..., rows, columns], depth, airlight)
+        side = self.tile // self.stride
+        window = [slice(side * k, side * (k + 1) + 2 * self.margin) for k in at]
+        those = slice(at[0] * along + at[1], None, down * along)
+        pixels = [slice(self.tile * k, self.tile * (k + 1)) for k in at]
+        tile = self.decode(
+            tokens[..., window[0], window[1]],
+            encoded[those],
+            tuple(residual[those] for residual in residuals),
+            x[..., pixels[0], pixels[1]],
+        )
+        return smooth, depth, airlight, tile
 
     def forward_with_maps(
         self, x: Tensor, facts: Facts | None = None, valid: Tensor | None = None
@@ -185,8 +211,8 @@ class InfDehaze(StagedModel):
         self._balances = []
         return super().forward_with_maps(x, facts, valid)
 
-    def _related(self, encoded: Tensor, rows: int, columns: int) -> Tensor:
-        tokens = super()._related(encoded, rows, columns)
+    def related(self, encoded: Tensor, rows: int, columns: int) -> Tensor:
+        tokens = super().related(encoded, rows, columns)
         if self.training:
             self._balances.append(self.bottleneck.auxiliary_loss())
         return tokens
