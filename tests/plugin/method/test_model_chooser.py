@@ -14,8 +14,12 @@ from qtpy.QtWidgets import QFormLayout, QWidget
 import napari_restore as nr
 from napari_restore.api import models
 from napari_restore.models import _registry, card_of
-from napari_restore.plugin._panel import offered_models
-from napari_restore.plugin.method._model_chooser import MARK, Choice, ModelChooser
+from napari_restore.plugin.method._model_chooser import (
+    MARK,
+    Choice,
+    ModelChooser,
+    offered_models,
+)
 
 pytestmark = pytest.mark.viewer
 

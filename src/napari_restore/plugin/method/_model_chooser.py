@@ -220,6 +220,11 @@ class ModelChooser(QWidget):
         self.changed.emit(self.model())
 
 
+def offered_models() -> list[ModelCard]:
+    """The models that run as they are: those whose weights are missing are left out."""
+    return [card for card in api.models() if api.is_ready(card.id)]
+
+
 def in_short(text: str) -> str:
     """What a card was validated on, without the figures, which follow a colon."""
     return text.partition(":")[0].rstrip(".")

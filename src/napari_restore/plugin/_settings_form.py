@@ -1,0 +1,237 @@
+"""The upper part of the panel: what to restore and how, in widgets and in the viewer's state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Image as ImageLayer
+from qtpy.QtCore import QObject, Signal
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QLabel, QVBoxLayout, QWidget
+
+from napari_restore.errors import RestoreError
+from napari_restore.plugin._folding import folded, stacked
+from napari_restore.plugin._notices import words_of
+from napari_restore.plugin._preferences import hint_at_async
+from napari_restore.plugin._state import image_of
+from napari_restore.plugin._words import describe
+from napari_restore.plugin.areas._drawing import Drawing
+from napari_restore.plugin.areas._exclude import ExcludeChooser
+from napari_restore.plugin.areas._strength import chosen_strength, strength_layers
+from napari_restore.plugin.areas._target_chooser import TargetChooser
+from napari_restore.plugin.method._advanced import AdvancedForm
+from napari_restore.plugin.method._airlight import AirlightPicker
+from napari_restore.plugin.method._band_roles import BandRolesForm
+from napari_restore.plugin.method._model_chooser import ModelChooser, offered_models
+from napari_restore.plugin.method._parameter_form import ParameterForm
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from napari_restore.plugin._state import RestoreState
+    from napari_restore.plugin.areas._targets import Target
+
+
+class SettingsForm(QObject):
+    """Image, method, area and memory: what the user sets goes to the viewer's `RestoreState`.
+
+    After `follow`, what others set there comes back into the widgets, which are `panel`'s.
+    """
+
+    image_shown = Signal(bool)
+    """The chosen image is shown, perhaps another one: whether it can be restored."""
+
+    def __init__(self, viewer: ViewerModel, state: RestoreState, panel: QWidget) -> None:
+        super().__init__(panel)
+        self.viewer = viewer
+        self.state = state
+        self.drawing = Drawing(viewer, state, self)
+        self.image = QComboBox(panel)
+        self.image.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        self.facts = QLabel(panel)
+        self.facts.setWordWrap(True)
+        self.bands = BandRolesForm(panel)
+        self.models = ModelChooser(panel)
+        self.parameters = ParameterForm()
+        self.airlight = AirlightPicker(viewer, state)
+        self.target = TargetChooser(panel)
+        self.exclude = ExcludeChooser(viewer, state)
+        self.memory = QDoubleSpinBox(panel)
+        self.memory.setRange(0, 4096)
+        self.memory.setSingleStep(0.5)
+        self.memory.setSuffix(" GiB")
+        self.memory.setSpecialValueText("automatic")
+        self.memory.setKeyboardTracking(False)
+        self.memory.setToolTip("What a run may take beyond what napari holds already")
+        self.advanced = AdvancedForm()
+        self._connect()
+
+    def add_to(self, layout: QVBoxLayout) -> None:
+        """Add the rows, and below them what is folded away."""
+        # Not as one widget: Qt would cut off wrapped lines, and Tab lose its way down the panel.
+        form = QFormLayout()
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        form.addRow("Image", stacked(self.image, self.facts, self.bands))
+        self.models.add_rows(form)
+        form.addRow("Area", self.target)
+        form.addRow(ExcludeChooser.TITLE, self.exclude)
+        form.addRow("Memory", self.memory)
+        layout.addLayout(form)
+        layout.addWidget(folded("Method settings", stacked(self.parameters, self.airlight)))
+        layout.addWidget(folded("Advanced", self.advanced))
+
+    def _connect(self) -> None:
+        self.image.currentIndexChanged.connect(self._on_image)
+        self.models.changed.connect(self._on_model)
+        self.bands.changed.connect(self._set("bands"))
+        self.parameters.changed.connect(self._set("parameters"))
+        self.airlight.picked.connect(self._on_airlight)
+        self.target.changed.connect(self._on_target)
+        self.target.feather_changed.connect(self._set("feather"))
+        self.target.strength_changed.connect(self._set("strength_layer"))
+        self.target.draw_requested.connect(self.drawing.toggle)
+        self.drawing.changed.connect(self.target.show_tool)
+        self.memory.valueChanged.connect(self._on_memory)
+        self.advanced.changed.connect(self._on_advanced)
+
+    def follow(self) -> None:
+        """Bring the widgets up to date from now on when others than they set the state."""
+        for signal, slot in self._followers():
+            signal.connect(slot)
+
+    def leave(self) -> None:
+        """Let go of viewer and state; called once."""
+        self.airlight.leave()
+        self.drawing.leave()
+        self.exclude.leave()
+        for signal, slot in self._followers():
+            signal.disconnect(slot)
+
+    def _followers(self) -> list[tuple[Any, Any]]:
+        events = self.state.events
+        return [
+            (events.layer, self.choose_image),
+            (events.model, self._show_model),
+            (events.parameters, self.parameters.set_values),
+            (events.target, self.target.choose),
+            (events.feather, self._show_feather),
+        ]
+
+    # -- the user sets -----------------------------------------------------------
+
+    def _set(self, field: str) -> Callable[[Any], None]:
+        def assign(value: Any) -> None:
+            setattr(self.state, field, value)
+
+        return assign
+
+    def _on_target(self, target: Target) -> None:
+        self.drawing.end()
+        self.state.target = target
+
+    def _on_memory(self, gib: float) -> None:
+        self.state.memory = gib or None
+
+    def _on_advanced(self, settings: dict[str, Any]) -> None:
+        for name, value in settings.items():
+            setattr(self.state, name, value)
+
+    def _on_model(self, _: str) -> None:
+        choice = self.models.choice()
+        if choice is None:
+            return
+        self.parameters.show_card(choice.card)
+        self.airlight.show_card(choice.card)
+        self.advanced.show_card(choice.card)
+        self.bands.ask(self.state.layer, choice.card)
+        self.state.weights, self.state.trust = choice.weights, choice.trust
+        self.state.parameters = self.parameters.values()
+        self.state.model = choice.model
+
+    def _on_airlight(self, value: str) -> None:
+        self.parameters.set_value("airlight", value)
+
+    def _on_image(self) -> None:
+        layer = self.image.currentData()
+        if layer is None:
+            self.facts.setText("File > Open Sample > Restore has one to try.")
+            self.state.layer = None
+            self.models.offer(offered_models(), "aerial")
+        else:
+            try:
+                image = image_of(layer)
+            except RestoreError as error:
+                self.facts.setText(words_of(error))
+                layer = None
+                self.bands.ask(None, None)
+            else:
+                self.facts.setText(describe(image))
+                if layer is not self.state.layer:
+                    # What was said of another layer's bands means nothing here.
+                    self.state.bands = None
+                    self.state.layer = layer
+                self.models.offer(offered_models(), "aerial" if image.crs else "natural", image)
+                hint_at_async(image)
+        self.image_shown.emit(layer is not None)
+        self.state.layer = layer
+
+    # -- others set --------------------------------------------------------------
+
+    def show_settings(self) -> None:
+        """What the state says now of memory and of what is folded away."""
+        state = self.state
+        self.memory.setValue(state.memory or 0)
+        names = ("device", "tile", "tile_batch", "extent", "residuals")
+        self.advanced.show_settings({name: getattr(state, name) for name in names})
+
+    def take_up(self, before: RestoreState) -> None:
+        """Go on with what an earlier panel of this viewer was set to."""
+        self.target.choose(self.state.target)
+        self._show_feather(self.state.feather)
+        if before.model and self.state.layer is before.layer:
+            self.models.choose(before.weights or before.model)
+            if self.state.model == before.model:
+                self.state.parameters = before.parameters
+
+    def choose_image(self, layer: Any) -> bool:
+        """Choose a layer as a click would; False where it is not offered."""
+        number = self.image.findData(layer) if layer is not None else -1
+        if number >= 0:
+            self.image.setCurrentIndex(number)
+        return number >= 0
+
+    def offer_layers(self) -> None:
+        """Offer the images and strengths there are; keep the image where it still exists."""
+        offered = [layer for layer in self.viewer.layers if _is_source(layer)]
+        chosen = self.state.layer if self.state.layer in offered else None
+        self.image.blockSignals(True)
+        self.image.clear()
+        for layer in offered:
+            self.image.addItem(layer.name, layer)
+        if offered:
+            self.image.setCurrentIndex(offered.index(chosen) if chosen else len(offered) - 1)
+        else:
+            self.image.addItem("Open an image first", None)
+        self.image.blockSignals(False)
+        self._on_image()
+        self._offer_strengths()
+
+    def _offer_strengths(self) -> None:
+        layer, state = self.state.layer, self.state
+        offered = strength_layers(self.viewer, layer)
+        chosen = None
+        if layer is not None:
+            chosen = chosen_strength(self.viewer, state.strength_layer, layer)
+        self.target.offer_strength(offered, chosen)
+
+    def _show_feather(self, feather: int) -> None:
+        self.target.feather.setValue(feather)
+
+    def _show_model(self, model: str) -> None:
+        self.models.choose(self.state.weights or model)
+
+
+def _is_source(layer: Any) -> bool:
+    return isinstance(layer, ImageLayer) and "napari_restore_source" not in layer.metadata
