@@ -26,6 +26,7 @@ from napari_restore.models.inf_dehaze._config import (
 from napari_restore.models.inf_dehaze._head import MARGIN, HazeHead
 from napari_restore.models.inf_dehaze._initial import initialise
 from napari_restore.models.inf_dehaze._stages import (
+    CellFacts,
     DecoderStage,
     EncoderStage,
     PatchEmbed,
@@ -45,6 +46,9 @@ class Encoder(nn.Module):
         self.stages = nn.ModuleList(
             EncoderStage(config, index) for index in range(len(config.widths))
         )
+        self.cells = None
+        if config.head == "haze":
+            self.cells = CellFacts(config.stride, config.widths[-1], BANDS)
 
     def start(self, x: Tensor, stage: int) -> Tensor:
         """Tiles (N, 3, T, T) → the map (N, h, w, C) that `stage` is given."""
@@ -55,11 +59,13 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Tiles (N, 3, T, T) → the map (N, h, w, C) that each stage ends with."""
-        x = self.embed(x)
+        tiles, x = x, self.embed(x)
         maps = []
         for stage in self.in_order():
             maps.append(stage(x))
             x = stage.merge(maps[-1])
+        if self.cells is not None:
+            maps[-1] = maps[-1] + self.cells(tiles)
         return maps
 
     def in_order(self) -> list[EncoderStage]:
@@ -128,6 +134,9 @@ class InfDehaze(StagedModel):
         initialise(self)
         if self.head is not None:
             nn.init.zeros_(self.head.knots.weight)
+        if self.encoder.cells is not None:
+            # As if they were not there.
+            nn.init.zeros_(self.encoder.cells.out.weight)
         # An untrained network changes nothing.
         nn.init.zeros_(self.decoder.unembed.weight)
 
@@ -175,35 +184,29 @@ class InfDehaze(StagedModel):
         last, self._balances = self._balances, []
         return torch.stack(last).mean() if last else self.bottleneck.auxiliary_loss()
 
-    def smooth_and_tile(
-        self, x: Tensor, rows: slice, columns: slice, at: tuple[int, int]
+    def smooth_and_tiles(
+        self, x: Tensor, rows: slice, columns: slice, chosen: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What training makes small, of images (N, 3, H, W) of whole tiles; head "haze" only.
 
         By the smooth maps alone: `rows` and `columns` restored, with optical depth and
-        airlight. And the tile `at` (row, column) of each image, restored with all.
+        airlight. And the tiles that are `chosen`, counted row by row and image by image,
+        restored with all.
         """
         assert self.head is not None
         self._balances = []
         down, along = x.shape[2] // self.tile, x.shape[3] // self.tile
-        encoded, residuals = self.encode(torch.cat([cut(image, self.tile) for image in x]))
+        tiles = torch.cat([cut(image, self.tile) for image in x])
+        encoded, residuals = self.encode(tiles)
         parts = torch.split(encoded, down * along)
-        tokens = torch.stack(
-            [with_margin(self.related(part, down, along), self.margin) for part in parts]
-        )
-        depth, airlight = self.head(x, tokens, None, rows, columns)
+        grids = [with_margin(self.related(part, down, along), self.margin) for part in parts]
+        depth, airlight = self.head(x, torch.stack(grids), None, rows, columns)
         smooth = self.head.restored(x[..., rows, columns], depth, airlight)
         side = self.tile // self.stride
-        window = [slice(side * k, side * (k + 1) + 2 * self.margin) for k in at]
-        those = slice(at[0] * along + at[1], None, down * along)
-        pixels = [slice(self.tile * k, self.tile * (k + 1)) for k in at]
-        tile = self.decode(
-            tokens[..., window[0], window[1]],
-            encoded[those],
-            tuple(residual[those] for residual in residuals),
-            x[..., pixels[0], pixels[1]],
-        )
-        return smooth, depth, airlight, tile
+        tokens = torch.cat([cut(grid, side, self.margin) for grid in grids])
+        kept = tuple(residual[chosen] for residual in residuals)
+        drawn = self.decode(tokens[chosen], encoded[chosen], kept, tiles[chosen])
+        return smooth, depth, airlight, drawn
 
     def forward_with_maps(
         self, x: Tensor, facts: Facts | None = None, valid: Tensor | None = None

@@ -79,6 +79,30 @@ class PatchMerging(nn.Module):
         return out
 
 
+class CellFacts(nn.Module):
+    """What haze shows in: darkest, mean and brightest value of a token's pixels, band by band.
+
+    They are added to the encoder's tokens. Stages of linear layers hardly learn a minimum,
+    and the darkest pixels nearby are what tells haze best (He et al. 2011).
+    """
+
+    def __init__(self, stride: int, width: int, bands: int = 3) -> None:
+        super().__init__()
+        self.stride = stride
+        self.into = nn.Linear(3 * bands, width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tiles (N, bands, T, T) → (N, T / stride, T / stride, width)."""
+        count, bands, height, width = x.shape
+        side = self.stride
+        cells = x.reshape(count, bands, height // side, side, width // side, side)
+        facts = [f(cells, dim=(3, 5)) for f in (torch.amin, torch.mean, torch.amax)]
+        known = torch.cat(facts, dim=1).permute(0, 2, 3, 1)
+        out: Tensor = self.out(nn.functional.gelu(self.into(known)))
+        return out
+
+
 class EncoderStage(nn.Module):
     """Blocks, then spatial-frequency attention; `merge` leads on and is called apart.
 

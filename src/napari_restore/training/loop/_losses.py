@@ -15,6 +15,7 @@ from napari_restore.errors import BadParameter
 from napari_restore.metrics._ssim import K1, K2, SIGMA, WINDOW
 from napari_restore.models._model import RestorationModel
 from napari_restore.models._padding import pad_to_multiple
+from napari_restore.models._staged import cut
 from napari_restore.models.inf_dehaze._head import DEEPEST
 
 THINNEST = 1e-3
@@ -192,27 +193,21 @@ def _atmosphere(model: RestorationModel, batch: Pairs, bf16: bool, wanted: Set[s
 
 
 def _staged(model: RestorationModel, batch: Pairs, bf16: bool, wanted: Set[str]) -> Losses:
-    """Of a staged network that takes haze off: its smooth maps, and one tile of each image.
+    """Of a staged network that takes haze off: its smooth maps, and a quarter of the tiles.
 
     Decoding is half of a step; the smooth maps of every third row and column tell as much.
     """
     own: Any = model
     whole = pad_to_multiple(batch.hazy, own.tile)
-    height, width = batch.hazy.shape[2:]
-    rows, columns = (slice(int(torch.randint(3, ())), side, 3) for side in (height, width))
-    at = [int(torch.randint(-(-side // own.tile), ())) for side in (height, width)]
+    rows, columns = (slice(int(torch.randint(3, ())), side, 3) for side in batch.hazy.shape[2:])
+    count = whole[:, 0].numel() // own.tile**2
+    chosen = torch.randperm(count)[: -(-count // 4)]
     with _precision(batch, bf16):
-        y, depth, airlight, tile = own.smooth_and_tile(whole, rows, columns, at)
-    smooth = _Part(batch, rows, columns)
+        y, depth, airlight, tiles = own.smooth_and_tiles(whole, rows, columns, chosen)
+    smooth, drawn = _Part(batch, rows, columns), _Tiles(batch, own.tile, chosen)
     found = _picture(model, y, smooth, wanted - {"ssim"})
-    there = [slice(own.tile * k, own.tile * (k + 1)) for k in at]
-    part = _Part(batch, *there)
-    drawn = _picture(model, tile[..., : part.hazy.shape[2], : part.hazy.shape[3]], part, wanted)
-    found |= {
-        name: (found.get(name, value) + value) / 2
-        for name, value in drawn.items()
-        if name != "auxiliary"
-    }
+    for name, value in _picture(model, tiles, drawn, wanted - {"auxiliary"}).items():
+        found[name] = (found.get(name, value) + value) / 2
     if "depth" in wanted:
         target, known = depth_in_display(smooth)
         found["depth"] = masked_l1(depth.float(), target, known)
@@ -245,6 +240,27 @@ class _Part:
         self.hazy, self.clear = cut(batch.hazy), cut(batch.clear)
         self.depth, self.valid = cut(batch.depth), cut(batch.valid)
         self.airlight, self.is_clear = batch.airlight, batch.is_clear
+
+
+class _Tiles:
+    """Some tiles of a batch, counted row by row and picture by picture."""
+
+    def __init__(self, batch: Pairs, side: int, chosen: Tensor) -> None:
+        height, width = batch.hazy.shape[2:]
+        beyond = (0, -width % side, 0, -height % side)
+
+        def cut_all(values: Tensor) -> Tensor:
+            # Zeros, or false: what lies beyond the picture is not valid.
+            whole = functional.pad(values, beyond)
+            return torch.cat([cut(picture, side) for picture in whole])[chosen]
+
+        self.hazy, self.clear = cut_all(batch.hazy), cut_all(batch.clear)
+        self.depth, self.valid = cut_all(batch.depth), cut_all(batch.valid)
+        each = (height + beyond[3]) * (width + beyond[1]) // side**2
+        self.airlight, self.is_clear = (
+            batch.airlight[chosen // each],
+            batch.is_clear[chosen // each],
+        )
 
 
 def _window(side: int) -> slice:
