@@ -40,6 +40,8 @@ TINY = InfDehazeConfig(
     expert_ratio=1,
 )
 
+HAZE = replace(TINY, head="haze")
+
 
 def network(config: InfDehazeConfig = TINY, seed: int = 0) -> InfDehaze:
     made = InfDehaze(card_of("inf-dehaze-small"), config)
@@ -217,9 +219,10 @@ def test_without_weights() -> None:
 
 @torch.inference_mode()
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_near(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("config", [TINY, HAZE], ids=["change", "haze"])
+def test_half_precision_is_near(dtype: torch.dtype, config: InfDehazeConfig) -> None:
     x = tiles(2)
-    exact, half = network(), network().to(dtype)
+    exact, half = network(config), network(config).to(dtype)
     change = exact(x) - x
     y = half(x)
     assert y.dtype == torch.float32
@@ -230,8 +233,9 @@ def test_half_precision_is_near(dtype: torch.dtype) -> None:
     assert float((y - x - change).abs().mean()) < 0.05 * float(change.abs().mean())
 
 
-def test_every_weight_of_a_network_in_training_learns() -> None:
-    made = network().train().requires_grad_(True)
+@pytest.mark.parametrize("config", [TINY, HAZE], ids=["change", "haze"])
+def test_every_weight_of_a_network_in_training_learns(config: InfDehazeConfig) -> None:
+    made = network(config).train().requires_grad_(True)
     loss = (made(tiles(1)) - tiles(1, seed=1)).abs().mean() + made.auxiliary_loss()
     loss.backward()
     for name, parameter in made.named_parameters():
@@ -254,6 +258,32 @@ def test_it_can_be_copied_after_a_step_of_training() -> None:
         assert torch.equal(copied(x), made(x))
 
 
+@torch.inference_mode()
+def test_what_training_makes_small_is_what_the_network_gives() -> None:
+    made = network(HAZE)
+    x = torch.rand(2, 3, 128, 192, generator=torch.Generator().manual_seed(0))
+    rows, columns, chosen = slice(2, None, 3), slice(0, None, 3), torch.tensor([10, 1, 5])
+    smooth, depth, airlight, drawn = made.smooth_and_tiles(x, rows, columns, chosen)
+    whole = torch.cat([cut(image, 64) for image in made(x)])
+    assert torch.allclose(drawn, whole[chosen], atol=1e-5)
+    # Without the decoder's share the smooth maps are all.
+    nn.init.zeros_(made.decoder.unembed.weight)
+    nn.init.zeros_(made.decoder.unembed.bias)
+    assert torch.allclose(smooth, made(x)[..., rows, columns], atol=1e-5)
+    assert depth.shape == airlight.shape == smooth.shape == (2, 3, 42, 64)
+
+
+@torch.inference_mode()
+def test_the_last_tokens_are_repeated_around_an_image() -> None:
+    made, x = network(HAZE), tiles(1, side=128)
+    encoded, residuals = made.encode(cut(x[0], 64))
+    grid = made.related(encoded, 2, 2)
+    padded = nn.functional.pad(grid[None], (1, 1, 1, 1), mode="replicate")[0]
+    corners = [padded[:, y : y + 10, z : z + 10] for y in (0, 8) for z in (0, 8)]
+    restored = made.decode(torch.stack(corners), encoded, residuals, cut(x[0], 64))
+    assert torch.allclose(stitch(restored, 2, 2), made(x)[0], atol=1e-6)
+
+
 def test_auxiliary_loss_is_the_mean_over_the_images_of_a_call() -> None:
     made, images = network().train().requires_grad_(True), [tiles(1), 0.2 * tiles(1, seed=1)]
     alone = []
@@ -267,10 +297,12 @@ def test_auxiliary_loss_is_the_mean_over_the_images_of_a_call() -> None:
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("block", ["swin", "convnext"])
-def test_a_fresh_network_is_the_identity(block: str) -> None:
+@pytest.mark.parametrize(
+    "config", [TINY, replace(TINY, block="convnext"), HAZE], ids=["swin", "convnext", "haze"]
+)
+def test_a_fresh_network_is_the_identity(config: InfDehazeConfig) -> None:
     torch.manual_seed(0)
-    made, x = InfDehaze(card_of("inf-dehaze-small"), replace(TINY, block=block)), tiles(2)  # type: ignore[arg-type]
+    made, x = InfDehaze(card_of("inf-dehaze-small"), config), tiles(2)
     assert torch.equal(made.eval()(x), x)
     # Its parts are not: signals keep their size on the way.
     tokens, residuals = made.encode(x)
