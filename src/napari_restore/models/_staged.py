@@ -87,7 +87,7 @@ class StagedModel(RestorationModel):
     ) -> Tensor:
         """Restored tiles (N, C, tile, tile).
 
-        `tokens` come from the bottleneck, with a `margin` on every side, `encoded` and `residuals` are what `encode`
+        `tokens` (N, width, side + 2 · margin, …) come from the bottleneck, `encoded` and `residuals` are what `encode`
         gave, `x` the tiles themselves.
         """
         raise NotImplementedError

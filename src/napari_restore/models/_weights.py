@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +74,12 @@ def randomise(module: nn.Module, seed: int) -> None:
 
     Every tensor has its own generator, so the values do not depend on the order in
     which layers were made. Scales keep a signal's size (LeCun et al. 1998), so deep
-    networks stay finite; the last layer's are a hundredth, so that a network that
-    learns a change starts near the identity and its results stay in range.
+    networks stay finite; those of the last matrix, or of those that the module names
+    as its `ends`, are a hundredth, so that a network starts near the identity and its
+    results stay in range.
     """
-    last = [name for name, tensor in module.named_parameters() if tensor.ndim >= 2][-1:]
+    last: Sequence[str] = getattr(module, "ends", ())
+    last = last or [name for name, tensor in module.named_parameters() if tensor.ndim >= 2][-1:]
     with torch.no_grad():
         for name, tensor in module.named_parameters():
             digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -29,14 +30,16 @@ class _Calls(QObject):
 
 
 _calls: _Calls | None = None
+_making = threading.Lock()
 
 
 def on_main_thread(function: Callable[..., object]) -> Callable[..., None]:
     """`function`, called soon in the GUI thread, wherever it is called from."""
     global _calls
-    if _calls is None:
-        _calls = _Calls()
-    calls = _calls
+    with _making:
+        if _calls is None:
+            _calls = _Calls()
+        calls = _calls
 
     def call(*arguments: Any) -> None:
         calls.asked.emit(function, arguments)

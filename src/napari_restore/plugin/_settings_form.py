@@ -39,7 +39,7 @@ class SettingsForm(QObject):
     """
 
     image_shown = Signal(bool)
-    """The chosen image is shown, perhaps another one: whether it can be restored."""
+    """The form shows an image, the same or another; true if it can be restored."""
 
     def __init__(self, viewer: ViewerModel, state: RestoreState, panel: QWidget) -> None:
         super().__init__(panel)

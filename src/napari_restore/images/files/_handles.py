@@ -53,15 +53,15 @@ def environment(**options: Any) -> Any:
 
 
 # warnings.catch_warnings is not thread safe, neither here nor within rasterio.
-_opening = threading.Lock()
+_filtering = threading.Lock()
 
 
 @contextlib.contextmanager
 def unplaced_is_fine() -> Iterator[None]:
-    """Writing, rasterio does not warn of an image without a place on the map, as every photo is."""
+    """Rasterio does not warn of what lies nowhere on a map, as photos and masks do."""
     from rasterio.errors import NotGeoreferencedWarning
 
-    with _opening, warnings.catch_warnings():
+    with _filtering, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         yield
 

@@ -64,7 +64,8 @@ class InfDehazeConfig:
     """Weight of the experts' branch beside the MLP."""
     head: Head = "change"
     """What the network ends with: a change that is added to the tile, or haze that is taken off
-    it by the scattering model. The second is ours; see `HazeHead`."""
+    it by the scattering model. The second is ours: the tokens are also shown what `CellFacts`
+    tells, and decoding sees one token around a tile; see `HazeHead`."""
     batch: int | None = None
     """Tiles at once, where the supplement names a number for this variant."""
 

@@ -14,7 +14,7 @@ DEEPEST = 2.5
 AIRLIGHT = 0.8
 """Airlight told by tokens of zeros."""
 DETAIL = 0.5
-"""Optical depth up to which the decoder may differ from the smooth maps."""
+"""Optical depth up to which the decoder may differ from the smooth maps and its own mean."""
 FADE = 16
 """Pixels over which the decoder's share fades towards the edges of a tile."""
 MARGIN = 1
@@ -27,19 +27,16 @@ class HazeHead(nn.Module):
 
     Tokens tell airlight, depth, and how the depth follows the brightness of a pixel, as
     smooth maps (quadratic B-splines of one knot a token) that know of no tile. The decoder
-    adds to the depth what it sees within its tile, at most `DETAIL`, and nothing at the
-    tile's edges: so no edge can show. Tokens of zeros and a decoder of zeros change nothing.
+    adds to the depth what sets parts of its tile apart, nothing on the whole and nothing at
+    the tile's edges: so the picture does not jump there. Tokens of zeros and a decoder of zeros
+    change nothing. Arithmetic is in the dtype of the tiles, also under autocast.
     """
-
-    threshold: Tensor
-    """Optical depth up to which a pixel is left alone; set when training is done."""
 
     def __init__(self, width: int, stride: int) -> None:
         super().__init__()
         self.stride = stride
         self.norm = nn.LayerNorm(width)
         self.knots = nn.Linear(width, 3 * _BANDS)
-        self.register_buffer("threshold", torch.zeros(()))
 
     def forward(
         self,
@@ -55,6 +52,15 @@ class HazeHead(nn.Module):
         `MARGIN` on every side; `detail` is (N, 3, H, W) from the decoder.
         """
         knots = self.knots(self.norm(tokens.permute(0, 2, 3, 1))).permute(0, 3, 1, 2).to(x.dtype)
+        # Products in half of the bits would make steps in smooth fog.
+        with torch.autocast(x.device.type, enabled=False):
+            return self._maps(
+                x, knots, None if detail is None else detail.to(x.dtype), rows, columns
+            )
+
+    def _maps(
+        self, x: Tensor, knots: Tensor, detail: Tensor | None, rows: slice, columns: slice
+    ) -> tuple[Tensor, Tensor]:
         down, along = (torch.from_numpy(spline(n, self.stride)).to(x) for n in x.shape[2:])
         depth, slope, airlight = (down[rows] @ knots @ along[columns].T).chunk(3, dim=1)
         brightness = x[..., rows, columns].mean(1, keepdim=True)
@@ -62,15 +68,16 @@ class HazeHead(nn.Module):
         if detail is not None:
             first, second = (torch.from_numpy(_fade(n)).to(x) for n in x.shape[2:])
             fade = first[:, None] * second
-            depth = depth + DETAIL * (fade * torch.tanh(detail))[..., rows, columns]
+            share = torch.tanh(detail)
+            # What is the same all over a tile would show the grid, faded at every edge.
+            share = share - (fade * share).mean((2, 3), keepdim=True) / fade.mean()
+            depth = depth + DETAIL * (fade * share)[..., rows, columns]
         return DEEPEST * torch.tanh(depth / DEEPEST), airlight + AIRLIGHT
 
-    def restored(self, x: Tensor, depth: Tensor, airlight: Tensor) -> Tensor:
-        """X + (exp(τ) − 1) · (x − A), with τ = 0 up to the threshold and as it is from twice that."""
-        low = self.threshold.to(x)
-        above = (depth.abs().amax(1, keepdim=True) / low.clamp(min=1e-6) - 1).clamp(0, 1)
-        # Not at all without a threshold: a network that starts with zeros must learn.
-        return x + torch.expm1(depth * above.where(low > 0, 1.0)) * (x - airlight)
+
+def restored(x: Tensor, depth: Tensor, airlight: Tensor) -> Tensor:
+    """X + (exp(τ) − 1) · (x − A) of pixels, optical depth τ and airlight A (N, 3, h, w)."""
+    return x + torch.expm1(depth) * (x - airlight)
 
 
 # Arrays: a tensor made in inference mode could not be trained with.

@@ -23,7 +23,7 @@ from napari_restore.models.inf_dehaze._config import (
     InfDehazeConfig,
     operations,
 )
-from napari_restore.models.inf_dehaze._head import MARGIN, HazeHead
+from napari_restore.models.inf_dehaze._head import MARGIN, HazeHead, restored
 from napari_restore.models.inf_dehaze._initial import initialise
 from napari_restore.models.inf_dehaze._stages import (
     CellFacts,
@@ -80,7 +80,6 @@ class Decoder(nn.Module):
         super().__init__()
         coarse_first = reversed(range(len(config.widths)))
         self.stages = nn.ModuleList(DecoderStage(config, index) for index in coarse_first)
-        # Last of all parameters, so that random weights start near the identity.
         self.unembed = PatchExpand(config.widths[0], BANDS, config.patch)
 
     def start(self, tokens: Tensor, maps: list[Tensor], stage: int) -> Tensor:
@@ -127,8 +126,8 @@ class InfDehaze(StagedModel):
         self.decoder = Decoder(config)
         self.head: HazeHead | None = None
         if config.head == "haze":
-            # Last of all parameters, so that random weights tell little haze.
             self.head = HazeHead(self.width, self.stride)
+            self.ends = ("decoder.unembed.weight", "head.knots.weight")
             self.margin = MARGIN
         self._balances: list[Tensor] = []
         initialise(self)
@@ -172,7 +171,7 @@ class InfDehaze(StagedModel):
         out = as_planes(self.decoder(own, maps)).to(x.dtype)
         if self.head is None:
             return x + out
-        return self.head.restored(x, *self.head(x, self._cast(tokens), out))
+        return restored(x, *self.head(x, self._cast(tokens), out))
 
     def auxiliary_loss(self) -> Tensor:
         """How unevenly experts were used, a scalar for the loss of training.
@@ -201,7 +200,7 @@ class InfDehaze(StagedModel):
         parts = torch.split(encoded, down * along)
         grids = [with_margin(self.related(part, down, along), self.margin) for part in parts]
         depth, airlight = self.head(x, torch.stack(grids), None, rows, columns)
-        smooth = self.head.restored(x[..., rows, columns], depth, airlight)
+        smooth = restored(x[..., rows, columns], depth, airlight)
         side = self.tile // self.stride
         tokens = torch.cat([cut(grid, side, self.margin) for grid in grids])
         kept = tuple(residual[chosen] for residual in residuals)
@@ -240,7 +239,7 @@ class InfDehaze(StagedModel):
         query
             (row, column) in cells of that stage's map.
         tokens
-            (1, width, h, w) from the bottleneck, for the decoder; without them the tile is
+            (1, width, h, w) of the tile alone from the bottleneck, for the decoder; without them the tile is
             taken as the whole image.
 
         Returns

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -22,19 +22,24 @@ THINNEST = 1e-3
 """Transmission below which an optical depth tells nothing more."""
 
 
-class Pairs(Protocol):
+class Clear(Protocol):
+    """The pictures to come near to, and where they are valid."""
+
+    @property
+    def clear(self) -> Tensor: ...
+    @property
+    def valid(self) -> Tensor: ...
+
+
+class Pairs(Clear, Protocol):
     """What an objective sees of a batch; see `napari_restore.training.data.Batch`."""
 
     @property
     def hazy(self) -> Tensor: ...
     @property
-    def clear(self) -> Tensor: ...
-    @property
     def depth(self) -> Tensor: ...
     @property
     def airlight(self) -> Tensor: ...
-    @property
-    def valid(self) -> Tensor: ...
     @property
     def is_clear(self) -> Tensor: ...
 
@@ -140,7 +145,7 @@ def _band(length: int, like: Tensor) -> Tensor:
     return band.to(like)
 
 
-def _picture(model: RestorationModel, y: Tensor, batch: Pairs, wanted: Set[str]) -> Losses:
+def _picture(model: RestorationModel, y: Tensor, batch: Clear, wanted: Set[str]) -> Losses:
     """How far the restored picture is from the clear one."""
     y = y.float()
     found = {}
@@ -192,7 +197,9 @@ def _atmosphere(model: RestorationModel, batch: Pairs, bf16: bool, wanted: Set[s
     return found
 
 
-def _staged(model: RestorationModel, batch: Pairs, bf16: bool, wanted: Set[str]) -> Losses:
+def _smooth_and_tiles(
+    model: RestorationModel, batch: Pairs, bf16: bool, wanted: Set[str]
+) -> Losses:
     """Of a staged network that takes haze off: its smooth maps, and a quarter of the tiles.
 
     Decoding is half of a step; the smooth maps of every third row and column tell as much.
@@ -200,13 +207,18 @@ def _staged(model: RestorationModel, batch: Pairs, bf16: bool, wanted: Set[str])
     own: Any = model
     whole = pad_to_multiple(batch.hazy, own.tile)
     rows, columns = (slice(int(torch.randint(3, ())), side, 3) for side in batch.hazy.shape[2:])
-    count = whole[:, 0].numel() // own.tile**2
-    chosen = torch.randperm(count)[: -(-count // 4)]
+    inside = _tiles(batch.valid, own.tile)
+    # A tile without a valid pixel would count as one without an error.
+    some = inside.flatten(1).any(1)
+    some = (some if some.any() else ~some).nonzero()[:, 0]
+    chosen = some[torch.randperm(len(some))[: -(-len(inside) // 4)]]
     with _precision(batch, bf16):
         y, depth, airlight, tiles = own.smooth_and_tiles(whole, rows, columns, chosen)
-    smooth, drawn = _Part(batch, rows, columns), _Tiles(batch, own.tile, chosen)
+    smooth = _Part(batch, rows, columns)
     found = _picture(model, y, smooth, wanted - {"ssim"})
+    drawn = _Drawn(_tiles(batch.clear, own.tile)[chosen], inside[chosen])
     for name, value in _picture(model, tiles, drawn, wanted - {"auxiliary"}).items():
+        # The mean of both; neighbours, which SSIM is about, are there in tiles only.
         found[name] = (found.get(name, value) + value) / 2
     if "depth" in wanted:
         target, known = depth_in_display(smooth)
@@ -242,25 +254,21 @@ class _Part:
         self.airlight, self.is_clear = batch.airlight, batch.is_clear
 
 
-class _Tiles:
-    """Some tiles of a batch, counted row by row and picture by picture."""
+class _Drawn(NamedTuple):
+    """The clear pictures of some tiles (M, 3, T, T), and where they are valid."""
 
-    def __init__(self, batch: Pairs, side: int, chosen: Tensor) -> None:
-        height, width = batch.hazy.shape[2:]
-        beyond = (0, -width % side, 0, -height % side)
+    clear: Tensor
+    valid: Tensor
 
-        def cut_all(values: Tensor) -> Tensor:
-            # Zeros, or false: what lies beyond the picture is not valid.
-            whole = functional.pad(values, beyond)
-            return torch.cat([cut(picture, side) for picture in whole])[chosen]
 
-        self.hazy, self.clear = cut_all(batch.hazy), cut_all(batch.clear)
-        self.depth, self.valid = cut_all(batch.depth), cut_all(batch.valid)
-        each = (height + beyond[3]) * (width + beyond[1]) // side**2
-        self.airlight, self.is_clear = (
-            batch.airlight[chosen // each],
-            batch.is_clear[chosen // each],
-        )
+def _tiles(values: Tensor, side: int) -> Tensor:
+    """Tiles of pictures (N, C, H, W), row by row and picture by picture: (M, C, side, side).
+
+    Beyond a picture they are zero, or false.
+    """
+    height, width = values.shape[2:]
+    whole = functional.pad(values, (0, -width % side, 0, -height % side))
+    return torch.cat([cut(picture, side) for picture in whole])
 
 
 def _window(side: int) -> slice:
@@ -278,6 +286,8 @@ OBJECTIVES = {
     "atmosphere": Objective(
         {"l1": 1.0, "log_error": 0.0, "ssim": 0.05, "depth": 0.3, "airlight": 0.3}, _atmosphere
     ),
-    "inf-dehaze-small": Objective({**DEFAULT.weights, "depth": 0.1, "airlight": 0.1}, _staged),
+    "inf-dehaze-small": Objective(
+        {**DEFAULT.weights, "depth": 0.1, "airlight": 0.1}, _smooth_and_tiles
+    ),
 }
 """Objectives other than the default, by model id."""

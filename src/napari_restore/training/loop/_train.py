@@ -338,13 +338,9 @@ class _Run:
 @contextlib.contextmanager
 def _threads(count: int) -> Iterator[None]:
     before = torch.get_num_threads()
-    # Gradients come close to zero, where a processor is many times as slow: without this a
-    # step of `inf-dehaze-small` takes 1.6 times as long.
-    torch.set_flush_denormal(True)
     if count:
         torch.set_num_threads(count)
     try:
         yield
     finally:
         torch.set_num_threads(before)
-        torch.set_flush_denormal(False)
