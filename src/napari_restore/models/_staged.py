@@ -111,7 +111,7 @@ class StagedModel(RestorationModel):
         count = rows * columns
         grids = [self.related(part, rows, columns) for part in torch.split(encoded, count)]
         side = self.tile // self.stride
-        tokens = torch.cat([cut(with_margin(g, self.margin), side, self.margin) for g in grids])
+        tokens = torch.cat([cut(self.with_margin(g), side, self.margin) for g in grids])
         restored = torch.split(self.decode(tokens, encoded, residuals, tiles), count)
         images = torch.stack([stitch(part, rows, columns) for part in restored])
         return images[..., :height, :width], {}
@@ -123,10 +123,10 @@ class StagedModel(RestorationModel):
         grid = self.relate(grid.clone(memory_format=torch.contiguous_format))
         return grid.permute(2, 0, 1)
 
-
-def with_margin(grid: Tensor, margin: int) -> Tensor:
-    """(C, H, W) with its edges repeated `margin` times on every side."""
-    return nn.functional.pad(grid[None], [margin] * 4, mode="replicate")[0] if margin else grid
+    def with_margin(self, grid: Tensor) -> Tensor:
+        """A grid of tokens (C, H, W), its edges repeated for the `margin` on every side."""
+        beyond = [self.margin] * 4
+        return nn.functional.pad(grid[None], beyond, mode="replicate")[0] if self.margin else grid
 
 
 def cut(image: Tensor, side: int, margin: int = 0) -> Tensor:

@@ -18,7 +18,6 @@ from napari_restore.engine._own_thread import on_own_thread
 from napari_restore.engine._precision import computing
 from napari_restore.engine._probe import example_input, kind_of
 from napari_restore.models import StagedModel
-from napari_restore.models._staged import with_margin
 
 BATCHES = (1, 2)
 """Tiles at once in the two measurements: they give a line for the memory."""
@@ -87,7 +86,7 @@ def _measure(model: StagedModel, device: Device, threads: int, precision: str) -
     x = example_input(model, model.tile, model.tile)
     with torch.inference_mode(), computing(device, precision):
         encoded, residuals = model.encode(x)
-        tokens = with_margin(encoded[0], model.margin)[None]
+        tokens = model.with_margin(encoded[0])[None]
 
         def many(tensor: Tensor, batch: int) -> Tensor:
             return tensor.expand(batch, *tensor.shape[1:]).contiguous()

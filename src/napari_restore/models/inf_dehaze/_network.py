@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from napari_restore.errors import BadParameter
 from napari_restore.models._card import ModelCard
 from napari_restore.models._model import Facts
-from napari_restore.models._staged import Residual, StagedModel, Tick, cut, with_margin
+from napari_restore.models._staged import Residual, StagedModel, Tick, cut
 from napari_restore.models.inf_dehaze._blocks import SwinBlock
 from napari_restore.models.inf_dehaze._bottleneck import Bottleneck
 from napari_restore.models.inf_dehaze._config import (
@@ -198,7 +198,7 @@ class InfDehaze(StagedModel):
         tiles = torch.cat([cut(image, self.tile) for image in x])
         encoded, residuals = self.encode(tiles)
         parts = torch.split(encoded, down * along)
-        grids = [with_margin(self.related(part, down, along), self.margin) for part in parts]
+        grids = [self.with_margin(self.related(part, down, along)) for part in parts]
         depth, airlight = self.head(x, torch.stack(grids), None, rows, columns)
         smooth = restored(x[..., rows, columns], depth, airlight)
         side = self.tile // self.stride
