@@ -46,7 +46,7 @@ def test_the_summary_tells_what_was_done_and_what_it_took(record: dict[str, Any]
 
 @pytest.fixture
 def view(record: dict[str, Any], qtbot: Any) -> Any:
-    # Not shown: twice a whole run ended in a crash while Qt took this window apart.
+    # Not shown, which no test here needs: Qt once crashed as it took this window apart.
     made = RecordView(record, "<b>a & b</b>")
     qtbot.addWidget(made)
     return made

@@ -76,7 +76,7 @@ class HazeHead(nn.Module):
 
 
 def restored(x: Tensor, depth: Tensor, airlight: Tensor) -> Tensor:
-    """X + (exp(τ) − 1) · (x − A) of pixels, optical depth τ and airlight A (N, 3, h, w)."""
+    """Pixels x + (exp(τ) − 1) · (x − A), of optical depth τ and airlight A (N, 3, h, w)."""
     return x + torch.expm1(depth) * (x - airlight)
 
 
