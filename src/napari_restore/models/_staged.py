@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,21 @@ class Residual:
     def shape(self, tile: int) -> tuple[int, int, int]:
         """(C, h, w) for a tile of `tile` pixels along a side."""
         return self.channels, tile // self.stride, tile // self.stride
+
+
+class Seen(NamedTuple):
+    """What a staged model knows of images before it decodes them.
+
+    Tiles (M, …) are in order row by row and image by image.
+    """
+
+    tiles: Tensor
+    encoded: Tensor
+    residuals: tuple[Tensor, ...]
+    grids: Tensor
+    """(N, width, H, W): each image's tokens from the bottleneck, with the margin."""
+    tokens: Tensor
+    """(M, width, h, w): the same by tiles, as `decode` is given them."""
 
 
 class StagedModel(RestorationModel):
@@ -87,8 +103,8 @@ class StagedModel(RestorationModel):
     ) -> Tensor:
         """Restored tiles (N, C, tile, tile).
 
-        `tokens` (N, width, side + 2 · margin, …) come from the bottleneck, `encoded` and `residuals` are what `encode`
-        gave, `x` the tiles themselves.
+        `tokens` (N, width, side + 2 · margin, …) come from the bottleneck; `encoded` and
+        `residuals` are what `encode` gave, `x` the tiles themselves.
         """
         raise NotImplementedError
 
@@ -104,20 +120,27 @@ class StagedModel(RestorationModel):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         height, width = x.shape[2:]
         whole = pad_to_multiple(x, self.tile)
+        rows, columns = whole.shape[2] // self.tile, whole.shape[3] // self.tile
+        seen = self.see(whole)
+        restored = self.decode(seen.tokens, seen.encoded, seen.residuals, seen.tiles)
+        parts = torch.split(restored, rows * columns)
+        images = torch.stack([stitch(part, rows, columns) for part in parts])
+        return images[..., :height, :width], {}
+
+    def see(self, whole: Tensor) -> Seen:
+        """All that is computed before decoding, of images (N, C, H, W) of whole tiles."""
         # Tiles of all images at once: a crop of training is often a single one.
         tiles = torch.cat([cut(image, self.tile) for image in whole])
         rows, columns = whole.shape[2] // self.tile, whole.shape[3] // self.tile
         encoded, residuals = self.encode(tiles)
-        count = rows * columns
-        grids = [self.related(part, rows, columns) for part in torch.split(encoded, count)]
+        parts = torch.split(encoded, rows * columns)
+        grids = [self.with_margin(self.related(part, rows, columns)) for part in parts]
         side = self.tile // self.stride
-        tokens = torch.cat([cut(self.with_margin(g), side, self.margin) for g in grids])
-        restored = torch.split(self.decode(tokens, encoded, residuals, tiles), count)
-        images = torch.stack([stitch(part, rows, columns) for part in restored])
-        return images[..., :height, :width], {}
+        tokens = torch.cat([cut(grid, side, self.margin) for grid in grids])
+        return Seen(tiles, encoded, residuals, torch.stack(grids), tokens)
 
     def related(self, encoded: Tensor, rows: int, columns: int) -> Tensor:
-        """The grid (width, H, W) of one image, whose tiles' tokens these are, after the bottleneck."""
+        """The grid (width, H, W) of an image whose tiles' tokens these are, after the bottleneck."""
         # A copy even of one tile: layers overwrite it, and `encoded` is needed again.
         grid = stitch(encoded, rows, columns).permute(1, 2, 0)
         grid = self.relate(grid.clone(memory_format=torch.contiguous_format))
@@ -134,13 +157,8 @@ def cut(image: Tensor, side: int, margin: int = 0) -> Tensor:
 
     With a `margin`, which the image has on every side, each tile is larger by it on every side.
     """
-    if margin:
-        tiles = image.unfold(1, side + 2 * margin, side).unfold(2, side + 2 * margin, side)
-        return tiles.flatten(1, 2).transpose(0, 1)
-    channels, height, width = image.shape
-    rows, columns = height // side, width // side
-    tiles = image.reshape(channels, rows, side, columns, side).permute(1, 3, 0, 2, 4)
-    return tiles.reshape(rows * columns, channels, side, side)
+    size = side + 2 * margin
+    return image.unfold(1, size, side).unfold(2, size, side).flatten(1, 2).transpose(0, 1)
 
 
 def stitch(tiles: Tensor, rows: int, columns: int) -> Tensor:

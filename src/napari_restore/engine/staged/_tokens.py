@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import time
 import zlib
@@ -72,9 +71,9 @@ class TokenStore:
 
     def tile(self, tile: int) -> tuple[Tensor, Tensor]:
         """(C, side + 2 · margin, …) from the bottleneck, and (C, side, side) as encoded."""
-        return self._get(self._finished, tile), self._get(self.encoded, tile)
+        return self._get(self._finished, tile, self._margin), self._get(self.encoded, tile)
 
-    def _get(self, slab: SlabFile, tile: int) -> Tensor:
+    def _get(self, slab: SlabFile, tile: int, margin: int = 0) -> Tensor:
         content = slab.get(tile)
         if content is None:
             self.encoded.remove()
@@ -84,7 +83,7 @@ class TokenStore:
                 "Run the same command again.",
             )
         values = torch.from_numpy(content.view(np.float32))
-        side = math.isqrt(values.numel() // self._width)
+        side = self._side + 2 * margin
         return values.reshape(self._width, side, side)
 
     # -- the grid --------------------------------------------------------------------

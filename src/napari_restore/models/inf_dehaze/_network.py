@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from napari_restore.errors import BadParameter
 from napari_restore.models._card import ModelCard
-from napari_restore.models._model import Facts
-from napari_restore.models._staged import Residual, StagedModel, Tick, cut
+from napari_restore.models._staged import Residual, Seen, StagedModel, Tick
 from napari_restore.models.inf_dehaze._blocks import SwinBlock
 from napari_restore.models.inf_dehaze._bottleneck import Bottleneck
 from napari_restore.models.inf_dehaze._config import (
@@ -193,25 +192,16 @@ class InfDehaze(StagedModel):
         restored with all.
         """
         assert self.head is not None
-        self._balances = []
-        down, along = x.shape[2] // self.tile, x.shape[3] // self.tile
-        tiles = torch.cat([cut(image, self.tile) for image in x])
-        encoded, residuals = self.encode(tiles)
-        parts = torch.split(encoded, down * along)
-        grids = [self.with_margin(self.related(part, down, along)) for part in parts]
-        depth, airlight = self.head(x, torch.stack(grids), None, rows, columns)
+        seen = self.see(x)
+        depth, airlight = self.head(x, seen.grids, None, rows, columns)
         smooth = restored(x[..., rows, columns], depth, airlight)
-        side = self.tile // self.stride
-        tokens = torch.cat([cut(grid, side, self.margin) for grid in grids])
-        kept = tuple(residual[chosen] for residual in residuals)
-        drawn = self.decode(tokens[chosen], encoded[chosen], kept, tiles[chosen])
+        kept = tuple(residual[chosen] for residual in seen.residuals)
+        drawn = self.decode(seen.tokens[chosen], seen.encoded[chosen], kept, seen.tiles[chosen])
         return smooth, depth, airlight, drawn
 
-    def forward_with_maps(
-        self, x: Tensor, facts: Facts | None = None, valid: Tensor | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def see(self, whole: Tensor) -> Seen:
         self._balances = []
-        return super().forward_with_maps(x, facts, valid)
+        return super().see(whole)
 
     def related(self, encoded: Tensor, rows: int, columns: int) -> Tensor:
         tokens = super().related(encoded, rows, columns)
@@ -239,8 +229,8 @@ class InfDehaze(StagedModel):
         query
             (row, column) in cells of that stage's map.
         tokens
-            (1, width, h, w) of the tile alone from the bottleneck, for the decoder; without them the tile is
-            taken as the whole image.
+            (1, width, h, w) of the tile alone from the bottleneck, for the decoder; without
+            them the tile is taken as the whole image.
 
         Returns
         -------
