@@ -13,8 +13,7 @@ import torch
 import napari_restore as nr
 from napari_restore.engine._store import STAGED
 from napari_restore.engine.staged._tokens import TokenStore
-from napari_restore.models import card_of
-from napari_restore.models._padding import pad_to_multiple
+from napari_restore.models import card_of, load
 from napari_restore.models._staged import cut, stitch
 from napari_restore.models._weights import randomise
 from napari_restore.models.inf_dehaze._config import SMALL
@@ -24,13 +23,17 @@ SIZE = (777, 1291)
 ROLES = "red=1,green=2,blue=3"
 
 
-@pytest.fixture(scope="module")
-def model() -> InfDehaze:
+@pytest.fixture(scope="module", params=[0, 24], ids=["alone", "context"])
+def model(request: pytest.FixtureRequest) -> InfDehaze:
     """The small network, its attention sparse from few tokens on, its change not small."""
-    card = card_of("inf-dehaze-small")
-    made = InfDehaze(replace(card, values={}), replace(SMALL, exact_below=512, samples=16))
+    card = replace(card_of("inf-dehaze-small"), values={}, needs_context=True, placed=True)
+    made = InfDehaze(card, replace(SMALL, exact_below=512, samples=16), context=request.param)
     randomise(made, 0)
     assert made.head is not None
+    assert made.card.needs_context == made.card.placed == (request.param > 0)
+    if made.atmosphere is not None:
+        shipped = load("atmosphere").state_dict()
+        made.atmosphere.load_state_dict(shipped)
     made.head.knots.weight.data *= 30
     return made.eval().requires_grad_(False)
 
@@ -75,9 +78,9 @@ def test_no_token_goes_another_way(model: InfDehaze, pixels: Any, tmp_path: Path
     store = TokenStore(plan.store / STAGED, plan.staged, model.width, side, model.margin, plan.key)
     streamed, _ = store.load(torch.device("cpu"), lambda: None)
     store.close()
-    x = pad_to_multiple(torch.from_numpy(pixels).permute(2, 0, 1)[None], model.tile)[0]
+    x = torch.from_numpy(pixels).permute(2, 0, 1)[None]
     with torch.inference_mode():
-        tokens, _ = model.encode(cut(x, model.tile))
+        tokens, _ = model.encode(cut(model.viewed(x)[0], model.tile))
         rows, columns = plan.staged.rows, plan.staged.columns
         grid = stitch(tokens, rows, columns).permute(1, 2, 0).contiguous()
         assert float((grid - streamed).abs().max()) <= 1e-5

@@ -243,6 +243,7 @@ def make_plan(
                 workers=workers,
                 context=needs_context and not known,
                 maps_bytes=maps_bytes,
+                prepare=preparing,
             ),
             lambda threads: calibrate_staged(model, chosen, threads, precision),
         )
@@ -312,10 +313,10 @@ def make_plan(
 
 def _check_placed(card: ModelCard, context: Any) -> None:
     """Raise for what maps over the image cannot do: come from others, or go to no tile."""
-    if card.scope != "local":
+    if card.scope == "swept":
         raise BadModel(
             f"The card of {card.id} says both placed and scope {card.scope!r}.",
-            "Models of that scope are told where tokens lie; leave placed out.",
+            "Models of that scope are told where they are; leave placed out.",
         )
     if context is not None:
         raise card.no_shared_facts()

@@ -138,7 +138,7 @@ class TileWork:
             with self.computing():
                 there = self.device.take(x)
                 mask = None if valid is None else self.device.take(valid)
-                facts = self._facts_at(fed, there)
+                facts = self.facts_at(fed, there)
                 if wants_maps and self.model.card.maps:
                     y, maps = self.model.forward_with_maps(there, facts, mask)
                 else:
@@ -149,7 +149,7 @@ class TileWork:
         spread = {name: values.expand(-1, -1, *x.shape[-2:]) for name, values in maps.items()}
         return change, spread
 
-    def _facts_at(self, fed: list[Region], x: torch.Tensor) -> Facts:
+    def facts_at(self, fed: list[Region], x: torch.Tensor) -> Facts:
         """The facts for one call; a placed model is told where `x` lies."""
         if not self.model.card.placed:
             return self.facts

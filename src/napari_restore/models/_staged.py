@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from napari_restore.models._model import Facts, RestorationModel
+from napari_restore.models._model import Facts, RestorationModel, one_shot_facts
 from napari_restore.models._padding import pad_to_multiple
 
 Tick = Callable[[float], None]
@@ -68,8 +68,16 @@ class StagedModel(RestorationModel):
     batch: int | None = None
     """Tiles at once that the model is meant for; None: by the size of the image."""
 
+    def view(self, x: Tensor, facts: Facts | None = None) -> Tensor:
+        """What the parts are given of tiles or images `x` (N, C, h, w), whose planes come first.
+
+        Nothing else, unless the model needs the context: then also what follows, pixel by
+        pixel, from `facts`; without them from `x`, taken for whole images.
+        """
+        return x
+
     def encode(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Tokens (N, width, tile/stride, tile/stride) and residuals of tiles (N, C, tile, tile)."""
+        """Tokens (N, width, tile/stride, tile/stride) and residuals of tiles, as `view` gives them."""
         raise NotImplementedError
 
     def encode_first(self, x: Tensor) -> Tensor:
@@ -104,7 +112,7 @@ class StagedModel(RestorationModel):
         """Restored tiles (N, C, tile, tile).
 
         `tokens` (N, width, side + 2 · margin, …) come from the bottleneck; `encoded` and
-        `residuals` are what `encode` gave, `x` the tiles themselves.
+        `residuals` are what `encode` gave, `x` the tiles as it was given them.
         """
         raise NotImplementedError
 
@@ -119,7 +127,7 @@ class StagedModel(RestorationModel):
         self, x: Tensor, facts: Facts | None = None, valid: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         height, width = x.shape[2:]
-        whole = pad_to_multiple(x, self.tile)
+        whole = self.viewed(x, facts, valid)
         rows, columns = whole.shape[2] // self.tile, whole.shape[3] // self.tile
         seen = self.see(whole)
         restored = self.decode(seen.tokens, seen.encoded, seen.residuals, seen.tiles)
@@ -127,8 +135,20 @@ class StagedModel(RestorationModel):
         images = torch.stack([stitch(part, rows, columns) for part in parts])
         return images[..., :height, :width], {}
 
+    def viewed(self, x: Tensor, facts: Facts | None = None, valid: Tensor | None = None) -> Tensor:
+        """The view of images (N, C, h, w) grown to whole tiles; facts are those before that."""
+        whole = pad_to_multiple(x, self.tile)
+        if facts is not None or not self.card.needs_context:
+            return self.view(whole, facts)
+        views = []
+        for n in range(len(x)):
+            counted = None if valid is None else valid[n : n + 1]
+            own = one_shot_facts(self, x[n : n + 1], counted)
+            views.append(self.view(whole[n : n + 1], own))
+        return torch.cat(views)
+
     def see(self, whole: Tensor) -> Seen:
-        """All that is computed before decoding, of images (N, C, H, W) of whole tiles."""
+        """All that is computed before decoding, of the view (N, C, H, W) of whole tiles."""
         # Tiles of all images at once: a crop of training is often a single one.
         tiles = torch.cat([cut(image, self.tile) for image in whole])
         rows, columns = whole.shape[2] // self.tile, whole.shape[3] // self.tile

@@ -54,7 +54,7 @@ def test_the_right_depth_and_airlight_give_the_scene_back(head: HazeHead) -> Non
     tau, a = told(head, depth, airlight)
     t = torch.exp(-torch.tensor(depth))[:, None, None]
     far = torch.tensor(airlight)[:, None, None]
-    assert torch.allclose(restored(X * t + far * (1 - t), tau, a), X, atol=1e-5)
+    assert torch.allclose(restored(X * t + far * (1 - t), tau, a + AIRLIGHT), X, atol=1e-5)
 
 
 def test_the_depth_is_bounded(seeing: HazeHead) -> None:

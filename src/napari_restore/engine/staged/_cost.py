@@ -16,8 +16,8 @@ from napari_restore.engine._device import Device
 from napari_restore.engine._device_memory import peak_of
 from napari_restore.engine._own_thread import on_own_thread
 from napari_restore.engine._precision import computing
-from napari_restore.engine._probe import example_input, kind_of
-from napari_restore.models import StagedModel
+from napari_restore.engine._probe import example_facts, example_input, kind_of
+from napari_restore.models import StagedModel, placed_at
 
 BATCHES = (1, 2)
 """Tiles at once in the two measurements: they give a line for the memory."""
@@ -84,20 +84,28 @@ def _measure(model: StagedModel, device: Device, threads: int, precision: str) -
     torch.set_num_threads(threads)
     model.to(device.torch)
     x = example_input(model, model.tile, model.tile)
-    with torch.inference_mode(), computing(device, precision):
-        encoded, residuals = model.encode(x)
-        tokens = model.with_margin(encoded[0])[None]
+    facts = example_facts(model, x)
 
-        def many(tensor: Tensor, batch: int) -> Tensor:
-            return tensor.expand(batch, *tensor.shape[1:]).contiguous()
+    def many(tensor: Tensor, batch: int) -> Tensor:
+        return tensor.expand(batch, *tensor.shape[1:]).contiguous()
+
+    def view(batch: int) -> Tensor:
+        tiles = many(x, batch)
+        if not model.card.placed:
+            return model.view(tiles, facts)
+        return model.view(tiles, placed_at(facts, [(0, 0)] * batch, 1.0, x))
+
+    with torch.inference_mode(), computing(device, precision):
+        encoded, residuals = model.encode(view(1))
+        tokens = model.with_margin(encoded[0])[None]
 
         def decode(batch: int) -> None:
             kept = tuple(many(residual, batch) for residual in residuals)
-            model.decode(many(tokens, batch), many(encoded, batch), kept, many(x, batch))
+            model.decode(many(tokens, batch), many(encoded, batch), kept, view(batch))
 
         return StagedCost(
-            _part(lambda batch: model.encode(many(x, batch)), device),
-            _part(lambda batch: model.encode_first(many(x, batch)), device),
+            _part(lambda batch: model.encode(view(batch)), device),
+            _part(lambda batch: model.encode_first(view(batch)), device),
             _part(decode, device),
             _seconds_per_operation(model, device),
         )

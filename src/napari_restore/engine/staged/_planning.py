@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from napari_restore.engine._plan import (
     weight_bytes,
 )
 from napari_restore.engine._precision import dtype_of
+from napari_restore.engine._prepare_cost import PrepareCost
 from napari_restore.engine._region import Region
 from napari_restore.engine._tiles import CELL, tile_sizes
 from napari_restore.engine.staged import _bandwidth
@@ -74,6 +75,7 @@ class StagedRequest:
     workers: int | None = None
     context: bool = False
     maps_bytes: int = 0
+    prepare: PrepareCost = field(default_factory=PrepareCost)
 
 
 @dataclass(frozen=True)
@@ -170,9 +172,14 @@ def _choice(
     swell = 1.0 if on_device else fragmentation(ground.tiles)
     tiles_peak = int(swell * max(need.encoding, need.decoding))
     cache_bytes = cache_for(image, tile, 0, workers)
+    looking, prepare = request.context, request.prepare
+    # Facts that are known are read from the disk, which holds as much.
+    known = bool(prepare.peak_bytes) and not looking
     context_bytes, block_bytes, context_seconds = context_cost(
-        image, workers, whole=request.context
+        image.full or image, workers, whole=looking or known
     )
+    if known:
+        block_bytes, context_seconds = 0, 0.0
     on_host = on_device and ground.weights + ground.grid > request.device_memory
     device_peak = 0
     if on_device:
@@ -181,7 +188,8 @@ def _choice(
     # Cores work side by side, batches on a device one after another.
     lanes = 1 if on_device else workers
     grid = 0 if on_device and not on_host else ground.grid
-    ram = context_bytes + cache_bytes + max(tiles_peak, block_bytes, grid)
+    ram = context_bytes + prepare.fact_bytes + cache_bytes
+    ram += max(tiles_peak, block_bytes, prepare.peak_bytes, grid)
 
     demand = Demand(
         ground.decoded,
@@ -201,10 +209,10 @@ def _choice(
     found: Split = split(demand, room, "recompute" if ground.related else request.residuals)
     pixel = image.bands * image.dtype.itemsize
     reading = tile * tile * pixel * IO_SECONDS_PER_BYTE / cores()
-    encode_seconds = 0.0
+    encode_seconds = context_seconds + prepare.seconds
     if not ground.related:
         others = max(0, ground.tiles - ground.decoded)
-        encode_seconds = context_seconds + found.encode_seconds
+        encode_seconds += found.encode_seconds
         encode_seconds += others * demand.encode_seconds + ground.tiles * reading
     staged = StagedLayout(
         box=request.box,

@@ -61,7 +61,7 @@ class StagedWork:
         """Tokens and residuals of each tile."""
         try:
             with self.tile.computing():
-                tokens, residuals = self.model.encode(self._input(batch))
+                tokens, residuals = self.model.encode(self._view(self._input(batch), batch))
         except FAILURES as error:
             raise as_failure(self.model, error) from error
         return [
@@ -75,10 +75,11 @@ class StagedWork:
         try:
             with self.tile.computing():
                 x = self._input(batch)
-                residuals = self._residuals(batch, x)
+                view = self._view(x, batch)
+                residuals = self._residuals(batch, view)
                 tokens = torch.stack([t.tokens for t in batch if t.tokens is not None])
                 encoded = torch.stack([t.encoded for t in batch if t.encoded is not None])
-                y = self.model.decode(device.take(tokens), device.take(encoded), residuals, x)
+                y = self.model.decode(device.take(tokens), device.take(encoded), residuals, view)
                 change = y.float() - x
         except FAILURES as error:
             raise as_failure(self.model, error) from error
@@ -97,6 +98,9 @@ class StagedWork:
     def _input(self, batch: list[TileInput] | list[DecodeInput]) -> Tensor:
         planes = [torch.from_numpy(self.tile.to_model(tile)).permute(2, 0, 1) for tile in batch]
         return self.tile.device.take(torch.stack(planes))
+
+    def _view(self, x: Tensor, batch: list[TileInput] | list[DecodeInput]) -> Tensor:
+        return self.model.view(x, self.tile.facts_at([tile.fed for tile in batch], x))
 
     def _residuals(self, batch: list[DecodeInput], x: Tensor) -> Residuals:
         """(N, C, h, w) by stage: as they were kept, or made again."""

@@ -7,6 +7,8 @@ coefficients interpolated to full resolution).
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -24,8 +26,9 @@ def box_sum(x: Tensor, radius: int) -> Tensor:
 
     `x` is (N, C, H, W). Running sums in float32 lose the variance of long rows.
     """
+    x = x.to(torch.float64)
     for axis in (2, 3):
-        x = _window_sum(x.to(torch.float64), radius, axis)
+        x = _WindowSum.apply(x, radius, axis)  # type: ignore[no-untyped-call]
     return x
 
 
@@ -79,9 +82,38 @@ def _window_sum(x: Tensor, radius: int, axis: int) -> Tensor:
     )
 
 
+class _WindowSum(torch.autograd.Function):
+    """Whoever lies in another's window has it in his own: the gradient is the same sum again.
+
+    Gradients through running sums would leave rounding errors all over the image.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, radius: int, axis: int) -> Tensor:
+        ctx.window = radius, axis
+        return _window_sum(x, radius, axis)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return _WindowSum.apply(gradient, *ctx.window), None, None  # type: ignore[no-untyped-call]
+
+
 def _divide(sums: Tensor, covered: Tensor) -> Tensor:
     return torch.where(covered > 0, sums / covered.clamp(min=1e-30), torch.zeros_like(sums))
 
 
 def _rounded(x: Tensor, step: float) -> Tensor:
-    return torch.round(x.to(torch.float64) / step) * step
+    rounded: Tensor = _Rounded.apply(x.to(torch.float64), step)  # type: ignore[no-untyped-call]
+    return rounded
+
+
+class _Rounded(torch.autograd.Function):
+    """Multiples of a step, with the gradient of what was not rounded: that of steps is 0."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, step: float) -> Tensor:
+        return torch.round(x / step) * step
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None

@@ -8,6 +8,10 @@ from typing import Literal
 Block = Literal["swin", "convnext"]
 Attention = Literal["ibssa", "full"]
 Head = Literal["change", "haze"]
+BANDS = 3
+SEEN = 2 * BANDS + 1
+"""Planes that the encoder is given with context: the tile, what is left of it when the haze that
+the context shows is taken off, and its transmission. Behind them stands its airlight."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 DEEPEST = 2.5
 """Optical depth that is never reached: the inversion multiplies errors by exp of it."""
 AIRLIGHT = 0.8
-"""Airlight told by tokens of zeros."""
+"""Airlight where tokens of zeros tell nothing and there is no context."""
+LEFT = 0.8
+"""`DEEPEST` of the haze that may be left, or be too little, after the context's look."""
 DETAIL = 0.5
 """Optical depth up to which the decoder may differ from the smooth maps and its own mean."""
 FADE = 16
@@ -32,9 +34,9 @@ class HazeHead(nn.Module):
     change nothing. Arithmetic is in the dtype of the tiles, also under autocast.
     """
 
-    def __init__(self, width: int, stride: int) -> None:
+    def __init__(self, width: int, stride: int, deepest: float = DEEPEST) -> None:
         super().__init__()
-        self.stride = stride
+        self.stride, self.deepest = stride, deepest
         self.norm = nn.LayerNorm(width)
         self.knots = nn.Linear(width, 3 * _BANDS)
 
@@ -46,7 +48,7 @@ class HazeHead(nn.Module):
         rows: slice = slice(None),
         columns: slice = slice(None),
     ) -> tuple[Tensor, Tensor]:
-        """Optical depth and airlight (N, 3, h, w) of `rows` and `columns` of pixels.
+        """Optical depth, and airlight less `AIRLIGHT`, (N, 3, h, w) of `rows` and `columns`.
 
         `x` is (N, 3, H, W), `tokens` (N, width, H / stride + 2, W / stride + 2), with a
         `MARGIN` on every side; `detail` is (N, 3, H, W) from the decoder.
@@ -72,7 +74,7 @@ class HazeHead(nn.Module):
             # What is the same all over a tile would show the grid, faded at every edge.
             share = share - (fade * share).mean((2, 3), keepdim=True) / fade.mean()
             depth = depth + DETAIL * (fade * share)[..., rows, columns]
-        return DEEPEST * torch.tanh(depth / DEEPEST), airlight + AIRLIGHT
+        return self.deepest * torch.tanh(depth / self.deepest), airlight
 
 
 def restored(x: Tensor, depth: Tensor, airlight: Tensor) -> Tensor:

@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from napari_restore.errors import BadParameter
 from napari_restore.models._card import ModelCard
+from napari_restore.models._context import Context
+from napari_restore.models._model import Facts, ToModel
 from napari_restore.models._staged import Residual, Seen, StagedModel, Tick
+from napari_restore.models.atmosphere._model import Atmosphere
+from napari_restore.models.classical._deadband import soft_gate
 from napari_restore.models.inf_dehaze._blocks import SwinBlock
 from napari_restore.models.inf_dehaze._bottleneck import Bottleneck
 from napari_restore.models.inf_dehaze._config import (
+    BANDS,
     FAST,
     LITE,
     PAPER,
     RELEASED,
+    SEEN,
     SMALL,
     InfDehazeConfig,
     operations,
 )
-from napari_restore.models.inf_dehaze._head import MARGIN, HazeHead, restored
+from napari_restore.models.inf_dehaze._head import (
+    AIRLIGHT,
+    DEEPEST,
+    LEFT,
+    MARGIN,
+    HazeHead,
+    restored,
+)
 from napari_restore.models.inf_dehaze._initial import initialise
 from napari_restore.models.inf_dehaze._stages import (
     CellFacts,
@@ -32,32 +46,31 @@ from napari_restore.models.inf_dehaze._stages import (
     PatchExpand,
 )
 
-BANDS = 3
 Part = Literal["encoder", "decoder"]
 
 
 class Encoder(nn.Module):
     """Stages from fine to coarse, the map halved between two."""
 
-    def __init__(self, config: InfDehazeConfig) -> None:
+    def __init__(self, config: InfDehazeConfig, planes: int = BANDS) -> None:
         super().__init__()
-        self.embed = PatchEmbed(config.patch, config.widths[0], BANDS)
+        self.embed = PatchEmbed(config.patch, config.widths[0], planes)
         self.stages = nn.ModuleList(
             EncoderStage(config, index) for index in range(len(config.widths))
         )
         self.cells = None
         if config.head == "haze":
-            self.cells = CellFacts(config.stride, config.widths[-1], BANDS)
+            self.cells = CellFacts(config.stride, config.widths[-1], planes)
 
     def start(self, x: Tensor, stage: int) -> Tensor:
-        """Tiles (N, 3, T, T) → the map (N, h, w, C) that `stage` is given."""
+        """Tiles (N, planes, T, T) → the map (N, h, w, C) that `stage` is given."""
         x = self.embed(x)
         for before in self.in_order()[:stage]:
             x = before.merge(before(x))
         return x
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Tiles (N, 3, T, T) → the map (N, h, w, C) that each stage ends with."""
+        """Tiles (N, planes, T, T) → the map (N, h, w, C) that each stage ends with."""
         tiles, x = x, self.embed(x)
         maps = []
         for stage in self.in_order():
@@ -102,15 +115,31 @@ class Decoder(nn.Module):
         return cast("list[DecoderStage]", list(self.stages))
 
 
+class Veil(NamedTuple):
+    """What the head takes haze off: (N, 3, H, W) pixels, airlight, and the share that may go."""
+
+    pixels: Tensor
+    airlight: Tensor | float
+    gate: Tensor | float
+
+
 class InfDehaze(StagedModel):
     """y = head(x, decoder(bottleneck(encoder(x)), residuals)), the source's head being a sum.
 
-    Encoder and decoder see one tile, the bottleneck the tokens of the whole image.
+    Encoder and decoder see one tile, the bottleneck the tokens of the whole image. With
+    `context` above 0, which is ours, an atmosphere network of that width, with so many
+    `looks`, sees the overview first, and the rest works on what it has left: it corrects
+    its haze, and nothing where it sees none.
     Arithmetic is in the dtype of the weights, that of the head in the dtype of the tiles.
     Source: supplement of Inf-Dehaze; what it leaves open is said in `InfDehazeConfig`.
     """
 
-    def __init__(self, card: ModelCard, config: InfDehazeConfig) -> None:
+    def __init__(
+        self, card: ModelCard, config: InfDehazeConfig, context: int = 0, looks: int = 2
+    ) -> None:
+        if not context:
+            # The card may be that of a network with context.
+            card = replace(card, needs_context=False, placed=False)
         super().__init__(card)
         self.config = config
         self.tile, self.stride = config.tile, config.stride
@@ -120,12 +149,12 @@ class InfDehaze(StagedModel):
         self.residuals = tuple(
             Residual(width, config.patch << index) for index, width in enumerate(config.widths[:-1])
         )
-        self.encoder = Encoder(config)
+        self.encoder = Encoder(config, SEEN if context else BANDS)
         self.bottleneck = Bottleneck(config)
         self.decoder = Decoder(config)
         self.head: HazeHead | None = None
         if config.head == "haze":
-            self.head = HazeHead(self.width, self.stride)
+            self.head = HazeHead(self.width, self.stride, LEFT if context else DEEPEST)
             self.ends = ("decoder.unembed.weight", "head.knots.weight")
             self.margin = MARGIN
         self._balances: list[Tensor] = []
@@ -137,17 +166,28 @@ class InfDehaze(StagedModel):
             nn.init.zeros_(self.encoder.cells.out.weight)
         # An untrained network changes nothing.
         nn.init.zeros_(self.decoder.unembed.weight)
+        self.atmosphere = Atmosphere(self.card, context, looks) if context else None
 
     def __getstate__(self) -> dict[str, Any]:
         # What still hangs on a graph can be neither copied nor saved.
         return {**self.__dict__, "_balances": []}
 
+    def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Facts:
+        return {} if self.atmosphere is None else self.atmosphere.prepare(context, to_model, bands)
+
+    def view(self, x: Tensor, facts: Facts | None = None) -> Tensor:
+        """Planes (N, 3 or 10, h, w): see `SEEN`."""
+        if self.atmosphere is None:
+            return x
+        left, maps = self.atmosphere.forward_with_maps(x, facts)
+        return torch.cat([x, left, maps["transmission"], maps["airlight"]], dim=1)
+
     def encode(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        *residuals, tokens = (as_planes(feature) for feature in self.encoder(self._cast(x)))
+        *residuals, tokens = (as_planes(feature) for feature in self.encoder(self._seen(x)))
         return tokens, tuple(residuals)
 
     def encode_first(self, x: Tensor) -> Tensor:
-        return as_planes(self.encoder.stages[0](self.encoder.embed(self._cast(x))))
+        return as_planes(self.encoder.stages[0](self.encoder.embed(self._seen(x))))
 
     def place_tokens(self, grid: Tensor, origin: tuple[int, int] = (0, 0)) -> Tensor:
         return self.bottleneck.place(grid, origin)
@@ -169,8 +209,8 @@ class InfDehaze(StagedModel):
         own = as_map(self._cast(tokens[..., inner, inner]))
         out = as_planes(self.decoder(own, maps)).to(x.dtype)
         if self.head is None:
-            return x + out
-        return restored(x, *self.head(x, self._cast(tokens), out))
+            return self._veil(x).pixels + out
+        return self._unveiled(x, self._cast(tokens), out)[0]
 
     def auxiliary_loss(self) -> Tensor:
         """How unevenly experts were used, a scalar for the loss of training.
@@ -191,13 +231,37 @@ class InfDehaze(StagedModel):
         airlight. And the tiles that are `chosen`, counted row by row and image by image,
         restored with all.
         """
-        assert self.head is not None
+        x = self.view(x)
         seen = self.see(x)
-        depth, airlight = self.head(x, seen.grids, None, rows, columns)
-        smooth = restored(x[..., rows, columns], depth, airlight)
+        smooth, depth, airlight = self._unveiled(x, seen.grids, None, rows, columns)
         kept = tuple(residual[chosen] for residual in seen.residuals)
         drawn = self.decode(seen.tokens[chosen], seen.encoded[chosen], kept, seen.tiles[chosen])
         return smooth, depth, airlight, drawn
+
+    def _unveiled(
+        self,
+        x: Tensor,
+        tokens: Tensor,
+        detail: Tensor | None,
+        rows: slice = slice(None),
+        columns: slice = slice(None),
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Restored pixels of a view, and the optical depth and airlight that were taken off."""
+        assert self.head is not None
+        veil = self._veil(x)
+        depth, tint = self.head(veil.pixels, tokens, detail, rows, columns)
+        if isinstance(veil.gate, Tensor):
+            depth = veil.gate[..., rows, columns] * depth
+        known = veil.airlight
+        airlight = tint + (known[..., rows, columns] if isinstance(known, Tensor) else known)
+        return restored(veil.pixels[..., rows, columns], depth, airlight), depth, airlight
+
+    def _veil(self, x: Tensor) -> Veil:
+        if self.atmosphere is None:
+            return Veil(x, AIRLIGHT, 1.0)
+        _, left, transmission, airlight = torch.split(x, [BANDS, BANDS, 1, BANDS], dim=1)
+        # Where the context sees no haze, the source stays as it is.
+        return Veil(left, airlight, soft_gate(1 - transmission, self.atmosphere.deadband))
 
     def see(self, whole: Tensor) -> Seen:
         self._balances = []
@@ -223,7 +287,7 @@ class InfDehaze(StagedModel):
         Parameters
         ----------
         x
-            The tile (1, 3, tile, tile).
+            The tile (1, C, tile, tile), as `view` gives it.
         part, stage, block
             Stages count in the order of computation: the decoder's 0 is the coarsest.
         query
@@ -240,9 +304,9 @@ class InfDehaze(StagedModel):
         """
         attention, before = self._window_block(part, stage, block)
         if part == "encoder":
-            feature = self.encoder.start(self._cast(x), stage)
+            feature = self.encoder.start(self._seen(x), stage)
         else:
-            maps = self.encoder(self._cast(x))
+            maps = self.encoder(self._seen(x))
             # The bottleneck may overwrite its grid, which here is a map still needed.
             grid = self.relate(maps[-1][0].clone())[None] if tokens is None else as_map(tokens)
             feature = self.decoder.start(self._cast(grid), maps, stage)
@@ -269,6 +333,10 @@ class InfDehaze(StagedModel):
             )
         return found, blocks[:block]
 
+    def _seen(self, x: Tensor) -> Tensor:
+        """Of a view, the planes that the encoder is given."""
+        return self._cast(x if self.atmosphere is None else x[:, :SEEN])
+
     def _cast(self, x: Tensor) -> Tensor:
         return x.to(self.encoder.embed.weight.dtype)
 
@@ -283,9 +351,15 @@ def as_map(feature: Tensor) -> Tensor:
     return feature.permute(0, 2, 3, 1).contiguous()
 
 
-def make(card: ModelCard, config: InfDehazeConfig, released: bool = False) -> InfDehaze:
+def make(
+    card: ModelCard,
+    config: InfDehazeConfig,
+    released: bool = False,
+    context: int = 0,
+    looks: int = 2,
+) -> InfDehaze:
     """The network of a preset; `released` takes the public release's shape instead."""
-    return InfDehaze(card, RELEASED if released else config)
+    return InfDehaze(card, RELEASED if released else config, context, looks)
 
 
 make_paper = partial(make, config=PAPER)

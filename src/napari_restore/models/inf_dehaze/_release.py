@@ -9,11 +9,14 @@ from functools import partial
 from torch import Tensor
 
 from napari_restore.errors import BadModel
+from napari_restore.models.atmosphere._network import sizes_of as sizes_of_atmosphere
 from napari_restore.models.inf_dehaze._config import (
+    BANDS,
     FAST,
     LITE,
     PAPER,
     RELEASED,
+    SEEN,
     SMALL,
     InfDehazeConfig,
 )
@@ -48,6 +51,8 @@ rows and columns are the same throughout."""
 NOT_NEEDED = re.compile(r".*\.(attn_mask|attn\.relative_position_index)")
 """Tables that the release saves and that follow from the sizes."""
 
+ATMOSPHERE = "atmosphere."
+"""What the names of the context's weights begin with."""
 _MARK = "encoder.patch_embed.proj.weight"
 
 
@@ -79,13 +84,20 @@ def sizes_of(state: Mapping[str, Tensor], *, config: InfDehazeConfig) -> dict[st
     """Arguments of the network that `state`, under our names, belongs to.
 
     Empty for the preset `config` itself, ``released`` for `LITE` in the public release's
-    shape. Raises `BadModel` when the weights are neither's.
+    shape; ``context`` and ``looks`` of the atmosphere inside, if there is one. Raises `BadModel` when the weights are neither's.
     """
     if config is LITE and "bottleneck.blocks.1.attention.qkv.weight" in state:
         return sizes_of(state, config=RELEASED) | {"released": True}
     last = config.widths[-1]
+    own = {
+        name.removeprefix(ATMOSPHERE): value
+        for name, value in state.items()
+        if name.startswith(ATMOSPHERE)
+    }
+    seen = sizes_of_atmosphere(own) if own else {}
+    planes = SEEN if own else BANDS
     signs = {
-        "encoder.embed.weight": (config.widths[0], 3, config.patch, config.patch),
+        "encoder.embed.weight": (config.widths[0], planes, config.patch, config.patch),
         "decoder.stages.0.project.weight": (last, 2 * last),
         f"bottleneck.blocks.{len(config.layers) - 1}.norm1.weight": (last,),
         "encoder.stages.0.blocks.0."
@@ -96,7 +108,7 @@ def sizes_of(state: Mapping[str, Tensor], *, config: InfDehazeConfig) -> dict[st
             "These weights are not those of this Inf-Dehaze.",
             "Choose the model they were made for.",
         )
-    return {}
+    return {"context": seen["width"], "looks": seen["looks"]} if seen else {}
 
 
 sizes_of_paper = partial(sizes_of, config=PAPER)

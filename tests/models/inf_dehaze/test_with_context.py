@@ -1,0 +1,73 @@
+"""The small network behind the atmosphere's look at the whole image."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tests.models.inf_dehaze.test_network import HAZE
+
+from napari_restore.errors import BadModel
+from napari_restore.models import card_of
+from napari_restore.models._weights import randomise
+from napari_restore.models.inf_dehaze._config import SMALL
+from napari_restore.models.inf_dehaze._network import InfDehaze
+from napari_restore.models.inf_dehaze._release import sizes_of_small
+
+
+def with_context(seed: int = 0) -> InfDehaze:
+    card = replace(card_of("inf-dehaze-small"), values={}, needs_context=True, placed=True)
+    torch.manual_seed(seed)
+    made = InfDehaze(card, HAZE, context=8, looks=1)
+    return made.eval().requires_grad_(False)
+
+
+@torch.inference_mode()
+def test_with_context_a_fresh_network_is_the_context_alone() -> None:
+    made = with_context()
+    x = torch.rand(1, 3, 150, 130, generator=torch.Generator().manual_seed(0))
+    assert made.atmosphere is not None
+    alone = made.atmosphere(x)
+    assert torch.equal(made(x), alone)
+    assert not torch.equal(alone, x)
+
+
+@torch.inference_mode()
+def test_where_the_context_sees_no_haze_every_bit_stays() -> None:
+    made = with_context()
+    randomise(made, 1)
+    assert made.head is not None and made.atmosphere is not None
+    made.head.knots.weight.data *= 30
+    x = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    view = made.view(x)
+    seen = made.see(view)
+    changed = made._unveiled(view, seen.grids, None)[0]
+    assert not torch.allclose(changed, view[:, 3:6], atol=1e-3)
+    view[:, 3:6], view[:, 6:7] = x, 1.0
+    assert torch.equal(made._unveiled(view, seen.grids, None)[0], x)
+
+
+def test_weights_tell_whether_there_is_a_context() -> None:
+    state = InfDehaze(card_of("inf-dehaze-small"), SMALL, context=8, looks=1).state_dict()
+    assert sizes_of_small(state) == {"context": 8, "looks": 1}
+    alone = InfDehaze(card_of("inf-dehaze-small"), SMALL).state_dict()
+    assert sizes_of_small(alone) == {}
+    mixed = {**alone, **{n: v for n, v in state.items() if n.startswith("atmosphere.")}}
+    with pytest.raises(BadModel, match="not those of this Inf-Dehaze"):
+        sizes_of_small(mixed)
+
+
+def test_training_reaches_all_but_what_is_held() -> None:
+    made = with_context().train()
+    randomise(made, 2)
+    for name, parameter in made.named_parameters():
+        parameter.requires_grad_(not name.startswith("atmosphere."))
+    x = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    parts = made.smooth_and_tiles(x, slice(0, None, 3), slice(1, None, 3), torch.tensor([2]))
+    sum(part.square().mean() for part in parts).backward()  # type: ignore[union-attr]
+    for name, parameter in made.named_parameters():
+        learned = parameter.grad is not None and bool(parameter.grad.any())
+        # What the softmax is invariant to has no gradient: the bias of all bands.
+        if not name.endswith("weight_net.2.bias") and "experts" not in name:
+            assert learned != name.startswith("atmosphere."), name
