@@ -23,6 +23,7 @@ ALLOWED = {
     "models": {"errors"},
     "engine": {"errors", "_quantities", "images", "models"},
     "training": {"errors", "records", "metrics", "images", "models", "engine"},
+    "explain": {"errors", "images", "models", "engine"},
     "_training_api": {"errors", "engine", "training"},
     "_image_api": {"errors", "images", "engine"},
     "_repeat_api": {"errors", "records", "_line", "images", "models", "engine", "_image_api"},

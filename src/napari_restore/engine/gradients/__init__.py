@@ -1,0 +1,28 @@
+"""Outputs of a model and their gradients with respect to the pixels, tile by tile."""
+
+from __future__ import annotations
+
+from napari_restore.engine._region import Region
+from napari_restore.engine.gradients._local import LocalGradients
+from napari_restore.engine.gradients._opened import Opened, Picture
+from napari_restore.engine.gradients._restored import restored
+from napari_restore.engine.gradients._staged import StagedGradients
+
+Gradients = LocalGradients | StagedGradients
+
+__all__ = [
+    "Gradients",
+    "LocalGradients",
+    "Opened",
+    "Picture",
+    "StagedGradients",
+    "gradients_of",
+    "restored",
+]
+
+
+def gradients_of(opened: Opened, box: Region) -> Gradients:
+    """What gives gradients of the output in `box`, by the scope of the opened plan's model."""
+    if opened.plan.staged is not None:
+        return StagedGradients(opened, box)
+    return LocalGradients(opened, box)

@@ -1,0 +1,158 @@
+"""Gradients of models that see a halo around a pixel: only what the box can see is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from napari_restore.engine._calibrate import SCRATCH_BYTES
+from napari_restore.engine._device import Device
+from napari_restore.engine._device_memory import peak_of
+from napari_restore.engine._probe import example_facts, example_input
+from napari_restore.engine._region import Region
+from napari_restore.engine._tiles import fed_box
+from napari_restore.engine.gradients._opened import Opened, Picture
+from napari_restore.errors import BudgetTooSmall
+from napari_restore.models import RestorationModel
+
+SIDES = (256, 512)
+EDGES = (2048, 1024, 512, 256, 128)
+"""Sides of the pieces that a box is cut into, tried in turn until one fits the budget."""
+
+
+class LocalGradients:
+    """∂D/∂x of a number D that hangs on a box of the output.
+
+    A box that fits the budget is computed once, with its graph; a larger one is computed
+    piece by piece, and each piece again for its gradient, which is exact: gradients add up.
+    """
+
+    def __init__(self, opened: Opened, box: Region) -> None:
+        self.opened, self.box = opened, box
+        plan = opened.plan
+        self._halo, self._step = plan.halo, plan.model.card.multiple_of
+        self._pieces = self._cut(box)
+        self._graph: tuple[Tensor, Tensor] | None = None
+        fed = [self._fed(piece) for piece in self._pieces]
+        self.region = fed[0]
+        """Outside of it every gradient is zero."""
+        for one in fed[1:]:
+            self.region = self.region.union(one)
+        self.pixels = sum(one.pixels for one in fed)
+        """That are computed for one gradient."""
+
+    def forward(self, picture: Picture, keep: bool = False) -> Tensor:
+        """The model's output of `picture` in the box, (1, C, h, w) in model range.
+
+        With `keep`, the next call is `backward` for the same picture.
+        """
+        self._graph = None
+        if keep and len(self._pieces) == 1:
+            with torch.enable_grad():
+                x = picture(self._fed(self.box)).detach().requires_grad_(True)
+                y = self._output(x, self.box)
+            self._graph = x, y
+            return y.detach()
+        y = torch.empty(0)
+        for piece in self._pieces:
+            self.opened.check()
+            with torch.no_grad():
+                part = self._output(picture(self._fed(piece)), piece)
+            if len(self._pieces) == 1:
+                return part
+            if not y.numel():
+                y = part.new_empty(1, part.shape[1], *self.box.shape)
+            y[(..., *_within(piece, self.box))] = part
+        return y
+
+    def backward(self, picture: Picture, by_y: Tensor) -> Iterator[tuple[Region, Tensor]]:
+        """Parts of the gradient with respect to the picture, which add up; with their boxes.
+
+        `by_y` is ∂D/∂y in the box.
+        """
+        if self._graph is not None:
+            (x, y), self._graph = self._graph, None
+            yield self._fed(self.box), self._gradient(x, y, by_y)
+            return
+        for piece in self._pieces:
+            self.opened.check()
+            with torch.enable_grad():
+                x = picture(self._fed(piece)).detach().requires_grad_(True)
+                y = self._output(x, piece)
+            yield (
+                self._fed(piece),
+                self._gradient(x, y, by_y[(..., *_within(piece, self.box))]),
+            )
+
+    def _gradient(self, x: Tensor, y: Tensor, by_y: Tensor) -> Tensor:
+        if not y.requires_grad:
+            return torch.zeros_like(x)
+        with self.opened.computing():
+            (found,) = torch.autograd.grad(y, x, by_y, materialize_grads=True)
+        return found
+
+    def _output(self, x: Tensor, piece: Region) -> Tensor:
+        fed, work = self._fed(piece), self.opened.work
+        valid = None
+        if work.model.card.uses_validity:
+            counted = self.opened.read(fed).valid
+            valid = None if counted is None else torch.from_numpy(counted)[None, None].to(x.device)
+        with self.opened.computing():
+            y = work.model(x, work.facts_at([fed], x), valid)
+        inside: Tensor = y[(..., *_within(piece, fed))]
+        return inside
+
+    def _fed(self, piece: Region) -> Region:
+        """What the model must see: the halo around the piece's cells of the model's steps."""
+        size = self.opened.size
+        core = piece.align(self._step).intersect(Region(0, 0, *size))
+        return fed_box(core, self._halo, size, self._step)
+
+    def _cut(self, box: Region) -> list[Region]:
+        plan = self.opened.plan
+        budget = plan.memory
+        whole = self._fed(box).pixels
+        fixed, per_pixel = gradient_cost(plan.model, plan.device)
+        if fixed + per_pixel * whole <= budget:
+            return [box]
+        for edge in EDGES:
+            pieces = [
+                Region(y, x, y + edge, x + edge).intersect(box)
+                for y in range(box.y0, box.y1, edge)
+                for x in range(box.x0, box.x1, edge)
+            ]
+            largest = max(self._fed(piece).pixels for piece in pieces)
+            if fixed + per_pixel * largest <= budget:
+                return pieces
+        needed = int(fixed + per_pixel * largest)
+        raise BudgetTooSmall(
+            "The budget does not hold the gradient of one small piece.",
+            f"Use --memory {-(-needed // 2**20)}MiB or more.",
+        )
+
+
+def gradient_cost(model: RestorationModel, device: Device) -> tuple[float, float]:
+    """Bytes of one gradient at the peak: fixed, and per pixel that the model is fed."""
+    step = model.card.multiple_of
+    sides = [-(-max(side, model.card.min_size) // step) * step for side in SIDES]
+    peaks = []
+    for side in sides:
+        x = example_input(model, side, side).requires_grad_(True)
+        peaks.append(peak_of(partial(_gradient_of_sum, model, x), device))
+    small, large = (side * side for side in sides)
+    slope = max(0.0, (peaks[1] - peaks[0]) / (large - small))
+    return max(0.0, peaks[0] - slope * small) + SCRATCH_BYTES, slope
+
+
+def _gradient_of_sum(model: RestorationModel, x: Tensor) -> None:
+    with torch.enable_grad():
+        total = model(x, example_facts(model, x.detach())).sum()
+    if total.requires_grad:
+        torch.autograd.grad(total, x, allow_unused=True)
+
+
+def _within(inner: Region, outer: Region) -> tuple[slice, slice]:
+    return inner.shift(-outer.y0, -outer.x0).slices

@@ -1,0 +1,84 @@
+"""A plan made ready to be asked for gradients: facts, pixels, and what all scopes share."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from napari_restore.engine._context import context_exclude
+from napari_restore.engine._events import Event
+from napari_restore.engine._plan import Plan
+from napari_restore.engine._prepared import prepare
+from napari_restore.engine._region import Region
+from napari_restore.engine._run import Run
+from napari_restore.engine._start import run_of
+from napari_restore.engine._tile import FAILURES, TileInput, TileWork, as_failure
+from napari_restore.engine._weight import open_weight
+from napari_restore.errors import Cancelled
+
+Picture = Callable[[Region], Tensor]
+"""Gives a box of an image: (1, C, h, w) float32 in model range, on the plan's device."""
+
+
+class Opened:
+    """The pixels of a plan's image in model range, and its model with the facts of the image.
+
+    Facts are drawn from the image itself and held constant, whatever picture is shown to
+    the model. Raises `Cancelled` when `stop` is set while the image is looked at.
+    """
+
+    def __init__(self, plan: Plan, emit: Callable[[Event], None], stop: threading.Event) -> None:
+        self.plan, self.stop = plan, stop
+        self._run: Run = run_of(plan, emit, stop)
+        self._exclude = open_weight(plan.exclude, plan.image) if plan.exclude else None
+        uncounted = context_exclude(plan.image, plan.exclude)
+        if plan.image.full is None:
+            uncounted = self._exclude
+        prepared = prepare(
+            plan,
+            uncounted,
+            lambda: self._run._context(uncounted),
+            keep=True,
+            around=self._run._preparing,
+        )
+        self.check()
+        self.work: TileWork = self._run._work(prepared)
+        self.size = (plan.image.height, plan.image.width)
+
+    def check(self) -> None:
+        """Raise `Cancelled` if it is to stop."""
+        if self.stop.is_set():
+            raise Cancelled("Cancelled; nothing was written.", "Run it again.")
+
+    def read(self, box: Region) -> TileInput:
+        """The source's pixels of a box within the image, and what counts there."""
+        return self._run._read(box, box, self._exclude)
+
+    def image(self, box: Region) -> Tensor:
+        """The source in model range, filled where pixels do not count."""
+        return self.planes(self.read(box))
+
+    def planes(self, tile: TileInput) -> Tensor:
+        """(1, C, h, w) of what was read."""
+        values = torch.from_numpy(self.work.to_model(tile)).permute(2, 0, 1)
+        return self.plan.device.take(values.contiguous()[None])
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Gradients with respect to pixels only, in float32; failures told as those of a tile."""
+        model = self.work.model
+        trained = [p for p in model.parameters() if p.requires_grad]
+        for parameter in trained:
+            parameter.requires_grad_(False)
+        try:
+            with self.work.memory.watched():
+                yield
+        except FAILURES as error:
+            raise as_failure(model, error) from error
+        finally:
+            for parameter in trained:
+                parameter.requires_grad_(True)

@@ -1,0 +1,236 @@
+"""Gradients of models that encode tiles, relate them all, and decode tiles: in passes.
+
+The chain rule is cut where the model's stages meet, and what is on one side is computed again
+when it is needed: exact, and never more in memory than the tokens and one batch of tiles
+(gradient checkpointing, Chen et al. 2016, along the model's own seams).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from napari_restore.engine._region import Region
+from napari_restore.engine.gradients._opened import Opened, Picture
+from napari_restore.engine.staged._work import reflection
+from napari_restore.models import StagedModel
+
+
+@dataclass
+class _Kept:
+    """What `forward` leaves for `backward`, of one picture."""
+
+    encoded: Tensor
+    """(H, W, width): the tokens as they were encoded, over the whole grid."""
+    related: Tensor
+    """(width, H + 2 · margin, W + 2 · margin): what the bottleneck made of them."""
+    residuals: dict[tuple[int, int], tuple[Tensor, ...]] = field(default_factory=dict)
+    """Of the tiles that the box touches."""
+
+
+class StagedGradients:
+    """∂D/∂x of a number D that hangs on a box of the output of a staged model.
+
+    All tiles have a share in it. A picture costs one pass of the encoder and the bottleneck
+    and the decoder on the tiles of the box; its gradient as much again and their way back.
+    """
+
+    def __init__(self, opened: Opened, box: Region) -> None:
+        plan, model = opened.plan, opened.plan.model
+        assert isinstance(model, StagedModel) and plan.staged is not None
+        self.opened, self.box, self.model = opened, box, model
+        self._side = model.tile // model.stride
+        self._rows, self._columns = plan.staged.rows, plan.staged.columns
+        self._origin = plan.staged.box.y0, plan.staged.box.x0
+        self.region = plan.staged.box.intersect(Region(0, 0, *opened.size))
+        """Outside of it every gradient is zero."""
+        self.pixels = self._rows * self._columns * model.tile**2
+        self._seen = [
+            (row, column)
+            for row in range(self._rows)
+            for column in range(self._columns)
+            if not self._tile(row, column).intersect(box).is_empty
+        ]
+        self._kept: _Kept | None = None
+
+    def forward(self, picture: Picture, keep: bool = False) -> Tensor:
+        """The model's output of `picture` in the box, (1, C, h, w) in model range.
+
+        With `keep`, the next call is `backward` for the same picture.
+        """
+        with torch.no_grad():
+            kept = self._encode(picture)
+            y = torch.empty(0)
+            for at in self._seen:
+                part, core = self._decoded(picture, kept, at)
+                if not y.numel():
+                    y = part.new_empty(1, part.shape[1], *self.box.shape)
+                y[(..., *core.shift(-self.box.y0, -self.box.x0).slices)] = part
+        self._kept = kept if keep else None
+        return y
+
+    def backward(self, picture: Picture, by_y: Tensor) -> Iterator[tuple[Region, Tensor]]:
+        """Parts of the gradient with respect to the picture, which add up; with their boxes.
+
+        `by_y` is ∂D/∂y in the box.
+        """
+        kept, self._kept = self._kept, None
+        if kept is None:
+            with torch.no_grad():
+                kept = self._encode(picture)
+        by_related = torch.zeros_like(kept.related)
+        by_left: dict[tuple[int, int], tuple[Tensor, ...]] = {}
+        for at in self._seen:
+            self.opened.check()
+            by_left[at] = self._back_through_decoder(picture, kept, at, by_y, by_related)
+        by_encoded = self._back_through_bottleneck(kept.encoded, by_related)
+        for row in range(self._rows):
+            for column in range(self._columns):
+                self.opened.check()
+                part = by_encoded[self._cells(row, column)].permute(2, 0, 1)[None]
+                left = by_left.get((row, column))
+                yield self._back_through_encoder(picture, (row, column), part, left)
+
+    # -- forwards --------------------------------------------------------------------
+
+    def _encode(self, picture: Picture) -> _Kept:
+        """Encode all tiles and relate them."""
+        model, side = self.model, self._side
+        encoded = torch.empty(0)
+        residuals = {}
+        for row in range(self._rows):
+            for column in range(self._columns):
+                self.opened.check()
+                with self.opened.computing():
+                    tokens, left = model.encode(self._view(picture, row, column))
+                if not encoded.numel():
+                    shape = (self._rows * side, self._columns * side, model.width)
+                    encoded = tokens.new_empty(shape)
+                encoded[self._cells(row, column)] = tokens[0].permute(1, 2, 0)
+                if (row, column) in self._seen:
+                    residuals[row, column] = left
+        with self.opened.computing():
+            grid = model.relate(encoded.clone()).permute(2, 0, 1)
+            related = model.with_margin(grid)
+        return _Kept(encoded, related, residuals)
+
+    def _decoded(self, picture: Picture, kept: _Kept, at: tuple[int, int]) -> tuple[Tensor, Region]:
+        """Of a tile, the pixels that lie in the box; and where they lie."""
+        encoded = kept.encoded[self._cells(*at)].permute(2, 0, 1)[None]
+        tokens = kept.related[self._window(*at)][None]
+        with self.opened.computing():
+            view = self._view(picture, *at)
+            y = self.model.decode(tokens, encoded, kept.residuals[at], view)
+        return self._inside(y, at)
+
+    def _inside(self, y: Tensor, at: tuple[int, int]) -> tuple[Tensor, Region]:
+        tile = self._tile(*at)
+        core = tile.intersect(self.box)
+        return y[(..., *core.shift(-tile.y0, -tile.x0).slices)], core
+
+    # -- and back --------------------------------------------------------------------
+
+    def _back_through_decoder(
+        self,
+        picture: Picture,
+        kept: _Kept,
+        at: tuple[int, int],
+        by_y: Tensor,
+        by_related: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """∂D/∂ of a tile's tokens, residuals and view; of what is related into `by_related`."""
+        with torch.no_grad():
+            view = self._view(picture, *at)
+        leaves = [
+            kept.related[self._window(*at)][None],
+            kept.encoded[self._cells(*at)].permute(2, 0, 1)[None],
+            *kept.residuals[at],
+            view,
+        ]
+        leaves = [leaf.detach().requires_grad_(True) for leaf in leaves]
+        tokens, encoded, *residuals, view = leaves
+        with self.opened.computing(), torch.enable_grad():
+            y = self.model.decode(tokens, encoded, tuple(residuals), view)
+            part, core = self._inside(y, at)
+            wanted = by_y[(..., *core.shift(-self.box.y0, -self.box.x0).slices)]
+            by_tokens, *rest = torch.autograd.grad(part, leaves, wanted, materialize_grads=True)
+        by_related[self._window(*at)] += by_tokens[0]
+        return tuple(rest)
+
+    def _back_through_bottleneck(self, encoded: Tensor, by_related: Tensor) -> Tensor:
+        """∂D/∂ of the tokens as they were encoded, (H, W, width)."""
+        model = self.model
+        leaf = encoded.detach().requires_grad_(True)
+
+        def layer(index: int, grid: Tensor) -> Tensor:
+            return model.bottleneck_layer(index, grid)
+
+        with self.opened.computing(), torch.enable_grad():
+            # Placing may write into the grid, and a leaf may not be written to.
+            grid = model.place_tokens(leaf.clone())
+            for index in range(model.layers):
+                self.opened.check()
+                grid = checkpoint(layer, index, grid, use_reentrant=False)
+            related = model.with_margin(grid.permute(2, 0, 1))
+            (found,) = torch.autograd.grad(related, leaf, by_related)
+        return found
+
+    def _back_through_encoder(
+        self,
+        picture: Picture,
+        at: tuple[int, int],
+        by_tokens: Tensor,
+        by_left: tuple[Tensor, ...] | None,
+    ) -> tuple[Region, Tensor]:
+        """∂D/∂x of a tile's pixels, and the box that they lie in."""
+        needed, rows, columns = self._source(*at)
+        x = picture(needed).detach().requires_grad_(True)
+        with self.opened.computing(), torch.enable_grad():
+            view = self._viewed(x, rows, columns, at)
+            tokens, residuals = self.model.encode(view)
+            outputs, given = [tokens], [by_tokens]
+            if by_left is not None:
+                by_encoded, *by_residuals, by_view = by_left
+                given[0] = by_tokens + by_encoded
+                outputs += [*residuals, view]
+                given += [*by_residuals, by_view]
+            (found,) = torch.autograd.grad(outputs, x, given)
+        return needed, found
+
+    # -- places ----------------------------------------------------------------------
+
+    def _tile(self, row: int, column: int) -> Region:
+        """The whole tile, which may reach beyond the image."""
+        tile = self.model.tile
+        y, x = self._origin[0] + row * tile, self._origin[1] + column * tile
+        return Region(y, x, y + tile, x + tile)
+
+    def _cells(self, row: int, column: int) -> tuple[slice, slice]:
+        side = self._side
+        return slice(row * side, (row + 1) * side), slice(column * side, (column + 1) * side)
+
+    def _window(self, row: int, column: int) -> tuple[slice, slice, slice]:
+        """A tile's tokens with the margin, in a grid that has it on every side."""
+        side, margin = self._side, 2 * self.model.margin
+        return (
+            slice(None),
+            slice(row * side, (row + 1) * side + margin),
+            slice(column * side, (column + 1) * side + margin),
+        )
+
+    def _source(self, row: int, column: int) -> tuple[Region, Tensor, Tensor]:
+        """What of the image makes a tile, and which of its rows and columns, reflected at the edge."""
+        needed, (rows, columns) = reflection(self._tile(row, column), self.opened.size)
+        return needed, torch.from_numpy(rows), torch.from_numpy(columns)
+
+    def _view(self, picture: Picture, row: int, column: int) -> Tensor:
+        needed, rows, columns = self._source(row, column)
+        return self._viewed(picture(needed), rows, columns, (row, column))
+
+    def _viewed(self, x: Tensor, rows: Tensor, columns: Tensor, at: tuple[int, int]) -> Tensor:
+        tile = x[..., rows[:, None].to(x.device), columns.to(x.device)]
+        return self.model.view(tile, self.opened.work.facts_at([self._tile(*at)], tile))

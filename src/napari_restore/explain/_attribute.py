@@ -1,0 +1,279 @@
+"""Asks which pixels of an image made what a model does in a box."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path as File
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_restore.engine import Event, Note, Phase, Progress, Region, make_plan
+from napari_restore.engine.gradients import Opened, gradients_of
+from napari_restore.errors import BadParameter, BadRegion, BudgetTooSmall
+from napari_restore.explain import _measures
+from napari_restore.explain._attribution import Attribution
+from napari_restore.explain._baselines import NAMES, Ground, Held, path_of
+from napari_restore.explain._integral import Add, Integral, Node, Sums, integrate
+from napari_restore.explain._methods import AUTO, Method, method_of
+from napari_restore.explain._objectives import Objective, derivative, objective_of
+from napari_restore.explain._paths import Path
+from napari_restore.explain._quadrature import NESTED, Quadrature, clenshaw_curtis, fixed
+from napari_restore.images import Image, open_image
+from napari_restore.models import RestorationModel, load
+
+Emit = Callable[[Event], None]
+HELD_BYTES = 16
+"""Per value of the map's region: image, baseline, picture and speed."""
+SUM_BYTES = 8
+"""Per value, and per rule that may be needed."""
+MOSTLY_INPUT = 0.9
+"""Share of the mass from which on a map shows little but the input itself."""
+
+
+def attribute(
+    image: Image,
+    model: RestorationModel,
+    box: Region,
+    *,
+    method: str = "haze",
+    objective: str | None = None,
+    baseline: str | None = None,
+    steps: str | int | None = None,
+    rule: str | None = None,
+    gap: float = 0.01,
+    emit: Emit = lambda event: None,
+    stop: threading.Event | None = None,
+    **options: Any,
+) -> Attribution:
+    """The share of every pixel in a number that hangs on a box of the model's output.
+
+    Parameters
+    ----------
+    image, model, options
+        As `make_plan` takes them.
+    box
+        Level-0 pixels of the output.
+    method
+        A name of `METHODS`; it says what the others are where they are None.
+    objective
+        See `objective_of`.
+    baseline
+        Of a straight path: a name of `NAMES`, or an image file of the same size.
+    steps
+        ``"auto"``: 9, 17, 33, 65 nested nodes until the gap is small; or a number.
+    rule
+        With a number of steps: a name of `RULES`.
+    gap
+        Relative completeness gap at which ``"auto"`` stops.
+    emit, stop
+        Takes the events; ends the work when it is set, with `Cancelled`.
+    """
+    chosen = method_of(method)
+    box = _box_within(box, image)
+    plan = make_plan(image, model, region=box, **options)
+    stop = stop or threading.Event()
+    wanted = objective_of(objective or chosen.objective, len(plan.bands))
+    opened = Opened(plan, emit, stop)
+    rules = _rules(chosen.steps if steps is None else steps, rule or chosen.rule)
+    asker = _Asker(opened, box, wanted, len(rules))
+
+    def open_model(name: str) -> Opened:
+        own = make_plan(image, load(name), region=box, device=plan.device.name)
+        return Opened(own, emit, stop)
+
+    began = time.perf_counter()
+    emit(Phase("Looking along the path"))
+    start = chosen.baseline if baseline is None else baseline
+    clear = _clear_image(start, opened, box) if chosen.path == "straight" else None
+    ground = Ground(opened, asker.region, asker.image, open_model)
+    path, told = path_of(chosen.path, start, ground, clear)
+    integral = asker.along(path, rules, gap, emit)
+    found = _account(asker, chosen, path, told, integral)
+    found["seconds"] = time.perf_counter() - began
+    if found["identity_share"] is not None and found["identity_share"] > MOSTLY_INPUT:
+        emit(
+            Note(
+                f"{found['identity_share']:.0%} of the map is the input that passes unchanged; "
+                "the objective change leaves that out."
+            )
+        )
+    record = {"model": {"id": model.card.id}, "attribution": found}
+    values = np.moveaxis(integral.total, 0, 2).astype(np.float32)
+    return Attribution(values, integral.region, box, record)
+
+
+class _Asker:
+    """One model, box and objective, asked along any path."""
+
+    def __init__(self, opened: Opened, box: Region, objective: Objective, rules: int) -> None:
+        self.opened, self.box, self.objective = opened, box, objective
+        height, width = opened.size
+        beyond = objective.beyond
+        self.seen = Region(box.y0, box.x0, box.y1 + beyond, box.x1 + beyond).intersect(
+            Region(0, 0, height, width)
+        )
+        self.gradients = gradients_of(opened, self.seen)
+        self.region = self.gradients.region
+        self._check_memory(rules)
+        self.image = Held(self.region, opened.image(self.region))
+        self.counts = self._counts()
+
+    def _check_memory(self, rules: int) -> None:
+        """Raise `BudgetTooSmall` where image, baseline and sums do not fit the budget."""
+        plan = self.opened.plan
+        needed = self.region.pixels * len(plan.bands) * (HELD_BYTES + SUM_BYTES * rules)
+        if needed > plan.memory:
+            raise BudgetTooSmall(
+                f"The map of {self.region.width} × {self.region.height} pixels that the box "
+                "depends on does not fit the budget.",
+                f"Use --memory {-(-needed // 2**20)}MiB or more, fixed --steps, or "
+                "--extent region.",
+            )
+
+    def _counts(self) -> Tensor:
+        """(1, 1, h, w) which pixels of what is seen count."""
+        valid = self.opened.read(self.seen).valid
+        counts = torch.ones(1, 1, *self.seen.shape, device=self.image.planes.device)
+        if valid is not None:
+            counts *= torch.from_numpy(valid).to(counts)
+        if not bool(counts.any()):
+            raise BadRegion("No pixel of the box is valid.", "Draw it where the image has data.")
+        return counts
+
+    def value(self, path: Path, alpha: float) -> float:
+        """D(γ(α))."""
+
+        def picture(box: Region) -> Tensor:
+            return path.at(alpha, box)[0]
+
+        with torch.no_grad():
+            y = self.gradients.forward(picture)
+            return float(self.objective(y, picture(self.seen), self.counts))
+
+    def node(self, path: Path, alpha: float, add: Add) -> Node:
+        """D and dD/dα, and the gradient times the speed handed to `add`."""
+
+        def picture(box: Region) -> Tensor:
+            return path.at(alpha, box)[0]
+
+        y = self.gradients.forward(picture, keep=True)
+        value, by_y, by_x = derivative(self.objective, y, picture(self.seen), self.counts)
+        slope = 0.0
+
+        def hand_on(box: Region, gradient: Tensor) -> float:
+            part = gradient * path.at(alpha, box)[1]
+            add(box, part)
+            return float(part.sum(dtype=torch.float64))
+
+        if bool(by_x.any()):
+            slope += hand_on(self.seen, by_x)
+        for box, gradient in self.gradients.backward(picture, by_y):
+            slope += hand_on(box, gradient)
+        return Node(alpha, value, slope)
+
+    def along(self, path: Path, rules: list[Quadrature], gap: float, emit: Emit) -> Integral:
+        began = time.perf_counter()
+
+        def tell(done: int, total: int) -> None:
+            left = (time.perf_counter() - began) / done * (total - done)
+            emit(Progress(done, total, left))
+            self.opened.check()
+
+        bands = self.image.planes.shape[1]
+        return integrate(
+            rules,
+            lambda alpha, add: self.node(path, alpha, add),
+            lambda alpha: self.value(path, alpha),
+            Sums(self.region, bands, len(rules)),
+            gap,
+            tell,
+        )
+
+    def identity(self, path: Path, integral: Integral) -> float | None:
+        """Share of the map that is the input passing unchanged; None where that cannot be told.
+
+        For objectives linear in the output, whose map of the identity is known.
+        """
+        if not self.objective.is_linear:
+            return None
+        mass = float(np.abs(integral.total).sum())
+        if not mass:
+            return None
+        y = self.image(self.seen)
+        _, by_y, by_x = derivative(self.objective, y, y, self.counts)
+        change = path.at(1.0, self.seen)[0] - path.at(0.0, self.seen)[0]
+        own = ((by_y + by_x) * change)[0].numpy(force=True).astype(np.float64)
+        rest = integral.total.copy()
+        rest[(slice(None), *self.seen.shift(-self.region.y0, -self.region.x0).slices)] -= own
+        return float(np.clip(1 - np.abs(rest).sum() / mass, 0, 1))
+
+
+def _account(
+    asker: _Asker, method: Method, path: Path, told: str, integral: Integral
+) -> dict[str, Any]:
+    """The record's `attribution`."""
+    mass = _measures.magnitude(integral.total)
+    return {
+        "method": method.name,
+        "source": method.source,
+        "path": path.name,
+        "baseline": told,
+        "objective": asker.objective.name,
+        "box": list(asker.box),
+        "nodes": [list(node) for node in integral.nodes],
+        "rule": integral.rule,
+        "region": list(integral.region),
+        "facts": "held constant" if asker.opened.work.facts else "none",
+        "completeness": {
+            "sum": integral.sum,
+            "difference": integral.difference,
+            "relative_gap": integral.gap,
+            "goal": integral.goal,
+            "reached": integral.is_complete,
+        },
+        "diffusion_index": _measures.diffusion_index(mass),
+        "area_95": _measures.area(mass),
+        "rings": _measures.rings(mass, integral.region, asker.box),
+        "identity_share": asker.identity(path, integral),
+    }
+
+
+def _rules(steps: str | int, rule: str) -> list[Quadrature]:
+    if steps == AUTO:
+        return [clenshaw_curtis(count) for count in NESTED]
+    try:
+        return [fixed(rule, int(steps))]
+    except ValueError:
+        raise BadParameter(
+            f"{steps!r} is no number of steps.", "Write auto or a number such as 16."
+        ) from None
+
+
+def _box_within(box: Region, image: Image) -> Region:
+    inside = Region(*box).intersect(Region(0, 0, image.height, image.width))
+    if inside.is_empty:
+        raise BadRegion(
+            f"The box lies outside of {image.name}, which has {image.width} × {image.height} pixels.",
+            "Give a box within it.",
+        )
+    return inside
+
+
+def _clear_image(name: str, opened: Opened, box: Region) -> Opened | None:
+    """The clear image that a baseline names, read as the image itself is."""
+    if name in NAMES or not name or not File(name).exists():
+        return None
+    image, plan = open_image(name), opened.plan
+    if (image.height, image.width) != opened.size:
+        raise BadParameter(
+            f"{image.name} has {image.width} × {image.height} pixels, the image "
+            f"{opened.size[1]} × {opened.size[0]}.",
+            "Name a clear image of the same size.",
+        )
+    own = make_plan(image, load("identity"), region=box, device=plan.device.name)
+    return Opened(own, lambda event: None, opened.stop)

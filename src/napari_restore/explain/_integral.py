@@ -1,0 +1,157 @@
+"""Gradients added up along a path until what they add up to is what the model did."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from napari_restore.engine import Region
+from napari_restore.explain._quadrature import Quadrature
+
+NEGLIGIBLE = 1e-6
+"""Share of the largest |D| along the path below which a difference is rounding."""
+
+
+class Node(NamedTuple):
+    """One point of the path."""
+
+    alpha: float
+    value: float
+    """D(γ(α))."""
+    slope: float
+    """dD/dα: the gradient times the speed, summed over all pixels."""
+
+
+Add = Callable[[Region, Tensor], None]
+"""Takes part of gradient times speed, (1, C, h, w), and the box that it lies in."""
+Evaluate = Callable[[float, Add], Node]
+
+
+class Sums:
+    """Σ weight · gradient · speed over `region`, in float64, one sum per rule.
+
+    Nested rules share nodes with other weights, and a node is evaluated once: hence a sum
+    for each rule that may still be needed.
+    """
+
+    def __init__(self, region: Region, bands: int, rules: int) -> None:
+        self.region = region
+        self._sums: list[npt.NDArray[np.float64] | None] = [
+            np.zeros((bands, *region.shape)) for _ in range(rules)
+        ]
+
+    def add(self, weights: Sequence[float], box: Region, part: Tensor) -> None:
+        """Add a part, times the weight that its node has in each rule."""
+        values = part[0].numpy(force=True)
+        y, x = box.shift(-self.region.y0, -self.region.x0).slices
+        for total, weight in zip(self._sums, weights, strict=True):
+            if total is not None and weight:
+                total[:, y, x] += weight * values
+
+    def of(self, rule: int) -> npt.NDArray[np.float64]:
+        """The sum of a rule, (C, h, w)."""
+        total = self._sums[rule]
+        assert total is not None
+        return total
+
+    def drop(self, rule: int) -> None:
+        """Forget the sum of a rule that did not suffice."""
+        self._sums[rule] = None
+
+
+@dataclass(frozen=True)
+class Integral:
+    """A map, and how far it can be trusted."""
+
+    total: npt.NDArray[np.float64] = field(repr=False)
+    """(C, h, w) over `region`."""
+    region: Region
+    rule: str
+    nodes: tuple[Node, ...]
+    """Those that count for the map, in the order of α."""
+    sum: float
+    """What all attributions add up to."""
+    difference: float
+    """D(x) − D(x′): what they should add up to."""
+    goal: float
+
+    @property
+    def gap(self) -> float | None:
+        """|sum − difference| / |difference|; None where the difference is next to nothing."""
+        scale = max((abs(node.value) for node in self.nodes), default=0.0)
+        if abs(self.difference) <= NEGLIGIBLE * scale or not self.difference:
+            return None
+        return abs(self.sum - self.difference) / abs(self.difference)
+
+    @property
+    def is_complete(self) -> bool | None:
+        """Whether the gap is as small as it was to be; None where there is none."""
+        return None if self.gap is None else self.gap <= self.goal
+
+
+def integrate(
+    rules: Sequence[Quadrature],
+    evaluate: Evaluate,
+    value: Callable[[float], float],
+    sums: Sums,
+    goal: float,
+    tell: Callable[[int, int], None] = lambda done, total: None,
+    show: Callable[[Integral], None] = lambda integral: None,
+) -> Integral:
+    """The integral of dγ/dα · ∂D/∂γ by the first of `rules` whose gap is at most `goal`.
+
+    Parameters
+    ----------
+    rules
+        Each holds the nodes of the one before. The last one counts in any case.
+    evaluate
+        Gives a node of the path and hands on its gradients times speed.
+    value
+        D(γ(α)) alone, for ends that are no nodes.
+    sums
+        As many as there are rules.
+    goal
+        The relative gap that suffices.
+    tell
+        Called with nodes done and, by the rule that is being tried, in all.
+    show
+        Called with the integral of every rule that was finished.
+    """
+    known: dict[float, Node] = {}
+    ends: dict[float, float] = {}
+    for number, rule in enumerate(rules):
+        for alpha in map(float, rule.nodes):
+            if alpha in known:
+                continue
+            weights = [_weight(r, alpha) if k >= number else 0.0 for k, r in enumerate(rules)]
+
+            def add(box: Region, part: Tensor, weights: list[float] = weights) -> None:
+                sums.add(weights, box, part)
+
+            known[alpha] = evaluate(alpha, add)
+            tell(len(known), len(rule.nodes))
+        for end in (0.0, 1.0):
+            if end not in ends:
+                ends[end] = known[end].value if end in known else value(end)
+        nodes = tuple(known[float(alpha)] for alpha in rule.nodes)
+        total = float(np.dot(rule.weights, [node.slope for node in nodes]))
+        found = Integral(
+            sums.of(number), sums.region, rule.name, nodes, total, ends[1.0] - ends[0.0], goal
+        )
+        show(found)
+        # Where there is no difference, finer steps change nothing that could be judged.
+        if found.is_complete is not False:
+            break
+        if number + 1 < len(rules):
+            sums.drop(number)
+    return found
+
+
+def _weight(rule: Quadrature, alpha: float) -> float:
+    place = np.flatnonzero(rule.nodes == alpha)
+    return float(rule.weights[place[0]]) if len(place) else 0.0

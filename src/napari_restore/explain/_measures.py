@@ -1,0 +1,130 @@
+"""Numbers that say how far a map spreads, and a smooth area of where it lies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.engine import Region
+
+Floats = npt.NDArray[np.float64]
+RINGS = (0, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
+"""Distances in pixels from the box between which mass is told."""
+COUNTED = 1e-7
+"""Added to every magnitude of a map whose largest is 1, as LAM's code does."""
+AREA_SHARE = 0.95
+"""Of the mass, that `area` holds."""
+
+
+def magnitude(total: npt.NDArray[np.floating]) -> Floats:
+    """(h, w) |Σ over bands| of a map (C, h, w)."""
+    summed: Floats = np.abs(total.astype(np.float64).sum(axis=0))
+    return summed
+
+
+def diffusion_index(mass: Floats) -> float | None:
+    """100 · (1 − Gini) of (h, w) magnitudes: 100 if all are alike, near 0 for one pixel (LAM).
+
+    None for a map of zeros.
+    """
+    most = float(mass.max(initial=0.0))
+    if most == 0:
+        return None
+    ordered = np.sort(mass.ravel() / most + COUNTED)
+    n = len(ordered)
+    ranks = 2 * np.arange(1, n + 1) - n - 1
+    gini = float(np.dot(ranks, ordered) / (n * ordered.sum()))
+    return 100 * (1 - gini)
+
+
+def area(mass: Floats, share: float = AREA_SHARE) -> int:
+    """How many of the largest pixels stay below `share` of the whole mass (LAM's area)."""
+    ordered = np.sort(mass.ravel())[::-1]
+    total = ordered.sum()
+    if total == 0:
+        return 0
+    return int(np.searchsorted(np.cumsum(ordered), share * total, side="left"))
+
+
+def rings(
+    mass: Floats, region: Region, box: Region, edges: Sequence[int] = RINGS
+) -> dict[str, float]:
+    """Shares of the mass in the box and by distance from it, in pixels; they add up to 1.
+
+    Names are ``"box"``, ``"0-8"`` … and ``"2048-"``. The distance is the larger one of those
+    across and down. All are 0 for a map of zeros.
+    """
+    y = np.arange(region.y0, region.y1)
+    x = np.arange(region.x0, region.x1)
+    down = np.maximum(np.maximum(box.y0 - y, y - box.y1 + 1), 0)
+    across = np.maximum(np.maximum(box.x0 - x, x - box.x1 + 1), 0)
+    # Pixels of each distance form frames: mass in growing boxes, no map of distances.
+    corner = np.zeros((len(y) + 1, len(x) + 1))
+    corner[1:, 1:] = mass.cumsum(axis=0).cumsum(axis=1)
+
+    def within(distance: float) -> float:
+        rows = np.flatnonzero(down <= distance)
+        columns = np.flatnonzero(across <= distance)
+        if not len(rows) or not len(columns):
+            return 0.0
+        top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+        found = corner[bottom, right] - corner[top, right]
+        return float(found - corner[bottom, left] + corner[top, left])
+
+    inside = [within(edge) for edge in edges]
+    total = float(corner[-1, -1])
+    shares = {"box": inside[0]}
+    for low, high, before, after in zip(edges, edges[1:], inside, inside[1:], strict=False):
+        shares[f"{low}-{high}"] = after - before
+    shares[f"{edges[-1]}-"] = total - inside[-1]
+    return {name: value / total if total else 0.0 for name, value in shares.items()}
+
+
+def beyond(mass: Floats, region: Region, box: Region, distance: int) -> float:
+    """Share of the mass farther than `distance` pixels from the box."""
+    return rings(mass, region, box, (0, distance))[f"{distance}-"]
+
+
+def contribution_area(mass: Floats) -> Floats:
+    """(h, w) weighted Gaussian density of the map, its largest value 1 (LAM).
+
+    `scipy.stats.gaussian_kde` with these weights and Scott's factor, as one convolution: its
+    kernels all have the covariance κ² · Cov_w, κ = n_eff^(−1/6), n_eff = (Σw)² / Σw².
+    Zeros where the map has none.
+    """
+    total = mass.sum()
+    if total == 0:
+        return np.zeros_like(mass)
+    weights = mass / total
+    effective = 1 / np.square(weights).sum()
+    y, x = (np.arange(n, dtype=np.float64) for n in mass.shape)
+    rows, columns = weights.sum(axis=1), weights.sum(axis=0)
+    y, x = y - rows @ y, x - columns @ x
+    # Unbiased, as the reference routine has it.
+    scale = effective ** (-1 / 3) / max(1 - 1 / effective, 1e-12)
+    variance_y, variance_x = rows @ y**2, columns @ x**2
+    shared = y @ weights @ x
+    # A map on one line or pixel has no width: that of a pixel.
+    covariance = scale * np.array([[variance_y, shared], [shared, variance_x]])
+    covariance += 1e-3 * np.eye(2)
+    return _convolved(weights, covariance)
+
+
+def _convolved(weights: Floats, covariance: Floats) -> Floats:
+    height, width = weights.shape
+    inverse = np.linalg.inv(covariance)
+    reach = [int(np.ceil(4.5 * np.sqrt(covariance[k, k]))) for k in range(2)]
+    reach = [min(r, n) for r, n in zip(reach, weights.shape, strict=True)]
+    y = np.arange(-reach[0], reach[0] + 1, dtype=np.float64)[:, None]
+    x = np.arange(-reach[1], reach[1] + 1, dtype=np.float64)
+    kernel = np.exp(
+        -0.5 * (inverse[0, 0] * y * y + 2 * inverse[0, 1] * y * x + inverse[1, 1] * x * x)
+    )
+    shape = [n + 2 * r for n, r in zip(weights.shape, reach, strict=True)]
+    spread = np.fft.irfft2(np.fft.rfft2(weights, shape) * np.fft.rfft2(kernel, shape), shape)
+    found = spread[reach[0] : reach[0] + height, reach[1] : reach[1] + width]
+    found = np.maximum(found, 0)
+    density: Floats = found / found.max()
+    return density

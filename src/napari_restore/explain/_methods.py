@@ -1,0 +1,55 @@
+"""Named ways to ask for an attribution: path, objective, baseline and steps that go together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from napari_restore.errors import BadParameter, did_you_mean
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Method:
+    """What an attribution is made of where the user does not say."""
+
+    name: str
+    path: str
+    """``straight``, ``blur`` or ``haze``."""
+    objective: str
+    baseline: str
+    """Of a straight path; others bring their own."""
+    steps: str | int = AUTO
+    rule: str = "gauss-legendre"
+    source: str = ""
+
+
+METHODS = {
+    method.name: method
+    for method in (
+        Method(
+            "haze",
+            "haze",
+            "change",
+            "haze",
+            source="along thinner haze, by Koschmieder's model; ours",
+        ),
+        Method(
+            "ig",
+            "straight",
+            "change",
+            "blur",
+            source="integrated gradients, Sundararajan et al., ICML 2017",
+        ),
+        Method("lam", "blur", "gradient", "blur", source="LAM, Gu and Dong, CVPR 2021"),
+        Method("dam", "straight", "sum", "", source="DAM, of the Inf-Dehaze paper"),
+    )
+}
+"""By name. DAM has no baseline of its own: it wants a clear image."""
+
+
+def method_of(name: str) -> Method:
+    """The method of a name; raises `BadParameter`."""
+    if name not in METHODS:
+        raise BadParameter(f"There is no method {name!r}.", did_you_mean(name, METHODS, "Choose"))
+    return METHODS[name]

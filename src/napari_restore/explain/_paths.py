@@ -1,0 +1,130 @@
+"""Ways from a baseline to the image, along which gradients are added up.
+
+γ(0) is the baseline, γ(1) the image. Every path gives its picture and its speed dγ/dα for a
+box of pixels, (1, C, h, w) in model range, so that no picture is ever whole in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d, pad
+
+from napari_restore.engine import Region
+
+Planes = Callable[[Region], Tensor]
+"""Reads a box of an image of the source's size: (1, C, h, w) float32 in model range."""
+BLUR_SIGMA = 1.2
+"""Pixels; of LAM's blur at α = 0 …"""
+BLUR_SIDE = 9
+"""… with kernels of so many pixels along a side."""
+ROUNDED = 1e-5
+"""Added to σ, as LAM's code does."""
+
+
+class Path(Protocol):
+    """A curve γ in the space of images."""
+
+    @property
+    def name(self) -> str: ...
+
+    def at(self, alpha: float, box: Region) -> tuple[Tensor, Tensor]:
+        """γ(α) and dγ/dα in `box`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Straight:
+    """γ(α) = x′ + α (x − x′) (Sundararajan et al., ICML 2017)."""
+
+    image: Planes
+    baseline: Planes
+    name: str = "straight"
+
+    def at(self, alpha: float, box: Region) -> tuple[Tensor, Tensor]:
+        there = self.baseline(box)
+        speed = self.image(box) - there
+        return torch.add(there, speed, alpha=alpha), speed
+
+
+@dataclass(frozen=True)
+class Haze:
+    """γ(α) = A + (x − A) t^(α − 1): haze of transmission t comes up, and x is reached exactly.
+
+    γ(0) is the scene behind the haze; all between are the scene under thinner haze, as
+    Koschmieder's model has it, so the path stays among pictures that a network knows.
+    """
+
+    image: Planes
+    transmission: Planes
+    """(1, 1 or C, h, w), above 0."""
+    airlight: Planes
+    name: str = "haze"
+
+    def at(self, alpha: float, box: Region) -> tuple[Tensor, Tensor]:
+        far = self.airlight(box)
+        thickness = torch.log(self.transmission(box))
+        moved = (self.image(box) - far) * torch.exp((alpha - 1) * thickness)
+        return far + moved, thickness * moved
+
+
+@dataclass(frozen=True)
+class Blur:
+    """γ(α) = x convolved with a Gaussian of σ (1 − α), which shrinks to nothing (LAM).
+
+    The kernel is cut off at `side` pixels and made to add up to 1; beyond the image's edge
+    the last pixel is repeated.
+    """
+
+    image: Planes
+    size: tuple[int, int]
+    """(height, width) of the image."""
+    sigma: float = BLUR_SIGMA
+    side: int = BLUR_SIDE
+    name: str = field(default="blur")
+
+    def at(self, alpha: float, box: Region) -> tuple[Tensor, Tensor]:
+        grown = self._grown(box)
+        sigma = self.sigma * (1 - alpha)
+        kernel, slope = gaussian(sigma, self.side, grown)
+        return _convolved(grown, kernel), -self.sigma * _convolved(grown, slope)
+
+    def _grown(self, box: Region) -> Tensor:
+        """`box` with what the kernel reaches around it."""
+        reach = self.side // 2
+        height, width = self.size
+        wide = Region(box.y0 - reach, box.x0 - reach, box.y1 + reach, box.x1 + reach)
+        there = wide.intersect(Region(0, 0, height, width))
+        beyond = (
+            there.x0 - wide.x0,
+            wide.x1 - there.x1,
+            there.y0 - wide.y0,
+            wide.y1 - there.y1,
+        )
+        return pad(self.image(there), beyond, mode="replicate")
+
+
+def gaussian(sigma: float, side: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """A normalised Gaussian (side, side), and what it changes by per pixel of σ.
+
+    In float64 until the end; `ROUNDED` keeps σ = 0 finite, where the kernel is one pixel.
+    """
+    sigma = sigma + ROUNDED
+    at = torch.arange(side, dtype=torch.float64) - side // 2
+    square = at[:, None] ** 2 + at**2
+    weights = torch.exp(-square / (2 * sigma * sigma))
+    kernel = weights / weights.sum()
+    # d/dσ of w is w r²/σ³; the mean comes off, as the sum stays 1.
+    rate = square / sigma**3
+    slope = kernel * (rate - (kernel * rate).sum())
+    return kernel.to(like), slope.to(like)
+
+
+def _convolved(image: Tensor, kernel: Tensor) -> Tensor:
+    bands = image.shape[1]
+    weights = kernel.expand(bands, 1, *kernel.shape)
+    return conv2d(image, weights, groups=bands)

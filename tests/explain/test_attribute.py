@@ -1,0 +1,190 @@
+"""Attributions of models whose answer is known, and of small networks against captum."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests.explain._models import HALO, Pointwise, Small, scene, wrapped
+from torch import nn
+
+import napari_restore as nr
+from napari_restore import Region
+from napari_restore.errors import BadParameter, BadRegion, Cancelled
+from napari_restore.explain._attribute import attribute
+
+BOX = Region(40, 60, 56, 84)
+OPTIONS: dict[str, Any] = {"device": "cpu", "method": "ig"}
+
+
+def ask(module: nn.Module, pixels: Any = None, box: Region = BOX, **options: Any) -> Any:
+    halo = options.pop("halo", HALO)
+    image = nr.open_image(scene() if pixels is None else pixels)
+    return attribute(image, wrapped(module, halo), box, **{**OPTIONS, **options})
+
+
+def on_image(found: Any, shape: tuple[int, int] = (128, 160)) -> np.ndarray[Any, Any]:
+    """The map (h, w, bands) over the whole image."""
+    whole = np.zeros((*shape, 3), np.float32)
+    whole[found.region.slices] = found.map
+    return whole
+
+
+@pytest.mark.parametrize("objective", ["mean", "change", "gradient", "mean+variance", "channel:2"])
+def test_it_equals_captum_at_the_same_nodes(objective: str) -> None:
+    captum = pytest.importorskip("captum.attr")
+    network, pixels = Small().eval(), scene()
+    found = ask(network, objective=objective, baseline="zero", steps=12)
+    x = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    from napari_restore.explain._objectives import objective_of
+
+    wanted = objective_of(objective, 3)
+    seen = Region(BOX.y0, BOX.x0, BOX.y1 + wanted.beyond, BOX.x1 + wanted.beyond)
+    counts = torch.ones(1, 1, *seen.shape)
+
+    def value(batch: torch.Tensor) -> torch.Tensor:
+        rows, columns = seen.slices
+        outputs = network(batch)
+        return torch.stack(
+            [
+                wanted(y[None, :, rows, columns], z[None, :, rows, columns], counts)
+                for y, z in zip(outputs, batch, strict=True)
+            ]
+        )
+
+    ours = on_image(found)
+    theirs = captum.IntegratedGradients(value).attribute(
+        x, torch.zeros_like(x), n_steps=12, method="gausslegendre", internal_batch_size=4
+    )
+    theirs = theirs[0].permute(1, 2, 0).detach().numpy()
+    assert np.abs(theirs).max() > 0
+    assert np.linalg.norm(ours - theirs) <= 1e-5 * np.linalg.norm(theirs)
+
+
+def test_a_linear_model_has_its_closed_form() -> None:
+    pixels = scene()
+    found = ask(
+        Pointwise(lambda x: 3 * x - 0.2), pixels, objective="mean", baseline="zero", steps=1
+    )
+    expected = np.zeros_like(pixels)
+    expected[BOX.slices] = 3 * pixels[BOX.slices] / (BOX.pixels * 3)
+    assert np.allclose(on_image(found), expected, atol=1e-8)
+    assert found.record["attribution"]["completeness"]["relative_gap"] < 1e-5
+
+
+def test_a_shift_lights_exactly_the_pixels_it_takes() -> None:
+    shifted = Pointwise(lambda x: torch.roll(x, (1, 2), (2, 3)))
+    found = ask(shifted, objective="mean", baseline="zero", box=Region(50, 50, 51, 51))
+    lit = np.argwhere(np.abs(on_image(found)).sum(axis=2) > 0)
+    assert lit.tolist() == [[49, 48]]
+
+
+def test_a_constant_model_gives_zeros() -> None:
+    found = ask(Pointwise(lambda x: torch.full_like(x, 0.3)), objective="mean", baseline="zero")
+    assert not found.map.any()
+    told = found.record["attribution"]
+    assert told["completeness"]["relative_gap"] is None
+    assert told["completeness"]["reached"] is None
+    assert told["diffusion_index"] is None
+
+
+def test_a_change_leaves_out_what_passes_unchanged() -> None:
+    mean = ask(Pointwise(lambda x: x + 0.01 * x * x), objective="mean", baseline="zero")
+    assert mean.record["attribution"]["identity_share"] > 0.9
+    change = ask(Pointwise(lambda x: x + 0.01 * x * x), objective="change", baseline="zero")
+    assert change.record["attribution"]["identity_share"] == 0
+    assert np.abs(change.map).sum() < 0.05 * np.abs(mean.map).sum()
+
+
+def test_other_weights_give_another_map() -> None:
+    from scipy.stats import spearmanr
+
+    one, other = (on_image(ask(Small(seed), baseline="zero")).sum(axis=2) for seed in (0, 1))
+    rank = abs(spearmanr(one[BOX.slices].ravel(), other[BOX.slices].ravel()).statistic)
+    assert rank < 0.5
+
+
+@pytest.mark.parametrize("method", ["ig", "lam", "haze"])
+def test_paths_are_complete(method: str) -> None:
+    found = ask(Small(), method=method)
+    told = found.record["attribution"]["completeness"]
+    assert told["reached"]
+    assert found.map.sum(dtype=np.float64) == pytest.approx(told["sum"], rel=1e-4)
+    assert told["sum"] == pytest.approx(told["difference"], rel=0.01)
+
+
+def test_a_path_that_lies_about_its_speed_is_flagged(monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari_restore.explain._paths import Straight
+
+    true = Straight.at
+
+    def false(self: Straight, alpha: float, box: Region) -> Any:
+        picture, speed = true(self, alpha, box)
+        return picture, 1.1 * speed
+
+    monkeypatch.setattr(Straight, "at", false)
+    told = ask(Small(), baseline="zero").record["attribution"]["completeness"]
+    assert told["reached"] is False
+    assert told["relative_gap"] == pytest.approx(0.1, abs=0.01)
+
+
+def test_only_what_the_box_can_see_is_computed() -> None:
+    pixels = scene(700, 900)
+    box = Region(400, 500, 416, 520)
+    small = ask(Small(), pixels, box, baseline="zero", steps=4)
+    assert small.region.pixels < 300 * 300
+    # The whole, by telling the engine that a pixel sees all.
+    whole = ask(Small(), pixels, box, baseline="zero", steps=4, halo=600)
+    assert whole.region == (0, 0, 700, 900)
+    inside = on_image(whole, (700, 900))
+    assert np.array_equal(inside[small.region.slices], small.map)
+    outside = inside.copy()
+    outside[small.region.slices] = 0
+    assert not outside.any()
+
+
+def test_a_box_larger_than_the_budget_is_cut_into_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari_restore.engine.gradients import _local
+
+    pixels, box = scene(700, 900), Region(100, 100, 650, 700)
+    options = {"baseline": "zero", "steps": 2, "objective": "mean+variance"}
+    whole = ask(Small(), pixels, box, **options)
+    # As much as a piece of 256 pixels takes.
+    monkeypatch.setattr(_local, "gradient_cost", lambda model, device: (0.0, 4000.0))
+    cut = ask(Small(), pixels, box, memory="1GiB", **options)
+    assert len(cut.record["attribution"]["nodes"]) == 2
+    assert np.linalg.norm(whole.map - cut.map) <= 1e-5 * np.linalg.norm(whole.map)
+
+
+def test_a_box_at_the_edge_and_beyond() -> None:
+    found = ask(Small(), box=Region(-5, 150, 10, 170), baseline="zero", steps=2)
+    assert found.box == (0, 150, 10, 160)
+    with pytest.raises(BadRegion, match="outside of"):
+        ask(Small(), box=Region(500, 500, 510, 510))
+
+
+def test_a_cancel_ends_it() -> None:
+    import threading
+
+    stop = threading.Event()
+    with pytest.raises(Cancelled):
+        ask(Small(), stop=stop, emit=lambda event: stop.set(), baseline="zero")
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"method": "none"}, "no method"),
+        ({"objective": "beauty"}, "no objective"),
+        ({"objective": "channel:4"}, "no band 4"),
+        ({"baseline": "nowhere.tif"}, "no baseline"),
+        ({"steps": "many"}, "no number of steps"),
+        ({"steps": 4, "rule": "simpson"}, "no rule"),
+        ({"method": "dam"}, "clear image"),
+    ],
+)
+def test_what_cannot_be_asked_is_said(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(BadParameter, match=told):
+        ask(Small(), **options)

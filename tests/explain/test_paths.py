@@ -1,0 +1,62 @@
+"""Paths end at the image, and their speed is what they move by."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from napari_restore import Region
+from napari_restore.explain._baselines import Held
+from napari_restore.explain._paths import Blur, Haze, Path, Straight
+
+SIZE = Region(0, 0, 40, 50)
+BOX = Region(0, 20, 30, 50)
+
+
+def planes(seed: int, bands: int = 3) -> Held:
+    drawn = torch.rand(1, bands, 40, 50, generator=torch.Generator().manual_seed(seed))
+    return Held(SIZE, drawn.double())
+
+
+def paths() -> dict[str, Path]:
+    image = planes(0)
+    transmission = Held(SIZE, 0.2 + 0.7 * planes(1, 1).planes)
+    airlight = Held(SIZE, torch.full((1, 3, 40, 50), 0.8, dtype=torch.float64))
+    return {
+        "straight": Straight(image, planes(2)),
+        "haze": Haze(image, transmission, airlight),
+        "blur": Blur(image, (40, 50)),
+    }
+
+
+@pytest.mark.parametrize("name", ["straight", "haze", "blur"])
+def test_it_ends_at_the_image(name: str) -> None:
+    end, _ = paths()[name].at(1.0, BOX)
+    assert torch.allclose(end, planes(0)(BOX), atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["straight", "haze", "blur"])
+@pytest.mark.parametrize("alpha", [0.1, 0.4, 0.6])
+def test_the_speed_is_the_derivative(name: str, alpha: float) -> None:
+    path, step = paths()[name], 1e-6
+    ahead, behind = (path.at(alpha + s, BOX)[0] for s in (step, -step))
+    speed = path.at(alpha, BOX)[1]
+    assert torch.allclose((ahead - behind) / (2 * step), speed, atol=1e-6)
+    assert speed.abs().max() > 1e-3
+
+
+def test_haze_begins_with_the_scene_behind_it() -> None:
+    path = paths()["haze"]
+    assert isinstance(path, Haze)
+    scene, _ = path.at(0.0, BOX)
+    t = path.transmission(BOX)
+    assert torch.allclose(scene * t + 0.8 * (1 - t), planes(0)(BOX))
+
+
+@pytest.mark.parametrize("name", ["straight", "haze", "blur"])
+def test_a_box_is_a_part_of_the_whole(name: str) -> None:
+    whole, speed = paths()[name].at(0.3, SIZE)
+    part, part_speed = paths()[name].at(0.3, BOX)
+    rows, columns = BOX.slices
+    assert torch.allclose(whole[..., rows, columns], part, atol=1e-12)
+    assert torch.allclose(speed[..., rows, columns], part_speed, atol=1e-12)

@@ -1,0 +1,44 @@
+"""Rules of integration: exact where they promise it, nested where they are refined."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from napari_restore.errors import BadParameter
+from napari_restore.explain._quadrature import NESTED, RULES, clenshaw_curtis, fixed
+
+
+@pytest.mark.parametrize("count", NESTED)
+def test_clenshaw_curtis_is_exact_for_polynomials(count: int) -> None:
+    rule = clenshaw_curtis(count)
+    for power in range(count):
+        assert rule.weights @ rule.nodes**power == pytest.approx(1 / (power + 1), abs=1e-13)
+    assert (rule.nodes[0], rule.nodes[-1]) == (0, 1)
+    assert (rule.weights > 0).all()
+
+
+def test_each_level_holds_the_nodes_of_the_one_before_to_the_bit() -> None:
+    for coarse, fine in pairwise(NESTED):
+        assert np.array_equal(clenshaw_curtis(coarse).nodes, clenshaw_curtis(fine).nodes[::2])
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_weights_add_up_to_one_and_errors_shrink(rule: str) -> None:
+    errors = []
+    for steps in (8, 64):
+        found = fixed(rule, steps)
+        assert found.weights.sum() == pytest.approx(1)
+        errors.append(abs(found.weights @ np.exp(found.nodes) - (np.e - 1)))
+    assert errors[1] <= max(errors[0] / 7, 1e-14)
+
+
+def test_what_is_no_rule() -> None:
+    with pytest.raises(BadParameter, match="no rule"):
+        fixed("simpson", 4)
+    with pytest.raises(BadParameter, match="no path"):
+        fixed("middle", 0)
+    with pytest.raises(BadParameter, match="odd"):
+        clenshaw_curtis(8)

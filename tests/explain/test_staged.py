@@ -1,0 +1,107 @@
+"""Gradients of staged models in passes, against those of the whole graph."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests.engine._staged_model import ToyStaged
+from tests.explain._models import scene
+
+import napari_restore as nr
+from napari_restore import Region
+from napari_restore.engine import make_plan
+from napari_restore.engine.gradients import Opened, StagedGradients, gradients_of
+from napari_restore.explain._attribute import attribute
+from napari_restore.explain._objectives import derivative, objective_of
+from napari_restore.models import RestorationModel, card_of, load
+from napari_restore.models._weights import randomise
+from napari_restore.models.inf_dehaze._config import SMALL
+from napari_restore.models.inf_dehaze._network import InfDehaze
+
+
+def small(context: int) -> InfDehaze:
+    """The small network with changes that are not small, sorted attention in its bottleneck."""
+    card = replace(card_of("inf-dehaze-small"), values={}, needs_context=True, placed=True)
+    made = InfDehaze(card, replace(SMALL, exact_below=64), context=context)
+    randomise(made, 0)
+    assert made.head is not None
+    made.head.knots.weight.data *= 30
+    if made.atmosphere is not None:
+        made.atmosphere.load_state_dict(load("atmosphere").state_dict())
+    return made.eval().requires_grad_(False)
+
+
+def toy() -> ToyStaged:
+    return ToyStaged()
+
+
+@pytest.mark.parametrize(
+    ("make", "size", "box"),
+    [
+        (toy, (300, 400), Region(120, 100, 150, 140)),
+        (lambda: small(0), (400, 600), Region(240, 200, 280, 300)),
+        (lambda: small(24), (400, 600), Region(240, 200, 280, 300)),
+    ],
+    ids=["toy", "small", "small with context"],
+)
+def test_passes_equal_the_whole_graph(
+    make: Any, size: tuple[int, int], box: Region, tmp_path: Path
+) -> None:
+    model: RestorationModel = make()
+    pixels = scene(*size)
+    image = nr.open_image(pixels, bands="red=1,green=2,blue=3")
+    plan = make_plan(image, model, region=box, scratch=tmp_path, device="cpu")
+    opened = Opened(plan, lambda event: None, threading.Event())
+    gradients = gradients_of(opened, box)
+    assert isinstance(gradients, StagedGradients)
+    assert gradients.region == (0, 0, *size)
+    objective = objective_of("mean+variance", 3)
+    counts = torch.ones(1, 1, *box.shape)
+    y = gradients.forward(opened.image, keep=True)
+    value, by_y, _ = derivative(objective, y, opened.image(box), counts)
+    found = torch.zeros(1, 3, *size)
+    for part, gradient in gradients.backward(opened.image, by_y):
+        found[(..., *part.slices)] += gradient
+
+    x = torch.from_numpy(pixels).permute(2, 0, 1)[None].requires_grad_(True)
+    facts = opened.work.facts_at([Region(0, 0, *size)], x.detach()) if opened.work.facts else None
+    whole = model(x, facts)[(..., *box.slices)]
+    assert torch.allclose(y, whole.detach(), atol=1e-5)
+    expected = objective(whole, x[(..., *box.slices)], counts)
+    assert value == pytest.approx(float(expected.detach()), rel=1e-5)
+    (by_x,) = torch.autograd.grad(expected, x)
+    assert float(by_x.norm()) > 0
+    # What a tile far away has to do with the box goes through the bottleneck.
+    assert float(by_x[..., : box.y0 - 100, :].norm()) > 0
+    assert float((found - by_x).norm()) <= 1e-5 * float(by_x.norm())
+
+
+def test_backward_alone_is_the_same(tmp_path: Path) -> None:
+    box = Region(100, 100, 140, 150)
+    image = nr.open_image(scene(200, 260))
+    plan = make_plan(image, toy(), region=box, scratch=tmp_path, device="cpu")
+    gradients = gradients_of(Opened(plan, lambda event: None, threading.Event()), box)
+    by_y = torch.rand(1, 3, *box.shape)
+    picture = gradients.opened.image
+    gradients.forward(picture, keep=True)
+    one, other = (dict(gradients.backward(picture, by_y)) for _ in range(2))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[part], other[part]) for part in one)
+
+
+def test_an_attribution_reaches_all_tiles_and_is_complete(tmp_path: Path) -> None:
+    image = nr.open_image(scene(300, 400))
+    found = attribute(
+        image, toy(), Region(120, 100, 150, 140), method="ig", scratch=tmp_path, device="cpu"
+    )
+    told = found.record["attribution"]
+    assert told["completeness"]["reached"]
+    assert found.region == (0, 0, 300, 400)
+    assert told["rings"]["128-256"] > 0
+    assert np.abs(found.map[:64, :64]).sum() > 0
