@@ -27,10 +27,11 @@ ALLOWED = {
     "_training_api": {"errors", "engine", "training"},
     "_image_api": {"errors", "images", "engine"},
     "_repeat_api": {"errors", "records", "_line", "images", "models", "engine", "_image_api"},
+    "_explain_api": {"errors", "records", "images", "models", "engine", "explain", "_image_api"},
     "_kept_api": {"images", "engine", "_image_api", "_repeat_api"},
     "api": {
         *("errors", "images", "models", "engine"),
-        *("_image_api", "_repeat_api", "_kept_api", "_training_api"),
+        *("_image_api", "_repeat_api", "_kept_api", "_explain_api", "_training_api"),
     },
     "_worker": {"errors", "records", "images", "models", "engine", "api", ""},
     "": {"errors", "records", "images", "models", "engine", "api"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from napari_restore.api import (
+    attribute,
     info,
     load_model,
     open_image,
@@ -18,6 +19,7 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "Region",
     "__version__",
+    "attribute",
     "info",
     "load_model",
     "open_image",

@@ -7,6 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_restore._explain_api import (
+    attribute,
+    draw_attribution,
+    is_attribution,
+    repeat_attribution,
+)
 from napari_restore._image_api import (
     Pathlike,
     check_export,
@@ -48,17 +54,20 @@ __all__ = [
     "Progress",
     "Region",
     "TileDone",
+    "attribute",
     "cache_entries",
     "check_export",
     "check_output",
     "clear_cache",
     "command_of",
+    "draw_attribution",
     "evaluate",
     "folder_command",
     "forget_result",
     "haze",
     "info",
     "inspect_model",
+    "is_attribution",
     "is_ready",
     "keep_result",
     "kept_name",
@@ -77,6 +86,7 @@ __all__ = [
     "plan",
     "plan_of",
     "plan_of_kept",
+    "repeat_attribution",
     "repeat_of",
     "rerun",
     "restore",

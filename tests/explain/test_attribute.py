@@ -147,12 +147,14 @@ def test_only_what_the_box_can_see_is_computed() -> None:
 
 def test_a_box_larger_than_the_budget_is_cut_into_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     from napari_restore.engine.gradients import _local
+    from napari_restore.engine.gradients._cost import GradientCost
 
     pixels, box = scene(700, 900), Region(100, 100, 650, 700)
     options = {"baseline": "zero", "steps": 2, "objective": "mean+variance"}
     whole = ask(Small(), pixels, box, **options)
     # As much as a piece of 256 pixels takes.
-    monkeypatch.setattr(_local, "gradient_cost", lambda model, device: (0.0, 4000.0))
+    cost = GradientCost(0, 4000)
+    monkeypatch.setattr(_local, "gradient_cost", lambda model, device: cost)
     cut = ask(Small(), pixels, box, memory="1GiB", **options)
     assert len(cut.record["attribution"]["nodes"]) == 2
     assert np.linalg.norm(whole.map - cut.map) <= 1e-5 * np.linalg.norm(whole.map)

@@ -9,6 +9,7 @@ from typing import Any
 
 from napari_restore._commands import Answer
 from napari_restore._commands._arguments import load_model, open_image, plan_arguments
+from napari_restore._commands._attribute import again
 from napari_restore._commands._checks import check_files, identities, read_files
 from napari_restore._commands._folder import restore_folder
 from napari_restore._commands._interrupt import Interrupt
@@ -22,6 +23,7 @@ from napari_restore._commands._outputs import (
 )
 from napari_restore._commands._runner import Runner
 from napari_restore._quantities import format_seconds
+from napari_restore.records import read_record
 
 
 def plan(options: Namespace) -> Answer:
@@ -77,6 +79,9 @@ def rerun(options: Namespace) -> Answer:
     """Repeat the run of a record."""
     from napari_restore import api
 
+    told: Mapping[str, Any] = read_record(Path(options.record))
+    if api.is_attribution(told):
+        return again(options, told)
     with Interrupt() as interrupt:
         planned, path, export = api.repeat_of(options.record, options.output)
         item = Item((str(planned.image.path),), path, None, None)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from napari_restore.engine._plan import Plan
     from napari_restore.engine._planning import make_plan
     from napari_restore.engine._probe import probe
-    from napari_restore.engine._result import Result
+    from napari_restore.engine._result import Result, digest
     from napari_restore.engine._settled import plan_from_settled, settled
     from napari_restore.engine._start import warm_up
     from napari_restore.engine._store import ResultStore, discard
@@ -54,6 +54,7 @@ _LAZY = {
     "ResultStore": "_store",
     "Worker": "_child",
     "compute_context": "_context",
+    "digest": "_result",
     "discard": "_store",
     "context_of_images": "_context",
     "forget_result": "_kept",
@@ -93,6 +94,7 @@ __all__ = [
     "Worker",
     "compute_context",
     "context_of_images",
+    "digest",
     "discard",
     "event_from_dict",
     "forget_result",

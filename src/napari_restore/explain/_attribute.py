@@ -78,33 +78,43 @@ def attribute(
     plan = make_plan(image, model, region=box, **options)
     stop = stop or threading.Event()
     wanted = objective_of(objective or chosen.objective, len(plan.bands))
-    opened = Opened(plan, emit, stop)
     rules = _rules(chosen.steps if steps is None else steps, rule or chosen.rule)
-    asker = _Asker(opened, box, wanted, len(rules))
+    start = chosen.baseline if baseline is None else baseline
 
     def open_model(name: str) -> Opened:
         own = make_plan(image, load(name), region=box, device=plan.device.name)
         return Opened(own, emit, stop)
 
-    began = time.perf_counter()
-    emit(Phase("Looking along the path"))
-    start = chosen.baseline if baseline is None else baseline
-    clear = _clear_image(start, opened, box) if chosen.path == "straight" else None
-    ground = Ground(opened, asker.region, asker.image, open_model)
-    path, told = path_of(chosen.path, start, ground, clear)
-    integral = asker.along(path, rules, gap, emit)
-    found = _account(asker, chosen, path, told, integral)
-    found["seconds"] = time.perf_counter() - began
-    if found["identity_share"] is not None and found["identity_share"] > MOSTLY_INPUT:
+    with Opened(plan, emit, stop) as opened:
+        asker = _Asker(opened, box, wanted, len(rules))
+        clear = _clear_image(start, opened, box) if chosen.path == "straight" else None
+        emit(Phase("Following the path"))
+        ground = Ground(opened, asker.region, asker.image, open_model)
+        path, told = path_of(chosen.path, start, ground, clear)
+        integral = asker.along(path, rules, gap, emit)
+        found = _account(asker, chosen, path, told, integral)
+    record = opened.account(asker.needed_bytes)
+    found["request"] = {
+        "box": list(box),
+        "method": method,
+        "objective": wanted.name,
+        "baseline": start,
+        "steps": chosen.steps if steps is None else steps,
+        "rule": rule or chosen.rule,
+        "gap": gap,
+    }
+    share = found["identity_share"]
+    if share is not None and share > MOSTLY_INPUT:
         emit(
             Note(
-                f"{found['identity_share']:.0%} of the map is the input that passes unchanged; "
+                f"{share:.0%} of the map is the input that passes unchanged; "
                 "the objective change leaves that out."
             )
         )
-    record = {"model": {"id": model.card.id}, "attribution": found}
     values = np.moveaxis(integral.total, 0, 2).astype(np.float32)
-    return Attribution(values, integral.region, box, record)
+    record["attribution"] = found
+    picture = asker.image.planes[0].permute(1, 2, 0).numpy(force=True)
+    return Attribution(values, integral.region, box, record, image, picture)
 
 
 class _Asker:
@@ -127,11 +137,12 @@ class _Asker:
         """Raise `BudgetTooSmall` where image, baseline and sums do not fit the budget."""
         plan = self.opened.plan
         needed = self.region.pixels * len(plan.bands) * (HELD_BYTES + SUM_BYTES * rules)
-        if needed > plan.memory:
+        self.needed_bytes = needed + self.gradients.bytes
+        if self.needed_bytes > plan.memory:
             raise BudgetTooSmall(
                 f"The map of {self.region.width} × {self.region.height} pixels that the box "
                 "depends on does not fit the budget.",
-                f"Use --memory {-(-needed // 2**20)}MiB or more, fixed --steps, or "
+                f"Use --memory {-(-self.needed_bytes // 2**20)}MiB or more, fixed --steps, or "
                 "--extent region.",
             )
 

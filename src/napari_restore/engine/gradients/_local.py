@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from napari_restore.engine._calibrate import SCRATCH_BYTES
-from napari_restore.engine._device import Device
-from napari_restore.engine._device_memory import peak_of
-from napari_restore.engine._probe import example_facts, example_input
 from napari_restore.engine._region import Region
 from napari_restore.engine._tiles import fed_box
+from napari_restore.engine.gradients._cost import gradient_cost
 from napari_restore.engine.gradients._opened import Opened, Picture
 from napari_restore.errors import BudgetTooSmall
-from napari_restore.models import RestorationModel
 
-SIDES = (256, 512)
 EDGES = (2048, 1024, 512, 256, 128)
 """Sides of the pieces that a box is cut into, tried in turn until one fits the budget."""
 
@@ -43,6 +37,9 @@ class LocalGradients:
             self.region = self.region.union(one)
         self.pixels = sum(one.pixels for one in fed)
         """That are computed for one gradient."""
+        cost = gradient_cost(plan.model, plan.device)
+        self.bytes = cost.bytes(max(one.pixels for one in fed))
+        """What a gradient takes at its peak."""
 
     def forward(self, picture: Picture, keep: bool = False) -> Tensor:
         """The model's output of `picture` in the box, (1, C, h, w) in model range.
@@ -113,10 +110,8 @@ class LocalGradients:
 
     def _cut(self, box: Region) -> list[Region]:
         plan = self.opened.plan
-        budget = plan.memory
-        whole = self._fed(box).pixels
-        fixed, per_pixel = gradient_cost(plan.model, plan.device)
-        if fixed + per_pixel * whole <= budget:
+        cost = gradient_cost(plan.model, plan.device)
+        if cost.bytes(self._fed(box).pixels) <= plan.memory:
             return [box]
         for edge in EDGES:
             pieces = [
@@ -124,34 +119,13 @@ class LocalGradients:
                 for y in range(box.y0, box.y1, edge)
                 for x in range(box.x0, box.x1, edge)
             ]
-            largest = max(self._fed(piece).pixels for piece in pieces)
-            if fixed + per_pixel * largest <= budget:
+            needed = cost.bytes(max(self._fed(piece).pixels for piece in pieces))
+            if needed <= plan.memory:
                 return pieces
-        needed = int(fixed + per_pixel * largest)
         raise BudgetTooSmall(
             "The budget does not hold the gradient of one small piece.",
             f"Use --memory {-(-needed // 2**20)}MiB or more.",
         )
-
-
-def gradient_cost(model: RestorationModel, device: Device) -> tuple[float, float]:
-    """Bytes of one gradient at the peak: fixed, and per pixel that the model is fed."""
-    step = model.card.multiple_of
-    sides = [-(-max(side, model.card.min_size) // step) * step for side in SIDES]
-    peaks = []
-    for side in sides:
-        x = example_input(model, side, side).requires_grad_(True)
-        peaks.append(peak_of(partial(_gradient_of_sum, model, x), device))
-    small, large = (side * side for side in sides)
-    slope = max(0.0, (peaks[1] - peaks[0]) / (large - small))
-    return max(0.0, peaks[0] - slope * small) + SCRATCH_BYTES, slope
-
-
-def _gradient_of_sum(model: RestorationModel, x: Tensor) -> None:
-    with torch.enable_grad():
-        total = model(x, example_facts(model, x.detach())).sum()
-    if total.requires_grad:
-        torch.autograd.grad(total, x, allow_unused=True)
 
 
 def _within(inner: Region, outer: Region) -> tuple[slice, slice]:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
+from napari_restore.engine._budget import PeakMemory
 from napari_restore.engine._context import context_exclude
+from napari_restore.engine._device import keep_freed_memory, release_freed_memory
 from napari_restore.engine._events import Event
 from napari_restore.engine._plan import Plan
 from napari_restore.engine._prepared import prepare
@@ -28,12 +33,16 @@ class Opened:
     """The pixels of a plan's image in model range, and its model with the facts of the image.
 
     Facts are drawn from the image itself and held constant, whatever picture is shown to
-    the model. Raises `Cancelled` when `stop` is set while the image is looked at.
+    the model. Within ``with`` time and memory are measured, for `account`. Raises
+    `Cancelled` when `stop` is set while the image is looked at.
     """
 
     def __init__(self, plan: Plan, emit: Callable[[Event], None], stop: threading.Event) -> None:
         self.plan, self.stop = plan, stop
         self._run: Run = run_of(plan, emit, stop)
+        keep_freed_memory()
+        self._began = time.perf_counter()
+        self._memory = PeakMemory(limit=plan.memory, release=release_freed_memory)
         self._exclude = open_weight(plan.exclude, plan.image) if plan.exclude else None
         uncounted = context_exclude(plan.image, plan.exclude)
         if plan.image.full is None:
@@ -48,6 +57,29 @@ class Opened:
         self.check()
         self.work: TileWork = self._run._work(prepared)
         self.size = (plan.image.height, plan.image.width)
+
+    def __enter__(self) -> Self:
+        self._memory.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._memory.__exit__()
+        release_freed_memory()
+
+    def account(self, predicted_bytes: int) -> dict[str, Any]:
+        """The record of a finished run, as `Run` gives it.
+
+        `predicted_bytes` is what it was to add to what the process held.
+        """
+        run = self._run
+        record = run._account("done", time.perf_counter() - self._began, self._memory)
+        record["plan"]["predicted_peak_ram_bytes"] = self._memory.start + predicted_bytes
+        return record
 
     def check(self) -> None:
         """Raise `Cancelled` if it is to stop."""

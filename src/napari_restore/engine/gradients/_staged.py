@@ -19,6 +19,11 @@ from napari_restore.engine.gradients._opened import Opened, Picture
 from napari_restore.engine.staged._work import reflection
 from napari_restore.models import StagedModel
 
+GRAPH = 3
+"""What a layer's graph holds beside what the layer takes without one."""
+TILE_BYTES_PER_PIXEL = 16384
+"""Of a tile's graph."""
+
 
 @dataclass
 class _Kept:
@@ -56,6 +61,18 @@ class StagedGradients:
             if not self._tile(row, column).intersect(box).is_empty
         ]
         self._kept: _Kept | None = None
+        self.bytes = self._bytes()
+        """What a gradient takes at its peak, about."""
+
+    def _bytes(self) -> int:
+        """Tokens as encoded and related with their gradients, and the bottleneck or a tile."""
+        model = self.model
+        height, width = self._rows * self._side, self._columns * self._side
+        grid = 4 * height * width * model.width
+        left = sum(r.channels * (model.tile // r.stride) ** 2 for r in model.residuals)
+        residuals = 4 * left * len(self._seen)
+        bottleneck = GRAPH * model.bottleneck_bytes(height, width)
+        return 4 * grid + 2 * residuals + max(bottleneck, TILE_BYTES_PER_PIXEL * model.tile**2)
 
     def forward(self, picture: Picture, keep: bool = False) -> Tensor:
         """The model's output of `picture` in the box, (1, C, h, w) in model range.

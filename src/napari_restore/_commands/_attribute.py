@@ -1,0 +1,205 @@
+"""`attribute`: a map of the pixels that made a result."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from napari_restore._commands import Answer, _values
+from napari_restore._commands._arguments import load_model, open_image
+from napari_restore._commands._checks import check_files, identities, read_files, refuse_existing
+from napari_restore._commands._interrupt import Interrupt, Stop
+from napari_restore._commands._options import add_machine, add_model, add_range, add_source
+from napari_restore._commands._outputs import Item
+from napari_restore._commands._progress import reporter
+from napari_restore._quantities import format_seconds
+from napari_restore.errors import InputError
+from napari_restore.records import write_record
+
+FAR = 128
+"""Pixels from the box beyond which a share is told."""
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments but for the paths."""
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="OUT",
+        help="the map to write (.tif .zarr), float32 on the image's map: the sum, then each band",
+    )
+    add_source(parser)
+    add_model(parser)
+    _add_question(parser)
+    add_range(parser.add_argument_group("values"))
+    add_machine(parser)
+    output = parser.add_argument_group("output")
+    output.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    output.add_argument(
+        "--figure", metavar="FILE", help="also draw it, with all that was asked (.png .pdf .svg)"
+    )
+    output.add_argument("--record", metavar="FILE", help="also write the record, which says all")
+
+
+def _add_question(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("question")
+    group.add_argument(
+        "--box",
+        nargs=4,
+        type=int,
+        required=True,
+        metavar=("X", "Y", "WIDTH", "HEIGHT"),
+        help="the box of the result that is asked about, in pixels, origin top left",
+    )
+    group.add_argument(
+        "--method",
+        default="haze",
+        metavar="NAME",
+        help="haze (default): along thinner haze; ig: from a baseline; lam: from a blur; "
+        "dam: from a clear image",
+    )
+    group.add_argument(
+        "--objective",
+        metavar="NAME",
+        help="what of the box is asked: change, mean, sum, channel:N, gradient, mean+variance "
+        "(default: the method's)",
+    )
+    group.add_argument(
+        "--baseline",
+        metavar="NAME|FILE",
+        help="where a straight path begins: blur, zero, output, dehazed, or a clear image",
+    )
+    group.add_argument(
+        "--steps",
+        default=None,
+        metavar="auto|N",
+        help="points of the path (default: the method's; auto takes 9 to 65 until --gap)",
+    )
+    group.add_argument(
+        "--rule",
+        metavar="NAME",
+        help="with a number of steps: gauss-legendre (default), middle, left, right, trapezoid",
+    )
+    group.add_argument(
+        "--gap",
+        type=_values.number,
+        default=0.01,
+        metavar="SHARE",
+        help="completeness gap at which auto stops (default 0.01)",
+    )
+
+
+def attribute(options: Namespace) -> Answer:
+    """Ask one model about one box of one image."""
+    from napari_restore import api
+
+    item = _item(options.paths, options.output, options.record)
+    check_files([item], read_files(options))
+    refuse_existing(item.output, overwrite=options.overwrite)
+
+    def ask(**told: Any) -> Any:
+        return api.attribute(
+            open_image(options, options.paths),
+            load_model(options),
+            api.Region.from_xywh(*options.box),
+            method=options.method,
+            objective=options.objective,
+            baseline=options.baseline,
+            steps=options.steps,
+            rule=options.rule,
+            gap=options.gap,
+            black=options.black,
+            white=options.white,
+            memory=options.memory,
+            device_memory=options.device_memory,
+            device=options.device,
+            extent=options.extent,
+            scratch=options.scratch,
+            **told,
+        )
+
+    return _answer(options, item, ask)
+
+
+def again(options: Namespace, record: Mapping[str, Any]) -> Answer:
+    """Ask once more what `record`, which lies in `options.record`, tells of."""
+    from napari_restore import api
+
+    path = options.output or (record["output"] or {}).get("path")
+    if path is None:
+        raise InputError(f"{options.record} names no file to write.", "Name one with -o.")
+    source = record["input"]["path"]
+    item = _item([] if source is None else [source], path, None)
+    check_files([item], identities([*item.sources, options.record]))
+    refuse_existing(item.output, overwrite=options.overwrite)
+    return _answer(options, item, lambda **told: api.repeat_attribution(options.record, **told))
+
+
+def _item(sources: Sequence[str], output: str, record: str | None) -> Item:
+    return Item(tuple(sources), Path(output), None if record is None else Path(record), None)
+
+
+def _answer(options: Namespace, item: Item, ask: Callable[..., Any]) -> Answer:
+    """Ask under Ctrl-C, write what `item` names, and tell of it."""
+    from napari_restore import api
+
+    figure = getattr(options, "figure", None)
+    if figure is not None:
+        refuse_existing(Path(figure), overwrite=options.overwrite)
+    tell = reporter(options.progress)
+    notes: list[str] = []
+
+    def report(event: Any) -> None:
+        if type(event).__name__ == "Note":
+            notes.append(event.text)
+        tell(event)
+
+    stop = Stop()
+    with Interrupt() as interrupt:
+        interrupt.watch(stop)
+        try:
+            found = ask(emit=report, stop=stop)
+        finally:
+            interrupt.leave()
+        found.save(item.output, overwrite=options.overwrite)
+        if figure is not None:
+            api.draw_attribution(found, figure, overwrite=options.overwrite)
+    record = {
+        **found.record,
+        "command": shlex.join(["napari-restore", *options.words]),
+        "notes": notes,
+    }
+    if item.record is not None:
+        write_record(item.record, record)
+    return Answer(record, "\n".join(_sentences(item.output, record)))
+
+
+def _sentences(output: Path, record: dict[str, Any]) -> list[str]:
+    told = record["attribution"]
+    complete = told["completeness"]
+    gap, steps = complete["relative_gap"], len(told["nodes"])
+    if gap is None:
+        trust = "the result in the box hardly differs along the path, so no gap can be told"
+    else:
+        trust = f"completeness gap {gap:.2%} after {steps} steps"
+        if not complete["reached"]:
+            trust += f", more than the {complete['goal']:.2%} asked for: read the map with care"
+    rings = told["rings"]
+    far = [share for name, share in rings.items() if name != "box" and _from(name) >= FAR]
+    index = told["diffusion_index"]
+    return [
+        f"wrote {output} in {format_seconds(record['measured']['seconds'], tenths=True)}",
+        f"{told['objective']} in the box, along the {told['path']} path from {told['baseline']}: {trust}",
+        f"in the box {rings['box']:.1%}, beyond {FAR} pixels {sum(far):.1%}"
+        + ("" if index is None else f", diffusion index {index:.1f}"),
+    ]
+
+
+def _from(ring: str) -> int:
+    """Where a ring such as "8-16" begins."""
+    return int(ring.partition("-")[0])

@@ -1,0 +1,70 @@
+"""What the gradient of a local model takes: memory per pixel, measured once per model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from napari_restore.engine._calibrate import SCRATCH_BYTES, told_if_too_full
+from napari_restore.engine._device import Device
+from napari_restore.engine._device_memory import peak_of
+from napari_restore.engine._probe import example_facts, example_input, kind_of
+from napari_restore.models import Facts, RestorationModel
+
+SIDES = (256, 512)
+"""Of the two made-up tiles: they give a line."""
+
+
+@dataclass(frozen=True)
+class GradientCost:
+    """Bytes at the peak of a pass and its way back."""
+
+    fixed: float
+    per_pixel: float
+    """Of what the model is fed."""
+
+    def bytes(self, pixels: int) -> int:
+        return int(self.fixed + self.per_pixel * pixels)
+
+
+_KNOWN: WeakKeyDictionary[RestorationModel, dict[str, GradientCost]] = WeakKeyDictionary()
+_ALIKE: dict[tuple[Any, ...], GradientCost] = {}
+
+
+def gradient_cost(model: RestorationModel, device: Device) -> GradientCost:
+    """The cost of `model` on `device`; remembered in the process, also by kind."""
+    known = _KNOWN.setdefault(model, {})
+    kind = kind_of(model)
+    if device.name not in known and kind is not None and (kind, device.name) in _ALIKE:
+        known[device.name] = _ALIKE[kind, device.name]
+    if device.name not in known:
+        with told_if_too_full(device):
+            known[device.name] = _measure(model, device)
+        if kind is not None:
+            _ALIKE[kind, device.name] = known[device.name]
+    return known[device.name]
+
+
+def _measure(model: RestorationModel, device: Device) -> GradientCost:
+    step = model.card.multiple_of
+    sides = [-(-max(side, model.card.min_size) // step) * step for side in SIDES]
+    peaks = []
+    for side in sides:
+        x = example_input(model, side, side)
+        facts = example_facts(model, x)
+        peaks.append(peak_of(partial(_gradient, model, x.requires_grad_(True), facts), device))
+    small, large = (side * side for side in sides)
+    slope = max(0.0, (peaks[1] - peaks[0]) / (large - small))
+    return GradientCost(max(0.0, peaks[0] - slope * small) + SCRATCH_BYTES, slope)
+
+
+def _gradient(model: RestorationModel, x: Tensor, facts: Facts) -> None:
+    with torch.enable_grad():
+        total = model(x, facts).sum()
+    if total.requires_grad:
+        torch.autograd.grad(total, x, materialize_grads=True)

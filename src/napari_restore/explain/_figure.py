@@ -1,0 +1,167 @@
+"""A figure of an attribution that others can repeat: maps, legends, and all that was asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.engine import Region
+from napari_restore.errors import BadOutput, BadParameter
+from napari_restore.explain import _measures
+from napari_restore.explain._attribution import Attribution
+
+SUFFIXES = (".png", ".pdf", ".svg")
+WIDTH_MM = 180.0
+"""Of two columns of most journals; one column is 88."""
+AROUND = 512
+"""Pixels around the box that are shown at most."""
+EXPONENT = 0.5
+"""Of the magnitude, which hardly shows without one (the public code of DAM takes 1/8)."""
+SIGNED, MAGNITUDE = "PuOr", "viridis"
+"""Colours that people without red or green receptors tell apart as well."""
+BOX_COLOURS = ("black", "white")
+"""Of the box's line and of the line around that: seen on any ground."""
+DPI = 300
+
+
+def draw(
+    found: Attribution,
+    path: str | Path,
+    *,
+    width_mm: float = WIDTH_MM,
+    exponent: float = EXPONENT,
+    overwrite: bool = False,
+) -> Path:
+    """Draw picture, signed map, magnitude and contribution area; the suffix is one of `SUFFIXES`.
+
+    The magnitude is shown to the power of `exponent`. Raises `BadOutput`, `BadParameter`.
+    """
+    target = Path(path)
+    if target.suffix.lower() not in SUFFIXES:
+        raise BadOutput(
+            f"{target.name} is no figure.", f"Its name must end in {', '.join(SUFFIXES)}."
+        )
+    if not 0 < exponent <= 1:
+        raise BadParameter(f"The exponent {exponent} is not in 0 … 1.", "Use for instance 0.5.")
+    if target.exists() and not overwrite:
+        raise BadOutput(f"{target} exists.", "Choose another name, or replace it.")
+    try:
+        from matplotlib import rc_context
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise BadOutput(
+            "Figures are drawn by matplotlib, which is missing.",
+            "Install napari-restore[figures].",
+        ) from None
+    width = width_mm / 25.4
+    # Letters as letters: they can be searched and set anew.
+    with rc_context({"font.size": 7, "svg.fonttype": "none", "pdf.fonttype": 42}):
+        figure = Figure(figsize=(width, width * 0.92), layout="constrained")
+        FigureCanvasAgg(figure)
+        parts: Any = figure.subfigures(2, 1, height_ratios=(4.4, 1))
+        above, below = parts
+        _panels(above, found, exponent)
+        below.text(0.02, 0.98, caption(found.record), va="top", family="monospace", fontsize=5.5)
+        part = target.with_name(f".{target.stem}.part{target.suffix}")
+        try:
+            figure.savefig(part, dpi=DPI, metadata=_metadata(target.suffix.lower(), found))
+            part.replace(target)
+        except OSError as error:
+            raise BadOutput(
+                f"{target} cannot be written: {error.strerror or error}.", "Choose another folder."
+            ) from None
+        finally:
+            part.unlink(missing_ok=True)
+    return target
+
+
+def shown_box(found: Attribution) -> Region:
+    """What of the region is shown: the box and what lies around it."""
+    return found.box.expand(AROUND).intersect(found.region)
+
+
+def caption(record: Mapping[str, Any]) -> str:
+    """All that is needed to ask again, a line each."""
+    told, image, model = record["attribution"], record["input"], record["model"]
+    complete = told["completeness"]
+    gap = complete["relative_gap"]
+    y0, x0, y1, x1 = told["box"]
+    trust = "undefined: D hardly differs" if gap is None else f"{gap:.2%}"
+    if complete["reached"] is False:
+        trust += f", more than {complete['goal']:.2%}: NOT complete"
+    index = told["diffusion_index"]
+    lines = [
+        f"image      {image['path'] or 'an array'}, {image['size'][1]} x {image['size'][0]}, "
+        f"{image['fingerprint'][:12]}",
+        f"model      {model['id']} {model['parameters'] or ''} "
+        f"weights {(model['weights_sha256'] or 'none')[:12]}",
+        f"box        x {x0} y {y0}, {x1 - x0} x {y1 - y0} pixels of the result; D = "
+        f"{told['objective']}",
+        f"method     {told['method']}, {told['path']} path from {told['baseline']}",
+        f"steps      {len(told['nodes'])} {told['rule']}; whole-image facts {told['facts']}",
+        f"complete   sum {complete['sum']:.6g}, D(x) - D(x') {complete['difference']:.6g}, gap {trust}",
+        "spread     "
+        + ("no mass" if index is None else f"diffusion index {index:.2f}")
+        + f", 95 % of the mass in {told['area_95']} pixels, in the box {told['rings']['box']:.1%}",
+        f"napari-restore {record['version']}. Where the model looked, not why.",
+    ]
+    return "\n".join(lines)
+
+
+def _panels(figure: Any, found: Attribution, exponent: float) -> None:
+    shown = shown_box(found)
+    rows, columns = shown.shift(-found.region.y0, -found.region.x0).slices
+    signed = found.signed[rows, columns]
+    size = np.abs(signed)
+    most = float(size.max()) or 1.0
+    extent = (shown.x0, shown.x1, shown.y1, shown.y0)
+    axes = figure.subplots(2, 2, sharex=True, sharey=True).ravel()
+    picture = np.clip(found.picture[rows, columns], 0, 1)
+    axes[0].imshow(
+        picture if picture.shape[2] == 3 else picture[..., 0], cmap="gray", extent=extent
+    )
+    axes[0].set_title("image")
+    drawn = axes[1].imshow(signed, cmap=SIGNED, vmin=-most, vmax=most, extent=extent)
+    axes[1].set_title("attribution, sum over bands")
+    figure.colorbar(drawn, ax=axes[1], shrink=0.8, label=f"share of D; sum {signed.sum():.4g}")
+    power = (size / most) ** exponent
+    drawn = axes[2].imshow(power, cmap=MAGNITUDE, vmin=0, vmax=1, extent=extent)
+    axes[2].set_title("magnitude")
+    figure.colorbar(drawn, ax=axes[2], shrink=0.8, label=f"(|a| / {most:.3g})^{exponent:g}")
+    area = _measures.contribution_area(size)
+    axes[3].imshow(_grey(picture), cmap="gray", vmin=0, vmax=1, extent=extent)
+    drawn = axes[3].imshow(area, cmap=MAGNITUDE, vmin=0, vmax=1, alpha=0.6, extent=extent)
+    axes[3].set_title("contribution area")
+    figure.colorbar(drawn, ax=axes[3], shrink=0.8, label="density / its largest")
+    for axis in axes:
+        _outline(axis, found.box)
+        axis.set_xlabel("x [pixels]")
+        axis.set_ylabel("y [pixels]")
+        axis.label_outer()
+
+
+def _outline(axis: Any, box: Region) -> None:
+    from matplotlib.patches import Rectangle
+
+    for colour, width in zip(reversed(BOX_COLOURS), (1.8, 0.8), strict=True):
+        axis.add_patch(
+            Rectangle((box.x0, box.y0), box.width, box.height, fill=False, ec=colour, lw=width)
+        )
+
+
+def _grey(picture: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    grey: npt.NDArray[np.floating] = picture.mean(axis=2)
+    return grey
+
+
+def _metadata(suffix: str, found: Attribution) -> dict[str, str]:
+    """The caption, where the format has a place for it."""
+    text = caption(found.record)
+    if suffix == ".png":
+        return {"Description": text}
+    return {"Subject": text} if suffix == ".pdf" else {"Description": text}

@@ -1,0 +1,104 @@
+"""`attribute` and `rerun` of its record, through the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+
+from napari_restore.cli import main
+from napari_restore.records import read_record
+
+BOX = ("--box", "150", "120", "32", "24")
+
+
+@pytest.fixture
+def asked(sample: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """Map and record of a question to haze-unet."""
+    out, record = tmp_path / "map.tif", tmp_path / "map.json"
+    words = ["attribute", str(sample), "--model", "haze-unet", *BOX, "-o", str(out)]
+    assert main([*words, "--record", str(record), "--device", "cpu"]) == 0
+    return out, record
+
+
+def test_the_map_lies_on_the_images_map_and_adds_up(asked: Any, sample: Path) -> None:
+    out, record = asked
+    told = read_record(record)
+    question = told["attribution"]
+    with rasterio.open(out) as found, rasterio.open(sample) as source:
+        y0, x0, y1, x1 = question["region"]
+        assert (found.height, found.width, found.count) == (y1 - y0, x1 - x0, 4)
+        assert found.dtypes == ("float32",) * 4
+        assert found.crs == source.crs
+        assert found.transform.almost_equals(
+            source.transform * source.transform.translation(x0, y0)
+        )
+        values = found.read()
+        assert "not why" in found.tags()["NAPARI_RESTORE"]
+    assert np.allclose(values[0], values[1:].sum(axis=0), atol=1e-6)
+    complete = question["completeness"]
+    assert values[0].sum(dtype=np.float64) == pytest.approx(complete["sum"], rel=1e-3)
+    assert complete["reached"] and complete["relative_gap"] <= 0.01
+    assert question["box"] == [120, 150, 144, 182]
+    assert told["model"]["weights_sha256"]
+    assert told["measured"]["peak_ram_bytes"] > 0
+
+
+def test_the_record_asks_again(asked: Any, tmp_path: Path) -> None:
+    out, record = asked
+    again = tmp_path / "again.tif"
+    assert main(["rerun", str(record), "-o", str(again)]) == 0
+    with rasterio.open(out) as one, rasterio.open(again) as other:
+        assert np.array_equal(one.read(), other.read())
+
+
+def test_json_tells_all_and_the_words_what_to_trust(
+    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "map.tif"
+    words = ["attribute", str(sample), "--model", "identity", *BOX, "-o", str(out)]
+    words += ["--method", "ig", "--baseline", "zero", "--objective", "mean", "--progress", "off"]
+    assert main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["attribution"]["identity_share"] == pytest.approx(1)
+    assert any("input that passes unchanged" in note for note in told["notes"])
+    assert told["attribution"]["rings"]["box"] == pytest.approx(1)
+    assert main([*words, "--overwrite"]) == 0
+    assert "completeness gap 0.00%" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (["--box", "9000", "0", "10", "10"], "outside of"),
+        (["--method", "magic"], "no method"),
+        (["--baseline", "nowhere.tif", "--method", "ig"], "no baseline"),
+        (["--steps", "some"], "no number of steps"),
+        (["--memory", "20MiB"], "--memory"),
+    ],
+)
+def test_bad_questions_have_one_sentence(
+    sample: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    change: list[str],
+    told: str,
+) -> None:
+    out = tmp_path / "map.tif"
+    words = ["attribute", str(sample), "--model", "haze-unet", *BOX, "-o", str(out), *change]
+    assert main(words) in (2, 4)
+    said = capsys.readouterr().err
+    assert told in said and "Traceback" not in said
+    assert not out.exists()
+
+
+def test_an_output_that_exists_is_kept(sample: Path, tmp_path: Path) -> None:
+    out = tmp_path / "map.tif"
+    out.write_text("mine")
+    words = ["attribute", str(sample), "--model", "identity", *BOX, "-o", str(out)]
+    assert main(words) == 2
+    assert out.read_text() == "mine"
