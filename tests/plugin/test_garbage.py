@@ -57,3 +57,8 @@ def test_what_becomes_garbage_goes_by_itself(garbage: WindowGarbage, qtbot: Any)
         return found() is None
 
     qtbot.waitUntil(work, timeout=30_000)
+
+
+def test_no_thread_collects_while_these_tests_run():
+    """Windows would be destroyed wherever it happens (conftest)."""
+    assert not gc.isenabled()

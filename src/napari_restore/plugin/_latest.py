@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Any
 
 from qtpy.QtCore import QObject, Signal
-from superqt.utils import create_worker
 
 from napari_restore.errors import RestoreError
+from napari_restore.plugin._background import in_background
 
 Compute = Callable[[], Any]
 
@@ -39,13 +40,9 @@ class Latest(QObject):
     def _start(self) -> None:
         assert self._wanted is not None
         self._busy, compute = self._wanted
-        # superqt's worker, not napari's: closing the window need not ask about it.
-        worker = create_worker(_answer, compute)
-        worker.returned.connect(self._on_answer)
-        worker.start()
+        in_background(partial(_answer, compute), self._on_answer)
 
-    def _on_answer(self, told: tuple[Any]) -> None:
-        (answer,) = told
+    def _on_answer(self, answer: Any) -> None:
         question, self._busy = self._busy, None
         if self._wanted is None:
             return
@@ -56,12 +53,11 @@ class Latest(QObject):
             self._start()
 
 
-def _answer(compute: Compute) -> tuple[Any]:
-    """In a tuple: superqt takes an error that is returned for one that was raised."""
+def _answer(compute: Compute) -> Any:
     try:
-        return (compute(),)
+        return compute()
     except RestoreError as error:
-        return (error,)
+        return error
     except Exception as error:
         hint = "This is a bug; please report it."
-        return (RestoreError(f"The mask cannot be made: {error}", hint),)
+        return RestoreError(f"The mask cannot be made: {error}", hint)

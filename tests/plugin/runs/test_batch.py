@@ -338,7 +338,7 @@ def test_closing_the_panel_ends_the_command(
     qtbot.waitUntil(lambda: run._child is not None, timeout=LIMIT_MS)
     panel.close()
     qtbot.waitUntil(lambda: run._child.poll() is not None, timeout=LIMIT_MS)
-    qtbot.waitUntil(lambda: not run._worker.is_running, timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: run._work.is_over, timeout=LIMIT_MS)
 
 
 def test_a_folder_has_the_memory_to_itself(

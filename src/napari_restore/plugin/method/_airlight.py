@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QWidget
-from superqt.utils import create_worker
 
 from napari_restore import api
 from napari_restore.errors import BadParameter, BadRegion, RestoreError
+from napari_restore.plugin._background import in_background
 from napari_restore.plugin._notices import show_problem
 from napari_restore.plugin._state import image_of
 from napari_restore.plugin.layers._visible import bounding_region, in_data
@@ -49,7 +50,7 @@ class AirlightPicker(QWidget):
         self.state = state
         self._card: ModelCard | None = None
         self._picking: _Picking | None = None
-        self._worker: Any = None
+        self._picks = 0
         self.swatch = QFrame(self)
         self.swatch.setFixedSize(18, 18)
         self.swatch.setFrameShape(QFrame.Shape.Box)
@@ -104,7 +105,7 @@ class AirlightPicker(QWidget):
     def leave(self) -> None:
         """Let go of viewer and state; called once."""
         self.stop()
-        self._worker = None
+        self._picks += 1
         for signal in self._signals:
             signal.disconnect(self.show_value)
         self.state.events.layer.disconnect(self.stop)
@@ -138,17 +139,13 @@ class AirlightPicker(QWidget):
         image = image_of(layer, self.state.bands)
         level = min(level, len(image.level_shapes) - 1)
         self.values.setText("Looking …")
-        # superqt's worker, not napari's: closing the window need not ask about it.
-        worker = self._worker = create_worker(
-            _value_of, image, card, _in_level(box, image.level_shapes, level), level
-        )
-        worker.returned.connect(lambda answer: self._on_value(worker, answer))
-        worker.start()
+        self._picks += 1
+        place = _in_level(box, image.level_shapes, level)
+        in_background(partial(_value_of, image, card, place, level), self._on_value, self._picks)
 
-    def _on_value(self, worker: Any, answer: Answer) -> None:
-        if worker is not self._worker:
+    def _on_value(self, number: int, answer: Answer) -> None:
+        if number != self._picks:
             return
-        self._worker = None
         self.show_value()
         value, error = answer
         if error is not None:
@@ -274,7 +271,6 @@ def _value_of(image: Any, card: ModelCard, box: Any, level: int) -> Answer:
             )
         return ",".join(f"{value:.4g}" for value in colour), None
     except RestoreError as error:
-        # An exception that is itself the answer of a worker would be raised.
         return None, error
 
 

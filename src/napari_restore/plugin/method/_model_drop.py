@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,11 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt.utils import create_worker
 
 from napari_restore import api
 from napari_restore._quantities import format_size
 from napari_restore.errors import BadModel, BadOutput, RestoreError
+from napari_restore.plugin._background import in_background
 from napari_restore.plugin._notices import show_note, show_problem
 from napari_restore.plugin.method._model_chooser import Choice
 
@@ -52,7 +53,7 @@ class ModelFiles(QObject):
     def __init__(self, panel: QWidget) -> None:
         super().__init__(panel)
         self._panel = panel
-        self._worker: Any = None
+        self._looks = 0
         self.dialog: QDialog | None = None
         """The question that is open."""
         panel.setAcceptDrops(True)
@@ -83,7 +84,7 @@ class ModelFiles(QObject):
 
     def leave(self) -> None:
         """Close what is open and forget what is being looked at."""
-        self._worker = None
+        self._looks += 1
         self._panel.removeEventFilter(self)
         if self.dialog is not None:
             self.dialog.reject()
@@ -104,14 +105,12 @@ class ModelFiles(QObject):
 
     def _look(self, source: str, trust: bool = False) -> None:
         self.looking.emit(f"Looking at {Path(source).name} …")
-        worker = self._worker = create_worker(_inspect, source, trust)
-        worker.returned.connect(lambda answer: self._on_found(worker, answer, trust))
-        worker.start()
+        self._looks += 1
+        in_background(partial(_inspect, source, trust), self._on_found, self._looks, trust)
 
-    def _on_found(self, worker: Any, answer: Answer, trust: bool) -> None:
-        if worker is not self._worker:
+    def _on_found(self, number: int, trust: bool, answer: Answer) -> None:
+        if number != self._looks:
             return
-        self._worker = None
         self.looking.emit("")
         found, error = answer
         if error is not None:
@@ -258,7 +257,6 @@ def facts_of(found: Proposal) -> dict[str, str]:
 
 
 def _inspect(source: str, trust: bool) -> Answer:
-    # An exception that is itself the answer of a worker would be raised.
     try:
         return api.inspect_model(source, trust=trust), None
     except RestoreError as error:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 from superqt import QElidingLabel
-from superqt.utils import create_worker
 
 from napari_restore import api
 from napari_restore.errors import RestoreError
+from napari_restore.plugin._background import in_background
 from napari_restore.plugin._notices import show_problem
 
 if TYPE_CHECKING:
-    from napari_restore.engine import KeptResult
+    from napari_restore.engine import KeptResult, Result
     from napari_restore.images import Image
 
 
@@ -63,18 +64,14 @@ class EarlierResults(QWidget):
         self._looks = number = self._looks + 1
         if image is None or image.spec is None:
             return
-        worker = create_worker(_answer, number, api.kept_results, image)
-        # A method of this: Qt lets go of it when the window is closed before the answer.
-        worker.returned.connect(self._on_found)
-        worker.start()
+        in_background(partial(_answer, api.kept_results, image), self._on_found, number)
 
     def close_down(self) -> None:
         """Drop all answers that are still on their way."""
         self._looks += 1
         self._image = None
 
-    def _on_found(self, told: tuple[int, Any]) -> None:
-        number, answer = told
+    def _on_found(self, number: int, answer: list[KeptResult] | RestoreError) -> None:
         if number != self._looks:
             return
         # An image that cannot be read says so elsewhere.
@@ -105,12 +102,10 @@ class EarlierResults(QWidget):
             self.go_on_requested.emit(kept)
             return
         row.busy(True)
-        worker = create_worker(_answer, (image, kept), api.result_of_kept, kept, image)
-        worker.returned.connect(self._on_opened)
-        worker.start()
+        open_it = partial(_answer, api.result_of_kept, kept, image)
+        in_background(open_it, self._on_opened, image, kept)
 
-    def _on_opened(self, told: tuple[tuple[Image, KeptResult], Any]) -> None:
-        (image, kept), answer = told
+    def _on_opened(self, image: Image, kept: KeptResult, answer: Result | RestoreError) -> None:
         for row in self.rows:
             if row.kept is kept:
                 row.busy(False)
@@ -154,12 +149,11 @@ def _told(kept: KeptResult) -> str:
     return f"{kept.title} · {when}{state}"
 
 
-def _answer(about: Any, ask: Callable[..., Any], *arguments: Any) -> tuple[Any, Any]:
-    """`about`, and what `ask` gives or the error that is to be shown."""
+def _answer(ask: Callable[..., Any], *arguments: Any) -> Any:
+    """What `ask` gives or the error that is to be shown."""
     try:
-        return about, ask(*arguments)
+        return ask(*arguments)
     except RestoreError as error:
-        return about, error
+        return error
     except Exception as error:
-        failed = RestoreError(f"The earlier result cannot be opened: {error}", "Run it again.")
-        return about, failed
+        return RestoreError(f"The earlier result cannot be opened: {error}", "Run it again.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from psygnal import Signal
@@ -17,10 +18,11 @@ from qtpy.QtWidgets import (
     QPushButton,
     QVBoxLayout,
 )
-from superqt.utils import create_worker, qdebounced
+from superqt.utils import qdebounced
 
 from napari_restore import api
 from napari_restore.errors import RestoreError
+from napari_restore.plugin._background import in_background
 from napari_restore.plugin._notices import show_note, show_problem
 from napari_restore.plugin._section import Section
 from napari_restore.plugin._state import image_of
@@ -314,9 +316,7 @@ class ResultsSection(Section):
             # Made twice with the same settings: the other one goes on showing them.
             self.freed.emit(False)
             return
-        worker = create_worker(_freed, store, name)
-        worker.returned.connect(self._on_freed)
-        worker.start()
+        in_background(partial(_freed, store, name), self._on_freed)
 
     def _on_freed(self, answer: bool | RestoreError) -> None:
         if self._left:

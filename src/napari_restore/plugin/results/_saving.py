@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari.qt.threading import create_worker
 from psygnal import Signal
 
 from napari_restore import api
 from napari_restore._quantities import size_of
 from napari_restore.errors import Cancelled, RestoreError
 from napari_restore.plugin._main_thread import on_main_thread
+from napari_restore.plugin._watched_work import WatchedWork
 
 if TYPE_CHECKING:
     from napari_restore.engine import Result
@@ -47,7 +47,7 @@ def save(
 
 
 class Saving:
-    """A result being saved on a worker of napari's, which asks before it closes over it.
+    """A result being saved; napari asks before it closes its window over it.
 
     Signals are emitted in the GUI thread.
     """
@@ -66,14 +66,13 @@ class Saving:
         self._cancelled = threading.Event()
         self._outcome: tuple[str, Any] = ("cancelled", None)
         self._began = self._told = 0.0
-        self._worker = create_worker(self._save)
-        self._worker.finished.connect(self._on_finished)
+        self._work = WatchedWork(f"export to {path.name}")
         self._report = on_main_thread(self._on_progress)
 
     def start(self) -> None:
         """Begin; returns at once."""
         self._began = time.monotonic()
-        self._worker.start()
+        self._work.start(self._save, self._on_finished)
 
     def cancel(self) -> None:
         """Stop between two blocks; nothing is left behind."""
@@ -85,7 +84,7 @@ class Saving:
         self.progressed.disconnect()
         self.ended.disconnect()
 
-    # -- on the worker's thread ----------------------------------------------------
+    # -- on the thread of the work ----------------------------------------------------
 
     def _save(self) -> None:
         try:
@@ -104,7 +103,7 @@ class Saving:
             )
 
     def _unwanted(self) -> bool:
-        return self._cancelled.is_set() or self._worker.abort_requested
+        return self._cancelled.is_set() or self._work.is_unwanted
 
     def _tell(self, done: int, total: int) -> None:
         now = time.monotonic()

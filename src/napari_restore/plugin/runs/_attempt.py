@@ -66,7 +66,7 @@ class Attempt:
                 if not look.is_draft:
                     raise
             finally:
-                # napari quits a worker by dropping its generator.
+                # Unwanted work is closed.
                 if job is not None:
                     job.cancel()
                 with self._lock:

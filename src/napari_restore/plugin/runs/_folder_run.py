@@ -11,9 +11,10 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from napari.qt.threading import create_worker
 from psygnal import Signal
 from qtpy.QtCore import QTimer
+
+from napari_restore.plugin._watched_work import WatchedWork
 
 PATIENCE_MS = 3000
 """A command that has not stopped by then is ended; finished tiles are kept."""
@@ -22,8 +23,7 @@ PATIENCE_MS = 3000
 class FolderRun:
     """Runs `napari-restore WORDS` and tells what it tells. All signals come in the GUI thread.
 
-    The process is watched by a worker of napari's, so that the window asks before it
-    closes over it, and ends it.
+    napari asks before it closes its window over it, and ends it.
     """
 
     image_started = Signal(str, int, int)
@@ -42,16 +42,14 @@ class FolderRun:
         self._cancelled = False
         # Until the command has answered.
         self._answer = _failure("The command could not be started.")
-        self._worker = create_worker(self._pump)
-        self._worker.yielded.connect(self._on_event)
-        self._worker.finished.connect(self._on_finished)
+        self._work = WatchedWork("restoration of a folder")
         self._patience = QTimer()
         self._patience.setSingleShot(True)
         self._patience.timeout.connect(self.stop)
 
     def start(self) -> None:
         """Begin; returns at once."""
-        self._worker.start()
+        self._work.start(self._pump, self._on_finished, self._on_event)
 
     def cancel(self) -> None:
         """Stop as Ctrl-C does; what is finished is kept."""
@@ -69,7 +67,7 @@ class FolderRun:
         if self._child is not None:
             self._child.kill()
 
-    # -- on the worker's thread --------------------------------------------------
+    # -- on the thread of the work --------------------------------------------------
 
     def _pump(self) -> Iterator[dict[str, Any]]:
         said: list[str] = []
@@ -98,7 +96,7 @@ class FolderRun:
                         yield event
                 child.wait()
             finally:
-                # napari quits a worker by dropping its generator.
+                # Unwanted work is closed.
                 child.kill()
                 child.wait()
                 child.stderr.close()

@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from napari.qt.threading import create_worker
 from napari.utils import cancelable_progress
 from psygnal import Signal
 from qtpy.QtCore import QTimer
 
 from napari_restore.engine import Event, Finished, Progress, Result
 from napari_restore.errors import RestoreError
+from napari_restore.plugin._watched_work import WatchedWork
 from napari_restore.plugin.runs._attempt import Attempt
 from napari_restore.plugin.runs._draft import Look
 
@@ -32,9 +32,9 @@ Looks = Callable[["Request"], Iterable["Look"]]
 class Run:
     """A request on its way. All signals are emitted in the GUI thread.
 
-    Planning, the jobs and their events live on a worker of napari's, so that the
-    window asks before it closes over a run, and stops it. `looks` says what is run,
-    by default the request itself; `worker` is the child process it runs in.
+    Planning, the jobs and their events live on another thread; napari asks before it
+    closes its window over a run, and stops it. `looks` says what is run, by default the
+    request itself; `worker` is the child process it runs in.
     """
 
     planned = Signal(object)
@@ -61,10 +61,8 @@ class Run:
         self._began = time.monotonic()
         self._dock: _DockProgress | None = None
         self._telling = self._has_ended = self._is_silent = False
-        looks = looks or (lambda request: [Look(request.plan(), False)])
-        self._worker = create_worker(_pump_of(self._attempt, looks, request))
-        self._worker.yielded.connect(self._on_told)
-        self._worker.finished.connect(self._on_finished)
+        self._looks = looks or (lambda request: [Look(request.plan(), False)])
+        self._work = WatchedWork("restoration")
 
     @property
     def job(self) -> Job | None:
@@ -73,7 +71,7 @@ class Run:
 
     def start(self) -> None:
         """Begin; returns at once."""
-        self._worker.start()
+        self._work.start(self._pump, self._on_finished, self._on_told)
 
     def cancel(self) -> None:
         """Stop within a tile; what is finished is kept."""
@@ -85,6 +83,18 @@ class Run:
         """End for good, and tell nothing more: the window closes."""
         self._attempt.cancel()
         self._is_silent = True
+
+    # -- on the thread of the work -----------------------------------------------
+
+    def _pump(self) -> Iterator[tuple[Look, Any] | RestoreError]:
+        try:
+            yield from self._attempt.pump(self._looks(self.request))
+        except RestoreError as error:
+            if not self._attempt.is_cancelled:
+                yield error
+        except Exception as error:
+            logging.getLogger(__name__).exception("run failed")
+            yield RestoreError(f"The run failed: {error}", "This is a bug; please report it.")
 
     # -- on the GUI thread -------------------------------------------------------
 
@@ -129,31 +139,6 @@ class Run:
         if self._dock is not None and not self._telling:
             self._dock.close()
         self.ended.emit(*self._outcome)
-
-
-def _pump_of(attempt: Attempt, looks: Looks, request: Request) -> Callable[[], Iterator[Any]]:
-    """What a worker does for a `Run`: gives what `_on_told` gets.
-
-    napari's window keeps every worker, and with it this function, as long as it lives;
-    so it lets go of what it is given when it begins.
-    """
-    work = [(attempt, looks, request)]
-
-    def pump() -> Iterator[tuple[Look, Any] | RestoreError]:
-        attempt, looks, request = work.pop()
-        try:
-            yield from attempt.pump(looks(request))
-        except RestoreError as error:
-            if not attempt.is_cancelled:
-                yield error
-        except Exception as error:
-            # superqt's generator worker swallows a RuntimeError, and torch raises many.
-            logging.getLogger(__name__).exception("run failed")
-            yield RestoreError(f"The run failed: {error}", "This is a bug; please report it.")
-
-    # What napari's question at closing calls it.
-    pump.__qualname__ = "restoration"
-    return pump
 
 
 class _DockProgress(cancelable_progress):

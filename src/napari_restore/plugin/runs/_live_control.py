@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, QTimer
-from superqt.utils import create_worker
 
 from napari_restore import api
 from napari_restore.errors import RestoreError
+from napari_restore.plugin._background import in_background
 from napari_restore.plugin._notices import show_problem, words_of
 from napari_restore.plugin._state import image_of
 from napari_restore.plugin.areas._targets import Area
@@ -157,9 +158,7 @@ class LiveControl(QObject):
         if wish is None or not plan.must_look:
             return
         request, sight, _, _ = wish
-        worker = create_worker(first_look, request, sight, plan)
-        worker.returned.connect(self._on_first_look)
-        worker.start()
+        in_background(partial(first_look, request, sight, plan), self._on_first_look)
 
     def _on_first_look(self, look: Look | None) -> None:
         if look is not None and not (self._closed or self._state.running or self.live.is_on):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
-from superqt.utils import create_worker, qdebounced
+from superqt.utils import qdebounced
 
 from napari_restore.api import stamp_of
 from napari_restore.errors import RestoreError
+from napari_restore.plugin._background import in_background
 from napari_restore.plugin._notices import words_of
 
 if TYPE_CHECKING:
@@ -61,10 +63,7 @@ class Planner(QObject):
         if self._wanted is None or self._busy:
             return
         self._busy = True
-        # superqt's worker, not napari's: closing the window need not ask about it.
-        worker = create_worker(_line_of, self._wanted)
-        worker.returned.connect(self._on_planned)
-        worker.start()
+        in_background(partial(_line_of, self._wanted), self._on_planned)
 
     def _on_planned(self, answer: tuple[Request, Plan | None, str, Any]) -> None:
         self._busy = False
