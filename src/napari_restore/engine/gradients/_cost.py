@@ -1,4 +1,4 @@
-"""What the gradient of a local model takes: memory per pixel, measured once per model."""
+"""What gradients take of the memory, measured once per model on made-up tiles."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from napari_restore.engine._calibrate import SCRATCH_BYTES, told_if_too_full
 from napari_restore.engine._device import Device
 from napari_restore.engine._device_memory import peak_of
 from napari_restore.engine._probe import example_facts, example_input, kind_of
-from napari_restore.models import Facts, RestorationModel
+from napari_restore.models import Facts, RestorationModel, StagedModel, placed_at
 
 SIDES = (256, 512)
 """Of the two made-up tiles: they give a line."""
+GRID = 32
+"""Side of the made-up grid of tokens."""
 
 
 @dataclass(frozen=True)
@@ -68,3 +70,53 @@ def _gradient(model: RestorationModel, x: Tensor, facts: Facts) -> None:
         total = model(x, facts).sum()
     if total.requires_grad:
         torch.autograd.grad(total, x, materialize_grads=True)
+
+
+@dataclass(frozen=True)
+class StagedGradientCost:
+    """Bytes at the peak of the parts of a staged model, with their graphs."""
+
+    tile: int
+    """Encoding or decoding one tile and the way back."""
+    bottleneck_per_token: float
+    """One layer: the others are computed again when it is their turn."""
+
+
+_STAGED: WeakKeyDictionary[StagedModel, dict[str, StagedGradientCost]] = WeakKeyDictionary()
+
+
+def staged_gradient_cost(model: StagedModel, device: Device) -> StagedGradientCost:
+    """The cost of `model` on `device`; remembered per model."""
+    known = _STAGED.setdefault(model, {})
+    if device.name not in known:
+        with told_if_too_full(device):
+            known[device.name] = _measure_staged(model, device)
+    return known[device.name]
+
+
+def _measure_staged(model: StagedModel, device: Device) -> StagedGradientCost:
+    x = example_input(model, model.tile, model.tile)
+    facts = example_facts(model, x)
+    if model.card.placed:
+        facts = placed_at(facts, [(0, 0)], 1.0, x)
+    generator = torch.Generator().manual_seed(0)
+    grid = torch.randn(GRID, GRID, model.width, generator=generator).to(x.device)
+
+    def tile() -> None:
+        leaf = x.detach().requires_grad_(True)
+        with torch.enable_grad():
+            view = model.view(leaf, facts)
+            tokens, residuals = model.encode(view)
+            around = model.with_margin(tokens[0])[None]
+            y = model.decode(around, tokens, residuals, view)
+        torch.autograd.grad(y.sum(), leaf)
+
+    def layer() -> None:
+        leaf = grid.clone().requires_grad_(True)
+        with torch.enable_grad():
+            out = model.bottleneck_layer(0, leaf.clone())
+        torch.autograd.grad(out.sum(), leaf)
+
+    return StagedGradientCost(
+        int(peak_of(tile, device)) + SCRATCH_BYTES, peak_of(layer, device) / GRID**2
+    )

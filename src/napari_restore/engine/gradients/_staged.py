@@ -15,14 +15,10 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from napari_restore.engine._region import Region
+from napari_restore.engine.gradients._cost import staged_gradient_cost
 from napari_restore.engine.gradients._opened import Opened, Picture
 from napari_restore.engine.staged._work import reflection
 from napari_restore.models import StagedModel
-
-GRAPH = 3
-"""What a layer's graph holds beside what the layer takes without one."""
-TILE_BYTES_PER_PIXEL = 16384
-"""Of a tile's graph."""
 
 
 @dataclass
@@ -62,17 +58,16 @@ class StagedGradients:
         ]
         self._kept: _Kept | None = None
         self.bytes = self._bytes()
-        """What a gradient takes at its peak, about."""
+        """What a gradient takes at its peak."""
 
     def _bytes(self) -> int:
         """Tokens as encoded and related with their gradients, and the bottleneck or a tile."""
         model = self.model
-        height, width = self._rows * self._side, self._columns * self._side
-        grid = 4 * height * width * model.width
+        cost = staged_gradient_cost(model, self.opened.plan.device)
+        tokens = self._rows * self._columns * self._side**2
         left = sum(r.channels * (model.tile // r.stride) ** 2 for r in model.residuals)
-        residuals = 4 * left * len(self._seen)
-        bottleneck = GRAPH * model.bottleneck_bytes(height, width)
-        return 4 * grid + 2 * residuals + max(bottleneck, TILE_BYTES_PER_PIXEL * model.tile**2)
+        kept = 4 * (4 * tokens * model.width + 2 * left * len(self._seen))
+        return kept + max(int(cost.bottleneck_per_token * tokens), cost.tile)
 
     def forward(self, picture: Picture, keep: bool = False) -> Tensor:
         """The model's output of `picture` in the box, (1, C, h, w) in model range.

@@ -137,10 +137,8 @@ class InfDehaze(StagedModel):
     def __init__(
         self, card: ModelCard, config: InfDehazeConfig, context: int = 0, looks: int = 2
     ) -> None:
-        if not context:
-            # The card may be that of a network with context.
-            card = replace(card, needs_context=False, placed=False)
-        super().__init__(card)
+        # Whether there is a context is up to the weights.
+        super().__init__(replace(card, needs_context=context > 0, placed=context > 0))
         self.config = config
         self.tile, self.stride = config.tile, config.stride
         self.width, self.layers = config.widths[-1], len(config.layers)
