@@ -86,6 +86,13 @@ def _add_question(parser: argparse.ArgumentParser) -> None:
         help="with a number of steps: gauss-legendre (default), middle, left, right, trapezoid",
     )
     group.add_argument(
+        "--facts",
+        choices=("held", "followed"),
+        default="held",
+        help="what the model drew from the whole image: held constant (default), or followed "
+        "through its overview, which networks that map the image allow",
+    )
+    group.add_argument(
         "--gap",
         type=_values.number,
         default=0.01,
@@ -113,6 +120,7 @@ def attribute(options: Namespace) -> Answer:
             steps=options.steps,
             rule=options.rule,
             gap=options.gap,
+            facts=options.facts,
             black=options.black,
             white=options.white,
             memory=options.memory,

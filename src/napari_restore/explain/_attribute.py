@@ -18,7 +18,8 @@ from napari_restore.errors import BadParameter, BadRegion, BudgetTooSmall
 from napari_restore.explain import _measures
 from napari_restore.explain._attribution import Attribution
 from napari_restore.explain._baselines import NAMES, Ground, Held, path_of
-from napari_restore.explain._integral import Add, Integral, Node, Sums, integrate
+from napari_restore.explain._followed import Followed
+from napari_restore.explain._integral import AddAll, Integral, Node, Sums, integrate
 from napari_restore.explain._methods import AUTO, Method, method_of
 from napari_restore.explain._objectives import Objective, derivative, objective_of
 from napari_restore.explain._paths import Path
@@ -27,6 +28,7 @@ from napari_restore.images import Image, open_image
 from napari_restore.models import RestorationModel, load
 
 Emit = Callable[[Event], None]
+HELD, FOLLOWED = "held", "followed"
 HELD_BYTES = 16
 """Per value of the map's region: image, baseline, picture and speed."""
 SUM_BYTES = 8
@@ -46,6 +48,7 @@ def attribute(
     steps: str | int | None = None,
     rule: str | None = None,
     gap: float = 0.01,
+    facts: str = HELD,
     emit: Emit = lambda event: None,
     stop: threading.Event | None = None,
     **options: Any,
@@ -70,6 +73,9 @@ def attribute(
         With a number of steps: a name of `RULES`.
     gap
         Relative completeness gap at which ``"auto"`` stops.
+    facts
+        What the model drew from the whole image is ``"held"`` constant, or ``"followed"``: drawn anew
+        along the path, with its share told for the pixels of the overview.
     emit, stop
         Takes the events; ends the work when it is set, with `Cancelled`.
     """
@@ -85,9 +91,12 @@ def attribute(
         own = make_plan(image, load(name), region=box, device=plan.device.name)
         return Opened(own, emit, stop)
 
+    if facts not in (HELD, FOLLOWED):
+        raise BadParameter(f"Facts cannot be {facts!r}.", f"Write {HELD} or {FOLLOWED}.")
     with Opened(plan, emit, stop) as opened:
-        asker = _Asker(opened, box, wanted, len(rules))
         clear = _clear_image(start, opened, box) if chosen.path == "straight" else None
+        followed = Followed(opened, chosen.path, start, clear) if facts == FOLLOWED else None
+        asker = _Asker(opened, box, wanted, len(rules), followed)
         emit(Phase("Following the path"))
         ground = Ground(opened, asker.region, asker.image, open_model)
         path, told = path_of(chosen.path, start, ground, clear)
@@ -102,6 +111,7 @@ def attribute(
         "steps": chosen.steps if steps is None else steps,
         "rule": rule or chosen.rule,
         "gap": gap,
+        "facts": facts,
     }
     share = found["identity_share"]
     if share is not None and share > MOSTLY_INPUT:
@@ -114,14 +124,25 @@ def attribute(
     values = np.moveaxis(integral.total, 0, 2).astype(np.float32)
     record["attribution"] = found
     picture = asker.image.planes[0].permute(1, 2, 0).numpy(force=True)
-    return Attribution(values, integral.region, box, record, image, picture)
+    overview = None
+    if integral.overview is not None:
+        overview = np.moveaxis(integral.overview, 0, 2).astype(np.float32)
+    return Attribution(values, integral.region, box, record, image, picture, overview)
 
 
 class _Asker:
     """One model, box and objective, asked along any path."""
 
-    def __init__(self, opened: Opened, box: Region, objective: Objective, rules: int) -> None:
+    def __init__(
+        self,
+        opened: Opened,
+        box: Region,
+        objective: Objective,
+        rules: int,
+        followed: Followed | None,
+    ) -> None:
         self.opened, self.box, self.objective = opened, box, objective
+        self.followed = followed
         height, width = opened.size
         beyond = objective.beyond
         self.seen = Region(box.y0, box.x0, box.y1 + beyond, box.x1 + beyond).intersect(
@@ -162,29 +183,38 @@ class _Asker:
         def picture(box: Region) -> Tensor:
             return path.at(alpha, box)[0]
 
+        if self.followed is not None:
+            self.followed.show(alpha)
         with torch.no_grad():
             y = self.gradients.forward(picture)
             return float(self.objective(y, picture(self.seen), self.counts))
 
-    def node(self, path: Path, alpha: float, add: Add) -> Node:
+    def node(self, path: Path, alpha: float, add: AddAll) -> Node:
         """D and dD/dα, and the gradient times the speed handed to `add`."""
+        to_pixels, to_overview = add
 
         def picture(box: Region) -> Tensor:
             return path.at(alpha, box)[0]
 
+        if self.followed is not None:
+            self.followed.show(alpha)
         y = self.gradients.forward(picture, keep=True)
         value, by_y, by_x = derivative(self.objective, y, picture(self.seen), self.counts)
         slope = 0.0
 
         def hand_on(box: Region, gradient: Tensor) -> float:
             part = gradient * path.at(alpha, box)[1]
-            add(box, part)
+            to_pixels(box, part)
             return float(part.sum(dtype=torch.float64))
 
         if bool(by_x.any()):
             slope += hand_on(self.seen, by_x)
         for box, gradient in self.gradients.backward(picture, by_y):
             slope += hand_on(box, gradient)
+        if self.followed is not None:
+            part = self.followed.back(alpha, self.gradients.by_facts)
+            to_overview(self.followed.region, part)
+            slope += float(part.sum(dtype=torch.float64))
         return Node(alpha, value, slope)
 
     def along(self, path: Path, rules: list[Quadrature], gap: float, emit: Emit) -> Integral:
@@ -196,14 +226,20 @@ class _Asker:
             self.opened.check()
 
         bands = self.image.planes.shape[1]
-        return integrate(
-            rules,
-            lambda alpha, add: self.node(path, alpha, add),
-            lambda alpha: self.value(path, alpha),
-            Sums(self.region, bands, len(rules)),
-            gap,
-            tell,
-        )
+        followed = self.followed
+        overview = None if followed is None else Sums(followed.region, bands, len(rules))
+        try:
+            return integrate(
+                rules,
+                lambda alpha, add: self.node(path, alpha, add),
+                lambda alpha: self.value(path, alpha),
+                Sums(self.region, bands, len(rules)),
+                overview,
+                gap,
+                tell,
+            )
+        finally:
+            self.opened.show(None)
 
     def identity(self, path: Path, integral: Integral) -> float | None:
         """Share of the map that is the input passing unchanged; None where that cannot be told.
@@ -229,6 +265,14 @@ def _account(
 ) -> dict[str, Any]:
     """The record's `attribution`."""
     mass = _measures.magnitude(integral.total)
+    rings = _measures.rings(mass, integral.region, asker.box)
+    followed, share = asker.followed, 0.0
+    if followed is not None and integral.overview is not None:
+        # Each pixel of the overview stands for a block of the image, told by its middle.
+        far = _measures.magnitude(integral.overview)
+        share = float(far.sum() / max(far.sum() + mass.sum(), np.finfo(np.float64).tiny))
+        around = _measures.rings(far, followed.region, asker.box, step=followed.step)
+        rings = {name: (1 - share) * rings[name] + share * around[name] for name in rings}
     return {
         "method": method.name,
         "source": method.source,
@@ -239,7 +283,10 @@ def _account(
         "nodes": [list(node) for node in integral.nodes],
         "rule": integral.rule,
         "region": list(integral.region),
-        "facts": "held constant" if asker.opened.work.facts else "none",
+        "facts": ("held constant" if followed is None else "followed through the overview")
+        if asker.opened.facts
+        else "none",
+        "overview_share": share,
         "completeness": {
             "sum": integral.sum,
             "difference": integral.difference,
@@ -249,7 +296,7 @@ def _account(
         },
         "diffusion_index": _measures.diffusion_index(mass),
         "area_95": _measures.area(mass),
-        "rings": _measures.rings(mass, integral.region, asker.box),
+        "rings": rings,
         "identity_share": asker.identity(path, integral),
     }
 

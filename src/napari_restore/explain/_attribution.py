@@ -28,6 +28,8 @@ class Attribution:
     image: Image = field(repr=False)
     picture: npt.NDArray[np.float32] = field(repr=False)
     """(h, w, bands) the source over `region`, in model range."""
+    overview: npt.NDArray[np.float32] | None = field(default=None, repr=False)
+    """(h, w, bands) of the overview's pixels, where the whole-image facts were followed."""
 
     @property
     def signed(self) -> npt.NDArray[np.float64]:

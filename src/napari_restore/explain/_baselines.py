@@ -102,15 +102,26 @@ def _baseline(name: str, ground: Ground, clear: Opened | None) -> tuple[Tensor, 
 
 def _blurred(ground: Ground) -> Tensor:
     """A Gaussian over the image; beyond its edge the last pixel is repeated."""
-    reach = int(3 * BLUR_SIGMA)
+    weights = weights_of(BLUR_SIGMA, ground.image.planes)
+    reach = len(weights) // 2
     height, width = ground.opened.size
     wide = ground.region.expand(reach)
     there = wide.intersect(Region(0, 0, height, width))
     beyond = (there.x0 - wide.x0, wide.x1 - there.x1, there.y0 - wide.y0, wide.y1 - there.y1)
     x = pad(ground.opened.image(there), beyond, mode="replicate")
+    return convolved(x, weights)
+
+
+def weights_of(sigma: float, like: Tensor) -> Tensor:
+    """A Gaussian of `sigma` pixels, cut off at three times that; it adds up to 1."""
+    reach = max(1, int(3 * sigma))
     at = torch.arange(-reach, reach + 1, dtype=torch.float64)
-    weights = torch.exp(-0.5 * (at / BLUR_SIGMA) ** 2)
-    weights = (weights / weights.sum()).to(x)
+    weights = torch.exp(-0.5 * (at / sigma) ** 2)
+    return (weights / weights.sum()).to(like)
+
+
+def convolved(x: Tensor, weights: Tensor) -> Tensor:
+    """(1, C, h, w) under the same weights down and across, where they lie inside."""
     bands = x.shape[1]
     x = conv2d(x, weights.view(1, 1, -1, 1).expand(bands, 1, -1, 1), groups=bands)
     return conv2d(x, weights.view(1, 1, 1, -1).expand(bands, 1, 1, -1), groups=bands)

@@ -29,7 +29,9 @@ class Node(NamedTuple):
 
 Add = Callable[[Region, Tensor], None]
 """Takes part of gradient times speed, (1, C, h, w), and the box that it lies in."""
-Evaluate = Callable[[float, Add], Node]
+AddAll = tuple[Add, Add]
+"""For the pixels, and for those of the overview."""
+Evaluate = Callable[[float, AddAll], Node]
 
 
 class Sums:
@@ -71,6 +73,8 @@ class Integral:
     total: npt.NDArray[np.float64] = field(repr=False)
     """(C, h, w) over `region`."""
     region: Region
+    overview: npt.NDArray[np.float64] | None = field(repr=False)
+    """(C, h, w) what the pixels of the overview contribute through the whole-image facts."""
     rule: str
     nodes: tuple[Node, ...]
     """Those that count for the map, in the order of α."""
@@ -99,6 +103,7 @@ def integrate(
     evaluate: Evaluate,
     value: Callable[[float], float],
     sums: Sums,
+    overview: Sums | None,
     goal: float,
     tell: Callable[[int, int], None] = lambda done, total: None,
     show: Callable[[Integral], None] = lambda integral: None,
@@ -113,8 +118,8 @@ def integrate(
         Gives a node of the path and hands on its gradients times speed.
     value
         D(γ(α)) alone, for ends that are no nodes.
-    sums
-        As many as there are rules.
+    sums, overview
+        Of the pixels, and of the overview's if they are asked; as many as there are rules.
     goal
         The relative gap that suffices.
     tell
@@ -133,7 +138,11 @@ def integrate(
             def add(box: Region, part: Tensor, weights: list[float] = weights) -> None:
                 sums.add(weights, box, part)
 
-            known[alpha] = evaluate(alpha, add)
+            def add_overview(box: Region, part: Tensor, weights: list[float] = weights) -> None:
+                assert overview is not None
+                overview.add(weights, box, part)
+
+            known[alpha] = evaluate(alpha, (add, add_overview))
             tell(len(known), len(rule.nodes))
         for end in (0.0, 1.0):
             if end not in ends:
@@ -141,7 +150,14 @@ def integrate(
         nodes = tuple(known[float(alpha)] for alpha in rule.nodes)
         total = float(np.dot(rule.weights, [node.slope for node in nodes]))
         found = Integral(
-            sums.of(number), sums.region, rule.name, nodes, total, ends[1.0] - ends[0.0], goal
+            sums.of(number),
+            sums.region,
+            None if overview is None else overview.of(number),
+            rule.name,
+            nodes,
+            total,
+            ends[1.0] - ends[0.0],
+            goal,
         )
         show(found)
         # Where there is no difference, finer steps change nothing that could be judged.
@@ -149,6 +165,8 @@ def integrate(
             break
         if number + 1 < len(rules):
             sums.drop(number)
+            if overview is not None:
+                overview.drop(number)
     return found
 
 

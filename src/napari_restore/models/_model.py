@@ -52,6 +52,15 @@ class RestorationModel(nn.Module):
         """Facts of one image; `bands` are the image's band numbers behind x's channels."""
         return {}
 
+    def follow(self, overview: Tensor, valid: Tensor, facts: Facts) -> Facts | None:
+        """The facts that `prepare` would draw from another overview, with gradients.
+
+        `overview` (1, C, h, w) is in model range, `valid` (1, 1, h, w) float 0 or 1, `facts` those of
+        the image itself: what has no gradient is taken from there. None for a model that
+        cannot tell.
+        """
+        return None
+
     def forward_with_maps(
         self, x: Tensor, facts: Facts | None = None, valid: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:

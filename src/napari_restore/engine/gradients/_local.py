@@ -30,6 +30,8 @@ class LocalGradients:
         self._halo, self._step = plan.halo, plan.model.card.multiple_of
         self._pieces = self._cut(box)
         self._graph: tuple[Tensor, Tensor] | None = None
+        self.by_facts: dict[str, Tensor] = {}
+        """After `backward`: ∂D/∂ of those facts that want a gradient."""
         fed = [self._fed(piece) for piece in self._pieces]
         self.region = fed[0]
         """Outside of it every gradient is zero."""
@@ -70,6 +72,7 @@ class LocalGradients:
 
         `by_y` is ∂D/∂y in the box.
         """
+        self.by_facts = {}
         if self._graph is not None:
             (x, y), self._graph = self._graph, None
             yield self._fed(self.box), self._gradient(x, y, by_y)
@@ -87,8 +90,13 @@ class LocalGradients:
     def _gradient(self, x: Tensor, y: Tensor, by_y: Tensor) -> Tensor:
         if not y.requires_grad:
             return torch.zeros_like(x)
+        facts = {name: f for name, f in self.opened.work.facts.items() if f.requires_grad}
         with self.opened.computing():
-            (found,) = torch.autograd.grad(y, x, by_y, materialize_grads=True)
+            found, *rest = torch.autograd.grad(
+                y, [x, *facts.values()], by_y, materialize_grads=True
+            )
+        for name, part in zip(facts, rest, strict=True):
+            self.by_facts[name] = self.by_facts.get(name, 0) + part
         return found
 
     def _output(self, x: Tensor, piece: Region) -> Tensor:

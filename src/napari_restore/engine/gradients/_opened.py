@@ -6,9 +6,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,6 +26,7 @@ from napari_restore.engine._start import run_of
 from napari_restore.engine._tile import FAILURES, TileInput, TileWork, as_failure
 from napari_restore.engine._weight import open_weight
 from napari_restore.errors import Cancelled
+from napari_restore.models import Facts
 
 Picture = Callable[[Region], Tensor]
 """Gives a box of an image: (1, C, h, w) float32 in model range, on the plan's device."""
@@ -33,7 +36,7 @@ class Opened:
     """The pixels of a plan's image in model range, and its model with the facts of the image.
 
     Facts are drawn from the image itself and held constant, whatever picture is shown to
-    the model. Within ``with`` time and memory are measured, for `account`. Raises
+    the model, unless others are put in their place. Within ``with`` time and memory are measured, for `account`. Raises
     `Cancelled` when `stop` is set while the image is looked at.
     """
 
@@ -56,7 +59,10 @@ class Opened:
         )
         self.check()
         self.work: TileWork = self._run._work(prepared)
+        """With the facts of the image; `show` puts others there."""
+        self._own = self.work
         self.size = (plan.image.height, plan.image.width)
+        self._uncounted, self._radiometry = uncounted, prepared.radiometry
 
     def __enter__(self) -> Self:
         self._memory.__enter__()
@@ -80,6 +86,29 @@ class Opened:
         record = run._account("done", time.perf_counter() - self._began, self._memory)
         record["plan"]["predicted_peak_ram_bytes"] = self._memory.start + predicted_bytes
         return record
+
+    def show(self, facts: Facts | None) -> None:
+        """From now on the model is given `facts`; None: those of the image."""
+        self.work = self._own if facts is None else replace(self._own, facts=facts)
+
+    @property
+    def facts(self) -> Facts:
+        """Those of the image."""
+        return self._own.facts
+
+    def overview(self) -> tuple[Tensor, Tensor, int]:
+        """(1, C, h, w) in model range, (1, 1, h, w) float 0 or 1 where there is any, and its step.
+
+        The step is level-0 pixels per overview pixel.
+        """
+        context = self._run._context(self._uncounted)
+        values = self._radiometry.to_model(np.nan_to_num(context.overview))
+        known = np.isfinite(context.overview).all(axis=2)
+        chosen = values[..., list(self.plan.bands)].astype(np.float32)
+        take = self.plan.device.take
+        picture = torch.from_numpy(chosen).permute(2, 0, 1).contiguous()[None]
+        valid = torch.from_numpy(known.astype(np.float32))[None, None]
+        return take(picture), take(valid), context.factor
 
     def check(self) -> None:
         """Raise `Cancelled` if it is to stop."""

@@ -57,6 +57,8 @@ class StagedGradients:
             if not self._tile(row, column).intersect(box).is_empty
         ]
         self._kept: _Kept | None = None
+        self.by_facts: dict[str, Tensor] = {}
+        """After `backward`: ∂D/∂ of those facts that want a gradient."""
         self.bytes = self._bytes()
         """What a gradient takes at its peak."""
 
@@ -90,6 +92,7 @@ class StagedGradients:
 
         `by_y` is ∂D/∂y in the box.
         """
+        self.by_facts = {}
         kept, self._kept = self._kept, None
         if kept is None:
             with torch.no_grad():
@@ -210,7 +213,12 @@ class StagedGradients:
                 given[0] = by_tokens + by_encoded
                 outputs += [*residuals, view]
                 given += [*by_residuals, by_view]
-            (found,) = torch.autograd.grad(outputs, x, given)
+            facts = {name: f for name, f in self.opened.work.facts.items() if f.requires_grad}
+            found, *rest = torch.autograd.grad(
+                outputs, [x, *facts.values()], given, materialize_grads=True
+            )
+        for name, part in zip(facts, rest, strict=True):
+            self.by_facts[name] = self.by_facts.get(name, 0) + part
         return needed, found
 
     # -- places ----------------------------------------------------------------------

@@ -38,8 +38,9 @@ class Atmosphere(RestorationModel):
     display values. The inversion of each pixel needs nothing but that pixel.
 
     Facts: ``maps`` (1, 2, h, w) offset and slope per overview pixel, ``step`` () level-0
-    pixels per map pixel, ``presence`` (), ``brightness`` () the factor above, ``airlight``
-    (3,) and ``airlight_all`` (bands,) in model range, ``exponent`` (), ``display`` ().
+    pixels per map pixel, ``presence`` () and the ``restraint`` () that is in it, ``brightness`` ()
+    the factor above, ``airlight`` (3,) and ``airlight_all`` (bands,) in model range, ``exponent``
+    (), ``display`` ().
     """
 
     def __init__(self, card: ModelCard, width: int = 24, looks: int = 2) -> None:
@@ -55,22 +56,32 @@ class Atmosphere(RestorationModel):
         device = self.network.first.stem.weight.device
         picture = torch.from_numpy(overview.astype(np.float32)).permute(2, 0, 1)[None].to(device)
         valid = torch.from_numpy(known.astype(np.float32))[None, None].to(device)
+        facts = self._facts_from(picture, valid)
+        facts["step"] = torch.tensor(float(context.factor))
+        facts["airlight_all"] = _airlight_of_all(context, to_model, bands, facts["airlight"])
+        seen = facts["presence"]
+        facts["presence"] = restrained(picture, valid, facts, self.deadband)
+        facts["restraint"] = facts["presence"] / seen.clamp(min=1e-6)
+        return facts
+
+    def follow(self, overview: Tensor, valid: Tensor, facts: Facts) -> Facts:
+        found = self._facts_from(overview, valid)
+        # Found by halving, so it has no gradient.
+        found["presence"] = found["presence"] * facts["restraint"]
+        return {**facts, **found}
+
+    def _facts_from(self, picture: Tensor, valid: Tensor) -> dict[str, Tensor]:
+        """What one picture (1, 3, h, w) tells, before it is restrained."""
         seen, brightness, factor = self._look(picture, valid)
         shape = (picture.shape[2], picture.shape[3])
-        maps = smooth(torch.cat([seen.offset, seen.slope], 1), STRIDE * factor, shape)
-        airlight = seen.airlight[0] / brightness[0]
-        facts = {
-            "maps": maps,
-            "step": torch.tensor(float(context.factor)),
+        return {
+            "maps": smooth(torch.cat([seen.offset, seen.slope], 1), STRIDE * factor, shape),
             "presence": seen.presence[0],
             "brightness": brightness[0],
-            "airlight": airlight,
-            "airlight_all": _airlight_of_all(context, to_model, bands, airlight),
+            "airlight": seen.airlight[0] / brightness[0],
             "exponent": seen.exponent[0],
             "display": seen.display[0],
         }
-        facts["presence"] = restrained(picture, valid, facts, self.deadband)
-        return facts
 
     def forward_with_maps(
         self, x: Tensor, facts: Facts | None = None, valid: Tensor | None = None

@@ -86,7 +86,9 @@ class AtmosphereNetwork(nn.Module):
         told = torch.cat([mean, spread, cells.share.mean((2, 3))], 1)
         said, drawn = self.first(cells.features, cells.share, told)
         if self.second is not None:
-            features, told = _left(cells, said, told)
+            # In training no gradient goes back: the first look is taught by what both say.
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not self.training):
+                features, told = _left(cells, said, told)
             more, _ = self.second(torch.cat([drawn, features], 1), cells.share, told)
             said = Said(*(a + b for a, b in zip(said, more, strict=True)))
         seen = _seen(said, cells)
@@ -120,11 +122,8 @@ def _tint(cells: Cells) -> Tensor:
 
 
 def _left(cells: Cells, said: Said, told: Tensor) -> tuple[Tensor, Tensor]:
-    """What is left when the haze that was seen is taken away: features of cells, and numbers.
-
-    No gradient goes back: the first look is taught by what both say together.
-    """
-    with torch.no_grad(), torch.autocast(cells.share.device.type, enabled=False):
+    """What is left when the haze that was seen is taken away: features of cells, and numbers."""
+    with torch.autocast(cells.share.device.type, enabled=False):
         seen = _seen(said, cells)
         share, colour, dark = (part.float() for part in halved(cells))
         there = (share > 0).to(share.dtype)

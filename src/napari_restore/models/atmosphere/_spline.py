@@ -86,13 +86,19 @@ def _between(lines: Tensor, first: Tensor, part: Tensor) -> Tensor:
     """
     n, last = len(first), lines.shape[2] - 1
     part = part.to(lines)[:, None]
-    made = lines.new_empty((*lines.shape[:2], n, lines.shape[3]))
     numbers, counts = torch.unique_consecutive(first, return_counts=True)
-    row = 0
-    for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
-        here, below = (lines[:, :, k : k + 1] for k in (number, min(number + 1, last)))
-        torch.lerp(here, below, part[row : row + count], out=made[:, :, row : row + count])
-        row += count
+    pairs = [
+        (lines[:, :, k : k + 1], lines[:, :, min(k + 1, last) : min(k + 1, last) + 1])
+        for k in numbers.tolist()
+    ]
+    shares = torch.split(part, counts.tolist())
+    if lines.requires_grad:
+        mixed = [torch.lerp(*pair, share) for pair, share in zip(pairs, shares, strict=True)]
+        return torch.cat(mixed, dim=2)
+    made = lines.new_empty((*lines.shape[:2], n, lines.shape[3]))
+    targets = torch.split(made, counts.tolist(), dim=2)
+    for (here, below), share, target in zip(pairs, shares, targets, strict=True):
+        torch.lerp(here, below, share, out=target)
     return made
 
 

@@ -61,6 +61,9 @@ class HazeUNet(RestorationModel):
     def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Facts:
         return {} if self.atmosphere is None else self.atmosphere.prepare(context, to_model, bands)
 
+    def follow(self, overview: Tensor, valid: Tensor, facts: Facts) -> Facts | None:
+        return None if self.atmosphere is None else self.atmosphere.follow(overview, valid, facts)
+
     def forward_with_maps(
         self, x: Tensor, facts: Facts | None = None, valid: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:

@@ -52,12 +52,16 @@ FAST = replace(
 )
 
 
+RENAME = {"lite": f"{_HERE}._release:renamed", "small": f"{_HERE}._release:with_context"}
+
+
 def _entry(card: ModelCard, name: str) -> ModelEntry:
     return ModelEntry(
         card,
         f"{_HERE}._network:make_{name}",
         sizes=f"{_HERE}._release:sizes_of_{name}",
-        rename=f"{_HERE}._release:renamed" if name == "lite" else None,
+        rename=RENAME.get(name),
+        shipped=f"{card.id}.safetensors" if card.weights_sha256 else None,
     )
 
 

@@ -34,11 +34,14 @@ class HazeHead(nn.Module):
     change nothing. Arithmetic is in the dtype of the tiles, also under autocast.
     """
 
-    def __init__(self, width: int, stride: int, deepest: float = DEEPEST) -> None:
+    def __init__(self, width: int, stride: int, context: bool = False) -> None:
         super().__init__()
-        self.stride, self.deepest = stride, deepest
+        self.stride = stride
+        self.deepest = LEFT if context else DEEPEST
+        # An airlight of every token shows as bands in bright skies; a context knows it.
+        self.told = 2 if context else 3
         self.norm = nn.LayerNorm(width)
-        self.knots = nn.Linear(width, 3 * _BANDS)
+        self.knots = nn.Linear(width, self.told * _BANDS)
 
     def forward(
         self,
@@ -51,7 +54,8 @@ class HazeHead(nn.Module):
         """Optical depth, and airlight less `AIRLIGHT`, (N, 3, h, w) of `rows` and `columns`.
 
         `x` is (N, 3, H, W), `tokens` (N, width, H / stride + 2, W / stride + 2), with a
-        `MARGIN` on every side; `detail` is (N, 3, H, W) from the decoder.
+        `MARGIN` on every side; `detail` is (N, 3, H, W) from the decoder. With context the
+        airlight is zeros.
         """
         knots = self.knots(self.norm(tokens.permute(0, 2, 3, 1))).permute(0, 3, 1, 2).to(x.dtype)
         # Products in half of the bits would make steps in smooth fog.
@@ -64,7 +68,8 @@ class HazeHead(nn.Module):
         self, x: Tensor, knots: Tensor, detail: Tensor | None, rows: slice, columns: slice
     ) -> tuple[Tensor, Tensor]:
         down, along = (torch.from_numpy(spline(n, self.stride)).to(x) for n in x.shape[2:])
-        depth, slope, airlight = (down[rows] @ knots @ along[columns].T).chunk(3, dim=1)
+        depth, slope, *rest = (down[rows] @ knots @ along[columns].T).chunk(self.told, dim=1)
+        airlight = rest[0] if rest else torch.zeros_like(depth)
         brightness = x[..., rows, columns].mean(1, keepdim=True)
         depth = depth + slope * (brightness - 0.5)
         if detail is not None:

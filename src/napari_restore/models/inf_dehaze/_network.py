@@ -31,8 +31,6 @@ from napari_restore.models.inf_dehaze._config import (
 )
 from napari_restore.models.inf_dehaze._head import (
     AIRLIGHT,
-    DEEPEST,
-    LEFT,
     MARGIN,
     HazeHead,
     restored,
@@ -152,7 +150,7 @@ class InfDehaze(StagedModel):
         self.decoder = Decoder(config)
         self.head: HazeHead | None = None
         if config.head == "haze":
-            self.head = HazeHead(self.width, self.stride, LEFT if context else DEEPEST)
+            self.head = HazeHead(self.width, self.stride, context > 0)
             self.ends = ("decoder.unembed.weight", "head.knots.weight")
             self.margin = MARGIN
         self._balances: list[Tensor] = []
@@ -172,6 +170,9 @@ class InfDehaze(StagedModel):
 
     def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Facts:
         return {} if self.atmosphere is None else self.atmosphere.prepare(context, to_model, bands)
+
+    def follow(self, overview: Tensor, valid: Tensor, facts: Facts) -> Facts | None:
+        return None if self.atmosphere is None else self.atmosphere.follow(overview, valid, facts)
 
     def view(self, x: Tensor, facts: Facts | None = None) -> Tensor:
         """Planes (N, 3 or 10, h, w): see `SEEN`."""

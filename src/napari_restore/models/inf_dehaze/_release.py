@@ -1,4 +1,4 @@
-"""Which preset a state dict belongs to, and the names of the public release's checkpoints."""
+"""Which preset a state dict belongs to, what it lacks, and how the public release names things."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from functools import partial
 from torch import Tensor
 
 from napari_restore.errors import BadModel
+from napari_restore.models._load import shipped_weights
+from napari_restore.models._registry import entry_of
+from napari_restore.models._weights import read_state
 from napari_restore.models.atmosphere._network import sizes_of as sizes_of_atmosphere
 from napari_restore.models.inf_dehaze._config import (
     BANDS,
@@ -71,6 +74,20 @@ def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if attention == "ibssa"
     }
     return directions | {_our_name(name): tensor for name, tensor in kept.items()}
+
+
+def with_context(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict of `small` with the atmosphere that it is to work behind.
+
+    Files that need one and do not hold it, as the shipped one, take the one that comes with the
+    package. Others stay as they are.
+    """
+    embed = state.get("encoder.embed.weight")
+    has_own = any(name.startswith(ATMOSPHERE) for name in state)
+    if embed is None or embed.ndim != 4 or embed.shape[1] != SEEN or has_own:
+        return dict(state)
+    shipped = read_state(shipped_weights(entry_of("atmosphere")))
+    return {**state, **{ATMOSPHERE + name: value for name, value in shipped.items()}}
 
 
 def _our_name(name: str) -> str:

@@ -1,0 +1,96 @@
+"""The way of the pixels through the facts of the whole image: overview, facts, result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from napari_restore.engine import Region
+from napari_restore.engine.gradients import Opened
+from napari_restore.errors import BadParameter
+from napari_restore.explain._baselines import (
+    BLUR_SIGMA,
+    LEAST_TRANSMISSION,
+    Held,
+    convolved,
+    weights_of,
+)
+from napari_restore.explain._paths import Haze, Path, Straight
+from napari_restore.models import placed_at
+
+
+class Followed:
+    """Facts drawn anew from the overview of every picture of a path, and their gradients.
+
+    The overview is a second input beside the pixels, and goes along a path of its own: the one
+    of the pixels, at its scale. What it contributes to D is told for its pixels, each of
+    which stands for ``step`` × ``step`` pixels of the image. Raises `BadParameter` for models whose
+    facts have no gradients.
+    """
+
+    def __init__(self, opened: Opened, path: str, baseline: str, clear: Opened | None) -> None:
+        self._opened, self._model = opened, opened.plan.model
+        self.image, self._valid, self.step = opened.overview()
+        self.region = Region(0, 0, *self.image.shape[2:])
+        if self._model.follow(self.image, self._valid, opened.facts) is None:
+            raise BadParameter(
+                f"The whole-image facts of {self._model.card.id} have no gradients.",
+                "Leave --facts followed out: they are then held constant.",
+            )
+        self._path = self._made(path, baseline, clear)
+
+    def show(self, alpha: float) -> None:
+        """Let the model have the facts of γ(α), as leaves that want gradients."""
+        with torch.no_grad():
+            facts = self._facts(self._path.at(alpha, self.region)[0])
+        held = self._opened.facts
+        leaves = {
+            name: fact.detach().requires_grad_(True)
+            if fact.is_floating_point() and fact is not held.get(name)
+            else fact
+            for name, fact in facts.items()
+        }
+        self._opened.show(leaves)
+
+    def back(self, alpha: float, by_facts: Mapping[str, Tensor]) -> Tensor:
+        """Gradient times speed of the overview's pixels, (1, C, h, w)."""
+        picture, speed = self._path.at(alpha, self.region)
+        with torch.enable_grad():
+            leaf = picture.detach().requires_grad_(True)
+            facts = self._facts(leaf)
+            outputs = {name: facts[name] for name in by_facts if facts[name].requires_grad}
+            given = [by_facts[name] for name in outputs]
+            (found,) = torch.autograd.grad(
+                list(outputs.values()), leaf, given, materialize_grads=True
+            )
+        return found * speed * self._valid
+
+    def _facts(self, picture: Tensor) -> Mapping[str, Tensor]:
+        found = self._model.follow(picture, self._valid, self._opened.facts)
+        assert found is not None
+        return found
+
+    def _made(self, name: str, baseline: str, clear: Opened | None) -> Path:
+        image = Held(self.region, self.image)
+        if name == "blur" or (clear is None and baseline == "blur" and name == "straight"):
+            # What is blurred by less than a pixel of the overview is as good as the image.
+            sigma = BLUR_SIGMA / self.step
+            weights = weights_of(sigma, self.image)
+            grown = pad(self.image, [len(weights) // 2] * 4, mode="replicate")
+            start = self.image if name == "blur" else convolved(grown, weights)
+            return Straight(image, Held(self.region, start))
+        if clear is not None:
+            return Straight(image, Held(self.region, clear.overview()[0]))
+        if baseline == "zero" and name == "straight":
+            return Straight(image, Held(self.region, torch.zeros_like(self.image)))
+        facts = placed_at(self._opened.facts, [(0, 0)], float(self.step), self.image)
+        with torch.no_grad():
+            left, maps = self._model.forward_with_maps(self.image, facts)
+        if name == "haze" and "transmission" in maps:
+            transmission = maps["transmission"].clamp(min=LEAST_TRANSMISSION)
+            airlight = maps["airlight"].expand_as(self.image)
+            return Haze(image, Held(self.region, transmission), Held(self.region, airlight))
+        return Straight(image, Held(self.region, left))

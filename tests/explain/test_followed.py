@@ -1,0 +1,95 @@
+"""Attribution through the facts of the whole image, against the graph as a whole."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests.explain._models import scene
+
+import napari_restore as nr
+from napari_restore import Region
+from napari_restore.engine import make_plan
+from napari_restore.engine.gradients import Opened, gradients_of
+from napari_restore.errors import BadParameter
+from napari_restore.explain._followed import Followed
+from napari_restore.models import load, placed_at
+
+BOX = Region(150, 100, 180, 140)
+SIZE = (256, 320)
+
+
+@pytest.fixture(scope="module")
+def hazy() -> np.ndarray[Any, Any]:
+    """A scene under haze that thickens to the right."""
+    t = np.linspace(0.8, 0.3, SIZE[1], dtype=np.float32)[None, :, None]
+    return np.asarray(0.6 * scene(*SIZE) * t + 0.85 * (1 - t), np.float32)
+
+
+@pytest.mark.parametrize("name", ["atmosphere", "haze-unet"])
+def test_gradients_equal_those_of_the_whole_graph(name: str, hazy: Any, tmp_path: Path) -> None:
+    model = load(name)
+    image = nr.open_image(hazy, bands="red=1,green=2,blue=3")
+    plan = make_plan(image, model, region=BOX, scratch=tmp_path, device="cpu")
+    opened = Opened(plan, lambda event: None, threading.Event())
+    followed = Followed(opened, "straight", "zero", None)
+    assert followed.step == 1
+    followed.show(1.0)
+    gradients = gradients_of(opened, BOX)
+    y = gradients.forward(opened.image, keep=True)
+    by_pixels = torch.zeros(1, 3, *SIZE)
+    for part, gradient in gradients.backward(opened.image, torch.ones_like(y)):
+        by_pixels[(..., *part.slices)] += gradient
+    # From zeros the speed is the image, so a division gives the gradient.
+    by_overview = followed.back(1.0, gradients.by_facts) / followed.image
+
+    x = torch.from_numpy(hazy).permute(2, 0, 1)[None].requires_grad_(True)
+    facts = model.follow(x, torch.ones(1, 1, *SIZE), opened.facts)
+    assert facts is not None
+    whole = model(x, placed_at(facts, [(0, 0)], 1.0, x))
+    (expected,) = torch.autograd.grad(whole[(..., *BOX.slices)].sum(), x)
+    found = by_pixels + by_overview
+    assert float(by_overview.norm()) > 0.01 * float(expected.norm())
+    assert float((found - expected).norm()) <= 1e-5 * float(expected.norm())
+
+
+def test_the_facts_of_the_image_are_followed_to_themselves(hazy: Any, tmp_path: Path) -> None:
+    image = nr.open_image(hazy, bands="red=1,green=2,blue=3")
+    plan = make_plan(image, load("atmosphere"), region=BOX, scratch=tmp_path, device="cpu")
+    opened = Opened(plan, lambda event: None, threading.Event())
+    Followed(opened, "straight", "zero", None).show(1.0)
+    assert opened.work.facts.keys() == opened.facts.keys()
+    for name, fact in opened.facts.items():
+        assert torch.allclose(opened.work.facts[name], fact, atol=1e-6), name
+    opened.show(None)
+    assert opened.work.facts is opened.facts
+
+
+def test_what_lies_far_away_has_a_share_through_the_facts(hazy: Any) -> None:
+    options = {"device": "cpu", "method": "ig", "baseline": "blur", "steps": 4}
+    image = nr.open_image(hazy, bands="red=1,green=2,blue=3")
+    held, followed = (
+        nr.attribute(image, load("atmosphere"), BOX, facts=facts, **options)
+        for facts in ("held", "followed")
+    )
+    assert held.overview is None
+    assert held.record["attribution"]["rings"]["box"] == pytest.approx(1)
+    told = followed.record["attribution"]
+    assert told["facts"] == "followed through the overview"
+    assert followed.overview is not None and followed.overview.shape == (*SIZE, 3)
+    assert told["overview_share"] > 0
+    assert sum(told["rings"].values()) == pytest.approx(1)
+    assert told["rings"]["64-128"] > 0
+    parts = followed.map.sum(dtype=np.float64) + followed.overview.sum(dtype=np.float64)
+    assert parts == pytest.approx(told["completeness"]["sum"], rel=1e-3)
+
+
+def test_models_without_such_gradients_say_so(hazy: Any) -> None:
+    with pytest.raises(BadParameter, match="no gradients"):
+        nr.attribute(hazy, load("dcp"), BOX, facts="followed", device="cpu")
+    with pytest.raises(BadParameter, match="cannot be"):
+        nr.attribute(hazy, load("dcp"), BOX, facts="mine", device="cpu")
