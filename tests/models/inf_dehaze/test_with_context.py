@@ -9,14 +9,16 @@ import torch
 from tests.models.inf_dehaze.test_network import HAZE
 
 from napari_restore.errors import BadModel
-from napari_restore.models import card_of
-from napari_restore.models._weights import randomise
+from napari_restore.models import card_of, load
+from napari_restore.models._load import shipped_weights
+from napari_restore.models._registry import entry_of
+from napari_restore.models._weights import randomise, read_state
 from napari_restore.models.inf_dehaze._config import SMALL
 from napari_restore.models.inf_dehaze._network import InfDehaze
-from napari_restore.models.inf_dehaze._release import sizes_of_small
+from napari_restore.models.inf_dehaze._release import sizes_of_small, with_context
 
 
-def with_context(seed: int = 0) -> InfDehaze:
+def behind_a_context(seed: int = 0) -> InfDehaze:
     card = replace(card_of("inf-dehaze-small"), values={}, needs_context=True, placed=True)
     torch.manual_seed(seed)
     made = InfDehaze(card, HAZE, context=8, looks=1)
@@ -25,7 +27,7 @@ def with_context(seed: int = 0) -> InfDehaze:
 
 @torch.inference_mode()
 def test_with_context_a_fresh_network_is_the_context_alone() -> None:
-    made = with_context()
+    made = behind_a_context()
     x = torch.rand(1, 3, 150, 130, generator=torch.Generator().manual_seed(0))
     assert made.atmosphere is not None
     alone = made.atmosphere(x)
@@ -35,7 +37,7 @@ def test_with_context_a_fresh_network_is_the_context_alone() -> None:
 
 @torch.inference_mode()
 def test_where_the_context_sees_no_haze_every_bit_stays() -> None:
-    made = with_context()
+    made = behind_a_context()
     randomise(made, 1)
     assert made.head is not None and made.atmosphere is not None
     made.head.knots.weight.data *= 30
@@ -59,7 +61,7 @@ def test_weights_tell_whether_there_is_a_context() -> None:
 
 
 def test_training_reaches_all_but_what_is_held() -> None:
-    made = with_context().train()
+    made = behind_a_context().train()
     randomise(made, 2)
     for name, parameter in made.named_parameters():
         parameter.requires_grad_(not name.startswith("atmosphere."))
@@ -71,3 +73,23 @@ def test_training_reaches_all_but_what_is_held() -> None:
         # What the softmax is invariant to has no gradient: the bias of all bands.
         if not name.endswith("weight_net.2.bias") and "experts" not in name:
             assert learned != name.startswith("atmosphere."), name
+
+
+def test_the_shipped_weights_work_behind_the_shipped_atmosphere() -> None:
+    state = read_state(shipped_weights(entry_of("inf-dehaze-small")))
+    assert not any(name.startswith("atmosphere.") for name in state)
+    whole = with_context(state)
+    atmosphere = read_state(shipped_weights(entry_of("atmosphere")))
+    assert torch.equal(
+        whole["atmosphere.network.first.stem.weight"], atmosphere["network.first.stem.weight"]
+    )
+    assert len(whole) == len(state) + len(atmosphere)
+    # What has its own keeps it, and what needs none gets none.
+    assert with_context(whole).keys() == whole.keys()
+    alone = InfDehaze(card_of("inf-dehaze-small"), SMALL).state_dict()
+    assert with_context(alone).keys() == alone.keys()
+    model = load("inf-dehaze-small")
+    assert model.card.needs_context and model.card.placed
+    # They were trained behind this one: another needs docs/models/inf-dehaze-small.toml again.
+    trained_behind = "da3fdc38d3d901a0f8875fec0f316330bd828ffae11747022023f7012e1de15c"
+    assert card_of("atmosphere").weights_sha256 == trained_behind
