@@ -34,7 +34,7 @@ SMALL = replace(
     trained_on="110 images under free licences, under made-up haze "
     "(docs/models/inf-dehaze-small.md)",
     validated_on="synthetic haze only: 25 scenes it never saw, three times under another spectrum of "
-    "haze: AERIAL dB more than the dark channel prior on aerial, NATURAL on natural scenes "
+    "haze: 2.2 dB more than the dark channel prior on aerial, 2.4 on natural scenes "
     "(docs/models/inf-dehaze-small.md).",
     caveats=_BASE.caveats + " What atmosphere takes for clear stays as it is.",
 )
