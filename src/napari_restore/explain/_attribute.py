@@ -9,6 +9,7 @@ from pathlib import Path as File
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -19,20 +20,25 @@ from napari_restore.explain import _measures
 from napari_restore.explain._attribution import Attribution
 from napari_restore.explain._baselines import NAMES, Ground, Held, path_of
 from napari_restore.explain._followed import Followed
-from napari_restore.explain._integral import AddAll, Integral, Node, Sums, integrate
+from napari_restore.explain._integral import AddAll, Integral, Node, integrate
 from napari_restore.explain._methods import AUTO, Method, method_of
 from napari_restore.explain._objectives import Objective, derivative, objective_of
-from napari_restore.explain._paths import Path
+from napari_restore.explain._paths import Path, Planes
 from napari_restore.explain._quadrature import NESTED, Quadrature, clenshaw_curtis, fixed
+from napari_restore.explain._sums import Sums
 from napari_restore.images import Image, open_image
 from napari_restore.models import RestorationModel, load
 
 Emit = Callable[[Event], None]
 HELD, FOLLOWED = "held", "followed"
+SMALL = 1 << 24
+"""Values of a map up to which it and what its path is made of are held in memory."""
 HELD_BYTES = 16
-"""Per value of the map's region: image, baseline, picture and speed."""
+"""Of that per value: image, baseline, picture and speed."""
 SUM_BYTES = 8
 """Per value, and per rule that may be needed."""
+MEASURE_BYTES = 9
+"""Per pixel of any map: its magnitude, and sorted."""
 MOSTLY_INPUT = 0.9
 """Share of the mass from which on a map shows little but the input itself."""
 
@@ -98,7 +104,7 @@ def attribute(
         followed = Followed(opened, chosen.path, start, clear) if facts == FOLLOWED else None
         asker = _Asker(opened, box, wanted, len(rules), followed)
         emit(Phase("Following the path"))
-        ground = Ground(opened, asker.region, asker.image, open_model)
+        ground = Ground(opened, asker.region, asker.image, open_model, asker.is_small)
         path, told = path_of(chosen.path, start, ground, clear)
         integral = asker.along(path, rules, gap, emit)
         found = _account(asker, chosen, path, told, integral)
@@ -121,13 +127,17 @@ def attribute(
                 "the objective change leaves that out."
             )
         )
-    values = np.moveaxis(integral.total, 0, 2).astype(np.float32)
     record["attribution"] = found
-    picture = asker.image.planes[0].permute(1, 2, 0).numpy(force=True)
     overview = None
-    if integral.overview is not None:
-        overview = np.moveaxis(integral.overview, 0, 2).astype(np.float32)
-    return Attribution(values, integral.region, box, record, image, picture, overview)
+    if integral.overview is not None and followed is not None:
+        whole = integral.overview.read(followed.region)
+        overview = np.moveaxis(whole, 0, 2).astype(np.float32)
+
+    def picture(part: Region) -> npt.NDArray[np.float32]:
+        shown: npt.NDArray[np.float32] = opened.image(part)[0].permute(1, 2, 0).numpy(force=True)
+        return shown
+
+    return Attribution(integral.total, box, record, image, picture, overview)
 
 
 class _Asker:
@@ -150,27 +160,36 @@ class _Asker:
         )
         self.gradients = gradients_of(opened, self.seen)
         self.region = self.gradients.region
+        self.bands = len(opened.plan.bands)
+        self.is_small = self.region.pixels * self.bands <= SMALL
         self._check_memory(rules)
-        self.image = Held(self.region, opened.image(self.region))
+        self.image: Planes = opened.image
+        if self.is_small:
+            self.image = Held(self.region, opened.image(self.region))
         self.counts = self._counts()
 
     def _check_memory(self, rules: int) -> None:
-        """Raise `BudgetTooSmall` where image, baseline and sums do not fit the budget."""
-        plan = self.opened.plan
-        needed = self.region.pixels * len(plan.bands) * (HELD_BYTES + SUM_BYTES * rules)
-        self.needed_bytes = needed + self.gradients.bytes
-        if self.needed_bytes > plan.memory:
+        """Raise `BudgetTooSmall` where gradients, sums and what the measures need do not fit."""
+        needed = self.gradients.bytes + MEASURE_BYTES * self.region.pixels
+        if self.is_small:
+            needed += self.region.pixels * self.bands * (HELD_BYTES + SUM_BYTES * rules)
+        self.needed_bytes = needed
+        if needed > self.opened.plan.memory:
             raise BudgetTooSmall(
                 f"The map of {self.region.width} × {self.region.height} pixels that the box "
                 "depends on does not fit the budget.",
-                f"Use --memory {-(-self.needed_bytes // 2**20)}MiB or more, fixed --steps, or "
-                "--extent region.",
+                f"Use --memory {-(-needed // 2**20)}MiB or more, or --extent region.",
             )
+
+    def sums(self, rules: int) -> Sums:
+        """Empty ones, on the scratch disk where they are not small."""
+        folder = None if self.is_small else self.opened.plan.store.parent
+        return Sums(self.region, self.bands, rules, folder)
 
     def _counts(self) -> Tensor:
         """(1, 1, h, w) which pixels of what is seen count."""
         valid = self.opened.read(self.seen).valid
-        counts = torch.ones(1, 1, *self.seen.shape, device=self.image.planes.device)
+        counts = torch.ones(1, 1, *self.seen.shape, device=self.opened.plan.device.torch)
         if valid is not None:
             counts *= torch.from_numpy(valid).to(counts)
         if not bool(counts.any()):
@@ -225,15 +244,14 @@ class _Asker:
             emit(Progress(done, total, left))
             self.opened.check()
 
-        bands = self.image.planes.shape[1]
         followed = self.followed
-        overview = None if followed is None else Sums(followed.region, bands, len(rules))
+        overview = None if followed is None else Sums(followed.region, self.bands, len(rules))
         try:
             return integrate(
                 rules,
                 lambda alpha, add: self.node(path, alpha, add),
                 lambda alpha: self.value(path, alpha),
-                Sums(self.region, bands, len(rules)),
+                self.sums(len(rules)),
                 overview,
                 gap,
                 tell,
@@ -248,28 +266,35 @@ class _Asker:
         """
         if not self.objective.is_linear:
             return None
-        mass = float(np.abs(integral.total).sum())
-        if not mass:
-            return None
         y = self.image(self.seen)
         _, by_y, by_x = derivative(self.objective, y, y, self.counts)
         change = path.at(1.0, self.seen)[0] - path.at(0.0, self.seen)[0]
         own = ((by_y + by_x) * change)[0].numpy(force=True).astype(np.float64)
-        rest = integral.total.copy()
-        rest[(slice(None), *self.seen.shift(-self.region.y0, -self.region.x0).slices)] -= own
-        return float(np.clip(1 - np.abs(rest).sum() / mass, 0, 1))
+        mass = rest = 0.0
+        for strip in integral.total.strips():
+            part = integral.total.read(strip)
+            mass += float(np.abs(part).sum())
+            part = part.copy()
+            inside = strip.intersect(self.seen)
+            if not inside.is_empty:
+                there = inside.shift(-strip.y0, -strip.x0).slices
+                part[(slice(None), *there)] -= own[
+                    (slice(None), *inside.shift(-self.seen.y0, -self.seen.x0).slices)
+                ]
+            rest += float(np.abs(part).sum())
+        return float(np.clip(1 - rest / mass, 0, 1)) if mass else None
 
 
 def _account(
     asker: _Asker, method: Method, path: Path, told: str, integral: Integral
 ) -> dict[str, Any]:
     """The record's `attribution`."""
-    mass = _measures.magnitude(integral.total)
-    rings = _measures.rings(mass, integral.region, asker.box)
+    mass = integral.total.magnitude()
+    rings = _measures.rings(mass, asker.region, asker.box)
     followed, share = asker.followed, 0.0
     if followed is not None and integral.overview is not None:
         # Each pixel of the overview stands for a block of the image, told by its middle.
-        far = _measures.magnitude(integral.overview)
+        far = integral.overview.magnitude()
         share = float(far.sum() / max(far.sum() + mass.sum(), np.finfo(np.float64).tiny))
         around = _measures.rings(far, followed.region, asker.box, step=followed.step)
         rings = {name: (1 - share) * rings[name] + share * around[name] for name in rings}
@@ -282,7 +307,7 @@ def _account(
         "box": list(asker.box),
         "nodes": [list(node) for node in integral.nodes],
         "rule": integral.rule,
-        "region": list(integral.region),
+        "region": list(asker.region),
         "facts": ("held constant" if followed is None else "followed through the overview")
         if asker.opened.facts
         else "none",

@@ -12,7 +12,7 @@ from torch.nn.functional import conv2d, pad
 from napari_restore.engine import Region
 from napari_restore.engine.gradients import Opened, restored
 from napari_restore.errors import BadParameter
-from napari_restore.explain._paths import Blur, Haze, Path, Straight
+from napari_restore.explain._paths import Blur, Haze, Path, Planes, Straight
 
 BLUR_SIGMA = 8.0
 """Pixels of the baseline ``blur``: what is finer than a few of these is gone."""
@@ -35,13 +35,19 @@ class Held:
 
 @dataclass(frozen=True)
 class Ground:
-    """What a path is made from: the opened model, the box that is held, and other models."""
+    """What a path is made from: the opened model, the map's region, and other models."""
 
     opened: Opened
     region: Region
-    image: Held
+    image: Planes
     """The source over `region`."""
     open_model: OpenModel
+    is_small: bool
+    """Whether what covers `region` may be held in memory; else it is made box by box."""
+
+    def held(self, planes: Planes) -> Planes:
+        """`planes`, computed once for all if the region is small."""
+        return Held(self.region, planes(self.region)) if self.is_small else planes
 
     @property
     def has_maps(self) -> bool:
@@ -60,35 +66,48 @@ def path_of(name: str, baseline: str, ground: Ground, clear: Opened | None) -> t
         height, width = ground.opened.size
         return Blur(ground.opened.image, (height, width)), "the image, blurred (LAM)"
     if name == "haze":
-        transmission, airlight, whose = _haze(ground)
-        region = ground.region
-        path = Haze(ground.image, Held(region, transmission), Held(region, airlight))
+        seen, whose = _seer(ground)
+        transmission = ground.held(lambda box: seen(box)[0])
+        airlight = ground.held(lambda box: seen(box)[1])
+        path = Haze(ground.image, transmission, airlight)
         return path, f"the scene behind the haze that {whose} sees"
     planes, told = _baseline(baseline, ground, clear)
-    return Straight(ground.image, Held(ground.region, planes)), told
+    return Straight(ground.image, ground.held(planes)), told
 
 
-def _haze(ground: Ground) -> tuple[Tensor, Tensor, str]:
+def _seer(ground: Ground) -> tuple[Callable[[Region], tuple[Tensor, Tensor]], str]:
+    """What tells transmission and airlight of a box, and which model that is."""
     opened = ground.opened
-    whose = opened.plan.model.card.id
     if not ground.has_maps:
-        whose = "dcp"
-        opened = ground.open_model(whose)
-    _, maps = restored(opened, ground.region)
-    return maps["transmission"].clamp(min=LEAST_TRANSMISSION), maps["airlight"], whose
+        # It sees haze pixel by pixel, where dcp has to look around each.
+        behind = "atmosphere" if opened.plan.model.card.placed else "dcp"
+        opened = ground.open_model(behind)
+
+    def seen(box: Region) -> tuple[Tensor, Tensor]:
+        _, maps = restored(opened, box)
+        return maps["transmission"].clamp(min=LEAST_TRANSMISSION), maps["airlight"]
+
+    return seen, opened.plan.model.card.id
 
 
-def _baseline(name: str, ground: Ground, clear: Opened | None) -> tuple[Tensor, str]:
+def _baseline(name: str, ground: Ground, clear: Opened | None) -> tuple[Planes, str]:
     if clear is not None:
-        return clear.image(ground.region), f"the clear image {clear.plan.image.name}"
+        return clear.image, f"the clear image {clear.plan.image.name}"
     if name == "zero":
-        return torch.zeros_like(ground.image.planes), "zeros"
+        return lambda box: torch.zeros_like(ground.image(box)), "zeros"
     if name == "blur":
-        return _blurred(ground), f"the image, blurred with σ = {BLUR_SIGMA:g} pixels"
+        told = f"the image, blurred with σ = {BLUR_SIGMA:g} pixels"
+        return lambda box: _blurred(ground.opened, box), told
     if name == "output":
-        return restored(ground.opened, ground.region)[0], "the model's own output"
+        if ground.opened.plan.staged is not None:
+            raise BadParameter(
+                "The output of a model that sees the whole image is no baseline here.",
+                "Restore the image first, and name the result with --baseline FILE.",
+            )
+        return lambda box: restored(ground.opened, box)[0], "the model's own output"
     if name == "dehazed":
-        return restored(ground.open_model("dcp"), ground.region)[0], "what dcp makes of the image"
+        dehazer = ground.open_model("dcp")
+        return lambda box: restored(dehazer, box)[0], "what dcp makes of the image"
     if not name:
         raise BadParameter(
             "This method goes from a clear image of the same scene to the hazy one.",
@@ -100,16 +119,14 @@ def _baseline(name: str, ground: Ground, clear: Opened | None) -> tuple[Tensor, 
     )
 
 
-def _blurred(ground: Ground) -> Tensor:
-    """A Gaussian over the image; beyond its edge the last pixel is repeated."""
-    weights = weights_of(BLUR_SIGMA, ground.image.planes)
-    reach = len(weights) // 2
-    height, width = ground.opened.size
-    wide = ground.region.expand(reach)
+def _blurred(opened: Opened, box: Region) -> Tensor:
+    """A box of the image under a Gaussian; beyond its edge the last pixel is repeated."""
+    height, width = opened.size
+    weights = weights_of(BLUR_SIGMA, torch.empty(0, device=opened.plan.device.torch))
+    wide = box.expand(len(weights) // 2)
     there = wide.intersect(Region(0, 0, height, width))
     beyond = (there.x0 - wide.x0, wide.x1 - there.x1, there.y0 - wide.y0, wide.y1 - there.y1)
-    x = pad(ground.opened.image(there), beyond, mode="replicate")
-    return convolved(x, weights)
+    return convolved(pad(opened.image(there), beyond, mode="replicate"), weights)
 
 
 def weights_of(sigma: float, like: Tensor) -> Tensor:

@@ -115,13 +115,12 @@ def caption(record: Mapping[str, Any]) -> str:
 
 def _panels(figure: Any, found: Attribution, exponent: float) -> None:
     shown = shown_box(found)
-    rows, columns = shown.shift(-found.region.y0, -found.region.x0).slices
-    signed = found.signed[rows, columns]
+    signed = found.read(shown).sum(axis=2, dtype=np.float64)
     size = np.abs(signed)
     most = float(size.max()) or 1.0
     extent = (shown.x0, shown.x1, shown.y1, shown.y0)
     axes = figure.subplots(2, 2, sharex=True, sharey=True).ravel()
-    picture = np.clip(found.picture[rows, columns], 0, 1)
+    picture = np.clip(found.picture(shown), 0, 1)
     axes[0].imshow(
         picture if picture.shape[2] == 3 else picture[..., 0], cmap="gray", extent=extent
     )

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
 from napari_restore.engine import Region
 from napari_restore.explain._quadrature import Quadrature
+from napari_restore.explain._sums import Summed, Sums
 
 NEGLIGIBLE = 1e-6
 """Share of the largest |D| along the path below which a difference is rounding."""
@@ -34,47 +34,13 @@ AddAll = tuple[Add, Add]
 Evaluate = Callable[[float, AddAll], Node]
 
 
-class Sums:
-    """Σ weight · gradient · speed over `region`, in float64, one sum per rule.
-
-    Nested rules share nodes with other weights, and a node is evaluated once: hence a sum
-    for each rule that may still be needed.
-    """
-
-    def __init__(self, region: Region, bands: int, rules: int) -> None:
-        self.region = region
-        self._sums: list[npt.NDArray[np.float64] | None] = [
-            np.zeros((bands, *region.shape)) for _ in range(rules)
-        ]
-
-    def add(self, weights: Sequence[float], box: Region, part: Tensor) -> None:
-        """Add a part, times the weight that its node has in each rule."""
-        values = part[0].numpy(force=True)
-        y, x = box.shift(-self.region.y0, -self.region.x0).slices
-        for total, weight in zip(self._sums, weights, strict=True):
-            if total is not None and weight:
-                total[:, y, x] += weight * values
-
-    def of(self, rule: int) -> npt.NDArray[np.float64]:
-        """The sum of a rule, (C, h, w)."""
-        total = self._sums[rule]
-        assert total is not None
-        return total
-
-    def drop(self, rule: int) -> None:
-        """Forget the sum of a rule that did not suffice."""
-        self._sums[rule] = None
-
-
 @dataclass(frozen=True)
 class Integral:
     """A map, and how far it can be trusted."""
 
-    total: npt.NDArray[np.float64] = field(repr=False)
-    """(C, h, w) over `region`."""
-    region: Region
-    overview: npt.NDArray[np.float64] | None = field(repr=False)
-    """(C, h, w) what the pixels of the overview contribute through the whole-image facts."""
+    total: Summed = field(repr=False)
+    overview: Summed | None = field(repr=False)
+    """What the pixels of the overview contribute through the whole-image facts."""
     rule: str
     nodes: tuple[Node, ...]
     """Those that count for the map, in the order of α."""
@@ -151,7 +117,6 @@ def integrate(
         total = float(np.dot(rule.weights, [node.slope for node in nodes]))
         found = Integral(
             sums.of(number),
-            sums.region,
             None if overview is None else overview.of(number),
             rule.name,
             nodes,

@@ -9,19 +9,15 @@ import numpy.typing as npt
 
 from napari_restore.engine import Region
 
-Floats = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.floating]
 RINGS = (0, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 """Distances in pixels from the box between which mass is told."""
 COUNTED = 1e-7
 """Added to every magnitude of a map whose largest is 1, as LAM's code does."""
+PIECE = 1 << 22
+"""Values that are turned into float64 at a time."""
 AREA_SHARE = 0.95
 """Of the mass, that `area` holds."""
-
-
-def magnitude(total: npt.NDArray[np.floating]) -> Floats:
-    """(h, w) |Σ over bands| of a map (C, h, w)."""
-    summed: Floats = np.abs(total.astype(np.float64).sum(axis=0))
-    return summed
 
 
 def diffusion_index(mass: Floats) -> float | None:
@@ -32,20 +28,30 @@ def diffusion_index(mass: Floats) -> float | None:
     most = float(mass.max(initial=0.0))
     if most == 0:
         return None
-    ordered = np.sort(mass.ravel() / most + COUNTED)
-    n = len(ordered)
-    ranks = 2 * np.arange(1, n + 1) - n - 1
-    gini = float(np.dot(ranks, ordered) / (n * ordered.sum()))
-    return 100 * (1 - gini)
+    ordered = np.sort(mass, axis=None)
+    n = ordered.size
+    weighted = total = 0.0
+    # Piece by piece: a map may hold a thousand million pixels.
+    for start in range(0, n, PIECE):
+        piece = ordered[start : start + PIECE].astype(np.float64) / most + COUNTED
+        ranks = 2 * np.arange(start + 1, start + len(piece) + 1, dtype=np.float64) - n - 1
+        weighted += float(ranks @ piece)
+        total += float(piece.sum())
+    return 100 * (1 - weighted / (n * total))
 
 
 def area(mass: Floats, share: float = AREA_SHARE) -> int:
     """How many of the largest pixels stay below `share` of the whole mass (LAM's area)."""
-    ordered = np.sort(mass.ravel())[::-1]
-    total = ordered.sum()
-    if total == 0:
-        return 0
-    return int(np.searchsorted(np.cumsum(ordered), share * total, side="left"))
+    ordered = np.sort(mass, axis=None)[::-1]
+    goal = share * float(ordered.sum(dtype=np.float64))
+    reached, count = 0.0, 0
+    for start in range(0, ordered.size, PIECE) if goal else ():
+        sums = reached + np.cumsum(ordered[start : start + PIECE], dtype=np.float64)
+        count += int(np.searchsorted(sums, goal, side="left"))
+        reached = float(sums[-1])
+        if reached >= goal:
+            break
+    return count
 
 
 def rings(
@@ -61,21 +67,18 @@ def rings(
     x = step * np.arange(region.x0, region.x1) + step // 2
     down = np.maximum(np.maximum(box.y0 - y, y - box.y1 + 1), 0)
     across = np.maximum(np.maximum(box.x0 - x, x - box.x1 + 1), 0)
-    # Pixels of each distance form frames: mass in growing boxes, no map of distances.
-    corner = np.zeros((len(y) + 1, len(x) + 1))
-    corner[1:, 1:] = mass.cumsum(axis=0).cumsum(axis=1)
 
     def within(distance: float) -> float:
+        # Pixels of each distance form frames: mass in growing boxes, no map of distances.
         rows = np.flatnonzero(down <= distance)
         columns = np.flatnonzero(across <= distance)
         if not len(rows) or not len(columns):
             return 0.0
-        top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
-        found = corner[bottom, right] - corner[top, right]
-        return float(found - corner[bottom, left] + corner[top, left])
+        inner = mass[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        return float(inner.sum(dtype=np.float64))
 
     inside = [within(edge) for edge in edges]
-    total = float(corner[-1, -1])
+    total = float(mass.sum(dtype=np.float64))
     shares = {"box": inside[0]}
     for low, high, before, after in zip(edges, edges[1:], inside, inside[1:], strict=False):
         shares[f"{low}-{high}"] = after - before
@@ -95,6 +98,7 @@ def contribution_area(mass: Floats) -> Floats:
     kernels all have the covariance κ² · Cov_w, κ = n_eff^(−1/6), n_eff = (Σw)² / Σw².
     Zeros where the map has none.
     """
+    mass = mass.astype(np.float64)
     total = mass.sum()
     if total == 0:
         return np.zeros_like(mass)

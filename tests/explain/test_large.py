@@ -1,0 +1,53 @@
+"""Maps that do not fit memory: sums on disk, paths made box by box, read in strips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from tests.engine._staged_model import ToyStaged
+from tests.explain._models import scene
+
+from napari_restore import Region, open_image
+from napari_restore.explain import _attribute, _attribution, _sums, attribute
+
+BOX = Region(120, 100, 150, 140)
+
+
+def ask(tmp_path: Path, **options: Any) -> Any:
+    # As a module of its own, so that the second question does not find the first one's plan.
+    return attribute(
+        open_image(scene(300, 400)), ToyStaged(), BOX, scratch=tmp_path, device="cpu", **options
+    )
+
+
+@pytest.mark.parametrize(
+    "options", [{"baseline": "blur"}, {"baseline": "zero"}, {"method": "haze"}]
+)
+def test_on_disk_it_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    options = {"method": "ig", "steps": 3, **options}
+    small = ask(tmp_path, **options)
+    for module, name, value in (
+        (_attribute, "SMALL", 0),
+        (_attribution, "LARGEST", 0),
+        (_sums, "ROWS", 128),
+    ):
+        monkeypatch.setattr(module, name, value)
+    large = ask(tmp_path, **options)
+    kept = list(tmp_path.glob("attribution-*"))
+    assert len(kept) == 1
+    assert not isinstance(large.map, np.ndarray)
+    assert np.allclose(large.map.compute(), small.map, atol=1e-9, rtol=1e-5)
+    for name in ("diffusion_index", "identity_share"):
+        one, other = (found.record["attribution"][name] for found in (small, large))
+        assert other == pytest.approx(one, rel=1e-4)
+    out = large.save(tmp_path / "map.tif")
+    with rasterio.open(out) as written:
+        assert np.allclose(written.read(1), small.map.sum(axis=2), atol=1e-7)
+    del large
+    assert not kept[0].exists()
