@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -113,6 +114,26 @@ def test_paths_are_complete(method: str) -> None:
     assert told["reached"]
     assert found.map.sum(dtype=np.float64) == pytest.approx(told["sum"], rel=1e-4)
     assert told["sum"] == pytest.approx(told["difference"], rel=0.01)
+
+
+def test_presets_take_the_steps_of_their_sources(tmp_path: Path) -> None:
+    from PIL import Image
+
+    clear = tmp_path / "clear.png"
+    hazy = np.round(255 * scene()).astype(np.uint8)
+    Image.fromarray(np.round(0.5 * hazy).astype(np.uint8)).save(clear)
+    told = {}
+    for name, objective, steps, complete in (
+        ("lam-2021", "gradient", 50, True),
+        ("dam-paper", "sum", 100, True),
+        ("dam-released", "mean+variance", 5, False),
+    ):
+        found = ask(Small(), hazy, method=name, baseline=str(clear), gap=0.05)
+        told[name] = found.record["attribution"]
+        assert told[name]["objective"] == objective
+        assert len(told[name]["nodes"]) == steps
+        assert told[name]["completeness"]["reached"] is complete, name
+    assert "not a path integral" in told["dam-released"]["source"]
 
 
 def test_a_path_that_lies_about_its_speed_is_flagged(monkeypatch: pytest.MonkeyPatch) -> None:

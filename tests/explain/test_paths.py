@@ -7,7 +7,14 @@ import torch
 
 from napari_restore import Region
 from napari_restore.explain._baselines import Held
-from napari_restore.explain._paths import Blur, Haze, Path, Straight
+from napari_restore.explain._paths import (
+    Blur,
+    Haze,
+    Path,
+    ReleasedDam,
+    SteppedBlur,
+    Straight,
+)
 
 SIZE = Region(0, 0, 40, 50)
 BOX = Region(0, 20, 30, 50)
@@ -60,3 +67,22 @@ def test_a_box_is_a_part_of_the_whole(name: str) -> None:
     rows, columns = BOX.slices
     assert torch.allclose(whole[..., rows, columns], part, atol=1e-12)
     assert torch.allclose(speed[..., rows, columns], part_speed, atol=1e-12)
+
+
+def test_lam_in_steps_adds_up_to_the_way_it_went() -> None:
+    blur = Blur(planes(0), (40, 50))
+    path, steps = SteppedBlur(blur, 5), [(i + 1) / 5 for i in range(5)]
+    moved = sum(path.at(alpha, BOX)[1] for alpha in steps)
+    assert isinstance(moved, torch.Tensor)
+    start, end = blur.at(0.0, BOX)[0], blur.at(1.0, BOX)[0]
+    assert torch.allclose(moved / 5, end - start, atol=1e-12)
+    # The public code's pictures are those of σ₀ (1 − (i + 1) / m).
+    assert torch.equal(path.at(0.4, BOX)[0], blur.at(0.4, BOX)[0])
+
+
+def test_the_released_dam_goes_too_fast() -> None:
+    straight = paths()["straight"]
+    assert isinstance(straight, Straight)
+    picture, speed = ReleasedDam(straight).at(0.3, BOX)
+    assert torch.equal(picture, straight.at(0.3, BOX)[0])
+    assert torch.allclose(speed, 2 * straight.image(BOX) - straight.baseline(BOX))

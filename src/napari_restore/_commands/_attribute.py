@@ -61,7 +61,7 @@ def _add_question(parser: argparse.ArgumentParser) -> None:
         default="haze",
         metavar="NAME",
         help="haze (default): along thinner haze; ig: from a baseline; lam: from a blur; "
-        "dam: from a clear image",
+        "dam: from a clear image; lam-2021, dam-paper, dam-released: as published",
     )
     group.add_argument(
         "--objective",

@@ -100,12 +100,13 @@ def attribute(
     if facts not in (HELD, FOLLOWED):
         raise BadParameter(f"Facts cannot be {facts!r}.", f"Write {HELD} or {FOLLOWED}.")
     with Opened(plan, emit, stop) as opened:
-        clear = _clear_image(start, opened, box) if chosen.path == "straight" else None
+        takes_baseline = chosen.path in ("straight", "dam-released")
+        clear = _clear_image(start, opened, box) if takes_baseline else None
         followed = Followed(opened, chosen.path, start, clear) if facts == FOLLOWED else None
         asker = _Asker(opened, box, wanted, len(rules), followed)
         emit(Phase("Following the path"))
         ground = Ground(opened, asker.region, asker.image, open_model, asker.is_small)
-        path, told = path_of(chosen.path, start, ground, clear)
+        path, told = path_of(chosen.path, start, ground, clear, len(rules[0].nodes))
         integral = asker.along(path, rules, gap, emit)
         found = _account(asker, chosen, path, told, integral)
     record = opened.account(asker.needed_bytes)

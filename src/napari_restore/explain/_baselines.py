@@ -12,7 +12,15 @@ from torch.nn.functional import conv2d, pad
 from napari_restore.engine import Region
 from napari_restore.engine.gradients import Opened, restored
 from napari_restore.errors import BadParameter
-from napari_restore.explain._paths import Blur, Haze, Path, Planes, Straight
+from napari_restore.explain._paths import (
+    Blur,
+    Haze,
+    Path,
+    Planes,
+    ReleasedDam,
+    SteppedBlur,
+    Straight,
+)
 
 BLUR_SIGMA = 8.0
 """Pixels of the baseline ``blur``: what is finer than a few of these is gone."""
@@ -56,10 +64,12 @@ class Ground:
         return {"transmission", "airlight"} <= set(card.maps)
 
 
-def path_of(name: str, baseline: str, ground: Ground, clear: Opened | None) -> tuple[Path, str]:
+def path_of(
+    name: str, baseline: str, ground: Ground, clear: Opened | None, steps: int = 1
+) -> tuple[Path, str]:
     """The path of a method and what its beginning is called in the record.
 
-    `baseline` is one of `NAMES` or names a clear image, which is then `clear`. Raises
+    `steps` is for paths that are a series of pictures; `baseline` is one of `NAMES` or names a clear image, which is then `clear`. Raises
     `BadParameter`.
     """
     if name == "blur":
@@ -71,8 +81,13 @@ def path_of(name: str, baseline: str, ground: Ground, clear: Opened | None) -> t
         airlight = ground.held(lambda box: seen(box)[1])
         path = Haze(ground.image, transmission, airlight)
         return path, f"the scene behind the haze that {whose} sees"
+    if name == "lam-2021":
+        height, width = ground.opened.size
+        blur = Blur(ground.opened.image, (height, width))
+        return SteppedBlur(blur, steps), "the image, blurred (LAM)"
     planes, told = _baseline(baseline, ground, clear)
-    return Straight(ground.image, ground.held(planes)), told
+    straight = Straight(ground.image, ground.held(planes))
+    return ReleasedDam(straight) if name == "dam-released" else straight, told
 
 
 def _seer(ground: Ground) -> tuple[Callable[[Region], tuple[Tensor, Tensor]], str]:

@@ -75,12 +75,14 @@ class Followed:
 
     def _made(self, name: str, baseline: str, clear: Opened | None) -> Path:
         image = Held(self.region, self.image)
-        if name == "blur" or (clear is None and baseline == "blur" and name == "straight"):
+        if name in ("blur", "lam-2021") or (
+            clear is None and baseline == "blur" and name == "straight"
+        ):
             # What is blurred by less than a pixel of the overview is as good as the image.
             sigma = BLUR_SIGMA / self.step
             weights = weights_of(sigma, self.image)
             grown = pad(self.image, [len(weights) // 2] * 4, mode="replicate")
-            start = self.image if name == "blur" else convolved(grown, weights)
+            start = self.image if name != "straight" else convolved(grown, weights)
             return Straight(image, Held(self.region, start))
         if clear is not None:
             return Straight(image, Held(self.region, clear.overview()[0]))

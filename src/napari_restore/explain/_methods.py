@@ -15,7 +15,8 @@ class Method:
 
     name: str
     path: str
-    """``straight``, ``blur`` or ``haze``."""
+    """``straight``, ``blur`` or ``haze``; or ``lam-2021`` or ``dam-released``, as published code has
+    them."""
     objective: str
     baseline: str
     """Of a straight path; others bring their own."""
@@ -43,6 +44,27 @@ METHODS = {
         ),
         Method("lam", "blur", "gradient", "blur", source="LAM, Gu and Dong, CVPR 2021"),
         Method("dam", "straight", "sum", "", source="DAM, of the Inf-Dehaze paper"),
+        Method(
+            "lam-2021",
+            "lam-2021",
+            "gradient",
+            "blur",
+            50,
+            "right",
+            source="LAM in the steps of its public code",
+        ),
+        Method(
+            "dam-paper", "straight", "sum", "", 100, "right", source="DAM in the steps of its paper"
+        ),
+        Method(
+            "dam-released",
+            "dam-released",
+            "mean+variance",
+            "",
+            5,
+            "right",
+            source="DAM as its public code computes it: not a path integral",
+        ),
     )
 }
 """By name. DAM has no baseline of its own: it wants a clear image."""

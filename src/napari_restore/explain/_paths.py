@@ -108,6 +108,39 @@ class Blur:
         return pad(self.image(there), beyond, mode="replicate")
 
 
+@dataclass(frozen=True)
+class SteppedBlur:
+    """LAM's path in `steps` pictures: the speed of each is taken for what it gained on the last.
+
+    That is what the public code of LAM adds up: m (γ(α) − γ(α − 1/m)), at α = 1/m … 1.
+    """
+
+    blur: Blur
+    steps: int
+    name: str = "blur, stepped"
+
+    def at(self, alpha: float, box: Region) -> tuple[Tensor, Tensor]:
+        picture, _ = self.blur.at(alpha, box)
+        before, _ = self.blur.at(max(0.0, alpha - 1 / self.steps), box)
+        return picture, self.steps * (picture - before)
+
+
+@dataclass(frozen=True)
+class ReleasedDam:
+    """The straight path with the speed that the public code of DAM takes: 2x − x′.
+
+    Not dγ/dα, which is x − x′: its maps do not add up to what the model did. Kept to repeat
+    published figures.
+    """
+
+    straight: Straight
+    name: str = "straight, with the speed 2x − x′: NOT a path integral"
+
+    def at(self, alpha: float, box: Region) -> tuple[Tensor, Tensor]:
+        picture, speed = self.straight.at(alpha, box)
+        return picture, speed + self.straight.image(box)
+
+
 def gaussian(sigma: float, side: int, like: Tensor) -> tuple[Tensor, Tensor]:
     """A normalised Gaussian (side, side), and what it changes by per pixel of σ.
 
