@@ -7,18 +7,24 @@ when it is needed: exact, and never more in memory than the tokens and one batch
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from napari_restore.engine._plan import fragmentation
 from napari_restore.engine._region import Region
 from napari_restore.engine.gradients._cost import staged_gradient_cost
 from napari_restore.engine.gradients._opened import Opened, Picture
+from napari_restore.engine.gradients._side_by_side import side_by_side
 from napari_restore.engine.staged._work import reflection
 from napari_restore.models import StagedModel
+
+R = TypeVar("R")
 
 
 @dataclass
@@ -69,7 +75,9 @@ class StagedGradients:
         tokens = self._rows * self._columns * self._side**2
         left = sum(r.channels * (model.tile // r.stride) ** 2 for r in model.residuals)
         kept = 4 * (4 * tokens * model.width + 2 * left * len(self._seen))
-        return kept + max(int(cost.bottleneck_per_token * tokens), cost.tile)
+        swell = fragmentation(self._rows * self._columns)
+        tiles = int(swell * self.opened.plan.workers * cost.tile)
+        return kept + max(int(cost.bottleneck_per_token * tokens), tiles)
 
     def forward(self, picture: Picture, keep: bool = False) -> Tensor:
         """The model's output of `picture` in the box, (1, C, h, w) in model range.
@@ -103,12 +111,23 @@ class StagedGradients:
             self.opened.check()
             by_left[at] = self._back_through_decoder(picture, kept, at, by_y, by_related)
         by_encoded = self._back_through_bottleneck(kept.encoded, by_related)
-        for row in range(self._rows):
-            for column in range(self._columns):
-                self.opened.check()
-                part = by_encoded[self._cells(row, column)].permute(2, 0, 1)[None]
-                left = by_left.get((row, column))
-                yield self._back_through_encoder(picture, (row, column), part, left)
+
+        def back(at: tuple[int, int]) -> tuple[Region, Tensor, dict[str, Tensor]]:
+            self.opened.check()
+            part = by_encoded[self._cells(*at)].permute(2, 0, 1)[None]
+            return self._back_through_encoder(picture, at, part, by_left.get(at))
+
+        for box, found, by_facts in self._in_threads(back):
+            for name, part in by_facts.items():
+                self.by_facts[name] = self.by_facts.get(name, 0) + part
+            yield box, found
+
+    def _in_threads(self, work: Callable[[tuple[int, int]], R]) -> Iterator[R]:
+        """`work` on every tile, row by row."""
+        plan = self.opened.plan
+        places = itertools.product(range(self._rows), range(self._columns))
+        with self.opened.computing():
+            yield from side_by_side(places, work, plan.workers, plan.threads)
 
     # -- forwards --------------------------------------------------------------------
 
@@ -117,17 +136,20 @@ class StagedGradients:
         model, side = self.model, self._side
         encoded = torch.empty(0)
         residuals = {}
-        for row in range(self._rows):
-            for column in range(self._columns):
-                self.opened.check()
-                with self.opened.computing():
-                    tokens, left = model.encode(self._view(picture, row, column))
-                if not encoded.numel():
-                    shape = (self._rows * side, self._columns * side, model.width)
-                    encoded = tokens.new_empty(shape)
-                encoded[self._cells(row, column)] = tokens[0].permute(1, 2, 0)
-                if (row, column) in self._seen:
-                    residuals[row, column] = left
+
+        def encode(at: tuple[int, int]) -> tuple[tuple[int, int], Tensor, tuple[Tensor, ...]]:
+            self.opened.check()
+            with torch.no_grad():
+                tokens, left = model.encode(self._view(picture, *at))
+            return at, tokens, left if at in self._seen else ()
+
+        for at, tokens, left in self._in_threads(encode):
+            if not encoded.numel():
+                shape = (self._rows * side, self._columns * side, model.width)
+                encoded = tokens.new_empty(shape)
+            encoded[self._cells(*at)] = tokens[0].permute(1, 2, 0)
+            if at in self._seen:
+                residuals[at] = left
         with self.opened.computing():
             grid = model.relate(encoded.clone()).permute(2, 0, 1)
             related = model.with_margin(grid)
@@ -200,11 +222,11 @@ class StagedGradients:
         at: tuple[int, int],
         by_tokens: Tensor,
         by_left: tuple[Tensor, ...] | None,
-    ) -> tuple[Region, Tensor]:
-        """∂D/∂x of a tile's pixels, and the box that they lie in."""
+    ) -> tuple[Region, Tensor, dict[str, Tensor]]:
+        """∂D/∂x of a tile's pixels after the box that they lie in; and ∂D/∂ of the facts."""
         needed, rows, columns = self._source(*at)
         x = picture(needed).detach().requires_grad_(True)
-        with self.opened.computing(), torch.enable_grad():
+        with torch.enable_grad():
             view = self._viewed(x, rows, columns, at)
             tokens, residuals = self.model.encode(view)
             outputs, given = [tokens], [by_tokens]
@@ -217,9 +239,7 @@ class StagedGradients:
             found, *rest = torch.autograd.grad(
                 outputs, [x, *facts.values()], given, materialize_grads=True
             )
-        for name, part in zip(facts, rest, strict=True):
-            self.by_facts[name] = self.by_facts.get(name, 0) + part
-        return needed, found
+        return needed, found, dict(zip(facts, rest, strict=True))
 
     # -- places ----------------------------------------------------------------------
 
