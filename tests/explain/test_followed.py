@@ -93,3 +93,15 @@ def test_models_without_such_gradients_say_so(hazy: Any) -> None:
         nr.attribute(hazy, load("dcp"), BOX, facts="followed", device="cpu")
     with pytest.raises(BadParameter, match="cannot be"):
         nr.attribute(hazy, load("dcp"), BOX, facts="mine", device="cpu")
+
+
+def test_a_staged_model_behind_a_context_is_followed_too(hazy: Any) -> None:
+    image = nr.open_image(hazy, bands="red=1,green=2,blue=3")
+    model = load("inf-dehaze-small")
+    options = {"device": "cpu", "facts": "followed", "steps": 9}
+    found = nr.attribute(image, model, BOX, method="ig", baseline="blur", **options)
+    told = found.record["attribution"]
+    assert told["overview_share"] > 0
+    assert told["completeness"]["relative_gap"] < 0.05
+    with pytest.raises(BadParameter, match="does not tell its haze"):
+        nr.attribute(image, model, BOX, method="haze", **options)

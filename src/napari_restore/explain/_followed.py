@@ -88,6 +88,11 @@ class Followed:
             return Straight(image, Held(self.region, clear.overview()[0]))
         if baseline == "zero" and name == "straight":
             return Straight(image, Held(self.region, torch.zeros_like(self.image)))
+        if self._opened.plan.staged is not None:
+            raise BadParameter(
+                f"{self._model.card.id} does not tell its haze for the overview.",
+                "Choose --method ig with --baseline blur, zero or a clear image.",
+            )
         facts = placed_at(self._opened.facts, [(0, 0)], float(self.step), self.image)
         with torch.no_grad():
             left, maps = self._model.forward_with_maps(self.image, facts)

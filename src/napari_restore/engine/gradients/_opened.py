@@ -17,7 +17,7 @@ from torch import Tensor
 from napari_restore.engine._budget import PeakMemory
 from napari_restore.engine._context import context_exclude
 from napari_restore.engine._device import keep_freed_memory, release_freed_memory
-from napari_restore.engine._events import Event
+from napari_restore.engine._events import Event, Phase
 from napari_restore.engine._plan import Plan
 from napari_restore.engine._prepared import prepare
 from napari_restore.engine._region import Region
@@ -36,8 +36,8 @@ class Opened:
     """The pixels of a plan's image in model range, and its model with the facts of the image.
 
     Facts are drawn from the image itself and held constant, whatever picture is shown to
-    the model, unless others are put in their place. Within ``with`` time and memory are measured, for `account`. Raises
-    `Cancelled` when `stop` is set while the image is looked at.
+    the model, unless others are put in their place. Within ``with`` time and memory are
+    measured, for `account`. Raises `Cancelled` when `stop` is set while the image is looked at.
     """
 
     def __init__(self, plan: Plan, emit: Callable[[Event], None], stop: threading.Event) -> None:
@@ -46,6 +46,10 @@ class Opened:
         keep_freed_memory()
         self._began = time.perf_counter()
         self._memory = PeakMemory(limit=plan.memory, release=release_freed_memory)
+        if not plan.image.reader.random_access:
+            emit(Phase("Decoding the file once"))
+            tell = self._run._progress()
+            plan.image.prepare(lambda _, done, rows: tell(done, rows), stop.is_set)
         self._exclude = open_weight(plan.exclude, plan.image) if plan.exclude else None
         uncounted = context_exclude(plan.image, plan.exclude)
         if plan.image.full is None:
@@ -78,11 +82,12 @@ class Opened:
         release_freed_memory()
 
     def account(self, predicted_bytes: int) -> dict[str, Any]:
-        """The record of a finished run, as `Run` gives it.
+        """The record of a finished run, as `Run` gives it; raises `SourceChanged`.
 
         `predicted_bytes` is what it was to add to what the process held.
         """
         run = self._run
+        run._check_source()
         record = run._account("done", time.perf_counter() - self._began, self._memory)
         record["plan"]["predicted_peak_ram_bytes"] = self._memory.start + predicted_bytes
         return record
