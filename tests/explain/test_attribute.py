@@ -211,3 +211,10 @@ def test_a_cancel_ends_it() -> None:
 def test_what_cannot_be_asked_is_said(options: dict[str, Any], told: str) -> None:
     with pytest.raises(BadParameter, match=told):
         ask(Small(), **options)
+
+
+def test_the_method_suits_the_task() -> None:
+    image = nr.open_image(scene())
+    for task, method in (("dehaze", "haze"), ("other", "ig")):
+        found = attribute(image, wrapped(Small(), task=task), BOX, steps=2, device="cpu")
+        assert found.record["attribution"]["method"] == method

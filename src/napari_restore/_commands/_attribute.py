@@ -58,9 +58,9 @@ def _add_question(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--method",
-        default="haze",
         metavar="NAME",
-        help="haze (default): along thinner haze; ig: from a baseline; lam: from a blur; "
+        help="haze: along thinner haze, the default for what removes haze; ig: from a baseline, "
+        "the default for other models; lam: from a blur; "
         "dam: from a clear image; lam-2021, dam-paper, dam-released: as published",
     )
     group.add_argument(

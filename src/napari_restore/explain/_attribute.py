@@ -48,7 +48,7 @@ def attribute(
     model: RestorationModel,
     box: Region,
     *,
-    method: str = "haze",
+    method: str | None = None,
     objective: str | None = None,
     baseline: str | None = None,
     steps: str | int | None = None,
@@ -68,7 +68,8 @@ def attribute(
     box
         Level-0 pixels of the output.
     method
-        A name of `METHODS`; it says what the others are where they are None.
+        A name of `METHODS`, by default the one for the model's task; it says what the others are
+        where they are None.
     objective
         See `objective_of`.
     baseline
@@ -85,7 +86,7 @@ def attribute(
     emit, stop
         Takes the events; ends the work when it is set, with `Cancelled`.
     """
-    chosen = method_of(method)
+    chosen = method_of(method, model.card)
     box = _box_within(box, image)
     plan = make_plan(image, model, region=box, **options)
     stop = stop or threading.Event()
@@ -112,7 +113,7 @@ def attribute(
     record = opened.account(asker.needed_bytes)
     found["request"] = {
         "box": list(box),
-        "method": method,
+        "method": chosen.name,
         "objective": wanted.name,
         "baseline": start,
         "steps": chosen.steps if steps is None else steps,

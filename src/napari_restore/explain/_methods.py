@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from napari_restore.errors import BadParameter, did_you_mean
+from napari_restore.models import ModelCard
 
 AUTO = "auto"
 
@@ -70,8 +71,14 @@ METHODS = {
 """By name. DAM has no baseline of its own: it wants a clear image."""
 
 
-def method_of(name: str) -> Method:
-    """The method of a name; raises `BadParameter`."""
+def method_of(name: str | None, card: ModelCard) -> Method:
+    """The method of a name, or the one that suits a model's task; raises `BadParameter`.
+
+    What removes haze is asked along thinner haze; what any other model starts from, a blurred
+    image lacks.
+    """
+    if name is None:
+        name = "haze" if card.task == "dehaze" else "ig"
     if name not in METHODS:
         raise BadParameter(f"There is no method {name!r}.", did_you_mean(name, METHODS, "Choose"))
     return METHODS[name]
