@@ -12,7 +12,7 @@ from napari_restore.engine import Region
 if TYPE_CHECKING:
     from napari_restore.explain import Attribution
 
-KEPT = ("extent", "black", "white", "exclude")
+KEPT = ("extent", "black", "white", "exclude", "context", "other_bands")
 """Options of a plan that change a map; what belongs to one machine is left out of a record."""
 
 
@@ -52,6 +52,13 @@ def draw_attribution(found: Attribution, path: Pathlike, **options: Any) -> Path
     return draw(found, Path(path), **options)
 
 
+def check_figure(path: Pathlike, *, overwrite: bool = False) -> None:
+    """Raise `BadOutput` for a figure that `draw_attribution` could not draw."""
+    from napari_restore.explain import check_figure
+
+    check_figure(Path(path), overwrite=overwrite)
+
+
 def is_attribution(record: Mapping[str, Any]) -> bool:
     """Whether a record tells of an attribution rather than of a restoration."""
     return "attribution" in record
@@ -82,6 +89,12 @@ def repeat_attribution(record: Pathlike, **options: Any) -> Attribution:
             "Ask anew: napari-restore attribute.",
         )
     question = dict(task["question"])
+    clear = told["attribution"].get("baseline_fingerprint")
+    if clear is not None and open_image(question["baseline"]).fingerprint != clear:
+        raise SourceChanged(
+            f"{question['baseline']} is not the clear image that {record} tells of.",
+            "Ask anew: napari-restore attribute.",
+        )
     return attribute(
         image, load(**task["model"]), question.pop("box"), **question, **task["options"], **options
     )

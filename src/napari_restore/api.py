@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_restore._explain_api import (
     attribute,
+    check_figure,
     draw_attribution,
     is_attribution,
     repeat_attribution,
@@ -57,6 +58,7 @@ __all__ = [
     "attribute",
     "cache_entries",
     "check_export",
+    "check_figure",
     "check_output",
     "clear_cache",
     "command_of",

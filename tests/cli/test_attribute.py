@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from PIL import Image
 
 from napari_restore.cli import main
 from napari_restore.records import read_record
@@ -102,3 +103,38 @@ def test_an_output_that_exists_is_kept(sample: Path, tmp_path: Path) -> None:
     words = ["attribute", str(sample), "--model", "identity", *BOX, "-o", str(out)]
     assert main(words) == 2
     assert out.read_text() == "mine"
+
+
+def test_nothing_that_is_read_is_written(sample: Path, tmp_path: Path) -> None:
+    clear = tmp_path / "clear.tif"
+    clear.write_bytes(sample.read_bytes())
+    before = clear.read_bytes()
+    words = ["attribute", str(clear), "--model", "haze-unet", *BOX, "--overwrite"]
+    figure = tmp_path / "clear.png"
+    figure.write_bytes(before)
+    assert main([*words, "-o", str(clear)]) == 2
+    out = str(tmp_path / "map.tif")
+    assert main([*words[:1], str(figure), *words[2:], "-o", out, "--figure", str(figure)]) == 2
+    asked = ["attribute", str(sample), "--model", "haze-unet", *BOX, "--overwrite"]
+    asked += ["--method", "ig", "--baseline", str(clear)]
+    assert main([*asked, "-o", str(clear)]) == 2
+    assert main([*asked, "-o", out, "--figure", str(tmp_path / "figure.gif")]) == 2
+    assert clear.read_bytes() == figure.read_bytes() == before
+    record = tmp_path / "map.json"
+    record.write_text("mine")
+    assert main([*words[:-1], "-o", out, "--record", str(record)]) == 2
+    assert record.read_text() == "mine" and not Path(out).exists()
+
+
+def test_the_record_of_a_clear_image_knows_it(sample: Path, tmp_path: Path) -> None:
+    clear, record = tmp_path / "clear.png", tmp_path / "map.json"
+    with rasterio.open(sample) as file:
+        pixels = np.moveaxis(file.read((1, 2, 3)), 0, 2)
+    Image.fromarray(pixels).save(clear)
+    words = ["attribute", str(sample), "--model", "haze-unet", *BOX, "-o", str(tmp_path / "a.tif")]
+    words += ["--method", "ig", "--steps", "2", "--baseline", str(clear), "--record", str(record)]
+    assert main(words) == 0
+    assert read_record(record)["attribution"]["baseline_fingerprint"]
+    Image.fromarray(255 - pixels).save(clear)
+    assert main(["rerun", str(record), "-o", str(tmp_path / "b.tif")]) == 2
+    assert not (tmp_path / "b.tif").exists()

@@ -128,7 +128,8 @@ def test_presets_take_the_steps_of_their_sources(tmp_path: Path) -> None:
         ("dam-paper", "sum", 100, True),
         ("dam-released", "mean+variance", 5, False),
     ):
-        found = ask(Small(), hazy, method=name, baseline=str(clear), gap=0.05)
+        own = {} if name == "lam-2021" else {"baseline": str(clear)}
+        found = ask(Small(), hazy, method=name, gap=0.05, **own)
         told[name] = found.record["attribution"]
         assert told[name]["objective"] == objective
         assert len(told[name]["nodes"]) == steps
@@ -218,3 +219,50 @@ def test_the_method_suits_the_task() -> None:
     for task, method in (("dehaze", "haze"), ("other", "ig")):
         found = attribute(image, wrapped(Small(), task=task), BOX, steps=2, device="cpu")
         assert found.record["attribution"]["method"] == method
+
+
+def test_pixels_that_do_not_count_have_no_share() -> None:
+    """Nor does what lies beside them have one for their sake."""
+    pixels = scene()
+    hole = (slice(44, 50), slice(70, 78))
+    pixels[hole] = np.nan
+    for options in ({"baseline": "zero"}, {"baseline": "blur"}, {"method": "haze"}):
+        found = on_image(ask(Small(), pixels, **options))
+        assert np.isfinite(found).all()
+        assert not found[hole].any()
+        assert np.abs(found[BOX.slices]).sum() > 0
+    with pytest.raises(BadRegion, match="No pixel of the box"):
+        ask(Small(), pixels, Region(45, 71, 49, 77), objective="gradient")
+
+
+def test_an_edge_of_what_counts_is_no_gradient() -> None:
+    pixels = np.full((128, 160, 3), 0.5, np.float32)
+    pixels[44:50, 70:78] = np.nan
+    found = ask(Pointwise(lambda x: 0.5 * x), pixels, objective="gradient", baseline="zero")
+    assert abs(found.record["attribution"]["completeness"]["difference"]) < 1e-4
+
+
+def test_other_models_bands_are_put_in_order(tmp_path: Path) -> None:
+    """A file in the order blue, green, red, asked with a model that takes red first."""
+    blue_first = np.ascontiguousarray(scene()[..., ::-1])
+    answers = []
+    for pixels, bands in ((scene(), "red=1,green=2,blue=3"), (blue_first, "blue=1,green=2,red=3")):
+        image = nr.open_image(pixels, bands=bands)
+        model = wrapped(Small(), roles=("red", "green", "blue"))
+        options: dict[str, Any] = {"method": "ig", "baseline": "dehazed", "steps": 2}
+        answers.append(attribute(image, model, BOX, device="cpu", **options).map)
+    assert np.allclose(answers[0], answers[1], atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"method": "haze", "baseline": "zero"}, "its own beginning"),
+        ({"rule": "middle"}, "needs a number of steps"),
+        ({"method": "lam-2021", "steps": "auto"}, "series of pictures"),
+        ({"strength": 0.5}, "no option strength"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(BadParameter, match=told):
+        ask(Small(), **options)

@@ -11,7 +11,13 @@ from typing import Any
 
 from napari_restore._commands import Answer, _values
 from napari_restore._commands._arguments import load_model, open_image
-from napari_restore._commands._checks import check_files, identities, read_files, refuse_existing
+from napari_restore._commands._checks import (
+    check_files,
+    identities,
+    read_files,
+    refuse_existing,
+    refuse_input,
+)
 from napari_restore._commands._interrupt import Interrupt, Stop
 from napari_restore._commands._options import add_machine, add_model, add_range, add_source
 from napari_restore._commands._outputs import Item
@@ -106,8 +112,8 @@ def attribute(options: Namespace) -> Answer:
     from napari_restore import api
 
     item = _item(options.paths, options.output, options.record)
-    check_files([item], read_files(options))
-    refuse_existing(item.output, overwrite=options.overwrite)
+    named = [name for name in (options.baseline,) if name and Path(name).is_file()]
+    _check_written(options, item, read_files(options) | identities(named))
 
     def ask(**told: Any) -> Any:
         return api.attribute(
@@ -143,9 +149,24 @@ def again(options: Namespace, record: Mapping[str, Any]) -> Answer:
         raise InputError(f"{options.record} names no file to write.", "Name one with -o.")
     source = record["input"]["path"]
     item = _item([] if source is None else [source], path, None)
-    check_files([item], identities([*item.sources, options.record]))
-    refuse_existing(item.output, overwrite=options.overwrite)
+    clear = record["task"]["question"]["baseline"] if record.get("task") else None
+    named = [name for name in (clear,) if name and Path(name).is_file()]
+    _check_written(options, item, identities([*item.sources, options.record, *named]))
     return _answer(options, item, lambda **told: api.repeat_attribution(options.record, **told))
+
+
+def _check_written(options: Namespace, item: Item, read: frozenset[object]) -> None:
+    """Refuse what would replace something, before anything is computed. Raises `BadOutput`."""
+    from napari_restore import api
+
+    check_files([item], read)
+    refuse_existing(item.output, overwrite=options.overwrite)
+    if item.record is not None:
+        refuse_existing(item.record, overwrite=options.overwrite)
+    figure = getattr(options, "figure", None)
+    if figure is not None:
+        refuse_input(Path(figure), read)
+        api.check_figure(figure, overwrite=options.overwrite)
 
 
 def _item(sources: Sequence[str], output: str, record: str | None) -> Item:
@@ -157,8 +178,6 @@ def _answer(options: Namespace, item: Item, ask: Callable[..., Any]) -> Answer:
     from napari_restore import api
 
     figure = getattr(options, "figure", None)
-    if figure is not None:
-        refuse_existing(Path(figure), overwrite=options.overwrite)
     tell = reporter(options.progress)
     notes: list[str] = []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from napari_restore.explain._attribute import attribute
 from napari_restore.explain._attribution import Attribution
 from napari_restore.explain._baselines import NAMES
-from napari_restore.explain._figure import draw
+from napari_restore.explain._figure import check_figure, draw
 from napari_restore.explain._methods import METHODS
 
-__all__ = ["METHODS", "NAMES", "Attribution", "attribute", "draw"]
+__all__ = ["METHODS", "NAMES", "Attribution", "attribute", "check_figure", "draw"]

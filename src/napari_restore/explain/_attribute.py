@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path as File
 from typing import Any
 
@@ -22,8 +22,13 @@ from napari_restore.explain._baselines import NAMES, Ground, Held, path_of
 from napari_restore.explain._followed import Followed
 from napari_restore.explain._integral import AddAll, Integral, Node, integrate
 from napari_restore.explain._methods import AUTO, Method, method_of
-from napari_restore.explain._objectives import Objective, derivative, objective_of
-from napari_restore.explain._paths import Path, Planes
+from napari_restore.explain._objectives import (
+    OBJECTIVES,
+    Objective,
+    derivative,
+    objective_of,
+)
+from napari_restore.explain._paths import Counted, Path, Planes
 from napari_restore.explain._quadrature import NESTED, Quadrature, clenshaw_curtis, fixed
 from napari_restore.explain._sums import Sums
 from napari_restore.images import Image, open_image
@@ -33,8 +38,13 @@ Emit = Callable[[Event], None]
 HELD, FOLLOWED = "held", "followed"
 SMALL = 1 << 24
 """Values of a map up to which it and what its path is made of are held in memory."""
-HELD_BYTES = 16
-"""Of that per value: image, baseline, picture and speed."""
+HELD_BYTES = 32
+"""Of that per value: image, baseline or haze, picture, speed, and what they are made of."""
+TAKEN = (
+    *("black", "white", "exclude", "extent", "context", "other_bands"),
+    *("memory", "device_memory", "device", "workers", "scratch"),
+)
+"""Options of a plan that change a map or say on what it is made."""
 SUM_BYTES = 8
 """Per value, and per rule that may be needed."""
 MEASURE_BYTES = 9
@@ -87,40 +97,45 @@ def attribute(
         Takes the events; ends the work when it is set, with `Cancelled`.
     """
     chosen = method_of(method, model.card)
+    _check(chosen, baseline, steps, rule, options)
     box = _box_within(box, image)
-    plan = make_plan(image, model, region=box, **options)
+    seen = _seen_by(objective or chosen.objective, box, image)
+    plan = make_plan(image, model, region=seen, **options)
     stop = stop or threading.Event()
     wanted = objective_of(objective or chosen.objective, len(plan.bands))
     rules = _rules(chosen.steps if steps is None else steps, rule or chosen.rule)
     start = chosen.baseline if baseline is None else baseline
 
     def open_model(name: str) -> Opened:
-        own = make_plan(image, load(name), region=box, device=plan.device.name)
-        return Opened(own, emit, stop)
+        return Opened(make_plan(image, load(name), region=seen, **options), emit, stop)
 
     if facts not in (HELD, FOLLOWED):
         raise BadParameter(f"Facts cannot be {facts!r}.", f"Write {HELD} or {FOLLOWED}.")
     with Opened(plan, emit, stop) as opened:
-        takes_baseline = chosen.path in ("straight", "dam-released")
-        clear = _clear_image(start, opened, box) if takes_baseline else None
+        clear = _clear_image(start, opened, box, options) if chosen.takes_baseline else None
         followed = Followed(opened, chosen.path, start, clear) if facts == FOLLOWED else None
-        asker = _Asker(opened, box, wanted, len(rules), followed)
+        asker = _Asker(opened, box, seen, wanted, len(rules), followed)
         emit(Phase("Following the path"))
         ground = Ground(opened, asker.region, asker.image, open_model, asker.is_small)
         path, told = path_of(chosen.path, start, ground, clear, len(rules[0].nodes))
+        path = Counted(path, asker.image, opened.valid)
         integral = asker.along(path, rules, gap, emit)
         found = _account(asker, chosen, path, told, integral)
     record = opened.account(asker.needed_bytes)
+    if clear is not None:
+        start = str(File(start).resolve())
     found["request"] = {
         "box": list(box),
         "method": chosen.name,
         "objective": wanted.name,
-        "baseline": start,
+        "baseline": start if chosen.takes_baseline else None,
         "steps": chosen.steps if steps is None else steps,
-        "rule": rule or chosen.rule,
+        "rule": rule,
         "gap": gap,
         "facts": facts,
     }
+    if clear is not None:
+        found["baseline_fingerprint"] = clear.plan.image.fingerprint
     share = found["identity_share"]
     if share is not None and share > MOSTLY_INPUT:
         emit(
@@ -149,17 +164,14 @@ class _Asker:
         self,
         opened: Opened,
         box: Region,
+        seen: Region,
         objective: Objective,
         rules: int,
         followed: Followed | None,
     ) -> None:
         self.opened, self.box, self.objective = opened, box, objective
         self.followed = followed
-        height, width = opened.size
-        beyond = objective.beyond
-        self.seen = Region(box.y0, box.x0, box.y1 + beyond, box.x1 + beyond).intersect(
-            Region(0, 0, height, width)
-        )
+        self.seen = seen
         self.gradients = gradients_of(opened, self.seen)
         self.region = self.gradients.region
         self.bands = len(opened.plan.bands)
@@ -194,7 +206,7 @@ class _Asker:
         counts = torch.ones(1, 1, *self.seen.shape, device=self.opened.plan.device.torch)
         if valid is not None:
             counts *= torch.from_numpy(valid).to(counts)
-        if not bool(counts.any()):
+        if not bool(counts[..., : self.box.height, : self.box.width].any()):
             raise BadRegion("No pixel of the box is valid.", "Draw it where the image has data.")
         return counts
 
@@ -298,7 +310,9 @@ def _account(
         # Each pixel of the overview stands for a block of the image, told by its middle.
         far = integral.overview.magnitude()
         share = float(far.sum() / max(far.sum() + mass.sum(), np.finfo(np.float64).tiny))
-        around = _measures.rings(far, followed.region, asker.box, step=followed.step)
+        around = _measures.rings(
+            far, followed.region, asker.box, step=followed.step, corner=followed.corner
+        )
         rings = {name: (1 - share) * rings[name] + share * around[name] for name in rings}
     return {
         "method": method.name,
@@ -339,6 +353,40 @@ def _rules(steps: str | int, rule: str) -> list[Quadrature]:
         ) from None
 
 
+def _check(
+    chosen: Method,
+    baseline: str | None,
+    steps: str | int | None,
+    rule: str | None,
+    options: Mapping[str, Any],
+) -> None:
+    """Refuse what would have no effect. Raises `BadParameter`."""
+    if baseline is not None and not chosen.takes_baseline:
+        raise BadParameter(
+            f"Method {chosen.name} brings its own beginning.",
+            "Leave --baseline out, or choose --method ig.",
+        )
+    asked = chosen.steps if steps is None else steps
+    if rule is not None and asked == AUTO:
+        raise BadParameter("--rule needs a number of steps.", "Add --steps 16, or leave it out.")
+    if chosen.path == "lam-2021" and (asked == AUTO or rule not in (None, chosen.rule)):
+        raise BadParameter(
+            f"Method {chosen.name} is a series of pictures.", "Give a number of --steps alone."
+        )
+    for name in options:
+        if name not in TAKEN:
+            raise BadParameter(
+                f"Attribution takes no option {name}.", f"It takes {', '.join(TAKEN)}."
+            )
+
+
+def _seen_by(objective: str, box: Region, image: Image) -> Region:
+    """The box and what an objective looks at beyond it."""
+    beyond = OBJECTIVES[objective].beyond if objective in OBJECTIVES else 0
+    wide = Region(box.y0, box.x0, box.y1 + beyond, box.x1 + beyond)
+    return wide.intersect(Region(0, 0, image.height, image.width))
+
+
 def _box_within(box: Region, image: Image) -> Region:
     inside = Region(*box).intersect(Region(0, 0, image.height, image.width))
     if inside.is_empty:
@@ -349,7 +397,9 @@ def _box_within(box: Region, image: Image) -> Region:
     return inside
 
 
-def _clear_image(name: str, opened: Opened, box: Region) -> Opened | None:
+def _clear_image(
+    name: str, opened: Opened, box: Region, options: Mapping[str, Any]
+) -> Opened | None:
     """The clear image that a baseline names, read as the image itself is."""
     if name in NAMES or not name or not File(name).exists():
         return None
@@ -360,5 +410,9 @@ def _clear_image(name: str, opened: Opened, box: Region) -> Opened | None:
             f"{opened.size[1]} × {opened.size[0]}.",
             "Name a clear image of the same size.",
         )
-    own = make_plan(image, load("identity"), region=box, device=plan.device.name)
+    given = {name: options[name] for name in ("memory", "device", "scratch") if name in options}
+    if image.dtype == plan.image.dtype:
+        # One value means one light in both, also where the range follows from the values.
+        given |= opened.range
+    own = make_plan(image, load("identity"), region=box, **given)
     return Opened(own, lambda event: None, opened.stop)

@@ -93,21 +93,54 @@ def path_of(
 def _seer(ground: Ground) -> tuple[Callable[[Region], tuple[Tensor, Tensor]], str]:
     """What tells transmission and airlight of a box, and which model that is."""
     opened = ground.opened
+    order: list[int] | None = None
     if not ground.has_maps:
         # It sees haze pixel by pixel, where dcp has to look around each.
         behind = "atmosphere" if opened.plan.model.card.placed else "dcp"
         opened = ground.open_model(behind)
+        order = order_of(opened, ground.opened)
+    last: list[tuple[Region, tuple[Tensor, Tensor]]] = []
 
     def seen(box: Region) -> tuple[Tensor, Tensor]:
-        _, maps = restored(opened, box)
-        return maps["transmission"].clamp(min=LEAST_TRANSMISSION), maps["airlight"]
+        # Transmission and airlight of a box are asked for one after the other.
+        if not last or last[0][0] != box:
+            _, maps = restored(opened, box)
+            airlight = maps["airlight"] if order is None else maps["airlight"][:, order]
+            last[:] = [(box, (maps["transmission"].clamp(min=LEAST_TRANSMISSION), airlight))]
+        return last[0][1]
 
     return seen, opened.plan.model.card.id
 
 
+def order_of(helper: Opened, asked: Opened) -> list[int]:
+    """Which channels of another model, or of another image, are those of the model that is asked.
+
+    Another image's bands are found by their roles, else by their numbers. Raises `BadParameter`.
+    """
+    image, other = asked.plan.image, helper.plan.image
+    bands = list(asked.plan.bands)
+    if other is not image:
+        roles = [image.roles[band] for band in bands]
+        if all(role is not None and role in other.roles for role in roles):
+            bands = [other.roles.index(role) for role in roles]
+    if not set(bands) <= set(helper.plan.bands):
+        raise BadParameter(
+            f"{asked.plan.model.card.id} sees bands that {_name_of(helper, asked)} does not.",
+            "Choose --method ig with --baseline blur or zero.",
+        )
+    return [helper.plan.bands.index(band) for band in bands]
+
+
+def _name_of(helper: Opened, asked: Opened) -> str:
+    same = helper.plan.image is asked.plan.image
+    return helper.plan.model.card.id if same else helper.plan.image.name
+
+
 def _baseline(name: str, ground: Ground, clear: Opened | None) -> tuple[Planes, str]:
     if clear is not None:
-        return clear.image, f"the clear image {clear.plan.image.name}"
+        like = order_of(clear, ground.opened)
+        told = f"the clear image {clear.plan.image.name}"
+        return lambda box: clear.image(box)[:, like], told
     if name == "zero":
         return lambda box: torch.zeros_like(ground.image(box)), "zeros"
     if name == "blur":
@@ -122,7 +155,8 @@ def _baseline(name: str, ground: Ground, clear: Opened | None) -> tuple[Planes, 
         return lambda box: restored(ground.opened, box)[0], "the model's own output"
     if name == "dehazed":
         dehazer = ground.open_model("dcp")
-        return lambda box: restored(dehazer, box)[0], "what dcp makes of the image"
+        order = order_of(dehazer, ground.opened)
+        return lambda box: restored(dehazer, box)[0][:, order], "what dcp makes of the image"
     if not name:
         raise BadParameter(
             "This method goes from a clear image of the same scene to the hazy one.",

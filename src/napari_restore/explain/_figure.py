@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,23 +42,13 @@ def draw(
     The magnitude is shown to the power of `exponent`. Raises `BadOutput`, `BadParameter`.
     """
     target = Path(path)
-    if target.suffix.lower() not in SUFFIXES:
-        raise BadOutput(
-            f"{target.name} is no figure.", f"Its name must end in {', '.join(SUFFIXES)}."
-        )
+    check_figure(target, overwrite=overwrite)
     if not 0 < exponent <= 1:
         raise BadParameter(f"The exponent {exponent} is not in 0 … 1.", "Use for instance 0.5.")
-    if target.exists() and not overwrite:
-        raise BadOutput(f"{target} exists.", "Choose another name, or replace it.")
-    try:
-        from matplotlib import rc_context
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise BadOutput(
-            "Figures are drawn by matplotlib, which is missing.",
-            "Install napari-restore[figures].",
-        ) from None
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     width = width_mm / 25.4
     # Letters as letters: they can be searched and set anew.
     with rc_context({"font.size": 7, "svg.fonttype": "none", "pdf.fonttype": 42}):
@@ -78,6 +69,21 @@ def draw(
         finally:
             part.unlink(missing_ok=True)
     return target
+
+
+def check_figure(path: Path, *, overwrite: bool = False) -> None:
+    """Raise `BadOutput` for a figure that could not be drawn, before anything is computed."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise BadOutput(
+            f"{path.name} is no figure.", f"Its name must end in {', '.join(SUFFIXES)}."
+        )
+    if path.exists() and not overwrite:
+        raise BadOutput(f"{path} exists.", "Choose another name, or replace it.")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise BadOutput(
+            "Figures are drawn by matplotlib, which is missing.",
+            "Install napari-restore[figures].",
+        )
 
 
 def shown_box(found: Attribution) -> Region:

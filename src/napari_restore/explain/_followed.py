@@ -16,6 +16,7 @@ from napari_restore.explain._baselines import (
     LEAST_TRANSMISSION,
     Held,
     convolved,
+    order_of,
     weights_of,
 )
 from napari_restore.explain._paths import Haze, Path, Straight
@@ -35,6 +36,9 @@ class Followed:
         self._opened, self._model = opened, opened.plan.model
         self.image, self._valid, self.step = opened.overview()
         self.region = Region(0, 0, *self.image.shape[2:])
+        described = opened.plan.described
+        self.corner = (0, 0) if described is None else (described.y0, described.x0)
+        """(y, x) in the image of the overview's first pixel."""
         if self._model.follow(self.image, self._valid, opened.facts) is None:
             raise BadParameter(
                 f"The whole-image facts of {self._model.card.id} have no gradients.",
@@ -85,7 +89,12 @@ class Followed:
             start = self.image if name != "straight" else convolved(grown, weights)
             return Straight(image, Held(self.region, start))
         if clear is not None:
-            return Straight(image, Held(self.region, clear.overview()[0]))
+            start = clear.overview()[0][:, order_of(clear, self._opened)]
+            if start.shape != self.image.shape:
+                raise BadParameter(
+                    "The clear image's overview is of another size.", "Leave --facts followed out."
+                )
+            return Straight(image, Held(self.region, start))
         if baseline == "zero" and name == "straight":
             return Straight(image, Held(self.region, torch.zeros_like(self.image)))
         if self._opened.plan.staged is not None:

@@ -55,16 +55,21 @@ def area(mass: Floats, share: float = AREA_SHARE) -> int:
 
 
 def rings(
-    mass: Floats, region: Region, box: Region, edges: Sequence[int] = RINGS, step: int = 1
+    mass: Floats,
+    region: Region,
+    box: Region,
+    edges: Sequence[int] = RINGS,
+    step: int = 1,
+    corner: tuple[int, int] = (0, 0),
 ) -> dict[str, float]:
     """Shares of the mass in the box and by distance from it, in pixels; they add up to 1.
 
     Names are ``"box"``, ``"0-8"`` … and ``"2048-"``. The distance is the larger one of those
     across and down. With `step`, `mass` and `region` are of an overview whose pixels stand for blocks
-    of so many. All are 0 for a map of zeros.
+    of so many, counted from `corner`. All are 0 for a map of zeros.
     """
-    y = step * np.arange(region.y0, region.y1) + step // 2
-    x = step * np.arange(region.x0, region.x1) + step // 2
+    y = corner[0] + step * np.arange(region.y0, region.y1) + step // 2
+    x = corner[1] + step * np.arange(region.x0, region.x1) + step // 2
     down = np.maximum(np.maximum(box.y0 - y, y - box.y1 + 1), 0)
     across = np.maximum(np.maximum(box.x0 - x, x - box.x1 + 1), 0)
 

@@ -25,6 +25,11 @@ class Method:
     rule: str = "gauss-legendre"
     source: str = ""
 
+    @property
+    def takes_baseline(self) -> bool:
+        """Whether its path begins where the user says."""
+        return self.path in ("straight", "dam-released")
+
 
 METHODS = {
     method.name: method

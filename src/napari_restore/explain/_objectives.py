@@ -65,7 +65,9 @@ def _mean(values: Tensor, counts: Tensor) -> Tensor:
 def _gradient(y: Tensor, x: Tensor, counts: Tensor) -> Tensor:
     here = y[..., :-1, :-1]
     below, right = y[..., 1:, :-1] - here, y[..., :-1, 1:] - here
-    return ((below.square() + right.square() + ROUNDED).sqrt() * counts[..., :-1, :-1]).sum()
+    # A step to a pixel that does not count is no edge.
+    whole = counts[..., :-1, :-1] * counts[..., 1:, :-1] * counts[..., :-1, 1:]
+    return ((below.square() + right.square() + ROUNDED).sqrt() * whole).sum()
 
 
 def _mean_and_variance(y: Tensor, x: Tensor, counts: Tensor) -> Tensor:

@@ -141,6 +141,27 @@ class ReleasedDam:
         return picture, speed + self.straight.image(box)
 
 
+@dataclass(frozen=True)
+class Counted:
+    """A path along which pixels that do not count stay as they are in the image."""
+
+    path: Path
+    image: Planes
+    valid: Callable[[Region], Tensor | None]
+    """(1, 1, h, w) bool; None where all pixels count."""
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def at(self, alpha: float, box: Region) -> tuple[Tensor, Tensor]:
+        picture, speed = self.path.at(alpha, box)
+        counts = self.valid(box)
+        if counts is None:
+            return picture, speed
+        return picture.where(counts, self.image(box)), speed * counts
+
+
 def gaussian(sigma: float, side: int, like: Tensor) -> tuple[Tensor, Tensor]:
     """A normalised Gaussian (side, side), and what it changes by per pixel of σ.
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from napari_restore.engine import Region
+from napari_restore.errors import DiskFull
 
 Floats = npt.NDArray[np.float64]
 BLOCK = 256
@@ -26,7 +27,6 @@ class _Folder:
     """A new folder within another, removed when nobody holds this any more."""
 
     def __init__(self, parent: Path) -> None:
-        parent.mkdir(parents=True, exist_ok=True)
         self.path = Path(tempfile.mkdtemp(prefix="attribution-", dir=parent))
         weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
@@ -79,6 +79,13 @@ class Sums:
             return
         import zarr
 
+        folder.mkdir(parents=True, exist_ok=True)
+        needed = rules * region.pixels * bands * 8
+        if shutil.disk_usage(folder).free < needed:
+            raise DiskFull(
+                f"The sums of this map need {needed / 2**30:.1f} GiB in {folder}, which has less.",
+                "Name another folder with --scratch, or give a fixed number of --steps.",
+            )
         self._folder = _Folder(folder)
         for number in range(rules):
             self._sums.append(

@@ -97,6 +97,15 @@ class Opened:
         self.work = self._own if facts is None else replace(self._own, facts=facts)
 
     @property
+    def range(self) -> dict[str, float]:
+        """The values of no light and full light, as options of a plan for an image like it."""
+        black = self._radiometry.black
+        found = {"white": float(self._radiometry.white)}
+        if len(set(map(float, black))) == 1:
+            found["black"] = float(black[0])
+        return found
+
+    @property
     def facts(self) -> Facts:
         """Those of the image."""
         return self._own.facts
@@ -123,6 +132,15 @@ class Opened:
     def read(self, box: Region) -> TileInput:
         """The source's pixels of a box within the image, and what counts there."""
         return self._run._read(box, box, self._exclude)
+
+    def valid(self, box: Region) -> Tensor | None:
+        """(1, 1, h, w) bool which pixels count; None where all do."""
+        if self._exclude is None and not self.plan.image.may_be_invalid:
+            return None
+        found = self.read(box).valid
+        if found is None:
+            return None
+        return self.plan.device.take(torch.from_numpy(found)[None, None])
 
     def image(self, box: Region) -> Tensor:
         """The source in model range, filled where pixels do not count."""

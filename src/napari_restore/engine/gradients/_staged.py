@@ -151,8 +151,10 @@ class StagedGradients:
             if at in self._seen:
                 residuals[at] = left
         with self.opened.computing():
-            grid = model.relate(encoded.clone()).permute(2, 0, 1)
-            related = model.with_margin(grid)
+            grid = model.place_tokens(encoded.clone())
+            for index in range(model.layers):
+                grid = model.bottleneck_layer(index, grid, lambda share: self.opened.check())
+            related = model.with_margin(grid.permute(2, 0, 1))
         return _Kept(encoded, related, residuals)
 
     def _decoded(self, picture: Picture, kept: _Kept, at: tuple[int, int]) -> tuple[Tensor, Region]:
