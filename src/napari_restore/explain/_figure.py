@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from napari_restore.engine import Region
 from napari_restore.errors import BadOutput, BadParameter
@@ -102,7 +101,9 @@ def caption(record: Mapping[str, Any]) -> str:
         trust += f", more than {complete['goal']:.2%}: NOT complete"
     index = told["diffusion_index"]
     lines = [
-        f"image      {image['path'] or 'an array'}, {image['size'][1]} x {image['size'][0]}, "
+        # Its name: the folders of whoever drew it say nothing to others.
+        f"image      {Path(image['path'] or 'an array').name}, "
+        f"{image['size'][1]} x {image['size'][0]}, "
         f"{image['fingerprint'][:12]}",
         f"model      {model['id']} {model['parameters'] or ''} "
         f"weights {(model['weights_sha256'] or 'none')[:12]}",
@@ -125,29 +126,32 @@ def _panels(figure: Any, found: Attribution, exponent: float) -> None:
     size = np.abs(signed)
     most = float(size.max()) or 1.0
     extent = (shown.x0, shown.x1, shown.y1, shown.y0)
-    axes = figure.subplots(2, 2, sharex=True, sharey=True).ravel()
+    # Legends have columns of their own, so that all pictures are of one size.
+    grid = figure.add_gridspec(2, 4, width_ratios=(20, 1, 20, 1))
+    axes = [figure.add_subplot(grid[place // 2, place % 2 * 2]) for place in range(4)]
+    legends = [figure.add_subplot(grid[place // 2, place % 2 * 2 + 1]) for place in range(4)]
     picture = np.clip(found.picture(shown), 0, 1)
     axes[0].imshow(
         picture if picture.shape[2] == 3 else picture[..., 0], cmap="gray", extent=extent
     )
     axes[0].set_title("image")
+    legends[0].set_axis_off()
     drawn = axes[1].imshow(signed, cmap=SIGNED, vmin=-most, vmax=most, extent=extent)
     axes[1].set_title("attribution, sum over bands")
-    figure.colorbar(drawn, ax=axes[1], shrink=0.8, label=f"share of D; sum {signed.sum():.4g}")
+    figure.colorbar(drawn, cax=legends[1], label=f"share of D; sum {signed.sum():.4g}")
     power = (size / most) ** exponent
     drawn = axes[2].imshow(power, cmap=MAGNITUDE, vmin=0, vmax=1, extent=extent)
     axes[2].set_title("magnitude")
-    figure.colorbar(drawn, ax=axes[2], shrink=0.8, label=f"(|a| / {most:.3g})^{exponent:g}")
+    figure.colorbar(drawn, cax=legends[2], label=f"(|a| / {most:.3g})^{exponent:g}")
     area = _measures.contribution_area(size)
-    axes[3].imshow(_grey(picture), cmap="gray", vmin=0, vmax=1, extent=extent)
+    axes[3].imshow(picture.mean(axis=2), cmap="gray", vmin=0, vmax=1, extent=extent)
     drawn = axes[3].imshow(area, cmap=MAGNITUDE, vmin=0, vmax=1, alpha=0.6, extent=extent)
     axes[3].set_title("contribution area")
-    figure.colorbar(drawn, ax=axes[3], shrink=0.8, label="density / its largest")
+    figure.colorbar(drawn, cax=legends[3], label="density / its largest")
     for axis in axes:
         _outline(axis, found.box)
         axis.set_xlabel("x [pixels]")
         axis.set_ylabel("y [pixels]")
-        axis.label_outer()
 
 
 def _outline(axis: Any, box: Region) -> None:
@@ -157,11 +161,6 @@ def _outline(axis: Any, box: Region) -> None:
         axis.add_patch(
             Rectangle((box.x0, box.y0), box.width, box.height, fill=False, ec=colour, lw=width)
         )
-
-
-def _grey(picture: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-    grey: npt.NDArray[np.floating] = picture.mean(axis=2)
-    return grey
 
 
 def _metadata(suffix: str, found: Attribution) -> dict[str, str]:
