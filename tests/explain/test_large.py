@@ -12,7 +12,7 @@ from tests.engine._staged_model import ToyStaged
 from tests.explain._models import scene
 
 from napari_restore import Region, open_image
-from napari_restore.explain import _attribute, _attribution, _sums, attribute
+from napari_restore.explain import _asker, _attribution, _sums, attribute
 
 BOX = Region(120, 100, 150, 140)
 
@@ -33,7 +33,7 @@ def test_on_disk_it_is_the_same(
     options = {"method": "ig", "steps": 3, **options}
     small = ask(tmp_path, **options)
     for module, name, value in (
-        (_attribute, "SMALL", 0),
+        (_asker, "SMALL", 0),
         (_attribution, "LARGEST", 0),
         (_sums, "ROWS", 128),
     ):

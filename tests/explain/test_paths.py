@@ -31,7 +31,7 @@ def paths() -> dict[str, Path]:
     airlight = Held(SIZE, torch.full((1, 3, 40, 50), 0.8, dtype=torch.float64))
     return {
         "straight": Straight(image, planes(2)),
-        "haze": Haze(image, transmission, airlight),
+        "haze": Haze(image, lambda box: (transmission(box), airlight(box))),
         "blur": Blur(image, (40, 50)),
     }
 
@@ -56,7 +56,7 @@ def test_haze_begins_with_the_scene_behind_it() -> None:
     path = paths()["haze"]
     assert isinstance(path, Haze)
     scene, _ = path.at(0.0, BOX)
-    t = path.transmission(BOX)
+    t, _ = path.veil(BOX)
     assert torch.allclose(scene * t + 0.8 * (1 - t), planes(0)(BOX))
 
 

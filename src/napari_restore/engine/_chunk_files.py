@@ -51,7 +51,7 @@ def write_chunks(array: Any, folder: Path, box: Region, pixels: npt.NDArray[Any]
             file = folder / "c" / "0" / str(row) / str(column)
             chunk = Region.from_xywh(column * columns, row * rows, columns, rows)
             part = chunk.intersect(box)
-            y, x = part.shift(-box.y0, -box.x0).slices
+            y, x = part.within(box)
             planes = np.moveaxis(pixels[y, x], 2, 0)
             if part != chunk:
                 # Chunks at the image's edge are stored in full size, too.
@@ -59,7 +59,7 @@ def write_chunks(array: Any, folder: Path, box: Region, pixels: npt.NDArray[Any]
                 whole = _read(file, array) if part != inside else None
                 if whole is None:
                     whole = np.zeros((bands, rows, columns), array.dtype)
-                y, x = part.shift(-chunk.y0, -chunk.x0).slices
+                y, x = part.within(chunk)
                 whole[:, y, x] = planes
                 planes = whole
             _write(file, planes)

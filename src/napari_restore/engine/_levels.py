@@ -70,7 +70,7 @@ def read_source(
     read = _halved if scale is not None and scale < 1 << level else _picked
     for piece in pieces_of(box, pixels=max(1, AT_ONCE // per_pixel)):
         found, flags = read(image, piece, level, number)
-        place = piece.shift(-box.y0, -box.x0).slices
+        place = piece.within(box)
         pixels[place] = found
         if valid is not None:
             valid[place] = flags

@@ -74,6 +74,10 @@ class Region(NamedTuple):
     def shift(self, dy: int, dx: int) -> Region:
         return Region(self.y0 + dy, self.x0 + dx, self.y1 + dy, self.x1 + dx)
 
+    def within(self, outer: Region) -> tuple[slice, slice]:
+        """Rows and columns of this box in an array that holds `outer`."""
+        return self.shift(-outer.y0, -outer.x0).slices
+
     def align(self, multiple: int) -> Region:
         """Grown outwards until every edge is a multiple of `multiple`."""
         m = multiple

@@ -163,7 +163,7 @@ class Result:
             if check:
                 self._check_finished(piece, level, weight)
             blended = self._blended(piece, level, weight)
-            pixels[piece.shift(-region.y0, -region.x0).slices] = blended
+            pixels[piece.within(region)] = blended
         return pixels
 
     @property
@@ -222,7 +222,7 @@ class Result:
             if part.is_empty or self.store.is_done(part):
                 continue
             for cell in cells_of(part):
-                own = smaller(cell, level).shift(-region.y0, -region.x0).slices
+                own = smaller(cell, level).within(region)
                 counts = weight is None or weight[own].any()
                 if counts and not self.store.is_done(cell):
                     raise ResourceError(

@@ -76,6 +76,7 @@ class Run:
         self.schedule: Schedule | None = None
         self._facts: dict[str, Any] = {}
         self._radiometry: Radiometry | None = None
+        self._uncounted: Weight | None = None
         self._waited = 0.0
         """Seconds for which another run had the store."""
         self._resumed = 0
@@ -123,21 +124,8 @@ class Run:
         self._check_source()
         for note in (*image.notes, *plan.notes):
             self.emit(Note(note))
-        if not image.reader.random_access:
-            self.emit(Phase("Decoding the file once"))
-            tell = self._progress()
-            image.prepare(lambda _, done, rows: tell(done, rows), self.stop.is_set)
-        exclude = open_weight(plan.exclude, image) if plan.exclude else None
+        work, exclude = self.open()
         mask = open_weight(plan.mask, image, plan.feather) if plan.mask else None
-        whole = image.full is None
-        uncounted = exclude if whole else context_exclude(image, plan.exclude)
-        prepared = prepare(
-            plan, uncounted, lambda: self._context(uncounted), self._keep, self._preparing
-        )
-        if self.stop.is_set():
-            raise Cancelled("Cancelled before the first tile.")
-        self._radiometry = prepared.radiometry
-        work = self._work(prepared)
         self.store = self._open_store()
         # Only now: what this run goes on from is in use and stays.
         trim_results()
@@ -145,6 +133,25 @@ class Run:
             self.emit(Note("The unfinished result was damaged; all tiles are restored again."))
         self._restore(work, exclude, mask)
         self._check_source()
+
+    def open(self) -> tuple[TileWork, Weight | None]:
+        """What all tiles share, after a look at the whole image; and what is left out of it."""
+        plan, image = self.plan, self.plan.image
+        if not image.reader.random_access:
+            self.emit(Phase("Decoding the file once"))
+            tell = self._progress()
+            image.prepare(lambda _, done, rows: tell(done, rows), self.stop.is_set)
+        exclude = open_weight(plan.exclude, image) if plan.exclude else None
+        self._uncounted = exclude if image.full is None else context_exclude(image, plan.exclude)
+        prepared = prepare(plan, self._uncounted, self.context, self._keep, self._preparing)
+        if self.stop.is_set():
+            raise Cancelled("Cancelled before the first tile.")
+        self._radiometry = prepared.radiometry
+        return self._work(prepared), exclude
+
+    def context(self) -> Context:
+        """Facts of the whole image that `open` looked at."""
+        return self._context(self._uncounted)
 
     def _open_store(self) -> ResultStore:
         plan, image = self.plan, self.plan.image

@@ -48,7 +48,7 @@ class TileInput:
     @property
     def inner(self) -> tuple[slice, slice]:
         """Rows and columns of the core within `fed`."""
-        return self.core.shift(-self.fed.y0, -self.fed.x0).slices
+        return self.core.within(self.fed)
 
 
 @dataclass

@@ -79,7 +79,7 @@ class RasterWeight:
             return weight
         # Small pieces: where the mask is finer than the image, its part is larger.
         for piece in pieces_of(inside, 512, 512 * 512):
-            weight[piece.shift(-box.y0, -box.x0).slices] = self._placed(self._grid, piece)
+            weight[piece.within(box)] = self._placed(self._grid, piece)
         return weight
 
     def _placed(self, grid: MaskGrid, piece: Region) -> npt.NDArray[np.float32]:
@@ -143,7 +143,7 @@ class RegionWeight:
         for region in self.regions:
             inner = region.intersect(box)
             if not inner.is_empty:
-                weight[inner.shift(-box.y0, -box.x0).slices] = 1
+                weight[inner.within(box)] = 1
         return weight
 
 
@@ -175,7 +175,7 @@ class Feathered:
     def read(self, box: Region) -> npt.NDArray[np.float32]:
         faded = np.empty(box.shape, np.float32)
         for piece in pieces_of(box, pixels=PIECE_PIXELS // 2):
-            faded[piece.shift(-box.y0, -box.x0).slices] = self._faded(piece)
+            faded[piece.within(box)] = self._faded(piece)
         return faded
 
     def _faded(self, box: Region) -> npt.NDArray[np.float32]:
@@ -183,7 +183,7 @@ class Feathered:
         wide = box.expand(margin)
         inside = wide.intersect(Region(0, 0, *self._size))
         sharp = self.weight.read(inside)
-        own = sharp[box.shift(-inside.y0, -inside.x0).slices].copy()
+        own = sharp[box.within(inside)].copy()
         if sharp.min() == sharp.max() and sharp[0, 0] in (0, 1):
             return own
         # The image's own border is no edge of the mask: it is continued outwards.

@@ -3,52 +3,38 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path as File
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from napari_restore.engine import Event, Note, Phase, Progress, Region, make_plan
-from napari_restore.engine.gradients import Opened, gradients_of
-from napari_restore.errors import BadParameter, BadRegion, BudgetTooSmall
+from napari_restore.engine import Note, Phase, Region, make_plan
+from napari_restore.engine.gradients import Opened
+from napari_restore.errors import BadParameter, BadRegion
 from napari_restore.explain import _measures
+from napari_restore.explain._asker import Asker, Emit
 from napari_restore.explain._attribution import Attribution
-from napari_restore.explain._baselines import NAMES, Ground, Held, path_of
+from napari_restore.explain._baselines import NAMES, Ground, path_of
 from napari_restore.explain._followed import Followed
-from napari_restore.explain._integral import AddAll, Integral, Node, integrate
+from napari_restore.explain._integral import Integral
 from napari_restore.explain._methods import AUTO, Method, method_of
 from napari_restore.explain._objectives import (
     OBJECTIVES,
-    Objective,
-    derivative,
     objective_of,
 )
-from napari_restore.explain._paths import Counted, Path, Planes
+from napari_restore.explain._paths import Counted, Path
 from napari_restore.explain._quadrature import NESTED, Quadrature, clenshaw_curtis, fixed
-from napari_restore.explain._sums import Sums
 from napari_restore.images import Image, open_image
 from napari_restore.models import RestorationModel, load
 
-Emit = Callable[[Event], None]
 HELD, FOLLOWED = "held", "followed"
-SMALL = 1 << 24
-"""Values of a map up to which it and what its path is made of are held in memory."""
-HELD_BYTES = 32
-"""Of that per value: image, baseline or haze, picture, speed, and what they are made of."""
 TAKEN = (
     *("black", "white", "exclude", "extent", "context", "other_bands"),
     *("memory", "device_memory", "device", "workers", "scratch"),
 )
 """Options of a plan that change a map or say on what it is made."""
-SUM_BYTES = 8
-"""Per value, and per rule that may be needed."""
-MEASURE_BYTES = 9
-"""Per pixel of any map: its magnitude, and sorted."""
 MOSTLY_INPUT = 0.9
 """Share of the mass from which on a map shows little but the input itself."""
 
@@ -114,7 +100,7 @@ def attribute(
     with Opened(plan, emit, stop) as opened:
         clear = _clear_image(start, opened, box, options) if chosen.takes_baseline else None
         followed = Followed(opened, chosen.path, start, clear) if facts == FOLLOWED else None
-        asker = _Asker(opened, box, seen, wanted, len(rules), followed)
+        asker = Asker(opened, box, seen, wanted, len(rules), followed)
         emit(Phase("Following the path"))
         ground = Ground(opened, asker.region, asker.image, open_model, asker.is_small)
         path, told = path_of(chosen.path, start, ground, clear, len(rules[0].nodes))
@@ -157,150 +143,8 @@ def attribute(
     return Attribution(integral.total, box, record, image, picture, overview)
 
 
-class _Asker:
-    """One model, box and objective, asked along any path."""
-
-    def __init__(
-        self,
-        opened: Opened,
-        box: Region,
-        seen: Region,
-        objective: Objective,
-        rules: int,
-        followed: Followed | None,
-    ) -> None:
-        self.opened, self.box, self.objective = opened, box, objective
-        self.followed = followed
-        self.seen = seen
-        self.gradients = gradients_of(opened, self.seen)
-        self.region = self.gradients.region
-        self.bands = len(opened.plan.bands)
-        self.is_small = self.region.pixels * self.bands <= SMALL
-        self._check_memory(rules)
-        self.image: Planes = opened.image
-        if self.is_small:
-            self.image = Held(self.region, opened.image(self.region))
-        self.counts = self._counts()
-
-    def _check_memory(self, rules: int) -> None:
-        """Raise `BudgetTooSmall` where gradients, sums and what the measures need do not fit."""
-        needed = self.gradients.bytes + MEASURE_BYTES * self.region.pixels
-        if self.is_small:
-            needed += self.region.pixels * self.bands * (HELD_BYTES + SUM_BYTES * rules)
-        self.needed_bytes = needed
-        if needed > self.opened.plan.memory:
-            raise BudgetTooSmall(
-                f"The map of {self.region.width} × {self.region.height} pixels that the box "
-                "depends on does not fit the budget.",
-                f"Use --memory {-(-needed // 2**20)}MiB or more, or --extent region.",
-            )
-
-    def sums(self, rules: int) -> Sums:
-        """Empty ones, on the scratch disk where they are not small."""
-        folder = None if self.is_small else self.opened.plan.store.parent
-        return Sums(self.region, self.bands, rules, folder)
-
-    def _counts(self) -> Tensor:
-        """(1, 1, h, w) which pixels of what is seen count."""
-        valid = self.opened.read(self.seen).valid
-        counts = torch.ones(1, 1, *self.seen.shape, device=self.opened.plan.device.torch)
-        if valid is not None:
-            counts *= torch.from_numpy(valid).to(counts)
-        if not bool(counts[..., : self.box.height, : self.box.width].any()):
-            raise BadRegion("No pixel of the box is valid.", "Draw it where the image has data.")
-        return counts
-
-    def value(self, path: Path, alpha: float) -> float:
-        """D(γ(α))."""
-
-        def picture(box: Region) -> Tensor:
-            return path.at(alpha, box)[0]
-
-        if self.followed is not None:
-            self.followed.show(alpha)
-        with torch.no_grad():
-            y = self.gradients.forward(picture)
-            return float(self.objective(y, picture(self.seen), self.counts))
-
-    def node(self, path: Path, alpha: float, add: AddAll) -> Node:
-        """D and dD/dα, and the gradient times the speed handed to `add`."""
-        to_pixels, to_overview = add
-
-        def picture(box: Region) -> Tensor:
-            return path.at(alpha, box)[0]
-
-        if self.followed is not None:
-            self.followed.show(alpha)
-        y = self.gradients.forward(picture, keep=True)
-        value, by_y, by_x = derivative(self.objective, y, picture(self.seen), self.counts)
-        slope = 0.0
-
-        def hand_on(box: Region, gradient: Tensor) -> float:
-            part = gradient * path.at(alpha, box)[1]
-            to_pixels(box, part)
-            return float(part.sum(dtype=torch.float64))
-
-        if bool(by_x.any()):
-            slope += hand_on(self.seen, by_x)
-        for box, gradient in self.gradients.backward(picture, by_y):
-            slope += hand_on(box, gradient)
-        if self.followed is not None:
-            part = self.followed.back(alpha, self.gradients.by_facts)
-            to_overview(self.followed.region, part)
-            slope += float(part.sum(dtype=torch.float64))
-        return Node(alpha, value, slope)
-
-    def along(self, path: Path, rules: list[Quadrature], gap: float, emit: Emit) -> Integral:
-        began = time.perf_counter()
-
-        def tell(done: int, total: int) -> None:
-            left = (time.perf_counter() - began) / done * (total - done)
-            emit(Progress(done, total, left))
-            self.opened.check()
-
-        followed = self.followed
-        overview = None if followed is None else Sums(followed.region, self.bands, len(rules))
-        try:
-            return integrate(
-                rules,
-                lambda alpha, add: self.node(path, alpha, add),
-                lambda alpha: self.value(path, alpha),
-                self.sums(len(rules)),
-                overview,
-                gap,
-                tell,
-            )
-        finally:
-            self.opened.show(None)
-
-    def identity(self, path: Path, integral: Integral) -> float | None:
-        """Share of the map that is the input passing unchanged; None where that cannot be told.
-
-        For objectives linear in the output, whose map of the identity is known.
-        """
-        if not self.objective.is_linear:
-            return None
-        y = self.image(self.seen)
-        _, by_y, by_x = derivative(self.objective, y, y, self.counts)
-        change = path.at(1.0, self.seen)[0] - path.at(0.0, self.seen)[0]
-        own = ((by_y + by_x) * change)[0].numpy(force=True).astype(np.float64)
-        mass = rest = 0.0
-        for strip in integral.total.strips():
-            part = integral.total.read(strip)
-            mass += float(np.abs(part).sum())
-            part = part.copy()
-            inside = strip.intersect(self.seen)
-            if not inside.is_empty:
-                there = inside.shift(-strip.y0, -strip.x0).slices
-                part[(slice(None), *there)] -= own[
-                    (slice(None), *inside.shift(-self.seen.y0, -self.seen.x0).slices)
-                ]
-            rest += float(np.abs(part).sum())
-        return float(np.clip(1 - rest / mass, 0, 1)) if mass else None
-
-
 def _account(
-    asker: _Asker, method: Method, path: Path, told: str, integral: Integral
+    asker: Asker, method: Method, path: Path, told: str, integral: Integral
 ) -> dict[str, Any]:
     """The record's `attribution`."""
     mass = integral.total.magnitude()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, pad
+from torch.nn.functional import conv2d
 
 from napari_restore.engine import Region
 from napari_restore.engine.gradients import Opened, restored
@@ -20,6 +20,8 @@ from napari_restore.explain._paths import (
     ReleasedDam,
     SteppedBlur,
     Straight,
+    Veil,
+    around,
 )
 
 BLUR_SIGMA = 8.0
@@ -38,7 +40,7 @@ class Held:
         self.region, self.planes = region, planes
 
     def __call__(self, box: Region) -> Tensor:
-        return self.planes[(..., *box.shift(-self.region.y0, -self.region.x0).slices)]
+        return self.planes[(..., *box.within(self.region))]
 
 
 @dataclass(frozen=True)
@@ -69,47 +71,39 @@ def path_of(
 ) -> tuple[Path, str]:
     """The path of a method and what its beginning is called in the record.
 
-    `steps` is for paths that are a series of pictures; `baseline` is one of `NAMES` or names a clear image, which is then `clear`. Raises
-    `BadParameter`.
+    `steps` is for paths that are a series of pictures; `baseline` is one of `NAMES` or names a
+    clear image, which is then `clear`. Raises `BadParameter`.
     """
+    blur = Blur(ground.opened.image, ground.opened.size)
     if name == "blur":
-        height, width = ground.opened.size
-        return Blur(ground.opened.image, (height, width)), "the image, blurred (LAM)"
+        return blur, "the image, blurred (LAM)"
     if name == "haze":
-        seen, whose = _seer(ground)
-        transmission = ground.held(lambda box: seen(box)[0])
-        airlight = ground.held(lambda box: seen(box)[1])
-        path = Haze(ground.image, transmission, airlight)
-        return path, f"the scene behind the haze that {whose} sees"
+        veil, whose = _veil(ground)
+        return Haze(ground.image, veil), f"the scene behind the haze that {whose} sees"
     if name == "lam-2021":
-        height, width = ground.opened.size
-        blur = Blur(ground.opened.image, (height, width))
         return SteppedBlur(blur, steps), "the image, blurred (LAM)"
     planes, told = _baseline(baseline, ground, clear)
     straight = Straight(ground.image, ground.held(planes))
     return ReleasedDam(straight) if name == "dam-released" else straight, told
 
 
-def _seer(ground: Ground) -> tuple[Callable[[Region], tuple[Tensor, Tensor]], str]:
-    """What tells transmission and airlight of a box, and which model that is."""
+def _veil(ground: Ground) -> tuple[Veil, str]:
+    """The haze of a box, and which model sees it."""
     opened = ground.opened
-    order: list[int] | None = None
     if not ground.has_maps:
         # It sees haze pixel by pixel, where dcp has to look around each.
-        behind = "atmosphere" if opened.plan.model.card.placed else "dcp"
-        opened = ground.open_model(behind)
-        order = order_of(opened, ground.opened)
-    last: list[tuple[Region, tuple[Tensor, Tensor]]] = []
+        opened = ground.open_model("atmosphere" if opened.plan.model.card.placed else "dcp")
+    order = order_of(opened, ground.opened)
 
     def seen(box: Region) -> tuple[Tensor, Tensor]:
-        # Transmission and airlight of a box are asked for one after the other.
-        if not last or last[0][0] != box:
-            _, maps = restored(opened, box)
-            airlight = maps["airlight"] if order is None else maps["airlight"][:, order]
-            last[:] = [(box, (maps["transmission"].clamp(min=LEAST_TRANSMISSION), airlight))]
-        return last[0][1]
+        _, maps = restored(opened, box)
+        return maps["transmission"].clamp(min=LEAST_TRANSMISSION), maps["airlight"][:, order]
 
-    return seen, opened.plan.model.card.id
+    whose = opened.plan.model.card.id
+    if not ground.is_small:
+        return seen, whose
+    transmission, airlight = (Held(ground.region, planes) for planes in seen(ground.region))
+    return lambda box: (transmission(box), airlight(box)), whose
 
 
 def order_of(helper: Opened, asked: Opened) -> list[int]:
@@ -145,7 +139,8 @@ def _baseline(name: str, ground: Ground, clear: Opened | None) -> tuple[Planes, 
         return lambda box: torch.zeros_like(ground.image(box)), "zeros"
     if name == "blur":
         told = f"the image, blurred with σ = {BLUR_SIGMA:g} pixels"
-        return lambda box: _blurred(ground.opened, box), told
+        opened = ground.opened
+        return lambda box: blurred(opened.image, box, BLUR_SIGMA, opened.size), told
     if name == "output":
         if ground.opened.plan.staged is not None:
             raise BadParameter(
@@ -168,26 +163,14 @@ def _baseline(name: str, ground: Ground, clear: Opened | None) -> tuple[Planes, 
     )
 
 
-def _blurred(opened: Opened, box: Region) -> Tensor:
-    """A box of the image under a Gaussian; beyond its edge the last pixel is repeated."""
-    height, width = opened.size
-    weights = weights_of(BLUR_SIGMA, torch.empty(0, device=opened.plan.device.torch))
-    wide = box.expand(len(weights) // 2)
-    there = wide.intersect(Region(0, 0, height, width))
-    beyond = (there.x0 - wide.x0, wide.x1 - there.x1, there.y0 - wide.y0, wide.y1 - there.y1)
-    return convolved(pad(opened.image(there), beyond, mode="replicate"), weights)
-
-
-def weights_of(sigma: float, like: Tensor) -> Tensor:
-    """A Gaussian of `sigma` pixels, cut off at three times that; it adds up to 1."""
+def blurred(image: Planes, box: Region, sigma: float, size: tuple[int, int]) -> Tensor:
+    """A box of an image of `size` under a Gaussian, cut off at three times its `sigma`."""
     reach = max(1, int(3 * sigma))
+    x = around(image, box, reach, size)
     at = torch.arange(-reach, reach + 1, dtype=torch.float64)
     weights = torch.exp(-0.5 * (at / sigma) ** 2)
-    return (weights / weights.sum()).to(like)
-
-
-def convolved(x: Tensor, weights: Tensor) -> Tensor:
-    """(1, C, h, w) under the same weights down and across, where they lie inside."""
+    weights = (weights / weights.sum()).to(x)
     bands = x.shape[1]
+    # Down, then across.
     x = conv2d(x, weights.view(1, 1, -1, 1).expand(bands, 1, -1, 1), groups=bands)
     return conv2d(x, weights.view(1, 1, 1, -1).expand(bands, 1, 1, -1), groups=bands)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from napari_restore.engine import Region
 from napari_restore.engine.gradients import Opened
@@ -15,9 +14,8 @@ from napari_restore.explain._baselines import (
     BLUR_SIGMA,
     LEAST_TRANSMISSION,
     Held,
-    convolved,
+    blurred,
     order_of,
-    weights_of,
 )
 from napari_restore.explain._paths import Haze, Path, Straight
 from napari_restore.models import placed_at
@@ -39,7 +37,9 @@ class Followed:
         described = opened.plan.described
         self.corner = (0, 0) if described is None else (described.y0, described.x0)
         """(y, x) in the image of the overview's first pixel."""
-        if self._model.follow(self.image, self._valid, opened.facts) is None:
+        with torch.no_grad():
+            can = self._model.follow(self.image, self._valid, opened.facts) is not None
+        if not can:
             raise BadParameter(
                 f"The whole-image facts of {self._model.card.id} have no gradients.",
                 "Leave --facts followed out: they are then held constant.",
@@ -79,14 +79,12 @@ class Followed:
 
     def _made(self, name: str, baseline: str, clear: Opened | None) -> Path:
         image = Held(self.region, self.image)
-        if name in ("blur", "lam-2021") or (
-            clear is None and baseline == "blur" and name == "straight"
-        ):
+        if name in ("blur", "lam-2021"):
             # What is blurred by less than a pixel of the overview is as good as the image.
-            sigma = BLUR_SIGMA / self.step
-            weights = weights_of(sigma, self.image)
-            grown = pad(self.image, [len(weights) // 2] * 4, mode="replicate")
-            start = self.image if name != "straight" else convolved(grown, weights)
+            return Straight(image, image)
+        if clear is None and baseline == "blur" and name == "straight":
+            size = (self.region.height, self.region.width)
+            start = blurred(image, self.region, BLUR_SIGMA / self.step, size)
             return Straight(image, Held(self.region, start))
         if clear is not None:
             start = clear.overview()[0][:, order_of(clear, self._opened)]
@@ -107,6 +105,6 @@ class Followed:
             left, maps = self._model.forward_with_maps(self.image, facts)
         if name == "haze" and "transmission" in maps:
             transmission = maps["transmission"].clamp(min=LEAST_TRANSMISSION)
-            airlight = maps["airlight"].expand_as(self.image)
-            return Haze(image, Held(self.region, transmission), Held(self.region, airlight))
+            seen = Held(self.region, transmission), Held(self.region, maps["airlight"])
+            return Haze(image, lambda box: (seen[0](box), seen[1](box)))
         return Straight(image, Held(self.region, left))

@@ -72,7 +72,6 @@ def integrate(
     overview: Sums | None,
     goal: float,
     tell: Callable[[int, int], None] = lambda done, total: None,
-    show: Callable[[Integral], None] = lambda integral: None,
 ) -> Integral:
     """The integral of dγ/dα · ∂D/∂γ by the first of `rules` whose gap is at most `goal`.
 
@@ -90,8 +89,6 @@ def integrate(
         The relative gap that suffices.
     tell
         Called with nodes done and, by the rule that is being tried, in all.
-    show
-        Called with the integral of every rule that was finished.
     """
     known: dict[float, Node] = {}
     ends: dict[float, float] = {}
@@ -124,7 +121,6 @@ def integrate(
             ends[1.0] - ends[0.0],
             goal,
         )
-        show(found)
         # Where there is no difference, finer steps change nothing that could be judged.
         if found.is_complete is not False:
             break

@@ -18,6 +18,8 @@ from napari_restore.engine import Region
 
 Planes = Callable[[Region], Tensor]
 """Reads a box of an image of the source's size: (1, C, h, w) float32 in model range."""
+Veil = Callable[[Region], tuple[Tensor, Tensor]]
+"""Gives transmission (1, 1 or C, h, w), above 0, and airlight (1, C, h, w) of a box."""
 BLUR_SIGMA = 1.2
 """Pixels; of LAM's blur at α = 0 …"""
 BLUR_SIDE = 9
@@ -60,14 +62,12 @@ class Haze:
     """
 
     image: Planes
-    transmission: Planes
-    """(1, 1 or C, h, w), above 0."""
-    airlight: Planes
+    veil: Veil
     name: str = "haze"
 
     def at(self, alpha: float, box: Region) -> tuple[Tensor, Tensor]:
-        far = self.airlight(box)
-        thickness = torch.log(self.transmission(box))
+        transmission, far = self.veil(box)
+        thickness = torch.log(transmission)
         moved = (self.image(box) - far) * torch.exp((alpha - 1) * thickness)
         return far + moved, thickness * moved
 
@@ -88,24 +88,10 @@ class Blur:
     name: str = field(default="blur")
 
     def at(self, alpha: float, box: Region) -> tuple[Tensor, Tensor]:
-        grown = self._grown(box)
+        grown = around(self.image, box, self.side // 2, self.size)
         sigma = self.sigma * (1 - alpha)
         kernel, slope = gaussian(sigma, self.side, grown)
         return _convolved(grown, kernel), -self.sigma * _convolved(grown, slope)
-
-    def _grown(self, box: Region) -> Tensor:
-        """`box` with what the kernel reaches around it."""
-        reach = self.side // 2
-        height, width = self.size
-        wide = Region(box.y0 - reach, box.x0 - reach, box.y1 + reach, box.x1 + reach)
-        there = wide.intersect(Region(0, 0, height, width))
-        beyond = (
-            there.x0 - wide.x0,
-            wide.x1 - there.x1,
-            there.y0 - wide.y0,
-            wide.y1 - there.y1,
-        )
-        return pad(self.image(there), beyond, mode="replicate")
 
 
 @dataclass(frozen=True)
@@ -160,6 +146,14 @@ class Counted:
         if counts is None:
             return picture, speed
         return picture.where(counts, self.image(box)), speed * counts
+
+
+def around(image: Planes, box: Region, reach: int, size: tuple[int, int]) -> Tensor:
+    """`box` grown by `reach`; beyond an image of `size` its last pixel is repeated."""
+    wide = box.expand(reach)
+    there = wide.intersect(Region(0, 0, *size))
+    beyond = (there.x0 - wide.x0, wide.x1 - there.x1, there.y0 - wide.y0, wide.y1 - there.y1)
+    return pad(image(there), beyond, mode="replicate")
 
 
 def gaussian(sigma: float, side: int, like: Tensor) -> tuple[Tensor, Tensor]:

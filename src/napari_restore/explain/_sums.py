@@ -43,7 +43,7 @@ class Summed:
 
     def read(self, box: Region) -> Floats:
         """(bands, h, w) of a box within the region."""
-        rows, columns = box.shift(-self.region.y0, -self.region.x0).slices
+        rows, columns = box.within(self.region)
         found: Floats = np.asarray(self._values[:, rows, columns])
         return found
 
@@ -57,7 +57,7 @@ class Summed:
         """(h, w) |Σ over bands|."""
         found = np.empty(self.region.shape, np.float32)
         for strip in self.strips():
-            rows, _ = strip.shift(-self.region.y0, -self.region.x0).slices
+            rows, _ = strip.within(self.region)
             found[rows] = np.abs(self.read(strip).sum(axis=0))
         return found
 
@@ -102,7 +102,7 @@ class Sums:
     def add(self, weights: Sequence[float], box: Region, part: Tensor) -> None:
         """Add a part (1, C, h, w), times the weight that its node has in each rule."""
         values = part[0].numpy(force=True)
-        y, x = box.shift(-self.region.y0, -self.region.x0).slices
+        y, x = box.within(self.region)
         for total, weight in zip(self._sums, weights, strict=True):
             if total is not None and weight:
                 total[:, y, x] = total[:, y, x] + weight * values

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from napari_restore.engine._region import Region
-from napari_restore.engine._tiles import fed_box
 from napari_restore.engine.gradients._cost import gradient_cost
 from napari_restore.engine.gradients._opened import Opened, Picture
 from napari_restore.errors import BudgetTooSmall
@@ -27,18 +26,15 @@ class LocalGradients:
     def __init__(self, opened: Opened, box: Region) -> None:
         self.opened, self.box = opened, box
         plan = opened.plan
-        self._halo, self._step = plan.halo, plan.model.card.multiple_of
         self._pieces = self._cut(box)
         self._graph: tuple[Tensor, Tensor] | None = None
         self.by_facts: dict[str, Tensor] = {}
         """After `backward`: ∂D/∂ of those facts that want a gradient."""
-        fed = [self._fed(piece) for piece in self._pieces]
+        fed = [self.opened.fed(piece) for piece in self._pieces]
         self.region = fed[0]
         """Outside of it every gradient is zero."""
         for one in fed[1:]:
             self.region = self.region.union(one)
-        self.pixels = sum(one.pixels for one in fed)
-        """That are computed for one gradient."""
         cost = gradient_cost(plan.model, plan.device)
         self.bytes = cost.bytes(max(one.pixels for one in fed))
         """What a gradient takes at its peak."""
@@ -51,7 +47,7 @@ class LocalGradients:
         self._graph = None
         if keep and len(self._pieces) == 1:
             with torch.enable_grad():
-                x = picture(self._fed(self.box)).detach().requires_grad_(True)
+                x = picture(self.opened.fed(self.box)).detach().requires_grad_(True)
                 y = self._output(x, self.box)
             self._graph = x, y
             return y.detach()
@@ -59,12 +55,12 @@ class LocalGradients:
         for piece in self._pieces:
             self.opened.check()
             with torch.no_grad():
-                part = self._output(picture(self._fed(piece)), piece)
+                part = self._output(picture(self.opened.fed(piece)), piece)
             if len(self._pieces) == 1:
                 return part
             if not y.numel():
                 y = part.new_empty(1, part.shape[1], *self.box.shape)
-            y[(..., *_within(piece, self.box))] = part
+            y[(..., *piece.within(self.box))] = part
         return y
 
     def backward(self, picture: Picture, by_y: Tensor) -> Iterator[tuple[Region, Tensor]]:
@@ -75,16 +71,16 @@ class LocalGradients:
         self.by_facts = {}
         if self._graph is not None:
             (x, y), self._graph = self._graph, None
-            yield self._fed(self.box), self._gradient(x, y, by_y)
+            yield self.opened.fed(self.box), self._gradient(x, y, by_y)
             return
         for piece in self._pieces:
             self.opened.check()
             with torch.enable_grad():
-                x = picture(self._fed(piece)).detach().requires_grad_(True)
+                x = picture(self.opened.fed(piece)).detach().requires_grad_(True)
                 y = self._output(x, piece)
             yield (
-                self._fed(piece),
-                self._gradient(x, y, by_y[(..., *_within(piece, self.box))]),
+                self.opened.fed(piece),
+                self._gradient(x, y, by_y[(..., *piece.within(self.box))]),
             )
 
     def _gradient(self, x: Tensor, y: Tensor, by_y: Tensor) -> Tensor:
@@ -100,26 +96,14 @@ class LocalGradients:
         return found
 
     def _output(self, x: Tensor, piece: Region) -> Tensor:
-        fed, work = self._fed(piece), self.opened.work
-        valid = None
-        if work.model.card.uses_validity:
-            counted = self.opened.read(fed).valid
-            valid = None if counted is None else torch.from_numpy(counted)[None, None].to(x.device)
-        with self.opened.computing():
-            y = work.model(x, work.facts_at([fed], x), valid)
-        inside: Tensor = y[(..., *_within(piece, fed))]
+        fed = self.opened.fed(piece)
+        inside: Tensor = self.opened.output(x, fed)[0][(..., *piece.within(fed))]
         return inside
-
-    def _fed(self, piece: Region) -> Region:
-        """What the model must see: the halo around the piece's cells of the model's steps."""
-        size = self.opened.size
-        core = piece.align(self._step).intersect(Region(0, 0, *size))
-        return fed_box(core, self._halo, size, self._step)
 
     def _cut(self, box: Region) -> list[Region]:
         plan = self.opened.plan
         cost = gradient_cost(plan.model, plan.device)
-        if cost.bytes(self._fed(box).pixels) <= plan.memory:
+        if cost.bytes(self.opened.fed(box).pixels) <= plan.memory:
             return [box]
         for edge in EDGES:
             pieces = [
@@ -127,14 +111,10 @@ class LocalGradients:
                 for y in range(box.y0, box.y1, edge)
                 for x in range(box.x0, box.x1, edge)
             ]
-            needed = cost.bytes(max(self._fed(piece).pixels for piece in pieces))
+            needed = cost.bytes(max(self.opened.fed(piece).pixels for piece in pieces))
             if needed <= plan.memory:
                 return pieces
         raise BudgetTooSmall(
             "The budget does not hold the gradient of one small piece.",
             f"Use --memory {-(-needed // 2**20)}MiB or more.",
         )
-
-
-def _within(inner: Region, outer: Region) -> tuple[slice, slice]:
-    return inner.shift(-outer.y0, -outer.x0).slices

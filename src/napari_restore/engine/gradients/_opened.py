@@ -15,16 +15,14 @@ import torch
 from torch import Tensor
 
 from napari_restore.engine._budget import PeakMemory
-from napari_restore.engine._context import context_exclude
 from napari_restore.engine._device import keep_freed_memory, release_freed_memory
-from napari_restore.engine._events import Event, Phase
+from napari_restore.engine._events import Event
 from napari_restore.engine._plan import Plan
-from napari_restore.engine._prepared import prepare
 from napari_restore.engine._region import Region
 from napari_restore.engine._run import Run
 from napari_restore.engine._start import run_of
-from napari_restore.engine._tile import FAILURES, TileInput, TileWork, as_failure
-from napari_restore.engine._weight import open_weight
+from napari_restore.engine._tile import FAILURES, TileInput, as_failure
+from napari_restore.engine._tiles import fed_box
 from napari_restore.errors import Cancelled
 from napari_restore.models import Facts
 
@@ -42,31 +40,15 @@ class Opened:
 
     def __init__(self, plan: Plan, emit: Callable[[Event], None], stop: threading.Event) -> None:
         self.plan, self.stop = plan, stop
-        self._run: Run = run_of(plan, emit, stop)
+        self._run: Run = run_of(plan, emit, stop, keep=True)
         keep_freed_memory()
         self._began = time.perf_counter()
         self._memory = PeakMemory(limit=plan.memory, release=release_freed_memory)
-        if not plan.image.reader.random_access:
-            emit(Phase("Decoding the file once"))
-            tell = self._run._progress()
-            plan.image.prepare(lambda _, done, rows: tell(done, rows), stop.is_set)
-        self._exclude = open_weight(plan.exclude, plan.image) if plan.exclude else None
-        uncounted = context_exclude(plan.image, plan.exclude)
-        if plan.image.full is None:
-            uncounted = self._exclude
-        prepared = prepare(
-            plan,
-            uncounted,
-            lambda: self._run._context(uncounted),
-            keep=True,
-            around=self._run._preparing,
-        )
-        self.check()
-        self.work: TileWork = self._run._work(prepared)
-        """With the facts of the image; `show` puts others there."""
+        self.work, self._exclude = self._run.open()
+        """`TileWork` with the facts of the image; `show` puts others there."""
         self._own = self.work
         self.size = (plan.image.height, plan.image.width)
-        self._uncounted, self._radiometry = uncounted, prepared.radiometry
+        self._radiometry = self.work.radiometry
 
     def __enter__(self) -> Self:
         self._memory.__enter__()
@@ -115,7 +97,7 @@ class Opened:
 
         The step is level-0 pixels per overview pixel.
         """
-        context = self._run._context(self._uncounted)
+        context = self._run.context()
         values = self._radiometry.to_model(np.nan_to_num(context.overview))
         known = np.isfinite(context.overview).all(axis=2)
         chosen = values[..., list(self.plan.bands)].astype(np.float32)
@@ -150,6 +132,19 @@ class Opened:
         """(1, C, h, w) of what was read."""
         values = torch.from_numpy(self.work.to_model(tile)).permute(2, 0, 1)
         return self.plan.device.take(values.contiguous()[None])
+
+    def fed(self, box: Region) -> Region:
+        """What a local model must see for `box`: the halo around its cells of the model's steps."""
+        step = self.plan.model.card.multiple_of
+        core = box.align(step).intersect(Region(0, 0, *self.size))
+        return fed_box(core, self.plan.halo, self.size, step)
+
+    def output(self, x: Tensor, fed: Region) -> tuple[Tensor, dict[str, Tensor]]:
+        """The model's output and maps of a picture `x` of the box `fed`, as a run has them."""
+        model = self.work.model
+        valid = self.valid(fed) if model.card.uses_validity else None
+        with self.computing():
+            return model.forward_with_maps(x, self.work.facts_at([fed], x), valid)
 
     @contextmanager
     def computing(self) -> Iterator[None]:

@@ -55,7 +55,6 @@ class StagedGradients:
         self._origin = plan.staged.box.y0, plan.staged.box.x0
         self.region = plan.staged.box.intersect(Region(0, 0, *opened.size))
         """Outside of it every gradient is zero."""
-        self.pixels = self._rows * self._columns * model.tile**2
         self._seen = [
             (row, column)
             for row in range(self._rows)
@@ -91,7 +90,7 @@ class StagedGradients:
                 part, core = self._decoded(picture, kept, at)
                 if not y.numel():
                     y = part.new_empty(1, part.shape[1], *self.box.shape)
-                y[(..., *core.shift(-self.box.y0, -self.box.x0).slices)] = part
+                y[(..., *core.within(self.box))] = part
         self._kept = kept if keep else None
         return y
 
@@ -169,7 +168,7 @@ class StagedGradients:
     def _inside(self, y: Tensor, at: tuple[int, int]) -> tuple[Tensor, Region]:
         tile = self._tile(*at)
         core = tile.intersect(self.box)
-        return y[(..., *core.shift(-tile.y0, -tile.x0).slices)], core
+        return y[(..., *core.within(tile))], core
 
     # -- and back --------------------------------------------------------------------
 
@@ -195,7 +194,7 @@ class StagedGradients:
         with self.opened.computing(), torch.enable_grad():
             y = self.model.decode(tokens, encoded, tuple(residuals), view)
             part, core = self._inside(y, at)
-            wanted = by_y[(..., *core.shift(-self.box.y0, -self.box.x0).slices)]
+            wanted = by_y[(..., *core.within(self.box))]
             by_tokens, *rest = torch.autograd.grad(part, leaves, wanted, materialize_grads=True)
         by_related[self._window(*at)] += by_tokens[0]
         return tuple(rest)

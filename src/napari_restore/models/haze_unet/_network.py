@@ -15,11 +15,9 @@ from napari_restore.models._model import Facts, RestorationModel, ToModel
 from napari_restore.models._padding import pad_to_multiple
 from napari_restore.models.atmosphere._look import Block
 from napari_restore.models.atmosphere._model import Atmosphere
-from napari_restore.models.atmosphere._network import sizes_of as sizes_of_atmosphere
+from napari_restore.models.atmosphere._network import sizes_of_context
 from napari_restore.models.classical._deadband import soft_gate
 
-ATMOSPHERE = "atmosphere."
-"""What the names of the context's weights begin with."""
 STRIDE = 8
 """Pixels per cell of the coarsest grid: 2 × 2 × 2."""
 
@@ -101,14 +99,7 @@ def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
         raise BadModel(
             "These weights are not those of haze-unet.", "Choose the model they were made for."
         )
-    own = {
-        name.removeprefix(ATMOSPHERE): value
-        for name, value in state.items()
-        if name.startswith(ATMOSPHERE)
-    }
-    seen = sizes_of_atmosphere(own) if own else {}
-    context = {"context": seen["width"], "looks": seen["looks"]} if seen else {}
-    return {"width": stem.shape[0], "blocks": blocks, **context}
+    return {"width": stem.shape[0], "blocks": blocks, **sizes_of_context(state)}
 
 
 def halo_of(blocks: int) -> int:

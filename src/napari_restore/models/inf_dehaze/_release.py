@@ -12,7 +12,7 @@ from napari_restore.errors import BadModel
 from napari_restore.models._load import shipped_weights
 from napari_restore.models._registry import entry_of
 from napari_restore.models._weights import read_state
-from napari_restore.models.atmosphere._network import sizes_of as sizes_of_atmosphere
+from napari_restore.models.atmosphere._network import CONTEXT, sizes_of_context
 from napari_restore.models.inf_dehaze._config import (
     BANDS,
     FAST,
@@ -54,8 +54,6 @@ rows and columns are the same throughout."""
 NOT_NEEDED = re.compile(r".*\.(attn_mask|attn\.relative_position_index)")
 """Tables that the release saves and that follow from the sizes."""
 
-ATMOSPHERE = "atmosphere."
-"""What the names of the context's weights begin with."""
 _MARK = "encoder.patch_embed.proj.weight"
 
 
@@ -83,11 +81,11 @@ def with_context(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     package. Others stay as they are.
     """
     embed = state.get("encoder.embed.weight")
-    has_own = any(name.startswith(ATMOSPHERE) for name in state)
+    has_own = any(name.startswith(CONTEXT) for name in state)
     if embed is None or embed.ndim != 4 or embed.shape[1] != SEEN or has_own:
         return dict(state)
     shipped = read_state(shipped_weights(entry_of("atmosphere")))
-    return {**state, **{ATMOSPHERE + name: value for name, value in shipped.items()}}
+    return {**state, **{CONTEXT + name: value for name, value in shipped.items()}}
 
 
 def _our_name(name: str) -> str:
@@ -106,13 +104,8 @@ def sizes_of(state: Mapping[str, Tensor], *, config: InfDehazeConfig) -> dict[st
     if config is LITE and "bottleneck.blocks.1.attention.qkv.weight" in state:
         return sizes_of(state, config=RELEASED) | {"released": True}
     last = config.widths[-1]
-    own = {
-        name.removeprefix(ATMOSPHERE): value
-        for name, value in state.items()
-        if name.startswith(ATMOSPHERE)
-    }
-    seen = sizes_of_atmosphere(own) if own else {}
-    planes = SEEN if own else BANDS
+    context = sizes_of_context(state)
+    planes = SEEN if context else BANDS
     signs = {
         "encoder.embed.weight": (config.widths[0], planes, config.patch, config.patch),
         "decoder.stages.0.project.weight": (last, 2 * last),
@@ -125,7 +118,7 @@ def sizes_of(state: Mapping[str, Tensor], *, config: InfDehazeConfig) -> dict[st
             "These weights are not those of this Inf-Dehaze.",
             "Choose the model they were made for.",
         )
-    return {"context": seen["width"], "looks": seen["looks"]} if seen else {}
+    return context
 
 
 sizes_of_paper = partial(sizes_of, config=PAPER)

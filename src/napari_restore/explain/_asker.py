@@ -1,0 +1,171 @@
+"""One model, box and objective, asked along a path."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_restore.engine import Event, Progress, Region
+from napari_restore.engine.gradients import Opened, gradients_of
+from napari_restore.errors import BadRegion, BudgetTooSmall
+from napari_restore.explain._baselines import Held
+from napari_restore.explain._followed import Followed
+from napari_restore.explain._integral import AddAll, Integral, Node, integrate
+from napari_restore.explain._objectives import Objective, derivative
+from napari_restore.explain._paths import Path, Planes
+from napari_restore.explain._quadrature import Quadrature
+from napari_restore.explain._sums import Sums
+
+Emit = Callable[[Event], None]
+SMALL = 1 << 24
+"""Values of a map up to which it and what its path is made of are held in memory."""
+HELD_BYTES = 32
+"""Of that per value: image, baseline or haze, picture, speed, and what they are made of."""
+SUM_BYTES = 8
+"""Per value, and per rule that may be needed."""
+MEASURE_BYTES = 9
+"""Per pixel of any map: its magnitude, and sorted."""
+
+
+class Asker:
+    """What stays the same whatever path is gone along."""
+
+    def __init__(
+        self,
+        opened: Opened,
+        box: Region,
+        seen: Region,
+        objective: Objective,
+        rules: int,
+        followed: Followed | None,
+    ) -> None:
+        self.opened, self.box, self.objective = opened, box, objective
+        self.followed = followed
+        self.seen = seen
+        self.gradients = gradients_of(opened, self.seen)
+        self.region = self.gradients.region
+        self.bands = len(opened.plan.bands)
+        self.is_small = self.region.pixels * self.bands <= SMALL
+        self._check_memory(rules)
+        self.image: Planes = opened.image
+        if self.is_small:
+            self.image = Held(self.region, opened.image(self.region))
+        self.counts = self._counts()
+
+    def _check_memory(self, rules: int) -> None:
+        """Raise `BudgetTooSmall` where gradients, sums and what the measures need do not fit."""
+        needed = self.gradients.bytes + MEASURE_BYTES * self.region.pixels
+        if self.is_small:
+            needed += self.region.pixels * self.bands * (HELD_BYTES + SUM_BYTES * rules)
+        self.needed_bytes = needed
+        if needed > self.opened.plan.memory:
+            raise BudgetTooSmall(
+                f"The map of {self.region.width} × {self.region.height} pixels that the box "
+                "depends on does not fit the budget.",
+                f"Use --memory {-(-needed // 2**20)}MiB or more, or --extent region.",
+            )
+
+    def sums(self, rules: int) -> Sums:
+        """Empty ones, on the scratch disk where they are not small."""
+        folder = None if self.is_small else self.opened.plan.store.parent
+        return Sums(self.region, self.bands, rules, folder)
+
+    def _counts(self) -> Tensor:
+        """(1, 1, h, w) which pixels of what is seen count."""
+        valid = self.opened.valid(self.seen)
+        counts = torch.ones(1, 1, *self.seen.shape, device=self.opened.plan.device.torch)
+        if valid is not None:
+            counts *= valid
+        if not bool(counts[..., : self.box.height, : self.box.width].any()):
+            raise BadRegion("No pixel of the box is valid.", "Draw it where the image has data.")
+        return counts
+
+    def value(self, path: Path, alpha: float) -> float:
+        """D(γ(α))."""
+
+        def picture(box: Region) -> Tensor:
+            return path.at(alpha, box)[0]
+
+        if self.followed is not None:
+            self.followed.show(alpha)
+        with torch.no_grad():
+            y = self.gradients.forward(picture)
+            return float(self.objective(y, picture(self.seen), self.counts))
+
+    def node(self, path: Path, alpha: float, add: AddAll) -> Node:
+        """D and dD/dα, and the gradient times the speed handed to `add`."""
+        to_pixels, to_overview = add
+
+        def picture(box: Region) -> Tensor:
+            return path.at(alpha, box)[0]
+
+        if self.followed is not None:
+            self.followed.show(alpha)
+        y = self.gradients.forward(picture, keep=True)
+        value, by_y, by_x = derivative(self.objective, y, picture(self.seen), self.counts)
+        slope = 0.0
+
+        def hand_on(box: Region, gradient: Tensor) -> float:
+            part = gradient * path.at(alpha, box)[1]
+            to_pixels(box, part)
+            return float(part.sum(dtype=torch.float64))
+
+        if bool(by_x.any()):
+            slope += hand_on(self.seen, by_x)
+        for box, gradient in self.gradients.backward(picture, by_y):
+            slope += hand_on(box, gradient)
+        if self.followed is not None:
+            part = self.followed.back(alpha, self.gradients.by_facts)
+            to_overview(self.followed.region, part)
+            slope += float(part.sum(dtype=torch.float64))
+        return Node(alpha, value, slope)
+
+    def along(self, path: Path, rules: list[Quadrature], gap: float, emit: Emit) -> Integral:
+        began = time.perf_counter()
+
+        def tell(done: int, total: int) -> None:
+            left = (time.perf_counter() - began) / done * (total - done)
+            emit(Progress(done, total, left))
+            self.opened.check()
+
+        followed = self.followed
+        overview = None if followed is None else Sums(followed.region, self.bands, len(rules))
+        try:
+            return integrate(
+                rules,
+                lambda alpha, add: self.node(path, alpha, add),
+                lambda alpha: self.value(path, alpha),
+                self.sums(len(rules)),
+                overview,
+                gap,
+                tell,
+            )
+        finally:
+            self.opened.show(None)
+
+    def identity(self, path: Path, integral: Integral) -> float | None:
+        """Share of the map that is the input passing unchanged; None where that cannot be told.
+
+        For objectives linear in the output, whose map of the identity is known.
+        """
+        if not self.objective.is_linear:
+            return None
+        y = self.image(self.seen)
+        _, by_y, by_x = derivative(self.objective, y, y, self.counts)
+        change = path.at(1.0, self.seen)[0] - path.at(0.0, self.seen)[0]
+        own = ((by_y + by_x) * change)[0].numpy(force=True).astype(np.float64)
+        mass = rest = 0.0
+        for strip in integral.total.strips():
+            part = integral.total.read(strip)
+            mass += float(np.abs(part).sum())
+            part = part.copy()
+            inside = strip.intersect(self.seen)
+            if not inside.is_empty:
+                there = inside.within(strip)
+                part[(slice(None), *there)] -= own[(slice(None), *inside.within(self.seen))]
+            rest += float(np.abs(part).sum())
+        return float(np.clip(1 - rest / mass, 0, 1)) if mass else None
