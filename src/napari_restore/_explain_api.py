@@ -20,7 +20,7 @@ def attribute(image: Any, model: Any, box: Sequence[int], **options: Any) -> Att
     """Which pixels made what `model` does in `box`: `.map`, `.record`, `.save(path)`.
 
     `box` is (y0, x0, y1, x1) in level-0 pixels. Options are method, objective, baseline, steps,
-    rule, gap, emit and stop, see `napari_restore.explain.attribute`, and those of `plan` that say how
+    rule, gap, facts, emit, stop and watch, see `napari_restore.explain.attribute`, and those of `plan` that say how
     the image is read and on what the model runs.
     """
     from napari_restore.explain import attribute

@@ -116,6 +116,19 @@ def test_paths_are_complete(method: str) -> None:
     assert told["sum"] == pytest.approx(told["difference"], rel=0.01)
 
 
+def test_a_map_can_be_watched_as_it_comes() -> None:
+    seen: list[Any] = []
+    found = ask(Small(), baseline="zero", watch=seen.append)
+    assert [glimpse.done for glimpse in seen] == list(range(1, len(seen) + 1))
+    assert seen[-1].total == len(found.record["attribution"]["nodes"])
+    assert seen[-1].region == found.region
+    final = found.map.sum(axis=2)
+    np.testing.assert_allclose(seen[-1].values, final, rtol=1e-5, atol=1e-7 * np.abs(final).max())
+    # Half of the points say what half of the path would, taken for the whole.
+    sizes = [float(np.abs(glimpse.values).sum()) for glimpse in seen]
+    assert 0.3 * sizes[-1] < sizes[len(seen) // 2] < 3 * sizes[-1]
+
+
 def test_presets_take_the_steps_of_their_sources(tmp_path: Path) -> None:
     from PIL import Image
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -14,13 +16,15 @@ from napari_restore.engine.gradients import Opened, gradients_of
 from napari_restore.errors import BadRegion, BudgetTooSmall
 from napari_restore.explain._baselines import Held
 from napari_restore.explain._followed import Followed
-from napari_restore.explain._integral import AddAll, Integral, Node, integrate
+from napari_restore.explain._integral import AddAll, Integral, Node, Reached, integrate
 from napari_restore.explain._objectives import Objective, derivative
 from napari_restore.explain._paths import Path, Planes
 from napari_restore.explain._quadrature import Quadrature
 from napari_restore.explain._sums import Sums
 
 Emit = Callable[[Event], None]
+WATCHED = 1 << 22
+"""Pixels of a map up to which it can be watched."""
 SMALL = 1 << 24
 """Values of a map up to which it and what its path is made of are held in memory."""
 HELD_BYTES = 32
@@ -29,6 +33,21 @@ SUM_BYTES = 8
 """Per value, and per rule that may be needed."""
 MEASURE_BYTES = 9
 """Per pixel of any map: its magnitude, and sorted."""
+
+
+class Glimpse(NamedTuple):
+    """A map that is not finished."""
+
+    region: Region
+    values: npt.NDArray[np.float32]
+    """(h, w) over `region`, the sum over bands: what the points so far say of the whole path."""
+    done: int
+    """Points asked …"""
+    total: int
+    """… of so many, unless they do not suffice."""
+
+
+Watch = Callable[[Glimpse], None]
 
 
 class Asker:
@@ -124,12 +143,17 @@ class Asker:
             slope += float(part.sum(dtype=torch.float64))
         return Node(alpha, value, slope)
 
-    def along(self, path: Path, rules: list[Quadrature], gap: float, emit: Emit) -> Integral:
+    def along(
+        self, path: Path, rules: list[Quadrature], gap: float, emit: Emit, watch: Watch | None
+    ) -> Integral:
         began = time.perf_counter()
 
-        def tell(done: int, total: int) -> None:
-            left = (time.perf_counter() - began) / done * (total - done)
-            emit(Progress(done, total, left))
+        def tell(reached: Reached) -> None:
+            done, total = reached.done, reached.total
+            emit(Progress(done, total, (time.perf_counter() - began) / done * (total - done)))
+            if watch is not None and reached.share > 0 and self.region.pixels <= WATCHED:
+                values = reached.sum.read(self.region).sum(axis=0) / reached.share
+                watch(Glimpse(self.region, values.astype(np.float32), done, total))
             self.opened.check()
 
         followed = self.followed

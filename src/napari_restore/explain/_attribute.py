@@ -14,7 +14,7 @@ from napari_restore.engine import Note, Phase, Region, make_plan
 from napari_restore.engine.gradients import Opened
 from napari_restore.errors import BadParameter, BadRegion
 from napari_restore.explain import _measures
-from napari_restore.explain._asker import Asker, Emit
+from napari_restore.explain._asker import Asker, Emit, Watch
 from napari_restore.explain._attribution import Attribution
 from napari_restore.explain._baselines import NAMES, Ground, path_of
 from napari_restore.explain._followed import Followed
@@ -53,6 +53,7 @@ def attribute(
     facts: str = HELD,
     emit: Emit = lambda event: None,
     stop: threading.Event | None = None,
+    watch: Watch | None = None,
     **options: Any,
 ) -> Attribution:
     """The share of every pixel in a number that hangs on a box of the model's output.
@@ -81,6 +82,8 @@ def attribute(
         along the path, with its share told for the pixels of the overview.
     emit, stop
         Takes the events; ends the work when it is set, with `Cancelled`.
+    watch
+        Takes the map as far as it is after every point, if it has at most four million pixels.
     """
     chosen = method_of(method, model.card)
     _check(chosen, baseline, steps, rule, options)
@@ -105,7 +108,7 @@ def attribute(
         ground = Ground(opened, asker.region, asker.image, open_model, asker.is_small)
         path, told = path_of(chosen.path, start, ground, clear, len(rules[0].nodes))
         path = Counted(path, asker.image, opened.valid)
-        integral = asker.along(path, rules, gap, emit)
+        integral = asker.along(path, rules, gap, emit, watch)
         found = _account(asker, chosen, path, told, integral)
     record = opened.account(asker.needed_bytes)
     if clear is not None:

@@ -34,6 +34,19 @@ AddAll = tuple[Add, Add]
 Evaluate = Callable[[float, AddAll], Node]
 
 
+class Reached(NamedTuple):
+    """How far an integral is."""
+
+    done: int
+    """Nodes evaluated."""
+    total: int
+    """Nodes of the rule that is being tried."""
+    sum: Summed
+    """What that rule's map is by now …"""
+    share: float
+    """… and the weights of its nodes in it, of 1."""
+
+
 @dataclass(frozen=True)
 class Integral:
     """A map, and how far it can be trusted."""
@@ -71,7 +84,7 @@ def integrate(
     sums: Sums,
     overview: Sums | None,
     goal: float,
-    tell: Callable[[int, int], None] = lambda done, total: None,
+    tell: Callable[[Reached], None] = lambda reached: None,
 ) -> Integral:
     """The integral of dγ/dα · ∂D/∂γ by the first of `rules` whose gap is at most `goal`.
 
@@ -88,7 +101,7 @@ def integrate(
     goal
         The relative gap that suffices.
     tell
-        Called with nodes done and, by the rule that is being tried, in all.
+        Called after every node.
     """
     known: dict[float, Node] = {}
     ends: dict[float, float] = {}
@@ -106,7 +119,8 @@ def integrate(
                 overview.add(weights, box, part)
 
             known[alpha] = evaluate(alpha, (add, add_overview))
-            tell(len(known), len(rule.nodes))
+            share = sum(_weight(rule, node) for node in known)
+            tell(Reached(len(known), len(rule.nodes), sums.of(number), share))
         for end in (0.0, 1.0):
             if end not in ends:
                 ends[end] = known[end].value if end in known else value(end)

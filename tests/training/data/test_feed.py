@@ -126,6 +126,22 @@ def test_aerial_crops_may_be_borrowed_from_natural_scenes(packed):
     assert bends[0] > 3 * bends[1]
 
 
+def test_a_clear_crop_may_keep_an_even_veil(packed):
+    recipe = replace(RECIPE, size=16, clear=1, degraded=0, exposed=0, colour=0)
+
+    def darkest(share):
+        sampler = Sampler(packed, replace(recipe, pale=share))
+        samples = [sampler.sample(np.random.default_rng(n)) for n in range(40)]
+        for sample in samples:
+            # It is no haze: what is seen is what is asked for.
+            np.testing.assert_array_equal(sample.hazy, sample.clear)
+        return np.array([sample.clear.min() for sample in samples])
+
+    own, veiled = darkest(0.0), darkest(1.0)
+    assert np.median(veiled) > np.median(own) + 0.03
+    assert veiled.max() <= 1
+
+
 def test_shares_are_kept(packed):
     sampler = Sampler(packed, replace(RECIPE, size=16, clear=0.3, degraded=0, spectra={"even": 1}))
     samples = [sampler.sample(np.random.default_rng(n)) for n in range(200)]

@@ -16,6 +16,8 @@ BRIGHTEST = 1.05
 """Luma that exposure may lift the brightest hundredth of a picture to."""
 LIFT = 3.0
 """Exposure multiplies the median luma of a dark picture by at most so much."""
+VEIL = 0.2
+"""Largest part of an even veil that is left to a clear picture."""
 BEND = (0.6, 1.6)
 """Exponents that exposure may bend values by, where a gain alone would clip."""
 
@@ -52,6 +54,15 @@ def changed_colours(clear: Array, rng: Generator, recipe: Recipe) -> Array:
     np.clip(out, 0, 1, out=out)
     out **= gamma
     return out
+
+
+def paled(clear: Array, rng: Generator) -> Array:
+    """(h, w, 3) under an even, thin, nearly grey veil: what is black no longer is."""
+    part = rng.uniform(0, VEIL)
+    veil = rng.uniform(0.7, 1.0) * (1 + rng.uniform(-0.1, 0.1, 3))
+    out: Array = clear * np.float32(1 - part)
+    out += (part * veil).astype(np.float32)
+    return np.clip(out, 0, 1, out=out)
 
 
 def cut_and_paste(

@@ -55,6 +55,9 @@ class Recipe:
     borrowed: float = 0.0
     """Share of aerial crops cut from natural scenes, mostly below their skies: other colours and
     textures under an uneven layer of haze, where pictures from above are few."""
+    pale: float = 0.0
+    """Share of clear crops given an even, thin veil that stays in their clear picture: pale ground,
+    or air that a camera always sees, is not to be taken for haze."""
     strength: tuple[float, float] = STRENGTH
     """Range of exp(−mean optical depth) of aerial haze; see `draw_haze`."""
     spectra: Mapping[str, float] = field(default_factory=_default_spectra)
@@ -70,6 +73,7 @@ class Recipe:
             "sky",
             "mixed",
             "borrowed",
+            "pale",
         ):
             if not 0 <= getattr(self, name) <= 1:
                 raise BadParameter(

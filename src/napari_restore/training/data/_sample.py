@@ -17,6 +17,7 @@ from napari_restore.training.data._augment import (
     cut_and_paste,
     exposed,
     made_up_sky,
+    paled,
 )
 from napari_restore.training.data._pack import Entry, Pack
 from napari_restore.training.data._recipe import Recipe
@@ -144,6 +145,8 @@ class Sampler:
             clear, valid, distance = made_up_sky(clear, valid, rng)
         if rng.random() < recipe.colour:
             clear = changed_colours(clear, rng, recipe)
+        if not hazed and recipe.pale > 0 and rng.random() < recipe.pale:
+            clear = paled(clear, rng)
         haze = self._haze(aerial, clear, distance, crop.extent, rng) if hazed else None
         if haze is not None and not haze.depth.any():
             haze = None  # a gap between wisps
