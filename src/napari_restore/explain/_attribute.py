@@ -15,7 +15,7 @@ from napari_restore.engine.gradients import Opened
 from napari_restore.errors import BadParameter, BadRegion
 from napari_restore.explain import _measures
 from napari_restore.explain._asker import Asker, Emit, Watch
-from napari_restore.explain._attribution import Attribution
+from napari_restore.explain._attribution import Attribution, window_of
 from napari_restore.explain._baselines import NAMES, Ground, path_of
 from napari_restore.explain._followed import Followed
 from napari_restore.explain._integral import Integral
@@ -152,6 +152,7 @@ def _account(
     """The record's `attribution`."""
     mass = integral.total.magnitude()
     rings = _measures.rings(mass, asker.region, asker.box)
+    near = window_of(asker.box, asker.region)
     followed, share = asker.followed, 0.0
     if followed is not None and integral.overview is not None:
         # Each pixel of the overview stands for a block of the image, told by its middle.
@@ -183,6 +184,10 @@ def _account(
             "reached": integral.is_complete,
         },
         "diffusion_index": _measures.diffusion_index(mass),
+        "window": {
+            "region": list(near),
+            "diffusion_index": _measures.diffusion_index(mass[near.within(asker.region)]),
+        },
         "area_95": _measures.area(mass),
         "rings": rings,
         "identity_share": asker.identity(path, integral),

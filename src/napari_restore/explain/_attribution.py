@@ -11,11 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine import Region, digest
+from napari_restore.explain import _measures
 from napari_restore.explain._sums import Summed
 from napari_restore.images import ExportOptions, Image, write_image
 
 LARGEST = 1 << 28
 """Values of a map up to which it is an array in memory."""
+AROUND = 512
+"""Pixels around the box that count as near it."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,15 @@ class Attribution:
     def region(self) -> Region:
         """Outside of it no pixel can have had a share."""
         return self.total.region
+
+    @property
+    def window(self) -> Region:
+        """What of the region lies at most `AROUND` pixels from the box."""
+        return window_of(self.box, self.region)
+
+    def contribution_area(self) -> npt.NDArray[np.float64]:
+        """(h, w) over `window`: density of the magnitude, its largest value 1 (LAM)."""
+        return _measures.contribution_area(np.abs(self.read(self.window).sum(axis=2)))
 
     def read(self, box: Region) -> npt.NDArray[np.float32]:
         """(h, w, bands) of a box within the region, as in `map`."""
@@ -79,6 +91,11 @@ class Attribution:
         )
         self.record["output"] = {"path": str(written), "sha256": digest(written)}
         return written
+
+
+def window_of(box: Region, region: Region) -> Region:
+    """See `Attribution.window`."""
+    return box.expand(AROUND).intersect(region)
 
 
 def _lazy(found: Attribution) -> Any:

@@ -11,14 +11,11 @@ import numpy as np
 
 from napari_restore.engine import Region
 from napari_restore.errors import BadOutput, BadParameter
-from napari_restore.explain import _measures
 from napari_restore.explain._attribution import Attribution
 
 SUFFIXES = (".png", ".pdf", ".svg")
 WIDTH_MM = 180.0
 """Of two columns of most journals; one column is 88."""
-AROUND = 512
-"""Pixels around the box that are shown at most."""
 EXPONENT = 0.5
 """Of the magnitude, which hardly shows without one (the public code of DAM takes 1/8)."""
 SIGNED, MAGNITUDE = "PuOr", "viridis"
@@ -85,11 +82,6 @@ def check_figure(path: Path, *, overwrite: bool = False) -> None:
         )
 
 
-def shown_box(found: Attribution) -> Region:
-    """What of the region is shown: the box and what lies around it."""
-    return found.box.expand(AROUND).intersect(found.region)
-
-
 def caption(record: Mapping[str, Any]) -> str:
     """All that is needed to ask again, a line each."""
     told, image, model = record["attribution"], record["input"], record["model"]
@@ -121,7 +113,7 @@ def caption(record: Mapping[str, Any]) -> str:
 
 
 def _panels(figure: Any, found: Attribution, exponent: float) -> None:
-    shown = shown_box(found)
+    shown = found.window
     signed = found.read(shown).sum(axis=2, dtype=np.float64)
     size = np.abs(signed)
     most = float(size.max()) or 1.0
@@ -143,7 +135,7 @@ def _panels(figure: Any, found: Attribution, exponent: float) -> None:
     drawn = axes[2].imshow(power, cmap=MAGNITUDE, vmin=0, vmax=1, extent=extent)
     axes[2].set_title("magnitude")
     figure.colorbar(drawn, cax=legends[2], label=f"(|a| / {most:.3g})^{exponent:g}")
-    area = _measures.contribution_area(size)
+    area = found.contribution_area()
     axes[3].imshow(picture.mean(axis=2), cmap="gray", vmin=0, vmax=1, extent=extent)
     drawn = axes[3].imshow(area, cmap=MAGNITUDE, vmin=0, vmax=1, alpha=0.6, extent=extent)
     axes[3].set_title("contribution area")
