@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "src" / "napari_restore"
 ALLOWED = {
     "errors": set(),
     "_quantities": set(),
+    "_text_tables": set(),
     "records": {"errors"},
     "metrics": {"errors"},
     "_line": {"errors"},
@@ -22,8 +23,8 @@ ALLOWED = {
     "images": {"errors"},
     "models": {"errors"},
     "engine": {"errors", "_quantities", "images", "models"},
-    "training": {"errors", "records", "metrics", "images", "models", "engine"},
-    "explain": {"errors", "images", "models", "engine"},
+    "training": {"errors", "records", "_text_tables", "metrics", "images", "models", "engine"},
+    "explain": {"errors", "records", "_text_tables", "images", "models", "engine"},
     "_training_api": {"errors", "engine", "training"},
     "_image_api": {"errors", "images", "engine"},
     "_repeat_api": {"errors", "records", "_line", "images", "models", "engine", "_image_api"},

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         one_shot_facts,
         placed_at,
     )
+    from napari_restore.models._named import Labelled, Named, label_of, load_named, named
     from napari_restore.models._padding import reflected
     from napari_restore.models._propose import Proposal, propose, write_card
     from napari_restore.models._spectral import HAZE_EXPONENT, correct_band, transmission_at
@@ -46,8 +47,10 @@ __all__ = [
     "Context",
     "ContextPass",
     "Facts",
+    "Labelled",
     "ModelCard",
     "ModelEntry",
+    "Named",
     "Parameter",
     "Proposal",
     "RestorationModel",
@@ -61,8 +64,11 @@ __all__ = [
     "context_of",
     "correct_band",
     "is_ready",
+    "label_of",
     "load",
+    "load_named",
     "model_ids",
+    "named",
     "one_shot_facts",
     "overview_factor",
     "placed_at",
@@ -84,6 +90,8 @@ _LAZY = {
     "ContextPass": "_context_pass",
     "Facts": "_model",
     "HAZE_EXPONENT": "_spectral",
+    "Labelled": "_named",
+    "Named": "_named",
     "Proposal": "_propose",
     "RestorationModel": "_model",
     "StagedModel": "_staged",
@@ -91,7 +99,10 @@ _LAZY = {
     "block_facts": "_context_pass",
     "context_of": "_context_pass",
     "correct_band": "_spectral",
+    "label_of": "_named",
     "load": "_load",
+    "load_named": "_named",
+    "named": "_named",
     "one_shot_facts": "_model",
     "overview_factor": "_context_pass",
     "placed_at": "_model",

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from napari_restore._text_tables import latex
 from napari_restore.metrics import metric_of
 from napari_restore.models import load
 from napari_restore.training.score._evaluate import Outcome
 from napari_restore.training.score._journal import Journal
-from napari_restore.training.score._methods import Method, methods_of, named
+from napari_restore.training.score._methods import Method, methods_of
 from napari_restore.training.score._strips import LONGEST, beside, chosen, file_name
 from napari_restore.training.score._summary import summary_of
-from napari_restore.training.score._tables import csv_table, latex, latex_table, text_table
+from napari_restore.training.score._tables import csv_table, latex_table, text_table
 
 METRICS = {name: metric_of(name) for name in ("psnr", "ciede2000")}
 
@@ -146,20 +147,6 @@ def test_a_journal_goes_on_after_a_line_that_was_cut_off(tmp_path):
     assert again.values_of_clear("c") == {"clear_psnr": 3.0}
     # Strict JSON: infinity is text there.
     assert json.loads(path.read_text().splitlines()[0])["values"] == {"psnr": "inf", "ssim": "nan"}
-
-
-def test_models_are_named_with_their_parameters():
-    told = named("dcp:omega=0.9,t0=0.2")
-    assert (told.model, told.parameters, told.weights) == (
-        "dcp",
-        {"omega": "0.9", "t0": "0.2"},
-        None,
-    )
-    told = named("haze-unet:weights=random:0")
-    assert (told.model, told.parameters, told.weights) == ("haze-unet", {}, "random:0")
-    assert named("a/my.py:build").model == "a/my.py:build"
-    assert named("a/my.py:build:width=3").parameters == {"width": "3"}
-    assert named("net=2/x.safetensors").model == "net=2/x.safetensors"
 
 
 def test_methods_stand_in_order_and_none_twice():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from napari_restore.training.score._methods import named
 from napari_restore.training.score._outputs import ALL
 from napari_restore.training.score._pairs import Pair, Pairs, find_pairs
 from napari_restore.training.score._session import Request, perform
@@ -15,7 +14,6 @@ __all__ = [
     "Pairs",
     "Request",
     "find_pairs",
-    "named",
     "perform",
     "sign_flip_test",
     "text_table",

@@ -8,26 +8,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from napari_restore._text_tables import columns, latex
+
 CLEAR = {
     "clear_psnr": "PSNR (dB)",
     "clear_change": "median change (of 255)",
     "clear_unchanged": "unchanged",
-}
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "%": r"\%",
-    "_": r"\_",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': "''",
 }
 
 
@@ -42,14 +28,14 @@ def text_table(evaluation: Mapping[str, Any]) -> str:
             mean, std = _number(spread["mean"], digits), _number(spread["std"], digits)
             cells.append(mean if std == "–" else f"{mean} ± {std}")
         rows.append((method["label"], *cells))
-    parts = [_columns(rows)]
+    parts = [columns(rows)]
     for group in evaluation["groups"]:
         inner = [(f"{group}:", *("" for _ in metrics))]
         for method in evaluation["methods"]:
             means = method["groups"][group]
             cells = [_number(means[name], metrics[name]["decimals"]) for name in metrics]
             inner.append((f"  {method['label']}", *cells))
-        parts.append(_columns(inner))
+        parts.append(columns(inner))
     if any("clear" in method for method in evaluation["methods"]):
         inner = [("clear pictures:", *CLEAR.values())]
         for method in evaluation["methods"]:
@@ -63,7 +49,7 @@ def text_table(evaluation: Mapping[str, Any]) -> str:
                         "–" if math.isnan(unchanged) else f"{unchanged:.1%}",
                     )
                 )
-        parts.append(_columns(inner))
+        parts.append(columns(inner))
     parts.append("\n".join(_sentences(evaluation)))
     return "\n\n".join(filter(None, parts))
 
@@ -83,8 +69,8 @@ def latex_table(evaluation: Mapping[str, Any]) -> str:
         if evaluation["groups"]:
             told = "All" if group is None else latex(group)
             lines.append(rf"\multicolumn{{{len(metrics) + 1}}}{{l}}{{\emph{{{told}}}}} \\")
-        columns = [_cells(evaluation["methods"], name, metrics[name], group) for name in metrics]
-        for method, *cells in zip(evaluation["methods"], *columns, strict=True):
+        by_metric = [_cells(evaluation["methods"], name, metrics[name], group) for name in metrics]
+        for method, *cells in zip(evaluation["methods"], *by_metric, strict=True):
             lines.append(rf"{latex(method['label'])} & {' & '.join(cells)} \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
@@ -117,11 +103,6 @@ def csv_table(evaluation: Mapping[str, Any], kinds: Mapping[str, str]) -> str:
             ]
         )
     return out.getvalue()
-
-
-def latex(text: str) -> str:
-    """Text as LaTeX prints it."""
-    return "".join(_LATEX.get(letter, letter) for letter in text)
 
 
 def _cells(
@@ -172,13 +153,3 @@ def _number(value: float, digits: int) -> str:
 
 def _exact(value: float | None) -> str:
     return "" if value is None or math.isnan(value) else f"{value:.8g}"
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [row[0].ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)

@@ -1,0 +1,95 @@
+"""Several models as people name them, under labels that tell them apart."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from napari_restore.errors import BadParameter
+from napari_restore.models._load import load
+from napari_restore.models._model import RestorationModel
+
+_PARAMETERS = re.compile(r"(?P<model>.+?)(?::(?P<given>\w+=[^,]*(?:,\w+=[^,]*)*))?")
+
+
+@dataclass(frozen=True)
+class Named:
+    """A model as somebody names it."""
+
+    model: str
+    parameters: dict[str, str] = field(default_factory=dict)
+    weights: str | None = None
+
+
+class Labelled(NamedTuple):
+    """A model, and what it is called among others."""
+
+    label: str
+    model: RestorationModel
+
+
+def named(text: str) -> Named:
+    """``ID``, ``ID:omega=0.9,t0=0.2`` or ``ID:weights=FILE``, also after FILE.py:factory."""
+    found = _PARAMETERS.fullmatch(text)
+    if found is None:
+        raise BadParameter("A model has no name.", "Name one of: napari-restore models.")
+    given = dict(part.split("=", 1) for part in filter(None, (found["given"] or "").split(",")))
+    weights = given.pop("weights", None)
+    return Named(found["model"], given, weights)
+
+
+def load_named(
+    models: Sequence[str | RestorationModel],
+    *,
+    weights: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    trust: bool = False,
+    taken: Sequence[str] = (),
+) -> list[Labelled]:
+    """`models`, named as `named` takes them or loaded already, in this order.
+
+    `weights` are those of the one model, `parameters` go to every one, under what its own
+    name says. The second of a label, those `taken` included, has ``(2)`` behind it. Raises
+    `BadParameter` and what `load` raises.
+    """
+    if weights is not None and len(models) != 1:
+        raise BadParameter(
+            f"Weights for {len(models)} models: it is not clear whose they are.",
+            "Name them with each: --model ID:weights=FILE.",
+        )
+    found = []
+    for model in models:
+        if isinstance(model, RestorationModel):
+            found.append(Labelled(model.card.id, model))
+            continue
+        told = named(model)
+        values = {**(parameters or {}), **told.parameters}
+        own = Named(told.model, values, told.weights or weights)
+        loaded = load(own.model, weights=own.weights, parameters=own.parameters, trust=trust)
+        found.append(Labelled(label_of(own), loaded))
+    seen = Counter(taken)
+    apart = []
+    for label, loaded in found:
+        seen[label] += 1
+        apart.append(Labelled(label if seen[label] == 1 else f"{label} ({seen[label]})", loaded))
+    return apart
+
+
+def label_of(told: Named) -> str:
+    """As it is named, without folders."""
+    script, colon, factory = told.model.rpartition(":")
+    if colon and script.lower().endswith(".py"):
+        name = f"{Path(script).name}:{factory}"
+    else:
+        # The file of a model is known by its stem; ids have no suffix.
+        path = Path(told.model)
+        name = path.stem if path.suffix in (".safetensors", ".pth", ".pt", ".pt2") else path.name
+    parts = [f"{key}={value}" for key, value in told.parameters.items()]
+    if told.weights is not None:
+        weights = told.weights
+        parts.insert(0, weights if weights.startswith("random:") else Path(weights).stem)
+    return ":".join(filter(None, (name, ",".join(parts))))
