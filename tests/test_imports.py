@@ -49,6 +49,7 @@ DATA_TYPES = {
     "engine": set(
         "Adjustment Event Finished Job KeptResult Note Phase Plan Progress Region Result Stopped TileDone Worker".split()
     ),
+    "explain": {"Attribution", "Glimpse"},
     "images": {"Image"},
     "models": {"ModelCard", "Parameter", "Proposal", "RestorationModel"},
 }

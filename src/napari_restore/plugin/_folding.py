@@ -5,20 +5,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QBoxLayout, QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
 
 def stacked(*widgets: QWidget) -> QWidget:
     """Widgets one below the other."""
-    column = QWidget()
-    layout = QVBoxLayout(column)
+    return _joined(QVBoxLayout(), widgets)
+
+
+def in_a_row(*widgets: QWidget) -> QWidget:
+    """Widgets beside each other, the first as wide as there is room."""
+    layout = QHBoxLayout()
+    row = _joined(layout, widgets)
+    layout.setStretch(0, 1)
+    return row
+
+
+def _joined(layout: QBoxLayout, widgets: Sequence[QWidget]) -> QWidget:
+    joined = QWidget()
+    joined.setLayout(layout)
     layout.setContentsMargins(0, 0, 0, 0)
     # A label's key goes to the first of them.
-    column.setFocusProxy(widgets[0])
+    joined.setFocusProxy(widgets[0])
     for widget in widgets:
         layout.addWidget(widget)
-    return column
+    return joined
 
 
 def folded(title: str, content: QWidget) -> QCollapsible:

@@ -16,12 +16,14 @@ from napari_restore.plugin._folding import folded, one_at_a_time
 from napari_restore.plugin._handover import make_handover_safe
 from napari_restore.plugin._keys import KeyBindings, with_key
 from napari_restore.plugin._notices import show_problem, words_of
+from napari_restore.plugin._pages import Pages
 from napari_restore.plugin._preferences import PreferenceLink
 from napari_restore.plugin._section import Section
 from napari_restore.plugin._settings_form import SettingsForm
 from napari_restore.plugin._state import state_of, unwrapped
 from napari_restore.plugin.areas._area_finder import AreaFinder
 from napari_restore.plugin.areas._targets import Area, NotReady, Target
+from napari_restore.plugin.attribution import AttributionTab
 from napari_restore.plugin.compare import CompareSection
 from napari_restore.plugin.method._model_drop import ModelFiles
 from napari_restore.plugin.results._export import ExportSection
@@ -107,6 +109,15 @@ class RestorePanel(QWidget):
         inner = QWidget()
         layout = QVBoxLayout(inner)
         form.add_to(layout)
+        self.tabs = Pages(layout, inner)
+        restore = QWidget()
+        self.attribution = AttributionTab(self.viewer, self.state)
+        self.tabs.add("Restore", restore)
+        self.tabs.add(AttributionTab.TITLE, self.attribution)
+        layout.addStretch(1)
+        layout = QVBoxLayout(restore)
+        layout.setContentsMargins(0, 4, 0, 0)
+        form.add_area_to(layout)
         layout.addWidget(self.bar)
         self.sections = [section(self.viewer, self.state) for section in SECTIONS]
         for section in self.sections:
@@ -117,7 +128,6 @@ class RestorePanel(QWidget):
         parts = [folded(section.TITLE, section) for section in self.sections]
         for part in parts:
             layout.addWidget(part)
-        layout.addStretch(1)
         scroll = QScrollArea(self)
         one_at_a_time(parts, scroll)
         scroll.setWidgetResizable(True)
@@ -331,7 +341,7 @@ class RestorePanel(QWidget):
             return
         self._left = True
         self.runs.leave()
-        for section in self.sections:
+        for section in (*self.sections, self.attribution):
             section.leave()
         for part in (self._keys, self._preferences, self.files, self.form):
             part.leave()

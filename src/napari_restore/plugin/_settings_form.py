@@ -75,12 +75,18 @@ class SettingsForm(QObject):
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow("Image", stacked(self.image, self.facts, self.bands))
         self.models.add_rows(form)
-        form.addRow("Area", self.target)
         form.addRow(ExcludeChooser.TITLE, self.exclude)
         form.addRow("Memory", self.memory)
         layout.addLayout(form)
         layout.addWidget(folded("Method settings", stacked(self.parameters, self.airlight)))
         layout.addWidget(folded("Advanced", self.advanced))
+
+    def add_area_to(self, layout: QVBoxLayout) -> None:
+        """Add what of the image is restored."""
+        form = QFormLayout()
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        form.addRow("Area", self.target)
+        layout.addLayout(form)
 
     def _connect(self) -> None:
         self.image.currentIndexChanged.connect(self._on_image)

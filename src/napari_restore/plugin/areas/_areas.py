@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 Points = npt.NDArray[np.float64]
 GRADIENT = "napari_restore_gradient"
 """In the metadata of the layer that holds a gradient's line."""
+ASKED = "napari_restore_asked"
+"""In the metadata of a layer of boxes that are asked about: the identity of the image's layer."""
 CLOSED = ("rectangle", "polygon", "ellipse")
 SELECTING = ("select", "direct", "vertex_insert", "vertex_remove")
 """Modes in which the selected shapes are a choice of the user, not what was drawn last."""
@@ -101,8 +103,8 @@ def _gradient_area(viewer: ViewerModel, layer: Layer, image: Image) -> Area:
 
 
 def areas_layer(viewer: ViewerModel) -> Shapes | None:
-    """The Shapes layer of areas: the active one, else the topmost; never a gradient."""
-    return _shapes(viewer, lambda layer: GRADIENT not in layer.metadata)
+    """The Shapes layer of areas: the active one, else the topmost; none that is for something else."""
+    return _shapes(viewer, lambda layer: not {GRADIENT, ASKED} & set(layer.metadata))
 
 
 def gradient_layer(viewer: ViewerModel) -> Shapes | None:

@@ -145,8 +145,8 @@ class Drawing(QObject):
             if np.allclose(plane_of(found), plane_of(source)):
                 return found
         if tool is Tool.GRADIENT:
-            return self._shapes("Gradient", source, {GRADIENT: True})
-        return self._shapes(AREAS, source, {})
+            return add_outlines(viewer, "Gradient", source, {GRADIENT: True})
+        return add_outlines(viewer, AREAS, source, {})
 
     def _paint_layer(self, source: ImageLayer) -> Layer:
         """The one over `source`: each image has its own."""
@@ -162,29 +162,6 @@ class Drawing(QObject):
             layer.bind_key("Escape", _finish, overwrite=True)
         self._state.strength_layer = layer
         return layer
-
-    def _shapes(self, name: str, source: ImageLayer, metadata: dict[str, Any]) -> Shapes:
-        # In pixels of the image: napari keeps corners in float32, which on a map are
-        # off by metres, and draws rectangles along the layer's own axes.
-        matrix = plane_of(source)
-        layer = self._viewer.add_shapes(
-            name=name,
-            ndim=2,
-            face_color="transparent",
-            edge_color="yellow",
-            edge_width=self._width(matrix),
-            affine=matrix,
-            # Those of the image, or napari takes pixels for metres.
-            units=source.units[-2:],
-            metadata={OWN: True, **metadata},
-        )
-        layer.bind_key("Escape", _finish, overwrite=True)
-        return layer
-
-    def _width(self, matrix: Any) -> float:
-        """`EDGE` in data of a layer that lies in the world by `matrix` (3, 3)."""
-        pixel = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
-        return EDGE / float(self._viewer.scene.camera.zoom) / pixel
 
     # -- what ends it ------------------------------------------------------------
 
@@ -230,10 +207,38 @@ class Drawing(QObject):
         """Edges are as wide on the screen as before, whatever the zoom."""
         for layer in self._viewer.layers:
             if OWN in layer.metadata:
-                width = self._width(plane_of(layer))
+                width = _edge(self._viewer, plane_of(layer))
                 layer.current_edge_width = width
                 if len(layer.data):
                     layer.edge_width = [width] * len(layer.data)
+
+
+def add_outlines(
+    viewer: ViewerModel, name: str, source: ImageLayer, metadata: dict[str, Any]
+) -> Shapes:
+    """A new Shapes layer over `source`; while a `Drawing` lives its edges stay thin."""
+    # In pixels of the image: napari keeps corners in float32, which on a map are
+    # off by metres, and draws rectangles along the layer's own axes.
+    matrix = plane_of(source)
+    layer = viewer.add_shapes(
+        name=name,
+        ndim=2,
+        face_color="transparent",
+        edge_color="yellow",
+        edge_width=_edge(viewer, matrix),
+        affine=matrix,
+        # Those of the image, or napari takes pixels for metres.
+        units=source.units[-2:],
+        metadata={OWN: True, **metadata},
+    )
+    layer.bind_key("Escape", _finish, overwrite=True)
+    return layer
+
+
+def _edge(viewer: ViewerModel, matrix: Any) -> float:
+    """`EDGE` in data of a layer that lies in the world by `matrix` (3, 3)."""
+    pixel = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
+    return EDGE / float(viewer.scene.camera.zoom) / pixel
 
 
 def _finish(layer: Layer) -> None:

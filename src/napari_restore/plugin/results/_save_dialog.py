@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from qtpy.QtWidgets import QFileDialog, QWidget
@@ -10,16 +11,19 @@ from napari_restore.errors import BadOutput
 from napari_restore.plugin._notices import show_problem
 
 
-def ask_save_path(parent: QWidget, title: str, proposed: Path, kind: str) -> Path | None:
+def ask_save_path(
+    parent: QWidget, title: str, proposed: Path, kind: str, suffixes: Sequence[str] = ()
+) -> Path | None:
     """The name the user chooses, with `proposed`'s suffix unless it has one; None for none.
 
-    `kind` is what such files are called. Whoever chose a file that exists was asked
+    `kind` is what such files are called, `suffixes` all they may have. Whoever chose a file that exists was asked
     about replacing that very file. A zarr store is a folder, which the dialog enters;
     a name inside one is refused.
     """
     suffix = proposed.suffix
+    shown = " ".join(f"*{known}" for known in suffixes or (suffix,))
     # The folder, not the path: a folder of that name would be entered.
-    dialog = QFileDialog(parent, title, str(proposed.parent), f"{kind} (*{suffix})")
+    dialog = QFileDialog(parent, title, str(proposed.parent), f"{kind} ({shown})")
     dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
     # Added by the dialog, so that it asks about the name that is written.
     dialog.setDefaultSuffix(suffix[1:])

@@ -1,0 +1,7 @@
+"""The panel's tab that asks which pixels made a result."""
+
+from __future__ import annotations
+
+from napari_restore.plugin.attribution._tab import AttributionTab
+
+__all__ = ["AttributionTab"]

@@ -1,0 +1,116 @@
+"""One question under way, and the layers in which its answer comes."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from psygnal import Signal
+
+from napari_restore.engine import Event
+from napari_restore.errors import Cancelled, RestoreError
+from napari_restore.plugin._watched_work import WatchedWork
+from napari_restore.plugin.attribution._layers import AttributionLayers, Picture, picture_of
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
+
+    from napari_restore.explain import Attribution
+    from napari_restore.plugin.attribution._question import Question
+
+
+class Asking:
+    """Asks on other threads, shows the map as it comes, and tells how it ended."""
+
+    happened = Signal(object)
+    """Every event of the engine."""
+    ended = Signal(str, object)
+    """``done`` and the `Attribution`, ``cancelled`` and None, ``failed`` and the `RestoreError`."""
+
+    def __init__(
+        self, viewer: ViewerModel, source: ImageLayer, question: Question, number: int
+    ) -> None:
+        self.question, self.source = question, source
+        name = f"{number} · {question.request.model}"
+        self.layers = AttributionLayers(viewer, source, name, question.scale)
+        self.exponent = 0.5
+        self._viewer = viewer
+        self._stop = threading.Event()
+        self._outcome: tuple[str, Any] = ("cancelled", None)
+        self._work = WatchedWork("attribution")
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        steps = partial(answering, self.question, self._stop)
+        self._work.start(steps, self._on_end, self._on_told)
+
+    def cancel(self) -> None:
+        """Stop after the point in hand; what has been shown is taken away."""
+        self._stop.set()
+
+    def abandon(self) -> None:
+        """End and tell nobody: who listened is gone."""
+        self.happened.disconnect()
+        self.ended.disconnect()
+        self.cancel()
+
+    def _on_told(self, told: Any) -> None:
+        gone = self.source not in self._viewer.layers
+        if gone:
+            self.cancel()
+        if isinstance(told, Event):
+            self.happened.emit(told)
+        elif isinstance(told, Answer):
+            if not gone:
+                level = f" · 1:{self.question.scale}" if self.question.scale > 1 else ""
+                method = told.found.record["attribution"]["method"]
+                self.layers.name += f" · {method}{level} – {self.source.name}"
+                self.layers.finish(told.picture, told.found.record, self.exponent)
+                self._outcome = ("done", told.found)
+        elif isinstance(told, RestoreError):
+            if not isinstance(told, Cancelled):
+                self._outcome = ("failed", told)
+        elif not self._stop.is_set():
+            self.layers.glimpse(told)
+
+    def _on_end(self) -> None:
+        if self._outcome[0] != "done":
+            self.layers.remove()
+        self.ended.emit(*self._outcome)
+
+
+class Answer(NamedTuple):
+    """A finished map, and what its layers show."""
+
+    found: Attribution
+    picture: Picture
+
+
+def answering(question: Question, stop: threading.Event) -> Iterator[Any]:
+    """Events, `Glimpse`s of the map and at last an `Answer` or what went wrong.
+
+    Asked on a thread of its own, which ends soon when nobody takes any more or `stop` is set.
+    """
+    told: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            found = question.ask(emit=told.put, watch=told.put, stop=stop)
+            told.put(Answer(found, picture_of(found)))
+        except RestoreError as error:
+            told.put(error)
+        except Exception as error:
+            logging.getLogger(__name__).exception("asking failed")
+            told.put(RestoreError(f"Asking failed: {error}", "This is a bug; please report it."))
+        told.put(None)
+
+    threading.Thread(target=ask, name="napari-restore attribution").start()
+    try:
+        yield from iter(told.get, None)
+    finally:
+        stop.set()

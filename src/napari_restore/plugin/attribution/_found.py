@@ -1,0 +1,205 @@
+"""What an answer says: choosing one, its plots and measures, files, and two side by side."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from psygnal import Signal
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QLabel, QPushButton, QVBoxLayout
+
+from napari_restore import api
+from napari_restore.errors import RestoreError
+from napari_restore.plugin._background import in_background
+from napari_restore.plugin._folding import in_a_row
+from napari_restore.plugin._notices import show_problem
+from napari_restore.plugin._section import Section
+from napari_restore.plugin.attribution._beside import Beside, Found
+from napari_restore.plugin.attribution._plots import PathPlot, RingPlot
+from napari_restore.plugin.attribution._words import measures
+from napari_restore.plugin.results._save_dialog import ask_save_path
+from napari_restore.records import write_record
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from napari_restore.explain import Attribution
+    from napari_restore.plugin._state import RestoreState
+
+EXPONENTS = {1.0: "1", 0.5: "1/2", 0.25: "1/4", 0.125: "1/8"}
+SHOWN = 64
+"""Pixels around a box that are shown beside another at least."""
+
+
+class FoundSection(Section):
+    """All answers of a viewer; the chosen one is told of."""
+
+    chosen = Signal(object)
+    """The `Found` that is told of, or None."""
+
+    def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
+        super().__init__(viewer, state)
+        self.all: list[Found] = []
+        self._pair = Beside(viewer)
+        self._folder = Path.home()
+        self.which = QComboBox(self)
+        self.other = QComboBox(self)
+        for combo in (self.which, self.other):
+            combo.setSizeAdjustPolicy(
+                QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+            )
+        self.measures = QLabel(self)
+        self.measures.setWordWrap(True)
+        self.measures.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.path, self.rings = PathPlot(self), RingPlot(self)
+        self.exponent = QComboBox(self)
+        for value, title in EXPONENTS.items():
+            self.exponent.addItem(title, value)
+        self.exponent.setCurrentIndex(1)
+        self.exponent.setToolTip(
+            "The magnitude layer shows (|a| / its largest) to this power: the smaller, the more of "
+            "what is weak is seen"
+        )
+        self.side_by_side = QPushButton("Side by side", self)
+        self.side_by_side.setCheckable(True)
+        self.side_by_side.setToolTip("Both maps over their pictures, under one camera")
+        self.figure = self._button("Figure …", "Maps, legends and all that was asked", self._figure)
+        self.map = self._button("Map …", "Shares as a float32 raster", self._map)
+        self.record = self._button("Record …", "All it takes to ask again", self._record)
+        self._build()
+        self.which.currentIndexChanged.connect(self._on_chosen)
+        self.exponent.currentIndexChanged.connect(self._on_exponent)
+        self.side_by_side.clicked.connect(self._on_side_by_side)
+        self._pair.ended.connect(lambda: self.side_by_side.setChecked(False))
+        self.listen(viewer.layers.events.removed, self._on_removed)
+        self._offer()
+
+    def _build(self) -> None:
+        files = QHBoxLayout()
+        for button in (self.figure, self.map, self.record):
+            files.addWidget(button)
+        form = QFormLayout()
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        form.addRow("Answer", self.which)
+        form.addRow("Exponent", self.exponent)
+        form.addRow("Compare with", in_a_row(self.other, self.side_by_side))
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(form)
+        for widget in (self.measures, self.path, self.rings):
+            layout.addWidget(widget)
+        layout.addLayout(files)
+
+    def _button(self, title: str, tip: str, slot: Any) -> QPushButton:
+        button = QPushButton(title, self)
+        button.setToolTip(tip)
+        button.clicked.connect(slot)
+        return button
+
+    def leave(self) -> None:
+        """The layers stay; they are told of no more."""
+        self._pair.end()
+        super().leave()
+
+    # -- which -------------------------------------------------------------------
+
+    @property
+    def current(self) -> Found | None:
+        """The answer that is told of."""
+        found: Found | None = self.which.currentData()
+        return found
+
+    def add(self, found: Found) -> None:
+        """Tell of a new answer; the one before is offered to be compared with."""
+        self.all.append(found)
+        self._offer()
+
+    def _offer(self) -> None:
+        self.which.blockSignals(True)
+        self.which.clear()
+        for found in self.all:
+            self.which.addItem(found.layers.name, found)
+        self.which.setCurrentIndex(len(self.all) - 1)
+        self.which.blockSignals(False)
+        self._on_chosen()
+
+    def _on_chosen(self) -> None:
+        current = self.current
+        self.setVisible(current is not None)
+        others = [found for found in reversed(self.all) if found is not current]
+        self.other.clear()
+        for found in others:
+            self.other.addItem(found.layers.name, found)
+        self.side_by_side.setEnabled(bool(others))
+        if current is not None:
+            record = current.answer.record
+            told = record["attribution"]
+            self.measures.setText(measures(record))
+            self.path.show_nodes(told["nodes"])
+            self.rings.show_rings(told["rings"])
+            self._on_exponent()
+        self.chosen.emit(current)
+
+    def _on_exponent(self) -> None:
+        if self.current is not None:
+            self.current.layers.show_exponent(self.exponent.currentData())
+
+    def _on_removed(self, event: Any) -> None:
+        for found in self.all:
+            if event.value is found.layers.signed:
+                self.all.remove(found)
+                found.layers.remove()
+                self._offer()
+                return
+
+    def _on_side_by_side(self, wanted: bool) -> None:
+        self._pair.end()
+        one, other = self.current, self.other.currentData()
+        if wanted and one is not None and other is not None:
+            self._pair.show(one, other)
+
+    # -- files -------------------------------------------------------------------
+
+    def _figure(self) -> None:
+        exponent = self.exponent.currentData()
+        self._save(
+            "Figure",
+            [".png", ".pdf", ".svg"],
+            lambda found, path: _drawn(found.answer, path, exponent),
+        )
+
+    def _map(self) -> None:
+        self._save("Map", [".tif"], lambda found, path: found.answer.save(path, overwrite=True))
+
+    def _record(self) -> None:
+        self._save("Record", [".json"], lambda found, path: write_record(path, found.answer.record))
+
+    def _save(self, title: str, suffixes: list[str], write: Any) -> None:
+        found = self.current
+        if found is None:
+            return
+        image = found.answer.image
+        folder = Path(image.path).parent if image.path else self._folder
+        proposed = folder / f"{Path(image.name).stem}_attribution{suffixes[0]}"
+        path = ask_save_path(self, f"Save the {title.lower()}", proposed, title, suffixes)
+        if path is not None:
+            self._folder = path.parent
+            in_background(partial(_tried, partial(write, found, path)), self._on_saved)
+
+    def _on_saved(self, problem: RestoreError | None) -> None:
+        if problem is not None:
+            show_problem(problem)
+
+
+def _drawn(found: Attribution, path: Path, exponent: float) -> None:
+    api.draw_attribution(found, path, exponent=exponent, overwrite=True)
+
+
+def _tried(write: Any) -> RestoreError | None:
+    try:
+        write()
+    except RestoreError as error:
+        return error
+    return None

@@ -1,0 +1,153 @@
+"""Small plots of an attribution: its path, and where its mass lies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from qtpy.QtCore import QPointF, QRectF, Qt
+from qtpy.QtGui import QColor, QPainter, QPen, QPolygonF
+from qtpy.QtWidgets import QWidget
+
+BLUE, VERMILLION = QColor(86, 180, 233), QColor(230, 120, 30)
+"""Of Okabe and Ito's colours: told apart by people with any kind of sight."""
+CROWDED = 1.5
+"""The widest step over the narrowest from which on points crowd towards the ends."""
+TOLD = 5e-4
+"""Share that is more than 0.0 %."""
+LEFT, RIGHT, TOP, BOTTOM = 58, 8, 18, 16
+"""Margins for what is written, in pixels."""
+
+
+class PathPlot(QWidget):
+    """D along the path, and the attribution added up so far: one line if the map is complete."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setFixedHeight(120)
+        self._nodes: npt.NDArray[np.float64] = np.zeros((0, 3))
+        self.setToolTip(
+            "D at the points of the path from the baseline (0) to the image (1), and the integral of "
+            "the attributions up to there. They part where the map is not complete"
+        )
+
+    def show_nodes(self, nodes: Sequence[Sequence[float]]) -> None:
+        """(α, D, dD/dα) of each point in the order of α; none clears it."""
+        self._nodes = np.array(nodes, float).reshape(-1, 3)
+        self.setVisible(len(self._nodes) > 1)
+        self.update()
+
+    def lines(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """(n,) D − D at the first point, and the slopes' integral up to each point."""
+        alpha, value, slope = self._nodes.T
+        return value - value[0], _integral(alpha, slope)
+
+    def paintEvent(self, _: Any) -> None:
+        if len(self._nodes) < 2:
+            return
+        alpha = self._nodes[:, 0]
+        lines = self.lines()
+        low = float(min(line.min() for line in lines))
+        high = float(max(line.max() for line in lines))
+        if high - low <= 0:
+            high = low + 1
+        painter, text = _begin(self)
+        box = QRectF(LEFT, TOP, self.width() - LEFT - RIGHT, self.height() - TOP - BOTTOM)
+        painter.drawRect(box)
+        for value, at in ((high, box.top()), (low, box.bottom())):
+            place = QRectF(0, at - 8, LEFT - 4, 16)
+            painter.drawText(place, Qt.AlignmentFlag.AlignRight, f"{value:.3g}")
+        for share, flag in (
+            ("α 0", Qt.AlignmentFlag.AlignLeft),
+            ("1", Qt.AlignmentFlag.AlignRight),
+        ):
+            painter.drawText(QRectF(LEFT, box.bottom(), box.width(), BOTTOM), flag, share)
+        half = box.width() / 2
+        for number, (line, colour, name) in enumerate(
+            zip(lines, (BLUE, VERMILLION), ("D(γ) − D(x′)", "attribution"), strict=True)
+        ):
+            painter.setPen(colour)
+            painter.drawText(
+                QRectF(LEFT + number * half, 0, half, TOP - 2), Qt.AlignmentFlag.AlignLeft, name
+            )
+            points = [
+                QPointF(box.left() + a * box.width(), box.bottom() - share * box.height())
+                for a, share in zip(alpha, (line - low) / (high - low), strict=True)
+            ]
+            style = Qt.PenStyle.SolidLine if number == 0 else Qt.PenStyle.DashLine
+            painter.setPen(QPen(colour, 2, style))
+            painter.drawPolyline(QPolygonF(points))
+            if number == 0:
+                painter.setBrush(colour)
+                for point in points:
+                    painter.drawEllipse(point, 2.0, 2.0)
+        painter.setPen(text)
+        painter.end()
+
+
+class RingPlot(QWidget):
+    """Shares of the mass in the box and by distance from it."""
+
+    ROW = 15
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._rings: dict[str, float] = {}
+        self.setToolTip("Where the mass lies: in the box, and by distance from it in pixels")
+
+    def show_rings(self, rings: Mapping[str, float]) -> None:
+        """Shares by the record's names of the rings; none clears it. Empty ones at the end are left out."""
+        last = max((n for n, share in enumerate(rings.values()) if share >= TOLD), default=0)
+        self._rings = dict(list(rings.items())[: last + 1])
+        self.setFixedHeight(self.ROW * len(self._rings) + 4)
+        self.setVisible(bool(self._rings))
+        self.update()
+
+    def paintEvent(self, _: Any) -> None:
+        painter, text = _begin(self)
+        most = max(self._rings.values(), default=0.0) or 1.0
+        width = self.width() - LEFT - 52
+        for number, (name, share) in enumerate(self._rings.items()):
+            top = number * self.ROW + 2
+            painter.setPen(text)
+            label = (
+                name if name == "box" else f"{name} px" if name[-1] != "-" else f"> {name[:-1]} px"
+            )
+            where = QRectF(0, top, LEFT + 12, self.ROW)
+            painter.drawText(where, Qt.AlignmentFlag.AlignLeft, label)
+            bar = QRectF(LEFT + 14, top + 2, max(1.0, (width - 14) * share / most), self.ROW - 5)
+            painter.fillRect(bar, BLUE)
+            where = QRectF(bar.right() + 4, top, 60, self.ROW)
+            painter.drawText(where, Qt.AlignmentFlag.AlignLeft, f"{share:.1%}")
+        painter.end()
+
+
+def _begin(widget: QWidget) -> tuple[QPainter, QColor]:
+    """A painter in the colours of the window, and the colour of its letters."""
+    painter = QPainter(widget)
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    font = widget.font()
+    font.setPointSizeF(max(6.5, font.pointSizeF() * 0.85))
+    painter.setFont(font)
+    colour = widget.palette().windowText().color()
+    painter.setPen(colour)
+    return painter, colour
+
+
+def _integral(
+    alpha: npt.NDArray[np.float64], slope: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """(n,) of the slopes from 0 to each point.
+
+    Of the polynomial that meets them, as the rules of Clenshaw-Curtis and Gauss have it, where
+    the points crowd towards the ends; else by trapezoids.
+    """
+    steps = np.diff(alpha)
+    if steps.max() > CROWDED * steps.min():
+        series = np.polynomial.Chebyshev.fit(alpha, slope, len(alpha) - 1, domain=[0, 1]).integ()
+        found: npt.NDArray[np.float64] = series(alpha) - series(0.0)
+        return found
+    parts = steps * (slope[1:] + slope[:-1]) / 2
+    return np.concatenate([[0.0], np.cumsum(parts)])

@@ -1,0 +1,197 @@
+"""How a question is put: method, baseline, objective and the rest, in widgets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import (
+    QComboBox,
+    QDoubleSpinBox,
+    QFileDialog,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QSpinBox,
+    QWidget,
+)
+
+from napari_restore.plugin._folding import in_a_row
+
+if TYPE_CHECKING:
+    from napari_restore.images import Image
+
+METHODS = {
+    "": "Automatic (by the model's task)",
+    "haze": "Haze path: along thinner haze",
+    "ig": "Integrated gradients: from a baseline",
+    "lam": "LAM: from a blur",
+    "dam": "DAM: from a clear image",
+    "lam-2021": "LAM as published (2021)",
+    "dam-paper": "DAM as in its paper",
+    "dam-released": "DAM as its code: NOT a path integral",
+}
+WITH_BASELINE = ("ig", "dam", "dam-paper", "dam-released")
+BASELINES = {
+    "blur": "the image, blurred",
+    "dehazed": "dehazed by dcp",
+    "output": "the model's own output",
+    "zero": "zeros",
+}
+CLEAR = ("dam", "dam-paper", "dam-released")
+"""Methods that begin at a clear image."""
+FILE, CHANNEL = "file", "channel"
+OBJECTIVES = {
+    "": "Automatic (by the method)",
+    "change": "Change: output − input",
+    "mean": "Mean of the output",
+    "sum": "Sum of the output",
+    "gradient": "Edges: length of its gradient",
+    "mean+variance": "Mean and variance",
+    CHANNEL: "Mean of one band:",
+}
+FACTS = {"held": "held constant", "followed": "followed through the overview"}
+TOOLS = {
+    "rectangle": ("Box", "Drag a box over what is asked about; Escape leaves it"),
+    "click": ("Click", "Click the image: a box is put there, as large as said below"),
+    "polygon": ("Polygon", "Click the corners; a double click closes it"),
+}
+
+
+class QuestionForm(QWidget):
+    """Says what is asked; `values` are options of a `Question`."""
+
+    tool_wanted = Signal(object)
+    """``rectangle``, ``polygon``, ``click``, or None to end."""
+    side_changed = Signal(int)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.tools = {name: self._tool(name) for name in TOOLS}
+        self.side = QSpinBox(self)
+        self.side.setRange(1, 4096)
+        self.side.setValue(128)
+        self.side.setSuffix(" px")
+        self.side.setToolTip("Side of a box that is clicked")
+        self.box = QLabel(self)
+        self.box.setWordWrap(True)
+        self.method = _combo(METHODS)
+        self.baseline = _combo({**BASELINES, FILE: "a clear image …"})
+        self.clear_image = ""
+        self.objective = _combo(OBJECTIVES)
+        self.channel = QSpinBox(self)
+        self.facts = _combo(FACTS)
+        self.facts.setToolTip(
+            "What the model drew from the whole image, such as the airlight: a constant, or asked "
+            "about as well. Networks that map the image allow that"
+        )
+        self.level = _combo({})
+        self.level.setToolTip(
+            "The true pixels, or an overview: another question, answered sooner. The map says which"
+        )
+        self.gap = QDoubleSpinBox(self)
+        self.gap.setRange(0.01, 100)
+        self.gap.setValue(1)
+        self.gap.setSuffix(" %")
+        self.gap.setToolTip("Points are added until the shares make up what the model did so well")
+        self._build()
+        self.method.currentIndexChanged.connect(self._on_method)
+        self.baseline.activated.connect(self._on_baseline)
+        self.objective.currentIndexChanged.connect(self._on_objective)
+        self.side.valueChanged.connect(self.side_changed)
+        self._on_method()
+        self._on_objective()
+
+    def _build(self) -> None:
+        tools = QHBoxLayout()
+        for button in self.tools.values():
+            tools.addWidget(button)
+        form = QFormLayout(self)
+        form.setContentsMargins(0, 0, 0, 0)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        # Across the whole panel, which is narrow.
+        form.addRow(tools)
+        form.addRow("Asked about", self.box)
+        form.addRow("Clicked box", self.side)
+        form.addRow("Method", self.method)
+        form.addRow("Baseline", self.baseline)
+        form.addRow("Objective", in_a_row(self.objective, self.channel))
+        form.addRow("Image facts", self.facts)
+        form.addRow("Level", self.level)
+        form.addRow("Largest gap", self.gap)
+
+    def _tool(self, name: str) -> QPushButton:
+        title, tip = TOOLS[name]
+        button = QPushButton(title, self)
+        button.setCheckable(True)
+        button.setToolTip(tip)
+        button.clicked.connect(lambda wanted: self.tool_wanted.emit(name if wanted else None))
+        return button
+
+    def show_tool(self, tool: str | None) -> None:
+        """Press the button of the tool in use."""
+        for name, button in self.tools.items():
+            button.setChecked(name == tool)
+
+    def show_image(self, image: Image | None) -> None:
+        """Offer the levels and bands of an image."""
+        self.level.clear()
+        self.level.addItem("true pixels", 0)
+        if image is None:
+            return
+        self.channel.setRange(1, max(1, image.bands))
+        for number, level in enumerate(image.planned_levels):
+            scale = image.level_scale(number)
+            if number and scale is not None:
+                size = f"{level.width} × {level.height}"
+                self.level.addItem(f"overview 1:{scale} ({size})", number)
+
+    def values(self) -> dict[str, Any]:
+        """Method, objective, baseline, facts, gap and level."""
+        method, objective = self.method.currentData(), self.objective.currentData()
+        baseline = None
+        if self.baseline.isEnabled():
+            chosen = self.baseline.currentData()
+            baseline = self.clear_image if chosen == FILE else chosen
+        if objective == CHANNEL:
+            objective = f"{CHANNEL}:{self.channel.value()}"
+        return {
+            "method": method or None,
+            "objective": objective or None,
+            "baseline": baseline,
+            "facts": self.facts.currentData(),
+            "gap": self.gap.value() / 100,
+            "level": self.level.currentData() or 0,
+        }
+
+    def _on_method(self) -> None:
+        method = self.method.currentData()
+        self.baseline.setEnabled(method in WITH_BASELINE)
+        if method in CLEAR and self.baseline.currentData() != FILE:
+            self.baseline.setCurrentIndex(self.baseline.findData(FILE))
+        elif method == "ig" and not self.clear_image:
+            self.baseline.setCurrentIndex(0)
+
+    def _on_objective(self) -> None:
+        self.channel.setVisible(self.objective.currentData() == CHANNEL)
+
+    def _on_baseline(self) -> None:
+        if self.baseline.currentData() == FILE:
+            path, _ = QFileDialog.getOpenFileName(self, "A clear image of the same scene")
+            self.name_clear_image(path)
+
+    def name_clear_image(self, path: str) -> None:
+        """Begin at the clear image of a file; at a blur without one."""
+        self.clear_image = path
+        at = self.baseline.findData(FILE)
+        self.baseline.setItemText(at, path.rpartition("/")[2] or "a clear image …")
+        self.baseline.setCurrentIndex(at if path else 0)
+
+
+def _combo(choices: dict[str, str]) -> QComboBox:
+    combo = QComboBox()
+    combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    for value, title in choices.items():
+        combo.addItem(title, value)
+    return combo

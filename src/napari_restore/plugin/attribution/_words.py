@@ -1,0 +1,51 @@
+"""What an attribution says, in a few lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+FAR = 128
+"""Pixels from the box beyond which a share is told."""
+TOLD = 0.01
+"""Share of the unchanged input from which on it is worth a line."""
+
+
+def measures(record: Mapping[str, Any]) -> str:
+    """How far the map can be trusted, how spread it is, and what it is of."""
+    told, model = record["attribution"], record["model"]
+    complete = told["completeness"]
+    gap, steps = complete["relative_gap"], len(told["nodes"])
+    if gap is None:
+        trust = "Completeness undefined: what is asked about hardly differs along the path"
+    else:
+        word = "Complete" if complete["reached"] else "NOT COMPLETE"
+        trust = f"{word}: gap {gap:.2%} after {steps} points (asked {complete['goal']:.2%})"
+    y0, x0, y1, x1 = told["box"]
+    index, near = told["diffusion_index"], told["window"]["diffusion_index"]
+    rings = told["rings"]
+    far = sum(
+        share
+        for name, share in rings.items()
+        if name != "box" and int(name.partition("-")[0]) >= FAR
+    )
+    scale = told["scale"]
+    pixels = "pixels" if scale == 1 else f"pixels of the overview 1:{scale}"
+    lines = [
+        trust,
+        f"Difference {complete['difference']:.4g}, shares add up to {complete['sum']:.4g}",
+        f"{told['objective']} of {x1 - x0} × {y1 - y0} {pixels} at x {x0}, y {y0}",
+        f"{told['method']}: {told['path']} path from {told['baseline']}; facts {told['facts']}",
+    ]
+    if index is not None:
+        spread = f"Diffusion index {index:.2f}"
+        if near is not None and tuple(told["window"]["region"]) != tuple(told["region"]):
+            spread += f" (within 512 px of the box {near:.2f})"
+        lines.append(f"{spread}; 95 % in {told['area_95']} pixels; beyond {FAR} px {far:.1%}")
+    if (told["identity_share"] or 0) >= TOLD:
+        lines.append(f"The input passing unchanged makes {told['identity_share']:.0%} of the map")
+    weights = model["weights_sha256"]
+    lines.append(
+        f"{model['id']}{f', weights {weights[:12]}' if weights else ''}. Where it looked, not why."
+    )
+    return "\n".join(lines)

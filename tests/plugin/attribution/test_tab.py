@@ -1,0 +1,234 @@
+"""The Attribution tab: from a box to layers, measures and files, in a real window."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from napari_restore import Region
+from napari_restore.plugin.attribution import _found
+from napari_restore.plugin.attribution._question_form import BASELINES, METHODS, OBJECTIVES
+from napari_restore.plugin.layers._placing import plane_of
+
+pytestmark = pytest.mark.viewer
+LIMIT_MS = 60_000
+BOX = Region(100, 120, 148, 184)
+
+
+@pytest.fixture
+def tab(panel: Any, tmp_path: Path) -> Any:
+    """The tab over a hazy picture of 300 × 400 pixels, asked of dcp."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:300, :400]
+    scene = 0.3 + 0.2 * np.sin(x / 9)[..., None] * [1, 0.5, 0.2] + 0.1 * np.cos(y / 7)[..., None]
+    hazy = 0.6 * scene + 0.4 * 0.9 + 0.02 * rng.standard_normal((300, 400, 3))
+    path = tmp_path / "town.png"
+    Image.fromarray(np.round(255 * np.clip(hazy, 0, 1)).astype(np.uint8)).save(path)
+    panel.viewer.open(str(path), plugin="napari-restore")
+    panel.models.choose("dcp")
+    panel.tabs.choose("Attribution")
+    return panel.attribution
+
+
+@pytest.fixture
+def ask(tab: Any, qtbot: Any) -> Any:
+    """A function that presses Run and waits for the end: gives the outcome."""
+
+    def run(status: str = "done") -> Any:
+        told: list[Any] = []
+        tab.ended.connect(lambda *outcome: told.append(outcome))
+        tab.bar.button.click()
+        qtbot.waitUntil(lambda: bool(told), timeout=LIMIT_MS)
+        assert told[0][0] == status, told
+        return told[0][1]
+
+    return run
+
+
+def test_a_box_becomes_layers_and_measures(tab: Any, ask: Any) -> None:
+    tab.box.put(BOX)
+    assert "64 × 48 pixels at x 120, y 100" in tab.form.box.text()
+    found = ask()
+    told = found.record["attribution"]
+    assert told["box"] == list(BOX) and told["completeness"]["reached"]
+    layers = tab.found.current.layers
+    names = [layer.name.split()[0] for layer in layers.all]
+    assert names == ["Magnitude", "Contribution", "Attribution", "Box"]
+    np.testing.assert_array_equal(layers.signed.data, found.map.sum(axis=2))
+    low, high = layers.signed.contrast_limits
+    assert -low == high == pytest.approx(np.abs(found.map.sum(axis=2)).max())
+    # It lies where its pixels are.
+    corner = plane_of(layers.signed)[:2, 2] - plane_of(tab.state.layer)[:2, 2]
+    np.testing.assert_allclose(corner, found.region[:2])
+    assert layers.signed.metadata["napari_restore_record"] is found.record
+    assert "Complete: gap" in tab.found.measures.text()
+    assert "not why" in tab.found.measures.text()
+    # A map is not an image to restore.
+    assert tab.state.layer.name == "town" and tab.state.layer not in layers
+    assert not tab.state.running and tab.bar.button.text() == "Run"
+
+
+def test_the_curve_of_a_complete_map_meets_d(tab: Any, ask: Any) -> None:
+    tab.box.put(BOX)
+    told = ask().record["attribution"]
+    value, summed = tab.found.path.lines()
+    assert value[-1] == pytest.approx(told["completeness"]["difference"], rel=1e-6)
+    assert summed[-1] == pytest.approx(told["completeness"]["sum"], rel=1e-6)
+    assert np.abs(value - summed).max() < 0.05 * np.abs(value).max()
+
+
+def test_the_map_is_seen_while_it_comes(
+    tab: Any, ask: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_restore.plugin.attribution._layers import AttributionLayers
+
+    shown: list[Any] = []
+    true = AttributionLayers.glimpse
+
+    def glimpse(self: Any, seen: Any) -> None:
+        true(self, seen)
+        shown.append((seen.done, self.signed.name, self.signed in tab.viewer.layers))
+
+    monkeypatch.setattr(AttributionLayers, "glimpse", glimpse)
+    tab.box.put(BOX)
+    ask()
+    assert [done for done, _, _ in shown] == list(range(1, len(shown) + 1))
+    assert len(shown) >= 9 and all(there for _, _, there in shown)
+    assert not any(layer.name.startswith("Coming") for layer in tab.viewer.layers)
+
+
+def test_cancel_leaves_nothing(tab: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari_restore.plugin.attribution._layers import AttributionLayers
+
+    before = list(tab.viewer.layers)
+    tab.box.put(BOX)
+    told: list[Any] = []
+    tab.ended.connect(lambda *outcome: told.append(outcome))
+    # As soon as a first point is there.
+    monkeypatch.setattr(
+        AttributionLayers, "glimpse", lambda self, seen: tab.asking and tab.bar.button.click()
+    )
+    tab.bar.button.click()
+    assert tab.bar.button.text() == "Cancel" and tab.state.running
+    qtbot.waitUntil(lambda: bool(told), timeout=LIMIT_MS)
+    assert told == [("cancelled", None)]
+    assert [layer.name for layer in tab.viewer.layers] == [x.name for x in before] + ["Asked about"]
+    assert tab.bar.message.text() == "Cancelled." and not tab.state.running
+
+
+def test_without_a_box_it_says_so(tab: Any) -> None:
+    with pytest.raises(Exception, match="No box is asked about"):
+        tab.question()
+    assert "Press Box or Click" in tab.form.box.text()
+    tab.box.put(Region(290, 390, 300, 400))
+    # Drawn areas and boxes that are asked about are not each other's.
+    from napari_restore.plugin.areas._areas import areas_layer
+
+    assert areas_layer(tab.viewer) is None
+    tab.form.method.setCurrentIndex(tab.form.method.findData("dam"))
+    with pytest.raises(Exception, match="clear image"):
+        tab.question()
+
+
+def test_a_polygon_and_an_overview(tab: Any, ask: Any) -> None:
+    tab.box.use("polygon")
+    layer = tab.box._layer
+    layer.add_polygons([[(99.5, 119.5), (99.5, 183.5), (147.5, 119.5)]])
+    question = tab.question()
+    assert question.box == BOX
+    np.testing.assert_allclose(question.polygon, [(100, 120), (100, 184), (148, 120)])
+    tab.box.use(None)
+    found = ask()
+    np.testing.assert_allclose(
+        found.record["attribution"]["polygon"], [(100, 120), (100, 184), (148, 120)]
+    )
+    tab.box.put(BOX)
+    whole = ask()
+    assert whole.record["attribution"]["polygon"] is None
+    assert len(tab.found.all) == 2
+
+
+def test_an_overview_is_placed_over_the_image(tab: Any, ask: Any, sample: Path) -> None:
+    assert tab.form.level.count() == 1
+    tab.viewer.open(sample, plugin="napari-restore")
+    assert tab.form.level.count() > 1
+    tab.box.put(BOX)
+    tab.form.level.setCurrentIndex(1)
+    found = ask()
+    told = found.record["attribution"]
+    assert told["scale"] == 2 and told["box"] == [50, 60, 74, 92]
+    layer, source = tab.found.current.layers.signed, tab.state.layer
+    np.testing.assert_allclose(plane_of(layer)[:2, :2], 2 * plane_of(source)[:2, :2])
+    assert "1:2" in tab.found.measures.text()
+
+
+def test_files_are_what_the_command_writes(
+    tab: Any, ask: Any, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import rasterio
+
+    tab.box.put(BOX)
+    found = ask()
+    for button, name in (
+        (tab.found.map, "m.tif"),
+        (tab.found.record, "r.json"),
+        (tab.found.figure, "f.svg"),
+    ):
+        path = tmp_path / name
+        monkeypatch.setattr(_found, "ask_save_path", lambda *_, path=path: path)
+        button.click()
+        qtbot.waitUntil(path.exists, timeout=LIMIT_MS)
+    with rasterio.open(tmp_path / "m.tif") as raster:
+        np.testing.assert_allclose(raster.read(1), found.map.sum(axis=2), rtol=1e-5, atol=1e-12)
+    record = json.loads((tmp_path / "r.json").read_text())
+    assert record["attribution"]["method"] == "haze" and record["task"]["question"]["box"]
+    assert "<svg" in (tmp_path / "f.svg").read_text()
+
+
+def test_two_answers_side_by_side(tab: Any, ask: Any, qtbot: Any) -> None:
+    tab.box.put(BOX)
+    ask()
+    tab.box.put(BOX.shift(60, 80))
+    ask()
+    assert tab.found.side_by_side.isEnabled()
+    before = [layer.visible for layer in tab.viewer.layers]
+    tab.found.side_by_side.click()
+    qtbot.waitUntil(lambda: tab.viewer.canvas.grid.enabled, timeout=LIMIT_MS)
+    shown = [layer for layer in tab.viewer.layers if layer.visible]
+    assert len(shown) == 2 and all(layer.rgb for layer in shown)
+    # Box on box, whatever their places.
+    places = []
+    for layer, answer in zip(shown, (tab.found.all[1], tab.found.all[0]), strict=True):
+        box, around = answer.answer.box, answer.answer.box.expand(64)
+        offset = np.subtract(box[:2], np.maximum(around[:2], 0))
+        places.append(plane_of(layer)[:2, 2] + offset)
+    np.testing.assert_allclose(*places)
+    tab.found.side_by_side.click()
+    assert not tab.viewer.canvas.grid.enabled
+    assert [layer.visible for layer in tab.viewer.layers] == before
+
+
+def test_removing_the_map_removes_the_answer(tab: Any, ask: Any) -> None:
+    tab.box.put(BOX)
+    ask()
+    layers = tab.found.current.layers
+    tab.found.exponent.setCurrentIndex(3)
+    assert layers.magnitude.gamma == 0.125
+    tab.viewer.layers.remove(layers.signed)
+    assert tab.found.all == [] and tab.found.current is None
+    assert [layer.name for layer in tab.viewer.layers][1:] == ["Asked about"]
+
+
+def test_what_the_form_offers_there_is() -> None:
+    from napari_restore import explain
+    from napari_restore.explain._objectives import objective_of
+
+    assert set(METHODS) - {""} <= set(explain.METHODS)
+    assert set(BASELINES) == set(explain.NAMES)
+    for name in set(OBJECTIVES) - {"", "channel"}:
+        assert objective_of(name, 3).name == name
