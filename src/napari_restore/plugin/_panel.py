@@ -110,15 +110,11 @@ class RestorePanel(QWidget):
         layout = QVBoxLayout(inner)
         form.add_to(layout)
         self.tabs = Pages(layout, inner)
-        restore = QWidget()
-        self.attribution = AttributionTab(self.viewer, self.state)
-        self.tabs.add("Restore", restore)
-        self.tabs.add(AttributionTab.TITLE, self.attribution)
-        layout.addStretch(1)
-        layout = QVBoxLayout(restore)
-        layout.setContentsMargins(0, 4, 0, 0)
-        form.add_area_to(layout)
-        layout.addWidget(self.bar)
+        restore = QWidget(inner)
+        page = QVBoxLayout(restore)
+        page.setContentsMargins(0, 4, 0, 0)
+        form.add_area_to(page)
+        page.addWidget(self.bar)
         self.sections = [section(self.viewer, self.state) for section in SECTIONS]
         for section in self.sections:
             section.asked.connect(self.start)
@@ -127,7 +123,12 @@ class RestorePanel(QWidget):
                 self.ended.connect(section.run_ended)
         parts = [folded(section.TITLE, section) for section in self.sections]
         for part in parts:
-            layout.addWidget(part)
+            page.addWidget(part)
+        # Last, as Tab goes through widgets in the order of their making.
+        self.attribution = AttributionTab(self.viewer, self.state)
+        self.tabs.add("Restore", restore)
+        self.tabs.add(AttributionTab.TITLE, self.attribution)
+        layout.addStretch(1)
         scroll = QScrollArea(self)
         one_at_a_time(parts, scroll)
         scroll.setWidgetResizable(True)
