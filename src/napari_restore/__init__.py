@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from napari_restore.api import (
     attribute,
+    attribute_table,
     info,
     load_model,
     open_image,
@@ -20,6 +21,7 @@ __all__ = [
     "Region",
     "__version__",
     "attribute",
+    "attribute_table",
     "info",
     "load_model",
     "open_image",

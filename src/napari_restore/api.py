@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from napari_restore._explain_api import (
     attribute,
+    attribute_table,
+    boxes_of,
     check_figure,
+    check_table,
     draw_attribution,
     is_attribution,
     repeat_attribution,
@@ -46,7 +49,7 @@ from napari_restore.engine import ImageStarted, Note, Phase, Progress, Region, T
 
 if TYPE_CHECKING:
     from napari_restore.engine import Job, Plan, Result, Worker
-    from napari_restore.models import ModelCard, Proposal, RestorationModel
+    from napari_restore.models import Labelled, ModelCard, Proposal, RestorationModel
 
 __all__ = [
     "ImageStarted",
@@ -56,10 +59,13 @@ __all__ = [
     "Region",
     "TileDone",
     "attribute",
+    "attribute_table",
+    "boxes_of",
     "cache_entries",
     "check_export",
     "check_figure",
     "check_output",
+    "check_table",
     "clear_cache",
     "command_of",
     "draw_attribution",
@@ -75,6 +81,7 @@ __all__ = [
     "kept_name",
     "kept_results",
     "load_model",
+    "load_models",
     "mask_of_array",
     "mask_of_line",
     "mask_of_polygons",
@@ -121,6 +128,22 @@ def load_model(
     from napari_restore.models import load
 
     return load(model, weights=weights, parameters=parameters, card=card, trust=trust)
+
+
+def load_models(
+    models: Sequence[Any],
+    *,
+    weights: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    trust: bool = False,
+) -> list[Labelled]:
+    """Load models as `evaluate` names them, "dcp:omega=0.9" for instance: `.label`, `.model`.
+
+    `weights` are those of the one model, `parameters` go to every one.
+    """
+    from napari_restore.models import load_named
+
+    return load_named(models, weights=weights, parameters=parameters, trust=trust)
 
 
 def stamp_of(*names: str | None) -> tuple[Any, ...]:

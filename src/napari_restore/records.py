@@ -32,12 +32,14 @@ from napari_restore.errors import BadOutput, InputError
 
 __all__ = [
     "Record",
+    "check_file",
     "check_record",
     "problems",
     "read_record",
     "strict_json",
     "write_json",
     "write_record",
+    "write_text",
 ]
 
 
@@ -177,19 +179,26 @@ def check_record(path: str | os.PathLike[str], *, overwrite: bool = False) -> No
     Raises `BadOutput` if it exists without `overwrite` or its folder is missing or
     may not be written.
     """
-    target = Path(path)
+    check_file(Path(path), "record", "--record", overwrite=overwrite)
+
+
+def check_file(target: Path, what: str, option: str, *, overwrite: bool = False) -> None:
+    """Find out before any work whether a file can be written, as `check_record`.
+
+    `what` it is and the `option` that names it are for the error.
+    """
     if target.is_dir():
-        raise BadOutput(f"The record {target} is a folder.", "Name a file after --record.")
+        raise BadOutput(f"The {what} {target} is a folder.", f"Name a file after {option}.")
     if not overwrite and (target.exists() or target.is_symlink()):
         raise BadOutput(
-            f"The record {target} exists.", "Add --overwrite to replace it, or choose another name."
+            f"The {what} {target} exists.", "Add --overwrite to replace it, or choose another name."
         )
     try:
         # Only trying tells: nothing else knows of Windows' rights or read-only disks.
         with tempfile.TemporaryFile(dir=target.parent):
             pass
     except OSError as error:
-        raise _unwritable(target, error) from None
+        raise _unwritable(target, what, error) from None
 
 
 def write_record(path: str | os.PathLike[str], record: Mapping[str, Any]) -> Path:
@@ -204,13 +213,17 @@ def write_record(path: str | os.PathLike[str], record: Mapping[str, Any]) -> Pat
     try:
         write_json(target, record)
     except OSError as error:
-        raise _unwritable(target, error) from None
+        raise _unwritable(target, "record", error) from None
     return target
 
 
 def write_json(path: Path, data: Any) -> None:
     """Write `data` as `strict_json`; the file appears whole or not at all. Raises `OSError`."""
-    text = strict_json(data, indent=2) + "\n"
+    write_text(path, strict_json(data, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8; the file appears whole or not at all. Raises `OSError`."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         partial.write_text(text, encoding="utf-8")
@@ -221,9 +234,9 @@ def write_json(path: Path, data: Any) -> None:
         raise
 
 
-def _unwritable(target: Path, error: OSError) -> BadOutput:
+def _unwritable(target: Path, what: str, error: OSError) -> BadOutput:
     return BadOutput(
-        f"The record {target} cannot be written: {error.strerror or error}.",
+        f"The {what} {target} cannot be written: {error.strerror or error}.",
         "Name a file in a folder that exists and may be written.",
     )
 

@@ -29,16 +29,38 @@ def load_model(options: Namespace) -> Any:
     """The model; code of the user's own runs only after a yes."""
     from napari_restore import api
 
-    trust = options.yes
-    if ".py:" in options.model and not trust:
-        trust = ask(f"Run the Python code in {options.model.rpartition(':')[0]}?")
-        if not trust:
-            raise BadModel(
-                f"The Python code of {options.model} was not run.", "Add --yes if you trust it."
-            )
     return api.load_model(
-        options.model, weights=options.weights, parameters=dict(options.set), trust=trust
+        options.model,
+        weights=options.weights,
+        parameters=dict(options.set),
+        trust=trusted([options.model], yes=options.yes),
     )
+
+
+def load_models(options: Namespace) -> list[Any]:
+    """The models of a --model that may be repeated, each with a label."""
+    from napari_restore import api
+
+    return api.load_models(
+        options.models,
+        weights=options.weights,
+        parameters=dict(options.set),
+        trust=trusted(options.models, yes=options.yes),
+    )
+
+
+def trusted(models: Sequence[str], *, yes: bool) -> bool:
+    """Whether code of the user's own among `models` may run: by --yes, or a yes at the terminal.
+
+    Raises `BadModel`.
+    """
+    scripts = [model for model in models if ".py:" in model]
+    if yes or not scripts:
+        return yes
+    files = ", ".join(model.partition(".py:")[0] + ".py" for model in scripts)
+    if not ask(f"Run the Python code in {files}?"):
+        raise BadModel(f"The Python code of {files} was not run.", "Add --yes if you trust it.")
+    return True
 
 
 def plan_arguments(options: Namespace, image: Any) -> dict[str, Any]:

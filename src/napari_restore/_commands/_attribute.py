@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from napari_restore._commands import Answer, _values
-from napari_restore._commands._arguments import load_model, open_image
+from napari_restore._commands import Answer
+from napari_restore._commands._arguments import load_models, open_image
+from napari_restore._commands._attribute_table import attribute_table, is_table
 from napari_restore._commands._checks import (
     check_files,
     identities,
@@ -22,6 +23,7 @@ from napari_restore._commands._interrupt import Interrupt, Stop
 from napari_restore._commands._options import add_machine, add_model, add_range, add_source
 from napari_restore._commands._outputs import Item
 from napari_restore._commands._progress import reporter
+from napari_restore._commands._question import add_question, polygon_of, question_of
 from napari_restore._quantities import format_seconds
 from napari_restore.errors import InputError
 from napari_restore.records import write_record
@@ -36,12 +38,15 @@ def add(parser: argparse.ArgumentParser) -> None:
         "-o",
         "--output",
         required=True,
+        action="append",
+        dest="outputs",
         metavar="OUT",
-        help="the map to write (.tif .zarr), float32 on the image's map: the sum, then each band",
+        help="the map to write (.tif .zarr), float32 on the image's map: the sum, then each band; for "
+        "several boxes, models or images a table (.csv .json .tex), and may be repeated",
     )
     add_source(parser)
-    add_model(parser)
-    _add_question(parser)
+    add_model(parser, several=True)
+    add_question(parser)
     add_range(parser.add_argument_group("values"))
     add_machine(parser)
     output = parser.add_argument_group("output")
@@ -52,92 +57,37 @@ def add(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--record", metavar="FILE", help="also write the record, which says all")
 
 
-def _add_question(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("question")
-    group.add_argument(
-        "--box",
-        nargs=4,
-        type=int,
-        required=True,
-        metavar=("X", "Y", "WIDTH", "HEIGHT"),
-        help="the box of the result that is asked about, in pixels, origin top left",
-    )
-    group.add_argument(
-        "--method",
-        metavar="NAME",
-        help="haze: along thinner haze, the default for what removes haze; ig: from a baseline, "
-        "the default for other models; lam: from a blur; "
-        "dam: from a clear image; lam-2021, dam-paper, dam-released: as published",
-    )
-    group.add_argument(
-        "--objective",
-        metavar="NAME",
-        help="what of the box is asked: change, mean, sum, channel:N, gradient, mean+variance "
-        "(default: the method's)",
-    )
-    group.add_argument(
-        "--baseline",
-        metavar="NAME|FILE",
-        help="where a straight path begins: blur, zero, output, dehazed, or a clear image",
-    )
-    group.add_argument(
-        "--steps",
-        default=None,
-        metavar="auto|N",
-        help="points of the path (default: the method's; auto takes 9 to 65 until --gap)",
-    )
-    group.add_argument(
-        "--rule",
-        metavar="NAME",
-        help="with a number of steps: gauss-legendre (default), middle, left, right, trapezoid",
-    )
-    group.add_argument(
-        "--facts",
-        choices=("held", "followed"),
-        default="held",
-        help="what the model drew from the whole image: held constant (default), or followed "
-        "through its overview, which networks that map the image allow",
-    )
-    group.add_argument(
-        "--gap",
-        type=_values.number,
-        default=0.01,
-        metavar="SHARE",
-        help="completeness gap at which auto stops (default 0.01)",
-    )
-
-
 def attribute(options: Namespace) -> Answer:
-    """Ask one model about one box of one image."""
+    """Ask one model about one place of one image, or make a table of many."""
     from napari_restore import api
 
-    item = _item(options.paths, options.output, options.record)
+    if is_table(options):
+        return attribute_table(options)
+    item = _item(options.paths, _one_output(options), options.record)
     named = [name for name in (options.baseline,) if name and Path(name).is_file()]
     _check_written(options, item, read_files(options) | identities(named))
 
     def ask(**told: Any) -> Any:
         return api.attribute(
             open_image(options, options.paths),
-            load_model(options),
-            api.Region.from_xywh(*options.box),
-            method=options.method,
-            objective=options.objective,
-            baseline=options.baseline,
-            steps=options.steps,
-            rule=options.rule,
-            gap=options.gap,
-            facts=options.facts,
-            black=options.black,
-            white=options.white,
-            memory=options.memory,
-            device_memory=options.device_memory,
-            device=options.device,
-            extent=options.extent,
-            scratch=options.scratch,
+            load_models(options)[0].model,
+            None if options.box is None else api.Region.from_xywh(*options.box),
+            polygon=polygon_of(options),
+            **question_of(options),
             **told,
         )
 
     return _answer(options, item, ask)
+
+
+def _one_output(options: Namespace) -> str:
+    """The map's name; raises `InputError`, also where nothing is named to read."""
+    if not options.paths:
+        raise InputError("No image is given.", "Name it: napari-restore attribute PATH.")
+    if len(options.outputs) > 1:
+        raise InputError("A map has one file.", "Give one -o; the record is another: --record.")
+    name: str = options.outputs[0]
+    return name
 
 
 def again(options: Namespace, record: Mapping[str, Any]) -> Answer:

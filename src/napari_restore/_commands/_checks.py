@@ -16,11 +16,10 @@ from napari_restore.records import check_record, read_record
 
 def read_files(options: Namespace) -> frozenset[object]:
     """Every file that the options name to be read, as `identities` gives them."""
-    named = [
-        getattr(options, name, None) for name in ("mask", "exclude", "context", "weights", "model")
-    ]
-    if ".py:" in options.model:
-        named.append(options.model.rpartition(":")[0])
+    named = [getattr(options, name, None) for name in ("mask", "exclude", "context", "weights")]
+    # One model, or the several of a command that takes them.
+    for model in getattr(options, "models", None) or [options.model]:
+        named += [model, model.partition(".py:")[0] + ".py"]
     return identities([*options.paths, *(name for name in named if name and Path(name).is_file())])
 
 

@@ -9,11 +9,10 @@ from argparse import Namespace
 from typing import Any
 
 from napari_restore._commands import Answer, _values
-from napari_restore._commands._arguments import ask
+from napari_restore._commands._arguments import trusted
 from napari_restore._commands._interrupt import Interrupt
 from napari_restore._commands._progress import reporter
 from napari_restore._quantities import format_seconds
-from napari_restore.errors import BadModel
 
 LONGEST = 1024
 """Default of --longest."""
@@ -182,7 +181,7 @@ def evaluate(options: Namespace) -> Answer:
             overwrite=options.overwrite,
             weights=options.weights,
             parameters=dict(options.set),
-            trust=_trusted(options),
+            trust=trusted(options.models, yes=options.yes),
             bands=options.bands,
         )
     return _answer(account, api.scores_as_text(account))
@@ -199,17 +198,6 @@ def _answer(account: dict[str, Any], table: str) -> Answer:
     if account.get("output"):
         lines.append(f"\nwrote {account['output']} in {format_seconds(account['seconds'])}")
     return Answer(account, "\n".join(lines), failed[0]["exit_code"] if failed else 0)
-
-
-def _trusted(options: Namespace) -> bool:
-    """Whether code of the user's own may run: by --yes, or a yes at the terminal."""
-    scripts = [model for model in options.models if ".py:" in model]
-    if options.yes or not scripts:
-        return bool(options.yes)
-    files = ", ".join(model.partition(".py:")[0] + ".py" for model in scripts)
-    if not ask(f"Run the Python code in {files}?"):
-        raise BadModel(f"The Python code of {files} was not run.", "Add --yes if you trust it.")
-    return True
 
 
 def _strips(text: str) -> int:

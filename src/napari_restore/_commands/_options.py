@@ -32,15 +32,24 @@ def add_range(group: argparse._ActionsContainer) -> None:
     )
 
 
-def add_model(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """The model and its settings; the group, for what else belongs there."""
+def add_model(parser: argparse.ArgumentParser, *, several: bool = False) -> argparse._ArgumentGroup:
+    """The model and its settings; the group, for what else belongs there.
+
+    With `several` the option may be repeated, and is `models`.
+    """
     model = parser.add_argument_group("model")
-    model.add_argument(
-        "--model",
-        required=True,
-        metavar="ID",
-        help="a name from `napari-restore models`, a weights file with its card, or FILE.py:factory",
-    )
+    named = "a name from `napari-restore models`, a weights file with its card, or FILE.py:factory"
+    if several:
+        model.add_argument(
+            "--model",
+            required=True,
+            action="append",
+            dest="models",
+            metavar="ID[:NAME=VALUE,…]",
+            help=f"{named}, with parameters and weights=FILE of its own; may be repeated",
+        )
+    else:
+        model.add_argument("--model", required=True, metavar="ID", help=named)
     model.add_argument("--weights", metavar="FILE|random:SEED", help="the network's weights")
     model.add_argument(
         "--set",

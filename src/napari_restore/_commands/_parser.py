@@ -81,7 +81,10 @@ def build_parser() -> Parser:
         commands, "attribute", _attribute.attribute, "map which pixels made a result"
     )
     attribute.add_argument(
-        "paths", nargs="+", metavar="PATH", help="the image (several with --stack)"
+        "paths",
+        nargs="*",
+        metavar="PATH",
+        help="the image, or the bands of one with --stack, or images for a table",
     )
     _attribute.add(attribute)
 

@@ -8,5 +8,20 @@ from napari_restore.explain._attribution import Attribution
 from napari_restore.explain._baselines import NAMES
 from napari_restore.explain._figure import check_figure, draw
 from napari_restore.explain._methods import METHODS
+from napari_restore.explain._places import Place, places_of
+from napari_restore.explain._table import AttributionTable, check_table, make_table
 
-__all__ = ["METHODS", "NAMES", "Attribution", "Glimpse", "attribute", "check_figure", "draw"]
+__all__ = [
+    "METHODS",
+    "NAMES",
+    "Attribution",
+    "AttributionTable",
+    "Glimpse",
+    "Place",
+    "attribute",
+    "check_figure",
+    "check_table",
+    "draw",
+    "make_table",
+    "places_of",
+]

@@ -19,6 +19,7 @@ from napari_restore.explain._followed import Followed
 from napari_restore.explain._integral import AddAll, Integral, Node, Reached, integrate
 from napari_restore.explain._objectives import Objective, derivative
 from napari_restore.explain._paths import Path, Planes
+from napari_restore.explain._polygon import Polygon
 from napari_restore.explain._quadrature import Quadrature
 from napari_restore.explain._sums import Sums
 
@@ -61,7 +62,9 @@ class Asker:
         objective: Objective,
         rules: int,
         followed: Followed | None,
+        polygon: Polygon | None = None,
     ) -> None:
+        """Outside of `polygon`, where there is one, no pixel counts."""
         self.opened, self.box, self.objective = opened, box, objective
         self.followed = followed
         self.seen = seen
@@ -73,6 +76,7 @@ class Asker:
         self.image: Planes = opened.image
         if self.is_small:
             self.image = Held(self.region, opened.image(self.region))
+        self.polygon = polygon
         self.counts = self._counts()
 
     def _check_memory(self, rules: int) -> None:
@@ -99,8 +103,14 @@ class Asker:
         counts = torch.ones(1, 1, *self.seen.shape, device=self.opened.plan.device.torch)
         if valid is not None:
             counts *= valid
+        if self.polygon is not None:
+            inside = torch.from_numpy(self.polygon.inside(self.seen))
+            counts *= inside.to(counts.device)
+        shape = "box" if self.polygon is None else "polygon"
         if not bool(counts[..., : self.box.height, : self.box.width].any()):
-            raise BadRegion("No pixel of the box is valid.", "Draw it where the image has data.")
+            raise BadRegion(
+                f"No pixel of the {shape} is valid.", "Draw it where the image has data."
+            )
         return counts
 
     def value(self, path: Path, alpha: float) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path as File
 from typing import Any
 
@@ -25,6 +25,7 @@ from napari_restore.explain._objectives import (
     objective_of,
 )
 from napari_restore.explain._paths import Counted, Path
+from napari_restore.explain._polygon import Polygon, polygon_of
 from napari_restore.explain._quadrature import NESTED, Quadrature, clenshaw_curtis, fixed
 from napari_restore.images import Image, open_image
 from napari_restore.models import RestorationModel, load
@@ -42,8 +43,9 @@ MOSTLY_INPUT = 0.9
 def attribute(
     image: Image,
     model: RestorationModel,
-    box: Region,
+    box: Region | None = None,
     *,
+    polygon: Sequence[Sequence[float]] | None = None,
     method: str | None = None,
     objective: str | None = None,
     baseline: str | None = None,
@@ -63,7 +65,10 @@ def attribute(
     image, model, options
         As `make_plan` takes them.
     box
-        Level-0 pixels of the output.
+        Level-0 pixels of the output. This or `polygon`.
+    polygon
+        Vertices (y, x) in level-0 pixels, edges at whole numbers. The box is then the smallest that
+        holds it, and pixels whose centre lies outside do not count for the objective.
     method
         A name of `METHODS`, by default the one for the model's task; it says what the others are
         where they are None.
@@ -87,7 +92,8 @@ def attribute(
     """
     chosen = method_of(method, model.card)
     _check(chosen, baseline, steps, rule, options)
-    box = _box_within(box, image)
+    shape = None if polygon is None else polygon_of(polygon)
+    box = _box_within(_box_of(box, shape), image)
     seen = _seen_by(objective or chosen.objective, box, image)
     plan = make_plan(image, model, region=seen, **options)
     stop = stop or threading.Event()
@@ -103,7 +109,7 @@ def attribute(
     with Opened(plan, emit, stop) as opened:
         clear = _clear_image(start, opened, box, options) if chosen.takes_baseline else None
         followed = Followed(opened, chosen.path, start, clear) if facts == FOLLOWED else None
-        asker = Asker(opened, box, seen, wanted, len(rules), followed)
+        asker = Asker(opened, box, seen, wanted, len(rules), followed, shape)
         emit(Phase("Following the path"))
         ground = Ground(opened, asker.region, asker.image, open_model, asker.is_small)
         path, told = path_of(chosen.path, start, ground, clear, len(rules[0].nodes))
@@ -114,7 +120,8 @@ def attribute(
     if clear is not None:
         start = str(File(start).resolve())
     found["request"] = {
-        "box": list(box),
+        "box": list(box) if shape is None else None,
+        "polygon": None if shape is None else shape.to_list(),
         "method": chosen.name,
         "objective": wanted.name,
         "baseline": start if chosen.takes_baseline else None,
@@ -169,6 +176,7 @@ def _account(
         "baseline": told,
         "objective": asker.objective.name,
         "box": list(asker.box),
+        "polygon": None if asker.polygon is None else asker.polygon.to_list(),
         "nodes": [list(node) for node in integral.nodes],
         "rule": integral.rule,
         "region": list(asker.region),
@@ -239,8 +247,17 @@ def _seen_by(objective: str, box: Region, image: Image) -> Region:
     return wide.intersect(Region(0, 0, image.height, image.width))
 
 
+def _box_of(box: Region | None, polygon: Polygon | None) -> Region:
+    """What is asked about, one of both; raises `BadParameter`."""
+    if box is not None and polygon is None:
+        return Region(*box)
+    if box is None and polygon is not None:
+        return polygon.box
+    raise BadParameter("A question is about a box or a polygon.", "Give one of both.")
+
+
 def _box_within(box: Region, image: Image) -> Region:
-    inside = Region(*box).intersect(Region(0, 0, image.height, image.width))
+    inside = box.intersect(Region(0, 0, image.height, image.width))
     if inside.is_empty:
         raise BadRegion(
             f"The box lies outside of {image.name}, which has {image.width} × {image.height} pixels.",

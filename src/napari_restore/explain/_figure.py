@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from napari_restore.engine import Region
 from napari_restore.errors import BadOutput, BadParameter
 from napari_restore.explain._attribution import Attribution
 
@@ -88,6 +87,8 @@ def caption(record: Mapping[str, Any]) -> str:
     complete = told["completeness"]
     gap = complete["relative_gap"]
     y0, x0, y1, x1 = told["box"]
+    polygon = told["polygon"]
+    shape = "" if polygon is None else f"a polygon of {len(polygon)} vertices in "
     trust = "undefined: D hardly differs" if gap is None else f"{gap:.2%}"
     if complete["reached"] is False:
         trust += f", more than {complete['goal']:.2%}: NOT complete"
@@ -99,7 +100,7 @@ def caption(record: Mapping[str, Any]) -> str:
         f"{image['fingerprint'][:12]}",
         f"model      {model['id']} {model['parameters'] or ''} "
         f"weights {(model['weights_sha256'] or 'none')[:12]}",
-        f"box        x {x0} y {y0}, {x1 - x0} x {y1 - y0} pixels of the result; D = "
+        f"box        {shape}x {x0} y {y0}, {x1 - x0} x {y1 - y0} pixels of the result; D = "
         f"{told['objective']}",
         f"method     {told['method']}, {told['path']} path from {told['baseline']}",
         f"steps      {len(told['nodes'])} {told['rule']}; whole-image facts {told['facts']}",
@@ -140,19 +141,21 @@ def _panels(figure: Any, found: Attribution, exponent: float) -> None:
     drawn = axes[3].imshow(area, cmap=MAGNITUDE, vmin=0, vmax=1, alpha=0.6, extent=extent)
     axes[3].set_title("contribution area")
     figure.colorbar(drawn, cax=legends[3], label="density / its largest")
+    y0, x0, y1, x1 = found.box
+    polygon = found.record["attribution"]["polygon"]
     for axis in axes:
-        _outline(axis, found.box)
+        _outline(axis, polygon or [(y0, x0), (y0, x1), (y1, x1), (y1, x0)])
         axis.set_xlabel("x [pixels]")
         axis.set_ylabel("y [pixels]")
 
 
-def _outline(axis: Any, box: Region) -> None:
-    from matplotlib.patches import Rectangle
+def _outline(axis: Any, vertices: Sequence[Sequence[float]]) -> None:
+    """Draw a line through vertices (y, x)."""
+    from matplotlib.patches import Polygon
 
+    corners = [(x, y) for y, x in vertices]
     for colour, width in zip(reversed(BOX_COLOURS), (1.8, 0.8), strict=True):
-        axis.add_patch(
-            Rectangle((box.x0, box.y0), box.width, box.height, fill=False, ec=colour, lw=width)
-        )
+        axis.add_patch(Polygon(corners, fill=False, ec=colour, lw=width))
 
 
 def _metadata(suffix: str, found: Attribution) -> dict[str, str]:

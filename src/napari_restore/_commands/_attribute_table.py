@@ -1,0 +1,90 @@
+"""`attribute` of many boxes, models or images: a table."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from napari_restore._commands import Answer
+from napari_restore._commands._arguments import open_image, trusted
+from napari_restore._commands._checks import identities, read_files, refuse_input
+from napari_restore._commands._interrupt import Interrupt, Stop
+from napari_restore._commands._progress import reporter
+from napari_restore._commands._question import polygon_of, question_of
+from napari_restore.errors import BadParameter, Cancelled
+
+
+def is_table(options: Namespace) -> bool:
+    """Whether more than one map is asked for, and so a table of what they measure."""
+    images = 1 if options.stack else len(options.paths)
+    return options.boxes is not None or len(options.models) > 1 or images > 1
+
+
+def attribute_table(options: Namespace) -> Answer:
+    """Ask every model about every box of every image; the exit code is that of the first failure."""
+    from napari_restore import api
+
+    for name in ("figure", "record"):
+        if getattr(options, name) is not None:
+            raise BadParameter(
+                f"--{name} is of one map, and a table has many.",
+                "Ask one model about one --box for that; a table's .json tells what was asked.",
+            )
+    boxes = [api.Region.from_xywh(*options.box)] if options.box is not None else None
+    places = api.boxes_of(options.boxes if boxes is None else boxes, polygon_of(options))
+    _check_written(options, places)
+    stop = Stop()
+    with Interrupt() as interrupt:
+        interrupt.watch(stop)
+        try:
+            images = list(options.paths)
+            if options.stack and images:
+                images = [open_image(options, images)]
+            table = api.attribute_table(
+                images,
+                options.models,
+                places,
+                bands=options.bands,
+                sensor=options.sensor,
+                weights=options.weights,
+                parameters=dict(options.set),
+                trust=trusted(options.models, yes=options.yes),
+                account={"command": shlex.join(["napari-restore", *options.words])},
+                emit=reporter(options.progress),
+                stop=stop,
+                **question_of(options),
+            )
+        finally:
+            interrupt.leave()
+        for output in options.outputs:
+            table.save(output, overwrite=options.overwrite)
+    return _answer(options, table)
+
+
+def _check_written(options: Namespace, places: list[Any]) -> None:
+    """Refuse what could not be written, before anything is computed. Raises `BadOutput`."""
+    from napari_restore import api
+
+    named = [options.baseline, options.boxes, *(place.image for place in places)]
+    read = read_files(options) | identities([n for n in named if n and Path(n).is_file()])
+    for output in options.outputs:
+        refuse_input(Path(output), read)
+        api.check_table(output, overwrite=options.overwrite)
+
+
+def _answer(options: Namespace, table: Any) -> Answer:
+    failed = [row for row in table.rows if row["error"] is not None]
+    # One sentence each, also where notes are off.
+    for row in failed:
+        where = f"{Path(row['image']).name}, box {row['name']}, {row['model']}"
+        print(f"napari-restore: {where}: {row['error']}", file=sys.stderr)
+    code = table.failures[0].exit_code if failed else 0
+    if table.status == "cancelled":
+        told = f"Stopped after {len(table.rows)} of {table.asked}; these are kept."
+        print(f"napari-restore: {told}", file=sys.stderr)
+        code = Cancelled.exit_code
+    wrote = "\n".join(f"wrote {output}" for output in options.outputs)
+    return Answer(table.to_dict(), f"{table}\n\n{wrote}", code)

@@ -1,0 +1,109 @@
+"""The options of `attribute` that say what is asked, and how it is answered."""
+
+from __future__ import annotations
+
+import argparse
+from argparse import Namespace
+from typing import Any
+
+from napari_restore._commands import _values
+from napari_restore.errors import BadParameter
+
+
+def add_question(parser: argparse.ArgumentParser) -> None:
+    """What is asked, and how it is answered."""
+    group = parser.add_argument_group("question")
+    place = group.add_mutually_exclusive_group(required=True)
+    place.add_argument(
+        "--box",
+        nargs=4,
+        type=int,
+        metavar=("X", "Y", "WIDTH", "HEIGHT"),
+        help="the box of the result that is asked about, in pixels, origin top left",
+    )
+    place.add_argument(
+        "--polygon",
+        nargs="+",
+        type=_values.number,
+        metavar="X Y",
+        help="the vertices of a polygon in its place, three or more",
+    )
+    place.add_argument(
+        "--boxes",
+        metavar="CSV",
+        help="a table of many: columns x, y, width, height and, if you like, name and image",
+    )
+    group.add_argument(
+        "--method",
+        metavar="NAME",
+        help="haze: along thinner haze, the default for what removes haze; ig: from a baseline, "
+        "the default for other models; lam: from a blur; "
+        "dam: from a clear image; lam-2021, dam-paper, dam-released: as published",
+    )
+    group.add_argument(
+        "--objective",
+        metavar="NAME",
+        help="what of the box is asked: change, mean, sum, channel:N, gradient, mean+variance "
+        "(default: the method's)",
+    )
+    group.add_argument(
+        "--baseline",
+        metavar="NAME|FILE",
+        help="where a straight path begins: blur, zero, output, dehazed, or a clear image",
+    )
+    group.add_argument(
+        "--steps",
+        default=None,
+        metavar="auto|N",
+        help="points of the path (default: the method's; auto takes 9 to 65 until --gap)",
+    )
+    group.add_argument(
+        "--rule",
+        metavar="NAME",
+        help="with a number of steps: gauss-legendre (default), middle, left, right, trapezoid",
+    )
+    group.add_argument(
+        "--facts",
+        choices=("held", "followed"),
+        default="held",
+        help="what the model drew from the whole image: held constant (default), or followed "
+        "through its overview, which networks that map the image allow",
+    )
+    group.add_argument(
+        "--gap",
+        type=_values.number,
+        default=0.01,
+        metavar="SHARE",
+        help="completeness gap at which auto stops (default 0.01)",
+    )
+
+
+def question_of(options: Namespace) -> dict[str, Any]:
+    """The options as keywords of `nr.attribute`, but for the place."""
+    return {
+        "method": options.method,
+        "objective": options.objective,
+        "baseline": options.baseline,
+        "steps": options.steps,
+        "rule": options.rule,
+        "gap": options.gap,
+        "facts": options.facts,
+        "black": options.black,
+        "white": options.white,
+        "memory": options.memory,
+        "device_memory": options.device_memory,
+        "device": options.device,
+        "extent": options.extent,
+        "scratch": options.scratch,
+    }
+
+
+def polygon_of(options: Namespace) -> list[tuple[float, float]] | None:
+    """The vertices (y, x) of --polygon; raises `BadParameter` for half a vertex."""
+    if options.polygon is None:
+        return None
+    if len(options.polygon) % 2:
+        raise BadParameter(
+            "--polygon ends with half a vertex.", "Write X and Y of each, one after another."
+        )
+    return list(zip(options.polygon[1::2], options.polygon[::2], strict=True))

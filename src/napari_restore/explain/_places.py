@@ -1,0 +1,116 @@
+"""Places that many models are asked about, and tables of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from napari_restore.engine import Region
+from napari_restore.errors import InputError
+from napari_restore.explain._polygon import Polygon, polygon_of
+
+SIDES = ("x", "y", "width", "height")
+"""Columns that every table of boxes has, in level-0 pixels."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A box or a polygon of one image, or of every one."""
+
+    name: str
+    box: Region | None
+    polygon: tuple[tuple[float, float], ...] | None = None
+    """Vertices (y, x), in place of a box."""
+    image: str | None = None
+    """A file; None: of every image that is given."""
+
+    @property
+    def bounds(self) -> Region:
+        """The box, or the smallest that holds the polygon."""
+        if self.box is not None:
+            return self.box
+        assert self.polygon is not None, "a place is a box or a polygon"
+        return Polygon(self.polygon).box
+
+
+def places_of(
+    boxes: str | os.PathLike[str] | Sequence[Any] | None, polygon: Sequence[Sequence[float]] | None
+) -> list[Place]:
+    """What is asked about: a table, boxes (y0, x0, y1, x1) or `Place`s, or else one polygon.
+
+    Raises `InputError`, `BadParameter`.
+    """
+    if (boxes is None) == (polygon is None):
+        raise InputError("A table is of boxes or of a polygon.", "Give one of both.")
+    if polygon is not None:
+        return [Place("1", None, polygon_of(polygon).vertices)]
+    if isinstance(boxes, (str, os.PathLike)):
+        return read_places(Path(boxes))
+    found = [
+        box if isinstance(box, Place) else Place(str(number), Region(*(int(v) for v in box)))
+        for number, box in enumerate(boxes or (), 1)
+    ]
+    if not found:
+        raise InputError("There is no box to ask about.", "Give at least one.")
+    return found
+
+
+def read_places(path: Path) -> list[Place]:
+    """The boxes of a CSV file with the columns `SIDES` and, if you like, name and image.
+
+    Images count from the folder of the table. Raises `InputError` with the line that is wrong.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            text = file.read()
+        delimiter = max(",;\t", key=text.partition("\n")[0].count)
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+        lines = [
+            (reader.line_num, {str(k or "").strip().lower(): v for k, v in row.items()})
+            for row in reader
+        ]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(
+            f"{path} cannot be read as a table: {reason}.", "Name a CSV file."
+        ) from None
+    if not lines:
+        raise InputError(f"{path} holds no boxes.", "Give it a row for each.")
+    missing = [column for column in SIDES if column not in lines[0][1]]
+    if missing:
+        raise InputError(
+            f"{path} has no column {missing[0]}.",
+            "Its first line names the columns: x,y,width,height and, if you like, name and image.",
+        )
+    return [
+        _place(path, line, row, number, has_images="image" in lines[0][1])
+        for number, (line, row) in enumerate(lines, 1)
+    ]
+
+
+def _place(
+    path: Path, line: int, row: Mapping[str, Any], number: int, *, has_images: bool
+) -> Place:
+    cells = {column: str(row.get(column) or "").strip() for column in (*SIDES, "name", "image")}
+    try:
+        x, y, width, height = (int(cells[column]) for column in SIDES)
+    except ValueError:
+        raise InputError(
+            f"Line {line} of {path} is no box: {', '.join(cells[column] for column in SIDES)}.",
+            "Write x, y, width and height as whole numbers of pixels.",
+        ) from None
+    image = None
+    if has_images:
+        file = path.parent / cells["image"]
+        if not cells["image"] or not file.exists():
+            raise InputError(
+                f"Line {line} of {path} names an image that does not exist: {cells['image']!r}.",
+                "Paths count from the folder of the table.",
+            )
+        image = str(file)
+    return Place(cells["name"] or str(number), Region.from_xywh(x, y, width, height), None, image)
