@@ -138,3 +138,34 @@ def test_the_record_of_a_clear_image_knows_it(sample: Path, tmp_path: Path) -> N
     Image.fromarray(255 - pixels).save(clear)
     assert main(["rerun", str(record), "-o", str(tmp_path / "b.tif")]) == 2
     assert not (tmp_path / "b.tif").exists()
+
+
+def test_another_method_takes_arguments_and_a_check(
+    sample: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, record = tmp_path / "map.tif", tmp_path / "map.json"
+    words = ["attribute", str(sample), "--model", "haze-unet", *BOX, "-o", str(out)]
+    words += ["--method", "smoothgrad", "--argument", "n=2", "--argument", "sigma=0.1"]
+    words += ["--check", "insertion-deletion", "--record", str(record)]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "by smoothgrad: shares that need not add up" in said
+    assert "under insertion (by distance" in said
+    told = read_record(record)["attribution"]
+    assert told["arguments"] == {"n": 2, "sigma": 0.1, "seed": 0}
+    assert told["checks"]["insertion-deletion"]["insertion"]["area"] > 0.5
+    again = tmp_path / "again.tif"
+    assert main(["rerun", str(record), "-o", str(again), "--json"]) == 0
+    repeated = json.loads(capsys.readouterr().out)
+    assert repeated["attribution"]["checks"] == told["checks"]
+    with rasterio.open(out) as one, rasterio.open(again) as other:
+        assert np.array_equal(one.read(), other.read())
+
+
+def test_literals_are_what_python_knows_and_else_text() -> None:
+    from napari_restore._commands._values import literal
+
+    assert literal("(3, 8, 8)") == (3, 8, 8)
+    assert literal("False") is False
+    assert literal("0.5") == 0.5
+    assert literal("riemann_left") == "riemann_left"

@@ -158,23 +158,48 @@ def _answer(options: Namespace, item: Item, ask: Callable[..., Any]) -> Answer:
 
 def _sentences(output: Path, record: dict[str, Any]) -> list[str]:
     told = record["attribution"]
-    complete = told["completeness"]
-    gap, steps = complete["relative_gap"], len(told["nodes"])
-    if gap is None:
-        trust = "the result in the box hardly differs along the path, so no gap can be told"
-    else:
-        trust = f"completeness gap {gap:.2%} after {steps} steps"
-        if not complete["reached"]:
-            trust += f", more than the {complete['goal']:.2%} asked for: read the map with care"
     rings = told["rings"]
     far = [share for name, share in rings.items() if name != "box" and _from(name) >= FAR]
     index = told["diffusion_index"]
     return [
         f"wrote {output} in {format_seconds(record['measured']['seconds'], tenths=True)}",
-        f"{told['objective']} in the box, along the {told['path']} path from {told['baseline']}: {trust}",
+        f"{told['objective']} in the box, {_way(told)}: {_trust(told)}",
         f"in the box {rings['box']:.1%}, beyond {FAR} pixels {sum(far):.1%}"
         + ("" if index is None else f", diffusion index {index:.1f}"),
+        *(_checked(name, found) for name, found in told.get("checks", {}).items()),
     ]
+
+
+def _way(told: Mapping[str, Any]) -> str:
+    start = "" if told["baseline"] is None else f" from {told['baseline']}"
+    if told["path"] is None:
+        return f"by {told['method']}{start}"
+    return f"along the {told['path']} path{start}"
+
+
+def _trust(told: Mapping[str, Any]) -> str:
+    complete = told["completeness"]
+    gap, steps = complete["relative_gap"], len(told["nodes"])
+    if complete["sum"] is None:
+        return "shares that need not add up to anything"
+    if gap is None:
+        return "the result in the box hardly differs along the path, so no gap can be told"
+    trust = f"completeness gap {gap:.2%}" + (f" after {steps} steps" if steps else "")
+    if not complete["reached"]:
+        trust += f", more than the {complete['goal']:.2%} asked for: read the map with care"
+    return trust
+
+
+def _checked(name: str, found: Mapping[str, Any]) -> str:
+    curves = [(curve, found[curve]) for curve in ("insertion", "deletion")]
+    if any(told["area"] is None for _, told in curves):
+        return f"{name}: image and baseline hardly differ, so nothing can be told"
+    areas = [
+        f"area {told['area']:.3f} under {curve} (by distance from the box {told['nearest_area']:.3f}, "
+        f"in random order {told['random_area']:.3f})"
+        for curve, told in curves
+    ]
+    return ", ".join(areas) + f", from {found['baseline']}"
 
 
 def _from(ring: str) -> int:

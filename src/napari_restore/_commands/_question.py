@@ -38,7 +38,16 @@ def add_question(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="haze: along thinner haze, the default for what removes haze; ig: from a baseline, "
         "the default for other models; lam: from a blur; "
-        "dam: from a clear image; lam-2021, dam-paper, dam-released: as published",
+        "dam: from a clear image; lam-2021, dam-paper, dam-released: as published; smoothgrad, "
+        "occlusion, captum:NAME: no paths",
+    )
+    group.add_argument(
+        "--argument",
+        action="append",
+        default=[],
+        type=_values.assignment,
+        metavar="NAME=VALUE",
+        help="a setting of a method that is no path; may be repeated",
     )
     group.add_argument(
         "--objective",
@@ -76,6 +85,12 @@ def add_question(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="completeness gap at which auto stops (default 0.01)",
     )
+    group.add_argument(
+        "--check",
+        choices=("insertion-deletion",),
+        help="whether the map ranks pixels better than chance: D as the first of them are brought in, "
+        "and taken away",
+    )
 
 
 def question_of(options: Namespace) -> dict[str, Any]:
@@ -88,6 +103,8 @@ def question_of(options: Namespace) -> dict[str, Any]:
         "rule": options.rule,
         "gap": options.gap,
         "facts": options.facts,
+        "arguments": {name: _values.literal(value) for name, value in options.argument},
+        "check": options.check,
         "black": options.black,
         "white": options.white,
         "memory": options.memory,

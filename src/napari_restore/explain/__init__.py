@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from napari_restore.explain._asked import Asked, Explainer
 from napari_restore.explain._asker import Glimpse
 from napari_restore.explain._attribute import attribute
 from napari_restore.explain._attribution import Attribution
@@ -14,8 +15,10 @@ from napari_restore.explain._table import AttributionTable, check_table, make_ta
 __all__ = [
     "METHODS",
     "NAMES",
+    "Asked",
     "Attribution",
     "AttributionTable",
+    "Explainer",
     "Glimpse",
     "Place",
     "attribute",

@@ -62,28 +62,32 @@ class Asker:
         objective: Objective,
         rules: int,
         followed: Followed | None,
+        held: int | None = None,
         polygon: Polygon | None = None,
     ) -> None:
-        """Outside of `polygon`, where there is one, no pixel counts."""
+        """`held` are bytes per value for what wants the whole map in memory, whatever its size.
+
+        Outside of `polygon`, where there is one, no pixel counts.
+        """
         self.opened, self.box, self.objective = opened, box, objective
         self.followed = followed
         self.seen = seen
         self.gradients = gradients_of(opened, self.seen)
         self.region = self.gradients.region
         self.bands = len(opened.plan.bands)
-        self.is_small = self.region.pixels * self.bands <= SMALL
-        self._check_memory(rules)
+        self.is_small = held is not None or self.region.pixels * self.bands <= SMALL
+        self._check_memory(rules, held or 0)
         self.image: Planes = opened.image
         if self.is_small:
             self.image = Held(self.region, opened.image(self.region))
         self.polygon = polygon
         self.counts = self._counts()
 
-    def _check_memory(self, rules: int) -> None:
+    def _check_memory(self, rules: int, held: int) -> None:
         """Raise `BudgetTooSmall` where gradients, sums and what the measures need do not fit."""
         needed = self.gradients.bytes + MEASURE_BYTES * self.region.pixels
         if self.is_small:
-            needed += self.region.pixels * self.bands * (HELD_BYTES + SUM_BYTES * rules)
+            needed += self.region.pixels * self.bands * (HELD_BYTES + held + SUM_BYTES * rules)
         self.needed_bytes = needed
         if needed > self.opened.plan.memory:
             raise BudgetTooSmall(

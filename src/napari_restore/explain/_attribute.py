@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path as File
 from typing import Any
 
@@ -13,13 +14,15 @@ import numpy.typing as npt
 from napari_restore.engine import Note, Phase, Region, make_plan
 from napari_restore.engine.gradients import Opened
 from napari_restore.errors import BadParameter, BadRegion
-from napari_restore.explain import _measures
+from napari_restore.explain import _curves, _measures
+from napari_restore.explain._asked import Asked
 from napari_restore.explain._asker import Asker, Emit, Watch
 from napari_restore.explain._attribution import Attribution, window_of
 from napari_restore.explain._baselines import NAMES, Ground, path_of
+from napari_restore.explain._explained import Explained, explained, version_of
 from napari_restore.explain._followed import Followed
 from napari_restore.explain._integral import Integral
-from napari_restore.explain._methods import AUTO, Method, method_of
+from napari_restore.explain._methods import AUTO, FOLLOWED, HELD, Method, check_question, method_of
 from napari_restore.explain._objectives import (
     OBJECTIVES,
     objective_of,
@@ -30,7 +33,6 @@ from napari_restore.explain._quadrature import NESTED, Quadrature, clenshaw_curt
 from napari_restore.images import Image, open_image
 from napari_restore.models import RestorationModel, load
 
-HELD, FOLLOWED = "held", "followed"
 TAKEN = (
     *("black", "white", "exclude", "extent", "context", "other_bands"),
     *("memory", "device_memory", "device", "workers", "scratch"),
@@ -53,6 +55,8 @@ def attribute(
     rule: str | None = None,
     gap: float = 0.01,
     facts: str = HELD,
+    arguments: Mapping[str, Any] | None = None,
+    check: str | None = None,
     emit: Emit = lambda event: None,
     stop: threading.Event | None = None,
     watch: Watch | None = None,
@@ -71,7 +75,8 @@ def attribute(
         holds it, and pixels whose centre lies outside do not count for the objective.
     method
         A name of `METHODS`, by default the one for the model's task; it says what the others are
-        where they are None.
+        where they are None. Or ``smoothgrad``, ``occlusion``, ``captum:NAME``, or a method of another
+        package.
     objective
         See `objective_of`.
     baseline
@@ -85,13 +90,27 @@ def attribute(
     facts
         What the model drew from the whole image is ``"held"`` constant, or ``"followed"``: drawn anew
         along the path, with its share told for the pixels of the overview.
+    arguments
+        Of a method that is no path, by name.
+    check
+        ``"insertion-deletion"``: whether the map ranks pixels better than chance, see
+        `insertion_deletion`; the record's `checks` tell it.
     emit, stop
         Takes the events; ends the work when it is set, with `Cancelled`.
     watch
         Takes the map as far as it is after every point, if it has at most four million pixels.
     """
     chosen = method_of(method, model.card)
-    _check(chosen, baseline, steps, rule, options)
+    explainer, given = chosen.explainer, dict(arguments or {})
+    if check is not None and explainer is not None:
+        # What makes its map without a baseline is checked from one.
+        chosen = replace(chosen, path="straight")
+    _check(chosen, given, check, facts, options)
+    check_question(chosen, baseline, steps, rule, facts)
+    held = None if check is None else _curves.HELD
+    if explainer is not None:
+        given = explainer.arguments(chosen.name, given)
+        held = explainer.bytes(given) + (held or 0)
     shape = None if polygon is None else polygon_of(polygon)
     box = _box_within(_box_of(box, shape), image)
     seen = _seen_by(objective or chosen.objective, box, image)
@@ -104,19 +123,35 @@ def attribute(
     def open_model(name: str) -> Opened:
         return Opened(make_plan(image, load(name), region=seen, **options), emit, stop)
 
-    if facts not in (HELD, FOLLOWED):
-        raise BadParameter(f"Facts cannot be {facts!r}.", f"Write {HELD} or {FOLLOWED}.")
     with Opened(plan, emit, stop) as opened:
         clear = _clear_image(start, opened, box, options) if chosen.takes_baseline else None
         followed = Followed(opened, chosen.path, start, clear) if facts == FOLLOWED else None
-        asker = Asker(opened, box, seen, wanted, len(rules), followed, shape)
-        emit(Phase("Following the path"))
+        asker = Asker(opened, box, seen, wanted, len(rules), followed, held, shape)
         ground = Ground(opened, asker.region, asker.image, open_model, asker.is_small)
-        path, told = path_of(chosen.path, start, ground, clear, len(rules[0].nodes))
-        path = Counted(path, asker.image, opened.valid)
-        integral = asker.along(path, rules, gap, emit, watch)
-        found = _account(asker, chosen, path, told, integral)
+        path, told = None, None
+        if chosen.path:
+            path, told = path_of(chosen.path, start, ground, clear, len(rules[0].nodes))
+            path = Counted(path, asker.image, opened.valid)
+
+        def asked() -> Asked:
+            return Asked(asker, None if path is None else path.at(0.0, asker.region)[0], emit)
+
+        integral: Integral | Explained
+        if explainer is not None:
+            emit(Phase("Asking the model"))
+            integral = explained(explainer, chosen.name, asked(), given, asker.sums(1), gap)
+        else:
+            assert path is not None
+            emit(Phase("Following the path"))
+            integral = asker.along(path, rules, gap, emit, watch)
+        found = _account(asker, chosen, path, told, integral, given)
+        if check is not None:
+            emit(Phase("Checking the map"))
+            curves = _curves.insertion_deletion(asked(), integral.total.magnitude())
+            found["checks"] = {check: {"baseline": told, **curves}}
     record = opened.account(asker.needed_bytes)
+    if explainer is not None and explainer.package:
+        record["versions"][explainer.package] = version_of(explainer.package)
     if clear is not None:
         start = str(File(start).resolve())
     found["request"] = {
@@ -125,10 +160,12 @@ def attribute(
         "method": chosen.name,
         "objective": wanted.name,
         "baseline": start if chosen.takes_baseline else None,
-        "steps": chosen.steps if steps is None else steps,
+        "steps": chosen.steps if steps is None and explainer is None else steps,
         "rule": rule,
         "gap": gap,
         "facts": facts,
+        "arguments": given,
+        "check": check,
     }
     if clear is not None:
         found["baseline_fingerprint"] = clear.plan.image.fingerprint
@@ -154,9 +191,15 @@ def attribute(
 
 
 def _account(
-    asker: Asker, method: Method, path: Path, told: str, integral: Integral
+    asker: Asker,
+    method: Method,
+    path: Path | None,
+    told: str | None,
+    integral: Integral | Explained,
+    arguments: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The record's `attribution`."""
+    explainer = method.explainer
     mass = integral.total.magnitude()
     rings = _measures.rings(mass, asker.region, asker.box)
     near = window_of(asker.box, asker.region)
@@ -172,8 +215,9 @@ def _account(
     return {
         "method": method.name,
         "source": method.source,
-        "path": path.name,
-        "baseline": told,
+        "path": None if path is None or explainer is not None else path.name,
+        "arguments": dict(arguments),
+        "baseline": told if explainer is None or explainer.takes_baseline else None,
         "objective": asker.objective.name,
         "box": list(asker.box),
         "polygon": None if asker.polygon is None else asker.polygon.to_list(),
@@ -198,7 +242,9 @@ def _account(
         },
         "area_95": _measures.area(mass),
         "rings": rings,
-        "identity_share": asker.identity(path, integral),
+        "identity_share": asker.identity(path, integral)
+        if path is not None and isinstance(integral, Integral)
+        else None,
     }
 
 
@@ -215,23 +261,23 @@ def _rules(steps: str | int, rule: str) -> list[Quadrature]:
 
 def _check(
     chosen: Method,
-    baseline: str | None,
-    steps: str | int | None,
-    rule: str | None,
+    arguments: Mapping[str, Any],
+    check: str | None,
+    facts: str,
     options: Mapping[str, Any],
 ) -> None:
-    """Refuse what would have no effect. Raises `BadParameter`."""
-    if baseline is not None and not chosen.takes_baseline:
+    """Refuse what is unknown, or would have no effect. Raises `BadParameter`."""
+    if facts not in (HELD, FOLLOWED):
+        raise BadParameter(f"Facts cannot be {facts!r}.", f"Write {HELD} or {FOLLOWED}.")
+    if arguments and chosen.explainer is None:
         raise BadParameter(
-            f"Method {chosen.name} brings its own beginning.",
-            "Leave --baseline out, or choose --method ig.",
+            f"Method {chosen.name} takes no --argument.",
+            "It has --steps, --rule, --gap and --baseline.",
         )
-    asked = chosen.steps if steps is None else steps
-    if rule is not None and asked == AUTO:
-        raise BadParameter("--rule needs a number of steps.", "Add --steps 16, or leave it out.")
-    if chosen.path == "lam-2021" and (asked == AUTO or rule not in (None, chosen.rule)):
+    _curves.check_name(check)
+    if check is not None and facts != HELD:
         raise BadParameter(
-            f"Method {chosen.name} is a series of pictures.", "Give a number of --steps alone."
+            "The check holds the facts of the whole image.", "Leave --facts followed out."
         )
     for name in options:
         if name not in TAKEN:

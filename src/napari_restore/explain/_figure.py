@@ -84,14 +84,9 @@ def check_figure(path: Path, *, overwrite: bool = False) -> None:
 def caption(record: Mapping[str, Any]) -> str:
     """All that is needed to ask again, a line each."""
     told, image, model = record["attribution"], record["input"], record["model"]
-    complete = told["completeness"]
-    gap = complete["relative_gap"]
     y0, x0, y1, x1 = told["box"]
     polygon = told["polygon"]
     shape = "" if polygon is None else f"a polygon of {len(polygon)} vertices in "
-    trust = "undefined: D hardly differs" if gap is None else f"{gap:.2%}"
-    if complete["reached"] is False:
-        trust += f", more than {complete['goal']:.2%}: NOT complete"
     index = told["diffusion_index"]
     lines = [
         # Its name: the folders of whoever drew it say nothing to others.
@@ -102,15 +97,39 @@ def caption(record: Mapping[str, Any]) -> str:
         f"weights {(model['weights_sha256'] or 'none')[:12]}",
         f"box        {shape}x {x0} y {y0}, {x1 - x0} x {y1 - y0} pixels of the result; D = "
         f"{told['objective']}",
-        f"method     {told['method']}, {told['path']} path from {told['baseline']}",
-        f"steps      {len(told['nodes'])} {told['rule']}; whole-image facts {told['facts']}",
-        f"complete   sum {complete['sum']:.6g}, D(x) - D(x') {complete['difference']:.6g}, gap {trust}",
+        *_how(told),
+        f"complete   {_trust(told['completeness'])}",
         "spread     "
         + ("no mass" if index is None else f"diffusion index {index:.2f}")
         + f", 95 % of the mass in {told['area_95']} pixels, in the box {told['rings']['box']:.1%}",
         f"napari-restore {record['version']}. Where the model looked, not why.",
     ]
     return "\n".join(lines)
+
+
+def _how(told: Mapping[str, Any]) -> list[str]:
+    """Method and steps, or its arguments where it goes along no path."""
+    if told["path"] is not None:
+        return [
+            f"method     {told['method']}, {told['path']} path from {told['baseline']}",
+            f"steps      {len(told['nodes'])} {told['rule']}; whole-image facts {told['facts']}",
+        ]
+    start = "" if told["baseline"] is None else f" from {told['baseline']}"
+    given = ", ".join(f"{name}={value}" for name, value in told["arguments"].items())
+    return [
+        f"method     {told['method']}{start}",
+        f"arguments  {given or 'none'}; whole-image facts {told['facts']}",
+    ]
+
+
+def _trust(complete: Mapping[str, Any]) -> str:
+    if complete["sum"] is None:
+        return "not claimed by this method"
+    gap = complete["relative_gap"]
+    trust = "undefined: D hardly differs" if gap is None else f"{gap:.2%}"
+    if complete["reached"] is False:
+        trust += f", more than {complete['goal']:.2%}: NOT complete"
+    return f"sum {complete['sum']:.6g}, D(x) - D(x') {complete['difference']:.6g}, gap {trust}"
 
 
 def _panels(figure: Any, found: Attribution, exponent: float) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from napari_restore.errors import BadParameter, did_you_mean
+from napari_restore.explain._asked import Explainer
+from napari_restore.explain._explainers import explainer_ids, explainer_of
 from napari_restore.models import ModelCard
 
 AUTO = "auto"
+HELD, FOLLOWED = "held", "followed"
 
 
 @dataclass(frozen=True)
@@ -17,13 +20,15 @@ class Method:
     name: str
     path: str
     """``straight``, ``blur`` or ``haze``; or ``lam-2021`` or ``dam-released``, as published code has
-    them."""
+    them; ``""`` for what knows no baseline."""
     objective: str
     baseline: str
     """Of a straight path; others bring their own."""
     steps: str | int = AUTO
     rule: str = "gauss-legendre"
     source: str = ""
+    explainer: Explainer | None = None
+    """What makes the map in place of the path, of which then only the beginning counts."""
 
     @property
     def takes_baseline(self) -> bool:
@@ -84,6 +89,44 @@ def method_of(name: str | None, card: ModelCard) -> Method:
     """
     if name is None:
         name = "haze" if card.task == "dehaze" else "ig"
-    if name not in METHODS:
-        raise BadParameter(f"There is no method {name!r}.", did_you_mean(name, METHODS, "Choose"))
-    return METHODS[name]
+    if name in METHODS:
+        return METHODS[name]
+    explainer = explainer_of(name)
+    if explainer is None:
+        names = [*METHODS, *explainer_ids(), "captum:NAME"]
+        raise BadParameter(f"There is no method {name!r}.", did_you_mean(name, names, "Choose"))
+    path = "straight" if explainer.takes_baseline else ""
+    return Method(name, path, "change", "blur", 1, source=explainer.source, explainer=explainer)
+
+
+def check_question(
+    chosen: Method, baseline: str | None, steps: str | int | None, rule: str | None, facts: str
+) -> None:
+    """Refuse what would have no effect on a method; raises `BadParameter`."""
+    if baseline is not None and not chosen.takes_baseline:
+        if not chosen.path:
+            raise BadParameter(
+                f"Method {chosen.name} goes from no baseline.", "Leave --baseline out."
+            )
+        raise BadParameter(
+            f"Method {chosen.name} brings its own beginning.",
+            "Leave --baseline out, or choose --method ig.",
+        )
+    if chosen.explainer is not None:
+        if steps is not None or rule is not None:
+            raise BadParameter(
+                f"Method {chosen.name} goes along no path.",
+                "Leave --steps and --rule out; its own settings are given by --argument.",
+            )
+        if facts != HELD:
+            raise BadParameter(
+                f"Method {chosen.name} holds the facts of the whole image.",
+                "Leave --facts followed out.",
+            )
+    asked = chosen.steps if steps is None else steps
+    if rule is not None and asked == AUTO:
+        raise BadParameter("--rule needs a number of steps.", "Add --steps 16, or leave it out.")
+    if chosen.path == "lam-2021" and (asked == AUTO or rule not in (None, chosen.rule)):
+        raise BadParameter(
+            f"Method {chosen.name} is a series of pictures.", "Give a number of --steps alone."
+        )
