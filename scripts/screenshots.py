@@ -22,6 +22,7 @@ from qtpy.QtCore import QEventLoop, QTimer
 from qtpy.QtWidgets import QApplication, QScrollArea
 from superqt import QCollapsible
 
+from napari_restore import Region
 from napari_restore.plugin.areas._drawing import Tool
 from napari_restore.plugin.areas._targets import Target
 from napari_restore.sample import SAMPLE
@@ -218,9 +219,74 @@ def light(stage: Stage) -> None:
     stage.shoot("light")
 
 
+def ask(stage: Stage, region: Region) -> None:
+    """Ask about a box in the Attribution tab, and wait for the answer."""
+    tab, ended = stage.panel.attribution, []
+    stage.panel.tabs.choose("Attribution")
+    tab.box.put(region)
+    tab.ended.connect(lambda status, _: ended.append(status))
+    tab.bar.button.click()
+    stage.until(lambda: bool(ended), "the answer")
+    if ended != ["done"]:
+        raise RuntimeError(f"The question {ended[0]}.")
+    stage.unfold()
+
+
+def look_at(stage: Stage, region: Region, zoom: float) -> None:
+    """Point the camera at the middle of a box of the image, with `zoom` screen pixels a pixel."""
+    layer = stage.panel.state.layer
+    y, x = (region.y0 + region.y1) / 2, (region.x0 + region.x1) / 2
+    here, beside = (np.array(layer.data_to_world((y, x + n))) for n in (0, 1))
+    stage.viewer.scene.camera.center = tuple(here)
+    stage.viewer.scene.camera.zoom = zoom / float(np.linalg.norm(beside - here))
+
+
+def attribution(stage: Stage) -> None:
+    """Two answers about one box, side by side."""
+    box = Region(900, 1500, 1028, 1628)
+    stage.viewer.window._qt_window.resize(SIZE[0], 1150)
+    look_at(stage, box, 1.9)
+    for model in ("dcp", "haze-unet"):
+        stage.choose(model)
+        ask(stage, box)
+    stage.panel.attribution.found.side_by_side.click()
+    stage.until(lambda: stage.viewer.canvas.grid.enabled, "the two maps")
+    scroll = stage.panel.findChild(QScrollArea)
+    scroll.ensureWidgetVisible(stage.panel.attribution.found.record)
+    stage.shoot("attribution-tab")
+
+
+def corner(stage: Stage) -> None:
+    """Why a dune became dark; needs the photograph of docs/why-this-corner.md."""
+    box = Region(1900, 480, 2028, 608)
+    stage.viewer.layers.clear()
+    # The sample had turned the view north up.
+    stage.viewer.scene.camera.orientation2d = ("down", "right")
+    stage.viewer.open(os.environ["COAST"], plugin="napari-restore")
+    stage.viewer.window._qt_window.resize(SIZE[0], 1150)
+    stage.choose("dcp")
+    stage.panel.target.choose(Target.WHOLE)
+    stage.run()
+    ask(stage, box)
+    layers = stage.panel.attribution.found.current.layers
+    layers.area.visible = True
+    look_at(stage, box, 1.0)
+    stage.shoot("corner-dcp")
+    stage.choose("atmosphere")
+    stage.panel.attribution.form.facts.setCurrentIndex(1)
+    for layer in stage.viewer.layers:
+        layer.visible = layer is stage.panel.state.layer
+    ask(stage, box)
+    stage.viewer.reset_view()
+    stage.shoot("corner-atmosphere")
+
+
 SCENES = {
     scene.__name__: scene
-    for scene in (restored, areas, live, swipe, variants, quality, transmission, error, light)
+    for scene in (
+        *(restored, areas, live, swipe, variants, quality, transmission, error, light),
+        *(attribution, corner),
+    )
 }
 
 
@@ -230,7 +296,8 @@ def main() -> int:
     options = parser.parse_args()
     FOLDER.mkdir(parents=True, exist_ok=True)
     get_settings().application.ipy_interactive = False
-    for name in options.names or SCENES:
+    possible = [name for name in SCENES if name != "corner" or "COAST" in os.environ]
+    for name in options.names or possible:
         stage = Stage()
         SCENES[name](stage)
         stage.close()

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 from tests.explain._models import scene
 
@@ -69,7 +70,7 @@ def test_the_facts_of_the_image_are_followed_to_themselves(hazy: Any, tmp_path: 
     assert opened.work.facts is opened.facts
 
 
-def test_what_lies_far_away_has_a_share_through_the_facts(hazy: Any) -> None:
+def test_what_lies_far_away_has_a_share_through_the_facts(hazy: Any, tmp_path: Path) -> None:
     options = {"device": "cpu", "method": "ig", "baseline": "blur", "steps": 4}
     image = nr.open_image(hazy, bands="red=1,green=2,blue=3")
     held, followed = (
@@ -80,12 +81,23 @@ def test_what_lies_far_away_has_a_share_through_the_facts(hazy: Any) -> None:
     assert held.record["attribution"]["rings"]["box"] == pytest.approx(1)
     told = followed.record["attribution"]
     assert told["facts"] == "followed through the overview"
-    assert followed.overview is not None and followed.overview.shape == (*SIZE, 3)
+    assert followed.overview is not None and followed.overview.values.shape == (*SIZE, 3)
     assert told["overview_share"] > 0
     assert sum(told["rings"].values()) == pytest.approx(1)
     assert told["rings"]["64-128"] > 0
-    parts = followed.map.sum(dtype=np.float64) + followed.overview.sum(dtype=np.float64)
+    far = followed.overview.values.sum(dtype=np.float64)
+    parts = followed.map.sum(dtype=np.float64) + far
     assert parts == pytest.approx(told["completeness"]["sum"], rel=1e-3)
+    blocks, side = followed.overview.blocks()
+    assert blocks.shape == (64, 80) and side == 4
+    assert blocks.sum() == pytest.approx(far, rel=1e-4)
+    corner = followed.overview.values[8:12, 4:8].sum(dtype=np.float64)
+    assert blocks[2, 1] == pytest.approx(corner, rel=1e-4)
+    followed.save(tmp_path / "map.tif")
+    with rasterio.open(tmp_path / "map_overview.tif") as raster:
+        np.testing.assert_allclose(
+            raster.read(1), followed.overview.values.sum(axis=2), rtol=1e-4, atol=1e-9
+        )
 
 
 def test_models_without_such_gradients_say_so(hazy: Any) -> None:

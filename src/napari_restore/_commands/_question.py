@@ -79,6 +79,14 @@ def add_question(parser: argparse.ArgumentParser) -> None:
         "through its overview, which networks that map the image allow",
     )
     group.add_argument(
+        "--level",
+        type=int,
+        default=0,
+        metavar="N",
+        help="ask level N of the image's pyramid in the place of its true pixels (0); boxes stay in "
+        "true pixels",
+    )
+    group.add_argument(
         "--gap",
         type=_values.number,
         default=0.01,
@@ -105,6 +113,7 @@ def question_of(options: Namespace) -> dict[str, Any]:
         "facts": options.facts,
         "arguments": {name: _values.literal(value) for name, value in options.argument},
         "check": options.check,
+        "level": options.level,
         "black": options.black,
         "white": options.white,
         "memory": options.memory,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from napari_restore.explain._asked import Asked, Explainer
 from napari_restore.explain._asker import Glimpse
 from napari_restore.explain._attribute import attribute
-from napari_restore.explain._attribution import Attribution
+from napari_restore.explain._attribution import Attribution, Overview
 from napari_restore.explain._baselines import NAMES
 from napari_restore.explain._figure import check_figure, draw
 from napari_restore.explain._methods import METHODS
@@ -20,6 +20,7 @@ __all__ = [
     "AttributionTable",
     "Explainer",
     "Glimpse",
+    "Overview",
     "Place",
     "attribute",
     "check_figure",

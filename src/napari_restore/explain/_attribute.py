@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine import Note, Phase, Region, make_plan
+from napari_restore.engine._device import keep_freed_memory
 from napari_restore.engine.gradients import Opened
 from napari_restore.errors import BadParameter, BadRegion
 from napari_restore.explain import _curves, _measures
 from napari_restore.explain._asked import Asked
 from napari_restore.explain._asker import Asker, Emit, Watch
-from napari_restore.explain._attribution import Attribution, window_of
+from napari_restore.explain._attribution import Attribution, Overview, window_of
 from napari_restore.explain._baselines import NAMES, Ground, path_of
 from napari_restore.explain._explained import Explained, explained, version_of
 from napari_restore.explain._followed import Followed
@@ -114,6 +115,8 @@ def attribute(
     shape = None if polygon is None else polygon_of(polygon)
     box = _box_within(_box_of(box, shape), image)
     seen = _seen_by(objective or chosen.objective, box, image)
+    # Before anything large is made: threads then share one heap, and planning leaves no gaps in others.
+    keep_freed_memory()
     plan = make_plan(image, model, region=seen, **options)
     stop = stop or threading.Event()
     wanted = objective_of(objective or chosen.objective, len(plan.bands))
@@ -181,7 +184,8 @@ def attribute(
     overview = None
     if integral.overview is not None and followed is not None:
         whole = integral.overview.read(followed.region)
-        overview = np.moveaxis(whole, 0, 2).astype(np.float32)
+        values = np.moveaxis(whole, 0, 2).astype(np.float32)
+        overview = Overview(values, followed.step, followed.corner)
 
     def picture(part: Region) -> npt.NDArray[np.float32]:
         shown: npt.NDArray[np.float32] = opened.image(part)[0].permute(1, 2, 0).numpy(force=True)

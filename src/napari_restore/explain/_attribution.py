@@ -17,8 +17,36 @@ from napari_restore.images import ExportOptions, Image, write_image
 
 LARGEST = 1 << 28
 """Values of a map up to which it is an array in memory."""
+BLOCKS = 96
+"""Blocks along the longer side of an overview in which its shares are shown."""
 AROUND = 512
 """Pixels around the box that count as near it."""
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Shares of the overview's pixels, from which the whole-image facts were drawn."""
+
+    values: npt.NDArray[np.float32] = field(repr=False)
+    """(h, w, bands)."""
+    step: int
+    """Pixels of the image along a side of one of these."""
+    corner: tuple[int, int]
+    """(y, x) in the image of the first one."""
+
+    def blocks(self) -> tuple[npt.NDArray[np.float64], int]:
+        """(h, w) sums over bands and square blocks, at most `BLOCKS` along a side, and that of a block.
+
+        In pixels of the image. Single pixels are too small to be seen, and shares add up.
+        """
+        height, width = self.values.shape[:2]
+        side = -(-max(height, width) // BLOCKS)
+        rows, columns = np.arange(0, height, side), np.arange(0, width, side)
+        signed = self.values.sum(axis=2, dtype=np.float64)
+        found: npt.NDArray[np.float64] = np.add.reduceat(
+            np.add.reduceat(signed, rows, axis=0), columns, axis=1
+        )
+        return found, side * self.step
 
 
 @dataclass(frozen=True)
@@ -31,8 +59,8 @@ class Attribution:
     image: Image = field(repr=False)
     picture: Callable[[Region], npt.NDArray[np.float32]] = field(repr=False)
     """Gives the source of a box in model range, (h, w, bands)."""
-    overview: npt.NDArray[np.float32] | None = field(default=None, repr=False)
-    """(h, w, bands) of the overview's pixels, where the whole-image facts were followed."""
+    overview: Overview | None = field(default=None, repr=False)
+    """Where the whole-image facts were followed."""
 
     @property
     def region(self) -> Region:
@@ -46,7 +74,8 @@ class Attribution:
 
     def contribution_area(self) -> npt.NDArray[np.float64]:
         """(h, w) over `window`: density of the magnitude, its largest value 1 (LAM)."""
-        return _measures.contribution_area(np.abs(self.read(self.window).sum(axis=2)))
+        near = np.abs(self.read(self.window).sum(axis=2))
+        return np.asarray(_measures.contribution_area(near), np.float64)
 
     def read(self, box: Region) -> npt.NDArray[np.float32]:
         """(h, w, bands) of a box within the region, as in `map`."""
@@ -66,36 +95,68 @@ class Attribution:
     def save(self, path: str | Path, **options: Any) -> Path:
         """Write a float32 raster of the region, on the image's map: the sum, then every band.
 
-        `options` are those of `ExportOptions`. The record then names the file. Raises `BadOutput`.
+        `options` are those of `ExportOptions`. The record then names the file. Shares of an overview
+        go into a second one, whose name ends in ``_overview``. Raises `BadOutput`.
         """
+        if self.overview is not None:
+            self._save_overview(self.overview, overview_path(Path(path)), options)
 
         def read(box: tuple[int, int, int, int]) -> npt.NDArray[np.float32]:
-            part = self.read(Region(*box))
-            return np.concatenate([part.sum(axis=2, keepdims=True), part], axis=2)
+            return _with_sum(self.read(Region(*box)))
 
-        told = self.record["attribution"]
-        written = write_image(
+        written = self._write(path, self.image, self.region, read, options)
+        self.record["output"] = {"path": str(written), "sha256": digest(written)}
+        return written
+
+    def _save_overview(self, overview: Overview, path: Path, options: dict[str, Any]) -> None:
+        step = overview.step
+        # The level of the image that has its pixels, for their place on the ground.
+        like = self.image.level_view(step.bit_length() - 1)
+        (y, x), (height, width) = overview.corner, overview.values.shape[:2]
+        region = Region(y // step, x // step, y // step + height, x // step + width)
+
+        def read(box: tuple[int, int, int, int]) -> npt.NDArray[np.float32]:
+            return _with_sum(overview.values[Region(*box).within(region)])
+
+        self._write(path, like, region, read, options)
+
+    def _write(
+        self,
+        path: str | Path,
+        like: Image,
+        region: Region,
+        read: Callable[[tuple[int, int, int, int]], npt.NDArray[np.float32]],
+        options: dict[str, Any],
+    ) -> Path:
+        return write_image(
             path,
-            like=self.image,
-            box=self.region,
+            like=like,
+            box=region,
             read=read,
-            shape=(*self.region.shape, 1 + self.total.bands),
+            shape=(*region.shape, 1 + self.total.bands),
             dtype=np.float32,
             options=ExportOptions(**options),
             tags={
                 "NAPARI_RESTORE": "attribution: where the model looked, not why",
                 "NAPARI_RESTORE_MODEL": self.record["model"]["id"],
-                "NAPARI_RESTORE_METHOD": told["method"],
+                "NAPARI_RESTORE_METHOD": self.record["attribution"]["method"],
                 "NAPARI_RESTORE_BOX": " ".join(map(str, self.box)),
             },
         )
-        self.record["output"] = {"path": str(written), "sha256": digest(written)}
-        return written
 
 
 def window_of(box: Region, region: Region) -> Region:
     """See `Attribution.window`."""
     return box.expand(AROUND).intersect(region)
+
+
+def overview_path(path: Path) -> Path:
+    """Where the shares of the overview go that belong to the map at `path`."""
+    return path.with_name(f"{path.stem}_overview{path.suffix}")
+
+
+def _with_sum(part: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    return np.concatenate([part.sum(axis=2, keepdims=True), part], axis=2)
 
 
 def _lazy(found: Attribution) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from napari_restore.errors import BadOutput, BadParameter
-from napari_restore.explain._attribution import Attribution
+from napari_restore.explain._attribution import Attribution, Overview
 
 SUFFIXES = (".png", ".pdf", ".svg")
 WIDTH_MM = 180.0
@@ -155,17 +155,33 @@ def _panels(figure: Any, found: Attribution, exponent: float) -> None:
     drawn = axes[2].imshow(power, cmap=MAGNITUDE, vmin=0, vmax=1, extent=extent)
     axes[2].set_title("magnitude")
     figure.colorbar(drawn, cax=legends[2], label=f"(|a| / {most:.3g})^{exponent:g}")
-    area = found.contribution_area()
-    axes[3].imshow(picture.mean(axis=2), cmap="gray", vmin=0, vmax=1, extent=extent)
-    drawn = axes[3].imshow(area, cmap=MAGNITUDE, vmin=0, vmax=1, alpha=0.6, extent=extent)
-    axes[3].set_title("contribution area")
-    figure.colorbar(drawn, cax=legends[3], label="density / its largest")
+    if found.overview is None:
+        area = found.contribution_area()
+        axes[3].imshow(picture.mean(axis=2), cmap="gray", vmin=0, vmax=1, extent=extent)
+        drawn = axes[3].imshow(area, cmap=MAGNITUDE, vmin=0, vmax=1, alpha=0.6, extent=extent)
+        axes[3].set_title("contribution area")
+        figure.colorbar(drawn, cax=legends[3], label="density / its largest")
+    else:
+        # Where nearly all of the mass may lie.
+        told = found.record["attribution"]["overview_share"]
+        drawn = _draw_overview(axes[3], found.overview)
+        axes[3].set_title(f"the overview's: {told:.1%} of the mass")
+        figure.colorbar(drawn, cax=legends[3], label="share of D, per block")
     y0, x0, y1, x1 = found.box
     polygon = found.record["attribution"]["polygon"]
     for axis in axes:
         _outline(axis, polygon or [(y0, x0), (y0, x1), (y1, x1), (y1, x0)])
         axis.set_xlabel("x [pixels]")
         axis.set_ylabel("y [pixels]")
+
+
+def _draw_overview(axis: Any, overview: Overview) -> Any:
+    signed, side = overview.blocks()
+    height, width = signed.shape
+    y, x = overview.corner
+    most = float(np.abs(signed).max()) or 1.0
+    extent = (x, x + width * side, y + height * side, y)
+    return axis.imshow(signed, cmap=SIGNED, vmin=-most, vmax=most, extent=extent)
 
 
 def _outline(axis: Any, vertices: Sequence[Sequence[float]]) -> None:

@@ -12,7 +12,12 @@ from PIL import Image
 
 from napari_restore import Region
 from napari_restore.plugin.attribution import _found
-from napari_restore.plugin.attribution._question_form import BASELINES, METHODS, OBJECTIVES
+from napari_restore.plugin.attribution._question_form import (
+    BASELINES,
+    METHODS,
+    OBJECTIVES,
+    WITH_BASELINE,
+)
 from napari_restore.plugin.layers._placing import plane_of
 
 pytestmark = pytest.mark.viewer
@@ -190,6 +195,14 @@ def test_files_are_what_the_command_writes(
     assert "<svg" in (tmp_path / "f.svg").read_text()
 
 
+def test_a_method_without_a_path(tab: Any, ask: Any) -> None:
+    tab.box.put(Region(100, 120, 116, 136))
+    tab.form.method.setCurrentIndex(tab.form.method.findData("smoothgrad"))
+    assert ask().record["attribution"]["path"] is None
+    assert "claims no completeness" in tab.found.measures.text()
+    assert tab.found.path.isHidden() and not tab.found.rings.isHidden()
+
+
 def test_two_answers_side_by_side(tab: Any, ask: Any, qtbot: Any) -> None:
     tab.box.put(BOX)
     ask()
@@ -226,9 +239,13 @@ def test_removing_the_map_removes_the_answer(tab: Any, ask: Any) -> None:
 
 def test_what_the_form_offers_there_is() -> None:
     from napari_restore import explain
+    from napari_restore.explain._methods import method_of
     from napari_restore.explain._objectives import objective_of
+    from napari_restore.models import load
 
-    assert set(METHODS) - {""} <= set(explain.METHODS)
+    for method in set(METHODS) - {""}:
+        takes = method_of(method, load("dcp").card).takes_baseline
+        assert takes == (method in WITH_BASELINE), method
     assert set(BASELINES) == set(explain.NAMES)
     for name in set(OBJECTIVES) - {"", "channel"}:
         assert objective_of(name, 3).name == name

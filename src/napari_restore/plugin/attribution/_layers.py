@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from napari.utils import Colormap
 
-    from napari_restore.explain import Attribution, Glimpse
+    from napari_restore.explain import Attribution, Glimpse, Overview
 
 Floats = npt.NDArray[np.float32]
 LARGEST = 1 << 22
@@ -39,7 +39,9 @@ class Picture(NamedTuple):
     most: float
     """Largest magnitude."""
     window: Region
-    area: npt.NDArray[np.float64] | None
+    area: npt.NDArray[np.float64]
+    """(h, w) over `window`."""
+    overview: Overview | None
 
 
 def picture_of(found: Attribution) -> Picture:
@@ -48,7 +50,7 @@ def picture_of(found: Attribution) -> Picture:
     area = found.contribution_area()
     if region.pixels <= LARGEST:
         values = found.read(region).sum(axis=2)
-        return Picture(region, [values], _most(values), found.window, area)
+        return Picture(region, [values], _most(values), found.window, area, found.overview)
     step = -(-max(region.shape) // REDUCED)
     # From strips, so that the map is never whole in memory. The largest of each block by its
     # magnitude: in a mean, single pixels would vanish.
@@ -58,7 +60,8 @@ def picture_of(found: Attribution) -> Picture:
         strip = found.read(Region(top, region.x0, stop, region.x1)).sum(axis=2)
         most = max(most, _most(strip))
         parts.append(_largest(strip, step))
-    return Picture(region, [found.map.sum(axis=2), np.concatenate(parts)], most, found.window, area)
+    levels = [found.map.sum(axis=2), np.concatenate(parts)]
+    return Picture(region, levels, most, found.window, area, found.overview)
 
 
 def _most(values: Floats) -> float:
@@ -98,6 +101,8 @@ class AttributionLayers:
         self.signed: ImageLayer | None = None
         self.magnitude: ImageLayer | None = None
         self.area: ImageLayer | None = None
+        self.overview: ImageLayer | None = None
+        """Shares of the whole image's overview, by blocks."""
         self.outline: Layer | None = None
 
     def __contains__(self, layer: object) -> bool:
@@ -106,7 +111,7 @@ class AttributionLayers:
     @property
     def all(self) -> list[Layer]:
         """Those that are there, the lowest first."""
-        own = (self.magnitude, self.area, self.signed, self.outline)
+        own = (self.magnitude, self.area, self.overview, self.signed, self.outline)
         return [layer for layer in own if layer is not None]
 
     def glimpse(self, seen: Glimpse) -> None:
@@ -126,16 +131,15 @@ class AttributionLayers:
         sizes = [np.abs(level) for level in levels]
         self.magnitude = self._add("Magnitude", sizes, picture.region, (0, most))
         self.magnitude.gamma = exponent
-        if picture.area is not None:
-            self.area = self._add("Contribution area", [picture.area], picture.window, (0, 1))
-            self.area.opacity = 0.6
+        self.area = self._add("Contribution area", [picture.area], picture.window, (0, 1))
+        self.area.opacity = 0.6
+        if picture.overview is not None:
+            self.overview = self._add_overview(picture.overview)
         self.signed = self._add("Attribution", levels, picture.region, (-most, most))
         self.outline = self._add_outline(record["attribution"])
         for layer in self.all:
             layer.metadata["napari_restore_record"] = record
-        for hidden in (self.magnitude, self.area):
-            if hidden is not None:
-                hidden.visible = False
+        self.magnitude.visible = self.area.visible = False
         self._viewer.layers.selection.active = self.signed
 
     def remove(self) -> None:
@@ -143,7 +147,7 @@ class AttributionLayers:
         for layer in self.all:
             if layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
-        self.signed = self.magnitude = self.area = self.outline = None
+        self.signed = self.magnitude = self.area = self.overview = self.outline = None
 
     def show_exponent(self, exponent: float) -> None:
         """Show the magnitude to the power of `exponent`."""
@@ -152,6 +156,24 @@ class AttributionLayers:
 
     def _add(
         self, title: str, levels: Sequence[Any], region: Region, limits: tuple[float, float]
+    ) -> ImageLayer:
+        matrix = shifted(enlarged(plane_of(self._source), self._scale), *region[:2])
+        return self._shown(title, levels, limits, matrix)
+
+    def _add_overview(self, overview: Overview) -> ImageLayer:
+        blocks, side = overview.blocks()
+        most = float(np.abs(blocks).max()) or 1.0
+        matrix = shifted(enlarged(plane_of(self._source), self._scale), *overview.corner)
+        # A block's middle, not that of its first pixel.
+        matrix = enlarged(shifted(matrix, (side - 1) / 2, (side - 1) / 2), side)
+        return self._shown("Overview", [blocks], (-most, most), matrix)
+
+    def _shown(
+        self,
+        title: str,
+        levels: Sequence[Any],
+        limits: tuple[float, float],
+        matrix: npt.NDArray[np.float64],
     ) -> ImageLayer:
         from napari.layers import Image as ImageLayer
 
@@ -163,7 +185,7 @@ class AttributionLayers:
             colormap=signed_colours() if limits[0] < 0 else "viridis",
             contrast_limits=limits,
             blending="translucent",
-            **self._placed(shifted(enlarged(plane_of(self._source), self._scale), *region[:2])),
+            **self._placed(matrix),
         )
         self._viewer.layers.append(layer)
         return layer

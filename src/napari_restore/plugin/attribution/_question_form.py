@@ -28,11 +28,13 @@ METHODS = {
     "ig": "Integrated gradients: from a baseline",
     "lam": "LAM: from a blur",
     "dam": "DAM: from a clear image",
+    "occlusion": "Occlusion: patch by patch, a cross-check",
+    "smoothgrad": "SmoothGrad: gradients under noise, a cross-check",
     "lam-2021": "LAM as published (2021)",
     "dam-paper": "DAM as in its paper",
     "dam-released": "DAM as its code: NOT a path integral",
 }
-WITH_BASELINE = ("ig", "dam", "dam-paper", "dam-released")
+WITH_BASELINE = ("ig", "occlusion", "dam", "dam-paper", "dam-released")
 BASELINES = {
     "blur": "the image, blurred",
     "dehazed": "dehazed by dcp",
@@ -170,7 +172,7 @@ class QuestionForm(QWidget):
         self.baseline.setEnabled(method in WITH_BASELINE)
         if method in CLEAR and self.baseline.currentData() != FILE:
             self.baseline.setCurrentIndex(self.baseline.findData(FILE))
-        elif method == "ig" and not self.clear_image:
+        elif method not in CLEAR and not self.clear_image:
             self.baseline.setCurrentIndex(0)
 
     def _on_objective(self) -> None:

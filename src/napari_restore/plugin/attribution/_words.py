@@ -16,7 +16,9 @@ def measures(record: Mapping[str, Any]) -> str:
     told, model = record["attribution"], record["model"]
     complete = told["completeness"]
     gap, steps = complete["relative_gap"], len(told["nodes"])
-    if gap is None:
+    if complete["sum"] is None:
+        trust = "This method claims no completeness"
+    elif gap is None:
         trust = "Completeness undefined: what is asked about hardly differs along the path"
     else:
         word = "Complete" if complete["reached"] else "NOT COMPLETE"
@@ -31,12 +33,15 @@ def measures(record: Mapping[str, Any]) -> str:
     )
     scale = told["scale"]
     pixels = "pixels" if scale == 1 else f"pixels of the overview 1:{scale}"
-    lines = [
-        trust,
-        f"Difference {complete['difference']:.4g}, shares add up to {complete['sum']:.4g}",
-        f"{told['objective']} of {x1 - x0} × {y1 - y0} {pixels} at x {x0}, y {y0}",
-        f"{told['method']}: {told['path']} path from {told['baseline']}; facts {told['facts']}",
-    ]
+    lines = [trust]
+    if complete["sum"] is not None:
+        told_of = f"{complete['difference']:.4g}, shares add up to {complete['sum']:.4g}"
+        lines.append(f"Difference {told_of}")
+    within = "a polygon in " if told["polygon"] else ""
+    lines.append(f"{told['objective']} of {within}{x1 - x0} × {y1 - y0} {pixels} at x {x0}, y {y0}")
+    way = "" if told["path"] is None else f": {told['path']} path"
+    start = "" if told["baseline"] is None else f" from {told['baseline']}"
+    lines.append(f"{told['method']}{way}{start}; facts {told['facts']}")
     if index is not None:
         spread = f"Diffusion index {index:.2f}"
         if near is not None and tuple(told["window"]["region"]) != tuple(told["region"]):
