@@ -30,7 +30,6 @@ from napari_restore.models import (
     BlockFacts,
     Context,
     ContextPass,
-    block_facts,
     context_of,
 )
 
@@ -158,12 +157,12 @@ def compute_context(
         if exclude is not None:
             kept = exclude.read(box) == 0
             valid = kept if valid is None else valid & kept
-        return block_facts(pixels, valid, whole.dark_bands, whole.factor)
+        return whole.look(block.y0, block.x0, pixels, valid)
 
-    for i, (block, facts) in enumerate(_in_order(blocks, look, workers or cores())):
+    for i, facts in enumerate(_in_order(blocks, look, workers or cores())):
         if cancelled is not None and cancelled():
             raise Cancelled("Cancelled while looking at the whole image.")
-        whole.add_facts(block.y0, block.x0, facts)
+        whole.add_facts(facts)
         if progress is not None:
             progress(i + 1, len(blocks))
     context = whole.finish()
@@ -241,21 +240,19 @@ def _spread(image: Image, factor: int) -> list[Region]:
 
 def _in_order(
     blocks: list[Region], look: Callable[[Region], BlockFacts | None], workers: int
-) -> Iterator[tuple[Region, BlockFacts | None]]:
+) -> Iterator[BlockFacts | None]:
     """Results in the order of `blocks`, at most `workers` + 1 waiting."""
-    waiting: deque[tuple[Region, Future[BlockFacts | None]]] = deque()
+    waiting: deque[Future[BlockFacts | None]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="context") as pool:
         try:
             for block in blocks:
-                waiting.append((block, pool.submit(look, block)))
+                waiting.append(pool.submit(look, block))
                 if len(waiting) > workers:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
+                    yield waiting.popleft().result()
             while waiting:
-                first, future = waiting.popleft()
-                yield first, future.result()
+                yield waiting.popleft().result()
         finally:
-            for _, future in waiting:
+            for future in waiting:
                 future.cancel()
 
 

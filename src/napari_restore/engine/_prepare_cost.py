@@ -7,23 +7,25 @@ from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 
 from napari_restore.engine._calibrate import told_if_too_full
 from napari_restore.engine._context import overview_level
-from napari_restore.engine._device import Device, cores
+from napari_restore.engine._device import Device, cores, release_freed_memory
 from napari_restore.engine._device_memory import peak_of
 from napari_restore.engine._own_thread import on_own_thread
 from napari_restore.engine._probe import example_context, example_input, kind_of
 from napari_restore.engine._region import Region
 from napari_restore.images import Image
-from napari_restore.models import Facts, RestorationModel, overview_factor
+from napari_restore.models import Context, Facts, RestorationModel, ToModel, overview_factor
 
 STEP = 256
 """Pixels to whose multiples the sides of an overview are rounded up, so that images of like
 sizes share a measurement."""
 HOST_BYTES_PER_VALUE = 24
-"""Of an overview in model range beside the tensors: twice float64, twice float32."""
+"""Beside the tensors, of what a model brings to model range at once: twice float64, twice
+float32."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,11 @@ class PrepareCost:
     """Bytes at the peak and seconds of `prepare`, and bytes of the facts it leaves."""
 
     peak_bytes: int = 0
+    """The overview itself is not among them."""
     fact_bytes: int = 0
     seconds: float = 0.0
+    pixels: int = 0
+    """Of the overview, brought to model range at once."""
 
 
 _Shape = tuple[int, int]
@@ -67,10 +72,12 @@ def prepare_cost(
     if key not in known:
         with told_if_too_full(device):
             known[key] = on_own_thread(lambda: _measure(model, device, shape), "calibrate")
+        release_freed_memory()
         if kind is not None:
             _ALIKE[kind, *key] = known[key]
-    host = HOST_BYTES_PER_VALUE * height * width * image.bands
-    return replace(known[key], peak_bytes=known[key].peak_bytes + host)
+    found = known[key]
+    host = HOST_BYTES_PER_VALUE * min(found.pixels, height * width) * image.bands
+    return replace(found, peak_bytes=found.peak_bytes + host)
 
 
 def _overview_shape(image: Image, extent: str, region: Region | None) -> _Shape:
@@ -87,25 +94,35 @@ def _overview_shape(image: Image, extent: str, region: Region | None) -> _Shape:
 def _measure(model: RestorationModel, device: Device, shape: _Shape) -> PrepareCost:
     torch.set_num_threads(cores())
     model.to(device.torch)
+    small = example_context(example_input(model, STEP, STEP))
     found = PrepareCost()
     with torch.no_grad():
         # The first call makes ready what later ones have.
-        for height, width in ((STEP, STEP), shape):
-            x = example_input(model, height, width)
-            context = example_context(x)
+        for context in (small, _widened(small, shape)):
             facts: list[Facts] = []
+            pixels: list[int] = [0]
 
-            def prepare(context: Any = context, facts: list[Facts] = facts) -> None:
-                facts.append(model.prepare(context, _as_it_is, tuple(range(context.bands))))
+            def as_it_is(values: Any, pixels: list[int] = pixels) -> Any:
+                pixels.append(values.size // values.shape[-1])
+                return values.astype("float64")
+
+            def prepare(
+                context: Context = context, facts: list[Facts] = facts, to_model: ToModel = as_it_is
+            ) -> None:
+                facts.append(model.prepare(context, to_model, tuple(range(context.bands))))
 
             began = time.perf_counter()
             peak = peak_of(prepare, device)
             device.wait()
             seconds = time.perf_counter() - began
             left = sum(fact.numel() * fact.element_size() for fact in facts[0].values())
-            found = PrepareCost(int(peak), left, seconds)
+            found = PrepareCost(int(peak), left, seconds, max(pixels))
     return found
 
 
-def _as_it_is(values: Any) -> Any:
-    return values.astype("float64")
+def _widened(small: Context, shape: _Shape) -> Context:
+    """A context whose overview has `shape`: one row for all, which takes next to no memory."""
+    height, width = shape
+    row = np.resize(small.overview[:1], (1, width, small.bands))
+    overview = np.broadcast_to(row, (height, width, small.bands))
+    return replace(small, height=height, width=width, overview=overview)

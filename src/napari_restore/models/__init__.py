@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from napari_restore.models._context_pass import (
         BlockFacts,
         ContextPass,
-        block_facts,
         context_of,
         overview_factor,
     )
@@ -59,7 +58,6 @@ __all__ = [
     "Task",
     "ToModel",
     "Value",
-    "block_facts",
     "card_of",
     "context_of",
     "correct_band",
@@ -96,7 +94,6 @@ _LAZY = {
     "RestorationModel": "_model",
     "StagedModel": "_staged",
     "ToModel": "_model",
-    "block_facts": "_context_pass",
     "context_of": "_context_pass",
     "correct_band": "_spectral",
     "label_of": "_named",

@@ -21,14 +21,18 @@ def overview_factor(height: int, width: int) -> int:
     return factor
 
 
+STRIP = 128
+"""Rows of a block that are counted at a time, a multiple of `BLOCK`: sums are in float64."""
+
+
 @dataclass(frozen=True)
 class BlockFacts:
     """What one block of pixels adds to a `Context`."""
 
-    histograms: list[npt.NDArray[np.int64]]
+    histograms: npt.NDArray[np.int64]
+    """(C, BINS)."""
     dark_counts: npt.NDArray[np.int64]
     dark_sums: npt.NDArray[np.float64]
-    overview: npt.NDArray[np.float32]
 
 
 def block_facts(
@@ -36,30 +40,40 @@ def block_facts(
     valid: npt.NDArray[np.bool_] | None,
     dark_bands: tuple[int, ...],
     factor: int,
+    overview: npt.NDArray[np.float32],
 ) -> BlockFacts | None:
     """The facts of `pixels` (h, w, C); `valid` (h, w) or None for all. None if nothing is valid.
 
-    Pure, so blocks can be counted by several threads at once.
+    Nothing is touched but `overview`, (h, w, C) on cells of `factor` pixels, which is written.
     """
     if valid is not None and valid.all():
         valid = None
     if valid is not None and not valid.any():
         return None
     fine = min(factor, BLOCK)
-    counts, sums = _block_sums(pixels, valid, fine)
-    overview = _means(counts, sums) if factor == fine else None
-    counts, sums = _pool(counts, BLOCK // fine), _pool(sums, BLOCK // fine)
-    dark = _block_minimum(pixels[..., list(dark_bands)], valid, BLOCK)
+    height, _, bands = pixels.shape
+    histograms = np.zeros((bands, BINS), np.int64)
+    strips = []
+    for top in range(0, height, STRIP):
+        part = pixels[top : top + STRIP]
+        known = None if valid is None else valid[top : top + STRIP]
+        counts, sums = _block_sums(part, known, fine)
+        if factor == fine:
+            overview[top // factor :][: len(counts)] = _means(counts, sums)
+        dark = _block_minimum(part[..., list(dark_bands)], known, BLOCK)
+        strips.append((_pool(counts, BLOCK // fine), _pool(sums, BLOCK // fine), dark))
+        for total, found in zip(histograms, _histograms(part, known), strict=True):
+            total[: len(found)] += found
+    counts, sums, dark = (np.concatenate(parts) for parts in zip(*strips, strict=True))
     used = counts > 0
     bins = bin_of(dark[used])
     dark_counts = np.bincount(bins, counts[used], BINS).astype(np.int64)
-    bands = range(pixels.shape[2])
-    columns = [np.bincount(bins, sums[used, b], BINS) for b in bands]
+    columns = [np.bincount(bins, sums[used, b], BINS) for b in range(bands)]
     dark_sums = np.stack(columns, axis=1).astype(np.float64, copy=False)
-    if overview is None:
+    if factor != fine:
         step = factor // BLOCK
-        overview = _means(_pool(counts, step), _pool(sums, step))
-    return BlockFacts(_histograms(pixels, valid), dark_counts, dark_sums, overview)
+        overview[:] = _means(_pool(counts, step), _pool(sums, step))
+    return BlockFacts(histograms, dark_counts, dark_sums)
 
 
 class ContextPass:
@@ -91,19 +105,27 @@ class ContextPass:
         self, y0: int, x0: int, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None
     ) -> None:
         """Add `pixels` (h, w, C) whose top left pixel is (y0, x0); `valid` as in `block_facts`."""
-        self.add_facts(y0, x0, block_facts(pixels, valid, self.dark_bands, self.factor))
+        self.add_facts(self.look(y0, x0, pixels, valid))
 
-    def add_facts(self, y0: int, x0: int, facts: BlockFacts | None) -> None:
-        """Add what `block_facts` counted in the block at (y0, x0)."""
+    def look(
+        self, y0: int, x0: int, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None
+    ) -> BlockFacts | None:
+        """The facts of a block, for `add_facts`; its part of the overview is in its place already.
+
+        Several threads may look at once, each at a block of its own.
+        """
+        rows, columns = (-(-side // self.factor) for side in pixels.shape[:2])
+        top, left = y0 // self.factor, x0 // self.factor
+        there = self._overview[top : top + rows, left : left + columns]
+        return block_facts(pixels, valid, self.dark_bands, self.factor, there)
+
+    def add_facts(self, facts: BlockFacts | None) -> None:
+        """Add what `look` counted in a block."""
         if facts is None:
             return
-        for total, counts in zip(self._histograms, facts.histograms, strict=True):
-            total[: len(counts)] += counts
+        self._histograms += facts.histograms
         self._dark_counts += facts.dark_counts
         self._dark_sums += facts.dark_sums
-        top, left = y0 // self.factor, x0 // self.factor
-        rows, columns = facts.overview.shape[:2]
-        self._overview[top : top + rows, left : left + columns] = facts.overview
 
     def finish(self) -> Context:
         return Context(

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from napari_restore.engine._calibrate import SCRATCH_BYTES, told_if_too_full
-from napari_restore.engine._device import Device
+from napari_restore.engine._device import Device, release_freed_memory
 from napari_restore.engine._device_memory import peak_of
 from napari_restore.engine._probe import example_facts, example_input, kind_of
 from napari_restore.models import Facts, RestorationModel, StagedModel, placed_at
 
-SIDES = (256, 512)
-"""Of the two made-up tiles: they give a line."""
+SIDE = 128
+"""Of the smaller of two made-up tiles: they give a line. The larger one, of twice the side, takes
+no more than the maps of small boxes do."""
 GRID = 32
 """Side of the made-up grid of tokens."""
 
@@ -47,6 +48,7 @@ def gradient_cost(model: RestorationModel, device: Device) -> GradientCost:
     if device.name not in known:
         with told_if_too_full(device):
             known[device.name] = _measure(model, device)
+        release_freed_memory()
         if kind is not None:
             _ALIKE[kind, device.name] = known[device.name]
     return known[device.name]
@@ -54,15 +56,14 @@ def gradient_cost(model: RestorationModel, device: Device) -> GradientCost:
 
 def _measure(model: RestorationModel, device: Device) -> GradientCost:
     step = model.card.multiple_of
-    sides = [-(-max(side, model.card.min_size) // step) * step for side in SIDES]
+    least = -(-max(SIDE, model.card.min_size) // step) * step
     peaks = []
-    for side in sides:
+    for side in (least, 2 * least):
         x = example_input(model, side, side)
         facts = example_facts(model, x)
         peaks.append(peak_of(partial(_gradient, model, x.requires_grad_(True), facts), device))
-    small, large = (side * side for side in sides)
-    slope = max(0.0, (peaks[1] - peaks[0]) / (large - small))
-    return GradientCost(max(0.0, peaks[0] - slope * small) + SCRATCH_BYTES, slope)
+    slope = max(0.0, (peaks[1] - peaks[0]) / (3 * least * least))
+    return GradientCost(max(0.0, peaks[0] - slope * least * least) + SCRATCH_BYTES, slope)
 
 
 def _gradient(model: RestorationModel, x: Tensor, facts: Facts) -> None:
@@ -91,6 +92,7 @@ def staged_gradient_cost(model: StagedModel, device: Device) -> StagedGradientCo
     if device.name not in known:
         with told_if_too_full(device):
             known[device.name] = _measure_staged(model, device)
+        release_freed_memory()
     return known[device.name]
 
 
@@ -102,14 +104,24 @@ def _measure_staged(model: StagedModel, device: Device) -> StagedGradientCost:
     generator = torch.Generator().manual_seed(0)
     grid = torch.randn(GRID, GRID, model.width, generator=generator).to(x.device)
 
-    def tile() -> None:
+    def encode() -> None:
         leaf = x.detach().requires_grad_(True)
         with torch.enable_grad():
             view = model.view(leaf, facts)
             tokens, residuals = model.encode(view)
-            around = model.with_margin(tokens[0])[None]
-            y = model.decode(around, tokens, residuals, view)
-        torch.autograd.grad(y.sum(), leaf)
+        outputs = [tokens, *residuals, view]
+        torch.autograd.grad(outputs, leaf, [torch.ones_like(y) for y in outputs])
+
+    with torch.no_grad():
+        seen = model.view(x, facts)
+        encoded, left = model.encode(seen)
+        around = model.with_margin(encoded[0])[None]
+
+    def decode() -> None:
+        leaves = [leaf.detach().requires_grad_(True) for leaf in (around, encoded, *left, seen)]
+        with torch.enable_grad():
+            y = model.decode(leaves[0], leaves[1], tuple(leaves[2:-1]), leaves[-1])
+        torch.autograd.grad(y.sum(), leaves, materialize_grads=True)
 
     def layer() -> None:
         leaf = grid.clone().requires_grad_(True)
@@ -118,5 +130,6 @@ def _measure_staged(model: StagedModel, device: Device) -> StagedGradientCost:
         torch.autograd.grad(out.sum(), leaf)
 
     return StagedGradientCost(
-        int(peak_of(tile, device)) + SCRATCH_BYTES, peak_of(layer, device) / GRID**2
+        int(max(peak_of(encode, device), peak_of(decode, device))) + SCRATCH_BYTES,
+        peak_of(layer, device) / GRID**2,
     )

@@ -43,9 +43,11 @@ class Opened:
         self._run: Run = run_of(plan, emit, stop, keep=True)
         keep_freed_memory()
         self._began = time.perf_counter()
-        self._memory = PeakMemory(limit=plan.memory, release=release_freed_memory)
         self.work, self._exclude = self._run.open()
         """`TileWork` with the facts of the image; `show` puts others there."""
+        # What the look at the image took must not lie beside what follows.
+        release_freed_memory()
+        self._memory = PeakMemory(limit=plan.memory, release=release_freed_memory)
         self._own = self.work
         self.size = (plan.image.height, plan.image.width)
         self._radiometry = self.work.radiometry

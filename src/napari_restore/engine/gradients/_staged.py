@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from napari_restore.engine._device import release_freed_memory
 from napari_restore.engine._plan import fragmentation
 from napari_restore.engine._region import Region
 from napari_restore.engine.gradients._cost import staged_gradient_cost
@@ -109,7 +110,9 @@ class StagedGradients:
         for at in self._seen:
             self.opened.check()
             by_left[at] = self._back_through_decoder(picture, kept, at, by_y, by_related)
+        release_freed_memory()
         by_encoded = self._back_through_bottleneck(kept.encoded, by_related)
+        release_freed_memory()
 
         def back(at: tuple[int, int]) -> tuple[Region, Tensor, dict[str, Tensor]]:
             self.opened.check()
@@ -120,6 +123,7 @@ class StagedGradients:
             for name, part in by_facts.items():
                 self.by_facts[name] = self.by_facts.get(name, 0) + part
             yield box, found
+        release_freed_memory()
 
     def _in_threads(self, work: Callable[[tuple[int, int]], R]) -> Iterator[R]:
         """`work` on every tile, row by row."""
@@ -149,6 +153,7 @@ class StagedGradients:
             encoded[self._cells(*at)] = tokens[0].permute(1, 2, 0)
             if at in self._seen:
                 residuals[at] = left
+        release_freed_memory()
         with self.opened.computing():
             grid = model.place_tokens(encoded.clone())
             for index in range(model.layers):

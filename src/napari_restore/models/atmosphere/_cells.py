@@ -12,6 +12,8 @@ CELL = 4
 """Pixels per cell."""
 MULTIPLE = 64
 """Pixels that the picture's sides are grown to multiples of."""
+ROWS = 256
+"""Of a picture that are gathered into cells at a time, a multiple of `MULTIPLE`."""
 REACHES = (1, 3, 7)
 """Cells around each in which the darkest value of any band is sought: the dark channel."""
 FEATURES = 12 + len(REACHES)
@@ -37,17 +39,19 @@ def cells_of(picture: Tensor, valid: Tensor) -> Cells:
 
     Grown at the right and bottom, as invalid. Invalid pixels may hold anything finite.
     """
-    bottom, right = -picture.shape[2] % MULTIPLE, -picture.shape[3] % MULTIPLE
-    valid = pad(valid, (0, right, 0, bottom))
-    picture = pad(picture, (0, right, 0, bottom)) * valid
-    share = avg_pool2d(valid, CELL)
-    some = share.clamp(min=1e-6)
-    mean = avg_pool2d(picture, CELL) / some
-    hidden = (1 - valid) * HIDDEN
-    dark = -_most(-(picture + hidden), CELL)
-    bright = _most((picture - hidden).amax(1, keepdim=True), CELL)
-    luminance = picture.mean(1, keepdim=True)
-    square = avg_pool2d(luminance * luminance, CELL) / some
+    # With gradients all of it is kept in any case.
+    rows = picture.shape[2] if picture.requires_grad else ROWS
+    bottom = -picture.shape[2] % MULTIPLE
+    tops = range(0, picture.shape[2], rows)
+    parts = [
+        _gathered(
+            picture[:, :, top : top + rows],
+            valid[:, :, top : top + rows],
+            bottom if top == tops[-1] else 0,
+        )
+        for top in tops
+    ]
+    share, mean, square, dark, bright = (torch.cat(part, 2) for part in zip(*parts, strict=True))
     spread = (square - mean.mean(1, keepdim=True) ** 2).clamp(min=0).add(1e-6).sqrt()
     there = (share > 0).to(mean.dtype)
     saturation = (mean.amax(1, keepdim=True) - mean.amin(1, keepdim=True)) * there
@@ -56,6 +60,22 @@ def cells_of(picture: Tensor, valid: Tensor) -> Cells:
     features += [least - 0.3, *(widened(-least, reach).neg() - 0.2 for reach in REACHES)]
     features.append(widened(bright, REACHES[-1]) - 0.8)
     return Cells(torch.cat([f * there for f in features], 1), share, mean * there, dark)
+
+
+def _gathered(picture: Tensor, valid: Tensor, bottom: int) -> tuple[Tensor, ...]:
+    """Of the cells of some rows: share, mean, mean square of the luminance, darkest, brightest."""
+    beyond = (0, -picture.shape[3] % MULTIPLE, 0, bottom)
+    valid = pad(valid, beyond)
+    picture = pad(picture, beyond) * valid
+    share = avg_pool2d(valid, CELL)
+    some = share.clamp(min=1e-6)
+    mean = avg_pool2d(picture, CELL) / some
+    hidden = (1 - valid) * HIDDEN
+    dark = -_most(-(picture + hidden), CELL)
+    bright = _most((picture - hidden).amax(1, keepdim=True), CELL)
+    luminance = picture.mean(1, keepdim=True)
+    square = avg_pool2d(luminance * luminance, CELL) / some
+    return share, mean, square, dark, bright
 
 
 def halved(cells: Cells) -> tuple[Tensor, Tensor, Tensor]:

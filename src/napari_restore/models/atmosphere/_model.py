@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, pad
 
 from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
@@ -15,11 +13,10 @@ from napari_restore.models._model import Facts, RestorationModel, ToModel, one_s
 from napari_restore.models.atmosphere._inversion import inverted, optical_depth
 from napari_restore.models.atmosphere._network import STRIDE, AtmosphereNetwork, Seen
 from napari_restore.models.atmosphere._restraint import restrained
+from napari_restore.models.atmosphere._small import Small, small, small_overview
 from napari_restore.models.atmosphere._spline import Sampler, smooth
 from napari_restore.models.classical._airlight import airlight_of
 
-SIDE = 1024
-"""Longest side in pixels of the picture that the network sees."""
 BRIGHTNESS = 0.45
 """Mean luminance it is brought to, by one factor for all bands."""
 STRIP = 131072
@@ -51,31 +48,30 @@ class Atmosphere(RestorationModel):
 
     @torch.no_grad()
     def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Facts:
-        overview = to_model(np.nan_to_num(context.overview))[..., list(bands)]
-        known = np.isfinite(context.overview).all(axis=2)
         device = self.network.first.stem.weight.device
-        picture = torch.from_numpy(overview.astype(np.float32)).permute(2, 0, 1)[None].to(device)
-        valid = torch.from_numpy(known.astype(np.float32))[None, None].to(device)
-        facts = self._facts_from(picture, valid)
+        overview, thinned, valid = small_overview(context, to_model, bands, device)
+        facts = self._facts_from(overview)
+        # Not beside what follows.
+        del overview
         facts["step"] = torch.tensor(float(context.factor))
         facts["airlight_all"] = _airlight_of_all(context, to_model, bands, facts["airlight"])
         seen = facts["presence"]
-        facts["presence"] = restrained(picture, valid, facts, self.deadband)
+        facts["presence"] = restrained(thinned, valid, facts, self.deadband)
         facts["restraint"] = facts["presence"] / seen.clamp(min=1e-6)
         return facts
 
     def follow(self, overview: Tensor, valid: Tensor, facts: Facts) -> Facts:
-        found = self._facts_from(overview, valid)
+        found = self._facts_from(small(overview, valid))
         # Found by halving, so it has no gradient.
         found["presence"] = found["presence"] * facts["restraint"]
         return {**facts, **found}
 
-    def _facts_from(self, picture: Tensor, valid: Tensor) -> dict[str, Tensor]:
-        """What one picture (1, 3, h, w) tells, before it is restrained."""
-        seen, brightness, factor = self._look(picture, valid)
-        shape = (picture.shape[2], picture.shape[3])
+    def _facts_from(self, one: Small) -> dict[str, Tensor]:
+        """What one picture tells, before it is restrained."""
+        seen, brightness = self._look(one)
+        cells = torch.cat([seen.offset, seen.slope], 1)
         return {
-            "maps": smooth(torch.cat([seen.offset, seen.slope], 1), STRIDE * factor, shape),
+            "maps": smooth(cells, STRIDE * one.factor, one.shape),
             "presence": seen.presence[0],
             "brightness": brightness[0],
             "airlight": seen.airlight[0] / brightness[0],
@@ -132,10 +128,11 @@ class Atmosphere(RestorationModel):
         (N, 1 or 3, 1, 1). Nothing is restrained: what goes too far shows in the loss.
         """
         known = x.new_ones(x[:, :1].shape) if valid is None else valid.to(x.dtype)
-        seen, brightness, factor = self._look(x, known)
+        whole = small(x, known)
+        seen, brightness = self._look(whole)
         cells = torch.cat([seen.offset, seen.slope], 1)
         return {
-            "maps": smooth(cells, STRIDE * factor, (x.shape[2], x.shape[3])),
+            "maps": smooth(cells, STRIDE * whole.factor, whole.shape),
             "presence": _wide(seen.presence),
             "brightness": _wide(brightness),
             "airlight": (seen.airlight / brightness[:, None])[:, :, None, None],
@@ -162,22 +159,15 @@ class Atmosphere(RestorationModel):
         y, transmission = inverted(x, depth, airlight, facts, self.deadband)
         return y, {"transmission": transmission, "airlight": airlight.expand(x.shape)}
 
-    def _look(self, picture: Tensor, valid: Tensor) -> tuple[Seen, Tensor, int]:
-        """What the network sees, the factor of brightness (N,), and how much it was reduced."""
-        factor = -(-max(picture.shape[2:]) // SIDE)
-        if factor > 1:
-            bottom, right = -picture.shape[2] % factor, -picture.shape[3] % factor
-            valid = pad(valid, (0, right, 0, bottom))
-            picture = avg_pool2d(pad(picture, (0, right, 0, bottom)) * valid, factor)
-            valid = avg_pool2d(valid, factor)
-            picture = picture / valid.clamp(min=1e-6)
-            valid = (valid > 0).to(picture.dtype)
+    def _look(self, pictures: Small) -> tuple[Seen, Tensor]:
+        """What the network sees, and the factor of brightness (N,)."""
+        picture, valid = pictures.picture, pictures.valid
         # One value far out of range must not darken all others.
         seen = picture.mean(1, keepdim=True).clamp(0, 4) * valid
         mean = seen.sum((1, 2, 3)) / valid.sum((1, 2, 3)).clamp(min=1)
         brightness = BRIGHTNESS / mean.clamp(min=1e-4)
-        bright = (picture * brightness[:, None, None, None]).clamp(-0.5, 4)
-        return self.network(bright, valid), brightness, factor
+        bright = (picture * brightness[:, None, None, None]).clamp_(-0.5, 4)
+        return self.network(bright, valid), brightness
 
 
 def _airlight_of_all(

@@ -20,6 +20,11 @@ SIDE = 512
 HALVINGS = 6
 
 
+def step_of(shape: tuple[int, int]) -> int:
+    """Every how manieth pixel of an overview (h, w) is looked at."""
+    return -(-max(shape) // SIDE)
+
+
 def restrained(x: Tensor, valid: Tensor, facts: Mapping[str, Tensor], deadband: float) -> Tensor:
     """The presence () of haze, as large as it may be for `LOST`.
 
@@ -29,17 +34,17 @@ def restrained(x: Tensor, valid: Tensor, facts: Mapping[str, Tensor], deadband: 
     Parameters
     ----------
     x
-        (1, 3, h, w) the overview in model range.
+        (1, 3, h, w) the overview in model range, thinned by `step_of`.
     valid
         (1, 1, h, w) float, 0 or 1.
     facts
-        Those of the model, ``maps`` of the size of `x`.
+        Those of the model, with ``maps`` of the whole overview.
     deadband
         As `inverted` takes it.
     """
-    step = -(-max(x.shape[2:]) // SIDE)
-    x, valid = x[..., ::step, ::step], valid[..., ::step, ::step]
-    offset, slope = torch.split(facts["maps"][..., ::step, ::step], 1, 1)
+    maps = facts["maps"]
+    step = step_of((maps.shape[2], maps.shape[3]))
+    offset, slope = torch.split(maps[..., ::step, ::step], 1, 1)
     airlight = facts["airlight"][None, :, None, None]
     bright = (x.amin(1, keepdim=True) * facts["brightness"] > DARK) & (valid > 0)
     most = LOST * float(valid.sum())

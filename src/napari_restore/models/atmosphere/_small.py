@@ -1,0 +1,80 @@
+"""The overview made as small as the network takes it, strip by strip."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, pad
+
+from napari_restore.models._context import Context
+from napari_restore.models._model import ToModel
+from napari_restore.models.atmosphere._restraint import step_of
+
+SIDE = 1024
+"""Longest side in pixels of the picture that the network sees."""
+STRIP = 128
+"""Rows of an overview, at least, that are in model range at a time: as float64, in all bands."""
+
+
+class Small(NamedTuple):
+    """N pictures of at most `SIDE` pixels along a side."""
+
+    picture: Tensor
+    """(N, 3, h, w) in model range, means of what is valid."""
+    valid: Tensor
+    """(N, 1, h, w) float, 0 or 1."""
+    factor: int
+    """Pixels along a side that became one."""
+    shape: tuple[int, int]
+    """(h, w) before that."""
+
+
+def small(picture: Tensor, valid: Tensor) -> Small:
+    """Pictures (N, 3, h, w) with `valid` (N, 1, h, w) float, 0 or 1; with gradients."""
+    shape = picture.shape[2], picture.shape[3]
+    factor = _factor(shape)
+    return Small(*_reduced(picture, valid, factor), factor, shape)
+
+
+def small_overview(
+    context: Context, to_model: ToModel, bands: tuple[int, ...], device: torch.device
+) -> tuple[Small, Tensor, Tensor]:
+    """The overview's `bands` on `device`; and they and what is valid of them, thinned by `step_of`.
+
+    As `small` makes it of the whole, which is never held in model range: that of a large image
+    has four million pixels.
+    """
+    height, width = context.overview.shape[:2]
+    factor, step = _factor((height, width)), step_of((height, width))
+    rows = -(-STRIP // (factor * step)) * factor * step
+    pictures, valids, thinned, known = [], [], [], []
+    for top in range(0, height, rows):
+        values = context.overview[top : top + rows]
+        seen = to_model(np.nan_to_num(values))[..., list(bands)].astype(np.float32)
+        there = np.isfinite(values).all(axis=2).astype(np.float32)
+        picture = torch.from_numpy(seen).permute(2, 0, 1)[None].to(device)
+        valid = torch.from_numpy(there)[None, None].to(device)
+        thinned.append(picture[..., ::step, ::step].contiguous())
+        known.append(valid[..., ::step, ::step].contiguous())
+        picture, valid = _reduced(picture, valid, factor)
+        pictures.append(picture)
+        valids.append(valid)
+    reduced = Small(torch.cat(pictures, 2), torch.cat(valids, 2), factor, (height, width))
+    return reduced, torch.cat(thinned, 2), torch.cat(known, 2)
+
+
+def _factor(shape: tuple[int, int]) -> int:
+    return -(-max(shape) // SIDE)
+
+
+def _reduced(picture: Tensor, valid: Tensor, factor: int) -> tuple[Tensor, Tensor]:
+    if factor == 1:
+        return picture, valid
+    beyond = (0, -picture.shape[3] % factor, 0, -picture.shape[2] % factor)
+    valid = pad(valid, beyond)
+    picture = avg_pool2d(pad(picture, beyond) * valid, factor)
+    valid = avg_pool2d(valid, factor)
+    return picture / valid.clamp(min=1e-6), (valid > 0).to(picture.dtype)
