@@ -20,7 +20,7 @@ from napari_restore.models import context_of, correct_band, load
 
 WAVELENGTHS = {"red": 650.0, "green": 560.0, "blue": 480.0, "nir": 840.0}
 """Centres of the bands, nm."""
-MODELS = ("dcp", "hot", "htm", "atmosphere")
+MODELS = ("dcp", "hot", "htm", "atmosphere", "atmosphere-aerial")
 
 
 class Scene(NamedTuple):

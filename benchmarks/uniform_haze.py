@@ -24,7 +24,7 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return float(-10 * np.log10(np.mean((a - b) ** 2)))
 
 
-MODELS = ("dcp", "atmosphere")
+MODELS = ("dcp", "atmosphere", "atmosphere-aerial")
 
 
 def gain(model: str, clear: np.ndarray, t: float, black: float, white: float, dtype: str) -> float:

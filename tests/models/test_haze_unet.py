@@ -7,7 +7,10 @@ import torch
 from torch import Tensor
 
 from napari_restore.models import card_of, load, one_shot_facts
-from napari_restore.models.haze_unet._network import STRIDE, HazeUNet, halo_of
+from napari_restore.models._load import shipped_weights
+from napari_restore.models._registry import entry_of
+from napari_restore.models._weights import read_state
+from napari_restore.models.haze_unet._network import STRIDE, HazeUNet, halo_of, with_context
 
 SIDE = 25 * STRIDE
 LOW = 12 * STRIDE
@@ -96,6 +99,21 @@ def test_context_comes_with_its_weights(seeing: HazeUNet) -> None:
     assert card.placed and card.needs_context and card.maps == ("transmission", "airlight")
     plain = load("haze-unet", weights="random:0").card
     assert not (plain.placed or plain.needs_context or plain.maps)
+
+
+def test_the_shipped_weights_work_behind_the_shipped_atmosphere() -> None:
+    state = read_state(shipped_weights(entry_of("haze-unet")))
+    assert not any(name.startswith("atmosphere.") for name in state)
+    whole = with_context(state)
+    atmosphere = read_state(shipped_weights(entry_of("atmosphere")))
+    assert len(whole) == len(state) + len(atmosphere)
+    made = load("haze-unet").state_dict()
+    for name, value in atmosphere.items():
+        assert torch.equal(made[f"atmosphere.{name}"], value.float())
+    # What has its own keeps it, and what needs none gets none.
+    assert with_context(whole).keys() == whole.keys()
+    alone = load("haze-unet", weights="random:0").state_dict()
+    assert with_context(alone).keys() == alone.keys()
 
 
 def test_tiles_with_context_equal_the_whole(seeing: HazeUNet) -> None:

@@ -36,9 +36,9 @@ def test_unknown_model_without_likeness_lists_all() -> None:
         load("zzzzzz")
 
 
-@pytest.mark.parametrize("scene", ["aerial", "natural"])
-def test_a_learned_model_is_recommended(scene: str) -> None:
-    assert recommended("dehaze", scene) == "atmosphere"
+def test_learned_models_are_recommended() -> None:
+    assert recommended("dehaze", "aerial") == "atmosphere-aerial"
+    assert recommended("dehaze", "natural") == "atmosphere"
 
 
 def test_no_model_for_the_task() -> None:

@@ -103,7 +103,7 @@ def test_the_users_scene_stays_until_another_kind_of_image_comes(chooser: ModelC
 def test_the_summary_tells_what_for_and_what_it_was_validated_on(chooser: ModelChooser):
     chooser.offer(offered_models(), "aerial")
     told = chooser._summary.text()
-    card = card_of("atmosphere")
+    card = card_of("atmosphere-aerial")
     assert told.startswith(f"{MARK}Recommended. {card.summary}\nValidated on synthetic haze only")
     assert "dB" not in told
     assert card.validated_on in chooser._summary.toolTip()
@@ -130,10 +130,10 @@ def test_what_asks_for_nothing_is_chosen_where_bands_are_unknown(chooser: ModelC
     unknown = nr.open_image(np.zeros((64, 64, 4), np.uint16))
     chooser.offer(offered_models(), "aerial", unknown)
     assert chooser.model() == "dcp"
-    assert keys(chooser)[0] == "atmosphere"
-    chooser.choose("atmosphere")
+    assert keys(chooser)[0] == "atmosphere-aerial"
+    chooser.choose("atmosphere-aerial")
     chooser.offer(offered_models(), "aerial", unknown)
-    assert chooser.model() == "atmosphere"
+    assert chooser.model() == "atmosphere-aerial"
 
 
 def test_a_choice_stays_with_the_next_image(chooser: ModelChooser, qtbot: Any):

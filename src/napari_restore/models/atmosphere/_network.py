@@ -179,22 +179,6 @@ def _looked_at(logits: Tensor, cells: Cells) -> Tensor:
     return (softmax(logits, 2) * colour.flatten(2)).sum(2)
 
 
-CONTEXT = "atmosphere."
-"""What the names begin with where an atmosphere is a part of another network."""
-
-
-def sizes_of_context(state: Mapping[str, Tensor]) -> dict[str, int]:
-    """``context`` and ``looks`` of the atmosphere within a network's state dict; empty without one.
-
-    Raises `BadModel`.
-    """
-    names = [name for name in state if name.startswith(CONTEXT)]
-    if not names:
-        return {}
-    seen = sizes_of({name.removeprefix(CONTEXT): state[name] for name in names})
-    return {"context": seen["width"], "looks": seen["looks"]}
-
-
 def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
     """Sizes of the network whose state dict this is; raises `BadModel`."""
     stem = state.get("network.first.stem.weight")

@@ -15,9 +15,11 @@ from napari_restore.models._model import Facts, RestorationModel, ToModel
 from napari_restore.models._padding import pad_to_multiple
 from napari_restore.models.atmosphere._look import Block
 from napari_restore.models.atmosphere._model import Atmosphere
-from napari_restore.models.atmosphere._network import sizes_of_context
+from napari_restore.models.atmosphere._part import sizes_of_context, with_shipped
 from napari_restore.models.classical._deadband import soft_gate
 
+BANDS, SEEN = 3, 7
+"""Planes that it is given, alone and behind an atmosphere: x, J and t."""
 STRIDE = 8
 """Pixels per cell of the coarsest grid: 2 × 2 × 2."""
 
@@ -44,7 +46,7 @@ class HazeUNet(RestorationModel):
         super().__init__(replace(card, halo=halo_of(blocks)))
         self.atmosphere = Atmosphere(self.card, context, looks) if context else None
         w1, w2, w3 = width, 2 * width, 4 * width
-        self.stem = nn.Conv2d(7 if context else 3, w1, 6, stride=2, padding=2)
+        self.stem = nn.Conv2d(SEEN if context else BANDS, w1, 6, stride=2, padding=2)
         self.encode1 = _stage(w1, blocks)
         self.down1 = nn.Conv2d(w1, w2, 2, stride=2)
         self.encode2 = _stage(w2, blocks)
@@ -91,11 +93,16 @@ def make(
     return HazeUNet(card, width, blocks, context, looks)
 
 
+def with_context(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict with the atmosphere that it is to work behind; see `with_shipped`."""
+    return with_shipped(state, "stem.weight", SEEN)
+
+
 def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
     """Sizes of the network whose state dict this is; raises `BadModel`."""
     stem = state.get("stem.weight")
     blocks = sum(1 for name in state if name.startswith("middle.") and name.endswith("conv.weight"))
-    if stem is None or stem.ndim != 4 or stem.shape[1] not in (3, 7) or blocks == 0:
+    if stem is None or stem.ndim != 4 or stem.shape[1] not in (BANDS, SEEN) or blocks == 0:
         raise BadModel(
             "These weights are not those of haze-unet.", "Choose the model they were made for."
         )

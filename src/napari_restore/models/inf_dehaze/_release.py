@@ -9,10 +9,7 @@ from functools import partial
 from torch import Tensor
 
 from napari_restore.errors import BadModel
-from napari_restore.models._load import shipped_weights
-from napari_restore.models._registry import entry_of
-from napari_restore.models._weights import read_state
-from napari_restore.models.atmosphere._network import CONTEXT, sizes_of_context
+from napari_restore.models.atmosphere._part import sizes_of_context, with_shipped
 from napari_restore.models.inf_dehaze._config import (
     BANDS,
     FAST,
@@ -75,17 +72,8 @@ def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def with_context(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of `small` with the atmosphere that it is to work behind.
-
-    Files that need one and do not hold it, as the shipped one, take the one that comes with the
-    package. Others stay as they are.
-    """
-    embed = state.get("encoder.embed.weight")
-    has_own = any(name.startswith(CONTEXT) for name in state)
-    if embed is None or embed.ndim != 4 or embed.shape[1] != SEEN or has_own:
-        return dict(state)
-    shipped = read_state(shipped_weights(entry_of("atmosphere")))
-    return {**state, **{CONTEXT + name: value for name, value in shipped.items()}}
+    """A state dict of `small` with the atmosphere that it is to work behind; see `with_shipped`."""
+    return with_shipped(state, "encoder.embed.weight", SEEN)
 
 
 def _our_name(name: str) -> str:
