@@ -172,6 +172,13 @@ def check_figure(path: Pathlike, *, overwrite: bool = False) -> None:
     check_figure(Path(path), overwrite=overwrite)
 
 
+def overview_path(path: Pathlike) -> Path:
+    """Where the shares of an overview go that belong to the map at `path`."""
+    from napari_restore.explain import overview_path
+
+    return overview_path(Path(path))
+
+
 def is_attribution(record: Mapping[str, Any]) -> bool:
     """Whether a record tells of an attribution rather than of a restoration."""
     return "attribution" in record

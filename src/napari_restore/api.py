@@ -15,6 +15,7 @@ from napari_restore._explain_api import (
     check_table,
     draw_attribution,
     is_attribution,
+    overview_path,
     repeat_attribution,
 )
 from napari_restore._image_api import (
@@ -92,6 +93,7 @@ __all__ = [
     "open_image",
     "open_mosaic",
     "output_box",
+    "overview_path",
     "plan",
     "plan_of",
     "plan_of_kept",

@@ -105,6 +105,31 @@ def test_an_output_that_exists_is_kept(sample: Path, tmp_path: Path) -> None:
     assert out.read_text() == "mine"
 
 
+def test_an_overview_has_a_level_and_a_place(sample: Path, tmp_path: Path) -> None:
+    out, record = tmp_path / "map.tif", tmp_path / "map.json"
+    words = ["attribute", str(sample), "--model", "dcp", "--box", "152", "120", "32", "24"]
+    assert main([*words, "--level", "1", "-o", str(out), "--record", str(record)]) == 0
+    told = read_record(record)["attribution"]
+    assert told["scale"] == 2 and told["box"] == [60, 76, 72, 92]
+    with rasterio.open(out) as found, rasterio.open(sample) as whole:
+        assert found.transform.a == pytest.approx(2 * whole.transform.a)
+        y0, x0, *_ = told["region"]
+        assert found.transform * (0, 0) == pytest.approx(whole.transform * (2 * x0, 2 * y0))
+    again = tmp_path / "again.tif"
+    assert main(["rerun", str(record), "-o", str(again)]) == 0
+    with rasterio.open(out) as one, rasterio.open(again) as other:
+        assert np.array_equal(one.read(), other.read())
+    assert main([*words, "--level", "9", "-o", str(tmp_path / "no.tif")]) == 2
+
+
+def test_shares_of_the_overview_replace_no_file(sample: Path, tmp_path: Path) -> None:
+    beside = tmp_path / "map_overview.tif"
+    beside.write_text("mine")
+    words = ["attribute", str(sample), "--model", "atmosphere", *BOX, "--facts", "followed"]
+    assert main([*words, "-o", str(tmp_path / "map.tif")]) == 2
+    assert beside.read_text() == "mine" and not (tmp_path / "map.tif").exists()
+
+
 def test_nothing_that_is_read_is_written(sample: Path, tmp_path: Path) -> None:
     clear = tmp_path / "clear.tif"
     clear.write_bytes(sample.read_bytes())

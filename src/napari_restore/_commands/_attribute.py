@@ -28,6 +28,7 @@ from napari_restore._quantities import format_seconds
 from napari_restore.errors import InputError
 from napari_restore.records import write_record
 
+FOLLOWED = "followed"
 FAR = 128
 """Pixels from the box beyond which a share is told."""
 
@@ -65,7 +66,8 @@ def attribute(options: Namespace) -> Answer:
         return attribute_table(options)
     item = _item(options.paths, _one_output(options), options.record)
     named = [name for name in (options.baseline,) if name and Path(name).is_file()]
-    _check_written(options, item, read_files(options) | identities(named))
+    followed = options.facts == FOLLOWED
+    _check_written(options, item, read_files(options) | identities(named), followed)
 
     def ask(**told: Any) -> Any:
         return api.attribute(
@@ -101,16 +103,22 @@ def again(options: Namespace, record: Mapping[str, Any]) -> Answer:
     item = _item([] if source is None else [source], path, None)
     clear = record["task"]["question"]["baseline"] if record.get("task") else None
     named = [name for name in (clear,) if name and Path(name).is_file()]
-    _check_written(options, item, identities([*item.sources, options.record, *named]))
+    followed = bool(record.get("task")) and record["task"]["question"]["facts"] == FOLLOWED
+    read = identities([*item.sources, options.record, *named])
+    _check_written(options, item, read, followed)
     return _answer(options, item, lambda **told: api.repeat_attribution(options.record, **told))
 
 
-def _check_written(options: Namespace, item: Item, read: frozenset[object]) -> None:
+def _check_written(options: Namespace, item: Item, read: frozenset[object], followed: bool) -> None:
     """Refuse what would replace something, before anything is computed. Raises `BadOutput`."""
     from napari_restore import api
 
     check_files([item], read)
     refuse_existing(item.output, overwrite=options.overwrite)
+    if followed:
+        overview = api.overview_path(item.output)
+        refuse_input(overview, read)
+        refuse_existing(overview, overwrite=options.overwrite)
     if item.record is not None:
         refuse_existing(item.record, overwrite=options.overwrite)
     figure = getattr(options, "figure", None)
@@ -161,8 +169,9 @@ def _sentences(output: Path, record: dict[str, Any]) -> list[str]:
     rings = told["rings"]
     far = [share for name, share in rings.items() if name != "box" and _from(name) >= FAR]
     index = told["diffusion_index"]
+    also = "" if told["overview_share"] == 0 else " and its overview's"
     return [
-        f"wrote {output} in {format_seconds(record['measured']['seconds'], tenths=True)}",
+        f"wrote {output}{also} in {format_seconds(record['measured']['seconds'], tenths=True)}",
         f"{told['objective']} in the box, {_way(told)}: {_trust(told)}",
         f"in the box {rings['box']:.1%}, beyond {FAR} pixels {sum(far):.1%}"
         + ("" if index is None else f", diffusion index {index:.1f}"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from napari_restore.explain._asked import Asked, Explainer
 from napari_restore.explain._asker import Glimpse
 from napari_restore.explain._attribute import attribute
-from napari_restore.explain._attribution import Attribution, Overview
+from napari_restore.explain._attribution import Attribution, Overview, overview_path
 from napari_restore.explain._baselines import NAMES
 from napari_restore.explain._figure import check_figure, draw
 from napari_restore.explain._methods import METHODS
@@ -27,5 +27,6 @@ __all__ = [
     "check_table",
     "draw",
     "make_table",
+    "overview_path",
     "places_of",
 ]
