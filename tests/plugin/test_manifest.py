@@ -12,7 +12,9 @@ def test_the_installed_manifest_is_valid_and_all_it_names_exists():
     manifest = PluginManifest.from_distribution("napari-restore")
     assert manifest.name == "napari-restore"
     commands = manifest.contributions.commands
-    assert {"panel", "run", "cancel", "add_model"} <= {c.id.partition(".")[2] for c in commands}
+    assert {"panel", "run", "cancel", "add_model", "attribution"} <= {
+        c.id.partition(".")[2] for c in commands
+    }
     for command in commands:
         assert callable(import_python_name(command.python_name))
 

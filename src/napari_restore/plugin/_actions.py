@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from napari_restore.plugin._notices import show_note
 from napari_restore.plugin._reader import layer_of
 from napari_restore.plugin._state import unwrapped
+from napari_restore.plugin.attribution import AttributionTab
 from napari_restore.plugin.compare import CompareSection
 from napari_restore.plugin.layers._placing import plane_of, widen
 from napari_restore.plugin.results._export import ExportSection
@@ -78,6 +79,11 @@ def export_result(viewer: napari.viewer.Viewer) -> None:
     """Export the current result as the panel's Export does."""
     section = _section(viewer, ExportSection)
     _press(None if section is None else section.export, NO_RESULT)
+
+
+def show_attribution(viewer: napari.viewer.Viewer) -> None:
+    """Turn to the tab that asks; opens the panel where there is none."""
+    _panel(viewer).tabs.choose(AttributionTab.TITLE)
 
 
 def show_bands(viewer: napari.viewer.Viewer) -> None:

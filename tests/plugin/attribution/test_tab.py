@@ -126,6 +126,43 @@ def test_cancel_leaves_nothing(tab: Any, qtbot: Any, monkeypatch: pytest.MonkeyP
     assert tab.bar.message.text() == "Cancelled." and not tab.state.running
 
 
+@pytest.mark.parametrize("leaves", ["image", "panel"])
+def test_what_it_is_asked_of_may_leave(
+    tab: Any, panel: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch, leaves: str
+) -> None:
+    from napari_restore.plugin.attribution._layers import AttributionLayers
+
+    viewer, source, true = panel.viewer, tab.state.layer, AttributionLayers.glimpse
+    tab.box.put(BOX)
+    seen: list[Any] = []
+
+    def glimpse(self: Any, told: Any) -> None:
+        true(self, told)
+        if not seen:
+            viewer.layers.remove(source) if leaves == "image" else panel.close()
+        seen.append(told)
+
+    monkeypatch.setattr(AttributionLayers, "glimpse", glimpse)
+    tab.bar.button.click()
+    asking = tab.asking
+    qtbot.waitUntil(lambda: asking._work.is_over, timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: not panel.state.running, timeout=LIMIT_MS)
+    qtbot.wait(50)
+    assert len(seen) == 1
+    kept = ["Asked about"] if leaves == "image" else ["town", "Asked about"]
+    assert [layer.name for layer in viewer.layers] == kept
+
+
+def test_the_palette_turns_to_the_tab(tab: Any, panel: Any) -> None:
+    from napari_restore.plugin._actions import show_attribution
+
+    panel.tabs.choose("Restore")
+    assert tab.isHidden()
+    show_attribution(panel.viewer)
+    assert not tab.isHidden()
+    assert panel.tabs.tabText(panel.tabs.currentIndex()) == "Attribution"
+
+
 def test_without_a_box_it_says_so(tab: Any) -> None:
     with pytest.raises(Exception, match="No box is asked about"):
         tab.question()

@@ -41,6 +41,7 @@ class Asking:
         self.exponent = 0.5
         self._viewer = viewer
         self._stop = threading.Event()
+        self._is_silent = False
         self._outcome: tuple[str, Any] = ("cancelled", None)
         self._work = WatchedWork("attribution")
 
@@ -57,9 +58,13 @@ class Asking:
         """End and tell nobody: who listened is gone."""
         self.happened.disconnect()
         self.ended.disconnect()
+        self._is_silent = True
         self.cancel()
 
     def _on_told(self, told: Any) -> None:
+        if self._is_silent:
+            # The window may be gone, and its layers with it.
+            return
         gone = self.source not in self._viewer.layers
         if gone:
             self.cancel()
@@ -79,6 +84,8 @@ class Asking:
             self.layers.glimpse(told)
 
     def _on_end(self) -> None:
+        if self._is_silent:
+            return
         if self._outcome[0] != "done":
             self.layers.remove()
         self.ended.emit(*self._outcome)

@@ -6,12 +6,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from psygnal import Signal
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QLabel, QPushButton, QVBoxLayout
 
 from napari_restore import api
-from napari_restore.errors import RestoreError
+from napari_restore.errors import BadOutput, RestoreError
 from napari_restore.plugin._background import in_background
 from napari_restore.plugin._folding import in_a_row
 from napari_restore.plugin._notices import show_problem
@@ -29,15 +28,10 @@ if TYPE_CHECKING:
     from napari_restore.plugin._state import RestoreState
 
 EXPONENTS = {1.0: "1", 0.5: "1/2", 0.25: "1/4", 0.125: "1/8"}
-SHOWN = 64
-"""Pixels around a box that are shown beside another at least."""
 
 
 class FoundSection(Section):
     """All answers of a viewer; the chosen one is told of."""
-
-    chosen = Signal(object)
-    """The `Found` that is told of, or None."""
 
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__(viewer, state)
@@ -140,7 +134,6 @@ class FoundSection(Section):
             self.path.show_nodes(told["nodes"])
             self.rings.show_rings(told["rings"])
             self._on_exponent()
-        self.chosen.emit(current)
 
     def _on_exponent(self) -> None:
         if self.current is not None:
@@ -171,7 +164,7 @@ class FoundSection(Section):
         )
 
     def _map(self) -> None:
-        self._save("Map", [".tif"], lambda found, path: found.answer.save(path, overwrite=True))
+        self._save("Map", [".tif"], lambda found, path: _saved(found.answer, path))
 
     def _record(self) -> None:
         self._save("Record", [".json"], lambda found, path: write_record(path, found.answer.record))
@@ -195,6 +188,14 @@ class FoundSection(Section):
 
 def _drawn(found: Attribution, path: Path, exponent: float) -> None:
     api.draw_attribution(found, path, exponent=exponent, overwrite=True)
+
+
+def _saved(found: Attribution, path: Path) -> None:
+    """Write it; raises `BadOutput` rather than replace a file that nobody was asked about."""
+    overview = api.overview_path(path)
+    if found.overview is not None and overview.exists():
+        raise BadOutput(f"{overview} exists.", "Choose another name for the map.")
+    found.save(path, overwrite=True)
 
 
 def _tried(write: Any) -> RestoreError | None:

@@ -66,6 +66,7 @@ class AttributionTab(Section):
         """End what is asked, and let go of the viewer."""
         if self.asking is not None:
             self.asking.abandon()
+            self.asking.layers.remove()
             self.asking = None
             self.state.running = False
         self.box.leave()
