@@ -87,7 +87,12 @@ def writer_of(path: Path) -> int | None:
 
 def is_used(path: Path) -> bool:
     """Whether this or another process uses `path`."""
-    return _READERS.get(path, 0) > 0 or any(pid != os.getpid() for pid in holders_of(path))
+    return users_of(path) > 0
+
+
+def users_of(path: Path) -> int:
+    """How often this process holds `path`, and how many others do."""
+    return _READERS.get(path, 0) + sum(pid != os.getpid() for pid in holders_of(path))
 
 
 def _release(path: Path, mark: Path) -> None:

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from napari_restore.engine import Event, Progress, Region
+from napari_restore.engine import Event, Note, Progress, Region
 from napari_restore.engine.gradients import Opened, gradients_of
 from napari_restore.errors import BadRegion, BudgetTooSmall
 from napari_restore.explain._baselines import Held
 from napari_restore.explain._followed import Followed
-from napari_restore.explain._integral import AddAll, Integral, Node, Reached, integrate
+from napari_restore.explain._integral import Integral, Reached, integrate
+from napari_restore.explain._kept_tally import KeptTally
 from napari_restore.explain._objectives import Objective, derivative
 from napari_restore.explain._paths import Path, Planes
 from napari_restore.explain._polygon import Polygon
 from napari_restore.explain._quadrature import Quadrature
 from napari_restore.explain._sums import Sums
+from napari_restore.explain._tally import AddAll, Node, Tally
 
 Emit = Callable[[Event], None]
 WATCHED = 1 << 22
@@ -96,10 +98,18 @@ class Asker:
                 f"Use --memory {-(-needed // 2**20)}MiB or more, or --extent region.",
             )
 
-    def sums(self, rules: int) -> Sums:
-        """Empty ones, on the scratch disk where they are not small."""
-        folder = None if self.is_small else self.opened.plan.store.parent
-        return Sums(self.region, self.bands, rules, folder)
+    def tally(self, rules: Sequence[Quadrature], question: Sequence[Any]) -> Tally:
+        """An empty one; or, where it is not small, what of `question` is on the scratch disk."""
+        overview = None if self.followed is None else self.followed.region
+        if not self.is_small:
+            plan = self.opened.plan
+            asked = [plan.key, self.box, self.objective.name, *question]
+            asked.append(None if self.polygon is None else self.polygon.to_list())
+            folder = plan.store.parent
+            return KeptTally(folder, asked, rules, self.region, self.bands, overview)
+        sums = Sums(self.region, self.bands, len(rules))
+        followed = None if overview is None else Sums(overview, self.bands, len(rules))
+        return Tally(rules, sums, followed)
 
     def _counts(self) -> Tensor:
         """(1, 1, h, w) which pixels of what is seen count."""
@@ -158,31 +168,34 @@ class Asker:
         return Node(alpha, value, slope)
 
     def along(
-        self, path: Path, rules: list[Quadrature], gap: float, emit: Emit, watch: Watch | None
+        self, path: Path, tally: Tally, gap: float, emit: Emit, watch: Watch | None
     ) -> Integral:
-        began = time.perf_counter()
+        """The integral along `path`, from what `tally` knows of it."""
+        began, before = time.perf_counter(), len(tally.nodes)
+        if before:
+            emit(Note(f"Goes on after {before} of {tally.tried} points."))
 
         def tell(reached: Reached) -> None:
             done, total = reached.done, reached.total
-            emit(Progress(done, total, (time.perf_counter() - began) / done * (total - done)))
+            a_point = (time.perf_counter() - began) / (done - before)
+            emit(Progress(done, total, a_point * (total - done)))
             if watch is not None and reached.share > 0 and self.region.pixels <= WATCHED:
                 values = reached.sum.read(self.region).sum(axis=0) / reached.share
                 watch(Glimpse(self.region, values.astype(np.float32), done, total))
             self.opened.check()
 
-        followed = self.followed
-        overview = None if followed is None else Sums(followed.region, self.bands, len(rules))
+        found = None
         try:
-            return integrate(
-                rules,
+            found = integrate(
+                tally,
                 lambda alpha, add: self.node(path, alpha, add),
                 lambda alpha: self.value(path, alpha),
-                self.sums(len(rules)),
-                overview,
                 gap,
                 tell,
             )
+            return found
         finally:
+            tally.close(found is not None)
             self.opened.show(None)
 
     def identity(self, path: Path, integral: Integral) -> float | None:

@@ -31,6 +31,7 @@ from napari_restore.explain._objectives import (
 from napari_restore.explain._paths import Counted, Path
 from napari_restore.explain._polygon import Polygon, polygon_of
 from napari_restore.explain._quadrature import NESTED, Quadrature, clenshaw_curtis, fixed
+from napari_restore.explain._sums import Sums
 from napari_restore.images import Image, open_image
 from napari_restore.models import RestorationModel, load
 
@@ -142,11 +143,14 @@ def attribute(
         integral: Integral | Explained
         if explainer is not None:
             emit(Phase("Asking the model"))
-            integral = explained(explainer, chosen.name, asked(), given, asker.sums(1), gap)
+            sums = Sums(asker.region, asker.bands, 1)
+            integral = explained(explainer, chosen.name, asked(), given, sums, gap)
         else:
             assert path is not None
             emit(Phase("Following the path"))
-            integral = asker.along(path, rules, gap, emit, watch)
+            begin = start if clear is None else clear.plan.key
+            tally = asker.tally(rules, [chosen.path, begin, facts])
+            integral = asker.along(path, tally, gap, emit, watch)
         found = _account(asker, chosen, path, told, integral, given)
         if check is not None:
             emit(Phase("Checking the map"))
@@ -191,6 +195,7 @@ def attribute(
         shown: npt.NDArray[np.float32] = opened.image(part)[0].permute(1, 2, 0).numpy(force=True)
         return shown
 
+    integral.total.deliver()
     return Attribution(integral.total, box, record, image, picture, overview)
 
 

@@ -104,7 +104,13 @@ class Attribution:
         def read(box: tuple[int, int, int, int]) -> npt.NDArray[np.float32]:
             return _with_sum(self.read(Region(*box)))
 
-        written = self._write(path, self.image, self.region, read, options)
+        try:
+            written = self._write(path, self.image, self.region, read, options)
+        except BaseException:
+            # Where it lies on disk, the same question finds it there.
+            self.total.deliver(False)
+            raise
+        self.total.deliver()
         self.record["output"] = {"path": str(written), "sha256": digest(written)}
         return written
 

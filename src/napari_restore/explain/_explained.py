@@ -12,8 +12,8 @@ from torch import Tensor
 
 from napari_restore.errors import BadParameter, RestoreError
 from napari_restore.explain._asked import Asked, Explainer
-from napari_restore.explain._integral import Node
 from napari_restore.explain._sums import Summed, Sums
+from napari_restore.explain._tally import Node
 
 
 @dataclass(frozen=True)

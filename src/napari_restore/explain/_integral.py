@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-from torch import Tensor
 
-from napari_restore.engine import Region
-from napari_restore.explain._quadrature import Quadrature
-from napari_restore.explain._sums import Summed, Sums
+from napari_restore.explain._sums import Summed
+from napari_restore.explain._tally import AddAll, Node, Tally
 
 NEGLIGIBLE = 1e-6
 """Share of the largest |D| along the path below which a difference is rounding."""
-
-
-class Node(NamedTuple):
-    """One point of the path."""
-
-    alpha: float
-    value: float
-    """D(γ(α))."""
-    slope: float
-    """dD/dα: the gradient times the speed, summed over all pixels."""
-
-
-Add = Callable[[Region, Tensor], None]
-"""Takes part of gradient times speed, (1, C, h, w), and the box that it lies in."""
-AddAll = tuple[Add, Add]
-"""For the pixels, and for those of the overview."""
 Evaluate = Callable[[float, AddAll], Node]
 
 
@@ -78,57 +60,47 @@ class Integral:
 
 
 def integrate(
-    rules: Sequence[Quadrature],
+    tally: Tally,
     evaluate: Evaluate,
     value: Callable[[float], float],
-    sums: Sums,
-    overview: Sums | None,
     goal: float,
     tell: Callable[[Reached], None] = lambda reached: None,
 ) -> Integral:
-    """The integral of dγ/dα · ∂D/∂γ by the first of `rules` whose gap is at most `goal`.
+    """The integral of dγ/dα · ∂D/∂γ by the first rule of `tally` whose gap is at most `goal`.
 
     Parameters
     ----------
-    rules
-        Each holds the nodes of the one before. The last one counts in any case.
+    tally
+        Holds what is known already, and takes every point that is evaluated. The last of its
+        rules counts in any case.
     evaluate
         Gives a node of the path and hands on its gradients times speed.
     value
         D(γ(α)) alone, for ends that are no nodes.
-    sums, overview
-        Of the pixels, and of the overview's if they are asked; as many as there are rules.
     goal
         The relative gap that suffices.
     tell
         Called after every node.
     """
-    known: dict[float, Node] = {}
+    known = tally.nodes
     ends: dict[float, float] = {}
-    for number, rule in enumerate(rules):
+    for number, rule in enumerate(tally.rules):
+        if number < tally.first:
+            continue
         for alpha in map(float, rule.nodes):
             if alpha in known:
                 continue
-            weights = [_weight(r, alpha) if k >= number else 0.0 for k, r in enumerate(rules)]
-
-            def add(box: Region, part: Tensor, weights: list[float] = weights) -> None:
-                sums.add(weights, box, part)
-
-            def add_overview(box: Region, part: Tensor, weights: list[float] = weights) -> None:
-                assert overview is not None
-                overview.add(weights, box, part)
-
-            known[alpha] = evaluate(alpha, (add, add_overview))
-            share = sum(_weight(rule, node) for node in known)
-            tell(Reached(len(known), len(rule.nodes), sums.of(number), share))
+            tally.finish(evaluate(alpha, tally.adding(alpha)))
+            share = sum(rule.weight_of(node) for node in known)
+            tell(Reached(len(known), len(rule.nodes), tally.pixels.of(number), share))
         for end in (0.0, 1.0):
             if end not in ends:
                 ends[end] = known[end].value if end in known else value(end)
         nodes = tuple(known[float(alpha)] for alpha in rule.nodes)
         total = float(np.dot(rule.weights, [node.slope for node in nodes]))
         found = Integral(
-            sums.of(number),
-            None if overview is None else overview.of(number),
+            tally.pixels.of(number),
+            None if tally.overview is None else tally.overview.of(number),
             rule.name,
             nodes,
             total,
@@ -138,13 +110,6 @@ def integrate(
         # Where there is no difference, finer steps change nothing that could be judged.
         if found.is_complete is not False:
             break
-        if number + 1 < len(rules):
-            sums.drop(number)
-            if overview is not None:
-                overview.drop(number)
+        if number + 1 < len(tally.rules):
+            tally.drop()
     return found
-
-
-def _weight(rule: Quadrature, alpha: float) -> float:
-    place = np.flatnonzero(rule.nodes == alpha)
-    return float(rule.weights[place[0]]) if len(place) else 0.0

@@ -25,6 +25,11 @@ class Quadrature:
     weights: Floats
     """They add up to 1."""
 
+    def weight_of(self, alpha: float) -> float:
+        """Of one of its nodes, else 0."""
+        place = np.flatnonzero(self.nodes == alpha)
+        return float(self.weights[place[0]]) if len(place) else 0.0
+
 
 def clenshaw_curtis(count: int) -> Quadrature:
     """The rule of `count` (odd) Chebyshev points, both ends among them.

@@ -1,0 +1,341 @@
+"""Attributions whose sums lie on disk go on where they were stopped, to the bit."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from tests.engine import _staged_model
+from tests.engine._staged_model import ToyStaged
+from tests.explain._models import scene
+
+import napari_restore as nr
+from napari_restore import Region, open_image
+from napari_restore.engine import Note
+from napari_restore.engine._hold import StoreBusy
+from napari_restore.errors import BadOutput, Cancelled, DiskFull
+from napari_restore.explain import _asker, _attribute, _stored_sums, attribute
+from napari_restore.explain._kept_tally import KeptTally
+from napari_restore.images.cache._folder import cache_entries, clear_cache
+
+BOX = Region(120, 100, 150, 140)
+
+
+class Broken(Exception):
+    """What no one expects."""
+
+
+class Asked:
+    """One model and image, asked again and again with sums on disk; counts what is evaluated."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, scratch: Path | None) -> None:
+        self.patch, self.scratch = patch, scratch
+        self.model, self.image = ToyStaged(), open_image(scene(200, 260))
+        self.alphas: list[float] = []
+        self.notes: list[str] = []
+        self.until: int | None = None
+        self.stop = threading.Event()
+        node = _asker.Asker.node
+
+        def counted(asker: Any, path: Any, alpha: float, add: Any) -> Any:
+            self.alphas.append(alpha)
+            found = node(asker, path, alpha, add)
+            if len(self.alphas) == self.until:
+                self.stop.set()
+            return found
+
+        patch.setattr(_asker.Asker, "node", counted)
+        patch.setattr(_asker, "SMALL", 0)
+        # More than one chunk, and few points.
+        patch.setattr(_stored_sums, "CHUNK", 128)
+        patch.setattr(_attribute, "NESTED", (3, 5, 9))
+
+    def __call__(self, until: int | None = None, **options: Any) -> Any:
+        """Ask, and stop after `until` points."""
+        self.until, self.stop = until, threading.Event()
+        self.alphas, self.notes = [], []
+
+        def emit(event: Any) -> None:
+            if isinstance(event, Note) and event.text.startswith("Goes on"):
+                self.notes.append(event.text)
+
+        asked = {"method": "ig", "gap": 0.0, "device": "cpu", "workers": 1, **options}
+        asked.setdefault("scratch", self.scratch)
+        box = asked.pop("box", BOX)
+        return attribute(self.image, self.model, box, emit=emit, stop=self.stop, **asked)
+
+    @property
+    def folders(self) -> list[Path]:
+        assert self.scratch is not None
+        return sorted(self.scratch.glob("attribution-*"))
+
+
+@pytest.fixture
+def ask(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Asked]:
+    # Several threads round in another order from run to run, whether these go on or not.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield Asked(monkeypatch, tmp_path)
+    torch.set_num_threads(threads)
+
+
+def answer(found: Any) -> tuple[bytes, Any]:
+    told = found.record["attribution"]
+    return found.map.tobytes(), (told["nodes"], told["completeness"], told["rule"])
+
+
+def whole(ask: Asked, tmp_path: Path, **options: Any) -> tuple[tuple[bytes, Any], list[float]]:
+    """What an uninterrupted run gives, elsewhere, and which points it evaluates."""
+    found = answer(ask(scratch=tmp_path / "whole", **options))
+    assert not list((tmp_path / "whole").glob("attribution-*"))
+    return found, list(ask.alphas)
+
+
+@pytest.mark.parametrize(("points", "of"), [(1, 3), (3, 3), (6, 9)])
+def test_after_a_stop_it_goes_on(ask: Asked, tmp_path: Path, points: int, of: int) -> None:
+    expected, alphas = whole(ask, tmp_path)
+    assert len(alphas) == 9
+    with pytest.raises(Cancelled):
+        ask(points)
+    (folder,) = ask.folders
+    assert ask.alphas == alphas[:points]
+    found = ask()
+    assert ask.alphas == alphas[points:]
+    assert ask.notes == [f"Goes on after {points} of {of} points."]
+    assert answer(found) == expected
+    assert ask.folders == [folder]
+    del found
+    assert not ask.folders
+
+
+@pytest.mark.parametrize("place", ["add", "_take_in"])
+def test_after_a_failure_it_goes_on(ask: Asked, tmp_path: Path, place: str) -> None:
+    expected, alphas = whole(ask, tmp_path, steps=4)
+    method, calls = getattr(_stored_sums.StoredSums, place), 0
+
+    def fails(*given: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 10:
+            raise Broken
+        return method(*given)
+
+    with ask.patch.context() as patch:
+        patch.setattr(_stored_sums.StoredSums, place, fails)
+        with pytest.raises(Broken):
+            ask(steps=4)
+    assert ask.alphas == alphas[:2]
+    found = ask(steps=4)
+    # Parts of a point do not count; a whole one is taken in by who comes next.
+    assert ask.alphas == alphas[2 if place == "_take_in" else 1 :]
+    assert answer(found) == expected
+
+
+def test_after_a_full_disk_it_goes_on(ask: Asked, tmp_path: Path) -> None:
+    expected, alphas = whole(ask, tmp_path, steps=3)
+    written = _stored_sums.write_chunks
+    calls = 0
+
+    def full(*given: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 10:
+            raise OSError(28, "No space left on device")
+        written(*given)
+
+    with ask.patch.context() as patch:
+        patch.setattr(_stored_sums, "write_chunks", full)
+        with pytest.raises(DiskFull, match="points that are done are kept"):
+            ask(steps=3)
+    found = ask(steps=3)
+    assert ask.alphas == alphas[2:]
+    assert answer(found) == expected
+
+
+KILLED = """
+import os, sys, torch
+import napari_restore as nr
+from napari_restore.explain import _asker, _stored_sums
+
+torch.set_num_threads(1)
+_asker.SMALL, _stored_sums.CHUNK = 0, 128
+source, model, scratch, place, last = sys.argv[1:]
+method, calls = getattr(_stored_sums.StoredSums, place), 0
+
+def counted(*given):
+    global calls
+    calls += 1
+    if calls == int(last):
+        os._exit(9)
+    return method(*given)
+
+setattr(_stored_sums.StoredSums, place, counted)
+asked = {"method": "ig", "steps": 3, "device": "cpu", "workers": 1, "scratch": scratch}
+found = nr.attribute(
+    source, nr.load_model(model, trust=True), (120, 100, 150, 140), **asked,
+    emit=lambda event: print(getattr(event, "text", "")),
+)
+found.map.tofile(scratch + "/map")
+"""
+
+
+def test_after_a_kill_it_goes_on(tmp_path: Path) -> None:
+    source = tmp_path / "scene.tif"
+    tifffile.imwrite(source, scene(200, 260), photometric="rgb")
+    model = f"{_staged_model.__file__}:ToyStaged"
+
+    def run(scratch: str, place: str, last: int) -> subprocess.CompletedProcess[str]:
+        (tmp_path / scratch).mkdir(exist_ok=True)
+        words = [str(source), model, str(tmp_path / scratch), place, str(last)]
+        return subprocess.run(
+            [sys.executable, "-c", KILLED, *words], capture_output=True, text=True
+        )
+
+    whole = run("whole", "add", 10**6)
+    assert whole.returncode == 0, whole.stderr
+    assert run("killed", "add", 10).returncode == 9
+    (folder,) = (tmp_path / "killed").glob("attribution-*")
+    again = run("killed", "_take_in", 10)
+    assert again.returncode == 9
+    assert "Goes on after 1 of 3 points." in again.stdout
+    assert len(json.loads((folder / "points.json").read_text())["nodes"]) == 2
+    last = run("killed", "add", 10**6)
+    assert last.returncode == 0, last.stderr
+    assert "Goes on after 2 of 3 points." in last.stdout
+    assert not folder.exists()
+    maps = [(tmp_path / name / "map").read_bytes() for name in ("whole", "killed")]
+    assert maps[0] == maps[1]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"box": Region(121, 100, 150, 140)},
+        {"method": "lam"},
+        {"baseline": "zero"},
+        {"objective": "mean"},
+        {"steps": 4},
+        {"white": 0.9},
+    ],
+)
+def test_another_question_begins_anew(ask: Asked, other: dict[str, Any]) -> None:
+    for question in ({}, other):
+        with pytest.raises(Cancelled):
+            ask(1, **{"steps": 3, **question})
+        assert not ask.notes
+    assert len(ask.folders) == 2
+
+
+@pytest.mark.parametrize("damage", ["journal", "points", "chunk", "count", "array"])
+def test_what_is_damaged_is_begun_anew(ask: Asked, tmp_path: Path, damage: str) -> None:
+    expected, alphas = whole(ask, tmp_path, steps=3)
+    with pytest.raises(Cancelled):
+        ask(2, steps=3)
+    (folder,) = ask.folders
+    journal, chunk = folder / "points.json", folder / "pixels" / "0" / "c" / "0" / "1" / "1"
+    if damage == "journal":
+        journal.write_text(journal.read_text()[:-9])
+    elif damage == "points":
+        journal.write_text(journal.read_text().replace("0.", "0.1"))
+    elif damage == "chunk":
+        chunk.write_bytes(chunk.read_bytes()[:100])
+    elif damage == "count":
+        chunk.unlink()
+    else:
+        (folder / "pixels" / "zarr.json").write_text("{")
+    found = ask(steps=3)
+    assert ask.alphas == alphas
+    assert answer(found) == expected
+
+
+def test_a_smaller_gap_goes_on_and_a_larger_one_takes_what_is_there(
+    ask: Asked, tmp_path: Path
+) -> None:
+    expected, alphas = whole(ask, tmp_path)
+    coarse = ask(gap=10.0)
+    assert ask.alphas == alphas[:3]
+    values = coarse.map.copy()
+    # While the first map is looked at: its sums stay though the rule does not suffice.
+    with pytest.raises(Cancelled):
+        ask(1)
+    assert ask.alphas == alphas[3:4]
+    np.testing.assert_array_equal(coarse.map, values)
+    again = ask(gap=10.0)
+    # The sums of three points are given up by then, those of five were begun.
+    assert ask.alphas == alphas[4:5]
+    assert len(again.record["attribution"]["nodes"]) == 5
+    finest = ask()
+    assert ask.alphas == alphas[5:]
+    assert answer(finest) == expected
+    del coarse, again
+    assert ask.folders
+    assert answer(finest)[0] == expected[0]
+    del finest
+    assert not ask.folders
+
+
+def test_the_overview_goes_on_too(ask: Asked, tmp_path: Path) -> None:
+    ask.model = nr.load_model("inf-dehaze-small")
+    ask.image = open_image(scene(256, 320), bands="red=1,green=2,blue=3")
+    options = {"facts": "followed", "steps": 2}
+    expected = ask(scratch=tmp_path / "whole", **options)
+    alphas = list(ask.alphas)
+    with pytest.raises(Cancelled):
+        ask(1, **options)
+    found = ask(**options)
+    assert ask.alphas == alphas[1:]
+    assert answer(found) == answer(expected)
+    np.testing.assert_array_equal(found.overview.values, expected.overview.values)
+
+
+def test_a_map_that_cannot_be_written_is_kept(ask: Asked, tmp_path: Path) -> None:
+    found = ask(steps=3)
+    with pytest.raises(BadOutput):
+        found.save(tmp_path / "nowhere" / "map.tif")
+    del found
+    assert len(ask.folders) == 1
+    found = ask(steps=3)
+    assert not ask.alphas
+    found.save(tmp_path / "map.tif")
+    del found
+    assert not ask.folders
+
+
+def test_one_process_at_a_time(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    finish, seen = KeptTally.finish, []
+
+    def twice(tally: KeptTally, node: Any) -> None:
+        finish(tally, node)
+        if not seen:
+            seen.append(True)
+            with pytest.raises(StoreBusy, match="same question is being answered"):
+                ask(steps=3)
+
+    monkeypatch.setattr(KeptTally, "finish", twice)
+    ask(steps=3)
+
+
+def test_the_cache_counts_and_removes_it(ask: Asked) -> None:
+    ask.scratch = None
+    with pytest.raises(Cancelled):
+        ask(1, steps=3)
+    (entry,) = [e for e in cache_entries() if e.path.name.startswith("attribution-")]
+    assert entry.kind == "results" and entry.size > 2**20 and not entry.in_use
+    clear_cache()
+    assert not entry.path.exists()
+    found = ask(steps=3)
+    assert len(ask.alphas) == 3
+    assert [e.in_use for e in cache_entries() if e.path == entry.path] == [True]
+    clear_cache()
+    assert np.abs(found.map).max() > 0
+    del found
+    assert not entry.path.exists()
