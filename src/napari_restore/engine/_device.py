@@ -119,6 +119,20 @@ def keep_freed_memory() -> bool:
     kept in one heap: with one each, workers held up to 2.4 times as much. False
     where the C library is another. See docs/decisions/0003-threads-and-child.md.
     """
+    return _set_heap(1 << 30, 1 << 27)
+
+
+def return_freed_memory() -> bool:
+    """Ask glibc to return every large freed block, until `keep_freed_memory`.
+
+    For work that is done once: its tensors are of all sizes, and the gaps between them
+    would take as much again. False where the C library is another.
+    """
+    return _set_heap(1 << 20, 1 << 20)
+
+
+def _set_heap(mapped: int, trimmed: int) -> bool:
+    """Bytes from which on a block is mapped on its own, and of free ones that stay at the top."""
     if not sys.platform.startswith("linux"):
         return False
     import ctypes
@@ -126,7 +140,7 @@ def keep_freed_memory() -> bool:
     trim_threshold, mmap_threshold, arena_max = -1, -3, -8
     try:
         libc = ctypes.CDLL("libc.so.6")
-        settings = ((mmap_threshold, 1 << 30), (trim_threshold, 1 << 27), (arena_max, 1))
+        settings = ((mmap_threshold, mapped), (trim_threshold, trimmed), (arena_max, 1))
         return all(libc.mallopt(name, value) for name, value in settings)
     except (OSError, AttributeError):
         return False

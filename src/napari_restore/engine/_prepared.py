@@ -77,9 +77,12 @@ def prepare(
     facts: Facts = {}
     fill = np.full(len(bands), 0.5, np.float32)
     if found is not None:
-        facts = _facts(plan, found, radiometry, around)
         medians = np.array([found.percentile(50, (b,)) for b in range(found.bands)])
         fill = radiometry.to_model(medians)[list(bands)].astype(np.float32)
+        made = _facts(plan, found, radiometry, around)
+        # Its overview need not lie beside two of each map.
+        found = None
+        facts = {name: fact.to("cpu", copy=True) for name, fact in made.items()}
     elif plan.model.card.needs_context:
         raise AssertionError("the plan forgot the context")
     prepared = Prepared(facts, fill, radiometry)
@@ -92,7 +95,7 @@ def prepare(
 
 
 def _facts(plan: Plan, found: Context, radiometry: Radiometry, around: Around) -> Facts:
-    """Facts of the whole image, on the processor; they do not depend on how tiles are made."""
+    """Facts of the whole image, as the model gives them: tensors may be its own."""
 
     def body() -> Facts:
         torch.set_num_threads(cores())
@@ -100,7 +103,7 @@ def _facts(plan: Plan, found: Context, radiometry: Radiometry, around: Around) -
             return plan.model.eval().prepare(found, radiometry.to_model, plan.bands)
 
     try:
-        made = on_own_thread(body, "prepare")
+        return on_own_thread(body, "prepare")
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -108,7 +111,6 @@ def _facts(plan: Plan, found: Context, radiometry: Radiometry, around: Around) -
             f"Out of memory on {plan.device.name} while looking at the whole image.",
             "Close other programs that use it, or use --device cpu.",
         ) from error
-    return {name: fact.to("cpu", copy=True) for name, fact in made.items()}
 
 
 def _shrink(newest: Prepared) -> None:

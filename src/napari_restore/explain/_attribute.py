@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine import Note, Phase, Region, make_plan
-from napari_restore.engine._device import keep_freed_memory
+from napari_restore.engine._device import return_freed_memory
 from napari_restore.engine.gradients import Opened
 from napari_restore.errors import BadParameter, BadRegion
 from napari_restore.explain import _curves, _measures
@@ -33,7 +33,7 @@ from napari_restore.explain._polygon import Polygon, polygon_of
 from napari_restore.explain._quadrature import NESTED, Quadrature, clenshaw_curtis, fixed
 from napari_restore.explain._sums import Sums
 from napari_restore.images import Image, open_image
-from napari_restore.models import RestorationModel, load
+from napari_restore.models import RestorationModel, StagedModel, load
 
 TAKEN = (
     *("black", "white", "exclude", "extent", "context", "other_bands"),
@@ -116,8 +116,11 @@ def attribute(
     shape = None if polygon is None else polygon_of(polygon)
     box = _box_within(_box_of(box, shape), image)
     seen = _seen_by(objective or chosen.objective, box, image)
-    # Before anything large is made: threads then share one heap, and planning leaves no gaps in others.
-    keep_freed_memory()
+    # The path's tensors are kept for its next node, those of planning and looking are not.
+    return_freed_memory()
+    if isinstance(model, StagedModel):
+        # Two tiles side by side, with their graphs, take twice the memory and hardly less time.
+        options.setdefault("workers", 1)
     plan = make_plan(image, model, region=seen, **options)
     stop = stop or threading.Event()
     wanted = objective_of(objective or chosen.objective, len(plan.bands))

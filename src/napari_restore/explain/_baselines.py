@@ -136,7 +136,7 @@ def _baseline(name: str, ground: Ground, clear: Opened | None) -> tuple[Planes, 
         told = f"the clear image {clear.plan.image.name}"
         return lambda box: clear.image(box)[:, like], told
     if name == "zero":
-        return lambda box: torch.zeros_like(ground.image(box)), "zeros"
+        return lambda box: _zeros_like(ground.image(box)), "zeros"
     if name == "blur":
         told = f"the image, blurred with σ = {BLUR_SIGMA:g} pixels"
         opened = ground.opened
@@ -161,6 +161,11 @@ def _baseline(name: str, ground: Ground, clear: Opened | None) -> tuple[Planes, 
         f"There is no baseline {name!r}, nor a file of that name.",
         f"Choose among {', '.join(NAMES)}, or name an image.",
     )
+
+
+def _zeros_like(x: Tensor) -> Tensor:
+    """One zero, seen everywhere."""
+    return x.new_zeros(()).expand_as(x)
 
 
 def blurred(image: Planes, box: Region, sigma: float, size: tuple[int, int]) -> Tensor:

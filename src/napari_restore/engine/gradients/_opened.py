@@ -15,7 +15,11 @@ import torch
 from torch import Tensor
 
 from napari_restore.engine._budget import PeakMemory
-from napari_restore.engine._device import keep_freed_memory, release_freed_memory
+from napari_restore.engine._device import (
+    keep_freed_memory,
+    release_freed_memory,
+    return_freed_memory,
+)
 from napari_restore.engine._events import Event
 from napari_restore.engine._plan import Plan
 from napari_restore.engine._region import Region
@@ -41,12 +45,13 @@ class Opened:
     def __init__(self, plan: Plan, emit: Callable[[Event], None], stop: threading.Event) -> None:
         self.plan, self.stop = plan, stop
         self._run: Run = run_of(plan, emit, stop, keep=True)
-        keep_freed_memory()
+        return_freed_memory()
         self._began = time.perf_counter()
         self.work, self._exclude = self._run.open()
         """`TileWork` with the facts of the image; `show` puts others there."""
         # What the look at the image took must not lie beside what follows.
         release_freed_memory()
+        keep_freed_memory()
         self._memory = PeakMemory(limit=plan.memory, release=release_freed_memory)
         self._own = self.work
         self.size = (plan.image.height, plan.image.width)

@@ -12,7 +12,7 @@ CELL = 4
 """Pixels per cell."""
 MULTIPLE = 64
 """Pixels that the picture's sides are grown to multiples of."""
-ROWS = 256
+ROWS = 128
 """Of a picture that are gathered into cells at a time, a multiple of `MULTIPLE`."""
 REACHES = (1, 3, 7)
 """Cells around each in which the darkest value of any band is sought: the dark channel."""

@@ -18,6 +18,8 @@ DARK = 0.01
 SIDE = 512
 """Pixels of the longer side that are looked at."""
 HALVINGS = 6
+ROWS = 128
+"""Of those pixels that are looked at together."""
 
 
 def step_of(shape: tuple[int, int]) -> int:
@@ -51,9 +53,14 @@ def restrained(x: Tensor, valid: Tensor, facts: Mapping[str, Tensor], deadband: 
 
     def loses(share: float) -> bool:
         some = {**facts, "presence": facts["presence"] * share}
-        y, _ = inverted(x, optical_depth(x, offset, slope, some), airlight, some, deadband)
-        black = y.amin(1, keepdim=True) * facts["brightness"] < BLACK
-        return float((black & bright).sum()) > most
+        lost = 0.0
+        for top in range(0, x.shape[2], ROWS):
+            rows = (..., slice(top, top + ROWS), slice(None))
+            depth = optical_depth(x[rows], offset[rows], slope[rows], some)
+            y, _ = inverted(x[rows], depth, airlight, some, deadband)
+            black = y.amin(1, keepdim=True) * facts["brightness"] < BLACK
+            lost += float((black & bright[rows]).sum())
+        return lost > most
 
     if not loses(1.0):
         return facts["presence"]
