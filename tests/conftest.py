@@ -8,9 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Threads that wait for work must not keep a core from the tests beside them: set before torch.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# A test is as slow as what runs beside it: no timing is asserted.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 ROOT = Path(__file__).resolve().parent.parent
 
