@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from napari_restore.engine._budget import MIB
-from napari_restore.engine._device import Device, release_freed_memory
+from napari_restore.engine._device import Device
 from napari_restore.engine._device_memory import peak_of
 from napari_restore.engine._own_thread import on_own_thread
 from napari_restore.engine._probe import example_facts, example_input, kind_of
@@ -62,7 +62,6 @@ def calibrate(
     if key not in known:
         with told_if_too_full(device):
             known[key] = on_own_thread(lambda: _measure(model, device, threads), "calibrate")
-        release_freed_memory()
         if kind is not None:
             _ALIKE[(kind, *key)] = _ALIKE[(model.card.id, *key)] = known[key]
     return known[key]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from napari_restore.engine._calibrate import told_if_too_full
-from napari_restore.engine._device import Device, release_freed_memory
+from napari_restore.engine._device import Device
 from napari_restore.engine._device_memory import peak_of
 from napari_restore.engine._own_thread import on_own_thread
 from napari_restore.engine._precision import computing
@@ -75,7 +75,6 @@ def calibrate_staged(
             known[key] = on_own_thread(
                 lambda: _measure(model, device, threads, precision), "calibrate"
             )
-        release_freed_memory()
         if kind is not None:
             _ALIKE[kind, *key] = known[key]
     return known[key]
