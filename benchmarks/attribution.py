@@ -1,6 +1,6 @@
 """Attribution measured: completeness, how far maps spread, and the cost beside captum's.
 
-    python benchmarks/attribution.py DATA [--models atmosphere haze-unet …] [--side 768] [--json OUT]
+    python benchmarks/attribution.py DATA [--models atmosphere …] [--facts held] [--json OUT]
     python benchmarks/attribution.py DATA --cost haze-unet --side 2048
 
 DATA is a folder of test images with haze_real/ in it. Without --cost every model is asked about
@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument(
         "--models", nargs="+", default=["atmosphere", "haze-unet", "inf-dehaze-small"]
     )
+    parser.add_argument("--facts", nargs="+", default=["held", "followed"])
     parser.add_argument("--side", type=int, default=768, help="longer side of the pictures")
     parser.add_argument("--cost", metavar="ID", help="compare with captum instead")
     parser.add_argument("--runner", choices=("engine", "captum"), help=argparse.SUPPRESS)
@@ -99,31 +100,40 @@ def spread(options: argparse.Namespace) -> list[dict[str, Any]]:
                 print(f"{stem:26} {name} changes nothing")
                 continue
             changed += 1
-            for facts in ("held", "followed"):
-                rows.append({"model": name, "picture": stem, **asked(image, model, box, facts)})
-                print(line(rows[-1]), flush=True)
+            for facts in options.facts:
+                row = asked(image, model, box, facts)
+                if row is not None:
+                    rows.append({"model": name, "picture": stem, **row})
+                    print(line(rows[-1]), flush=True)
         sums(name, [row for row in rows if row["model"] == name])
     return rows
 
 
-def asked(image: Any, model: Any, box: Any, facts: str) -> dict[str, Any]:
-    """What one map tells, by the model's own method where the overview can go along its path."""
+def asked(image: Any, model: Any, box: Any, facts: str) -> dict[str, Any] | None:
+    """What a map tells, by the model's own method or where facts cannot follow that by `ig`.
+
+    None where they have no gradients at all.
+    """
     import napari_restore as nr
     from napari_restore.errors import BadParameter
 
-    began = time.perf_counter()
-    asked = {"facts": facts, "device": "cpu"}
-    try:
-        found = nr.attribute(image, model, box, **asked)
-    except BadParameter:
-        found = nr.attribute(image, model, box, method="ig", baseline="blur", **asked)
-    told = found.record["attribution"]
-    rings = told["rings"]
-    gap = told["completeness"]["relative_gap"]
+    for method in (None, "ig"):
+        began = time.perf_counter()
+        try:
+            found = nr.attribute(image, model, box, method=method, facts=facts, device="cpu")
+            break
+        except BadParameter as error:
+            told = error
+    else:
+        print(f"{facts}: {told}")
+        return None
+    answer = found.record["attribution"]
+    rings = answer["rings"]
+    gap = answer["completeness"]["relative_gap"]
     return {
         "facts": facts,
-        "method": told["method"],
-        "nodes": len(told["nodes"]),
+        "method": answer["method"],
+        "nodes": len(answer["nodes"]),
         "gap": gap,
         "reached": gap is not None and gap <= 0.01,
         "in_box": rings["box"],
@@ -132,7 +142,7 @@ def asked(image: Any, model: Any, box: Any, facts: str) -> dict[str, Any]:
             for ring, share in rings.items()
             if ring != "box" and int(ring.split("-")[0]) >= BOX
         ),
-        "diffusion_index": told["diffusion_index"],
+        "diffusion_index": answer["diffusion_index"],
         "seconds": time.perf_counter() - began,
     }
 
