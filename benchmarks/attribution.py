@@ -217,6 +217,9 @@ def cost(options: argparse.Namespace) -> dict[str, Any]:
     middle = options.side // 2
     box = nr.Region.from_xywh(middle, middle, BOX, BOX)
     asked = {"method": "ig", "baseline": "zero", "objective": "mean", "device": "cpu"}
+    if model.choice_bytes:
+        # Captum's function is the model as it runs.
+        asked["choices"] = "free"
     whole = torch.from_numpy(pixels).permute(2, 0, 1)[None]
 
     def engine() -> float:

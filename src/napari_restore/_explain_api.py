@@ -34,7 +34,7 @@ def attribute(
     `box` is (y0, x0, y1, x1) in level-0 pixels; in its place `polygon` has vertices (y, x), edges
     at whole numbers. Above `level` 0 an overview of the image is asked in the place of its true
     pixels: another question, and map and record are in its pixels. Options are method, objective, baseline, steps,
-    rule, gap, facts, emit, stop and watch, see `napari_restore.explain.attribute`, and those of `plan` that say how
+    rule, gap, facts, choices, emit, stop and watch, see `napari_restore.explain.attribute`, and those of `plan` that say how
     the image is read and on what the model runs.
     """
     from napari_restore.explain import attribute

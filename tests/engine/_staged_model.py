@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from napari_restore.models import ModelCard
+from napari_restore.models import Choices, ModelCard
 from napari_restore.models._staged import Residual, StagedModel, Tick
 
 CARD = ModelCard(
@@ -56,7 +56,13 @@ class ToyStaged(StagedModel):
         rows = torch.linspace(0, 1, grid.shape[0])[:, None, None]
         return grid + rows.to(grid)
 
-    def bottleneck_layer(self, index: int, grid: Tensor, tick: Tick | None = None) -> Tensor:
+    def bottleneck_layer(
+        self,
+        index: int,
+        grid: Tensor,
+        tick: Tick | None = None,
+        choices: Choices | None = None,
+    ) -> Tensor:
         if tick is not None:
             tick(0.5)
         tokens = self.mix[index](grid).float().flatten(0, 1)

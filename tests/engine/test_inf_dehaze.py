@@ -13,7 +13,7 @@ import torch
 import napari_restore as nr
 from napari_restore.engine._store import STAGED
 from napari_restore.engine.staged._tokens import TokenStore
-from napari_restore.models import card_of, load
+from napari_restore.models import Choices, card_of, load
 from napari_restore.models._staged import cut, stitch
 from napari_restore.models._weights import randomise
 from napari_restore.models.inf_dehaze._config import SMALL
@@ -87,10 +87,16 @@ def test_no_token_goes_another_way(model: InfDehaze, pixels: Any, tmp_path: Path
         flipped = torch.zeros(grid.shape[:2], dtype=torch.bool)
         grids = [model.place_tokens(grid), model.place_tokens(streamed)]
         for layer in range(model.layers):
-            a, b = (model.bottleneck.routing(layer, g) for g in grids)
-            flipped |= (a["experts"] != b["experts"]).any(dim=2)
-            assert a["buckets"].numel() > 0
-            moved = (a["buckets"] != b["buckets"]).any(dim=2).any(dim=0)
-            flipped |= moved.reshape(flipped.shape)
-            grids = [model.bottleneck_layer(layer, g) for g in grids]
+            both = Choices(), Choices()
+            grids = [
+                model.bottleneck_layer(layer, g, None, choices)
+                for g, choices in zip(grids, both, strict=True)
+            ]
+            a, b = (choices.made for choices in both)
+            assert set(a) == {
+                "experts",
+                *(("buckets", head) for head in range(SMALL.bottleneck_heads)),
+            }
+            for name in a:
+                flipped |= (a[name] != b[name]).any(dim=-1).reshape(flipped.shape)
     assert float(flipped.float().mean()) == 0.0

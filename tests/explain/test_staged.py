@@ -17,9 +17,10 @@ import napari_restore as nr
 from napari_restore import Region
 from napari_restore.engine import make_plan
 from napari_restore.engine.gradients import Opened, StagedGradients, gradients_of
+from napari_restore.errors import BadParameter
 from napari_restore.explain._attribute import attribute
 from napari_restore.explain._objectives import derivative, objective_of
-from napari_restore.models import RestorationModel, card_of, load
+from napari_restore.models import Choices, RestorationModel, card_of, load
 from napari_restore.models._weights import randomise
 from napari_restore.models.inf_dehaze._config import SMALL
 from napari_restore.models.inf_dehaze._network import InfDehaze
@@ -105,3 +106,59 @@ def test_an_attribution_reaches_all_tiles_and_is_complete(tmp_path: Path) -> Non
     assert found.region == (0, 0, 300, 400)
     assert told["rings"]["128-256"] > 0
     assert np.abs(found.map[:64, :64]).sum() > 0
+
+
+class Undecided(ToyStaged):
+    """Its layers turn some tokens around: which ones, they decide."""
+
+    choice_bytes = 1
+
+    def bottleneck_layer(
+        self,
+        index: int,
+        grid: torch.Tensor,
+        tick: Any = None,
+        choices: Choices | None = None,
+    ) -> torch.Tensor:
+        mixed = super().bottleneck_layer(index, grid, tick)
+        first = mixed.detach()[..., 0]
+        turned = (choices or Choices()).held("turned", lambda: first > first.roll(1, 1))
+        return mixed * torch.where(turned, -1.0, 1.0)[..., None]
+
+
+def test_held_choices_make_an_attribution_complete(tmp_path: Path) -> None:
+    """What a model decides jumps along the path, and no gradient sees a jump."""
+    box = Region(120, 100, 150, 140)
+    asked = {"method": "ig", "baseline": "blur", "scratch": tmp_path, "device": "cpu"}
+    told = {}
+    for choices in (None, "held", "free"):
+        image = nr.open_image(scene(300, 400))
+        found = attribute(image, Undecided(), box, choices=choices, **asked)
+        told[choices] = found.record["attribution"]
+    held, free = told["held"], told["free"]
+    assert told[None]["completeness"] == pytest.approx(held["completeness"], rel=1e-9)
+    assert held["choices"] == "held as the image has them"
+    assert free["choices"] == "made anew for every picture"
+    assert held["completeness"]["reached"] and not free["completeness"]["reached"]
+    # Nothing is decided otherwise for the image itself.
+    assert held["nodes"][-1] == pytest.approx(free["nodes"][-1])
+    # The numbers differ, and the record tells both.
+    gone, model = held["completeness"]["difference"], free["completeness"]["difference"]
+    assert held["completeness"]["free_difference"] == pytest.approx(model)
+    assert abs(gone - model) > 0.01 * abs(model)
+    assert free["completeness"]["free_difference"] is None
+
+
+def test_choices_of_a_model_that_makes_none_are_refused() -> None:
+    with pytest.raises(BadParameter, match="makes no choices"):
+        attribute(nr.open_image(scene(64, 64)), toy(), Region(0, 0, 9, 9), choices="free")
+    with pytest.raises(BadParameter, match="Choices cannot be 'none'"):
+        attribute(nr.open_image(scene(64, 64)), toy(), Region(0, 0, 9, 9), choices="none")
+    with pytest.raises(BadParameter, match="Leave --choices out"):
+        attribute(
+            nr.open_image(scene(64, 64)),
+            Undecided(),
+            Region(0, 0, 9, 9),
+            method="occlusion",
+            choices="held",
+        )

@@ -79,6 +79,12 @@ def add_question(parser: argparse.ArgumentParser) -> None:
         "through its overview, which networks that map the image allow",
     )
     group.add_argument(
+        "--choices",
+        choices=("held", "free"),
+        help="what a model decides, such as which experts a token asks: held as the image has it, which "
+        "makes the model smooth along the path (default), or made anew at every point",
+    )
+    group.add_argument(
         "--level",
         type=int,
         default=0,
@@ -111,6 +117,7 @@ def question_of(options: Namespace) -> dict[str, Any]:
         "rule": options.rule,
         "gap": options.gap,
         "facts": options.facts,
+        "choices": options.choices,
         "arguments": {name: _values.literal(value) for name, value in options.argument},
         "check": options.check,
         "level": options.level,

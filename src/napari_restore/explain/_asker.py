@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,13 +67,15 @@ class Asker:
         followed: Followed | None,
         held: int | None = None,
         polygon: Polygon | None = None,
+        hold: bool = False,
     ) -> None:
         """`held` are bytes per value for what wants the whole map in memory, whatever its size.
 
-        Outside of `polygon`, where there is one, no pixel counts.
+        Outside of `polygon`, where there is one, no pixel counts. With `hold` the model's choices
+        along a path are those at its end.
         """
         self.opened, self.box, self.objective = opened, box, objective
-        self.followed = followed
+        self.followed, self.hold = followed, hold
         self.seen = seen
         self.gradients = gradients_of(opened, self.seen)
         self.region = self.gradients.region
@@ -186,6 +189,8 @@ class Asker:
 
         found = None
         try:
+            if self.hold:
+                self._hold(path)
             found = integrate(
                 tally,
                 lambda alpha, add: self.node(path, alpha, add),
@@ -193,10 +198,20 @@ class Asker:
                 gap,
                 tell,
             )
+            if self.hold:
+                self.gradients.hold(None)
+                found = replace(found, free_difference=found.ends[1] - self.value(path, 0.0))
             return found
         finally:
             tally.close(found is not None)
+            self.gradients.hold(None)
             self.opened.show(None)
+
+    def _hold(self, path: Path) -> None:
+        """Let the model choose for the image, and keep to that."""
+        if self.followed is not None:
+            self.followed.show(1.0)
+        self.gradients.hold(lambda box: path.at(1.0, box)[0])
 
     def identity(self, path: Path, integral: Integral) -> float | None:
         """Share of the map that is the input passing unchanged; None where that cannot be told.

@@ -23,7 +23,15 @@ from napari_restore.explain._baselines import NAMES, Ground, path_of
 from napari_restore.explain._explained import Explained, explained, version_of
 from napari_restore.explain._followed import Followed
 from napari_restore.explain._integral import Integral
-from napari_restore.explain._methods import AUTO, FOLLOWED, HELD, Method, check_question, method_of
+from napari_restore.explain._methods import (
+    AUTO,
+    FOLLOWED,
+    FREE,
+    HELD,
+    Method,
+    check_question,
+    method_of,
+)
 from napari_restore.explain._objectives import (
     OBJECTIVES,
     objective_of,
@@ -57,6 +65,7 @@ def attribute(
     rule: str | None = None,
     gap: float = 0.01,
     facts: str = HELD,
+    choices: str | None = None,
     arguments: Mapping[str, Any] | None = None,
     check: str | None = None,
     emit: Emit = lambda event: None,
@@ -92,6 +101,10 @@ def attribute(
     facts
         What the model drew from the whole image is ``"held"`` constant, or ``"followed"``: drawn anew
         along the path, with its share told for the pixels of the overview.
+    choices
+        Of a model that decides, such as which experts a token asks: ``"held"`` as the image has them,
+        so that what is asked is smooth along the path; or ``"free"``, made anew at every point,
+        where every change of mind is a jump that no gradient sees. By default as the method has it.
     arguments
         Of a method that is no path, by name.
     check
@@ -108,7 +121,8 @@ def attribute(
         # What makes its map without a baseline is checked from one.
         chosen = replace(chosen, path="straight")
     _check(chosen, given, check, facts, options)
-    check_question(chosen, baseline, steps, rule, facts)
+    check_question(chosen, baseline, steps, rule, facts, choices)
+    hold = _holds(choices, chosen, model)
     held = None if check is None else _curves.HELD
     if explainer is not None:
         given = explainer.arguments(chosen.name, given)
@@ -133,7 +147,7 @@ def attribute(
     with Opened(plan, emit, stop) as opened:
         clear = _clear_image(start, opened, box, options) if chosen.takes_baseline else None
         followed = Followed(opened, chosen.path, start, clear) if facts == FOLLOWED else None
-        asker = Asker(opened, box, seen, wanted, len(rules), followed, held, shape)
+        asker = Asker(opened, box, seen, wanted, len(rules), followed, held, shape, hold)
         ground = Ground(opened, asker.region, asker.image, open_model, asker.is_small)
         path, told = None, None
         if chosen.path:
@@ -152,7 +166,7 @@ def attribute(
             assert path is not None
             emit(Phase("Following the path"))
             begin = start if clear is None else clear.plan.key
-            tally = asker.tally(rules, [chosen.path, begin, facts])
+            tally = asker.tally(rules, [chosen.path, begin, facts, hold])
             integral = asker.along(path, tally, gap, emit, watch)
         found = _account(asker, chosen, path, told, integral, given)
         if check is not None:
@@ -174,6 +188,7 @@ def attribute(
         "rule": rule,
         "gap": gap,
         "facts": facts,
+        "choices": choices,
         "arguments": given,
         "check": check,
     }
@@ -239,6 +254,7 @@ def _account(
         "facts": ("held constant" if followed is None else "followed through the overview")
         if asker.opened.facts
         else "none",
+        "choices": _told_choices(asker),
         "overview_share": share,
         "completeness": {
             "sum": integral.sum,
@@ -246,6 +262,7 @@ def _account(
             "relative_gap": integral.gap,
             "goal": integral.goal,
             "reached": integral.is_complete,
+            "free_difference": integral.free_difference,
         },
         "diffusion_index": _measures.diffusion_index(mass),
         "window": {
@@ -258,6 +275,24 @@ def _account(
         if path is not None and isinstance(integral, Integral)
         else None,
     }
+
+
+def _holds(choices: str | None, method: Method, model: RestorationModel) -> bool:
+    """Whether the model's choices are held; raises `BadParameter`."""
+    chooses = model.choice_bytes > 0
+    if choices not in (None, HELD, FREE):
+        raise BadParameter(f"Choices cannot be {choices!r}.", f"Write {HELD} or {FREE}.")
+    if choices is not None and not chooses:
+        raise BadParameter(
+            f"{model.card.id} makes no choices that could be held.", "Leave --choices out."
+        )
+    return chooses and (choices or method.choices) == HELD
+
+
+def _told_choices(asker: Asker) -> str:
+    if asker.hold:
+        return "held as the image has them"
+    return "made anew for every picture" if asker.opened.plan.model.choice_bytes else "none"
 
 
 def _rules(steps: str | int, rule: str) -> list[Quadrature]:

@@ -28,6 +28,7 @@ class Explained:
     goal: float | None
     overview: None = None
     rule: None = None
+    free_difference: None = None
     nodes: tuple[Node, ...] = ()
 
     @property

@@ -112,7 +112,8 @@ def _how(told: Mapping[str, Any]) -> list[str]:
     if told["path"] is not None:
         return [
             f"method     {told['method']}, {told['path']} path from {told['baseline']}",
-            f"steps      {len(told['nodes'])} {told['rule']}; whole-image facts {told['facts']}",
+            f"steps      {len(told['nodes'])} {told['rule']}; whole-image facts {told['facts']}"
+            + ("" if told["choices"] == "none" else f"; choices {told['choices']}"),
         ]
     start = "" if told["baseline"] is None else f" from {told['baseline']}"
     given = ", ".join(f"{name}={value}" for name, value in told["arguments"].items())

@@ -41,9 +41,16 @@ class Integral:
     """Those that count for the map, in the order of α."""
     sum: float
     """What all attributions add up to."""
-    difference: float
-    """D(x) − D(x′): what they should add up to."""
+    ends: tuple[float, float]
+    """D(x′) and D(x)."""
     goal: float
+    free_difference: float | None = None
+    """Where the model's choices were held, what D(x) − D(x′) is with those it would make."""
+
+    @property
+    def difference(self) -> float:
+        """D(x) − D(x′): what the attributions should add up to."""
+        return self.ends[1] - self.ends[0]
 
     @property
     def gap(self) -> float | None:
@@ -104,7 +111,7 @@ def integrate(
             rule.name,
             nodes,
             total,
-            ends[1.0] - ends[0.0],
+            (ends[0.0], ends[1.0]),
             goal,
         )
         # Where there is no difference, finer steps change nothing that could be judged.

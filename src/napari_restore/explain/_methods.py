@@ -11,6 +11,9 @@ from napari_restore.models import ModelCard
 
 AUTO = "auto"
 HELD, FOLLOWED = "held", "followed"
+"""Facts of the whole image: as the image has them, or drawn anew from every picture."""
+FREE = "free"
+"""Choices of a model, if they are not `HELD`: made anew for every picture."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class Method:
     """Of a straight path; others bring their own."""
     steps: str | int = AUTO
     rule: str = "gauss-legendre"
+    choices: str = HELD
+    """What becomes of those of a model that makes any."""
     source: str = ""
     explainer: Explainer | None = None
     """What makes the map in place of the path, of which then only the beginning counts."""
@@ -62,10 +67,18 @@ METHODS = {
             "blur",
             50,
             "right",
+            FREE,
             source="LAM in the steps of its public code",
         ),
         Method(
-            "dam-paper", "straight", "sum", "", 100, "right", source="DAM in the steps of its paper"
+            "dam-paper",
+            "straight",
+            "sum",
+            "",
+            100,
+            "right",
+            FREE,
+            source="DAM in the steps of its paper",
         ),
         Method(
             "dam-released",
@@ -74,6 +87,7 @@ METHODS = {
             "",
             5,
             "right",
+            FREE,
             source="DAM as its public code computes it: not a path integral",
         ),
     )
@@ -96,11 +110,25 @@ def method_of(name: str | None, card: ModelCard) -> Method:
         names = [*METHODS, *explainer_ids(), "captum:NAME"]
         raise BadParameter(f"There is no method {name!r}.", did_you_mean(name, names, "Choose"))
     path = "straight" if explainer.takes_baseline else ""
-    return Method(name, path, "change", "blur", 1, source=explainer.source, explainer=explainer)
+    return Method(
+        name,
+        path,
+        "change",
+        "blur",
+        1,
+        choices=FREE,
+        source=explainer.source,
+        explainer=explainer,
+    )
 
 
 def check_question(
-    chosen: Method, baseline: str | None, steps: str | int | None, rule: str | None, facts: str
+    chosen: Method,
+    baseline: str | None,
+    steps: str | int | None,
+    rule: str | None,
+    facts: str,
+    choices: str | None,
 ) -> None:
     """Refuse what would have no effect on a method; raises `BadParameter`."""
     if baseline is not None and not chosen.takes_baseline:
@@ -122,6 +150,10 @@ def check_question(
             raise BadParameter(
                 f"Method {chosen.name} holds the facts of the whole image.",
                 "Leave --facts followed out.",
+            )
+        if choices is not None:
+            raise BadParameter(
+                f"Method {chosen.name} asks the model as it runs.", "Leave --choices out."
             )
     asked = chosen.steps if steps is None else steps
     if rule is not None and asked == AUTO:

@@ -16,6 +16,7 @@ from napari_restore.models._registry import (
 )
 
 if TYPE_CHECKING:
+    from napari_restore.models._choices import Choices
     from napari_restore.models._context import BINS, BLOCK, Context
     from napari_restore.models._context_pass import (
         BlockFacts,
@@ -43,6 +44,7 @@ __all__ = [
     "BLOCK",
     "HAZE_EXPONENT",
     "BlockFacts",
+    "Choices",
     "Context",
     "ContextPass",
     "Facts",
@@ -84,6 +86,7 @@ _LAZY = {
     "BINS": "_context",
     "BLOCK": "_context",
     "BlockFacts": "_context_pass",
+    "Choices": "_choices",
     "Context": "_context",
     "ContextPass": "_context_pass",
     "Facts": "_model",

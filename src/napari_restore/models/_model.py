@@ -42,6 +42,9 @@ class RestorationModel(nn.Module):
     `forward` per tile, and both agree.
     """
 
+    choice_bytes: int = 0
+    """Bytes per token that the `Choices` of a layer take at most; 0: it chooses nothing."""
+
     def __init__(self, card: ModelCard) -> None:
         super().__init__()
         self.card = card

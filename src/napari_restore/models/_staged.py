@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from napari_restore.models._choices import Choices
 from napari_restore.models._model import Facts, RestorationModel, one_shot_facts
 from napari_restore.models._padding import pad_to_multiple
 
@@ -88,10 +89,17 @@ class StagedModel(RestorationModel):
         """Tell the tokens of `grid` (H, W, width) where they lie; may overwrite `grid`."""
         raise NotImplementedError
 
-    def bottleneck_layer(self, index: int, grid: Tensor, tick: Tick | None = None) -> Tensor:
+    def bottleneck_layer(
+        self,
+        index: int,
+        grid: Tensor,
+        tick: Tick | None = None,
+        choices: Choices | None = None,
+    ) -> Tensor:
         """Layer `index` on the tokens (H, W, width) of a whole image; may overwrite `grid`.
 
-        Works in strips and head by head, so that at its peak it holds about two grids.
+        Works in strips and head by head, so that at its peak it holds about two grids. What it
+        decides is left in `choices`, or taken from there; see `Choices`.
         """
         raise NotImplementedError
 

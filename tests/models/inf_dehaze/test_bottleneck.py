@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Hashable
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
+from napari_restore.models import Choices
 from napari_restore.models.inf_dehaze import _ibssa
 from napari_restore.models.inf_dehaze._bottleneck import Bottleneck, pieces
 from napari_restore.models.inf_dehaze._config import LITE, RELEASED, SMALL, InfDehazeConfig
@@ -36,6 +38,14 @@ def make(config: InfDehazeConfig = TINY, piece: int | None = None) -> Bottleneck
 
 def grid(height: int, width: int, channels: int = 16) -> Tensor:
     return torch.randn(height, width, channels, generator=torch.Generator().manual_seed(2))
+
+
+def choices_of(bottleneck: Bottleneck, index: int, x: Tensor) -> dict[Hashable, Tensor]:
+    """What a layer chooses for `x`."""
+    choices = Choices()
+    with torch.no_grad():
+        bottleneck.layer(index, x.clone(), choices=choices)
+    return choices.made
 
 
 def direct(bottleneck: Bottleneck, index: int, x: Tensor) -> Tensor:
@@ -147,7 +157,7 @@ def test_every_expert_gets_a_share_of_tokens_that_are_alike() -> None:
     for centred in (True, False):
         bottleneck = make(replace(SMALL, layers=("ibssa",), centred_gate=centred))
         x = torch.randn(128) + 0.1 * grid(30, 30, 128)
-        experts = bottleneck.routing(0, x)["experts"]
+        experts = choices_of(bottleneck, 0, x)["experts"].long()
         shares.append(experts.flatten().bincount(minlength=6) / experts.numel())
     assert float(shares[0].min()) > 0.05
     assert float(shares[1].min()) == 0
@@ -292,19 +302,54 @@ def test_row_of_a_cell(index: int) -> None:
 
 
 @torch.no_grad()
-def test_routing_tells_experts_and_buckets() -> None:
+def test_choices_are_experts_and_buckets() -> None:
     bottleneck, x = make(piece=7), grid(24, 31)
     before = x.clone()
-    found = bottleneck.routing(0, x)
-    assert torch.equal(x, before)
+    found = choices_of(bottleneck, 0, x)
     layer = bottleneck.blocks[0]
     x = layer.attend(x)
     logits = layer.experts.gate((x - x.mean((0, 1))).permute(2, 0, 1)[None])[0]
     best = logits.topk(2, dim=0).indices.permute(1, 2, 0).sort(-1).values
-    assert torch.equal(found["experts"], best)
-    assert found["buckets"].shape == (2, 24 * 31, 2)
-    assert len(found["buckets"].unique()) > 8
-    assert bottleneck.routing(1, before)["buckets"].shape == (0, 24 * 31, 2)
+    assert torch.equal(found["experts"].long(), best)
+    for head in range(2):
+        assert found["buckets", head].shape == (24 * 31, 2)
+        assert len(found["buckets", head].unique()) > 8
+    assert set(choices_of(bottleneck, 1, before)) == {"experts"}
+    taken = sum(made.nbytes for made in found.values())
+    assert taken == bottleneck.choice_bytes * 24 * 31
+
+
+def test_held_choices_make_a_layer_smooth() -> None:
+    """The way back agrees with small steps where the layer would have changed its mind."""
+    bottleneck, x = make(replace(TINY, layers=("ibssa",))), grid(24, 31)
+    step = 0.3 * torch.randn(x.shape, generator=torch.Generator().manual_seed(3))
+    made = Choices()
+    with torch.no_grad():
+        anew = bottleneck.layer(0, x.clone(), choices=made)
+        held = bottleneck.layer(0, x.clone(), choices=made)
+    assert torch.equal(anew, held)
+    moved = x + step
+    other = choices_of(bottleneck, 0, moved)
+    assert (other["experts"] != made.made["experts"]).float().mean() > 0.05
+    assert (other["buckets", 0] != made.made["buckets", 0]).float().mean() > 0.05
+
+    leaf = moved.clone().requires_grad_(True)
+    whole = bottleneck.layer(0, leaf, choices=made)
+    with torch.no_grad():
+        in_pieces = bottleneck.layer(0, moved.clone(), choices=made)
+    torch.testing.assert_close(whole.detach(), in_pieces, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(whole.detach(), bottleneck.layer(0, moved.clone()), atol=1e-2)
+    by_output = torch.randn(x.shape, generator=torch.Generator().manual_seed(4))
+    (gradient,) = torch.autograd.grad(whole, leaf, by_output)
+    slope = float((gradient * step).sum())
+    bottleneck = bottleneck.double()
+
+    def value(along: float) -> float:
+        with torch.no_grad():
+            y = bottleneck.layer(0, (moved + along * step).double(), choices=made)
+        return float((y * by_output).sum())
+
+    assert (value(0.01) - value(-0.01)) / 0.02 == pytest.approx(slope, rel=2e-3)
 
 
 def test_auxiliary_loss_is_the_mean_over_layers() -> None:

@@ -200,7 +200,7 @@ def _evenly_hashed(attention: IBSSA, per_bucket: int) -> Tensor:
     half = attention.key_width
     attention.to_q.weight[half:] = attention.to_k.weight[half:] = attention.to_q.weight[:half]
     x = tokens(4000, seed=8)
-    bucket = attention.routing(x)[0, :, 0]
+    bucket = attention.choose(*heads(attention, x)[0][:2])[:, 0]
     return torch.cat([x[bucket == index][:per_bucket] for index in range(4)])
 
 

@@ -174,7 +174,7 @@ def test_one_tile_is_decoded_with_what_it_was_encoded_to() -> None:
         def place(self, grid: Tensor, origin: tuple[int, int] = (0, 0)) -> Tensor:
             return grid.zero_()
 
-        def layer(self, index: int, grid: Tensor, tick: object = None) -> Tensor:
+        def layer(self, index: int, grid: Tensor, *options: object) -> Tensor:
             return grid
 
     made.bottleneck = Nothing(TINY)

@@ -39,6 +39,9 @@ class LocalGradients:
         self.bytes = cost.bytes(max(one.pixels for one in fed))
         """What a gradient takes at its peak."""
 
+    def hold(self, picture: Picture | None) -> None:
+        """As of `StagedGradients`: a model that sees a halo has no `Choices`."""
+
     def forward(self, picture: Picture, keep: bool = False) -> Tensor:
         """The model's output of `picture` in the box, (1, C, h, w) in model range.
 

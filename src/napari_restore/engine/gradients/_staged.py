@@ -23,7 +23,7 @@ from napari_restore.engine.gradients._cost import staged_gradient_cost
 from napari_restore.engine.gradients._opened import Opened, Picture
 from napari_restore.engine.gradients._side_by_side import side_by_side
 from napari_restore.engine.staged._work import reflection
-from napari_restore.models import StagedModel
+from napari_restore.models import Choices, StagedModel
 
 R = TypeVar("R")
 
@@ -63,6 +63,8 @@ class StagedGradients:
             if not self._tile(row, column).intersect(box).is_empty
         ]
         self._kept: _Kept | None = None
+        self._choices: list[Choices] | None = None
+        """Of every layer, while they are held."""
         self.by_facts: dict[str, Tensor] = {}
         """After `backward`: ∂D/∂ of those facts that want a gradient."""
         self.bytes = self._bytes()
@@ -75,9 +77,21 @@ class StagedGradients:
         tokens = self._rows * self._columns * self._side**2
         left = sum(r.channels * (model.tile // r.stride) ** 2 for r in model.residuals)
         kept = 4 * (4 * tokens * model.width + 2 * left * len(self._seen))
+        kept += model.layers * model.choice_bytes * tokens
         swell = fragmentation(self._rows * self._columns)
         tiles = int(swell * self.opened.plan.workers * cost.tile)
         return kept + max(int(cost.bottleneck_per_token * tokens), tiles)
+
+    def hold(self, picture: Picture | None) -> None:
+        """From now on the layers choose as they do for `picture`, whatever they are shown.
+
+        None: they choose anew for every picture. See `Choices`.
+        """
+        self._choices = None
+        if picture is not None and self.model.choice_bytes:
+            self._choices = [Choices() for _ in range(self.model.layers)]
+            with torch.no_grad():
+                self._encode(picture)
 
     def forward(self, picture: Picture, keep: bool = False) -> Tensor:
         """The model's output of `picture` in the box, (1, C, h, w) in model range.
@@ -157,9 +171,15 @@ class StagedGradients:
         with self.opened.computing():
             grid = model.place_tokens(encoded.clone())
             for index in range(model.layers):
-                grid = model.bottleneck_layer(index, grid, lambda share: self.opened.check())
+                grid = self._layer(index, grid, lambda share: self.opened.check())
             related = model.with_margin(grid.permute(2, 0, 1))
         return _Kept(encoded, related, residuals)
+
+    def _layer(
+        self, index: int, grid: Tensor, tick: Callable[[float], None] | None = None
+    ) -> Tensor:
+        choices = None if self._choices is None else self._choices[index]
+        return self.model.bottleneck_layer(index, grid, tick, choices)
 
     def _decoded(self, picture: Picture, kept: _Kept, at: tuple[int, int]) -> tuple[Tensor, Region]:
         """Of a tile, the pixels that lie in the box; and where they lie."""
@@ -209,15 +229,12 @@ class StagedGradients:
         model = self.model
         leaf = encoded.detach().requires_grad_(True)
 
-        def layer(index: int, grid: Tensor) -> Tensor:
-            return model.bottleneck_layer(index, grid)
-
         with self.opened.computing(), torch.enable_grad():
             # Placing may write into the grid, and a leaf may not be written to.
             grid = model.place_tokens(leaf.clone())
             for index in range(model.layers):
                 self.opened.check()
-                grid = checkpoint(layer, index, grid, use_reentrant=False)
+                grid = checkpoint(self._layer, index, grid, use_reentrant=False)
             related = model.with_margin(grid.permute(2, 0, 1))
             (found,) = torch.autograd.grad(related, leaf, by_related)
         return found

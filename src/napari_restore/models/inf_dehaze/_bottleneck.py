@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from napari_restore.models._choices import Choices
 from napari_restore.models._staged import Tick
 from napari_restore.models.inf_dehaze._config import InfDehazeConfig
 from napari_restore.models.inf_dehaze._experts import LMMoE, channel_means
@@ -85,28 +86,36 @@ class BottleneckLayer(nn.Module):
         """What the layer computes in; the grid itself may be finer."""
         return self.mlp.gate.weight.dtype
 
-    def forward(self, grid: Tensor, tick: Tick | None = None) -> Tensor:
+    def forward(
+        self, grid: Tensor, tick: Tick | None = None, choices: Choices | None = None
+    ) -> Tensor:
         """(H, W, C) → (H, W, C); `grid` is overwritten unless this `learns`."""
         height, width, _ = grid.shape
         share = self._attention_share(height, width)
-        grid = self.attend(grid, None if tick is None else lambda part: tick(share * part))
+        grid = self.attend(grid, None if tick is None else lambda part: tick(share * part), choices)
         centre = self.centre(grid)
+        chosen = None
+        if choices is not None:
+            chosen = choices.held("experts", lambda: self._chosen_experts(grid, centre))
         if learns(grid, self):
-            local = self.local_weight * self.experts(grid, centre)
+            local = self.local_weight * self.experts(grid, centre, chosen)
             grid = grid + self.mlp(self.norm2(grid)) + local
             return grid
         out = torch.empty_like(grid)
         parts = list(pieces(height, width, self.piece, self.experts.halo))
         for done, (core, around, inner) in enumerate(parts, start=1):
-            self._work(grid, out, centre, core, around, inner)
+            asked = None if chosen is None else chosen[around]
+            self._work(grid, out, centre, asked, core, around, inner)
             if tick is not None:
                 tick(share + (1 - share) * done / len(parts))
         return out
 
-    def attend(self, grid: Tensor, tick: Tick | None = None) -> Tensor:
+    def attend(
+        self, grid: Tensor, tick: Tick | None = None, choices: Choices | None = None
+    ) -> Tensor:
         """The first step alone."""
         x = grid.reshape(-1, grid.shape[2])
-        gathered = self.attention(x, self.norm1, tick)
+        gathered = self.attention(x, self.norm1, tick, choices)
         if learns(grid, self):
             return torch.add(x, gathered).view_as(grid)
         for rows in chunks(x):
@@ -117,17 +126,28 @@ class BottleneckLayer(nn.Module):
         """What the experts' gate does not see of `grid`, the first step's result."""
         return channel_means(grid.reshape(-1, grid.shape[2])) if self.centred_gate else None
 
+    @torch.no_grad()
+    def _chosen_experts(self, grid: Tensor, centre: Tensor | None) -> Tensor:
+        """Which experts every cell asks, (H, W, k) uint8."""
+        height, width, _ = grid.shape
+        shape = (height, width, self.experts.top_k)
+        chosen = torch.empty(shape, dtype=torch.uint8, device=grid.device)
+        for core, _, _ in pieces(height, width, self.piece, 0):
+            chosen[core] = self.experts.routing(grid[core], centre)
+        return chosen
+
     def _work(
         self,
         grid: Tensor,
         out: Tensor,
         centre: Tensor | None,
+        asked: Tensor | None,
         core: Slices,
         around: Slices,
         inner: Slices,
     ) -> None:
         cells = grid[around].clone(memory_format=torch.contiguous_format)
-        local = self.experts(cells, centre)[inner]
+        local = self.experts(cells, centre, asked)[inner]
         del cells
         x = grid[core]
         target = out[core]
@@ -189,13 +209,27 @@ class Bottleneck(nn.Module):
         grid[..., half:] += rows
         return grid
 
-    def layer(self, index: int, grid: Tensor, tick: Tick | None = None) -> Tensor:
+    def layer(
+        self,
+        index: int,
+        grid: Tensor,
+        tick: Tick | None = None,
+        choices: Choices | None = None,
+    ) -> Tensor:
         """Layer `index` on the grid (H, W, C) float32; overwrites it unless this `learns`.
 
         If so it holds two grids and what one head or one piece needs. What `tick` raises
-        passes through, and leaves the grid without meaning.
+        passes through, and leaves the grid without meaning. `choices` hold "experts" (H, W, k)
+        uint8 and, where the attention is not exact, for every head ("buckets", head) (L, 2) int16
+        of queries and keys.
         """
-        return self._layers()[index](grid, tick)  # type: ignore[no-any-return]
+        return self._layers()[index](grid, tick, choices)  # type: ignore[no-any-return]
+
+    @property
+    def choice_bytes(self) -> int:
+        """Bytes per token that the choices of a layer take at most."""
+        taken = (layer.experts.top_k + 4 * layer.attention.heads for layer in self._layers())
+        return max(taken, default=0)
 
     def peak_bytes(self, height: int, width: int) -> int:
         """Bytes the largest layer holds at most for `height` × `width` tokens, them included."""
@@ -219,28 +253,6 @@ class Bottleneck(nn.Module):
         y, x = cell
         tokens = grid.reshape(-1, grid.shape[2])
         return layer.attention.row(tokens, y * grid.shape[1] + x, layer.norm1)
-
-    @torch.no_grad()
-    def routing(self, index: int, grid: Tensor) -> dict[str, Tensor]:
-        """Every choice that layer `index` makes for the grid (H, W, C), which is kept.
-
-        "experts" (H, W, k) by rising number; "buckets" (heads, L, 2) int16 of queries and
-        keys, heads 0 where the layer's attention is exact.
-        """
-        layer = self._layers()[index]
-        tokens = grid.reshape(-1, grid.shape[2])
-        buckets = torch.zeros(0, len(tokens), 2, dtype=torch.int16, device=grid.device)
-        attention = layer.attention
-        if isinstance(attention, IBSSA) and len(tokens) >= attention.exact_below:
-            buckets = attention.routing(tokens, layer.norm1)
-        x = layer.attend(grid.clone())
-        centre = layer.centre(x)
-        height, width, _ = grid.shape
-        shape = (height, width, layer.experts.top_k)
-        experts = torch.empty(shape, dtype=torch.int64, device=grid.device)
-        for core, _, _ in pieces(height, width, layer.piece, 0):
-            experts[core] = layer.experts.routing(x[core], centre)
-        return {"experts": experts, "buckets": buckets}
 
     def _layers(self) -> list[BottleneckLayer]:
         return [layer for layer in self.blocks if isinstance(layer, BottleneckLayer)]

@@ -83,9 +83,14 @@ class LMMoE(nn.Module):
         # What still hangs on a graph can be neither copied nor saved.
         return {**self.__dict__, "_balance": None}
 
-    def forward(self, x: Tensor, centre: Tensor | None = None) -> Tensor:
-        """(H, W, C) → (H, W, C) in the dtype of the weights; `centre` (C,) is for the gate."""
-        probabilities, weights, experts = self._route(x, centre)
+    def forward(
+        self, x: Tensor, centre: Tensor | None = None, chosen: Tensor | None = None
+    ) -> Tensor:
+        """(H, W, C) → (H, W, C) in the dtype of the weights; `centre` (C,) is for the gate.
+
+        `chosen` (H, W, k): the experts that each cell asks, where that is decided already.
+        """
+        probabilities, weights, experts = self._route(x, centre, chosen)
         if self.training:
             # Assigned: checkpointing works it out a second time.
             loss = balance_loss(probabilities, experts) if torch.is_grad_enabled() else None
@@ -112,7 +117,9 @@ class LMMoE(nn.Module):
         """The experts (H, W, k) that each cell of (H, W, C) asks, by rising number."""
         return self._route(x, centre)[2][0].permute(1, 2, 0).sort(-1).values
 
-    def _route(self, x: Tensor, centre: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def _route(
+        self, x: Tensor, centre: Tensor | None, chosen: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Probabilities (1, N, H, W) in float32; weights and experts of the best, (1, k, H, W)."""
         # Half precision, autocast's too, would choose other experts.
         with torch.autocast(x.device.type, enabled=False):
@@ -123,7 +130,11 @@ class LMMoE(nn.Module):
                 bias = bias - weight @ centre.float()
             logits = functional.linear(x.float(), weight, bias)
         probabilities = logits.permute(2, 0, 1)[None].softmax(1)
-        best, experts = probabilities.topk(self.top_k, dim=1)
+        if chosen is None:
+            best, experts = probabilities.topk(self.top_k, dim=1)
+        else:
+            experts = chosen.permute(2, 0, 1)[None].long()
+            best = probabilities.gather(1, experts)
         return probabilities, best / (best.sum(1, keepdim=True) + _EPSILON), experts
 
     def balance(self) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from napari_restore.models._choices import Choices
 from napari_restore.models._staged import Tick
 from napari_restore.models.inf_dehaze._config import InfDehazeConfig
 from napari_restore.models.inf_dehaze._gradient import learns
@@ -46,9 +47,22 @@ class HeadwiseAttention(nn.Module):
         """Weights (width, C) that make q, k and v of `head`."""
         raise NotImplementedError
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Parts of one head's output: the tokens they are for, (n,), and values (n, width)."""
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, buckets: Tensor | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Parts of one head's output: the tokens they are for, (n,), and values (n, width).
+
+        `buckets` as `choose` gives them, if they are decided already.
+        """
         return exact(q, k, v)
+
+    def is_exact(self, length: int) -> bool:
+        """Whether every one of so many tokens sees all others."""
+        return True
+
+    def choose(self, q: Tensor, k: Tensor) -> Tensor:
+        """By what one head gathers tokens where it is not exact: (L, 2) of queries and keys."""
+        raise NotImplementedError
 
     def row_of(self, q: Tensor, k: Tensor, query: int) -> tuple[Tensor, Tensor]:
         """One head's weights (K,) for a query, and whose they are, (K,), −1 for nobody's."""
@@ -59,16 +73,22 @@ class HeadwiseAttention(nn.Module):
         """(n, C) of all heads → (n, C)."""
         return gathered
 
-    def forward(self, x: Tensor, norm: Norm | None = None, tick: Tick | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        norm: Norm | None = None,
+        tick: Tick | None = None,
+        choices: Choices | None = None,
+    ) -> Tensor:
         """What the tokens (L, C) gather from each other: (L, C), the residual not added."""
         if learns(x, self, norm):
-            return self._in_one_piece(norm(x) if norm is not None else x)
+            return self._in_one_piece(norm(x) if norm is not None else x, choices)
         out = torch.empty_like(x)
         by_head = out.view(len(x), self.heads, self.value_width)
         done = 0
         for head in range(self.heads):
             q, k, v = project(x, self.head_weights(head), norm)
-            for tokens, values in self.attend(q, k, v):
+            for tokens, values in self.attend(q, k, v, self._buckets(head, q, k, choices)):
                 by_head[:, head].index_copy_(0, tokens, values.to(out.dtype))
                 done += len(tokens)
                 if tick is not None:
@@ -79,12 +99,18 @@ class HeadwiseAttention(nn.Module):
             out[rows] = self.project(out[rows])
         return out
 
-    def _in_one_piece(self, x: Tensor) -> Tensor:
+    def _buckets(self, head: int, q: Tensor, k: Tensor, choices: Choices | None) -> Tensor | None:
+        if choices is None or self.is_exact(len(q)):
+            return None
+        return choices.held(("buckets", head), lambda: self.choose(q, k))
+
+    def _in_one_piece(self, x: Tensor, choices: Choices | None) -> Tensor:
         heads = []
         for head in range(self.heads):
             weights = self.head_weights(head)
             q, k, v = (functional.linear(x.to(weight.dtype), weight) for weight in weights)
-            tokens, values = zip(*self.attend(q, k, v), strict=True)
+            buckets = self._buckets(head, q, k, choices)
+            tokens, values = zip(*self.attend(q, k, v, buckets), strict=True)
             heads.append(torch.cat(values)[torch.cat(tokens).argsort()])
         return self.project(torch.cat(heads, dim=1))
 
@@ -185,38 +211,35 @@ class IBSSA(HeadwiseAttention):
             found[rows] = code
         return found
 
-    @torch.no_grad()
-    def routing(self, x: Tensor, norm: Norm | None = None) -> Tensor:
-        """Buckets of every token's query and key: (heads, L, 2) int16."""
-        heads = []
-        for head in range(self.heads):
-            made = project(x, self.head_weights(head)[:2], norm)
-            heads.append(torch.stack([self.buckets(tokens) for tokens in made], dim=1))
-        return torch.stack(heads)
+    def is_exact(self, length: int) -> bool:
+        return length < self.exact_below
 
-    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        if len(q) < self.exact_below:
+    def choose(self, q: Tensor, k: Tensor) -> Tensor:
+        """Buckets (L, 2) int16 of one head's queries and keys."""
+        return torch.stack([self.buckets(q), self.buckets(k)], dim=1)
+
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, buckets: Tensor | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        if self.is_exact(len(q)):
             yield from exact(q, k, v)
             return
-        keys = self._sorted(k)
+        keys = _order(self.buckets(k) if buckets is None else buckets[:, 1])
         drawn = self._drawn(keys)
-        queries = self._sorted(q)
+        queries = _order(self.buckets(q) if buckets is None else buckets[:, 0])
         at_once = self._blocks_at_once()
         for first in range(0, len(q), at_once * self.block_size):
             tokens = queries[first : first + at_once * self.block_size]
             yield tokens, self._blocks(q[tokens], k, v, keys, drawn, first // self.block_size)
 
     def row_of(self, q: Tensor, k: Tensor, query: int) -> tuple[Tensor, Tensor]:
-        if len(q) < self.exact_below:
+        if self.is_exact(len(q)):
             return super().row_of(q, k, query)
-        keys = self._sorted(k)
-        place = int((self._sorted(q) == query).nonzero())
+        keys = _order(self.buckets(k))
+        place = int((_order(self.buckets(q)) == query).nonzero())
         seen, bias = self._seen(keys, self._drawn(keys), place // self.block_size, 1)
         scores = (k[seen[0]] @ q[query]).float() * self.key_width**-0.5 + bias[0]
         return scores.softmax(0), seen[0].where(bias[0].isfinite(), -1)
-
-    def _sorted(self, tokens: Tensor) -> Tensor:
-        return self.buckets(tokens).argsort(stable=True)
 
     def _drawn(self, keys: Tensor) -> tuple[Tensor, Tensor]:
         """The sampled tokens and the blocks of the sorted `keys` they lie in: (samples,) each."""
@@ -278,7 +301,7 @@ class IBSSA(HeadwiseAttention):
         return _BLOCKS_CPU if self.to_q.weight.device.type == "cpu" else _BLOCKS_GPU
 
     def attend_bytes(self, length: int, size: int) -> int:
-        if length < self.exact_below:
+        if self.is_exact(length):
             return super().attend_bytes(length, size)
         count = min(self._blocks_at_once(), -(-length // self.block_size))
         rows = count * self.block_size
@@ -292,6 +315,11 @@ class IBSSA(HeadwiseAttention):
         # before that the keys' places and numbers if samples are drawn.
         orders = (24 if self.samples else 20) * length
         return max(orders, 16 * length + blocks * size + keys * (8 + 4))
+
+
+def _order(buckets: Tensor) -> Tensor:
+    """Tokens (L,) sorted by their buckets."""
+    return buckets.argsort(stable=True)
 
 
 def directions_of(config: InfDehazeConfig, seed: int) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from napari_restore.errors import BadParameter
 from napari_restore.models._card import ModelCard
+from napari_restore.models._choices import Choices
 from napari_restore.models._context import Context
 from napari_restore.models._model import Facts, ToModel
 from napari_restore.models._staged import Residual, Seen, StagedModel, Tick
@@ -147,6 +148,7 @@ class InfDehaze(StagedModel):
         )
         self.encoder = Encoder(config, SEEN if context else BANDS)
         self.bottleneck = Bottleneck(config)
+        self.choice_bytes = self.bottleneck.choice_bytes
         self.decoder = Decoder(config)
         self.head: HazeHead | None = None
         if config.head == "haze":
@@ -191,8 +193,14 @@ class InfDehaze(StagedModel):
     def place_tokens(self, grid: Tensor, origin: tuple[int, int] = (0, 0)) -> Tensor:
         return self.bottleneck.place(grid, origin)
 
-    def bottleneck_layer(self, index: int, grid: Tensor, tick: Tick | None = None) -> Tensor:
-        return self.bottleneck.layer(index, grid, tick)
+    def bottleneck_layer(
+        self,
+        index: int,
+        grid: Tensor,
+        tick: Tick | None = None,
+        choices: Choices | None = None,
+    ) -> Tensor:
+        return self.bottleneck.layer(index, grid, tick, choices)
 
     def bottleneck_operations(self, index: int, height: int, width: int) -> float:
         return operations(self.config, index, height * width)
