@@ -130,7 +130,11 @@ def _trust(complete: Mapping[str, Any]) -> str:
     trust = "undefined: D hardly differs" if gap is None else f"{gap:.2%}"
     if complete["reached"] is False:
         trust += f", more than {complete['goal']:.2%}: NOT complete"
-    return f"sum {complete['sum']:.6g}, D(x) - D(x') {complete['difference']:.6g}, gap {trust}"
+    free = complete["free_difference"]
+    apart = "" if free is None else f" ({free:.6g} with free choices)"
+    return (
+        f"sum {complete['sum']:.6g}, D(x) - D(x') {complete['difference']:.6g}{apart}, gap {trust}"
+    )
 
 
 def _panels(figure: Any, found: Attribution, exponent: float) -> None:

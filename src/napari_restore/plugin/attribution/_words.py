@@ -37,6 +37,9 @@ def measures(record: Mapping[str, Any]) -> str:
     if complete["sum"] is not None:
         told_of = f"{complete['difference']:.4g}, shares add up to {complete['sum']:.4g}"
         lines.append(f"Difference {told_of}")
+    if complete["free_difference"] is not None:
+        free = f"{complete['free_difference']:.4g}"
+        lines.append(f"Choices {told['choices']}; made on the way, the difference is {free}")
     within = "a polygon in " if told["polygon"] else ""
     lines.append(f"{told['objective']} of {within}{x1 - x0} × {y1 - y0} {pixels} at x {x0}, y {y0}")
     way = "" if told["path"] is None else f": {told['path']} path"
