@@ -36,6 +36,8 @@ MORE = (
 )
 """Asked after those of haze_real/, until there are `PICTURES` that a model changes."""
 PICTURES = 10
+FROM_ABOVE = ("aerial", "coast", "landsat8", "pexels", "sat", "sentinel2")
+"""What the names of pictures from the air or from space begin with; the others are natural."""
 
 
 def main() -> None:
@@ -164,11 +166,19 @@ def sums(name: str, rows: list[dict[str, Any]]) -> None:
         if own:
             print(
                 f"{name}, facts {facts}: gap ≤ 1 % on {sum(r['reached'] for r in own)} of {len(own)}; "
-                f"nodes {min(r['nodes'] for r in own)} to {max(r['nodes'] for r in own)}; beyond "
-                f"{BOX} pixels {statistics.mean(r['beyond_128'] for r in own):.1%} of the mass; "
+                f"nodes {min(r['nodes'] for r in own)} to {max(r['nodes'] for r in own)}; of the mass "
+                f"beyond {BOX} pixels {beyond(own, True)} from above, {beyond(own, False)} natural; "
                 f"seconds {statistics.median(r['seconds'] for r in own):.2f}, at most "
                 f"{max(r['seconds'] for r in own):.2f}"
             )
+
+
+def beyond(rows: list[dict[str, Any]], from_above: bool) -> str:
+    """Mean share of the mass far from the box, and of how many pictures."""
+    shares = [
+        row["beyond_128"] for row in rows if row["picture"].startswith(FROM_ABOVE) == from_above
+    ]
+    return f"{statistics.mean(shares):.1%} ({len(shares)})" if shares else "– (0)"
 
 
 def compared(options: argparse.Namespace) -> list[dict[str, Any]]:
