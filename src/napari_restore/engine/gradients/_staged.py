@@ -21,6 +21,7 @@ from napari_restore.engine._plan import fragmentation
 from napari_restore.engine._region import Region
 from napari_restore.engine.gradients._cost import staged_gradient_cost
 from napari_restore.engine.gradients._opened import Opened, Picture
+from napari_restore.engine.gradients._pull_back import pulled_back
 from napari_restore.engine.gradients._side_by_side import side_by_side
 from napari_restore.engine.staged._work import reflection
 from napari_restore.models import StagedModel
@@ -200,7 +201,7 @@ class StagedGradients:
             y = self.model.decode(tokens, encoded, tuple(residuals), view)
             part, core = self._inside(y, at)
             wanted = by_y[(..., *core.within(self.box))]
-            by_tokens, *rest = torch.autograd.grad(part, leaves, wanted, materialize_grads=True)
+            by_tokens, *rest = pulled_back([part], [wanted], leaves)
         by_related[self._window(*at)] += by_tokens[0]
         return tuple(rest)
 
@@ -219,7 +220,7 @@ class StagedGradients:
                 self.opened.check()
                 grid = checkpoint(layer, index, grid, use_reentrant=False)
             related = model.with_margin(grid.permute(2, 0, 1))
-            (found,) = torch.autograd.grad(related, leaf, by_related)
+            (found,) = pulled_back([related], [by_related], [leaf])
         return found
 
     def _back_through_encoder(
@@ -242,9 +243,7 @@ class StagedGradients:
                 outputs += [*residuals, view]
                 given += [*by_residuals, by_view]
             facts = {name: f for name, f in self.opened.work.facts.items() if f.requires_grad}
-            found, *rest = torch.autograd.grad(
-                outputs, [x, *facts.values()], given, materialize_grads=True
-            )
+            found, *rest = pulled_back(outputs, given, [x, *facts.values()])
         return needed, found, dict(zip(facts, rest, strict=True))
 
     # -- places ----------------------------------------------------------------------
