@@ -81,7 +81,7 @@ class StagedGradientCost:
     tile: int
     """Encoding or decoding one tile and the way back."""
     bottleneck_per_token: float
-    """One layer: the others are computed again when it is their turn."""
+    """One layer, as each is computed again when it is its turn."""
 
 
 _STAGED: WeakKeyDictionary[StagedModel, dict[str, StagedGradientCost]] = WeakKeyDictionary()

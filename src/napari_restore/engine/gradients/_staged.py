@@ -10,11 +10,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from napari_restore.engine._device import release_freed_memory
 from napari_restore.engine._plan import fragmentation
@@ -35,6 +35,8 @@ class _Kept:
 
     encoded: Tensor
     """(H, W, width): the tokens as they were encoded, over the whole grid."""
+    between: list[Tensor]
+    """What layers of the bottleneck after the first were given, each like `encoded`."""
     related: Tensor
     """(width, H + 2 · margin, W + 2 · margin): what the bottleneck made of them."""
     residuals: dict[tuple[int, int], tuple[Tensor, ...]] = field(default_factory=dict)
@@ -70,12 +72,12 @@ class StagedGradients:
         """What a gradient takes at its peak."""
 
     def _bytes(self) -> int:
-        """Tokens as encoded and related with their gradients, and the bottleneck or a tile."""
+        """Tokens as encoded, between layers and related, with gradients; the bottleneck or a tile."""
         model = self.model
         cost = staged_gradient_cost(model, self.opened.plan.device)
         tokens = self._rows * self._columns * self._side**2
         left = sum(r.channels * (model.tile // r.stride) ** 2 for r in model.residuals)
-        kept = 4 * (4 * tokens * model.width + 2 * left * len(self._seen))
+        kept = 4 * ((3 + model.layers) * tokens * model.width + 2 * left * len(self._seen))
         swell = fragmentation(self._rows * self._columns)
         tiles = int(swell * self.opened.plan.workers * cost.tile)
         return kept + max(int(cost.bottleneck_per_token * tokens), tiles)
@@ -86,7 +88,7 @@ class StagedGradients:
         With `keep`, the next call is `backward` for the same picture.
         """
         with torch.no_grad():
-            kept = self._encode(picture)
+            kept = self._encode(picture, keep)
             y = torch.empty(0)
             for at in self._seen:
                 part, core = self._decoded(picture, kept, at)
@@ -105,14 +107,14 @@ class StagedGradients:
         kept, self._kept = self._kept, None
         if kept is None:
             with torch.no_grad():
-                kept = self._encode(picture)
+                kept = self._encode(picture, keep=True)
         by_related = torch.zeros_like(kept.related)
         by_left: dict[tuple[int, int], tuple[Tensor, ...]] = {}
         for at in self._seen:
             self.opened.check()
             by_left[at] = self._back_through_decoder(picture, kept, at, by_y, by_related)
         release_freed_memory()
-        by_encoded = self._back_through_bottleneck(kept.encoded, by_related)
+        by_encoded = self._back_through_bottleneck(kept, by_related)
         release_freed_memory()
 
         def back(at: tuple[int, int]) -> tuple[Region, Tensor, dict[str, Tensor]]:
@@ -135,8 +137,8 @@ class StagedGradients:
 
     # -- forwards --------------------------------------------------------------------
 
-    def _encode(self, picture: Picture) -> _Kept:
-        """Encode all tiles and relate them."""
+    def _encode(self, picture: Picture, keep: bool) -> _Kept:
+        """Encode all tiles and relate them; `between` is left empty unless it is to `keep` that."""
         model, side = self.model, self._side
         encoded = torch.empty(0)
         residuals = {}
@@ -155,12 +157,15 @@ class StagedGradients:
             if at in self._seen:
                 residuals[at] = left
         release_freed_memory()
+        between = []
         with self.opened.computing():
             grid = model.place_tokens(encoded.clone())
             for index in range(model.layers):
+                if keep and index:
+                    between.append(grid.clone())
                 grid = model.bottleneck_layer(index, grid, lambda share: self.opened.check())
             related = model.with_margin(grid.permute(2, 0, 1))
-        return _Kept(encoded, related, residuals)
+        return _Kept(encoded, between, related, residuals)
 
     def _decoded(self, picture: Picture, kept: _Kept, at: tuple[int, int]) -> tuple[Tensor, Region]:
         """Of a tile, the pixels that lie in the box; and where they lie."""
@@ -205,23 +210,21 @@ class StagedGradients:
         by_related[self._window(*at)] += by_tokens[0]
         return tuple(rest)
 
-    def _back_through_bottleneck(self, encoded: Tensor, by_related: Tensor) -> Tensor:
-        """∂D/∂ of the tokens as they were encoded, (H, W, width)."""
+    def _back_through_bottleneck(self, kept: _Kept, by_related: Tensor) -> Tensor:
+        """∂D/∂ of the tokens as they were encoded, (H, W, width); `kept.between` is used up.
+
+        Layer by layer from the last, so that no more than the graph of one is there.
+        """
         model = self.model
-        leaf = encoded.detach().requires_grad_(True)
-
-        def layer(index: int, grid: Tensor) -> Tensor:
-            return model.bottleneck_layer(index, grid)
-
-        with self.opened.computing(), torch.enable_grad():
-            # Placing may write into the grid, and a leaf may not be written to.
-            grid = model.place_tokens(leaf.clone())
-            for index in range(model.layers):
+        with self.opened.computing():
+            by = _back(
+                lambda grid: model.with_margin(grid.permute(2, 0, 1)), kept.encoded, by_related
+            )
+            for index in reversed(range(model.layers)):
                 self.opened.check()
-                grid = checkpoint(layer, index, grid, use_reentrant=False)
-            related = model.with_margin(grid.permute(2, 0, 1))
-            (found,) = pulled_back([related], [by_related], [leaf])
-        return found
+                grid = kept.between.pop() if index else model.place_tokens(kept.encoded.clone())
+                by = _back(partial(model.bottleneck_layer, index), grid, by)
+            return _back(model.place_tokens, kept.encoded, by)
 
     def _back_through_encoder(
         self,
@@ -279,3 +282,12 @@ class StagedGradients:
     def _viewed(self, x: Tensor, rows: Tensor, columns: Tensor, at: tuple[int, int]) -> Tensor:
         tile = x[..., rows[:, None].to(x.device), columns.to(x.device)]
         return self.model.view(tile, self.opened.work.facts_at([self._tile(*at)], tile))
+
+
+def _back(step: Callable[[Tensor], Tensor], given: Tensor, by_result: Tensor) -> Tensor:
+    """∂D/∂ of what a step was `given`, which it may write into, from that of its result."""
+    leaf = given.detach().requires_grad_(True)
+    with torch.enable_grad():
+        # A leaf may not be written to.
+        result = step(leaf.clone())
+    return pulled_back([result], [by_result], [leaf])[0]
