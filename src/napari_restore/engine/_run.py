@@ -196,6 +196,8 @@ class Run:
         """The image has been looked at; what the model makes of it comes next."""
         if self.stop.is_set():
             raise Cancelled("Cancelled after looking at the whole image.")
+        # What the look took must not lie beside the maps.
+        release_freed_memory()
         if self.plan.model.card.placed:
             # A network may take a second.
             self.emit(Phase(PREPARING))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from napari_restore.engine import Region
-from napari_restore.engine.gradients import Opened
+from napari_restore.engine.gradients import Opened, pulled_back
 from napari_restore.errors import BadParameter
 from napari_restore.explain._baselines import (
     BLUR_SIGMA,
@@ -67,9 +67,7 @@ class Followed:
             facts = self._facts(leaf)
             outputs = {name: facts[name] for name in by_facts if facts[name].requires_grad}
             given = [by_facts[name] for name in outputs]
-            (found,) = torch.autograd.grad(
-                list(outputs.values()), leaf, given, materialize_grads=True
-            )
+            (found,) = pulled_back(list(outputs.values()), given, [leaf])
         return found * speed * self._valid
 
     def _facts(self, picture: Tensor) -> Mapping[str, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from napari_restore.engine._region import Region
 from napari_restore.engine.gradients._local import LocalGradients
 from napari_restore.engine.gradients._opened import Opened, Picture
+from napari_restore.engine.gradients._pull_back import pulled_back
 from napari_restore.engine.gradients._restored import restored
 from napari_restore.engine.gradients._staged import StagedGradients
 
@@ -17,6 +18,7 @@ __all__ = [
     "Picture",
     "StagedGradients",
     "gradients_of",
+    "pulled_back",
     "restored",
 ]
 

@@ -14,6 +14,7 @@ from napari_restore.engine._calibrate import SCRATCH_BYTES, told_if_too_full
 from napari_restore.engine._device import Device, release_freed_memory
 from napari_restore.engine._device_memory import peak_of
 from napari_restore.engine._probe import example_facts, example_input, kind_of
+from napari_restore.engine.gradients._pull_back import pulled_back
 from napari_restore.models import Facts, RestorationModel, StagedModel, placed_at
 
 SIDE = 128
@@ -80,7 +81,7 @@ class StagedGradientCost:
     tile: int
     """Encoding or decoding one tile and the way back."""
     bottleneck_per_token: float
-    """One layer: the others are computed again when it is their turn."""
+    """One layer, as each is computed again when it is its turn."""
 
 
 _STAGED: WeakKeyDictionary[StagedModel, dict[str, StagedGradientCost]] = WeakKeyDictionary()
@@ -110,7 +111,7 @@ def _measure_staged(model: StagedModel, device: Device) -> StagedGradientCost:
             view = model.view(leaf, facts)
             tokens, residuals = model.encode(view)
         outputs = [tokens, *residuals, view]
-        torch.autograd.grad(outputs, leaf, [torch.ones_like(y) for y in outputs])
+        pulled_back(outputs, [torch.ones_like(y) for y in outputs], [leaf])
 
     with torch.no_grad():
         seen = model.view(x, facts)

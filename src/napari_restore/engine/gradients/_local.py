@@ -10,6 +10,7 @@ from torch import Tensor
 from napari_restore.engine._region import Region
 from napari_restore.engine.gradients._cost import gradient_cost
 from napari_restore.engine.gradients._opened import Opened, Picture
+from napari_restore.engine.gradients._pull_back import pulled_back
 from napari_restore.errors import BudgetTooSmall
 
 EDGES = (2048, 1024, 512, 256, 128)
@@ -91,9 +92,7 @@ class LocalGradients:
             return torch.zeros_like(x)
         facts = {name: f for name, f in self.opened.work.facts.items() if f.requires_grad}
         with self.opened.computing():
-            found, *rest = torch.autograd.grad(
-                y, [x, *facts.values()], by_y, materialize_grads=True
-            )
+            found, *rest = pulled_back([y], [by_y], [x, *facts.values()])
         for name, part in zip(facts, rest, strict=True):
             self.by_facts[name] = self.by_facts.get(name, 0) + part
         return found

@@ -46,10 +46,12 @@ class Opened:
         self.plan, self.stop = plan, stop
         self._run: Run = run_of(plan, emit, stop, keep=True)
         return_freed_memory()
+        # What planning left in the heap must not lie beside the look at the image …
+        release_freed_memory()
         self._began = time.perf_counter()
         self.work, self._exclude = self._run.open()
         """`TileWork` with the facts of the image; `show` puts others there."""
-        # What the look at the image took must not lie beside what follows.
+        # … nor what that took beside what follows.
         release_freed_memory()
         keep_freed_memory()
         self._memory = PeakMemory(limit=plan.memory, release=release_freed_memory)

@@ -10,17 +10,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from napari_restore.engine._device import release_freed_memory
 from napari_restore.engine._plan import fragmentation
 from napari_restore.engine._region import Region
 from napari_restore.engine.gradients._cost import staged_gradient_cost
 from napari_restore.engine.gradients._opened import Opened, Picture
+from napari_restore.engine.gradients._pull_back import pulled_back
 from napari_restore.engine.gradients._side_by_side import side_by_side
 from napari_restore.engine.staged._work import reflection
 from napari_restore.models import Choices, StagedModel
@@ -34,6 +35,8 @@ class _Kept:
 
     encoded: Tensor
     """(H, W, width): the tokens as they were encoded, over the whole grid."""
+    between: list[Tensor]
+    """What layers of the bottleneck after the first were given, each like `encoded`."""
     related: Tensor
     """(width, H + 2 · margin, W + 2 · margin): what the bottleneck made of them."""
     residuals: dict[tuple[int, int], tuple[Tensor, ...]] = field(default_factory=dict)
@@ -71,12 +74,12 @@ class StagedGradients:
         """What a gradient takes at its peak."""
 
     def _bytes(self) -> int:
-        """Tokens as encoded and related with their gradients, and the bottleneck or a tile."""
+        """Tokens as encoded, between layers and related, with gradients; the bottleneck or a tile."""
         model = self.model
         cost = staged_gradient_cost(model, self.opened.plan.device)
         tokens = self._rows * self._columns * self._side**2
         left = sum(r.channels * (model.tile // r.stride) ** 2 for r in model.residuals)
-        kept = 4 * (4 * tokens * model.width + 2 * left * len(self._seen))
+        kept = 4 * ((3 + model.layers) * tokens * model.width + 2 * left * len(self._seen))
         kept += model.layers * model.choice_bytes * tokens
         swell = fragmentation(self._rows * self._columns)
         tiles = int(swell * self.opened.plan.workers * cost.tile)
@@ -91,7 +94,7 @@ class StagedGradients:
         if picture is not None and self.model.choice_bytes:
             self._choices = [Choices() for _ in range(self.model.layers)]
             with torch.no_grad():
-                self._encode(picture)
+                self._encode(picture, keep=False)
 
     def forward(self, picture: Picture, keep: bool = False) -> Tensor:
         """The model's output of `picture` in the box, (1, C, h, w) in model range.
@@ -99,7 +102,7 @@ class StagedGradients:
         With `keep`, the next call is `backward` for the same picture.
         """
         with torch.no_grad():
-            kept = self._encode(picture)
+            kept = self._encode(picture, keep)
             y = torch.empty(0)
             for at in self._seen:
                 part, core = self._decoded(picture, kept, at)
@@ -118,14 +121,14 @@ class StagedGradients:
         kept, self._kept = self._kept, None
         if kept is None:
             with torch.no_grad():
-                kept = self._encode(picture)
+                kept = self._encode(picture, keep=True)
         by_related = torch.zeros_like(kept.related)
         by_left: dict[tuple[int, int], tuple[Tensor, ...]] = {}
         for at in self._seen:
             self.opened.check()
             by_left[at] = self._back_through_decoder(picture, kept, at, by_y, by_related)
         release_freed_memory()
-        by_encoded = self._back_through_bottleneck(kept.encoded, by_related)
+        by_encoded = self._back_through_bottleneck(kept, by_related)
         release_freed_memory()
 
         def back(at: tuple[int, int]) -> tuple[Region, Tensor, dict[str, Tensor]]:
@@ -148,8 +151,8 @@ class StagedGradients:
 
     # -- forwards --------------------------------------------------------------------
 
-    def _encode(self, picture: Picture) -> _Kept:
-        """Encode all tiles and relate them."""
+    def _encode(self, picture: Picture, keep: bool) -> _Kept:
+        """Encode all tiles and relate them; `between` is left empty unless it is to `keep` that."""
         model, side = self.model, self._side
         encoded = torch.empty(0)
         residuals = {}
@@ -168,12 +171,15 @@ class StagedGradients:
             if at in self._seen:
                 residuals[at] = left
         release_freed_memory()
+        between = []
         with self.opened.computing():
             grid = model.place_tokens(encoded.clone())
             for index in range(model.layers):
+                if keep and index:
+                    between.append(grid.clone())
                 grid = self._layer(index, grid, lambda share: self.opened.check())
             related = model.with_margin(grid.permute(2, 0, 1))
-        return _Kept(encoded, related, residuals)
+        return _Kept(encoded, between, related, residuals)
 
     def _layer(
         self, index: int, grid: Tensor, tick: Callable[[float], None] | None = None
@@ -220,24 +226,25 @@ class StagedGradients:
             y = self.model.decode(tokens, encoded, tuple(residuals), view)
             part, core = self._inside(y, at)
             wanted = by_y[(..., *core.within(self.box))]
-            by_tokens, *rest = torch.autograd.grad(part, leaves, wanted, materialize_grads=True)
+            by_tokens, *rest = pulled_back([part], [wanted], leaves)
         by_related[self._window(*at)] += by_tokens[0]
         return tuple(rest)
 
-    def _back_through_bottleneck(self, encoded: Tensor, by_related: Tensor) -> Tensor:
-        """∂D/∂ of the tokens as they were encoded, (H, W, width)."""
-        model = self.model
-        leaf = encoded.detach().requires_grad_(True)
+    def _back_through_bottleneck(self, kept: _Kept, by_related: Tensor) -> Tensor:
+        """∂D/∂ of the tokens as they were encoded, (H, W, width); `kept.between` is used up.
 
-        with self.opened.computing(), torch.enable_grad():
-            # Placing may write into the grid, and a leaf may not be written to.
-            grid = model.place_tokens(leaf.clone())
-            for index in range(model.layers):
+        Layer by layer from the last, so that no more than the graph of one is there.
+        """
+        model = self.model
+        with self.opened.computing():
+            by = _back(
+                lambda grid: model.with_margin(grid.permute(2, 0, 1)), kept.encoded, by_related
+            )
+            for index in reversed(range(model.layers)):
                 self.opened.check()
-                grid = checkpoint(self._layer, index, grid, use_reentrant=False)
-            related = model.with_margin(grid.permute(2, 0, 1))
-            (found,) = torch.autograd.grad(related, leaf, by_related)
-        return found
+                grid = kept.between.pop() if index else model.place_tokens(kept.encoded.clone())
+                by = _back(partial(self._layer, index), grid, by)
+            return _back(model.place_tokens, kept.encoded, by)
 
     def _back_through_encoder(
         self,
@@ -259,9 +266,7 @@ class StagedGradients:
                 outputs += [*residuals, view]
                 given += [*by_residuals, by_view]
             facts = {name: f for name, f in self.opened.work.facts.items() if f.requires_grad}
-            found, *rest = torch.autograd.grad(
-                outputs, [x, *facts.values()], given, materialize_grads=True
-            )
+            found, *rest = pulled_back(outputs, given, [x, *facts.values()])
         return needed, found, dict(zip(facts, rest, strict=True))
 
     # -- places ----------------------------------------------------------------------
@@ -297,3 +302,12 @@ class StagedGradients:
     def _viewed(self, x: Tensor, rows: Tensor, columns: Tensor, at: tuple[int, int]) -> Tensor:
         tile = x[..., rows[:, None].to(x.device), columns.to(x.device)]
         return self.model.view(tile, self.opened.work.facts_at([self._tile(*at)], tile))
+
+
+def _back(step: Callable[[Tensor], Tensor], given: Tensor, by_result: Tensor) -> Tensor:
+    """∂D/∂ of what a step was `given`, which it may write into, from that of its result."""
+    leaf = given.detach().requires_grad_(True)
+    with torch.enable_grad():
+        # A leaf may not be written to.
+        result = step(leaf.clone())
+    return pulled_back([result], [by_result], [leaf])[0]
