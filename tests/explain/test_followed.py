@@ -24,6 +24,10 @@ BOX = Region(150, 100, 180, 140)
 SIZE = (256, 320)
 
 
+def no_other(model: str) -> Opened:
+    raise AssertionError("the model tells its haze itself")
+
+
 @pytest.fixture(scope="module")
 def hazy() -> np.ndarray[Any, Any]:
     """A scene under haze that thickens to the right."""
@@ -37,7 +41,7 @@ def test_gradients_equal_those_of_the_whole_graph(name: str, hazy: Any, tmp_path
     image = nr.open_image(hazy, bands="red=1,green=2,blue=3")
     plan = make_plan(image, model, region=BOX, scratch=tmp_path, device="cpu")
     opened = Opened(plan, lambda event: None, threading.Event())
-    followed = Followed(opened, "straight", "zero", None)
+    followed = Followed(opened, "straight", "zero", None, no_other)
     assert followed.step == 1
     followed.show(1.0)
     gradients = gradients_of(opened, BOX)
@@ -62,7 +66,7 @@ def test_the_facts_of_the_image_are_followed_to_themselves(hazy: Any, tmp_path: 
     image = nr.open_image(hazy, bands="red=1,green=2,blue=3")
     plan = make_plan(image, load("atmosphere"), region=BOX, scratch=tmp_path, device="cpu")
     opened = Opened(plan, lambda event: None, threading.Event())
-    Followed(opened, "straight", "zero", None).show(1.0)
+    Followed(opened, "straight", "zero", None, no_other).show(1.0)
     assert opened.work.facts.keys() == opened.facts.keys()
     for name, fact in opened.facts.items():
         assert torch.allclose(opened.work.facts[name], fact, atol=1e-6), name
@@ -107,13 +111,15 @@ def test_models_without_such_gradients_say_so(hazy: Any) -> None:
         nr.attribute(hazy, load("dcp"), BOX, facts="mine", device="cpu")
 
 
-def test_a_staged_model_behind_a_context_is_followed_too(hazy: Any) -> None:
+@pytest.mark.parametrize("path", [{}, {"method": "ig", "baseline": "blur"}], ids=["haze", "ig"])
+def test_a_staged_model_behind_a_context_is_followed_too(hazy: Any, path: dict[str, str]) -> None:
     image = nr.open_image(hazy, bands="red=1,green=2,blue=3")
     model = load("inf-dehaze-small")
     options = {"device": "cpu", "facts": "followed", "steps": 9}
-    found = nr.attribute(image, model, BOX, method="ig", baseline="blur", **options)
-    told = found.record["attribution"]
+    told = nr.attribute(image, model, BOX, **path, **options).record["attribution"]
+    assert told["method"] == path.get("method", "haze")
     assert told["overview_share"] > 0
     assert told["completeness"]["relative_gap"] < 0.05
-    with pytest.raises(BadParameter, match="does not tell its haze"):
-        nr.attribute(image, model, BOX, method="haze", **options)
+    assert told["completeness"]["free_difference"] is not None
+    with pytest.raises(BadParameter, match="does not restore the overview"):
+        nr.attribute(image, model, BOX, method="ig", baseline="output", **options)

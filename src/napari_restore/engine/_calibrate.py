@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 
@@ -17,15 +13,11 @@ from napari_restore.engine._budget import MIB
 from napari_restore.engine._device import Device
 from napari_restore.engine._device_memory import peak_of
 from napari_restore.engine._own_thread import on_own_thread
-from napari_restore.engine._probe import example_facts, example_input, kind_of
-from napari_restore.engine._tile import is_out_of_memory
-from napari_restore.errors import OutOfMemory
+from napari_restore.engine._probe import example_facts, example_input
+from napari_restore.engine._remembered import Remembered
 from napari_restore.models import RestorationModel
 
 _SIDES = (256, 512)
-_KNOWN: WeakKeyDictionary[RestorationModel, dict[tuple[str, int], Cost]] = WeakKeyDictionary()
-_ALIKE: dict[tuple[Any, ...], Cost] = {}
-"""By kind or name of a model, device and threads."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +35,9 @@ class Cost:
         return self.seconds_per_pixel * pixels
 
 
+_KNOWN = Remembered[Cost]()
+
+
 def calibrate(
     model: RestorationModel, device: Device, threads: int, *, roughly: bool = False
 ) -> Cost:
@@ -51,20 +46,13 @@ def calibrate(
     Models of one kind cost the same; `roughly` also those of one name.
     Two sizes give a line for the memory; the larger one, run twice, the time.
     """
-    known = _KNOWN.setdefault(model, {})
-    key = (device.name, threads)
-    kind = kind_of(model)
-    alike: list[tuple[Any, ...]] = [(kind, *key)] if kind is not None else []
-    alike += [(model.card.id, *key)] if roughly and kind is not None else []
-    for shared in alike:
-        if key not in known and shared in _ALIKE:
-            known[key] = _ALIKE[shared]
-    if key not in known:
-        with told_if_too_full(device):
-            known[key] = on_own_thread(lambda: _measure(model, device, threads), "calibrate")
-        if kind is not None:
-            _ALIKE[(kind, *key)] = _ALIKE[(model.card.id, *key)] = known[key]
-    return known[key]
+    return _KNOWN.of(
+        model,
+        device,
+        lambda: on_own_thread(lambda: _measure(model, device, threads), "calibrate"),
+        threads,
+        roughly=roughly,
+    )
 
 
 def _measure(model: RestorationModel, device: Device, threads: int) -> Cost:
@@ -86,20 +74,6 @@ def _measure(model: RestorationModel, device: Device, threads: int) -> Cost:
     small, large = (side * side for side in sides)
     slope = max(0.0, (peaks[1] - peaks[0]) / (large - small))
     return Cost(max(0.0, peaks[0] - slope * small), slope, seconds / large)
-
-
-@contextmanager
-def told_if_too_full(device: Device) -> Iterator[None]:
-    """A sentence in place of the error of a device that has no room to try a tile."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise OutOfMemory(
-            f"There is not even room on {device.name} to try one tile.",
-            "Close other programs that use it, or use --device cpu.",
-        ) from error
 
 
 SCRATCH_BYTES = 32 * MIB if sys.platform != "darwin" else 16 * MIB

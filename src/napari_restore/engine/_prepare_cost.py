@@ -5,18 +5,17 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 
-from napari_restore.engine._calibrate import told_if_too_full
 from napari_restore.engine._context import overview_level
 from napari_restore.engine._device import Device, cores, release_freed_memory
 from napari_restore.engine._device_memory import peak_of
 from napari_restore.engine._own_thread import on_own_thread
-from napari_restore.engine._probe import example_context, example_input, kind_of
+from napari_restore.engine._probe import example_context, example_input
 from napari_restore.engine._region import Region
+from napari_restore.engine._remembered import Remembered
 from napari_restore.images import Image
 from napari_restore.models import Context, Facts, RestorationModel, ToModel, overview_factor
 
@@ -41,10 +40,7 @@ class PrepareCost:
 
 
 _Shape = tuple[int, int]
-_KNOWN: WeakKeyDictionary[RestorationModel, dict[tuple[str, _Shape], PrepareCost]] = (
-    WeakKeyDictionary()
-)
-_ALIKE: dict[tuple[Any, ...], PrepareCost] = {}
+_KNOWN = Remembered[PrepareCost]()
 
 
 def prepare_cost(
@@ -65,17 +61,13 @@ def prepare_cost(
         return PrepareCost()
     height, width = _overview_shape(image, extent, region)
     shape = (-(-height // STEP) * STEP, -(-width // STEP) * STEP)
-    known = _KNOWN.setdefault(model, {})
-    key, kind = (device.name, shape), kind_of(model)
-    if key not in known and kind is not None and (kind, *key) in _ALIKE:
-        known[key] = _ALIKE[kind, *key]
-    if key not in known:
-        with told_if_too_full(device):
-            known[key] = on_own_thread(lambda: _measure(model, device, shape), "calibrate")
+
+    def measure() -> PrepareCost:
+        found = on_own_thread(lambda: _measure(model, device, shape), "calibrate")
         release_freed_memory()
-        if kind is not None:
-            _ALIKE[kind, *key] = known[key]
-    found = known[key]
+        return found
+
+    found = _KNOWN.of(model, device, measure, shape)
     host = HOST_BYTES_PER_VALUE * min(found.pixels, height * width) * image.bands
     return replace(found, peak_bytes=found.peak_bytes + host)
 

@@ -15,10 +15,11 @@ from napari_restore.engine import Note, Phase, Region, make_plan
 from napari_restore.engine._device import return_freed_memory
 from napari_restore.engine.gradients import Opened
 from napari_restore.errors import BadParameter, BadRegion
-from napari_restore.explain import _curves, _measures
+from napari_restore.explain import _curves
+from napari_restore.explain._account import account
 from napari_restore.explain._asked import Asked
 from napari_restore.explain._asker import Asker, Emit, Watch
-from napari_restore.explain._attribution import Attribution, Overview, window_of
+from napari_restore.explain._attribution import Attribution, Overview
 from napari_restore.explain._baselines import NAMES, Ground, path_of
 from napari_restore.explain._explained import Explained, explained, version_of
 from napari_restore.explain._followed import Followed
@@ -36,7 +37,7 @@ from napari_restore.explain._objectives import (
     OBJECTIVES,
     objective_of,
 )
-from napari_restore.explain._paths import Counted, Path
+from napari_restore.explain._paths import Counted
 from napari_restore.explain._polygon import Polygon, polygon_of
 from napari_restore.explain._quadrature import NESTED, Quadrature, clenshaw_curtis, fixed
 from napari_restore.explain._sums import Sums
@@ -146,7 +147,9 @@ def attribute(
 
     with Opened(plan, emit, stop) as opened:
         clear = _clear_image(start, opened, box, options) if chosen.takes_baseline else None
-        followed = Followed(opened, chosen.path, start, clear) if facts == FOLLOWED else None
+        followed = None
+        if facts == FOLLOWED:
+            followed = Followed(opened, chosen.path, start, clear, open_model)
         asker = Asker(opened, box, seen, wanted, len(rules), followed, held, shape, hold)
         ground = Ground(opened, asker.region, asker.image, open_model, asker.is_small)
         path, told = None, None
@@ -168,7 +171,7 @@ def attribute(
             begin = start if clear is None else clear.plan.key
             tally = asker.tally(rules, [chosen.path, begin, facts, hold])
             integral = asker.along(path, tally, gap, emit, watch)
-        found = _account(asker, chosen, path, told, integral, given)
+        found = account(asker, chosen, path, told, integral, given)
         if check is not None:
             emit(Phase("Checking the map"))
             curves = _curves.insertion_deletion(asked(), integral.total.magnitude())
@@ -217,66 +220,6 @@ def attribute(
     return Attribution(integral.total, box, record, image, picture, overview)
 
 
-def _account(
-    asker: Asker,
-    method: Method,
-    path: Path | None,
-    told: str | None,
-    integral: Integral | Explained,
-    arguments: Mapping[str, Any],
-) -> dict[str, Any]:
-    """The record's `attribution`."""
-    explainer = method.explainer
-    mass = integral.total.magnitude()
-    rings = _measures.rings(mass, asker.region, asker.box)
-    near = window_of(asker.box, asker.region)
-    followed, share = asker.followed, 0.0
-    if followed is not None and integral.overview is not None:
-        # Each pixel of the overview stands for a block of the image, told by its middle.
-        far = integral.overview.magnitude()
-        share = float(far.sum() / max(far.sum() + mass.sum(), np.finfo(np.float64).tiny))
-        around = _measures.rings(
-            far, followed.region, asker.box, step=followed.step, corner=followed.corner
-        )
-        rings = {name: (1 - share) * rings[name] + share * around[name] for name in rings}
-    return {
-        "method": method.name,
-        "source": method.source,
-        "path": None if path is None or explainer is not None else path.name,
-        "arguments": dict(arguments),
-        "baseline": told if explainer is None or explainer.takes_baseline else None,
-        "objective": asker.objective.name,
-        "box": list(asker.box),
-        "polygon": None if asker.polygon is None else asker.polygon.to_list(),
-        "nodes": [list(node) for node in integral.nodes],
-        "rule": integral.rule,
-        "region": list(asker.region),
-        "facts": ("held constant" if followed is None else "followed through the overview")
-        if asker.opened.facts
-        else "none",
-        "choices": _told_choices(asker),
-        "overview_share": share,
-        "completeness": {
-            "sum": integral.sum,
-            "difference": integral.difference,
-            "relative_gap": integral.gap,
-            "goal": integral.goal,
-            "reached": integral.is_complete,
-            "free_difference": integral.free_difference,
-        },
-        "diffusion_index": _measures.diffusion_index(mass),
-        "window": {
-            "region": list(near),
-            "diffusion_index": _measures.diffusion_index(mass[near.within(asker.region)]),
-        },
-        "area_95": _measures.area(mass),
-        "rings": rings,
-        "identity_share": asker.identity(path, integral)
-        if path is not None and isinstance(integral, Integral)
-        else None,
-    }
-
-
 def _holds(choices: str | None, method: Method, model: RestorationModel) -> bool:
     """Whether the model's choices are held; raises `BadParameter`."""
     chooses = model.choice_bytes > 0
@@ -287,12 +230,6 @@ def _holds(choices: str | None, method: Method, model: RestorationModel) -> bool
             f"{model.card.id} makes no choices that could be held.", "Leave --choices out."
         )
     return chooses and (choices or method.choices) == HELD
-
-
-def _told_choices(asker: Asker) -> str:
-    if asker.hold:
-        return "held as the image has them"
-    return "made anew for every picture" if asker.opened.plan.model.choice_bytes else "none"
 
 
 def _rules(steps: str | int, rule: str) -> list[Quadrature]:

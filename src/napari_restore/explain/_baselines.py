@@ -59,12 +59,6 @@ class Ground:
         """`planes`, computed once for all if the region is small."""
         return Held(self.region, planes(self.region)) if self.is_small else planes
 
-    @property
-    def has_maps(self) -> bool:
-        """Whether the model itself tells transmission and airlight."""
-        card = self.opened.plan.model.card
-        return {"transmission", "airlight"} <= set(card.maps)
-
 
 def path_of(
     name: str, baseline: str, ground: Ground, clear: Opened | None, steps: int = 1
@@ -89,10 +83,7 @@ def path_of(
 
 def _veil(ground: Ground) -> tuple[Veil, str]:
     """The haze of a box, and which model sees it."""
-    opened = ground.opened
-    if not ground.has_maps:
-        # It sees haze pixel by pixel, where dcp has to look around each.
-        opened = ground.open_model("atmosphere" if opened.plan.model.card.placed else "dcp")
+    opened = seer_of(ground.opened, ground.open_model)
     order = order_of(opened, ground.opened)
 
     def seen(box: Region) -> tuple[Tensor, Tensor]:
@@ -104,6 +95,15 @@ def _veil(ground: Ground) -> tuple[Veil, str]:
         return seen, whose
     transmission, airlight = (Held(ground.region, planes) for planes in seen(ground.region))
     return lambda box: (transmission(box), airlight(box)), whose
+
+
+def seer_of(asked: Opened, open_model: OpenModel) -> Opened:
+    """Who tells transmission and airlight of the image: the model itself, or another."""
+    card = asked.plan.model.card
+    if {"transmission", "airlight"} <= set(card.maps):
+        return asked
+    # It sees haze pixel by pixel, where dcp has to look around each.
+    return open_model("atmosphere" if card.placed else "dcp")
 
 
 def order_of(helper: Opened, asked: Opened) -> list[int]:

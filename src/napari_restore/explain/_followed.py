@@ -14,8 +14,10 @@ from napari_restore.explain._baselines import (
     BLUR_SIGMA,
     LEAST_TRANSMISSION,
     Held,
+    OpenModel,
     blurred,
     order_of,
+    seer_of,
 )
 from napari_restore.explain._paths import Haze, Path, Straight
 from napari_restore.models import placed_at
@@ -30,7 +32,14 @@ class Followed:
     facts have no gradients.
     """
 
-    def __init__(self, opened: Opened, path: str, baseline: str, clear: Opened | None) -> None:
+    def __init__(
+        self,
+        opened: Opened,
+        path: str,
+        baseline: str,
+        clear: Opened | None,
+        open_model: OpenModel,
+    ) -> None:
         self._opened, self._model = opened, opened.plan.model
         self.image, self._valid, self.step = opened.overview()
         self.region = Region(0, 0, *self.image.shape[2:])
@@ -44,7 +53,7 @@ class Followed:
                 f"The whole-image facts of {self._model.card.id} have no gradients.",
                 "Leave --facts followed out: they are then held constant.",
             )
-        self._path = self._made(path, baseline, clear)
+        self._path = self._made(path, baseline, clear, open_model)
 
     def show(self, alpha: float) -> None:
         """Let the model have the facts of γ(α), as leaves that want gradients."""
@@ -75,7 +84,13 @@ class Followed:
         assert found is not None
         return found
 
-    def _made(self, name: str, baseline: str, clear: Opened | None) -> Path:
+    def _made(
+        self,
+        name: str,
+        baseline: str,
+        clear: Opened | None,
+        open_model: OpenModel,
+    ) -> Path:
         image = Held(self.region, self.image)
         if name in ("blur", "lam-2021"):
             # What is blurred by less than a pixel of the overview is as good as the image.
@@ -93,16 +108,19 @@ class Followed:
             return Straight(image, Held(self.region, start))
         if baseline == "zero" and name == "straight":
             return Straight(image, Held(self.region, torch.zeros_like(self.image)))
-        if self._opened.plan.staged is not None:
+        seer = self._opened
+        if name == "haze":
+            seer = seer_of(self._opened, open_model)
+        elif seer.plan.staged is not None:
             raise BadParameter(
-                f"{self._model.card.id} does not tell its haze for the overview.",
-                "Choose --method ig with --baseline blur, zero or a clear image.",
+                f"{self._model.card.id} does not restore the overview.",
+                "Choose --method haze, or ig with --baseline blur, zero or a clear image.",
             )
-        facts = placed_at(self._opened.facts, [(0, 0)], float(self.step), self.image)
+        facts = placed_at(seer.facts, [(0, 0)], float(self.step), self.image)
         with torch.no_grad():
-            left, maps = self._model.forward_with_maps(self.image, facts)
-        if name == "haze" and "transmission" in maps:
-            transmission = maps["transmission"].clamp(min=LEAST_TRANSMISSION)
-            seen = Held(self.region, transmission), Held(self.region, maps["airlight"])
-            return Haze(image, lambda box: (seen[0](box), seen[1](box)))
-        return Straight(image, Held(self.region, left))
+            left, maps = seer.plan.model.forward_with_maps(seer.overview()[0], facts)
+        if name != "haze":
+            return Straight(image, Held(self.region, left))
+        transmission = Held(self.region, maps["transmission"].clamp(min=LEAST_TRANSMISSION))
+        airlight = Held(self.region, maps["airlight"][:, order_of(seer, self._opened)])
+        return Haze(image, lambda box: (transmission(box), airlight(box)))

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-from napari_restore.engine._calibrate import SCRATCH_BYTES, told_if_too_full
+from napari_restore.engine._calibrate import SCRATCH_BYTES
 from napari_restore.engine._device import Device, release_freed_memory
 from napari_restore.engine._device_memory import peak_of
-from napari_restore.engine._probe import example_facts, example_input, kind_of
+from napari_restore.engine._probe import example_facts, example_input
+from napari_restore.engine._remembered import Remembered
 from napari_restore.engine.gradients._pull_back import pulled_back
 from napari_restore.models import Facts, RestorationModel, StagedModel, placed_at
 
@@ -36,23 +35,18 @@ class GradientCost:
         return int(self.fixed + self.per_pixel * pixels)
 
 
-_KNOWN: WeakKeyDictionary[RestorationModel, dict[str, GradientCost]] = WeakKeyDictionary()
-_ALIKE: dict[tuple[Any, ...], GradientCost] = {}
+_KNOWN = Remembered[GradientCost]()
 
 
 def gradient_cost(model: RestorationModel, device: Device) -> GradientCost:
     """The cost of `model` on `device`; remembered in the process, also by kind."""
-    known = _KNOWN.setdefault(model, {})
-    kind = kind_of(model)
-    if device.name not in known and kind is not None and (kind, device.name) in _ALIKE:
-        known[device.name] = _ALIKE[kind, device.name]
-    if device.name not in known:
-        with told_if_too_full(device):
-            known[device.name] = _measure(model, device)
+
+    def measure() -> GradientCost:
+        found = _measure(model, device)
         release_freed_memory()
-        if kind is not None:
-            _ALIKE[kind, device.name] = known[device.name]
-    return known[device.name]
+        return found
+
+    return _KNOWN.of(model, device, measure)
 
 
 def _measure(model: RestorationModel, device: Device) -> GradientCost:
@@ -84,17 +78,18 @@ class StagedGradientCost:
     """One layer, as each is computed again when it is its turn."""
 
 
-_STAGED: WeakKeyDictionary[StagedModel, dict[str, StagedGradientCost]] = WeakKeyDictionary()
+_STAGED = Remembered[StagedGradientCost]()
 
 
 def staged_gradient_cost(model: StagedModel, device: Device) -> StagedGradientCost:
-    """The cost of `model` on `device`; remembered per model."""
-    known = _STAGED.setdefault(model, {})
-    if device.name not in known:
-        with told_if_too_full(device):
-            known[device.name] = _measure_staged(model, device)
+    """The cost of `model` on `device`; remembered in the process, also by kind."""
+
+    def measure() -> StagedGradientCost:
+        found = _measure_staged(model, device)
         release_freed_memory()
-    return known[device.name]
+        return found
+
+    return _STAGED.of(model, device, measure)
 
 
 def _measure_staged(model: StagedModel, device: Device) -> StagedGradientCost:

@@ -6,17 +6,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-from napari_restore.engine._calibrate import told_if_too_full
 from napari_restore.engine._device import Device
 from napari_restore.engine._device_memory import peak_of
 from napari_restore.engine._own_thread import on_own_thread
 from napari_restore.engine._precision import computing
-from napari_restore.engine._probe import example_facts, example_input, kind_of
+from napari_restore.engine._probe import example_facts, example_input
+from napari_restore.engine._remembered import Remembered
 from napari_restore.models import StagedModel, placed_at
 
 BATCHES = (1, 2)
@@ -57,27 +56,20 @@ class StagedCost:
     """Of the bottleneck, per multiplication."""
 
 
-_KNOWN: WeakKeyDictionary[StagedModel, dict[tuple[str, int, str], StagedCost]] = WeakKeyDictionary()
-_ALIKE: dict[tuple[object, ...], StagedCost] = {}
+_KNOWN = Remembered[StagedCost]()
 
 
 def calibrate_staged(
     model: StagedModel, device: Device, threads: int, precision: str
 ) -> StagedCost:
     """The cost of `model` with `threads` threads; remembered in the process, also by kind."""
-    known = _KNOWN.setdefault(model, {})
-    key = (device.name, threads, precision)
-    kind = kind_of(model)
-    if key not in known and kind is not None and (kind, *key) in _ALIKE:
-        known[key] = _ALIKE[kind, *key]
-    if key not in known:
-        with told_if_too_full(device):
-            known[key] = on_own_thread(
-                lambda: _measure(model, device, threads, precision), "calibrate"
-            )
-        if kind is not None:
-            _ALIKE[kind, *key] = known[key]
-    return known[key]
+    return _KNOWN.of(
+        model,
+        device,
+        lambda: on_own_thread(lambda: _measure(model, device, threads, precision), "calibrate"),
+        threads,
+        precision,
+    )
 
 
 def _measure(model: StagedModel, device: Device, threads: int, precision: str) -> StagedCost:

@@ -1,0 +1,82 @@
+"""What the record of an attribution says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from napari_restore.explain import _measures
+from napari_restore.explain._asker import Asker
+from napari_restore.explain._attribution import window_of
+from napari_restore.explain._explained import Explained
+from napari_restore.explain._integral import Integral
+from napari_restore.explain._methods import Method
+from napari_restore.explain._paths import Path
+
+
+def account(
+    asker: Asker,
+    method: Method,
+    path: Path | None,
+    told: str | None,
+    integral: Integral | Explained,
+    arguments: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The record's `attribution`."""
+    explainer = method.explainer
+    mass = integral.total.magnitude()
+    rings = _measures.rings(mass, asker.region, asker.box)
+    near = window_of(asker.box, asker.region)
+    followed, share = asker.followed, 0.0
+    if followed is not None and integral.overview is not None:
+        # Each pixel of the overview stands for a block of the image, told by its middle.
+        far = integral.overview.magnitude()
+        share = float(far.sum() / max(far.sum() + mass.sum(), np.finfo(np.float64).tiny))
+        around = _measures.rings(
+            far, followed.region, asker.box, step=followed.step, corner=followed.corner
+        )
+        rings = {name: (1 - share) * rings[name] + share * around[name] for name in rings}
+    return {
+        "method": method.name,
+        "source": method.source,
+        "path": None if path is None or explainer is not None else path.name,
+        "arguments": dict(arguments),
+        "baseline": told if explainer is None or explainer.takes_baseline else None,
+        "objective": asker.objective.name,
+        "box": list(asker.box),
+        "polygon": None if asker.polygon is None else asker.polygon.to_list(),
+        "nodes": [list(node) for node in integral.nodes],
+        "rule": integral.rule,
+        "region": list(asker.region),
+        "facts": ("held constant" if followed is None else "followed through the overview")
+        if asker.opened.facts
+        else "none",
+        "choices": _told_choices(asker),
+        "overview_share": share,
+        "completeness": {
+            "sum": integral.sum,
+            "difference": integral.difference,
+            "relative_gap": integral.gap,
+            "goal": integral.goal,
+            "reached": integral.is_complete,
+            "free_difference": integral.free_difference,
+        },
+        "diffusion_index": _measures.diffusion_index(mass),
+        "window": {
+            "region": list(near),
+            "diffusion_index": _measures.diffusion_index(mass[near.within(asker.region)]),
+        },
+        "area_95": _measures.area(mass),
+        "rings": rings,
+        "identity_share": asker.identity(path, integral)
+        if path is not None and isinstance(integral, Integral)
+        else None,
+    }
+
+
+def _told_choices(asker: Asker) -> str:
+    if asker.hold:
+        return "held as the image has them"
+    return "made anew for every picture" if asker.opened.plan.model.choice_bytes else "none"
