@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 KEPT = ("extent", "black", "white", "exclude", "context", "other_bands")
 """Options of a plan that change a map; what belongs to one machine is left out of a record."""
 
+FILES = ("exclude", "context")
+"""Of these, those that name files."""
 OF_MACHINE = ("memory", "device_memory", "device", "workers", "scratch", "watch")
 """Options that change no map."""
 
@@ -54,12 +57,22 @@ def attribute(
             "image": opened.spec,
             "model": loaded.spec,
             "question": found.record["attribution"].pop("request"),
-            "options": {name: options[name] for name in KEPT if options.get(name) is not None},
+            "options": lasting(
+                {name: options[name] for name in KEPT if options.get(name) is not None}
+            ),
         }
     else:
         found.record["task"] = None
         found.record["attribution"].pop("request")
     return found
+
+
+def lasting(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options whose files are found from any folder."""
+    return {
+        name: os.path.abspath(value) if name in FILES and value is not None else value
+        for name, value in options.items()
+    }
 
 
 def _smaller(box: Region, scale: int) -> Region:

@@ -165,3 +165,13 @@ def test_a_polygon_is_asked_drawn_and_asked_again(cli: Any, scene: Path, tmp_pat
     run = cli("attribute", scene, *TWO, *QUICK, "--polygon", *vertices, "-o", table)
     assert run.code == 0, run.err
     assert json.loads(rows_of(table)[0]["polygon"]) == told["polygon"]
+
+
+def test_what_many_images_share_is_a_file(cli: Any, tmp_path: Path) -> None:
+    paths = [write_tiff(tmp_path / f"{n}.tif", hazy(seed=n)) for n in (1, 2)]
+    words = ("--model", "dcp", *BOX, *QUICK, "-o", tmp_path / "t.csv")
+    run = cli("attribute", *paths, *words, "--context", "joint")
+    assert run.code == 2 and "restore_context.npz" in run.err
+    # One image shares with nobody, as in `restore`.
+    run = cli("attribute", paths[0], *words, "--model", "hot", "--context", "joint")
+    assert run.code == 0, run.err

@@ -12,6 +12,7 @@ from napari_restore._commands import Answer
 from napari_restore._commands._arguments import open_image, trusted
 from napari_restore._commands._checks import identities, read_files, refuse_input
 from napari_restore._commands._interrupt import Interrupt, Stop
+from napari_restore._commands._outputs import SHARED
 from napari_restore._commands._progress import reporter
 from napari_restore._commands._question import polygon_of, question_of
 from napari_restore.errors import BadParameter, Cancelled
@@ -35,6 +36,7 @@ def attribute_table(options: Namespace) -> Answer:
             )
     boxes = [api.Region.from_xywh(*options.box)] if options.box is not None else None
     places = api.boxes_of(options.boxes if boxes is None else boxes, polygon_of(options))
+    _check_shared(options, places)
     _check_written(options, places)
     stop = Stop()
     with Interrupt() as interrupt:
@@ -62,6 +64,17 @@ def attribute_table(options: Namespace) -> Answer:
         for output in options.outputs:
             table.save(output, overwrite=options.overwrite)
     return _answer(options, table)
+
+
+def _check_shared(options: Namespace, places: list[Any]) -> None:
+    """Refuse facts that many images would share: what they are is kept beside results only."""
+    named = {place.image for place in places} - {None}
+    images = 1 if options.stack else len(options.paths) + len(named)
+    if images > 1 and options.context in SHARED:
+        raise BadParameter(
+            f"--context {options.context} is of images that are restored into a folder.",
+            "Name the restore_context.npz in that folder, or leave it out.",
+        )
 
 
 def _check_written(options: Namespace, places: list[Any]) -> None:

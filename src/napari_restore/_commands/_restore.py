@@ -14,7 +14,6 @@ from napari_restore._commands._checks import check_files, identities, read_files
 from napari_restore._commands._folder import restore_folder
 from napari_restore._commands._interrupt import Interrupt
 from napari_restore._commands._outputs import (
-    SHARED,
     Item,
     images_in,
     is_folder,
@@ -64,8 +63,6 @@ def restore(options: Namespace) -> Answer:
         if len(items) > 1 or folder:
             return restore_folder(options, items, runner)
         (item,) = items
-        if options.context in SHARED:
-            options.context = None  # one image shares with nobody
         runner.check(item)
         image = open_image(options, item.sources)
         model = load_model(options)
