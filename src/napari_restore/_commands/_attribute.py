@@ -101,22 +101,23 @@ def _one_output(options: Namespace) -> str:
     return name
 
 
-def again(options: Namespace, record: Mapping[str, Any]) -> Answer:
-    """Ask once more what `record`, which lies in `options.record`, tells of."""
+def attribute_again(options: Namespace, recorded: Any) -> Answer:
+    """Ask once more what `recorded`, a `Recorded`, tells of."""
     from napari_restore import api
 
-    path = options.output or (record["output"] or {}).get("path")
+    told = recorded.told
+    path = options.output or (told["output"] or {}).get("path")
     if path is None:
-        raise InputError(f"{options.record} names no file to write.", "Name one with -o.")
-    source = record["input"]["path"]
+        raise InputError(f"{recorded.path} names no file to write.", "Name one with -o.")
+    source = told["input"]["path"]
     item = _item([] if source is None else [source], path, None)
-    task = record.get("task") or {"question": {}, "options": {}}
-    others = (task["question"].get("baseline"), *map(task["options"].get, ("exclude", "context")))
-    named = [name for name in others if name and Path(name).is_file()]
-    followed = task["question"].get("facts") == FOLLOWED
-    read = identities([*item.sources, options.record, *named])
-    _check_written(options, item, read, followed)
-    return _answer(options, item, lambda **told: api.repeat_attribution(options.record, **told))
+    task = told.get("task") or {"question": {}}
+    named = [task["question"].get("baseline"), *task.get("files", {})]
+    read = identities(
+        [*item.sources, recorded.path, *(n for n in named if n and Path(n).is_file())]
+    )
+    _check_written(options, item, read, task["question"].get("facts") == FOLLOWED)
+    return _answer(options, item, lambda **told: api.repeat_attribution(recorded, **told))
 
 
 def _check_written(options: Namespace, item: Item, read: frozenset[object], followed: bool) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 from napari_restore._commands import Answer
 from napari_restore._commands._arguments import load_model, open_image, plan_arguments
-from napari_restore._commands._attribute import again
+from napari_restore._commands._attribute import attribute_again
+from napari_restore._commands._attribute_table import table_again
 from napari_restore._commands._checks import check_files, identities, read_files
 from napari_restore._commands._folder import restore_folder
 from napari_restore._commands._interrupt import Interrupt
@@ -22,7 +23,6 @@ from napari_restore._commands._outputs import (
 )
 from napari_restore._commands._runner import Runner
 from napari_restore._quantities import format_seconds
-from napari_restore.records import read_record
 
 
 def plan(options: Namespace) -> Answer:
@@ -76,11 +76,13 @@ def rerun(options: Namespace) -> Answer:
     """Repeat the run of a record."""
     from napari_restore import api
 
-    told: Mapping[str, Any] = read_record(Path(options.record))
-    if api.is_attribution(told):
-        return again(options, told)
+    recorded = api.read_recorded(options.record)
+    if recorded.kind == "attribution":
+        return attribute_again(options, recorded)
+    if recorded.kind == "table":
+        return table_again(options, recorded)
     with Interrupt() as interrupt:
-        planned, path, export = api.repeat_of(options.record, options.output)
+        planned, path, export = api.repeat_of(recorded, options.output)
         item = Item((str(planned.image.path),), path, None, None)
         others = (planned.mask, planned.exclude, planned.context_file, options.record)
         read = identities([*item.sources, *(file for file in others if file is not None)])
