@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_restore._image_api import Pathlike, open_image
+from napari_restore._recorded_api import Recorded, read_recorded
 from napari_restore.engine import Region
 
 if TYPE_CHECKING:
-    from napari_restore.explain import Attribution, AttributionTable, Place
+    from napari_restore.explain import Attribution
 
 KEPT = ("extent", "black", "white", "exclude", "context", "other_bands")
 """Options of a plan that change a map; what belongs to one machine is left out of a record."""
 
-OF_MACHINE = ("memory", "device_memory", "device", "workers", "scratch", "watch")
-"""Options that change no map."""
+FILES = ("exclude", "context")
+"""Of these, those that name files."""
 
 
 def attribute(
@@ -49,110 +50,40 @@ def attribute(
         polygon = [[value / scale for value in vertex] for vertex in polygon]
     found = attribute(opened, loaded, region, polygon=polygon, **options)
     found.record["attribution"]["scale"] = opened.scale
+    request = found.record["attribution"].pop("request")
+    found.record["task"] = None
     if opened.spec is not None and loaded.spec:
+        kept = lasting({name: options[name] for name in KEPT if options.get(name) is not None})
         found.record["task"] = {
             "image": opened.spec,
             "model": loaded.spec,
-            "question": found.record["attribution"].pop("request"),
-            "options": {name: options[name] for name in KEPT if options.get(name) is not None},
+            "question": request,
+            "options": kept,
+            "files": digests(kept),
         }
-    else:
-        found.record["task"] = None
-        found.record["attribution"].pop("request")
     return found
+
+
+def lasting(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options whose files are found from any folder."""
+    return {
+        name: os.path.abspath(value) if name in FILES and value is not None else value
+        for name, value in options.items()
+    }
+
+
+def digests(options: Mapping[str, Any]) -> dict[str, str]:
+    """The sha256 of every file that `lasting` options name, by its path."""
+    from napari_restore.engine import digest
+
+    named = [options[name] for name in FILES if options.get(name) is not None]
+    return {name: digest(Path(name)) for name in named}
 
 
 def _smaller(box: Region, scale: int) -> Region:
     """The pixels of an overview that hold any of `box`."""
     y0, x0, y1, x1 = box
     return Region(y0 // scale, x0 // scale, -(-y1 // scale), -(-x1 // scale))
-
-
-def attribute_table(
-    images: Any,
-    models: Sequence[Any],
-    boxes: Pathlike | Sequence[Any] | None = None,
-    *,
-    polygon: Sequence[Sequence[float]] | None = None,
-    bands: str | None = None,
-    sensor: str | None = None,
-    weights: str | None = None,
-    parameters: Mapping[str, Any] | None = None,
-    trust: bool = False,
-    account: Mapping[str, Any] | None = None,
-    emit: Callable[[Any], None] = lambda event: None,
-    stop: threading.Event | None = None,
-    **options: Any,
-) -> AttributionTable:
-    """Ask every model about every box: `.rows`, `.summary`, `.failures`, `.save(path)`.
-
-    Parameters
-    ----------
-    images
-        One, or a list of several; None where `boxes` names them.
-    models
-        Ids or files, with parameters as in "dcp:omega=0.9", or loaded models. The others are
-        compared to the first.
-    boxes, polygon
-        A CSV file with the columns x, y, width, height and, if you like, name and image; or a list of
-        boxes (y0, x0, y1, x1); or else one polygon.
-    bands, sensor
-        As `open_image` takes them.
-    weights, parameters, trust
-        As `evaluate` takes them.
-    account
-        More fields of the table's `to_dict`.
-    emit, stop
-        Takes the events; ends the work when it is set. What was asked until then is kept, the
-        table's `status` is then "cancelled"; likewise after Ctrl-C.
-    options
-        The question, as `attribute` takes it.
-
-    Raises
-    ------
-    napari_restore.errors.InputError
-        Nothing can be asked, with one sentence naming the cause. A box that fails is only told of in
-        its row, unless all fail.
-    napari_restore.errors.Cancelled
-        Stopped before the first map.
-    """
-    from napari_restore.errors import InputError
-    from napari_restore.explain import make_table
-    from napari_restore.models import load_named
-
-    places = boxes_of(boxes, polygon)
-    sources = [] if images is None else images if isinstance(images, list) else [images]
-    loaded = load_named(models, weights=weights, parameters=parameters, trust=trust)
-    if not loaded:
-        raise InputError("There is no model to ask.", "Name one of: napari-restore models.")
-    told = {name: value for name, value in options.items() if value is not None}
-    return make_table(
-        sources,
-        loaded,
-        places,
-        open_image=lambda source: open_image(source, bands=bands, sensor=sensor),
-        ask=lambda image, model, box, **more: attribute(image, model, box, **more, **options),
-        question={name: value for name, value in told.items() if name not in OF_MACHINE},
-        account=account or {},
-        emit=emit,
-        stop=stop or threading.Event(),
-    )
-
-
-def boxes_of(
-    boxes: Pathlike | Sequence[Any] | None, polygon: Sequence[Sequence[float]] | None = None
-) -> list[Place]:
-    """What `attribute_table` would ask about, as it takes it again; raises `InputError`."""
-    from napari_restore.explain import places_of
-
-    return places_of(boxes, polygon)
-
-
-def check_table(path: Pathlike, *, overwrite: bool = False) -> None:
-    """Raise `BadOutput` for a file that a table could not be saved to."""
-    from napari_restore.explain import check_table
-
-    check_table(Path(path), overwrite=overwrite)
 
 
 def draw_attribution(found: Attribution, path: Pathlike, **options: Any) -> Path:
@@ -179,42 +110,22 @@ def overview_path(path: Pathlike) -> Path:
     return overview_path(Path(path))
 
 
-def is_attribution(record: Mapping[str, Any]) -> bool:
-    """Whether a record tells of an attribution rather than of a restoration."""
-    return "attribution" in record
-
-
-def repeat_attribution(record: Pathlike, **options: Any) -> Attribution:
+def repeat_attribution(record: Pathlike | Recorded, **options: Any) -> Attribution:
     """Ask again what a record tells of; options are those that belong to one machine.
 
-    Raises `InputError` when the record does not say enough and `SourceChanged` when the image
-    is not the one it tells of.
+    Raises `InputError` when the record does not say enough and `SourceChanged` when image, weights
+    or another file that was read are not those it tells of.
     """
-    from napari_restore.errors import InputError, SourceChanged
     from napari_restore.images import Image
     from napari_restore.models import load
-    from napari_restore.records import read_record
 
-    told: dict[str, Any] = dict(read_record(Path(record)))
-    task = told.get("task")
-    if not is_attribution(told) or task is None:
-        raise InputError(
-            f"{record} does not say enough to ask again.",
-            "Only attributions of images and models that lie in files can be repeated.",
-        )
-    image = Image.from_spec(task["image"])
-    if image.fingerprint != told["input"]["fingerprint"]:
-        raise SourceChanged(
-            f"{image.name} is not the image that {record} tells of.",
-            "Ask anew: napari-restore attribute.",
-        )
-    question = dict(task["question"])
+    recorded = read_recorded(record)
+    task, told = recorded.task("attribution"), recorded.told
+    image, model, question = Image.from_spec(task["image"]), load(**task["model"]), task["question"]
+    recorded.check_image(image, told["input"]["fingerprint"])
+    recorded.check_model(model, told["model"]["weights_sha256"])
+    recorded.check_files(task.get("files", {}))
     clear = told["attribution"].get("baseline_fingerprint")
-    if clear is not None and open_image(question["baseline"]).fingerprint != clear:
-        raise SourceChanged(
-            f"{question['baseline']} is not the clear image that {record} tells of.",
-            "Ask anew: napari-restore attribute.",
-        )
-    return attribute(
-        image, load(**task["model"]), question.pop("box"), **question, **task["options"], **options
-    )
+    if clear is not None:
+        recorded.check_image(open_image(question["baseline"]), clear, "clear image")
+    return attribute(image, model, **question, **task["options"], **options)

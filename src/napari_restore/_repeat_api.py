@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_restore._image_api import Pathlike, check_output, output_box
+from napari_restore._recorded_api import Recorded, read_recorded
 from napari_restore.engine import Region
 
 if TYPE_CHECKING:
@@ -75,11 +76,11 @@ def plan_of(task: Mapping[str, Any]) -> Plan:
 
 
 def rerun(record: Pathlike, output: Pathlike | None = None, **options: Any) -> Result:
-    """Repeat the run of a record; `output` defaults to the record's own path.
+    """Repeat the restoration of a record; `output` defaults to the record's own path.
 
     `options` are those of `Result.save`, by default the record's. Raises `InputError`
-    when the record does not say enough and `SourceChanged` when the image is not the
-    one it tells of.
+    when the record does not say enough and `SourceChanged` when image or weights are not
+    those it tells of.
     """
     planned, path, told = repeat_of(record, output)
     # Torch comes with it; a record that cannot be repeated is told of without it.
@@ -93,29 +94,23 @@ def rerun(record: Pathlike, output: Pathlike | None = None, **options: Any) -> R
 
 
 def repeat_of(
-    record: Pathlike, output: Pathlike | None = None
+    record: Pathlike | Recorded, output: Pathlike | None = None
 ) -> tuple[Plan, Path, dict[str, Any]]:
     """What repeats the run of a record: its plan, the path to write, options of `Result.save`.
 
     Raises `InputError` and `SourceChanged`; see `rerun`.
     """
-    from napari_restore.errors import InputError, SourceChanged
-    from napari_restore.records import read_record
+    from napari_restore.errors import InputError
 
-    told: dict[str, Any] = dict(read_record(Path(record)))
+    recorded = read_recorded(record)
+    task, told = recorded.task("restoration"), recorded.told
     written = told["output"] or {}
     path = output or written.get("path")
-    if told.get("task") is None or path is None:
-        raise InputError(
-            f"{record} does not say enough to repeat its run.",
-            "Only finished runs of images that lie in files can be repeated.",
-        )
-    planned = plan_of(told["task"])
-    if planned.image.fingerprint != told["input"]["fingerprint"]:
-        raise SourceChanged(
-            f"{planned.image.name} is not the image that {record} tells of.",
-            "Restore it as a new image: napari-restore restore.",
-        )
+    if path is None:
+        raise InputError(f"{recorded.path} names no file to write.", "Name one with -o.")
+    planned = plan_of(task)
+    recorded.check_image(planned.image, told["input"]["fingerprint"])
+    recorded.check_model(planned.model, told["model"]["weights_sha256"])
     return planned, Path(path), dict(written.get("options", {}))
 
 

@@ -9,12 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from napari_restore._explain_api import (
     attribute,
-    attribute_table,
-    boxes_of,
     check_figure,
-    check_table,
     draw_attribution,
-    is_attribution,
     overview_path,
     repeat_attribution,
 )
@@ -36,6 +32,7 @@ from napari_restore._kept_api import (
     plan_of_kept,
     result_of_kept,
 )
+from napari_restore._recorded_api import read_recorded
 from napari_restore._repeat_api import (
     command_of,
     folder_command,
@@ -45,6 +42,7 @@ from napari_restore._repeat_api import (
     settled_task,
     task_of,
 )
+from napari_restore._table_api import attribute_table, boxes_of, check_table, repeat_table
 from napari_restore._training_api import evaluate, haze, scores_as_text, train
 from napari_restore.engine import ImageStarted, Note, Phase, Progress, Region, TileDone
 
@@ -76,7 +74,6 @@ __all__ = [
     "haze",
     "info",
     "inspect_model",
-    "is_attribution",
     "is_ready",
     "keep_result",
     "kept_name",
@@ -97,8 +94,10 @@ __all__ = [
     "plan",
     "plan_of",
     "plan_of_kept",
+    "read_recorded",
     "repeat_attribution",
     "repeat_of",
+    "repeat_table",
     "rerun",
     "restore",
     "result_of_kept",

@@ -32,9 +32,11 @@ from napari_restore.errors import BadOutput, InputError
 
 __all__ = [
     "Record",
+    "Table",
     "check_file",
     "check_record",
     "problems",
+    "read_account",
     "read_record",
     "strict_json",
     "write_json",
@@ -145,6 +147,22 @@ class Record(TypedDict):
     """What the user was told about this run."""
 
 
+class Table(TypedDict):
+    """Many questions in one account, in enough detail to ask them all again."""
+
+    version: str
+    status: Literal["done", "cancelled"]
+    task: NotRequired[dict[str, Any] | None]
+    """Images, models and places; None where some lie in no file."""
+    question: dict[str, Any]
+    """The options that all were asked with."""
+    rows: list[dict[str, Any]]
+    """One for each image, place and model."""
+    summary: dict[str, Any]
+    device: str
+    versions: dict[str, str]
+
+
 def problems(record: object) -> list[str]:
     """What is missing or of the wrong type, one phrase each; empty for a good record."""
     return _mismatches(record, Record, "record")
@@ -243,8 +261,19 @@ def _unwritable(target: Path, what: str, error: OSError) -> BadOutput:
 
 def read_record(path: str | os.PathLike[str]) -> Record:
     """The record in the JSON file `path`; raises `InputError` when it holds none."""
+    return cast("Record", _checked(path, _read_json(path), Record))
+
+
+def read_account(path: str | os.PathLike[str]) -> Record | Table:
+    """The record in the JSON file `path`, or the table; raises `InputError` when it holds neither."""
+    told = _read_json(path)
+    is_table = isinstance(told, Mapping) and "rows" in told
+    return cast("Record | Table", _checked(path, told, Table if is_table else Record))
+
+
+def _read_json(path: str | os.PathLike[str]) -> Any:
     try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(
             f"The record {path} cannot be read: {error.strerror or error}.",
@@ -252,11 +281,15 @@ def read_record(path: str | os.PathLike[str]) -> Record:
         ) from None
     except ValueError:
         raise InputError(f"{path} is not JSON.", "Name the file that --record wrote.") from None
-    if wrong := problems(record):
+
+
+def _checked(path: str | os.PathLike[str], record: Any, kind: Any) -> Any:
+    """`record` if it is of a `kind` of record; raises `InputError`."""
+    if wrong := _mismatches(record, kind, "record"):
         raise InputError(
             f"{path} is not a record of a run: {wrong[0]}.", "Name the file that --record wrote."
         )
-    return cast("Record", record)
+    return record
 
 
 def _mismatches(value: object, hint: Any, name: str) -> list[str]:

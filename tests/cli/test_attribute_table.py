@@ -165,3 +165,103 @@ def test_a_polygon_is_asked_drawn_and_asked_again(cli: Any, scene: Path, tmp_pat
     run = cli("attribute", scene, *TWO, *QUICK, "--polygon", *vertices, "-o", table)
     assert run.code == 0, run.err
     assert json.loads(rows_of(table)[0]["polygon"]) == told["polygon"]
+
+
+def test_what_many_images_share_is_a_file(cli: Any, tmp_path: Path) -> None:
+    paths = [write_tiff(tmp_path / f"{n}.tif", hazy(seed=n)) for n in (1, 2)]
+    words = ("--model", "dcp", *BOX, *QUICK, "-o", tmp_path / "t.csv")
+    run = cli("attribute", *paths, *words, "--context", "joint")
+    assert run.code == 2 and "restore_context.npz" in run.err
+    # One image shares with nobody, as in `restore`.
+    run = cli("attribute", paths[0], *words, "--model", "hot", "--context", "joint")
+    assert run.code == 0, run.err
+
+
+@pytest.fixture
+def told(
+    cli: Any, scene: Path, boxes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """The record of a table, of two images that lie beside each other and two models."""
+    write_tiff(tmp_path / "other.tif", hazy(seed=3))
+    (tmp_path / "broken.tif").write_text("no image")
+    boxes.write_text(
+        "image,x,y,width,height,name\n"
+        + f"{scene.name},50,40,12,8,roof\nother.tif,900,900,5,5,away\nother.tif,10,20,9,7,\n"
+        + "broken.tif,1,1,9,9,\n",
+        encoding="utf-8",
+    )
+    mask = np.zeros((1, 160, 200), np.uint8)
+    mask[:, :, 54:60] = 1
+    write_tiff(tmp_path / "mask.tif", mask)
+    monkeypatch.chdir(tmp_path)
+    words = ("attribute", "--boxes", boxes.name, *TWO, *QUICK, "--method", "ig")
+    words += ("--exclude", "mask.tif", "--check", "insertion-deletion")
+    assert cli(*words, "-o", "t.json", "--json").code == 2
+    monkeypatch.chdir(tmp_path.parent)
+    return tmp_path / "t.json"
+
+
+def test_a_table_is_asked_again_and_compared(cli: Any, told: Path, tmp_path: Path) -> None:
+    out = tmp_path / "again.json"
+    run = cli("rerun", told, "-o", out)
+    assert run.code == 2  # as it was: one box lies outside, one image is none
+    assert f"8 of 8 rows are as in {told}" in run.out
+    one, other = (json.loads(path.read_text(encoding="utf-8")) for path in (told, out))
+    assert other["repeats"] == {"record": str(told), "rows": 8, "same": 8, "apart": []}
+    for key in ("question", "task", "summary"):
+        assert other[key] == one[key], key
+    for row, before in zip(other["rows"], one["rows"], strict=True):
+        assert {**row, "seconds": 0} == {**before, "seconds": 0}
+    # One more time from the repetition.
+    assert cli("rerun", out, "-o", tmp_path / "third.csv").code == 2
+
+
+def test_rows_that_came_out_otherwise_are_told(cli: Any, told: Path, tmp_path: Path) -> None:
+    record = json.loads(told.read_text(encoding="utf-8"))
+    record["rows"][0]["diffusion_index"] *= 1.01
+    record["rows"][1]["reached"] = None
+    told.write_text(json.dumps(record))
+    run = cli("rerun", told, "-o", tmp_path / "again.csv", "--json")
+    assert (run.json["repeats"]["rows"], run.json["repeats"]["same"]) == (8, 6)
+    apart = [(each["name"], each["column"]) for each in run.json["repeats"]["apart"]]
+    assert apart == [("roof", "diffusion_index"), ("roof", "reached")]
+    assert "box roof, hot: reached is" in run.err
+
+
+@pytest.mark.parametrize("changed", ["image", "mask", "weights", "task", "rows"])
+def test_what_a_table_cannot_be_made_of_again_is_said(
+    cli: Any, told: Path, tmp_path: Path, changed: str
+) -> None:
+    record = json.loads(told.read_text(encoding="utf-8"))
+    if changed == "image":
+        write_tiff(tmp_path / "other.tif", hazy(seed=9))
+    elif changed == "mask":
+        write_tiff(tmp_path / "mask.tif", np.ones((1, 160, 200), np.uint8))
+    elif changed == "weights":
+        record["task"]["models"][1]["weights_sha256"] = "0" * 64
+    elif changed == "task":
+        record["task"] = None
+    else:
+        record["rows"] = 3
+    told.write_text(json.dumps(record))
+    out = tmp_path / "again.csv"
+    run = cli("rerun", told, "-o", out)
+    said = {
+        "image": "other is not the image",
+        "mask": "mask.tif is not the file",
+        "weights": "weights of hot are not those",
+        "task": "does not say enough",
+        "rows": "not a record of a run: record.rows is not a list",
+    }
+    assert run.code == 2 and said[changed] in run.err and "Traceback" not in run.err
+    assert not out.exists()
+
+
+def test_the_record_of_a_table_replaces_nothing(cli: Any, told: Path, tmp_path: Path) -> None:
+    run = cli("rerun", told)
+    assert run.code == 2 and "Name one with -o" in run.err
+    for path in (told, tmp_path / "mask.tif", tmp_path / "other.tif"):
+        before = path.read_bytes()
+        run = cli("rerun", told, "-o", path, "--overwrite")
+        assert run.code == 2 and "is an input" in run.err
+        assert path.read_bytes() == before

@@ -112,6 +112,25 @@ def test_rerun_refuses_another_image_under_the_old_name(cli, scene, tmp_path):
     assert run.code == 2 and not (tmp_path / "again.tif").exists()
 
 
+@pytest.mark.parametrize("words", [("restore",), ("attribute", "--box", 50, 40, 12, 8)])
+def test_rerun_reads_its_record_once_and_refuses_other_weights(
+    cli, scene, tmp_path, monkeypatch, words
+):
+    from napari_restore import records
+
+    record = tmp_path / "r.json"
+    out = ("-o", tmp_path / "o.tif", "--model", "haze-unet", "--device", "cpu")
+    assert cli(words[0], scene, *words[1:], *out, "--record", record).code == 0
+    told = json.loads(record.read_text(encoding="utf-8"))
+    told["model"]["weights_sha256"] = "0" * 64
+    record.write_text(json.dumps(told))
+    reads, read = [], records._read_json
+    monkeypatch.setattr(records, "_read_json", lambda path: reads.append(path) or read(path))
+    run = cli("rerun", record, "-o", tmp_path / "again.tif")
+    assert run.code == 2 and "weights of haze-unet are not those" in run.err
+    assert reads == [record] and not (tmp_path / "again.tif").exists()
+
+
 def test_rerun_is_the_same_from_python(cli, scene, tmp_path):
     out, again, record = tmp_path / "o.tif", tmp_path / "again.tif", tmp_path / "r.json"
     words = ["restore", scene, "-o", out, "--model", "dcp", "--srcwin", 5, 5, 60, 60]

@@ -33,6 +33,11 @@ def test_one_pixel_that_counts_is_found_first() -> None:
     assert told["deletion"]["curve"] == pytest.approx([1] + 20 * [0], abs=1e-5)
     assert told["insertion"]["area"] > 0.998 and told["deletion"]["area"] < 0.002
     assert told["insertion"]["nearest_area"] < told["insertion"]["area"]
+    for name in ("insertion", "deletion"):
+        for order in ("", "nearest_", "random_"):
+            # The area told is that under the curve told.
+            under = np.trapezoid(told[name][f"{order}curve"], AT)
+            assert told[name][f"{order}area"] == pytest.approx(under)
     # Of three orders, one pixel comes anywhere.
     assert 0.05 < told["insertion"]["random_area"] < 0.95
 
@@ -67,6 +72,7 @@ def test_a_method_without_a_baseline_is_checked_from_one() -> None:
 def test_nothing_is_told_of_what_does_nothing() -> None:
     told = checked(Pointwise(lambda x: torch.full_like(x, 0.3)), objective="mean")
     assert told["insertion"]["area"] is None and told["deletion"]["curve"] is None
+    assert told["insertion"]["random_curve"] is None
 
 
 def test_what_cannot_be_checked_is_said() -> None:

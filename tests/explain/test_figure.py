@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from tests.explain._models import Small, scene, wrapped
 import napari_restore as nr
 from napari_restore.errors import BadOutput, BadParameter
 from napari_restore.explain import Attribution, draw
+from napari_restore.explain._curves import CHECK
 from napari_restore.explain._figure import caption
 
 pytest.importorskip("matplotlib")
@@ -22,6 +25,66 @@ pytest.importorskip("matplotlib")
 def found() -> Attribution:
     box = (40, 60, 56, 84)
     return nr.attribute(scene(), wrapped(Small()), box, method="ig", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def checked() -> Attribution:
+    box, options = (40, 60, 56, 84), {"method": "ig", "check": CHECK, "device": "cpu"}
+    return nr.attribute(scene(), wrapped(Small()), box, **options)
+
+
+def svg(found: Attribution, folder: Path, name: str, **options: Any) -> str:
+    return draw(found, folder / f"{name}.svg", **options).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("width_mm", [88, 180])
+def test_the_curves_of_a_check_are_drawn_with_their_areas(
+    found: Attribution, checked: Attribution, tmp_path: Path, width_mm: float
+) -> None:
+    told = checked.record["attribution"]["checks"][CHECK]
+    drawn = svg(checked, tmp_path, "checked", width_mm=width_mm)
+    for name in ("insertion", "deletion"):
+        for area, order in (
+            ("area", "by the map"),
+            ("nearest_area", "by distance"),
+            ("random_area", "at random"),
+        ):
+            assert f"{order}, area {told[name][area]:.3f}" in drawn
+    for colour in ("#0072b2", "#d55e00", "#555555"):
+        # A line in each panel and in each legend.
+        assert drawn.count(f"stroke: {colour}") == 4, colour
+    assert "by the map" not in svg(found, tmp_path, "unchecked", width_mm=width_mm)
+
+
+def test_a_check_that_tells_nothing_is_said_and_not_drawn(
+    checked: Attribution, tmp_path: Path
+) -> None:
+    told = checked.record["attribution"]
+    curves = told["checks"][CHECK]
+    empty = {name: dict.fromkeys(curves[name]) for name in ("insertion", "deletion")}
+    earlier = {
+        name: {k: v for k, v in curves[name].items() if k not in ("nearest_curve", "random_curve")}
+        for name in ("insertion", "deletion")
+    }
+    for change, is_drawn in ((empty, False), (earlier, True)):
+        attribution = {**told, "checks": {CHECK: {**curves, **change}}}
+        other = replace(checked, record={**checked.record, "attribution": attribution})
+        drawn = svg(other, tmp_path, f"{is_drawn}")
+        assert ("by the map, area" in drawn) is is_drawn
+        assert "at random" not in drawn
+        assert ("hardly differ in D" in drawn) is not is_drawn
+
+
+def test_no_line_of_the_caption_is_cut(checked: Attribution, tmp_path: Path) -> None:
+    """In one column as in two, the letters end before the figure does."""
+    for width_mm in (88, 180):
+        drawn = svg(checked, tmp_path, f"{width_mm}", width_mm=width_mm)
+        width = float(re.findall(r'<svg[^>]* width="([\d.]+)pt"', drawn)[0])
+        lines = re.findall(r"size: ([\d.]+)px[^>]*monospace[^>]*\(([\d.]+) [^>]*>([^<]+)<", drawn)
+        assert len(lines) > 8 and "not why" in lines[-1][2]
+        for size, x, text in lines:
+            # Letters of DejaVu Sans Mono are 0.602 of their size wide.
+            assert float(x) + 0.602 * float(size) * len(text) < width, text
 
 
 @pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg"])

@@ -16,9 +16,10 @@ from tests.explain._models import Pointwise, Small, scene, wrapped
 
 import napari_restore as nr
 from napari_restore import Region, api
-from napari_restore.errors import BadOutput, BadRegion, Cancelled, InputError
-from napari_restore.explain import _rows
+from napari_restore.errors import BadOutput, BadRegion, Cancelled, InputError, SourceChanged
+from napari_restore.explain import _rows, compared
 from napari_restore.explain._bootstrap import RESAMPLES, mean_of
+from napari_restore.explain._rows import COLUMNS
 from napari_restore.explain._summary import MEASURES, summary_of
 
 BOXES = [Region(40, 60, 56, 84), Region(10, 20, 26, 36), Region(80, 30, 88, 60)]
@@ -316,3 +317,48 @@ def test_files_that_exist_are_kept(tmp_path: Path) -> None:
         table.save(tmp_path / "map.tif")
     with pytest.raises(BadOutput, match="cannot be written"):
         table.save(tmp_path / "no" / "t.csv")
+
+
+def test_a_table_of_arrays_cannot_be_asked_again(tmp_path: Path) -> None:
+    table = nr.attribute_table(scene(), [wrapped(Small())], BOXES[:1], **OPTIONS)
+    assert table.to_dict()["task"] is None
+    with pytest.raises(InputError, match="does not say enough"):
+        api.repeat_table(table.save(tmp_path / "t.json"))
+
+
+def test_an_image_given_twice_stays_two(tmp_path: Path) -> None:
+    path, clear = tmp_path / "a.png", tmp_path / "b.png"
+    for file, seed in ((path, 0), (clear, 1)):
+        Image.fromarray(np.round(255 * scene(seed=seed)).astype(np.uint8)).save(file)
+    options = {**OPTIONS, "baseline": str(clear)}
+    table = nr.attribute_table([path, path], ["dcp"], BOXES[:2], **options)
+    record = table.save(tmp_path / "t.json")
+    again = api.repeat_table(record, device="cpu")
+    assert [row["number"] for row in again.rows] == [1, 2, 3, 4]
+    assert again.to_dict()["repeats"]["same"] == 4
+    assert "device" not in again.question
+    Image.fromarray(np.round(255 * scene(seed=2)).astype(np.uint8)).save(clear)
+    with pytest.raises(SourceChanged, match="b is not the clear image"):
+        api.repeat_table(record, device="cpu")
+    with pytest.raises(InputError, match="another kind of run: table"):
+        api.repeat_attribution(record)
+    with pytest.raises(InputError, match="another kind of run: table"):
+        nr.rerun(record)
+
+
+def test_numbers_that_are_close_are_alike() -> None:
+    row = {**dict.fromkeys(COLUMNS), "number": 1, "name": "roof", "image": "a.png", "model": "m"}
+    row |= {"difference": 1e-5, "area_95": 5000, "reached": True, "relative_gap": 0.002}
+    other = {**row, "difference": 1.0005e-5, "area_95": 5004, "relative_gap": 0.00205, "seconds": 9}
+    assert compared([row], [other]) == {"rows": 1, "same": 1, "apart": []}
+    for change in (
+        {"difference": 1.01e-5},
+        {"reached": False},
+        {"area_95": None},
+        {"error": "It."},
+    ):
+        found = compared([row, {**row, "number": 2}], [{**other, **change}])
+        assert (found["rows"], found["same"]) == (1, 0)
+        (name,) = change
+        (apart,) = found["apart"]
+        assert (apart["column"], apart["told"], apart["name"]) == (name, change[name], "roof")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from napari_restore._commands._outputs import SHARED
 from napari_restore._commands._values import WHOLE
 from napari_restore.errors import BadModel, BadRegion, InputError
 
@@ -65,10 +66,6 @@ def trusted(models: Sequence[str], *, yes: bool) -> bool:
 
 def plan_arguments(options: Namespace, image: Any) -> dict[str, Any]:
     """The options as keywords of `nr.plan`."""
-    if options.context is not None and not Path(options.context).is_file():
-        raise InputError(
-            f"There is no context file {options.context}.", "Use first, joint or an existing file."
-        )
     if options.feather and options.mask is None:
         raise InputError(
             "--feather softens the edge of a mask, and there is none.",
@@ -97,8 +94,23 @@ def plan_arguments(options: Namespace, image: Any) -> dict[str, Any]:
         "residual_dtype": options.residual_dtype,
         "precision": options.precision,
         "scratch": options.scratch,
-        "context": options.context,
+        "context": context_of(options),
     }
+
+
+def context_of(options: Namespace) -> str | None:
+    """The file of --context, for one image; None for words about several: it shares with nobody.
+
+    Raises `InputError` where there is no such file.
+    """
+    given: str | None = options.context
+    if given in SHARED:
+        return None
+    if given is not None and not Path(given).is_file():
+        raise InputError(
+            f"There is no context file {given}.", "Use first, joint or an existing file."
+        )
+    return given
 
 
 def region_of(options: Namespace, image: Any) -> Any:

@@ -20,7 +20,14 @@ from napari_restore._commands._checks import (
     refuse_input,
 )
 from napari_restore._commands._interrupt import Interrupt, Stop
-from napari_restore._commands._options import add_machine, add_model, add_range, add_source
+from napari_restore._commands._options import (
+    add_context,
+    add_exclude,
+    add_machine,
+    add_model,
+    add_range,
+    add_source,
+)
 from napari_restore._commands._outputs import Item
 from napari_restore._commands._progress import reporter
 from napari_restore._commands._question import add_question, polygon_of, question_of
@@ -48,8 +55,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_source(parser)
     add_model(parser, several=True)
     add_question(parser)
-    add_range(parser.add_argument_group("values"))
-    add_machine(parser)
+    values = parser.add_argument_group("values")
+    add_range(values)
+    add_exclude(values)
+    add_context(add_machine(parser))
     output = parser.add_argument_group("output")
     output.add_argument("--overwrite", action="store_true", help="replace files that exist")
     output.add_argument(
@@ -92,21 +101,23 @@ def _one_output(options: Namespace) -> str:
     return name
 
 
-def again(options: Namespace, record: Mapping[str, Any]) -> Answer:
-    """Ask once more what `record`, which lies in `options.record`, tells of."""
+def attribute_again(options: Namespace, recorded: Any) -> Answer:
+    """Ask once more what `recorded`, a `Recorded`, tells of."""
     from napari_restore import api
 
-    path = options.output or (record["output"] or {}).get("path")
+    told = recorded.told
+    path = options.output or (told["output"] or {}).get("path")
     if path is None:
-        raise InputError(f"{options.record} names no file to write.", "Name one with -o.")
-    source = record["input"]["path"]
+        raise InputError(f"{recorded.path} names no file to write.", "Name one with -o.")
+    source = told["input"]["path"]
     item = _item([] if source is None else [source], path, None)
-    clear = record["task"]["question"]["baseline"] if record.get("task") else None
-    named = [name for name in (clear,) if name and Path(name).is_file()]
-    followed = bool(record.get("task")) and record["task"]["question"]["facts"] == FOLLOWED
-    read = identities([*item.sources, options.record, *named])
-    _check_written(options, item, read, followed)
-    return _answer(options, item, lambda **told: api.repeat_attribution(options.record, **told))
+    task = told.get("task") or {"question": {}}
+    named = [task["question"].get("baseline"), *task.get("files", {})]
+    read = identities(
+        [*item.sources, recorded.path, *(n for n in named if n and Path(n).is_file())]
+    )
+    _check_written(options, item, read, task["question"].get("facts") == FOLLOWED)
+    return _answer(options, item, lambda **told: api.repeat_attribution(recorded, **told))
 
 
 def _check_written(options: Namespace, item: Item, read: frozenset[object], followed: bool) -> None:

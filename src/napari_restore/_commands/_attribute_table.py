@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from argparse import Namespace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from napari_restore._commands import Answer
 from napari_restore._commands._arguments import open_image, trusted
 from napari_restore._commands._checks import identities, read_files, refuse_input
 from napari_restore._commands._interrupt import Interrupt, Stop
+from napari_restore._commands._outputs import SHARED
 from napari_restore._commands._progress import reporter
 from napari_restore._commands._question import polygon_of, question_of
-from napari_restore.errors import BadParameter, Cancelled
+from napari_restore.errors import BadParameter, Cancelled, InputError
 
 
 def is_table(options: Namespace) -> bool:
@@ -31,10 +33,11 @@ def attribute_table(options: Namespace) -> Answer:
         if getattr(options, name) is not None:
             raise BadParameter(
                 f"--{name} is of one map, and a table has many.",
-                "Ask one model about one --box for that; a table's .json tells what was asked.",
+                "Ask one model about one --box for that; a table's .json is its record.",
             )
     boxes = [api.Region.from_xywh(*options.box)] if options.box is not None else None
     places = api.boxes_of(options.boxes if boxes is None else boxes, polygon_of(options))
+    _check_shared(options, places)
     _check_written(options, places)
     stop = Stop()
     with Interrupt() as interrupt:
@@ -59,9 +62,50 @@ def attribute_table(options: Namespace) -> Answer:
             )
         finally:
             interrupt.leave()
-        for output in options.outputs:
-            table.save(output, overwrite=options.overwrite)
-    return _answer(options, table)
+        return _written(options, table, options.outputs)
+
+
+def table_again(options: Namespace, recorded: Any) -> Answer:
+    """Ask all once more that `recorded`, a `Recorded` of a table, tells of, and compare."""
+    from napari_restore import api
+
+    if options.output is None:
+        raise InputError(
+            f"{recorded.path} is the record of a table, which names no file to write.",
+            "Name one with -o.",
+        )
+    task = recorded.told.get("task") or {"images": [], "files": {}}
+    named = [recorded.told["question"].get("baseline"), *task["files"]]
+    for image in task["images"]:
+        source = image["spec"]["source"]
+        named += [source] if isinstance(source, str) else source
+    read = identities([recorded.path, *(name for name in named if name and Path(name).is_file())])
+    refuse_input(Path(options.output), read)
+    api.check_table(options.output, overwrite=options.overwrite)
+    stop = Stop()
+    with Interrupt() as interrupt:
+        interrupt.watch(stop)
+        try:
+            table = api.repeat_table(
+                recorded,
+                account={"command": shlex.join(["napari-restore", *options.words])},
+                emit=reporter(options.progress),
+                stop=stop,
+            )
+        finally:
+            interrupt.leave()
+        return _written(options, table, [options.output])
+
+
+def _check_shared(options: Namespace, places: list[Any]) -> None:
+    """Refuse facts that many images would share: what they are is kept beside results only."""
+    named = {place.image for place in places} - {None}
+    images = 1 if options.stack else len(options.paths) + len(named)
+    if images > 1 and options.context in SHARED:
+        raise BadParameter(
+            f"--context {options.context} is of images that are restored into a folder.",
+            "Name the restore_context.npz in that folder, or leave it out.",
+        )
 
 
 def _check_written(options: Namespace, places: list[Any]) -> None:
@@ -75,16 +119,31 @@ def _check_written(options: Namespace, places: list[Any]) -> None:
         api.check_table(output, overwrite=options.overwrite)
 
 
-def _answer(options: Namespace, table: Any) -> Answer:
+def _written(options: Namespace, table: Any, outputs: Sequence[str]) -> Answer:
+    """Save a table, and tell of it and of what failed."""
+    for output in outputs:
+        table.save(output, overwrite=options.overwrite)
+    told = table.to_dict()
     failed = [row for row in table.rows if row["error"] is not None]
     # One sentence each, also where notes are off.
     for row in failed:
-        where = f"{Path(row['image']).name}, box {row['name']}, {row['model']}"
-        print(f"napari-restore: {where}: {row['error']}", file=sys.stderr)
+        _say(f"{_where(row)}: {row['error']}")
     code = table.failures[0].exit_code if failed else 0
     if table.status == "cancelled":
-        told = f"Stopped after {len(table.rows)} of {table.asked}; these are kept."
-        print(f"napari-restore: {told}", file=sys.stderr)
+        _say(f"Stopped after {len(table.rows)} of {table.asked}; these are kept.")
         code = Cancelled.exit_code
-    wrote = "\n".join(f"wrote {output}" for output in options.outputs)
-    return Answer(table.to_dict(), f"{table}\n\n{wrote}", code)
+    lines = [f"{table}", "", *(f"wrote {output}" for output in outputs)]
+    if "repeats" in told:
+        repeats = told["repeats"]
+        for each in repeats["apart"]:
+            _say(f"{_where(each)}: {each['column']} is {each['found']}, was {each['told']}.")
+        lines.append(f"{repeats['same']} of {repeats['rows']} rows are as in {repeats['record']}")
+    return Answer(told, "\n".join(lines), code)
+
+
+def _say(sentence: str) -> None:
+    print(f"napari-restore: {sentence}", file=sys.stderr)
+
+
+def _where(row: Mapping[str, Any]) -> str:
+    return f"{Path(row['image']).name}, box {row['name']}, {row['model']}"

@@ -85,6 +85,20 @@ def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     return engine
 
 
+def add_exclude(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--exclude", metavar="MASK", help="leave these pixels alone, and out of statistics"
+    )
+
+
+def add_context(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--context",
+        metavar="first|joint|FILE",
+        help="take airlight and ranges from the first image, from all together, or from a file",
+    )
+
+
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """What `plan` and `restore` share."""
     add_source(parser)
@@ -119,9 +133,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="soften the mask's edge over N pixels",
     )
-    region.add_argument(
-        "--exclude", metavar="MASK", help="leave these pixels alone, and out of statistics"
-    )
+    add_exclude(region)
 
     model = add_model(parser)
     model.add_argument(
@@ -182,11 +194,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="floats it is left in (default those of --precision); the error is in the record",
     )
-    engine.add_argument(
-        "--context",
-        metavar="first|joint|FILE",
-        help="take airlight and ranges from the first image, from all together, or from a file",
-    )
+    add_context(engine)
     again = engine.add_mutually_exclusive_group()
     again.add_argument(
         "--resume",

@@ -98,7 +98,9 @@ def build_parser() -> Parser:
     )
 
     rerun = _command(commands, "rerun", _restore.rerun, "repeat the run of a record")
-    rerun.add_argument("record", metavar="RECORD", help="the JSON file that --record wrote")
+    rerun.add_argument(
+        "record", metavar="RECORD", help="the JSON file that --record wrote, or a table's"
+    )
     rerun.add_argument("-o", "--output", metavar="OUT", help="write here, not where the run wrote")
     rerun.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
 

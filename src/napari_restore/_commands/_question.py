@@ -7,6 +7,7 @@ from argparse import Namespace
 from typing import Any
 
 from napari_restore._commands import _values
+from napari_restore._commands._arguments import context_of
 from napari_restore.errors import BadParameter
 
 
@@ -121,6 +122,8 @@ def question_of(options: Namespace) -> dict[str, Any]:
         "arguments": {name: _values.literal(value) for name, value in options.argument},
         "check": options.check,
         "level": options.level,
+        "exclude": options.exclude,
+        "context": context_of(options),
         "black": options.black,
         "white": options.white,
         "memory": options.memory,

@@ -9,12 +9,12 @@ from typing import Any
 
 from napari_restore._commands import Answer
 from napari_restore._commands._arguments import load_model, open_image, plan_arguments
-from napari_restore._commands._attribute import again
+from napari_restore._commands._attribute import attribute_again
+from napari_restore._commands._attribute_table import table_again
 from napari_restore._commands._checks import check_files, identities, read_files
 from napari_restore._commands._folder import restore_folder
 from napari_restore._commands._interrupt import Interrupt
 from napari_restore._commands._outputs import (
-    SHARED,
     Item,
     images_in,
     is_folder,
@@ -23,7 +23,6 @@ from napari_restore._commands._outputs import (
 )
 from napari_restore._commands._runner import Runner
 from napari_restore._quantities import format_seconds
-from napari_restore.records import read_record
 
 
 def plan(options: Namespace) -> Answer:
@@ -64,8 +63,6 @@ def restore(options: Namespace) -> Answer:
         if len(items) > 1 or folder:
             return restore_folder(options, items, runner)
         (item,) = items
-        if options.context in SHARED:
-            options.context = None  # one image shares with nobody
         runner.check(item)
         image = open_image(options, item.sources)
         model = load_model(options)
@@ -79,11 +76,13 @@ def rerun(options: Namespace) -> Answer:
     """Repeat the run of a record."""
     from napari_restore import api
 
-    told: Mapping[str, Any] = read_record(Path(options.record))
-    if api.is_attribution(told):
-        return again(options, told)
+    recorded = api.read_recorded(options.record)
+    if recorded.kind == "attribution":
+        return attribute_again(options, recorded)
+    if recorded.kind == "table":
+        return table_again(options, recorded)
     with Interrupt() as interrupt:
-        planned, path, export = api.repeat_of(options.record, options.output)
+        planned, path, export = api.repeat_of(recorded, options.output)
         item = Item((str(planned.image.path),), path, None, None)
         others = (planned.mask, planned.exclude, planned.context_file, options.record)
         read = identities([*item.sources, *(file for file in others if file is not None)])

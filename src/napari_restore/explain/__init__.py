@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from napari_restore.explain._again import compared, groups_in, task_of
 from napari_restore.explain._asked import Asked, Explainer
 from napari_restore.explain._asker import Glimpse
 from napari_restore.explain._attribute import attribute
@@ -10,6 +11,7 @@ from napari_restore.explain._baselines import NAMES
 from napari_restore.explain._figure import check_figure, draw
 from napari_restore.explain._methods import METHODS
 from napari_restore.explain._places import Place, places_of
+from napari_restore.explain._rows import by_image
 from napari_restore.explain._table import AttributionTable, check_table, make_table
 
 __all__ = [
@@ -23,10 +25,14 @@ __all__ = [
     "Overview",
     "Place",
     "attribute",
+    "by_image",
     "check_figure",
     "check_table",
+    "compared",
     "draw",
+    "groups_in",
     "make_table",
     "overview_path",
     "places_of",
+    "task_of",
 ]

@@ -56,19 +56,16 @@ def insertion_deletion(asked: Asked, mass: Floats, seed: int = 0) -> dict[str, A
     with torch.no_grad():
         low, high = asked.objective(torch.cat([asked.baseline, asked.image])).tolist()
     if abs(high - low) <= NEGLIGIBLE * max(abs(high), abs(low)):
-        nothing = {"area": None, "nearest_area": None, "random_area": None, "curve": None}
+        names = ("", "nearest_", "random_")
+        nothing = {f"{name}{what}": None for what in ("area", "curve") for name in names}
         return {"insertion": nothing, "deletion": nothing}
     found = [_curves(asked, order, low, high) for order in orders]
 
     def told(which: int) -> dict[str, Any]:
         curves = [(np.array(pair[which]) - low) / (high - low) for pair in found]
-        area, nearest, *others = (float(np.sum((c[1:] + c[:-1]) / 2 * np.diff(AT))) for c in curves)
-        return {
-            "area": area,
-            "nearest_area": nearest,
-            "random_area": sum(others) / ORDERS,
-            "curve": curves[0].tolist(),
-        }
+        orders = {"": curves[0], "nearest_": curves[1], "random_": np.mean(curves[2:], axis=0)}
+        areas = {f"{name}area": float(_area(curve)) for name, curve in orders.items()}
+        return {**areas, **{f"{name}curve": curve.tolist() for name, curve in orders.items()}}
 
     return {
         "insertion": told(0),
@@ -78,6 +75,10 @@ def insertion_deletion(asked: Asked, mass: Floats, seed: int = 0) -> dict[str, A
         "random_orders": ORDERS,
         "seed": seed,
     }
+
+
+def _area(curve: Floats) -> np.floating:
+    return np.sum((curve[1:] + curve[:-1]) / 2 * np.diff(AT))
 
 
 def _curves(

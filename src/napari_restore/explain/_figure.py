@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,14 @@ import numpy as np
 
 from napari_restore.errors import BadOutput, BadParameter
 from napari_restore.explain._attribution import Attribution, Overview
+from napari_restore.explain._curve_panel import draw_curves, in_words, is_drawn
+from napari_restore.explain._curves import CHECK
 
 SUFFIXES = (".png", ".pdf", ".svg")
 WIDTH_MM = 180.0
 """Of two columns of most journals; one column is 88."""
+POINTS, LEAST_POINTS = 7, 5
+"""Size of letters, and the least that journals take: in one column they are as small."""
 EXPONENT = 0.5
 """Of the magnitude, which hardly shows without one (the public code of DAM takes 1/8)."""
 SIGNED, MAGNITUDE = "PuOr", "viridis"
@@ -34,7 +39,7 @@ def draw(
 ) -> Path:
     """Draw picture, signed map, magnitude and contribution area; the suffix is one of `SUFFIXES`.
 
-    The magnitude is shown to the power of `exponent`. Raises `BadOutput`, `BadParameter`.
+    Where the map was checked, the curves of that are drawn, too. The magnitude is shown to the power of `exponent`. Raises `BadOutput`, `BadParameter`.
     """
     target = Path(path)
     check_figure(target, overwrite=overwrite)
@@ -44,15 +49,24 @@ def draw(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    width = width_mm / 25.4
+    width, points = width_mm / 25.4, min(POINTS, max(LEAST_POINTS, POINTS * width_mm / 130))
+    checked = found.record["attribution"].get("checks", {}).get(CHECK)
+    words = _wrapped(caption(found.record), int(width * 72 * 0.96 / (0.61 * _small(points))))
+    # In inches: maps, curves, and below them the caption.
+    heights = [0.75 * width, (words.count("\n") + 2) * 1.25 * _small(points) / 72]
+    if is_drawn(checked):
+        heights.insert(1, 0.3 * width + 6 * points / 72)
+    look = {"font.size": points, "axes.titlesize": "medium", "axes.titlelocation": "left"}
     # Letters as letters: they can be searched and set anew.
-    with rc_context({"font.size": 7, "svg.fonttype": "none", "pdf.fonttype": 42}):
-        figure = Figure(figsize=(width, width * 0.92), layout="constrained")
+    with rc_context({**look, "svg.fonttype": "none", "pdf.fonttype": 42}):
+        figure = Figure(figsize=(width, sum(heights)), layout="constrained")
         FigureCanvasAgg(figure)
-        parts: Any = figure.subfigures(2, 1, height_ratios=(4.4, 1))
-        above, below = parts
+        parts: Any = figure.subfigures(len(heights), 1, height_ratios=heights)
+        above, *between, below = parts
         _panels(above, found, exponent)
-        below.text(0.02, 0.98, caption(found.record), va="top", family="monospace", fontsize=5.5)
+        for part in between:
+            draw_curves(part, checked)
+        below.text(0.02, 0.98, words, va="top", family="monospace", fontsize=_small(points))
         part = target.with_name(f".{target.stem}.part{target.suffix}")
         try:
             figure.savefig(part, dpi=DPI, metadata=_metadata(target.suffix.lower(), found))
@@ -102,9 +116,24 @@ def caption(record: Mapping[str, Any]) -> str:
         "spread     "
         + ("no mass" if index is None else f"diffusion index {index:.2f}")
         + f", 95 % of the mass in {told['area_95']} pixels, in the box {told['rings']['box']:.1%}",
+        *(f"check      {in_words(checked)}" for checked in told.get("checks", {}).values()),
         f"napari-restore {record['version']}. Where the model looked, not why.",
     ]
     return "\n".join(lines)
+
+
+def _wrapped(text: str, columns: int) -> str:
+    """Lines that are too long go on below the place where what they tell begins."""
+    indent = 11 * " "
+    return "\n".join(
+        textwrap.fill(line, columns, subsequent_indent=indent, drop_whitespace=True)
+        for line in text.splitlines()
+    )
+
+
+def _small(points: float) -> float:
+    """Size of the caption beside letters of so many points."""
+    return max(LEAST_POINTS, points - 1.5)
 
 
 def _how(told: Mapping[str, Any]) -> list[str]:
@@ -176,6 +205,7 @@ def _panels(figure: Any, found: Attribution, exponent: float) -> None:
     polygon = found.record["attribution"]["polygon"]
     for axis in axes:
         _outline(axis, polygon or [(y0, x0), (y0, x1), (y1, x1), (y1, x0)])
+        axis.locator_params(nbins=5)
         axis.set_xlabel("x [pixels]")
         axis.set_ylabel("y [pixels]")
 

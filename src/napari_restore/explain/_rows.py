@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -43,10 +44,13 @@ class Answered(NamedTuple):
     error: RestoreError | None
 
 
+Group = tuple[Any, list[Place]]
+"""An image, however it is named, and what is asked about in it."""
+
+
 def ask_all(
-    images: Sequence[Any],
+    groups: Sequence[Group],
     models: Sequence[Labelled],
-    places: Sequence[Place],
     open_image: Callable[[Any], Image],
     ask: Callable[..., Attribution],
     emit: Emit,
@@ -56,8 +60,8 @@ def ask_all(
 
     Parameters
     ----------
-    images, places
-        Every place is asked about in each image; none where the places name theirs.
+    groups
+        As `by_image` gives them.
     models
         Under labels that tell them apart.
     open_image
@@ -67,11 +71,10 @@ def ask_all(
     emit, stop
         Takes the events; ends the work when it is set, with `Cancelled`.
     """
-    groups = _by_image(images, places)
     before = 0
     for number, (source, here) in enumerate(groups, 1):
         if len(groups) > 1:
-            emit(ImageStarted(_name(source), number, len(groups)))
+            emit(ImageStarted(Path(name_of(source)).name, number, len(groups)))
         image, broken = _opened(source, open_image)
         # Not box by box: what a model makes of the whole image stays at hand for its next box.
         for m, (label, model) in enumerate(models):
@@ -110,13 +113,11 @@ def ask_all(
         before += len(here)
 
 
-def count_rows(images: Sequence[Any], models: Sequence[Labelled], places: Sequence[Place]) -> int:
-    """How many rows `ask_all` gives; raises `InputError` where images are named twice or not."""
-    return len(models) * sum(len(here) for _, here in _by_image(images, places))
+def by_image(images: Sequence[Any], places: Sequence[Place]) -> list[Group]:
+    """Every image once, with its places in their order: all of them, or those that name it.
 
-
-def _by_image(images: Sequence[Any], places: Sequence[Place]) -> list[tuple[Any, list[Place]]]:
-    """Every image once, with its places in their order."""
+    Raises `InputError` where images are named twice or not.
+    """
     named = dict.fromkeys(place.image for place in places if place.image is not None)
     if len(images) and named:
         raise InputError(
@@ -141,19 +142,19 @@ def _opened(
         return None, error
 
 
-def _name(source: Any) -> str:
+def name_of(source: Any) -> str:
+    """The path of an image, as far as it has one."""
     if isinstance(source, Image):
-        return source.name
-    return Path(source).name if isinstance(source, (str, Path)) else "an array"
+        return source.name if source.path is None else str(source.path)
+    return os.fspath(source) if isinstance(source, (str, os.PathLike)) else "an array"
 
 
 def _known(source: Any, image: Image | None, place: Place) -> Row:
     """What is known of a row before anything is asked."""
-    file = source if image is None else image.path
     box = place.bounds
     return {
         **dict.fromkeys(COLUMNS),
-        "image": _name(source) if file is None else str(file),
+        "image": name_of(source if image is None else image),
         "fingerprint": None if image is None else image.fingerprint,
         "name": place.name,
         "x": box.x0,

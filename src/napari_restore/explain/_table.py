@@ -12,8 +12,7 @@ from typing import Any
 from napari_restore.errors import BadOutput, Cancelled, RestoreError
 from napari_restore.explain._asker import Emit
 from napari_restore.explain._attribution import Attribution
-from napari_restore.explain._places import Place
-from napari_restore.explain._rows import Answered, Row, ask_all, count_rows
+from napari_restore.explain._rows import Answered, Group, Row, ask_all
 from napari_restore.explain._summary import summary_of
 from napari_restore.explain._table_text import csv_table, latex_table, text_table
 from napari_restore.images import Image
@@ -92,9 +91,8 @@ def check_table(path: Path, *, overwrite: bool = False) -> None:
 
 
 def make_table(
-    images: Sequence[Any],
+    groups: Sequence[Group],
     models: Sequence[Labelled],
-    places: Sequence[Place],
     *,
     open_image: Callable[[Any], Image],
     ask: Callable[..., Attribution],
@@ -109,17 +107,15 @@ def make_table(
 
     Raises
     ------
-    InputError
-        Where no image is named, or in two ways.
     RestoreError
         Where every place failed: the first one's.
     Cancelled
         Where it was stopped before the first map.
     """
-    count = count_rows(images, models, places)
+    count = len(models) * sum(len(here) for _, here in groups)
     found: list[Answered] = []
     try:
-        for answer in ask_all(images, models, places, open_image, ask, emit, stop):
+        for answer in ask_all(groups, models, open_image, ask, emit, stop):
             found.append(answer)
     except (Cancelled, KeyboardInterrupt):
         if all(answer.error is not None for answer in found):

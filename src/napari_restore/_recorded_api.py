@@ -1,0 +1,89 @@
+"""The part of `api` that is about records: read once, and held against the files of today."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from napari_restore._image_api import Pathlike
+
+if TYPE_CHECKING:
+    from napari_restore.images import Image
+    from napari_restore.models import RestorationModel
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a file tells of a run that is over, for `repeat_of` and its like."""
+
+    path: Path
+    told: Mapping[str, Any]
+    """As `napari_restore.records` describes it."""
+
+    ANEW: ClassVar[Mapping[str, str]] = {
+        "restoration": "Restore it as a new image: napari-restore restore.",
+        "attribution": "Ask anew: napari-restore attribute.",
+        "table": "Ask anew: napari-restore attribute.",
+    }
+
+    @property
+    def kind(self) -> str:
+        """``"restoration"``, ``"attribution"`` or ``"table"``, of many attributions."""
+        if "attribution" in self.told:
+            return "attribution"
+        return "table" if "rows" in self.told else "restoration"
+
+    def task(self, kind: str) -> dict[str, Any]:
+        """All that is needed to do it again.
+
+        Raises `InputError` where that is not known, or the record is of another `kind`.
+        """
+        from napari_restore.errors import InputError
+
+        if self.kind != kind:
+            raise InputError(
+                f"{self.path} tells of another kind of run: {self.kind}.",
+                f"Repeat it with: napari-restore rerun {self.path}.",
+            )
+        if self.told.get("task") is None:
+            raise InputError(
+                f"{self.path} does not say enough to repeat it.",
+                "Only finished runs of images and models that lie in files can be repeated.",
+            )
+        return dict(self.told["task"])
+
+    def check_image(self, image: Image, fingerprint: str, what: str = "image") -> None:
+        """Raise `SourceChanged` for an image that is not the one told of; `what` it is."""
+        if image.fingerprint != fingerprint:
+            raise self._changed(f"{image.name} is not the {what} that {self.path} tells of.")
+
+    def check_model(self, model: RestorationModel, weights_sha256: str | None) -> None:
+        """Raise `SourceChanged` for a model with other weights than those told of."""
+        if model.card.weights_sha256 != weights_sha256:
+            raise self._changed(
+                f"The weights of {model.card.id} are not those that {self.path} tells of."
+            )
+
+    def check_files(self, digests: Mapping[str, str]) -> None:
+        """Raise `SourceChanged` for a file whose sha256 is not the one told, by its path."""
+        from napari_restore.engine import digest
+
+        for name, told in digests.items():
+            if not Path(name).exists() or digest(Path(name)) != told:
+                raise self._changed(f"{name} is not the file that {self.path} tells of.")
+
+    def _changed(self, sentence: str) -> Exception:
+        from napari_restore.errors import SourceChanged
+
+        return SourceChanged(sentence, self.ANEW[self.kind])
+
+
+def read_recorded(record: Pathlike | Recorded) -> Recorded:
+    """The record in a JSON file; one that was read already comes back. Raises `InputError`."""
+    from napari_restore.records import read_account
+
+    if isinstance(record, Recorded):
+        return record
+    return Recorded(Path(record), read_account(Path(record)))

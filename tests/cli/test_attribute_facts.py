@@ -1,0 +1,87 @@
+"""`attribute` with what `restore` takes of other files: pixels to leave out, facts to share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+
+from napari_restore import api
+from napari_restore.records import read_record
+
+from ._scenes import hazy, write_tiff
+
+BOX = ("--box", "50", "40", "24", "16")
+QUICK = ("--model", "dcp", "--device", "cpu", "--steps", "2", "--method", "ig")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    """A mask of columns 60 to 67, and the facts of a brighter image."""
+    mask = np.zeros((1, 160, 200), np.uint8)
+    mask[:, :, 60:68] = 1
+    bright = np.minimum(hazy(seed=1).astype(int) + 40, 255).astype(np.uint8)
+    context = tmp_path / "context.npz"
+    api.save_context([np.moveaxis(bright, 0, 2)], context)
+    return {"exclude": write_tiff(tmp_path / "mask.tif", mask), "context": context}
+
+
+@pytest.mark.parametrize("name", ["exclude", "context"])
+def test_a_file_changes_the_map_and_is_asked_with_again(
+    cli: Any,
+    scene: Path,
+    files: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    plain, out, record = (tmp_path / file for file in ("plain.tif", "a.tif", "a.json"))
+    assert cli("attribute", scene, *BOX, *QUICK, "-o", plain).code == 0
+    monkeypatch.chdir(tmp_path)
+    words = ("attribute", scene, *BOX, *QUICK, f"--{name}", files[name].name)
+    run = cli(*words, "-o", out, "--record", record)
+    assert run.code == 0, run.err
+    with rasterio.open(plain) as one, rasterio.open(out) as other:
+        assert not np.array_equal(one.read(), other.read())
+        if name == "exclude":
+            x0 = read_record(record)["attribution"]["region"][1]  # type: ignore[typeddict-item]
+            assert not other.read()[:, :, 60 - x0 : 68 - x0].any()
+            assert one.read()[:, :, 60 - x0 : 68 - x0].any()
+    # From another folder.
+    monkeypatch.chdir(tmp_path.parent)
+    again = tmp_path / "again.tif"
+    run = cli("rerun", record, "-o", again)
+    assert run.code == 0, run.err
+    with rasterio.open(out) as one, rasterio.open(again) as other:
+        assert np.array_equal(one.read(), other.read())
+
+
+def test_one_image_shares_with_nobody(
+    cli: Any, scene: Path, files: dict[str, Path], tmp_path: Path
+) -> None:
+    words = ("attribute", scene, *BOX, *QUICK, "--json")
+    for word in ("first", "joint"):
+        run = cli(*words, "-o", tmp_path / f"{word}.tif", "--context", word)
+        assert run.code == 0, run.err
+        assert "context" not in run.json["task"]["options"]
+    # `plan` reads the words as `restore` does.
+    assert cli("plan", scene, "--model", "dcp", "--context", "first").code == 0
+    run = cli(*words, "-o", tmp_path / "no.tif", "--context", "missing.npz")
+    assert run.code == 2 and "no context file missing.npz" in run.err
+
+
+@pytest.mark.parametrize("name", ["exclude", "context"])
+def test_a_file_that_is_read_is_not_replaced(
+    cli: Any, scene: Path, files: dict[str, Path], tmp_path: Path, name: str
+) -> None:
+    before, record = files[name].read_bytes(), tmp_path / "a.json"
+    words = ("attribute", scene, *BOX, *QUICK, f"--{name}", files[name])
+    run = cli(*words, "-o", files[name], "--overwrite")
+    assert run.code == 2 and "is an input" in run.err
+    assert cli(*words, "-o", tmp_path / "a.tif", "--record", record).code == 0
+    run = cli("rerun", record, "-o", files[name], "--overwrite")
+    assert run.code == 2 and "is an input" in run.err
+    assert files[name].read_bytes() == before
