@@ -77,28 +77,36 @@ class Asker:
         self.opened, self.box, self.objective = opened, box, objective
         self.followed, self.hold = followed, hold
         self.seen = seen
-        self.gradients = gradients_of(opened, self.seen)
-        self.region = self.gradients.region
         self.bands = len(opened.plan.bands)
-        self.is_small = held is not None or self.region.pixels * self.bands <= SMALL
-        self._check_memory(rules, held or 0)
+
+        def is_small(region: Region) -> bool:
+            return held is not None or region.pixels * self.bands <= SMALL
+
+        def beside(region: Region) -> int:
+            needed = MEASURE_BYTES * region.pixels
+            if is_small(region):
+                a_value = HELD_BYTES + (held or 0) + SUM_BYTES * rules
+                needed += region.pixels * self.bands * a_value
+            return needed
+
+        self.gradients = gradients_of(opened, self.seen, beside)
+        self.region = self.gradients.region
+        self.is_small = is_small(self.region)
+        self.needed_bytes = self.gradients.bytes + beside(self.region)
+        self._check_memory()
         self.image: Planes = opened.image
         if self.is_small:
             self.image = Held(self.region, opened.image(self.region))
         self.polygon = polygon
         self.counts = self._counts()
 
-    def _check_memory(self, rules: int, held: int) -> None:
+    def _check_memory(self) -> None:
         """Raise `BudgetTooSmall` where gradients, sums and what the measures need do not fit."""
-        needed = self.gradients.bytes + MEASURE_BYTES * self.region.pixels
-        if self.is_small:
-            needed += self.region.pixels * self.bands * (HELD_BYTES + held + SUM_BYTES * rules)
-        self.needed_bytes = needed
-        if needed > self.opened.plan.memory:
+        if self.needed_bytes > self.opened.plan.memory:
             raise BudgetTooSmall(
                 f"The map of {self.region.width} × {self.region.height} pixels that the box "
                 "depends on does not fit the budget.",
-                f"Use --memory {-(-needed // 2**20)}MiB or more, or --extent region.",
+                f"Use --memory {-(-self.needed_bytes // 2**20)}MiB or more, or --extent region.",
             )
 
     def tally(self, rules: Sequence[Quadrature], question: Sequence[Any]) -> Tally:

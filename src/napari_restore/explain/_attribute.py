@@ -42,7 +42,7 @@ from napari_restore.explain._polygon import Polygon, polygon_of
 from napari_restore.explain._quadrature import NESTED, Quadrature, clenshaw_curtis, fixed
 from napari_restore.explain._sums import Sums
 from napari_restore.images import Image, open_image
-from napari_restore.models import RestorationModel, StagedModel, load
+from napari_restore.models import RestorationModel, load
 
 TAKEN = (
     *("black", "white", "exclude", "extent", "context", "other_bands"),
@@ -133,9 +133,6 @@ def attribute(
     seen = _seen_by(objective or chosen.objective, box, image)
     # The path's tensors are kept for its next node, those of planning and looking are not.
     return_freed_memory()
-    if isinstance(model, StagedModel):
-        # Two tiles side by side, with their graphs, take twice the memory and hardly less time.
-        options.setdefault("workers", 1)
     plan = make_plan(image, model, region=seen, **options)
     stop = stop or threading.Event()
     wanted = objective_of(objective or chosen.objective, len(plan.bands))

@@ -7,7 +7,7 @@ from napari_restore.engine.gradients._local import LocalGradients
 from napari_restore.engine.gradients._opened import Opened, Picture
 from napari_restore.engine.gradients._pull_back import pulled_back
 from napari_restore.engine.gradients._restored import restored
-from napari_restore.engine.gradients._staged import StagedGradients
+from napari_restore.engine.gradients._staged import Beside, StagedGradients
 
 Gradients = LocalGradients | StagedGradients
 
@@ -23,8 +23,12 @@ __all__ = [
 ]
 
 
-def gradients_of(opened: Opened, box: Region) -> Gradients:
-    """What gives gradients of the output in `box`, by the scope of the opened plan's model."""
+def gradients_of(opened: Opened, box: Region, beside: Beside = lambda region: 0) -> Gradients:
+    """What gives gradients of the output in `box`, by the scope of the opened plan's model.
+
+    `beside` tells the bytes of the budget that something else takes, by the region of the
+    gradients: tiles are worked on side by side only if they fit what is left.
+    """
     if opened.plan.staged is not None:
-        return StagedGradients(opened, box)
+        return StagedGradients(opened, box, beside)
     return LocalGradients(opened, box)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -74,6 +75,8 @@ class StagedGradientCost:
 
     tile: int
     """Encoding or decoding one tile and the way back."""
+    tile_forward: int
+    """Encoding one tile without its graph."""
     bottleneck_per_token: float
     """One layer, as each is computed again when it is its turn."""
 
@@ -100,13 +103,26 @@ def _measure_staged(model: StagedModel, device: Device) -> StagedGradientCost:
     generator = torch.Generator().manual_seed(0)
     grid = torch.randn(GRID, GRID, model.width, generator=generator).to(x.device)
 
-    def encode() -> None:
-        leaf = x.detach().requires_grad_(True)
+    def back(leaf: Tensor, step: Callable[[Tensor], Sequence[Tensor]]) -> None:
+        leaf = leaf.detach().requires_grad_(True)
         with torch.enable_grad():
-            view = model.view(leaf, facts)
-            tokens, residuals = model.encode(view)
-        outputs = [tokens, *residuals, view]
+            outputs = step(leaf)
         pulled_back(outputs, [torch.ones_like(y) for y in outputs], [leaf])
+
+    def encode() -> None:
+        # As `StagedGradients` does it: the view, its graph, and the encoder's.
+        with torch.no_grad():
+            view = model.view(x, facts)
+        back(view, tokens_and_residuals)
+        back(x, lambda leaf: [model.view(leaf, facts)])
+
+    def tokens_and_residuals(view: Tensor) -> Sequence[Tensor]:
+        tokens, residuals = model.encode(view)
+        return [tokens, *residuals]
+
+    def look() -> None:
+        with torch.no_grad():
+            model.encode(model.view(x, facts))
 
     with torch.no_grad():
         seen = model.view(x, facts)
@@ -127,5 +143,6 @@ def _measure_staged(model: StagedModel, device: Device) -> StagedGradientCost:
 
     return StagedGradientCost(
         int(max(peak_of(encode, device), peak_of(decode, device))) + SCRATCH_BYTES,
+        int(peak_of(look, device)) + SCRATCH_BYTES,
         peak_of(layer, device) / GRID**2,
     )

@@ -27,6 +27,8 @@ from napari_restore.engine.staged._work import reflection
 from napari_restore.models import Choices, StagedModel
 
 R = TypeVar("R")
+Beside = Callable[[Region], int]
+"""Bytes that stay beside a gradient, by the region that it lies in."""
 
 
 @dataclass
@@ -50,7 +52,7 @@ class StagedGradients:
     and the decoder on the tiles of the box; its gradient as much again and their way back.
     """
 
-    def __init__(self, opened: Opened, box: Region) -> None:
+    def __init__(self, opened: Opened, box: Region, beside: Beside = lambda region: 0) -> None:
         plan, model = opened.plan, opened.plan.model
         assert isinstance(model, StagedModel) and plan.staged is not None
         self.opened, self.box, self.model = opened, box, model
@@ -70,11 +72,18 @@ class StagedGradients:
         """Of every layer, while they are held."""
         self.by_facts: dict[str, Tensor] = {}
         """After `backward`: ∂D/∂ of those facts that want a gradient."""
-        self.bytes = self._bytes()
+        # Graphs lie side by side only where that fits; a device has one queue for all.
+        most = 1 if plan.device.is_accelerator else min(plan.workers, self._rows * self._columns)
+        room = plan.memory - beside(self.region)
+        self._workers = max((n for n in range(1, most + 1) if self._bytes(n) <= room), default=1)
+        self.bytes = self._bytes(self._workers)
         """What a gradient takes at its peak."""
 
-    def _bytes(self) -> int:
-        """Tokens as encoded, between layers and related, with gradients; the bottleneck or a tile."""
+    def _bytes(self, workers: int) -> int:
+        """With the graphs of so many tiles at once.
+
+        Tokens as encoded, between layers and related, with gradients; the bottleneck or tiles.
+        """
         model = self.model
         cost = staged_gradient_cost(model, self.opened.plan.device)
         tokens = self._rows * self._columns * self._side**2
@@ -82,8 +91,8 @@ class StagedGradients:
         kept = 4 * ((3 + model.layers) * tokens * model.width + 2 * left * len(self._seen))
         kept += model.layers * model.choice_bytes * tokens
         swell = fragmentation(self._rows * self._columns)
-        tiles = int(swell * self.opened.plan.workers * cost.tile)
-        return kept + max(int(cost.bottleneck_per_token * tokens), tiles)
+        tiles = max(workers * cost.tile, self.opened.plan.workers * cost.tile_forward)
+        return kept + max(int(cost.bottleneck_per_token * tokens), int(swell * tiles))
 
     def hold(self, picture: Picture | None) -> None:
         """From now on the layers choose as they do for `picture`, whatever they are shown.
@@ -136,18 +145,19 @@ class StagedGradients:
             part = by_encoded[self._cells(*at)].permute(2, 0, 1)[None]
             return self._back_through_encoder(picture, at, part, by_left.get(at))
 
-        for box, found, by_facts in self._in_threads(back):
+        for box, found, by_facts in self._in_threads(back, self._workers):
             for name, part in by_facts.items():
                 self.by_facts[name] = self.by_facts.get(name, 0) + part
             yield box, found
         release_freed_memory()
 
-    def _in_threads(self, work: Callable[[tuple[int, int]], R]) -> Iterator[R]:
-        """`work` on every tile, row by row."""
+    def _in_threads(self, work: Callable[[tuple[int, int]], R], workers: int) -> Iterator[R]:
+        """`work` on every tile, row by row, `workers` of them at once."""
         plan = self.opened.plan
         places = itertools.product(range(self._rows), range(self._columns))
+        threads = plan.threads * plan.workers // workers
         with self.opened.computing():
-            yield from side_by_side(places, work, plan.workers, plan.threads)
+            yield from side_by_side(places, work, workers, threads)
 
     # -- forwards --------------------------------------------------------------------
 
@@ -163,7 +173,8 @@ class StagedGradients:
                 tokens, left = model.encode(self._view(picture, *at))
             return at, tokens, left if at in self._seen else ()
 
-        for at, tokens, left in self._in_threads(encode):
+        # Without their graphs tiles take so little that all threads may have one.
+        for at, tokens, left in self._in_threads(encode, self.opened.plan.workers):
             if not encoded.numel():
                 shape = (self._rows * side, self._columns * side, model.width)
                 encoded = tokens.new_empty(shape)
@@ -255,18 +266,28 @@ class StagedGradients:
     ) -> tuple[Region, Tensor, dict[str, Tensor]]:
         """∂D/∂x of a tile's pixels after the box that they lie in; and ∂D/∂ of the facts."""
         needed, rows, columns = self._source(*at)
-        x = picture(needed).detach().requires_grad_(True)
+        x = picture(needed).detach()
+        with torch.no_grad():
+            view = self._viewed(x, rows, columns, at)
+        # One part after the other: the graph of the view need not lie beside the encoder's.
+        view.requires_grad_(True)
+        with torch.enable_grad():
+            tokens, residuals = self.model.encode(view)
+        outputs, given = [tokens], [by_tokens]
+        if by_left is not None:
+            by_encoded, *by_residuals, by_left_view = by_left
+            given[0] = by_tokens + by_encoded
+            outputs += residuals
+            given += by_residuals
+        (by_view,) = pulled_back(outputs, given, [view])
+        if by_left is not None:
+            by_view = by_view + by_left_view
+        del tokens, residuals, outputs
+        x.requires_grad_(True)
         with torch.enable_grad():
             view = self._viewed(x, rows, columns, at)
-            tokens, residuals = self.model.encode(view)
-            outputs, given = [tokens], [by_tokens]
-            if by_left is not None:
-                by_encoded, *by_residuals, by_view = by_left
-                given[0] = by_tokens + by_encoded
-                outputs += [*residuals, view]
-                given += [*by_residuals, by_view]
-            facts = {name: f for name, f in self.opened.work.facts.items() if f.requires_grad}
-            found, *rest = pulled_back(outputs, given, [x, *facts.values()])
+        facts = {name: f for name, f in self.opened.work.facts.items() if f.requires_grad}
+        found, *rest = pulled_back([view], [by_view], [x, *facts.values()])
         return needed, found, dict(zip(facts, rest, strict=True))
 
     # -- places ----------------------------------------------------------------------
