@@ -39,7 +39,8 @@ def draw(
 ) -> Path:
     """Draw picture, signed map, magnitude and contribution area; the suffix is one of `SUFFIXES`.
 
-    Where the map was checked, the curves of that are drawn, too. The magnitude is shown to the power of `exponent`. Raises `BadOutput`, `BadParameter`.
+    Where the map was checked, the curves of that are drawn, too. The magnitude is shown to the power
+    of `exponent`. Raises `BadOutput`, `BadParameter`.
     """
     target = Path(path)
     check_figure(target, overwrite=overwrite)
@@ -58,7 +59,8 @@ def draw(
         heights.insert(1, 0.3 * width + 6 * points / 72)
     look = {"font.size": points, "axes.titlesize": "medium", "axes.titlelocation": "left"}
     # Letters as letters: they can be searched and set anew.
-    with rc_context({**look, "svg.fonttype": "none", "pdf.fonttype": 42}):
+    settings: Any = {**look, "svg.fonttype": "none", "pdf.fonttype": 42}
+    with rc_context(settings):
         figure = Figure(figsize=(width, sum(heights)), layout="constrained")
         FigureCanvasAgg(figure)
         parts: Any = figure.subfigures(len(heights), 1, height_ratios=heights)
