@@ -180,7 +180,7 @@ def compared(options: argparse.Namespace) -> list[dict[str, Any]]:
         words = [sys.executable, __file__, str(options.data), "--cost", options.cost]
         words += ["--side", str(options.side), "--runner", runner]
         # As in the window's processes: threads that wait do not spin, and all take from one heap.
-        given = {**os.environ, **ENVIRONMENT, "MALLOC_ARENA_MAX": "1"}
+        given = {**os.environ, **ENVIRONMENT}
         with tempfile.TemporaryDirectory() as cache:
             # Facts of the image that an earlier call left on the disk would come for nothing.
             given["NAPARI_RESTORE_CACHE"] = cache
