@@ -63,3 +63,16 @@ def test_a_run_does_not_load_the_compiler_of_torch(model: str, tmp_path: Path):
     )
     assert "torch" in loaded
     assert "sympy" not in loaded
+
+
+@pytest.mark.parametrize("model", ["atmosphere", "inf-dehaze-small"])
+def test_nor_does_an_attribution(model: str, tmp_path: Path):
+    loaded = loaded_after(
+        "import sys, numpy as np, napari_restore as nr; "
+        "pixels = np.random.default_rng(0).integers(90, 255, (70, 90, 3), 'uint8'); "
+        "image = nr.open_image(pixels, bands='red=1,green=2,blue=3'); "
+        f"nr.attribute(image, '{model}', (0, 0, 32, 32), method='ig', steps=1, scratch=sys.argv[1])",
+        str(tmp_path),
+    )
+    assert "torch" in loaded
+    assert "sympy" not in loaded

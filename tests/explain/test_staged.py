@@ -96,6 +96,28 @@ def test_backward_alone_is_the_same(tmp_path: Path) -> None:
     assert all(torch.equal(one[part], other[part]) for part in one)
 
 
+def test_tiles_side_by_side_fit_what_is_left(tmp_path: Path) -> None:
+    box = Region(100, 100, 140, 150)
+    image = nr.open_image(scene(400, 600))
+    plan = make_plan(image, toy(), region=box, workers=3, scratch=tmp_path, device="cpu")
+    opened = Opened(plan, lambda event: None, threading.Event())
+    by_y = torch.rand(1, 3, *box.shape)
+
+    def asked(beside: int) -> tuple[int, list[tuple[Region, torch.Tensor]]]:
+        gradients = gradients_of(opened, box, lambda region: beside)
+        gradients.forward(opened.image, keep=True)
+        return gradients.bytes, list(gradients.backward(opened.image, by_y))
+
+    most, one = asked(0)
+    least, other = asked(plan.memory)
+    assert least < most
+    between, another = asked(plan.memory - most + 1)
+    assert least < between < most
+    for found in (other, another):
+        assert [part for part, _ in found] == [part for part, _ in one]
+        assert all(torch.equal(a, b) for (_, a), (_, b) in zip(found, one, strict=True))
+
+
 def test_an_attribution_reaches_all_tiles_and_is_complete(tmp_path: Path) -> None:
     image = nr.open_image(scene(300, 400))
     found = attribute(

@@ -35,6 +35,9 @@ from napari_restore.models import (
 
 BLOCK_SIDE = 2048
 """Side in pixels of the blocks of a pass: a multiple of every overview factor in use."""
+READ_ROWS = 512
+"""Of a block that are read together, at least, in whole chunks: beside the overview a block of
+floats takes as much again."""
 OVERVIEW_SIDE = 512
 """Overviews of several images are thinned to this side, and further if need be …"""
 OVERVIEW_PIXELS = 2048**2
@@ -150,7 +153,18 @@ def compute_context(
     if extent == "sample":
         blocks = _spread(image, whole.factor)
 
+    together = -(-READ_ROWS // image.chunk[0]) * image.chunk[0]
+    if together % max(BLOCK, whole.factor):
+        together = side
+
     def look(block: Region) -> BlockFacts | None:
+        found = None
+        for y in range(block.y0, block.y1, together):
+            part = look_at(block.intersect(block._replace(y0=y, y1=y + together)))
+            found = part if found is None else found.plus(part)
+        return found
+
+    def look_at(block: Region) -> BlockFacts | None:
         box = block.shift(scope.y0, scope.x0)
         pixels = image.read(box)
         valid = image.read_valid(box) if image.may_be_invalid else None

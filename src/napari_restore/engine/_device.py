@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "MALLOC_ARENA_MAX": "1"}
 """Must be set before the OpenMP runtime loads: idle workers that spin slow every
-neighbour (a window, a second tile) by up to ten times."""
+neighbour (a window, a second tile) by up to ten times. And before there are threads: what
+took from a heap of its own before `keep_freed_memory` goes on to do so."""
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,16 @@ class BlockFacts:
     dark_counts: npt.NDArray[np.int64]
     dark_sums: npt.NDArray[np.float64]
 
+    def plus(self, other: BlockFacts | None) -> BlockFacts:
+        """Those of both blocks; None is one without facts."""
+        if other is None:
+            return self
+        return BlockFacts(
+            self.histograms + other.histograms,
+            self.dark_counts + other.dark_counts,
+            self.dark_sums + other.dark_sums,
+        )
+
 
 def block_facts(
     pixels: npt.NDArray[Any],

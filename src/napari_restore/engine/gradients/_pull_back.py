@@ -18,7 +18,8 @@ def pulled_back(
     `by_outputs` are ∂D/∂ of `outputs`, of their shapes. The graph of `outputs` is freed.
     """
     # Given to `torch.autograd.grad` they make it load sympy: half a second and 30 MiB.
-    end: Tensor = _End.apply(*outputs, *by_outputs)  # type: ignore[no-untyped-call]
+    with torch.enable_grad():
+        end: Tensor = _End.apply(*outputs, *by_outputs)  # type: ignore[no-untyped-call]
     return torch.autograd.grad(end, list(inputs), materialize_grads=True)
 
 

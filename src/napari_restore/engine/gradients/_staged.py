@@ -72,15 +72,17 @@ class StagedGradients:
         """Of every layer, while they are held."""
         self.by_facts: dict[str, Tensor] = {}
         """After `backward`: ∂D/∂ of those facts that want a gradient."""
-        # Graphs lie side by side only where that fits; a device has one queue for all.
+        # Tiles lie side by side only where that fits; a device has one queue for all.
         most = 1 if plan.device.is_accelerator else min(plan.workers, self._rows * self._columns)
         room = plan.memory - beside(self.region)
-        self._workers = max((n for n in range(1, most + 1) if self._bytes(n) <= room), default=1)
-        self.bytes = self._bytes(self._workers)
+        counts = range(1, most + 1)
+        self._back = max((n for n in counts if self._bytes(n, n) <= room), default=1)
+        self._forward = max((n for n in counts if self._bytes(self._back, n) <= room), default=1)
+        self.bytes = self._bytes(self._back, self._forward)
         """What a gradient takes at its peak."""
 
-    def _bytes(self, workers: int) -> int:
-        """With the graphs of so many tiles at once.
+    def _bytes(self, back: int, forward: int) -> int:
+        """With so many tiles at once on the way back, with their graphs, and forward.
 
         Tokens as encoded, between layers and related, with gradients; the bottleneck or tiles.
         """
@@ -91,7 +93,7 @@ class StagedGradients:
         kept = 4 * ((3 + model.layers) * tokens * model.width + 2 * left * len(self._seen))
         kept += model.layers * model.choice_bytes * tokens
         swell = fragmentation(self._rows * self._columns)
-        tiles = max(workers * cost.tile, self.opened.plan.workers * cost.tile_forward)
+        tiles = max(back * cost.tile, forward * cost.tile_forward)
         return kept + max(int(cost.bottleneck_per_token * tokens), int(swell * tiles))
 
     def hold(self, picture: Picture | None) -> None:
@@ -145,7 +147,7 @@ class StagedGradients:
             part = by_encoded[self._cells(*at)].permute(2, 0, 1)[None]
             return self._back_through_encoder(picture, at, part, by_left.get(at))
 
-        for box, found, by_facts in self._in_threads(back, self._workers):
+        for box, found, by_facts in self._in_threads(back, self._back):
             for name, part in by_facts.items():
                 self.by_facts[name] = self.by_facts.get(name, 0) + part
             yield box, found
@@ -173,8 +175,7 @@ class StagedGradients:
                 tokens, left = model.encode(self._view(picture, *at))
             return at, tokens, left if at in self._seen else ()
 
-        # Without their graphs tiles take so little that all threads may have one.
-        for at, tokens, left in self._in_threads(encode, self.opened.plan.workers):
+        for at, tokens, left in self._in_threads(encode, self._forward):
             if not encoded.numel():
                 shape = (self._rows * side, self._columns * side, model.width)
                 encoded = tokens.new_empty(shape)

@@ -23,7 +23,7 @@ Array = npt.NDArray[Any]
 CHUNK = 512
 LARGEST_CHUNK_PIXELS = 4096 * 4096
 RANGE_BYTES = 256 * 2**20
-"""Float arrays in memory up to this size are looked through for their range at once."""
+"""Float arrays in memory up to this size are looked through for their range."""
 _Y, _X, _BAND = ("y", "lat", "latitude", "row"), ("x", "lon", "longitude", "col"), ("band", "c")
 
 
@@ -74,8 +74,13 @@ class ArrayReader(Reader):
         level = self._arrays[0]
         if not isinstance(level, np.ndarray) or level.nbytes > RANGE_BYTES:
             return None
-        finite = level[np.isfinite(level)] if self.dtype.kind == "f" else level
-        return (float(finite.min()), float(finite.max())) if finite.size else None
+        ends: list[float] = []
+        # Some rows at a time: what is finite of them is a copy.
+        for part in self.rows():
+            finite = part[np.isfinite(part)] if self.dtype.kind == "f" else part
+            if finite.size:
+                ends += (float(finite.min()), float(finite.max()))
+        return (min(ends), max(ends)) if ends else None
 
     def read_chunk(self, level: int, row: int, column: int) -> Array:
         y0, x0, y1, x1 = chunk_box(self.levels[level], row, column)

@@ -34,18 +34,19 @@ class Cells(NamedTuple):
     """(N, 3, h, w) darkest of the valid ones in each band, about `HIDDEN` where there are none."""
 
 
-def cells_of(picture: Tensor, valid: Tensor) -> Cells:
-    """Cells of pictures (N, 3, H, W), `valid` (N, 1, H, W) float 0 or 1.
+def cells_of(picture: Tensor, valid: Tensor, brightness: Tensor) -> Cells:
+    """Cells of pictures (N, 3, H, W) times `brightness` (N,); `valid` (N, 1, H, W) float 0 or 1.
 
     Grown at the right and bottom, as invalid. Invalid pixels may hold anything finite.
     """
     # With gradients all of it is kept in any case.
     rows = picture.shape[2] if picture.requires_grad else ROWS
     bottom = -picture.shape[2] % MULTIPLE
+    factor = brightness[:, None, None, None]
     tops = range(0, picture.shape[2], rows)
     parts = [
         _gathered(
-            picture[:, :, top : top + rows],
+            (picture[:, :, top : top + rows] * factor).clamp_(-0.5, 4),
             valid[:, :, top : top + rows],
             bottom if top == tops[-1] else 0,
         )

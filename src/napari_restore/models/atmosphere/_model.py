@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,8 +11,9 @@ from torch import Tensor
 from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
 from napari_restore.models._model import Facts, RestorationModel, ToModel, one_shot_facts
+from napari_restore.models.atmosphere._cells import Cells, cells_of
 from napari_restore.models.atmosphere._inversion import inverted, optical_depth
-from napari_restore.models.atmosphere._network import STRIDE, AtmosphereNetwork, Seen
+from napari_restore.models.atmosphere._network import STRIDE, AtmosphereNetwork
 from napari_restore.models.atmosphere._restraint import restrained
 from napari_restore.models.atmosphere._small import Small, small, small_overview
 from napari_restore.models.atmosphere._spline import Sampler, smooth
@@ -50,9 +52,10 @@ class Atmosphere(RestorationModel):
     def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Facts:
         device = self.network.first.stem.weight.device
         overview, thinned, valid = small_overview(context, to_model, bands, device)
-        facts = self._facts_from(overview)
-        # Not beside what follows.
+        shown = _shown(overview)
+        # Pixels need not lie beside what the network makes of their cells.
         del overview
+        facts = self._facts_from(shown)
         facts["step"] = torch.tensor(float(context.factor))
         facts["airlight_all"] = _airlight_of_all(context, to_model, bands, facts["airlight"])
         seen = facts["presence"]
@@ -61,20 +64,20 @@ class Atmosphere(RestorationModel):
         return facts
 
     def follow(self, overview: Tensor, valid: Tensor, facts: Facts) -> Facts:
-        found = self._facts_from(small(overview, valid))
+        found = self._facts_from(_shown(small(overview, valid)))
         # Found by halving, so it has no gradient.
         found["presence"] = found["presence"] * facts["restraint"]
         return {**facts, **found}
 
-    def _facts_from(self, one: Small) -> dict[str, Tensor]:
+    def _facts_from(self, one: _Shown) -> dict[str, Tensor]:
         """What one picture tells, before it is restrained."""
-        seen, brightness = self._look(one)
+        seen = self.network(one.cells, one.reduced)
         cells = torch.cat([seen.offset, seen.slope], 1)
         return {
             "maps": smooth(cells, STRIDE * one.factor, one.shape),
             "presence": seen.presence[0],
-            "brightness": brightness[0],
-            "airlight": seen.airlight[0] / brightness[0],
+            "brightness": one.brightness[0],
+            "airlight": seen.airlight[0] / one.brightness[0],
             "exponent": seen.exponent[0],
             "display": seen.display[0],
         }
@@ -128,8 +131,8 @@ class Atmosphere(RestorationModel):
         (N, 1 or 3, 1, 1). Nothing is restrained: what goes too far shows in the loss.
         """
         known = x.new_ones(x[:, :1].shape) if valid is None else valid.to(x.dtype)
-        whole = small(x, known)
-        seen, brightness = self._look(whole)
+        whole = _shown(small(x, known))
+        seen, brightness = self.network(whole.cells, whole.reduced), whole.brightness
         cells = torch.cat([seen.offset, seen.slope], 1)
         return {
             "maps": smooth(cells, STRIDE * whole.factor, whole.shape),
@@ -159,15 +162,31 @@ class Atmosphere(RestorationModel):
         y, transmission = inverted(x, depth, airlight, facts, self.deadband)
         return y, {"transmission": transmission, "airlight": airlight.expand(x.shape)}
 
-    def _look(self, pictures: Small) -> tuple[Seen, Tensor]:
-        """What the network sees, and the factor of brightness (N,)."""
-        picture, valid = pictures.picture, pictures.valid
-        # One value far out of range must not darken all others.
-        seen = picture.mean(1, keepdim=True).clamp(0, 4) * valid
-        mean = seen.sum((1, 2, 3)) / valid.sum((1, 2, 3)).clamp(min=1)
-        brightness = BRIGHTNESS / mean.clamp(min=1e-4)
-        bright = (picture * brightness[:, None, None, None]).clamp_(-0.5, 4)
-        return self.network(bright, valid), brightness
+
+class _Shown(NamedTuple):
+    """What the network is shown of N pictures."""
+
+    cells: Cells
+    brightness: Tensor
+    """(N,) the factor that is in them."""
+    reduced: tuple[int, int]
+    """(h, w) of the pictures …"""
+    factor: int
+    """… of which a pixel was so many along a side …"""
+    shape: tuple[int, int]
+    """… of so many."""
+
+
+def _shown(pictures: Small) -> _Shown:
+    """The cells of small pictures, brought to one brightness."""
+    picture, valid = pictures.picture, pictures.valid
+    # One value far out of range must not darken all others.
+    seen = picture.mean(1, keepdim=True).clamp(0, 4) * valid
+    mean = seen.sum((1, 2, 3)) / valid.sum((1, 2, 3)).clamp(min=1)
+    brightness = BRIGHTNESS / mean.clamp(min=1e-4)
+    cells = cells_of(picture, valid, brightness)
+    reduced = picture.shape[2], picture.shape[3]
+    return _Shown(cells, brightness, reduced, pictures.factor, pictures.shape)
 
 
 def _airlight_of_all(

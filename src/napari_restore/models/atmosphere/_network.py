@@ -14,7 +14,6 @@ from napari_restore.models.atmosphere._cells import (
     FEATURES,
     HIDDEN,
     Cells,
-    cells_of,
     coarser,
     halved,
     mean_of,
@@ -76,12 +75,8 @@ class AtmosphereNetwork(nn.Module):
             self.second = Look(widths[1] + AGAIN, widths[1:], 0, TOLD + NUMBERS + 7)
             self.second.start([0.0, 0.0], [0.0] * NUMBERS, 0.05)
 
-    def forward(self, picture: Tensor, valid: Tensor) -> Seen:
-        """`picture` (N, 3, H, W) of mean luminance near 0.45, `valid` (N, 1, H, W) float 0 or 1.
-
-        Invalid pixels may hold anything finite.
-        """
-        cells = cells_of(picture, valid)
+    def forward(self, cells: Cells, shape: tuple[int, int]) -> Seen:
+        """What is seen in `cells_of` pictures of `shape` and of mean luminance near 0.45."""
         mean, spread = _statistics(cells.colour, cells.share)
         told = torch.cat([mean, spread, cells.share.mean((2, 3))], 1)
         said, drawn = self.first(cells.features, cells.share, told)
@@ -92,7 +87,7 @@ class AtmosphereNetwork(nn.Module):
             more, _ = self.second(torch.cat([drawn, features], 1), cells.share, told)
             said = Said(*(a + b for a, b in zip(said, more, strict=True)))
         seen = _seen(said, cells)
-        height, width = (-(-s // STRIDE) for s in picture.shape[2:])
+        height, width = (-(-s // STRIDE) for s in shape)
         return replace(
             seen,
             offset=seen.offset[:, :, :height, :width],

@@ -50,20 +50,22 @@ def small_overview(
     height, width = context.overview.shape[:2]
     factor, step = _factor((height, width)), step_of((height, width))
     rows = -(-STRIP // (factor * step)) * factor * step
-    pictures, valids, thinned, known = [], [], [], []
+    # Written in place: joined from parts they would be there twice.
+    sides = [(-(-height // by), -(-width // by)) for by in (factor, step)]
+    reduced, thinned = (torch.empty(1, len(bands), *side, device=device) for side in sides)
+    reduced_valid, thinned_valid = (torch.empty(1, 1, *side, device=device) for side in sides)
     for top in range(0, height, rows):
         values = context.overview[top : top + rows]
         seen = to_model(np.nan_to_num(values))[..., list(bands)].astype(np.float32)
         there = np.isfinite(values).all(axis=2).astype(np.float32)
         picture = torch.from_numpy(seen).permute(2, 0, 1)[None].to(device)
         valid = torch.from_numpy(there)[None, None].to(device)
-        thinned.append(picture[..., ::step, ::step].contiguous())
-        known.append(valid[..., ::step, ::step].contiguous())
-        picture, valid = _reduced(picture, valid, factor)
-        pictures.append(picture)
-        valids.append(valid)
-    reduced = Small(torch.cat(pictures, 2), torch.cat(valids, 2), factor, (height, width))
-    return reduced, torch.cat(thinned, 2), torch.cat(known, 2)
+        lines = slice(top // step, -(-(top + len(values)) // step))
+        thinned[:, :, lines] = picture[..., ::step, ::step]
+        thinned_valid[:, :, lines] = valid[..., ::step, ::step]
+        lines = slice(top // factor, -(-(top + len(values)) // factor))
+        reduced[:, :, lines], reduced_valid[:, :, lines] = _reduced(picture, valid, factor)
+    return Small(reduced, reduced_valid, factor, (height, width)), thinned, thinned_valid
 
 
 def _factor(shape: tuple[int, int]) -> int:
