@@ -15,6 +15,7 @@ import napari_restore as nr
 from napari_restore import Region
 from napari_restore.errors import BadParameter
 from napari_restore.explain import attribute
+from napari_restore.explain._captum import explainer_of
 
 BOX = Region(40, 60, 56, 84)
 
@@ -127,3 +128,34 @@ def test_without_captum_the_way_to_it_is_told(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(BadParameter, match=r"napari-restore\[captum\]"):
         ask(Small(), "captum:Saliency")
+
+
+@pytest.mark.parametrize("method", ["KernelShap", "Lime"])
+def test_without_scikit_learn_the_way_to_it_is_told_before_any_work(
+    monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    there = importlib.util.find_spec
+
+    def find_spec(name: str, *more: Any) -> Any:
+        return None if name == "sklearn" else there(name, *more)
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+    pictures: list[Any] = []
+    with pytest.raises(BadParameter, match=rf"{method} fits.*napari-restore\[captum\]"):
+        ask(Pointwise(lambda x: pictures.append(x) or x), f"captum:{method}")
+    assert not pictures
+    # Others need none.
+    ask(Small(), "captum:Saliency")
+
+
+@pytest.mark.parametrize("method", ["KernelShap", "Lime"])
+def test_with_scikit_learn_it_is_asked(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    there = importlib.util.find_spec
+
+    def find_spec(name: str, *more: Any) -> Any:
+        return there("json") if name == "sklearn" else there(name, *more)
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+    found = explainer_of(f"captum:{method}")
+    assert found.takes_baseline and found.parameters is not None
+    assert found.parameters["feature_mask"].default == 16

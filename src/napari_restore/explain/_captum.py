@@ -33,6 +33,9 @@ COMPLETE = {
 """Those whose shares are to add up to D(x) − D(x′)."""
 MIXING = {"FeaturePermutation"}
 """Those that want several images."""
+FITTED = {"KernelShap", "Lime"}
+"""Those that fit a linear model, with scikit-learn: captum finds out that it lacks it when all
+pictures have been shown."""
 AT_A_TIME = ("internal_batch_size", "perturbations_per_eval", "n_samples")
 """Arguments that say how many pictures are held at a time, the first that there is. GradientShap
 holds all its samples."""
@@ -69,6 +72,11 @@ def explainer_of(name: str) -> Explainer:
         raise BadParameter(
             f"{asked} wants a network to look into, and gets D as a function of the pixels.",
             f"Choose among {', '.join(_able())}.",
+        )
+    if asked in FITTED and importlib.util.find_spec("sklearn") is None:
+        raise BadParameter(
+            f"{asked} fits a model by scikit-learn, which is missing.",
+            "Install napari-restore[captum], or scikit-learn.",
         )
     known = inspect.signature(found.attribute).parameters
     seed = inspect.Parameter("seed", inspect.Parameter.KEYWORD_ONLY, default=0)
