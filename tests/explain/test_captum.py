@@ -64,6 +64,13 @@ def test_ablation_of_squares_is_occlusion() -> None:
     assert np.linalg.norm(theirs.map - ours.map) <= 1e-4 * np.linalg.norm(ours.map)
     windows = {"sliding_window_shapes": (3, 8, 8), "strides": [3, 8, 8]}
     windowed = ask(Small(), "captum:Occlusion", baseline="zero", arguments=windows)
+    sides = ask(
+        Small(),
+        "captum:Occlusion",
+        baseline="zero",
+        arguments={"sliding_window_shapes": 8, "strides": 8},
+    )
+    assert np.array_equal(windowed.map, sides.map)
     # There every value has what its window has.
     at = (slice(0, 16), slice(0, 16))
     assert np.allclose(windowed.map[at], 8 * 8 * 3 * ours.map[at], rtol=1e-3, atol=1e-6)
@@ -114,7 +121,12 @@ def test_a_surrogate_is_fitted_to_squares() -> None:
         ("captum:Salience", {}, "Did you mean Saliency"),
         ("captum:", {}, "no attributor"),
         ("captum:Occlusion", {}, "sliding_window_shapes=VALUE"),
-        ("captum:Occlusion", {"sliding_window_shapes": (3, 900, 900)}, "failed"),
+        ("captum:Occlusion", {"sliding_window_shapes": (3, 900, 900)}, "does not fit"),
+        ("captum:Occlusion", {"sliding_window_shapes": 900}, "does not fit the image"),
+        ("captum:Occlusion", {"sliding_window_shapes": (8, 8)}, "does not fit"),
+        ("captum:Occlusion", {"sliding_window_shapes": 8, "strides": 0}, "strides=0 does not fit"),
+        ("captum:Occlusion", {"sliding_window_shapes": 8, "strides": 9}, "failed"),
+        ("captum:ShapleyValues", {"feature_mask": 8}, "in every order"),
         ("captum:Saliency", {"target": 1}, "no argument 'target'"),
         ("captum:FeatureAblation", {"feature_mask": "big"}, "no side of squares"),
     ],
