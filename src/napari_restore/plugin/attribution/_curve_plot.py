@@ -55,7 +55,7 @@ class CurvePlot(QWidget):
         if self._checked is None:
             return
         painter, text = begin(self)
-        width = (self.width() - 2 * LEFT - GAP) / 2
+        width = (self.width() - 2 * LEFT - GAP - 2) / 2
         curves = [
             curve
             for name in TITLES

@@ -24,7 +24,8 @@ def measures(record: Mapping[str, Any]) -> str:
         trust = "Completeness undefined: what is asked about hardly differs along the path"
     else:
         word = "Complete" if complete["reached"] else "NOT COMPLETE"
-        trust = f"{word}: gap {gap:.2%} after {steps} points (asked {complete['goal']:.2%})"
+        after = f" after {steps} points" if steps else ""
+        trust = f"{word}: gap {gap:.2%}{after} (asked {complete['goal']:.2%})"
     y0, x0, y1, x1 = told["box"]
     index, near = told["diffusion_index"], told["window"]["diffusion_index"]
     rings = told["rings"]
