@@ -13,6 +13,7 @@ from napari_restore.engine import Region
 
 if TYPE_CHECKING:
     from napari_restore.explain import Attribution
+    from napari_restore.explain._offered import Offer
 
 KEPT = ("extent", "black", "white", "exclude", "context", "other_bands")
 """Options of a plan that change a map; what belongs to one machine is left out of a record."""
@@ -84,6 +85,30 @@ def _smaller(box: Region, scale: int) -> Region:
     """The pixels of an overview that hold any of `box`."""
     y0, x0, y1, x1 = box
     return Region(y0 // scale, x0 // scale, -(-y1 // scale), -(-x1 // scale))
+
+
+def explainers() -> list[Offer]:
+    """The methods of `attribute` that go along no path: name, source, takes_baseline, settings.
+
+    ``settings`` are text that `arguments_in` reads. Not for the GUI thread: captum is imported.
+    """
+    from napari_restore.explain import offered
+
+    return offered()
+
+
+def arguments_in(text: str) -> dict[str, Any]:
+    """Arguments of such a method from ``name=value name=value``; raises `BadParameter`."""
+    from napari_restore.explain import arguments_in
+
+    return arguments_in(text)
+
+
+def argument_value(text: str) -> Any:
+    """The value of one: a number, a word that Python knows, or a tuple of them; all else is text."""
+    from napari_restore.explain import literal
+
+    return literal(text)
 
 
 def draw_attribution(found: Attribution, path: Pathlike, **options: Any) -> Path:

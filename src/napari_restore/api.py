@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_restore._explain_api import (
+    argument_value,
+    arguments_in,
     attribute,
     check_figure,
     draw_attribution,
+    explainers,
     overview_path,
     repeat_attribution,
 )
@@ -57,6 +60,8 @@ __all__ = [
     "Progress",
     "Region",
     "TileDone",
+    "argument_value",
+    "arguments_in",
     "attribute",
     "attribute_table",
     "boxes_of",
@@ -69,6 +74,7 @@ __all__ = [
     "command_of",
     "draw_attribution",
     "evaluate",
+    "explainers",
     "folder_command",
     "forget_result",
     "haze",

@@ -188,9 +188,13 @@ def test_another_method_takes_arguments_and_a_check(
 
 
 def test_literals_are_what_python_knows_and_else_text() -> None:
-    from napari_restore._commands._values import literal
+    from napari_restore.api import argument_value as literal
+    from napari_restore.api import arguments_in
 
     assert literal("(3, 8, 8)") == (3, 8, 8)
     assert literal("False") is False
     assert literal("0.5") == 0.5
     assert literal("riemann_left") == "riemann_left"
+    text = " a=(3, 8, 8)  b=x=1 c_d=None "
+    assert arguments_in(text) == {"a": (3, 8, 8), "b": "x=1", "c_d": None}
+    assert arguments_in(" ") == {}

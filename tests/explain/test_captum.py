@@ -15,6 +15,7 @@ import napari_restore as nr
 from napari_restore import Region
 from napari_restore.errors import BadParameter
 from napari_restore.explain import attribute
+from napari_restore.explain._captum import explainer_of
 
 BOX = Region(40, 60, 56, 84)
 
@@ -63,6 +64,13 @@ def test_ablation_of_squares_is_occlusion() -> None:
     assert np.linalg.norm(theirs.map - ours.map) <= 1e-4 * np.linalg.norm(ours.map)
     windows = {"sliding_window_shapes": (3, 8, 8), "strides": [3, 8, 8]}
     windowed = ask(Small(), "captum:Occlusion", baseline="zero", arguments=windows)
+    sides = ask(
+        Small(),
+        "captum:Occlusion",
+        baseline="zero",
+        arguments={"sliding_window_shapes": 8, "strides": 8},
+    )
+    assert np.array_equal(windowed.map, sides.map)
     # There every value has what its window has.
     at = (slice(0, 16), slice(0, 16))
     assert np.allclose(windowed.map[at], 8 * 8 * 3 * ours.map[at], rtol=1e-3, atol=1e-6)
@@ -113,7 +121,12 @@ def test_a_surrogate_is_fitted_to_squares() -> None:
         ("captum:Salience", {}, "Did you mean Saliency"),
         ("captum:", {}, "no attributor"),
         ("captum:Occlusion", {}, "sliding_window_shapes=VALUE"),
-        ("captum:Occlusion", {"sliding_window_shapes": (3, 900, 900)}, "failed"),
+        ("captum:Occlusion", {"sliding_window_shapes": (3, 900, 900)}, "does not fit"),
+        ("captum:Occlusion", {"sliding_window_shapes": 900}, "does not fit the image"),
+        ("captum:Occlusion", {"sliding_window_shapes": (8, 8)}, "does not fit"),
+        ("captum:Occlusion", {"sliding_window_shapes": 8, "strides": 0}, "strides=0 does not fit"),
+        ("captum:Occlusion", {"sliding_window_shapes": 8, "strides": 9}, "failed"),
+        ("captum:ShapleyValues", {"feature_mask": 8}, "in every order"),
         ("captum:Saliency", {"target": 1}, "no argument 'target'"),
         ("captum:FeatureAblation", {"feature_mask": "big"}, "no side of squares"),
     ],
@@ -127,3 +140,34 @@ def test_without_captum_the_way_to_it_is_told(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(BadParameter, match=r"napari-restore\[captum\]"):
         ask(Small(), "captum:Saliency")
+
+
+@pytest.mark.parametrize("method", ["KernelShap", "Lime"])
+def test_without_scikit_learn_the_way_to_it_is_told_before_any_work(
+    monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    there = importlib.util.find_spec
+
+    def find_spec(name: str, *more: Any) -> Any:
+        return None if name == "sklearn" else there(name, *more)
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+    pictures: list[Any] = []
+    with pytest.raises(BadParameter, match=rf"{method} fits.*napari-restore\[captum\]"):
+        ask(Pointwise(lambda x: pictures.append(x) or x), f"captum:{method}")
+    assert not pictures
+    # Others need none.
+    ask(Small(), "captum:Saliency")
+
+
+@pytest.mark.parametrize("method", ["KernelShap", "Lime"])
+def test_with_scikit_learn_it_is_asked(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    there = importlib.util.find_spec
+
+    def find_spec(name: str, *more: Any) -> Any:
+        return there("json") if name == "sklearn" else there(name, *more)
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+    found = explainer_of(f"captum:{method}")
+    assert found.takes_baseline and found.parameters is not None
+    assert found.parameters["feature_mask"].default == 16

@@ -110,6 +110,8 @@ def add_question(parser: argparse.ArgumentParser) -> None:
 
 def question_of(options: Namespace) -> dict[str, Any]:
     """The options as keywords of `nr.attribute`, but for the place."""
+    from napari_restore import api
+
     return {
         "method": options.method,
         "objective": options.objective,
@@ -119,7 +121,7 @@ def question_of(options: Namespace) -> dict[str, Any]:
         "gap": options.gap,
         "facts": options.facts,
         "choices": options.choices,
-        "arguments": {name: _values.literal(value) for name, value in options.argument},
+        "arguments": {name: api.argument_value(value) for name, value in options.argument},
         "check": options.check,
         "level": options.level,
         "exclude": options.exclude,

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import math
-from typing import Any
 
 FLOATS = ("float32", "bfloat16", "float16")
 """What a model may compute in; the engine's own list would load torch."""
@@ -19,14 +17,6 @@ def assignment(text: str) -> tuple[str, str]:
     if not (name.strip() and equals and value.strip()):
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form name=value")
     return name.strip(), value.strip()
-
-
-def literal(text: str) -> Any:
-    """A number, a word that Python knows, or a tuple of them; all else is text."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
 
 
 def number(text: str) -> float:

@@ -10,6 +10,7 @@ from napari_restore.explain._attribution import Attribution, Overview, overview_
 from napari_restore.explain._baselines import NAMES
 from napari_restore.explain._figure import check_figure, draw
 from napari_restore.explain._methods import METHODS
+from napari_restore.explain._offered import arguments_in, literal, offered
 from napari_restore.explain._places import Place, places_of
 from napari_restore.explain._rows import by_image
 from napari_restore.explain._table import AttributionTable, check_table, make_table
@@ -24,6 +25,7 @@ __all__ = [
     "Glimpse",
     "Overview",
     "Place",
+    "arguments_in",
     "attribute",
     "by_image",
     "check_figure",
@@ -31,7 +33,9 @@ __all__ = [
     "compared",
     "draw",
     "groups_in",
+    "literal",
     "make_table",
+    "offered",
     "overview_path",
     "places_of",
     "task_of",

@@ -145,10 +145,7 @@ class Explainer:
 
         `name` is what the user calls it. Lists become tuples, as JSON has no tuples.
         """
-        known = self.parameters
-        if known is None:
-            known = dict(list(inspect.signature(self.function).parameters.items())[1:])
-        known = {key: p for key, p in known.items() if p.kind is not p.VAR_KEYWORD}
+        known = self.known()
         for key in given:
             if key not in known:
                 hint = did_you_mean(key, list(known), "Its arguments")
@@ -157,6 +154,13 @@ class Explainer:
             if parameter.default is parameter.empty and key not in given:
                 raise BadParameter(f"Method {name} needs {key}.", f"Add --argument {key}=VALUE.")
         return {key: _tuples(given.get(key, p.default)) for key, p in known.items()}
+
+    def known(self) -> dict[str, inspect.Parameter]:
+        """The arguments that there are, by name."""
+        known = self.parameters
+        if known is None:
+            known = dict(list(inspect.signature(self.function).parameters.items())[1:])
+        return {key: p for key, p in known.items() if p.kind is not p.VAR_KEYWORD}
 
     def bytes(self, arguments: Mapping[str, Any]) -> int:
         """Per value of the image, with these arguments."""

@@ -26,6 +26,10 @@ SQUARE = 16
 """Side in pixels of the squares that count as one feature, where a method wants features."""
 BYTES = 32
 """Per value and picture at a time: picture, baseline, gradient, and what is made of them."""
+WINDOWS = {"sliding_window_shapes", "strides"}
+"""Arguments that are of bands, rows and columns."""
+MOST_ORDERED = 8
+"""Squares that are shown in every order: 8 have 40 320."""
 COMPLETE = {
     *("IntegratedGradients", "GradientShap"),
     *("ShapleyValues", "ShapleyValueSampling", "KernelShap"),
@@ -33,6 +37,9 @@ COMPLETE = {
 """Those whose shares are to add up to D(x) − D(x′)."""
 MIXING = {"FeaturePermutation"}
 """Those that want several images."""
+FITTED = {"KernelShap", "Lime"}
+"""Those that fit a linear model, with scikit-learn: captum finds out that it lacks it when all
+pictures have been shown."""
 AT_A_TIME = ("internal_batch_size", "perturbations_per_eval", "n_samples")
 """Arguments that say how many pictures are held at a time, the first that there is. GradientShap
 holds all its samples."""
@@ -58,18 +65,31 @@ def explainer_of(name: str) -> Explainer:
     found = getattr(captum.attr, asked, None) if asked in captum.attr.__all__ else None
     if not (inspect.isclass(found) and hasattr(found, "attribute")):
         raise BadParameter(
-            f"captum has no attributor {asked!r}.", did_you_mean(asked, _able(), "Choose")
+            f"captum has no attributor {asked!r}.", did_you_mean(asked, able(), "Choose")
         )
     if asked in MIXING:
         raise BadParameter(
             f"{asked} swaps pixels between images, and there is one.",
-            f"Choose among {', '.join(_able())}.",
+            f"Choose among {', '.join(able())}.",
         )
     if not _can_run(found):
         raise BadParameter(
             f"{asked} wants a network to look into, and gets D as a function of the pixels.",
-            f"Choose among {', '.join(_able())}.",
+            f"Choose among {', '.join(able())}.",
         )
+    if asked in FITTED and importlib.util.find_spec("sklearn") is None:
+        raise BadParameter(
+            f"{asked} fits a model by scikit-learn, which is missing.",
+            "Install napari-restore[captum], or scikit-learn.",
+        )
+    return described(asked)
+
+
+def described(name: str) -> Explainer:
+    """One of those that are `able`, whether or not what it needs besides captum is there."""
+    import captum.attr
+
+    found = getattr(captum.attr, name)
     known = inspect.signature(found.attribute).parameters
     seed = inspect.Parameter("seed", inspect.Parameter.KEYWORD_ONLY, default=0)
     offered = {
@@ -79,9 +99,9 @@ def explainer_of(name: str) -> Explainer:
     }
     return Explainer(
         partial(_run, found),
-        f"{asked} of captum, Kokhlikyan et al., 2020",
+        f"{name} of captum, Kokhlikyan et al., 2020",
         takes_baseline="baselines" in known,
-        is_complete=asked in COMPLETE,
+        is_complete=name in COMPLETE,
         held=BYTES,
         at_a_time=next((key for key in AT_A_TIME if key in known), ""),
         package="captum",
@@ -95,7 +115,8 @@ def _can_run(attributor: Any) -> bool:
     return first.name == "forward_func" and all(p.default is not p.empty for p in others)
 
 
-def _able() -> list[str]:
+def able() -> list[str]:
+    """The names of those that run, without `PREFIX`; captum must be there."""
     import captum.attr
 
     classes = {name: getattr(captum.attr, name) for name in captum.attr.__all__}
@@ -116,12 +137,19 @@ def _run(attributor: Any, asked: Asked, *, seed: int, **arguments: Any) -> Tenso
     """
     from captum.attr import GradientAttribution
 
+    for name in WINDOWS & arguments.keys():
+        arguments[name] = _window(asked, name, arguments[name])
     squares = None
     if "feature_mask" in arguments:
         squares = arguments["feature_mask"] = _squares(asked, arguments["feature_mask"])
     if "baselines" in inspect.signature(attributor.attribute).parameters:
         arguments["baselines"] = asked.baseline
     features = 1 if squares is None else int(squares.max()) + 1
+    if attributor.__name__ == "ShapleyValues" and features > MOST_ORDERED:
+        raise BadParameter(
+            f"ShapleyValues shows {features} squares in every order, which takes too long.",
+            "Choose a larger feature_mask, or captum:ShapleyValueSampling.",
+        )
     asked.expect(
         _pictures(asked, arguments, features, samples_all="Shapley" in attributor.__name__)
     )
@@ -135,6 +163,32 @@ def _run(attributor: Any, asked: Asked, *, seed: int, **arguments: Any) -> Tenso
     counted = torch.ones_like(found) if asked.valid is None else asked.valid.expand_as(found)
     number = torch.bincount(squares.flatten(), counted.flatten().float())
     return found / number.clamp(min=1)[squares].to(found)
+
+
+def _window(asked: Asked, name: str, given: Any) -> Any:
+    """Bands, rows and columns of a window or a step, of which a number means all bands.
+
+    Raises `BadParameter` where it does not fit the image.
+    """
+    whole = tuple(asked.image.shape[1:])
+    sides = (whole[0], given, given) if isinstance(given, int) else given
+    if sides is None:
+        return None
+    if not (
+        isinstance(sides, tuple)
+        and len(sides) == len(whole)
+        and all(
+            isinstance(side, int) and 1 <= side <= most
+            for side, most in zip(sides, whole, strict=True)
+        )
+    ):
+        bands, height, width = whole
+        raise BadParameter(
+            f"{name}={given} does not fit the image, of which the box depends on {bands} bands of "
+            f"{width} × {height} pixels.",
+            f"Write a side in pixels such as {name}={min(SQUARE, height, width)}.",
+        )
+    return sides
 
 
 def _squares(asked: Asked, side: Any) -> Tensor:

@@ -57,7 +57,7 @@ def draw(
     heights = [0.75 * width, (words.count("\n") + 2) * 1.25 * _small(points) / 72]
     if is_drawn(checked):
         heights.insert(1, 0.3 * width + 6 * points / 72)
-    look = {"font.size": points, "axes.titlesize": "medium", "axes.titlelocation": "left"}
+    look: Any = {"font.size": points, "axes.titlesize": "medium", "axes.titlelocation": "left"}
     # Letters as letters: they can be searched and set anew.
     settings: Any = {**look, "svg.fonttype": "none", "pdf.fonttype": 42}
     with rc_context(settings):

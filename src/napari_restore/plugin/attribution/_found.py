@@ -16,8 +16,9 @@ from napari_restore.plugin._folding import in_a_row
 from napari_restore.plugin._notices import show_problem
 from napari_restore.plugin._section import Section
 from napari_restore.plugin.attribution._beside import Beside, Found
+from napari_restore.plugin.attribution._curve_plot import CurvePlot
 from napari_restore.plugin.attribution._plots import PathPlot, RingPlot
-from napari_restore.plugin.attribution._words import measures
+from napari_restore.plugin.attribution._words import CHECK, measures
 from napari_restore.plugin.results._save_dialog import ask_save_path
 from napari_restore.records import write_record
 
@@ -48,6 +49,7 @@ class FoundSection(Section):
         self.measures.setWordWrap(True)
         self.measures.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.path, self.rings = PathPlot(self), RingPlot(self)
+        self.curves = CurvePlot(self)
         self.exponent = QComboBox(self)
         for value, title in EXPONENTS.items():
             self.exponent.addItem(title, value)
@@ -82,7 +84,7 @@ class FoundSection(Section):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(form)
-        for widget in (self.measures, self.path, self.rings):
+        for widget in (self.measures, self.path, self.rings, self.curves):
             layout.addWidget(widget)
         layout.addLayout(files)
 
@@ -133,6 +135,7 @@ class FoundSection(Section):
             self.measures.setText(measures(record))
             self.path.show_nodes(told["nodes"])
             self.rings.show_rings(told["rings"])
+            self.curves.show_check(told.get("checks", {}).get(CHECK))
             self._on_exponent()
 
     def _on_exponent(self) -> None:

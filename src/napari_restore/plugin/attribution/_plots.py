@@ -53,7 +53,7 @@ class PathPlot(QWidget):
         high = float(max(line.max() for line in lines))
         if high - low <= 0:
             high = low + 1
-        painter, text = _begin(self)
+        painter, text = begin(self)
         box = QRectF(LEFT, TOP, self.width() - LEFT - RIGHT, self.height() - TOP - BOTTOM)
         painter.drawRect(box)
         for value, at in ((high, box.top()), (low, box.bottom())):
@@ -106,7 +106,7 @@ class RingPlot(QWidget):
         self.update()
 
     def paintEvent(self, _: Any) -> None:
-        painter, text = _begin(self)
+        painter, text = begin(self)
         most = max(self._rings.values(), default=0.0) or 1.0
         width = self.width() - LEFT - 52
         for number, (name, share) in enumerate(self._rings.items()):
@@ -124,7 +124,7 @@ class RingPlot(QWidget):
         painter.end()
 
 
-def _begin(widget: QWidget) -> tuple[QPainter, QColor]:
+def begin(widget: QWidget) -> tuple[QPainter, QColor]:
     """A painter in the colours of the window, and the colour of its letters."""
     painter = QPainter(widget)
     painter.setRenderHint(QPainter.RenderHint.Antialiasing)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import napari_restore as nr
@@ -28,6 +29,9 @@ class Question:
     baseline: str | None = None
     facts: str = "held"
     gap: float = 0.01
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of a method that goes along no path."""
+    check: str | None = None
     level: int = 0
     """Of the image: 0 its true pixels, above an overview."""
 
@@ -51,6 +55,8 @@ class Question:
             baseline=self.baseline,
             facts=self.facts,
             gap=self.gap,
+            arguments=self.arguments,
+            check=self.check,
             level=self.level,
             exclude=request.exclude,
             extent=request.extent,

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
+    QCheckBox,
     QComboBox,
     QDoubleSpinBox,
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
     QLabel,
+    QLineEdit,
     QPushButton,
     QSpinBox,
     QWidget,
 )
 
+from napari_restore import api
+from napari_restore.plugin._background import in_background
 from napari_restore.plugin._folding import in_a_row
+from napari_restore.plugin.attribution._words import CHECK
 
 if TYPE_CHECKING:
     from napari_restore.images import Image
@@ -53,7 +58,8 @@ OBJECTIVES = {
     "mean+variance": "Mean and variance",
     CHANNEL: "Mean of one band:",
 }
-FACTS = {"held": "held constant", "followed": "followed through the overview"}
+HELD = "held"
+FACTS = {HELD: "held constant", "followed": "followed through the overview"}
 TOOLS = {
     "rectangle": ("Box", "Drag a box over what is asked about; Escape leaves it"),
     "click": ("Click", "Click the image: a box is put there, as large as said below"),
@@ -79,6 +85,14 @@ class QuestionForm(QWidget):
         self.box = QLabel(self)
         self.box.setWordWrap(True)
         self.method = _combo(METHODS)
+        self.method.setToolTip(
+            "Those of captum are offered where it is installed: pip install napari-restore[captum]"
+        )
+        self._offers: dict[str, Any] | None = None
+        self.settings = QLineEdit(self)
+        self.settings.setToolTip(
+            "name=value name=value: what --argument takes on the command line, with spaces between"
+        )
         self.baseline = _combo({**BASELINES, FILE: "a clear image …"})
         self.clear_image = ""
         self.objective = _combo(OBJECTIVES)
@@ -97,11 +111,18 @@ class QuestionForm(QWidget):
         self.gap.setValue(1)
         self.gap.setSuffix(" %")
         self.gap.setToolTip("Points are added until the shares make up what the model did so well")
+        self.check = QCheckBox("Insertion and deletion", self)
+        self.check.setToolTip(
+            "Whether the map ranks pixels better than chance and than distance from the box: 192 "
+            "more pictures. It holds the image facts"
+        )
         self._build()
         self.method.currentIndexChanged.connect(self._on_method)
         self.baseline.activated.connect(self._on_baseline)
         self.objective.currentIndexChanged.connect(self._on_objective)
         self.side.valueChanged.connect(self.side_changed)
+        self.facts.currentIndexChanged.connect(self._on_facts)
+        self.check.toggled.connect(self._on_check)
         self._on_method()
         self._on_objective()
 
@@ -117,11 +138,14 @@ class QuestionForm(QWidget):
         form.addRow("Asked about", self.box)
         form.addRow("Clicked box", self.side)
         form.addRow("Method", self.method)
+        self._settings_title = QLabel("Settings", self)
+        form.addRow(self._settings_title, self.settings)
         form.addRow("Baseline", self.baseline)
         form.addRow("Objective", in_a_row(self.objective, self.channel))
         form.addRow("Image facts", self.facts)
         form.addRow("Level", self.level)
         form.addRow("Largest gap", self.gap)
+        form.addRow("Check", self.check)
 
     def _tool(self, name: str) -> QPushButton:
         title, tip = TOOLS[name]
@@ -149,8 +173,29 @@ class QuestionForm(QWidget):
                 size = f"{level.width} × {level.height}"
                 self.level.addItem(f"overview 1:{scale} ({size})", number)
 
+    def look_for_methods(self) -> None:
+        """Offer what there is besides ours, as soon as it is known; to be called when it is seen."""
+        if self._offers is None:
+            # It takes a second to import captum.
+            self._offers = {}
+            in_background(api.explainers, self.offer)
+
+    def offer(self, explainers: list[Any]) -> None:
+        """Offer methods that go along no path, as `api.explainers` tells of them."""
+        self._offers = {each.name: each for each in explainers}
+        for name, each in self._offers.items():
+            at = self.method.findData(name)
+            if at < 0:
+                at = self.method.count()
+                self.method.addItem(name.replace(":", ": "), name)
+            self.method.setItemData(at, each.source, Qt.ItemDataRole.ToolTipRole)
+        self._on_method()
+
     def values(self) -> dict[str, Any]:
-        """Method, objective, baseline, facts, gap and level."""
+        """Method, arguments, objective, baseline, facts, gap, check and level.
+
+        Raises `BadParameter` for settings that are none.
+        """
         method, objective = self.method.currentData(), self.objective.currentData()
         baseline = None
         if self.baseline.isEnabled():
@@ -160,20 +205,39 @@ class QuestionForm(QWidget):
             objective = f"{CHANNEL}:{self.channel.value()}"
         return {
             "method": method or None,
+            "arguments": api.arguments_in(self.settings.text()) if self._offered else {},
             "objective": objective or None,
             "baseline": baseline,
             "facts": self.facts.currentData(),
             "gap": self.gap.value() / 100,
+            "check": CHECK if self.check.isEnabled() and self.check.isChecked() else None,
             "level": self.level.currentData() or 0,
         }
 
+    @property
+    def _offered(self) -> Any:
+        """What is known of a method that goes along no path; else None."""
+        return (self._offers or {}).get(self.method.currentData())
+
     def _on_method(self) -> None:
-        method = self.method.currentData()
-        self.baseline.setEnabled(method in WITH_BASELINE)
+        method, offered = self.method.currentData(), self._offered
+        self.settings.setText("" if offered is None else offered.settings)
+        for widget in (self._settings_title, self.settings):
+            widget.setVisible(offered is not None)
+        self._on_check()
         if method in CLEAR and self.baseline.currentData() != FILE:
             self.baseline.setCurrentIndex(self.baseline.findData(FILE))
         elif method not in CLEAR and not self.clear_image:
             self.baseline.setCurrentIndex(0)
+
+    def _on_check(self) -> None:
+        """A map made without a baseline is checked from one."""
+        method, offered = self.method.currentData(), self._offered
+        takes = method in WITH_BASELINE or (offered is not None and offered.takes_baseline)
+        self.baseline.setEnabled(takes or (offered is not None and self.check.isChecked()))
+
+    def _on_facts(self) -> None:
+        self.check.setEnabled(self.facts.currentData() == HELD)
 
     def _on_objective(self) -> None:
         self.channel.setVisible(self.objective.currentData() == CHANNEL)

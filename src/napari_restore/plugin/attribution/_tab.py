@@ -73,6 +73,12 @@ class AttributionTab(Section):
         self.found.leave()
         super().leave()
 
+    def setVisible(self, visible: bool) -> None:
+        """The tab was chosen, or left."""
+        super().setVisible(visible)
+        if visible:
+            self.form.look_for_methods()
+
     # -- what is asked -----------------------------------------------------------
 
     def _on_layer(self) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+CHECK = "insertion-deletion"
+"""The check that there is, by its name in the record."""
 FAR = 128
 """Pixels from the box beyond which a share is told."""
 TOLD = 0.01
@@ -22,7 +24,8 @@ def measures(record: Mapping[str, Any]) -> str:
         trust = "Completeness undefined: what is asked about hardly differs along the path"
     else:
         word = "Complete" if complete["reached"] else "NOT COMPLETE"
-        trust = f"{word}: gap {gap:.2%} after {steps} points (asked {complete['goal']:.2%})"
+        after = f" after {steps} points" if steps else ""
+        trust = f"{word}: gap {gap:.2%}{after} (asked {complete['goal']:.2%})"
     y0, x0, y1, x1 = told["box"]
     index, near = told["diffusion_index"], told["window"]["diffusion_index"]
     rings = told["rings"]
@@ -52,6 +55,11 @@ def measures(record: Mapping[str, Any]) -> str:
         lines.append(f"{spread}; 95 % in {told['area_95']} pixels; beyond {FAR} px {far:.1%}")
     if (told["identity_share"] or 0) >= TOLD:
         lines.append(f"The input passing unchanged makes {told['identity_share']:.0%} of the map")
+    checked = told.get("checks", {}).get(CHECK)
+    if checked is not None and checked["insertion"]["area"] is None:
+        lines.append("Check undefined: image and baseline hardly differ in what is asked about")
+    elif checked is not None:
+        lines.append(f"Checked from {checked['baseline']}")
     weights = model["weights_sha256"]
     lines.append(
         f"{model['id']}{f', weights {weights[:12]}' if weights else ''}. Where it looked, not why."

@@ -1,0 +1,131 @@
+"""Methods that go along no path, with their settings, and the check of a map, in a real window."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_restore import Region, api
+from napari_restore.errors import BadParameter
+
+pytestmark = pytest.mark.viewer
+LIMIT_MS = 60_000
+BOX = Region(100, 120, 116, 136)
+
+
+@pytest.fixture
+def form(tab: Any, qtbot: Any) -> Any:
+    """The tab's form, once all methods are offered; the box is put."""
+    qtbot.waitUntil(lambda: bool(tab.form._offers), timeout=LIMIT_MS)
+    tab.box.put(BOX)
+    return tab.form
+
+
+def choose(form: Any, method: str) -> None:
+    at = form.method.findData(method)
+    assert at >= 0, method
+    form.method.setCurrentIndex(at)
+
+
+def test_captums_methods_are_offered_with_their_settings(form: Any) -> None:
+    pytest.importorskip("captum.attr")
+    offers = {each.name: each for each in api.explainers()}
+    assert {"captum:Saliency", "captum:Occlusion", "smoothgrad"} < offers.keys()
+    assert "captum:FeaturePermutation" not in offers
+    for name, each in offers.items():
+        choose(form, name)
+        assert form.settings.text() == each.settings and not form.settings.isHidden()
+        assert form.baseline.isEnabled() == each.takes_baseline
+        # What stands there can be read again: nothing is left to guess.
+        assert form.values()["arguments"] == api.arguments_in(each.settings)
+    choose(form, "ig")
+    assert form.settings.isHidden() and form.values()["arguments"] == {}
+    count = form.method.count()
+    form.offer(list(offers.values()))
+    assert form.method.count() == count
+
+
+def test_captum_is_asked_with_what_is_written(tab: Any, form: Any, ask: Any) -> None:
+    pytest.importorskip("captum.attr")
+    choose(form, "captum:Occlusion")
+    form.settings.setText("sliding_window_shapes=(3,8,8) strides=8")
+    form.baseline.setCurrentIndex(form.baseline.findData("zero"))
+    told = ask().record
+    assert told["attribution"]["method"] == "captum:Occlusion"
+    assert told["attribution"]["arguments"]["sliding_window_shapes"] == (3, 8, 8)
+    assert told["attribution"]["baseline"] == "zeros"
+    assert told["task"]["question"]["arguments"]["strides"] == 8
+    assert "captum:Occlusion" in tab.found.measures.text()
+
+
+def test_what_does_not_fit_is_said(tab: Any, form: Any, ask: Any) -> None:
+    pytest.importorskip("captum.attr")
+    choose(form, "captum:Occlusion")
+    form.settings.setText("sliding_window_shapes=900")
+    assert "does not fit the image" in str(ask("failed"))
+    assert "does not fit the image" in tab.bar.message.text()
+    form.settings.setText("size=3")
+    assert "no argument 'size'" in str(ask("failed"))
+    for text in ("sixteen", "sliding_window_shapes=", "=3", "n=3 side= seed=0"):
+        form.settings.setText(text)
+        with pytest.raises(BadParameter, match="no setting of the form name=value"):
+            tab.question()
+
+
+def test_without_captum_ours_are_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    there = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *more: None if name == "captum" else there(name, *more),
+    )
+    names = [each.name for each in api.explainers()]
+    assert names[:2] == ["smoothgrad", "occlusion"]
+    assert not any(name.startswith("captum:") for name in names)
+
+
+def test_a_check_is_asked_for_and_drawn(tab: Any, form: Any, ask: Any) -> None:
+    choose(form, "smoothgrad")
+    assert not form.baseline.isEnabled()
+    form.settings.setText("n=2")
+    form.check.setChecked(True)
+    # It is checked from a baseline, though it is made without.
+    assert form.baseline.isEnabled()
+    checked = ask().record["attribution"]["checks"]["insertion-deletion"]
+    curves = tab.found.curves
+    assert not curves.isHidden() and "Checked from the image, blurred" in tab.found.measures.text()
+    for name in ("insertion", "deletion"):
+        areas = [float(line.split()[-1]) for line in curves.legend(name)]
+        told = [checked[name][f"{key}area"] for key in ("", "nearest_", "random_")]
+        np.testing.assert_allclose(areas, told, atol=5e-4)
+    picture = curves.grab().toImage()
+    colours = {
+        picture.pixelColor(x, y).name()
+        for x in range(picture.width())
+        for y in range(picture.height())
+    }
+    assert {"#56b4e9", "#e6781e", "#8c8c8c"} <= colours
+    form.check.setChecked(False)
+    choose(form, "ig")
+    ask()
+    assert curves.isHidden()
+
+
+def test_a_check_holds_the_facts(form: Any) -> None:
+    form.check.setChecked(True)
+    assert form.values()["check"] == "insertion-deletion"
+    form.facts.setCurrentIndex(form.facts.findData("followed"))
+    assert not form.check.isEnabled() and form.values()["check"] is None
+
+
+def test_a_check_that_tells_nothing_has_no_plot(tab: Any) -> None:
+    nothing = dict.fromkeys(["curve", "area"])
+    tab.found.curves.show_check({"insertion": nothing, "deletion": nothing})
+    assert tab.found.curves.isHidden()
+    curve = {"curve": [0.0, 1.0], "area": 0.5, "nearest_area": 0.4, "random_area": 0.5}
+    tab.found.curves.show_check({"insertion": curve, "deletion": curve, "at": [0, 1]})
+    assert not tab.found.curves.isHidden() and not tab.found.curves.grab().isNull()
