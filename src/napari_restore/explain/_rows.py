@@ -24,7 +24,7 @@ COLUMNS = (
     *("model", "weights_sha256", "method", "objective", "baseline", "diffusion_index"),
     *("window_diffusion_index", "area_95", "relative_gap", "reached", "nodes", "in_box"),
     *(f"ring_{low}_{high}" for low, high in zip(RINGS, (*RINGS[1:], ""), strict=True)),
-    *(f"beyond_{FAR}", "identity_share", "difference"),
+    *(f"beyond_{FAR}", "identity_share", "difference", "free_difference"),
     *("insertion_area", "deletion_area", "seconds", "error"),
 )
 """Of a row; what is not known is None."""
@@ -173,7 +173,10 @@ def _measure(row: Row, found: Attribution) -> dict[str, Any]:
     checked = told.get("checks", {}).get("insertion-deletion", {})
     row |= {
         **{name: told[name] for name in ("method", "objective", "baseline", "identity_share")},
-        **{name: complete[name] for name in ("relative_gap", "reached", "difference")},
+        **{
+            name: complete[name]
+            for name in ("relative_gap", "reached", "difference", "free_difference")
+        },
         **{f"{name}_area": checked[name]["area"] for name in checked.keys() & CURVES},
         **_shares(told["rings"]),
         "diffusion_index": told["diffusion_index"],
