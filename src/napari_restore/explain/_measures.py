@@ -14,7 +14,7 @@ RINGS = (0, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
 """Distances in pixels from the box between which mass is told."""
 COUNTED = 1e-7
 """Added to every magnitude of a map whose largest is 1, as LAM's code does."""
-PIECE = 1 << 22
+PIECE = 1 << 18
 """Values that are turned into float64 at a time."""
 AREA_SHARE = 0.95
 """Of the mass, that `area` holds."""
