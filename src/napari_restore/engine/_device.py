@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -130,6 +132,16 @@ def return_freed_memory() -> bool:
     would take as much again. False where the C library is another.
     """
     return _set_heap(1 << 20, 1 << 20)
+
+
+@contextmanager
+def freed_memory_returned() -> Iterator[None]:
+    """Return freed memory within; then keep it again."""
+    return_freed_memory()
+    try:
+        yield
+    finally:
+        keep_freed_memory()
 
 
 def _set_heap(mapped: int, trimmed: int) -> bool:

@@ -83,16 +83,15 @@ class Asker:
             return held is not None or region.pixels * self.bands <= SMALL
 
         def beside(region: Region) -> int:
-            needed = MEASURE_BYTES * region.pixels
-            if is_small(region):
-                a_value = HELD_BYTES + (held or 0) + SUM_BYTES * rules
-                needed += region.pixels * self.bands * a_value
-            return needed
+            a_value = HELD_BYTES + (held or 0) + SUM_BYTES * rules
+            return region.pixels * self.bands * a_value if is_small(region) else 0
 
         self.gradients = gradients_of(opened, self.seen, beside)
         self.region = self.gradients.region
         self.is_small = is_small(self.region)
-        self.needed_bytes = self.gradients.bytes + beside(self.region)
+        # Measures are taken when there are no gradients any more.
+        most = max(self.gradients.bytes, MEASURE_BYTES * self.region.pixels)
+        self.needed_bytes = most + beside(self.region)
         self._check_memory()
         self.image: Planes = opened.image
         if self.is_small:

@@ -16,7 +16,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from napari_restore.engine._device import release_freed_memory
+from napari_restore.engine._calibrate import SCRATCH_BYTES
+from napari_restore.engine._device import freed_memory_returned, release_freed_memory
 from napari_restore.engine._plan import fragmentation
 from napari_restore.engine._region import Region
 from napari_restore.engine.gradients._cost import staged_gradient_cost
@@ -94,7 +95,9 @@ class StagedGradients:
         kept += model.layers * model.choice_bytes * tokens
         swell = fragmentation(self._rows * self._columns)
         tiles = max(back * cost.tile, forward * cost.tile_forward)
-        return kept + max(int(cost.bottleneck_per_token * tokens), int(swell * tiles))
+        # What libraries took for the workers lies beside what they take for the bottleneck.
+        bottleneck = cost.bottleneck_per_token * tokens + (forward + 1) * SCRATCH_BYTES
+        return kept + int(max(bottleneck, swell * tiles))
 
     def hold(self, picture: Picture | None) -> None:
         """From now on the layers choose as they do for `picture`, whatever they are shown.
@@ -139,8 +142,10 @@ class StagedGradients:
             self.opened.check()
             by_left[at] = self._back_through_decoder(picture, kept, at, by_y, by_related)
         release_freed_memory()
-        by_encoded = self._back_through_bottleneck(kept, by_related)
-        release_freed_memory()
+        # The graph of a layer is of large tensors of all sizes: kept, the gaps between them were half
+        # as much again.
+        with freed_memory_returned():
+            by_encoded = self._back_through_bottleneck(kept, by_related)
 
         def back(at: tuple[int, int]) -> tuple[Region, Tensor, dict[str, Tensor]]:
             self.opened.check()
