@@ -41,7 +41,7 @@ class Asked:
     def __init__(self, asker: Asker, baseline: Tensor | None, emit: Emit) -> None:
         self.region, self.box = asker.region, asker.box
         self.image = asker.image(self.region)
-        self.valid = asker.opened.valid(self.region)
+        self.valid = asker.valid(self.region)
         self._asker, self._baseline, self._emit = asker, baseline, emit
         self._began = time.perf_counter()
         self._done = self._total = 0

@@ -20,7 +20,7 @@ from napari_restore.explain._followed import Followed
 from napari_restore.explain._integral import Integral, Reached, integrate
 from napari_restore.explain._kept_tally import KeptTally
 from napari_restore.explain._objectives import Objective, derivative
-from napari_restore.explain._paths import Path, Planes
+from napari_restore.explain._paths import Path, Planes, Valid
 from napari_restore.explain._polygon import Polygon
 from napari_restore.explain._quadrature import Quadrature
 from napari_restore.explain._sums import Sums
@@ -94,8 +94,10 @@ class Asker:
         self.needed_bytes = most + beside(self.region)
         self._check_memory()
         self.image: Planes = opened.image
+        self.valid: Valid = opened.valid
         if self.is_small:
             self.image = Held(self.region, opened.image(self.region))
+            self.valid = self._held_valid()
         self.polygon = polygon
         self.counts = self._counts()
 
@@ -121,9 +123,15 @@ class Asker:
         followed = None if overview is None else Sums(overview, self.bands, len(rules))
         return Tally(rules, sums, followed)
 
+    def _held_valid(self) -> Valid:
+        valid = self.opened.valid(self.region)
+        if valid is None or bool(valid.all()):
+            return lambda box: None
+        return Held(self.region, valid)
+
     def _counts(self) -> Tensor:
         """(1, 1, h, w) which pixels of what is seen count."""
-        valid = self.opened.valid(self.seen)
+        valid = self.valid(self.seen)
         counts = torch.ones(1, 1, *self.seen.shape, device=self.opened.plan.device.torch)
         if valid is not None:
             counts *= valid

@@ -152,7 +152,7 @@ def attribute(
         path, told = None, None
         if chosen.path:
             path, told = path_of(chosen.path, start, ground, clear, len(rules[0].nodes))
-            path = Counted(path, asker.image, opened.valid)
+            path = Counted(path, asker.image, asker.valid)
 
         def asked() -> Asked:
             return Asked(asker, None if path is None else path.at(0.0, asker.region)[0], emit)

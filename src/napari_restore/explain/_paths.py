@@ -18,6 +18,8 @@ from napari_restore.engine import Region
 
 Planes = Callable[[Region], Tensor]
 """Reads a box of an image of the source's size: (1, C, h, w) float32 in model range."""
+Valid = Callable[[Region], Tensor | None]
+"""Which pixels of a box count, (1, 1, h, w) bool; None where all do."""
 Veil = Callable[[Region], tuple[Tensor, Tensor]]
 """Gives transmission (1, 1 or C, h, w), above 0, and airlight (1, C, h, w) of a box."""
 BLUR_SIGMA = 1.2
@@ -133,8 +135,7 @@ class Counted:
 
     path: Path
     image: Planes
-    valid: Callable[[Region], Tensor | None]
-    """(1, 1, h, w) bool; None where all pixels count."""
+    valid: Valid
 
     @property
     def name(self) -> str:

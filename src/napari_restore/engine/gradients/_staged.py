@@ -327,7 +327,9 @@ class StagedGradients:
         return self._viewed(picture(needed), rows, columns, (row, column))
 
     def _viewed(self, x: Tensor, rows: Tensor, columns: Tensor, at: tuple[int, int]) -> Tensor:
-        tile = x[..., rows[:, None].to(x.device), columns.to(x.device)]
+        tile = x
+        if x.shape[2:] != (len(rows), len(columns)):
+            tile = x[..., rows[:, None].to(x.device), columns.to(x.device)]
         return self.model.view(tile, self.opened.work.facts_at([self._tile(*at)], tile))
 
 

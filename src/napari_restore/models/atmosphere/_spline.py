@@ -84,6 +84,9 @@ def _between(lines: Tensor, first: Tensor, part: Tensor) -> Tensor:
     `lines` (1, C, L, w); `first` rises. Line by line: to gather lines takes ten times as
     long as to mix them.
     """
+    if not part.any():
+        # A map of the image's own pixels.
+        return lines[:, :, first.to(lines.device)]
     n, last = len(first), lines.shape[2] - 1
     part = part.to(lines)[:, None]
     numbers, counts = torch.unique_consecutive(first, return_counts=True)
