@@ -18,7 +18,8 @@ import napari_restore as nr
 from napari_restore import Region
 from napari_restore.engine import Progress
 from napari_restore.errors import BadParameter, BudgetTooSmall, Cancelled
-from napari_restore.explain import Asked, Explainer, _explainers, attribute
+from napari_restore.explain import Asked, Explainer, attribute
+from napari_restore.explain.explainers import _explainers
 
 BOX = Region(40, 60, 56, 84)
 VALUES = BOX.pixels * 3

@@ -12,7 +12,8 @@ from tests.engine._staged_model import ToyStaged
 from tests.explain._models import scene
 
 from napari_restore import Region, open_image
-from napari_restore.explain import _asker, _attribution, _sums, attribute
+from napari_restore.explain import _asker, _attribution, attribute
+from napari_restore.explain.sums import _sums
 
 BOX = Region(120, 100, 150, 140)
 

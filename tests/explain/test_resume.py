@@ -23,8 +23,9 @@ from napari_restore import Region, open_image
 from napari_restore.engine import Note
 from napari_restore.engine._hold import StoreBusy
 from napari_restore.errors import BadOutput, Cancelled, DiskFull
-from napari_restore.explain import _asker, _attribute, _stored_sums, attribute
-from napari_restore.explain._kept_tally import KeptTally
+from napari_restore.explain import _asker, _attribute, attribute
+from napari_restore.explain.sums import _stored_sums
+from napari_restore.explain.sums._kept_tally import KeptTally
 from napari_restore.images.cache._folder import cache_entries, clear_cache
 
 BOX = Region(120, 100, 150, 140)
@@ -164,7 +165,8 @@ def test_after_a_full_disk_it_goes_on(ask: Asked, tmp_path: Path) -> None:
 KILLED = """
 import os, sys, torch
 import napari_restore as nr
-from napari_restore.explain import _asker, _stored_sums
+from napari_restore.explain import _asker
+from napari_restore.explain.sums import _stored_sums
 
 torch.set_num_threads(1)
 _asker.SMALL, _stored_sums.CHUNK = 0, 128

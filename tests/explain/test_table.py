@@ -17,10 +17,11 @@ from tests.explain._models import Pointwise, Small, scene, wrapped
 import napari_restore as nr
 from napari_restore import Region, api
 from napari_restore.errors import BadOutput, BadRegion, Cancelled, InputError, SourceChanged
-from napari_restore.explain import _rows, compared
-from napari_restore.explain._bootstrap import RESAMPLES, mean_of
-from napari_restore.explain._rows import COLUMNS
-from napari_restore.explain._summary import MEASURES, summary_of
+from napari_restore.explain import compared
+from napari_restore.explain.tables import _rows
+from napari_restore.explain.tables._bootstrap import RESAMPLES, mean_of
+from napari_restore.explain.tables._rows import COLUMNS
+from napari_restore.explain.tables._summary import MEASURES, summary_of
 
 BOXES = [Region(40, 60, 56, 84), Region(10, 20, 26, 36), Region(80, 30, 88, 60)]
 OPTIONS: dict[str, Any] = {"device": "cpu", "method": "ig", "baseline": "zero", "steps": 3}

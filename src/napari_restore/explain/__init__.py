@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from napari_restore.explain._again import compared, groups_in, task_of
-from napari_restore.explain._asked import Asked, Explainer
 from napari_restore.explain._asker import Glimpse
 from napari_restore.explain._attribute import attribute
 from napari_restore.explain._attribution import Attribution, Overview, overview_path
 from napari_restore.explain._baselines import NAMES
 from napari_restore.explain._figure import check_figure, draw
 from napari_restore.explain._methods import METHODS
-from napari_restore.explain._offered import arguments_in, literal, offered
-from napari_restore.explain._places import Place, places_of
-from napari_restore.explain._rows import by_image
-from napari_restore.explain._table import AttributionTable, check_table, make_table
+from napari_restore.explain.explainers._asked import Asked, Explainer
+from napari_restore.explain.explainers._offered import arguments_in, literal, offered
+from napari_restore.explain.tables._again import compared, groups_in, task_of
+from napari_restore.explain.tables._places import Place, places_of
+from napari_restore.explain.tables._rows import by_image
+from napari_restore.explain.tables._table import AttributionTable, check_table, make_table
 
 __all__ = [
     "METHODS",

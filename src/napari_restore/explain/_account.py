@@ -10,10 +10,10 @@ import numpy as np
 from napari_restore.explain import _measures
 from napari_restore.explain._asker import Asker
 from napari_restore.explain._attribution import window_of
-from napari_restore.explain._explained import Explained
 from napari_restore.explain._integral import Integral
 from napari_restore.explain._methods import Method
 from napari_restore.explain._paths import Path
+from napari_restore.explain.explainers._explained import Explained
 
 
 def account(

@@ -18,13 +18,13 @@ from napari_restore.errors import BadRegion, BudgetTooSmall
 from napari_restore.explain._baselines import Held
 from napari_restore.explain._followed import Followed
 from napari_restore.explain._integral import Integral, Reached, integrate
-from napari_restore.explain._kept_tally import KeptTally
 from napari_restore.explain._objectives import Objective, derivative
 from napari_restore.explain._paths import Path, Planes, Valid
 from napari_restore.explain._polygon import Polygon
 from napari_restore.explain._quadrature import Quadrature
-from napari_restore.explain._sums import Sums
-from napari_restore.explain._tally import AddAll, Node, Tally
+from napari_restore.explain.sums._kept_tally import KeptTally
+from napari_restore.explain.sums._sums import Sums
+from napari_restore.explain.sums._tally import AddAll, Node, Tally
 
 Emit = Callable[[Event], None]
 WATCHED = 1 << 22

@@ -17,11 +17,9 @@ from napari_restore.engine.gradients import Opened
 from napari_restore.errors import BadParameter, BadRegion
 from napari_restore.explain import _curves
 from napari_restore.explain._account import account
-from napari_restore.explain._asked import Asked
 from napari_restore.explain._asker import Asker, Emit, Watch
 from napari_restore.explain._attribution import Attribution, Overview
 from napari_restore.explain._baselines import NAMES, Ground, path_of
-from napari_restore.explain._explained import Explained, explained, version_of
 from napari_restore.explain._followed import Followed
 from napari_restore.explain._integral import Integral
 from napari_restore.explain._methods import (
@@ -40,7 +38,9 @@ from napari_restore.explain._objectives import (
 from napari_restore.explain._paths import Counted
 from napari_restore.explain._polygon import Polygon, polygon_of
 from napari_restore.explain._quadrature import NESTED, Quadrature, clenshaw_curtis, fixed
-from napari_restore.explain._sums import Sums
+from napari_restore.explain.explainers._asked import Asked
+from napari_restore.explain.explainers._explained import Explained, explained, version_of
+from napari_restore.explain.sums._sums import Sums
 from napari_restore.images import Image, open_image
 from napari_restore.models import RestorationModel, load
 

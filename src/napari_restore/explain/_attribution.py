@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from napari_restore.engine import Region, digest
 from napari_restore.explain import _measures
-from napari_restore.explain._sums import Summed
+from napari_restore.explain.sums._sums import Summed
 from napari_restore.images import ExportOptions, Image, write_image
 
 LARGEST = 1 << 28

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import torch
 
 from napari_restore.errors import BadParameter
-from napari_restore.explain._asked import Asked
 from napari_restore.explain._integral import NEGLIGIBLE
+from napari_restore.explain.explainers._asked import Asked
 
 CHECK = "insertion-deletion"
 STEPS = 20

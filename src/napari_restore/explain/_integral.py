@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from napari_restore.explain._sums import Summed
-from napari_restore.explain._tally import AddAll, Node, Tally
+from napari_restore.explain.sums._sums import Summed
+from napari_restore.explain.sums._tally import AddAll, Node, Tally
 
 NEGLIGIBLE = 1e-6
 """Share of the largest |D| along the path below which a difference is rounding."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from napari_restore.errors import BadParameter, did_you_mean
-from napari_restore.explain._asked import Explainer
-from napari_restore.explain._explainers import explainer_ids, explainer_of
+from napari_restore.explain.explainers._asked import Explainer
+from napari_restore.explain.explainers._explainers import explainer_ids, explainer_of
 from napari_restore.models import ModelCard
 
 AUTO = "auto"

@@ -23,8 +23,8 @@ from napari_restore.engine._hold import (
 )
 from napari_restore.errors import DiskFull
 from napari_restore.explain._quadrature import Quadrature
-from napari_restore.explain._stored_sums import StoredSums, room
-from napari_restore.explain._tally import AddAll, Node, Tally
+from napari_restore.explain.sums._stored_sums import StoredSums, room
+from napari_restore.explain.sums._tally import AddAll, Node, Tally
 from napari_restore.images import is_disk_full, mark_entry
 
 FORMAT = 1

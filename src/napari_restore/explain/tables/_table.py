@@ -12,9 +12,9 @@ from typing import Any
 from napari_restore.errors import BadOutput, Cancelled, RestoreError
 from napari_restore.explain._asker import Emit
 from napari_restore.explain._attribution import Attribution
-from napari_restore.explain._rows import Answered, Group, Row, ask_all
-from napari_restore.explain._summary import summary_of
-from napari_restore.explain._table_text import csv_table, latex_table, text_table
+from napari_restore.explain.tables._rows import Answered, Group, Row, ask_all
+from napari_restore.explain.tables._summary import summary_of
+from napari_restore.explain.tables._table_text import csv_table, latex_table, text_table
 from napari_restore.images import Image
 from napari_restore.models import Labelled
 from napari_restore.records import check_file, write_json, write_text

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from napari_restore.errors import BadParameter, did_you_mean
-from napari_restore.explain._asked import Asked, Explainer
+from napari_restore.explain.explainers._asked import Asked, Explainer
 
 PREFIX = "captum:"
 SQUARE = 16

@@ -13,7 +13,7 @@ from napari_restore.errors import Cancelled, InputError, RestoreError
 from napari_restore.explain._asker import Emit
 from napari_restore.explain._attribution import Attribution
 from napari_restore.explain._measures import RINGS
-from napari_restore.explain._places import Place
+from napari_restore.explain.tables._places import Place
 from napari_restore.images import Image
 from napari_restore.models import Labelled
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from napari_restore.explain._bootstrap import LEVEL, RESAMPLES, SEED, mean_of
-from napari_restore.explain._rows import FAR, Row
+from napari_restore.explain.tables._bootstrap import LEVEL, RESAMPLES, SEED, mean_of
+from napari_restore.explain.tables._rows import FAR, Row
 
 
 class Measure(NamedTuple):

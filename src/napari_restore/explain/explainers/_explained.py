@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from napari_restore.errors import BadParameter, RestoreError
-from napari_restore.explain._asked import Asked, Explainer
-from napari_restore.explain._sums import Summed, Sums
-from napari_restore.explain._tally import Node
+from napari_restore.explain.explainers._asked import Asked, Explainer
+from napari_restore.explain.sums._sums import Summed, Sums
+from napari_restore.explain.sums._tally import Node
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from napari_restore.engine import Region
 from napari_restore.explain._quadrature import Quadrature
-from napari_restore.explain._sums import Sums
+from napari_restore.explain.sums._sums import Sums
 
 
 class Node(NamedTuple):

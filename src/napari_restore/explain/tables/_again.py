@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from napari_restore.engine import Region
-from napari_restore.explain._places import Place
-from napari_restore.explain._rows import COLUMNS, Group, Row, name_of
+from napari_restore.explain.tables._places import Place
+from napari_restore.explain.tables._rows import COLUMNS, Group, Row, name_of
 from napari_restore.images import Image
 from napari_restore.models import Labelled
 from napari_restore.records import strict_json

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from napari_restore._text_tables import columns, latex
-from napari_restore.explain._rows import COLUMNS, Row
-from napari_restore.explain._summary import MEASURES, Measure
+from napari_restore.explain.tables._rows import COLUMNS, Row
+from napari_restore.explain.tables._summary import MEASURES, Measure
 
 
 def text_table(summary: Mapping[str, Any]) -> str:

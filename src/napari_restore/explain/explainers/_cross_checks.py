@@ -9,7 +9,7 @@ from torch import Tensor
 
 from napari_restore.engine import Region
 from napari_restore.errors import BadParameter
-from napari_restore.explain._asked import Asked, Explainer
+from napari_restore.explain.explainers._asked import Asked, Explainer
 
 
 def smoothgrad(asked: Asked, n: int = 25, sigma: float = 0.15, seed: int = 0) -> Tensor:

@@ -1,0 +1,1 @@
+"""Methods that go along no path: ours, captum's, and those of other packages."""

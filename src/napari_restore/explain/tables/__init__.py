@@ -1,0 +1,1 @@
+"""Many boxes, models and images: one table of what their maps measure."""
