@@ -12,8 +12,7 @@ from napari_restore._recorded_api import Recorded, read_recorded
 from napari_restore.engine import Region
 
 if TYPE_CHECKING:
-    from napari_restore.explain import Attribution
-    from napari_restore.explain.explainers._offered import Offer
+    from napari_restore.explain import Attribution, Offer
 
 KEPT = ("extent", "black", "white", "exclude", "context", "other_bands")
 """Options of a plan that change a map; what belongs to one machine is left out of a record."""

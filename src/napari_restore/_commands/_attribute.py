@@ -14,6 +14,7 @@ from napari_restore._commands._arguments import load_models, open_image
 from napari_restore._commands._attribute_table import attribute_table, is_table
 from napari_restore._commands._checks import (
     check_files,
+    files_among,
     identities,
     read_files,
     refuse_existing,
@@ -74,7 +75,7 @@ def attribute(options: Namespace) -> Answer:
     if is_table(options):
         return attribute_table(options)
     item = _item(options.paths, _one_output(options), options.record)
-    named = [name for name in (options.baseline,) if name and Path(name).is_file()]
+    named = files_among([options.baseline])
     followed = options.facts == FOLLOWED
     _check_written(options, item, read_files(options) | identities(named), followed)
 
@@ -112,10 +113,8 @@ def attribute_again(options: Namespace, recorded: Any) -> Answer:
     source = told["input"]["path"]
     item = _item([] if source is None else [source], path, None)
     task = told.get("task") or {"question": {}}
-    named = [task["question"].get("baseline"), *task.get("files", {})]
-    read = identities(
-        [*item.sources, recorded.path, *(n for n in named if n and Path(n).is_file())]
-    )
+    named = files_among([task["question"].get("baseline"), *task.get("files", {})])
+    read = identities([*item.sources, recorded.path, *named])
     _check_written(options, item, read, task["question"].get("facts") == FOLLOWED)
     return _answer(options, item, lambda **told: api.repeat_attribution(recorded, **told))
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from napari_restore._commands import Answer
 from napari_restore._commands._arguments import open_image, trusted
-from napari_restore._commands._checks import identities, read_files, refuse_input
+from napari_restore._commands._checks import files_among, identities, read_files, refuse_input
 from napari_restore._commands._interrupt import Interrupt, Stop
 from napari_restore._commands._outputs import SHARED
 from napari_restore._commands._progress import reporter
@@ -79,7 +79,7 @@ def table_again(options: Namespace, recorded: Any) -> Answer:
     for image in task["images"]:
         source = image["spec"]["source"]
         named += [source] if isinstance(source, str) else source
-    read = identities([recorded.path, *(name for name in named if name and Path(name).is_file())])
+    read = identities([recorded.path, *files_among(named)])
     refuse_input(Path(options.output), read)
     api.check_table(options.output, overwrite=options.overwrite)
     stop = Stop()
@@ -113,7 +113,7 @@ def _check_written(options: Namespace, places: list[Any]) -> None:
     from napari_restore import api
 
     named = [options.baseline, options.boxes, *(place.image for place in places)]
-    read = read_files(options) | identities([n for n in named if n and Path(n).is_file()])
+    read = read_files(options) | identities(files_among(named))
     for output in options.outputs:
         refuse_input(Path(output), read)
         api.check_table(output, overwrite=options.overwrite)

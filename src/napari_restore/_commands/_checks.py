@@ -20,7 +20,12 @@ def read_files(options: Namespace) -> frozenset[object]:
     # One model, or the several of a command that takes them.
     for model in getattr(options, "models", None) or [options.model]:
         named += [model, model.partition(".py:")[0] + ".py"]
-    return identities([*options.paths, *(name for name in named if name and Path(name).is_file())])
+    return identities(options.paths) | identities(files_among(named))
+
+
+def files_among(names: Iterable[str | None]) -> list[str]:
+    """Those of `names` that are files; others may be ids, words, or nothing."""
+    return [name for name in names if name and Path(name).is_file()]
 
 
 def identities(paths: Iterable[str | Path]) -> frozenset[object]:

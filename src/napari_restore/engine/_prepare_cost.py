@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from napari_restore.engine._context import overview_level
-from napari_restore.engine._device import Device, cores, release_freed_memory
+from napari_restore.engine._device import Device, cores
 from napari_restore.engine._device_memory import peak_of
 from napari_restore.engine._own_thread import on_own_thread
 from napari_restore.engine._probe import example_context, example_input
@@ -40,7 +40,7 @@ class PrepareCost:
 
 
 _Shape = tuple[int, int]
-_KNOWN = Remembered[PrepareCost]()
+_KNOWN = Remembered[PrepareCost](releases=True)
 
 
 def prepare_cost(
@@ -61,13 +61,12 @@ def prepare_cost(
         return PrepareCost()
     height, width = _overview_shape(image, extent, region)
     shape = (-(-height // STEP) * STEP, -(-width // STEP) * STEP)
-
-    def measure() -> PrepareCost:
-        found = on_own_thread(lambda: _measure(model, device, shape), "calibrate")
-        release_freed_memory()
-        return found
-
-    found = _KNOWN.of(model, device, measure, shape)
+    found = _KNOWN.of(
+        model,
+        device,
+        lambda: on_own_thread(lambda: _measure(model, device, shape), "calibrate"),
+        shape,
+    )
     host = HOST_BYTES_PER_VALUE * min(found.pixels, height * width) * image.bands
     return replace(found, peak_bytes=found.peak_bytes + host)
 

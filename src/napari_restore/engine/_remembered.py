@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
-from napari_restore.engine._device import Device
+from napari_restore.engine._device import Device, release_freed_memory
 from napari_restore.engine._probe import kind_of
 from napari_restore.engine._tile import is_out_of_memory
 from napari_restore.errors import OutOfMemory
@@ -21,7 +21,9 @@ class Remembered(Generic[T]):
     Models of one kind (`kind_of`) share it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, releases: bool = False) -> None:
+        """With `releases`, what a measurement freed goes back to the system."""
+        self._releases = releases
         self._own: WeakKeyDictionary[RestorationModel, dict[Hashable, T]] = WeakKeyDictionary()
         self._alike: dict[Hashable, T] = {}
         """By kind or name of a model, device and circumstances."""
@@ -46,6 +48,8 @@ class Remembered(Generic[T]):
                 own[key] = self._alike[name, *key]
         if key not in own:
             own[key] = _measured(measure, device)
+            if self._releases:
+                release_freed_memory()
             for name in names:
                 self._alike[name, *key] = own[key]
         return own[key]

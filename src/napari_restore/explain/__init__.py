@@ -9,7 +9,7 @@ from napari_restore.explain._baselines import NAMES
 from napari_restore.explain._figure import check_figure, draw
 from napari_restore.explain._methods import METHODS
 from napari_restore.explain.explainers._asked import Asked, Explainer
-from napari_restore.explain.explainers._offered import arguments_in, literal, offered
+from napari_restore.explain.explainers._offered import Offer, arguments_in, literal, offered
 from napari_restore.explain.tables._again import compared, groups_in, task_of
 from napari_restore.explain.tables._places import Place, places_of
 from napari_restore.explain.tables._rows import by_image
@@ -23,6 +23,7 @@ __all__ = [
     "AttributionTable",
     "Explainer",
     "Glimpse",
+    "Offer",
     "Overview",
     "Place",
     "arguments_in",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from napari_restore.engine._calibrate import SCRATCH_BYTES
-from napari_restore.engine._device import Device, release_freed_memory
+from napari_restore.engine._device import Device
 from napari_restore.engine._device_memory import peak_of
 from napari_restore.engine._probe import example_facts, example_input
 from napari_restore.engine._remembered import Remembered
@@ -36,18 +36,12 @@ class GradientCost:
         return int(self.fixed + self.per_pixel * pixels)
 
 
-_KNOWN = Remembered[GradientCost]()
+_KNOWN = Remembered[GradientCost](releases=True)
 
 
 def gradient_cost(model: RestorationModel, device: Device) -> GradientCost:
     """The cost of `model` on `device`; remembered in the process, also by kind."""
-
-    def measure() -> GradientCost:
-        found = _measure(model, device)
-        release_freed_memory()
-        return found
-
-    return _KNOWN.of(model, device, measure)
+    return _KNOWN.of(model, device, lambda: _measure(model, device))
 
 
 def _measure(model: RestorationModel, device: Device) -> GradientCost:
@@ -81,18 +75,12 @@ class StagedGradientCost:
     """One layer, as each is computed again when it is its turn."""
 
 
-_STAGED = Remembered[StagedGradientCost]()
+_STAGED = Remembered[StagedGradientCost](releases=True)
 
 
 def staged_gradient_cost(model: StagedModel, device: Device) -> StagedGradientCost:
     """The cost of `model` on `device`; remembered in the process, also by kind."""
-
-    def measure() -> StagedGradientCost:
-        found = _measure_staged(model, device)
-        release_freed_memory()
-        return found
-
-    return _STAGED.of(model, device, measure)
+    return _STAGED.of(model, device, lambda: _measure_staged(model, device))
 
 
 def _measure_staged(model: StagedModel, device: Device) -> StagedGradientCost:

@@ -12,6 +12,7 @@ from napari_restore.engine import Event, ImageStarted, Note, Phase
 from napari_restore.errors import Cancelled, InputError, RestoreError
 from napari_restore.explain._asker import Emit
 from napari_restore.explain._attribution import Attribution
+from napari_restore.explain._curves import CHECK
 from napari_restore.explain._measures import RINGS
 from napari_restore.explain.tables._places import Place
 from napari_restore.images import Image
@@ -170,7 +171,7 @@ def _measure(row: Row, found: Attribution) -> dict[str, Any]:
     record = found.record
     told = record["attribution"]
     complete = told["completeness"]
-    checked = told.get("checks", {}).get("insertion-deletion", {})
+    checked = told.get("checks", {}).get(CHECK, {})
     row |= {
         **{name: told[name] for name in ("method", "objective", "baseline", "identity_share")},
         **{
