@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -44,6 +45,38 @@ def own_cache(tmp_path: Path) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NAPARI_RESTORE_CACHE", str(cache))
         yield cache
+
+
+LOCK = """
+import sys
+from pathlib import Path
+from napari_restore.images.cache._lock import lock_file
+print(lock_file(Path(sys.argv[1])) is not None, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def lock_elsewhere() -> Iterator[Callable[[Path], subprocess.Popen[str]]]:
+    """A function that locks a file in another process, which lives until it is killed."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def lock(path: Path) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", LOCK, str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        processes.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "True\n"
+        return process
+
+    yield lock
+    for process in processes:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture

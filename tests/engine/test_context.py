@@ -58,6 +58,26 @@ def test_a_damaged_file_is_computed_again(own_cache):
     assert find_context(opened) is None
 
 
+@pytest.mark.parametrize("planted", ["changed", "of another image"])
+def test_a_planted_file_is_computed_again(own_cache, planted):
+    opened, _ = image()
+    context = compute_context(opened)
+    path = own_cache / "contexts" / context_key(opened) / "context.npz"
+    if planted == "changed":
+        with np.load(path) as stored:
+            arrays = dict(stored)
+        arrays["overview"] = arrays["overview"] + 1
+        np.savez(path, **arrays)
+    else:
+        other, _ = image(seed=1)
+        compute_context(other)
+        found = own_cache / "contexts" / context_key(other) / "context.npz"
+        path.write_bytes(found.read_bytes())
+    assert find_context(opened) is None
+    same(compute_context(opened), context)
+    assert find_context(opened) is not None
+
+
 def test_excluded_pixels_do_not_count():
     opened, pixels = image("uint8")
     outside = RegionWeight([Region(0, 0, 350, 900)])

@@ -1,6 +1,5 @@
 """A run in a child process gives the same pixels and the same events."""
 
-import os
 import threading
 
 import numpy as np
@@ -9,10 +8,9 @@ import rasterio
 
 import napari_restore as nr
 from napari_restore import errors
-from napari_restore.engine import Finished, Phase, Stopped, TileDone, _hold, _run
+from napari_restore.engine import Finished, Phase, Stopped, TileDone, _run
 from napari_restore.engine._hold import hold_for_writing
 from napari_restore.engine._local_run import LocalRun
-from napari_restore.images import process_stamp
 from napari_restore.sample import SAMPLE
 
 REGION = nr.Region(300, 400, 900, 1100)
@@ -228,19 +226,6 @@ def test_the_wait_for_another_run_is_no_work_of_this_one(monkeypatch):
     run = LocalRun(planned, events.append, threading.Event(), wait=True)
     assert run.run()["measured"]["seconds"] < 5
     assert asked and any(isinstance(e, Phase) and "Waiting" in e.name for e in events)
-
-
-def test_one_of_two_takes_a_store(tmp_path):
-    lock = tmp_path / "writer"
-    other = f"{os.getppid()} {process_stamp(os.getppid())}"
-    lock.write_text(other)
-    assert not _hold._take(lock)
-    assert lock.read_text() == other
-    # Left by a crash: somebody else's number by now.
-    lock.write_text(f"{os.getppid()} 0.00")
-    assert _hold._take(lock)
-    assert lock.read_text() == f"{os.getpid()} {process_stamp(os.getpid())}"
-    assert [path.name for path in tmp_path.iterdir()] == ["writer"]
 
 
 def test_waiting_for_another_run_can_be_cancelled(worker):

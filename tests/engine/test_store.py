@@ -7,7 +7,7 @@ import pytest
 
 from napari_restore.engine import Region, ResultStore
 from napari_restore.engine._store import discard
-from napari_restore.errors import ResourceError, SourceChanged
+from napari_restore.errors import BadOutput, ResourceError, SourceChanged
 
 SHAPE = (1100, 900, 3)
 
@@ -90,8 +90,9 @@ def test_one_writes_and_nobody_removes_what_is_in_use(tmp_path):
 
 def test_a_writer_that_died_is_no_writer(tmp_path):
     open_store(tmp_path / "s.zarr").close()
-    (tmp_path / "s.zarr" / "writer").write_text("1 0.00")
-    (tmp_path / "s.zarr" / "in-use.1").write_text("0.00")
+    # Process 1 lives, but it is not the one that wrote this.
+    (tmp_path / "s.zarr" / "writer").write_text("1")
+    (tmp_path / "s.zarr" / "in-use.1").write_text("1")
     open_store(tmp_path / "s.zarr").remove()
     assert not (tmp_path / "s.zarr").exists()
 
@@ -134,14 +135,56 @@ def test_half_a_chunk_is_not_written_over_with_zeros(tmp_path):
     assert chunk.read_bytes() == whole[: len(whole) // 2]
 
 
-def test_nonsense_in_the_journal_is_passed_over(tmp_path):
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda line: line.replace(b"[0, 0, 128, 128]", b"[0, 0, 512, 512]"),
+        lambda line: line.replace(b'"n": 1', b'"n": 2'),
+        lambda line: b'{"region": [0, 0, 128, 128], "counts": {}}\n',
+        lambda line: line + b"\xff\xfe\n",
+        lambda line: b"[1, 2]\n" + line,
+        lambda line: line + b'{"region": 5}\n',
+    ],
+)
+def test_a_journal_that_does_not_add_up_is_made_again(tmp_path, change):
+    store = open_store(tmp_path / "s.zarr")
+    region = Region(0, 0, 128, 128)
+    store.write(region, tile(region), {}, {"counts": {"n": 1}})
+    store.close()
+    journal = tmp_path / "s.zarr" / "tiles.jsonl"
+    journal.write_bytes(change(journal.read_bytes()))
+    again = open_store(tmp_path / "s.zarr")
+    assert again.rebuilt and not again.is_done(region)
+    assert not again.read(region).any()
+
+
+def test_a_line_of_another_run_does_not_add_up(tmp_path):
+    region = Region(0, 0, 128, 128)
+    for name, key in (("a.zarr", "a"), ("b.zarr", "b")):
+        store = open_store(tmp_path / name, key=key)
+        store.write(region, tile(region), {}, {"counts": {}})
+        store.close()
+    lines = (tmp_path / "a.zarr" / "tiles.jsonl").read_bytes()
+    (tmp_path / "b.zarr" / "tiles.jsonl").write_bytes(lines)
+    assert open_store(tmp_path / "b.zarr", key="b").rebuilt
+    assert not open_store(tmp_path / "a.zarr", key="a").rebuilt
+
+
+@pytest.mark.parametrize("damage", [b"{", b"[]", b"\xff"])
+def test_damaged_metadata_of_an_array_is_made_again(tmp_path, damage):
     store = open_store(tmp_path / "s.zarr")
     region = Region(0, 0, 128, 128)
     store.write(region, tile(region), {}, {"counts": {}})
     store.close()
-    with open(tmp_path / "s.zarr" / "tiles.jsonl", "ab") as journal:
-        journal.write(b'\xff\xfe\n[1, 2]\n{"region": 5}\n{"region": [1, 2, 3]}\n')
-    assert open_store(tmp_path / "s.zarr").is_done(region)
+    (tmp_path / "s.zarr" / "0" / "zarr.json").write_bytes(damage)
+    assert not open_store(tmp_path / "s.zarr").is_done(region)
+
+
+def test_a_store_that_others_may_change_is_refused(tmp_path):
+    open_store(tmp_path / "s.zarr").close()
+    (tmp_path / "s.zarr").chmod(0o777)
+    with pytest.raises(BadOutput, match="Other users may write"):
+        open_store(tmp_path / "s.zarr")
 
 
 @pytest.mark.parametrize("damage", ["header", "array"])
@@ -181,4 +224,6 @@ def test_side_maps_and_journal(tmp_path):
     np.testing.assert_array_equal(store.read(region, "map_transmission"), t)
     assert store.array("map_quality").dtype == np.uint8
     line = json.loads((tmp_path / "s.zarr" / "tiles.jsonl").read_text())
+    assert len(line.pop("digest")) == 32
     assert line == {"region": [0, 0, 128, 128], "counts": {"pixels": 1}}
+    assert store.journal == [line]

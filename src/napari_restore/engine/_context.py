@@ -11,13 +11,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine._bands import visible_bands
+from napari_restore.engine._context_file import UNREADABLE, read_context, write_context
 from napari_restore.engine._device import cores
 from napari_restore.engine._levels import weight_at
 from napari_restore.engine._region import Region
@@ -25,7 +24,6 @@ from napari_restore.engine._weight import Weight, open_weight
 from napari_restore.errors import Cancelled, InputError
 from napari_restore.images import Image, attach_pyramid, cache_dir, halve, mark_entry
 from napari_restore.models import (
-    BINS,
     BLOCK,
     BlockFacts,
     Context,
@@ -51,10 +49,6 @@ SAMPLE_SIDE = 512
 ROUGH_BYTES = 64 << 20
 """Contexts of drafts stay in memory up to this: about two of images with three bands."""
 _VERSION = 3
-
-
-_UNREADABLE = (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, BadZipFile)
-"""What reading something else than a context raises."""
 
 
 def dark_bands(image: Image) -> tuple[int, ...]:
@@ -93,10 +87,11 @@ def find_context(
     extent: str = "image",
 ) -> Context | None:
     """The context computed earlier, or None."""
+    key = context_key(image, exclude, region, extent=extent)
     try:
-        return _load(context_path(image, exclude, region, extent=extent))
-    except _UNREADABLE:
-        # Missing or damaged: computed again.
+        return read_context(_path(key), key)
+    except UNREADABLE:
+        # Missing, damaged, or put there by somebody else: computed again.
         return None
 
 
@@ -184,7 +179,7 @@ def compute_context(
         return _keep_rough(key, context)
     path = _path(key)
     mark_entry(path.parent, {"image": image.name})
-    _save(path, context)
+    write_context(path, context, key)
     return context
 
 
@@ -366,7 +361,7 @@ def _stacked(overviews: list[Overview]) -> Overview:
 
 def save_context(path: Path, context: Context) -> None:
     """Write a context where the user wants it (``--context FILE``)."""
-    _save(path, context)
+    write_context(path, context)
 
 
 def load_context(path: Path, image: Image | None = None) -> Context:
@@ -376,10 +371,10 @@ def load_context(path: Path, image: Image | None = None) -> Context:
     images of another kind.
     """
     try:
-        context = _load(path)
+        context = read_context(path)
     except FileNotFoundError as error:
         raise InputError(f"There is no context file {path}.", "Check the name.") from error
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise InputError(
             f"{path} is damaged or no context.",
             "Make it again with --context first or joint, or leave it out.",
@@ -398,47 +393,3 @@ def context_path(
 
 def _path(key: str) -> Path:
     return cache_dir() / "contexts" / key / "context.npz"
-
-
-def _save(path: Path, context: Context) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    used = np.flatnonzero(context.histograms.any(axis=0) | (context.dark_counts > 0))
-    with open(partial, "wb") as file:
-        # Most bins are empty. Packing the overview as well would take longer than
-        # looking at the image again.
-        np.savez(
-            file,
-            scalars=np.array([context.height, context.width, context.factor]),
-            dtype=np.array(context.dtype),
-            dark_bands=np.array(context.dark_bands),
-            overview=context.overview,
-            bins=used.astype(np.int32),
-            histograms=context.histograms[:, used],
-            dark_counts=context.dark_counts[used],
-            dark_sums=context.dark_sums[used],
-        )
-    os.replace(partial, path)
-
-
-def _load(path: Path) -> Context:
-    with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-        data: dict[str, Any] = {name: stored[name] for name in stored.files}
-    height, width, factor = (int(v) for v in data["scalars"])
-    bins = data["bins"]
-    bands = data["histograms"].shape[0]
-    histograms = np.zeros((bands, BINS), np.int64)
-    histograms[:, bins] = data["histograms"]
-    dark_counts, dark_sums = np.zeros(BINS, np.int64), np.zeros((BINS, bands))
-    dark_counts[bins], dark_sums[bins] = data["dark_counts"], data["dark_sums"]
-    return Context(
-        height,
-        width,
-        str(data["dtype"]),
-        tuple(int(b) for b in data["dark_bands"]),
-        factor,
-        data["overview"],
-        histograms,
-        dark_counts,
-        dark_sums,
-    )

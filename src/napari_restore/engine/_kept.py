@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_restore.engine._hold import is_used, writer_of
+from napari_restore.engine._hold import writer_of
 from napari_restore.engine._region import Region
 from napari_restore.engine._store import FORMAT, ResultStore, discard
-from napari_restore.images import cache_dir
+from napari_restore.images import cache_dir, is_used
 
 if TYPE_CHECKING:
     from napari_restore.engine._plan import Plan

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +14,19 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine._chunk_files import DamagedChunk, create_array, write_chunks
-from napari_restore.engine._hold import hold, hold_for_writing, is_used, writer_of
+from napari_restore.engine._hold import WRITER, hold, hold_for_writing, writer_of
+from napari_restore.engine._journal import JOURNAL, DamagedJournal, Journal
 from napari_restore.engine._region import Region
 from napari_restore.engine._tiles import CELL
 from napari_restore.errors import DiskFull, ResourceError, SourceChanged
-from napari_restore.images import is_disk_full, mark_entry
+from napari_restore.images import check_private, is_disk_full, is_used, mark_entry
 
 CHUNK = 512
 STAGED = "staged"
 """Folder of a store in which a staged model's tokens and residuals lie."""
-SIDECARS = ("header.json", "tiles.jsonl", "entry.json", "writer", STAGED)
+SIDECARS = ("header.json", JOURNAL, "entry.json", WRITER, STAGED)
 """What lies in a store and is no part of the pixels."""
-FORMAT = 2
+FORMAT = 3
 """Raised when the layout on disk changes; part of every run's key."""
 
 
@@ -52,11 +52,18 @@ class ResultStore:
         self._arrays = arrays
         height, width = header["shape"][:2]
         self._done = np.zeros((-(-height // CELL), -(-width // CELL)), bool)
+        self._journal = Journal(path, header)
         self.journal: list[dict[str, Any]] = []
-        self._torn = False
+        """A line for each finished tile: its ``region`` and what `write` was told of it."""
         self.rebuilt = False
         """Whether finished tiles were given up because the store was damaged."""
-        self._read_all()
+        try:
+            self._read_all()
+        except BaseException:
+            self.close()
+            raise
+        if writes:
+            self._journal.mend()
 
     # -- opening -----------------------------------------------------------------
 
@@ -103,11 +110,13 @@ class ResultStore:
             "levels": [list(size) for size in levels],
             "maps": dict(maps or {}),
         }
+        if path.exists():
+            check_private(path)
         if not fresh:
             found = cls._reopen(path, header)
             if found is not None:
                 return found
-        there = not fresh and (path / "tiles.jsonl").exists()
+        there = not fresh and (path / JOURNAL).exists()
         damaged = there and _read_header(path) in (None, header)
         discard(path)
         try:
@@ -134,9 +143,16 @@ class ResultStore:
         try:
             group = zarr.open_group(str(path), mode="r+")
             arrays = {name: group[name] for name in cls._names(header)}
-        except (OSError, KeyError, ValueError):
+        except Exception:
+            # Whatever zarr says of metadata that something else has written.
             return None
-        return cls(path, arrays, header, writes=True)
+        for name, (size, count, dtype) in cls._names(header).items():
+            if (arrays[name].shape, arrays[name].dtype) != ((count, *size), np.dtype(dtype)):
+                return None
+        try:
+            return cls(path, arrays, header, writes=True)
+        except DamagedJournal:
+            return None
 
     @classmethod
     def _create(cls, path: Path, header: dict[str, Any]) -> ResultStore:
@@ -219,9 +235,7 @@ class ResultStore:
                 self._put(f"map_{name}", core, values)
             self._write_levels(core, levels)
             line = {"region": list(core), **facts}
-            with open(self.path / "tiles.jsonl", "a", encoding="utf-8") as file:
-                file.write(("\n" if self._torn else "") + json.dumps(line) + "\n")
-            self._torn = False
+            self._journal.append(line)
         except OSError as error:
             raise _as_disk_full(error, self.path) from error
         except DamagedChunk as error:
@@ -279,7 +293,7 @@ class ResultStore:
     def _read_all(self) -> None:
         """Mark what the journal names and whose pixels are really there."""
         self._done[:] = False
-        for line in self._read_journal():
+        for line in self._journal.read():
             self._mark(line)
         height, width = self.header["shape"][:2]
         rows, columns = min(CHUNK, height), min(CHUNK, width)
@@ -293,20 +307,6 @@ class ResultStore:
                 y, x = row * rows, column * columns
                 cells = self._cells(Region(y, x, min(y + rows, height), min(x + columns, width)))
                 self._done[cells] = False
-
-    def _read_journal(self) -> Iterator[dict[str, Any]]:
-        try:
-            lines = (self.path / "tiles.jsonl").read_bytes().splitlines(keepends=True)
-        except OSError:
-            return
-        for text in lines:
-            # A line torn by a crash is no line: its tile is done again.
-            with contextlib.suppress(ValueError, TypeError, KeyError):
-                line = json.loads(text)
-                Region(*line["region"]).align(CELL)
-                line["counts"].get("pixels", 0)
-                yield line
-        self._torn = bool(lines) and not lines[-1].endswith(b"\n")
 
 
 def discard(path: Path) -> None:

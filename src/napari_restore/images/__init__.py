@@ -19,12 +19,13 @@ if TYPE_CHECKING:
         cache_dir,
         cache_entries,
         clear_cache,
-        holders_of,
         mark_entry,
-        process_stamp,
         remove_entry,
         trim_cache,
     )
+    from napari_restore.images.cache._lock import is_locked, lock_file, owner_in
+    from napari_restore.images.cache._private import check_private
+    from napari_restore.images.cache._use import is_used, mark_use, users_of
     from napari_restore.images.export._adopt import adopt_zarr, can_adopt
     from napari_restore.images.export._job import ExportOptions
     from napari_restore.images.export._write import check_output, write_image
@@ -52,12 +53,13 @@ _HOMES = {
         "cache_dir",
         "cache_entries",
         "clear_cache",
-        "holders_of",
         "mark_entry",
-        "process_stamp",
         "remove_entry",
         "trim_cache",
     ),
+    "cache._lock": ("is_locked", "lock_file", "owner_in"),
+    "cache._private": ("check_private",),
+    "cache._use": ("is_used", "mark_use", "users_of"),
     "export._adopt": ("adopt_zarr", "can_adopt"),
     "export._job": ("ExportOptions",),
     "export._write": ("check_output", "write_image"),
@@ -94,22 +96,26 @@ __all__ = [
     "cache_entries",
     "can_adopt",
     "check_output",
+    "check_private",
     "chunk_cache",
     "clear_cache",
     "default_fill",
     "describe",
     "halve",
-    "holders_of",
     "is_disk_full",
+    "is_locked",
+    "is_used",
     "keep_line",
     "keep_polygons",
     "keep_strengths",
     "level_sizes",
+    "lock_file",
     "mark_entry",
+    "mark_use",
     "needs_percentile",
     "open_image",
+    "owner_in",
     "parse_bands",
-    "process_stamp",
     "rasterise",
     "read_gradient",
     "read_polygons",
@@ -118,6 +124,7 @@ __all__ = [
     "sensor_of",
     "trim_cache",
     "upright_exif",
+    "users_of",
     "write_image",
 ]
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import gc
 import json
 import os
+import shutil
+import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +19,6 @@ from napari_restore.images.cache._folder import (
     cache_entries,
     clear_cache,
     mark_entry,
-    process_stamp,
     trim_cache,
 )
 
@@ -89,11 +91,10 @@ def test_one_entry_per_process_and_key() -> None:
     assert Entry.open("streams", "k", {}) is Entry.open("streams", "k", {})
 
 
-def test_entry_another_process_builds_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entry_another_process_builds_is_left_to_it(lock_elsewhere: Any) -> None:
     theirs = cache_dir() / "streams" / "k"
     mark_entry(theirs, {}, complete=False)
-    parent = os.getppid()
-    (theirs / f"in-use.{parent}").write_text(process_stamp(parent))
+    lock_elsewhere(theirs / "in-use.other")
     entry = Entry.open("streams", "k", {})
     assert entry.path != theirs and entry.private
     path = entry.path
@@ -103,11 +104,74 @@ def test_entry_another_process_builds_is_left_to_it(monkeypatch: pytest.MonkeyPa
     assert not path.exists() and theirs.is_dir()
 
 
-def test_entry_of_a_dead_process_is_taken_over() -> None:
+def test_entry_of_a_dead_process_is_taken_over(lock_elsewhere: Any) -> None:
     theirs = cache_dir() / "streams" / "k"
     mark_entry(theirs, {}, complete=False)
-    (theirs / f"in-use.{os.getppid()}").write_text("another process of that number")
+    dead = lock_elsewhere(theirs / "in-use.other")
+    dead.kill()
+    dead.wait()
+    # Its process id may be another one's by now.
+    (theirs / "in-use.other").write_text(str(os.getppid()))
     assert Entry.open("streams", "k", {}).path == theirs
+    assert not (theirs / "in-use.other").exists()
+
+
+@pytest.mark.parametrize(
+    "marker", ["", "[]", '{"signature": "napari-restore cache entry", "about": 3}', "\xff"]
+)
+def test_a_damaged_marker_stops_nobody(marker: str) -> None:
+    entry = cache_dir() / "streams" / "k"
+    mark_entry(entry, {})
+    (entry / "entry.json").write_bytes(marker.encode("latin-1"))
+    (entry / "in-use.7").mkdir()
+    (entry / f"in-use.{2**80}").write_bytes(b"\xff")
+    cache_entries()
+    assert Entry.open("streams", "k", {}).path == entry
+    clear_cache()
+
+
+def test_clear_follows_no_link(root: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    for path in (elsewhere / "kept", root / "streams" / "gone"):
+        path.mkdir(parents=True)
+        marker = {"signature": "napari-restore cache entry", "complete": True, "about": {}}
+        (path / "entry.json").write_text(json.dumps(marker))
+    (root / "linked").symlink_to(elsewhere)
+    (root / "streams" / "one").symlink_to(elsewhere / "kept")
+    (root / "streams" / "gone" / "inner").symlink_to(elsewhere)
+    clear_cache()
+    assert (elsewhere / "kept" / "entry.json").is_file()
+    assert not (root / "streams" / "gone").exists()
+
+
+def test_a_removal_that_was_cut_off_is_finished_next_time(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = filled("a", 100)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *args, **options: None)
+        clear_cache()
+    assert not entry.exists()
+    assert [path.name for path in (root / "pyramids").rglob("*") if path.is_file()] == [
+        "entry.json"
+    ]
+    clear_cache()
+    assert not list((root / "pyramids").iterdir())
+
+
+def test_a_folder_that_others_may_write_to_is_refused(root: Path) -> None:
+    assert stat.S_IMODE(cache_dir().stat().st_mode) == 0o700
+    root.chmod(0o770)
+    with pytest.raises(BadOutput, match="Other users may write"):
+        cache_dir()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a folder to another user")
+def test_a_folder_of_another_user_is_refused(root: Path) -> None:
+    root.mkdir()
+    os.chown(root, 65534, 65534)
+    with pytest.raises(BadOutput, match="belongs to another user"):
+        cache_dir()
 
 
 def test_list_tells_size_and_state() -> None:

@@ -13,19 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from napari_restore.engine import Region
-from napari_restore.engine._hold import (
-    StoreBusy,
-    hold,
-    hold_for_writing,
-    is_used,
-    users_of,
-    writer_of,
-)
+from napari_restore.engine._hold import StoreBusy, hold, hold_for_writing, writer_of
 from napari_restore.errors import DiskFull
 from napari_restore.explain._quadrature import Quadrature
 from napari_restore.explain.sums._stored_sums import StoredSums, room
 from napari_restore.explain.sums._tally import AddAll, Node, Tally
-from napari_restore.images import is_disk_full, mark_entry
+from napari_restore.images import is_disk_full, is_used, mark_entry, users_of
 
 FORMAT = 1
 """Raised when the layout on disk changes; part of every folder's name."""

@@ -8,6 +8,7 @@ is taken up by its builder's successor or built again.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,12 +17,14 @@ import threading
 import time
 import uuid
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from napari_restore.errors import BadOutput
+from napari_restore.images.cache._private import make_private
+from napari_restore.images.cache._use import is_used, mark_use, used_by_others
 
 ENVIRONMENT = "NAPARI_RESTORE_CACHE"
 MARKER = "entry.json"
@@ -34,7 +37,7 @@ REBUILDABLE = ("pyramids", "streams")
 def cache_dir() -> Path:
     """The cache folder: ``NAPARI_RESTORE_CACHE``, else the platform's place; made if missing.
 
-    Raises `BadOutput` when it cannot be made.
+    Raises `BadOutput` when it cannot be made, or when others may write to it.
     """
     given = os.environ.get(ENVIRONMENT)
     if given:
@@ -44,7 +47,8 @@ def cache_dir() -> Path:
 
         path = Path(platformdirs.user_cache_dir("napari-restore", appauthor=False))
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        # Whoever moved the cache to another disk has left a link.
+        make_private(path.resolve())
     except OSError as error:
         raise BadOutput(
             f"The cache folder {path} cannot be made ({error.strerror}).",
@@ -86,9 +90,7 @@ class Entry:
         self.path = path
         self.about = about
         self.private = private
-        self._hold = path / f"in-use.{os.getpid()}"
-        self._hold.write_text(process_stamp(os.getpid()))
-        self._closer = weakref.finalize(self, _release, self._hold, path if private else None)
+        self._closer = weakref.finalize(self, _end_use, mark_use(path), path if private else None)
         marker = _read_marker(path)
         self.complete = bool(marker and marker["complete"])
 
@@ -104,7 +106,7 @@ class Entry:
             known = _OPEN.get(path)
             if known is not None and known.about == about and path.is_dir():
                 return known
-            if path.is_dir() and _used_elsewhere(path) and not is_whole(path, about):
+            if path.is_dir() and used_by_others(path) and not is_whole(path, about):
                 path, private = path.with_name(f"{key}.{os.getpid()}-{uuid.uuid4().hex[:8]}"), True
             else:
                 private = False
@@ -154,7 +156,7 @@ def cache_entries() -> list[CacheEntry]:
                 size,
                 used,
                 bool(marker["complete"]),
-                _in_use(path),
+                is_used(path),
                 marker["about"],
             )
         )
@@ -184,7 +186,7 @@ def trim_cache(max_bytes: int, kinds: Iterable[str] | None = None) -> int:
 
 def mark_entry(path: Path, about: dict[str, Any], *, complete: bool = True) -> None:
     """Make `path` (two levels below `cache_dir`) an entry that may be listed and removed."""
-    path.mkdir(parents=True, exist_ok=True)
+    make_private(path)
     _write_marker(path, about, complete=complete)
 
 
@@ -198,8 +200,21 @@ def remove_entry(path: Path) -> bool:
         path.rename(gone)
     except OSError:
         return False
+    # The marker goes last: what a crash leaves of a removal is still an entry, and goes next time.
+    for name in os.listdir(gone):
+        if name != MARKER:
+            _remove(gone / name)
     shutil.rmtree(gone, ignore_errors=True)
     return True
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, a link (not what it leads to) or a folder with all in it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _adopt(path: Path, about: dict[str, Any]) -> None:
@@ -227,7 +242,12 @@ def _read_marker(path: Path) -> dict[str, Any] | None:
         return None
     if not isinstance(marker, dict) or marker.get("signature") != SIGNATURE:
         return None
-    return marker
+    # Whatever a damaged one lacks, it stays an entry that may be listed and removed.
+    about = marker.get("about")
+    return {
+        "complete": marker.get("complete") is True,
+        "about": about if isinstance(about, dict) else {},
+    }
 
 
 def _write_marker(path: Path, about: dict[str, Any], *, complete: bool) -> None:
@@ -238,11 +258,21 @@ def _write_marker(path: Path, about: dict[str, Any], *, complete: bool) -> None:
 
 
 def _marked(root: Path) -> Iterator[Path]:
-    for kind in sorted(p for p in root.iterdir() if p.is_dir()):
-        for path in sorted(kind.iterdir()):
+    """The entries below `root`; links are never followed, nor is what may not be read."""
+    for kind in _folders(root):
+        for path in _folders(kind):
             # What a crash left of a removal has its marker still and is listed too.
             if (path / MARKER).is_file():
                 yield path
+
+
+def _folders(path: Path) -> list[Path]:
+    """The folders in `path` that are no links, by name."""
+    try:
+        with os.scandir(path) as found:
+            return sorted(Path(each.path) for each in found if each.is_dir(follow_symlinks=False))
+    except OSError:
+        return []
 
 
 def _measure(path: Path) -> tuple[int, float]:
@@ -260,42 +290,7 @@ def _measure(path: Path) -> tuple[int, float]:
         return size, time.time()
 
 
-def process_stamp(pid: int) -> str:
-    """When process `pid` started; empty if it does not run. Tells a reused id apart."""
-    import psutil
-
-    try:
-        return f"{psutil.Process(pid).create_time():.2f}"
-    except psutil.Error:
-        return ""
-
-
-def holders_of(path: Path) -> Iterator[int]:
-    """The living processes that have marked `path` as in use; marks of dead ones go."""
-    for hold in path.glob("in-use.*"):
-        try:
-            pid = int(hold.name.rpartition(".")[2])
-            stamp = hold.read_text()
-        except (OSError, ValueError):
-            continue
-        if stamp and stamp == process_stamp(pid):
-            yield pid
-        else:
-            hold.unlink(missing_ok=True)
-
-
-def _in_use(path: Path) -> bool:
-    return any(True for _ in holders_of(path))
-
-
-def _used_elsewhere(path: Path) -> bool:
-    return any(pid != os.getpid() for pid in holders_of(path))
-
-
-def _release(hold: Path, private: Path | None) -> None:
-    try:
-        hold.unlink(missing_ok=True)
-    except OSError:
-        pass
+def _end_use(end: Callable[[], None], private: Path | None) -> None:
+    end()
     if private is not None:
         shutil.rmtree(private, ignore_errors=True)

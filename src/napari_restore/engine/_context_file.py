@@ -1,0 +1,75 @@
+"""Contexts as files: whole, and with a checksum that a planted or damaged one does not meet."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.models import BINS, Context
+
+UNREADABLE = (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, BadZipFile)
+"""What reading a file may raise that is none of ours."""
+
+
+def write_context(path: Path, context: Context, key: str = "") -> None:
+    """Write the file whole, with a checksum of its content that `key` is part of."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    used = np.flatnonzero(context.histograms.any(axis=0) | (context.dark_counts > 0))
+    arrays = {
+        "scalars": np.array([context.height, context.width, context.factor]),
+        "dtype": np.array(context.dtype),
+        "dark_bands": np.array(context.dark_bands),
+        "overview": context.overview,
+        "bins": used.astype(np.int32),
+        "histograms": context.histograms[:, used],
+        "dark_counts": context.dark_counts[used],
+        "dark_sums": context.dark_sums[used],
+    }
+    with open(partial, "wb") as file:
+        # Most bins are empty. Packing the overview as well would take longer than
+        # looking at the image again.
+        np.savez(file, digest=np.array(_digest(arrays, key)), **arrays)
+    os.replace(partial, path)
+
+
+def _digest(arrays: Mapping[str, npt.NDArray[Any]], key: str) -> str:
+    """A checksum of names, types, shapes and values, which only holds for `key`."""
+    found = hashlib.blake2b(key=key.encode(), digest_size=16)
+    for name, array in sorted(arrays.items()):
+        found.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+
+def read_context(path: Path, key: str = "") -> Context:
+    """What `write_context` wrote under the same key; raises one of `UNREADABLE`."""
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
+        data: dict[str, Any] = {name: stored[name] for name in stored.files}
+    if str(data.pop("digest")) != _digest(data, key):
+        raise ValueError(f"the checksum of {path} does not hold")
+    height, width, factor = (int(v) for v in data["scalars"])
+    bins = data["bins"]
+    bands = data["histograms"].shape[0]
+    histograms = np.zeros((bands, BINS), np.int64)
+    histograms[:, bins] = data["histograms"]
+    dark_counts, dark_sums = np.zeros(BINS, np.int64), np.zeros((BINS, bands))
+    dark_counts[bins], dark_sums[bins] = data["dark_counts"], data["dark_sums"]
+    return Context(
+        height,
+        width,
+        str(data["dtype"]),
+        tuple(int(b) for b in data["dark_bands"]),
+        factor,
+        data["overview"],
+        histograms,
+        dark_counts,
+        dark_sums,
+    )

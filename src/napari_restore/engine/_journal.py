@@ -1,0 +1,77 @@
+"""The journal of finished tiles: one line each, which cannot be changed unnoticed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from napari_restore.engine._region import Region
+
+JOURNAL = "tiles.jsonl"
+DIGEST = "digest"
+"""Key of a line's checksum."""
+
+
+class DamagedJournal(ValueError):
+    """A line was changed, or belongs to another run."""
+
+
+class Journal:
+    """Lines of JSON, each with a checksum that is keyed by the header of its store.
+
+    A line of another run, or one whose box was changed, does not add up. The last line may be
+    torn by a crash: that is no damage, its tile is restored again.
+    """
+
+    def __init__(self, folder: Path, header: Mapping[str, Any]) -> None:
+        self._path = folder / JOURNAL
+        self._key = hashlib.sha256(json.dumps(header, sort_keys=True).encode()).digest()
+        self._height, self._width = header["shape"][:2]
+
+    def read(self) -> list[dict[str, Any]]:
+        """The lines, as they were given to `append`.
+
+        Raises `DamagedJournal` where a whole line does not add up.
+        """
+        return [self._parse(line) for line in self._whole().splitlines()]
+
+    def mend(self) -> None:
+        """Cut off what a crash or a full disk left of the last line."""
+        with contextlib.suppress(FileNotFoundError):
+            os.truncate(self._path, len(self._whole()))
+
+    def append(self, line: Mapping[str, Any]) -> None:
+        """Add a line; it must have ``region``, the box of its tile."""
+        whole = {**line, DIGEST: self._digest(line)}
+        with open(self._path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(whole) + "\n")
+
+    def _whole(self) -> bytes:
+        """All lines that have an end."""
+        try:
+            content = self._path.read_bytes()
+        except FileNotFoundError:
+            return b""
+        return content[: content.rfind(b"\n") + 1]
+
+    def _parse(self, text: bytes) -> dict[str, Any]:
+        try:
+            line = json.loads(text)
+            digest = line.pop(DIGEST)
+            box = Region(*line["region"])
+            is_inside = box == box.intersect(Region(0, 0, self._height, self._width))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DamagedJournal(f"{self._path} holds a line that is none") from error
+        if digest != self._digest(line) or not is_inside:
+            raise DamagedJournal(f"{self._path} holds a line of another run")
+        return dict(line)
+
+    def _digest(self, line: Mapping[str, Any]) -> str:
+        # As JSON gives it back: a tuple has become a list by then.
+        text = json.dumps(json.loads(json.dumps(line)), sort_keys=True)
+        return hashlib.blake2b(text.encode(), key=self._key, digest_size=16).hexdigest()

@@ -1,0 +1,141 @@
+"""Files that a process keeps locked: the operating system frees them when it ends, however it ends.
+
+Neither a step of the clock nor a process id used twice can make a dead owner look alive, or a
+living one dead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+ATTEMPTS = 10
+PAUSE_SECONDS = 0.01
+"""Whoever asks `is_locked` holds a shared lock for a moment; taking one waits for that."""
+_TAKEN = (errno.EWOULDBLOCK, errno.EACCES, errno.EAGAIN, errno.EDEADLK)
+
+_OWN: set[tuple[int, int]] = set()
+"""Device and inode of the files that this process has locked."""
+_GUARD = threading.Lock()
+
+
+class LockedFile:
+    """A file under an exclusive lock, which holds the id of its process, until `release`."""
+
+    def __init__(self, path: Path, handle: int) -> None:
+        self.path = path
+        self._handle: int | None = handle
+        found = os.fstat(handle)
+        self._inode = found.st_dev, found.st_ino
+        with _GUARD:
+            _OWN.add(self._inode)
+
+    def release(self) -> None:
+        """Remove the file and free the lock; a second call does nothing."""
+        with _GUARD:
+            handle, self._handle = self._handle, None
+            if handle is None:
+                return
+            _OWN.discard(self._inode)
+        # While it is locked, so that nobody takes a file that is about to go. Where an open
+        # file cannot be removed it stays behind unlocked, which is as good.
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+        os.close(handle)
+
+
+def lock_file(path: Path) -> LockedFile | None:
+    """Make and lock `path`; None where another process, or this one, has it locked.
+
+    Raises `OSError` where the file cannot be made. On a disk without locks the file is taken
+    as if it were free.
+    """
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(PAUSE_SECONDS)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            if _try_lock(handle, exclusive=True) and _is_at(handle, path):
+                os.ftruncate(handle, 0)
+                os.write(handle, str(os.getpid()).encode("ascii"))
+                return LockedFile(path, handle)
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+    return None
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a living process, this one too, has `path` locked."""
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        return not _try_lock(handle, exclusive=False)
+    finally:
+        os.close(handle)
+
+
+def is_own(path: Path) -> bool:
+    """Whether this process has `path` locked."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return False
+    with _GUARD:
+        return (found.st_dev, found.st_ino) in _OWN
+
+
+def owner_in(path: Path) -> int:
+    """The process id that a locked file holds; 0 where it cannot be read."""
+    try:
+        return int(path.read_bytes()[:20])
+    except (OSError, ValueError):
+        return 0
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether the open file is still the one of that name: its owner may just have removed it."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except OSError:
+        return False
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    # Windows refuses to read what is locked: a byte far beyond the content is.
+    _BEYOND = 1 << 30
+
+    def _try_lock(handle: int, *, exclusive: bool) -> bool:
+        """Lock a byte of the open file; False where somebody else has it."""
+        os.lseek(handle, _BEYOND, os.SEEK_SET)
+        try:
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        except OSError as error:
+            if error.errno in _TAKEN:
+                return False
+            raise
+        finally:
+            os.lseek(handle, 0, os.SEEK_SET)
+        return True
+else:
+    import fcntl
+
+    def _try_lock(handle: int, *, exclusive: bool) -> bool:
+        """Lock the open file; False where somebody else has it in a way that excludes this."""
+        kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+        try:
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
+        except OSError as error:
+            # Any other failure: a file system without locks, on which nothing is ever taken.
+            return error.errno not in _TAKEN
+        return True
