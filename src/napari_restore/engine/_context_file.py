@@ -36,7 +36,7 @@ def write_context(path: Path, context: Context, key: str = "") -> None:
     with open(partial, "wb") as file:
         # Most bins are empty. Packing the overview as well would take longer than
         # looking at the image again.
-        np.savez(file, digest=np.array(_digest(arrays, key)), **arrays)
+        np.savez(file, digest=np.array(_digest(arrays, key)), **arrays)  # type: ignore[arg-type]
     os.replace(partial, path)
 
 
