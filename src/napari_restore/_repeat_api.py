@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_restore._image_api import Pathlike, check_output, output_box
+from napari_restore._progress_bar import run_to_the_end
 from napari_restore._recorded_api import Recorded, read_recorded
 from napari_restore.engine import Region
 
@@ -88,7 +89,7 @@ def rerun(record: Pathlike, output: Pathlike | None = None, **options: Any) -> R
 
     chosen = {**told, **options}
     check_output(path, planned.part or planned.image, region=output_box(planned), **chosen)
-    result = Job(planned).result()
+    result = run_to_the_end(Job(planned), None)
     result.save(path, **chosen)
     return result
 

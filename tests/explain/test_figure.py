@@ -23,13 +23,13 @@ pytest.importorskip("matplotlib")
 
 @pytest.fixture(scope="module")
 def found() -> Attribution:
-    box = (40, 60, 56, 84)
+    box = nr.Region(40, 60, 56, 84)
     return nr.attribute(scene(), wrapped(Small()), box, method="ig", device="cpu")
 
 
 @pytest.fixture(scope="module")
 def checked() -> Attribution:
-    box, options = (40, 60, 56, 84), {"method": "ig", "check": CHECK, "device": "cpu"}
+    box, options = nr.Region(40, 60, 56, 84), {"method": "ig", "check": CHECK, "device": "cpu"}
     return nr.attribute(scene(), wrapped(Small()), box, **options)
 
 

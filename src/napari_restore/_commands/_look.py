@@ -1,4 +1,4 @@
-"""`view`, `models`, `info` and `cache`: commands that only look."""
+"""`view`, `models` and `cache`: commands that only look."""
 
 from __future__ import annotations
 
@@ -72,15 +72,6 @@ def _weights_of(card: Any) -> str:
     if not card.needs_weights:
         return ""
     return "shipped" if api.is_ready(card.id) else "yours"
-
-
-def info(options: Namespace) -> Answer:
-    """Show what is known of an image and how it will be read."""
-    from napari_restore import api
-    from napari_restore._commands._arguments import open_image
-
-    data = api.info(open_image(options, options.paths))
-    return Answer(data, _fields(data))
 
 
 def cache(options: Namespace) -> Answer:

@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 from typing import Any, NoReturn
 
-from napari_restore._commands import _attribute, _evaluate, _haze, _look, _restore, _train
+from napari_restore._commands import (
+    _attribute,
+    _evaluate,
+    _haze,
+    _info,
+    _look,
+    _restore,
+    _train,
+)
 from napari_restore._commands._options import (
     add_output_options,
     add_range,
@@ -54,7 +62,7 @@ def build_parser() -> Parser:
     models = _command(commands, "models", _look.models, "list the models, or show one")
     models.add_argument("id", nargs="?", metavar="ID", help="show this model in full")
 
-    info = _command(commands, "info", _look.info, "show what is known of an image")
+    info = _command(commands, "info", _info.info, "show what is known of an image")
     info.add_argument("paths", nargs="+", metavar="PATH", help="the image (several with --stack)")
     add_source(info)
     add_range(info)

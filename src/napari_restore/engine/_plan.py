@@ -114,6 +114,9 @@ class Plan:
     """What of `predicted_seconds` the model looks at the whole image; a process that keeps
     what it found spends it once."""
 
+    def __repr__(self) -> str:
+        return f"<Plan {self.model.card.id!r} on {self.image.name!r}: {self.summary()}>"
+
     @property
     def region(self) -> Region:
         """The smallest box holding all targets."""

@@ -105,7 +105,24 @@ class Result:
             other.record["task"]["options"] |= told
         return other
 
+    def __repr__(self) -> str:
+        plan = self.plan
+        shape = (*self.region.shape, self.image.bands)
+        named = f"{plan.model.card.id!r} on {self.like.name!r}"
+        return f"<Result {named}: {shape} {self.image.dtype}, {self.region}>"
+
     # -- pixels ----------------------------------------------------------------------
+
+    def __array__(
+        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
+    ) -> npt.NDArray[Any]:
+        """All pixels (H, W, C) of the region, in the image's dtype: what ``np.asarray`` takes."""
+        if copy is False:
+            raise ValueError(
+                "The pixels of a result are always read anew: copy=False is not possible."
+            )
+        pixels = self.read(self.region)
+        return pixels if dtype is None else pixels.astype(dtype, copy=False)
 
     @property
     def array(self) -> Any:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from napari_restore.errors import BadParameter
 from napari_restore.images._base import ImageBase
+from napari_restore.images._georeference import crs_name
 from napari_restore.images._reader import Reader
 from napari_restore.images._source import Box, Source, chunks_of
 from napari_restore.images.cache._chunks import chunk_cache, read_valid_window, read_window
@@ -147,6 +148,8 @@ class Image(ImageBase):
         named.__dict__.update(self.__dict__)
         named.__dict__.pop("data_bands", None)
         named.roles = named_roles(self.roles, given)
+        if isinstance(self.reader, ArrayReader) and self.source is self.reader:
+            named.reader = named.source = self.reader.with_roles(named.roles)
         named.full = None if self.full is None else self.full.with_roles(bands)
         if self.spec is not None:
             # A file's bands are counted before some of them are selected.
@@ -209,7 +212,10 @@ class Image(ImageBase):
         return Image.from_spec, (self.spec,)
 
     def __repr__(self) -> str:
-        return f"<Image {self.name!r} {self.height} × {self.width} × {self.bands} {self.dtype}>"
+        named = " ".join(role or "?" for role in self.roles)
+        told = f"{self.shape} {self.dtype}, bands {named}"
+        placed = "" if self.crs is None else f", {crs_name(self.crs)}"
+        return f"<Image {self.name!r} {told}{placed}>"
 
     @cached_property
     def known_range(self) -> tuple[float, float] | None:
@@ -338,7 +344,9 @@ def open_image(
     source
         A path; several paths (files side by side on one map grid, or with `stack`
         the bands of one image); an array (H, W) or (H, W, C) of numpy, dask, zarr
-        or xarray; or a list of such arrays, the levels of one image.
+        or xarray, where 3 or 4 bands are red, green, blue (and alpha) unless `bands`,
+        `sensor` or the array itself says otherwise; a PIL image; a torch tensor (C, H, W);
+        or a list of such arrays, the levels of one image.
     stack
         Take several files as the bands of one image.
     bands
@@ -369,7 +377,8 @@ def open_image(
         return _open_paths([source], stack, bands, sensor)
     if isinstance(source, (list, tuple)) and source and _all_paths(source):
         return _open_paths(source, stack, bands, sensor)
-    return Image(reader_of_array(source), bands=bands, sensor=sensor)
+    named = bands is not None or sensor is not None
+    return Image(reader_of_array(source, named=named), bands=bands, sensor=sensor)
 
 
 def _all_paths(items: Sequence[Any]) -> bool:

@@ -271,7 +271,7 @@ def test_a_live_result_leaves_no_note_until_it_rests(panel: Any, photo: Any, fin
 def test_an_earlier_result_is_deleted_from_the_cache(
     panel: Any, qtbot: Any, photo: Any, sample: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    made = api.start(api.plan(sample, "identity", region=(0, 0, 200, 300), pyramid=True))
+    made = api.start(api.plan(sample, "identity", region=api.Region(0, 0, 200, 300), pyramid=True))
     result = made.result()
     api.keep_result(
         result.store.path, api.task_of(result.plan), "von gestern", "Unchanged", result.record
@@ -292,7 +292,7 @@ def test_results_of_another_image_are_not_offered(
     panel: Any, qtbot: Any, photo: Any, data_dir: Path
 ):
     other = next((data_dir / "natural_clean").glob("*.jpg"))
-    result = api.start(api.plan(other, "identity", region=(0, 0, 64, 64))).result()
+    result = api.start(api.plan(other, "identity", region=api.Region(0, 0, 64, 64))).result()
     api.keep_result(result.store.path, api.task_of(result.plan), "anderes", "Unchanged")
     assert looked(panel, qtbot) == []
 
