@@ -108,8 +108,12 @@ def attribute(
 
 def lasting(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options whose files are found from any folder."""
+    from napari_restore.images import is_inline
+
     return {
-        name: os.path.abspath(value) if name in FILES and value is not None else value
+        name: os.path.abspath(value)
+        if name in FILES and value is not None and not is_inline(value)
+        else value
         for name, value in options.items()
     }
 
@@ -117,9 +121,10 @@ def lasting(options: Mapping[str, Any]) -> dict[str, Any]:
 def digests(options: Mapping[str, Any]) -> dict[str, str]:
     """The sha256 of every file that `lasting` options name, by its path."""
     from napari_restore.engine import digest
+    from napari_restore.images import is_inline
 
     named = [options[name] for name in FILES if options.get(name) is not None]
-    return {name: digest(Path(name)) for name in named}
+    return {name: digest(Path(name)) for name in named if not is_inline(name)}
 
 
 def _smaller(box: Region, scale: int) -> Region:

@@ -50,6 +50,21 @@ def task_of(plan: Plan) -> dict[str, Any] | None:
     }
 
 
+def lasting_task(task: Mapping[str, Any]) -> dict[str, Any]:
+    """`task` for a command or a record: it names no mask that the cache may remove.
+
+    Drawn areas become text, long or painted ones stay in the cache until it is told to
+    remove them, too.
+    """
+    from napari_restore.images import lasting_mask
+
+    options = dict(task["options"])
+    for name in ("mask", "exclude"):
+        if options.get(name) is not None:
+            options[name] = lasting_mask(os.fspath(options[name]))
+    return {**task, "options": options}
+
+
 def settled_task(plan: Plan) -> dict[str, Any] | None:
     """As `task_of`, with all that was settled here; None if image or model cannot travel."""
     from napari_restore.engine import settled
@@ -137,7 +152,7 @@ def command_of(
             "There is no command for it: image and model must lie in files.",
             "Save the image and open the file.",
         )
-    return quoted(words_of(task, size, output, device=device, options=options))
+    return quoted(words_of(lasting_task(task), size, output, device=device, options=options))
 
 
 def folder_command(
@@ -157,6 +172,6 @@ def folder_command(
     whole = {"region": [[0, 0, 1, 1]], **given}
     task = {"image": {"source": os.fspath(folder)}, "model": dict(model), "options": whole}
     # A folder even where it is to be made and holds one image.
-    words = words_of(task, (1, 1), os.path.join(output, ""), device=device)[1:]
+    words = words_of(lasting_task(task), (1, 1), os.path.join(output, ""), device=device)[1:]
     words += ["--memory", str(memory)] if memory is not None else []
     return words + (["--residuals", residuals] if residuals != "auto" else [])

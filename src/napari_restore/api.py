@@ -42,6 +42,7 @@ from napari_restore._recorded_api import read_recorded
 from napari_restore._repeat_api import (
     command_of,
     folder_command,
+    lasting_task,
     plan_of,
     repeat_of,
     rerun,
@@ -90,6 +91,7 @@ __all__ = [
     "keep_result",
     "kept_name",
     "kept_results",
+    "lasting_task",
     "load_model",
     "load_models",
     "mask_of_array",

@@ -78,9 +78,19 @@ def cache(options: Namespace) -> Answer:
     """Show what lies in the cache, or remove what nobody uses."""
     from napari_restore import api
 
+    if options.masks and not options.clear:
+        raise InputError("--masks says what --clear removes, too.", "Add --clear.")
     if options.clear:
-        freed = api.clear_cache()
-        return Answer({"freed_bytes": freed}, f"removed {format_size(freed)}")
+        freed = api.clear_cache(needed=options.masks)
+        kept = sum(entry.needed for entry in api.cache_entries())
+        lines = [f"removed {format_size(freed)}"]
+        if kept:
+            masks = f"{kept} mask{'s' if kept != 1 else ''}"
+            lines.append(
+                f"kept {masks} that copied commands or records name; "
+                "napari-restore cache --clear --masks removes them"
+            )
+        return Answer({"freed_bytes": freed, "kept_masks": kept}, "\n".join(lines))
     entries: list[dict[str, Any]] = [
         {
             "path": str(entry.path),
@@ -89,6 +99,7 @@ def cache(options: Namespace) -> Answer:
             "used": datetime.fromtimestamp(entry.used, UTC).isoformat(timespec="seconds"),
             "complete": entry.complete,
             "in_use": entry.in_use,
+            "needed": entry.needed,
         }
         for entry in api.cache_entries()
     ]

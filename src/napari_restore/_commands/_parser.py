@@ -113,7 +113,14 @@ def build_parser() -> Parser:
     rerun.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
 
     cache = _command(commands, "cache", _look.cache, "show what lies in the cache")
-    cache.add_argument("--clear", action="store_true", help="remove everything in it")
+    cache.add_argument(
+        "--clear", action="store_true", help="remove what no running program and no command needs"
+    )
+    cache.add_argument(
+        "--masks",
+        action="store_true",
+        help="with --clear: also painted areas that copied commands and records name",
+    )
     return parser
 
 

@@ -31,7 +31,8 @@ def record_of(variant: Variant) -> dict[str, Any]:
     """The record with all that repeats it: its task, and the command for its pixels."""
     result = result_of(variant)
     record = dict(result.record if variant.result is not None else variant.record or {})
-    record["task"] = record.get("task") or api.task_of(result.plan)
+    task = record.get("task") or api.task_of(result.plan)
+    record["task"] = None if task is None else api.lasting_task(task)
     if not record["command"]:
         written = record["output"] or {}
         try:
