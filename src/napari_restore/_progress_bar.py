@@ -19,20 +19,31 @@ def progress_bar(shown: bool | None) -> Iterator[Callable[[Event], None]]:
     if shown is None:
         # In a notebook tqdm.auto defines a class of its own; elsewhere it passes on another's.
         shown = tqdm.__module__ == "tqdm.auto" or (sys.stderr is not None and sys.stderr.isatty())
-    # Total and unit follow from the first event that tells of them.
-    bar: Any = tqdm(total=0, disable=not shown, leave=False, dynamic_ncols=True)
+    waiting = "{desc} [{elapsed}]"
+    bar: Any = tqdm(
+        total=0,
+        desc="Planning",
+        bar_format=waiting,
+        disable=not shown,
+        leave=False,
+        dynamic_ncols=True,
+    )
 
     def show(event: Event) -> None:
         # By name, so that the engine need not be loaded to know them.
         kind = type(event).__name__
+        if not shown:
+            return
         if kind == "Phase":
-            bar.set_description(event.name)  # type: ignore[attr-defined]
+            # How many steps there are is told by the first of them.
+            bar.bar_format = waiting
+            bar.set_description_str(event.name, refresh=False)  # type: ignore[attr-defined]
+            bar.reset()
         elif kind == "Progress":
-            if bar.total != event.total:  # type: ignore[attr-defined]
-                bar.reset(total=event.total)  # type: ignore[attr-defined]
-            bar.n = event.done  # type: ignore[attr-defined]
+            bar.bar_format = None
+            bar.total, bar.n = event.total, event.done  # type: ignore[attr-defined]
             bar.refresh()
-        elif kind == "Note" and shown:
+        elif kind == "Note":
             bar.write(f"note: {event.text}", file=sys.stderr)  # type: ignore[attr-defined]
 
     try:

@@ -169,9 +169,12 @@ def folder_command(
     given = {name: value for name, value in options.items() if value is not None}
     device, memory = given.pop("device", "auto"), given.pop("memory", None)
     residuals = given.pop("residuals", "auto")
+    # Many images may lie in many systems: areas stay in their file, which names its own.
+    if given.get("exclude") is not None:
+        given["exclude"] = os.path.abspath(given["exclude"])
     whole = {"region": [[0, 0, 1, 1]], **given}
     task = {"image": {"source": os.fspath(folder)}, "model": dict(model), "options": whole}
     # A folder even where it is to be made and holds one image.
-    words = words_of(lasting_task(task), (1, 1), os.path.join(output, ""), device=device)[1:]
+    words = words_of(task, (1, 1), os.path.join(output, ""), device=device)[1:]
     words += ["--memory", str(memory)] if memory is not None else []
     return words + (["--residuals", residuals] if residuals != "auto" else [])
