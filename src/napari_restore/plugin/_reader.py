@@ -120,25 +120,40 @@ def _levels(image: Image, display: Any, viewer: Any, limits: Any) -> list[Any]:
 def _refresher(image: Image, display: Any, viewer: Any, guessed: Any) -> Callable[[bool], Any]:
     """Draws the layers of `image` again, on the thread of the window.
 
-    `guessed` are contrast limits chosen before there was a coarse level: once it is
-    finished they are judged again, unless the user has set others.
+    `guessed` are contrast limits chosen before there was a coarse level: they are judged
+    again once it is finished, and while a file lands of which nothing could be read
+    before, unless the user has set others.
     """
     from napari_restore.plugin.layers._display import LIMITS, Display, contrast_limits
 
     def refresh(finished: bool) -> None:
-        for layer in viewer.layers:
-            if layer.metadata.get("napari_restore") is image:
-                same = Display.of_layer(layer) is display
-                if finished and same and tuple(layer.contrast_limits) == tuple(guessed):
-                    layer.contrast_limits = contrast_limits(image, display)
-                    layer.metadata[LIMITS] = tuple(layer.contrast_limits)
-                layer.refresh(extent=False)
+        nonlocal guessed
+        shown = [x for x in viewer.layers if x.metadata.get("napari_restore") is image]
+        found = guessed
+        if shown and (finished or not image.source.random_access):
+            found = contrast_limits(image, display)
+        for layer in shown:
+            same = Display.of_layer(layer) is display
+            if found != guessed and same and tuple(layer.contrast_limits) == guessed:
+                layer.contrast_limits = found
+                layer.metadata[LIMITS] = found
+            layer.refresh(extent=False)
+        guessed = found
+        if finished and not shown:
+            viewer.layers.events.inserted.connect(on_inserted)
+
+    def on_inserted(event: Any) -> None:
+        """All has landed while napari was still making the layer."""
+        if event.value.metadata.get("napari_restore") is image:
+            viewer.layers.events.inserted.disconnect(on_inserted)
+            call(True)
 
     if viewer is None:
         return lambda finished: None
     from napari_restore.plugin._main_thread import on_main_thread
 
-    return on_main_thread(refresh)
+    call = on_main_thread(refresh)
+    return call
 
 
 def _as_list(path: Paths) -> list[str]:
