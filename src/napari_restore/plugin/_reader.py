@@ -56,8 +56,8 @@ def layer_of(image: Image, viewer: Any = None, *, band_by_band: bool = False) ->
     """The layer that shows `image`, as napari's readers return it.
 
     In colour where it is known which bands those are, unless `band_by_band` is wanted.
-    `metadata["napari_restore"]` holds the image. With a viewer the camera is
-    turned north up for the first map, and missing levels appear as they are made.
+    `metadata["napari_restore"]` holds the image. With a viewer the canvas is
+    turned so that it is upright, and missing levels appear as they are made.
     """
     from napari_restore.plugin.layers._display import LIMITS, Display, contrast_limits
     from napari_restore.plugin.layers._placing import (
@@ -65,7 +65,7 @@ def layer_of(image: Image, viewer: Any = None, *, band_by_band: bool = False) ->
         mixes_places,
         origin_of,
         place_of,
-        turn_north_up,
+        turn_upright,
     )
 
     display = Display.BANDS if band_by_band else Display.of_image(image)
@@ -94,7 +94,7 @@ def layer_of(image: Image, viewer: Any = None, *, band_by_band: bool = False) ->
                 f"{image.name} does not lie beside the other images: "
                 "one is placed on the map, the other is not. Open it in a second window."
             )
-        turn_north_up(viewer, image)
+        turn_upright(viewer, image)
     levels = _levels(image, display, viewer, arguments["contrast_limits"])
     return (levels if len(levels) > 1 else levels[0]), arguments, "image"
 

@@ -19,6 +19,7 @@ from napari_restore.plugin.areas._drawing import Drawing
 from napari_restore.plugin.areas._exclude import ExcludeChooser
 from napari_restore.plugin.areas._strength import chosen_strength, strength_layers
 from napari_restore.plugin.areas._target_chooser import TargetChooser
+from napari_restore.plugin.layers._placing import turn_upright
 from napari_restore.plugin.method._advanced import AdvancedForm
 from napari_restore.plugin.method._airlight import AirlightPicker
 from napari_restore.plugin.method._band_roles import BandRolesForm
@@ -178,6 +179,7 @@ class SettingsForm(QObject):
                     # What was said of another layer's bands means nothing here.
                     self.state.bands = None
                     self.state.layer = layer
+                    turn_upright(self.viewer, image)
                 self.models.offer(offered_models(), "aerial" if image.crs else "natural", image)
                 hint_at_async(image)
         self.image_shown.emit(layer is not None)

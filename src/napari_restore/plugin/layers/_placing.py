@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,8 @@ ORIGIN = "napari_restore_origin"
 """In a layer's metadata: where on the map (y, x) its world begins."""
 FINE = 1 / 8
 """Share of a pixel by which layers may be misplaced."""
+_turned: weakref.WeakSet[ViewerModel] = weakref.WeakSet()
+"""Viewers whose canvas `turn_upright` has turned north up."""
 _UNITS = {"US_survey_foot": "survey_foot"}
 """Our names of units where pint, which napari uses, has another."""
 
@@ -105,13 +108,28 @@ def enlarged(matrix: Matrix, scale: int) -> Matrix:
     return matrix @ steps
 
 
-def turn_north_up(viewer: ViewerModel, image: Image) -> None:
-    """Point the camera as maps do when the first placed image comes into an empty viewer."""
+def turn_upright(viewer: ViewerModel, image: Image) -> None:
+    """Turn the canvas so that `image`, opened or chosen just now, is upright: maps with north up.
+
+    A canvas that others have turned stays as it is.
+    """
+    camera, usual = viewer.scene.camera, _usual_orientation()
     place = image.georeference
-    if place is None or not place.is_placed or len(viewer.layers):
-        return
-    if place.to_napari_affine()[0, 0] < 0:
-        viewer.scene.camera.orientation2d = NORTH_UP
+    on_map = place is not None and place.is_placed and place.to_napari_affine()[0, 0] < 0
+    if on_map and camera.orientation2d == usual:
+        camera.orientation2d = NORTH_UP
+        _turned.add(viewer)
+    elif not on_map and camera.orientation2d == NORTH_UP and viewer in _turned:
+        camera.orientation2d = usual
+        _turned.discard(viewer)
+
+
+def _usual_orientation() -> tuple[str, str]:
+    """How napari's preferences turn the canvas."""
+    from napari.settings import get_settings
+
+    settings = get_settings().application
+    return str(settings.vertical_axis_orientation), str(settings.horizontal_axis_orientation)
 
 
 def mixes_places(viewer: ViewerModel, image: Image) -> bool:
