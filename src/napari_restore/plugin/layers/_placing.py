@@ -31,7 +31,7 @@ _UNITS = {"US_survey_foot": "survey_foot"}
 
 
 def place_of(image: Image, display: Display, origin: Origin = (0.0, 0.0)) -> dict[str, Any]:
-    """`affine` and `units` of a layer of `image`; nothing for one that lies nowhere.
+    """`scale`, `affine` and `units` of a layer of `image`; nothing for one that lies nowhere.
 
     `origin` is the place on the map (y, x) where the window's world begins.
     """
@@ -43,7 +43,7 @@ def place_of(image: Image, display: Display, origin: Origin = (0.0, 0.0)) -> dic
     matrix = place.to_napari_affine()
     matrix[:2, 2] -= origin
     return {
-        "affine": widen(matrix, display.ndim),
+        **scale_and_affine(widen(matrix, display.ndim)),
         "units": (*["pixel"] * extra, unit, unit),
     }
 
@@ -76,6 +76,17 @@ def widen(matrix: Matrix, ndim: int) -> Matrix:
     wide = np.eye(ndim + 1)
     wide[-3:, -3:] = matrix
     return wide
+
+
+def scale_and_affine(matrix: Matrix) -> dict[str, Matrix]:
+    """`scale` and `affine` that place a layer by `matrix`, (ndim + 1)².
+
+    The size of a pixel is the scale: napari 0.9 fits highlights, handles and new shapes to
+    the screen by it and disregards the affine.
+    """
+    size = np.ones(len(matrix))
+    size[-3:-1] = np.hypot(*matrix[-3:-1, -3:-1])
+    return {"scale": size[:-1], "affine": matrix / size}
 
 
 def data_to_world(layer: Layer) -> Matrix:

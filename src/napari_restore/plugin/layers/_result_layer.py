@@ -23,7 +23,7 @@ from napari_restore.plugin.layers._display import (
     without_light,
 )
 from napari_restore.plugin.layers._growth import Growth
-from napari_restore.plugin.layers._placing import data_to_world, enlarged, shifted
+from napari_restore.plugin.layers._placing import data_to_world, enlarged, scale_and_affine, shifted
 
 if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
@@ -87,7 +87,7 @@ class ResultLayer:
             multiscale=len(self._arranged) > 1,
             rgb=source.rgb,
             cache=False,
-            affine=shifted(enlarged(data_to_world(source), scale), box.y0, box.x0),
+            **scale_and_affine(shifted(enlarged(data_to_world(source), scale), box.y0, box.x0)),
             units=source.units,
             axis_labels=source.axis_labels,
             **_looks(source),
