@@ -159,6 +159,16 @@ class Result:
         """As `read`, but never complains: what is not finished yet counts as 0."""
         return self._read(Region(*box), level, check=False)
 
+    def reaches(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[np.bool_]:
+        """Which pixels (h, w) of `box`, in pixels of `level`, the areas or the mask of the run reach.
+
+        The others are the source's, whatever the adjustment.
+        """
+        region = Region(*box)
+        if self._weight is None:
+            return np.ones(region.shape, bool)
+        return self._weight_of(self._weight, region, level) > 0
+
     def is_affordable(self, level: int) -> bool:
         """Whether reading `level` costs no more than a bounded number of pixels for each.
 
@@ -206,10 +216,14 @@ class Result:
         strength = np.full(region.shape, self.adjustment.strength, np.float32)
         if self._weight is None:
             return strength
+        return strength * self._weight_of(self._weight, region, level)
+
+    def _weight_of(self, weight: Weight, region: Region, level: int) -> npt.NDArray[np.float32]:
+        """(h, w) strength of the mask alone."""
         if level not in self._weights:
             size = (self.image.height, self.image.width)
-            self._weights[level] = weight_at(self._weight, level, size)
-        return strength * self._weights[level].read(region)
+            self._weights[level] = weight_at(weight, level, size)
+        return self._weights[level].read(region)
 
     def _protected(
         self, source: npt.NDArray[Any], strength: npt.NDArray[np.float32]

@@ -25,8 +25,8 @@ from napari_restore.images.levels._level_view import LevelReader, scale_of
 from napari_restore.images.levels._making import (
     build_pyramid,
     planned_levels,
-    read_streamed,
     stream,
+    stream_of,
 )
 from napari_restore.images.readers._array import ArrayReader, reader_of_array
 from napari_restore.images.readers._mosaic import MosaicReader
@@ -244,20 +244,29 @@ class Image(ImageBase):
         if not self.may_be_invalid:
             return np.ones((y1 - y0, x1 - x0), bool)
         self.prepare()
-        source, number = self._source_of(level)
-        if source is None:
-            return np.zeros((y1 - y0, x1 - x0), bool)
-        return read_valid_window(source, number, box)
+        return self.read_valid_landed(box, level)
 
     def read_landed(self, box: Box, level: int = 0) -> Array:
         """As `read`, but never waits: what is not in the cache yet is 0."""
         y0, x0, y1, x1 = box = self._checked(box, level)
-        if level == 0 and not self.source.random_access:
-            return read_streamed(self, box)
-        source, number = self._source_of(level)
+        source, number = self._landed_source_of(level)
         if source is None:
             return np.zeros((y1 - y0, x1 - x0, self.bands), self.dtype)
         return read_window(source, number, box)
+
+    def read_valid_landed(self, box: Box, level: int = 0) -> npt.NDArray[np.bool_]:
+        """As `read_valid`, but never waits: what is not in the cache yet is not valid."""
+        y0, x0, y1, x1 = box = self._checked(box, level)
+        source, number = self._landed_source_of(level)
+        if source is None:
+            return np.zeros((y1 - y0, x1 - x0), bool)
+        valid = read_valid_window(source, number, box)
+        is_built = getattr(source, "is_built", None)
+        if is_built is not None:
+            for row, column, (top, left, bottom, right) in chunks_of(source.levels[number], box):
+                if not is_built(number, row, column):
+                    valid[max(0, top - y0) : bottom - y0, max(0, left - x0) : right - x0] = False
+        return valid
 
     def is_built(self, level: int) -> bool:
         """Whether all of `level` can be read; else some of it must be made first."""
@@ -289,6 +298,12 @@ class Image(ImageBase):
         if pyramid is not None and level - own < len(pyramid.levels):
             return pyramid, level - own
         return None, 0
+
+    def _landed_source_of(self, level: int) -> tuple[Source | None, int]:
+        """Who reads what there is of `level` without decoding a whole file, and by which number."""
+        if level == 0 and not self.source.random_access:
+            return stream_of(self), 0
+        return self._source_of(level)
 
     # -- pyramid and cache -------------------------------------------------------
     def prepare(

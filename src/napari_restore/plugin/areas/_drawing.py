@@ -13,7 +13,7 @@ from napari_restore.plugin._state import image_of
 from napari_restore.plugin.areas._areas import GRADIENT, areas_layer, gradient_layer
 from napari_restore.plugin.areas._strength import PAINT, new_paint_layer
 from napari_restore.plugin.areas._targets import Target
-from napari_restore.plugin.layers._placing import plane_of
+from napari_restore.plugin.layers._placing import plane_of, scale_and_affine
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -88,6 +88,7 @@ class Drawing(QObject):
         self._signals = [
             (viewer.layers.selection.events.active, self._on_active),
             (viewer.scene.camera.events.zoom, self._on_zoom),
+            (state.events.target, self._adopt),
         ]
         for signal, slot in self._signals:
             signal.connect(slot)
@@ -184,6 +185,7 @@ class Drawing(QObject):
                 self._follow(None, None)
 
     def _on_active(self, event: Any) -> None:
+        self._adopt()
         layer = self._layer
         if layer is not None and event.value is not layer:
             self._follow(None, None)
@@ -202,6 +204,19 @@ class Drawing(QObject):
     def _on_zoom(self) -> None:
         if any(OWN in layer.metadata for layer in self._viewer.layers):
             self._zoomed()
+
+    def _adopt(self) -> None:
+        """Keep the edges thin of a layer that napari's own button made, once areas are drawn in it.
+
+        Napari draws them a unit of the data wide, which may be a kilometre or nothing; edges
+        that somebody has set stay.
+        """
+        layer = areas_layer(self._viewer) if self._state.target is Target.DRAWN else None
+        if layer is None or OWN in layer.metadata:
+            return
+        if {layer.current_edge_width, *layer.edge_width} == {1}:
+            layer.metadata[OWN] = True
+            self._thin()
 
     def _thin(self) -> None:
         """Edges are as wide on the screen as before, whatever the zoom."""
@@ -226,7 +241,7 @@ def add_outlines(
         face_color="transparent",
         edge_color="yellow",
         edge_width=_edge(viewer, matrix),
-        affine=matrix,
+        **scale_and_affine(matrix),
         # Those of the image, or napari takes pixels for metres.
         units=source.units[-2:],
         metadata={OWN: True, **metadata},

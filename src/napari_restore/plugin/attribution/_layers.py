@@ -10,7 +10,13 @@ import numpy.typing as npt
 
 from napari_restore import Region
 from napari_restore.plugin.areas._areas import ASKED
-from napari_restore.plugin.layers._placing import enlarged, plane_of, shifted, widen
+from napari_restore.plugin.layers._placing import (
+    enlarged,
+    plane_of,
+    scale_and_affine,
+    shifted,
+    widen,
+)
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -210,7 +216,7 @@ class AttributionLayers:
 
     def _placed(self, matrix: npt.NDArray[np.float64]) -> dict[str, Any]:
         return {
-            "affine": widen(matrix, 2),
+            **scale_and_affine(widen(matrix, 2)),
             "units": self._source.units[-2:],
             "axis_labels": self._source.axis_labels[-2:],
             "metadata": {"napari_restore_source": self._source.unique_id, "about": NOTE},
