@@ -49,7 +49,10 @@ def expected_of(path, result, regions):
     nodata = (source == 0).any(2)
     written = result.store.read(box)
     same = (written == source).all(2) & ~nodata
-    return {"nodata": (nodata & asked).sum() / asked.sum(), "unchanged": (same & asked).sum() / asked.sum()}
+    return {
+        "nodata": (nodata & asked).sum() / asked.sum(),
+        "unchanged": (same & asked).sum() / asked.sum(),
+    }
 
 
 @pytest.mark.parametrize("regions", [[ONE], [ONE, OTHER]], ids=["one", "overlapping"])

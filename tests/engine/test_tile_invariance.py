@@ -85,7 +85,9 @@ def test_what_was_found_is_kept(own_cache):
     found = tile_invariance(model, choose_device("cpu"), 8)
     (file,) = (own_cache / "kernels").iterdir()
     assert json.loads(file.read_text()) == {"model": "FollowsThreads", "tiles": found}
-    file.write_text(json.dumps({"model": "FollowsThreads", "tiles": "fixed tiles, one thread each"}))
+    file.write_text(
+        json.dumps({"model": "FollowsThreads", "tiles": "fixed tiles, one thread each"})
+    )
     again = tile_invariance(model_of(FollowsThreads()), choose_device("cpu"), 8)
     assert again is TileInvariance.FIXED_TILES
 

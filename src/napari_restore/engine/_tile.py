@@ -187,7 +187,9 @@ class TileWork:
             pixels = np.where(valid[..., None], pixels, source)
         quality = self._quality(tile, source, pixels, maps, valid)
         inside = parts_inside(tile.core, self.targets)
-        counts = None if inside is None else self._tally_of(tile.core, inside, quality, valid, failed)
+        counts = (
+            None if inside is None else self._tally_of(tile.core, inside, quality, valid, failed)
+        )
         kept: dict[str, npt.NDArray[Any]] = {}
         for name in self.maps:
             if name == "quality":

@@ -13,9 +13,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from napari_restore.engine._device import Device, cores
+from napari_restore.engine._device import Device, choose_device, cores
 from napari_restore.engine._own_thread import on_own_thread
-from napari_restore.engine._probe import example_facts, example_input
+from napari_restore.engine._probe import example_facts, example_input, probe
 from napari_restore.engine._region import Region
 from napari_restore.engine._remembered import Remembered
 from napari_restore.engine._tiles import CELL, fed_box
@@ -58,6 +58,11 @@ def tile_invariance(model: RestorationModel, device: Device, halo: int) -> TileI
         # Its tiles are all alike; see `StagedModel`.
         return TileInvariance.FULL
     return _KNOWN.of(model, device, partial(_found, model, device, halo), halo)
+
+
+def invariance_here(model: RestorationModel) -> str:
+    """What holds on the device a run would choose by itself, in words."""
+    return str(tile_invariance(model, choose_device(), probe(model).halo))
 
 
 def _found(model: RestorationModel, device: Device, halo: int) -> TileInvariance:

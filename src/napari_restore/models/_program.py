@@ -115,7 +115,9 @@ class Program(nn.Module):
                 y = self.program(x)
                 y = y[0] if isinstance(y, (tuple, list)) and y else y
                 block = y[..., low:high, left:right]
-                (found,) = torch.autograd.grad((block * noise.to(block)[..., low:high, left:right]).sum(), x)
+                (found,) = torch.autograd.grad(
+                    (block * noise.to(block)[..., low:high, left:right]).sum(), x
+                )
         except (RuntimeError, TypeError, IndexError):
             # Without gradients nobody can tell; a quarter is what tilers usually give.
             return min(height, width) // 4
@@ -124,4 +126,3 @@ class Program(nn.Module):
             return 0
         beyond = (low - rows.min(), rows.max() - high + 1, left - columns.min())
         return max(0, int(max(*beyond, columns.max() - right + 1)))
-
