@@ -123,6 +123,7 @@ __all__ = [
     "stamp_of",
     "start",
     "task_of",
+    "tile_invariance",
     "train",
     "warm",
 ]
@@ -168,6 +169,18 @@ def models() -> tuple[ModelCard, ...]:
     from napari_restore.models import card_of, model_ids
 
     return tuple(card_of(name) for name in model_ids())
+
+
+def tile_invariance(model: Any) -> str:
+    """What the bits of a model's pixels do not depend on, as measured on this machine.
+
+    `model` is a name, a path or a model. "any tiles, any threads": a run's result is the
+    same however it is cut; else plans keep what it does depend on fixed. The first time it is
+    measured on made-up tiles, later it is read from the cache folder.
+    """
+    from napari_restore.engine import invariance_here
+
+    return invariance_here(load_model(model))
 
 
 def is_ready(model_id: str) -> bool:

@@ -57,6 +57,8 @@ def models(options: Namespace) -> Answer:
     # Loading an unknown one says which names are near.
     card = cards.get(options.id) or api.load_model(options.id).card
     told = _told_of(card)
+    if api.is_ready(card.id):
+        told["tile_invariance"] = api.tile_invariance(card.id)
     return Answer(told, _fields({k: v for k, v in told.items() if v not in ("", (), None, {})}))
 
 

@@ -64,6 +64,7 @@ class Result:
         self._weights: dict[int, Weight] = {} if weight is None else {0: weight}
         """By level."""
         self._light: Light | None = None
+        self._excluded: Weight | None = None
 
     @classmethod
     def of_run(cls, plan: Plan, record: dict[str, Any]) -> Result:
@@ -168,6 +169,24 @@ class Result:
         if self._weight is None:
             return np.ones(region.shape, bool)
         return self._weight_of(self._weight, region, level) > 0
+
+    def left_out(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[np.uint8]:
+        """(h, w) bits of `QUALITY` of the pixels that no run touches: nodata, and excluded ones.
+
+        `box` is in pixels of `level`; 0 where pixels count.
+        """
+        region = Region(*box)
+        bits = np.zeros(region.shape, np.uint8)
+        _, valid = read_source(self.image, region, level)
+        if valid is not None:
+            bits[~valid] = QUALITY["unchanged"] | QUALITY["nodata"]
+        if self.plan.exclude is not None:
+            if self._excluded is None:
+                self._excluded = open_weight(self.plan.exclude, self.image)
+            size = (self.image.height, self.image.width)
+            excluded = weight_at(self._excluded, level, size).read(region) > 0
+            bits[excluded] = QUALITY["unchanged"] | QUALITY["excluded"]
+        return bits
 
     def is_affordable(self, level: int) -> bool:
         """Whether reading `level` costs no more than a bounded number of pixels for each.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -16,6 +17,7 @@ from napari_restore.models import _weights
 from napari_restore.models._card import ModelCard
 from napari_restore.models._measure import possible_sizes
 from napari_restore.models._model import RestorationModel
+from napari_restore.models._program import Program, fixed_shape
 from napari_restore.models._registry import ModelEntry, entry_of
 from napari_restore.models._script import without_factory
 from napari_restore.models._wrap import WrappedModel, as_card, card_beside
@@ -216,12 +218,18 @@ def _from_program(
             f"Write its halo, multiple_of and bands to {path.stem}.json.",
         )
     try:
-        module = torch.export.load(path).module()
+        program = torch.export.load(path)
+        module = Program(program.module(), fixed_shape(program))
+    except BadModel:
+        raise
     except Exception as error:
         raise BadModel(
             f"{path.name} is no exported program: {error}", "Export it again."
         ) from error
     model = _wrapped(module, own, path.stem, parameters)
+    if module.fixed is not None:
+        step, halo = model.card.multiple_of, max(model.card.halo, module.margin)
+        model.card = replace(model.card, multiple_of=math.lcm(step, module.step), halo=halo)
     model.card = replace(model.card, weights_sha256=_weights.sha256_of_file(path))
     return model
 
@@ -272,12 +280,7 @@ def _ready(
         model.card = replace(model.card, weights_sha256=digest)
     if spec:
         model.spec = spec
-    try:
-        model.eval()
-    except NotImplementedError:
-        # Exported programs have no modes.
-        model.training = False
-    return model.requires_grad_(False)
+    return model.eval().requires_grad_(False)
 
 
 def _is_random(weights: str | os.PathLike[str]) -> bool:

@@ -14,6 +14,7 @@ from napari_restore.models import _weights
 from napari_restore.models._load import load
 from napari_restore.models._measure import BAND_COUNTS, TRIAL_SIDE, possible_sizes
 from napari_restore.models._model import RestorationModel
+from napari_restore.models._program import Program
 from napari_restore.models._registry import card_of, model_ids
 from napari_restore.models._wrap import WrappedModel, as_card, card_beside
 
@@ -135,6 +136,11 @@ def _of_code(source: str) -> Proposal:
     if not isinstance(first, WrappedModel):
         return _of(source, first, {})
     title = {"title": file.stem, "summary": f"From {file.name}."}
+    if isinstance(first.module, Program) and first.module.fixed is not None:
+        # Sizes are those it was exported with; see `Program`.
+        found = {"bands": counts[0], "multiple_of": first.card.multiple_of}
+        card = {**title, **found, "halo": first.card.halo}
+        return _of(source, with_card(card), card, measured=True)
     for sizes in possible_sizes(first.module, counts):
         card = {**title, **sizes}
         return _of(source, with_card(card), card, measured=True)

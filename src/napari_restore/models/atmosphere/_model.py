@@ -11,7 +11,7 @@ from torch import Tensor
 from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
 from napari_restore.models._model import Facts, RestorationModel, ToModel, one_shot_facts
-from napari_restore.models.atmosphere._cells import Cells, cells_of
+from napari_restore.models.atmosphere._cells import Cells, cells_of, total
 from napari_restore.models.atmosphere._inversion import inverted, optical_depth
 from napari_restore.models.atmosphere._network import STRIDE, AtmosphereNetwork
 from napari_restore.models.atmosphere._restraint import restrained
@@ -182,7 +182,7 @@ def _shown(pictures: Small) -> _Shown:
     picture, valid = pictures.picture, pictures.valid
     # One value far out of range must not darken all others.
     seen = picture.mean(1, keepdim=True).clamp(0, 4) * valid
-    mean = seen.sum((1, 2, 3)) / valid.sum((1, 2, 3)).clamp(min=1)
+    mean = (total(seen) / total(valid).clamp(min=1))[:, 0]
     brightness = BRIGHTNESS / mean.clamp(min=1e-4)
     cells = cells_of(picture, valid, brightness)
     reduced = picture.shape[2], picture.shape[3]
