@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from napari_restore.engine import Region
-from napari_restore.engine.gradients import Opened, pulled_back
+from napari_restore.engine.gradients import ContextCost, Opened, context_cost, pulled_back
 from napari_restore.errors import BadParameter
 from napari_restore.explain._baselines import (
     BLUR_SIGMA,
@@ -50,10 +50,15 @@ class Followed:
             can = self._model.follow(self.image, self._valid, opened.facts) is not None
         if not can:
             raise BadParameter(
-                f"The whole-image facts of {self._model.card.id} have no gradients.",
-                "Leave --facts followed out: they are then held constant.",
+                f"The context of {self._model.card.id} has no gradients.",
+                "Leave --facts followed out: it is then held constant.",
             )
         self._path = self._made(path, baseline, clear, open_model)
+
+    def cost(self) -> ContextCost:
+        """Measure what drawing the context from the overview takes."""
+        opened = self._opened
+        return context_cost(self._model, self.image, self._valid, opened.facts, opened.plan.device)
 
     def show(self, alpha: float) -> None:
         """Let the model have the facts of γ(α), as leaves that want gradients."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from napari_restore.explain import Attribution
     from napari_restore.plugin.attribution._layers import AttributionLayers
+    from napari_restore.plugin.attribution._question import Question
 
 SHOWN = 64
 """Pixels around a box that are shown at least."""
@@ -33,6 +34,13 @@ class Found:
     answer: Attribution
     layers: AttributionLayers
     source: ImageLayer
+    question: Question
+
+    @property
+    def title(self) -> str:
+        """Number, model, method and box."""
+        y0, x0, y1, x1 = self.answer.box
+        return f"{self.layers.name}, {x1 - x0} × {y1 - y0} px at x {x0}, y {y0}"
 
     @property
     def scale(self) -> int:
@@ -72,12 +80,13 @@ class Beside:
             layer = self._viewer.add_image(
                 picture,
                 rgb=True,
-                name=f"Side by side: {found.layers.name}",
+                name=found.title,
                 affine=shifted(matrix, place.y0 + y - y0, place.x0 + x - x0),
                 units=found.source.units[-2:],
                 axis_labels=found.source.axis_labels[-2:],
                 metadata={"napari_restore_source": "attribution"},
             )
+            layer.name_overlay.box = layer.name_overlay.visible = True
             self._made.append(layer)
         self._grid = SideBySide(self._viewer, *self._made)
         self._grid.ended.connect(self._on_ended)
@@ -87,6 +96,8 @@ class Beside:
         made, self._made = self._made, []
         for layer in made:
             if layer in self._viewer.layers:
+                # Drivers in software can crash where a text is drawn as its layer goes.
+                layer.name_overlay.visible = False
                 self._viewer.layers.remove(layer)
         self.ended.emit()
 
