@@ -277,6 +277,7 @@ def test_one_click_follows_the_context(tab: Any, panel: Any, ask: Any, qtbot: An
     panel.models.choose("atmosphere")
     tab.box.put(BOX)
     tab.form.facts.setCurrentIndex(tab.form.facts.findData("held"))
+    tab.form.gap.setValue(100)  # Few points will do.
     held = ask().record
     assert "came through it and is NOT in this map" in tab.found.measures.text()
     share = held["attribution"]["context"]["share"]
