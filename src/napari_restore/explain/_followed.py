@@ -20,7 +20,7 @@ from napari_restore.explain._baselines import (
     seer_of,
 )
 from napari_restore.explain._paths import Haze, Path, Straight
-from napari_restore.models import placed_at
+from napari_restore.models import RestorationModel, placed_at
 
 
 class Followed:
@@ -41,6 +41,9 @@ class Followed:
         open_model: OpenModel,
     ) -> None:
         self._opened, self._model = opened, opened.plan.model
+        if type(self._model).follow is RestorationModel.follow:
+            # Known before the overview is brought into model range, which takes memory.
+            raise self._no_gradient()
         self.image, self._valid, self.step = opened.overview()
         self.region = Region(0, 0, *self.image.shape[2:])
         described = opened.plan.described
@@ -49,11 +52,14 @@ class Followed:
         with torch.no_grad():
             can = self._model.follow(self.image, self._valid, opened.facts) is not None
         if not can:
-            raise BadParameter(
-                f"The context of {self._model.card.id} has no gradients.",
-                "Leave --facts followed out: it is then held constant.",
-            )
+            raise self._no_gradient()
         self._path = self._made(path, baseline, clear, open_model)
+
+    def _no_gradient(self) -> BadParameter:
+        return BadParameter(
+            f"The context of {self._model.card.id} has no gradients.",
+            "Leave --facts followed out: it is then held constant.",
+        )
 
     def cost(self) -> ContextCost:
         """Measure what drawing the context from the overview takes."""
