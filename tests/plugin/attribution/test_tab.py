@@ -224,8 +224,8 @@ def test_two_answers_side_by_side(tab: Any, ask: Any, qtbot: Any) -> None:
     # The canvas says which is which.
     assert all(layer.name_overlay.visible for layer in shown)
     assert [layer.name for layer in shown] == [
-        "2 dcp · haze, 64 × 48 px at x 200, y 160",
-        "1 dcp · haze, 64 × 48 px at x 120, y 100",
+        "2 dcp · haze · 64 × 48 at 200, 160",
+        "1 dcp · haze · 64 × 48 at 120, 100",
     ]
     # Box on box, whatever their places.
     places = []
@@ -234,6 +234,9 @@ def test_two_answers_side_by_side(tab: Any, ask: Any, qtbot: Any) -> None:
         offset = np.subtract(box[:2], np.maximum(around[:2], 0))
         places.append(plane_of(layer)[:2, 2] + offset)
     np.testing.assert_allclose(*places)
+    # The newest box is in the middle of each half.
+    middle = tab.state.layer.data_to_world((160 + 23.5, 200 + 31.5))
+    np.testing.assert_allclose(tab.viewer.scene.camera.center[-2:], middle[-2:])
     tab.found.side_by_side.click()
     assert not tab.viewer.canvas.grid.enabled
     assert [layer.visible for layer in tab.viewer.layers] == before

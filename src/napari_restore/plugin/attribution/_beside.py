@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 SHOWN = 64
 """Pixels around a box that are shown at least."""
+LETTERS = 8
+"""Points of the name of each on the canvas: half of it is as wide as the name."""
 
 
 @dataclass(eq=False)
@@ -38,9 +40,9 @@ class Found:
 
     @property
     def title(self) -> str:
-        """Number, model, method and box."""
+        """Number, model, method, and width × height at x, y of the box."""
         y0, x0, y1, x1 = self.answer.box
-        return f"{self.layers.name}, {x1 - x0} × {y1 - y0} px at x {x0}, y {y0}"
+        return f"{self.layers.name} · {x1 - x0} × {y1 - y0} at {x0}, {y0}"
 
     @property
     def scale(self) -> int:
@@ -86,10 +88,14 @@ class Beside:
                 axis_labels=found.source.axis_labels[-2:],
                 metadata={"napari_restore_source": "attribution"},
             )
-            layer.name_overlay.box = layer.name_overlay.visible = True
+            label = layer.name_overlay
+            label.font_size, label.box, label.visible = LETTERS, True, True
             self._made.append(layer)
         self._grid = SideBySide(self._viewer, *self._made)
         self._grid.ended.connect(self._on_ended)
+        middle = matrix @ [(place.y0 + place.y1 - 1) / 2, (place.x0 + place.x1 - 1) / 2, 1]
+        camera = self._viewer.scene.camera
+        camera.center = (*camera.center[:-2], *middle[:2])
 
     def _on_ended(self) -> None:
         self._grid = None

@@ -52,10 +52,6 @@ class FoundSection(Section):
         self._folder = Path.home()
         self.which = QComboBox(self)
         self.other = QComboBox(self)
-        for combo in (self.which, self.other):
-            combo.setSizeAdjustPolicy(
-                QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-            )
         self.measures = QLabel(self)
         self.measures.setWordWrap(True)
         self.measures.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
@@ -74,12 +70,16 @@ class FoundSection(Section):
         )
         self.exponent = QComboBox(self)
         for value, title in EXPONENTS.items():
-            self.exponent.addItem(title, value)
+            self.exponent.addItem(f"exponent {title}", value)
         self.exponent.setCurrentIndex(1)
         self.exponent.setToolTip(
             "The magnitude is (|a| / its largest) to this power: the smaller, the more of "
             "what is weak is seen"
         )
+        for combo in (self.which, self.other, self.view, self.exponent):
+            combo.setSizeAdjustPolicy(
+                QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+            )
         self.side_by_side = QPushButton("Side by side", self)
         self.side_by_side.setCheckable(True)
         self.side_by_side.setToolTip("Both maps over their pictures, under one camera")
@@ -102,7 +102,7 @@ class FoundSection(Section):
         form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow("Answer", self.which)
-        form.addRow("Show", in_a_row(self.view, QLabel("exponent", self), self.exponent))
+        form.addRow("Show", in_a_row(self.view, self.exponent))
         form.addRow("Compare with", in_a_row(self.other, self.side_by_side))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
