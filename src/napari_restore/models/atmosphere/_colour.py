@@ -11,8 +11,9 @@ from napari_restore.models.atmosphere._inversion import inverted, optical_depth
 from napari_restore.models.atmosphere._restraint import HALVINGS, ROWS, step_of
 
 TOLERANCE = 0.02
-"""How far the mean colour may move towards magenta, as a share of its brightness: right airlights
-of synthetic haze move it by less in 19 of 20 scenes."""
+"""How far the mean colour may move towards magenta, as a share of its brightness."""
+APART = 1.15
+"""Red over blue, or blue over red, from which a colour is red or blue rather than magenta."""
 WHITE = 0.96
 """Value in model range from which a pixel counts as clipped when its darkest band reaches it …"""
 SOFT = 0.03
@@ -67,7 +68,7 @@ def guarded_green(
         return none
     tint = magenta(source)
     # The green at which the airlight is as magenta as the hazy part of the source.
-    most = (red + blue) * (1 / 2 - tint / 3) / (1 + tint / 3)
+    most = (_both(red, blue) - tint * (red + blue) / 3) / (1 + tint / 3)
     lowest = most / green.clamp(min=1e-6)
     allowed = tint.clamp(min=0) + TOLERANCE
     if lowest >= 1 or magenta(mean_colour(none)) <= allowed:
@@ -82,8 +83,16 @@ def guarded_green(
 
 
 def magenta(colour: Tensor) -> Tensor:
-    """Return how much red and blue exceed green, as a share of the mean, of a colour (3,)."""
-    return ((colour[0] + colour[2]) / 2 - colour[1]) / colour.mean().clamp(min=1e-6)
+    """Return how much red and blue together exceed green, as a share of the mean, of a colour (3,).
+
+    What one of them has beyond the other does not count: brick and sky are not magenta.
+    """
+    red, green, blue = colour
+    return (_both(red, blue) - green) / colour.mean().clamp(min=1e-6)
+
+
+def _both(red: Tensor, blue: Tensor) -> Tensor:
+    return (torch.minimum(red, APART * blue) + torch.minimum(blue, APART * red)) / 2
 
 
 def keep_white(x: Tensor, y: Tensor) -> Tensor:

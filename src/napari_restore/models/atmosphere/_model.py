@@ -39,8 +39,8 @@ class Atmosphere(RestorationModel):
 
     Facts: ``maps`` (1, 2, h, w) offset and slope per overview pixel, ``step`` () level-0
     pixels per map pixel, ``presence`` () and the ``restraint`` () that is in it, ``brightness`` ()
-    the factor above, ``airlight`` (3,), the ``green`` () factor that is in it, and ``airlight_all`` (bands,) in model range, ``exponent``
-    (), ``display`` ().
+    the factor above, ``airlight`` (3,) with the factor ``green`` () in it and ``airlight_all``
+    (bands,) in model range, ``exponent`` (), ``display`` ().
     """
 
     def __init__(self, card: ModelCard, width: int = 24, looks: int = 2) -> None:
