@@ -74,6 +74,13 @@ def test_every_result_has_a_row_that_says_how_it_differs(panel: Any, photo: Any,
     assert "patch_radius" in results.rows[second].settings.toolTip()
 
 
+def test_a_row_says_nothing_of_settings_that_only_another_method_has(panel: Any, two: Any):
+    rows = section(panel).rows
+    assert "omega 0.5" in rows[two[1]].settings.text()
+    assert "omega" not in rows[two[0]].settings.text()
+    assert not any("none" in rows[variant].settings.text() for variant in two)
+
+
 def test_a_row_chooses_its_result_and_its_name_is_that_of_the_layer(
     panel: Any, qtbot: Any, two: Any
 ):
@@ -250,7 +257,7 @@ def test_the_record_is_whole_and_runs_again(panel: Any, qtbot: Any, photo: Any, 
     assert outcome[0][0] == "done"
     again = panel.state.current
     assert again is not first and again.request == first.request
-    assert again.name.startswith(f"Unchanged 2 ({area_of(first.request)}) – ")
+    assert again.name.startswith(f"2: Unchanged ({area_of(first.request)}) – ")
     assert panel.state.variants == (first, again)
 
 

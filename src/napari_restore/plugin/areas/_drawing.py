@@ -27,6 +27,8 @@ OWN = "napari_restore_drawn"
 """In the metadata of Shapes layers whose edges this module keeps thin."""
 EDGE = 2
 """Width of edges in screen pixels."""
+HEAD = 16
+"""Length of the sides of an arrow's head in screen pixels."""
 BRUSH = 40
 """Diameter of the brush in screen pixels."""
 SETTLED_MS = 150
@@ -195,9 +197,23 @@ class Drawing(QObject):
     def _on_line(self, event: Any) -> None:
         """One gradient at a time: a new line takes the place of the one before."""
         layer = event.source
+        if str(event.action) not in ("added", "changed") or not layer.data:
+            return
         if str(event.action) == "added" and len(layer.data) > 1:
             layer.selected_data = set(range(len(layer.data) - 1))
             layer.remove_selected()
+        self._point(layer)
+
+    def _point(self, layer: Shapes) -> None:
+        """Draw the line as an arrow: its head is where everything changes."""
+        matrix = plane_of(layer)
+        arrow = arrow_of(layer.data[-1], HEAD / EDGE * _edge(self._viewer, matrix))
+        if layer.shape_type[-1] == "path" and np.allclose(arrow, layer.data[-1]):
+            return
+        with layer.events.data.blocker(self._on_line):
+            layer.data = [(arrow, "path")]
+            layer.edge_width = [_edge(self._viewer, matrix)]
+            layer.face_color = ["transparent"]
 
     # -- edges -------------------------------------------------------------------
 
@@ -226,6 +242,31 @@ class Drawing(QObject):
                 layer.current_edge_width = width
                 if len(layer.data):
                     layer.edge_width = [width] * len(layer.data)
+                    if GRADIENT in layer.metadata:
+                        self._point(layer)
+
+
+def arrow_of(line: Any, length: float) -> Any:
+    """The path (6, 2) of an arrow along `line` (n, 2), whose head has sides of `length`.
+
+    It begins and ends as the line does. Of an arrow whose tip was dragged the tip is
+    the one of its three points that differs from the other two.
+    """
+    line = np.asarray(line, float)
+    start, tip = line[0], line[-1]
+    if len(line) == 6:
+        tips = line[[1, 3, 5]]
+        away = [np.abs(tips - point).sum() for point in tips]
+        tip = tips[int(np.argmax(away))]
+    along = tip - start
+    size = float(np.hypot(*along))
+    if size == 0:
+        return np.array([start] * 6)
+    back = -along / size * min(length, size / 2)
+    cos, sin = np.cos(np.pi / 7), np.sin(np.pi / 7)
+    left = tip + np.array([[cos, -sin], [sin, cos]]) @ back
+    right = tip + np.array([[cos, sin], [-sin, cos]]) @ back
+    return np.array([start, tip, left, tip, right, tip])
 
 
 def add_outlines(
