@@ -14,7 +14,7 @@ import napari_restore as nr
 from napari_restore.engine._device import choose_device
 from napari_restore.engine._tile_invariance import TileInvariance, tile_invariance
 
-SCENE = np.random.default_rng(0).random((701, 643, 3), np.float32)
+SCENE = 0.65 + 0.25 * np.random.default_rng(0).random((701, 643, 3), np.float32)
 WAYS = (
     {"tile": 1024},
     {"tile": 256, "workers": 2},
