@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from rasterio.transform import from_origin
 from tests.explain._models import scene
 
 import napari_restore as nr
@@ -131,8 +132,10 @@ def test_the_default_follows_the_context_where_that_is_quick(
     hazy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "hazy.tif"
+    height, width = SIZE
+    place = from_origin(0, height, 1, 1)
     with rasterio.open(
-        path, "w", height=SIZE[0], width=SIZE[1], count=3, dtype="float32", photometric="RGB"
+        path, "w", height=height, width=width, count=3, dtype="float32", transform=place
     ) as raster:
         raster.write(np.moveaxis(hazy, 2, 0))
     image = nr.open_image(path, bands="red=1,green=2,blue=3")
