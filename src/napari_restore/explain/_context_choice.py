@@ -90,6 +90,8 @@ def choose_context(
     choice = ContextChoice(asked, HELD, "asked for")
     if not method.path:
         return choice.held_for(f"{method.name} has no baseline whose context could be taken"), None
+    if method.path == "dam-released":
+        return choice.held_for(f"{method.name} is no path integral"), None
     if method.path in UNMOVED:
         return choice.held_for("the path leaves the overview as it is"), None
     if options.get("context") is not None:
@@ -107,8 +109,6 @@ def choose_context(
         return choice.held_for(f"{method.name} asks about the pixels alone"), found
     if check is not None:
         return choice.held_for("the check asks about the pixels alone"), found
-    if method.path == "dam-released":
-        return choice.held_for("this is no path integral"), found
     if seconds >= LIMIT_SECONDS:
         return choice.held_for(f"following it was predicted to take {seconds:.0f} s more"), found
     return replace(choice, used=FOLLOWED, reason=f"predicted to take {seconds:.1f} s more"), found
