@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.models._scenes import smooth
 
 from napari_restore.models import load, one_shot_facts
 from napari_restore.models.atmosphere._colour import TOLERANCE, guarded_green, magenta
-from tests.models._scenes import smooth
 
 BEHIND_FOG = ("atmosphere", "atmosphere-aerial", "haze-unet", "inf-dehaze-small")
 

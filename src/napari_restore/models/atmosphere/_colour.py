@@ -20,9 +20,7 @@ SOFT = 0.03
 """… fully from this much above."""
 
 
-def guarded_green(
-    x: Tensor, valid: Tensor, facts: Mapping[str, Tensor], deadband: float
-) -> Tensor:
+def guarded_green(x: Tensor, valid: Tensor, facts: Mapping[str, Tensor], deadband: float) -> Tensor:
     """Return the factor () at most 1 on the airlight's green that keeps a magenta cast away.
 
     An airlight that is greener than the haze turns what lies behind into magenta, the more the
@@ -76,9 +74,7 @@ def guarded_green(
     low, high = lowest, none
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        low, high = (
-            (middle, high) if magenta(mean_colour(middle)) <= allowed else (low, middle)
-        )
+        low, high = (middle, high) if magenta(mean_colour(middle)) <= allowed else (low, middle)
     return low
 
 
