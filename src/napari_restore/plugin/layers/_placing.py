@@ -78,7 +78,7 @@ def widen(matrix: Matrix, ndim: int) -> Matrix:
     return wide
 
 
-def scale_and_affine(matrix: Matrix) -> dict[str, Matrix]:
+def scale_and_affine(matrix: Matrix) -> dict[str, Any]:
     """`scale` and `affine` that place a layer by `matrix`, (ndim + 1)².
 
     The size of a pixel is the scale: napari 0.9 fits highlights, handles and new shapes to
