@@ -51,8 +51,8 @@ class WheelFilter(QObject):
         """Keep wheel events from controls, and watch widgets that are shown for the first time."""
         kind = event.type()
         if kind == QEvent.Type.Wheel:
-            number = isinstance(watched, NUMBERS)
-            if (number and not watched.hasFocus()) or isinstance(watched, CHOICES):
+            unfocused = isinstance(watched, NUMBERS) and not watched.hasFocus()
+            if unfocused or isinstance(watched, CHOICES):
                 # Ignored, it goes on to the parent.
                 event.ignore()
                 return True
