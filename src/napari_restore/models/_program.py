@@ -69,7 +69,8 @@ class Program(nn.Module):
         # (N, C, rows, columns, h, w): one window behind the other.
         windows = windows.permute(0, 2, 3, 1, 4, 5).reshape(-1, x.shape[1], height, width)
         inner = slice(self.margin, self.margin + down), slice(self.margin, self.margin + along)
-        cores = torch.cat([self._seen(part, count)[(..., *inner)] for part in windows.split(count)])
+        parts = torch.split(windows, count)
+        cores = torch.cat([self._seen(part, count)[(..., *inner)] for part in parts])
         joined = cores.reshape(x.shape[0], rows, columns, x.shape[1], down, along)
         whole = joined.permute(0, 3, 1, 4, 2, 5).reshape(*x.shape[:2], rows * down, columns * along)
         return whole[..., : x.shape[2], : x.shape[3]]

@@ -84,11 +84,13 @@ def magenta(colour: Tensor) -> Tensor:
     What one of them has beyond the other does not count: brick and sky are not magenta.
     """
     red, green, blue = colour
-    return (_both(red, blue) - green) / colour.mean().clamp(min=1e-6)
+    share: Tensor = (_both(red, blue) - green) / colour.mean().clamp(min=1e-6)
+    return share
 
 
 def _both(red: Tensor, blue: Tensor) -> Tensor:
-    return (torch.minimum(red, APART * blue) + torch.minimum(blue, APART * red)) / 2
+    mean: Tensor = (torch.minimum(red, APART * blue) + torch.minimum(blue, APART * red)) / 2
+    return mean
 
 
 def keep_white(x: Tensor, y: Tensor) -> Tensor:
