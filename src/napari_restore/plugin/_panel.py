@@ -144,6 +144,7 @@ class RestorePanel(QWidget):
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(scroll, 1)
         # Not in what scrolls: Run stays in sight on low screens, whatever is unfolded.
+        self.bar.setContentsMargins(10, 4, 10, 8)
         outer.addWidget(self.bar)
         self.tabs.currentChanged.connect(lambda number: self.bar.setVisible(number == 0))
         self.setMinimumWidth(340)

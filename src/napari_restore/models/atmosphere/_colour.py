@@ -71,7 +71,8 @@ def guarded_green(x: Tensor, valid: Tensor, facts: Mapping[str, Tensor], deadban
     allowed = tint.clamp(min=0) + TOLERANCE
     if lowest >= 1 or magenta(mean_colour(none)) <= allowed:
         return none
-    low, high = lowest, none
+    low: Tensor = lowest
+    high = none
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         low, high = (middle, high) if magenta(mean_colour(middle)) <= allowed else (low, middle)

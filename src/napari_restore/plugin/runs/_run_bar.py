@@ -50,7 +50,7 @@ class RunBar(QWidget):
         self.message = QLabel("", self)
         self.message.setWordWrap(True)
         layout = QVBoxLayout(self)
-        layout.setContentsMargins(10, 4, 10, 8)
+        layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(row)
         for widget in (self.draft, self.plan_line, self.progress, self.message):
             layout.addWidget(widget)
