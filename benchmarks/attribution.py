@@ -237,7 +237,7 @@ def cost(options: argparse.Namespace) -> dict[str, Any]:
     whole = torch.from_numpy(pixels).permute(2, 0, 1)[None]
 
     def engine() -> float:
-        return float(nr.attribute(image, model, box, steps=STEPS, **asked).map.sum())
+        return float(nr.attribute(image, model, box, steps=STEPS, facts="held", **asked).map.sum())
 
     known: list[Any] = []
 

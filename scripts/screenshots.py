@@ -268,12 +268,12 @@ def corner(stage: Stage) -> None:
     stage.panel.target.choose(Target.WHOLE)
     stage.run()
     ask(stage, box)
-    layers = stage.panel.attribution.found.current.layers
-    layers.area.visible = True
+    view = stage.panel.attribution.found.view
+    view.setCurrentIndex(view.findData("area"))
     look_at(stage, box, 1.0)
     stage.shoot("corner-dcp")
     stage.choose("atmosphere")
-    stage.panel.attribution.form.facts.setCurrentIndex(1)
+    view.setCurrentIndex(view.findData("signed"))
     for layer in stage.viewer.layers:
         layer.visible = layer is stage.panel.state.layer
     ask(stage, box)

@@ -7,9 +7,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # Threads that wait for work must not keep a core from the tests beside them: set before torch.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -98,6 +102,45 @@ def mount_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     yield mount
     for folder in mounted:
         subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture(scope="session")
+def write_dng() -> Callable[..., None]:
+    """A function that writes linear sRGB (H, W, 3) in 0 … 1 as a Bayer DNG (RGGB, 14 bits)."""
+    import numpy as np
+    import tifffile
+
+    white = 16383
+    # What the camera measures of a grey: white balance 2, 1, 1.6.
+    neutral = np.array([0.5, 1.0, 0.625])
+    # XYZ to linear sRGB (IEC 61966-2-1): the camera sees as a screen shows.
+    to_camera = np.array(
+        [[3.2406, -1.5372, -0.4986], [-0.9689, 1.8758, 0.0415], [0.0557, -0.2040, 1.0570]]
+    )
+
+    def fractions(values: np.ndarray) -> tuple[int, ...]:
+        return tuple(int(n) for v in values.ravel() for n in (round(v * 10_000), 10_000))
+
+    def write(path: Path, linear: np.ndarray, orientation: int = 1) -> None:
+        seen = np.rint(linear * neutral * white).astype(np.uint16)
+        mosaic = seen[..., 1].copy()
+        mosaic[0::2, 0::2], mosaic[1::2, 1::2] = seen[0::2, 0::2, 0], seen[1::2, 1::2, 2]
+        tags = [
+            (50706, "B", 4, bytes([1, 4, 0, 0]), True),  # DNGVersion
+            (33421, "H", 2, (2, 2), True),  # CFARepeatPatternDim
+            (33422, "B", 4, bytes([0, 1, 1, 2]), True),  # CFAPattern
+            (50714, "I", 1, 0, True),  # BlackLevel
+            (50717, "I", 1, white, True),  # WhiteLevel
+            (50721, "2i", 9, fractions(to_camera * neutral[:, None]), True),  # ColorMatrix1
+            (50728, "2I", 3, fractions(neutral), True),  # AsShotNeutral
+            (50778, "H", 1, 21, True),  # CalibrationIlluminant1: D65
+            (274, "H", 1, orientation, True),
+        ]
+        tifffile.imwrite(
+            path, mosaic, photometric=32803, extratags=tags, metadata=None, software=False
+        )
+
+    return write
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -56,3 +56,9 @@ def test_a_folder_is_as_large_as_its_files(tmp_path: Path):
     (tmp_path / "x.zarr" / "c" / "0").write_bytes(b"345")
     assert size_of(tmp_path / "x.zarr") == 5
     assert size_of(tmp_path / "x.zarr" / "c" / "0") == 3
+
+
+def test_sizes_side_by_side_have_one_unit():
+    assert format_size(0.5 * 2**30, like=1.2 * 2**30) == "0.50 GiB"
+    assert format_size(1.2 * 2**30, like=1.2 * 2**30) == "1.2 GiB"
+    assert format_size(300 * 2**20, like=600 * 2**20) == "300 MiB"

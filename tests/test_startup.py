@@ -71,7 +71,7 @@ def test_nor_does_an_attribution(model: str, tmp_path: Path):
         "import sys, numpy as np, napari_restore as nr; "
         "pixels = np.random.default_rng(0).integers(90, 255, (70, 90, 3), 'uint8'); "
         "image = nr.open_image(pixels, bands='red=1,green=2,blue=3'); "
-        f"nr.attribute(image, '{model}', (0, 0, 32, 32), method='ig', steps=1, scratch=sys.argv[1])",
+        f"nr.attribute(image, '{model}', nr.Region(0, 0, 32, 32), method='ig', steps=1, scratch=sys.argv[1])",
         str(tmp_path),
     )
     assert "torch" in loaded

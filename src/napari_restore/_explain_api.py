@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-from napari_restore._image_api import Pathlike, open_image
+from napari_restore._image_api import Bands, Pathlike, open_image
+from napari_restore._model_api import as_model
+from napari_restore._progress_bar import progress_bar
 from napari_restore._recorded_api import Recorded, read_recorded
+from napari_restore._run_options import AttributeOptions, checked_region, shows
 from napari_restore.engine import Region
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from napari_restore.engine import Event
     from napari_restore.explain import Attribution, Offer
 
 KEPT = ("extent", "black", "white", "exclude", "context", "other_bands")
@@ -21,39 +28,74 @@ FILES = ("exclude", "context")
 """Of these, those that name files."""
 
 
+@shows(AttributeOptions)
 def attribute(
     image: Any,
-    model: Any,
-    box: Sequence[int] | None = None,
+    model: str | os.PathLike[str] | nn.Module,
+    box: Region | None = None,
     *,
     polygon: Sequence[Sequence[float]] | None = None,
     level: int = 0,
-    **options: Any,
+    bands: Bands | None = None,
+    progress: bool | None = None,
+    emit: Callable[[Event], None] | None = None,
+    stop: threading.Event | None = None,
+    **options: Unpack[AttributeOptions],
 ) -> Attribution:
-    """Which pixels made what `model` does in `box`: `.map`, `.record`, `.save(path)`.
+    """Ask which pixels made what `model` does in `box`: `.map`, `.record`, `.save(path)`.
 
-    `box` is (y0, x0, y1, x1) in level-0 pixels; in its place `polygon` has vertices (y, x), edges
-    at whole numbers. Above `level` 0 an overview of the image is asked in the place of its true
-    pixels: another question, and map and record are in its pixels. Options are method, objective, baseline, steps,
-    rule, gap, facts, choices, emit, stop and watch, see `napari_restore.explain.attribute`, and those of `plan` that say how
-    the image is read and on what the model runs.
+    Parameters
+    ----------
+    image, model
+        As for `plan`.
+    box
+        A `Region` of level-0 pixels of the result: ``Region(y0, x0, y1, x1)`` or
+        ``Region.from_xywh(x, y, width, height)``; bare tuples are refused. This or `polygon`.
+    polygon
+        Vertices (y, x) in level-0 pixels, edges at whole numbers.
+    level
+        Above 0 an overview of the image is asked in the place of its true pixels: another question,
+        and map and record are in its pixels.
+    bands
+        Which band is what, counted from 1: ``"red=4,green=3,blue=2"`` or a mapping.
+    progress
+        Whether to draw a progress bar (tqdm). Default: in a terminal and in a notebook, where no
+        `emit` is given.
+    emit, stop
+        Takes the events; ends the work when it is set.
+    method, objective, baseline, steps, rule, gap, facts, choices, arguments, check
+        The question, see `napari_restore.explain.attribute` and docs/attribution.md.
+    watch
+        Takes the map as it comes.
+    exclude, extent, context, other_bands, black, white
+        How the image is read, as for `plan`.
+    memory, device_memory, device, workers, scratch
+        What the run may take of this machine, as for `plan`.
+
+    Raises
+    ------
+    napari_restore.errors.RestoreError
+        With one sentence naming the cause, and the next step.
     """
     from napari_restore.explain import attribute
-    from napari_restore.models import load
 
-    opened = open_image(image).level_view(level)
+    opened = open_image(image, bands=bands).level_view(level)
     # An overview may be asked in its own right, as a record tells of one.
     scale = opened.scale if level else 1
-    loaded = load(model) if isinstance(model, str) else model
-    region = None if box is None else _smaller(Region(*(int(v) for v in box)), scale)
+    loaded = as_model(model)
+    region = None if box is None else _smaller(checked_region(box, "box"), scale)
     if polygon is not None:
         polygon = [[value / scale for value in vertex] for vertex in polygon]
-    found = attribute(opened, loaded, region, polygon=polygon, **options)
+    with progress_bar(False if emit is not None and progress is None else progress) as show:
+        found = attribute(
+            opened, loaded, region, polygon=polygon, emit=emit or show, stop=stop, **options
+        )
     found.record["attribution"]["scale"] = opened.scale
     request = found.record["attribution"].pop("request")
     found.record["task"] = None
     if opened.spec is not None and loaded.spec:
-        kept = lasting({name: options[name] for name in KEPT if options.get(name) is not None})
+        given: Mapping[str, Any] = options
+        kept = lasting({name: given[name] for name in KEPT if given.get(name) is not None})
         found.record["task"] = {
             "image": opened.spec,
             "model": loaded.spec,
@@ -66,8 +108,12 @@ def attribute(
 
 def lasting(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options whose files are found from any folder."""
+    from napari_restore.images import is_inline
+
     return {
-        name: os.path.abspath(value) if name in FILES and value is not None else value
+        name: os.path.abspath(value)
+        if name in FILES and value is not None and not is_inline(value)
+        else value
         for name, value in options.items()
     }
 
@@ -75,9 +121,10 @@ def lasting(options: Mapping[str, Any]) -> dict[str, Any]:
 def digests(options: Mapping[str, Any]) -> dict[str, str]:
     """The sha256 of every file that `lasting` options name, by its path."""
     from napari_restore.engine import digest
+    from napari_restore.images import is_inline
 
     named = [options[name] for name in FILES if options.get(name) is not None]
-    return {name: digest(Path(name)) for name in named}
+    return {name: digest(Path(name)) for name in named if not is_inline(name)}
 
 
 def _smaller(box: Region, scale: int) -> Region:
@@ -145,7 +192,10 @@ def repeat_attribution(record: Pathlike | Recorded, **options: Any) -> Attributi
 
     recorded = read_recorded(record)
     task, told = recorded.task("attribution"), recorded.told
-    image, model, question = Image.from_spec(task["image"]), load(**task["model"]), task["question"]
+    image, model = Image.from_spec(task["image"]), load(**task["model"])
+    question = dict(task["question"])
+    if question.get("box") is not None:
+        question["box"] = Region(*question["box"])
     recorded.check_image(image, told["input"]["fingerprint"])
     recorded.check_model(model, told["model"]["weights_sha256"])
     recorded.check_files(task.get("files", {}))

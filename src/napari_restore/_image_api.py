@@ -14,13 +14,15 @@ if TYPE_CHECKING:
     from napari_restore.images import Image
 
 Pathlike = str | os.PathLike[str]
+Bands = str | Sequence[int | str | None] | Mapping[str, int]
+"""``"red=4,green=3,blue=2"``, ``"4,3,2"``, the same as sequences, or a mapping; from 1."""
 
 
 def open_image(
     source: Any,
     *,
     stack: bool = False,
-    bands: str | Mapping[str, int] | None = None,
+    bands: Bands | None = None,
     sensor: str | None = None,
 ) -> Image:
     """Open a raster, photo, zarr or array lazily.
@@ -29,8 +31,10 @@ def open_image(
     ----------
     source
         A path; several paths, side by side on one map grid or with `stack` the bands
-        of one image; an array (H, W) or (H, W, C), or a list of its levels. An image
-        that is open already comes back, with `bands` as one that knows them.
+        of one image; an array (H, W) or (H, W, C) of numpy, dask, zarr or xarray, where 3 or 4
+        bands are red, green, blue (and alpha) unless something says otherwise; a list of its
+        levels; a PIL image; a torch tensor (C, H, W) or (1, C, H, W). An image that is open
+        already comes back, with `bands` as one that knows them.
     stack
         Take several single-band files as one image.
     bands

@@ -90,8 +90,11 @@ def cache_entries() -> list[CacheEntry]:
     return images.cache_entries()
 
 
-def clear_cache() -> int:
-    """Empty the cache; returns the bytes freed."""
+def clear_cache(*, needed: bool = False) -> int:
+    """Empty the cache but for what is in use; returns the bytes freed.
+
+    Masks that copied commands and records name stay without `needed`.
+    """
     from napari_restore import images
 
-    return images.clear_cache()
+    return images.clear_cache(needed=needed)

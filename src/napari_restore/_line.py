@@ -78,8 +78,8 @@ def words_of(
 ) -> list[str]:
     """The words of the command that writes `output` with the pixels of `task`.
 
-    `size` is (height, width) of the task's image, `options` are those of
-    `Result.save`. Raises `InputError` for what the command has no words for.
+    `task` is one that lasts: its masks are text, or files by their full path. `size` is
+    (height, width) of the task's image, `options` are those of `Result.save`. Raises `InputError` for what the command has no words for.
     """
     return [
         PROGRAM,
@@ -134,7 +134,7 @@ def _region(options: Mapping[str, Any], size: Sequence[int]) -> Iterator[str]:
     for y0, x0, y1, x1 in boxes if boxes != [(0, 0, *size)] else ():
         yield from ("--srcwin", str(x0), str(y0), str(x1 - x0), str(y1 - y0))
     if options.get("mask") is not None:
-        yield from _given("--mask", os.path.abspath(options["mask"]))
+        yield from _given("--mask", options["mask"])
         if options.get("feather"):
             yield from _given("--feather", options["feather"])
 
@@ -155,9 +155,10 @@ def _model(spec: Mapping[str, Any]) -> Iterator[str]:
 
 def _settings(options: Mapping[str, Any]) -> Iterator[str]:
     yield from _look(options)
-    for name in ("exclude", "context"):
-        if options.get(name) is not None:
-            yield from _given(_flag(name), os.path.abspath(options[name]))
+    if options.get("exclude") is not None:
+        yield from _given("--exclude", options["exclude"])
+    if options.get("context") is not None:
+        yield from _given("--context", os.path.abspath(options["context"]))
     for name in ("other_bands", "black", "white", "tile"):
         if options.get(name) is not None:
             yield from _given(_flag(name), options[name])

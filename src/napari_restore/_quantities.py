@@ -14,12 +14,18 @@ def size_of(path: Path) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def format_size(size: float) -> str:
-    """Bytes for people: ``"300 bytes"``, ``"3.4 MiB"``, ``"512 GiB"``."""
-    step = 0
-    while size >= 1000 and step < len(_UNITS) - 1:
-        size, step = size / 1024, step + 1
+def format_size(size: float, *, like: float | None = None) -> str:
+    """Format bytes for people: ``"300 bytes"``, ``"3.4 MiB"``, ``"512 GiB"``.
+
+    In the unit of `like` bytes, where that is given, for sizes that stand side by side:
+    ``"0.50 GiB"`` beside ``"1.2 GiB"``.
+    """
+    step, scale = 0, size if like is None else like
+    while scale >= 1000 and step < len(_UNITS) - 1:
+        size, scale, step = size / 1024, scale / 1024, step + 1
     digits = 1 if step and size < 99.95 else 0
+    if like is not None and step and 0 < size < 0.995:
+        digits = 2
     return f"{size:.{digits}f} {_UNITS[step]}"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_restore._image_api import Pathlike, check_output, output_box
+from napari_restore._progress_bar import run_to_the_end
 from napari_restore._recorded_api import Recorded, read_recorded
 from napari_restore.engine import Region
 
@@ -49,6 +50,21 @@ def task_of(plan: Plan) -> dict[str, Any] | None:
     }
 
 
+def lasting_task(task: Mapping[str, Any]) -> dict[str, Any]:
+    """`task` for a command or a record: it names no mask that the cache may remove.
+
+    Drawn areas become text, long or painted ones stay in the cache until it is told to
+    remove them, too.
+    """
+    from napari_restore.images import lasting_mask
+
+    options = dict(task["options"])
+    for name in ("mask", "exclude"):
+        if options.get(name) is not None:
+            options[name] = lasting_mask(os.fspath(options[name]))
+    return {**task, "options": options}
+
+
 def settled_task(plan: Plan) -> dict[str, Any] | None:
     """As `task_of`, with all that was settled here; None if image or model cannot travel."""
     from napari_restore.engine import settled
@@ -88,7 +104,7 @@ def rerun(record: Pathlike, output: Pathlike | None = None, **options: Any) -> R
 
     chosen = {**told, **options}
     check_output(path, planned.part or planned.image, region=output_box(planned), **chosen)
-    result = Job(planned).result()
+    result = run_to_the_end(Job(planned), None)
     result.save(path, **chosen)
     return result
 
@@ -136,7 +152,7 @@ def command_of(
             "There is no command for it: image and model must lie in files.",
             "Save the image and open the file.",
         )
-    return quoted(words_of(task, size, output, device=device, options=options))
+    return quoted(words_of(lasting_task(task), size, output, device=device, options=options))
 
 
 def folder_command(
@@ -153,6 +169,9 @@ def folder_command(
     given = {name: value for name, value in options.items() if value is not None}
     device, memory = given.pop("device", "auto"), given.pop("memory", None)
     residuals = given.pop("residuals", "auto")
+    # Many images may lie in many systems: areas stay in their file, which names its own.
+    if given.get("exclude") is not None:
+        given["exclude"] = os.path.abspath(given["exclude"])
     whole = {"region": [[0, 0, 1, 1]], **given}
     task = {"image": {"source": os.fspath(folder)}, "model": dict(model), "options": whole}
     # A folder even where it is to be made and holds one image.

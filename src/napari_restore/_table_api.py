@@ -7,13 +7,19 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from napari_restore._explain_api import attribute, digests, lasting
-from napari_restore._image_api import Pathlike, open_image
+from napari_restore._image_api import Bands, Pathlike, open_image
+from napari_restore._progress_bar import progress_bar
 from napari_restore._recorded_api import Recorded, read_recorded
+from napari_restore._run_options import AttributeOptions, checked_region, shows
+from napari_restore.engine import Region
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from napari_restore.engine import Event
     from napari_restore.explain import AttributionTable, Place
     from napari_restore.models import Labelled
 
@@ -21,21 +27,23 @@ OF_MACHINE = ("memory", "device_memory", "device", "workers", "scratch", "watch"
 """Options that change no map."""
 
 
+@shows(AttributeOptions)
 def attribute_table(
     images: Any,
-    models: Sequence[Any],
-    boxes: Pathlike | Sequence[Any] | None = None,
+    models: Sequence[str | nn.Module],
+    boxes: Pathlike | Sequence[Region | Place] | None = None,
     *,
     polygon: Sequence[Sequence[float]] | None = None,
-    bands: str | None = None,
+    bands: Bands | None = None,
     sensor: str | None = None,
     weights: str | None = None,
     parameters: Mapping[str, Any] | None = None,
     trust: bool = False,
     account: Mapping[str, Any] | None = None,
-    emit: Callable[[Any], None] = lambda event: None,
+    progress: bool | None = None,
+    emit: Callable[[Event], None] | None = None,
     stop: threading.Event | None = None,
-    **options: Any,
+    **options: Unpack[AttributeOptions],
 ) -> AttributionTable:
     """Ask every model about every box: `.rows`, `.summary`, `.failures`, `.save(path)`.
 
@@ -48,13 +56,17 @@ def attribute_table(
         compared to the first.
     boxes, polygon
         A CSV file with the columns x, y, width, height and, if you like, name and image; or a list of
-        boxes (y0, x0, y1, x1); or else one polygon.
+        `Region`s, ``Region(y0, x0, y1, x1)`` or ``Region.from_xywh(x, y, width, height)``, bare
+        tuples are refused; or else one polygon.
     bands, sensor
         As `open_image` takes them.
     weights, parameters, trust
         As `evaluate` takes them.
     account
         More fields of the table's `to_dict`.
+    progress
+        Whether to draw a progress bar (tqdm). Default: in a terminal and in a notebook, where no
+        `emit` is given.
     emit, stop
         Takes the events; ends the work when it is set. What was asked until then is kept, the
         table's `status` is then "cancelled"; likewise after Ctrl-C.
@@ -79,16 +91,17 @@ def attribute_table(
     loaded = load_named(models, weights=weights, parameters=parameters, trust=trust)
     if not loaded:
         raise InputError("There is no model to ask.", "Name one of: napari-restore models.")
-    return _table(
-        groups,
-        loaded,
-        options,
-        open_image=lambda source: open_image(source, bands=bands, sensor=sensor),
-        spec_of=lambda source: _spec_of(source, bands, sensor),
-        account=account or {},
-        emit=emit,
-        stop=stop or threading.Event(),
-    )
+    with progress_bar(False if emit is not None and progress is None else progress) as show:
+        return _table(
+            groups,
+            loaded,
+            options,
+            open_image=lambda source: open_image(source, bands=bands, sensor=sensor),
+            spec_of=lambda source: _spec_of(source, bands, sensor),
+            account=account or {},
+            emit=emit or show,
+            stop=stop or threading.Event(),
+        )
 
 
 def repeat_table(
@@ -176,9 +189,7 @@ def _table(
     return replace(table, facts={**table.facts, "task": task})
 
 
-def _spec_of(
-    source: Any, bands: str | Mapping[str, int] | None, sensor: str | None
-) -> dict[str, Any] | None:
+def _spec_of(source: Any, bands: Bands | None, sensor: str | None) -> dict[str, Any] | None:
     """How an image is opened again, whether or not it can be; None for an array."""
     from napari_restore.images import Image
 
@@ -199,8 +210,13 @@ def boxes_of(
     boxes: Pathlike | Sequence[Any] | None, polygon: Sequence[Sequence[float]] | None = None
 ) -> list[Place]:
     """What `attribute_table` would ask about, as it takes it again; raises `InputError`."""
-    from napari_restore.explain import places_of
+    from napari_restore.explain import Place, places_of
 
+    if boxes is not None and not isinstance(boxes, (str, os.PathLike)):
+        boxes = [
+            box if isinstance(box, Place) else checked_region(box, f"boxes[{number}]")
+            for number, box in enumerate(boxes)
+        ]
     return places_of(boxes, polygon)
 
 

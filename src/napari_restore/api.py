@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from napari_restore._explain_api import (
     argument_value,
@@ -18,6 +18,7 @@ from napari_restore._explain_api import (
     repeat_attribution,
 )
 from napari_restore._image_api import (
+    Bands,
     Pathlike,
     check_export,
     check_output,
@@ -35,23 +36,29 @@ from napari_restore._kept_api import (
     plan_of_kept,
     result_of_kept,
 )
+from napari_restore._model_api import as_model, load_model, model_factories
+from napari_restore._progress_bar import run_to_the_end
 from napari_restore._recorded_api import read_recorded
 from napari_restore._repeat_api import (
     command_of,
     folder_command,
+    lasting_task,
     plan_of,
     repeat_of,
     rerun,
     settled_task,
     task_of,
 )
+from napari_restore._run_options import PlanOptions, checked_regions, shows
 from napari_restore._table_api import attribute_table, boxes_of, check_table, repeat_table
 from napari_restore._training_api import evaluate, haze, scores_as_text, train
 from napari_restore.engine import ImageStarted, Note, Phase, Progress, Region, TileDone
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from napari_restore.engine import Job, Plan, Result, Worker
-    from napari_restore.models import Labelled, ModelCard, Proposal, RestorationModel
+    from napari_restore.models import Labelled, ModelCard, Proposal
 
 __all__ = [
     "ImageStarted",
@@ -84,6 +91,7 @@ __all__ = [
     "keep_result",
     "kept_name",
     "kept_results",
+    "lasting_task",
     "load_model",
     "load_models",
     "mask_of_array",
@@ -91,6 +99,7 @@ __all__ = [
     "mask_of_polygons",
     "mean_colour",
     "missing_roles",
+    "model_factories",
     "models",
     "new_worker",
     "open_image",
@@ -114,27 +123,10 @@ __all__ = [
     "stamp_of",
     "start",
     "task_of",
+    "tile_invariance",
     "train",
     "warm",
 ]
-
-
-def load_model(
-    model: Any,
-    *,
-    weights: str | None = None,
-    parameters: Mapping[str, Any] | None = None,
-    card: Mapping[str, Any] | None = None,
-    trust: bool = False,
-) -> RestorationModel:
-    """Load a model by id, by ``"FILE.py:factory"``, by weights file, or wrap a module.
-
-    `weights` is a file or ``"random:SEED"``; foreign Python runs only with `trust`.
-    The result is a `torch.nn.Module` with a `.card`.
-    """
-    from napari_restore.models import load
-
-    return load(model, weights=weights, parameters=parameters, card=card, trust=trust)
 
 
 def load_models(
@@ -177,6 +169,18 @@ def models() -> tuple[ModelCard, ...]:
     from napari_restore.models import card_of, model_ids
 
     return tuple(card_of(name) for name in model_ids())
+
+
+def tile_invariance(model: Any) -> str:
+    """What the bits of a model's pixels do not depend on, as measured on this machine.
+
+    `model` is a name, a path or a model. "any tiles, any threads": a run's result is the
+    same however it is cut; else plans keep what it does depend on fixed. The first time it is
+    measured on made-up tiles, later it is read from the cache folder.
+    """
+    from napari_restore.engine import invariance_here
+
+    return invariance_here(load_model(model))
 
 
 def is_ready(model_id: str) -> bool:
@@ -243,20 +247,73 @@ def mean_colour(
     return mean_colour(open_image(image), card, (y0, x0, y1, x1), level)
 
 
-def plan(image: Any, model: Any, **options: Any) -> Plan:
-    """What restoring `image` with `model` will do; see `napari_restore.engine.make_plan`.
+@shows(PlanOptions)
+def plan(
+    image: Any,
+    model: str | Path | nn.Module,
+    *,
+    bands: Bands | None = None,
+    **options: Unpack[PlanOptions],
+) -> Plan:
+    """Say what restoring `image` with `model` will do; no pixel is restored.
 
-    `image` may be anything `open_image` takes and `model` an id; `options` are
-    region, mask, feather, exclude, strength, luminance_only, protect_shadows,
-    protect_highlights, extent, other_bands, black, white,
-    memory, device_memory, device, tile, tile_batch, residuals, residual_dtype, precision,
-    scratch, context, maps, pyramid, mosaic.
+    Parameters
+    ----------
+    image
+        What `open_image` takes: a path, an `Image`, an array (H, W) or (H, W, C), where 3 or 4
+        bands are red, green, blue (and alpha), a PIL image, a torch tensor (C, H, W).
+    model
+        What `load_model` takes, or what it gave: an id, a file, a `torch.nn.Module`.
+    bands
+        Which band is what, counted from 1: ``"red=4,green=3,blue=2"`` or a mapping.
+    region
+        A `Region`, or several, of level-0 pixels: ``Region(y0, x0, y1, x1)`` or
+        ``Region.from_xywh(x, y, width, height)``; bare tuples are refused. Default: all.
+    mask, feather
+        A file that says where and how much: a raster of strengths 0 to 1, GeoJSON polygons or a
+        line; its edges are softened over `feather` pixels.
+    exclude
+        A mask of pixels that stay as they are and enter no statistics.
+    strength, luminance_only, protect_shadows, protect_highlights
+        How the model's change is applied: its share (1), to the lightness only, and how much the
+        darkest and brightest tones are spared (0 to 1).
+    extent
+        What a global model sees: ``"image"`` (default), or ``"region"`` for a draft.
+    context
+        A file of context that `restore` of several images shared.
+    other_bands
+        What happens to bands the model does not see: ``"correct"``, ``"copy"`` or ``"drop"``.
+    black, white
+        Values that the model sees as 0 and 1.
+    memory, device_memory
+        Bytes, or text such as ``"2GiB"``, that the run may add to what the idle process holds.
+    device
+        ``"auto"`` (default), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+    tile, tile_batch, workers
+        Side of a tile's core in pixels, tiles of one call, tiles at the same time.
+    precision, residuals, residual_dtype
+        Floats the model computes in; where a staged model's residuals lie, and in what floats.
+    scratch
+        The folder for unfinished results.
+    maps
+        Whether to keep the model's side maps, or the names of some.
+    pyramid
+        Whether to make the result's levels while it runs.
+    mosaic
+        An image that holds this one among its neighbours, so that files join without a seam.
+    output
+        The .zarr that the result will be saved to: tiles are then written right there.
+
+    Raises
+    ------
+    napari_restore.errors.InputError
+        With one sentence naming the cause, and the next step.
     """
     from napari_restore.engine import make_plan
 
-    opened = open_image(image)
-    loaded = load_model(model) if isinstance(model, str) else model
-    return make_plan(opened, loaded, **options)
+    if "region" in options:
+        options["region"] = checked_regions(options["region"])
+    return make_plan(open_image(image, bands=bands), as_model(model), **options)
 
 
 def start(plan: Plan, *, process: bool | Worker = False, fresh: bool = False) -> Job:
@@ -290,16 +347,50 @@ def warm(worker: Worker, plan: Plan | None = None) -> None:
     worker.warm(None if plan is None else settled_task(plan))
 
 
-def restore(image: Any, model: Any, **options: Any) -> Result:
-    """Plan, run and wait: `.array`, `.record`, `.save(path)`. Options as for `plan`."""
-    return start(plan(image, model, **options)).result()
+@shows(PlanOptions)
+def restore(
+    image: Any,
+    model: str | Path | nn.Module,
+    *,
+    bands: Bands | None = None,
+    progress: bool | None = None,
+    **options: Unpack[PlanOptions],
+) -> Result:
+    """Plan, run and wait: `.array` (H, W, C), `.record`, `.save(path)`, ``np.asarray(result)``.
+
+    Parameters
+    ----------
+    image, model, bands
+        As for `plan`.
+    progress
+        Whether to draw a progress bar (tqdm). Default: in a terminal and in a notebook.
+    options
+        As for `plan`: `region` is a `Region`, ``Region(y0, x0, y1, x1)`` or
+        ``Region.from_xywh(x, y, width, height)``; `memory` is bytes or ``"2GiB"``.
+
+    Raises
+    ------
+    napari_restore.errors.RestoreError
+        With one sentence naming the cause, and the next step.
+    """
+    planned = plan(image, model, bands=bands, **options)
+    return run_to_the_end(start(planned), progress)
 
 
-def info(image: Any) -> dict[str, Any]:
-    """How `image` is read: size, bands, roles, range, georeference, notes. JSON-able."""
+def info(
+    image: Any,
+    *,
+    bands: Bands | None = None,
+    black: float | None = None,
+    white: float | None = None,
+) -> dict[str, Any]:
+    """Tell how `image` is read: size, bands, roles, range, georeference, notes. JSON-able.
+
+    `bands`, `black` and `white` are as for `plan`.
+    """
     from napari_restore.images import describe
 
-    return describe(open_image(image))
+    return describe(open_image(image, bands=bands), black=black, white=white)
 
 
 def mask_of_polygons(image: Any, polygons: Sequence[Any]) -> Path:

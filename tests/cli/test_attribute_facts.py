@@ -85,3 +85,38 @@ def test_a_file_that_is_read_is_not_replaced(
     run = cli("rerun", record, "-o", files[name], "--overwrite")
     assert run.code == 2 and "is an input" in run.err
     assert files[name].read_bytes() == before
+
+
+def test_the_context_is_followed_by_default_and_the_choice_is_told(
+    cli: Any, scene: Path, tmp_path: Path
+) -> None:
+    words = ("attribute", scene, *BOX, "--model", "atmosphere", "--device", "cpu", "--steps", "2")
+    words += ("--bands", "red=1,green=2,blue=3")
+    out, record, again = tmp_path / "a.tif", tmp_path / "a.json", tmp_path / "again.tif"
+    run = cli(*words, "-o", out, "--record", record)
+    assert run.code == 0, run.err
+    assert "context followed (predicted to take " in run.out and "came through it" in run.out
+    told = read_record(record)
+    assert told["attribution"]["context"]["asked"] == "auto"  # type: ignore[typeddict-item]
+    assert told["task"]["question"]["facts"] == "followed"  # type: ignore[typeddict-item]
+    # What was chosen is asked again, and lies in the same two files.
+    assert cli("rerun", record, "-o", again).code == 0
+    for suffix in ("", "_overview"):
+        one, other = (rasterio.open(tmp_path / f"{name}{suffix}.tif") for name in ("a", "again"))
+        with one, other:
+            assert np.array_equal(one.read(), other.read())
+    # The file of the shares is looked for before anything is computed.
+    assert cli(*words, "-o", tmp_path / "b.tif", "--facts", "held").code == 0
+    (tmp_path / "c_overview.tif").write_text("mine")
+    assert cli(*words, "-o", tmp_path / "c.tif").code == 2
+
+
+def test_what_a_held_context_leaves_out_is_told(cli: Any, scene: Path, tmp_path: Path) -> None:
+    words = ("attribute", scene, *BOX, "--device", "cpu", "--steps", "2", "--facts", "held")
+    words += ("--bands", "red=1,green=2,blue=3")
+    run = cli(*words, "--model", "atmosphere", "-o", tmp_path / "a.tif")
+    assert run.code == 0, run.err
+    assert "of the change came through it and is not in this map; --facts followed" in run.out
+    run = cli(*words, "--model", "dcp", "-o", tmp_path / "b.tif")
+    assert "context held constant (the context of dcp has no gradients)" in run.out
+    assert "not known" in run.out

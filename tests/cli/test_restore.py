@@ -90,6 +90,8 @@ def test_models_lists_cards_and_shows_one(cli):
     one = cli("models", "dcp", "--json")
     assert {p["name"] for p in one.json["parameters"]} >= {"omega", "patch_radius", "t0"}
     assert "omega" in cli("models", "dcp").out
+    assert one.json["tile_invariance"] == "any tiles, any threads"
+    assert "tile_invariance" not in cli("models", "inf-dehaze-lite", "--json").json
 
 
 def test_rerun_writes_the_same_bytes(cli, scene, tmp_path):

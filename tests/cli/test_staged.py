@@ -359,7 +359,7 @@ def test_the_line_of_a_staged_run_is_the_run_again(whole):
     assert plan_of_line(api.command_of(whole.told, "o.tif")).key == whole.told["plan"]["key"]
     model = api.load_model("inf-dehaze-small", weights="random:0")
     options = {"extent": "region", "residual_dtype": "float16", "device": "cpu"}
-    made = api.plan(whole.source, model, region=[(200, 300, 500, 700)], **options)
+    made = api.plan(whole.source, model, region=[api.Region(200, 300, 500, 700)], **options)
     again = plan_of_line(api.command_of(made, "o.tif"))
     assert again.key == made.key and again.targets == made.targets
     assert again.extent == "region" and again.staged.residual_dtype == "float16"

@@ -12,8 +12,9 @@ from napari_restore import api
 from napari_restore.engine import Region
 from napari_restore.engine._gradient import GradientWeight
 from napari_restore.engine._weight import open_weight
-from napari_restore.errors import BadMask
-from napari_restore.images import cache_entries, clear_cache
+from napari_restore.errors import BadMask, InputError
+from napari_restore.images import cache_entries, clear_cache, lasting_mask
+from napari_restore.images.masks import _files
 
 HEIGHT, WIDTH = 40, 60
 WHOLE = Region(0, 0, HEIGHT, WIDTH)
@@ -181,3 +182,87 @@ def test_strengths_beyond_the_image_are_cut_off(tmp_path, monkeypatch):
     mask = nr.open_image(path)
     assert (mask.height, mask.width) == (600, 700)
     np.testing.assert_array_equal(mask.read((0, 0, 600, 700))[..., 0], strengths[:600, :700])
+
+
+POLYGONS = {
+    "one": ([[(5.25, 6), (25, 6), (25, 20.5), (5, 20)]],),
+    "a hole": ([[(5, 6), (45, 6), (45, 30), (5, 30)], [(10, 10), (20, 10), (20, 20)]],),
+    "two": ([[(5, 6), (25, 6), (25, 20)]], [[(40, 30), (55, 30), (40, 38)]]),
+}
+
+
+@pytest.mark.parametrize("polygons", POLYGONS.values(), ids=POLYGONS)
+def test_drawn_areas_as_text_are_those_of_the_file(image, polygons):
+    path = api.mask_of_polygons(image, polygons)
+    text = lasting_mask(str(path))
+    assert text.startswith("POLYGON ((" if len(polygons) == 1 else "MULTIPOLYGON (((")
+    told, found = open_weight(path, image), open_weight(text, image)
+    assert told.digest == found.digest and told.bounds == found.bounds
+    np.testing.assert_array_equal(told.read(WHOLE), found.read(WHOLE))
+
+
+def test_so_is_a_gradient(image):
+    path = api.mask_of_line(image, (10.5, 4), (30, 20))
+    text = lasting_mask(str(path))
+    assert text.startswith("LINESTRING (")
+    told, found = open_weight(path, image).read(WHOLE), open_weight(text, image).read(WHOLE)
+    np.testing.assert_array_equal(told, found)
+
+
+def test_text_may_name_a_system_and_may_be_geojson(tmp_path):
+    image = placed(tmp_path, NORTH)
+    own = "POLYGON ((500010 5599990, 500050 5599990, 500050 5599950, 500010 5599990))"
+    expected = open_weight(own, image).read(WHOLE)
+    assert 0 < expected.mean() < 1
+    ring = [[500010, 5599990], [500050, 5599990], [500050, 5599950], [500010, 5599990]]
+    crs = {"type": "name", "properties": {"name": "EPSG:32633"}}
+    data = {"type": "Polygon", "coordinates": [ring], "crs": crs}
+    for text in (f"SRID=32633;{own}", own.lower(), json.dumps(data)):
+        np.testing.assert_array_equal(open_weight(text, image).read(WHOLE), expected)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "POLYGON ()",
+        "POLYGON ((0 0, 9 9",
+        "POLYGON ((0 0, 9 x, 9 9, 0 0))",
+        "POLYGON ((0 0, 9 9))",
+        "POLYGON (0 0, 9 0, 9 9, 0 0)",
+        "LINESTRING (0 0, 5 5, 9 9)",
+        '{"type": "Polygon"',
+        '{"type": "Point", "coordinates": [1, 2]}',
+        "SRID=999999;POLYGON ((0 0, 9 0, 9 9, 0 0))",
+    ],
+)
+def test_text_that_is_no_area_is_a_sentence(tmp_path, text):
+    with pytest.raises(InputError):
+        open_weight(text, placed(tmp_path, NORTH))
+
+
+def test_areas_with_many_corners_and_painted_ones_stay_while_a_command_needs_them():
+    image = unplaced()
+    angles = np.linspace(0, 6.2, 400)
+    ring = [(30 + 20 * np.cos(a), 20 + 15 * np.sin(a)) for a in angles]
+    paths = [
+        api.mask_of_polygons(image, [[ring]]),
+        api.mask_of_array(image, np.eye(9), (1, 0, 0, 0, 1, 0)),
+    ]
+    idle = api.mask_of_polygons(image, [[[(1, 1), (9, 1), (9, 9)]]])
+    for path in paths:
+        assert lasting_mask(str(path)) == str(path)
+    # As in another program, where nobody holds them open.
+    for entry in list(_files._held.values()):
+        entry.close()
+    _files._held.clear()
+    clear_cache()
+    assert not idle.exists() and all(path.is_file() for path in paths)
+    assert sorted(entry.needed for entry in cache_entries()) == [True, True]
+    clear_cache(needed=True)
+    assert cache_entries() == []
+
+
+def test_a_file_of_the_users_own_is_named_in_full(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.geojson").write_text("{}")
+    assert lasting_mask("own.geojson") == str(tmp_path / "own.geojson")

@@ -196,7 +196,7 @@ def test_the_record_counts_both_processes(worker):
 def test_a_window_waits_for_a_run_of_the_same(worker, travels):
     image = nr.open_image(SAMPLE)
     source = image if travels else image.read((0, 0, 600, 700))
-    planned = nr.plan(source, "identity", region=(0, 0, 600, 700), tile=256)
+    planned = nr.plan(source, "identity", region=nr.Region(0, 0, 600, 700), tile=256)
     first = nr.start(planned).result()
     release = hold_for_writing(first, planned.store)
     job = nr.start(planned, process=worker)

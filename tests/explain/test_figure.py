@@ -23,13 +23,13 @@ pytest.importorskip("matplotlib")
 
 @pytest.fixture(scope="module")
 def found() -> Attribution:
-    box = (40, 60, 56, 84)
+    box = nr.Region(40, 60, 56, 84)
     return nr.attribute(scene(), wrapped(Small()), box, method="ig", device="cpu")
 
 
 @pytest.fixture(scope="module")
 def checked() -> Attribution:
-    box, options = (40, 60, 56, 84), {"method": "ig", "check": CHECK, "device": "cpu"}
+    box, options = nr.Region(40, 60, 56, 84), {"method": "ig", "check": CHECK, "device": "cpu"}
     return nr.attribute(scene(), wrapped(Small()), box, **options)
 
 
@@ -123,3 +123,24 @@ def test_what_cannot_be_drawn(found: Attribution, tmp_path: Path) -> None:
     assert taken.read_text() == "mine"
     with pytest.raises(BadOutput, match="cannot be written"):
         draw(found, tmp_path / "no" / "figure.png")
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (40, 60), (112, 136)])
+def test_the_box_is_in_the_middle(corner: tuple[int, int]) -> None:
+    from matplotlib.figure import Figure
+
+    from napari_restore.explain._figure import _panels
+
+    y, x = corner
+    box = (y, x, y + 16, x + 24)
+    found = nr.attribute(scene(), wrapped(Small()), box, method="ig", steps=2, device="cpu")
+    figure = Figure()
+    _panels(figure, found, 0.5)
+    panels = [axis for axis in figure.axes if axis.get_xlabel()]
+    assert len(panels) == 4
+    for axis in panels:
+        assert sum(axis.get_xlim()) / 2 == x + 12
+        assert sum(axis.get_ylim()) / 2 == y + 8
+        # What is drawn lies where its pixels are.
+        x0, x1, y1, y0 = axis.images[0].get_extent()
+        assert axis.images[0].get_array().shape[:2] == (y1 - y0, x1 - x0)

@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from rasterio.transform import from_origin
 from tests.explain._models import scene
 
 import napari_restore as nr
 from napari_restore import Region
 from napari_restore.engine import make_plan
 from napari_restore.engine.gradients import Opened, gradients_of
-from napari_restore.errors import BadParameter
+from napari_restore.errors import BadParameter, BudgetTooSmall
+from napari_restore.explain import _asker, _context_choice
+from napari_restore.explain._context_choice import predicted_seconds
 from napari_restore.explain._followed import Followed
 from napari_restore.models import load, placed_at
 
@@ -111,6 +114,94 @@ def test_models_without_such_gradients_say_so(hazy: Any) -> None:
         nr.attribute(hazy, load("dcp"), BOX, facts="mine", device="cpu")
 
 
+def chosen(image: Any, model: str = "atmosphere", **options: Any) -> dict[str, Any]:
+    """What the record says of the context, for a question of two points."""
+    given = {"steps": 2, "method": "ig", "device": "cpu", **options}
+    found = nr.attribute(image, load(model), BOX, **given)
+    told = found.record["attribution"]
+    assert (found.overview is None) == (told["context"]["used"] != "followed")
+    # A record that is asked again names what was used, not `auto`.
+    request = {"held": "held", "followed": "followed", "none": "held"}[told["context"]["used"]]
+    assert told["context"]["asked"] == options.get("facts", "auto")
+    if found.record["task"] is not None:
+        assert found.record["task"]["question"]["facts"] == request
+    return dict(told["context"])
+
+
+def test_the_default_follows_the_context_where_that_is_quick(
+    hazy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "hazy.tif"
+    height, width = SIZE
+    place = from_origin(0, height, 1, 1)
+    with rasterio.open(
+        path, "w", height=height, width=width, count=3, dtype="float32", transform=place
+    ) as raster:
+        raster.write(np.moveaxis(hazy, 2, 0))
+    image = nr.open_image(path, bands="red=1,green=2,blue=3")
+    quick = chosen(image)
+    assert quick["used"] == "followed" and quick["share"] > 0
+    # Nothing is measured for it: the same question has the same map on any machine.
+    pixels = SIZE[0] * SIZE[1]
+    assert quick["predicted_seconds"] == round(predicted_seconds(pixels, 2), 1)
+    monkeypatch.setattr(_context_choice, "POINT_SECONDS", 10.0 * 1e6 / pixels)
+    slow = chosen(image)
+    assert slow["used"] == "held" and "predicted to take 20 s" in slow["reason"]
+    assert slow["share"] > 0
+    assert chosen(image, facts="followed")["used"] == "followed"
+
+
+def test_what_came_through_a_held_context_is_the_change_with_its_own(hazy: Any) -> None:
+    image = nr.open_image(hazy, bands="red=1,green=2,blue=3")
+    options = {"method": "ig", "baseline": "zero", "steps": 2, "device": "cpu"}
+    held, followed = (
+        nr.attribute(image, load("atmosphere"), BOX, facts=facts, **options)
+        for facts in ("held", "followed")
+    )
+    told, whole = (found.record["attribution"] for found in (held, followed))
+    context, pixels = told["context"]["difference"], told["completeness"]["difference"]
+    assert context + pixels == pytest.approx(whole["completeness"]["difference"], rel=1e-3)
+    share = abs(context) / (abs(context) + abs(pixels))
+    assert told["context"]["share"] == pytest.approx(share)
+    assert followed.overview is not None
+    far = followed.overview.values.sum(dtype=np.float64)
+    assert whole["context"]["difference"] == pytest.approx(far, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "reason"),
+    [
+        ("identity", {}, "nothing from the whole image"),
+        ("dcp", {}, "no gradients"),
+        ("atmosphere", {"method": "lam"}, "leaves the overview as it is"),
+        ("atmosphere", {"method": "occlusion", "steps": None}, "about the pixels alone"),
+        ("atmosphere", {"method": "smoothgrad", "steps": None}, "no baseline"),
+        ("atmosphere", {"method": "dam-released", "baseline": "blur"}, "no path integral"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_why_a_context_is_held_is_recorded(
+    hazy: Any, model: str, options: dict[str, Any], reason: str
+) -> None:
+    if options.get("method") == "smoothgrad":
+        options = {**options, "arguments": {"n": 1}}
+    if options.get("method") == "occlusion":
+        options = {**options, "arguments": {"side": 40}}
+    told = chosen(nr.open_image(hazy, bands="red=1,green=2,blue=3"), model, **options)
+    assert told["used"] != "followed" and reason in told["reason"]
+
+
+def test_a_context_that_does_not_fit_the_budget_is_held_and_said(
+    hazy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = nr.open_image(hazy, bands="red=1,green=2,blue=3")
+    monkeypatch.setattr(_asker, "OVERVIEW_BYTES", 1 << 20)
+    told = chosen(image, memory="1GiB")
+    assert told["used"] == "held" and "memory" in told["reason"]
+    with pytest.raises(BudgetTooSmall):
+        chosen(image, memory="1GiB", facts="followed")
+
+
 @pytest.mark.parametrize("path", [{}, {"method": "ig", "baseline": "blur"}], ids=["haze", "ig"])
 def test_a_staged_model_behind_a_context_is_followed_too(hazy: Any, path: dict[str, str]) -> None:
     image = nr.open_image(hazy, bands="red=1,green=2,blue=3")
@@ -123,3 +214,8 @@ def test_a_staged_model_behind_a_context_is_followed_too(hazy: Any, path: dict[s
     assert told["completeness"]["free_difference"] is not None
     with pytest.raises(BadParameter, match="does not restore the overview"):
         nr.attribute(image, model, BOX, method="ig", baseline="output", **options)
+
+
+def test_a_staged_model_pays_for_every_tile() -> None:
+    assert predicted_seconds(1_000_000, 10, tiles=4) > 5 * predicted_seconds(1_000_000, 10)
+    assert predicted_seconds(1_000_000, None) == predicted_seconds(1_000_000, 17)

@@ -183,7 +183,7 @@ def counted(*given):
 setattr(_stored_sums.StoredSums, place, counted)
 asked = {"method": "ig", "steps": 3, "device": "cpu", "workers": 1, "scratch": scratch}
 found = nr.attribute(
-    source, nr.load_model(model, trust=True), (120, 100, 150, 140), **asked,
+    source, nr.load_model(model, trust=True), nr.Region(120, 100, 150, 140), **asked,
     emit=lambda event: print(getattr(event, "text", "")),
 )
 found.map.tofile(scratch + "/map")

@@ -92,7 +92,7 @@ def test_what_lies_far_is_counted_from_128_pixels() -> None:
     far = Pointwise(lambda x: 0.5 * torch.roll(x, 150, 3) + 0.5 * x)
     flat = np.full((96, 400, 3), 0.5, np.float32)
     table = nr.attribute_table(
-        flat, [wrapped(far, halo=160)], [(40, 300, 48, 308)], objective="mean", **OPTIONS
+        flat, [wrapped(far, halo=160)], [nr.Region(40, 300, 48, 308)], objective="mean", **OPTIONS
     )
     (row,) = table.rows
     assert row["beyond_128"] == pytest.approx(0.5)

@@ -177,9 +177,35 @@ def test_plain_module_is_padded() -> None:
     assert model.card.weights_sha256
 
 
-def test_module_needs_a_card() -> None:
-    with pytest.raises(BadModel, match="Half has no card"):
-        load(Half())
+def test_a_module_without_a_card_is_tried_out() -> None:
+    half, pool = load(Half()), load(Pool(), weights="random:0")
+    assert (half.card.bands, half.card.multiple_of) == (3, 1)
+    assert (pool.card.bands, pool.card.multiple_of) == (3, 4)
+    assert pool.measured and not load(Pool(), card={"multiple_of": 4}).measured
+
+
+def test_trying_leaves_batch_statistics_alone() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)).train()
+    load(module)
+    assert torch.equal(module[1].running_mean, torch.zeros(3))
+
+
+def test_a_module_that_makes_no_image_is_refused() -> None:
+    with pytest.raises(BadModel, match="Conv2d has no card, and gives no image"):
+        load(nn.Conv2d(3, 6, 3))
+
+
+@pytest.mark.parametrize("thing", [None, 3, Half])
+def test_what_is_no_model_is_refused(thing: object) -> None:
+    with pytest.raises(BadModel, match="A model cannot be made of"):
+        load(thing)  # type: ignore[arg-type]
+
+
+def test_a_python_file_needs_a_factory(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text("class Net: ...\ndef _hidden(): ...\ndef make(): ...\n", "utf-8")
+    with pytest.raises(BadModel, match=r"mine\.py:make\. It also has Net\."):
+        load(path, trust=True)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -76,10 +77,57 @@ def test_a_program_needs_trust_and_is_measured(program: Path):
     assert nr.load_model(str(program), trust=True).card.halo == found.card["halo"]
 
 
-def test_a_program_of_one_size_is_refused(tmp_path: Path):
-    path = tmp_path / "fixed.pt2"
-    torch.export.save(torch.export.export(Halves(), (torch.rand(1, 3, 64, 64),)), path)
-    with pytest.raises(BadModel, match=r"fixed\.pt2 gives no image .*free height and width"):
+def test_a_program_runs_as_the_module_it_was_made_from(program: Path):
+    save_card(inspect_model(program, trust=True))
+    scene = np.random.default_rng(0).integers(0, 256, (150, 190, 3), np.uint8)
+    torch.manual_seed(0)
+    run = nr.restore(scene, nr.load_model(str(program), trust=True), tile=128, device="cpu")
+    module = torch.export.load(program).module()
+    with torch.inference_mode():
+        x = torch.from_numpy(scene).permute(2, 0, 1)[None] / 255
+        expected = (module(x)[0].permute(1, 2, 0) * 255).round().clamp(0, 255).byte().numpy()
+    assert np.abs(expected.astype(int) - scene).mean() > 1
+    assert np.abs(run.read(run.region).astype(int) - expected).max() <= 1
+
+
+def fixed_program(path: Path, module: nn.Module, shape: tuple[int, int, int, int]) -> Path:
+    """`module` exported for images of a single size."""
+    torch.export.save(torch.export.export(module, (torch.rand(shape),)), path)
+    return path
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 64, 64), (2, 3, 64, 96)], ids=str)
+def test_a_program_of_one_size_sees_windows_of_it(tmp_path: Path, shape: tuple[int, ...]):
+    module = Halves()
+    path = fixed_program(tmp_path / "fixed.pt2", module, shape)
+    found = inspect_model(path, trust=True)
+    assert (found.card["bands"], found.measured) == (3, True)
+    assert 2 <= found.card["halo"] <= 16
+    assert found.card["multiple_of"] % 2 == 0
+    save_card(found)
+    model = nr.load_model(str(path), trust=True)
+    x = torch.rand(1, 3, 150, 232)
+    with torch.inference_mode():
+        whole, y = module(x), model(x)
+    assert y.shape == x.shape
+    # At the image's edge the module sees zeros, a window the image reflected.
+    inner = (..., slice(8, -8), slice(8, -8))
+    assert torch.allclose(y[inner], whole[inner], atol=1e-6)
+    scene = (x[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+    runs = [nr.restore(scene, model, tile=tile, device="cpu") for tile in (64, 256)]
+    one, other = (run.read(run.region) for run in runs)
+    np.testing.assert_array_equal(one, other)
+    assert (one != scene).mean() > 0.2
+
+
+class Everywhere(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x - x.mean((2, 3), keepdim=True)
+
+
+def test_a_program_of_one_size_that_needs_all_of_it_is_refused(tmp_path: Path):
+    path = fixed_program(tmp_path / "all.pt2", Everywhere(), (1, 3, 64, 64))
+    with pytest.raises(BadModel, match=r"64 × 64 pixels only.*free height and width"):
         inspect_model(path, trust=True)
 
 

@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
+from superqt import QCollapsible
 
 from napari_restore import Region
+from napari_restore.engine import Adjustment
 from napari_restore.plugin.areas._targets import Target
+from napari_restore.plugin.results._export import ExportSection
 from napari_restore.plugin.runs import _job
 
 pytestmark = pytest.mark.viewer
@@ -287,3 +290,46 @@ def test_napari_keeps_nothing_of_a_run_that_has_ended(
         return found() is None
 
     qtbot.waitUntil(is_gone, timeout=LIMIT_MS)
+
+
+def test_a_message_ends_with_what_it_speaks_of(
+    panel: Any, colours: np.ndarray, finished_run: Any, monkeypatch: pytest.MonkeyPatch
+):
+    panel.viewer.add_image(colours[:300, :300], name="photo")
+    choose(panel, "identity")
+    variant = finished_run()
+    assert panel.bar.message.text().startswith("Done in")
+    export = next(section for section in panel.sections if isinstance(section, ExportSection))
+    export.copy.click()
+    assert export.message.text().startswith("Copied")
+    variant.adjust(Adjustment(0.5))
+    assert export.message.text() == ""
+    export.copy.click()
+    export.format.setCurrentIndex(1 - export.format.currentIndex())
+    assert export.message.text() == ""
+    export.copy.click()
+    panel.viewer.layers.remove(variant.layer)
+    assert export.message.text() == ""
+    assert panel.bar.message.text() == ""
+    finished_run()
+    assert panel.bar.message.text()
+    choose(panel, "dcp")
+    assert panel.bar.message.text() == ""
+
+
+def test_run_is_in_sight_whatever_is_unfolded(panel: Any, colours: np.ndarray, qtbot: Any):
+    """A screen of 1600 × 1000 at 200 % leaves the window 500 points."""
+    panel.viewer.add_image(colours[:50, :50], name="photo")
+    window = panel.viewer.window._qt_window
+    window.resize(800, 500)
+    window.show()
+    for part in panel.findChildren(QCollapsible):
+        part.expand(animate=False)
+    qtbot.wait(1)
+    button = panel.bar.button
+    assert button.mapTo(window, button.rect().bottomLeft()).y() < 500
+    assert button.visibleRegion().boundingRect() == button.rect()
+    panel.tabs.choose("Attribution")
+    assert not panel.bar.isVisible()
+    panel.tabs.choose("Restore")
+    assert panel.bar.isVisible()

@@ -101,11 +101,11 @@ def test_without_a_window_an_error_is_raised(tmp_path: Path):
 
 
 def test_many_bands_are_stepped_through_with_true_values():
-    pixels = np.random.default_rng(0).integers(200, 3000, (60, 80, 4), np.uint16)
+    pixels = np.random.default_rng(0).integers(200, 3000, (60, 80, 5), np.uint16)
     data, arguments, kind = layer_of(nr.open_image(pixels))
     layer = Layer.create(data, arguments, kind)
     assert not layer.rgb
-    assert layer.data.shape == (4, 60, 80)
+    assert layer.data.shape == (5, 60, 80)
     np.testing.assert_array_equal(np.asarray(layer.data), pixels.transpose(2, 0, 1))
     low, high = layer.contrast_limits
     assert (low, high) == tuple(np.percentile(pixels, (0.5, 99.5)))

@@ -36,9 +36,11 @@ from napari_restore._quantities import format_seconds
 from napari_restore.errors import InputError
 from napari_restore.records import write_record
 
-FOLLOWED = "followed"
+HELD, FOLLOWED = "held", "followed"
 FAR = 128
 """Pixels from the box beyond which a share is told."""
+NEGLIGIBLE = 0.005
+"""Share of a change up to which a map without it leaves nothing out."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -76,8 +78,7 @@ def attribute(options: Namespace) -> Answer:
         return attribute_table(options)
     item = _item(options.paths, _one_output(options), options.record)
     named = files_among([options.baseline])
-    followed = options.facts == FOLLOWED
-    _check_written(options, item, read_files(options) | identities(named), followed)
+    _check_written(options, item, read_files(options) | identities(named), options.facts != HELD)
 
     def ask(**told: Any) -> Any:
         return api.attribute(
@@ -183,9 +184,25 @@ def _sentences(output: Path, record: dict[str, Any]) -> list[str]:
     return [
         f"wrote {output}{also} in {format_seconds(record['measured']['seconds'], tenths=True)}",
         f"{told['objective']} in the box, {_way(told)}: {_trust(told)}",
+        *_context(told["context"]),
         f"in the box {rings['box']:.1%}, beyond {FAR} pixels {sum(far):.1%}"
         + ("" if index is None else f", diffusion index {index:.1f}"),
         *(_checked(name, found) for name, found in told.get("checks", {}).items()),
+    ]
+
+
+def _context(told: Mapping[str, Any]) -> list[str]:
+    """What became of the context; nothing where the model has none."""
+    if told["used"] == "none":
+        return []
+    share = "" if told["share"] is None else f"{told['share']:.0%} of the change came through it"
+    if told["used"] == FOLLOWED:
+        return [f"context followed ({told['reason']})" + (f": {share}" if share else "")]
+    if not share:
+        return [f"context held constant ({told['reason']}); its share of the change is not known"]
+    return [
+        f"context held constant ({told['reason']}): {share} and is not in this map"
+        + ("" if told["share"] < NEGLIGIBLE else "; --facts followed includes it")
     ]
 
 

@@ -25,7 +25,15 @@ def read_files(options: Namespace) -> frozenset[object]:
 
 def files_among(names: Iterable[str | None]) -> list[str]:
     """Those of `names` that are files; others may be ids, words, or nothing."""
-    return [name for name in names if name and Path(name).is_file()]
+    return [name for name in names if name and _is_file(name)]
+
+
+def _is_file(name: str) -> bool:
+    """Whether it is one; text that is too long for a name is none."""
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def identities(paths: Iterable[str | Path]) -> frozenset[object]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from napari_restore._commands import Answer
 from napari_restore._commands._arguments import load_model, open_image, plan_arguments
+from napari_restore._commands._checks import files_among
 from napari_restore._commands._failures import as_json, as_restore_error
 from napari_restore._commands._outputs import (
     SHARED,
@@ -163,7 +164,7 @@ def _settings(options: Namespace, model: Any) -> dict[str, Any]:
     """With the image's fingerprint, the identity of an output."""
     card = model.card
     files = {
-        name: file_sha256(path)
+        name: file_sha256(path) if files_among([path]) else path
         for name in ("mask", "exclude", "context")
         if (path := getattr(options, name)) is not None
     }

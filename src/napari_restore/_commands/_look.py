@@ -1,4 +1,4 @@
-"""`view`, `models`, `info` and `cache`: commands that only look."""
+"""`view`, `models` and `cache`: commands that only look."""
 
 from __future__ import annotations
 
@@ -57,6 +57,8 @@ def models(options: Namespace) -> Answer:
     # Loading an unknown one says which names are near.
     card = cards.get(options.id) or api.load_model(options.id).card
     told = _told_of(card)
+    if api.is_ready(card.id):
+        told["tile_invariance"] = api.tile_invariance(card.id)
     return Answer(told, _fields({k: v for k, v in told.items() if v not in ("", (), None, {})}))
 
 
@@ -74,22 +76,23 @@ def _weights_of(card: Any) -> str:
     return "shipped" if api.is_ready(card.id) else "yours"
 
 
-def info(options: Namespace) -> Answer:
-    """Show what is known of an image and how it will be read."""
-    from napari_restore import api
-    from napari_restore._commands._arguments import open_image
-
-    data = api.info(open_image(options, options.paths))
-    return Answer(data, _fields(data))
-
-
 def cache(options: Namespace) -> Answer:
     """Show what lies in the cache, or remove what nobody uses."""
     from napari_restore import api
 
+    if options.masks and not options.clear:
+        raise InputError("--masks says what --clear removes, too.", "Add --clear.")
     if options.clear:
-        freed = api.clear_cache()
-        return Answer({"freed_bytes": freed}, f"removed {format_size(freed)}")
+        freed = api.clear_cache(needed=options.masks)
+        kept = sum(entry.needed for entry in api.cache_entries())
+        lines = [f"removed {format_size(freed)}"]
+        if kept:
+            masks = f"{kept} mask{'s' if kept != 1 else ''}"
+            lines.append(
+                f"kept {masks} that copied commands or records name; "
+                "napari-restore cache --clear --masks removes them"
+            )
+        return Answer({"freed_bytes": freed, "kept_masks": kept}, "\n".join(lines))
     entries: list[dict[str, Any]] = [
         {
             "path": str(entry.path),
@@ -98,6 +101,7 @@ def cache(options: Namespace) -> Answer:
             "used": datetime.fromtimestamp(entry.used, UTC).isoformat(timespec="seconds"),
             "complete": entry.complete,
             "in_use": entry.in_use,
+            "needed": entry.needed,
         }
         for entry in api.cache_entries()
     ]

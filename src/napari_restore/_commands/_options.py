@@ -122,9 +122,10 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     region.add_argument(
         "--mask",
-        metavar="FILE",
+        metavar="FILE|WKT",
         help="local strength: a raster 0 to 1, GeoJSON polygons, or one line of two points, "
-        "0 at its first and 1 at its last",
+        "0 at its first and 1 at its last; or these as text, POLYGON ((X Y, …)) in the image's "
+        "coordinate system, pixels where it has none",
     )
     region.add_argument(
         "--feather",

@@ -5,7 +5,15 @@ from __future__ import annotations
 import argparse
 from typing import Any, NoReturn
 
-from napari_restore._commands import _attribute, _evaluate, _haze, _look, _restore, _train
+from napari_restore._commands import (
+    _attribute,
+    _evaluate,
+    _haze,
+    _info,
+    _look,
+    _restore,
+    _train,
+)
 from napari_restore._commands._options import (
     add_output_options,
     add_range,
@@ -54,7 +62,7 @@ def build_parser() -> Parser:
     models = _command(commands, "models", _look.models, "list the models, or show one")
     models.add_argument("id", nargs="?", metavar="ID", help="show this model in full")
 
-    info = _command(commands, "info", _look.info, "show what is known of an image")
+    info = _command(commands, "info", _info.info, "show what is known of an image")
     info.add_argument("paths", nargs="+", metavar="PATH", help="the image (several with --stack)")
     add_source(info)
     add_range(info)
@@ -105,7 +113,14 @@ def build_parser() -> Parser:
     rerun.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
 
     cache = _command(commands, "cache", _look.cache, "show what lies in the cache")
-    cache.add_argument("--clear", action="store_true", help="remove everything in it")
+    cache.add_argument(
+        "--clear", action="store_true", help="remove what no running program and no command needs"
+    )
+    cache.add_argument(
+        "--masks",
+        action="store_true",
+        help="with --clear: also painted areas that copied commands and records name",
+    )
     return parser
 
 

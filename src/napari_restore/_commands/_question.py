@@ -74,10 +74,12 @@ def add_question(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--facts",
-        choices=("held", "followed"),
-        default="held",
-        help="what the model drew from the whole image: held constant (default), or followed "
-        "through its overview, which networks that map the image allow",
+        choices=("auto", "held", "followed"),
+        default="auto",
+        help="the context, which is what the model draws from the whole image: held constant, "
+        "followed through its overview, or auto (default): followed where the model allows it and it is "
+        "predicted to add less than ten seconds on two cores; the choice depends on image and options, "
+        "not on the machine, and is in the record",
     )
     group.add_argument(
         "--choices",

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from napari_restore.engine._settled import plan_from_settled, settled
     from napari_restore.engine._start import warm_up
     from napari_restore.engine._store import ResultStore, discard
+    from napari_restore.engine._tile_invariance import invariance_here
 
 _LAZY = {
     "Adjustment": "_adjust",
@@ -58,6 +59,7 @@ _LAZY = {
     "discard": "_store",
     "context_of_images": "_context",
     "forget_result": "_kept",
+    "invariance_here": "_tile_invariance",
     "joint_context": "_context",
     "keep_result": "_kept",
     "KeptResult": "_kept",
@@ -98,6 +100,7 @@ __all__ = [
     "discard",
     "event_from_dict",
     "forget_result",
+    "invariance_here",
     "joint_context",
     "keep_result",
     "kept_results",

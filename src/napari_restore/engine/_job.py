@@ -32,7 +32,24 @@ class Job:
         self._wait = wait
         self._events: queue.Queue[Event | BaseException] = queue.Queue()
         self._outcome: Event | BaseException | None = None
+        self._latest: Event | BaseException | None = None
+        """What was told last, whether or not somebody has heard it yet."""
         self._start()
+
+    def __repr__(self) -> str:
+        plan = self.plan
+        named = f"{plan.model.card.id!r} on {plan.image.name!r}"
+        return f"<Job {named}: {self.status}, {plan.tiles} tile{'s' if plan.tiles != 1 else ''}>"
+
+    @property
+    def status(self) -> str:
+        """``"running"``, ``"done"``, ``"cancelled"`` or ``"failed"``."""
+        outcome = self._outcome or self._latest
+        if isinstance(outcome, Finished):
+            return "done"
+        if isinstance(outcome, Stopped):
+            return "cancelled"
+        return "failed" if isinstance(outcome, BaseException) else "running"
 
     def __iter__(self) -> Iterator[Event]:
         while self._outcome is None:
@@ -68,9 +85,13 @@ class Job:
         assert isinstance(self._outcome, Finished)
         return Result.of_run(self.plan, self._outcome.record)
 
+    def _put(self, event: Event | BaseException) -> None:
+        self._latest = event
+        self._events.put(event)
+
     def _start(self) -> None:
         self._stop = threading.Event()
-        self._run = run_of(self.plan, self._events.put, self._stop, self._keep, self._wait)
+        self._run = run_of(self.plan, self._put, self._stop, self._keep, self._wait)
 
         def body() -> None:
             try:
@@ -79,7 +100,7 @@ class Job:
                 # `Stopped` has told it.
                 pass
             except BaseException as error:
-                self._events.put(error)
+                self._put(error)
 
         threading.Thread(target=body, name="job", daemon=True).start()
 
@@ -129,7 +150,7 @@ class ProcessJob(Job):
         else:
             event = event_from_dict(data)
             if not isinstance(event, (Finished, Stopped)):
-                self._events.put(event)
+                self._put(event)
                 return
             # The record counts all processes: the child's and this one.
             for figure in ("idle_ram_bytes", "peak_ram_bytes"):
@@ -140,4 +161,4 @@ class ProcessJob(Job):
     def _end(self, outcome: Event | BaseException) -> None:
         if self._is_own:
             self.worker.close()
-        self._events.put(outcome)
+        self._put(outcome)

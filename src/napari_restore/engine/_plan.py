@@ -21,6 +21,7 @@ from napari_restore.engine._calibrate import SCRATCH_BYTES, Cost
 from napari_restore.engine._device import Device, cores
 from napari_restore.engine._prepare_cost import PrepareCost
 from napari_restore.engine._region import Region, bounding_box
+from napari_restore.engine._tile_invariance import FIXED_TILE, TileInvariance
 from napari_restore.engine._tiles import BAND, CELL, tile_sizes
 from napari_restore.engine.staged._layout import StagedLayout
 from napari_restore.errors import BadParameter, BudgetTooSmall
@@ -110,9 +111,14 @@ class Plan:
     precision: str = "float32"
     staged: StagedLayout | None = None
     """Grid, tiers and phases of a staged model's run."""
+    tile_invariance: TileInvariance = TileInvariance.FULL
+    """What on this machine the bits of a pixel do not depend on; tiles and threads follow it."""
     prepare_seconds: float = 0.0
     """What of `predicted_seconds` the model looks at the whole image; a process that keeps
     what it found spends it once."""
+
+    def __repr__(self) -> str:
+        return f"<Plan {self.model.card.id!r} on {self.image.name!r}: {self.summary()}>"
 
     @property
     def region(self) -> Region:
@@ -150,7 +156,8 @@ class Plan:
     @property
     def step(self) -> int:
         """What edges of tiles are multiples of, counted from the image's origin."""
-        return self.tile if self.staged is not None else tile_step(self.model)
+        fixed = self.tile_invariance is TileInvariance.FIXED_TILES
+        return self.tile if fixed or self.staged is not None else tile_step(self.model)
 
     @property
     def weight_bytes(self) -> int:
@@ -179,6 +186,7 @@ class Plan:
             else sum(self.staged.residual_bytes.values()),
             "precision": self.precision,
             "staged": None if self.staged is None else self.staged.told(),
+            "tile_invariance": str(self.tile_invariance),
             "workers": self.workers,
             "threads": self.threads,
             "device": self.device.name,
@@ -264,6 +272,7 @@ def lay_out(
     batch: int = 1,
     maps_bytes: int = 0,
     prepare: PrepareCost | None = None,
+    invariance: TileInvariance = TileInvariance.FULL,
 ) -> Layout:
     """The fastest tile size and number of workers whose peak fits `memory`.
 
@@ -271,12 +280,20 @@ def lay_out(
     Raises `BudgetTooSmall` naming the smallest budget that would do.
     """
     multiple = tile_step(model)
+    if invariance is TileInvariance.FIXED_TILES:
+        # All runs take these tiles, in full: a pixel then has one way to be computed.
+        multiple = tile = -(-FIXED_TILE // multiple) * multiple
+        batch = 1
     if tile is not None:
         if tile < 1:
             raise BadParameter(f"Tile {tile} is no size.", "Use for instance --tile 1024.")
         edges: tuple[int, ...] = (-(-tile // multiple) * multiple,)
     else:
         edges = tuple(sorted({-(-edge // multiple) * multiple for edge in _EDGES}))
+
+    def threads_of(workers: int) -> int:
+        return invariance.threads or max(1, cores() // workers)
+
     choices = [workers] if workers else sorted({1, cores()}, reverse=True)
     candidates = [
         _cost_of(
@@ -284,7 +301,7 @@ def lay_out(
             bands,
             targets,
             halo,
-            cost(max(1, cores() // n)),
+            cost(threads_of(n)),
             edge,
             n,
             context,
@@ -292,6 +309,7 @@ def lay_out(
             multiple,
             maps_bytes,
             prepare or PrepareCost(),
+            threads_of(n),
         )
         for n in choices
         for edge in edges
@@ -374,6 +392,7 @@ def _cost_of(
     step: int,
     maps_bytes: int,
     prepare: PrepareCost,
+    threads: int,
 ) -> Layout:
     size = (image.height, image.width)
     tiles = tile_sizes(targets, size, edge, halo, step)
@@ -399,7 +418,6 @@ def _cost_of(
         kept = context_cost(image.full or image, workers, whole=True)[0]
     alive = int(fragmentation(tiles.count) * (running * tile_bytes + queued))
     peak = kept + prepare.fact_bytes + cache + max(alive, blocks, prepare.peak_bytes)
-    threads = max(1, cores() // workers)
     seconds = cost.seconds(tiles.fed_pixels) / running * (SHARED if threads > 1 else 1)
     if tiles.count <= 4 * running:
         rounds = -(-tiles.count // running)

@@ -41,6 +41,7 @@ from napari_restore.engine._prepare_cost import prepare_cost
 from napari_restore.engine._probe import presumed, probe
 from napari_restore.engine._region import Region, bounding_box
 from napari_restore.engine._store import FORMAT, STAGED
+from napari_restore.engine._tile_invariance import FIXED_TILE, TileInvariance, tile_invariance
 from napari_restore.engine._weight import open_weight
 from napari_restore.engine.staged._cost import calibrate_staged
 from napari_restore.engine.staged._layout import StagedLayout, grid_of
@@ -155,6 +156,12 @@ def make_plan(
     if found.note:
         notes.append(found.note)
     chosen = choose_device(device)
+    invariance = TileInvariance.FULL
+    if image.full is None:
+        invariance = tile_invariance(model, chosen, found.halo)
+    if invariance is TileInvariance.FIXED_TILES:
+        tile_batch = None
+        notes.append(_fixed_tiles_note(card, tile))
     weight = open_weight(os.fspath(mask), image, feather) if mask is not None else None
     if weight is not None:
         clipped = [target.intersect(weight.bounds) for target in targets]
@@ -264,6 +271,7 @@ def make_plan(
             batch=tile_batch or 1,
             maps_bytes=maps_bytes,
             prepare=preparing,
+            invariance=invariance,
         )
     idle = process_memory()
     return Plan(
@@ -307,7 +315,17 @@ def make_plan(
         must_look=needs_context and not known,
         precision=precision,
         staged=staged,
+        tile_invariance=invariance,
         prepare_seconds=preparing.seconds,
+    )
+
+
+def _fixed_tiles_note(card: ModelCard, tile: int | None) -> str:
+    """Why the tile that was asked for is not the one that is taken."""
+    instead = "" if tile is None else f" in place of {tile}"
+    return (
+        f"On this processor the last bit of what {card.id} computes follows the shape of a tile; "
+        f"all runs take tiles of about {FIXED_TILE} pixels{instead}, so results stay the same."
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -48,7 +48,12 @@ def probe(model: RestorationModel) -> Probe:
                 known[key] = _probe(model)
             if kind is not None:
                 _KINDS[kind] = known[key]
-    return known[key]
+    found = known[key]
+    if model.measured and model.card.halo != found.halo:
+        # Nobody has claimed another halo: the card says the measured one from now on.
+        model.card = replace(model.card, halo=found.halo)
+        known[model.card.halo, *key[1:]] = found
+    return found
 
 
 def presumed(model: RestorationModel) -> Probe:
@@ -130,6 +135,12 @@ def _probe(model: RestorationModel) -> Probe:
             "Declare a global scope or run it untiled.",
         )
     needed = -(-measured // step) * step
+    if model.measured:
+        return Probe(
+            needed,
+            f"{card.id} has no card: {card.bands} band{'s' if card.bands != 1 else ''}, multiples of "
+            f"{step} pixels and a halo of {needed} were measured.",
+        )
     if needed > card.halo:
         return Probe(
             needed, f"The card of {card.id} says halo {card.halo}; measured and used: {needed}."

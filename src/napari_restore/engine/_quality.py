@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from napari_restore.engine._region import Region
 
 QUALITY = {
     "unchanged": 1,
@@ -18,6 +21,57 @@ QUALITY = {
 """Name → bit."""
 ABOUT_CHANGE = QUALITY["unchanged"] | QUALITY["clipped_low"] | QUALITY["clipped_high"]
 """The bits of `change_bits`."""
+
+
+def tally(
+    quality: npt.NDArray[np.uint8],
+    valid: npt.NDArray[np.bool_] | None = None,
+    failed: npt.NDArray[np.bool_] | None = None,
+) -> dict[str, int]:
+    """Number of pixels, of valid ones, of those with each bit of `quality`, and of failures.
+
+    Arrays are of one shape; `valid` None: all of them, `failed` (not finite) None: none.
+    """
+    counts = {name: int(np.count_nonzero(quality & bit)) for name, bit in QUALITY.items()}
+    counts["pixels"] = counts["valid"] = quality.size
+    if valid is not None:
+        counts["valid"] = int(np.count_nonzero(valid))
+        # Pixels that do not count are no achievement.
+        counts["unchanged"] -= counts["pixels"] - counts["valid"]
+    if failed is not None:
+        counts["not_finite"] = int(np.count_nonzero(failed if valid is None else failed & valid))
+    return counts
+
+
+def parts_inside(core: Region, targets: Iterable[Region]) -> list[Region] | None:
+    """The parts of `core` that lie in `targets`; None where all of it lies in one."""
+    parts = sorted({part for t in targets if not (part := core.intersect(t)).is_empty})
+    return None if core in parts else parts
+
+
+def disjoint(boxes: Iterable[Region]) -> list[Region]:
+    """Boxes that cover just what `boxes` do, each pixel once."""
+    found: list[Region] = []
+    for box in boxes:
+        left = [box]
+        for other in found:
+            left = [piece for one in left for piece in _without(one, other)]
+        found += left
+    return found
+
+
+def _without(box: Region, other: Region) -> list[Region]:
+    """What is left of `box` without `other`, as up to four boxes."""
+    cut = box.intersect(other)
+    if cut.is_empty:
+        return [box]
+    pieces = (
+        Region(box.y0, box.x0, cut.y0, box.x1),
+        Region(cut.y1, box.x0, box.y1, box.x1),
+        Region(cut.y0, box.x0, cut.y1, cut.x0),
+        Region(cut.y0, cut.x1, cut.y1, box.x1),
+    )
+    return [piece for piece in pieces if not piece.is_empty]
 
 
 def change_bits(source: npt.NDArray[Any], written: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

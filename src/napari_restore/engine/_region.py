@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 
 class Region(NamedTuple):
-    """A half-open box of level-0 pixels, origin top left.
+    """A half-open box of level-0 pixels, origin top left: ``Region(y0, x0, y1, x1)``.
 
-    A named tuple, so that it goes wherever a plain ``(y0, x0, y1, x1)`` box goes
-    and becomes a list in JSON.
+    ``Region.from_xywh(x, y, width, height)`` takes the order of the command line, where
+    ``--srcwin`` and ``--box`` are X Y WIDTH HEIGHT. Wherever Python asks for a box, it is
+    one of these; records hold it as the list [y0, x0, y1, x1].
     """
 
     y0: int
@@ -21,7 +22,7 @@ class Region(NamedTuple):
 
     @classmethod
     def from_xywh(cls, x: int, y: int, width: int, height: int) -> Region:
-        """From an offset and a size, the order GDAL's ``-srcwin`` takes."""
+        """From column, row, width and height in pixels, the order of GDAL's ``-srcwin``."""
         return cls(y, x, y + height, x + width)
 
     @property

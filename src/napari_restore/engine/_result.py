@@ -64,6 +64,7 @@ class Result:
         self._weights: dict[int, Weight] = {} if weight is None else {0: weight}
         """By level."""
         self._light: Light | None = None
+        self._excluded: Weight | None = None
 
     @classmethod
     def of_run(cls, plan: Plan, record: dict[str, Any]) -> Result:
@@ -105,7 +106,24 @@ class Result:
             other.record["task"]["options"] |= told
         return other
 
+    def __repr__(self) -> str:
+        plan = self.plan
+        shape = (*self.region.shape, self.image.bands)
+        named = f"{plan.model.card.id!r} on {self.like.name!r}"
+        return f"<Result {named}: {shape} {self.image.dtype}, {self.region}>"
+
     # -- pixels ----------------------------------------------------------------------
+
+    def __array__(
+        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
+    ) -> npt.NDArray[Any]:
+        """All pixels (H, W, C) of the region, in the image's dtype: what ``np.asarray`` takes."""
+        if copy is False:
+            raise ValueError(
+                "The pixels of a result are always read anew: copy=False is not possible."
+            )
+        pixels = self.read(self.region)
+        return pixels if dtype is None else pixels.astype(dtype, copy=False)
 
     @property
     def array(self) -> Any:
@@ -141,6 +159,34 @@ class Result:
     def read_landed(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[Any]:
         """As `read`, but never complains: what is not finished yet counts as 0."""
         return self._read(Region(*box), level, check=False)
+
+    def reaches(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[np.bool_]:
+        """Which pixels (h, w) of `box`, in pixels of `level`, the areas or the mask of the run reach.
+
+        The others are the source's, whatever the adjustment.
+        """
+        region = Region(*box)
+        if self._weight is None:
+            return np.ones(region.shape, bool)
+        return self._weight_of(self._weight, region, level) > 0
+
+    def left_out(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[np.uint8]:
+        """(h, w) bits of `QUALITY` of the pixels that no run touches: nodata, and excluded ones.
+
+        `box` is in pixels of `level`; 0 where pixels count.
+        """
+        region = Region(*box)
+        bits = np.zeros(region.shape, np.uint8)
+        _, valid = read_source(self.image, region, level)
+        if valid is not None:
+            bits[~valid] = QUALITY["unchanged"] | QUALITY["nodata"]
+        if self.plan.exclude is not None:
+            if self._excluded is None:
+                self._excluded = open_weight(self.plan.exclude, self.image)
+            size = (self.image.height, self.image.width)
+            excluded = weight_at(self._excluded, level, size).read(region) > 0
+            bits[excluded] = QUALITY["unchanged"] | QUALITY["excluded"]
+        return bits
 
     def is_affordable(self, level: int) -> bool:
         """Whether reading `level` costs no more than a bounded number of pixels for each.
@@ -189,10 +235,14 @@ class Result:
         strength = np.full(region.shape, self.adjustment.strength, np.float32)
         if self._weight is None:
             return strength
+        return strength * self._weight_of(self._weight, region, level)
+
+    def _weight_of(self, weight: Weight, region: Region, level: int) -> npt.NDArray[np.float32]:
+        """(h, w) strength of the mask alone."""
         if level not in self._weights:
             size = (self.image.height, self.image.width)
-            self._weights[level] = weight_at(self._weight, level, size)
-        return strength * self._weights[level].read(region)
+            self._weights[level] = weight_at(weight, level, size)
+        return self._weights[level].read(region)
 
     def _protected(
         self, source: npt.NDArray[Any], strength: npt.NDArray[np.float32]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import platform
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from napari_restore.engine._bands import other_bands
 from napari_restore.engine._budget import PeakMemory
@@ -28,12 +31,12 @@ from napari_restore.engine._hold import StoreBusy, writer_of
 from napari_restore.engine._pipeline import In, Out, Pipeline
 from napari_restore.engine._plan import Plan
 from napari_restore.engine._prepared import Prepared, prepare
-from napari_restore.engine._quality import QUALITY
+from napari_restore.engine._quality import QUALITY, change_bits, disjoint, parts_inside, tally
 from napari_restore.engine._region import Region
 from napari_restore.engine._result import result_levels, store_layout
 from napari_restore.engine._store import ResultStore
 from napari_restore.engine._tile import TileInput, TileOutput, TileWork
-from napari_restore.engine._tiles import Schedule, cut_into_tiles
+from napari_restore.engine._tiles import CELL, Schedule, cut_into_tiles
 from napari_restore.engine._weight import Weight, open_weight
 from napari_restore.errors import Cancelled, SourceChanged
 from napari_restore.images import Radiometry, chunk_cache, trim_cache
@@ -77,6 +80,7 @@ class Run:
         self._facts: dict[str, Any] = {}
         self._radiometry: Radiometry | None = None
         self._uncounted: Weight | None = None
+        self._excluded: Weight | None = None
         self._waited = 0.0
         """Seconds for which another run had the store."""
         self._resumed = 0
@@ -142,6 +146,7 @@ class Run:
             tell = self._progress()
             image.prepare(lambda _, done, rows: tell(done, rows), self.stop.is_set)
         exclude = open_weight(plan.exclude, image) if plan.exclude else None
+        self._excluded = exclude
         self._uncounted = exclude if image.full is None else context_exclude(image, plan.exclude)
         prepared = prepare(plan, self._uncounted, self.context, self._keep, self._preparing)
         if self.stop.is_set():
@@ -251,6 +256,7 @@ class Run:
             precision=plan.precision,
             corner=(plan.region.y0, plan.region.x0) if plan.extent == "region" else (0, 0),
             scale=float(plan.image.scale),
+            targets=plan.targets,
         )
 
     def _restore(self, work: TileWork, exclude: Weight | None, mask: Weight | None) -> None:
@@ -300,7 +306,9 @@ class Run:
 
         def write(output: TileOutput) -> None:
             assert self.store is not None
-            facts = {"counts": output.counts}
+            facts: dict[str, Any] = {"counts": output.counts}
+            if output.inside is not None:
+                facts["inside"] = {"parts": output.inside, "counts": output.counts_inside}
             self.store.write(output.core, output.pixels, output.maps, facts, output.levels)
             self._done += 1
             self._pixels_done += output.core.pixels
@@ -335,17 +343,57 @@ class Run:
             self._backoffs += pipeline.backoffs
 
     def _counts(self) -> dict[str, int]:
-        """Pixels of each kind in the tiles that the targets touch, each tile once."""
-        latest: dict[Any, dict[str, int]] = {}
-        if self.store is not None:
-            for line in self.store.journal:
-                region = Region(*line["region"])
-                if any(not region.intersect(target).is_empty for target in self.plan.targets):
-                    latest[region] = line["counts"]
-        counts: dict[str, int] = {}
-        for tile in latest.values():
-            for name, count in tile.items():
-                counts[name] = counts.get(name, 0) + count
+        """Pixels of each kind in the targets; of what several tiles hold, the newest counts."""
+        counts: Counter[str] = Counter()
+        if self.store is None:
+            return counts
+        height, width, _ = self.store.shape
+        counted = np.zeros((-(-height // CELL), -(-width // CELL)), bool)
+        for line in reversed(self.store.journal):
+            core = Region(*line["region"])
+            y0, x0, y1, x1 = core.align(CELL)
+            cells = counted[y0 // CELL : y1 // CELL, x0 // CELL : x1 // CELL]
+            if not cells.any():
+                counts.update(self._counts_inside(core, line))
+            elif not cells.all():
+                # A tile of an earlier run that was cut in another way.
+                left = [Region(y, x, y + 1, x + 1) for y, x in np.argwhere(~cells).tolist()]
+                for cell in left:
+                    own = Region(*(CELL * edge for edge in cell)).shift(y0, x0).intersect(core)
+                    parts = parts_inside(own, self.plan.targets)
+                    for part in [own] if parts is None else disjoint(parts):
+                        counts.update(self._recount(part, line["counts"]))
+            cells[:] = True
+        return counts
+
+    def _counts_inside(self, core: Region, line: dict[str, Any]) -> dict[str, int]:
+        """What the journal's `line` says of the part of `core` that lies in the targets."""
+        parts = parts_inside(core, self.plan.targets)
+        if parts is None:
+            return dict(line["counts"])
+        inside = line.get("inside") or {}
+        if [list(part) for part in parts] == inside.get("parts"):
+            return dict(inside["counts"])
+        # A tile of an earlier run, which was asked for another part of it.
+        counts: Counter[str] = Counter()
+        for part in disjoint(parts):
+            counts.update(self._recount(part, line["counts"]))
+        return counts
+
+    def _recount(self, part: Region, of_tile: dict[str, int]) -> dict[str, int]:
+        """Pixels of each kind in `part` of a finished tile, from source and result."""
+        assert self.store is not None
+        source = self._read(part, part, self._excluded)
+        quality = change_bits(source.pixels, self.store.read(part))
+        if source.valid is not None:
+            quality[~source.valid] = QUALITY["unchanged"] | QUALITY["nodata"]
+            if source.excluded is not None:
+                quality[source.excluded] = QUALITY["unchanged"] | QUALITY["excluded"]
+        counts = tally(quality, source.valid)
+        # Only the model knew: as many as in the whole tile.
+        share = part.pixels / max(1, of_tile.get("pixels", 0))
+        for name in ("low_transmission", "not_finite"):
+            counts[name] = round(of_tile.get(name, 0) * share)
         return counts
 
     # -- telling -------------------------------------------------------------------

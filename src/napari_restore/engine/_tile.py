@@ -16,7 +16,7 @@ from napari_restore.engine._bands import OtherBands
 from napari_restore.engine._device import Device
 from napari_restore.engine._device_memory import DeviceMemory
 from napari_restore.engine._precision import computing
-from napari_restore.engine._quality import QUALITY, change_bits
+from napari_restore.engine._quality import QUALITY, change_bits, parts_inside, tally
 from napari_restore.engine._region import Region
 from napari_restore.errors import BadModel, OutOfMemory
 from napari_restore.images import Radiometry, halve
@@ -61,6 +61,11 @@ class TileOutput:
     levels: list[npt.NDArray[Any]] = field(default_factory=list)
     """`pixels` halved once, twice … for the result's pyramid."""
     counts: dict[str, int] = field(default_factory=dict)
+    """Of the whole core; see `tally`."""
+    inside: list[Region] | None = None
+    """The parts of the core that the run was asked for, where it is not all of it …"""
+    counts_inside: dict[str, int] | None = None
+    """… and what is to be said of those."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,8 @@ class TileWork:
     """(y, x) in the image of what the facts describe, for a placed model."""
     scale: float = 1.0
     """Pixels of the context along a side of one of the image."""
+    targets: tuple[Region, ...] = ()
+    """What the run was asked for: tiles reach beyond it."""
 
     def run(self, batch: list[TileInput]) -> list[TileOutput]:
         """Restore tiles of equal fed shape in one call of the model."""
@@ -166,12 +173,11 @@ class TileWork:
         """The tile's output from the core's change and maps, (h, w, c) in model range."""
         source = tile.pixels[tile.inner]
         valid = None if tile.valid is None else tile.valid[tile.inner]
-        counts: dict[str, int] = {}
+        failed = None
         # A sum is finite only if all are, and takes one pass.
         if not np.isfinite(change.sum(dtype=np.float64)):
             failed = np.logical_not(np.isfinite(change).all(axis=2))
             change = np.where(failed[..., None], 0, change)
-            counts["not_finite"] = int((failed if valid is None else failed & valid).sum())
         bands = self.bands
         if self.others and self.other_bands == "correct":
             change = np.concatenate([change, self._other_changes(source, maps)], axis=2)
@@ -180,20 +186,38 @@ class TileWork:
         if valid is not None:
             pixels = np.where(valid[..., None], pixels, source)
         quality = self._quality(tile, source, pixels, maps, valid)
-        for name, bit in QUALITY.items():
-            counts[name] = int(np.count_nonzero(quality & bit))
-        counts["pixels"] = counts["valid"] = tile.core.pixels
-        if valid is not None:
-            counts["valid"] = int(np.count_nonzero(valid))
-            # Pixels that do not count are no achievement.
-            counts["unchanged"] -= tile.core.pixels - counts["valid"]
+        inside = parts_inside(tile.core, self.targets)
+        counts = (
+            None if inside is None else self._tally_of(tile.core, inside, quality, valid, failed)
+        )
         kept: dict[str, npt.NDArray[Any]] = {}
         for name in self.maps:
             if name == "quality":
                 kept[name] = quality[..., None]
             elif name in maps:
                 kept[name] = maps[name]
-        return TileOutput(tile.core, pixels, kept, self._levels(tile, pixels, valid), counts)
+        levels = self._levels(tile, pixels, valid)
+        return TileOutput(
+            tile.core, pixels, kept, levels, tally(quality, valid, failed), inside, counts
+        )
+
+    @staticmethod
+    def _tally_of(
+        core: Region,
+        parts: list[Region],
+        quality: npt.NDArray[np.uint8],
+        valid: npt.NDArray[np.bool_] | None,
+        failed: npt.NDArray[np.bool_] | None,
+    ) -> dict[str, int]:
+        """`tally` of the pixels of `core` in `parts`, which may overlap."""
+        chosen = np.zeros(core.shape, bool)
+        for part in parts:
+            chosen[part.within(core)] = True
+        return tally(
+            quality[chosen],
+            None if valid is None else valid[chosen],
+            None if failed is None else failed[chosen],
+        )
 
     def _levels(
         self, tile: TileInput, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from napari_restore.engine._mask_grid import MaskGrid
 from napari_restore.engine._region import Region, bounding_box
 from napari_restore.errors import BadMask
-from napari_restore.images import Image, open_image, rasterise
+from napari_restore.images import Image, is_inline, open_image, rasterise
 
 PIECE_PIXELS = 2**21
 """Larger boxes are faded and blended in pieces of this many pixels."""
@@ -201,7 +201,9 @@ class Feathered:
 
 
 def open_weight(mask: str | Path, image: Image, feather: int = 0) -> Weight:
-    """The weight in `mask`: a raster, or GeoJSON polygons or one line of two points.
+    """The weight in `mask`: a raster, or polygons or one line of two points.
+
+    These are in a GeoJSON file, or `mask` is itself GeoJSON or WKT.
 
     Raises `BadMask` if it cannot be placed on `image`, `UnreadableImage`.
     """
@@ -211,24 +213,26 @@ def open_weight(mask: str | Path, image: Image, feather: int = 0) -> Weight:
         full = image.full
         level = image.scale.bit_length() - 1
         return weight_at(open_weight(mask, full, feather), level, (full.height, full.width))
-    path = Path(mask)
     weight: Weight
-    if path.suffix.lower() in (".geojson", ".json"):
+    path = Path(mask)
+    if is_inline(mask):
+        weight = _drawn_weight(str(mask), image)
+    elif path.suffix.lower() in (".geojson", ".json"):
         weight = _drawn_weight(path, image)
     else:
         weight = RasterWeight(open_image(path), image)
     return feathered(weight, feather, image)
 
 
-def _drawn_weight(path: Path, image: Image) -> Weight:
-    """A file's polygons, or the gradient that its one line of two points stands for."""
+def _drawn_weight(source: Path | str, image: Image) -> Weight:
+    """The polygons of a file or text, or the gradient that its one line of two points stands for."""
     from napari_restore.engine._gradient import GradientWeight
     from napari_restore.images import read_gradient, read_polygons
 
-    line = read_gradient(path, image)
+    line = read_gradient(source, image)
     if line is not None:
         return GradientWeight(line[0], line[1], (image.height, image.width))
-    return PolygonWeight(read_polygons(path, image), image.height, image.width)
+    return PolygonWeight(read_polygons(source, image), image.height, image.width)
 
 
 def feathered(weight: Weight, feather: int, image: Image) -> Weight:

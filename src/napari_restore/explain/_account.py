@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ import numpy as np
 from napari_restore.explain import _measures
 from napari_restore.explain._asker import Asker
 from napari_restore.explain._attribution import window_of
+from napari_restore.explain._context_choice import ContextChoice, share_of
 from napari_restore.explain._integral import Integral
-from napari_restore.explain._methods import Method
+from napari_restore.explain._methods import FOLLOWED, Method
 from napari_restore.explain._paths import Path
 from napari_restore.explain.explainers._explained import Explained
 
@@ -23,8 +25,10 @@ def account(
     told: str | None,
     integral: Integral | Explained,
     arguments: Mapping[str, Any],
+    choice: ContextChoice,
+    difference: float | None,
 ) -> dict[str, Any]:
-    """The record's `attribution`."""
+    """The record's `attribution`. `difference` is what the map's shares should add up to."""
     explainer = method.explainer
     mass = integral.total.magnitude()
     rings = _measures.rings(mass, asker.region, asker.box)
@@ -53,6 +57,7 @@ def account(
         "facts": ("held constant" if followed is None else "followed through the overview")
         if asker.opened.facts
         else "none",
+        "context": _context(choice, integral.through_context, difference),
         "choices": _told_choices(asker),
         "overview_share": share,
         "completeness": {
@@ -80,3 +85,17 @@ def _told_choices(asker: Asker) -> str:
     if asker.hold:
         return "held as the image has them"
     return "made anew for every picture" if asker.opened.plan.model.choice_bytes else "none"
+
+
+def _context(
+    choice: ContextChoice, through: float | None, difference: float | None
+) -> dict[str, Any]:
+    """What became of the context, and which share of D(x) − D(x′) came through it."""
+    rest = difference or 0.0
+    if through is not None and choice.used == FOLLOWED:
+        rest -= through
+    return {
+        **asdict(choice),
+        "difference": through,
+        "share": share_of(through, rest),
+    }

@@ -37,6 +37,10 @@ SUM_BYTES = 8
 """Per value, and per rule that may be needed."""
 MEASURE_BYTES = 9
 """Per pixel of any map: its magnitude, and sorted."""
+OVERVIEW_BYTES = 32
+"""Per value of an overview: the path's ends, picture and speed …"""
+OPENING_BYTES = 48
+"""… and what these are made from, which counts where no graph takes its place later."""
 
 
 class Glimpse(NamedTuple):
@@ -68,29 +72,34 @@ class Asker:
         held: int | None = None,
         polygon: Polygon | None = None,
         hold: bool = False,
+        context: Followed | None = None,
     ) -> None:
         """`held` are bytes per value for what wants the whole map in memory, whatever its size.
 
         Outside of `polygon`, where there is one, no pixel counts. With `hold` the model's choices
-        along a path are those at its end.
+        along a path are those at its end. `context` tells what a map leaves out whose context is
+        not `followed`.
         """
         self.opened, self.box, self.objective = opened, box, objective
-        self.followed, self.hold = followed, hold
+        self.followed, self.hold, self.context = followed, hold, context
         self.seen = seen
         self.bands = len(opened.plan.bands)
 
         def is_small(region: Region) -> bool:
             return held is not None or region.pixels * self.bands <= SMALL
 
+        at_overview, overview = _overview_bytes(followed, context, self.bands, rules)
+
         def beside(region: Region) -> int:
             a_value = HELD_BYTES + (held or 0) + SUM_BYTES * rules
-            return region.pixels * self.bands * a_value if is_small(region) else 0
+            taken = region.pixels * self.bands * a_value if is_small(region) else 0
+            return taken + overview
 
         self.gradients = gradients_of(opened, self.seen, beside)
         self.region = self.gradients.region
         self.is_small = is_small(self.region)
         # Measures are taken when there are no gradients any more.
-        most = max(self.gradients.bytes, MEASURE_BYTES * self.region.pixels)
+        most = max(self.gradients.bytes, at_overview, MEASURE_BYTES * self.region.pixels)
         self.needed_bytes = most + beside(self.region)
         self._check_memory()
         self.image: Planes = opened.image
@@ -213,6 +222,11 @@ class Asker:
                 gap,
                 tell,
             )
+            left_out = self.through_context(path, found.ends[0])
+            if self.followed is not None and found.overview is not None:
+                shares = found.overview.read(self.followed.region)
+                left_out = float(shares.sum(dtype=np.float64))
+            found = replace(found, through_context=left_out)
             if self.hold:
                 self.gradients.hold(None)
                 found = replace(found, free_difference=found.ends[1] - self.value(path, 0.0))
@@ -220,6 +234,22 @@ class Asker:
         finally:
             tally.close(found is not None)
             self.gradients.hold(None)
+            self.opened.show(None)
+
+    def through_context(self, path: Path, start: float | None = None) -> float | None:
+        """What of D(x) − D(x′) came through a context that is held; None if that is not known.
+
+        D(x′) with the context of the image, `start`, less D(x′) with its own. The rest,
+        D(x) less `start`, came through the pixels.
+        """
+        if self.context is None:
+            return None
+        if start is None:
+            start = self.value(path, 0.0)
+        self.context.show(0.0)
+        try:
+            return start - self.value(path, 0.0)
+        finally:
             self.opened.show(None)
 
     def _hold(self, path: Path) -> None:
@@ -250,3 +280,15 @@ class Asker:
                 part[(slice(None), *there)] -= own[(slice(None), *inside.within(self.seen))]
             rest += float(np.abs(part).sum())
         return float(np.clip(1 - rest / mass, 0, 1)) if mass else None
+
+
+def _overview_bytes(
+    followed: Followed | None, context: Followed | None, bands: int, rules: int
+) -> tuple[int, int]:
+    """What one pass through the overview takes at its peak, and what lies there all the time."""
+    if followed is not None:
+        values = followed.region.pixels * bands
+        return followed.cost().backward, values * (OVERVIEW_BYTES + SUM_BYTES * rules)
+    if context is not None:
+        return context.cost().forward, context.region.pixels * bands * OPENING_BYTES
+    return 0, 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path as File
 from typing import Any
 
@@ -14,13 +15,13 @@ import numpy.typing as npt
 from napari_restore.engine import Note, Phase, Region, make_plan
 from napari_restore.engine._device import return_freed_memory
 from napari_restore.engine.gradients import Opened
-from napari_restore.errors import BadParameter, BadRegion
+from napari_restore.errors import BadParameter, BadRegion, BudgetTooSmall
 from napari_restore.explain import _curves
 from napari_restore.explain._account import account
 from napari_restore.explain._asker import Asker, Emit, Watch
 from napari_restore.explain._attribution import Attribution, Overview
 from napari_restore.explain._baselines import NAMES, Ground, path_of
-from napari_restore.explain._followed import Followed
+from napari_restore.explain._context_choice import choose_context
 from napari_restore.explain._integral import Integral
 from napari_restore.explain._methods import (
     AUTO,
@@ -65,7 +66,7 @@ def attribute(
     steps: str | int | None = None,
     rule: str | None = None,
     gap: float = 0.01,
-    facts: str = HELD,
+    facts: str = AUTO,
     choices: str | None = None,
     arguments: Mapping[str, Any] | None = None,
     check: str | None = None,
@@ -100,8 +101,10 @@ def attribute(
     gap
         Relative completeness gap at which ``"auto"`` stops.
     facts
-        What the model drew from the whole image is ``"held"`` constant, or ``"followed"``: drawn anew
-        along the path, with its share told for the pixels of the overview.
+        The context, which is what the model draws from the whole image: ``"held"`` constant,
+        ``"followed"`` through the overview along the path, with shares for the overview's pixels, or
+        ``"auto"``: followed where that is predicted to add less than ten seconds. The record's
+        ``context`` has the choice, its reason, and the share of the change that came through it.
     choices
         Of a model that decides, such as which experts a token asks: ``"held"`` as the image has them,
         so that what is asked is smooth along the path; or ``"free"``, made anew at every point,
@@ -144,10 +147,27 @@ def attribute(
 
     with Opened(plan, emit, stop) as opened:
         clear = _clear_image(start, opened, box, options) if chosen.takes_baseline else None
-        followed = None
-        if facts == FOLLOWED:
-            followed = Followed(opened, chosen.path, start, clear, open_model)
-        asker = Asker(opened, box, seen, wanted, len(rules), followed, held, shape, hold)
+        choice, context = choose_context(
+            facts,
+            opened,
+            chosen,
+            start,
+            clear,
+            open_model,
+            points=None if len(rules) > 1 else len(rules[0].nodes),
+            check=check,
+            options=options,
+        )
+        followed = context if choice.used == FOLLOWED else None
+        asking = partial(Asker, opened, box, seen, wanted, len(rules))
+        try:
+            asker = asking(followed, held, shape, hold, context)
+        except BudgetTooSmall:
+            if facts != AUTO or context is None:
+                raise
+            followed = context = None
+            choice = choice.held_for("following it does not fit the memory budget")
+            asker = asking(None, held, shape, hold, None)
         ground = Ground(opened, asker.region, asker.image, open_model, asker.is_small)
         path, told = None, None
         if chosen.path:
@@ -162,13 +182,21 @@ def attribute(
             emit(Phase("Asking the model"))
             sums = Sums(asker.region, asker.bands, 1)
             integral = explained(explainer, chosen.name, asked(), given, sums, gap)
+            difference = None
+            if path is not None and context is not None:
+                end, begun = asker.value(path, 1.0), asker.value(path, 0.0)
+                difference = end - begun
+                through = asker.through_context(path, begun)
+                integral = replace(integral, through_context=through)
         else:
             assert path is not None
             emit(Phase("Following the path"))
             begin = start if clear is None else clear.plan.key
-            tally = asker.tally(rules, [chosen.path, begin, facts, hold])
+            used = FOLLOWED if followed is not None else HELD
+            tally = asker.tally(rules, [chosen.path, begin, used, hold])
             integral = asker.along(path, tally, gap, emit, watch)
-        found = account(asker, chosen, path, told, integral, given)
+            difference = integral.difference
+        found = account(asker, chosen, path, told, integral, given, choice, difference)
         if check is not None:
             emit(Phase("Checking the map"))
             curves = _curves.insertion_deletion(asked(), integral.total.magnitude())
@@ -187,7 +215,8 @@ def attribute(
         "steps": chosen.steps if steps is None and explainer is None else steps,
         "rule": rule,
         "gap": gap,
-        "facts": facts,
+        # What was used, so that it is asked again in the same way whatever the budget.
+        "facts": HELD if followed is None else FOLLOWED,
         "choices": choices,
         "arguments": given,
         "check": check,
@@ -248,15 +277,15 @@ def _check(
     options: Mapping[str, Any],
 ) -> None:
     """Refuse what is unknown, or would have no effect. Raises `BadParameter`."""
-    if facts not in (HELD, FOLLOWED):
-        raise BadParameter(f"Facts cannot be {facts!r}.", f"Write {HELD} or {FOLLOWED}.")
+    if facts not in (AUTO, HELD, FOLLOWED):
+        raise BadParameter(f"Facts cannot be {facts!r}.", f"Write {AUTO}, {HELD} or {FOLLOWED}.")
     if arguments and chosen.explainer is None:
         raise BadParameter(
             f"Method {chosen.name} takes no --argument.",
             "It has --steps, --rule, --gap and --baseline.",
         )
     _curves.check_name(check)
-    if check is not None and facts != HELD:
+    if check is not None and facts == FOLLOWED:
         raise BadParameter(
             "The check holds the facts of the whole image.", "Leave --facts followed out."
         )

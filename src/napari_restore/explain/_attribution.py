@@ -62,6 +62,25 @@ class Attribution:
     overview: Overview | None = field(default=None, repr=False)
     """Where the whole-image facts were followed."""
 
+    def __repr__(self) -> str:
+        told = self.record["attribution"]
+        gap = (told.get("completeness") or {}).get("relative_gap")
+        shape = (*self.region.shape, self.total.bands)
+        complete = "" if gap is None else f", completeness gap {100 * gap:.2g} %"
+        return (
+            f"<Attribution {self.record['model']['id']!r} on {self.image.name!r}: "
+            f"{told['method']}, {self.box}, map {shape}{complete}>"
+        )
+
+    def __array__(
+        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
+    ) -> npt.NDArray[Any]:
+        """The map (h, w, bands), as ``np.asarray`` takes it."""
+        if copy is False:
+            raise ValueError("A map is always read anew: copy=False is not possible.")
+        values = np.asarray(self.map)
+        return values if dtype is None else values.astype(dtype, copy=False)
+
     @property
     def region(self) -> Region:
         """Outside of it no pixel can have had a share."""

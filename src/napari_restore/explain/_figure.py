@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from napari_restore.engine import Region
 from napari_restore.errors import BadOutput, BadParameter
 from napari_restore.explain._attribution import Attribution, Overview
 from napari_restore.explain._curve_panel import draw_curves, in_words, is_drawn
 from napari_restore.explain._curves import CHECK
+from napari_restore.explain._methods import FOLLOWED
 
 SUFFIXES = (".png", ".pdf", ".svg")
 WIDTH_MM = 180.0
@@ -143,15 +145,26 @@ def _how(told: Mapping[str, Any]) -> list[str]:
     if told["path"] is not None:
         return [
             f"method     {told['method']}, {told['path']} path from {told['baseline']}",
-            f"steps      {len(told['nodes'])} {told['rule']}; whole-image facts {told['facts']}"
+            f"steps      {len(told['nodes'])} {told['rule']}"
             + ("" if told["choices"] == "none" else f"; choices {told['choices']}"),
+            f"context    {_context(told)}",
         ]
     start = "" if told["baseline"] is None else f" from {told['baseline']}"
     given = ", ".join(f"{name}={value}" for name, value in told["arguments"].items())
     return [
         f"method     {told['method']}{start}",
-        f"arguments  {given or 'none'}; whole-image facts {told['facts']}",
+        f"arguments  {given or 'none'}",
+        f"context    {_context(told)}",
     ]
+
+
+def _context(told: Mapping[str, Any]) -> str:
+    """What became of the context, and which share of the change came through it."""
+    context = told["context"]
+    if context["used"] == "none" or context["share"] is None:
+        return str(told["facts"])
+    left_out = "" if context["used"] == FOLLOWED else ", and is not in this map"
+    return f"{told['facts']}; {context['share']:.0%} of the change came through it{left_out}"
 
 
 def _trust(complete: Mapping[str, Any]) -> str:
@@ -169,8 +182,11 @@ def _trust(complete: Mapping[str, Any]) -> str:
 
 
 def _panels(figure: Any, found: Attribution, exponent: float) -> None:
-    shown = found.window
-    signed = found.read(shown).sum(axis=2, dtype=np.float64)
+    around = centred(found.box, found.window)
+    shown = around.intersect(Region(0, 0, found.image.height, found.image.width))
+    # Beyond the region no pixel has a share.
+    signed = np.zeros(shown.shape)
+    signed[found.window.within(shown)] = found.read(found.window).sum(axis=2, dtype=np.float64)
     size = np.abs(signed)
     most = float(size.max()) or 1.0
     extent = (shown.x0, shown.x1, shown.y1, shown.y0)
@@ -192,7 +208,8 @@ def _panels(figure: Any, found: Attribution, exponent: float) -> None:
     axes[2].set_title("magnitude")
     figure.colorbar(drawn, cax=legends[2], label=f"(|a| / {most:.3g})^{exponent:g}")
     if found.overview is None:
-        area = found.contribution_area()
+        area = np.zeros(shown.shape)
+        area[found.window.within(shown)] = found.contribution_area()
         axes[3].imshow(picture.mean(axis=2), cmap="gray", vmin=0, vmax=1, extent=extent)
         drawn = axes[3].imshow(area, cmap=MAGNITUDE, vmin=0, vmax=1, alpha=0.6, extent=extent)
         axes[3].set_title("contribution area")
@@ -205,11 +222,25 @@ def _panels(figure: Any, found: Attribution, exponent: float) -> None:
         figure.colorbar(drawn, cax=legends[3], label="share of D, per block")
     y0, x0, y1, x1 = found.box
     polygon = found.record["attribution"]["polygon"]
+    for axis in axes[: 4 if found.overview is None else 3]:
+        # The box in the middle, also at an edge of the image.
+        axis.set_xlim(around.x0, around.x1)
+        axis.set_ylim(around.y1, around.y0)
     for axis in axes:
         _outline(axis, polygon or [(y0, x0), (y0, x1), (y1, x1), (y1, x0)])
         axis.locator_params(nbins=5)
         axis.set_xlabel("x [pixels]")
         axis.set_ylabel("y [pixels]")
+
+
+def centred(box: Region, window: Region) -> Region:
+    """The smallest rectangle around `box` that holds `window` and has the box in its middle.
+
+    It may lie partly outside of the image.
+    """
+    down = max(box.y0 - window.y0, window.y1 - box.y1)
+    across = max(box.x0 - window.x0, window.x1 - box.x1)
+    return Region(box.y0 - down, box.x0 - across, box.y1 + down, box.x1 + across)
 
 
 def _draw_overview(axis: Any, overview: Overview) -> Any:

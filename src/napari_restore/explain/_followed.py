@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from napari_restore.engine import Region
-from napari_restore.engine.gradients import Opened, pulled_back
+from napari_restore.engine.gradients import ContextCost, Opened, context_cost, pulled_back
 from napari_restore.errors import BadParameter
 from napari_restore.explain._baselines import (
     BLUR_SIGMA,
@@ -20,7 +20,7 @@ from napari_restore.explain._baselines import (
     seer_of,
 )
 from napari_restore.explain._paths import Haze, Path, Straight
-from napari_restore.models import placed_at
+from napari_restore.models import RestorationModel, placed_at
 
 
 class Followed:
@@ -41,6 +41,9 @@ class Followed:
         open_model: OpenModel,
     ) -> None:
         self._opened, self._model = opened, opened.plan.model
+        if type(self._model).follow is RestorationModel.follow:
+            # Known before the overview is brought into model range, which takes memory.
+            raise self._no_gradient()
         self.image, self._valid, self.step = opened.overview()
         self.region = Region(0, 0, *self.image.shape[2:])
         described = opened.plan.described
@@ -49,11 +52,19 @@ class Followed:
         with torch.no_grad():
             can = self._model.follow(self.image, self._valid, opened.facts) is not None
         if not can:
-            raise BadParameter(
-                f"The whole-image facts of {self._model.card.id} have no gradients.",
-                "Leave --facts followed out: they are then held constant.",
-            )
+            raise self._no_gradient()
         self._path = self._made(path, baseline, clear, open_model)
+
+    def _no_gradient(self) -> BadParameter:
+        return BadParameter(
+            f"The context of {self._model.card.id} has no gradients.",
+            "Leave --facts followed out: it is then held constant.",
+        )
+
+    def cost(self) -> ContextCost:
+        """Measure what drawing the context from the overview takes."""
+        opened = self._opened
+        return context_cost(self._model, self.image, self._valid, opened.facts, opened.plan.device)
 
     def show(self, alpha: float) -> None:
         """Let the model have the facts of γ(α), as leaves that want gradients."""

@@ -46,6 +46,9 @@ class Integral:
     goal: float
     free_difference: float | None = None
     """Where the model's choices were held, what D(x) − D(x′) is with those it would make."""
+    through_context: float | None = None
+    """What of D(x) − D(x′) came through the context, and is not in the map where that was held;
+    None where it is not known."""
 
     @property
     def difference(self) -> float:

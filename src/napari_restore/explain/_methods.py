@@ -11,7 +11,7 @@ from napari_restore.models import ModelCard
 
 AUTO = "auto"
 HELD, FOLLOWED = "held", "followed"
-"""Facts of the whole image: as the image has them, or drawn anew from every picture."""
+"""The context: as the image has it, or drawn from every picture of the path. `AUTO` chooses."""
 FREE = "free"
 """Choices of a model, if they are not `HELD`: made anew for every picture."""
 
@@ -146,7 +146,7 @@ def check_question(
                 f"Method {chosen.name} goes along no path.",
                 "Leave --steps and --rule out; its own settings are given by --argument.",
             )
-        if facts != HELD:
+        if facts == FOLLOWED:
             raise BadParameter(
                 f"Method {chosen.name} holds the facts of the whole image.",
                 "Leave --facts followed out.",

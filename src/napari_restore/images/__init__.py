@@ -32,7 +32,13 @@ if TYPE_CHECKING:
     from napari_restore.images.files._exif import upright_exif
     from napari_restore.images.levels._making import attach_pyramid
     from napari_restore.images.levels._reduce import halve, level_sizes
-    from napari_restore.images.masks._files import keep_line, keep_polygons, keep_strengths
+    from napari_restore.images.masks._files import (
+        keep_line,
+        keep_polygons,
+        keep_strengths,
+        lasting_mask,
+    )
+    from napari_restore.images.masks._inline import is_inline
     from napari_restore.images.masks._vector import rasterise, read_gradient, read_polygons
     from napari_restore.images.values._radiometry import Radiometry
     from napari_restore.images.values._roles import ROLES, parse_bands
@@ -66,7 +72,8 @@ _HOMES = {
     "files._exif": ("upright_exif",),
     "levels._making": ("attach_pyramid",),
     "levels._reduce": ("halve", "level_sizes"),
-    "masks._files": ("keep_line", "keep_polygons", "keep_strengths"),
+    "masks._files": ("keep_line", "keep_polygons", "keep_strengths", "lasting_mask"),
+    "masks._inline": ("is_inline",),
     "masks._vector": ("rasterise", "read_gradient", "read_polygons"),
     "values._radiometry": ("Radiometry",),
     "values._roles": ("ROLES", "parse_bands"),
@@ -103,11 +110,13 @@ __all__ = [
     "describe",
     "halve",
     "is_disk_full",
+    "is_inline",
     "is_locked",
     "is_used",
     "keep_line",
     "keep_polygons",
     "keep_strengths",
+    "lasting_mask",
     "level_sizes",
     "lock_file",
     "mark_entry",

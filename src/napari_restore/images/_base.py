@@ -62,6 +62,10 @@ class ImageBase(ABC):
         """As `read`, but never waits: what is not in the cache yet is 0."""
 
     @abstractmethod
+    def read_valid_landed(self, box: Box, level: int = 0) -> npt.NDArray[np.bool_]:
+        """As `read_valid`, but never waits: what is not in the cache yet is not valid."""
+
+    @abstractmethod
     def close(self) -> None:
         """Release file handles and cached chunks; reading opens them again."""
 

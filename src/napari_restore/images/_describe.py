@@ -7,15 +7,22 @@ from collections.abc import Callable
 from typing import Any
 
 from napari_restore.images._black_white import needs_percentile, resolve_radiometry
+from napari_restore.images._georeference import Georeference, crs_name
 from napari_restore.images._image import Image
 from napari_restore.images.files._exif import exif_summary
 
 
-def describe(image: Image, percentile: Callable[[float], float] | None = None) -> dict[str, Any]:
+def describe(
+    image: Image,
+    percentile: Callable[[float], float] | None = None,
+    *,
+    black: float | None = None,
+    white: float | None = None,
+) -> dict[str, Any]:
     """Size, bands, place, validity, black and white with their reasons; JSON-able.
 
     `percentile` is asked only where white depends on all values; without it white
-    is None and the reason says so.
+    is None and the reason says so. `black` and `white` are values that somebody gives.
     """
     profile, place = image.profile, image.georeference
     return {
@@ -36,14 +43,19 @@ def describe(image: Image, percentile: Callable[[float], float] | None = None) -
         "compression": profile.compression,
         "read": "in place" if image.reader.random_access else "streamed once into the cache",
         "crs": image.crs,
+        "crs_name": None if image.crs is None else crs_name(image.crs),
         "transform": None if image.transform is None else list(image.transform),
+        "pixel_size": None
+        if place is None or not place.is_placed
+        else list(place.pixel_size or ()),
+        "bounds": None if place is None else _bounds(place, image.height, image.width),
         "units": "pixel" if place is None else place.units,
         "area_or_point": None if place is None else place.area_or_point,
         "gcps": 0 if place is None else len(place.gcps),
         "rpcs": place is not None and place.rpcs is not None,
         "nodata": _nodata(image.nodata),
         "masks": profile.masks,
-        **_range(image, percentile),
+        **_range(image, percentile, black, white),
         "sensor": image.sensor or profile.sensor,
         "is_reflectance": profile.is_reflectance,
         "orientation": profile.orientation,
@@ -58,9 +70,24 @@ def _nodata(value: float | None) -> float | str | None:
     return str(value) if value is not None and not math.isfinite(value) else value
 
 
-def _range(image: Image, percentile: Callable[[float], float] | None) -> dict[str, Any]:
-    waits = percentile is None and needs_percentile(image)
-    radiometry = resolve_radiometry(image, percentile=(lambda _: 1e300) if waits else percentile)
+def _bounds(place: Georeference, height: int, width: int) -> list[float] | None:
+    """[left, bottom, right, top] of the box around all corners, in map units."""
+    if not place.is_placed:
+        return None
+    corners = [place.to_world(x, y) for x in (0, width) for y in (0, height)]
+    xs, ys = zip(*corners, strict=True)
+    return [min(xs), min(ys), max(xs), max(ys)]
+
+
+def _range(
+    image: Image,
+    percentile: Callable[[float], float] | None,
+    black: float | None,
+    white: float | None,
+) -> dict[str, Any]:
+    waits = percentile is None and needs_percentile(image, white)
+    known = (lambda _: 1e300) if waits else percentile
+    radiometry = resolve_radiometry(image, percentile=known, black=black, white=white)
     return {
         "black": radiometry.black.tolist(),
         "black_reason": radiometry.black_reason,

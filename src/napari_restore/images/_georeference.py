@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -134,3 +135,15 @@ def units_of(crs: Any) -> str:
         if name in ("foot", "feet", "ft"):
             return "foot"
     return "pixel"
+
+
+def crs_name(wkt: str) -> str:
+    """A coordinate system as people name it: ``"EPSG:32633 (WGS 84 / UTM zone 33N)"``."""
+    from rasterio.crs import CRS
+
+    named = re.match(r'\w+\["([^"]*)"', wkt)
+    name = named[1] if named else "unnamed"
+    code = None
+    with contextlib.suppress(Exception):  # a system that PROJ does not know has no code
+        code = CRS.from_wkt(wkt).to_epsg()
+    return name if code is None else f"EPSG:{code} ({name})"

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from napari_restore.errors import BadParameter
 from napari_restore.images._base import ImageBase
+from napari_restore.images._georeference import crs_name
 from napari_restore.images._reader import Reader
 from napari_restore.images._source import Box, Source, chunks_of
 from napari_restore.images.cache._chunks import chunk_cache, read_valid_window, read_window
@@ -24,8 +25,8 @@ from napari_restore.images.levels._level_view import LevelReader, scale_of
 from napari_restore.images.levels._making import (
     build_pyramid,
     planned_levels,
-    read_streamed,
     stream,
+    stream_of,
 )
 from napari_restore.images.readers._array import ArrayReader, reader_of_array
 from napari_restore.images.readers._mosaic import MosaicReader
@@ -147,6 +148,8 @@ class Image(ImageBase):
         named.__dict__.update(self.__dict__)
         named.__dict__.pop("data_bands", None)
         named.roles = named_roles(self.roles, given)
+        if isinstance(self.reader, ArrayReader) and self.source is self.reader:
+            named.reader = named.source = self.reader.with_roles(named.roles)
         named.full = None if self.full is None else self.full.with_roles(bands)
         if self.spec is not None:
             # A file's bands are counted before some of them are selected.
@@ -209,7 +212,10 @@ class Image(ImageBase):
         return Image.from_spec, (self.spec,)
 
     def __repr__(self) -> str:
-        return f"<Image {self.name!r} {self.height} × {self.width} × {self.bands} {self.dtype}>"
+        named = " ".join(role or "?" for role in self.roles)
+        told = f"{self.shape} {self.dtype}, bands {named}"
+        placed = "" if self.crs is None else f", {crs_name(self.crs)}"
+        return f"<Image {self.name!r} {told}{placed}>"
 
     @cached_property
     def known_range(self) -> tuple[float, float] | None:
@@ -238,20 +244,29 @@ class Image(ImageBase):
         if not self.may_be_invalid:
             return np.ones((y1 - y0, x1 - x0), bool)
         self.prepare()
-        source, number = self._source_of(level)
-        if source is None:
-            return np.zeros((y1 - y0, x1 - x0), bool)
-        return read_valid_window(source, number, box)
+        return self.read_valid_landed(box, level)
 
     def read_landed(self, box: Box, level: int = 0) -> Array:
         """As `read`, but never waits: what is not in the cache yet is 0."""
         y0, x0, y1, x1 = box = self._checked(box, level)
-        if level == 0 and not self.source.random_access:
-            return read_streamed(self, box)
-        source, number = self._source_of(level)
+        source, number = self._landed_source_of(level)
         if source is None:
             return np.zeros((y1 - y0, x1 - x0, self.bands), self.dtype)
         return read_window(source, number, box)
+
+    def read_valid_landed(self, box: Box, level: int = 0) -> npt.NDArray[np.bool_]:
+        """As `read_valid`, but never waits: what is not in the cache yet is not valid."""
+        y0, x0, y1, x1 = box = self._checked(box, level)
+        source, number = self._landed_source_of(level)
+        if source is None:
+            return np.zeros((y1 - y0, x1 - x0), bool)
+        valid = read_valid_window(source, number, box)
+        is_built = getattr(source, "is_built", None)
+        if is_built is not None:
+            for row, column, (top, left, bottom, right) in chunks_of(source.levels[number], box):
+                if not is_built(number, row, column):
+                    valid[max(0, top - y0) : bottom - y0, max(0, left - x0) : right - x0] = False
+        return valid
 
     def is_built(self, level: int) -> bool:
         """Whether all of `level` can be read; else some of it must be made first."""
@@ -283,6 +298,12 @@ class Image(ImageBase):
         if pyramid is not None and level - own < len(pyramid.levels):
             return pyramid, level - own
         return None, 0
+
+    def _landed_source_of(self, level: int) -> tuple[Source | None, int]:
+        """Who reads what there is of `level` without decoding a whole file, and by which number."""
+        if level == 0 and not self.source.random_access:
+            return stream_of(self), 0
+        return self._source_of(level)
 
     # -- pyramid and cache -------------------------------------------------------
     def prepare(
@@ -338,7 +359,9 @@ def open_image(
     source
         A path; several paths (files side by side on one map grid, or with `stack`
         the bands of one image); an array (H, W) or (H, W, C) of numpy, dask, zarr
-        or xarray; or a list of such arrays, the levels of one image.
+        or xarray, where 3 or 4 bands are red, green, blue (and alpha) unless `bands`,
+        `sensor` or the array itself says otherwise; a PIL image; a torch tensor (C, H, W);
+        or a list of such arrays, the levels of one image.
     stack
         Take several files as the bands of one image.
     bands
@@ -369,7 +392,8 @@ def open_image(
         return _open_paths([source], stack, bands, sensor)
     if isinstance(source, (list, tuple)) and source and _all_paths(source):
         return _open_paths(source, stack, bands, sensor)
-    return Image(reader_of_array(source), bands=bands, sensor=sensor)
+    named = bands is not None or sensor is not None
+    return Image(reader_of_array(source, named=named), bands=bands, sensor=sensor)
 
 
 def _all_paths(items: Sequence[Any]) -> bool:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from napari_restore.models._named import Labelled, Named, label_of, load_named, named
     from napari_restore.models._padding import reflected
     from napari_restore.models._propose import Proposal, propose, write_card
+    from napari_restore.models._script import factories_in
     from napari_restore.models._spectral import HAZE_EXPONENT, correct_band, transmission_at
     from napari_restore.models._staged import StagedModel
     from napari_restore.models._weights import sha256_of_file, sha256_of_state
@@ -63,6 +64,7 @@ __all__ = [
     "card_of",
     "context_of",
     "correct_band",
+    "factories_in",
     "is_ready",
     "label_of",
     "load",
@@ -99,6 +101,7 @@ _LAZY = {
     "ToModel": "_model",
     "context_of": "_context_pass",
     "correct_band": "_spectral",
+    "factories_in": "_script",
     "label_of": "_named",
     "load": "_load",
     "load_named": "_named",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -14,14 +15,20 @@ from torch import Tensor, nn
 from napari_restore.errors import BadModel, MissingWeights
 from napari_restore.models import _weights
 from napari_restore.models._card import ModelCard
+from napari_restore.models._measure import possible_sizes
 from napari_restore.models._model import RestorationModel
+from napari_restore.models._program import Program, fixed_shape
 from napari_restore.models._registry import ModelEntry, entry_of
+from napari_restore.models._script import without_factory
 from napari_restore.models._wrap import WrappedModel, as_card, card_beside
 
 Card = ModelCard | Mapping[str, Any]
 WEIGHTS = Path(__file__).parent / "weights"
 """Where the weights lie that come with the package."""
-_FOREIGN = "It can do anything on this machine: load it only if you trust its author."
+_FOREIGN = (
+    "It can do anything on this machine: load it, with trust=True or --yes, only if you trust its "
+    "author."
+)
 
 
 def load(
@@ -40,7 +47,8 @@ def load(
         A registered id; ``"FILE.py:factory"``; the path of a .safetensors or .pth
         file whose card (NAME.json beside it, or `card`) names the network in its
         field ``model``; the path of an exported .pt2 program with a card; or a
-        torch module with a `card`.
+        torch module. Where a module or a factory comes without a card, its bands and
+        `multiple_of` are found by trying.
     weights
         A .safetensors or .pth file, or ``"random:SEED"``; None: those that come with
         the model.
@@ -60,6 +68,11 @@ def load(
         return _ready(model, weights, {})
     if isinstance(model, nn.Module):
         return _ready(_wrapped(model, card, type(model).__name__, given), weights, {})
+    if not isinstance(model, (str, os.PathLike)):
+        raise BadModel(
+            f"A model cannot be made of {type(model).__name__}.",
+            "Give the id of a model, a file, or a torch.nn.Module.",
+        )
     name = os.fspath(model)
     spec: dict[str, Any] = {
         "model": name,
@@ -72,6 +85,8 @@ def load(
         spec |= {"model": f"{Path(script).resolve()}:{factory}", "trust": True}
         return _ready(_from_script(Path(script), factory, card, given, trust), weights, spec)
     suffix = Path(name).suffix.lower()
+    if suffix == ".py":
+        raise without_factory(Path(name))
     if suffix == ".pt2":
         spec |= {"model": str(Path(name).resolve()), "trust": True}
         return _ready(_from_program(Path(name), card, given, trust), weights, spec)
@@ -203,12 +218,18 @@ def _from_program(
             f"Write its halo, multiple_of and bands to {path.stem}.json.",
         )
     try:
-        module = torch.export.load(path).module()
+        program = torch.export.load(path)
+        module = Program(program.module(), fixed_shape(program))
+    except BadModel:
+        raise
     except Exception as error:
         raise BadModel(
             f"{path.name} is no exported program: {error}", "Export it again."
         ) from error
     model = _wrapped(module, own, path.stem, parameters)
+    if module.fixed is not None:
+        step, halo = model.card.multiple_of, max(model.card.halo, module.margin)
+        model.card = replace(model.card, multiple_of=math.lcm(step, module.step), halo=halo)
     model.card = replace(model.card, weights_sha256=_weights.sha256_of_file(path))
     return model
 
@@ -216,13 +237,23 @@ def _from_program(
 def _wrapped(
     module: nn.Module, card: Card | None, name: str, parameters: Mapping[str, Any]
 ) -> RestorationModel:
-    if card is None:
-        raise BadModel(
-            f"{name} has no card.", "Give one, as card={'halo': 48, 'multiple_of': 8, 'bands': 3}."
-        )
     fallback = ModelCard(name, name, "A model of your own.", task="other", licence="unknown")
-    own = as_card(card, fallback)
-    return WrappedModel(module, replace(own, values=own.fill(parameters)))
+    own = as_card(_measured(module, name) if card is None else card, fallback)
+    model = WrappedModel(module, replace(own, values=own.fill(parameters)))
+    model.measured = card is None
+    return model
+
+
+def _measured(module: nn.Module, name: str) -> dict[str, int]:
+    """The card of a module without one: what it takes of what is tried. Raises `BadModel`."""
+    # Batch statistics and dropout are for training.
+    sizes = next(possible_sizes(module.eval()), None)
+    if sizes is None:
+        raise BadModel(
+            f"{name} has no card, and gives no image of the same size and bands for those tried.",
+            "Give a card, as card={'bands': 3, 'multiple_of': 8} or in a .json beside the file.",
+        )
+    return sizes
 
 
 def _ready(
@@ -249,12 +280,7 @@ def _ready(
         model.card = replace(model.card, weights_sha256=digest)
     if spec:
         model.spec = spec
-    try:
-        model.eval()
-    except NotImplementedError:
-        # Exported programs have no modes.
-        model.training = False
-    return model.requires_grad_(False)
+    return model.eval().requires_grad_(False)
 
 
 def _is_random(weights: str | os.PathLike[str]) -> bool:

@@ -44,12 +44,20 @@ class RestorationModel(nn.Module):
 
     choice_bytes: int = 0
     """Bytes per token that the `Choices` of a layer take at most; 0: it chooses nothing."""
+    measured: bool = False
+    """Whether the sizes on its card were found by trying, because it came without a card."""
 
     def __init__(self, card: ModelCard) -> None:
         super().__init__()
         self.card = card
         self.spec: dict[str, Any] = {}
         """What `load` needs to make this model again; empty when it cannot."""
+
+    def extra_repr(self) -> str:
+        """The id and the parameter values, before the layers that torch lists."""
+        values = ", ".join(f"{name}={value!r}" for name, value in self.card.values.items())
+        told = f"{self.card.id!r}, scope={self.card.scope!r}, halo={self.card.halo}"
+        return f"{told}, {values}" if values else told
 
     def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Facts:
         """Facts of one image; `bands` are the image's band numbers behind x's channels."""

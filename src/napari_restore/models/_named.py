@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from torch import nn
+
 from napari_restore.errors import BadParameter
 from napari_restore.models._load import load
 from napari_restore.models._model import RestorationModel
@@ -43,7 +45,7 @@ def named(text: str) -> Named:
 
 
 def load_named(
-    models: Sequence[str | RestorationModel],
+    models: Sequence[str | nn.Module],
     *,
     weights: str | None = None,
     parameters: Mapping[str, Any] | None = None,
@@ -63,8 +65,9 @@ def load_named(
         )
     found = []
     for model in models:
-        if isinstance(model, RestorationModel):
-            found.append(Labelled(model.card.id, model))
+        if not isinstance(model, str):
+            ready = model if isinstance(model, RestorationModel) else load(model)
+            found.append(Labelled(ready.card.id, ready))
             continue
         told = named(model)
         values = {**(parameters or {}), **told.parameters}

@@ -20,8 +20,8 @@ def pad_to_multiple(x: Tensor, multiple: int, smallest: int = 1) -> Tensor:
     return x
 
 
-def reflected(length: int, wanted: int, device: torch.device) -> Tensor:
-    """Indices 0 … length − 1 … 0 … of `wanted` entries, edges not repeated."""
+def reflected(length: int, wanted: int, device: torch.device, before: int = 0) -> Tensor:
+    """Indices 0 … length − 1 … 0 … of `wanted` entries, `before` of them ahead of the first; edges not repeated."""
     period = max(1, 2 * (length - 1))
-    index = torch.arange(wanted, device=device) % period
+    index = (torch.arange(wanted, device=device) - before) % period
     return torch.where(index < length, index, period - index)

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from napari_restore.errors import BadModel, BadOutput, RestoreError
 from napari_restore.models import _weights
 from napari_restore.models._load import load
+from napari_restore.models._measure import BAND_COUNTS, TRIAL_SIDE, possible_sizes
 from napari_restore.models._model import RestorationModel
+from napari_restore.models._program import Program
 from napari_restore.models._registry import card_of, model_ids
 from napari_restore.models._wrap import WrappedModel, as_card, card_beside
-
-STEPS = (1, 2, 4, 8, 16, 32, 64)
-"""Multiples that sizes are tried in: networks halve an image at most so often."""
-TRIAL_SIDE = 128
-BAND_COUNTS = (3, 1, 4)
-"""Tried in this order where a module does not say how many it takes."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +136,12 @@ def _of_code(source: str) -> Proposal:
     if not isinstance(first, WrappedModel):
         return _of(source, first, {})
     title = {"title": file.stem, "summary": f"From {file.name}."}
-    for sizes in _sizes(first.module, counts):
+    if isinstance(first.module, Program) and first.module.fixed is not None:
+        # Sizes are those it was exported with; see `Program`.
+        found = {"bands": counts[0], "multiple_of": first.card.multiple_of}
+        card = {**title, **found, "halo": first.card.halo}
+        return _of(source, with_card(card), card, measured=True)
+    for sizes in possible_sizes(first.module, counts):
         card = {**title, **sizes}
         return _of(source, with_card(card), card, measured=True)
     raise BadModel(
@@ -151,25 +150,6 @@ def _of_code(source: str) -> Proposal:
         "Export it with free height and width, or write its bands and multiple_of to "
         f"{file.stem}.json.",
     )
-
-
-def _sizes(module: Callable[..., Any], counts: tuple[int, ...]) -> Iterator[dict[str, int]]:
-    """Bands and multiple that `module` takes, the least demanding first."""
-    for bands in counts:
-        for step in STEPS:
-            if all(_keeps_size(module, bands, TRIAL_SIDE + n * step) for n in (1, 3)):
-                yield {"bands": bands, "multiple_of": step}
-
-
-def _keeps_size(module: Callable[..., Any], bands: int, side: int) -> bool:
-    x = torch.full((1, bands, side, side), 0.5)
-    try:
-        with torch.inference_mode():
-            y = module(x)
-    except Exception:  # whatever code of others makes of a size it does not take
-        return False
-    first = y[0] if isinstance(y, (tuple, list)) and y else y
-    return isinstance(first, torch.Tensor) and first.shape == x.shape
 
 
 def _bands_of_program(file: Path) -> tuple[int, ...]:

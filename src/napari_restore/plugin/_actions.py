@@ -10,7 +10,7 @@ from napari_restore.plugin._reader import layer_of
 from napari_restore.plugin._state import unwrapped
 from napari_restore.plugin.attribution import AttributionTab
 from napari_restore.plugin.compare import CompareSection
-from napari_restore.plugin.layers._placing import plane_of, widen
+from napari_restore.plugin.layers._placing import plane_of, scale_and_affine, widen
 from napari_restore.plugin.results._export import ExportSection
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def show_bands(viewer: napari.viewer.Viewer) -> None:
     data, arguments, _ = layer_of(image, viewer, band_by_band=True)
     arguments |= {
         "name": f"{layer.name} (bands)",
-        "affine": widen(plane_of(layer), 3),
+        **scale_and_affine(widen(plane_of(layer), 3)),
         "units": ("pixel", *layer.units[-2:]),
     }
     viewer.add_image(data, **arguments)

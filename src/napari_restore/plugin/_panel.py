@@ -21,6 +21,7 @@ from napari_restore.plugin._preferences import PreferenceLink
 from napari_restore.plugin._section import Section
 from napari_restore.plugin._settings_form import SettingsForm
 from napari_restore.plugin._state import state_of, unwrapped
+from napari_restore.plugin._wheel import WheelFilter
 from napari_restore.plugin.areas._area_finder import AreaFinder
 from napari_restore.plugin.areas._targets import Area, NotReady, Target
 from napari_restore.plugin.attribution import AttributionTab
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
 
     from napari_restore.plugin._request import Request
+    from napari_restore.plugin.results._variant import Variant
     from napari_restore.plugin.runs._running import LayerRun
 
 VIEW_SETTLED_MS = 200
@@ -75,6 +77,8 @@ class RestorePanel(QWidget):
         """Whether there has been an image yet."""
         self._problem: RestoreError | None = None
         """Why the target means nothing now."""
+        self._told_of: Variant | None = None
+        """The result that the bar's message is about."""
         self._view_settled = qdebounced(self.update_region, timeout=VIEW_SETTLED_MS)
         self._planner = Planner(self)
         self._areas = AreaFinder(self.viewer, self.state, self)
@@ -114,7 +118,6 @@ class RestorePanel(QWidget):
         page = QVBoxLayout(restore)
         page.setContentsMargins(0, 4, 0, 0)
         form.add_area_to(page)
-        page.addWidget(self.bar)
         self.sections = [section(self.viewer, self.state) for section in SECTIONS]
         for section in self.sections:
             section.asked.connect(self.start)
@@ -122,8 +125,10 @@ class RestorePanel(QWidget):
                 section.stop_asked.connect(self.cancel)
                 self.ended.connect(section.run_ended)
         parts = [folded(section.TITLE, section) for section in self.sections]
-        for part in parts:
+        for section, part in zip(self.sections, parts, strict=True):
             page.addWidget(part)
+            if isinstance(section, LookSection):
+                section.heading_changed.connect(part.setText)
         # Last, as Tab goes through widgets in the order of their making.
         self.attribution = AttributionTab(self.viewer, self.state)
         self.tabs.add("Restore", restore)
@@ -137,8 +142,13 @@ class RestorePanel(QWidget):
         scroll.setWidget(inner)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scroll)
+        outer.addWidget(scroll, 1)
+        # Not in what scrolls: Run stays in sight on low screens, whatever is unfolded.
+        self.bar.setContentsMargins(10, 4, 10, 8)
+        outer.addWidget(self.bar)
+        self.tabs.currentChanged.connect(lambda number: self.bar.setVisible(number == 0))
         self.setMinimumWidth(340)
+        self._wheel = WheelFilter(self)
 
     def _connect(self) -> None:
         self.form.image_shown.connect(self._on_image)
@@ -197,11 +207,15 @@ class RestorePanel(QWidget):
             (camera.zoom, self._on_view),
             (viewer.canvas.events.size, self._on_view),
             (viewer.dims.events.ndisplay, self._on_view),
+            (self.state.events.current, self._on_current),
         ]
 
     # -- what is set, and its plan -----------------------------------------------
 
     def _on_settings(self) -> None:
+        if self.running is None:
+            # What it says of the last run is not about these settings.
+            self.bar.show_message("")
         self.form.show_settings()
         self.update_region()
 
@@ -265,6 +279,10 @@ class RestorePanel(QWidget):
         if not self.form.choose_image(active):
             self._on_drawn()
 
+    def _on_current(self, current: Variant | None) -> None:
+        if self.running is None and current is not self._told_of:
+            self.bar.show_message("")
+
     def _on_image(self, possible: bool) -> None:
         self.bar.allow(possible)
         if possible and not self._begun:
@@ -318,6 +336,7 @@ class RestorePanel(QWidget):
         return self.state.model if card is None else card.title
 
     def _on_ended(self, status: str, outcome: Any, request: Request) -> None:
+        self._told_of = self.state.current
         self.ended.emit(status, outcome, request)
         self.update_region()
 

@@ -56,8 +56,8 @@ def layer_of(image: Image, viewer: Any = None, *, band_by_band: bool = False) ->
     """The layer that shows `image`, as napari's readers return it.
 
     In colour where it is known which bands those are, unless `band_by_band` is wanted.
-    `metadata["napari_restore"]` holds the image. With a viewer the camera is
-    turned north up for the first map, and missing levels appear as they are made.
+    `metadata["napari_restore"]` holds the image. With a viewer the canvas is
+    turned so that it is upright, and missing levels appear as they are made.
     """
     from napari_restore.plugin.layers._display import LIMITS, Display, contrast_limits
     from napari_restore.plugin.layers._placing import (
@@ -65,7 +65,7 @@ def layer_of(image: Image, viewer: Any = None, *, band_by_band: bool = False) ->
         mixes_places,
         origin_of,
         place_of,
-        turn_north_up,
+        turn_upright,
     )
 
     display = Display.BANDS if band_by_band else Display.of_image(image)
@@ -94,7 +94,7 @@ def layer_of(image: Image, viewer: Any = None, *, band_by_band: bool = False) ->
                 f"{image.name} does not lie beside the other images: "
                 "one is placed on the map, the other is not. Open it in a second window."
             )
-        turn_north_up(viewer, image)
+        turn_upright(viewer, image)
     levels = _levels(image, display, viewer, arguments["contrast_limits"])
     return (levels if len(levels) > 1 else levels[0]), arguments, "image"
 
@@ -120,25 +120,40 @@ def _levels(image: Image, display: Any, viewer: Any, limits: Any) -> list[Any]:
 def _refresher(image: Image, display: Any, viewer: Any, guessed: Any) -> Callable[[bool], Any]:
     """Draws the layers of `image` again, on the thread of the window.
 
-    `guessed` are contrast limits chosen before there was a coarse level: once it is
-    finished they are judged again, unless the user has set others.
+    `guessed` are contrast limits chosen before there was a coarse level: they are judged
+    again once it is finished, and while a file lands of which nothing could be read
+    before, unless the user has set others.
     """
     from napari_restore.plugin.layers._display import LIMITS, Display, contrast_limits
 
     def refresh(finished: bool) -> None:
-        for layer in viewer.layers:
-            if layer.metadata.get("napari_restore") is image:
-                same = Display.of_layer(layer) is display
-                if finished and same and tuple(layer.contrast_limits) == tuple(guessed):
-                    layer.contrast_limits = contrast_limits(image, display)
-                    layer.metadata[LIMITS] = tuple(layer.contrast_limits)
-                layer.refresh(extent=False)
+        nonlocal guessed
+        shown = [x for x in viewer.layers if x.metadata.get("napari_restore") is image]
+        found = guessed
+        if shown and (finished or not image.source.random_access):
+            found = contrast_limits(image, display)
+        for layer in shown:
+            same = Display.of_layer(layer) is display
+            if found != guessed and same and tuple(layer.contrast_limits) == guessed:
+                layer.contrast_limits = found
+                layer.metadata[LIMITS] = found
+            layer.refresh(extent=False)
+        guessed = found
+        if finished and not shown:
+            viewer.layers.events.inserted.connect(on_inserted)
+
+    def on_inserted(event: Any) -> None:
+        """All has landed while napari was still making the layer."""
+        if event.value.metadata.get("napari_restore") is image:
+            viewer.layers.events.inserted.disconnect(on_inserted)
+            call(True)
 
     if viewer is None:
         return lambda finished: None
     from napari_restore.plugin._main_thread import on_main_thread
 
-    return on_main_thread(refresh)
+    call = on_main_thread(refresh)
+    return call
 
 
 def _as_list(path: Paths) -> list[str]:

@@ -19,6 +19,8 @@ from napari_restore.plugin.areas._drawing import Drawing
 from napari_restore.plugin.areas._exclude import ExcludeChooser
 from napari_restore.plugin.areas._strength import chosen_strength, strength_layers
 from napari_restore.plugin.areas._target_chooser import TargetChooser
+from napari_restore.plugin.layers._front import bring_to_front
+from napari_restore.plugin.layers._placing import turn_upright
 from napari_restore.plugin.method._advanced import AdvancedForm
 from napari_restore.plugin.method._airlight import AirlightPicker
 from napari_restore.plugin.method._band_roles import BandRolesForm
@@ -90,6 +92,7 @@ class SettingsForm(QObject):
 
     def _connect(self) -> None:
         self.image.currentIndexChanged.connect(self._on_image)
+        self.image.activated.connect(self._on_chosen)
         self.models.changed.connect(self._on_model)
         self.bands.changed.connect(self._set("bands"))
         self.parameters.changed.connect(self._set("parameters"))
@@ -159,6 +162,12 @@ class SettingsForm(QObject):
     def _on_airlight(self, value: str) -> None:
         self.parameters.set_value("airlight", value)
 
+    def _on_chosen(self) -> None:
+        """The user, and nobody else, has chosen an image: show it."""
+        if self.state.layer is not None:
+            self.state.layer.visible = True
+            bring_to_front(self.viewer, self.state.layer)
+
     def _on_image(self) -> None:
         layer = self.image.currentData()
         if layer is None:
@@ -178,6 +187,7 @@ class SettingsForm(QObject):
                     # What was said of another layer's bands means nothing here.
                     self.state.bands = None
                     self.state.layer = layer
+                    turn_upright(self.viewer, image)
                 self.models.offer(offered_models(), "aerial" if image.crs else "natural", image)
                 hint_at_async(image)
         self.image_shown.emit(layer is not None)

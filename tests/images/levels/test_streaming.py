@@ -106,7 +106,9 @@ def test_validity_goes_through_all_levels(scene: np.ndarray) -> None:
     np.testing.assert_array_equal(read_level(source, 1), expected)
     chunk = source.read_chunk(1, 1, 0)
     assert valid is not None
-    np.testing.assert_array_equal(source.read_valid_chunk(1, 1, 0, chunk), valid[64:128, :64])
+    flags = source.read_valid_chunk(1, 1, 0, chunk)
+    rows = source.levels[1].chunk_height
+    np.testing.assert_array_equal(flags, valid[rows : 2 * rows, :64])
 
 
 def test_wide_files_with_holes_are_read_in_lower_bands_as_well(
@@ -139,6 +141,14 @@ def test_bands_show_as_they_land(scene: np.ndarray) -> None:
 
     source.build(look)
     np.testing.assert_array_equal(np.concatenate(seen), scene[:, :64])
+
+
+def test_every_band_lands_in_the_coarse_levels_too(scene: np.ndarray) -> None:
+    source = StreamedSource(Rows(scene), "f")
+    coarse: list[np.ndarray] = []
+    source.build(lambda *event: coarse.append(read_level(source, 2)))
+    rows = [int(pixels.any(axis=(1, 2)).sum()) for pixels in coarse]
+    assert rows == [16 * number for number in range(1, 11)] + [176]
 
 
 @pytest.mark.parametrize("dtype", ["uint8", ">u2", "float32"])

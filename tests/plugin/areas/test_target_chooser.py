@@ -424,3 +424,20 @@ def test_a_closed_panel_hears_no_strokes(panel: Any, colours: np.ndarray):
     ours = ("Drawing", "LayerWatch", "ExcludeChooser", "AreaFinder")
     for emitter in (areas.events.data, areas.events.mode, areas.events.affine):
         assert not [c for c in emitter.callbacks if any(name in repr(c) for name in ours)]
+
+
+def test_a_gradient_is_an_arrow_that_points_at_full_strength(panel: Any):
+    panel.viewer.add_image(np.zeros((1000, 1000, 3), np.uint8), name="photo")
+    panel.target.choose(Target.GRADIENT)
+    panel.target.tools[Tool.GRADIENT].click()
+    layer = panel.viewer.layers["Gradient"]
+    layer.add_lines(np.array([(100, 100), (100, 900)]))
+    (arrow,) = layer.data
+    np.testing.assert_allclose(arrow[[0, 1, 3, 5]], [(100, 100), *[(100, 900)] * 3])
+    sides = arrow[[2, 4]] - arrow[1]
+    assert (sides[:, 1] < 0).all() and sides[0, 0] * sides[1, 0] < 0
+    # The tip can be dragged as a point of any line.
+    dragged = arrow.copy()
+    dragged[3] = (500, 900)
+    layer.data = [(dragged, "path")]
+    np.testing.assert_allclose(layer.data[0][[0, 1, 3, 5]], [(100, 100), *[(500, 900)] * 3])

@@ -97,7 +97,7 @@ def test_a_check_is_asked_for_and_drawn(tab: Any, form: Any, ask: Any) -> None:
     assert form.baseline.isEnabled()
     checked = ask().record["attribution"]["checks"]["insertion-deletion"]
     curves = tab.found.curves
-    assert not curves.isHidden() and "Checked from the image, blurred" in tab.found.measures.text()
+    assert not curves.isHidden() and "from the image, blurred" in tab.found.measures.text()
     for name in ("insertion", "deletion"):
         areas = [float(line.split()[-1]) for line in curves.legend(name)]
         told = [checked[name][f"{key}area"] for key in ("", "nearest_", "random_")]

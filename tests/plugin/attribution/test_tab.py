@@ -17,6 +17,7 @@ from napari_restore.plugin.attribution._question_form import (
     OBJECTIVES,
     WITH_BASELINE,
 )
+from napari_restore.plugin.attribution._words import as_html, report
 from napari_restore.plugin.layers._placing import plane_of
 
 pytestmark = pytest.mark.viewer
@@ -31,16 +32,16 @@ def test_a_box_becomes_layers_and_measures(tab: Any, ask: Any) -> None:
     told = found.record["attribution"]
     assert told["box"] == list(BOX) and told["completeness"]["reached"]
     layers = tab.found.current.layers
-    names = [layer.name.split()[0] for layer in layers.all]
-    assert names == ["Magnitude", "Contribution", "Attribution", "Box"]
-    np.testing.assert_array_equal(layers.signed.data, found.map.sum(axis=2))
-    low, high = layers.signed.contrast_limits
+    # One entry in the list, whose name begins with what tells it from others.
+    assert [layer.name for layer in layers.all] == ["1 dcp · haze · map"]
+    np.testing.assert_array_equal(layers.map.data, found.map.sum(axis=2))
+    low, high = layers.map.contrast_limits
     assert -low == high == pytest.approx(np.abs(found.map.sum(axis=2)).max())
     # It lies where its pixels are.
-    corner = plane_of(layers.signed)[:2, 2] - plane_of(tab.state.layer)[:2, 2]
+    corner = plane_of(layers.map)[:2, 2] - plane_of(tab.state.layer)[:2, 2]
     np.testing.assert_allclose(corner, found.region[:2])
-    assert layers.signed.metadata["napari_restore_record"] is found.record
-    assert "Complete: gap" in tab.found.measures.text()
+    assert layers.map.metadata["napari_restore_record"] is found.record
+    assert tab.viewer.layers[-1].name == "Asked about"
     assert "not why" in tab.found.measures.text()
     # A map is not an image to restore.
     assert tab.state.layer.name == "town" and tab.state.layer not in layers
@@ -66,14 +67,14 @@ def test_the_map_is_seen_while_it_comes(
 
     def glimpse(self: Any, seen: Any) -> None:
         true(self, seen)
-        shown.append((seen.done, self.signed.name, self.signed in tab.viewer.layers))
+        shown.append((seen.done, self.map.name, self.map in tab.viewer.layers))
 
     monkeypatch.setattr(AttributionLayers, "glimpse", glimpse)
     tab.box.put(BOX)
     ask()
     assert [done for done, _, _ in shown] == list(range(1, len(shown) + 1))
     assert len(shown) >= 9 and all(there for _, _, there in shown)
-    assert not any(layer.name.startswith("Coming") for layer in tab.viewer.layers)
+    assert not any("coming" in layer.name for layer in tab.viewer.layers)
 
 
 def test_cancel_leaves_nothing(tab: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +174,7 @@ def test_an_overview_is_placed_over_the_image(tab: Any, ask: Any, sample: Path) 
     found = ask()
     told = found.record["attribution"]
     assert told["scale"] == 2 and told["box"] == [50, 60, 74, 92]
-    layer, source = tab.found.current.layers.signed, tab.state.layer
+    layer, source = tab.found.current.layers.map, tab.state.layer
     np.testing.assert_allclose(plane_of(layer)[:2, :2], 2 * plane_of(source)[:2, :2])
     assert "1:2" in tab.found.measures.text()
 
@@ -205,7 +206,7 @@ def test_a_method_without_a_path(tab: Any, ask: Any) -> None:
     tab.box.put(Region(100, 120, 116, 136))
     tab.form.method.setCurrentIndex(tab.form.method.findData("smoothgrad"))
     assert ask().record["attribution"]["path"] is None
-    assert "claims no completeness" in tab.found.measures.text()
+    assert "not claimed by this method" in tab.found.measures.text()
     assert tab.found.path.isHidden() and not tab.found.rings.isHidden()
 
 
@@ -220,6 +221,12 @@ def test_two_answers_side_by_side(tab: Any, ask: Any, qtbot: Any) -> None:
     qtbot.waitUntil(lambda: tab.viewer.canvas.grid.enabled, timeout=LIMIT_MS)
     shown = [layer for layer in tab.viewer.layers if layer.visible]
     assert len(shown) == 2 and all(layer.rgb for layer in shown)
+    # The canvas says which is which.
+    assert all(layer.name_overlay.visible for layer in shown)
+    assert [layer.name for layer in shown] == [
+        "2 dcp · haze · 64 × 48 at 200, 160",
+        "1 dcp · haze · 64 × 48 at 120, 100",
+    ]
     # Box on box, whatever their places.
     places = []
     for layer, answer in zip(shown, (tab.found.all[1], tab.found.all[0]), strict=True):
@@ -227,18 +234,75 @@ def test_two_answers_side_by_side(tab: Any, ask: Any, qtbot: Any) -> None:
         offset = np.subtract(box[:2], np.maximum(around[:2], 0))
         places.append(plane_of(layer)[:2, 2] + offset)
     np.testing.assert_allclose(*places)
+    # The newest box is in the middle of each half.
+    middle = tab.state.layer.data_to_world((160 + 23.5, 200 + 31.5))
+    np.testing.assert_allclose(tab.viewer.scene.camera.center[-2:], middle[-2:])
     tab.found.side_by_side.click()
     assert not tab.viewer.canvas.grid.enabled
     assert [layer.visible for layer in tab.viewer.layers] == before
+
+
+def test_one_layer_shows_map_magnitude_and_area(tab: Any, ask: Any) -> None:
+    tab.box.put(BOX)
+    found = ask()
+    layers, view = tab.found.current.layers, tab.found.view
+    signed, count = layers.map, len(tab.viewer.layers)
+    at = tab.viewer.layers.index(signed)
+    view.setCurrentIndex(view.findData("magnitude"))
+    np.testing.assert_array_equal(layers.map.data, np.abs(signed.data))
+    assert layers.map.gamma == 0.5
+    tab.found.exponent.setCurrentIndex(3)
+    assert layers.map.gamma == 0.125
+    view.setCurrentIndex(view.findData("area"))
+    np.testing.assert_allclose(layers.map.data, found.contribution_area())
+    assert layers.map.name.endswith("contribution area") and signed not in tab.viewer.layers
+    assert len(tab.viewer.layers) == count and tab.viewer.layers.index(layers.map) == at
+    # The next answer is shown in the same way.
+    ask()
+    assert tab.found.current.layers.map.name == "2 dcp · haze · contribution area"
+    assert layers.map.metadata["napari_restore_record"] is found.record
+
+
+def test_the_report_is_a_table(tab: Any, ask: Any) -> None:
+    tab.box.put(BOX)
+    rows = dict(report(ask().record))
+    assert tab.found.measures.text() == as_html(list(rows.items()))
+    assert tab.found.measures.text().count("<tr>") == len(rows)
+    assert rows["Complete"].startswith("yes: gap ")
+    assert rows["Box"] == "change of 64 × 48 px at x 120, y 100"
+    assert "has no gradients" in rows["Context"] and "not known" in rows["Context"]
+    assert all(len(value) < 100 for value in rows.values())
+    # Without a gradient there is nothing to follow.
+    assert tab.found.follow.isHidden()
+
+
+def test_one_click_follows_the_context(tab: Any, panel: Any, ask: Any, qtbot: Any) -> None:
+    panel.models.choose("atmosphere")
+    tab.box.put(BOX)
+    tab.form.facts.setCurrentIndex(tab.form.facts.findData("held"))
+    tab.form.gap.setValue(100)  # Few points will do.
+    held = ask().record
+    assert "came through it and is NOT in this map" in tab.found.measures.text()
+    share = held["attribution"]["context"]["share"]
+    assert f"{share:.0%} of the change" in tab.found.measures.text()
+    told: list[Any] = []
+    tab.ended.connect(lambda *outcome: told.append(outcome))
+    assert not tab.found.follow.isHidden()
+    tab.found.follow.click()
+    qtbot.waitUntil(lambda: bool(told), timeout=LIMIT_MS)
+    followed = tab.found.current
+    assert followed.answer.record["attribution"]["context"]["used"] == "followed"
+    assert followed.answer.box == BOX and tab.found.follow.isHidden()
+    assert "followed" in tab.found.measures.text()
+    names = [layer.name for layer in followed.layers.all]
+    assert names == ["2 atmosphere · haze · overview", "2 atmosphere · haze · map"]
 
 
 def test_removing_the_map_removes_the_answer(tab: Any, ask: Any) -> None:
     tab.box.put(BOX)
     ask()
     layers = tab.found.current.layers
-    tab.found.exponent.setCurrentIndex(3)
-    assert layers.magnitude.gamma == 0.125
-    tab.viewer.layers.remove(layers.signed)
+    tab.viewer.layers.remove(layers.map)
     assert tab.found.all == [] and tab.found.current is None
     assert [layer.name for layer in tab.viewer.layers][1:] == ["Asked about"]
 

@@ -153,3 +153,19 @@ def test_shares_come_from_the_record():
     assert "#404040" in legend({"measured": {}, "context": {"airlight": [0.2, 0.3]}})
 
     assert percent(1) == "100.0\N{NO-BREAK SPACE}%"
+
+
+def test_quality_of_pixels_tells_nodata_and_exclusion(make_variant: Any, tmp_path: Any):
+    import rasterio
+
+    rng = np.random.default_rng(1)
+    pixels = rng.integers(60, 220, (300, 320, 3)).astype(np.uint8)
+    pixels[:120, :90] = 0
+    path = tmp_path / "holes.tif"
+    made = {"driver": "GTiff", "width": 320, "height": 300, "count": 3, "dtype": "uint8"}
+    with rasterio.open(path, "w", **made, nodata=0, photometric="RGB") as file:
+        file.write(pixels.transpose(2, 0, 1))
+    variant = make_variant(ViewerModel(), path, "identity")
+    labels = level(SideMap(variant, "quality").build().layer(), 0)
+    assert (labels[:120, :90] == LABELS["nodata"]).all()
+    assert (labels[130:] == LABELS["unchanged"]).all()

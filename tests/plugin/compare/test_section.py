@@ -104,6 +104,25 @@ def test_the_key_and_the_button_blink(
     assert variant.layer.opacity == 1
 
 
+def test_a_key_that_repeats_while_it_is_held_does_not_flicker(
+    section: Any, viewer: Any, state: Any, qtbot: Any, make_variant: Any, hazy: np.ndarray
+):
+    """As X11 tells of it: released and pressed again, many times a second."""
+    variant = make_variant(viewer, hazy)
+    show(state, variant)
+    canvas = viewer.window._qt_viewer.canvas.native
+    opacities: list[float] = []
+    variant.layer.events.opacity.connect(lambda: opacities.append(variant.layer.opacity))
+
+    QTest.keyPress(canvas, Qt.Key.Key_H)
+    for _ in range(5):
+        QTest.keyRelease(canvas, Qt.Key.Key_H)
+        QTest.keyPress(canvas, Qt.Key.Key_H)
+    assert opacities == [0]
+    QTest.keyRelease(canvas, Qt.Key.Key_H)
+    qtbot.waitUntil(lambda: opacities == [0, 1])
+
+
 def test_contrast_is_linked_unless_the_user_does_not_want_it(
     section: Any, viewer: Any, state: Any, make_variant: Any
 ):

@@ -69,7 +69,7 @@ def test_the_curtain_lies_exactly_on_the_source_at_every_level(
     viewer: Any, qtbot: Any, make_variant: Any, sample: Path, zoom: float
 ):
     variant = make_variant(viewer, sample, bands=None)
-    viewer.scene.camera.zoom = zoom / abs(variant.source.affine.affine_matrix[1, 1])
+    viewer.scene.camera.zoom = zoom / variant.source.scale[1]
     variant.layer.visible = False
     picture(viewer)
     before = picture(viewer)

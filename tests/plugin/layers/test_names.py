@@ -21,12 +21,12 @@ def test_the_second_of_a_method_has_a_number_and_the_image_comes_last():
     assert add("Dark channel prior", "visible region") == (
         "Dark channel prior (visible region) – town"
     )
-    assert add("Dark channel prior", "whole image") == "Dark channel prior 2 (whole image) – town"
+    assert add("Dark channel prior", "whole image") == "2: Dark channel prior (whole image) – town"
     assert add("Dark channel", mark=LIVE) == "Live: Dark channel – town"
-    assert add("Dark channel", "whole image") == "Dark channel 2 (whole image) – town"
+    assert add("Dark channel", "whole image") == "2: Dark channel (whole image) – town"
     assert add("Haze", "whole image", mark=DRAFT) == "Draft: Haze (whole image) – town"
     assert add("Haze", "whole image") == "Haze (whole image) – town"
-    assert add("Haze", "whole image") == "Haze 2 (whole image) – town"
+    assert add("Haze", "whole image") == "2: Haze (whole image) – town"
     assert add("Haze", "whole image", source=other) == "Haze (whole image) – other"
 
 

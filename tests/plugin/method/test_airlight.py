@@ -67,7 +67,7 @@ def test_the_mean_is_of_valid_pixels_in_model_range(tmp_path: Path):
     pixels[:, 30:] = np.nan
     pixels[:, :15] = 3000
     image = nr.open_image(pixels)
-    context = nr.restore(image, "dcp", region=(0, 0, 50, 60)).record["input"]
+    context = nr.restore(image, "dcp", region=nr.Region(0, 0, 50, 60)).record["input"]
     white = context["white"]
     found = mean_colour(image, "dcp", (0, 0, 50, 60))
     assert found == pytest.approx([2000 / white] * 3, rel=1e-6)

@@ -81,9 +81,13 @@ def test_the_form_asks_and_the_run_carries_the_answer(panel: Any, scene: Path, f
 
     panel.bands.combos["blue"].setCurrentIndex(1)
     # A band shows one light only.
-    assert not panel.bands.combos["red"].model().item(1).isEnabled()
+    panel.bands.combos["red"].setCurrentIndex(1)
+    assert panel.bands.combos["blue"].currentData() is None
     assert panel.state.bands is None
-    panel.bands.combos["red"].setCurrentIndex(3)
+    panel.bands.combos["blue"].setCurrentIndex(3)
+    assert panel.state.bands == "blue=3,red=1"
+    # Two bands are swapped by choosing one of them.
+    panel.bands.combos["blue"].setCurrentIndex(1)
     assert panel.state.bands == "blue=1,red=3"
     request = panel.state.request()
     assert request.image.roles == ("blue", None, "red", "nir")
@@ -113,3 +117,26 @@ def test_an_answer_belongs_to_its_layer(panel: Any, scene: Path):
     panel.viewer.layers.selection.active = panel.viewer.layers[0]
     assert panel.state.bands == "blue=2"
     assert panel.bands.combos["blue"].currentData() == 2
+
+
+@pytest.mark.viewer
+def test_three_bands_are_named_by_one_click_or_by_their_sensor(panel: Any, tmp_path: Path):
+    pixels = np.random.default_rng(0).integers(500, 9000, (7, 64, 64), np.uint16)
+    path = tmp_path / "scene.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", width=64, height=64, count=7, dtype="uint16"
+    ) as file:
+        file.write(pixels)
+    panel.viewer.open(path, plugin="napari-restore")
+    told = panel.models._summary.text()
+    assert "is recommended, but must know which bands are red, green and blue" in told
+    panel.models.combo.setCurrentIndex(0)
+    assert "is recommended, but" not in panel.models._summary.text()
+    panel.bands.in_order.click()
+    assert panel.state.request().image.roles[:3] == ("red", "green", "blue")
+    titles = [panel.bands.sensor.itemText(n) for n in range(panel.bands.sensor.count())]
+    (landsat,) = (n for n, title in enumerate(titles) if "Landsat 8" in title and "2" in title)
+    panel.bands.sensor.setCurrentIndex(landsat)
+    panel.bands.sensor.activated.emit(landsat)
+    assert panel.state.request().image.roles[1:4] == ("blue", "green", "red")
+    assert panel.bands.combos["red"].currentData() == 4

@@ -121,13 +121,13 @@ def test_what_cannot_run_is_shown_but_not_chosen(chooser: ModelChooser):
     assert not chooser.combo.model().item(place).isEnabled()
     reason = chooser.combo.itemData(place, Qt.ItemDataRole.ToolTipRole)
     assert "needs the bands blue, red" in reason
-    unknown = nr.open_image(np.zeros((64, 64, 4), np.uint16))
+    unknown = nr.open_image(np.zeros((64, 64, 5), np.uint16))
     chooser.offer(offered_models(), "aerial", unknown)
     assert chooser.combo.model().item(chooser.combo.findData("hot")).isEnabled()
 
 
 def test_what_asks_for_nothing_is_chosen_where_bands_are_unknown(chooser: ModelChooser):
-    unknown = nr.open_image(np.zeros((64, 64, 4), np.uint16))
+    unknown = nr.open_image(np.zeros((64, 64, 5), np.uint16))
     chooser.offer(offered_models(), "aerial", unknown)
     assert chooser.model() == "dcp"
     assert keys(chooser)[0] == "atmosphere-aerial"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+import shutil
 import subprocess
 import sys
 import threading
@@ -18,8 +20,10 @@ import napari_restore as nr
 from napari_restore.cli import main
 from napari_restore.engine import Adjustment
 from napari_restore.errors import Cancelled
+from napari_restore.images import cache_dir
 from napari_restore.plugin.areas._targets import Target
 from napari_restore.plugin.results._export import FORMATS, ExportSection
+from napari_restore.plugin.results._keeping import record_of
 
 pytestmark = pytest.mark.viewer
 LIMIT_MS = 60_000
@@ -99,6 +103,12 @@ def test_the_copied_command_writes_the_same_bytes_as_the_panel(
     for words in ("--mask", "--feather 24", "--strength 0.7", "--protect-shadows 0.3", "omega=0.9"):
         assert words in line
     assert "--memory" not in line
+    # Nothing in the command hangs on the cache, and so with the record.
+    cache = str(cache_dir())
+    assert "--mask 'POLYGON ((" in line and cache not in line
+    task = record_of(variant)["task"]
+    assert task["options"]["mask"] in line and cache not in json.dumps(task)
+    shutil.rmtree(Path(cache, "masks"))
     second = tmp_path / "from the terminal.tif"
     command = [sys.executable, "-m", "napari_restore.cli", *words_of(line, second)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

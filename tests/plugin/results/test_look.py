@@ -215,14 +215,39 @@ def test_each_result_keeps_its_own_look(
     qtbot.waitUntil(lambda: variant.adjustment.protect_shadows == 0.3, timeout=LIMIT_MS)
     second = finished_run()
     assert second is not variant
-    assert look.sliders["protect_shadows"].value() == 0
+    # It begins as the one before was left.
+    assert look.sliders["protect_shadows"].value() == 30
+    assert "Look has Undo" in panel.bar.message.text()
+    look.undo_button.click()
+    assert second.adjustment.is_neutral
     look.sliders["strength"].setValue(50)
     panel.state.current = variant
+    assert panel.bar.message.text() == ""
     assert second.adjustment == Adjustment(0.5)
     assert look.chosen == variant.adjustment == Adjustment(protect_shadows=0.3)
     # Whoever else changes it is followed.
     variant.adjust(Adjustment(1.2))
     assert look.sliders["strength"].value() == 120
+
+
+@pytest.mark.viewer
+def test_undo_takes_one_step_back_and_the_heading_tells_of_it(
+    panel: Any, look: LookSection, variant: Any
+):
+    headings = []
+    look.heading_changed.connect(headings.append)
+    assert not look.undo_button.isEnabled()
+    for strength in (0.9, 0.6):
+        variant.adjust(Adjustment(strength))
+    variant.adjust(Adjustment(0.6, protect_shadows=0.5))
+    assert headings[-1] == "Look · adjusted, with undo"
+    look.undo_button.click()
+    assert variant.adjustment == Adjustment(0.6)
+    # A slider on its way is one step.
+    look.undo_button.click()
+    assert variant.adjustment.is_neutral
+    assert headings[-1] == "Look"
+    assert not look.undo_button.isEnabled()
 
 
 @pytest.mark.viewer

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.viewer
 
 @pytest.fixture
 def record(sample: Path) -> dict[str, Any]:
-    planned = api.plan(sample, "dcp", region=(0, 0, 200, 300), strength=0.7, device="cpu")
+    planned = api.plan(sample, "dcp", region=api.Region(0, 0, 200, 300), strength=0.7, device="cpu")
     result = nr.start(planned).result()
     return {**result.record, "task": api.task_of(planned)}
 

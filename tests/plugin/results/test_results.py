@@ -74,6 +74,13 @@ def test_every_result_has_a_row_that_says_how_it_differs(panel: Any, photo: Any,
     assert "patch_radius" in results.rows[second].settings.toolTip()
 
 
+def test_a_row_says_nothing_of_settings_that_only_another_method_has(panel: Any, two: Any):
+    rows = section(panel).rows
+    assert "omega 0.5" in rows[two[1]].settings.text()
+    assert "omega" not in rows[two[0]].settings.text()
+    assert not any("none" in rows[variant].settings.text() for variant in two)
+
+
 def test_a_row_chooses_its_result_and_its_name_is_that_of_the_layer(
     panel: Any, qtbot: Any, two: Any
 ):
@@ -250,7 +257,7 @@ def test_the_record_is_whole_and_runs_again(panel: Any, qtbot: Any, photo: Any, 
     assert outcome[0][0] == "done"
     again = panel.state.current
     assert again is not first and again.request == first.request
-    assert again.name.startswith(f"Unchanged 2 ({area_of(first.request)}) – ")
+    assert again.name.startswith(f"2: Unchanged ({area_of(first.request)}) – ")
     assert panel.state.variants == (first, again)
 
 
@@ -271,7 +278,7 @@ def test_a_live_result_leaves_no_note_until_it_rests(panel: Any, photo: Any, fin
 def test_an_earlier_result_is_deleted_from_the_cache(
     panel: Any, qtbot: Any, photo: Any, sample: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    made = api.start(api.plan(sample, "identity", region=(0, 0, 200, 300), pyramid=True))
+    made = api.start(api.plan(sample, "identity", region=api.Region(0, 0, 200, 300), pyramid=True))
     result = made.result()
     api.keep_result(
         result.store.path, api.task_of(result.plan), "von gestern", "Unchanged", result.record
@@ -292,7 +299,7 @@ def test_results_of_another_image_are_not_offered(
     panel: Any, qtbot: Any, photo: Any, data_dir: Path
 ):
     other = next((data_dir / "natural_clean").glob("*.jpg"))
-    result = api.start(api.plan(other, "identity", region=(0, 0, 64, 64))).result()
+    result = api.start(api.plan(other, "identity", region=api.Region(0, 0, 64, 64))).result()
     api.keep_result(result.store.path, api.task_of(result.plan), "anderes", "Unchanged")
     assert looked(panel, qtbot) == []
 

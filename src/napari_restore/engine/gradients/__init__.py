@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from napari_restore.engine._region import Region
+from napari_restore.engine.gradients._cost import ContextCost, context_cost
 from napari_restore.engine.gradients._local import LocalGradients
 from napari_restore.engine.gradients._opened import Opened, Picture
 from napari_restore.engine.gradients._pull_back import pulled_back
@@ -12,11 +13,13 @@ from napari_restore.engine.gradients._staged import Beside, StagedGradients
 Gradients = LocalGradients | StagedGradients
 
 __all__ = [
+    "ContextCost",
     "Gradients",
     "LocalGradients",
     "Opened",
     "Picture",
     "StagedGradients",
+    "context_cost",
     "gradients_of",
     "pulled_back",
     "restored",

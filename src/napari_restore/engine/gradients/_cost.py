@@ -78,6 +78,46 @@ class StagedGradientCost:
 _STAGED = Remembered[StagedGradientCost](releases=True)
 
 
+@dataclass(frozen=True)
+class ContextCost:
+    """Bytes at the peak of drawing a model's context from an overview."""
+
+    forward: int
+    """Without its graph."""
+    backward: int
+    """With it, and the way back."""
+
+
+_CONTEXT = Remembered[ContextCost](releases=True)
+
+
+def context_cost(
+    model: RestorationModel, overview: Tensor, valid: Tensor, facts: Facts, device: Device
+) -> ContextCost:
+    """Measure `model.follow` once on an overview (1, C, h, w); remembered by its size.
+
+    The model may reduce what it is given, so that a smaller overview would tell nothing.
+    """
+
+    def forward() -> None:
+        with torch.no_grad():
+            model.follow(overview, valid, facts)
+
+    def backward() -> None:
+        leaf = overview.detach().requires_grad_(True)
+        with torch.enable_grad():
+            found = model.follow(leaf, valid, facts) or {}
+        outputs = [fact for fact in found.values() if fact.requires_grad]
+        if outputs:
+            pulled_back(outputs, [torch.ones_like(fact) for fact in outputs], [leaf])
+
+    def measure() -> ContextCost:
+        peaks = (int(peak_of(call, device)) + SCRATCH_BYTES for call in (forward, backward))
+        return ContextCost(*peaks)
+
+    return _CONTEXT.of(model, device, measure, tuple(overview.shape))
+
+
 def staged_gradient_cost(model: StagedModel, device: Device) -> StagedGradientCost:
     """The cost of `model` on `device`; remembered in the process, also by kind."""
     return _STAGED.of(model, device, lambda: _measure_staged(model, device))

@@ -162,11 +162,15 @@ class Opened:
         trained = [p for p in model.parameters() if p.requires_grad]
         for parameter in trained:
             parameter.requires_grad_(False)
+        threads = torch.get_num_threads()
         try:
+            # What shares a sum among threads must not share that of a gradient either.
+            torch.set_num_threads(self.plan.tile_invariance.threads or threads)
             with self.work.memory.watched():
                 yield
         except FAILURES as error:
             raise as_failure(model, error) from error
         finally:
+            torch.set_num_threads(threads)
             for parameter in trained:
                 parameter.requires_grad_(True)

@@ -30,6 +30,7 @@ class Explained:
     rule: None = None
     free_difference: None = None
     nodes: tuple[Node, ...] = ()
+    through_context: float | None = None
 
     @property
     def gap(self) -> float | None:

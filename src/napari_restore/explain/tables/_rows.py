@@ -26,6 +26,7 @@ COLUMNS = (
     *("window_diffusion_index", "area_95", "relative_gap", "reached", "nodes", "in_box"),
     *(f"ring_{low}_{high}" for low, high in zip(RINGS, (*RINGS[1:], ""), strict=True)),
     *(f"beyond_{FAR}", "identity_share", "difference", "free_difference"),
+    *("context", "context_share"),
     *("insertion_area", "deletion_area", "seconds", "error"),
 )
 """Of a row; what is not known is None."""
@@ -180,6 +181,8 @@ def _measure(row: Row, found: Attribution) -> dict[str, Any]:
         },
         **{f"{name}_area": checked[name]["area"] for name in checked.keys() & CURVES},
         **_shares(told["rings"]),
+        "context": told["context"]["used"],
+        "context_share": told["context"]["share"],
         "diffusion_index": told["diffusion_index"],
         "window_diffusion_index": told["window"]["diffusion_index"],
         # A map of zeros has no area, not one of no pixels: it must not count for a mean.

@@ -31,6 +31,8 @@ MARKER = "entry.json"
 SIGNATURE = "napari-restore cache entry"
 AUTOMATIC_LIMIT = 32 << 30
 """Bytes of rebuildable entries (pyramids, streams) kept before the oldest go."""
+NEEDED = "needed"
+"""A file in an entry that a copied command or a record names: it stays when others go."""
 REBUILDABLE = ("pyramids", "streams")
 
 
@@ -76,6 +78,8 @@ class CacheEntry:
     """When it was last opened, seconds since 1970."""
     complete: bool
     in_use: bool
+    needed: bool
+    """Whether a copied command or a record names it."""
     about: dict[str, Any]
 
 
@@ -157,21 +161,31 @@ def cache_entries() -> list[CacheEntry]:
                 used,
                 bool(marker["complete"]),
                 is_used(path),
+                (path / NEEDED).exists(),
                 marker["about"],
             )
         )
     return sorted(found, key=lambda entry: entry.used, reverse=True)
 
 
-def clear_cache(kinds: Iterable[str] | None = None) -> int:
-    """Remove all entries (of `kinds`) that nobody uses; returns the bytes freed."""
-    return trim_cache(0, kinds)
+def clear_cache(kinds: Iterable[str] | None = None, *, needed: bool = False) -> int:
+    """Remove all entries (of `kinds`) that nobody uses; returns the bytes freed.
+
+    With `needed` also those that copied commands and records name.
+    """
+    return trim_cache(0, kinds, needed=needed)
 
 
-def trim_cache(max_bytes: int, kinds: Iterable[str] | None = None) -> int:
+def mark_needed(path: Path) -> None:
+    """Say of an entry that a copied command or a record names it."""
+    (path / NEEDED).touch()
+
+
+def trim_cache(max_bytes: int, kinds: Iterable[str] | None = None, *, needed: bool = False) -> int:
     """Remove the longest unused entries until the rest fits; returns the bytes freed.
 
-    Entries that this or another living process has open stay.
+    Entries that this or another living process has open stay, and without `needed` those
+    that copied commands and records name.
     """
     wanted = None if kinds is None else set(kinds)
     entries = [entry for entry in cache_entries() if wanted is None or entry.kind in wanted]
@@ -179,6 +193,8 @@ def trim_cache(max_bytes: int, kinds: Iterable[str] | None = None) -> int:
     for entry in reversed(entries):
         if total - freed <= max_bytes and max_bytes > 0:
             break
+        if entry.needed and not needed:
+            continue
         if not entry.in_use and remove_entry(entry.path):
             freed += entry.size
     return freed

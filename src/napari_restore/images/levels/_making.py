@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from napari_restore.images._base import ImageBase
 from napari_restore.images._reader import Reader
-from napari_restore.images._source import Box, Level
-from napari_restore.images.cache._chunks import read_window
+from napari_restore.images._source import Level
 from napari_restore.images.levels._cached import LevelsFrom, OnLanded
 from napari_restore.images.levels._pyramid import PyramidSource
 from napari_restore.images.levels._reduce import level_sizes
@@ -81,8 +76,8 @@ def stream(
 ) -> None:
     """Stream the untiled file behind `image` unless the cache has it, then read from there.
 
-    While it runs, the coarser levels can be read, and `read_streamed` gives what
-    there is of level 0. Raises `Cancelled`, `DiskFull`, `UnreadableImage`.
+    While it runs, the coarser levels can be read, and `stream_of` gives what there is
+    of level 0. Raises `Cancelled`, `DiskFull`, `UnreadableImage`.
     """
     running = _running.get(image)
     if running is None:
@@ -94,10 +89,6 @@ def stream(
     image.source, image.pyramid = running, None
 
 
-def read_streamed(image: ImageBase, box: Box) -> npt.NDArray[Any]:
-    """The pixels of `box` of level 0, zeros where they have not landed yet."""
-    running = _running.get(image)
-    y0, x0, y1, x1 = box
-    if running is None:
-        return np.zeros((y1 - y0, x1 - x0, image.bands), image.dtype)
-    return read_window(running, 0, box)
+def stream_of(image: ImageBase) -> StreamedSource | None:
+    """The stream of the untiled file behind `image`; None before it begins."""
+    return _running.get(image)

@@ -19,7 +19,7 @@ from napari_restore.images._source import Source, chunk_shape
 from napari_restore.images.cache._folder import Entry
 from napari_restore.images.cache._level_store import DamagedStore
 from napari_restore.images.levels._cached import CachedSource, OnLanded, Shared
-from napari_restore.images.levels._row_pyramid import RowPyramid, row_levels
+from napari_restore.images.levels._row_pyramid import LEAST_ROWS, RowPyramid, row_levels
 
 
 class StreamedSource(CachedSource):
@@ -48,7 +48,13 @@ class StreamedSource(CachedSource):
     ) -> None:
         super().__init__(base, fill=fill, nodata=nodata)
         height, width = base.levels[0].height, base.levels[0].width
-        self.levels = row_levels(height, width, self.bands * self.dtype.itemsize)
+        whole = row_levels(height, width, self.bands * self.dtype.itemsize)
+        # Lower chunks in coarser levels: each band of rows lands in nearly all levels at once,
+        # and whoever looks at a coarse one need not wait for most of the file.
+        self.levels = tuple(
+            level._replace(chunk_height=max(LEAST_ROWS, level.chunk_height >> number))
+            for number, level in enumerate(whole)
+        )
         self._landed = _Landed.share(self, fingerprint)
 
     @property
@@ -119,11 +125,12 @@ class StreamedSource(CachedSource):
     ) -> None:
         height, width = self.levels[0].height, self.levels[0].width
         step, landed = self.levels[0].chunk_height, self._landed
+        heights = [level.chunk_height for level in self.levels]
         if not again:
             landed.rows = [0] * len(self.levels)
 
         def write(level: int, top: int, pixels: Any, valid: Any) -> None:
-            landed.store.write(level, top // step, 0, pixels, valid)
+            landed.store.write(level, top // heights[level], 0, pixels, valid)
             landed.rows[level] = max(landed.rows[level], top + len(pixels))
 
         rows = RowPyramid(self.levels, write, fill=self._fill, nodata=self._nodata)

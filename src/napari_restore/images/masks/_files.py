@@ -22,11 +22,20 @@ import numpy.typing as npt
 from napari_restore.errors import BadMask
 from napari_restore.images._georeference import IDENTITY, Georeference, Transform
 from napari_restore.images._image import Image
-from napari_restore.images.cache._folder import Entry, cache_dir, mark_entry, trim_cache
+from napari_restore.images.cache._folder import (
+    Entry,
+    cache_dir,
+    mark_entry,
+    mark_needed,
+    trim_cache,
+)
 from napari_restore.images.files._handles import open_for_writing
+from napari_restore.images.masks._inline import is_inline, wkt_of
 from napari_restore.images.masks._vector import Polygon, Ring
 
 KIND = "masks"
+INLINE = 4096
+"""Characters up to which drawn areas are written into a command or a record; cmd.exe takes 8191."""
 LIMIT = 1 << 30
 """Bytes of masks kept before the longest unused go."""
 BLOCK = 512
@@ -78,6 +87,26 @@ def keep_strengths(image: Image, strengths: Any, place: Transform = IDENTITY) ->
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return entry.path / "strength.tif"
+
+
+def lasting_mask(mask: str) -> str:
+    """`mask` so that a command or a record may name it for ever: nothing the cache may remove.
+
+    Areas that were drawn in a window become WKT where it is short. Other files of the cache
+    are marked as needed; files of the user's own are named by their full path.
+    """
+    if is_inline(mask):
+        return mask
+    path = Path(mask).absolute()
+    if path.parent.parent != (cache_dir() / KIND).absolute():
+        return str(path)
+    if path.suffix == ".geojson":
+        (feature,) = json.loads(path.read_text("utf-8"))["features"]
+        text = wkt_of(feature["geometry"])
+        if len(text) <= INLINE:
+            return text
+    mark_needed(path.parent)
+    return str(path)
 
 
 # -- GeoJSON -------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from napari_restore.errors import BadMask
 from napari_restore.images._image import Image
 from napari_restore.images._source import Box
 from napari_restore.images.files._handles import unplaced_is_fine
+from napari_restore.images.masks._inline import parse_inline
 
 Ring = list[tuple[float, float]]
 Polygon = list[Ring]
@@ -21,36 +22,46 @@ Polygon = list[Ring]
 _GEOJSON_CRS = "OGC:CRS84"
 
 
-def read_polygons(path: Path, image: Image) -> list[Polygon]:
-    """The polygons of a GeoJSON file in pixel coordinates of `image`.
+def read_polygons(source: Path | str, image: Image) -> list[Polygon]:
+    """The polygons of a GeoJSON file, or of text, in pixel coordinates of `image`.
 
-    Coordinates are in the file's named ``crs``, else longitude and latitude as
-    RFC 7946 has it; an image without georeference takes them as pixels.
+    Coordinates are in the ``crs`` that GeoJSON names, else longitude and latitude as
+    RFC 7946 has it; those of WKT are in the image's own system. An image without
+    georeference takes them as pixels.
     """
-    polygons, _, crs = _read(path)
+    polygons, _, crs = _read(source)
     if not polygons:
-        raise BadMask(f"{path} holds no polygon.", "Draw at least one.")
+        raise BadMask(f"{_named(source)} holds no polygon.", "Draw at least one.")
     return [[_to_pixels(ring, image, crs) for ring in polygon] for polygon in polygons]
 
 
-def read_gradient(path: Path, image: Image) -> Ring | None:
-    """The two ends of the line in a GeoJSON file that holds this one line, as `read_polygons`.
+def read_gradient(source: Path | str, image: Image) -> Ring | None:
+    """The two ends of the line in a GeoJSON file, or in text, that holds this one line, as `read_polygons`.
 
-    None if the file holds anything else.
+    None if there is anything else.
     """
-    polygons, lines, crs = _read(path)
+    polygons, lines, crs = _read(source)
     if polygons or len(lines) != 1 or len(lines[0]) != 2:
         return None
     return _to_pixels(lines[0], image, crs)
 
 
-def _read(path: Path) -> tuple[list[Polygon], list[Ring], str]:
-    """(polygons, lines, crs) in the file's own coordinates."""
+def _named(source: Path | str) -> str:
+    return str(source) if isinstance(source, Path) else "The mask"
+
+
+def _read(source: Path | str) -> tuple[list[Polygon], list[Ring], str]:
+    """(polygons, lines, crs) in their own coordinates; crs is "" for those of the image."""
+    path = _named(source)
+    own = None
+    if isinstance(source, str):
+        data, own = parse_inline(source)
     try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
+        if isinstance(source, Path):
+            data = json.loads(source.read_text(encoding="utf-8-sig"))
         geometries = list(_geometries(data))
         named = data.get("crs") or {}
-        crs = named.get("properties", {}).get("name", _GEOJSON_CRS)
+        crs = named.get("properties", {}).get("name", _GEOJSON_CRS) if own is None else own
         rings = [_rings(polygon) for geometry in geometries for polygon in _polygons(geometry)]
         lines = [_points(g["coordinates"]) for g in geometries if g["type"] == "LineString"]
     except OSError as error:
@@ -58,7 +69,9 @@ def _read(path: Path) -> tuple[list[Polygon], list[Ring], str]:
             f"The mask {path} cannot be read: {error.strerror}.", "Check the name."
         ) from error
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise BadMask(f"{path} is no GeoJSON.", "Save the polygons as GeoJSON.") from error
+        raise BadMask(
+            f"{path} is no GeoJSON or WKT of polygons.", "Save the polygons as GeoJSON."
+        ) from error
     return rings, lines, crs
 
 
@@ -118,7 +131,7 @@ def _to_pixels(ring: Ring, image: Image, crs: str) -> Ring:
         from rasterio.transform import Affine
         from rasterio.warp import transform
 
-        if reference.crs_wkt:
+        if reference.crs_wkt and crs and not _is_same(crs, reference.crs_wkt):
             try:
                 xs, ys = transform(crs, reference.crs_wkt, xs, ys)[:2]
             except CRSError:
@@ -134,6 +147,17 @@ def _to_pixels(ring: Ring, image: Image, crs: str) -> Ring:
             raise _misplaced(crs)
         return [(float(x), float(y)) for x, y in pixels]
     return list(zip(xs, ys, strict=True))
+
+
+def _is_same(crs: str, wkt: str) -> bool:
+    """Whether two systems are one: then coordinates stay as they are, to the last digit."""
+    from rasterio.crs import CRS
+    from rasterio.errors import CRSError
+
+    try:
+        return bool(CRS.from_user_input(crs) == CRS.from_wkt(wkt))
+    except CRSError:
+        return False
 
 
 def _misplaced(crs: str) -> BadMask:

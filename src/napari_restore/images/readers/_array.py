@@ -1,9 +1,11 @@
-"""Arrays as images: numpy, dask, zarr, xarray, or a list of levels of them."""
+"""Arrays as images: numpy, dask, zarr, xarray, PIL, torch, or a list of levels of them."""
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +18,7 @@ from napari_restore.images._profile import Profile
 from napari_restore.images._reader import Reader, check_dtype
 from napari_restore.images._source import Box, Level, chunk_box
 from napari_restore.images.files._fingerprint import fingerprint_array
+from napari_restore.images.readers._array_like import MOST_BANDS, as_array, has_grey_and_alpha
 from napari_restore.images.values._validity import as_dtype, valid_by_values
 
 Array = npt.NDArray[Any]
@@ -24,15 +27,21 @@ CHUNK = 512
 LARGEST_CHUNK_PIXELS = 4096 * 4096
 RANGE_BYTES = 256 * 2**20
 """Float arrays in memory up to this size are looked through for their range."""
+COLOURS = {3: ("red", "green", "blue"), 4: ("red", "green", "blue", "alpha")}
+"""What the bands of an array (H, W, 3 or 4) are where nobody says otherwise: as in napari,
+scikit-image and Pillow."""
 _Y, _X, _BAND = ("y", "lat", "latitude", "row"), ("x", "lon", "longitude", "col"), ("band", "c")
 
 
 class ArrayReader(Reader):
-    """(H, W) or (H, W, C) arrays, lazily sliced; only slices become numpy arrays."""
+    """(H, W) or (H, W, C) arrays, lazily sliced; only slices become numpy arrays.
+
+    `colours`, one per band, are what the bands show.
+    """
 
     cached: ClassVar[bool] = False
 
-    def __init__(self, array: Any) -> None:
+    def __init__(self, array: Any, colours: tuple[str, ...] = ()) -> None:
         super().__init__(Path())
         given = list(array) if isinstance(array, (list, tuple)) else [array]
         if not given:
@@ -61,12 +70,22 @@ class ArrayReader(Reader):
             driver="array",
             nodata=nodata,
             bits=1 if self._is_bool else None,
-            masks="none" if nodata is None else "nodata",
+            masks="alpha" if "alpha" in colours else "none" if nodata is None else "nodata",
             descriptions=_band_names(first, self.bands),
+            colorinterp=colours,
         )
-        self.may_be_invalid = self.dtype.kind == "f" or nodata is not None
+        self.may_be_invalid = self.dtype.kind == "f" or nodata is not None or self.alpha is not None
         # Only numpy's arrays lie in memory; slices of others are worth keeping.
         self.in_memory = all(isinstance(level, np.ndarray) for level in self._arrays)
+
+    def with_roles(self, roles: Sequence[str | None]) -> ArrayReader:
+        """Itself; or where a band was taken for alpha and is not, one that reads it as data."""
+        if self.alpha is None or roles[self.alpha] == "alpha":
+            return self
+        other = copy.copy(self)
+        other.profile = replace(self.profile, colorinterp=(), masks="none")
+        other.may_be_invalid = self.dtype.kind == "f" or self.profile.nodata is not None
+        return other
 
     @property
     def known_range(self) -> tuple[float, float] | None:
@@ -92,7 +111,7 @@ class ArrayReader(Reader):
 
     def valid_in(self, level: int, box: Box, pixels: Array) -> npt.NDArray[np.bool_]:
         nodata = (self.profile.nodata,) * self.bands
-        return valid_by_values(pixels, np.ones(pixels.shape[:2], bool), None, nodata)
+        return valid_by_values(pixels, np.ones(pixels.shape[:2], bool), self.alpha, nodata)
 
     def rows(self) -> Iterator[Array]:
         """The array in bands of rows, for its fingerprint."""
@@ -117,16 +136,27 @@ class LazyArrayReader(ArrayReader):
         return np.array(super().read_chunk(level, row, column), copy=True)
 
 
-def reader_of_array(array: Any) -> ArrayReader:
-    """The reader for an array or a list of levels. Raises `UnreadableImage`."""
-    first = array[0] if isinstance(array, (list, tuple)) and array else array
+def reader_of_array(source: Any, *, named: bool = False) -> ArrayReader:
+    """The reader for an array or a list of levels. Raises `UnreadableImage`.
+
+    With `named` somebody says what the bands are, and nothing is assumed of them.
+    """
+    array = as_array(source)
+    first = array[0] if isinstance(array, list) and array else array
     if not (hasattr(first, "shape") and hasattr(first, "dtype")):
         raise UnreadableImage(
             f"An image cannot be made of {type(first).__name__}.",
-            "Give a path, several paths, or an array (H, W) or (H, W, C).",
+            "Give a path, several paths, an array (H, W) or (H, W, C), a PIL image or a tensor.",
         )
     reader = ArrayReader(array)
-    return reader if reader.in_memory else LazyArrayReader(array)
+    if not named:
+        picture = source[0] if isinstance(source, (list, tuple)) else source
+        colours = ("gray", "alpha") if has_grey_and_alpha(picture) else COLOURS.get(reader.bands)
+        tells = reader.georeference is not None or any(reader.profile.descriptions)
+        # Four bands with a place on the map are more often infrared than transparency.
+        if colours is not None and not tells:
+            reader = ArrayReader(array, colours)
+    return reader if reader.in_memory else LazyArrayReader(array, reader.profile.colorinterp)
 
 
 def _without_labels(array: Any) -> Any:
@@ -149,7 +179,7 @@ def _checked_shape(array: Any) -> tuple[int, int, int]:
         )
     height, width = shape[:2]
     bands = shape[2] if len(shape) == 3 else 1
-    if len(shape) == 3 and height <= 16 < bands:
+    if len(shape) == 3 and height <= MOST_BANDS < bands:
         raise UnreadableImage(
             f"The shape {shape} looks like (C, H, W).",
             "Bands go last: numpy.moveaxis(array, 0, -1).",

@@ -31,7 +31,9 @@ ATMOSPHERE = ModelCard(
     "haze: +6.8 dB on aerial and +7.5 dB on natural scenes, 2.5 and 2.3 dB more than the dark channel "
     "prior (docs/models/atmosphere.md).",
     caveats="Takes some hazy scenes for clear ones and leaves them as they are. Haze must vary "
-    "slowly: a cloud's hard edge is beyond it.",
+    "slowly: a cloud's hard edge is beyond it. "
+    "An airlight that would cast magenta is made less green; "
+    "dark parts in thick fog may still come out redder than they are.",
 )
 
 AERIAL = replace(

@@ -92,7 +92,15 @@ def coarser(cells: Cells, factor: int) -> tuple[Tensor, Tensor]:
 
 def mean_of(planes: Tensor, share: Tensor) -> Tensor:
     """(N, C) means of planes (N, C, h, w) over what is valid of each cell."""
-    return (planes * share).sum((2, 3)) / share.sum((2, 3)).clamp(min=1e-6)
+    return total(planes * share) / total(share).clamp(min=1e-6)
+
+
+def total(planes: Tensor) -> Tensor:
+    """(N, C) sums of planes (N, C, h, w), whatever the number of threads.
+
+    Row by row: a sum to a single number is cut at other places by each number of threads.
+    """
+    return planes.sum(3).sum(2)
 
 
 def widened(plane: Tensor, reach: int) -> Tensor:

@@ -24,7 +24,19 @@ def optical_depth(x: Tensor, offset: Tensor, slope: Tensor, facts: Mapping[str, 
     """(N, 1, h, w) at 550 nm."""
     luminance = (x[:, :1] + x[:, 1:2]).add_(x[:, 2:3]).mul_(facts["brightness"] / 3)
     logit = torch.addcmul(offset, slope, luminance.clamp_(0, 2).sub_(0.5))
-    return torch.sigmoid(logit) * (THICKEST * facts["presence"])
+    return sigmoid(logit) * (THICKEST * facts["presence"])
+
+
+def sigmoid(x: Tensor) -> Tensor:
+    """1 / (1 + exp(−x)); may overwrite `x` where no gradient needs it.
+
+    The last pixels of a tensor, and of what each thread does of it, go through other code in
+    torch.sigmoid than the rest, and may differ in the last bit. Those of exp do not.
+    """
+    if x.requires_grad:
+        # exp of more would be infinite, and its gradient no number.
+        return 1 / (1 + torch.exp(-x.clamp(min=-80)))
+    return x.neg_().exp_().add_(1).reciprocal_()
 
 
 def inverted(

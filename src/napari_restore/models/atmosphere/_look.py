@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, relu_
 
-from napari_restore.models.atmosphere._cells import pooled
+from napari_restore.models._pointwise import Pointwise
+from napari_restore.models.atmosphere._cells import pooled, total
 
 NUMBERS = 6
 """Red, green and blue of the airlight, exponent, presence, display share."""
@@ -57,10 +58,10 @@ class Look(nn.Module):
             nn.Linear(2 * deep + told, deep), nn.ReLU(), nn.Linear(deep, deep), nn.ReLU()
         )
         self.tell = nn.ModuleList(nn.Linear(deep, w) for w in drawn)
-        self.ups = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in pairwise(drawn))
+        self.ups = nn.ModuleList(Pointwise(b, 4 * a) for a, b in pairwise(drawn))
         self.decoders = nn.ModuleList(_blocks(w) for w in drawn[:-1])
         self.maps = nn.Conv2d(drawn[0], 2, 3, padding=1)
-        self.look = nn.Conv2d(drawn[1], 1, 1)
+        self.look = Pointwise(drawn[1], 1)
         self.numbers = nn.Linear(deep, NUMBERS)
 
     def start(self, maps: list[float], numbers: list[float], strength: float = 0.1) -> None:
@@ -95,8 +96,8 @@ class Look(nn.Module):
 
     def _token(self, x: Tensor, share: Tensor, told: Tensor) -> Tensor:
         share = pooled(share, x.shape[2])
-        weight = share / share.sum((2, 3), keepdim=True).clamp(min=1e-6)
-        mean = (x * weight).sum((2, 3))
+        weight = share / total(share)[:, :, None, None].clamp(min=1e-6)
+        mean = total(x * weight)
         most = x.masked_fill(share == 0, -1e3).amax((2, 3))
         return torch.as_tensor(self.token(torch.cat([mean, most, told], 1)))
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
 from napari_restore.models._model import Facts, RestorationModel, ToModel, one_shot_facts
-from napari_restore.models.atmosphere._cells import Cells, cells_of
+from napari_restore.models.atmosphere._cells import Cells, cells_of, total
+from napari_restore.models.atmosphere._colour import guarded_green, keep_white
 from napari_restore.models.atmosphere._inversion import inverted, optical_depth
 from napari_restore.models.atmosphere._network import STRIDE, AtmosphereNetwork
 from napari_restore.models.atmosphere._restraint import restrained
@@ -38,8 +39,8 @@ class Atmosphere(RestorationModel):
 
     Facts: ``maps`` (1, 2, h, w) offset and slope per overview pixel, ``step`` () level-0
     pixels per map pixel, ``presence`` () and the ``restraint`` () that is in it, ``brightness`` ()
-    the factor above, ``airlight`` (3,) and ``airlight_all`` (bands,) in model range, ``exponent``
-    (), ``display`` ().
+    the factor above, ``airlight`` (3,) with the factor ``green`` () in it and ``airlight_all``
+    (bands,) in model range, ``exponent`` (), ``display`` ().
     """
 
     def __init__(self, card: ModelCard, width: int = 24, looks: int = 2) -> None:
@@ -57,6 +58,8 @@ class Atmosphere(RestorationModel):
         del overview
         facts = self._facts_from(shown)
         facts["step"] = torch.tensor(float(context.factor))
+        facts["green"] = guarded_green(thinned, valid, facts, self.deadband)
+        facts["airlight"] = _with_green(facts["airlight"], facts["green"])
         facts["airlight_all"] = _airlight_of_all(context, to_model, bands, facts["airlight"])
         seen = facts["presence"]
         facts["presence"] = restrained(thinned, valid, facts, self.deadband)
@@ -65,8 +68,9 @@ class Atmosphere(RestorationModel):
 
     def follow(self, overview: Tensor, valid: Tensor, facts: Facts) -> Facts:
         found = self._facts_from(_shown(small(overview, valid)))
-        # Found by halving, so it has no gradient.
+        # Both are found by halving, so they have no gradient.
         found["presence"] = found["presence"] * facts["restraint"]
+        found["airlight"] = _with_green(found["airlight"], facts["green"])
         return {**facts, **found}
 
     def _facts_from(self, one: _Shown) -> dict[str, Tensor]:
@@ -122,7 +126,8 @@ class Atmosphere(RestorationModel):
             strip = x[:, :, top:bottom]
             depth = optical_depth(strip, offset, slope, facts).clamp_(max=deepest)
             found = inverted(strip, depth, airlight, facts, self.deadband)
-            y[:, :, top:bottom], transmission[:, :, top:bottom] = found
+            y[:, :, top:bottom] = keep_white(strip, found[0])
+            transmission[:, :, top:bottom] = found[1]
 
     def observe(self, x: Tensor, valid: Tensor | None = None) -> Facts:
         """Facts of N whole images (N, 3, h, w) at once, with gradients, for training.
@@ -182,11 +187,16 @@ def _shown(pictures: Small) -> _Shown:
     picture, valid = pictures.picture, pictures.valid
     # One value far out of range must not darken all others.
     seen = picture.mean(1, keepdim=True).clamp(0, 4) * valid
-    mean = seen.sum((1, 2, 3)) / valid.sum((1, 2, 3)).clamp(min=1)
+    mean = (total(seen) / total(valid).clamp(min=1))[:, 0]
     brightness = BRIGHTNESS / mean.clamp(min=1e-4)
     cells = cells_of(picture, valid, brightness)
     reduced = picture.shape[2], picture.shape[3]
     return _Shown(cells, brightness, reduced, pictures.factor, pictures.shape)
+
+
+def _with_green(airlight: Tensor, factor: Tensor) -> Tensor:
+    """The airlight (3,) with its green times `factor` ()."""
+    return torch.stack([airlight[0], airlight[1] * factor, airlight[2]])
 
 
 def _airlight_of_all(

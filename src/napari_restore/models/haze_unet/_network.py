@@ -17,6 +17,7 @@ from napari_restore.models.atmosphere._look import Block
 from napari_restore.models.atmosphere._model import Atmosphere
 from napari_restore.models.atmosphere._part import sizes_of_context, with_shipped
 from napari_restore.models.classical._deadband import soft_gate
+from napari_restore.models.haze_unet._doubling import Doubling
 
 BANDS, SEEN = 3, 7
 """Planes that it is given, alone and behind an atmosphere: x, J and t."""
@@ -56,7 +57,7 @@ class HazeUNet(RestorationModel):
         self.decode2 = _stage(w2, blocks)
         self.up1 = nn.ConvTranspose2d(w2, w1, 2, stride=2)
         self.decode1 = _stage(w1, blocks)
-        self.head = nn.ConvTranspose2d(w1, 3, 4, stride=2, padding=1)
+        self.head = Doubling(w1, 3)
 
     def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Facts:
         return {} if self.atmosphere is None else self.atmosphere.prepare(context, to_model, bands)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from napari_restore.models._pointwise import Pointwise
 from napari_restore.models.inf_dehaze._config import InfDehazeConfig
 from napari_restore.models.inf_dehaze._gradient import learns
 from napari_restore.models.inf_dehaze._ibssa import chunks
@@ -34,7 +35,7 @@ class Expert(nn.Module):
         double_gelu: bool = False,
     ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(width, hidden, 1, bias=False)
+        self.conv1 = Pointwise(width, hidden, bias=False)
         self.conv2 = nn.Conv2d(
             hidden,
             hidden,
@@ -43,7 +44,7 @@ class Expert(nn.Module):
             groups=1 if dense else hidden,
             bias=False,
         )
-        self.conv3 = nn.Conv2d(hidden, width, 1, bias=False)
+        self.conv3 = Pointwise(hidden, width, bias=False)
         self.double_gelu = double_gelu
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,7 +72,7 @@ class LMMoE(nn.Module):
         self.top_k = config.top_k
         self.shared_weight = config.shared_weight
         self.halo = max(*config.experts, config.shared_kernel) // 2
-        self.gate = nn.Conv2d(width, len(config.experts), 1)
+        self.gate = Pointwise(width, len(config.experts))
         self.experts = nn.ModuleList(
             Expert(width, self.hidden, kernel, double_gelu=config.double_gelu)
             for kernel in config.experts

@@ -13,7 +13,7 @@ from napari_restore.plugin._state import image_of
 from napari_restore.plugin.areas._areas import GRADIENT, areas_layer, gradient_layer
 from napari_restore.plugin.areas._strength import PAINT, new_paint_layer
 from napari_restore.plugin.areas._targets import Target
-from napari_restore.plugin.layers._placing import plane_of
+from napari_restore.plugin.layers._placing import plane_of, scale_and_affine
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -27,6 +27,8 @@ OWN = "napari_restore_drawn"
 """In the metadata of Shapes layers whose edges this module keeps thin."""
 EDGE = 2
 """Width of edges in screen pixels."""
+HEAD = 16
+"""Length of the sides of an arrow's head in screen pixels."""
 BRUSH = 40
 """Diameter of the brush in screen pixels."""
 SETTLED_MS = 150
@@ -88,6 +90,7 @@ class Drawing(QObject):
         self._signals = [
             (viewer.layers.selection.events.active, self._on_active),
             (viewer.scene.camera.events.zoom, self._on_zoom),
+            (state.events.target, self._adopt),
         ]
         for signal, slot in self._signals:
             signal.connect(slot)
@@ -184,6 +187,7 @@ class Drawing(QObject):
                 self._follow(None, None)
 
     def _on_active(self, event: Any) -> None:
+        self._adopt()
         layer = self._layer
         if layer is not None and event.value is not layer:
             self._follow(None, None)
@@ -193,15 +197,42 @@ class Drawing(QObject):
     def _on_line(self, event: Any) -> None:
         """One gradient at a time: a new line takes the place of the one before."""
         layer = event.source
+        if str(event.action) not in ("added", "changed") or not layer.data:
+            return
         if str(event.action) == "added" and len(layer.data) > 1:
             layer.selected_data = set(range(len(layer.data) - 1))
             layer.remove_selected()
+        self._point(layer)
+
+    def _point(self, layer: Shapes) -> None:
+        """Draw the line as an arrow: its head is where everything changes."""
+        matrix = plane_of(layer)
+        arrow = arrow_of(layer.data[-1], HEAD / EDGE * _edge(self._viewer, matrix))
+        if layer.shape_type[-1] == "path" and np.allclose(arrow, layer.data[-1]):
+            return
+        with layer.events.data.blocker(self._on_line):
+            layer.data = [(arrow, "path")]
+            layer.edge_width = [_edge(self._viewer, matrix)]
+            layer.face_color = ["transparent"]
 
     # -- edges -------------------------------------------------------------------
 
     def _on_zoom(self) -> None:
         if any(OWN in layer.metadata for layer in self._viewer.layers):
             self._zoomed()
+
+    def _adopt(self) -> None:
+        """Keep the edges thin of a layer that napari's own button made, once areas are drawn in it.
+
+        Napari draws them a unit of the data wide, which may be a kilometre or nothing; edges
+        that somebody has set stay.
+        """
+        layer = areas_layer(self._viewer) if self._state.target is Target.DRAWN else None
+        if layer is None or OWN in layer.metadata:
+            return
+        if {layer.current_edge_width, *layer.edge_width} == {1}:
+            layer.metadata[OWN] = True
+            self._thin()
 
     def _thin(self) -> None:
         """Edges are as wide on the screen as before, whatever the zoom."""
@@ -211,6 +242,31 @@ class Drawing(QObject):
                 layer.current_edge_width = width
                 if len(layer.data):
                     layer.edge_width = [width] * len(layer.data)
+                    if GRADIENT in layer.metadata:
+                        self._point(layer)
+
+
+def arrow_of(line: Any, length: float) -> Any:
+    """The path (6, 2) of an arrow along `line` (n, 2), whose head has sides of `length`.
+
+    It begins and ends as the line does. Of an arrow whose tip was dragged the tip is
+    the one of its three points that differs from the other two.
+    """
+    line = np.asarray(line, float)
+    start, tip = line[0], line[-1]
+    if len(line) == 6:
+        tips = line[[1, 3, 5]]
+        away = [np.abs(tips - point).sum() for point in tips]
+        tip = tips[int(np.argmax(away))]
+    along = tip - start
+    size = float(np.hypot(*along))
+    if size == 0:
+        return np.array([start] * 6)
+    back = -along / size * min(length, size / 2)
+    cos, sin = np.cos(np.pi / 7), np.sin(np.pi / 7)
+    left = tip + np.array([[cos, -sin], [sin, cos]]) @ back
+    right = tip + np.array([[cos, sin], [-sin, cos]]) @ back
+    return np.array([start, tip, left, tip, right, tip])
 
 
 def add_outlines(
@@ -226,7 +282,7 @@ def add_outlines(
         face_color="transparent",
         edge_color="yellow",
         edge_width=_edge(viewer, matrix),
-        affine=matrix,
+        **scale_and_affine(matrix),
         # Those of the image, or napari takes pixels for metres.
         units=source.units[-2:],
         metadata={OWN: True, **metadata},

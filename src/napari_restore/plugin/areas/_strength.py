@@ -11,7 +11,7 @@ import numpy.typing as npt
 from napari_restore import Region, api
 from napari_restore.errors import BadRegion
 from napari_restore.plugin.areas._targets import Area
-from napari_restore.plugin.layers._placing import plane_of
+from napari_restore.plugin.layers._placing import plane_of, scale_and_affine
 from napari_restore.plugin.layers._visible import bounding_region
 
 if TYPE_CHECKING:
@@ -40,13 +40,11 @@ def new_paint_layer(layer: Layer, size: tuple[int, int]) -> Labels:
     step = max(1, -(-max(size) // PAINT_SIDE))
     coarse = np.array([[step, 0, (step - 1) / 2], [0, step, (step - 1) / 2], [0, 0, 1]])
     matrix = plane_of(layer) @ coarse
-    # The brush is round on the ground where the scale tells how large a pixel is.
-    scale = np.hypot(matrix[0, :2], matrix[1, :2])
     return Labels(
         np.zeros((-(-size[0] // step), -(-size[1] // step)), np.uint8),
         name="Painted strength",
-        scale=scale,
-        affine=matrix @ np.diag([*1 / scale, 1]),
+        # The brush is round on the ground where the scale tells how large a pixel is.
+        **scale_and_affine(matrix),
         units=layer.units[-2:],
         opacity=0.4,
         colormap=DirectLabelColormap(color_dict={0: "transparent", None: "yellow"}),

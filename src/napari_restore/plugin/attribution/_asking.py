@@ -36,9 +36,9 @@ class Asking:
         self, viewer: ViewerModel, source: ImageLayer, question: Question, number: int
     ) -> None:
         self.question, self.source = question, source
-        name = f"{number} · {question.request.model}"
+        name = f"{number} {question.request.model}"
         self.layers = AttributionLayers(viewer, source, name, question.scale)
-        self.exponent = 0.5
+        self.view, self.exponent = "signed", 0.5
         self._viewer = viewer
         self._stop = threading.Event()
         self._is_silent = False
@@ -74,8 +74,8 @@ class Asking:
             if not gone:
                 level = f" · 1:{self.question.scale}" if self.question.scale > 1 else ""
                 method = told.found.record["attribution"]["method"]
-                self.layers.name += f" · {method}{level} – {self.source.name}"
-                self.layers.finish(told.picture, told.found.record, self.exponent)
+                self.layers.name += f" · {method}{level}"
+                self.layers.finish(told.picture, told.found.record, self.view, self.exponent)
                 self._outcome = ("done", told.found)
         elif isinstance(told, RestoreError):
             if not isinstance(told, Cancelled):

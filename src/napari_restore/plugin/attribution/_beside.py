@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 
     from napari_restore.explain import Attribution
     from napari_restore.plugin.attribution._layers import AttributionLayers
+    from napari_restore.plugin.attribution._question import Question
 
 SHOWN = 64
 """Pixels around a box that are shown at least."""
+LETTERS = 8
+"""Points of the name of each on the canvas: half of it is as wide as the name."""
 
 
 @dataclass(eq=False)
@@ -33,6 +36,13 @@ class Found:
     answer: Attribution
     layers: AttributionLayers
     source: ImageLayer
+    question: Question
+
+    @property
+    def title(self) -> str:
+        """Number, model, method, and width × height at x, y of the box."""
+        y0, x0, y1, x1 = self.answer.box
+        return f"{self.layers.name} · {x1 - x0} × {y1 - y0} at {x0}, {y0}"
 
     @property
     def scale(self) -> int:
@@ -72,21 +82,28 @@ class Beside:
             layer = self._viewer.add_image(
                 picture,
                 rgb=True,
-                name=f"Side by side: {found.layers.name}",
+                name=found.title,
                 affine=shifted(matrix, place.y0 + y - y0, place.x0 + x - x0),
                 units=found.source.units[-2:],
                 axis_labels=found.source.axis_labels[-2:],
                 metadata={"napari_restore_source": "attribution"},
             )
+            label = layer.name_overlay
+            label.font_size, label.box, label.visible = LETTERS, True, True
             self._made.append(layer)
         self._grid = SideBySide(self._viewer, *self._made)
         self._grid.ended.connect(self._on_ended)
+        middle = matrix @ [(place.y0 + place.y1 - 1) / 2, (place.x0 + place.x1 - 1) / 2, 1]
+        camera = self._viewer.scene.camera
+        camera.center = (*camera.center[:-2], *middle[:2])
 
     def _on_ended(self) -> None:
         self._grid = None
         made, self._made = self._made, []
         for layer in made:
             if layer in self._viewer.layers:
+                # Drivers in software can crash where a text is drawn as its layer goes.
+                layer.name_overlay.visible = False
                 self._viewer.layers.remove(layer)
         self.ended.emit()
 

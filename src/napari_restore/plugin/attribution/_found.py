@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from psygnal import Signal
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QLabel, QPushButton, QVBoxLayout
 
@@ -17,8 +19,14 @@ from napari_restore.plugin._notices import show_problem
 from napari_restore.plugin._section import Section
 from napari_restore.plugin.attribution._beside import Beside, Found
 from napari_restore.plugin.attribution._curve_plot import CurvePlot
+from napari_restore.plugin.attribution._layers import VIEWS
 from napari_restore.plugin.attribution._plots import PathPlot, RingPlot
-from napari_restore.plugin.attribution._words import CHECK, measures
+from napari_restore.plugin.attribution._words import (
+    CHECK,
+    as_html,
+    leaves_out_context,
+    report,
+)
 from napari_restore.plugin.results._save_dialog import ask_save_path
 from napari_restore.records import write_record
 
@@ -34,6 +42,9 @@ EXPONENTS = {1.0: "1", 0.5: "1/2", 0.25: "1/4", 0.125: "1/8"}
 class FoundSection(Section):
     """All answers of a viewer; the chosen one is told of."""
 
+    follow_wanted = Signal(object)
+    """A `Question` that is to be asked again with its context followed."""
+
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__(viewer, state)
         self.all: list[Found] = []
@@ -41,23 +52,34 @@ class FoundSection(Section):
         self._folder = Path.home()
         self.which = QComboBox(self)
         self.other = QComboBox(self)
-        for combo in (self.which, self.other):
-            combo.setSizeAdjustPolicy(
-                QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-            )
         self.measures = QLabel(self)
         self.measures.setWordWrap(True)
         self.measures.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.path, self.rings = PathPlot(self), RingPlot(self)
         self.curves = CurvePlot(self)
+        self.follow = self._button(
+            "Follow the context",
+            "Ask again, with the share that came through what the model draws from the whole image",
+            self._on_follow,
+        )
+        self.view = QComboBox(self)
+        for name, title in VIEWS.items():
+            self.view.addItem(title, name)
+        self.view.setToolTip(
+            "What the layer shows: signed shares, their magnitude, or a smooth area of where it lies"
+        )
         self.exponent = QComboBox(self)
         for value, title in EXPONENTS.items():
-            self.exponent.addItem(title, value)
+            self.exponent.addItem(f"exponent {title}", value)
         self.exponent.setCurrentIndex(1)
         self.exponent.setToolTip(
-            "The magnitude layer shows (|a| / its largest) to this power: the smaller, the more of "
+            "The magnitude is (|a| / its largest) to this power: the smaller, the more of "
             "what is weak is seen"
         )
+        for combo in (self.which, self.other, self.view, self.exponent):
+            combo.setSizeAdjustPolicy(
+                QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+            )
         self.side_by_side = QPushButton("Side by side", self)
         self.side_by_side.setCheckable(True)
         self.side_by_side.setToolTip("Both maps over their pictures, under one camera")
@@ -66,7 +88,8 @@ class FoundSection(Section):
         self.record = self._button("Record …", "All it takes to ask again", self._record)
         self._build()
         self.which.currentIndexChanged.connect(self._on_chosen)
-        self.exponent.currentIndexChanged.connect(self._on_exponent)
+        self.view.currentIndexChanged.connect(self._on_view)
+        self.exponent.currentIndexChanged.connect(self._on_view)
         self.side_by_side.clicked.connect(self._on_side_by_side)
         self._pair.ended.connect(lambda: self.side_by_side.setChecked(False))
         self.listen(viewer.layers.events.removed, self._on_removed)
@@ -79,12 +102,12 @@ class FoundSection(Section):
         form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow("Answer", self.which)
-        form.addRow("Exponent", self.exponent)
+        form.addRow("Show", in_a_row(self.view, self.exponent))
         form.addRow("Compare with", in_a_row(self.other, self.side_by_side))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(form)
-        for widget in (self.measures, self.path, self.rings, self.curves):
+        for widget in (self.measures, self.follow, self.path, self.rings, self.curves):
             layout.addWidget(widget)
         layout.addLayout(files)
 
@@ -113,10 +136,11 @@ class FoundSection(Section):
         self._offer()
 
     def _offer(self) -> None:
+        """Choose the newest."""
         self.which.blockSignals(True)
         self.which.clear()
         for found in self.all:
-            self.which.addItem(found.layers.name, found)
+            self.which.addItem(found.title, found)
         self.which.setCurrentIndex(len(self.all) - 1)
         self.which.blockSignals(False)
         self._on_chosen()
@@ -127,24 +151,32 @@ class FoundSection(Section):
         others = [found for found in reversed(self.all) if found is not current]
         self.other.clear()
         for found in others:
-            self.other.addItem(found.layers.name, found)
+            self.other.addItem(found.title, found)
         self.side_by_side.setEnabled(bool(others))
         if current is not None:
             record = current.answer.record
             told = record["attribution"]
-            self.measures.setText(measures(record))
+            self.measures.setText(as_html(report(record)))
+            self.follow.setVisible(leaves_out_context(record))
             self.path.show_nodes(told["nodes"])
             self.rings.show_rings(told["rings"])
             self.curves.show_check(told.get("checks", {}).get(CHECK))
-            self._on_exponent()
+            self._on_view()
 
-    def _on_exponent(self) -> None:
+    def _on_view(self) -> None:
+        self.exponent.setEnabled(self.view.currentData() == "magnitude")
         if self.current is not None:
-            self.current.layers.show_exponent(self.exponent.currentData())
+            self.current.layers.show(self.view.currentData(), self.exponent.currentData())
+
+    def _on_follow(self) -> None:
+        if self.current is not None:
+            # The check holds the context constant.
+            question = replace(self.current.question, facts="followed", check=None)
+            self.follow_wanted.emit(question)
 
     def _on_removed(self, event: Any) -> None:
         for found in self.all:
-            if event.value is found.layers.signed:
+            if event.value is found.layers.map:
                 self.all.remove(found)
                 found.layers.remove()
                 self._offer()

@@ -1,4 +1,4 @@
-"""The layers of one attribution: its map, magnitude, contribution area and box."""
+"""The layers of one attribution: its map in one of three views, and that of its overview."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ import numpy.typing as npt
 
 from napari_restore import Region
 from napari_restore.plugin.areas._areas import ASKED
-from napari_restore.plugin.layers._placing import enlarged, plane_of, shifted, widen
+from napari_restore.plugin.layers._placing import (
+    enlarged,
+    plane_of,
+    scale_and_affine,
+    shifted,
+    widen,
+)
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -28,6 +34,8 @@ REDUCED = 2048
 ORANGE, PURPLE = (0.702, 0.345, 0.024), (0.329, 0.153, 0.533)
 """Ends of ColorBrewer's PuOr, as the figures have it: told apart by people with any kind of sight."""
 NOTE = "where the model looked, not why"
+VIEWS = {"signed": "Map", "magnitude": "Magnitude", "area": "Contribution area"}
+"""Of a map, as the tab offers them."""
 
 
 class Picture(NamedTuple):
@@ -93,17 +101,19 @@ def signed_colours() -> Colormap:
 
 
 class AttributionLayers:
-    """The layers of one map, in the viewer until the first of them is removed."""
+    """One map in the viewer, as one of `VIEWS`, until it is removed; and its overview, if any."""
 
     def __init__(self, viewer: ViewerModel, source: ImageLayer, name: str, scale: int) -> None:
         self._viewer, self._source, self._scale = viewer, source, scale
         self.name = name
-        self.signed: ImageLayer | None = None
-        self.magnitude: ImageLayer | None = None
-        self.area: ImageLayer | None = None
+        """What the names of the layers begin with."""
+        self.map: ImageLayer | None = None
+        """Of the pixels, as `show` wants it."""
         self.overview: ImageLayer | None = None
         """Shares of the whole image's overview, by blocks."""
-        self.outline: Layer | None = None
+        self._picture: Picture | None = None
+        self._record: dict[str, Any] = {}
+        self._view, self._exponent = "signed", 0.5
 
     def __contains__(self, layer: object) -> bool:
         return any(layer is own for own in self.all)
@@ -111,48 +121,75 @@ class AttributionLayers:
     @property
     def all(self) -> list[Layer]:
         """Those that are there, the lowest first."""
-        own = (self.magnitude, self.area, self.overview, self.signed, self.outline)
-        return [layer for layer in own if layer is not None]
+        return [layer for layer in (self.overview, self.map) if layer is not None]
 
     def glimpse(self, seen: Glimpse) -> None:
         """Show the map as far as it is."""
         most = _most(seen.values)
-        if self.signed is None:
-            self.signed = self._add("Coming", [seen.values], seen.region, (-most, most))
+        if self.map is None:
+            self.map = self._add("coming", [seen.values], seen.region, (-most, most))
         else:
-            self.signed.data = seen.values
-            self.signed.contrast_limits_range = (-most, most)
-            self.signed.contrast_limits = (-most, most)
+            self.map.data = seen.values
+            self.map.contrast_limits_range = (-most, most)
+            self.map.contrast_limits = (-most, most)
 
-    def finish(self, picture: Picture, record: dict[str, Any], exponent: float) -> None:
+    def finish(self, picture: Picture, record: dict[str, Any], view: str, exponent: float) -> None:
         """Show all of it, in the place of glimpses."""
         self.remove()
-        levels, most = picture.levels, picture.most
-        sizes = [np.abs(level) for level in levels]
-        self.magnitude = self._add("Magnitude", sizes, picture.region, (0, most))
-        self.magnitude.gamma = exponent
-        self.area = self._add("Contribution area", [picture.area], picture.window, (0, 1))
-        self.area.opacity = 0.6
+        self._picture, self._record = picture, record
+        self._view, self._exponent = view, exponent
         if picture.overview is not None:
             self.overview = self._add_overview(picture.overview)
-        self.signed = self._add("Attribution", levels, picture.region, (-most, most))
-        self.outline = self._add_outline(record["attribution"])
-        for layer in self.all:
-            layer.metadata["napari_restore_record"] = record
-        self.magnitude.visible = self.area.visible = False
-        self._viewer.layers.selection.active = self.signed
+            self.overview.metadata["napari_restore_record"] = record
+        self.map = self._made(picture)
+        self._raise_box()
+        self._viewer.layers.selection.active = self.map
+
+    def show(self, view: str, exponent: float) -> None:
+        """Show the map as one of `VIEWS`; a magnitude to the power of `exponent`."""
+        before, self._exponent = self.map, exponent
+        if before is None or self._picture is None:
+            return
+        if view == self._view:
+            before.gamma = exponent if view == "magnitude" else 1.0
+            return
+        self._view = view
+        # One replaces the other: its place in the list, and whether it is seen, stay.
+        at, visible = self._viewer.layers.index(before), before.visible
+        self.map = self._made(self._picture)
+        self.map.visible = visible
+        self._viewer.layers.move(self._viewer.layers.index(self.map), at)
+        self._viewer.layers.remove(before)
+        self._viewer.layers.selection.active = self.map
 
     def remove(self) -> None:
         """Take all away; the user may have removed some."""
-        for layer in self.all:
+        own, self.map, self.overview = self.all, None, None
+        for layer in own:
             if layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
-        self.signed = self.magnitude = self.area = self.overview = self.outline = None
 
-    def show_exponent(self, exponent: float) -> None:
-        """Show the magnitude to the power of `exponent`."""
-        if self.magnitude is not None:
-            self.magnitude.gamma = exponent
+    def _made(self, picture: Picture) -> ImageLayer:
+        """A layer of the view that is wanted."""
+        title, most = VIEWS[self._view].lower(), picture.most
+        if self._view == "area":
+            layer = self._add(title, [picture.area], picture.window, (0, 1))
+            layer.opacity = 0.6
+        elif self._view == "magnitude":
+            sizes = [np.abs(level) for level in picture.levels]
+            layer = self._add(title, sizes, picture.region, (0, most))
+            layer.gamma = self._exponent
+        else:
+            layer = self._add(title, picture.levels, picture.region, (-most, most))
+        layer.metadata["napari_restore_record"] = self._record
+        return layer
+
+    def _raise_box(self) -> None:
+        """Show what is asked about above the map."""
+        layers = self._viewer.layers
+        for layer in list(layers):
+            if layer.metadata.get(ASKED) == self._source.unique_id:
+                layers.move(layers.index(layer), len(layers))
 
     def _add(
         self, title: str, levels: Sequence[Any], region: Region, limits: tuple[float, float]
@@ -166,7 +203,7 @@ class AttributionLayers:
         matrix = shifted(enlarged(plane_of(self._source), self._scale), *overview.corner)
         # A block's middle, not that of its first pixel.
         matrix = enlarged(shifted(matrix, (side - 1) / 2, (side - 1) / 2), side)
-        return self._shown("Overview", [blocks], (-most, most), matrix)
+        return self._shown("overview", [blocks], (-most, most), matrix)
 
     def _shown(
         self,
@@ -179,7 +216,7 @@ class AttributionLayers:
 
         layer = ImageLayer(
             levels if len(levels) > 1 else levels[0],
-            name=f"{title} {self.name}",
+            name=f"{self.name} · {title}",
             multiscale=len(levels) > 1,
             cache=False,
             colormap=signed_colours() if limits[0] < 0 else "viridis",
@@ -190,27 +227,9 @@ class AttributionLayers:
         self._viewer.layers.append(layer)
         return layer
 
-    def _add_outline(self, told: dict[str, Any]) -> Layer:
-        from napari.layers import Shapes
-
-        y0, x0, y1, x1 = told["box"]
-        corners = told.get("polygon") or [(y0, x0), (y0, x1), (y1, x1), (y1, x0)]
-        layer = Shapes(
-            [np.array(corners, float) - 0.5],
-            shape_type="polygon",
-            name=f"Box {self.name}",
-            face_color="transparent",
-            edge_color="white",
-            edge_width=max(1.0, max(y1 - y0, x1 - x0) / 64),
-            **self._placed(enlarged(plane_of(self._source), self._scale)),
-        )
-        layer.metadata[ASKED] = None  # Not an area to restore.
-        self._viewer.layers.append(layer)
-        return layer
-
     def _placed(self, matrix: npt.NDArray[np.float64]) -> dict[str, Any]:
         return {
-            "affine": widen(matrix, 2),
+            **scale_and_affine(widen(matrix, 2)),
             "units": self._source.units[-2:],
             "axis_labels": self._source.axis_labels[-2:],
             "metadata": {"napari_restore_source": self._source.unique_id, "about": NOTE},

@@ -27,7 +27,7 @@ class Question:
     method: str | None = None
     objective: str | None = None
     baseline: str | None = None
-    facts: str = "held"
+    facts: str = "auto"
     gap: float = 0.01
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """Settings of a method that goes along no path."""

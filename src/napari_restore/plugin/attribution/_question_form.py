@@ -58,8 +58,12 @@ OBJECTIVES = {
     "mean+variance": "Mean and variance",
     CHANNEL: "Mean of one band:",
 }
-HELD = "held"
-FACTS = {HELD: "held constant", "followed": "followed through the overview"}
+AUTO, HELD, FOLLOWED = "auto", "held", "followed"
+FACTS = {
+    AUTO: "Automatic (followed where quick)",
+    HELD: "held constant",
+    FOLLOWED: "followed through the overview",
+}
 TOOLS = {
     "rectangle": ("Box", "Drag a box over what is asked about; Escape leaves it"),
     "click": ("Click", "Click the image: a box is put there, as large as said below"),
@@ -99,8 +103,9 @@ class QuestionForm(QWidget):
         self.channel = QSpinBox(self)
         self.facts = _combo(FACTS)
         self.facts.setToolTip(
-            "What the model drew from the whole image, such as the airlight: a constant, or asked "
-            "about as well. Networks that map the image allow that"
+            "What the model draws from the whole image, such as the airlight: a constant, or asked "
+            "about as well, which networks that map the image allow. Automatic: asked about where that is "
+            "predicted to add less than ten seconds"
         )
         self.level = _combo({})
         self.level.setToolTip(
@@ -114,7 +119,7 @@ class QuestionForm(QWidget):
         self.check = QCheckBox("Insertion and deletion", self)
         self.check.setToolTip(
             "Whether the map ranks pixels better than chance and than distance from the box: 192 "
-            "more pictures. It holds the image facts"
+            "more pictures. It holds the context constant"
         )
         self._build()
         self.method.currentIndexChanged.connect(self._on_method)
@@ -142,7 +147,7 @@ class QuestionForm(QWidget):
         self._settings_title = form.labelForField(self.settings)
         form.addRow("Baseline", self.baseline)
         form.addRow("Objective", in_a_row(self.objective, self.channel))
-        form.addRow("Image facts", self.facts)
+        form.addRow("Context", self.facts)
         form.addRow("Level", self.level)
         form.addRow("Largest gap", self.gap)
         form.addRow("Check", self.check)
@@ -237,7 +242,7 @@ class QuestionForm(QWidget):
         self.baseline.setEnabled(takes or (offered is not None and self.check.isChecked()))
 
     def _on_facts(self) -> None:
-        self.check.setEnabled(self.facts.currentData() == HELD)
+        self.check.setEnabled(self.facts.currentData() != FOLLOWED)
 
     def _on_objective(self) -> None:
         self.channel.setVisible(self.objective.currentData() == CHANNEL)

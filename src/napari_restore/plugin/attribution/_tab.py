@@ -23,6 +23,7 @@ from napari_restore.plugin.runs._run_bar import RunBar
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
 
     from napari_restore.engine import Event
     from napari_restore.plugin._state import RestoreState
@@ -59,6 +60,7 @@ class AttributionTab(Section):
         self.box.changed.connect(self.show_box)
         self.bar.run_requested.connect(self.run)
         self.bar.cancel_requested.connect(self.cancel)
+        self.found.follow_wanted.connect(self._follow)
         self.listen(state.events.layer, self._on_layer)
         self._on_layer()
 
@@ -116,19 +118,32 @@ class AttributionTab(Section):
 
     def run(self) -> None:
         """Ask, unless something is under way."""
-        layer = self.state.layer
-        if self.state.running:
-            show_note("A run is going on. Wait for its end, or press Cancel.")
+        if self._is_busy():
             return
         try:
             question = self.question()
         except RestoreError as error:
             show_problem(error)
             return
-        assert layer is not None
+        assert self.state.layer is not None
+        self._ask(question, self.state.layer)
+
+    def _follow(self, question: Question) -> None:
+        """Ask about the image of the current answer again."""
+        current = self.found.current
+        if current is not None and not self._is_busy():
+            self._ask(question, current.source)
+
+    def _is_busy(self) -> bool:
+        if self.state.running:
+            show_note("A run is going on. Wait for its end, or press Cancel.")
+        return bool(self.state.running)
+
+    def _ask(self, question: Question, layer: ImageLayer) -> None:
         self.box.use(None)
         self._asked += 1
         asking = self.asking = Asking(self.viewer, layer, question, self._asked)
+        asking.view = self.found.view.currentData()
         asking.exponent = self.found.exponent.currentData()
         asking.happened.connect(self._on_event)
         asking.ended.connect(self._on_ended)
@@ -166,5 +181,5 @@ class AttributionTab(Section):
         else:
             told = outcome.record["measured"]
             self.bar.show_message(f"Asked in {told['seconds']:.1f} s.")
-            self.found.add(Found(outcome, asking.layers, asking.source))
+            self.found.add(Found(outcome, asking.layers, asking.source, asking.question))
         self.ended.emit(status, outcome)

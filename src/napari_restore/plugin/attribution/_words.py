@@ -1,8 +1,9 @@
-"""What an attribution says, in a few lines."""
+"""What an attribution says, as the rows of a small table."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 CHECK = "insertion-deletion"
@@ -11,57 +12,109 @@ FAR = 128
 """Pixels from the box beyond which a share is told."""
 TOLD = 0.01
 """Share of the unchanged input from which on it is worth a line."""
+LEFT_OUT = 0.005
+"""Share of the change from which on a map without it leaves something out."""
+Row = tuple[str, str]
 
 
-def measures(record: Mapping[str, Any]) -> str:
-    """How far the map can be trusted, how spread it is, and what it is of."""
+def leaves_out_context(record: Mapping[str, Any]) -> bool:
+    """Whether the same question with the context followed would show more."""
+    told = record["attribution"]
+    context = told["context"]
+    return (
+        context["used"] == "held"
+        and told["path"] is not None
+        and (context["share"] or 0.0) >= LEFT_OUT
+    )
+
+
+def report(record: Mapping[str, Any]) -> list[Row]:
+    """How far the map can be trusted, what it leaves out, how spread it is, and what it is of."""
     told, model = record["attribution"], record["model"]
+    complete = told["completeness"]
+    rows = [("Complete", _trust(told))]
+    if complete["sum"] is not None:
+        change = f"{complete['difference']:.4g}, shares add up to {complete['sum']:.4g}"
+        rows.append(("Difference", change))
+    if complete["free_difference"] is not None:
+        free = f"{complete['free_difference']:.4g}"
+        rows.append(("Choices", f"{told['choices']}; made on the way, the difference is {free}"))
+    if told["context"]["used"] != "none":
+        rows.append(("Context", _context(told["context"])))
+    rows += [("Box", _target(told)), ("Method", _method(told))]
+    index, near = told["diffusion_index"], told["window"]["diffusion_index"]
+    if index is not None:
+        spread = f"{index:.2f}"
+        if near is not None and tuple(told["window"]["region"]) != tuple(told["region"]):
+            spread += f" (within 512 px of the box {near:.2f})"
+        rows += [
+            ("Diffusion index", spread),
+            ("95 % lies in", f"{told['area_95']} pixels"),
+            (f"Beyond {FAR} px", f"{_beyond(told['rings']):.1%}"),
+        ]
+    if (told["identity_share"] or 0) >= TOLD:
+        rows.append(("Input unchanged", f"{told['identity_share']:.0%} of the map"))
+    checked = told.get("checks", {}).get(CHECK)
+    if checked is not None and checked["insertion"]["area"] is None:
+        rows.append(("Check", "undefined: image and baseline hardly differ in the box"))
+    elif checked is not None:
+        rows.append(("Check", f"from {checked['baseline']}"))
+    weights = model["weights_sha256"]
+    rows.append(("Model", f"{model['id']}{f', weights {weights[:12]}' if weights else ''}"))
+    return rows
+
+
+def as_html(rows: Sequence[Row]) -> str:
+    """A table of two columns for a label, and below it what no map tells."""
+    lines = (
+        f"<tr><td><b>{escape(name)}</b>&nbsp;&nbsp;</td><td>{escape(value)}</td></tr>"
+        for name, value in rows
+    )
+    return f"<table>{''.join(lines)}</table><i>Where it looked, not why.</i>"
+
+
+def _trust(told: Mapping[str, Any]) -> str:
     complete = told["completeness"]
     gap, steps = complete["relative_gap"], len(told["nodes"])
     if complete["sum"] is None:
-        trust = "This method claims no completeness"
-    elif gap is None:
-        trust = "Completeness undefined: what is asked about hardly differs along the path"
-    else:
-        word = "Complete" if complete["reached"] else "NOT COMPLETE"
-        after = f" after {steps} points" if steps else ""
-        trust = f"{word}: gap {gap:.2%}{after} (asked {complete['goal']:.2%})"
+        return "not claimed by this method"
+    if gap is None:
+        return "undefined: what is asked about hardly differs along the path"
+    after = f" after {steps} points" if steps else ""
+    word = "yes" if complete["reached"] else "NO"
+    return f"{word}: gap {gap:.2%}{after} (at most {complete['goal']:.2%} asked for)"
+
+
+def _context(context: Mapping[str, Any]) -> str:
+    share = context["share"]
+    part = "its share is not known" if share is None else f"{share:.0%} of the change"
+    if context["used"] == "followed":
+        return f"followed: {part} came through it" if share is not None else "followed"
+    reason = context["reason"]
+    if share is None:
+        return f"held constant ({reason}); {part}"
+    if share < LEFT_OUT:
+        return f"held constant ({reason}); nothing came through it"
+    return f"held constant ({reason}): {part} came through it and is NOT in this map"
+
+
+def _target(told: Mapping[str, Any]) -> str:
     y0, x0, y1, x1 = told["box"]
-    index, near = told["diffusion_index"], told["window"]["diffusion_index"]
-    rings = told["rings"]
-    far = sum(
+    scale = told["scale"]
+    pixels = "px" if scale == 1 else f"px of the overview 1:{scale}"
+    within = "a polygon in " if told["polygon"] else ""
+    return f"{told['objective']} of {within}{x1 - x0} × {y1 - y0} {pixels} at x {x0}, y {y0}"
+
+
+def _method(told: Mapping[str, Any]) -> str:
+    way = "" if told["path"] is None else f": {told['path']} path"
+    start = "" if told["baseline"] is None else f" from {told['baseline']}"
+    return f"{told['method']}{way}{start}"
+
+
+def _beyond(rings: Mapping[str, float]) -> float:
+    return sum(
         share
         for name, share in rings.items()
         if name != "box" and int(name.partition("-")[0]) >= FAR
     )
-    scale = told["scale"]
-    pixels = "pixels" if scale == 1 else f"pixels of the overview 1:{scale}"
-    lines = [trust]
-    if complete["sum"] is not None:
-        told_of = f"{complete['difference']:.4g}, shares add up to {complete['sum']:.4g}"
-        lines.append(f"Difference {told_of}")
-    if complete["free_difference"] is not None:
-        free = f"{complete['free_difference']:.4g}"
-        lines.append(f"Choices {told['choices']}; made on the way, the difference is {free}")
-    within = "a polygon in " if told["polygon"] else ""
-    lines.append(f"{told['objective']} of {within}{x1 - x0} × {y1 - y0} {pixels} at x {x0}, y {y0}")
-    way = "" if told["path"] is None else f": {told['path']} path"
-    start = "" if told["baseline"] is None else f" from {told['baseline']}"
-    lines.append(f"{told['method']}{way}{start}; facts {told['facts']}")
-    if index is not None:
-        spread = f"Diffusion index {index:.2f}"
-        if near is not None and tuple(told["window"]["region"]) != tuple(told["region"]):
-            spread += f" (within 512 px of the box {near:.2f})"
-        lines.append(f"{spread}; 95 % in {told['area_95']} pixels; beyond {FAR} px {far:.1%}")
-    if (told["identity_share"] or 0) >= TOLD:
-        lines.append(f"The input passing unchanged makes {told['identity_share']:.0%} of the map")
-    checked = told.get("checks", {}).get(CHECK)
-    if checked is not None and checked["insertion"]["area"] is None:
-        lines.append("Check undefined: image and baseline hardly differ in what is asked about")
-    elif checked is not None:
-        lines.append(f"Checked from {checked['baseline']}")
-    weights = model["weights_sha256"]
-    lines.append(
-        f"{model['id']}{f', weights {weights[:12]}' if weights else ''}. Where it looked, not why."
-    )
-    return "\n".join(lines)

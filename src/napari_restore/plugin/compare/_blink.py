@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
+from superqt.utils import qdebounced
+
 from napari_restore.plugin._keys import KEYS
 
 if TYPE_CHECKING:
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from napari_restore.plugin._state import RestoreState
 
 KEY = KEYS["blink"].keys
+RELEASED_MS = 50
+"""A key that is pressed again within this time was held: X11 repeats it as release and press."""
 
 
 class Blink:
@@ -29,10 +33,12 @@ class Blink:
         self._opacities: list[tuple[Layer, float]] = []
         self._source: tuple[Layer, bool] | None = None
         """The source and whether it was visible; None while nothing is pressed."""
+        self._key_released = qdebounced(self.release, timeout=RELEASED_MS)
         self._former = viewer.bind_key(KEY, self._on_key, overwrite=True)
 
     def press(self) -> None:
         """Show the source of the current result."""
+        self._key_released.cancel()
         current = self.state.current
         if current is None or self._source is not None:
             return
@@ -52,6 +58,7 @@ class Blink:
 
     def release(self) -> None:
         """Show everything as before."""
+        self._key_released.cancel()
         for layer, opacity in self._opacities:
             layer.opacity = opacity
         self._opacities.clear()
@@ -68,4 +75,4 @@ class Blink:
     def _on_key(self, viewer: Any) -> Generator[None, None, None]:
         self.press()
         yield
-        self.release()
+        self._key_released()

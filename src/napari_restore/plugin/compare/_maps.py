@@ -136,6 +136,9 @@ class SideMap:
             # At strength 0 a result is its source, made smaller in the same way.
             before = result.with_adjustment(NOTHING).read_landed(inside, level)
             values = self._compared(before, after)
+            if self.name == "quality":
+                left_out = categories(result.left_out(inside, level))
+                values = np.where(left_out > 0, left_out, values)
             made[: inside.height, : inside.width] = np.where(done, values, nothing)
         return made
 

@@ -122,10 +122,10 @@ def contrast_limits(image: Image, display: Display) -> tuple[float, float]:
 def _percentiles(image: Image, display: Display) -> tuple[float, float]:
     level = len(image.level_shapes) - 1
     whole = (0, 0, *image.level_shapes[level])
-    if level > 0 and image.read_valid(whole, level).any():
-        pixels = image.read(whole, level)
-        if pixels.any() or level < image.stored_levels:
-            return limits_of(_bright(pixels, image, display), image.read_valid(whole, level))
+    # Only what is there: the window must not wait for the others.
+    valid = image.read_valid_landed(whole, level)
+    if level > 0 and valid.any():
+        return limits_of(_bright(image.read_landed(whole, level), image, display), valid)
     level = min(level, image.stored_levels - 1)
     if level == 0 and not image.source.random_access:
         # Reading would wait for the whole file.

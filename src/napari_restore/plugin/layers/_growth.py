@@ -51,6 +51,9 @@ class Growth:
 
     def start(self) -> None:
         """Begin; returns at once."""
+        if not self.image.source.random_access:
+            # From now on, before anybody draws the layer: else the window would wait.
+            self.image.progressive = True
         self._thread.start()
 
     def join(self) -> None:
@@ -61,7 +64,6 @@ class Growth:
         image = self.image
         try:
             if not image.source.random_access:
-                image.progressive = True
                 image.prepare(progress=self._landed, cancelled=self._unwanted)
             image.build_pyramid(on_chunk=self._landed, cancelled=self._unwanted)
         except Cancelled:
@@ -84,7 +86,8 @@ class Growth:
         image = self.image
         level = len(image.level_shapes) - 1
         if level > 0:
-            pixels = image.read((0, 0, *image.level_shapes[level]), level)
+            # Not `read`: it would wait for the file that this thread is just decoding.
+            pixels = image.read_landed((0, 0, *image.level_shapes[level]), level)
             np.copyto(coarsest, self._display.shown(pixels, image))
         self._on_landed(finished)
         self._told = time.monotonic()

@@ -20,7 +20,7 @@ def result_name(
     *,
     besides: Layer | None = None,
 ) -> str:
-    """``"Dark channel prior 2 (whole image) – town"``: method, number, area and image.
+    """``"2: Dark channel prior (whole image) – town"``: number, method, area and image.
 
     The first result of a method has no number; a draft is called as what replaces it.
     `besides` is a layer whose number is free.
@@ -35,5 +35,6 @@ def result_name(
     number, label = 1, method
     while any(name.startswith((f"{label} (", f"{label} –")) for name in names):
         number += 1
-        label = f"{method} {number}"
+        # First: napari's list cuts the end off, and often all but the first words.
+        label = f"{number}: {method}"
     return f"{label} ({area}) – {source.name}" if area else f"{label} – {source.name}"

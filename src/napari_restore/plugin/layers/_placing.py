@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,12 +24,14 @@ ORIGIN = "napari_restore_origin"
 """In a layer's metadata: where on the map (y, x) its world begins."""
 FINE = 1 / 8
 """Share of a pixel by which layers may be misplaced."""
+_turned: weakref.WeakSet[ViewerModel] = weakref.WeakSet()
+"""Viewers whose canvas `turn_upright` has turned north up."""
 _UNITS = {"US_survey_foot": "survey_foot"}
 """Our names of units where pint, which napari uses, has another."""
 
 
 def place_of(image: Image, display: Display, origin: Origin = (0.0, 0.0)) -> dict[str, Any]:
-    """`affine` and `units` of a layer of `image`; nothing for one that lies nowhere.
+    """`scale`, `affine` and `units` of a layer of `image`; nothing for one that lies nowhere.
 
     `origin` is the place on the map (y, x) where the window's world begins.
     """
@@ -40,7 +43,7 @@ def place_of(image: Image, display: Display, origin: Origin = (0.0, 0.0)) -> dic
     matrix = place.to_napari_affine()
     matrix[:2, 2] -= origin
     return {
-        "affine": widen(matrix, display.ndim),
+        **scale_and_affine(widen(matrix, display.ndim)),
         "units": (*["pixel"] * extra, unit, unit),
     }
 
@@ -75,6 +78,17 @@ def widen(matrix: Matrix, ndim: int) -> Matrix:
     return wide
 
 
+def scale_and_affine(matrix: Matrix) -> dict[str, Any]:
+    """`scale` and `affine` that place a layer by `matrix`, (ndim + 1)².
+
+    The size of a pixel is the scale: napari 0.9 fits highlights, handles and new shapes to
+    the screen by it and disregards the affine.
+    """
+    size = np.ones(len(matrix))
+    size[-3:-1] = np.hypot(*matrix[-3:-1, -3:-1])
+    return {"scale": size[:-1], "affine": matrix / size}
+
+
 def data_to_world(layer: Layer) -> Matrix:
     """The matrix, (ndim + 1)², that takes a layer's data coordinates to the world's."""
     from napari.utils.transforms import Affine
@@ -105,13 +119,28 @@ def enlarged(matrix: Matrix, scale: int) -> Matrix:
     return matrix @ steps
 
 
-def turn_north_up(viewer: ViewerModel, image: Image) -> None:
-    """Point the camera as maps do when the first placed image comes into an empty viewer."""
+def turn_upright(viewer: ViewerModel, image: Image) -> None:
+    """Turn the canvas so that `image`, opened or chosen just now, is upright: maps with north up.
+
+    A canvas that others have turned stays as it is.
+    """
+    camera, usual = viewer.scene.camera, _usual_orientation()
     place = image.georeference
-    if place is None or not place.is_placed or len(viewer.layers):
-        return
-    if place.to_napari_affine()[0, 0] < 0:
-        viewer.scene.camera.orientation2d = NORTH_UP
+    on_map = place is not None and place.is_placed and place.to_napari_affine()[0, 0] < 0
+    if on_map and camera.orientation2d == usual:
+        camera.orientation2d = NORTH_UP
+        _turned.add(viewer)
+    elif not on_map and camera.orientation2d == NORTH_UP and viewer in _turned:
+        camera.orientation2d = usual
+        _turned.discard(viewer)
+
+
+def _usual_orientation() -> tuple[str, str]:
+    """How napari's preferences turn the canvas."""
+    from napari.settings import get_settings
+
+    settings = get_settings().application
+    return str(settings.vertical_axis_orientation), str(settings.horizontal_axis_orientation)
 
 
 def mixes_places(viewer: ViewerModel, image: Image) -> bool:

@@ -23,7 +23,7 @@ from napari_restore.plugin.layers._display import (
     without_light,
 )
 from napari_restore.plugin.layers._growth import Growth
-from napari_restore.plugin.layers._placing import data_to_world, enlarged, shifted
+from napari_restore.plugin.layers._placing import data_to_world, enlarged, scale_and_affine, shifted
 
 if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
@@ -44,7 +44,7 @@ _numbers = itertools.count()
 
 
 class ResultLayer:
-    """A layer over its source, filled tile by tile, clear where nothing is finished.
+    """A layer over its source, filled tile by tile, clear where nothing is finished or restored.
 
     It covers the run's region only, and shows it as `adjust` says: on every level as
     `Result.read` gives it. Its finer levels are read from disk when they are drawn; the
@@ -87,7 +87,7 @@ class ResultLayer:
             multiscale=len(self._arranged) > 1,
             rgb=source.rgb,
             cache=False,
-            affine=shifted(enlarged(data_to_world(source), scale), box.y0, box.x0),
+            **scale_and_affine(shifted(enlarged(data_to_world(source), scale), box.y0, box.x0)),
             units=source.units,
             axis_labels=source.axis_labels,
             **_looks(source),
@@ -330,7 +330,9 @@ class GrowingLevel:
         result = self.result
         if result is None or not done.any():
             return np.full((y1 - y0, x1 - x0, b1 - b0), self.nothing, self.dtype)
-        return self._read(result, (y0, x0, y1, x1), done)[..., b0:b1]
+        box = y0, x0, y1, x1
+        # Clear beside the areas: an earlier result below stays in sight.
+        return self._read(result, box, done & result.reaches(box, self._level))[..., b0:b1]
 
     def _read(
         self, result: Result, box: tuple[int, int, int, int], done: npt.NDArray[np.bool_]

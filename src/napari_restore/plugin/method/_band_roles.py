@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QWidget
+from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QPushButton, QWidget
 
 from napari_restore import api
 from napari_restore.errors import RestoreError, UnknownBands
+from napari_restore.images import SENSORS
 from napari_restore.plugin._state import image_of
 
 if TYPE_CHECKING:
@@ -17,12 +18,18 @@ if TYPE_CHECKING:
     from napari_restore.images import Image
     from napari_restore.models import ModelCard
 
+IN_ORDER = ("red", "green", "blue")
+"""What bands 1, 2 and 3 of most files are."""
 SAID = "napari_restore_bands"
 """Where a layer keeps what the user said of its bands."""
 
 
 class BandRolesForm(QWidget):
-    """One combo box per role in question; hidden while there is no question."""
+    """One combo box per role in question; hidden while there is no question.
+
+    A button names the first three bands, `sensor` the bands of a known sensor. A band
+    that another role has changes places with it.
+    """
 
     changed = Signal(object)
     """What was said of the layer's bands, as ``"red=3,green=2"``; None while nothing was."""
@@ -38,6 +45,19 @@ class BandRolesForm(QWidget):
         self._form.setContentsMargins(0, 0, 0, 0)
         self._form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         self._form.addRow(self._question)
+        self.in_order = QPushButton("1, 2, 3 = red, green, blue", self)
+        self.in_order.setToolTip("The first band shows red, the second green, the third blue")
+        self.in_order.clicked.connect(self._on_in_order)
+        self.sensor = QComboBox(self)
+        self.sensor.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        self.sensor.setToolTip("Name the bands in the order of a sensor's usual files")
+        self.sensor.activated.connect(self._on_sensor)
+        self._form.addRow(self.in_order)
+        self._form.addRow("Sensor", self.sensor)
+        self._before: dict[str, int | None] = {}
+        """Band number by role, as the combo boxes were."""
         self.hide()
 
     def ask(self, layer: ImageLayer | None, card: ModelCard | None) -> None:
@@ -63,9 +83,9 @@ class BandRolesForm(QWidget):
         )
 
     def _build(self, image: Image | None, roles: tuple[str, ...], card: ModelCard | None) -> None:
-        while self._form.rowCount() > 1:
-            self._form.removeRow(1)
-        self.combos = {}
+        while self._form.rowCount() > 3:
+            self._form.removeRow(3)
+        self.combos, self._before = {}, {}
         if image is None or card is None or self._layer is None:
             return
         self._question.setText(
@@ -84,16 +104,70 @@ class BandRolesForm(QWidget):
             combo.currentIndexChanged.connect(self._on_chosen)
             self.combos[role] = combo
             self._form.addRow(role.capitalize(), combo)
+        self._before = self._numbers()
+        in_order = {role: number for number, role in enumerate(IN_ORDER, start=1)}
+        self.in_order.setVisible(self._fits(in_order))
+        self.sensor.clear()
+        self.sensor.addItem("choose …", None)
+        for sensor in SENSORS.values():
+            bands = sensor.of_count(len(image.data_bands)) or ()
+            named = {
+                band.role: image.data_bands[place] + 1
+                for place, band in enumerate(bands)
+                if band.role is not None
+            }
+            if self._fits(named):
+                self.sensor.addItem(sensor.title, named)
+        self._form.setRowVisible(self.sensor, self.sensor.count() > 1)
+
+    def _numbers(self) -> dict[str, int | None]:
+        return {role: combo.currentData() for role, combo in self.combos.items()}
+
+    def _fits(self, named: dict[str, int]) -> bool:
+        """Whether it answers the whole question, with bands that are free."""
+        return all(
+            role in named and combo.findData(named[role]) >= 0
+            for role, combo in self.combos.items()
+        )
+
+    def _on_in_order(self) -> None:
+        self._name({role: number for number, role in enumerate(IN_ORDER, start=1)})
+
+    def _on_sensor(self) -> None:
+        named = self.sensor.currentData()
+        if named is not None:
+            self._name(named)
+
+    def _name(self, named: dict[str, int]) -> None:
+        """Answer for all roles at once."""
+        for role, combo in self.combos.items():
+            self._show(combo, named[role])
+        self._answer()
+
+    def _show(self, combo: QComboBox, number: int | None) -> None:
+        combo.blockSignals(True)
+        combo.setCurrentIndex(0 if number is None else combo.findData(number))
+        combo.blockSignals(False)
 
     def _on_chosen(self) -> None:
-        """Keep the answer once it is whole; two roles cannot be one band."""
+        """Two roles cannot be one band: whoever has the chosen one takes what it replaces."""
+        numbers = self._numbers()
+        for role, number in numbers.items():
+            if number is None or number == self._before[role]:
+                continue
+            for other, combo in self.combos.items():
+                if other != role and numbers[other] == number:
+                    self._show(combo, self._before[role])
+        self._answer()
+
+    def _answer(self) -> None:
+        """Keep the answer once it is whole."""
         assert self._layer is not None
-        numbers = {role: combo.currentData() for role, combo in self.combos.items()}
+        numbers = self._before = self._numbers()
+        named = self.sensor.currentData()
+        if named is not None and any(named[role] != n for role, n in numbers.items()):
+            self.sensor.setCurrentIndex(0)
         taken = [number for number in numbers.values() if number is not None]
-        for role, combo in self.combos.items():
-            for place in range(1, combo.count()):
-                free = combo.itemData(place) not in taken or combo.itemData(place) == numbers[role]
-                combo.model().item(place).setEnabled(free)  # type: ignore[attr-defined]
         if len(taken) < len(numbers) or len(set(taken)) < len(taken):
             return
         earlier = {

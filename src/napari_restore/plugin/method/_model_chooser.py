@@ -72,6 +72,8 @@ class ModelChooser(QWidget):
         self._known: Sequence[ModelCard] = ()
         self._image: Image | None = None
         self._guess = ""
+        self._not_chosen = ""
+        """Why the recommended method was not chosen, while nobody has chosen."""
         self._picked = False
         """Whether the user chose, rather than what stands first."""
         self.task_label = QLabel("Task", self)
@@ -165,6 +167,7 @@ class ModelChooser(QWidget):
         self.combo.blockSignals(True)
         self.combo.clear()
         usable, ready = [], []
+        self._not_chosen = ""
         for choice in shown:
             mark = MARK if scene in choice.card.recommended_for else ""
             self.combo.addItem(mark + choice.card.title, choice.key)
@@ -182,6 +185,9 @@ class ModelChooser(QWidget):
         if usable and (chosen not in usable or not self._picked):
             # Nobody is asked which band is which before he has chosen what needs to know.
             chosen = (ready or usable)[0]
+            first = shown[0]
+            if scene in first.card.recommended_for and first.key != chosen:
+                self._not_chosen = self._reason_against(first.card)
         self.combo.setCurrentIndex(max(0, self.combo.findData(chosen)))
         self.combo.blockSignals(False)
         self._on_chosen()
@@ -198,8 +204,19 @@ class ModelChooser(QWidget):
         except UnknownBands as error:
             return str(error), False
 
+    def _reason_against(self, card: ModelCard) -> str:
+        """Why the recommended method is not the one that stands chosen."""
+        reason, asks = self._why_not(card)
+        if not asks:
+            return f"{MARK}{card.title} is recommended, but cannot run here: {reason}"
+        return (
+            f"{MARK}{card.title} is recommended, but must know which bands are red, green "
+            "and blue. Choose it to name them."
+        )
+
     def _on_picked(self) -> None:
         self._picked = True
+        self._not_chosen = ""
         self._on_chosen()
 
     def _on_chosen(self) -> None:
@@ -210,6 +227,8 @@ class ModelChooser(QWidget):
         lines = [(f"{MARK}Recommended. " if recommended else "") + card.summary]
         if card.validated_on:
             lines.append(f"Validated on {in_short(card.validated_on)}.")
+        if self._not_chosen:
+            lines.insert(0, self._not_chosen)
         self._summary.setText("\n".join(lines))
         told = [
             card.caveats,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -74,7 +73,7 @@ class ModelFiles(QObject):
             self._look(str(path))
             return
         try:
-            factories = _functions_of(path) if path.suffix.lower() == ".py" else []
+            factories = api.model_factories(path) if path.suffix.lower() == ".py" else []
         except RestoreError as error:
             show_problem(error)
             return
@@ -264,26 +263,6 @@ def _inspect(source: str, trust: bool) -> Answer:
     except Exception as error:
         # Code of others may fail in any way.
         return None, BadModel(f"{Path(source).name} cannot be used: {error}.", "Check the file.")
-
-
-def _functions_of(path: Path) -> list[str]:
-    """Functions of a Python file that may make a model, without running it."""
-    try:
-        tree = ast.parse(path.read_text("utf-8"))
-    except (OSError, ValueError, SyntaxError) as error:
-        raise BadModel(f"{path.name} is no readable Python: {error}.", "Check the file.") from None
-    names = [
-        node.name
-        for node in tree.body
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_")
-    ]
-    if not names:
-        raise BadModel(
-            f"{path.name} has no function that could make a model.",
-            "Write one that returns a torch.nn.Module.",
-        )
-    usual = ("make", "make_model", "build", "create_model", "get_model", "model")
-    return sorted(names, key=lambda name: usual.index(name) if name in usual else len(usual))
 
 
 def _model_files(mime: Any) -> list[str]:

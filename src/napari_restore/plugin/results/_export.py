@@ -151,6 +151,8 @@ class ExportSection(Section):
         self.compress.currentIndexChanged.connect(self._show_options)
         self.export.clicked.connect(self._on_export)
         self.copy.clicked.connect(self._on_copy)
+        self.quality.valueChanged.connect(self._forget_message)
+        self.bit_depth.currentIndexChanged.connect(self._forget_message)
         self.cancel.clicked.connect(self._on_cancel)
         self._show_options()
 
@@ -204,6 +206,8 @@ class ExportSection(Section):
 
     def _on_current(self) -> None:
         variant = self.state.current
+        if variant is not self._watched:
+            self._forget_message()
         self._watch(variant)
         ready = variant is not None and variant.result is not None
         if variant is None:
@@ -224,7 +228,14 @@ class ExportSection(Section):
         if variant is not None:
             variant.adjusted.connect(self._on_adjusted)
 
+    def _forget_message(self) -> None:
+        """What was copied or saved is no longer what would be."""
+        if self.saving is None:
+            self.message.setText("")
+            self.message.setToolTip("")
+
     def _on_adjusted(self) -> None:
+        self._forget_message()
         if self._watched is not None and self._watched.result is not None:
             self.what.setText(_told(self._watched))
 
@@ -249,6 +260,7 @@ class ExportSection(Section):
         self._show_options()
 
     def _show_options(self) -> None:
+        self._forget_message()
         form: Format = self.format.currentData()
         self.form.setRowVisible(self.compress, "compress" in form.options)
         self.form.setRowVisible(self.quality, self._has_quality(form))

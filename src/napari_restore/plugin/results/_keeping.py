@@ -9,6 +9,7 @@ from napari_restore import Region, api
 from napari_restore.errors import RestoreError
 from napari_restore.plugin._request import Request
 from napari_restore.plugin.areas._targets import Area, Target
+from napari_restore.plugin.layers._front import bring_to_front
 from napari_restore.plugin.layers._result_layer import ResultLayer
 from napari_restore.plugin.results._variant import Variant
 from napari_restore.plugin.results._variant_words import target_of_mask
@@ -31,7 +32,8 @@ def record_of(variant: Variant) -> dict[str, Any]:
     """The record with all that repeats it: its task, and the command for its pixels."""
     result = result_of(variant)
     record = dict(result.record if variant.result is not None else variant.record or {})
-    record["task"] = record.get("task") or api.task_of(result.plan)
+    task = record.get("task") or api.task_of(result.plan)
+    record["task"] = None if task is None else api.lasting_task(task)
     if not record["command"]:
         written = record["output"] or {}
         try:
@@ -84,7 +86,7 @@ def variant_of_kept(
 
 
 def insert_above(viewer: ViewerModel, source: ImageLayer, layer: ImageLayer) -> None:
-    """Add a result's layer above its source and the results that has already."""
+    """Add a result's layer above its source and the results that has already, all in sight."""
     layers = viewer.layers
     layer.metadata["napari_restore_source"] = source.unique_id
     above = [
@@ -93,6 +95,7 @@ def insert_above(viewer: ViewerModel, source: ImageLayer, layer: ImageLayer) -> 
         if source.unique_id in (other.unique_id, other.metadata.get("napari_restore_source"))
     ]
     layers.insert(max(above) + 1, layer)
+    bring_to_front(viewer, source)
 
 
 def request_of_kept(kept: KeptResult, image: Image) -> Request:

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QCheckBox, QFormLayout, QLabel, QPushButton, QVBoxLayout
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QVBoxLayout,
+)
 from superqt import QLabeledSlider
 from superqt.utils import qthrottled
 
@@ -46,6 +53,8 @@ class LookSection(Section):
     """Adjusts the state's current result at once, on the screen and for the file."""
 
     TITLE = "Look"
+    heading_changed = Signal(str)
+    """The heading, which tells whether the result is adjusted."""
 
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__(viewer, state)
@@ -77,7 +86,13 @@ class LookSection(Section):
         self.reset_button = QPushButton("Reset", self)
         self.reset_button.setToolTip("Show the result as the method made it")
         self.reset_button.clicked.connect(self.reset)
-        form.addRow("", self.reset_button)
+        self.undo_button = QPushButton("Undo", self)
+        self.undo_button.setToolTip("Take the last change of the look back")
+        self.undo_button.clicked.connect(self.undo)
+        back = QHBoxLayout()
+        back.addWidget(self.undo_button)
+        back.addWidget(self.reset_button)
+        form.addRow("", back)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.about)
@@ -93,6 +108,12 @@ class LookSection(Section):
         """Show the result as the method made it."""
         self._show(Adjustment())
         self._apply()
+
+    def undo(self) -> None:
+        """Take the last change back."""
+        self._adjust.flush()
+        if self._variant is not None:
+            self._variant.undo()
 
     def leave(self) -> None:
         """Let go of the result, too."""
@@ -131,7 +152,7 @@ class LookSection(Section):
         variant = self._variant
         self.about.setText("" if variant else NOTHING)
         self.about.setVisible(variant is None)
-        for widget in (*self.sliders.values(), self.keep_colours, self.reset_button):
+        for widget in (*self.sliders.values(), self.keep_colours):
             widget.setEnabled(variant is not None)
         self.keep_colours.setToolTip(KEEP_COLOURS)
         if variant is not None:
@@ -142,7 +163,14 @@ class LookSection(Section):
                 self.keep_colours.setToolTip(str(error))
 
     def _on_adjusted(self) -> None:
-        self._show(Adjustment() if self._variant is None else self._variant.adjustment)
+        variant = self._variant
+        adjustment = Adjustment() if variant is None else variant.adjustment
+        self._show(adjustment)
+        self.undo_button.setEnabled(variant is not None and variant.can_undo)
+        self.reset_button.setEnabled(not adjustment.is_neutral)
+        self.heading_changed.emit(
+            self.TITLE if adjustment.is_neutral else f"{self.TITLE} · adjusted, with undo"
+        )
 
     def _show(self, adjustment: Adjustment) -> None:
         """Set the widgets without their taking it for a wish."""

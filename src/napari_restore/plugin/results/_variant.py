@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
@@ -32,6 +32,11 @@ class Variant:
     saving: bool = False
     """Whether it is being written to a file."""
 
+    _before: list[Adjustment] = field(default_factory=list)
+    """Earlier adjustments, the oldest first."""
+    _changed: frozenset[str] = frozenset()
+    """The fields that the last change was of: more changes of these are the same step."""
+
     adjusted = Signal()
     """It is shown and would be written otherwise."""
 
@@ -42,13 +47,35 @@ class Variant:
 
     def adjust(self, adjustment: Adjustment) -> None:
         """Show it otherwise, and write and record it so; runs nothing. Raises `BadParameter`."""
+        before = self.adjustment
+        self._apply(adjustment)
+        old, new = before.to_dict(), adjustment.to_dict()
+        changed = frozenset(name for name in new if new[name] != old.get(name))
+        # A slider on its way is one step.
+        if changed and changed != self._changed:
+            self._before.append(before)
+            self._changed = changed
+        self.adjusted.emit()
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether it has been adjusted."""
+        return bool(self._before)
+
+    def undo(self) -> None:
+        """Take the last adjustment back."""
+        if self._before:
+            self._changed = frozenset()
+            self._apply(self._before.pop())
+            self.adjusted.emit()
+
+    def _apply(self, adjustment: Adjustment) -> None:
         self.shown.adjust(adjustment)
         if self.result is not None:
             self.result = self.shown.result
             self.record = self.result.record
         elif self.record is not None:
             self.record = {**self.record, "adjustment": adjustment.to_dict()}
-        self.adjusted.emit()
 
     def complete(self, result: Result) -> None:
         """Its run has ended well; what was adjusted in the meantime stays so."""

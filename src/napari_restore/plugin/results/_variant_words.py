@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from napari_restore.plugin.results._variant import Variant
 
 POLYGONS = (".geojson", ".json")
-_ABSENT = "none"
-"""For what only another method has."""
 _NO_LOOK = {
     "strength": "100%",
     "shadows spared": "0%",
@@ -46,16 +44,13 @@ def line_of(variant: Variant, others: Sequence[Variant]) -> str:
     """What `variant` differs in from the `others`; method and area when it is alone."""
     own = settings_of(variant)
     told = [settings_of(other) for other in others if other is not variant]
-    names = [
-        name
-        for name in dict.fromkeys([*own, *(name for other in told for name in other)])
-        if any(other.get(name, _ABSENT) != own.get(name, _ABSENT) for other in told)
-    ]
+    # Settings that only another method has say nothing of this one.
+    names = [name for name, value in own.items() if any(o.get(name) != value for o in told)]
     if not told:
         names = ["method", "area", *look_of(variant.shown.result.plan)]
     elif not names:
         return "same settings"
-    return " · ".join(phrase(name, own.get(name, _ABSENT)) for name in names)
+    return " · ".join(phrase(name, own[name]) for name in names)
 
 
 def phrase(name: str, value: str) -> str:
@@ -175,4 +170,7 @@ def _times(measured: float, predicted: float | None) -> str:
 
 
 def _bytes(measured: int, predicted: int) -> str:
-    return f"{format_size(measured)} (predicted {format_size(predicted)})"
+    largest = max(measured, predicted)
+    return (
+        f"{format_size(measured, like=largest)} (predicted {format_size(predicted, like=largest)})"
+    )

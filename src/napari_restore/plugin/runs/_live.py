@@ -12,7 +12,7 @@ from qtpy.QtCore import QObject, Signal
 from superqt.utils import qdebounced, qthrottled
 
 from napari_restore import Region
-from napari_restore.engine import Event, Finished, Phase, Result, TileDone
+from napari_restore.engine import Event, Phase, Result, TileDone
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.layers._draft_layer import DraftLayer
 from napari_restore.plugin.layers._names import LIVE, result_name
@@ -80,6 +80,11 @@ class Live(QObject):
         # Emitted on the threads of attempts, heard in that of the window.
         self._heard.connect(self._on_heard)
         viewer.layers.events.removed.connect(self._on_removed)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is under way for what is in view."""
+        return self._try is not None
 
     @property
     def is_on(self) -> bool:
@@ -150,8 +155,7 @@ class Live(QObject):
         if told is None:
             self._try = None
             self._refresh()
-            if self.draft is None:
-                self.told.emit("")
+            self.told.emit("")
             self.rested.emit()
         elif isinstance(told, RestoreError):
             self._try = None
@@ -188,8 +192,6 @@ class Live(QObject):
                 self._draw()
         elif isinstance(event, Phase):
             self.told.emit("Draft …" if look.is_draft else f"{event.name} …")
-        elif isinstance(event, Finished) and look.is_draft:
-            self.told.emit("A draft: Run makes the true pixels")
 
     def _shows(self, attempt: _Try, result: Result) -> bool:
         """Whether the layer there is has the same settings, and so the same store."""

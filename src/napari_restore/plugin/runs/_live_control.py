@@ -70,6 +70,7 @@ class LiveControl(QObject):
         planner.settled.connect(self._on_planned)
         self.live.shown.connect(self._on_shown)
         self.live.told.connect(bar.show_message)
+        self.live.rested.connect(self._show_draft)
         self.live.failed.connect(self._on_failed)
         self.live.stopped.connect(self._on_stopped)
         for signal, slot in self._signals():
@@ -111,16 +112,19 @@ class LiveControl(QObject):
             (events.layer, self._on_layer),
             (camera.center, update),
             (camera.zoom, update),
-            (self._viewer.layers.events.inserted, self._on_layers),
-            (self._viewer.layers.events.removed, self._on_layers),
+            (self._viewer.layers.events.inserted, self._show_draft),
+            (self._viewer.layers.events.removed, self._show_draft),
             (self._viewer.canvas.events.size, update),
         ]
 
     def _on_change(self) -> None:
         self.live.update()
 
-    def _on_layers(self) -> None:
-        self._bar.show_draft(bool(drafts_in(self._viewer)))
+    def _show_draft(self) -> None:
+        """Say whether true pixels are on their way to a draft."""
+        coming = self._state.running or self.live.is_busy
+        told = "Draft: true pixels follow" if coming else "Draft: Run makes the true pixels"
+        self._bar.show_draft(told if drafts_in(self._viewer) else "")
 
     def _on_layer(self) -> None:
         if self._state.layer is not None and self.worker.process is None:
@@ -133,6 +137,7 @@ class LiveControl(QObject):
 
     def _on_running(self, running: bool) -> None:
         self.live.pause(running)
+        self._show_draft()
         if not running:
             # The child may have ended to make room.
             self._on_layer()

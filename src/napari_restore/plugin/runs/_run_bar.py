@@ -36,7 +36,7 @@ class RunBar(QWidget):
         row = QHBoxLayout()
         row.addWidget(self.button, 1)
         row.addWidget(self.live)
-        self.draft = QLabel("Draft: true pixels replace it", self)
+        self.draft = QLabel("", self)
         self.draft.setToolTip(
             "What is shown was made on a coarser level, or with facts of a part of the image"
         )
@@ -65,9 +65,10 @@ class RunBar(QWidget):
         """Switch the live result on or off, as a click would."""
         self.live.setChecked(on)
 
-    def show_draft(self, shown: bool) -> None:
-        """Whether the viewer shows a draft."""
-        self.draft.setVisible(shown)
+    def show_draft(self, text: str) -> None:
+        """What becomes of the draft that the viewer shows; "" while it shows none."""
+        self.draft.setText(text)
+        self.draft.setVisible(bool(text))
 
     def show_plan(self, text: str) -> None:
         """The plan's one line, or why there is none."""

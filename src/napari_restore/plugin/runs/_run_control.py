@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
 from napari_restore.engine import Note, Phase, Progress
+from napari_restore.errors import BadParameter
 from napari_restore.plugin._notices import show_note, show_problem, words_of
 from napari_restore.plugin._words import account
 from napari_restore.plugin.runs._running import LayerRun
@@ -99,8 +101,18 @@ class RunControl:
         self.planned.emit(plan)
 
     def _on_shown(self, variant: Variant) -> None:
+        self._carry_look_to(variant)
         self._state.variants = (*self._state.variants, variant)
         self._state.current = variant
+
+    def _carry_look_to(self, variant: Variant) -> None:
+        """Adjust it as the result of its image that was last in hand; Look's Undo takes it back."""
+        known = (*self._state.variants, self._state.current)
+        last = next((x for x in reversed(known) if x and x.source is variant.source), None)
+        if last is None or last.adjustment.is_neutral:
+            return
+        with suppress(BadParameter):  # With other band roles it may mean nothing.
+            variant.adjust(last.adjustment)
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Progress):
@@ -124,5 +136,7 @@ class RunControl:
         elif status == "cancelled":
             self._bar.show_message("Cancelled. Run again to go on from the finished tiles.")
         else:
-            self._bar.show_message(account(outcome))
+            carried = self._state.current is not None and self._state.current.can_undo
+            look = " Its look is that of the result before; Look has Undo." if carried else ""
+            self._bar.show_message(account(outcome) + look)
         self.ended.emit(status, outcome, run.run.request)

@@ -1,0 +1,64 @@
+"""A progress bar for Python: in a terminal and in a notebook, by tqdm."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_restore.engine import Event, Job, Result
+
+
+@contextlib.contextmanager
+def progress_bar(shown: bool | None) -> Iterator[Callable[[Event], None]]:
+    """What takes the events of a run and draws them; `shown` None: where somebody looks on."""
+    from tqdm.auto import tqdm
+
+    if shown is None:
+        # In a notebook tqdm.auto defines a class of its own; elsewhere it passes on another's.
+        shown = tqdm.__module__ == "tqdm.auto" or (sys.stderr is not None and sys.stderr.isatty())
+    waiting = "{desc} [{elapsed}]"
+    bar: Any = tqdm(
+        total=0,
+        desc="Planning",
+        bar_format=waiting,
+        disable=not shown,
+        leave=False,
+        dynamic_ncols=True,
+    )
+
+    def show(event: Event) -> None:
+        # By name, so that the engine need not be loaded to know them.
+        kind = type(event).__name__
+        if not shown:
+            return
+        if kind == "Phase":
+            # How many steps there are is told by the first of them.
+            bar.bar_format = waiting
+            bar.set_description_str(event.name, refresh=False)  # type: ignore[attr-defined]
+            bar.reset()
+        elif kind == "Progress":
+            bar.bar_format = None
+            bar.total, bar.n = event.total, event.done  # type: ignore[attr-defined]
+            bar.refresh()
+        elif kind == "Note":
+            bar.write(f"note: {event.text}", file=sys.stderr)  # type: ignore[attr-defined]
+
+    try:
+        yield show
+    finally:
+        bar.close()
+
+
+def run_to_the_end(job: Job, progress: bool | None) -> Result:
+    """Wait for `job` with a progress bar; whatever interrupts the wait cancels it, too."""
+    with progress_bar(progress) as show:
+        try:
+            for event in job:
+                show(event)
+        except KeyboardInterrupt:
+            job.cancel()
+            raise
+    return job.result()

@@ -1,0 +1,141 @@
+"""The options of `plan`, `restore` and `attribute`: each declared once, and shown by help()."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Real
+from typing import TYPE_CHECKING, Any, ForwardRef, Literal, ParamSpec, TypedDict, TypeVar
+
+from napari_restore.engine import Region
+from napari_restore.errors import BadRegion
+
+if TYPE_CHECKING:
+    from napari_restore.explain import Glimpse
+    from napari_restore.images import Image
+
+Pathlike = str | os.PathLike[str]
+Size = str | int
+"""Bytes, or text such as ``"2GiB"``."""
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class TargetOptions(TypedDict, total=False):
+    """What is restored, and how much of the model's change is applied where."""
+
+    region: Region | Sequence[Region] | None
+    mask: Pathlike | None
+    feather: int
+    strength: float
+    luminance_only: bool
+    protect_shadows: float
+    protect_highlights: float
+
+
+class ReadingOptions(TypedDict, total=False):
+    """How the image is read and what a model may know of it."""
+
+    exclude: Pathlike | None
+    extent: str
+    context: Pathlike | None
+    other_bands: Literal["correct", "copy", "drop"] | None
+    black: float | None
+    white: float | None
+
+
+class MachineOptions(TypedDict, total=False):
+    """What a run may take of this machine; no choice changes a pixel."""
+
+    memory: Size | None
+    device_memory: Size | None
+    device: str
+    workers: int | None
+    scratch: Pathlike | None
+
+
+class PlanOptions(TargetOptions, ReadingOptions, MachineOptions, total=False):
+    """Options of `plan` and `restore`."""
+
+    tile: int | None
+    tile_batch: int | None
+    precision: str
+    residuals: str
+    residual_dtype: str | None
+    maps: bool | Sequence[str]
+    pyramid: bool
+    mosaic: Image | None
+    output: Pathlike | None
+
+
+class QuestionOptions(TypedDict, total=False):
+    """What is asked of a model, and how it is answered."""
+
+    method: str | None
+    objective: str | None
+    baseline: str | None
+    steps: str | int | None
+    rule: str | None
+    gap: float
+    facts: str
+    choices: str | None
+    arguments: Mapping[str, Any] | None
+    check: str | None
+
+
+class AttributeOptions(QuestionOptions, ReadingOptions, MachineOptions, total=False):
+    """Options of `attribute` beside image, model and place."""
+
+    watch: Callable[[Glimpse], None] | None
+
+
+class _Default:
+    """Stands in a signature for a default that is declared where the option is used."""
+
+    def __repr__(self) -> str:
+        return "..."
+
+
+def shows(options: type) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Let help(), `inspect.signature` and completion show what ``**options`` may be.
+
+    `options` is the TypedDict of the annotation ``Unpack[…]``; its defaults are shown as ``...``.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(function)
+        own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        more = [
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=_Default(),
+                annotation=kind.__forward_arg__ if isinstance(kind, ForwardRef) else kind,
+            )
+            for name, kind in options.__annotations__.items()
+        ]
+        shown = signature.replace(parameters=[*own, *more])
+        function.__signature__ = shown  # type: ignore[attr-defined]
+        return function
+
+    return decorate
+
+
+def checked_regions(region: Any) -> Region | list[Region] | None:
+    """A `Region`, several, or None; raises `BadRegion` for bare numbers, whose order nothing tells."""
+    if region is None or isinstance(region, Region):
+        return region
+    if not isinstance(region, Iterable) or any(isinstance(part, Real) for part in region):
+        return checked_region(region, "region")
+    return [checked_region(each, "region") for each in region]
+
+
+def checked_region(box: Any, name: str) -> Region:
+    """`box` if it is a `Region`; raises `BadRegion`."""
+    if isinstance(box, Region):
+        return box
+    raise BadRegion(
+        f"{name} = {box!r} does not tell corners from a size.",
+        "Write Region(y0, x0, y1, x1) or Region.from_xywh(x, y, width, height).",
+    )

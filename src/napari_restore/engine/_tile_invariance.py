@@ -1,0 +1,147 @@
+"""Finds out on this machine whether a model's pixels depend on the tile they are computed in."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import time
+from enum import StrEnum
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from napari_restore.engine._device import Device, choose_device, cores
+from napari_restore.engine._own_thread import on_own_thread
+from napari_restore.engine._probe import example_facts, example_input, probe
+from napari_restore.engine._region import Region
+from napari_restore.engine._remembered import Remembered
+from napari_restore.engine._tiles import CELL, fed_box
+from napari_restore.images import cache_dir
+from napari_restore.models import RestorationModel, placed_at
+
+PATIENCE = 6.0
+"""Seconds of computing after which a slow model is planned for as if its sums followed the tile."""
+FIXED_TILE = 512
+"""Side in pixels of the tiles of a model whose sums follow the tile."""
+_SIZE = (757, 643)
+"""Odd, as images are: the last pixels of a tensor may go through other code than the rest."""
+_TILES = ((0, 0, 256, 256), (256, 128, 512, 384), (128, 128, 512, 512), (384, 0, 768, 512))
+"""Cores (y0, x0, y1, x1) held against the whole: what they are fed has a different shape each."""
+_KNOWN = Remembered["TileInvariance"]()
+
+
+class TileInvariance(StrEnum):
+    """What the bits of a pixel do not depend on; convolution libraries choose by shape and threads."""
+
+    FULL = "any tiles, any threads"
+    ONE_THREAD = "any tiles, one thread each"
+    """Sums are divided among threads: each tile is computed on one."""
+    FIXED_TILES = "fixed tiles, one thread each"
+    """Sums follow the shape of the tile: all runs take the same tiles, one by one."""
+
+    @property
+    def threads(self) -> int | None:
+        """How many a tile may have; None: any number."""
+        return None if self is TileInvariance.FULL else 1
+
+
+def tile_invariance(model: RestorationModel, device: Device, halo: int) -> TileInvariance:
+    """What holds for the local `model` on this machine; kept in the cache folder.
+
+    Tiles of several shapes, alone and in a batch, on one thread and on several, are held
+    against the whole, to the bit.
+    """
+    if model.card.scope != "local":
+        # Its tiles are all alike; see `StagedModel`.
+        return TileInvariance.FULL
+    return _KNOWN.of(model, device, partial(_found, model, device, halo), halo)
+
+
+def invariance_here(model: RestorationModel) -> str:
+    """What holds on the device a run would choose by itself, in words."""
+    return str(tile_invariance(model, choose_device(), probe(model).halo))
+
+
+def _found(model: RestorationModel, device: Device, halo: int) -> TileInvariance:
+    file = cache_dir() / "kernels" / f"{_digest(model, device, halo)}.json"
+    try:
+        return TileInvariance(json.loads(file.read_text("utf-8"))["tiles"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    found = on_own_thread(partial(_measure, model, device, halo), "tile-invariance")
+    if found is None:
+        # Another time there may be less to wait for.
+        return TileInvariance.FIXED_TILES
+    partly = file.with_suffix(f".{os.getpid()}.partial")
+    try:
+        file.parent.mkdir(exist_ok=True)
+        partly.write_text(json.dumps({"model": model.card.id, "tiles": found}), "utf-8")
+        partly.replace(file)
+    except OSError:
+        # It is measured again.
+        partly.unlink(missing_ok=True)
+    return found
+
+
+def _digest(model: RestorationModel, device: Device, halo: int) -> str:
+    """Names what chooses the kernels: the layers' shapes, the processor, the libraries."""
+    instructions = os.environ.get("ONEDNN_MAX_CPU_ISA", ""), os.environ.get("DNNL_MAX_CPU_ISA", "")
+    kernels = [torch.__version__, torch.backends.cpu.get_cpu_capability(), *instructions]
+    machine = [_processor(), device.name, device.reason if device.is_cuda else "", cores()]
+    card = model.card
+    layers = [card.id, card.weights_sha256, dict(card.values), card.multiple_of, halo, repr(model)]
+    text = json.dumps([kernels, machine, layers], default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+            named = [line for line in lines if line.startswith(("model name", "flags"))]
+    except OSError:
+        import platform
+
+        return platform.processor()
+    return "".join(sorted(set(named)))
+
+
+def _measure(model: RestorationModel, device: Device, halo: int) -> TileInvariance | None:
+    """None where the model is too slow to tell."""
+    began = time.thread_time()
+    step = math.lcm(CELL, model.card.multiple_of)
+    model.to(device.torch)
+    height, width = (max(side, model.card.min_size) for side in _SIZE)
+    whole = Region(0, 0, height, width)
+    x = example_input(model, height, width)
+    facts = example_facts(model, x)
+
+    def seen(threads: int, *fed: Region) -> Tensor:
+        torch.set_num_threads(threads)
+        pixels = torch.cat([x[(..., *box.slices)] for box in fed])
+        origins = [(box.y0, box.x0) for box in fed]
+        placed = placed_at(facts, origins, 1.0, pixels) if model.card.placed else facts
+        y: Tensor = model(pixels, placed)
+        return y
+
+    several = max(2, cores())
+    divided = False
+    with torch.inference_mode():
+        expected = seen(1, whole)
+        for box in _TILES:
+            core = Region(*box).align(step).intersect(whole)
+            fed = fed_box(core, halo, (height, width), step)
+            there = (0, ..., *core.within(fed))
+            own = expected[(0, ..., *core.slices)]
+            if not torch.equal(seen(1, fed)[there], own):
+                return TileInvariance.FIXED_TILES
+            divided = divided or not torch.equal(seen(several, fed)[there], own)
+            if time.thread_time() - began > PATIENCE:
+                return None
+        # Kernels are also chosen by the size of a batch: of the last tile, the largest.
+        if not torch.equal(seen(1, fed, fed)[there], own):
+            return TileInvariance.FIXED_TILES
+        divided = divided or not torch.equal(seen(several, whole), expected)
+    return TileInvariance.ONE_THREAD if divided else TileInvariance.FULL

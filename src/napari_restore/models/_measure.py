@@ -1,0 +1,43 @@
+"""Finds out by trying which bands and sizes a module takes that comes without a card."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import nn
+
+STEPS = (1, 2, 4, 8, 16, 32, 64)
+"""Multiples that sizes are tried in: networks halve an image at most so often."""
+TRIAL_SIDE = 128
+BAND_COUNTS = (3, 1, 4)
+"""Tried in this order where a module does not say how many it takes."""
+
+
+def possible_sizes(
+    module: Callable[..., Any], counts: Sequence[int] = BAND_COUNTS
+) -> Iterator[dict[str, int]]:
+    """Card fields ``bands`` and ``multiple_of`` that `module` takes, the least demanding first.
+
+    It is called with (1, bands, side, side) float32 of 0.5, and takes them if it gives the same
+    shape back.
+    """
+    for bands in counts:
+        for step in STEPS:
+            if all(_keeps_size(module, bands, TRIAL_SIDE + n * step) for n in (1, 3)):
+                yield {"bands": bands, "multiple_of": step}
+
+
+def _keeps_size(module: Callable[..., Any], bands: int, side: int) -> bool:
+    x = torch.full((1, bands, side, side), 0.5)
+    if isinstance(module, nn.Module):
+        x = x.to(next(chain(module.parameters(), module.buffers()), x).device)
+    try:
+        with torch.inference_mode():
+            y = module(x)
+    except Exception:  # whatever code of others makes of a size it does not take
+        return False
+    first = y[0] if isinstance(y, (tuple, list)) and y else y
+    return isinstance(first, torch.Tensor) and first.shape == x.shape

@@ -1,0 +1,129 @@
+"""An exported program as a module, also one that takes images of a single size."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from napari_restore.errors import BadModel
+from napari_restore.models._padding import reflected
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+_STEPS = (32, 16, 8, 4, 2, 1)
+"""Pixels that windows may be apart in multiples of: a network halves an image so often."""
+
+
+def fixed_shape(program: ExportedProgram) -> tuple[int, int, int, int] | None:
+    """(count, bands, height, width) of the images that `program` takes; None where any is open.
+
+    A program of anything but one image takes what it takes: that is found when it is tried.
+    """
+    names = program.graph_signature.user_inputs
+    nodes = [node for node in program.graph.nodes if node.name in names]
+    shape = tuple(nodes[0].meta["val"].shape) if len(nodes) == 1 else ()
+    if len(shape) != 4 or not all(isinstance(n, int) for n in shape[1:]):
+        return None
+    return (shape[0] if isinstance(shape[0], int) else 1, *shape[1:])
+
+
+class Program(nn.Module):
+    """The module of an exported program; (N, C, H, W) → the same, or what it returns first.
+
+    A program exported with a fixed size is given windows of that size, which overlap by
+    twice the `margin` that its output depends on. Beyond the image's edges it sees the
+    image reflected.
+    """
+
+    def __init__(self, program: nn.Module, fixed: tuple[int, int, int, int] | None = None) -> None:
+        """With `fixed`, (count, bands, height, width) of the images `program` takes."""
+        super().__init__()
+        self.program = program
+        self.fixed = fixed
+        self.step = 1
+        """What edges of tiles should be multiples of."""
+        self.margin = 0
+        if fixed is not None:
+            self.margin, self.step = self._overlap(fixed)
+
+    def train(self, mode: bool = True) -> Program:
+        """Nothing but a note: exported programs have no modes."""
+        self.training = mode
+        return self
+
+    def forward(self, x: Tensor) -> Any:
+        if self.fixed is None:
+            return self.program(x)
+        count, _, height, width = self.fixed
+        down, along = height - 2 * self.margin, width - 2 * self.margin
+        rows, columns = (-(-n // core) for n, core in zip(x.shape[2:], (down, along), strict=True))
+        wide = x
+        for axis, length in ((2, rows * down), (3, columns * along)):
+            length += 2 * self.margin
+            at = reflected(x.shape[axis], length, x.device, self.margin)
+            wide = wide.index_select(axis, at)
+        windows = wide.unfold(2, height, down).unfold(3, width, along)
+        # (N, C, rows, columns, h, w): one window behind the other.
+        windows = windows.permute(0, 2, 3, 1, 4, 5).reshape(-1, x.shape[1], height, width)
+        inner = slice(self.margin, self.margin + down), slice(self.margin, self.margin + along)
+        parts = torch.split(windows, count)
+        cores = torch.cat([self._seen(part, count)[(..., *inner)] for part in parts])
+        joined = cores.reshape(x.shape[0], rows, columns, x.shape[1], down, along)
+        whole = joined.permute(0, 3, 1, 4, 2, 5).reshape(*x.shape[:2], rows * down, columns * along)
+        return whole[..., : x.shape[2], : x.shape[3]]
+
+    def _seen(self, windows: Tensor, count: int) -> Tensor:
+        """What the program makes of up to `count` windows; it takes no fewer."""
+        missing = count - len(windows)
+        filled = torch.cat([windows, windows[:1].expand(missing, -1, -1, -1)])
+        y = self.program(filled.contiguous())
+        y = y[0] if isinstance(y, (tuple, list)) and y else y
+        if not isinstance(y, Tensor) or y.shape != filled.shape:
+            raise BadModel(
+                f"The program returns no image of {windows.shape[-1]} × {windows.shape[-2]} pixels "
+                "for one of that size.",
+                "A restoration model returns an image of the same size and bands.",
+            )
+        return y[: len(windows)]
+
+    def _overlap(self, fixed: tuple[int, int, int, int]) -> tuple[int, int]:
+        """Margin that a window's output depends on, and its step; raises `BadModel`."""
+        reach = self._reach(fixed)
+        for step in _STEPS:
+            margin = -(-reach // step) * step
+            if all(side % step == 0 and side - 2 * margin >= step for side in fixed[2:]):
+                return margin, step
+        raise BadModel(
+            f"The program takes images of {fixed[3]} × {fixed[2]} pixels only, and what it makes "
+            "of their middle depends on their edges: tiles of it would not join.",
+            "Export it with free height and width.",
+        )
+
+    def _reach(self, fixed: tuple[int, int, int, int]) -> int:
+        """Pixels beyond the middle of a window that its output there depends on."""
+        _, _, height, width = fixed
+        weight = next(iter((*self.program.parameters(), *self.program.buffers())), torch.empty(0))
+        noise = torch.rand(fixed, generator=torch.Generator().manual_seed(0))
+        x = noise.to(weight.device).requires_grad_(True)
+        low, left = height // 2, width // 2
+        # A window's middle of so many pixels holds every phase of the usual steps.
+        high, right = min(height, low + _STEPS[0]), min(width, left + _STEPS[0])
+        try:
+            with torch.enable_grad():
+                y = self.program(x)
+                y = y[0] if isinstance(y, (tuple, list)) and y else y
+                block = y[..., low:high, left:right]
+                (found,) = torch.autograd.grad(
+                    (block * noise.to(block)[..., low:high, left:right]).sum(), x
+                )
+        except (RuntimeError, TypeError, IndexError):
+            # Without gradients nobody can tell; a quarter is what tilers usually give.
+            return min(height, width) // 4
+        rows, columns = (found != 0).flatten(0, 1).any(0).nonzero().T
+        if not len(rows):
+            return 0
+        beyond = (low - rows.min(), rows.max() - high + 1, left - columns.min())
+        return max(0, int(max(*beyond, columns.max() - right + 1)))

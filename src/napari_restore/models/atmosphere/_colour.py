@@ -1,0 +1,107 @@
+"""Guards against colours that are not in the source: a tint of the airlight that would cast magenta, and clipped white."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from napari_restore.models.atmosphere._inversion import inverted, optical_depth
+from napari_restore.models.atmosphere._restraint import HALVINGS, ROWS, step_of
+
+TOLERANCE = 0.02
+"""How far the mean colour may move towards magenta, as a share of its brightness."""
+APART = 1.15
+"""Red over blue, or blue over red, from which a colour is red or blue rather than magenta."""
+WHITE = 0.96
+"""Value in model range from which a pixel counts as clipped when its darkest band reaches it …"""
+SOFT = 0.03
+"""… fully from this much above."""
+
+
+def guarded_green(x: Tensor, valid: Tensor, facts: Mapping[str, Tensor], deadband: float) -> Tensor:
+    """Return the factor () at most 1 on the airlight's green that keeps a magenta cast away.
+
+    An airlight that is greener than the haze turns what lies behind into magenta, the more the
+    thicker the haze is, and no scene is magenta on the whole. So the mean colour of all that is
+    dehazed, weighted by the haze, may not become more magenta than it was in the source, or than
+    grey, by more than `TOLERANCE`. Green is lowered as far as that takes, at most to the tint of
+    that mean colour in the source. It is decided once per image, so tiles and zoom do not matter.
+
+    Parameters
+    ----------
+    x
+        (1, 3, h, w) red, green, blue: the overview in model range, thinned by `step_of`.
+    valid
+        (1, 1, h, w) float, 0 or 1.
+    facts
+        Those of the model, with ``maps`` of the whole overview.
+    deadband
+        As `inverted` takes it.
+    """
+    maps = facts["maps"]
+    step = step_of((maps.shape[2], maps.shape[3]))
+    offset, slope = torch.split(maps[..., ::step, ::step], 1, 1)
+    red, green, blue = facts["airlight"]
+
+    def mean_colour(factor: Tensor | None) -> Tensor:
+        """(3,) sum over the image, weighted by the haze: of the source, or of what is restored."""
+        total = x.new_zeros(3)
+        for top in range(0, x.shape[2], ROWS):
+            rows = (..., slice(top, top + ROWS), slice(None))
+            depth = optical_depth(x[rows], offset[rows], slope[rows], facts)
+            haze = 1 - torch.exp(-depth)
+            weight = torch.where(haze > deadband, haze * haze, 0) * valid[rows]
+            seen = x[rows]
+            if factor is not None:
+                airlight = torch.stack([red, green * factor, blue])[None, :, None, None]
+                seen, _ = inverted(seen, depth, airlight, facts, deadband)
+            total += (seen * weight).sum((0, 2, 3))
+        return total
+
+    none = torch.ones_like(green)
+    source = mean_colour(None)
+    if not source.sum() > 0:
+        return none
+    tint = magenta(source)
+    # The green at which the airlight is as magenta as the hazy part of the source.
+    most = (_both(red, blue) - tint * (red + blue) / 3) / (1 + tint / 3)
+    lowest = most / green.clamp(min=1e-6)
+    allowed = tint.clamp(min=0) + TOLERANCE
+    if lowest >= 1 or magenta(mean_colour(none)) <= allowed:
+        return none
+    low: Tensor = lowest
+    high = none
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if magenta(mean_colour(middle)) <= allowed else (low, middle)
+    return low
+
+
+def magenta(colour: Tensor) -> Tensor:
+    """Return how much red and blue together exceed green, as a share of the mean, of a colour (3,).
+
+    What one of them has beyond the other does not count: brick and sky are not magenta.
+    """
+    red, green, blue = colour
+    share: Tensor = (_both(red, blue) - green) / colour.mean().clamp(min=1e-6)
+    return share
+
+
+def _both(red: Tensor, blue: Tensor) -> Tensor:
+    mean: Tensor = (torch.minimum(red, APART * blue) + torch.minimum(blue, APART * red)) / 2
+    return mean
+
+
+def keep_white(x: Tensor, y: Tensor) -> Tensor:
+    """Return the restored `y` with the ratios that bands have in `x` where `x` has clipped to white.
+
+    Both are (N, 3, h, w) in model range. A clipped pixel no longer has the airlight's tint, so
+    subtracting it leaves the opposite colour; its brightness alone is restored.
+    """
+    clipped = ((x.amin(1, keepdim=True) - WHITE) / SOFT).clamp(0, 1)
+    if not clipped.any():
+        return y
+    kept = x * (y.mean(1, keepdim=True) / x.mean(1, keepdim=True).clamp(min=WHITE))
+    return torch.lerp(y, kept, clipped)

@@ -1,0 +1,85 @@
+"""Shares of the record are of the pixels that were asked for, not of whole tiles."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import napari_restore as nr
+from napari_restore.engine import Region
+
+BANDS = "red=1,green=2,blue=3"
+ONE = Region(62, 75, 200, 250)
+OTHER = Region(90, 33, 310, 140)
+
+
+@pytest.fixture
+def scene(tmp_path):
+    """300 × 330 hazy uint8 pixels with 0 as nodata in a corner and a strip."""
+    import rasterio
+
+    rng = np.random.default_rng(3)
+    pixels = rng.integers(120, 230, (320, 300, 3)).astype(np.uint8)
+    pixels[:70, :200] = 0
+    pixels[150:160] = 0
+    pixels[180:260, 40:90] = 255
+    path = tmp_path / "holes.tif"
+    made = {"driver": "GTiff", "width": 300, "height": 320, "count": 3, "dtype": "uint8"}
+    with rasterio.open(path, "w", **made, nodata=0, photometric="RGB") as file:
+        file.write(pixels.transpose(2, 0, 1))
+    return path
+
+
+def shares_of(path, region, fresh=True, **options):
+    plan = nr.plan(nr.open_image(path, bands=BANDS), nr.load_model("dcp"), region=region, **options)
+    result = nr.start(plan, fresh=fresh).result()
+    return result, result.record["measured"]["quality_shares"]
+
+
+def expected_of(path, result, regions):
+    """From source and output, pixel by pixel."""
+    import rasterio
+
+    with rasterio.open(path) as file:
+        source = file.read().transpose(1, 2, 0)
+    asked = np.zeros(source.shape[:2], bool)
+    for region in regions:
+        asked[region.slices] = True
+    box = Region(0, 0, *asked.shape)
+    nodata = (source == 0).any(2)
+    written = result.store.read(box)
+    same = (written == source).all(2) & ~nodata
+    return {
+        "nodata": (nodata & asked).sum() / asked.sum(),
+        "unchanged": (same & asked).sum() / asked.sum(),
+    }
+
+
+@pytest.mark.parametrize("regions", [[ONE], [ONE, OTHER]], ids=["one", "overlapping"])
+def test_shares_are_of_the_region(scene, regions):
+    result, shares = shares_of(scene, regions)
+    expected = expected_of(scene, result, regions)
+    assert 0 < expected["nodata"] < 0.5
+    assert {name: shares[name] for name in expected} == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("region", "resumed"), [(Region(65, 80, 190, 230), True), (OTHER, False)])
+def test_tiles_of_an_earlier_run_are_counted_anew(scene, region, resumed):
+    shares_of(scene, ONE)
+    result, shares = shares_of(scene, region, fresh=False)
+    assert (result.record["measured"]["tiles_resumed"] > 0) == resumed
+    expected = expected_of(scene, result, [region])
+    assert {name: shares[name] for name in expected} == pytest.approx(expected)
+
+
+def test_boxes_are_cut_so_that_each_pixel_is_once_in_them():
+    from napari_restore.engine._quality import disjoint
+
+    boxes = [Region(0, 0, 5, 5), Region(3, 2, 9, 4), Region(1, 1, 2, 2), Region(4, 4, 8, 8)]
+    count = np.zeros((9, 9), int)
+    asked = np.zeros((9, 9), bool)
+    for box in disjoint(boxes):
+        count[box.slices] += 1
+    for box in boxes:
+        asked[box.slices] = True
+    np.testing.assert_array_equal(count, asked)

@@ -1,0 +1,122 @@
+"""Pixels do not depend on how an image is cut, also where kernels follow tiles and threads."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import napari_restore as nr
+from napari_restore.engine._device import choose_device
+from napari_restore.engine._tile_invariance import TileInvariance, tile_invariance
+
+SCENE = 0.65 + 0.25 * np.random.default_rng(0).random((701, 643, 3), np.float32)
+WAYS = (
+    {"tile": 1024},
+    {"tile": 256, "workers": 2},
+    {"tile": 384, "workers": 1},
+    {"tile": 256, "tile_batch": 3},
+)
+
+
+class FollowsShape(nn.Module):
+    """Its last bits follow the size of what it is given, as some kernels' do."""
+
+    def forward(self, x):
+        return 0.9 * x + 1e-6 * (x.shape[-1] % 7) + 1e-6 * x.shape[0]
+
+
+class FollowsThreads(nn.Module):
+    """Its last bits follow the number of threads."""
+
+    def forward(self, x):
+        return 0.9 * x + 1e-6 * torch.get_num_threads()
+
+
+class FollowsNothing(nn.Module):
+    def forward(self, x):
+        return 0.9 * x
+
+
+def model_of(module: nn.Module):
+    card = {"id": type(module).__name__, "title": "Toy", "summary": "", "bands": 3, "halo": 8}
+    return nr.load_model(module, card=card)
+
+
+def restored(model, **options):
+    image = nr.open_image(SCENE, bands="red=1,green=2,blue=3")
+    plan = nr.plan(image, model, device="cpu", **options)
+    result = nr.start(plan, fresh=True).result()
+    return result.read(result.region), result.record
+
+
+@pytest.mark.parametrize(
+    ("module", "verdict"),
+    [
+        (FollowsShape(), TileInvariance.FIXED_TILES),
+        (FollowsThreads(), TileInvariance.ONE_THREAD),
+        (FollowsNothing(), TileInvariance.FULL),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_whatever_kernels_do_runs_agree(module, verdict):
+    model = model_of(module)
+    whole, record = restored(model, **WAYS[0])
+    assert record["plan"]["tile_invariance"] == verdict
+    for options in WAYS[1:]:
+        np.testing.assert_array_equal(restored(model, **options)[0], whole)
+    region = nr.Region(130, 257, 601, 639)
+    part, _ = restored(model, region=region, tile=256)
+    np.testing.assert_array_equal(part, whole[region.slices])
+
+
+def test_fixed_tiles_are_told_of():
+    plan = nr.plan(SCENE, model_of(FollowsShape()), device="cpu", tile=256, tile_batch=4)
+    assert (plan.tile, plan.threads, plan.tile_batch) == (512, 1, 1)
+    assert any("in place of 256" in note for note in plan.notes)
+
+
+def test_what_was_found_is_kept(own_cache):
+    model = model_of(FollowsThreads())
+    found = tile_invariance(model, choose_device("cpu"), 8)
+    (file,) = (own_cache / "kernels").iterdir()
+    assert json.loads(file.read_text()) == {"model": "FollowsThreads", "tiles": found}
+    file.write_text(
+        json.dumps({"model": "FollowsThreads", "tiles": "fixed tiles, one thread each"})
+    )
+    again = tile_invariance(model_of(FollowsThreads()), choose_device("cpu"), 8)
+    assert again is TileInvariance.FIXED_TILES
+
+
+@pytest.mark.parametrize("name", ["dcp", "hot", "htm", "haze-unet", "atmosphere", "identity"])
+def test_our_own_models_take_any_tiles_and_threads(name):
+    model = nr.load_model(name)
+    assert tile_invariance(model, choose_device("cpu"), model.card.halo) is TileInvariance.FULL
+
+
+@pytest.fixture
+def with_cores(monkeypatch):
+    """A function that makes the engine believe in so many processor cores."""
+
+    def become(count: int) -> None:
+        for name, module in list(sys.modules.items()):
+            if name.startswith("napari_restore.engine") and hasattr(module, "cores"):
+                monkeypatch.setattr(module, "cores", lambda: count)
+
+    return become
+
+
+@pytest.mark.parametrize("name", ["haze-unet", "atmosphere", "inf-dehaze-small"])
+def test_results_do_not_depend_on_the_number_of_threads(name, with_cores):
+    """Of the network that looks at the overview, of tiles, and of what tiles share."""
+    results = []
+    for cores in (1, 2, 4):
+        with_cores(cores)
+        results.append(restored(nr.load_model(name), workers=1)[0])
+    assert (results[0] != SCENE).mean() > 0.2
+    for other in results[1:]:
+        np.testing.assert_array_equal(other, results[0])

@@ -1,0 +1,115 @@
+"""No method casts a colour that is not in the source: the airlight's tint, and clipped white."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests.models._scenes import smooth
+
+from napari_restore.models import load, one_shot_facts
+from napari_restore.models.atmosphere._colour import TOLERANCE, guarded_green, magenta
+
+BEHIND_FOG = ("atmosphere", "atmosphere-aerial", "haze-unet", "inf-dehaze-small")
+
+
+def woods(tint=(1.0, 0.97, 0.9)):
+    """(1, 3, 96, 128) bare trees of one tint, the upper half far away, in display values."""
+    generator = torch.Generator().manual_seed(1)
+    texture = torch.rand(1, 1, 96, 128, generator=generator)
+    light = 0.15 + 0.25 * smooth(96, 128, 2, 6) + 0.2 * texture
+    return light * torch.tensor(tint)[:, None, None]
+
+
+def fog(scene, airlight=(0.8, 0.8, 0.8), depth=1.2):
+    transmission = torch.exp(-torch.linspace(depth, 0.1, scene.shape[2]))[:, None]
+    return scene * transmission + torch.tensor(airlight)[:, None, None] * (1 - transmission)
+
+
+def seen_as(airlight, depth):
+    """The model whose network sees this airlight and fog of this depth at the top, whatever is shown."""
+    model = load("atmosphere", weights="random:3").requires_grad_(False)
+
+    def facts_from(shown):
+        rows, columns = shown.shape
+        deep = torch.linspace(depth, 0.1, rows)[:, None].expand(rows, columns)
+        maps = torch.zeros(1, 2, rows, columns)
+        maps[:, 0] = torch.log(deep / (2.2 - deep))
+        one = torch.tensor(1.0)
+        return {
+            "maps": maps,
+            "presence": one,
+            "brightness": shown.brightness[0],
+            "airlight": torch.tensor(airlight),
+            "exponent": 0 * one,
+            "display": one,
+        }
+
+    model._facts_from = facts_from
+    return model
+
+
+def mean_magenta(picture):
+    return float(magenta(picture[0, :, :48].mean((1, 2))))
+
+
+def test_an_airlight_greener_than_the_fog_casts_no_magenta():
+    hazy = fog(woods())
+    y = seen_as((0.8, 0.86, 0.8), 1.2)(hazy)
+    assert mean_magenta(y) < mean_magenta(hazy) + TOLERANCE + 0.01
+    # It is dehazed all the same, and not turned green in its place.
+    assert y[:, :, :48].mean() < hazy[:, :, :48].mean() - 0.15
+    assert mean_magenta(y) > -0.05
+
+
+@pytest.mark.parametrize(
+    ("tint", "airlight"),
+    [
+        ((0.6, 1.0, 0.5), (0.8, 0.8, 0.8)),
+        ((1.0, 1.0, 1.0), (0.78, 0.84, 0.78)),
+        ((1.0, 0.6, 0.4), (0.75, 0.8, 0.85)),
+    ],
+    ids=["green behind grey fog", "grey behind greenish haze", "red earth behind bluish haze"],
+)
+def test_colours_that_were_under_the_haze_come_back(tint, airlight):
+    scene = woods(tint)
+    model, hazy = seen_as(airlight, 1.2), fog(scene, airlight)
+    assert one_shot_facts(model, hazy)["green"] == 1
+    assert (model(hazy) - scene).abs().max() < 1e-3
+
+
+def test_no_haze_leaves_the_airlight_alone():
+    hazy = fog(woods())
+    model = seen_as((0.8, 0.86, 0.8), 1.2)
+    facts = {**one_shot_facts(model, hazy), "presence": torch.tensor(0.0)}
+    assert guarded_green(hazy, torch.ones(1, 1, 96, 128), facts, 0.03) == 1
+
+
+def test_clipped_white_keeps_its_colour():
+    hazy = fog(woods())
+    hazy[..., 10:20, 30:50] = 1.0
+    y = seen_as((0.76, 0.8, 0.86), 1.2)(hazy)
+    white = y[0, :, 10:20, 30:50]
+    assert (white.amax(0) - white.amin(0)).max() < 1e-5
+    assert (white - 1).abs().min() > 1e-3
+
+
+@pytest.mark.parametrize("model_id", BEHIND_FOG)
+def test_real_fog_does_not_turn_magenta(data_dir, model_id):
+    """Means of a*, CIELAB, where the source is grey: the sky and the far woods of a tower camera."""
+    from skimage.color import rgb2lab
+
+    picture = Image.open(data_dir / "haze_pairs" / "phenocam_dukehw_dec" / "hazy.jpg")
+    source = np.asarray(picture.reduce(3), np.float32) / 255
+    x = torch.from_numpy(source).permute(2, 0, 1)[None].contiguous()
+    with torch.no_grad():
+        y = load(model_id)(x)[0].permute(1, 2, 0).clamp(0, 1).numpy()
+    before, after = rgb2lab(source), rgb2lab(y)
+    grey = np.hypot(before[..., 1], before[..., 2]) < 8
+    bright = grey & (before[..., 0] > 70)
+    assert bright.mean() > 0.1
+    assert after[bright, 1].mean() < before[bright, 1].mean() + 4
+    assert np.abs(after[bright, 2].mean() - before[bright, 2].mean()) < 6
+    # Fog goes: the grey middle is darker than it was.
+    assert after[grey, 0].mean() < before[grey, 0].mean() - 3
