@@ -33,7 +33,7 @@ ALLOWED = {
     "_recorded_api": {"errors", "records", "images", "models", "engine", "_image_api"},
     "_repeat_api": {
         *("errors", "_line", "images", "models", "engine"),
-        *("_image_api", "_recorded_api", "_progress_bar"),
+        *("_image_api", "_model_api", "_recorded_api", "_progress_bar"),
     },
     "_explain_api": {
         *("images", "models", "engine", "explain"),
@@ -41,7 +41,8 @@ ALLOWED = {
     },
     "_table_api": {
         *("errors", "images", "models", "engine", "explain"),
-        *("_image_api", "_recorded_api", "_explain_api", "_run_options", "_progress_bar"),
+        *("_image_api", "_model_api", "_recorded_api", "_explain_api", "_run_options"),
+        "_progress_bar",
     },
     "_kept_api": {"images", "engine", "_image_api", "_repeat_api"},
     "api": {

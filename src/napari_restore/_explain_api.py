@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from napari_restore._image_api import Bands, Pathlike, open_image
-from napari_restore._model_api import as_model
+from napari_restore._model_api import as_model, load_described
 from napari_restore._progress_bar import progress_bar
 from napari_restore._recorded_api import Recorded, read_recorded
 from napari_restore._run_options import AttributeOptions, checked_region, shows
@@ -181,18 +181,22 @@ def overview_path(path: Pathlike) -> Path:
     return overview_path(Path(path))
 
 
-def repeat_attribution(record: Pathlike | Recorded, **options: Any) -> Attribution:
+def repeat_attribution(
+    record: Pathlike | Recorded, *, trust: bool = False, **options: Any
+) -> Attribution:
     """Ask again what a record tells of; options are those that belong to one machine.
+
+    Code that the record names runs only with `trust`.
 
     Raises `InputError` when the record does not say enough and `SourceChanged` when image, weights
     or another file that was read are not those it tells of.
     """
     from napari_restore.images import Image
-    from napari_restore.models import load
 
     recorded = read_recorded(record)
     task, told = recorded.task("attribution"), recorded.told
-    image, model = Image.from_spec(task["image"]), load(**task["model"])
+    model = load_described(task["model"], trust=trust)
+    image = Image.from_spec(task["image"])
     question = dict(task["question"])
     if question.get("box") is not None:
         question["box"] = Region(*question["box"])

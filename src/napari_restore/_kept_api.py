@@ -49,7 +49,7 @@ def kept_results(image: Any) -> list[KeptResult]:
     return kept_results(open_image(image).fingerprint)
 
 
-def result_of_kept(kept: KeptResult, image: Any) -> Result:
+def result_of_kept(kept: KeptResult, image: Any, *, trust: bool = False) -> Result:
     """The pixels of a `KeptResult` of `image`. Makes its plan again: that may take seconds.
 
     Levels that the image lacks are those of the cache, if they are there. Raises
@@ -59,18 +59,21 @@ def result_of_kept(kept: KeptResult, image: Any) -> Result:
     from napari_restore.engine import Result
     from napari_restore.images import attach_pyramid
 
-    planned = plan_of_kept(kept, image)
+    planned = plan_of_kept(kept, image, trust=trust)
     attach_pyramid(planned.image)
     return Result.of_run(planned, kept.record or {})
 
 
-def plan_of_kept(kept: KeptResult, image: Any) -> Plan:
-    """The plan that makes a `KeptResult` of `image`, which may have another name now."""
+def plan_of_kept(kept: KeptResult, image: Any, *, trust: bool = False) -> Plan:
+    """The plan that makes a `KeptResult` of `image`, which may have another name now.
+
+    Code of its model's file runs only with `trust`.
+    """
     spec = open_image(image).spec
     task = dict(kept.task)
     if spec is not None:
         task["image"] = {**task["image"], "source": spec["source"]}
-    return replace(plan_of(task), store=kept.store)
+    return replace(plan_of(task, trust=trust), store=kept.store)
 
 
 def forget_result(store: Pathlike, name: str) -> bool:

@@ -149,7 +149,7 @@ def _model(spec: Mapping[str, Any]) -> Iterator[str]:
         yield from _given("--weights", spec["weights"])
     for name, value in sorted((spec.get("parameters") or {}).items()):
         yield from _given("--set", f"{name}={_text(value)}")
-    if spec.get("trust"):
+    if spec.get("code"):
         yield "--yes"
 
 

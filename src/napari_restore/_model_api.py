@@ -56,6 +56,29 @@ def load_model(
     return loaded
 
 
+def load_described(spec: Mapping[str, Any], *, trust: bool = False) -> RestorationModel:
+    """Load the model that a `RestorationModel.spec` describes.
+
+    A description may come from a file: code runs only with `trust`, whatever the file says.
+    Raises as `load_model`.
+    """
+    return load_model(
+        str(spec["model"]),
+        weights=spec.get("weights"),
+        parameters=spec.get("parameters"),
+        card=spec.get("card"),
+        trust=trust,
+    )
+
+
+def code_file(model: str) -> str | None:
+    """The file whose code runs when the model of that name is loaded: of Python, or a .pt2; or None."""
+    script, _, _ = model.rpartition(":")
+    if script.lower().endswith(".py"):
+        return script
+    return model if model.lower().endswith(".pt2") else None
+
+
 def as_model(model: str | os.PathLike[str] | nn.Module) -> RestorationModel:
     """`model` if it is loaded already, else what `load_model` makes of it."""
     return model if hasattr(model, "card") else load_model(model)  # type: ignore[return-value]

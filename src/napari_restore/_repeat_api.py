@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_restore._image_api import Pathlike, check_output, output_box
+from napari_restore._model_api import load_described
 from napari_restore._progress_bar import run_to_the_end
 from napari_restore._recorded_api import Recorded, read_recorded
 from napari_restore.engine import Region
@@ -75,8 +76,8 @@ def settled_task(plan: Plan) -> dict[str, Any] | None:
     return {**task, "settled": settled(plan), "fingerprint": plan.image.fingerprint}
 
 
-def plan_of(task: Mapping[str, Any]) -> Plan:
-    """The plan that `task_of` described."""
+def plan_of(task: Mapping[str, Any], *, trust: bool = False) -> Plan:
+    """The plan that `task_of` described; code of a model's file runs only with `trust`."""
     from napari_restore.images import Image
 
     options = dict(task["options"])
@@ -86,19 +87,20 @@ def plan_of(task: Mapping[str, Any]) -> Plan:
     image = Image.from_spec(task["image"])
     # Torch comes with these; a missing file is told of without it.
     from napari_restore.engine import make_plan
-    from napari_restore.models import load
 
-    return make_plan(image, load(**task["model"]), **options)
+    return make_plan(image, load_described(task["model"], trust=trust), **options)
 
 
-def rerun(record: Pathlike, output: Pathlike | None = None, **options: Any) -> Result:
+def rerun(
+    record: Pathlike, output: Pathlike | None = None, *, trust: bool = False, **options: Any
+) -> Result:
     """Repeat the restoration of a record; `output` defaults to the record's own path.
 
-    `options` are those of `Result.save`, by default the record's. Raises `InputError`
+    A record may come from anybody: code that it names runs only with `trust`. `options` are those of `Result.save`, by default the record's. Raises `InputError`
     when the record does not say enough and `SourceChanged` when image or weights are not
     those it tells of.
     """
-    planned, path, told = repeat_of(record, output)
+    planned, path, told = repeat_of(record, output, trust=trust)
     # Torch comes with it; a record that cannot be repeated is told of without it.
     from napari_restore.engine import Job
 
@@ -110,7 +112,7 @@ def rerun(record: Pathlike, output: Pathlike | None = None, **options: Any) -> R
 
 
 def repeat_of(
-    record: Pathlike | Recorded, output: Pathlike | None = None
+    record: Pathlike | Recorded, output: Pathlike | None = None, *, trust: bool = False
 ) -> tuple[Plan, Path, dict[str, Any]]:
     """What repeats the run of a record: its plan, the path to write, options of `Result.save`.
 
@@ -124,7 +126,7 @@ def repeat_of(
     path = output or written.get("path")
     if path is None:
         raise InputError(f"{recorded.path} names no file to write.", "Name one with -o.")
-    planned = plan_of(task)
+    planned = plan_of(task, trust=trust)
     recorded.check_image(planned.image, told["input"]["fingerprint"])
     recorded.check_model(planned.model, told["model"]["weights_sha256"])
     return planned, Path(path), dict(written.get("options", {}))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from napari_restore._explain_api import attribute, digests, lasting
 from napari_restore._image_api import Bands, Pathlike, open_image
+from napari_restore._model_api import load_described
 from napari_restore._progress_bar import progress_bar
 from napari_restore._recorded_api import Recorded, read_recorded
 from napari_restore._run_options import AttributeOptions, checked_region, shows
@@ -110,17 +111,18 @@ def repeat_table(
     account: Mapping[str, Any] | None = None,
     emit: Callable[[Any], None] = lambda event: None,
     stop: threading.Event | None = None,
+    trust: bool = False,
     **options: Any,
 ) -> AttributionTable:
     """Ask again all that a table's .json tells of: its `to_dict` then says how alike the rows are.
 
     ``repeats`` holds the path of the `record`, how many ``rows`` both have, how many are the
     ``same``, and what is ``apart``. `account`, `emit` and `stop` are as in `attribute_table`, options
-    those that belong to one machine. Raises `InputError` when the record does not say enough
+    those that belong to one machine. Code that the record names runs only with `trust`. Raises `InputError` when the record does not say enough
     and `SourceChanged` when images, weights or other files are not those it tells of.
     """
     from napari_restore.explain import compared, groups_in
-    from napari_restore.models import Labelled, load
+    from napari_restore.models import Labelled
 
     recorded = read_recorded(record)
     task, told = recorded.task("table"), recorded.told
@@ -135,7 +137,7 @@ def repeat_table(
         recorded.check_image(clear, task["baseline_fingerprint"], "clear image")
     models = []
     for each in task["models"]:
-        models.append(Labelled(each["label"], load(**each["spec"])))
+        models.append(Labelled(each["label"], load_described(each["spec"], trust=trust)))
         recorded.check_model(models[-1].model, each["weights_sha256"])
     table = _table(
         groups,

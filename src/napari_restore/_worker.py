@@ -108,12 +108,13 @@ class _Kept:
         return image
 
     def _model(self, spec: Message) -> RestorationModel:
+        """The model of a task; the process that sends one has loaded it with its user's consent."""
         from napari_restore import api
 
         stamp = api.stamp_of(str(spec.get("model") or ""), spec.get("weights"))
         key = json.dumps([spec, stamp], sort_keys=True, default=str)
         known = self._models.pop(key, None)
-        model = self._models[key] = known or api.load_model(**spec)
+        model = self._models[key] = known or api.load_described(spec, trust=True)
         while len(self._models) > KEPT_MODELS:
             self._models.popitem(last=False)
         return model

@@ -36,7 +36,13 @@ from napari_restore._kept_api import (
     plan_of_kept,
     result_of_kept,
 )
-from napari_restore._model_api import as_model, load_model, model_factories
+from napari_restore._model_api import (
+    as_model,
+    code_file,
+    load_described,
+    load_model,
+    model_factories,
+)
 from napari_restore._progress_bar import run_to_the_end
 from napari_restore._recorded_api import read_recorded
 from napari_restore._repeat_api import (
@@ -78,6 +84,7 @@ __all__ = [
     "check_output",
     "check_table",
     "clear_cache",
+    "code_file",
     "command_of",
     "draw_attribution",
     "evaluate",
@@ -92,6 +99,7 @@ __all__ = [
     "kept_name",
     "kept_results",
     "lasting_task",
+    "load_described",
     "load_model",
     "load_models",
     "mask_of_array",

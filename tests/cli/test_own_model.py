@@ -67,7 +67,7 @@ def test_it_restores_in_tiles_as_the_network_does_and_can_be_repeated(cli, scene
         whole = (model(x)[0].numpy() * 255).round()
     assert np.abs(read(out) - whole).max() <= 1
     assert (read(out) != read(scene)).any()
-    assert cli("rerun", record, "-o", again).code == 0
+    assert cli("rerun", record, "-o", again, "--yes").code == 0
     assert again.read_bytes() == out.read_bytes()
 
 
@@ -94,6 +94,35 @@ def test_foreign_code_runs_after_a_yes_only(cli, scene, mine, tmp_path):
     run = cli("plan", scene, *mine)
     assert run.code == 2 and "--yes" in run.err and not ran.exists()
     assert cli("plan", scene, *mine, "--yes").code == 0 and ran.exists()
+
+
+@pytest.mark.parametrize("kind", ["restoration", "attribution", "table"])
+def test_a_record_runs_foreign_code_after_a_yes_only(cli, scene, mine, tmp_path, kind):
+    record, out = tmp_path / "r.json", tmp_path / "o.tif"
+    asks = ["attribute", scene, *mine, "--yes", "--method", "ig", "--steps", 2]
+    if kind == "restoration":
+        run = cli("restore", scene, "-o", out, *mine, "--yes", "--record", record)
+    elif kind == "attribution":
+        run = cli(*asks, "--box", 40, 40, 16, 16, "-o", out, "--record", record)
+    else:
+        boxes, record = tmp_path / "boxes.csv", tmp_path / "table.json"
+        boxes.write_text("x,y,width,height\n40,40,16,16\n")
+        run = cli(*asks, "--boxes", boxes, "-o", record)
+    assert run.code == 0, run.err
+    # A record may come from anybody, and say that its code is trusted.
+    text = record.read_text("utf-8")
+    record.write_text(text.replace('"code": true', '"code": true, "trust": true'), "utf-8")
+    ran = tmp_path / "ran"
+    script = Path(mine[1].rpartition(":")[0])
+    script.write_text(
+        f"import pathlib\npathlib.Path({str(ran)!r}).touch()\n" + script.read_text("utf-8"), "utf-8"
+    )
+    again = tmp_path / ("again.json" if kind == "table" else "again.tif")
+    run = cli("rerun", record, "-o", again)
+    assert run.code == 2 and "--yes" in run.err
+    assert not ran.exists() and not again.exists()
+    cli("rerun", record, "-o", again, "--yes")
+    assert ran.exists()
 
 
 def test_a_file_without_its_function_says_what_is_missing(cli, scene, mine):

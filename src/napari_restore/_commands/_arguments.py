@@ -55,13 +55,23 @@ def trusted(models: Sequence[str], *, yes: bool) -> bool:
 
     Raises `BadModel`.
     """
-    scripts = [model for model in models if ".py:" in model]
-    if yes or not scripts:
+    from napari_restore import api
+
+    foreign = [file for file in map(api.code_file, models) if file is not None]
+    if yes or not foreign:
         return yes
-    files = ", ".join(model.partition(".py:")[0] + ".py" for model in scripts)
-    if not ask(f"Run the Python code in {files}?"):
-        raise BadModel(f"The Python code of {files} was not run.", "Add --yes if you trust it.")
+    files = ", ".join(foreign)
+    if not ask(f"Run the code in {files}?"):
+        raise BadModel(f"The code in {files} was not run.", "Add --yes if you trust its author.")
     return True
+
+
+def trusted_record(recorded: Any, options: Namespace) -> bool:
+    """Whether code that a record, a `Recorded`, names may run: it may come from anybody.
+
+    Raises `BadModel`.
+    """
+    return trusted(recorded.models, yes=options.yes)
 
 
 def plan_arguments(options: Namespace, image: Any) -> dict[str, Any]:

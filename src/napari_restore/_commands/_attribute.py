@@ -6,11 +6,12 @@ import argparse
 import shlex
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from napari_restore._commands import Answer
-from napari_restore._commands._arguments import load_models, open_image
+from napari_restore._commands._arguments import load_models, open_image, trusted_record
 from napari_restore._commands._attribute_table import attribute_table, is_table
 from napari_restore._commands._checks import (
     check_files,
@@ -117,7 +118,11 @@ def attribute_again(options: Namespace, recorded: Any) -> Answer:
     named = files_among([task["question"].get("baseline"), *task.get("files", {})])
     read = identities([*item.sources, recorded.path, *named])
     _check_written(options, item, read, task["question"].get("facts") == FOLLOWED)
-    return _answer(options, item, lambda **told: api.repeat_attribution(recorded, **told))
+    return _answer(
+        options,
+        item,
+        partial(api.repeat_attribution, recorded, trust=trusted_record(recorded, options)),
+    )
 
 
 def _check_written(options: Namespace, item: Item, read: frozenset[object], followed: bool) -> None:

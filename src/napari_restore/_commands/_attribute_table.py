@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_restore._commands import Answer
-from napari_restore._commands._arguments import open_image, trusted
+from napari_restore._commands._arguments import open_image, trusted, trusted_record
 from napari_restore._commands._checks import files_among, identities, read_files, refuse_input
 from napari_restore._commands._interrupt import Interrupt, Stop
 from napari_restore._commands._outputs import SHARED
@@ -91,6 +91,7 @@ def table_again(options: Namespace, recorded: Any) -> Answer:
                 account={"command": shlex.join(["napari-restore", *options.words])},
                 emit=reporter(options.progress),
                 stop=stop,
+                trust=trusted_record(recorded, options),
             )
         finally:
             interrupt.leave()

@@ -111,6 +111,9 @@ def build_parser() -> Parser:
     )
     rerun.add_argument("-o", "--output", metavar="OUT", help="write here, not where the run wrote")
     rerun.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
+    rerun.add_argument(
+        "--yes", action="store_true", help="run the code that the record names without asking"
+    )
 
     cache = _command(commands, "cache", _look.cache, "show what lies in the cache")
     cache.add_argument(

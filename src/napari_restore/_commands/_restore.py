@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from napari_restore._commands import Answer
-from napari_restore._commands._arguments import load_model, open_image, plan_arguments
+from napari_restore._commands._arguments import (
+    load_model,
+    open_image,
+    plan_arguments,
+    trusted_record,
+)
 from napari_restore._commands._attribute import attribute_again
 from napari_restore._commands._attribute_table import table_again
 from napari_restore._commands._checks import check_files, identities, read_files
@@ -82,7 +87,9 @@ def rerun(options: Namespace) -> Answer:
     if recorded.kind == "table":
         return table_again(options, recorded)
     with Interrupt() as interrupt:
-        planned, path, export = api.repeat_of(recorded, options.output)
+        planned, path, export = api.repeat_of(
+            recorded, options.output, trust=trusted_record(recorded, options)
+        )
         item = Item((str(planned.image.path),), path, None, None)
         others = (planned.mask, planned.exclude, planned.context_file, options.record)
         read = identities([*item.sources, *(file for file in others if file is not None)])

@@ -82,13 +82,13 @@ def load(
     }
     script, _, factory = name.rpartition(":")
     if script.lower().endswith(".py"):
-        spec |= {"model": f"{Path(script).resolve()}:{factory}", "trust": True}
+        spec |= {"model": f"{Path(script).resolve()}:{factory}", "code": True}
         return _ready(_from_script(Path(script), factory, card, given, trust), weights, spec)
     suffix = Path(name).suffix.lower()
     if suffix == ".py":
         raise without_factory(Path(name))
     if suffix == ".pt2":
-        spec |= {"model": str(Path(name).resolve()), "trust": True}
+        spec |= {"model": str(Path(name).resolve()), "code": True}
         return _ready(_from_program(Path(name), card, given, trust), weights, spec)
     if suffix in _weights.SUFFIXES:
         spec["model"] = str(Path(name).resolve())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
@@ -15,6 +16,7 @@ from napari_restore import api
 from napari_restore.errors import RestoreError
 from napari_restore.plugin._background import in_background
 from napari_restore.plugin._notices import show_problem
+from napari_restore.plugin.method._model_drop import TrustDialog
 
 if TYPE_CHECKING:
     from napari_restore.engine import KeptResult, Result
@@ -34,8 +36,8 @@ class EarlierResults(QWidget):
 
     shown = Signal(object, object)
     """The `KeptResult` to show and its `Result`."""
-    go_on_requested = Signal(object)
-    """The unfinished `KeptResult` whose Go on was clicked."""
+    go_on_requested = Signal(object, bool)
+    """The unfinished `KeptResult` whose Go on was clicked; whether code of its model may run."""
     delete_requested = Signal(object)
     """The `KeptResult` whose Delete was clicked."""
     found = Signal(list)
@@ -47,6 +49,7 @@ class EarlierResults(QWidget):
         self._image: Image | None = None
         self._known: Callable[[KeptResult], bool] = lambda kept: False
         self._looks = 0
+        self.dialog: TrustDialog | None = None
         self.title = QLabel("From earlier", self)
         self.title.setToolTip("Results of this image that are kept in the cache")
         self._list = QVBoxLayout()
@@ -95,14 +98,25 @@ class EarlierResults(QWidget):
         self.setVisible(bool(kept))
 
     def _on_open(self, row: EarlierRow) -> None:
+        model = str(row.kept.task["model"]["model"])
+        code = api.code_file(model)
+        if code is None:
+            self._open(row, trust=False)
+            return
+        # What lies in the cache is no word of the user's.
+        self.dialog = TrustDialog(Path(code), [], self)
+        self.dialog.accepted.connect(partial(self._open, row, trust=True))
+        self.dialog.open()
+
+    def _open(self, row: EarlierRow, *, trust: bool) -> None:
         image, kept = self._image, row.kept
-        if image is None:
+        if image is None or row not in self.rows:
             return
         if not kept.complete:
-            self.go_on_requested.emit(kept)
+            self.go_on_requested.emit(kept, trust)
             return
         row.busy(True)
-        open_it = partial(_answer, api.result_of_kept, kept, image)
+        open_it = partial(_answer, partial(api.result_of_kept, trust=trust), kept, image)
         in_background(open_it, self._on_opened, image, kept)
 
     def _on_opened(self, image: Image, kept: KeptResult, answer: Result | RestoreError) -> None:

@@ -79,7 +79,9 @@ def variant_of_kept(
     shown = ResultLayer(result, source, kept.title)
     shown.mark_all([Region(*line["region"]) for line in result.store.journal])
     shown.finish(result)
-    request = request_of_kept(kept, result.image)
+    # Whoever has loaded the model has asked.
+    trust = api.code_file(str(kept.task["model"]["model"])) is not None
+    request = request_of_kept(kept, result.image, trust=trust)
     variant = Variant(request, source, kept.method, shown, record=result.record, result=result)
     insert_above(viewer, source, shown.layer)
     return variant
@@ -98,14 +100,14 @@ def insert_above(viewer: ViewerModel, source: ImageLayer, layer: ImageLayer) -> 
     bring_to_front(viewer, source)
 
 
-def request_of_kept(kept: KeptResult, image: Image) -> Request:
-    """What was asked when a kept result was made."""
+def request_of_kept(kept: KeptResult, image: Image, *, trust: bool = False) -> Request:
+    """What was asked when a kept result was made; `trust` is the user's word of today."""
     model, options = kept.task["model"], kept.task["options"]
     return Request(
         image=image,
         model=model["model"],
         weights=model["weights"],
-        trust=bool(model.get("trust")),
+        trust=trust,
         parameters=tuple(sorted(model["parameters"].items())),
         area=Area(tuple(Region(*box) for box in options["region"]), options["mask"]),
         feather=options["feather"],

@@ -352,10 +352,10 @@ class ResultsSection(Section):
         # Now that it shares the source's contrast both may have to reach further.
         variant.shown.refresh()
 
-    def _on_go_on(self, kept: KeptResult) -> None:
+    def _on_go_on(self, kept: KeptResult, trust: bool) -> None:
         layer = self.state.layer
         if layer is not None:
-            request = request_of_kept(kept, image_of(layer, bands_of_kept(kept)))
+            request = request_of_kept(kept, image_of(layer, bands_of_kept(kept)), trust=trust)
             # Tiles of another size would cut across those that are finished.
             request = replace(request, tile=kept.task["options"]["tile"])
             self._ask(request, layer, kept.method)

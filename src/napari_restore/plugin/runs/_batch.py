@@ -261,7 +261,7 @@ def folder_words(state: RestoreState, source: str, target: str) -> list[str]:
         "model": state.model,
         "weights": state.weights,
         "parameters": state.parameters,
-        "trust": state.trust,
+        "code": state.trust,
     }
     current = state.current
     return api.folder_command(
