@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,8 @@ def georeference_of(dataset: Any) -> Georeference | None:
     gcps, gcps_crs = dataset.gcps
     rpcs = dataset.tags(ns="RPC") or None
     six = tuple(dataset.transform)[:6]
-    transform: Transform | None = None if six == IDENTITY else six
+    finite = all(math.isfinite(value) for value in six)
+    transform: Transform | None = None if six == IDENTITY or not finite else six
     if transform is None and crs is not None and not gcps and not rpcs:
         transform = IDENTITY
     if crs is None and transform is None and not gcps and not rpcs:
@@ -132,10 +134,10 @@ def profile_of(
         xmp=photo.xmp,
         iptc=photo.iptc,
         orientation=photo.orientation,
-        compression=dataset.compression.name.lower() if dataset.compression else None,
+        compression=_lower(dataset.compression),
         tiled=bool(dataset.profile.get("tiled")),
         block=tuple(dataset.block_shapes[0]),
-        interleave=dataset.interleaving.name.lower() if dataset.interleaving else None,
+        interleave=_lower(dataset.interleaving),
         photometric=str(photometric).lower() if photometric else None,
         bits=int(bits) if bits and not expanded else None,
         palette_expanded=palette,
@@ -145,6 +147,11 @@ def profile_of(
         sensor=detect_sensor(name, tags),
         **per_band,
     )
+
+
+def _lower(value: Any) -> str | None:
+    """The name of one of rasterio's enumerations, or the text it has no name for."""
+    return str(getattr(value, "name", value)).lower() if value else None
 
 
 def _tags(dataset: Any, band: int | None = None) -> Tags:
