@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,10 @@ Polygon = list[Ring]
 """Outer ring, then holes; points are (x, y) with pixel edges at whole numbers."""
 
 _GEOJSON_CRS = "OGC:CRS84"
+_KNOWN_CRS = re.compile(
+    r"urn:ogc:def:|[A-Za-z_]+:\w+$|[A-Z0-9_]+\s*\[|\{|\+proj=|https?://(www\.)?opengis\.net/"
+)
+"""Names that are looked up here. GDAL would fetch any other address, and read any other file."""
 
 
 def read_polygons(path: Path, image: Image) -> list[Polygon]:
@@ -50,7 +55,7 @@ def _read(path: Path) -> tuple[list[Polygon], list[Ring], str]:
         data = json.loads(path.read_text(encoding="utf-8-sig"))
         geometries = list(_geometries(data))
         named = data.get("crs") or {}
-        crs = named.get("properties", {}).get("name", _GEOJSON_CRS)
+        crs = str(named.get("properties", {}).get("name", _GEOJSON_CRS))
         rings = [_rings(polygon) for geometry in geometries for polygon in _polygons(geometry)]
         lines = [_points(g["coordinates"]) for g in geometries if g["type"] == "LineString"]
     except OSError as error:
@@ -119,6 +124,11 @@ def _to_pixels(ring: Ring, image: Image, crs: str) -> Ring:
         from rasterio.warp import transform
 
         if reference.crs_wkt:
+            if not _KNOWN_CRS.match(crs):
+                raise BadMask(
+                    f"The mask's coordinate system {crs[:80]!r} is unknown.",
+                    "Save it as EPSG:4326 or in the image's own system.",
+                )
             try:
                 xs, ys = transform(crs, reference.crs_wkt, xs, ys)[:2]
             except CRSError:
