@@ -98,9 +98,9 @@ def check_references(path: Path, head: bytes, *, allow_outside: bool = False) ->
 
 def check_listed(path: Path, listed: list[str], *, allow_outside: bool = False) -> None:
     """Raise `UnreadableImage` if one of the files GDAL says it opened lies elsewhere."""
-    folder = path.parent.resolve()
+    folders = path.parent.resolve(), path.resolve().parent
     for name in listed if not allow_outside else ():
-        if name != str(path) and not Path(name).resolve().is_relative_to(folder):
+        if name != str(path) and not any(map(Path(name).resolve().is_relative_to, folders)):
             raise UnreadableImage(
                 f"{path.name} takes pixels from {name}, which lies outside its own folder.",
                 "Put all its files into one folder.",
