@@ -102,7 +102,9 @@ def test_overlapping_directories_end(tmp_path: Path) -> None:
 
 
 def test_a_list_longer_than_the_file(tmp_path: Path) -> None:
-    refused(bare_tiff(tmp_path / "scene.tif", {273: (4, 2**31, 8), 279: (4, 2**31, 8)}), "truncated")
+    refused(
+        bare_tiff(tmp_path / "scene.tif", {273: (4, 2**31, 8), 279: (4, 2**31, 8)}), "truncated"
+    )
 
 
 # -- photos ------------------------------------------------------------------------------
@@ -135,15 +137,17 @@ def test_a_flat_jpeg_is_small_and_read(tmp_path: Path) -> None:
 
     path = tmp_path / "photo.jpg"
     for options in ({"quality": 10}, {"progressive": True, "optimize": True, "quality": 10}):
-        Pillow.new("L", (9000, 9000), 255).save(path, "JPEG", **options)
-        assert open_image(path).shape == (9000, 9000, 1)
+        Pillow.new("L", (6000, 6000), 255).save(path, "JPEG", **options)
+        assert open_image(path).shape == (6000, 6000, 1)
 
 
 def test_a_png_claims_more_than_it_holds(tmp_path: Path) -> None:
     head = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     data = zlib.compress(bytes(1000))
     content = chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
@@ -216,7 +220,13 @@ def test_chunks_of_zarr_3_that_unpack_to_more(kind: str, sharded: bool, tmp_path
     settings: dict[str, Any] = {
         "gzip": {"level": 5},
         "zstd": {"level": 0, "checksum": False},
-        "blosc": {"cname": "lz4", "clevel": 5, "shuffle": "noshuffle", "typesize": 1, "blocksize": 0},
+        "blosc": {
+            "cname": "lz4",
+            "clevel": 5,
+            "shuffle": "noshuffle",
+            "typesize": 1,
+            "blocksize": 0,
+        },
     }
     codec = {"name": kind, "configuration": settings[kind]}
     index = [{"name": "bytes", "configuration": {"endian": "little"}}]
@@ -254,12 +264,17 @@ def test_chunks_of_zarr_3_that_unpack_to_more(kind: str, sharded: bool, tmp_path
         ({"shape": [0, 64]}, "no pixels"),
         ({"filters": [{"id": "pickle", "protocol": 5}]}, "pickle"),
         ({"compressor": {"id": "zfpy", "mode": 4, "tolerance": 1.0}}, ""),
-        ({"shape": [65535, 64, 64], "chunks": [1, 64, 64]}, "65535"),
     ],
-    ids=["tiny", "huge", "empty", "pickle", "unknown", "bands"],
+    ids=["tiny", "huge", "empty", "pickle", "unknown"],
 )
 def test_claims_of_zarr(changes: dict[str, Any], word: str, tmp_path: Path) -> None:
     refused(zarr2(tmp_path / "a.zarr", **changes), word)
+
+
+def test_claimed_bands_of_zarr(tmp_path: Path) -> None:
+    folder = zarr2(tmp_path / "a.zarr", shape=[65535, 64, 64], chunks=[1, 64, 64])
+    (folder / ".zattrs").write_text('{"_ARRAY_DIMENSIONS": ["channel", "y", "x"]}')
+    refused(folder, "65535 bands")
 
 
 def test_a_chunk_file_larger_than_its_chunk(tmp_path: Path) -> None:

@@ -133,9 +133,7 @@ def test_sidecars_that_are_other_formats(
     assert server.connections == 0
 
 
-def test_channels_of_a_pcidsk_file(
-    tiff: Tiff, server: Server, told: Callable[[str], str]
-) -> None:
+def test_channels_of_a_pcidsk_file(tiff: Tiff, server: Server, told: Callable[[str], str]) -> None:
     path = tiff("scene.pix", driver="PCIDSK")
     assert not isinstance(read_all(path), RestoreError)
     content = bytearray(path.read_bytes())

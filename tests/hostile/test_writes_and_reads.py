@@ -35,7 +35,9 @@ def secret(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["scene.mrf", "scene.tif"])
 @pytest.mark.parametrize("cached", ["CachedSource", "IndexFile"])
-def test_mrf_writes_into_no_file_it_names(name: str, cached: str, tmp_path: Path, tiff: Tiff) -> None:
+def test_mrf_writes_into_no_file_it_names(
+    name: str, cached: str, tmp_path: Path, tiff: Tiff
+) -> None:
     tiff("source.tif")
     victim = tmp_path / "victim"
     victim.write_bytes(bytes(64))

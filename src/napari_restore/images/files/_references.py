@@ -20,6 +20,7 @@ from xml.etree.ElementTree import Element
 from napari_restore.errors import UnreadableImage
 from napari_restore.images.files import _tiff
 from napari_restore.images.files._cancelling import check_cancelled
+from napari_restore.images.files._claims import check_claims
 from napari_restore.images.files._xml import parse_xml
 
 HEAD_BYTES = 4096
@@ -155,6 +156,7 @@ class _Check:
             _MARKUP.match(head) or not path.with_suffix(".hdr").is_file()
         ):
             raise _Unfit(f"takes pixels from {text}, whose format may name further files")
+        check_claims(path, head)
         self.file(path, head, depth + 1)
         self.sidecars_of(path)
 
