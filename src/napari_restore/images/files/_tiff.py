@@ -160,7 +160,7 @@ class _Walk:
                 tags = found
             queue.append(following)
             subordinate = found.get(SUB_IFDS, ())
-            queue.extend(offset for offset in subordinate if isinstance(offset, int))
+            queue.extend(subordinate)
             for where, sizes in BLOCKS:
                 if where in found and sizes in found:
                     starts = np.array(found[where], np.uint64)

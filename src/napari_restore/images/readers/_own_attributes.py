@@ -136,12 +136,11 @@ def _transform(value: Any) -> tuple[float, ...]:
 
 def _point(value: Any) -> ControlPoint:
     point = _mapping(value)
-    numbers = {
-        k: _optional(_finite)(v) if k == "z" else _finite(v)
-        for k, v in point.items()
-        if k not in ("id", "info")
-    }
-    return ControlPoint(**numbers, **{k: _text(point[k]) for k in ("id", "info") if k in point})
+    row, column, x, y = (_finite(point[key]) for key in ("row", "column", "x", "y"))
+    z = _optional(_finite)(point.get("z"))
+    return ControlPoint(
+        row, column, x, y, z, _text(point.get("id", "")), _text(point.get("info", ""))
+    )
 
 
 _FIELDS: dict[str, Callable[[Any], Any]] = {
