@@ -44,6 +44,8 @@ _MAGIC = (
 )
 """Beginnings of the formats that name no other file."""
 _OVERVIEW_MAGIC = (*_tiff.MAGIC, b"EHFA_HEADER_TAG")
+_SIDECARS = (".aux.xml", ".ovr", ".msk", ".aux", ".rrd")
+_ENDINGS = {ending[-4:] for ending in _SIDECARS}
 _MARKUP = re.compile(rb"\s*(\xef\xbb\xbf)?\s*(<[?!A-Za-z]|[{\[]\s*[\"{\[])")
 """The beginning of XML or JSON, in which formats that name other files are written."""
 
@@ -120,7 +122,7 @@ class _Check:
         self.folders = {path.parent.resolve(), path.resolve().parent}
         self.allow_outside = allow_outside
         self.seen: set[Path] = set()
-        self.listings: dict[Path, list[tuple[str, str]]] = {}
+        self.listings: dict[Path, dict[str, list[str]]] = {}
 
     def file(self, path: Path, head: bytes, depth: int) -> None:
         """Check what the content of `path` names."""
@@ -139,7 +141,7 @@ class _Check:
         """Check a file that another one names, relative to `folder`, and all that it names."""
         check_cancelled()
         path = plain_path(text, folder)
-        real = path.resolve()
+        real = Path(os.path.realpath(path))
         inside = any(real.is_relative_to(folder) for folder in self.folders)
         if not inside and (raw or not self.allow_outside):
             raise _Outside(text)
@@ -162,13 +164,10 @@ class _Check:
 
     def sidecars_of(self, path: Path) -> None:
         """Check the overviews, masks and auxiliary files that GDAL looks for beside `path`."""
-        whole, stem = path.name.casefold(), path.stem.casefold()
-        for lower, name in self._listed(path.parent):
-            if not lower.startswith(stem + ".") or lower == whole:
-                continue
-            beside = path.parent / name
-            if lower.endswith((".aux.xml", ".ovr", ".msk", ".aux", ".rrd")):
-                self._sidecar(beside, lower)
+        whole = path.name.casefold()
+        for name in self._beside(path.parent).get(path.stem.casefold(), ()):
+            if name.casefold() != whole:
+                self._sidecar(path.parent / name, name.casefold())
 
     def _sidecar(self, path: Path, lower: str) -> None:
         if not path.resolve().is_relative_to(path.parent.resolve()) and not self.allow_outside:
@@ -207,15 +206,21 @@ class _Check:
         self.file(beside, head, 1)
         self.sidecars_of(beside)
 
-    def _listed(self, folder: Path) -> list[tuple[str, str]]:
-        """(lower case, name) of the entries of a folder; GDAL compares without case."""
+    def _beside(self, folder: Path) -> dict[str, list[str]]:
+        """The sidecars in a folder by all that they may belong to; GDAL ignores the case."""
         found = self.listings.get(folder)
         if found is None:
+            found = self.listings[folder] = {}
             try:
-                found = [(name.casefold(), name) for name in os.listdir(folder)]
+                names = [n for n in os.listdir(folder) if n[-4:].casefold() in _ENDINGS]
             except OSError:
-                found = []
-            self.listings[folder] = found
+                names = []
+            for name in names:
+                lower = name.casefold()
+                if lower.endswith(_SIDECARS):
+                    for place, letter in enumerate(lower):
+                        if letter == ".":
+                            found.setdefault(lower[:place], []).append(name)
         return found
 
     # -- VRT -----------------------------------------------------------------------

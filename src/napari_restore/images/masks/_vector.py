@@ -51,6 +51,8 @@ def read_gradient(path: Path, image: Image) -> Ring | None:
 
 def _read(path: Path) -> tuple[list[Polygon], list[Ring], str]:
     """(polygons, lines, crs) in the file's own coordinates."""
+    if path.exists() and not path.is_file():
+        raise BadMask(f"{path} is no plain file.", "Name a GeoJSON file.")
     try:
         data = json.loads(path.read_text(encoding="utf-8-sig"))
         geometries = list(_geometries(data))

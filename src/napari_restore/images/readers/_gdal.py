@@ -244,11 +244,14 @@ def _check_sizes(dataset: Any, name: str) -> None:
 
 def _holds_all(dataset: Any, path: Path) -> bool:
     """Whether a flat file is as long as its pixels; compressed ones are taken on trust."""
-    if "compress" in " ".join(dataset.tags(ns="ENVI")) or path.suffix.lower() in (".gz", ".vrt"):
+    if "compress" in " ".join(description.tags_of(dataset, ns="ENVI")) or path.suffix.lower() in (
+        ".gz",
+        ".vrt",
+    ):
         return True
     if dataset.driver == "RRASTER":
         path = path.with_suffix(".gri")  # the file that is opened is its header
-    bits = int(dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 0))
+    bits = int(description.tags_of(dataset, 1, ns="IMAGE_STRUCTURE").get("NBITS", 0))
     sizes = [bits / 8 or np.dtype(name).itemsize for name in dataset.dtypes]
     return path.stat().st_size >= int(dataset.height * dataset.width * sum(sizes))
 

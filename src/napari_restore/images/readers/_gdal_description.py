@@ -53,7 +53,7 @@ def georeference_of(dataset: Any) -> Georeference | None:
     """Where the dataset lies; None if it does not say."""
     crs = dataset.crs
     gcps, gcps_crs = dataset.gcps
-    rpcs = dataset.tags(ns="RPC") or None
+    rpcs = tags_of(dataset, ns="RPC") or None
     six = tuple(dataset.transform)[:6]
     finite = all(math.isfinite(value) for value in six)
     transform: Transform | None = None if six == IDENTITY or not finite else six
@@ -69,14 +69,14 @@ def georeference_of(dataset: Any) -> Georeference | None:
         ),
         gcps_crs_wkt=gcps_crs.to_wkt() if gcps and gcps_crs else None,
         rpcs=rpcs,
-        area_or_point=dataset.tags().get("AREA_OR_POINT", "Area"),
+        area_or_point=tags_of(dataset).get("AREA_OR_POINT", "Area"),
         units=units_of(crs),
     )
 
 
 def is_bitmap(dataset: Any) -> bool:
     """Whether pixels are single bits, 0 black and 1 white: a mask, kept as 0 and 1."""
-    if dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS") != "1":
+    if tags_of(dataset, 1, ns="IMAGE_STRUCTURE").get("NBITS") != "1":
         return False
     if dataset.colorinterp[0].name != "palette":
         return True
@@ -86,7 +86,7 @@ def is_bitmap(dataset: Any) -> bool:
 
 def was_cmyk(dataset: Any) -> bool:
     """Whether the file holds inks, also where GDAL shows them as light (JPEG)."""
-    told = dataset.tags(ns="IMAGE_STRUCTURE").get("SOURCE_COLOR_SPACE", "")
+    told = tags_of(dataset, ns="IMAGE_STRUCTURE").get("SOURCE_COLOR_SPACE", "")
     return dataset.colorinterp[0].name == "cyan" or told in ("CMYK", "YCCK")
 
 
@@ -102,7 +102,7 @@ def profile_of(
     tags = _tags(dataset)
     palette = dataset.colorinterp[0].name == "palette" and not is_bitmap(dataset)
     expanded = len(names) != dataset.count or palette
-    structure = dataset.tags(ns="IMAGE_STRUCTURE")
+    structure = tags_of(dataset, ns="IMAGE_STRUCTURE")
     photometric = structure.get("SOURCE_COLOR_SPACE") or dataset.profile.get("photometric")
     if expanded:
         per_band: dict[str, Any] = {
@@ -111,14 +111,14 @@ def profile_of(
         }
     else:
         per_band = {
-            "descriptions": tuple(dataset.descriptions),
+            "descriptions": _texts(dataset, "descriptions"),
             "scales": tuple(dataset.scales),
             "offsets": tuple(dataset.offsets),
-            "units": tuple(dataset.units),
+            "units": _texts(dataset, "units"),
             "band_tags": tuple(_tags(dataset, band) for band in dataset.indexes),
             "wavelengths": tuple(_wavelength(dataset, band) for band in dataset.indexes),
         }
-    bits = dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")
+    bits = tags_of(dataset, 1, ns="IMAGE_STRUCTURE").get("NBITS")
     cmyk = was_cmyk(dataset)
     placed = georeference is not None
     name = str(dataset.name)
@@ -149,6 +149,21 @@ def profile_of(
     )
 
 
+def tags_of(dataset: Any, band: int | None = None, *, ns: str = "") -> dict[str, str]:
+    """The tags of a namespace; none where one of them is not UTF-8, which rasterio cannot tell."""
+    arguments = {"ns": ns} if ns else {}
+    with contextlib.suppress(UnicodeDecodeError):
+        return dict(dataset.tags(band, **arguments) if band else dataset.tags(**arguments))
+    return {}
+
+
+def _texts(dataset: Any, name: str) -> tuple[str | None, ...]:
+    """One text per band; None for all where one is not UTF-8."""
+    with contextlib.suppress(UnicodeDecodeError):
+        return tuple(getattr(dataset, name))
+    return (None,) * int(dataset.count)
+
+
 def _lower(value: Any) -> str | None:
     """The name of one of rasterio's enumerations, or the text it has no name for."""
     return str(getattr(value, "name", value)).lower() if value else None
@@ -161,8 +176,7 @@ def _tags(dataset: Any, band: int | None = None) -> Tags:
     for space in spaces:
         if space in _STRUCTURE:
             continue
-        arguments = {"ns": space} if space else {}
-        read = dataset.tags(band, **arguments) if band else dataset.tags(**arguments)
+        read = tags_of(dataset, band, ns=space)
         kept = {k: v for k, v in read.items() if not k.startswith("STATISTICS_")}
         if kept:
             found[space] = kept
@@ -171,13 +185,13 @@ def _tags(dataset: Any, band: int | None = None) -> Tags:
 
 def _wavelength(dataset: Any, band: int) -> float | None:
     """Centre of a band in nm, from GDAL's IMAGERY tags or ENVI's header."""
-    micro = dataset.tags(band, ns="IMAGERY").get("CENTRAL_WAVELENGTH_UM")
-    own = dataset.tags(band)
+    micro = tags_of(dataset, band, ns="IMAGERY").get("CENTRAL_WAVELENGTH_UM")
+    own = tags_of(dataset, band)
     with contextlib.suppress(ValueError):
         if micro:
             return float(micro) * 1000
         if "wavelength" in own:
-            unit = own.get("wavelength_units", dataset.tags().get("wavelength_units", ""))
+            unit = own.get("wavelength_units", tags_of(dataset).get("wavelength_units", ""))
             value = float(own["wavelength"])
             # Headers without a unit give micrometres for small numbers.
             micrometres = unit.lower().startswith("micro") or (not unit and value < 100)

@@ -152,7 +152,7 @@ def _inflate(kind: str, data: Any, limit: int, codec: Any = None) -> bytes | Non
     if declared is None:
         import imagecodecs
 
-        return bytes(imagecodecs.zstd_decode(view, out=bytearray(limit)))
+        return bytes(imagecodecs.zstd_decode(bytes(view), out=bytearray(limit)))
     if declared > limit:
         raise ValueError(f"a chunk unpacks to {declared} bytes, more than it has pixels for")
     return None
