@@ -256,6 +256,28 @@ def test_chunks_of_zarr_3_that_unpack_to_more(kind: str, sharded: bool, tmp_path
     refused(folder, "unpacks")
 
 
+@pytest.mark.parametrize("field", [4, 8, 12])
+@pytest.mark.parametrize("version", [2, 3])
+def test_blosc_is_not_told_to_read_beyond_the_end(version: int, field: int, tmp_path: Path) -> None:
+    """The size, the block and the packed size of its header; it believes them and crashes."""
+    codec = {"cname": "zstd", "clevel": 1, "shuffle": "noshuffle", "typesize": 1, "blocksize": 0}
+    if version == 2:
+        folder = zarr2(tmp_path / "a.zarr", compressor={"id": "blosc"})
+        chunk = folder / "0.0"
+    else:
+        # In a group, whose arrays are opened after it.
+        (tmp_path / "g.zarr").mkdir()
+        folder = tmp_path / "g.zarr"
+        (folder / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group"}')
+        inner = zarr3(folder / "0", [{"name": "blosc", "configuration": codec}])
+        chunk = inner / "c" / "0" / "0"
+    data = packed("blosc", 4096)
+    chunk.write_bytes(data)
+    assert isinstance(read_all(folder), Image)
+    chunk.write_bytes(data[:field] + struct.pack("<I", 2**30) + data[field + 4 :])
+    refused(folder, "chunk")
+
+
 @pytest.mark.parametrize(
     ("changes", "word"),
     [

@@ -110,14 +110,6 @@ def test_a_transform_that_is_not_finite_is_no_place(value: float, tiff: Tiff) ->
     assert any("not finite" in note for note in image.notes)
 
 
-def test_a_palette_that_is_missing(tiff: Tiff) -> None:
-    path = tiff(photometric="palette", setup=lambda new: new.write_colormap(1, {0: (9, 9, 9, 255)}))
-    content = path.read_bytes()
-    # The tag of the palette becomes one that nobody knows.
-    path.write_bytes(content.replace(struct.pack("<HH", 320, 3), struct.pack("<HH", 65000, 3)))
-    assert isinstance(read_all(path), RestoreError)
-
-
 def test_unknown_compression_of_an_ome_tiff(tmp_path: Path) -> None:
     import tifffile
 

@@ -15,7 +15,7 @@ from napari_restore.images._reader import Reader, block_level, check_dtype
 from napari_restore.images._source import Box, chunk_box
 from napari_restore.images.readers._axes import Axes
 from napari_restore.images.readers._own_attributes import OwnAttributes, checked_attributes
-from napari_restore.images.readers._zarr_bounds import check_array, open_folder
+from napari_restore.images.readers._zarr_bounds import check_array, opened_folder
 from napari_restore.images.values._sensors import is_reflectance_product
 from napari_restore.images.values._validity import as_dtype, valid_by_values
 
@@ -38,8 +38,8 @@ class OmeZarrReader(Reader):
     def __init__(self, path: Path, head: bytes = b"") -> None:
         super().__init__(path)
         try:
-            node = open_folder(path)
-            arrays, axes, attributes = _images_of(node, path.name)
+            with opened_folder(path) as node:
+                arrays, axes, attributes = _images_of(node, path.name)
             for array in arrays:
                 check_array(array, path.name)
         except UnreadableImage:
