@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rasterio.transform import Affine
 
 from napari_restore.errors import BadMask, RestoreError
 from napari_restore.images import Image, open_image
@@ -108,6 +109,16 @@ def test_a_transform_that_is_not_finite_is_no_place(value: float, tiff: Tiff) ->
     assert isinstance(image, Image)
     assert image.transform is None or np.isfinite(image.transform).all()
     assert any("not finite" in note for note in image.notes)
+
+
+def test_a_geopackage_with_a_damaged_schema(tiff: Tiff) -> None:
+    path = tiff(
+        "scene.gpkg", driver="GPKG", crs="EPSG:4326", transform=Affine(0.1, 0, 5, 0, -0.1, 50),
+        TILE_FORMAT="PNG",
+    )  # fmt: skip
+    assert isinstance(read_all(path), Image)
+    path.write_bytes(path.read_bytes().replace(b"CREATE TRIGGER", b"CREATE TR\xdcGGER"))
+    assert isinstance(read_all(path), RestoreError)
 
 
 def test_unknown_compression_of_an_ome_tiff(tmp_path: Path) -> None:

@@ -21,6 +21,12 @@ from napari_restore.errors import UnreadableImage
 from napari_restore.images.files import _tiff
 from napari_restore.images.files._cancelling import check_cancelled
 from napari_restore.images.files._claims import check_claims
+from napari_restore.images.files._containers import (
+    Unfit,
+    check_geopackage,
+    check_pcidsk,
+    is_hdf5,
+)
 from napari_restore.images.files._xml import parse_xml
 
 HEAD_BYTES = 4096
@@ -67,10 +73,6 @@ class References(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-class _Unfit(Exception):
-    """A reference that must not be followed, in words."""
-
-
 def check_references(path: Path, head: bytes, *, allow_outside: bool = False) -> References:
     """Whether `path` names only files below its own folder, found without opening any by GDAL.
 
@@ -87,14 +89,14 @@ def check_references(path: Path, head: bytes, *, allow_outside: bool = False) ->
             "If you trust it, allow that: allow_outside=True in Python, "
             "--allow-outside on the command line.",
         ) from None
-    except _Unfit as error:
+    except Unfit as error:
         raise UnreadableImage(
             f"{path.name} {error}.",
             "If you trust it, convert it first: gdal_translate FILE COPY.tif.",
         ) from None
     try:
         asked.sidecars_of(path)
-    except _Unfit as error:
+    except Unfit as error:
         return References(False, (f"The files beside it were left out: {error}.",))
     return References()
 
@@ -110,7 +112,7 @@ def check_listed(path: Path, listed: list[str], *, allow_outside: bool = False) 
             )
 
 
-class _Outside(_Unfit):
+class _Outside(Unfit):
     """A file elsewhere on this computer."""
 
 
@@ -129,11 +131,11 @@ class _Check:
         if head.startswith(_tiff.MAGIC):
             self._tiff(path)
         elif head.startswith(b"PCIDSK"):
-            _check_pcidsk(path)
+            check_pcidsk(path)
         elif head.startswith(b"SQLite format 3"):
-            _check_geopackage(path, head)
-        elif not head.startswith(_MAGIC) and _is_hdf5(path, head):
-            raise _Unfit("is HDF5 or netCDF-4, which may name further files")
+            check_geopackage(path, head)
+        elif not head.startswith(_MAGIC) and is_hdf5(path, head):
+            raise Unfit("is HDF5 or netCDF-4, which may name further files")
         elif _VRT.search(head):
             self._vrt(path, depth)
 
@@ -153,11 +155,11 @@ class _Check:
         head = _head(path)
         if _VRT.search(head):
             if depth >= DEEPEST:
-                raise _Unfit(f"nests VRTs deeper than {DEEPEST}")
+                raise Unfit(f"nests VRTs deeper than {DEEPEST}")
         elif not head.startswith(_MAGIC) and (
             _MARKUP.match(head) or not path.with_suffix(".hdr").is_file()
         ):
-            raise _Unfit(f"takes pixels from {text}, whose format may name further files")
+            raise Unfit(f"takes pixels from {text}, whose format may name further files")
         check_claims(path, head)
         self.file(path, head, depth + 1)
         self.sidecars_of(path)
@@ -177,7 +179,7 @@ class _Check:
             return
         head = _head(path)
         if not head.startswith(_OVERVIEW_MAGIC):
-            raise _Unfit(f"{path.name} is neither a TIFF nor an Imagine file")
+            raise Unfit(f"{path.name} is neither a TIFF nor an Imagine file")
         if head.startswith(_tiff.MAGIC):
             self._tiff(path)
 
@@ -196,13 +198,13 @@ class _Check:
         name = text.removeprefix(":::BASE:::")
         beside = plain_path(name, path.parent)
         if not beside.resolve().is_relative_to(path.parent.resolve()):
-            raise _Unfit(f"{path.name} names overviews outside its folder ({text})")
+            raise Unfit(f"{path.name} names overviews outside its folder ({text})")
         if beside.resolve() in self.seen:
             return
         self.seen.add(beside.resolve())
         head = _head(beside)
         if not head.startswith(_OVERVIEW_MAGIC):
-            raise _Unfit(f"{path.name} names overviews that are no TIFF ({text})")
+            raise Unfit(f"{path.name} names overviews that are no TIFF ({text})")
         self.file(beside, head, 1)
         self.sidecars_of(beside)
 
@@ -228,10 +230,10 @@ class _Check:
         try:
             root = parse_xml(path.read_bytes().rstrip(b"\0 \r\n"))
         except ValueError as error:
-            raise _Unfit(f"is a damaged VRT ({error})") from None
+            raise Unfit(f"is a damaged VRT ({error})") from None
         kind = _value(root, "subclass")
         if kind not in ("", "VRTWarpedDataset", "VRTPansharpenedDataset"):
-            raise _Unfit(f"is a VRT of the kind {kind}, which is not read")
+            raise Unfit(f"is a VRT of the kind {kind}, which is not read")
         folder = path.resolve().parent
         for element in root.iter():
             self._element(element, _WARPED if kind == "VRTWarpedDataset" else ())
@@ -245,10 +247,10 @@ class _Check:
                 continue
             text = (child.text or "").lstrip()
             if len(child) or text != text.rstrip():
-                raise _Unfit(f"is a VRT with a damaged name of a source ({text.strip()[:80]})")
+                raise Unfit(f"is a VRT with a damaged name of a source ({text.strip()[:80]})")
             flag = _value(child, "relativetovrt", "1" if raw else "0")
             if flag not in ("0", "1"):
-                raise _Unfit(f"is a VRT with relativeToVRT={flag[:20]!r}")
+                raise Unfit(f"is a VRT with relativeToVRT={flag[:20]!r}")
             self.named(text, folder if flag == "1" else Path.cwd(), depth, raw=raw)
 
     def _element(self, element: Element, further: tuple[str, ...]) -> None:
@@ -256,21 +258,21 @@ class _Check:
         tag = element.tag.casefold()
         names = [name.casefold() for name in element.attrib]
         if set(names).intersection(_SOURCES):
-            raise _Unfit("is a VRT that names a source in an attribute")
+            raise Unfit("is a VRT that names a source in an attribute")
         words = [value.strip().casefold() for value in element.attrib.values()]
         for word in (tag, *names, *words):
             if word in _FORBIDDEN or word in further:
-                raise _Unfit(f"is a VRT with {word}, which may name files that cannot be checked")
+                raise Unfit(f"is a VRT with {word}, which may name files that cannot be checked")
         if tag == "ooi":
             key = _value(element, "key").casefold()
             if key not in _SAFE_OPTIONS:
-                raise _Unfit(f"opens its sources with the option {key!r}")
+                raise Unfit(f"opens its sources with the option {key!r}")
         if tag in _TEXTS or tag in _SOURCES:
             return
         for value in (element.text or "", *element.attrib.values()):
             low = value.casefold()
             if "/vsi" in low or ("://" in low and not tag.endswith("vrtdataset")):
-                raise _Unfit(f"is a VRT that names {value.strip()[:80]}")
+                raise Unfit(f"is a VRT that names {value.strip()[:80]}")
 
 
 def _value(element: Element, name: str, otherwise: str = "") -> str:
@@ -285,7 +287,7 @@ def _value(element: Element, name: str, otherwise: str = "") -> str:
 
 
 def plain_path(text: str, folder: Path) -> Path:
-    """The path of a plain local file named `text`; raises `_Unfit` for any other name."""
+    """The path of a plain local file named `text`; raises `Unfit` for any other name."""
     low = text.casefold()
     if (
         not text
@@ -295,7 +297,7 @@ def plain_path(text: str, folder: Path) -> Path:
         or _OPTION_OF_NAME.match(text)
         or "\0" in text
     ):
-        raise _Unfit(f"refers to {text[:120] or 'a file without a name'}, which is no plain file")
+        raise Unfit(f"refers to {text[:120] or 'a file without a name'}, which is no plain file")
     return folder / text
 
 
@@ -308,7 +310,7 @@ def _overviews_named(data: bytes) -> list[str]:
     except ValueError:
         # GDAL's reader forgives what is not well-formed; nothing is taken from a doubtful file.
         if "overview_file" in unescape(data.decode("latin-1")).casefold():
-            raise _Unfit("its metadata is damaged and names overviews") from None
+            raise Unfit("its metadata is damaged and names overviews") from None
         return []
     found = []
     for element in root.iter():
@@ -319,63 +321,12 @@ def _overviews_named(data: bytes) -> list[str]:
     return found
 
 
-def _check_pcidsk(path: Path) -> None:
-    """Channels of a PCIDSK file may lie in other files, which GDAL opens with every driver."""
-    with path.open("rb") as file:
-        head = file.read(512)
-        try:
-            start, channels = int(head[336:352]), int(head[376:384])
-        except ValueError:
-            raise _Unfit("has a damaged header") from None
-        if not 0 <= channels <= 65535 or start < 1:
-            raise _Unfit("has a damaged header")
-        for number in range(channels):
-            file.seek((start - 1) * 512 + number * 1024 + 64)
-            name = file.read(64).strip(b" \0")
-            if name and not re.fullmatch(rb"/SIS=\s*\d+(\s.*)?", name, re.DOTALL):
-                raise _Unfit("keeps channels in other files, which are not followed")
-
-
-def _check_geopackage(path: Path, head: bytes) -> None:
-    """SQL in a GeoPackage may call functions, and a log beside it may be written back."""
-    import sqlite3
-    from contextlib import closing
-
-    logs = [path.with_name(path.name + suffix) for suffix in ("-wal", "-journal")]
-    if head[18:20] != b"\1\1" or any(log.exists() for log in logs):
-        raise _Unfit("has a log of changes that are not written back yet")
-    try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as base:
-            texts = base.execute("SELECT type, lower(sql) FROM sqlite_master").fetchall()
-    except sqlite3.Error as error:
-        raise _Unfit(f"cannot be read ({error})") from None
-    for kind, text in texts:
-        virtual = "virtual" in (text or "").split()[:2] and "using rtree" not in text
-        if kind == "view" or virtual:
-            raise _Unfit("computes its tables, which may name further files")
-
-
-def _is_hdf5(path: Path, head: bytes) -> bool:
-    """HDF5's signature stands at the beginning, or after 512, 1024, 2048 … bytes."""
-    signature = b"\x89HDF\r\n\x1a\n"
-    size, place = path.stat().st_size, 512
-    if head.startswith((signature, b"\x0e\x03\x13\x01")):
-        return True
-    with path.open("rb") as file:
-        while place < size:
-            file.seek(place)
-            if file.read(8) == signature:
-                return True
-            place *= 2
-    return False
-
-
 def _regular(path: Path) -> None:
     try:
         if not S_ISREG(path.stat().st_mode):
-            raise _Unfit(f"refers to {path.name}, which is no plain file")
+            raise Unfit(f"refers to {path.name}, which is no plain file")
     except (OSError, ValueError) as error:
-        raise _Unfit(f"refers to {path.name}, which cannot be read") from error
+        raise Unfit(f"refers to {path.name}, which cannot be read") from error
 
 
 def head_of(path: Path) -> bytes:
@@ -389,4 +340,4 @@ def _head(path: Path) -> bytes:
     try:
         return head_of(path)
     except OSError as error:
-        raise _Unfit(f"refers to {path.name}, which cannot be read") from error
+        raise Unfit(f"refers to {path.name}, which cannot be read") from error
