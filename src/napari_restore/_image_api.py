@@ -24,6 +24,7 @@ def open_image(
     stack: bool = False,
     bands: Bands | None = None,
     sensor: str | None = None,
+    allow_outside: bool = False,
 ) -> Image:
     """Open a raster, photo, zarr or array lazily.
 
@@ -41,6 +42,8 @@ def open_image(
         Which band is what, counted from 1: "red=4,green=3,blue=2,nir=5" or a mapping.
     sensor
         A preset ("landsat8", "sentinel2", "naip" …) for roles, wavelengths and scale.
+    allow_outside
+        Let a VRT take its pixels from files outside its own folder, on this computer.
 
     Raises
     ------
@@ -51,7 +54,9 @@ def open_image(
 
     if isinstance(source, images.Image):
         return source if bands is None else source.with_roles(bands)
-    return images.open_image(source, stack=stack, bands=bands, sensor=sensor)
+    return images.open_image(
+        source, stack=stack, bands=bands, sensor=sensor, allow_outside=allow_outside
+    )
 
 
 def open_mosaic(sources: Sequence[Pathlike], **options: Any) -> Image | None:

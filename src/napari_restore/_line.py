@@ -113,6 +113,8 @@ def _image(task: Mapping[str, Any]) -> Iterator[str]:
         yield from _given("--bands", _bands(spec["bands"]))
     if spec.get("sensor") is not None:
         yield from _given("--sensor", spec["sensor"])
+    if spec.get("allow_outside"):
+        yield "--allow-outside"
 
 
 def _bands(bands: Any) -> str:

@@ -23,7 +23,13 @@ def open_image(options: Namespace, paths: Sequence[str]) -> Any:
             "Add --stack if they are the bands of one image.",
         )
     source = list(paths) if options.stack else paths[0]
-    return api.open_image(source, stack=options.stack, bands=options.bands, sensor=options.sensor)
+    return api.open_image(
+        source,
+        stack=options.stack,
+        bands=options.bands,
+        sensor=options.sensor,
+        allow_outside=options.allow_outside,
+    )
 
 
 def load_model(options: Namespace) -> Any:

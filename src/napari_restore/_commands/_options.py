@@ -18,6 +18,11 @@ def add_source(parser: argparse.ArgumentParser) -> None:
         help="which band is what, counted from 1: red=4,green=3,blue=2,nir=5",
     )
     group.add_argument("--sensor", metavar="NAME", help="preset: landsat8, sentinel2, naip, …")
+    group.add_argument(
+        "--allow-outside",
+        action="store_true",
+        help="let a VRT take pixels from files outside its own folder",
+    )
 
 
 def add_range(group: argparse._ActionsContainer) -> None:

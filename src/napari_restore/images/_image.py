@@ -351,8 +351,13 @@ def open_image(
     sensor: str | None = None,
     select: Sequence[int] | None = None,
     level: int | None = None,
+    allow_outside: bool = False,
+    cancelled: Callable[[], bool] | None = None,
 ) -> Image:
     """Open an image lazily.
+
+    Nothing is written beside it, and nothing is read but the file, what lies beside
+    it under its name, and what it names below its own folder. The network is never used.
 
     Parameters
     ----------
@@ -372,6 +377,11 @@ def open_image(
         Take these bands only, counted from 0; see `Image.with_bands`.
     level
         Take this level as the image; see `Image.level_view`.
+    allow_outside
+        Let a VRT take its pixels from files outside its own folder, on this computer.
+        Say so only for files you trust.
+    cancelled
+        Asked between the steps of opening; once it is true, `Cancelled` is raised.
 
     Raises
     ------
@@ -380,18 +390,21 @@ def open_image(
     BadParameter
         `bands`, `sensor`, `select` or `level` is not understood.
     """
+    options: dict[str, Any] = {"allow_outside": allow_outside, "cancelled": cancelled}
     if level is not None:
-        whole = open_image(source, stack=stack, bands=bands, sensor=sensor, select=select)
+        whole = open_image(
+            source, stack=stack, bands=bands, sensor=sensor, select=select, **options
+        )
         return whole.level_view(level)
     if select is not None:
-        whole = open_image(source, stack=stack, bands=bands, sensor=sensor)
+        whole = open_image(source, stack=stack, bands=bands, sensor=sensor, **options)
         return whole.with_bands(select)
     if isinstance(source, Image):
         return source
     if isinstance(source, (str, os.PathLike)):
-        return _open_paths([source], stack, bands, sensor)
+        return _open_paths([source], stack, bands, sensor, **options)
     if isinstance(source, (list, tuple)) and source and _all_paths(source):
-        return _open_paths(source, stack, bands, sensor)
+        return _open_paths(source, stack, bands, sensor, **options)
     named = bands is not None or sensor is not None
     return Image(reader_of_array(source, named=named), bands=bands, sensor=sensor)
 
@@ -401,9 +414,15 @@ def _all_paths(items: Sequence[Any]) -> bool:
 
 
 def _open_paths(
-    paths: Sequence[PathLike], stack: bool, bands: Bands | None, sensor: str | None
+    paths: Sequence[PathLike],
+    stack: bool,
+    bands: Bands | None,
+    sensor: str | None,
+    *,
+    allow_outside: bool,
+    cancelled: Callable[[], bool] | None,
 ) -> Image:
-    readers_ = [reader_of(path) for path in paths]
+    readers_ = [reader_of(path, allow_outside=allow_outside, cancelled=cancelled) for path in paths]
     names = [str(reader.path) for reader in readers_]
     spec: dict[str, Any] = {"source": names if len(names) > 1 else names[0]}
     if stack:
@@ -412,6 +431,8 @@ def _open_paths(
         spec["bands"] = bands if isinstance(bands, (str, dict)) else list(_listed(bands))
     if sensor is not None:
         spec["sensor"] = sensor
+    if allow_outside:
+        spec["allow_outside"] = True
     reader: Reader = readers_[0]
     if len(readers_) > 1:
         images = [Image(r, spec={"source": n}) for r, n in zip(readers_, names, strict=True)]

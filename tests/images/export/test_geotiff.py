@@ -260,7 +260,8 @@ def test_alpha_and_its_overviews(tmp_path: Path, data: np.ndarray) -> None:
 
 
 def test_vrt_and_jpeg2000_in(tmp_path: Path, data_dir: Path) -> None:
-    first = data_dir / "geotiff" / "naip_4band.tif"
+    first = tmp_path / "naip_4band.tif"
+    shutil.copy(data_dir / "geotiff" / "naip_4band.tif", first)
     vrt, jp2 = tmp_path / "in.vrt", tmp_path / "in.jp2"
     rasterio.shutil.copy(first, vrt, driver="VRT")
     assert_equal(vrt, copy(vrt, tmp_path / "from vrt.tif"))

@@ -20,7 +20,7 @@ from napari_restore.images.export._job import (
 )
 from napari_restore.images.export._overviews import OverviewFiles, add_overviews, overview_sizes
 from napari_restore.images.files import _tiff
-from napari_restore.images.files._handles import environment, open_dataset, open_for_writing
+from napari_restore.images.files._handles import Key, environment, open_dataset, open_for_writing
 
 BIGTIFF_BYTES = 2 << 30
 STRIP_ROWS = 16
@@ -59,7 +59,7 @@ def check(job: ExportJob, path: Path) -> None:
     for tag in (279, 325):
         if 0 in found.tags.get(tag, ()):
             raise DamagedOutput("a block is missing")
-    with environment(), open_dataset((str(path), None)) as dataset:
+    with environment(), open_dataset(Key(str(path))) as dataset:
         if (dataset.height, dataset.width, dataset.count) != (job.height, job.width, job.bands):
             raise DamagedOutput("its size differs")
         if any(np.dtype(name) != job.dtype for name in dataset.dtypes):

@@ -17,7 +17,7 @@ from napari_restore.images._profile import Profile
 from napari_restore.images.export import _exif, _geotiff
 from napari_restore.images.export._job import DamagedOutput, ExportJob, full_disk_told, same_pixels
 from napari_restore.images.files._exif import EXIF_HEADER, upright_exif
-from napari_restore.images.files._handles import environment, open_dataset
+from napari_restore.images.files._handles import Key, environment, open_dataset
 
 QUALITY = 95
 PNG_LEVEL = 3
@@ -57,7 +57,7 @@ def write(job: ExportJob, path: Path) -> None:
 
 def check(job: ExportJob, path: Path) -> None:
     """Open `path` again and compare. Raises `DamagedOutput`."""
-    with environment(), open_dataset((str(path), None)) as dataset:
+    with environment(), open_dataset(Key(str(path))) as dataset:
         if (dataset.height, dataset.width, dataset.count) != (job.height, job.width, job.bands):
             raise DamagedOutput("its size differs")
         if any(np.dtype(name) != job.dtype for name in dataset.dtypes):

@@ -12,37 +12,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from napari_restore.images.files._drivers import DRIVERS, OPTIONS, WITHOUT_SIDECARS
+
 IDLE_LIMIT = 48
 """Datasets kept open in the whole process while nobody reads them."""
 _WATCHED = 64
 """Files of one dataset that are looked at for changes; a VRT may have thousands."""
 
-DRIVERS = (
-    "GTiff", "JPEG", "PNG", "WEBP", "JP2OpenJPEG", "VRT", "ENVI", "HFA", "EHdr", "BMP", "GIF",
-    "BIGGIF", "PNM", "SGI", "TGA", "NITF", "PCIDSK", "ERS", "RMF", "ILWIS", "SAGA", "RST",
-    "ISIS3", "ISIS2", "PDS", "PDS4", "VICAR", "ISCE", "DIMAP", "SENTINEL2", "SAFE", "DTED",
-    "USGSDEM", "AAIGrid", "GRASSASCIIGrid", "XYZ", "MRF", "MBTiles", "GPKG", "netCDF", "GRIB",
-    "BAG", "NDF", "PAux", "EIR", "ROI_PAC", "RPFTOC", "GSAG", "GSBG", "GS7BG", "RRASTER",
-    "Rasterlite", "TIL", "TSX", "RS2", "SAR_CEOS", "CEOS", "L1B", "FAST", "LAN", "KRO", "MFF",
-    "HDF5", "HDF5Image", "GTI",
-)  # fmt: skip
-"""Raster formats of files; none that reaches for the network."""
 
-OPTIONS = {
-    # Sidecars are read; nothing here dirties a dataset, so none is written.
-    "GDAL_PAM_ENABLED": "YES",
-    "GDAL_NUM_THREADS": "1",
-    # Decoded chunks lie in our own cache; GDAL's needs to hold a few blocks only.
-    "GDAL_CACHEMAX": 64,
-    "GDAL_ALLOW_LARGE_LIBJPEG_MEM_ALLOC": "YES",
-    "GDAL_MAX_RAW_BLOCK_CACHE_SIZE": "16777216",
-    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",
-    "GDAL_HTTP_MAX_RETRY": "0",
-    "GDAL_VRT_ENABLE_PYTHON": "NO",
-}
+class Key(NamedTuple):
+    """What is opened."""
 
-Key = tuple[str, int | None]
-"""Path and overview level (None: full resolution)."""
+    path: str
+    overview: int | None = None
+    """Overview level; None is full resolution."""
+    sidecars: bool = True
+    """False: files beside it are not looked at; see `check_references`."""
 
 
 def environment(**options: Any) -> Any:
@@ -81,13 +66,15 @@ def _reader() -> Any:
     return Reader
 
 
-def open_dataset(key: Key) -> Any:
+def open_dataset(key: Key | tuple[str, int | None]) -> Any:
     """A new rasterio dataset, closed by the caller."""
-    path, overview = key
-    extra = {} if overview is None else {"overview_level": overview}
+    key = Key(*key)
+    extra = {} if key.overview is None else {"overview_level": key.overview}
+    alone = contextlib.nullcontext() if key.sidecars else environment(**WITHOUT_SIDECARS)
     # Not rasterio.open, which takes one driver or all, the network's among them.
     # GDAL's own sharing would hand one dataset to two threads.
-    return _reader()(path, driver=list(DRIVERS), sharing=False, **extra)
+    with alone:
+        return _reader()(key.path, driver=list(DRIVERS), sharing=False, **extra)
 
 
 def open_for_writing(path: Path, mode: str = "w", **creation: Any) -> Any:
@@ -123,10 +110,10 @@ class _Open(NamedTuple):
 
 
 def _open(key: Key) -> _Open:
-    stamps = {key[0]: _stamp(key[0])}
+    stamps = {key.path: _stamp(key.path)}
     dataset = open_dataset(key)
     # The parts of a VRT, and overviews and masks that lie beside the file.
-    stamps |= {path: _stamp(path) for path in dataset.files[:_WATCHED] if path != key[0]}
+    stamps |= {path: _stamp(path) for path in dataset.files[:_WATCHED] if path != key.path}
     return _Open(dataset, stamps)
 
 
@@ -141,8 +128,9 @@ class _Handles:
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
-    def lend(self, key: Key) -> Iterator[Any]:
+    def lend(self, key: Key | tuple[str, int | None]) -> Iterator[Any]:
         """A dataset nobody else uses meanwhile; it stays open for the next reader."""
+        key = Key(*key)
         with environment():
             lent = self._take(key) or _open(key)
             try:
@@ -155,7 +143,7 @@ class _Handles:
     def close(self, path: Path) -> None:
         """Close the idle datasets of `path`, so that the file may be replaced."""
         with self._lock:
-            gone = [i for i, (key, _) in self._idle.items() if key[0] == str(path)]
+            gone = [i for i, (key, _) in self._idle.items() if key.path == str(path)]
             stale = [self._idle.pop(i)[1] for i in gone]
         _close(stale)
 

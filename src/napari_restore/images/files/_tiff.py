@@ -8,25 +8,70 @@ and BigTIFF layouts.
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from napari_restore.errors import UnreadableImage
+from napari_restore.images.files._cancelling import check_cancelled
+from napari_restore.images.files._claims import (
+    DEFLATE_RATIO,
+    JPEG_RATIO,
+    LZW_RATIO,
+    RUNS_RATIO,
+    check_block,
+    check_ratio,
+)
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 IMAGE_DESCRIPTION, MAKE, ORIENTATION, EXIF_IFD, GPS_IFD = 270, 271, 274, 34665, 34853
 XMP, IPTC, ICC = 700, 33723, 34675
+GDAL_METADATA = 42112
 BLOCKS = ((273, 279), (324, 325))
 """Tags of offsets and byte counts: strips, tiles."""
 SUB_IFDS = 330
+WIDTH, HEIGHT, BITS, COMPRESSION, SAMPLES, STRIP_ROWS, PLANES = 256, 257, 258, 259, 277, 278, 284
+TILE_WIDTH, TILE_HEIGHT = 322, 323
+_RATIOS = {
+    1: 1, 5: LZW_RATIO, 6: JPEG_RATIO * 3, 7: JPEG_RATIO * 3, 8: DEFLATE_RATIO,
+    32773: RUNS_RATIO, 32946: DEFLATE_RATIO,
+}  # fmt: skip
+"""Compression → how many bytes one byte can become; others pack without a known limit."""
+_UNLIMITED = 1 << 24
 
-_TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I", 16: "Q", 18: "Q"}
-_KEPT = {IMAGE_DESCRIPTION, MAKE, ORIENTATION, EXIF_IFD, GPS_IFD, XMP, IPTC, ICC, SUB_IFDS}
+_TYPES = {
+    1: "B",
+    2: "B",
+    3: "H",
+    4: "I",
+    6: "b",
+    7: "B",
+    8: "h",
+    9: "i",
+    13: "I",
+    16: "Q",
+    17: "q",
+    18: "Q",
+}
+_KEPT = {
+    IMAGE_DESCRIPTION,
+    MAKE,
+    ORIENTATION,
+    EXIF_IFD,
+    GPS_IFD,
+    XMP,
+    IPTC,
+    ICC,
+    SUB_IFDS,
+    GDAL_METADATA,
+}
 _KEPT |= {tag for pair in BLOCKS for tag in pair}
+_KEPT |= {WIDTH, HEIGHT, BITS, COMPRESSION, SAMPLES, STRIP_ROWS, PLANES, TILE_WIDTH, TILE_HEIGHT}
 _MOST_DIRECTORIES = 100_000
+_MOST_ENTRIES = 4_000_000
 
 
 class TiffLook(NamedTuple):
@@ -36,6 +81,8 @@ class TiffLook(NamedTuple):
     """Of the first directory; text and binary tags as bytes."""
     needed: int
     """Bytes the file must have so that every strip and tile lies in it."""
+    metadata: tuple[bytes, ...]
+    """GDAL's own XML, of every directory that has some."""
 
 
 def is_tiff(head: bytes) -> bool:
@@ -44,6 +91,13 @@ def is_tiff(head: bytes) -> bool:
 
 def look(path: Path) -> TiffLook:
     """Read the directories of a TIFF. Raises `UnreadableImage` where they are cut off."""
+    found = path.stat()
+    return _look(path, (found.st_size, found.st_mtime_ns, found.st_ino))
+
+
+@lru_cache(maxsize=4)
+def _look(path: Path, stamp: tuple[int, int, int]) -> TiffLook:
+    # Opening asks several times; the stamp tells a file that was replaced meanwhile.
     with path.open("rb") as file:
         head = file.read(16)
         order = "<" if head[:2] == b"II" else ">"
@@ -53,7 +107,11 @@ def look(path: Path) -> TiffLook:
                 (first,) = struct.unpack_from(order + "Q", head, 8)
             else:
                 (first,) = struct.unpack_from(order + "I", head, 4)
-            return _walk(file, order, big, first)
+            return _Walk(file, order, big, path.name, stamp[0]).all_from(first)
+        except _Overlapping as error:
+            raise UnreadableImage(
+                f"{path.name} is damaged: its directories overlap.", "Copy or download it again."
+            ) from error
         except (struct.error, ValueError, OverflowError) as error:
             raise truncated(path) from error
 
@@ -74,61 +132,111 @@ def truncated(path: Path) -> UnreadableImage:
     )
 
 
-def _walk(file: BinaryIO, order: str, big: bool, first: int) -> TiffLook:
-    tags: dict[int, bytes | tuple[int, ...]] = {}
-    needed, queue = 0, [first]
-    seen: set[int] = set()
-    while queue and len(seen) < _MOST_DIRECTORIES:
-        offset = queue.pop()
-        if offset == 0 or offset in seen:
-            continue
-        seen.add(offset)
-        found, following = _directory(file, order, big, offset)
-        if len(seen) == 1:
-            tags = found
-        queue.append(following)
-        queue.extend(found.get(SUB_IFDS, ()))
-        for where, sizes in BLOCKS:
-            if where in found and sizes in found:
-                starts = np.array(found[where], np.uint64)
-                lengths = np.array(found[sizes], np.uint64)
-                count = min(len(starts), len(lengths))
-                if count:
-                    # A sparse file leaves blocks out: offset and size are 0.
-                    needed = max(needed, int((starts[:count] + lengths[:count]).max()))
-    return TiffLook(tags, needed)
+class _Overlapping(Exception):
+    """Directories share bytes, so that a small file could hold any number of them."""
 
 
-def _directory(
-    file: BinaryIO, order: str, big: bool, offset: int
-) -> tuple[dict[int, bytes | tuple[int, ...]], int]:
-    """The kept tags of the directory at `offset`, and where the next one is."""
-    file.seek(offset)
-    count_format, entry_format, pointer = ("Q", "HHQ", "Q") if big else ("H", "HHI", "I")
-    (count,) = struct.unpack(order + count_format, file.read(struct.calcsize(order + count_format)))
-    room = struct.calcsize(order + pointer)
-    step = struct.calcsize(order + entry_format) + room
-    if count > 65535:
-        raise ValueError("no directory")
-    block = file.read(count * step + room)
-    (following,) = struct.unpack_from(order + pointer, block, count * step)
-    tags: dict[int, bytes | tuple[int, ...]] = {}
-    for i in range(count):
-        tag, kind, number = struct.unpack_from(order + entry_format, block, i * step)
-        if tag not in _KEPT or kind not in _TYPES:
-            continue
-        size = struct.calcsize(order + _TYPES[kind]) * number
-        inline = i * step + step - room
-        if size <= room:
-            raw = block[inline : inline + size]
-        else:
-            (place,) = struct.unpack_from(order + pointer, block, inline)
-            file.seek(place)
-            raw = file.read(size)
-            if len(raw) < size:
-                raise ValueError("tag beyond the end")
-        if kind in (1, 2, 7) or tag in (XMP, IPTC, ICC):
-            tags[tag] = raw
-        else:
-            tags[tag] = struct.unpack(f"{order}{number}{_TYPES[kind]}", raw)
-    return tags, following
+class _Walk:
+    """All directories of one file, each read once and none longer than the file allows."""
+
+    def __init__(self, file: BinaryIO, order: str, big: bool, name: str, size: int) -> None:
+        self.file, self.order, self.big, self.name, self.size = file, order, big, name, size
+        self.entries = 0
+        self.spent = 0
+        self.metadata: list[bytes] = []
+
+    def all_from(self, first: int) -> TiffLook:
+        tags: dict[int, bytes | tuple[int, ...]] = {}
+        needed, queue = 0, [first]
+        seen: set[int] = set()
+        while queue and len(seen) < _MOST_DIRECTORIES:
+            offset = queue.pop()
+            if offset == 0 or offset in seen:
+                continue
+            seen.add(offset)
+            check_cancelled()
+            found, following = self.directory(offset)
+            if len(seen) == 1:
+                tags = found
+            queue.append(following)
+            subordinate = found.get(SUB_IFDS, ())
+            queue.extend(subordinate)
+            for where, sizes in BLOCKS:
+                if where in found and sizes in found:
+                    starts = np.array(found[where], np.uint64)
+                    lengths = np.array(found[sizes], np.uint64)
+                    count = min(len(starts), len(lengths))
+                    if count:
+                        # A sparse file leaves blocks out: offset and size are 0.
+                        needed = max(needed, int((starts[:count] + lengths[:count]).max()))
+                        _check_block(self.name, found, int(lengths[:count].max()))
+        return TiffLook(tags, needed, tuple(self.metadata))
+
+    def directory(self, offset: int) -> tuple[dict[int, bytes | tuple[int, ...]], int]:
+        """The kept tags of the directory at `offset`, and where the next one is."""
+        file, order = self.file, self.order
+        file.seek(offset)
+        count_format, entry_format, pointer = ("Q", "HHQ", "Q") if self.big else ("H", "HHI", "I")
+        head = file.read(struct.calcsize(order + count_format))
+        (count,) = struct.unpack(order + count_format, head)
+        room = struct.calcsize(order + pointer)
+        step = struct.calcsize(order + entry_format) + room
+        if count > 65535:
+            raise ValueError("no directory")
+        self._spend(count * step, count)
+        block = file.read(count * step + room)
+        (following,) = struct.unpack_from(order + pointer, block, count * step)
+        tags: dict[int, bytes | tuple[int, ...]] = {}
+        for i in range(count):
+            tag, kind, number = struct.unpack_from(order + entry_format, block, i * step)
+            if tag not in _KEPT or kind not in _TYPES:
+                continue
+            size = struct.calcsize(order + _TYPES[kind]) * number
+            inline = i * step + step - room
+            if size <= room:
+                raw = block[inline : inline + size]
+            else:
+                (place,) = struct.unpack_from(order + pointer, block, inline)
+                if place + size > self.size:
+                    raise ValueError("tag beyond the end")
+                self._spend(size, 0)
+                file.seek(place)
+                raw = file.read(size)
+            if kind in (1, 2, 7) or tag in (XMP, IPTC, ICC):
+                tags[tag] = raw
+            else:
+                tags[tag] = struct.unpack(f"{order}{number}{_TYPES[kind]}", raw)
+            if tag == GDAL_METADATA:
+                # libtiff takes the characters from numbers of any type.
+                self.metadata.append(bytes(value & 255 for value in tags[tag]))
+        return tags, following
+
+    def _spend(self, size: int, entries: int) -> None:
+        """Count what was read: whole directories do not share bytes, few tags do."""
+        self.spent += size
+        self.entries += entries
+        if self.spent > 2 * self.size or self.entries > _MOST_ENTRIES:
+            raise _Overlapping
+
+
+def _check_block(name: str, tags: dict[int, bytes | tuple[int, ...]], held: int) -> None:
+    """Raise `UnreadableImage` for a tile or strip that is too large, or more than `held` holds."""
+
+    def one(tag: int, otherwise: int) -> int:
+        values = tags.get(tag)
+        return int(values[0]) if values else otherwise
+
+    compression = one(COMPRESSION, 1)
+    samples = one(SAMPLES, 1) if one(PLANES, 1) == 1 else 1
+    itemsize = max(1, (one(BITS, 1) * samples + 7) // 8)
+    if TILE_WIDTH in tags:
+        what, shape = "tile", (one(TILE_HEIGHT, 1), one(TILE_WIDTH, 1))
+    elif compression == 1:
+        return  # GDAL reads rows of it
+    else:
+        rows = min(one(STRIP_ROWS, 1 << 32), one(HEIGHT, 1))
+        what, shape = "strip", (rows, one(WIDTH, 1))
+    check_block(name, what, shape, itemsize)
+    claimed = shape[0] * shape[1] * itemsize
+    told = f"a {what} of {shape[0]} × {shape[1]} pixels"
+    check_ratio(name, claimed, held, _RATIOS.get(compression, _UNLIMITED), told)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ Polygon = list[Ring]
 """Outer ring, then holes; points are (x, y) with pixel edges at whole numbers."""
 
 _GEOJSON_CRS = "OGC:CRS84"
+_KNOWN_CRS = re.compile(
+    r"urn:ogc:def:|[A-Za-z_]+:\w+$|[A-Z0-9_]+\s*\[|\{|\+proj=|https?://(www\.)?opengis\.net/"
+)
+"""Names that are looked up here. GDAL would fetch any other address, and read any other file."""
 
 
 def read_polygons(source: Path | str, image: Image) -> list[Polygon]:
@@ -56,12 +61,14 @@ def _read(source: Path | str) -> tuple[list[Polygon], list[Ring], str]:
     own = None
     if isinstance(source, str):
         data, own = parse_inline(source)
+    elif source.exists() and not source.is_file():
+        raise BadMask(f"{path} is no plain file.", "Name a GeoJSON file.")
     try:
         if isinstance(source, Path):
             data = json.loads(source.read_text(encoding="utf-8-sig"))
         geometries = list(_geometries(data))
         named = data.get("crs") or {}
-        crs = named.get("properties", {}).get("name", _GEOJSON_CRS) if own is None else own
+        crs = str(named.get("properties", {}).get("name", _GEOJSON_CRS)) if own is None else own
         rings = [_rings(polygon) for geometry in geometries for polygon in _polygons(geometry)]
         lines = [_points(g["coordinates"]) for g in geometries if g["type"] == "LineString"]
     except OSError as error:
@@ -131,14 +138,18 @@ def _to_pixels(ring: Ring, image: Image, crs: str) -> Ring:
         from rasterio.transform import Affine
         from rasterio.warp import transform
 
+        unknown = BadMask(
+            f"The mask's coordinate system {crs[:80]!r} is unknown.",
+            "Save it as EPSG:4326 or in the image's own system.",
+        )
+        # Before anything looks it up.
+        if reference.crs_wkt and crs and not _KNOWN_CRS.match(crs):
+            raise unknown
         if reference.crs_wkt and crs and not _is_same(crs, reference.crs_wkt):
             try:
                 xs, ys = transform(crs, reference.crs_wkt, xs, ys)[:2]
             except CRSError:
-                raise BadMask(
-                    f"The mask's coordinate system {crs!r} is unknown.",
-                    "Save it as EPSG:4326 or in the image's own system.",
-                ) from None
+                raise unknown from None
             except CPLE_BaseError as error:
                 raise _misplaced(crs) from error
         inverse = ~Affine(*reference.transform)

@@ -20,8 +20,17 @@ from napari_restore.images._reader import (
     strip_level,
 )
 from napari_restore.images._source import Box, Level, chunk_box
+from napari_restore.images.files._claims import (
+    RUNS_RATIO,
+    check_bands,
+    check_block,
+    check_claims,
+    check_ratio,
+    check_whole_size,
+)
 from napari_restore.images.files._exif import PhotoTags, read_photo_tags
-from napari_restore.images.files._handles import environment, handles, open_dataset
+from napari_restore.images.files._handles import Key, environment, handles, open_dataset
+from napari_restore.images.files._references import check_listed, check_references, head_of
 from napari_restore.images.files._tiff import truncated
 from napari_restore.images.readers import _gdal_description as description
 from napari_restore.images.values._colour import cmyk_to_rgb, palette_table
@@ -29,6 +38,10 @@ from napari_restore.images.values._validity import valid_by_values
 
 Array = npt.NDArray[Any]
 
+WHOLE = ("GRIB", "WEBP")
+"""Formats of which GDAL decodes a whole picture before it gives a row."""
+PLAIN = ("BMP", "PNM", "SGI", "TGA", "RST", "SAGA", "VICAR", "LAN", "KRO", "GSBG", "GS7BG")
+"""Formats that hold pixels as they are or as runs of equal ones."""
 FLAT = ("ENVI", "EHdr", "ROI_PAC", "ISCE", "RRASTER")
 """Formats of bare pixels, whose missing end GDAL reads as zeros."""
 
@@ -46,19 +59,31 @@ class GdalReader(Reader):
     def supports(cls, path: Path, head: bytes) -> bool:
         return bool(head)
 
-    def __init__(self, path: Path, head: bytes = b"") -> None:
+    def __init__(self, path: Path, head: bytes = b"", *, allow_outside: bool = False) -> None:
         super().__init__(path)
+        check_claims(path, head)
         self.photo = read_photo_tags(path, head) if head else PhotoTags()
-        self._path = str(_data_file(path, head))
+        data = _data_file(path, head)
+        self._path = str(data)
+        if data != path:
+            head = head_of(data)
+        found = check_references(data, head, allow_outside=allow_outside)
+        self._sidecars = found.sidecars
+        self._allow_outside = allow_outside
+        self.notes += found.notes
         self._table: Array | None = None
         self._rows: Any = None
         self._rows_lock = threading.Lock()
         with _told(path), environment():
-            dataset = open_dataset((self._path, None))
+            dataset = open_dataset(self._key(None))
             try:
+                check_listed(data, dataset.files, allow_outside=allow_outside)
                 self._describe(dataset)
             finally:
                 dataset.close()
+
+    def _key(self, overview: int | None) -> Key:
+        return Key(self._path, overview, self._sidecars)
 
     def _describe(self, dataset: Any) -> None:
         if dataset.count == 0:
@@ -67,6 +92,8 @@ class GdalReader(Reader):
                 f"{self.path.name} holds no single image but {len(parts)} parts.",
                 f"Extract one of them first: {', '.join(parts[:8])}.",
             )
+        check_bands(self.path.name, dataset.count)
+        _check_sizes(dataset, self.path.name)
         if len(set(dataset.dtypes)) > 1:
             self.notes.append("Bands of several types were read as the widest of them.")
         widest = np.result_type(*map(np.dtype, dataset.dtypes))
@@ -96,6 +123,8 @@ class GdalReader(Reader):
                 self.notes.append("CMYK was converted to RGB.")
             self.bands = self._stored_bands
         self.georeference = description.georeference_of(dataset)
+        if not np.isfinite(tuple(dataset.transform)).all():
+            self.notes.append("Its transform is not finite and was ignored: it has no place.")
         if self.georeference and not self.georeference.is_placed and self.georeference.gcps:
             self.notes.append("The image is placed by ground control points only.")
         self.profile = description.profile_of(
@@ -130,7 +159,7 @@ class GdalReader(Reader):
         self._overviews: list[int | None] = [None]
         if self.random_access:
             for number, _ in enumerate(dataset.overviews(1)):
-                smaller = open_dataset((self._path, number))
+                smaller = open_dataset(self._key(number))
                 try:
                     if max(smaller.shape) < max(levels[-1][:2]):
                         height, width = smaller.shape
@@ -143,7 +172,7 @@ class GdalReader(Reader):
     # -- pixels ------------------------------------------------------------------
     def read_chunk(self, level: int, row: int, column: int) -> Array:
         y0, x0, y1, x1 = chunk_box(self.levels[level], row, column)
-        with _told(self.path), handles.lend((self._path, self._overviews[level])) as dataset:
+        with _told(self.path), handles.lend(self._key(self._overviews[level])) as dataset:
             stored = self._read(dataset, y0, x0, y1, x1)
         return self._shown(stored)
 
@@ -151,7 +180,7 @@ class GdalReader(Reader):
         # A dataset of its own keeps its place in the file from one call to the next.
         with self._rows_lock, _told(self.path), environment(GDAL_NUM_THREADS="ALL_CPUS"):
             if self._rows is None:
-                self._rows = open_dataset((self._path, None))
+                self._rows = open_dataset(self._key(None))
             stored = self._read(self._rows, y0, 0, y1, self.levels[0].width)
             if y1 >= self.levels[0].height:
                 self._rows.close()
@@ -176,7 +205,7 @@ class GdalReader(Reader):
         valid = np.ones(pixels.shape[:2], bool)
         if self._kind == "mask":
             y0, x0, y1, x1 = box
-            with _told(self.path), handles.lend((self._path, self._overviews[level])) as dataset:
+            with _told(self.path), handles.lend(self._key(self._overviews[level])) as dataset:
                 valid &= dataset.dataset_mask(window=((y0, y1), (x0, x1))) != 0
         return valid_by_values(pixels, valid, self.alpha, self._nodata)
 
@@ -197,11 +226,32 @@ def _no_larger(level: Level) -> Level:
     return Level(height, width, min(rows, height), min(columns, width))
 
 
+def _check_sizes(dataset: Any, name: str) -> None:
+    """Refuse what GDAL would have to decode at once, be it a block or all of a picture."""
+    bands, item = dataset.count, max(np.dtype(kind).itemsize for kind in dataset.dtypes)
+    if dataset.driver in WHOLE:
+        check_whole_size(name, 8 * dataset.height * dataset.width)
+    if dataset.driver in PLAIN:
+        held = sum(Path(f).stat().st_size for f in dataset.files if Path(f).is_file())
+        claimed = dataset.height * dataset.width * bands * item
+        what = f"{dataset.height} × {dataset.width} pixels"
+        check_ratio(name, claimed, held, RUNS_RATIO, what)
+    rows, columns = dataset.block_shapes[0]
+    shared = bands if str(getattr(dataset.interleaving, "name", "")) == "pixel" else 1
+    if columns < dataset.width or dataset.driver != "GTiff":
+        check_block(name, "block", (rows, columns, shared), item)
+
+
 def _holds_all(dataset: Any, path: Path) -> bool:
     """Whether a flat file is as long as its pixels; compressed ones are taken on trust."""
-    if "compress" in " ".join(dataset.tags(ns="ENVI")) or path.suffix.lower() in (".gz", ".vrt"):
+    if "compress" in " ".join(description.tags_of(dataset, ns="ENVI")) or path.suffix.lower() in (
+        ".gz",
+        ".vrt",
+    ):
         return True
-    bits = int(dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 0))
+    if dataset.driver == "RRASTER":
+        path = path.with_suffix(".gri")  # the file that is opened is its header
+    bits = int(description.tags_of(dataset, 1, ns="IMAGE_STRUCTURE").get("NBITS", 0))
     sizes = [bits / 8 or np.dtype(name).itemsize for name in dataset.dtypes]
     return path.stat().st_size >= int(dataset.height * dataset.width * sum(sizes))
 
@@ -223,14 +273,21 @@ def _data_file(path: Path, head: bytes) -> Path:
 @contextlib.contextmanager
 def _told(path: Path) -> Iterator[None]:
     """GDAL's errors as one sentence with a next step."""
+    from rasterio._err import CPLE_BaseError
     from rasterio.errors import RasterioError
 
     try:
         yield
-    except (RasterioError, OSError) as error:
+    except (RasterioError, CPLE_BaseError, OSError, MemoryError) as error:
         cause = error.__cause__ or error
-        text = " ".join(str(cause).split())
+        text = " ".join(str(cause).split()) or "it does not fit into memory"
         raise UnreadableImage(
             f"{path.name} cannot be read: {text[:200].rstrip('.')}.",
+            "Check the file, or copy it again.",
+        ) from error
+    except (ValueError, TypeError, ArithmeticError, LookupError) as error:
+        # What rasterio says of values that GDAL passed on from a damaged header.
+        raise UnreadableImage(
+            f"{path.name} has a damaged header ({' '.join(str(error).split())[:200]}).",
             "Check the file, or copy it again.",
         ) from error

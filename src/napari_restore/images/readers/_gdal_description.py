@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from typing import Any
 
 import numpy as np
@@ -52,9 +53,10 @@ def georeference_of(dataset: Any) -> Georeference | None:
     """Where the dataset lies; None if it does not say."""
     crs = dataset.crs
     gcps, gcps_crs = dataset.gcps
-    rpcs = dataset.tags(ns="RPC") or None
+    rpcs = tags_of(dataset, ns="RPC") or None
     six = tuple(dataset.transform)[:6]
-    transform: Transform | None = None if six == IDENTITY else six
+    finite = all(math.isfinite(value) for value in six)
+    transform: Transform | None = None if six == IDENTITY or not finite else six
     if transform is None and crs is not None and not gcps and not rpcs:
         transform = IDENTITY
     if crs is None and transform is None and not gcps and not rpcs:
@@ -67,14 +69,14 @@ def georeference_of(dataset: Any) -> Georeference | None:
         ),
         gcps_crs_wkt=gcps_crs.to_wkt() if gcps and gcps_crs else None,
         rpcs=rpcs,
-        area_or_point=dataset.tags().get("AREA_OR_POINT", "Area"),
+        area_or_point=tags_of(dataset).get("AREA_OR_POINT", "Area"),
         units=units_of(crs),
     )
 
 
 def is_bitmap(dataset: Any) -> bool:
     """Whether pixels are single bits, 0 black and 1 white: a mask, kept as 0 and 1."""
-    if dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS") != "1":
+    if tags_of(dataset, 1, ns="IMAGE_STRUCTURE").get("NBITS") != "1":
         return False
     if dataset.colorinterp[0].name != "palette":
         return True
@@ -84,7 +86,7 @@ def is_bitmap(dataset: Any) -> bool:
 
 def was_cmyk(dataset: Any) -> bool:
     """Whether the file holds inks, also where GDAL shows them as light (JPEG)."""
-    told = dataset.tags(ns="IMAGE_STRUCTURE").get("SOURCE_COLOR_SPACE", "")
+    told = tags_of(dataset, ns="IMAGE_STRUCTURE").get("SOURCE_COLOR_SPACE", "")
     return dataset.colorinterp[0].name == "cyan" or told in ("CMYK", "YCCK")
 
 
@@ -100,7 +102,7 @@ def profile_of(
     tags = _tags(dataset)
     palette = dataset.colorinterp[0].name == "palette" and not is_bitmap(dataset)
     expanded = len(names) != dataset.count or palette
-    structure = dataset.tags(ns="IMAGE_STRUCTURE")
+    structure = tags_of(dataset, ns="IMAGE_STRUCTURE")
     photometric = structure.get("SOURCE_COLOR_SPACE") or dataset.profile.get("photometric")
     if expanded:
         per_band: dict[str, Any] = {
@@ -109,14 +111,14 @@ def profile_of(
         }
     else:
         per_band = {
-            "descriptions": tuple(dataset.descriptions),
+            "descriptions": _texts(dataset, "descriptions"),
             "scales": tuple(dataset.scales),
             "offsets": tuple(dataset.offsets),
-            "units": tuple(dataset.units),
+            "units": _texts(dataset, "units"),
             "band_tags": tuple(_tags(dataset, band) for band in dataset.indexes),
             "wavelengths": tuple(_wavelength(dataset, band) for band in dataset.indexes),
         }
-    bits = dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")
+    bits = tags_of(dataset, 1, ns="IMAGE_STRUCTURE").get("NBITS")
     cmyk = was_cmyk(dataset)
     placed = georeference is not None
     name = str(dataset.name)
@@ -132,10 +134,10 @@ def profile_of(
         xmp=photo.xmp,
         iptc=photo.iptc,
         orientation=photo.orientation,
-        compression=dataset.compression.name.lower() if dataset.compression else None,
+        compression=_lower(dataset.compression),
         tiled=bool(dataset.profile.get("tiled")),
         block=tuple(dataset.block_shapes[0]),
-        interleave=dataset.interleaving.name.lower() if dataset.interleaving else None,
+        interleave=_lower(dataset.interleaving),
         photometric=str(photometric).lower() if photometric else None,
         bits=int(bits) if bits and not expanded else None,
         palette_expanded=palette,
@@ -147,6 +149,26 @@ def profile_of(
     )
 
 
+def tags_of(dataset: Any, band: int | None = None, *, ns: str = "") -> dict[str, str]:
+    """The tags of a namespace; none where one of them is not UTF-8, which rasterio cannot tell."""
+    arguments = {"ns": ns} if ns else {}
+    with contextlib.suppress(UnicodeDecodeError):
+        return dict(dataset.tags(band, **arguments) if band else dataset.tags(**arguments))
+    return {}
+
+
+def _texts(dataset: Any, name: str) -> tuple[str | None, ...]:
+    """One text per band; None for all where one is not UTF-8."""
+    with contextlib.suppress(UnicodeDecodeError):
+        return tuple(getattr(dataset, name))
+    return (None,) * int(dataset.count)
+
+
+def _lower(value: Any) -> str | None:
+    """The name of one of rasterio's enumerations, or the text it has no name for."""
+    return str(getattr(value, "name", value)).lower() if value else None
+
+
 def _tags(dataset: Any, band: int | None = None) -> Tags:
     """Tags by namespace, without what describes the encoding or the pixels' statistics."""
     spaces = ["", *(dataset.tag_namespaces(band) if band else dataset.tag_namespaces())]
@@ -154,8 +176,7 @@ def _tags(dataset: Any, band: int | None = None) -> Tags:
     for space in spaces:
         if space in _STRUCTURE:
             continue
-        arguments = {"ns": space} if space else {}
-        read = dataset.tags(band, **arguments) if band else dataset.tags(**arguments)
+        read = tags_of(dataset, band, ns=space)
         kept = {k: v for k, v in read.items() if not k.startswith("STATISTICS_")}
         if kept:
             found[space] = kept
@@ -164,13 +185,13 @@ def _tags(dataset: Any, band: int | None = None) -> Tags:
 
 def _wavelength(dataset: Any, band: int) -> float | None:
     """Centre of a band in nm, from GDAL's IMAGERY tags or ENVI's header."""
-    micro = dataset.tags(band, ns="IMAGERY").get("CENTRAL_WAVELENGTH_UM")
-    own = dataset.tags(band)
+    micro = tags_of(dataset, band, ns="IMAGERY").get("CENTRAL_WAVELENGTH_UM")
+    own = tags_of(dataset, band)
     with contextlib.suppress(ValueError):
         if micro:
             return float(micro) * 1000
         if "wavelength" in own:
-            unit = own.get("wavelength_units", dataset.tags().get("wavelength_units", ""))
+            unit = own.get("wavelength_units", tags_of(dataset).get("wavelength_units", ""))
             value = float(own["wavelength"])
             # Headers without a unit give micrometres for small numbers.
             micrometres = unit.lower().startswith("micro") or (not unit and value < 100)

@@ -15,6 +15,7 @@ from napari_restore.images._profile import Profile
 from napari_restore.images._reader import Reader, block_level, check_dtype, strip_level
 from napari_restore.images._source import Box, chunk_box
 from napari_restore.images.files import _tiff
+from napari_restore.images.files._xml import parse_xml
 from napari_restore.images.readers._axes import Axes
 from napari_restore.images.values._validity import valid_by_values
 
@@ -38,7 +39,7 @@ class OmeTiffReader(Reader):
 
     def __init__(self, path: Path, head: bytes = b"") -> None:
         super().__init__(path)
-        _tiff.check_whole(path)
+        _check_files(path, _tiff.check_whole(path).tags.get(_tiff.IMAGE_DESCRIPTION, b""))
         self._opened: _Opened | None = None
         self._lock = threading.Lock()
         try:
@@ -83,9 +84,9 @@ class OmeTiffReader(Reader):
             wavelengths=waves,
             tags={"": {"TIFFTAG_IMAGEDESCRIPTION": xml}},
             masks="alpha" if rgb and self.bands == 4 else "none",
-            compression=page.compression.name.lower(),
+            compression=_name_of(page.compression),
             tiled=bool(page.is_tiled),
-            photometric=page.photometric.name.lower(),
+            photometric=_name_of(page.photometric),
         )
 
     def read_chunk(self, level: int, row: int, column: int) -> Array:
@@ -131,23 +132,51 @@ class _Opened:
             raise
 
 
+def _check_files(path: Path, text: bytes | tuple[int, ...]) -> None:
+    """The XML may spread an image over files, which must lie beside this one."""
+    told = bytes(text).rstrip(b"\0")
+    try:
+        root = parse_xml(told.decode("utf-8", "replace"))
+    except ValueError as error:
+        raise UnreadableImage(
+            f"{path.name} cannot be read as OME-TIFF: {error}.", "Save it again as OME-TIFF."
+        ) from error
+    folder = path.parent.resolve()
+    for element in root.iter():
+        for key, value in element.attrib.items():
+            if key == "FileName" and (path.parent / value).resolve().parent != folder:
+                raise UnreadableImage(
+                    f"{path.name} takes planes from {value}, which does not lie beside it.",
+                    "Put all its files into one folder.",
+                )
+
+
+def _local(tag: str) -> str:
+    """A tag without its prefix."""
+    return tag.rpartition(":")[2]
+
+
+def _name_of(value: Any) -> str:
+    """The name of one of tifffile's enumerations, or the number it has no name for."""
+    return str(getattr(value, "name", value)).lower()
+
+
 def _channels(xml: str, count: int) -> tuple[tuple[str | None, ...], tuple[float | None, ...]]:
     """Names and emission wavelengths (nm) of the channels that OME-XML lists."""
-    from xml.etree import ElementTree
-
     names: list[str | None] = []
     waves: list[float | None] = []
     try:
-        root = ElementTree.fromstring(xml)  # noqa: S314 - expat bounds entity expansion itself
-    except ElementTree.ParseError:
+        root = parse_xml(xml)
+        image = next((e for e in root.iter() if _local(e.tag) == "Pixels"), None)
+        for channel in image if image is not None else ():
+            if _local(channel.tag) != "Channel":
+                continue
+            wave, samples = channel.get("EmissionWavelength"), channel.get("SamplesPerPixel", "1")
+            times = min(max(0, int(samples)), count)
+            names += [channel.get("Name")] * times
+            waves += [float(wave) if wave else None] * times
+    except ValueError:
         return (None,) * count, (None,) * count
-    image = next((e for e in root.iter() if e.tag.endswith("}Pixels")), None)
-    for channel in image if image is not None else ():
-        if not channel.tag.endswith("}Channel"):
-            continue
-        wave = channel.get("EmissionWavelength")
-        names += [channel.get("Name")] * int(channel.get("SamplesPerPixel", "1"))
-        waves += [float(wave) if wave else None] * int(channel.get("SamplesPerPixel", "1"))
     if len(names) != count:
         return (None,) * count, (None,) * count
     # One name for red, green and blue samples together names none of them.

@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.errors import UnreadableImage
-from napari_restore.images._georeference import ControlPoint, Georeference, units_of
 from napari_restore.images._profile import Profile
 from napari_restore.images._reader import Reader, block_level, check_dtype
 from napari_restore.images._source import Box, chunk_box
 from napari_restore.images.readers._axes import Axes
+from napari_restore.images.readers._own_attributes import OwnAttributes, checked_attributes
+from napari_restore.images.readers._zarr_bounds import check_array, opened_folder
 from napari_restore.images.values._sensors import is_reflectance_product
 from napari_restore.images.values._validity import as_dtype, valid_by_values
 
@@ -36,11 +37,11 @@ class OmeZarrReader(Reader):
 
     def __init__(self, path: Path, head: bytes = b"") -> None:
         super().__init__(path)
-        import zarr
-
         try:
-            node = zarr.open(str(path), mode="r")
-            arrays, axes, attributes = _images_of(node, path.name)
+            with opened_folder(path) as node:
+                arrays, axes, attributes = _images_of(node, path.name)
+            for array in arrays:
+                check_array(array, path.name)
         except UnreadableImage:
             raise
         except Exception as error:  # zarr raises many kinds
@@ -57,11 +58,10 @@ class OmeZarrReader(Reader):
         self.levels = tuple(
             block_level(*axes.size(a.shape), axes.chunk(a.chunks)) for a in _shrinking(arrays, axes)
         )
-        own = attributes.get(OWN_ATTRIBUTES, {})
-        nodata = own.get("nodata")
+        own = checked_attributes(attributes.get(OWN_ATTRIBUTES), self.bands, path.name)
         # JSON has no NaN; it is written as a word.
-        self._nodata = as_dtype(None if nodata is None else float(nodata), self.dtype)
-        self.georeference = _georeference(own)
+        self._nodata = as_dtype(own.nodata, self.dtype)
+        self.georeference = own.georeference
         self.profile = _profile(path.name, attributes, own, self.bands, self._nodata, self._is_bool)
         self.may_be_invalid = (
             self.dtype.kind == "f" or self._nodata is not None or self.alpha is not None
@@ -131,54 +131,40 @@ def _shrinking(arrays: Sequence[Any], axes: Axes) -> list[Any]:
     return kept
 
 
-def _georeference(own: Mapping[str, Any]) -> Georeference | None:
-    transform, wkt = own.get("transform"), own.get("crs_wkt")
-    gcps = tuple(ControlPoint(**point) for point in own.get("gcps") or ())
-    if transform is None and wkt is None and not gcps and not own.get("rpcs"):
-        return None
-    units = "pixel"
-    if wkt:
-        from rasterio.crs import CRS
-
-        units = units_of(CRS.from_wkt(wkt))
-    six = None if transform is None else tuple(float(v) for v in transform)
-    return Georeference(
-        wkt,
-        six,  # type: ignore[arg-type]
-        gcps=gcps,
-        gcps_crs_wkt=own.get("gcps_crs_wkt"),
-        rpcs=own.get("rpcs"),
-        area_or_point=str(own.get("area_or_point", "Area")),
-        units=units,
-    )
-
-
 def _profile(
     name: str,
     attributes: Mapping[str, Any],
-    own: Mapping[str, Any],
+    own: OwnAttributes,
     bands: int,
     nodata: float | None,
     is_bool: bool,
 ) -> Profile:
-    channels = attributes.get("omero", {}).get("channels", [])
-    labels = [channel.get("label") for channel in channels]
-    names = own.get("descriptions") or (labels if len(labels) == bands else [None] * bands)
-    interp = tuple(own.get("colorinterp", ()))
-    tags = own.get("tags", {})
+    labels = _channel_labels(attributes)
+    names = own.descriptions or (labels if len(labels) == bands else [None] * bands)
+    interp = own.colorinterp
     return Profile(
         driver="Zarr",
         nodata=nodata,
         colorinterp=interp,
         descriptions=tuple(names),
-        wavelengths=tuple(own.get("wavelengths") or (None,) * bands),
-        scales=tuple(own.get("scales", ())),
-        offsets=tuple(own.get("offsets", ())),
-        units=tuple(own.get("units", ())),
-        tags=tags,
-        band_tags=tuple(own.get("band_tags", ())),
+        wavelengths=own.wavelengths or (None,) * bands,
+        scales=own.scales,
+        offsets=own.offsets,
+        units=own.units,
+        tags=own.tags,
+        band_tags=own.band_tags,
         masks="alpha" if "alpha" in interp else "none" if nodata is None else "nodata",
         bits=1 if is_bool else None,
         tiled=True,
-        is_reflectance=is_reflectance_product(name, tags),
+        is_reflectance=is_reflectance_product(name, own.tags),
     )
+
+
+def _channel_labels(attributes: Mapping[str, Any]) -> list[str | None]:
+    """What OMERO's block calls the channels; nothing where it has another shape."""
+    block = attributes.get("omero")
+    channels = block.get("channels") if isinstance(block, Mapping) else None
+    if not isinstance(channels, Sequence) or isinstance(channels, str):
+        return []
+    labels = [c.get("label") if isinstance(c, Mapping) else None for c in channels]
+    return [label if isinstance(label, str) else None for label in labels]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ from napari_restore.errors import UnreadableImage
 from napari_restore.images._profile import Profile
 from napari_restore.images._reader import Reader
 from napari_restore.images._source import Level, chunk_box
+from napari_restore.images.files._claims import RUNS_RATIO, check_ratio, check_whole_size
 
 
 class RadianceReader(Reader):
@@ -26,6 +28,7 @@ class RadianceReader(Reader):
     def __init__(self, path: Path, head: bytes = b"") -> None:
         super().__init__(path)
         self.bands, self.dtype = 3, np.dtype(np.float32)
+        _check_size(path)
         # The size stands after the text; decoding is the way to know the file is whole.
         height, width = self._decode().shape[:2]
         self.levels = (Level(height, width, height, width),)
@@ -47,3 +50,17 @@ class RadianceReader(Reader):
                 "It seems truncated; copy it again.",
             ) from error
         return pixels
+
+
+_SIZE = re.compile(rb"\n\s*\n?[-+][XY]\s+(\d+)\s+[-+][XY]\s+(\d+)\n")
+
+
+def _check_size(path: Path) -> None:
+    """Refuse a size that runs of equal pixels cannot have packed into the file."""
+    with path.open("rb") as file:
+        found = _SIZE.search(file.read(65536))
+    if found is not None:
+        height, width = int(found[1]), int(found[2])
+        claimed, what = 4 * height * width, f"{height} × {width} pixels"
+        check_ratio(path.name, claimed, path.stat().st_size, RUNS_RATIO, what)
+        check_whole_size(path.name, 3 * claimed)

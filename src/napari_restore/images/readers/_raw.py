@@ -13,6 +13,7 @@ from napari_restore.errors import UnreadableImage
 from napari_restore.images._profile import Profile
 from napari_restore.images._reader import Reader, strip_level
 from napari_restore.images._source import chunk_box
+from napari_restore.images.files._claims import check_whole_size
 
 SUFFIXES = frozenset(
     ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef "
@@ -47,6 +48,7 @@ class RawReader(Reader):
             height, width = int(sizes.iheight), int(sizes.iwidth)
             if sizes.flip in (5, 6):
                 height, width = width, height
+            check_whole_size(path.name, 6 * height * width)
             balance = [float(v) for v in raw.camera_whitebalance]
         self.bands, self.dtype = 3, np.dtype(np.uint16)
         level, self.random_access = strip_level(height, width, 6)

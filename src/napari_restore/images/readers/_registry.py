@@ -5,10 +5,15 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from napari_restore.errors import UnreadableImage
 from napari_restore.images._reader import Reader
+from napari_restore.images.files._cancelling import cancellable
+from napari_restore.images.files._claims import check_bands, check_block
+from napari_restore.images.levels._row_pyramid import row_levels
 from napari_restore.images.readers._gdal import GdalReader
 from napari_restore.images.readers._ome_tiff import OmeTiffReader
 from napari_restore.images.readers._ome_zarr import OmeZarrReader
@@ -29,34 +34,78 @@ READERS: tuple[type[Reader], ...] = tuple(
 """All readers of files, the most particular first. A new format is one module and one name here."""
 
 
-def reader_of(given: PathLike) -> Reader:
-    """The reader of a file or a zarr folder, upright. Raises `UnreadableImage`."""
-    text = os.fspath(given)
-    if re.match(r"^(https?|s3|gs|az|ftp)://", text) or text.startswith("/vsi"):
-        raise UnreadableImage(
-            f"{text} is not a file on this computer.", "Download it first and open the copy."
-        )
-    path = Path(text).expanduser().absolute()
+def reader_of(
+    given: PathLike,
+    *,
+    allow_outside: bool = False,
+    cancelled: Callable[[], bool] | None = None,
+) -> Reader:
+    """The reader of a file or a zarr folder, upright; see `open_image` for the options.
+
+    Raises `UnreadableImage`, `Cancelled`.
+    """
+    path = _local(os.fspath(given))
     head = _head_of(path)
-    for reader in READERS:
-        if reader.supports(path, head):
-            try:
-                opened = reader(path, head)  # type: ignore[call-arg]
-            except UnreadableImage as error:
-                raise _plainer(error, path, head) from error
-            return _upright(opened)
+    with cancellable(cancelled):
+        for reader in READERS:
+            if reader.supports(path, head):
+                options = {"allow_outside": allow_outside} if reader is GdalReader else {}
+                try:
+                    opened = reader(path, head, **options)  # type: ignore[call-arg]
+                    _check_chunks(opened)
+                except UnreadableImage as error:
+                    raise _plainer(error, path, head) from error
+                return _upright(opened)
     raise UnreadableImage(
         f"{path.name} is a folder, but no zarr image.", "Name a file, or an OME-Zarr folder."
     )
 
 
+def _local(text: str) -> Path:
+    """The absolute path that `text` names; raises `UnreadableImage` where it names none."""
+    if "\0" in text:
+        raise UnreadableImage(f"{text!r} is no name of a file.", "Check the spelling.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(text).decode("utf-8", "backslashreplace")
+        raise UnreadableImage(f"The name {shown} is not UTF-8.", "Rename it first.") from None
+    path = Path(text).expanduser().absolute()
+    if re.match(r"^[A-Za-z][\w+.-]+://", text) or re.match(r"/+vsi", str(path)):
+        raise UnreadableImage(
+            f"{text} is not a file on this computer.", "Download it first and open the copy."
+        )
+    return path
+
+
+def _check_chunks(reader: Reader) -> None:
+    """Raise `UnreadableImage` where one chunk, or the rows read at once, would not fit."""
+    item = reader.dtype.itemsize
+    check_bands(reader.path.name, reader.bands)
+    for level in reader.levels:
+        rows, columns = level.chunk_height, level.chunk_width
+        check_block(reader.path.name, "chunk", (rows, columns, reader.bands), item)
+    if not reader.random_access:
+        whole = reader.levels[0]
+        (first, *_) = row_levels(whole.height, whole.width, reader.bands * item)
+        band = (min(first.chunk_height, whole.height), whole.width, reader.bands)
+        check_block(reader.path.name, "band of rows", band, item)
+
+
 def _head_of(path: Path) -> bytes:
     """The first bytes of a file, empty for a folder; raises `UnreadableImage`."""
     try:
-        if path.is_dir():
+        kind = path.stat().st_mode
+        if stat.S_ISDIR(kind):
             # Asked for its list, a forbidden folder says so.
             os.scandir(path).close()
             return b""
+        if not stat.S_ISREG(kind):
+            # Opening a pipe would wait for whoever writes into it.
+            raise UnreadableImage(
+                f"{path.name} is no plain file but a pipe or a device.",
+                "Write what it gives into a file and open that.",
+            )
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
     except FileNotFoundError as error:
