@@ -142,7 +142,7 @@ class ResultStore:
             return None
         try:
             group = zarr.open_group(str(path), mode="r+")
-            arrays = {name: group[name] for name in cls._names(header)}
+            arrays: dict[str, Any] = {name: group[name] for name in cls._names(header)}
         except Exception:
             # Whatever zarr says of metadata that something else has written.
             return None
