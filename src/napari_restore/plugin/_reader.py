@@ -67,6 +67,7 @@ def layer_of(image: Image, viewer: Any = None, *, band_by_band: bool = False) ->
         place_of,
         turn_upright,
     )
+    from napari_restore.plugin.layers._thumbnail import draw_thumbnails_in
 
     display = Display.BANDS if band_by_band else Display.of_image(image)
     origin = origin_of(viewer, image)
@@ -95,6 +96,7 @@ def layer_of(image: Image, viewer: Any = None, *, band_by_band: bool = False) ->
                 "one is placed on the map, the other is not. Open it in a second window."
             )
         turn_upright(viewer, image)
+        draw_thumbnails_in(viewer)
     levels = _levels(image, display, viewer, arguments["contrast_limits"])
     return (levels if len(levels) > 1 else levels[0]), arguments, "image"
 

@@ -6,9 +6,12 @@ Run as ``python -m napari_restore.plugin._start``, with the arguments of napari 
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from qtpy.QtWidgets import QApplication
+
     from napari_restore.plugin._garbage import WindowGarbage
 
 NEEDED = (
@@ -27,13 +30,26 @@ def load() -> WindowGarbage:
     """Load what the window needs, and look after its garbage from then on."""
     for name in NEEDED:
         importlib.import_module(name)
-    from napari.qt import get_qapp
-
     from napari_restore.plugin._garbage import WindowGarbage
     from napari_restore.plugin._handover import make_handover_safe
 
     make_handover_safe()
-    return WindowGarbage(get_qapp())
+    return WindowGarbage(_application())
+
+
+def _application() -> QApplication:
+    """Make napari's QApplication without the arguments of napari.
+
+    Qt has an option --plugin, too, and warns of a plugin that it does not know.
+    """
+    from napari.qt import get_qapp
+
+    words = sys.argv
+    sys.argv = words[:1]
+    try:
+        return get_qapp()
+    finally:
+        sys.argv = words
 
 
 def main() -> None:

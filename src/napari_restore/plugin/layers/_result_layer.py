@@ -24,6 +24,7 @@ from napari_restore.plugin.layers._display import (
 )
 from napari_restore.plugin.layers._growth import Growth
 from napari_restore.plugin.layers._placing import data_to_world, enlarged, scale_and_affine, shifted
+from napari_restore.plugin.layers._thumbnail import draw_thumbnail_of
 
 if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
@@ -92,6 +93,7 @@ class ResultLayer:
             axis_labels=source.axis_labels,
             **_looks(source),
         )
+        draw_thumbnail_of(self.layer)
         self._source = weakref.ref(source)
         self._limits: Limits | None = None
         """Contrast limits that `_widen` has set; others are the source's or the user's."""
