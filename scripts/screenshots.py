@@ -28,7 +28,7 @@ from napari_restore.plugin.areas._targets import Target
 from napari_restore.sample import SAMPLE
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "images"
-LIMIT_MS = 120_000
+LIMIT_MS = 900_000
 SIZE = (1500, 950)
 
 

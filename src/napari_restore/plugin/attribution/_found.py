@@ -40,7 +40,7 @@ EXPONENTS = {1.0: "1", 0.5: "1/2", 0.25: "1/4", 0.125: "1/8"}
 
 
 class FoundSection(Section):
-    """All answers of a viewer; the chosen one is told of."""
+    """All answers of a viewer; the chosen one is told of, and it alone is on the canvas."""
 
     follow_wanted = Signal(object)
     """A `Question` that is to be asked again with its context followed."""
@@ -49,6 +49,8 @@ class FoundSection(Section):
         super().__init__(viewer, state)
         self.all: list[Found] = []
         self._pair = Beside(viewer)
+        self._hidden: list[Found] = []
+        """Those that made room for an answer that is coming."""
         self._folder = Path.home()
         self.which = QComboBox(self)
         self.other = QComboBox(self)
@@ -135,6 +137,19 @@ class FoundSection(Section):
         self.all.append(found)
         self._offer()
 
+    def make_room(self) -> None:
+        """Hide what is on the canvas: another answer comes there."""
+        self._pair.end()
+        self._hidden = [found for found in self.all if found.layers.visible]
+        for found in self._hidden:
+            found.layers.visible = False
+
+    def show_again(self) -> None:
+        """Undo `make_room`: no answer has come."""
+        for found in self._hidden:
+            found.layers.visible = True
+        self._hidden = []
+
     def _offer(self) -> None:
         """Choose the newest."""
         self.which.blockSignals(True)
@@ -154,6 +169,10 @@ class FoundSection(Section):
             self.other.addItem(found.title, found)
         self.side_by_side.setEnabled(bool(others))
         if current is not None:
+            self._pair.end()
+            for found in self.all:
+                found.layers.visible = found is current
+            self._hidden = []
             record = current.answer.record
             told = record["attribution"]
             self.measures.setText(as_html(report(record)))

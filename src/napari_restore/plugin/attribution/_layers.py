@@ -162,6 +162,16 @@ class AttributionLayers:
         self._viewer.layers.remove(before)
         self._viewer.layers.selection.active = self.map
 
+    @property
+    def visible(self) -> bool:
+        """Whether the map is seen; set for the overview as well."""
+        return self.map is not None and bool(self.map.visible)
+
+    @visible.setter
+    def visible(self, visible: bool) -> None:
+        for layer in self.all:
+            layer.visible = visible
+
     def remove(self) -> None:
         """Take all away; the user may have removed some."""
         own, self.map, self.overview = self.all, None, None
