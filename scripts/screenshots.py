@@ -275,7 +275,7 @@ def corner(stage: Stage) -> None:
     stage.choose("atmosphere")
     view.setCurrentIndex(view.findData("signed"))
     for layer in stage.viewer.layers:
-        layer.visible = layer is stage.panel.state.layer
+        layer.visible = layer is stage.panel.state.layer or layer.name == "Asked about"
     ask(stage, box)
     stage.viewer.reset_view()
     stage.shoot("corner-atmosphere")

@@ -287,10 +287,11 @@ def test_one_layer_shows_map_magnitude_and_area(tab: Any, ask: Any) -> None:
     found = ask()
     layers, view = tab.found.current.layers, tab.found.view
     signed, count = layers.map, len(tab.viewer.layers)
+    assert tab.found.exponent.isHidden()
     at = tab.viewer.layers.index(signed)
     view.setCurrentIndex(view.findData("magnitude"))
     np.testing.assert_array_equal(layers.map.data, np.abs(signed.data))
-    assert layers.map.gamma == 0.5
+    assert layers.map.gamma == 0.5 and not tab.found.exponent.isHidden()
     tab.found.exponent.setCurrentIndex(3)
     assert layers.map.gamma == 0.125
     view.setCurrentIndex(view.findData("area"))
@@ -338,6 +339,26 @@ def test_one_click_follows_the_context(tab: Any, panel: Any, ask: Any, qtbot: An
     names = [layer.name for layer in followed.layers.all]
     assert names == ["2 atmosphere · haze · overview", "2 atmosphere · haze · map"]
     assert all(layer.visible for layer in followed.layers.all) and not older.visible
+
+
+def test_shares_of_the_overview_end_with_the_image(tab: Any) -> None:
+    from napari_restore.explain._attribution import Overview
+    from napari_restore.plugin.attribution._layers import AttributionLayers, Picture
+
+    source, whole = tab.state.layer, Region(0, 0, 300, 400)
+    # Blocks of 2 × 2; the last row of them has one pixel.
+    values = np.arange(75 * 100 * 3, dtype=np.float32).reshape(75, 100, 3)
+    overview = Overview(values, 4, (0, 0))
+    zeros = np.zeros(whole.shape, np.float32)
+    layers = AttributionLayers(tab.viewer, source, "1 atmosphere", 1)
+    layers.finish(Picture(whole, [zeros], 1.0, whole, zeros, overview), {}, "signed", 0.5)
+    # Middles of the outermost pixels, 4 wide: their edges are those of the image.
+    middles = source.extent.world + [[1.5], [-1.5]]
+    np.testing.assert_allclose(layers.overview.extent.world, middles)
+    sums, side = overview.blocks()
+    assert (side, sums.shape) == (8, (38, 50))
+    np.testing.assert_allclose(layers.overview.data[::2, ::2], sums)
+    np.testing.assert_allclose(layers.overview.data[73, 99], sums[36, 49])
 
 
 def test_removing_the_map_removes_the_answer(tab: Any, ask: Any) -> None:

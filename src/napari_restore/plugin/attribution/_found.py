@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QLabel, QPushBut
 from napari_restore import api
 from napari_restore.errors import BadOutput, RestoreError
 from napari_restore.plugin._background import in_background
-from napari_restore.plugin._folding import in_a_row
+from napari_restore.plugin._folding import in_a_row, stacked
 from napari_restore.plugin._notices import show_problem
 from napari_restore.plugin._section import Section
 from napari_restore.plugin.attribution._beside import Beside, Found
@@ -105,7 +106,8 @@ class FoundSection(Section):
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow("Answer", self.which)
         form.addRow("Show", in_a_row(self.view, self.exponent))
-        form.addRow("Compare with", in_a_row(self.other, self.side_by_side))
+        # Names are long, and the panel is narrow.
+        form.addRow("Compare with", stacked(self.other, self.side_by_side))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(form)
@@ -153,9 +155,7 @@ class FoundSection(Section):
     def _offer(self) -> None:
         """Choose the newest."""
         self.which.blockSignals(True)
-        self.which.clear()
-        for found in self.all:
-            self.which.addItem(found.title, found)
+        _fill(self.which, self.all)
         self.which.setCurrentIndex(len(self.all) - 1)
         self.which.blockSignals(False)
         self._on_chosen()
@@ -164,9 +164,7 @@ class FoundSection(Section):
         current = self.current
         self.setVisible(current is not None)
         others = [found for found in reversed(self.all) if found is not current]
-        self.other.clear()
-        for found in others:
-            self.other.addItem(found.title, found)
+        _fill(self.other, others)
         self.side_by_side.setEnabled(bool(others))
         if current is not None:
             self._pair.end()
@@ -183,7 +181,7 @@ class FoundSection(Section):
             self._on_view()
 
     def _on_view(self) -> None:
-        self.exponent.setEnabled(self.view.currentData() == "magnitude")
+        self.exponent.setVisible(self.view.currentData() == "magnitude")
         if self.current is not None:
             self.current.layers.show(self.view.currentData(), self.exponent.currentData())
 
@@ -238,6 +236,14 @@ class FoundSection(Section):
     def _on_saved(self, problem: RestoreError | None) -> None:
         if problem is not None:
             show_problem(problem)
+
+
+def _fill(combo: QComboBox, answers: Sequence[Found]) -> None:
+    """Offer `answers`; where a name is cut off, it is whole under the pointer."""
+    combo.clear()
+    for number, found in enumerate(answers):
+        combo.addItem(found.title, found)
+        combo.setItemData(number, found.title, Qt.ItemDataRole.ToolTipRole)
 
 
 def _drawn(found: Attribution, path: Path, exponent: float) -> None:
