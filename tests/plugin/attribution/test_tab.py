@@ -242,15 +242,56 @@ def test_two_answers_side_by_side(tab: Any, ask: Any, qtbot: Any) -> None:
     assert [layer.visible for layer in tab.viewer.layers] == before
 
 
+def test_one_answer_is_on_the_canvas(
+    tab: Any, ask: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_restore.plugin.attribution._layers import AttributionLayers
+
+    tab.box.put(BOX)
+    for _ in range(2):
+        ask()
+
+    def seen() -> list[bool]:
+        return [found.layers.map.visible for found in tab.found.all]
+
+    assert seen() == [False, True]
+    tab.found.which.setCurrentIndex(0)
+    assert seen() == [True, False]
+    # One that is coming takes the place, and gives it back where it is cancelled.
+    true = AttributionLayers.glimpse
+    coming: list[Any] = []
+
+    def glimpse(self: Any, told: Any) -> None:
+        true(self, told)
+        coming.append(seen())
+        tab.cancel()
+
+    monkeypatch.setattr(AttributionLayers, "glimpse", glimpse)
+    ask("cancelled")
+    assert coming == [[False, False]] and seen() == [True, False]
+
+
+def test_another_choice_ends_side_by_side(tab: Any, ask: Any, qtbot: Any) -> None:
+    tab.box.put(BOX)
+    for _ in range(2):
+        ask()
+    tab.found.side_by_side.click()
+    qtbot.waitUntil(lambda: tab.viewer.canvas.grid.enabled, timeout=LIMIT_MS)
+    tab.found.which.setCurrentIndex(0)
+    assert not tab.viewer.canvas.grid.enabled and not tab.found.side_by_side.isChecked()
+    assert [found.layers.map.visible for found in tab.found.all] == [True, False]
+
+
 def test_one_layer_shows_map_magnitude_and_area(tab: Any, ask: Any) -> None:
     tab.box.put(BOX)
     found = ask()
     layers, view = tab.found.current.layers, tab.found.view
     signed, count = layers.map, len(tab.viewer.layers)
+    assert tab.found.exponent.isHidden()
     at = tab.viewer.layers.index(signed)
     view.setCurrentIndex(view.findData("magnitude"))
     np.testing.assert_array_equal(layers.map.data, np.abs(signed.data))
-    assert layers.map.gamma == 0.5
+    assert layers.map.gamma == 0.5 and not tab.found.exponent.isHidden()
     tab.found.exponent.setCurrentIndex(3)
     assert layers.map.gamma == 0.125
     view.setCurrentIndex(view.findData("area"))
@@ -282,6 +323,7 @@ def test_one_click_follows_the_context(tab: Any, panel: Any, ask: Any, qtbot: An
     tab.form.facts.setCurrentIndex(tab.form.facts.findData("held"))
     tab.form.gap.setValue(100)  # Few points will do.
     held = ask().record
+    older = tab.found.current.layers
     assert "came through it and is NOT in this map" in tab.found.measures.text()
     share = held["attribution"]["context"]["share"]
     assert f"{share:.0%} of the change" in tab.found.measures.text()
@@ -296,6 +338,27 @@ def test_one_click_follows_the_context(tab: Any, panel: Any, ask: Any, qtbot: An
     assert "followed" in tab.found.measures.text()
     names = [layer.name for layer in followed.layers.all]
     assert names == ["2 atmosphere · haze · overview", "2 atmosphere · haze · map"]
+    assert all(layer.visible for layer in followed.layers.all) and not older.visible
+
+
+def test_shares_of_the_overview_end_with_the_image(tab: Any) -> None:
+    from napari_restore.explain._attribution import Overview
+    from napari_restore.plugin.attribution._layers import AttributionLayers, Picture
+
+    source, whole = tab.state.layer, Region(0, 0, 300, 400)
+    # Blocks of 2 × 2; the last row of them has one pixel.
+    values = np.arange(75 * 100 * 3, dtype=np.float32).reshape(75, 100, 3)
+    overview = Overview(values, 4, (0, 0))
+    zeros = np.zeros(whole.shape, np.float32)
+    layers = AttributionLayers(tab.viewer, source, "1 atmosphere", 1)
+    layers.finish(Picture(whole, [zeros], 1.0, whole, zeros, overview), {}, "signed", 0.5)
+    # Middles of the outermost pixels, 4 wide: their edges are those of the image.
+    middles = source.extent.world + [[1.5], [-1.5]]
+    np.testing.assert_allclose(layers.overview.extent.world, middles)
+    sums, side = overview.blocks()
+    assert (side, sums.shape) == (8, (38, 50))
+    np.testing.assert_allclose(layers.overview.data[::2, ::2], sums)
+    np.testing.assert_allclose(layers.overview.data[73, 99], sums[36, 49])
 
 
 def test_removing_the_map_removes_the_answer(tab: Any, ask: Any) -> None:

@@ -29,6 +29,8 @@ class Asking:
 
     happened = Signal(object)
     """Every event of the engine."""
+    appeared = Signal()
+    """The first part of the map is about to be on the canvas."""
     ended = Signal(str, object)
     """``done`` and the `Attribution`, ``cancelled`` and None, ``failed`` and the `RestoreError`."""
 
@@ -57,6 +59,7 @@ class Asking:
     def abandon(self) -> None:
         """End and tell nobody: who listened is gone."""
         self.happened.disconnect()
+        self.appeared.disconnect()
         self.ended.disconnect()
         self._is_silent = True
         self.cancel()
@@ -81,6 +84,8 @@ class Asking:
             if not isinstance(told, Cancelled):
                 self._outcome = ("failed", told)
         elif not self._stop.is_set():
+            if self.layers.map is None:
+                self.appeared.emit()
             self.layers.glimpse(told)
 
     def _on_end(self) -> None:

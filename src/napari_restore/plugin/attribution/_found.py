@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QLabel, QPushBut
 from napari_restore import api
 from napari_restore.errors import BadOutput, RestoreError
 from napari_restore.plugin._background import in_background
-from napari_restore.plugin._folding import in_a_row
+from napari_restore.plugin._folding import in_a_row, stacked
 from napari_restore.plugin._notices import show_problem
 from napari_restore.plugin._section import Section
 from napari_restore.plugin.attribution._beside import Beside, Found
@@ -40,7 +41,7 @@ EXPONENTS = {1.0: "1", 0.5: "1/2", 0.25: "1/4", 0.125: "1/8"}
 
 
 class FoundSection(Section):
-    """All answers of a viewer; the chosen one is told of."""
+    """All answers of a viewer; the chosen one is told of, and it alone is on the canvas."""
 
     follow_wanted = Signal(object)
     """A `Question` that is to be asked again with its context followed."""
@@ -49,6 +50,8 @@ class FoundSection(Section):
         super().__init__(viewer, state)
         self.all: list[Found] = []
         self._pair = Beside(viewer)
+        self._hidden: list[Found] = []
+        """Those that made room for an answer that is coming."""
         self._folder = Path.home()
         self.which = QComboBox(self)
         self.other = QComboBox(self)
@@ -103,7 +106,8 @@ class FoundSection(Section):
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow("Answer", self.which)
         form.addRow("Show", in_a_row(self.view, self.exponent))
-        form.addRow("Compare with", in_a_row(self.other, self.side_by_side))
+        # Names are long, and the panel is narrow.
+        form.addRow("Compare with", stacked(self.other, self.side_by_side))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(form)
@@ -135,12 +139,23 @@ class FoundSection(Section):
         self.all.append(found)
         self._offer()
 
+    def make_room(self) -> None:
+        """Hide what is on the canvas: another answer comes there."""
+        self._pair.end()
+        self._hidden = [found for found in self.all if found.layers.visible]
+        for found in self._hidden:
+            found.layers.visible = False
+
+    def show_again(self) -> None:
+        """Undo `make_room`: no answer has come."""
+        for found in self._hidden:
+            found.layers.visible = True
+        self._hidden = []
+
     def _offer(self) -> None:
         """Choose the newest."""
         self.which.blockSignals(True)
-        self.which.clear()
-        for found in self.all:
-            self.which.addItem(found.title, found)
+        _fill(self.which, self.all)
         self.which.setCurrentIndex(len(self.all) - 1)
         self.which.blockSignals(False)
         self._on_chosen()
@@ -149,11 +164,13 @@ class FoundSection(Section):
         current = self.current
         self.setVisible(current is not None)
         others = [found for found in reversed(self.all) if found is not current]
-        self.other.clear()
-        for found in others:
-            self.other.addItem(found.title, found)
+        _fill(self.other, others)
         self.side_by_side.setEnabled(bool(others))
         if current is not None:
+            self._pair.end()
+            for found in self.all:
+                found.layers.visible = found is current
+            self._hidden = []
             record = current.answer.record
             told = record["attribution"]
             self.measures.setText(as_html(report(record)))
@@ -164,7 +181,7 @@ class FoundSection(Section):
             self._on_view()
 
     def _on_view(self) -> None:
-        self.exponent.setEnabled(self.view.currentData() == "magnitude")
+        self.exponent.setVisible(self.view.currentData() == "magnitude")
         if self.current is not None:
             self.current.layers.show(self.view.currentData(), self.exponent.currentData())
 
@@ -219,6 +236,14 @@ class FoundSection(Section):
     def _on_saved(self, problem: RestoreError | None) -> None:
         if problem is not None:
             show_problem(problem)
+
+
+def _fill(combo: QComboBox, answers: Sequence[Found]) -> None:
+    """Offer `answers`; where a name is cut off, it is whole under the pointer."""
+    combo.clear()
+    for number, found in enumerate(answers):
+        combo.addItem(found.title, found)
+        combo.setItemData(number, found.title, Qt.ItemDataRole.ToolTipRole)
 
 
 def _drawn(found: Attribution, path: Path, exponent: float) -> None:

@@ -162,6 +162,16 @@ class AttributionLayers:
         self._viewer.layers.remove(before)
         self._viewer.layers.selection.active = self.map
 
+    @property
+    def visible(self) -> bool:
+        """Whether the map is seen; set for the overview as well."""
+        return self.map is not None and bool(self.map.visible)
+
+    @visible.setter
+    def visible(self, visible: bool) -> None:
+        for layer in self.all:
+            layer.visible = visible
+
     def remove(self) -> None:
         """Take all away; the user may have removed some."""
         own, self.map, self.overview = self.all, None, None
@@ -200,10 +210,14 @@ class AttributionLayers:
     def _add_overview(self, overview: Overview) -> ImageLayer:
         blocks, side = overview.blocks()
         most = float(np.abs(blocks).max()) or 1.0
+        step, (height, width) = overview.step, overview.values.shape[:2]
+        # The last blocks end with the image.
+        along = np.arange(height) * step // side, np.arange(width) * step // side
         matrix = shifted(enlarged(plane_of(self._source), self._scale), *overview.corner)
-        # A block's middle, not that of its first pixel.
-        matrix = enlarged(shifted(matrix, (side - 1) / 2, (side - 1) / 2), side)
-        return self._shown("overview", [blocks], (-most, most), matrix)
+        # The middle of a pixel of the overview, not that of the image's first one in it.
+        matrix = enlarged(shifted(matrix, (step - 1) / 2, (step - 1) / 2), step)
+        shares = blocks.astype(np.float32)[np.ix_(*along)]
+        return self._shown("overview", [shares], (-most, most), matrix)
 
     def _shown(
         self,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from napari_restore.images import Image
 
 METHODS = {
-    "": "Automatic (by the model's task)",
+    "": "Automatic",
     "haze": "Haze path: along thinner haze",
     "ig": "Integrated gradients: from a baseline",
     "lam": "LAM: from a blur",
@@ -50,7 +50,7 @@ CLEAR = ("dam", "dam-paper", "dam-released")
 """Methods that begin at a clear image."""
 FILE, CHANNEL = "file", "channel"
 OBJECTIVES = {
-    "": "Automatic (by the method)",
+    "": "Automatic",
     "change": "Change: output − input",
     "mean": "Mean of the output",
     "sum": "Sum of the output",
@@ -60,9 +60,9 @@ OBJECTIVES = {
 }
 AUTO, HELD, FOLLOWED = "auto", "held", "followed"
 FACTS = {
-    AUTO: "Automatic (followed where quick)",
+    AUTO: "Automatic",
     HELD: "held constant",
-    FOLLOWED: "followed through the overview",
+    FOLLOWED: "followed",
 }
 TOOLS = {
     "rectangle": ("Box", "Drag a box over what is asked about; Escape leaves it"),
@@ -90,6 +90,7 @@ class QuestionForm(QWidget):
         self.box.setWordWrap(True)
         self.method = _combo(METHODS)
         self.method.setToolTip(
+            "Automatic: along thinner haze for methods that remove haze, else integrated gradients. "
             "Those of captum are offered where it is installed: pip install napari-restore[captum]"
         )
         self._offers: dict[str, Any] | None = None
@@ -100,6 +101,10 @@ class QuestionForm(QWidget):
         self.baseline = _combo({**BASELINES, FILE: "a clear image …"})
         self.clear_image = ""
         self.objective = _combo(OBJECTIVES)
+        self.objective.setToolTip(
+            "The number that is made of the box. Automatic: the one that belongs to the method, "
+            "mostly the change"
+        )
         self.channel = QSpinBox(self)
         self.facts = _combo(FACTS)
         self.facts.setToolTip(

@@ -146,6 +146,7 @@ class AttributionTab(Section):
         asking.view = self.found.view.currentData()
         asking.exponent = self.found.exponent.currentData()
         asking.happened.connect(self._on_event)
+        asking.appeared.connect(self.found.make_room)
         asking.ended.connect(self._on_ended)
         # Closing the window destroys its widgets without closing them.
         self.destroyed.connect(asking.abandon)
@@ -173,6 +174,8 @@ class AttributionTab(Section):
         self.destroyed.disconnect(asking.abandon)
         self.state.running = False
         self.bar.show_running(False)
+        if status != "done":
+            self.found.show_again()
         if status == "failed":
             self.bar.show_message(words_of(outcome))
             show_problem(outcome)
