@@ -25,6 +25,8 @@ LEVELS = 32
 ENTRIES = 4096
 FEWEST = 64
 """Samples below which a haze level's dark objects are not trusted."""
+ROUNDING = 1e-6
+"""Range of HOT, as a share of the brightest value, up to which it is rounding: a grey image's."""
 
 
 class HazeOptimizedTransform(ClassicalModel):
@@ -107,10 +109,11 @@ def dark_object_offsets(
     """(C, ENTRIES): rise of each band's dark objects from the clear level to `top`."""
     bands = pixels.shape[1]
     offsets = np.zeros((bands, ENTRIES), np.float32)
-    if top <= clear or (hot <= clear).sum() < FEWEST:
+    if (hot <= clear).sum() < FEWEST or top - clear <= ROUNDING * np.abs(pixels).max():
         return offsets
     edges = np.linspace(clear, top, LEVELS + 1)
-    level = np.digitize(hot, edges)
+    # Closed above: of an image that is mostly grey no pixel lies below the clear level.
+    level = np.digitize(hot, edges, right=True)
     base = np.percentile(pixels[level == 0], 1, axis=0)
     centres, rises = [clear], [np.zeros(bands)]
     for k in range(1, LEVELS + 1):
