@@ -1,9 +1,9 @@
 """Scores models under families of haze that nothing was trained on, and where their errors lie.
 
-    python benchmarks/haze_matrix.py INDEX.csv atmosphere runs/first/best.safetensors
+    python benchmarks/haze_matrix.py INDEX.csv atmosphere atmosphere:weights=best.safetensors
         [--split unseen] [--scenes 12] [--draws 1] [--side 640] [--parts] [-o scores.json]
 
-A model is an id, or a weights file of the network `atmosphere`. Each family's gain is
+Models are named as `evaluate` names them. Each family's gain is
 the mean PSNR over its pictures less that of the better `dcp` (omega 0.95 or 0.85, by
 the family's mean); "won" is the share of its pictures that are better than with that
 `dcp`. `--parts` replaces one part of what `atmosphere` estimates by its true or best
@@ -25,7 +25,7 @@ from haze_families import FAMILIES, Hazed, draw
 from PIL import Image
 
 from napari_restore.metrics import psnr, ssim
-from napari_restore.models import load
+from napari_restore.models import load_named
 from napari_restore.models._model import one_shot_facts
 from napari_restore.models.atmosphere._inversion import inverted
 from napari_restore.training.data import read_picture, scenes_of
@@ -147,7 +147,7 @@ def summary(rows: dict[str, list[dict]], names: list[str]) -> None:
             gains, won, similar, cells = [], [], [], []
             for family in families:
                 own = _of(rows[name], kind, family)
-                classical = [_of(rows[f"dcp {o}"], kind, family) for o in OMEGAS]
+                classical = [_of(rows[f"dcp:omega={o}"], kind, family) for o in OMEGAS]
                 best = max(classical, key=lambda some: fmean(r["psnr"] for r in some))
                 each = [a["psnr"] - b["psnr"] for a, b in zip(own, best, strict=True)]
                 gains.append(fmean(each))
@@ -185,7 +185,7 @@ def _of(rows: list[dict], kind: str, family: str) -> list[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("index", type=Path)
-    parser.add_argument("models", nargs="+", help="ids, or weights files of atmosphere")
+    parser.add_argument("models", nargs="+", help="as evaluate takes them")
     parser.add_argument("--split", default="unseen")
     parser.add_argument("--scenes", type=int, default=12, help="of each kind")
     parser.add_argument("--draws", type=int, default=1)
@@ -207,18 +207,15 @@ def main() -> None:
                     # Light and thickness come in turn over families and draws.
                     turn = number + len(families) * repeat
                     pairs.append((scene, family, draw(scene.clear, scene.name, kind, family, turn)))
-    models = {f"dcp {o}": ("dcp", {"parameters": {"omega": o}}) for o in OMEGAS}
-    for name in given.models:
-        is_file = name.endswith(".safetensors")
-        models[name] = ("atmosphere", {"weights": name}) if is_file else (name, {})
-    for name, (model, options) in models.items():
-        if name in rows and not (name.endswith(".safetensors") or given.parts):
+    classical = [f"dcp:omega={o}" for o in OMEGAS]
+    for name, model in load_named([*classical, *given.models]):
+        if name in rows and (name in classical or not given.parts):
             continue
-        rows[name] = measure(load(model, **options), pairs, given.parts)
+        rows[name] = measure(model, pairs, given.parts)
         if given.output is not None:
             text = json.dumps({"setting": setting, "rows": rows})
             given.output.write_text(text, "utf-8")
-    summary(rows, given.models)
+    summary(rows, [name for name in rows if name not in classical])
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ def ramp(rng: np.random.Generator, shape: tuple[int, int], guide: Array) -> Arra
     far = (1 - ground) ** rng.uniform(0.6, 4.0)
     above = np.clip((horizon - y) / max(horizon, 1e-3), 0, 1)
     thin = rng.uniform(0, 0.8) if rng.random() < 0.5 else 0.0
-    return (far * (1 - thin * above)).astype(np.float32)
+    distance: Array = (far * (1 - thin * above)).astype(np.float32)
+    return distance
 
 
 def planes(rng: np.random.Generator, shape: tuple[int, int], guide: Array) -> Array:
@@ -83,7 +84,8 @@ def bright(rng: np.random.Generator, shape: tuple[int, int], guide: Array) -> Ar
     wall = enlarged(SPECTRA["octaves"].draw(rng, _cells(shape), 1.0), shape)
     far = ramp(rng, shape, guide) * (1 + rng.uniform(0, 0.5) * (2 * wall - 1))
     far = far + sign * rng.uniform(0.1, 0.9) * (parts - parts.mean())
-    return np.clip(far, 0, 1.1).astype(np.float32)
+    distance: Array = np.clip(far, 0, 1.1).astype(np.float32)
+    return distance
 
 
 MAKERS: tuple[Maker, ...] = (ramp, planes, ridges, segments, bright)
@@ -102,7 +104,8 @@ def _grid(shape: tuple[int, int]) -> tuple[npt.NDArray[np.floating], npt.NDArray
 def _rows(rng: np.random.Generator, shape: tuple[int, int]) -> npt.NDArray[np.floating]:
     """How far down a pixel lies, 0 to 1, with the camera held a little askew."""
     y, x = _grid(shape)
-    return y + rng.uniform(-0.1, 0.1) * (x - 0.5)
+    down: npt.NDArray[np.floating] = y + rng.uniform(-0.1, 0.1) * (x - 0.5)
+    return down
 
 
 def _means(guide: Array, shape: tuple[int, int], cell: int) -> Array:
