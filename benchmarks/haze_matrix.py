@@ -95,8 +95,14 @@ def parts(model: torch.nn.Module, hazed: Hazed, scene: Scene) -> dict[str, float
         y, _ = model.forward_with_maps(x, {**facts, **changed}, valid)
         return score(y, scene)
 
-    def at(factor: float) -> float:
-        return run(presence=facts["presence"] * factor)
+    def best(**changed: torch.Tensor) -> float:
+        def at(place: int) -> float:
+            return run(presence=facts["presence"] * float(FACTORS[place]), **changed)
+
+        tried = [at(place) for place in range(0, len(FACTORS), 2)]
+        found = 2 * int(np.argmax(tried))
+        near = [at(place) for place in (found - 1, found + 1) if 0 <= place < len(FACTORS)]
+        return max(*tried, *near)
 
     def with_map(known: dict[str, torch.Tensor]) -> float:
         depth = torch.from_numpy(hazed.depth)[None, None]
@@ -106,13 +112,11 @@ def parts(model: torch.nn.Module, hazed: Hazed, scene: Scene) -> dict[str, float
     true = {"display": light, "airlight": airlight, "exponent": torch.tensor(hazed.exponent)}
     _, maps = model.forward_with_maps(x, facts, valid)
     seen = -maps["transmission"][0, 0].clamp(min=1e-3).log().numpy()[scene.valid].mean()
-    tried = [at(float(factor)) for factor in FACTORS[::2]]
-    found = int(np.argmax(tried)) * 2
-    near = [at(float(FACTORS[k])) for k in (found - 1, found + 1) if 0 <= k < len(FACTORS)]
     return {
         "as is": run(),
-        "best amount": max(*tried, *near),
+        "best amount": best(),
         "true light": run(display=light),
+        "light, amount": best(display=light),
         "true airlight": run(airlight=airlight),
         "true map": with_map(facts),
         "all true": with_map({**facts, **true}),
@@ -163,7 +167,8 @@ def summary(rows: dict[str, list[dict]], names: list[str]) -> None:
         if not told:
             continue
         print(f"\n{name}: PSNR with one part replaced; estimated over true mean depth")
-        keys = ["as is", "best amount", "true light", "true airlight", "true map", "all true"]
+        keys = ["as is", "best amount", "true light", "light, amount"]
+        keys += ["true airlight", "true map", "all true"]
         print("| | " + " | ".join([*keys, "depth display", "depth linear", "light said"]) + " |")
         print("| --- |" + " ---: |" * (len(keys) + 3))
         for kind, families in FAMILIES.items():
