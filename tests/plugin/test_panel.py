@@ -230,7 +230,7 @@ def test_parameters_come_from_the_card_and_reach_the_record(
     panel.viewer.add_image(colours[:300, :300], name="photo")
     choose(panel, "dcp")
     names = list(panel.parameters.rows)
-    assert names[:2] == ["omega", "patch_radius"]
+    assert names[:3] == ["amount", "omega", "patch_radius"]
     assert panel.state.parameters == {}
     panel.parameters.rows["omega"].value = 0.5
     assert panel.state.parameters == {"omega": 0.5}

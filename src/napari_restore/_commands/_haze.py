@@ -29,7 +29,7 @@ def add(parser: Any) -> None:
     parser.add_argument(
         "--spectrum",
         metavar="NAME",
-        help="how haze is spread: octaves, power, thin-cloud, even, plumes",
+        help="how haze is spread: octaves, power, thin-cloud, even, fine, filaments, plumes, billows",
     )
     parser.add_argument(
         "--seed", type=_values.count, default=0, metavar="N", help="of all that is made up"

@@ -95,6 +95,11 @@ def test_kinds_and_sources_are_balanced(packed):
     assert found["drone"] + found["coast"] == pytest.approx(300, abs=32)
     # Four scenes against one: twice as often, not four times.
     assert found["drone"] / found["coast"] == pytest.approx(2, rel=0.3)
+    for balance, times in ((0.0, 1), (1.0, 4)):
+        sampler_of = Sampler(packed, replace(recipe, aerial=1, balance=balance))
+        names = [sampler_of.sample(np.random.default_rng(n)).name for n in range(200)]
+        coast = sum("coast" in name for name in names)
+        assert (200 - coast) / coast == pytest.approx(times, rel=0.4)
     # A bird is an example of clear air only.
     wrens = [n for n, name in enumerate(draws) if "wren" in name]
     assert wrens
@@ -150,8 +155,9 @@ def test_shares_are_kept(packed):
     assert all((sample.hazy == sample.clear).all() for sample in clear)
 
 
-def test_the_truth_undoes_the_haze(packed):
-    sampler = Sampler(packed, replace(RECIPE, clear=0, degraded=0))
+@pytest.mark.parametrize("various", [{}, {"wide": 1}, {"wide": 1, "metered": 1}])
+def test_the_truth_undoes_the_haze(packed, various):
+    sampler = Sampler(packed, replace(RECIPE, clear=0, degraded=0, **various))
     kinds = set()
     for number in range(60):
         sample = sampler.sample(np.random.default_rng(number))
@@ -165,10 +171,29 @@ def test_the_truth_undoes_the_haze(packed):
             found = (sample.hazy - haze.airlight * (1 - t)) / t
         # Hazy values were clipped to 1 where a bright picture met a bright airlight.
         inside = (sample.hazy < 1).all(axis=2)
-        assert inside.mean() > 0.5
-        assert np.abs(found - sample.clear)[inside].max() < 2e-3
+        assert various or inside.mean() > 0.5
+        if inside.any():
+            assert np.abs(found - sample.clear)[inside].max() < 2e-3
         kinds.add((haze.linear, sample.name.partition("/")[0]))
     assert len(kinds) == 6, "three kinds of scene, in two kinds of light"
+
+
+def test_a_camera_may_be_set_for_the_haze(packed):
+    recipe = replace(RECIPE, clear=0, degraded=0, exposed=1, wide=1, sky=0, mixed=0)
+
+    def medians(metered):
+        sampler = Sampler(packed, replace(recipe, metered=metered))
+        samples = [sampler.sample(np.random.default_rng(n)) for n in range(60)]
+        # Where haze is thick, it is what is metered.
+        thick = [s for s in samples if s.haze is not None and s.haze.depth.mean() > 0.5]
+        pictures = [(np.median(s.hazy), np.median(s.clear)) for s in thick]
+        return np.array(pictures).mean(axis=0)
+
+    (hazy, clear), (metered_hazy, metered_clear) = medians(0.0), medians(1.0)
+    assert hazy > clear + 0.15
+    # Fog is a middle grey, and what lies behind it is darker.
+    assert 0.3 < metered_hazy < 0.62
+    assert metered_hazy < hazy and metered_clear < clear - 0.05
 
 
 def linear(values):
@@ -219,21 +244,22 @@ def test_a_border_is_marked_in_the_crop(packed):
     assert seen
 
 
-def test_scenes_too_small_are_left_out_and_named(packed, tmp_path):
+def test_scenes_are_enlarged_up_to_twice_and_smaller_ones_left_out(packed, tmp_path):
     from PIL import Image
 
     from napari_restore.training.data import Scene, pack
 
-    Image.new("RGB", (90, 90), "gray").save(tmp_path / "small.png")
-    Image.new("RGB", (100, 120), "gray").save(tmp_path / "large.png")
+    Image.new("RGB", (60, 60), "gray").save(tmp_path / "small.png")
+    Image.new("RGB", (66, 90), "gray").save(tmp_path / "large.png")
     names = ("small.png", "large.png")
     scenes = [Scene(tmp_path / name, "aerial", "x", name=name) for name in names]
     sampler = Sampler(pack(scenes, tmp_path / "pack"), replace(RECIPE, size=130))
     assert sampler.left_out == ("small.png",)
     assert sampler.sample(np.random.default_rng(0)).name == "large.png"
-    assert Sampler(packed, replace(RECIPE, size=195)).left_out == ()
+    assert Sampler(packed, replace(RECIPE, size=195, enlarge_small=1.3)).left_out == ()
+    assert Sampler(packed, replace(RECIPE, size=300)).left_out == ()
     with pytest.raises(BadParameter, match="large enough"):
-        Sampler(packed, replace(RECIPE, size=200))
+        Sampler(packed, replace(RECIPE, size=310))
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no signals of POSIX")
@@ -251,7 +277,7 @@ def test_a_recipe_comes_from_a_table_and_goes_back():
     recipe = of_table(table)
     assert (recipe.size, recipe.aerial, recipe.gamma) == (128, 1.0, (0.8, 1.2))
     assert of_table(recipe.to_table()) == recipe
-    assert "plumes" not in Recipe().spectra
+    assert {"plumes", "billows"}.isdisjoint(Recipe().spectra)
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,8 @@ def test_paths_lie_beside_the_configuration_and_defaults_are_filled_in(tmp_path:
             "steps = 9\n[score]\nspectrum = 'fog'",
             "[score] spectrum = 'fog' is none.",
         ),
+        ("steps = 100", "steps = 9\n[score]\nsplit = 'train'", "[score] split is train."),
+        ("steps = 100", "steps = 9\n[recipe]\nwide = 2", "[recipe]: The share wide is 2."),
         ("steps = 100", "steps = 9\n[[stage]]\nrecipe = { sise = 9 }", "[recipe] has no key"),
         ("steps = 100", "steps = 9\ntrain_only = ['(']", "[run] train_only '(' is no pattern"),
         ("steps = 100", "steps = 9\n[optimiser]\nlr = inf", "[optimiser] lr cannot be inf."),
@@ -106,9 +108,16 @@ def test_the_configuration_in_the_documentation_shows_the_defaults():
     assert loss == objective_of("haze-unet").weights
 
 
-@pytest.mark.parametrize("network", ["atmosphere", "haze-unet"])
-def test_the_recipe_of_shipped_weights_can_be_read(network: str):
-    config = load_config(Path(__file__).parents[3] / "docs" / "models" / f"{network}.toml")
+@pytest.mark.parametrize(
+    ("name", "network"),
+    [
+        ("atmosphere", "atmosphere"),
+        ("atmosphere-wide", "atmosphere"),
+        ("haze-unet", "haze-unet"),
+    ],
+)
+def test_a_recipe_of_the_documentation_can_be_read(name: str, network: str):
+    config = load_config(Path(__file__).parents[3] / "docs" / "models" / f"{name}.toml")
     assert config.model.id == network
     assert all(path.is_file() for path in config.model.parts.values())
 

@@ -134,17 +134,28 @@ def test_rows_can_be_left_out_by_name(opened: Callable[..., Any], index: Path):
         opened(leave_out=["*.png"])
 
 
-def test_scenes_too_small_for_the_crops_are_told_and_stand_in_no_card(
+def test_scenes_too_small_for_the_crops_are_counted_and_stand_in_no_card(
     opened: Callable[..., Any], index: Path
 ):
-    codes = np.full((20, 40, 3), 90, np.uint8)
-    Image.fromarray(codes).save(index.parent / "field_2.png")
+    # Half of a crop is enlarged, less is not.
+    for name, side in (("field_2.png", 16), ("field_3.png", 15)):
+        Image.fromarray(np.full((side, 40, 3), 90, np.uint8)).save(index.parent / name)
     with index.open("a", newline="") as file:
-        file.write("field_2.png,aerial,train,CC0-1.0,\n")
+        file.write("field_2.png,aerial,train,CC0-1.0,\nfield_3.png,aerial,train,CC0-1.0,\n")
     _, pictures, notes = opened(licences="free")
-    assert notes[-1] == "Too small for the crops, not trained on: field_2.png."
-    assert [row["name"] for row in pictures.rows] == ["field_1.png"]
-    assert pictures.left_out == ("field_2.png",)
+    assert notes[-1] == "Pictures that are too small for the crops and not trained on: 1."
+    assert [row["name"] for row in pictures.rows] == ["field_1.png", "field_2.png"]
+    assert pictures.left_out == ("field_3.png",)
+
+
+def test_another_split_can_be_scored_on(opened: Callable[..., Any], index: Path):
+    text = index.read_text().replace("wood_1.png,aerial,dev", "wood_1.png,aerial,unseen")
+    index.write_text(text)
+    _, pictures, _ = opened(score={"split": "unseen"})
+    assert [scene.name for scene in pictures.dev] == ["wood_1.png"]
+    assert {row["name"] for row in pictures.rows} == {"field_1.png", "coast_1.png"}
+    _, _, notes = opened(score={"split": "elsewhere"})
+    assert notes[-1] == "There are no elsewhere scenes: the last average is kept, unscored."
 
 
 def test_a_plain_folder_is_all_for_training_or_all_for_scores(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from napari_restore.models._amount import AMOUNT
 from napari_restore.models._card import ModelCard, Parameter
 from napari_restore.models._registry import ModelEntry
 
@@ -22,6 +23,7 @@ ATMOSPHERE = ModelCard(
     needs_weights=True,
     weights_sha256="da3fdc38d3d901a0f8875fec0f316330bd828ffae11747022023f7012e1de15c",
     parameters=(
+        AMOUNT,
         Parameter("t0", 0.1, "smallest transmission", 0.05, 1.0),
         Parameter("deadband", 0.03, "haze share up to which pixels stay as they are", 0.0, 0.5),
     ),

@@ -48,6 +48,7 @@ class Atmosphere(RestorationModel):
         self.network = AtmosphereNetwork(width, looks)
         self.t0 = float(card.values.get("t0", 0.1))
         self.deadband = float(card.values.get("deadband", 0.03))
+        self.amount = float(card.values.get("amount", 1.0))
 
     @torch.no_grad()
     def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Facts:
@@ -124,7 +125,8 @@ class Atmosphere(RestorationModel):
             bottom = min(height, top + rows)
             offset, slope = torch.split(maps.rows(top, bottom), 1, 1)
             strip = x[:, :, top:bottom]
-            depth = optical_depth(strip, offset, slope, facts).clamp_(max=deepest)
+            depth = optical_depth(strip, offset, slope, facts).mul_(self.amount)
+            depth = depth.clamp_(max=deepest)
             found = inverted(strip, depth, airlight, facts, self.deadband)
             y[:, :, top:bottom] = keep_white(strip, found[0])
             transmission[:, :, top:bottom] = found[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from napari_restore.models._amount import AMOUNT
 from napari_restore.models._card import ModelCard, Parameter
 from napari_restore.models._registry import ModelEntry
 
@@ -23,6 +24,7 @@ DCP = ModelCard(
     multiple_of=4,
     maps=("transmission", "airlight"),
     parameters=(
+        AMOUNT,
         Parameter("omega", 0.85, "share of the haze that is removed", 0.0, 1.0),
         Parameter("patch_radius", 31, "radius of the search for dark pixels", 1, 200, unit="px"),
         Parameter("guided_radius", 40, "radius of the smoothing", 4, 400, unit="px"),
@@ -49,6 +51,7 @@ HOT = ModelCard(
     needs_context=True,
     maps=("haze",),
     parameters=(
+        AMOUNT,
         Parameter("strength", 1.0, "share of the haze that is removed", 0.0, 1.0),
         DEADBAND,
     ),
@@ -72,6 +75,7 @@ HTM = ModelCard(
     multiple_of=8,
     maps=("haze",),
     parameters=(
+        AMOUNT,
         Parameter("window", 65, "side of the search for dark pixels", 9, 801, unit="px"),
         Parameter("strength", 1.0, "share of the haze that is removed", 0.0, 1.0),
         DEADBAND,

@@ -47,6 +47,7 @@ class DarkChannelPrior(ClassicalModel):
         values = card.values
         self.omega, self.t0 = float(values["omega"]), float(values["t0"])
         self.eps, self.deadband = float(values["eps"]), float(values["deadband"])
+        self.amount = float(values["amount"])
         self.patch, self.window = reach(values)
         self.airlight = parse_airlight(str(values["airlight"]))
 
@@ -70,6 +71,8 @@ class DarkChannelPrior(ClassicalModel):
         airlight = facts["airlight"].to(x.dtype)
         guide = _weighted_sum(x, 1.0 / (airlight * len(airlight)))
         transmission = self._transmission(x, guide, airlight, valid)
+        if self.amount != 1:
+            transmission = transmission.pow_(self.amount).clamp_(self.t0, 1.0)
         colour = airlight[None, :, None, None]
         restored = (x - colour).mul_(inversion_gain(transmission, self.deadband)).add_(x)
         maps = {"transmission": transmission, "airlight": colour.expand(x.shape)}

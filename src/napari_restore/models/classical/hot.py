@@ -47,6 +47,7 @@ class HazeOptimizedTransform(ClassicalModel):
     def __init__(self, card: ModelCard) -> None:
         super().__init__(card)
         self.strength = float(card.values["strength"])
+        self.amount = float(card.values["amount"])
         self.deadband = float(card.values["deadband"])
 
     def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Facts:
@@ -70,7 +71,8 @@ class HazeOptimizedTransform(ClassicalModel):
         sine, cosine, clear, scale = facts["line"].unbind()
         hot = x[:, BLUE] * sine - x[:, RED] * cosine
         entry = hot.sub_(clear).mul_(scale).clamp_(0, ENTRIES - 1).to(torch.int32)
-        offsets = torch.stack([table[entry] for table in facts["offsets"].to(x.dtype)], 1)
+        tables = facts["offsets"].to(x.dtype) * self.amount
+        offsets = torch.stack([table[entry] for table in tables], 1)
         return x - offsets, {"haze": offsets[:, BLUE : BLUE + 1]}
 
 

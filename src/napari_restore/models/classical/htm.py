@@ -45,7 +45,7 @@ class HazeThicknessMap(ClassicalModel):
     def __init__(self, card: ModelCard) -> None:
         super().__init__(card)
         self.radius = radius_of(card)
-        self.strength = float(card.values["strength"])
+        self.strength = float(card.values["strength"]) * float(card.values["amount"])
         self.deadband = float(card.values["deadband"])
 
     def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Facts:

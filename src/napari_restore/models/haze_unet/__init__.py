@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from napari_restore.models._amount import AMOUNT
 from napari_restore.models._card import ModelCard
 from napari_restore.models._registry import ModelEntry
 
@@ -19,6 +20,7 @@ HAZE_UNET = ModelCard(
     maps=("transmission", "airlight"),
     transmission_wavelength=550.0,
     precisions=("float32", "bfloat16"),
+    parameters=(AMOUNT,),
     needs_weights=True,
     weights_sha256="02b8e40cb1d28d9f837a72d62f80bfef1b52fa80337b0b1a060ab159f275e32a",
     source="U-Net (Ronneberger, Fischer, Brox, MICCAI 2015) on cells of 2 × 2 pixels",

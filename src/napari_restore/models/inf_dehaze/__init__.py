@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from napari_restore.models._amount import AMOUNT
 from napari_restore.models._card import ModelCard
 from napari_restore.models._registry import ModelEntry
 
@@ -29,6 +30,7 @@ SMALL = replace(
     "each other. As good, and 30 times as slow: for those who study such networks.",
     needs_context=True,
     placed=True,
+    parameters=(AMOUNT,),
     weights_sha256="fe155ba2e6bedf2565f7e125118ae2bd4755b0ddc08207b5a8d01d897d5de8dc",
     source="Inf-Dehaze, whose supplement describes the parts; sizes, context and head of our own",
     trained_on="110 images under free licences, under made-up haze "

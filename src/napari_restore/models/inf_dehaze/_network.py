@@ -165,6 +165,7 @@ class InfDehaze(StagedModel):
         # An untrained network changes nothing.
         nn.init.zeros_(self.decoder.unembed.weight)
         self.atmosphere = Atmosphere(self.card, context, looks) if context else None
+        self.amount = float(card.values.get("amount", 1.0))
 
     def __getstate__(self) -> dict[str, Any]:
         # What still hangs on a graph can be neither copied nor saved.
@@ -259,6 +260,8 @@ class InfDehaze(StagedModel):
         depth, tint = self.head(veil.pixels, tokens, detail, rows, columns)
         if isinstance(veil.gate, Tensor):
             depth = veil.gate[..., rows, columns] * depth
+        if self.amount != 1:
+            depth = self.amount * depth
         known = veil.airlight
         airlight = tint + (known[..., rows, columns] if isinstance(known, Tensor) else known)
         return restored(veil.pixels[..., rows, columns], depth, airlight), depth, airlight

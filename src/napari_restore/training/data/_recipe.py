@@ -10,12 +10,9 @@ from typing import Any
 from napari_restore.errors import BadParameter
 from napari_restore.training.haze import SPECTRA, STRENGTH
 
-KEPT_FOR_SCORES = "plumes"
-"""The spectrum that is no part of the default recipe."""
-
 
 def _default_spectra() -> dict[str, float]:
-    return {name: 1.0 for name in SPECTRA if name != KEPT_FOR_SCORES}
+    return {name: 1.0 for name, spectrum in SPECTRA.items() if not spectrum.for_scores}
 
 
 @dataclass(frozen=True)
@@ -31,6 +28,11 @@ class Recipe:
     largest: float = 1.0
     enlarge: float = 1.3
     """A crop is never enlarged by more; it then covers more."""
+    enlarge_small: float = 2.0
+    """What crops of pictures that are smaller than a crop may be enlarged by, rather than left out."""
+    balance: float = 0.5
+    """A source is drawn in proportion to the number of its scenes to this power: 0 draws all
+    sources alike, 1 all files."""
     extent: float = 2.0
     """The haze's scene is 1 to so many times as large as the picture."""
     aerial: float = 0.6
@@ -60,6 +62,12 @@ class Recipe:
     or air that a camera always sees, is not to be taken for haze."""
     strength: tuple[float, float] = STRENGTH
     """Range of exp(−mean optical depth) of aerial haze; see `draw_haze`."""
+    wide: float = 0.0
+    """Share of hazy crops whose thickness, distances, airlight and light are drawn from many wide
+    distributions, not from those of `strength`; see `draw_wide`."""
+    metered: float = 0.0
+    """Share of hazy crops whose exposure and white balance are set after the haze, as a camera
+    does: fog is a middle grey, and what lies behind it is darker."""
     spectra: Mapping[str, float] = field(default_factory=_default_spectra)
     """Weight of each spectrum."""
 
@@ -74,6 +82,9 @@ class Recipe:
             "mixed",
             "borrowed",
             "pale",
+            "balance",
+            "wide",
+            "metered",
         ):
             if not 0 <= getattr(self, name) <= 1:
                 raise BadParameter(
@@ -101,8 +112,10 @@ class Recipe:
                 f"Crops cover {self.smallest:g} to {self.largest:g} of a picture.",
                 "Both are above 0 and at most 1.",
             )
-        if not (1 <= self.extent < math.inf and 1 <= self.enlarge < math.inf):
-            raise BadParameter("extent and enlarge are at least 1.", "Give larger ones.")
+        if not all(1 <= k < math.inf for k in (self.extent, self.enlarge, self.enlarge_small)):
+            raise BadParameter(
+                "extent, enlarge and enlarge_small are at least 1.", "Give larger ones."
+            )
         unknown = set(self.spectra) - set(SPECTRA)
         if unknown:
             raise BadParameter(

@@ -21,7 +21,15 @@ from napari_restore.training.data._augment import (
 )
 from napari_restore.training.data._pack import Entry, Pack
 from napari_restore.training.data._recipe import Recipe
-from napari_restore.training.haze import LUMA, Haze, add_haze, degrade, draw_haze
+from napari_restore.training.haze import (
+    LUMA,
+    Haze,
+    add_haze,
+    degrade,
+    draw_haze,
+    draw_wide,
+    metered,
+)
 
 Array = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -76,12 +84,12 @@ class Choice:
     """Cumulative chances, the last is 1."""
 
     @classmethod
-    def of(cls, entries: Sequence[Entry]) -> Choice:
-        """A source counts by the square root of the number of its scenes."""
+    def of(cls, entries: Sequence[Entry], balance: float) -> Choice:
+        """A source counts by the number of its scenes to the power `balance`."""
         groups: dict[str, list[Entry]] = {}
         for entry in entries:
             groups.setdefault(entry.scene.source, []).append(entry)
-        weights = np.sqrt([len(group) for group in groups.values()])
+        weights = np.array([len(group) for group in groups.values()]) ** balance
         upto = tuple(accumulate(float(w) for w in weights / max(weights.sum(), 1e-9)))
         return cls(tuple(tuple(group) for group in groups.values()), upto)
 
@@ -97,7 +105,7 @@ class Sampler:
     def __init__(self, packed: Pack, recipe: Recipe) -> None:
         self.recipe = recipe
         self._pack = packed
-        short = recipe.size / recipe.enlarge
+        short = recipe.size / max(recipe.enlarge, recipe.enlarge_small)
         fitting = [entry for entry in packed.entries if min(entry.shape) >= short]
         self.left_out: tuple[str, ...] = tuple(
             entry.scene.name for entry in packed.entries if min(entry.shape) < short
@@ -114,7 +122,8 @@ class Sampler:
                     entry
                     for entry in fitting
                     if entry.scene.kind == kind and not (hazed and entry.scene.no_haze_depth)
-                ]
+                ],
+                recipe.balance,
             )
             for kind in ("aerial", "natural")
             for hazed in (True, False)
@@ -151,6 +160,11 @@ class Sampler:
         if haze is not None and not haze.depth.any():
             haze = None  # a gap between wisps
         hazy = clear if haze is None else add_haze(clear, haze)
+        if haze is not None and recipe.metered > 0 and rng.random() < recipe.metered:
+            some = hazy[::4, ::4][valid[::4, ::4]]
+            median = float(np.median(some @ LUMA)) if len(some) else 0.5
+            clear, haze = metered(rng, clear, hazy, haze, median)
+            hazy = add_haze(clear, haze)
         if rng.random() < recipe.degraded:
             hazy = degrade(hazy, rng)
         return Sample(np.clip(hazy, 0, 1), clear, haze, valid, entry.scene.name)
@@ -177,6 +191,16 @@ class Sampler:
         spectrum = self._spectra[int(rng.choice(len(self._spectra), p=self._spectrum_chances))]
         # Haze is as wide as the scene or wider, whatever part of it the crop shows.
         wide = min(FARTHEST, extent * float(np.exp(rng.uniform(0, np.log(self.recipe.extent)))))
+        if self.recipe.wide > 0 and rng.random() < self.recipe.wide:
+            return draw_wide(
+                rng,
+                (clear.shape[0], clear.shape[1]),
+                scene="aerial" if aerial else "natural",
+                spectrum=spectrum,
+                extent=wide,
+                distance=None if aerial else distance,
+                guide=(clear @ LUMA).astype(np.float32),
+            )
         ramp = not aerial and distance is None
         return draw_haze(
             rng,
@@ -206,7 +230,8 @@ class Sampler:
         recipe, size = self.recipe, self.recipe.size
         short = min(entry.shape)
         share = np.exp(rng.uniform(np.log(recipe.smallest), np.log(recipe.largest)))
-        side = min(float(short), max(short * float(share), size / recipe.enlarge))
+        most = recipe.enlarge if short * recipe.enlarge >= size else recipe.enlarge_small
+        side = min(float(short), max(short * float(share), size / most))
         down, right = (whole - side for whole in entry.shape)
         y, x = rng.uniform(down / 2 if low else 0, down), rng.uniform(0, right)
         # The coarsest level that still has as many pixels as are asked for.

@@ -7,6 +7,7 @@ from napari_restore.training.haze._fields import SPECTRA, Spectrum
 from napari_restore.training.haze._scatter import WAVELENGTHS, Haze, add_haze, transmission_of
 from napari_restore.training.haze._scene import LUMA, haze_scene
 from napari_restore.training.haze._sensor import degrade
+from napari_restore.training.haze._wide import draw_wide, metered
 
 __all__ = [
     "LUMA",
@@ -18,6 +19,8 @@ __all__ = [
     "add_haze",
     "degrade",
     "draw_haze",
+    "draw_wide",
     "haze_scene",
+    "metered",
     "transmission_of",
 ]

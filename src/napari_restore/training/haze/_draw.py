@@ -8,14 +8,17 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.errors import BadParameter
-from napari_restore.training.haze._fields import SPECTRA, enlarged
+from napari_restore.training.haze._fields import SPECTRA
+from napari_restore.training.haze._sampled import enlarged
 from napari_restore.training.haze._scatter import Haze
 
 Array = npt.NDArray[np.float32]
 Scene = Literal["aerial", "natural"]
 
 CELL = 4
-"""Pixels per cell of the grid that fields are made on."""
+"""Pixels per cell of what a made-up distance follows."""
+MOST_CELLS = 4096
+"""Along the longer side of a field: more would not fit in memory."""
 THICKEST = 2.2
 """Largest optical depth; a ninth of the light arrives."""
 STRENGTH = (0.35, 0.92)
@@ -76,8 +79,7 @@ def _aerial(
     strength: tuple[float, float],
 ) -> Array:
     """Optical depth of a layer: a constant part and one that follows the field."""
-    cells = _cells(shape)
-    field = SPECTRA[spectrum].draw(rng, cells, extent)
+    field = SPECTRA[spectrum].draw(rng, _cells(shape, spectrum), extent)
     mean = -np.log(rng.uniform(*strength))
     uneven = rng.uniform(0, 1) if rng.random() < 0.7 else 1.0
     tau = mean * ((1 - uneven) + uneven * field / max(0.2, float(field.mean())))
@@ -97,7 +99,7 @@ def _natural(
     far = -np.log(max(0.08, rng.uniform(*strength) * rng.uniform(0.4, 1.0)))
     if distance is None:
         distance = _made_up_distance(rng, shape, guide)
-    field = enlarged(SPECTRA[spectrum].draw(rng, _cells(shape), extent), shape)
+    field = enlarged(SPECTRA[spectrum].draw(rng, _cells(shape, spectrum), extent), shape)
     uneven = rng.uniform(0, 0.5)
     tau = far * distance * (1 + uneven * (2 * field - 1))
     if rng.random() < 0.3:
@@ -117,7 +119,7 @@ def _made_up_distance(
     horizon = rng.uniform(0.0, 0.6)
     ground = np.clip((y - horizon) / (1 - horizon), 0, 1)
     distance = (1 - ground) ** rng.uniform(0.8, 3.0)
-    wall = enlarged(SPECTRA["octaves"].draw(rng, _cells(shape), 1.0), shape)
+    wall = enlarged(SPECTRA["octaves"].draw(rng, _cells(shape, "octaves"), 1.0), shape)
     distance = distance * (1 + rng.uniform(0, 0.5) * (2 * wall - 1))
     if guide is not None:
         # A picture may be narrower than a cell.
@@ -144,5 +146,7 @@ def _exponent(rng: np.random.Generator, most: float) -> float:
     return float(rng.uniform(0, most)) if rng.random() < 0.8 else 0.0
 
 
-def _cells(shape: tuple[int, int]) -> tuple[int, int]:
-    return max(2, -(-shape[0] // CELL)), max(2, -(-shape[1] // CELL))
+def _cells(shape: tuple[int, int], spectrum: str) -> tuple[int, int]:
+    # What is fine is not made finer than it can be in large pictures.
+    cell = max(SPECTRA[spectrum].cell, -(-max(shape) // MOST_CELLS))
+    return max(2, -(-shape[0] // cell)), max(2, -(-shape[1] // cell))

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch.nn.functional import grid_sample, interpolate
+
+from napari_restore.training.haze._noise import billows, filaments, fine
+from napari_restore.training.haze._sampled import sampled, spread, value_noise
 
 Array = npt.NDArray[np.float32]
 Draw = Callable[[np.random.Generator, tuple[int, int], float], Array]
@@ -30,6 +31,10 @@ class Spectrum:
     name: str
     told: str
     draw: Draw
+    cell: int = 4
+    """Pixels per cell of the grid it is made on."""
+    for_scores: bool = False
+    """Nothing is trained on it by default, so that scores are on another haze."""
 
 
 def octaves(rng: np.random.Generator, shape: tuple[int, int], extent: float) -> Array:
@@ -41,9 +46,9 @@ def octaves(rng: np.random.Generator, shape: tuple[int, int], extent: float) -> 
     total, power = np.zeros(shape, np.float32), 0.0
     for octave in range(count):
         weight = persistence**octave
-        total += weight * _value_noise(rng, shape, cells * 2**octave / extent, stretch)
+        total += weight * value_noise(rng, shape, cells * 2**octave / extent, stretch)
         power += weight**2
-    return _spread(total / np.sqrt(power))
+    return spread(total / np.sqrt(power))
 
 
 def power_law(rng: np.random.Generator, shape: tuple[int, int], extent: float) -> Array:
@@ -59,7 +64,7 @@ def power_law(rng: np.random.Generator, shape: tuple[int, int], extent: float) -
     phase = rng.standard_normal((2, *frequency.shape))
     field = np.fft.irfft2((phase[0] + 1j * phase[1]) * amplitude, s=(GRID, GRID))
     field = (field / field.std()).astype(np.float32)
-    return _spread(_window(rng, field, shape, extent))
+    return spread(_window(rng, field, shape, extent))
 
 
 def thin_cloud(rng: np.random.Generator, shape: tuple[int, int], extent: float) -> Array:
@@ -112,20 +117,12 @@ SPECTRA: dict[str, Spectrum] = {
         Spectrum("power", "power-law noise, as clouds have it", power_law),
         Spectrum("thin-cloud", "wisps of thin cloud over clear ground", thin_cloud),
         Spectrum("even", "the same everywhere, or a slope", even),
-        Spectrum("plumes", "long banks with one steep side; kept for scores", plumes),
+        Spectrum("plumes", "long banks with one steep side", plumes, for_scores=True),
+        Spectrum("fine", "power-law noise down to the pixel", fine, cell=1),
+        Spectrum("filaments", "thin cloud in threads", filaments, cell=2),
+        Spectrum("billows", "round lumps with thin gaps", billows, cell=2, for_scores=True),
     )
 }
-
-
-def _value_noise(
-    rng: np.random.Generator, shape: tuple[int, int], cells: float, stretch: float
-) -> Array:
-    """Bicubic noise of unit variance with about `cells` cells across, anywhere on its lattice."""
-    rows, columns = cells * stretch, cells / stretch
-    lattice = rng.standard_normal((1, 1, int(rows) + 5, int(columns) + 5), np.float32)
-    y = rng.uniform(1, 2) + np.linspace(0, rows, shape[0], dtype=np.float32)
-    x = rng.uniform(1, 2) + np.linspace(0, columns, shape[1], dtype=np.float32)
-    return _sampled(lattice, y, x)
 
 
 def _window(rng: np.random.Generator, field: Array, shape: tuple[int, int], extent: float) -> Array:
@@ -137,37 +134,4 @@ def _window(rng: np.random.Generator, field: Array, shape: tuple[int, int], exte
     step = side / extent / longest
     y = y0 + side / 2 + np.arange(shape[0], dtype=np.float32) * np.float32(step)
     x = x0 + side / 2 + np.arange(shape[1], dtype=np.float32) * np.float32(step)
-    return _sampled(tiled[None, None], y, x)
-
-
-def _sampled(lattice: Array, y: npt.NDArray[np.floating], x: npt.NDArray[np.floating]) -> Array:
-    """The lattice (1, 1, H, W) at rows `y` and columns `x`, bicubic."""
-    height, width = lattice.shape[2:]
-    gy = torch.from_numpy((2 * y / (height - 1) - 1).astype(np.float32))
-    gx = torch.from_numpy((2 * x / (width - 1) - 1).astype(np.float32))
-    grid = torch.stack([gx[None, :].expand(len(y), -1), gy[:, None].expand(-1, len(x))], dim=-1)[
-        None
-    ]
-    out = grid_sample(
-        torch.from_numpy(lattice), grid, mode="bicubic", padding_mode="border", align_corners=True
-    )
-    values: Array = out[0, 0].numpy()
-    return values
-
-
-def _spread(field: Array) -> Array:
-    """Values of about unit variance to 0 … 1, by the logistic curve near the normal's own."""
-    spread: Array = (1 / (1 + np.exp(np.float32(-1.7) * field))).astype(np.float32)
-    return spread
-
-
-def enlarged(field: Array, shape: tuple[int, int]) -> Array:
-    """(h, w) bilinearly at `shape`."""
-    fine = interpolate(
-        torch.from_numpy(np.ascontiguousarray(field))[None, None],
-        shape,
-        mode="bilinear",
-        align_corners=False,
-    )
-    values: Array = fine[0, 0].numpy()
-    return values
+    return sampled(tiled[None, None], y, x)

@@ -12,7 +12,7 @@ import torch
 from torch.nn.functional import adaptive_avg_pool2d
 
 from napari_restore.training.haze._draw import STRENGTH, Scene, draw_haze
-from napari_restore.training.haze._fields import enlarged
+from napari_restore.training.haze._sampled import enlarged
 from napari_restore.training.haze._scatter import Haze
 
 Array = npt.NDArray[np.float32]

@@ -140,7 +140,9 @@ class ScoreConfig:
     """[score]: what the average of the weights is judged on, apart from the training's haze."""
 
     index: Path | None = None
-    """Where the dev scenes are, if not in [data] index."""
+    """Where the scenes are, if not in [data] index."""
+    split: str = "dev"
+    """Of the index: "unseen" for sources that nothing was trained on."""
     spectrum: str = "plumes"
     scenes: int = 6
     """Scenes per kind; 0: no score, and the last average is what is kept."""
@@ -151,6 +153,7 @@ class ScoreConfig:
     """Whether dcp's figures stand beside it."""
 
     def __post_init__(self) -> None:
+        check(self.split != "train", "split is train", "Score on other scenes.")
         check(self.scenes >= 0, "scenes is below 0", "Write 0 for none.")
         check(self.side >= 64, f"side = {self.side} is too small", "Write 64 or more.")
         known = self.spectrum in SPECTRA

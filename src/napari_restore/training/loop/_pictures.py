@@ -82,14 +82,15 @@ def open_pictures(
     if config.score.scenes and not dev:
         if config.score.index is not None:
             raise InputError(
-                f"{config.score.index} holds no dev scene of the kinds of [data].",
+                f"{config.score.index} holds no {config.score.split} scene of the kinds of [data].",
                 "Name another index in [score].",
             )
-        tell(Note("There are no dev scenes: the last average is kept, unscored."))
+        split = config.score.split
+        tell(Note(f"There are no {split} scenes: the last average is kept, unscored."))
     samplers = [Sampler(packed, stage.recipe) for stage in config.stages]
     small = set(samplers[0].left_out).intersection(*(s.left_out for s in samplers))
     if small:
-        tell(Note(f"Too small for the crops, not trained on: {', '.join(sorted(small))}."))
+        tell(Note(f"Pictures that are too small for the crops and not trained on: {len(small)}."))
     rows = [
         {"name": entry.scene.name, "source": entry.scene.source, "licence": entry.scene.licence}
         for entry in packed.entries
@@ -150,7 +151,7 @@ def _dev(config: TrainConfig, cache: Path, tell: Tell) -> Iterator[DevScene]:
         if not has_splits(index) and index.resolve() == config.data.index.resolve():
             return  # a plain folder, all of which is trained on
         try:
-            scenes = scenes_of(index, split="dev")
+            scenes = scenes_of(index, split=config.score.split)
         except InputError:
             if config.score.index is not None:
                 raise
@@ -159,7 +160,9 @@ def _dev(config: TrainConfig, cache: Path, tell: Tell) -> Iterator[DevScene]:
         if not chosen:
             return
         found = _pack(chosen, cache, side, tell)
-    chosen = _chosen([e.scene for e in found.entries if e.scene.split == "dev"], config)
+    chosen = _chosen(
+        [e.scene for e in found.entries if e.scene.split == config.score.split], config
+    )
     names = [scene.name for scene in chosen]
     for entry in found.entries:
         if entry.scene.name not in names:

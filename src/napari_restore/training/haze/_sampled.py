@@ -1,0 +1,54 @@
+"""Random lattices, and their values between the points."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn.functional import grid_sample, interpolate
+
+Array = npt.NDArray[np.float32]
+
+
+def value_noise(
+    rng: np.random.Generator, shape: tuple[int, int], cells: float, stretch: float
+) -> Array:
+    """Bicubic noise of unit variance with about `cells` cells across, anywhere on its lattice."""
+    rows, columns = cells * stretch, cells / stretch
+    lattice = rng.standard_normal((1, 1, int(rows) + 5, int(columns) + 5), np.float32)
+    y = rng.uniform(1, 2) + np.linspace(0, rows, shape[0], dtype=np.float32)
+    x = rng.uniform(1, 2) + np.linspace(0, columns, shape[1], dtype=np.float32)
+    return sampled(lattice, y, x)
+
+
+def sampled(lattice: Array, y: npt.NDArray[np.floating], x: npt.NDArray[np.floating]) -> Array:
+    """The lattice (1, 1, H, W) at rows `y` and columns `x`, bicubic."""
+    height, width = lattice.shape[2:]
+    gy = torch.from_numpy((2 * y / (height - 1) - 1).astype(np.float32))
+    gx = torch.from_numpy((2 * x / (width - 1) - 1).astype(np.float32))
+    grid = torch.stack([gx[None, :].expand(len(y), -1), gy[:, None].expand(-1, len(x))], dim=-1)[
+        None
+    ]
+    out = grid_sample(
+        torch.from_numpy(lattice), grid, mode="bicubic", padding_mode="border", align_corners=True
+    )
+    values: Array = out[0, 0].numpy()
+    return values
+
+
+def spread(field: Array) -> Array:
+    """Values of about unit variance to 0 … 1, by the logistic curve near the normal's own."""
+    spread: Array = (1 / (1 + np.exp(np.float32(-1.7) * field))).astype(np.float32)
+    return spread
+
+
+def enlarged(field: Array, shape: tuple[int, int]) -> Array:
+    """(h, w) bilinearly at `shape`."""
+    fine = interpolate(
+        torch.from_numpy(np.ascontiguousarray(field))[None, None],
+        shape,
+        mode="bilinear",
+        align_corners=False,
+    )
+    values: Array = fine[0, 0].numpy()
+    return values

@@ -1,0 +1,169 @@
+"""Haze for training, from many distributions: no habit of one generator tells how much there is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.training.haze._draw import THICKEST, Scene
+from napari_restore.training.haze._fields import SPECTRA
+from napari_restore.training.haze._made_up import made_up_distance
+from napari_restore.training.haze._sampled import enlarged
+from napari_restore.training.haze._scatter import Haze, to_display, to_linear
+
+Array = npt.NDArray[np.float32]
+
+LAYERS = 0.2
+"""Share of natural scenes under a layer that does not grow with distance."""
+KNOWN = 0.85
+"""Share of natural scenes whose distances, where they are known, are followed."""
+DARKEST_AIRLIGHT = 0.3
+
+
+def draw_wide(
+    rng: np.random.Generator,
+    shape: tuple[int, int],
+    *,
+    scene: Scene,
+    spectrum: str,
+    extent: float,
+    distance: Array | None,
+    guide: Array,
+) -> Haze:
+    """Haze for a picture, as `draw_haze`, with thickness, unevenness and light far more various.
+
+    Parameters
+    ----------
+    rng, shape, scene, spectrum, extent, distance
+        As those of `draw_haze`.
+    guide
+        (h, w) luminance 0 to 1, whose parts made-up distances may follow.
+    """
+    field = _field(rng, shape, spectrum, extent)
+    if scene == "aerial" or rng.random() < LAYERS:
+        depth = _layer(rng, field)
+    else:
+        if distance is None or rng.random() > KNOWN:
+            distance = made_up_distance(rng, shape, guide)
+        depth = _receding(rng, field, distance)
+    return Haze(
+        np.clip(depth, 0, THICKEST).astype(np.float32),
+        _airlight(rng, scene),
+        _exponent(rng),
+        bool(rng.random() < 0.5),
+    )
+
+
+def metered(
+    rng: np.random.Generator, clear: Array, hazy: Array, haze: Haze, median: float
+) -> tuple[Array, Haze]:
+    """The clear picture (h, w, 3) and its haze as a camera has them that is set for the haze.
+
+    The hazy picture's `median` luminance is brought to a middle grey, and its colours may
+    be balanced. Both belong to the camera, so that the clear picture, which the same
+    camera with the same setting would take, gets them as well: it is darker.
+    """
+    target = rng.uniform(0.3, 0.62)
+    seen = max(median, 0.02)
+    if haze.linear:
+        wanted, found = to_linear(np.array([target, seen], np.float32))
+        gain = float(wanted / found)
+    else:
+        gain = target / seen
+    colours = np.ones(3)
+    if rng.random() < 0.5:
+        average = hazy.reshape(-1, 3).mean(axis=0) + 1e-3
+        colours = (average.mean() / average) ** rng.uniform(0, 1)
+    gains = float(np.clip(gain, 0.15, 1.5)) * np.clip(colours, 0.8, 1.25)
+
+    def exposed(values: Array) -> Array:
+        if haze.linear:
+            lit = to_display(to_linear(values) * gains.astype(np.float32))
+        else:
+            lit = values * gains.astype(np.float32)
+        return np.clip(lit, 0, 1).astype(np.float32)
+
+    return exposed(clear), replace(haze, airlight=exposed(haze.airlight))
+
+
+def _field(rng: np.random.Generator, shape: tuple[int, int], spectrum: str, extent: float) -> Array:
+    """(h, w) at least 0, about 1 in the mean of the scene, with tails that differ."""
+    cell = SPECTRA[spectrum].cell
+    cells = (max(2, -(-shape[0] // cell)), max(2, -(-shape[1] // cell)))
+    field = SPECTRA[spectrum].draw(rng, cells, extent)
+    kind = rng.random()
+    if kind < 0.4:
+        shaped = field / max(0.2, float(field.mean()))
+    elif kind < 0.7:
+        power = np.exp(rng.uniform(np.log(0.4), np.log(4.0)))
+        shaped = np.clip(field, 0, 1) ** power
+        shaped = shaped / max(0.1, float(shaped.mean()))
+    else:
+        # Logarithms as spread as the field: thick cores, nowhere quite clear.
+        strength = rng.uniform(0.5, 4.0)
+        shaped = np.exp(strength * (field - float(field.mean())))
+        shaped = shaped / float(shaped.mean())
+    return enlarged(shaped.astype(np.float32), shape)
+
+
+def _thickness(rng: np.random.Generator) -> float:
+    """Mean optical depth: by transmission, by logarithm, evenly, or mostly thin.
+
+    The median is 0.6: where a picture does not tell how much haze there is, a network
+    answers with the middle of what it was shown.
+    """
+    kind = int(rng.integers(4))
+    if kind == 0:
+        return float(-np.log(rng.uniform(0.1, 0.95)))
+    if kind == 1:
+        return float(np.exp(rng.uniform(np.log(0.12), np.log(2.0))))
+    if kind == 2:
+        return float(rng.uniform(0.05, 1.6))
+    return float(abs(rng.normal(0, 0.85)) + 0.04)
+
+
+def _layer(rng: np.random.Generator, field: Array) -> Array:
+    """Optical depth of a layer: a part that is the same everywhere, and one that is not."""
+    kind = rng.random()
+    even = 0.0 if kind < 0.3 else rng.uniform(0, 1) if kind < 0.8 else rng.uniform(0.85, 1)
+    depth: Array = np.float32(_thickness(rng)) * (np.float32(even) + np.float32(1 - even) * field)
+    return depth
+
+
+def _receding(rng: np.random.Generator, field: Array, distance: Array) -> Array:
+    """Optical depth that grows with distance, as much or as little uneven."""
+    kind = rng.random()
+    if kind < 0.4:
+        far = -np.log(rng.uniform(0.05, 0.85))
+    elif kind < 0.8:
+        far = np.exp(rng.uniform(np.log(0.25), np.log(3.0)))
+    else:
+        far = 2 * _thickness(rng)
+    uneven = np.float32(rng.uniform(0, 0.6) if rng.random() < 0.7 else 0.0)
+    bent = np.clip(distance, 0, None) ** np.float32(np.exp(rng.uniform(-0.6, 0.6)))
+    near = rng.uniform(0, 0.5) if rng.random() < 0.4 else 0.0
+    depth: Array = (near + far * bent * (1 + uneven * (field - 1))).astype(np.float32)
+    return depth
+
+
+def _airlight(rng: np.random.Generator, scene: Scene) -> Array:
+    """Grey, tinted, or coloured as a low sun colours it; from a dull to the brightest value."""
+    grey = rng.uniform(0.4, 1.0) if rng.random() < 0.4 else rng.uniform(0.7, 1.0)
+    kind, tint = rng.random(), np.zeros(3)
+    if kind > 0.25:
+        tint = rng.uniform(-0.06, 0.06, 3)
+    if kind > 0.65:
+        tint = tint + rng.uniform(-0.12, 0.12) * np.array([1.0, 0.15, -1.0])
+    if kind > 0.92 and scene == "natural":
+        tint = tint + rng.uniform(0, 0.3) * np.array([0.6, -0.3, -1.0])
+    colour: Array = np.clip(grey + tint, DARKEST_AIRLIGHT, 1.0).astype(np.float32)
+    return colour
+
+
+def _exponent(rng: np.random.Generator) -> float:
+    kind = rng.random()
+    if kind < 0.25:
+        return 0.0
+    return float(rng.uniform(0, 1.4) if kind < 0.75 else rng.uniform(0, 0.5))
