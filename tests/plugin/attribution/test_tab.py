@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from napari_restore import Region
+from napari_restore.explain._attribution import Overview
 from napari_restore.plugin.attribution import _found
 from napari_restore.plugin.attribution._question_form import (
     BASELINES,
@@ -342,7 +343,6 @@ def test_one_click_follows_the_context(tab: Any, panel: Any, ask: Any, qtbot: An
 
 
 def test_shares_of_the_overview_end_with_the_image(tab: Any) -> None:
-    from napari_restore.explain._attribution import Overview
     from napari_restore.plugin.attribution._layers import AttributionLayers, Picture
 
     source, whole = tab.state.layer, Region(0, 0, 300, 400)
@@ -353,7 +353,7 @@ def test_shares_of_the_overview_end_with_the_image(tab: Any) -> None:
     layers = AttributionLayers(tab.viewer, source, "1 atmosphere", 1)
     layers.finish(Picture(whole, [zeros], 1.0, whole, zeros, overview), {}, "signed", 0.5)
     # Middles of the outermost pixels, 4 wide: their edges are those of the image.
-    middles = source.extent.world + [[1.5], [-1.5]]
+    middles = source.extent.world + np.array([[1.5], [-1.5]])
     np.testing.assert_allclose(layers.overview.extent.world, middles)
     sums, side = overview.blocks()
     assert (side, sums.shape) == (8, (38, 50))
