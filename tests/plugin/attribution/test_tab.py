@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from napari_restore import Region
+from napari_restore.explain._attribution import Overview
 from napari_restore.plugin.attribution import _found
 from napari_restore.plugin.attribution._question_form import (
     BASELINES,
@@ -342,7 +343,6 @@ def test_one_click_follows_the_context(tab: Any, panel: Any, ask: Any, qtbot: An
 
 
 def test_shares_of_the_overview_end_with_the_image(tab: Any) -> None:
-    from napari_restore.explain._attribution import Overview
     from napari_restore.plugin.attribution._layers import AttributionLayers, Picture
 
     source, whole = tab.state.layer, Region(0, 0, 300, 400)
