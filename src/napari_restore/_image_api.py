@@ -72,6 +72,21 @@ def open_mosaic(sources: Sequence[Pathlike], **options: Any) -> Image | None:
         return None
 
 
+def sensor_bands(image: Image) -> dict[str, dict[str, int]]:
+    """Title of each sensor with as many bands as `image` → its roles and their bands, from 1."""
+    from napari_restore.images import SENSORS
+
+    found = {}
+    for sensor in SENSORS.values():
+        bands = sensor.of_count(len(image.data_bands)) or ()
+        found[sensor.title] = {
+            band.role: image.data_bands[place] + 1
+            for place, band in enumerate(bands)
+            if band.role is not None
+        }
+    return {title: named for title, named in found.items() if named}
+
+
 def output_box(plan: Plan) -> Region | None:
     """The box of the output in pixels of its image; None for all of it."""
     y, x = plan.origin

@@ -25,6 +25,7 @@ from napari_restore._image_api import (
     open_image,
     open_mosaic,
     output_box,
+    sensor_bands,
 )
 from napari_restore._kept_api import (
     cache_entries,
@@ -127,6 +128,7 @@ __all__ = [
     "save_card",
     "save_context",
     "scores_as_text",
+    "sensor_bands",
     "settled_task",
     "stamp_of",
     "start",

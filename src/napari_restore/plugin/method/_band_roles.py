@@ -9,7 +9,6 @@ from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QPushButton, QWidget
 
 from napari_restore import api
 from napari_restore.errors import RestoreError, UnknownBands
-from napari_restore.images import SENSORS
 from napari_restore.plugin._state import image_of
 
 if TYPE_CHECKING:
@@ -109,15 +108,9 @@ class BandRolesForm(QWidget):
         self.in_order.setVisible(self._fits(in_order))
         self.sensor.clear()
         self.sensor.addItem("choose …", None)
-        for sensor in SENSORS.values():
-            bands = sensor.of_count(len(image.data_bands)) or ()
-            named = {
-                band.role: image.data_bands[place] + 1
-                for place, band in enumerate(bands)
-                if band.role is not None
-            }
+        for title, named in api.sensor_bands(image).items():
             if self._fits(named):
-                self.sensor.addItem(sensor.title, named)
+                self.sensor.addItem(title, named)
         self._form.setRowVisible(self.sensor, self.sensor.count() > 1)
 
     def _numbers(self) -> dict[str, int | None]:
