@@ -34,6 +34,9 @@ from napari_restore.training.data._scenes import by_source
 OMEGAS = (0.95, 0.85)
 FACTORS = np.exp(np.linspace(np.log(0.25), np.log(4.0), 33))
 """Factors on the optical depth among which the best one of a picture is sought."""
+PARTS = ("as is", "best amount", "true light", "light, amount")
+PARTS += ("true airlight", "true map", "all true")
+"""What is replaced, one after the other; `parts` tells more."""
 MOST = 60.0
 """dB that a picture counts at most."""
 
@@ -163,18 +166,16 @@ def summary(rows: dict[str, list[dict]], names: list[str]) -> None:
             cells += [f"{fmean(similar):+.3f}", f"{clear:.1f}"]
             print(f"| {name} | " + " | ".join(cells) + " |")
     for name in names:
-        told = [r for r in rows[name] if "parts" in r]
+        told = [r for r in rows[name] if r.get("parts", {}).keys() >= set(PARTS)]
         if not told:
             continue
         print(f"\n{name}: PSNR with one part replaced; estimated over true mean depth")
-        keys = ["as is", "best amount", "true light", "light, amount"]
-        keys += ["true airlight", "true map", "all true"]
-        print("| | " + " | ".join([*keys, "depth display", "depth linear", "light said"]) + " |")
-        print("| --- |" + " ---: |" * (len(keys) + 3))
+        print("| | " + " | ".join([*PARTS, "depth display", "depth linear", "light said"]) + " |")
+        print("| --- |" + " ---: |" * (len(PARTS) + 3))
         for kind, families in FAMILIES.items():
             for family in ["all", *families]:
                 own = [r for r in told if r["kind"] == kind and family in ("all", r["family"])]
-                cells = [f"{fmean(r['parts'][k] for r in own):.2f}" for k in keys]
+                cells = [f"{fmean(r['parts'][k] for r in own):.2f}" for k in PARTS]
                 said = []
                 for linear in (False, True):
                     some = [r["parts"] for r in own if r["linear"] == linear]
