@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from napari_restore.api import load_described
 from napari_restore.errors import BadModel, BadParameter, MissingWeights
 from napari_restore.models import ModelCard, RestorationModel, card_of, load
 from napari_restore.models._weights import sha256_of_file
@@ -252,7 +253,12 @@ def test_script(tmp_path: Path) -> None:
         load(f"{path}:make", card={"halo": 0})
     model = load(f"{path}:make", card={"halo": 0}, weights="random:1", trust=True)
     assert model.card.id == "mein modell"
-    assert torch.equal(load(**model.spec)(X), model(X))
+    # A description may come from a file: it says what to load, never that its code may run.
+    with pytest.raises(BadModel, match="trust"):
+        load_described(model.spec)
+    with pytest.raises(BadModel, match="trust"):
+        load_described({**model.spec, "trust": True})
+    assert torch.equal(load_described(model.spec, trust=True)(X), model(X))
     for name, message in (("broken", "no luck"), ("number", "returns int"), ("none", "fails")):
         with pytest.raises(BadModel, match=message):
             load(f"{path}:{name}", card={}, trust=True)
