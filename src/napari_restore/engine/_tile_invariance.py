@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -30,6 +31,7 @@ _SIZE = (757, 643)
 """Odd, as images are: the last pixels of a tensor may go through other code than the rest."""
 _TILES = ((0, 0, 256, 256), (256, 128, 512, 384), (128, 128, 512, 512), (384, 0, 768, 512))
 """Cores (y0, x0, y1, x1) held against the whole: what they are fed has a different shape each."""
+_SMALLER = (1, 2, 4)
 _KNOWN = Remembered["TileInvariance"]()
 
 
@@ -71,7 +73,7 @@ def _found(model: RestorationModel, device: Device, halo: int) -> TileInvariance
         return TileInvariance(json.loads(file.read_text("utf-8"))["tiles"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    found = on_own_thread(partial(_measure, model, device, halo), "tile-invariance")
+    found = on_own_thread(partial(_measure_in_room, model, device, halo), "tile-invariance")
     if found is None:
         # Another time there may be less to wait for.
         return TileInvariance.FIXED_TILES
@@ -108,12 +110,23 @@ def _processor() -> str:
     return "".join(sorted(set(named)))
 
 
-def _measure(model: RestorationModel, device: Device, halo: int) -> TileInvariance | None:
-    """None where the model is too slow to tell."""
+def _measure_in_room(model: RestorationModel, device: Device, halo: int) -> TileInvariance | None:
+    """As `_measure`, on smaller images where there is no memory for the usual one."""
+    for smaller in _SMALLER:
+        # A small card says so; what else goes wrong, the run itself shows.
+        with contextlib.suppress(MemoryError, torch.OutOfMemoryError):
+            return _measure(model, device, halo, smaller)
+    return None
+
+
+def _measure(
+    model: RestorationModel, device: Device, halo: int, smaller: int
+) -> TileInvariance | None:
+    """None where the model is too slow to tell; sides are divided by `smaller`."""
     began = time.thread_time()
     step = math.lcm(CELL, model.card.multiple_of)
     model.to(device.torch)
-    height, width = (max(side, model.card.min_size) for side in _SIZE)
+    height, width = (max(side // smaller, model.card.min_size) for side in _SIZE)
     whole = Region(0, 0, height, width)
     x = example_input(model, height, width)
     facts = example_facts(model, x)
@@ -131,7 +144,7 @@ def _measure(model: RestorationModel, device: Device, halo: int) -> TileInvarian
     with torch.inference_mode():
         expected = seen(1, whole)
         for box in _TILES:
-            core = Region(*box).align(step).intersect(whole)
+            core = Region(*(side // smaller for side in box)).align(step).intersect(whole)
             fed = fed_box(core, halo, (height, width), step)
             there = (0, ..., *core.within(fed))
             own = expected[(0, ..., *core.slices)]
