@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QBoxLayout, QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
-from superqt import QCollapsible
+from qtpy.QtCore import QSize, QTimer
+from qtpy.QtWidgets import (
+    QBoxLayout,
+    QFormLayout,
+    QHBoxLayout,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QCollapsible, QFlowLayout
 
 
 def stacked(*widgets: QWidget) -> QWidget:
@@ -33,14 +40,58 @@ def _joined(layout: QBoxLayout, widgets: Sequence[QWidget]) -> QWidget:
     return joined
 
 
+def form_layout(parent: QWidget | None = None) -> QFormLayout:
+    """Rows of a label and a field, which go below each other where the panel is narrow."""
+    layout = QFormLayout(parent)
+    layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    layout.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
+    return layout
+
+
+def flowing(*widgets: QWidget) -> QFlowLayout:
+    """Buttons in a row, or in several where the panel is narrow."""
+    layout = QFlowLayout()
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setHorizontalSpacing(6)
+    layout.setVerticalSpacing(6)
+    for widget in widgets:
+        layout.addWidget(widget)
+    return layout
+
+
+class _Content(QWidget):
+    """What is folded, whose size hint is as high as its width demands.
+
+    superqt limits the height to the hint, which by default is that of the preferred width:
+    in a narrow panel wrapped rows would be cut off.
+    """
+
+    def __init__(self, parent: QWidget) -> None:
+        super().__init__(parent)
+        self._column = QVBoxLayout(self)
+        self._column.setContentsMargins(6, 4, 0, 4)
+        self.setMaximumHeight(0)
+
+    def sizeHint(self) -> QSize:
+        """As of the layout, at the width there is."""
+        hint = super().sizeHint()
+        if self._column.hasHeightForWidth():
+            hint.setHeight(max(hint.height(), self._column.heightForWidth(self.width())))
+        return hint
+
+
 def folded(title: str, content: QWidget) -> QCollapsible:
     """A widget under a heading that opens and closes it."""
     part = QCollapsible(title, expandedIcon="▾", collapsedIcon="▸")
+    before = part.content()
+    part.setContent(_Content(part))
+    # After `setContent`: superqt follows the size of what `addWidget` adds.
     part.addWidget(content)
-    # superqt's margins are for a widget that stands alone; this one is a row of the panel.
-    for widget, margins in ((part, (0, 0, 0, 0)), (part.content(), (8, 4, 0, 4))):
-        if (layout := widget.layout()) is not None:
-            layout.setContentsMargins(*margins)
+    if (layout := part.layout()) is not None:
+        layout.removeWidget(before)
+        # superqt's margins are for a widget that stands alone; this one is a row of the panel.
+        layout.setContentsMargins(0, 0, 0, 0)
+    before.deleteLater()
     return part
 
 

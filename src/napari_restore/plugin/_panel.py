@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import QEvent, QSize, Qt
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 from superqt.utils import qdebounced
 
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from napari_restore.plugin.runs._running import LayerRun
 
 VIEW_SETTLED_MS = 200
+NARROWEST, USUAL = 210, 340
+"""Widths in pixels: what napari 0.9 leaves on a screen 800 wide (1600 at 200 %), and what is asked."""
 SECTIONS: tuple[type[Section], ...] = (
     LookSection,
     CompareSection,
@@ -105,13 +107,9 @@ class RestorePanel(QWidget):
         self.models, self.parameters, self.airlight = form.models, form.parameters, form.airlight
         self.target, self.drawing, self.exclude = form.target, form.drawing, form.exclude
         self.memory, self.advanced = form.memory, form.advanced
-        self.bar = RunBar(self)
-        self.bar.button.setToolTip(
-            f"{with_key('Restore what is set', 'run')}; {with_key('cancel', 'cancel')}"
-        )
-
         inner = QWidget()
         layout = QVBoxLayout(inner)
+        layout.setContentsMargins(6, 6, 4, 6)
         form.add_to(layout)
         self.tabs = Pages(layout, inner)
         restore = QWidget(inner)
@@ -129,7 +127,11 @@ class RestorePanel(QWidget):
             page.addWidget(part)
             if isinstance(section, LookSection):
                 section.heading_changed.connect(part.setText)
-        # Last, as Tab goes through widgets in the order of their making.
+        # After these, as Tab goes through the widgets of `inner` in the order of their making.
+        self.bar = RunBar(inner)
+        self.bar.button.setToolTip(
+            f"{with_key('Restore what is set', 'run')}; {with_key('cancel', 'cancel')}"
+        )
         self.attribution = AttributionTab(self.viewer, self.state)
         self.tabs.add("Restore", restore)
         self.tabs.add(AttributionTab.TITLE, self.attribution)
@@ -147,7 +149,7 @@ class RestorePanel(QWidget):
         self.bar.setContentsMargins(10, 4, 10, 8)
         outer.addWidget(self.bar)
         self.tabs.currentChanged.connect(lambda number: self.bar.setVisible(number == 0))
-        self.setMinimumWidth(340)
+        self.setMinimumWidth(NARROWEST)
         self._wheel = WheelFilter(self)
 
     def _connect(self) -> None:
@@ -339,6 +341,10 @@ class RestorePanel(QWidget):
         self._told_of = self.state.current
         self.ended.emit(status, outcome, request)
         self.update_region()
+
+    def sizeHint(self) -> QSize:
+        """As wide as is comfortable; a narrow window makes it `NARROWEST`."""
+        return super().sizeHint().expandedTo(QSize(USUAL, 0))
 
     # -- leaving -----------------------------------------------------------------
 

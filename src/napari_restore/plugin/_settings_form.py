@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image as ImageLayer
 from qtpy.QtCore import QObject, Signal
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QLabel, QVBoxLayout, QWidget
 
 from napari_restore.errors import RestoreError
-from napari_restore.plugin._folding import folded, stacked
+from napari_restore.plugin._folding import folded, form_layout, stacked
 from napari_restore.plugin._notices import words_of
 from napari_restore.plugin._preferences import hint_at_async
 from napari_restore.plugin._state import image_of
@@ -73,8 +73,7 @@ class SettingsForm(QObject):
     def add_to(self, layout: QVBoxLayout) -> None:
         """Add the rows, and below them what is folded away."""
         # Not as one widget: Qt would cut off wrapped lines, and Tab lose its way down the panel.
-        form = QFormLayout()
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        form = form_layout()
         form.addRow("Image", stacked(self.image, self.facts, self.bands))
         self.models.add_rows(form)
         form.addRow(ExcludeChooser.TITLE, self.exclude)
@@ -85,8 +84,7 @@ class SettingsForm(QObject):
 
     def add_area_to(self, layout: QVBoxLayout) -> None:
         """Add what of the image is restored."""
-        form = QFormLayout()
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        form = form_layout()
         form.addRow("Area", self.target)
         layout.addLayout(form)
 

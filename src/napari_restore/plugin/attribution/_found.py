@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QLabel, QPushButton, QVBoxLayout
+from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QVBoxLayout
 
 from napari_restore import api
 from napari_restore.errors import BadOutput, RestoreError
 from napari_restore.plugin._background import in_background
-from napari_restore.plugin._folding import in_a_row, stacked
+from napari_restore.plugin._folding import flowing, form_layout, in_a_row, stacked
 from napari_restore.plugin._notices import show_problem
 from napari_restore.plugin._section import Section
 from napari_restore.plugin.attribution._beside import Beside, Found
@@ -99,11 +99,7 @@ class FoundSection(Section):
         self._offer()
 
     def _build(self) -> None:
-        files = QHBoxLayout()
-        for button in (self.figure, self.map, self.record):
-            files.addWidget(button)
-        form = QFormLayout()
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        form = form_layout()
         form.addRow("Answer", self.which)
         form.addRow("Show", in_a_row(self.view, self.exponent))
         # Names are long, and the panel is narrow.
@@ -113,7 +109,7 @@ class FoundSection(Section):
         layout.addLayout(form)
         for widget in (self.measures, self.follow, self.path, self.rings, self.curves):
             layout.addWidget(widget)
-        layout.addLayout(files)
+        layout.addLayout(flowing(self.figure, self.map, self.record))
 
     def _button(self, title: str, tip: str, slot: Any) -> QPushButton:
         button = QPushButton(title, self)

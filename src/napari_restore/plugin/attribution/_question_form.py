@@ -10,8 +10,6 @@ from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
     QFileDialog,
-    QFormLayout,
-    QHBoxLayout,
     QLabel,
     QLineEdit,
     QPushButton,
@@ -21,7 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_restore import api
 from napari_restore.plugin._background import in_background
-from napari_restore.plugin._folding import in_a_row
+from napari_restore.plugin._folding import flowing, form_layout, in_a_row
 from napari_restore.plugin.attribution._words import CHECK
 
 if TYPE_CHECKING:
@@ -137,14 +135,10 @@ class QuestionForm(QWidget):
         self._on_objective()
 
     def _build(self) -> None:
-        tools = QHBoxLayout()
-        for button in self.tools.values():
-            tools.addWidget(button)
-        form = QFormLayout(self)
+        form = form_layout(self)
         form.setContentsMargins(0, 0, 0, 0)
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         # Across the whole panel, which is narrow.
-        form.addRow(tools)
+        form.addRow(flowing(*self.tools.values()))
         form.addRow("Asked about", self.box)
         form.addRow("Clicked box", self.side)
         form.addRow("Method", self.method)

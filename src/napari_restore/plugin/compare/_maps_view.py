@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QLabel, QPushButton, QVBoxLayout
+from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton, QVBoxLayout
 
+from napari_restore.plugin._folding import flowing
 from napari_restore.plugin._section import Section
 from napari_restore.plugin.compare._maps import MAPS, SideMap, available
 from napari_restore.plugin.compare._quality import legend
@@ -38,18 +39,17 @@ class MapsView(Section):
         self.buttons = {name: self._button(name) for name in MAPS}
         self.legend = QLabel(self)
         self.legend.setWordWrap(True)
-        self.keep = QCheckBox("Keep the maps of coming runs", self)
+        # Its entries do not break; without this the longest would widen the panel.
+        self.legend.setMinimumWidth(1)
+        self.keep = QCheckBox("Keep maps of runs", self)
         self.keep.setToolTip(
             "Transmission and all quality bits. A result then takes about twice the space on disk"
         )
         self.keep.setChecked(state.maps)
-        row = QHBoxLayout()
-        for button in self.buttons.values():
-            row.addWidget(button)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(QLabel("Maps", self))
-        layout.addLayout(row)
+        layout.addLayout(flowing(*self.buttons.values()))
         layout.addWidget(self.legend)
         layout.addWidget(self.keep)
         self.keep.toggled.connect(self._on_keep)

@@ -75,9 +75,11 @@ class CompareSection(Section):
         self.hold.setToolTip(
             f"Shows the source while pressed; on the image hold the key {KEY} instead"
         )
-        self.link = QCheckBox("Same contrast for source and results", self)
+        self.link = QCheckBox("Same contrast", self)
         self.link.setChecked(True)
-        self.link.setToolTip("Contrast limits and gamma, and the colormap of grey images")
+        self.link.setToolTip(
+            "Source and results share contrast limits, gamma and, if grey, the colormap"
+        )
         self.hint = QLabel(NOTHING, self)
         self.hint.setWordWrap(True)
         grid = QGridLayout()

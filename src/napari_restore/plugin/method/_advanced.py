@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QLabel, QSpinBox, QVBoxLayout, QWidget
+
+from napari_restore.plugin._folding import form_layout
 
 if TYPE_CHECKING:
     from napari_restore.engine import Plan
@@ -64,9 +66,8 @@ class AdvancedForm(QWidget):
         self.grid = QLabel(self)
         self.grid.setWordWrap(True)
         self.grid.setToolTip("How much the model looks at at once, and what its encoder leaves")
-        self._layout = layout = QFormLayout(self)
+        self._layout = layout = form_layout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         where = QWidget(self)
         column = QVBoxLayout(where)
         column.setContentsMargins(0, 0, 0, 0)

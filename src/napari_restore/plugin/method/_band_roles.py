@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QPushButton, QWidget
+from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QWidget
 
 from napari_restore import api
 from napari_restore.errors import RestoreError, UnknownBands
+from napari_restore.plugin._folding import form_layout
 from napari_restore.plugin._state import image_of
 
 if TYPE_CHECKING:
@@ -40,9 +41,8 @@ class BandRolesForm(QWidget):
         self.combos: dict[str, QComboBox] = {}
         self._question = QLabel(self)
         self._question.setWordWrap(True)
-        self._form = QFormLayout(self)
+        self._form = form_layout(self)
         self._form.setContentsMargins(0, 0, 0, 0)
-        self._form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         self._form.addRow(self._question)
         self.in_order = QPushButton("1, 2, 3 = red, green, blue", self)
         self.in_order.setToolTip("The first band shows red, the second green, the third blue")

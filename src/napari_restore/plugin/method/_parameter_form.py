@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from magicgui.widgets import create_widget
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QFormLayout, QLabel, QWidget
+from qtpy.QtWidgets import QLabel, QWidget
+
+from napari_restore.plugin._folding import form_layout
 
 if TYPE_CHECKING:
     from magicgui.widgets.bases import ValueWidget
@@ -26,9 +28,8 @@ class ParameterForm(QWidget):
         super().__init__(parent)
         self._card: ModelCard | None = None
         self.rows: dict[str, ValueWidget[Any]] = {}
-        self._form = QFormLayout(self)
+        self._form = form_layout(self)
         self._form.setContentsMargins(0, 0, 0, 0)
-        self._form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
 
     def show_card(self, card: ModelCard) -> None:
         """Offer the parameters of `card` at their defaults."""

@@ -11,7 +11,6 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QApplication,
     QComboBox,
-    QFormLayout,
     QHBoxLayout,
     QLabel,
     QProgressBar,
@@ -23,6 +22,7 @@ from qtpy.QtWidgets import (
 from napari_restore import api
 from napari_restore._quantities import format_seconds, format_size
 from napari_restore.errors import InputError, RestoreError
+from napari_restore.plugin._folding import flowing, form_layout
 from napari_restore.plugin._keys import with_key
 from napari_restore.plugin._notices import show_problem
 from napari_restore.plugin._section import Section
@@ -127,15 +127,11 @@ class ExportSection(Section):
         self.message.setWordWrap(True)
         self.message.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
 
-        self.form = QFormLayout()
-        self.form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        self.form = form_layout()
         self.form.addRow("Format", self.format)
         self.form.addRow("Compression", self.compress)
         self.form.addRow("Quality", self.quality)
         self.form.addRow("Values", self.bit_depth)
-        buttons = QHBoxLayout()
-        buttons.addWidget(self.export)
-        buttons.addWidget(self.copy)
         going = QHBoxLayout()
         going.addWidget(self.progress, 1)
         going.addWidget(self.cancel)
@@ -143,7 +139,7 @@ class ExportSection(Section):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.what)
         layout.addLayout(self.form)
-        layout.addLayout(buttons)
+        layout.addLayout(flowing(self.export, self.copy))
         layout.addLayout(going)
         layout.addWidget(self.message)
         self._show_saving(False)
@@ -257,10 +253,10 @@ class ExportSection(Section):
 
     def _on_format(self) -> None:
         self._chosen = True
+        self._forget_message()
         self._show_options()
 
     def _show_options(self) -> None:
-        self._forget_message()
         form: Format = self.format.currentData()
         self.form.setRowVisible(self.compress, "compress" in form.options)
         self.form.setRowVisible(self.quality, self._has_quality(form))

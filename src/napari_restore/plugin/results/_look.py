@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
-    QFormLayout,
     QHBoxLayout,
     QLabel,
     QPushButton,
@@ -18,6 +17,7 @@ from superqt.utils import qthrottled
 
 from napari_restore.engine import Adjustment
 from napari_restore.errors import BadParameter
+from napari_restore.plugin._folding import form_layout
 from napari_restore.plugin._notices import show_problem
 from napari_restore.plugin._section import Section
 
@@ -68,8 +68,7 @@ class LookSection(Section):
     def _build(self) -> None:
         self.about = QLabel(self)
         self.about.setWordWrap(True)
-        form = QFormLayout()
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        form = form_layout()
         self.sliders: dict[str, QLabeledSlider] = {}
         for name, label, largest, told in SLIDERS:
             slider = QLabeledSlider(Qt.Orientation.Horizontal, self)

@@ -10,7 +10,6 @@ from psygnal import Signal
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import (
     QComboBox,
-    QGridLayout,
     QHBoxLayout,
     QListWidget,
     QListWidgetItem,
@@ -23,6 +22,7 @@ from superqt.utils import qdebounced
 from napari_restore import api
 from napari_restore.errors import RestoreError
 from napari_restore.plugin._background import in_background
+from napari_restore.plugin._folding import flowing
 from napari_restore.plugin._notices import show_note, show_problem
 from napari_restore.plugin._section import Section
 from napari_restore.plugin._state import image_of
@@ -102,16 +102,13 @@ class ResultsSection(Section):
         self.toggle = self._button("A ⇄ B", "Show the other one instead, and back")
         self.toggle.setCheckable(True)
         self.earlier = EarlierResults(self)
-        buttons = QGridLayout()
-        for number, button in enumerate((self.only, self.use, self.record, self.delete)):
-            buttons.addWidget(button, number // 2, number % 2)
         both = QHBoxLayout()
         both.addWidget(self.other, 1)
         both.addWidget(self.toggle)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.list)
-        layout.addLayout(buttons)
+        layout.addLayout(flowing(self.only, self.use, self.record, self.delete))
         layout.addLayout(both)
         layout.addWidget(self.earlier)
         self.list.currentItemChanged.connect(self._on_chosen)

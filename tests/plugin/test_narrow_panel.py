@@ -1,0 +1,50 @@
+"""At 200 % on a screen 1600 wide, napari leaves the panel 212 pixels: all of it fits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from qtpy.QtWidgets import QScrollArea, QStyle, QWidget
+from superqt import QCollapsible
+
+from napari_restore.plugin._panel import NARROWEST
+from napari_restore.plugin.attribution import AttributionTab
+
+pytestmark = pytest.mark.viewer
+SCREEN = 800
+"""Pixels of a 1600 wide screen at 200 %."""
+
+
+def widest(part: QWidget, limit: int) -> list[tuple[str, int]]:
+    """What is to blame where `part` is wider than `limit`."""
+    found = [w for w in part.findChildren(QWidget) if not w.isWindow()]
+    wide = [w for w in found if w.minimumSizeHint().width() > limit]
+    inner = [w for w in wide if not any(w.isAncestorOf(other) for other in wide)]
+    return [(type(w).__name__, w.minimumSizeHint().width()) for w in inner]
+
+
+def test_everything_fits_beside_the_layer_controls(panel: Any, qtbot: Any, finished_run: Any):
+    pixels = np.random.default_rng(0).integers(0, 4000, (6, 64, 64), np.uint16)
+    window = panel.viewer.window._qt_window
+    panel.viewer.add_image(pixels, name="six_bands_of_a_scene_with_a_long_name.tif")
+    panel.viewer.add_image(pixels[0], name="scene")
+    panel.models.choose("dcp")
+    finished_run()
+    for part in panel.findChildren(QCollapsible):
+        part.expand(animate=False)
+    panel.attribution.found.setVisible(True)
+    scroll = panel.findChild(QScrollArea)
+    bar = panel.style().pixelMetric(QStyle.PixelMetric.PM_ScrollBarExtent)
+    room = max(NARROWEST - bar, 0)
+    for tab in ("Restore", AttributionTab.TITLE):
+        panel.tabs.choose(tab)
+        qtbot.wait(1)
+        inner = scroll.widget()
+        inner.layout().activate()
+        assert inner.minimumSizeHint().width() <= room, widest(inner, room - 30)
+    panel.tabs.choose("Restore")
+    assert panel.bar.minimumSizeHint().width() <= NARROWEST
+    assert panel.minimumSizeHint().width() <= panel.minimumWidth() == NARROWEST
+    assert window.minimumSizeHint().width() <= SCREEN
