@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import (
     QAbstractSlider,
     QAbstractSpinBox,
     QApplication,
     QComboBox,
     QFileDialog,
+    QScrollArea,
     QScrollBar,
     QTabBar,
     QWidget,
@@ -94,6 +96,28 @@ def test_the_wheel_scrolls_and_changes_nothing(open_panel: Any, qtbot: Any, tab:
             assert value(control) == before, control
         # Qt gives it before the event to those that ask for it.
         assert control.focusPolicy() != Qt.FocusPolicy.WheelFocus, control
+
+
+@pytest.mark.parametrize("kind", [QComboBox, QAbstractSpinBox, QAbstractSlider, QTabBar])
+def test_the_panel_follows_the_wheel_over_a_control(
+    open_panel: Any, qtbot: Any, kind: type[QWidget]
+):
+    panel = open_panel
+    window = panel.viewer.window._qt_window
+    (scroll,) = panel.findChildren(QScrollArea)
+    bar = scroll.verticalScrollBar()
+    control = next(c for c in controls(panel) if isinstance(c, kind) and scroll.isAncestorOf(c))
+    scroll.ensureWidgetVisible(control, 0, scroll.height() // 3)
+    qtbot.wait(1)
+    # Turned the way in which there is room.
+    steps = -1 if bar.value() < bar.maximum() else 1
+    before, place = value(control), bar.value()
+    assert not control.hasFocus()
+    centre = control.mapTo(window, control.rect().center())
+    # As the window system delivers it: Qt itself passes on what the control ignores.
+    QTest.wheelEvent(window.windowHandle(), QPointF(centre), QPoint(0, 120 * steps))
+    assert (bar.value() - place) * steps < 0
+    assert value(control) == before
 
 
 def test_a_choice_that_was_just_made_stays_while_the_panel_scrolls(open_panel: Any):
