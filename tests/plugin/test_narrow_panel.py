@@ -48,3 +48,27 @@ def test_everything_fits_beside_the_layer_controls(panel: Any, qtbot: Any, finis
     assert panel.bar.minimumSizeHint().width() <= NARROWEST
     assert panel.minimumSizeHint().width() <= panel.minimumWidth() == NARROWEST
     assert window.minimumSizeHint().width() <= SCREEN
+
+
+def test_what_is_unfolded_is_as_high_as_its_wrapped_rows(panel: Any, qtbot: Any, finished_run: Any):
+    window = panel.viewer.window._qt_window
+    window.show()
+    panel.viewer.add_image(np.full((64, 64, 3), 90, np.uint8), name="photo")
+    panel.models.choose("identity")
+    finished_run()
+    panel.setFixedWidth(NARROWEST)
+    wrapped = 0
+    for section in panel.sections:
+        part = section
+        while not isinstance(part, QCollapsible):
+            part = part.parentWidget()
+        part.expand(animate=False)
+
+        def needed(section: QWidget = section) -> int:
+            layout = section.layout()
+            return max(layout.totalHeightForWidth(section.width()), layout.minimumSize().height())
+
+        qtbot.waitUntil(lambda section=section: section.width() < NARROWEST)
+        qtbot.waitUntil(lambda section=section: section.height() >= needed(section))
+        wrapped += needed() > section.sizeHint().height()
+    assert wrapped >= 3

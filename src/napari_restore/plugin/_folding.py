@@ -10,6 +10,7 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QHBoxLayout,
     QScrollArea,
+    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
@@ -92,6 +93,8 @@ def folded(title: str, content: QWidget) -> QCollapsible:
         # superqt's margins are for a widget that stands alone; this one is a row of the panel.
         layout.setContentsMargins(0, 0, 0, 0)
     before.deleteLater()
+    # superqt keeps it from being higher than its hint, which knows nothing of wrapped rows.
+    part.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Preferred)
     return part
 
 
