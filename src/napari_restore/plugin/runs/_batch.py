@@ -236,7 +236,7 @@ class BatchSection(Section):
 
     def _show_what_fits(self) -> None:
         count, busy = len(self.chosen_layers()), self.is_busy
-        self.layers.setText(f"Restore {count} layers" if count > 1 else "Select several layers")
+        self.layers.setText(f"Restore {count} selected" if count > 1 else "Select two or more")
         self.layers.setEnabled(count > 1 and not busy)
         named = bool(self.source.text().strip() and self.target.text().strip())
         self.start_folder.setEnabled(named and not busy)
