@@ -17,7 +17,7 @@ from napari_restore.models import _weights
 from napari_restore.models._card import ModelCard
 from napari_restore.models._measure import possible_sizes
 from napari_restore.models._model import RestorationModel
-from napari_restore.models._program import Program, fixed_shape
+from napari_restore.models._program import Program, fixed_shape, takes_one
 from napari_restore.models._registry import ModelEntry, entry_of
 from napari_restore.models._script import without_factory
 from napari_restore.models._wrap import WrappedModel, as_card, card_beside
@@ -219,7 +219,7 @@ def _from_program(
         )
     try:
         program = torch.export.load(path)
-        module = Program(program.module(), fixed_shape(program))
+        module = Program(program.module(), fixed_shape(program), takes_one=takes_one(program))
     except BadModel:
         raise
     except Exception as error:

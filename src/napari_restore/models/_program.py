@@ -22,12 +22,23 @@ def fixed_shape(program: ExportedProgram) -> tuple[int, int, int, int] | None:
 
     A program of anything but one image takes what it takes: that is found when it is tried.
     """
-    names = program.graph_signature.user_inputs
-    nodes = [node for node in program.graph.nodes if node.name in names]
-    shape = tuple(nodes[0].meta["val"].shape) if len(nodes) == 1 else ()
+    shape = _shape(program)
     if len(shape) != 4 or not all(isinstance(n, int) for n in shape[1:]):
         return None
     return (shape[0] if isinstance(shape[0], int) else 1, *shape[1:])
+
+
+def takes_one(program: ExportedProgram) -> bool:
+    """Whether `program` takes one image at a time, of whatever height and width."""
+    shape = _shape(program)
+    return len(shape) == 4 and isinstance(shape[0], int) and shape[0] == 1
+
+
+def _shape(program: ExportedProgram) -> tuple[Any, ...]:
+    """The shape of the one tensor that `program` takes; sizes that are open are no integers."""
+    names = program.graph_signature.user_inputs
+    nodes = [node for node in program.graph.nodes if node.name in names]
+    return tuple(nodes[0].meta["val"].shape) if len(nodes) == 1 else ()
 
 
 class Program(nn.Module):
@@ -38,11 +49,21 @@ class Program(nn.Module):
     image reflected.
     """
 
-    def __init__(self, program: nn.Module, fixed: tuple[int, int, int, int] | None = None) -> None:
-        """With `fixed`, (count, bands, height, width) of the images `program` takes."""
+    def __init__(
+        self,
+        program: nn.Module,
+        fixed: tuple[int, int, int, int] | None = None,
+        *,
+        takes_one: bool = False,
+    ) -> None:
+        """With `fixed`, (count, bands, height, width) of the images `program` takes.
+
+        `takes_one` says that a program of free height and width takes one image at a time.
+        """
         super().__init__()
         self.program = program
         self.fixed = fixed
+        self.takes_one = takes_one
         self.step = 1
         """What edges of tiles should be multiples of."""
         self.margin = 0
@@ -56,7 +77,7 @@ class Program(nn.Module):
 
     def forward(self, x: Tensor) -> Any:
         if self.fixed is None:
-            return self.program(x)
+            return self._one_by_one(x) if self.takes_one else self.program(x)
         count, _, height, width = self.fixed
         down, along = height - 2 * self.margin, width - 2 * self.margin
         rows, columns = (-(-n // core) for n, core in zip(x.shape[2:], (down, along), strict=True))
@@ -74,6 +95,11 @@ class Program(nn.Module):
         joined = cores.reshape(x.shape[0], rows, columns, x.shape[1], down, along)
         whole = joined.permute(0, 3, 1, 4, 2, 5).reshape(*x.shape[:2], rows * down, columns * along)
         return whole[..., : x.shape[2], : x.shape[3]]
+
+    def _one_by_one(self, x: Tensor) -> Tensor:
+        """What the program makes of each image by itself, as it was exported with one."""
+        found = [self.program(part) for part in torch.split(x, 1)]
+        return torch.cat([y[0] if isinstance(y, (tuple, list)) and y else y for y in found])
 
     def _seen(self, windows: Tensor, count: int) -> Tensor:
         """What the program makes of up to `count` windows; it takes no fewer."""
