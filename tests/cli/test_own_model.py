@@ -34,6 +34,77 @@ CODE = """
 """
 
 
+class Sharper(torch.nn.Module):
+    """Halves and doubles the size, and sees two pixels around."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        self.down = torch.nn.Conv2d(3, 4, 2, 2)
+        self.up = torch.nn.ConvTranspose2d(4, 3, 2, 2)
+        self.near = torch.nn.Conv2d(3, 3, 5, padding=2, padding_mode="replicate")
+
+    def forward(self, x):
+        return (x + 0.2 * self.near(x) + 0.1 * self.up(self.down(x))).clamp(0, 1)
+
+
+class Everywhere(torch.nn.Module):
+    def forward(self, x):
+        return x - x.mean((2, 3), keepdim=True)
+
+
+def exported(path, module, fixed):
+    """`module` as a program of images of 64 × 64 pixels, or of even sizes."""
+    side = {2: 2 * torch.export.Dim("h", min=8), 3: 2 * torch.export.Dim("w", min=8)}
+    shapes = None if fixed else (side,)
+    program = torch.export.export(module, (torch.rand(1, 3, 64, 64),), dynamic_shapes=shapes)
+    torch.export.save(program, path)
+    return path
+
+
+@pytest.mark.parametrize("fixed", [False, True], ids=["any size", "one size"])
+def test_a_program_without_a_card_is_measured_and_restores(cli, scene, tmp_path, fixed):
+    module = Sharper()
+    path = exported(tmp_path / "mine.pt2", module, fixed)
+    out, again, record = tmp_path / "o.tif", tmp_path / "again.tif", tmp_path / "r.json"
+    words = ["-o", out, "--model", path, "--tile", 64, "--record", record]
+    run = cli("restore", scene, *words)
+    assert run.code == 2 and "--yes" in run.err and not out.exists()
+    run = cli("restore", scene, *words, "--yes")
+    assert run.code == 0, run.err
+    notes = json.loads(record.read_text("utf-8"))["plan"]["notes"]
+    (note,) = (note for note in notes if "no card" in note)
+    assert "3 bands" in note and "measured" in note
+    x = torch.from_numpy(read(scene).astype(np.float32) / 255)[None]
+    with torch.inference_mode():
+        whole = (module(x)[0].numpy() * 255).round()
+    # At the image's edge a window sees the image reflected.
+    inner = (..., slice(8, -8), slice(8, -8))
+    assert np.abs(read(out) - whole)[inner].max() <= 1
+    assert (read(out) != read(scene)).mean() > 0.2
+    assert cli("rerun", record, "-o", again, "--yes").code == 0
+    assert again.read_bytes() == out.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("fixed", "sentence"),
+    [(True, "takes images of 64 × 64 pixels only"), (False, "depends on the whole image")],
+    ids=["one size", "any size"],
+)
+def test_a_program_that_needs_its_whole_image_is_a_sentence(cli, scene, tmp_path, fixed, sentence):
+    path = exported(tmp_path / "all.pt2", Everywhere(), fixed)
+    run = cli("restore", scene, "-o", tmp_path / "o.tif", "--model", path, "--yes")
+    assert run.code == 2 and sentence in run.err, run.err
+    assert not (tmp_path / "o.tif").exists()
+
+
+def test_a_file_that_is_no_program_is_a_sentence(cli, scene, tmp_path):
+    path = tmp_path / "mine.pt2"
+    path.write_bytes(b"PK\x03\x04 damaged")
+    run = cli("restore", scene, "-o", tmp_path / "o.tif", "--model", path, "--yes")
+    assert run.code == 2 and "mine.pt2 is no exported program" in run.err
+
+
 @pytest.fixture
 def mine(tmp_path) -> list[str]:
     """The words of the research quick start."""

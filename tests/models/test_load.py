@@ -295,12 +295,24 @@ def test_exported_program(tmp_path: Path) -> None:
     torch.export.save(program, path)
     with pytest.raises(BadModel, match="trust"):
         load(path, card={"halo": 0})
-    with pytest.raises(BadModel, match="has no card"):
-        load(path, trust=True)
+    measured = load(path, trust=True)
+    assert measured.measured and (measured.card.bands, measured.card.multiple_of) == (3, 1)
+    assert torch.equal(measured(X), X / 2)
     (tmp_path / "half.json").write_text('{"halo": 0, "bands": 3}', "utf-8")
     model = load(path, trust=True)
     assert torch.equal(model(X), X / 2)
     assert model.card.weights_sha256 == sha256_of_file(path)
+
+
+def test_a_program_of_one_image_at_a_time_takes_batches(tmp_path: Path) -> None:
+    path = tmp_path / "half.pt2"
+    size = {2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
+    program = torch.export.export(Half(), (torch.rand(2, 3, 16, 24),), dynamic_shapes=(size,))
+    torch.export.save(program, path)
+    model = load(path, trust=True)
+    for count in (1, 2, 3):
+        batch = torch.rand(count, 3, 20, 28)
+        assert torch.equal(model(batch), batch / 2)
 
 
 def test_card_object_is_kept() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from napari_restore.errors import BadModel, MissingWeights
 from napari_restore.models import _weights
 from napari_restore.models._card import ModelCard
-from napari_restore.models._measure import possible_sizes
+from napari_restore.models._measure import BAND_COUNTS, possible_sizes
 from napari_restore.models._model import RestorationModel
-from napari_restore.models._program import Program, fixed_shape
+from napari_restore.models._program import Program, band_counts, batch_size, fixed_shape
 from napari_restore.models._registry import ModelEntry, entry_of
 from napari_restore.models._script import without_factory
 from napari_restore.models._wrap import WrappedModel, as_card, card_beside
@@ -46,8 +46,8 @@ def load(
     model
         A registered id; ``"FILE.py:factory"``; the path of a .safetensors or .pth
         file whose card (NAME.json beside it, or `card`) names the network in its
-        field ``model``; the path of an exported .pt2 program with a card; or a
-        torch module. Where a module or a factory comes without a card, its bands and
+        field ``model``; the path of an exported .pt2 program; or a torch module.
+        Where a program, a module or a factory comes without a card, its bands and
         `multiple_of` are found by trying.
     weights
         A .safetensors or .pth file, or ``"random:SEED"``; None: those that come with
@@ -212,21 +212,17 @@ def _from_program(
     import torch.export
 
     own = card or card_beside(path)
-    if own is None:
-        raise BadModel(
-            f"{path.name} has no card.",
-            f"Write its halo, multiple_of and bands to {path.stem}.json.",
-        )
     try:
         program = torch.export.load(path)
-        module = Program(program.module(), fixed_shape(program))
+        counts = band_counts(program) if own is None else ()
+        module = Program(program.module(), fixed_shape(program), batch_size(program))
     except BadModel:
         raise
     except Exception as error:
         raise BadModel(
             f"{path.name} is no exported program: {error}", "Export it again."
         ) from error
-    model = _wrapped(module, own, path.stem, parameters)
+    model = _wrapped(module, own, path.stem, parameters, counts)
     if module.fixed is not None:
         step, halo = model.card.multiple_of, max(model.card.halo, module.margin)
         model.card = replace(model.card, multiple_of=math.lcm(step, module.step), halo=halo)
@@ -235,19 +231,27 @@ def _from_program(
 
 
 def _wrapped(
-    module: nn.Module, card: Card | None, name: str, parameters: Mapping[str, Any]
+    module: nn.Module,
+    card: Card | None,
+    name: str,
+    parameters: Mapping[str, Any],
+    counts: Sequence[int] = BAND_COUNTS,
 ) -> RestorationModel:
+    """`module` with `card`; without one it is measured, with each of `counts` bands in turn."""
     fallback = ModelCard(name, name, "A model of your own.", task="other", licence="unknown")
-    own = as_card(_measured(module, name) if card is None else card, fallback)
+    own = as_card(_measured(module, name, counts) if card is None else card, fallback)
     model = WrappedModel(module, replace(own, values=own.fill(parameters)))
     model.measured = card is None
     return model
 
 
-def _measured(module: nn.Module, name: str) -> dict[str, int]:
+def _measured(module: nn.Module, name: str, counts: Sequence[int]) -> dict[str, int]:
     """The card of a module without one: what it takes of what is tried. Raises `BadModel`."""
+    if isinstance(module, Program) and module.fixed is not None:
+        # It takes any size, in windows of its own; which step they need it has found out.
+        return {"bands": module.fixed[1], "multiple_of": module.step}
     # Batch statistics and dropout are for training.
-    sizes = next(possible_sizes(module.eval()), None)
+    sizes = next(possible_sizes(module.eval(), counts), None)
     if sizes is None:
         raise BadModel(
             f"{name} has no card, and gives no image of the same size and bands for those tried.",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_restore.errors import BadModel
+from napari_restore.models._measure import BAND_COUNTS
 from napari_restore.models._padding import reflected
 
 if TYPE_CHECKING:
@@ -22,12 +23,34 @@ def fixed_shape(program: ExportedProgram) -> tuple[int, int, int, int] | None:
 
     A program of anything but one image takes what it takes: that is found when it is tried.
     """
-    names = program.graph_signature.user_inputs
-    nodes = [node for node in program.graph.nodes if node.name in names]
-    shape = tuple(nodes[0].meta["val"].shape) if len(nodes) == 1 else ()
+    shape = _input_shape(program)
     if len(shape) != 4 or not all(isinstance(n, int) for n in shape[1:]):
         return None
     return (shape[0] if isinstance(shape[0], int) else 1, *shape[1:])
+
+
+def batch_size(program: ExportedProgram) -> int | None:
+    """The number of images that `program` takes at a time; None where it is open."""
+    count = next(iter(_input_shape(program)), None)
+    return count if isinstance(count, int) else None
+
+
+def band_counts(program: ExportedProgram) -> tuple[int, ...]:
+    """The number of bands that `program` takes; those usually met where it leaves them open.
+
+    Raises `BadModel` for a program of anything but one image.
+    """
+    shape = _input_shape(program)
+    if len(shape) != 4:
+        raise BadModel("The program does not take one image (N, C, H, W).", "Export it again.")
+    return (shape[1],) if isinstance(shape[1], int) else BAND_COUNTS
+
+
+def _input_shape(program: ExportedProgram) -> tuple[Any, ...]:
+    """Shape of the one input, open sizes as symbols; () where it has none or several."""
+    names = program.graph_signature.user_inputs
+    nodes = [node for node in program.graph.nodes if node.name in names]
+    return tuple(nodes[0].meta["val"].shape) if len(nodes) == 1 else ()
 
 
 class Program(nn.Module):
@@ -35,14 +58,20 @@ class Program(nn.Module):
 
     A program exported with a fixed size is given windows of that size, which overlap by
     twice the `margin` that its output depends on. Beyond the image's edges it sees the
-    image reflected.
+    image reflected. One exported with a fixed batch size is given batches of it.
     """
 
-    def __init__(self, program: nn.Module, fixed: tuple[int, int, int, int] | None = None) -> None:
-        """With `fixed`, (count, bands, height, width) of the images `program` takes."""
+    def __init__(
+        self,
+        program: nn.Module,
+        fixed: tuple[int, int, int, int] | None = None,
+        count: int | None = None,
+    ) -> None:
+        """With `fixed`, (count, bands, height, width), or only the `count` of its images."""
         super().__init__()
         self.program = program
         self.fixed = fixed
+        self.count = count
         self.step = 1
         """What edges of tiles should be multiples of."""
         self.margin = 0
@@ -56,7 +85,9 @@ class Program(nn.Module):
 
     def forward(self, x: Tensor) -> Any:
         if self.fixed is None:
-            return self.program(x)
+            if self.count in (None, len(x)):
+                return self.program(x)
+            return torch.cat([self._seen(part, self.count) for part in torch.split(x, self.count)])
         count, _, height, width = self.fixed
         down, along = height - 2 * self.margin, width - 2 * self.margin
         rows, columns = (-(-n // core) for n, core in zip(x.shape[2:], (down, along), strict=True))
@@ -75,8 +106,13 @@ class Program(nn.Module):
         whole = joined.permute(0, 3, 1, 4, 2, 5).reshape(*x.shape[:2], rows * down, columns * along)
         return whole[..., : x.shape[2], : x.shape[3]]
 
+    def _one_by_one(self, x: Tensor) -> Tensor:
+        """What the program makes of each image by itself, as it was exported with one."""
+        found = [self.program(part) for part in torch.split(x, 1)]
+        return torch.cat([y[0] if isinstance(y, (tuple, list)) and y else y for y in found])
+
     def _seen(self, windows: Tensor, count: int) -> Tensor:
-        """What the program makes of up to `count` windows; it takes no fewer."""
+        """What the program makes of up to `count` windows or images; it takes no fewer."""
         missing = count - len(windows)
         filled = torch.cat([windows, windows[:1].expand(missing, -1, -1, -1)])
         y = self.program(filled.contiguous())

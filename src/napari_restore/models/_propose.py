@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from napari_restore.errors import BadModel, BadOutput, RestoreError
+from napari_restore.errors import BadModel, BadOutput
 from napari_restore.models import _weights
 from napari_restore.models._load import load
 from napari_restore.models._measure import BAND_COUNTS, TRIAL_SIDE, possible_sizes
 from napari_restore.models._model import RestorationModel
-from napari_restore.models._program import Program
 from napari_restore.models._registry import card_of, model_ids
 from napari_restore.models._wrap import WrappedModel, as_card, card_beside
 
@@ -131,17 +130,16 @@ def _of_code(source: str) -> Proposal:
     def with_card(card: Mapping[str, Any]) -> RestorationModel:
         return load(source, card=card, trust=True)
 
-    counts = _bands_of_program(file) if file.suffix.lower() == ".pt2" else BAND_COUNTS
-    first = with_card({"bands": counts[0]})
+    title = {"title": file.stem, "summary": f"From {file.name}."}
+    if file.suffix.lower() == ".pt2":
+        # What it takes stands in the program.
+        own = load(source, trust=True).card
+        card = {**title, "bands": own.bands, "multiple_of": own.multiple_of, "halo": own.halo}
+        return _of(source, with_card(card), card, measured=True)
+    first = with_card({"bands": BAND_COUNTS[0]})
     if not isinstance(first, WrappedModel):
         return _of(source, first, {})
-    title = {"title": file.stem, "summary": f"From {file.name}."}
-    if isinstance(first.module, Program) and first.module.fixed is not None:
-        # Sizes are those it was exported with; see `Program`.
-        found = {"bands": counts[0], "multiple_of": first.card.multiple_of}
-        card = {**title, **found, "halo": first.card.halo}
-        return _of(source, with_card(card), card, measured=True)
-    for sizes in possible_sizes(first.module, counts):
+    for sizes in possible_sizes(first.module):
         card = {**title, **sizes}
         return _of(source, with_card(card), card, measured=True)
     raise BadModel(
@@ -150,21 +148,3 @@ def _of_code(source: str) -> Proposal:
         "Export it with free height and width, or write its bands and multiple_of to "
         f"{file.stem}.json.",
     )
-
-
-def _bands_of_program(file: Path) -> tuple[int, ...]:
-    """The channels its one input has; those usually met where it leaves them open."""
-    import torch.export
-
-    try:
-        program = torch.export.load(file)
-        (name,) = program.graph_signature.user_inputs
-        (node,) = (node for node in program.graph.nodes if node.name == name)
-        channels = node.meta["val"].shape[1]
-    except RestoreError:
-        raise
-    except Exception as error:
-        raise BadModel(
-            f"{file.name} is no exported program of one image (N, C, H, W).", "Export it again."
-        ) from error
-    return (channels,) if isinstance(channels, int) else BAND_COUNTS

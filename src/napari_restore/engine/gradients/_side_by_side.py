@@ -13,23 +13,19 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def side_by_side(
-    jobs: Iterable[T], work: Callable[[T], R], workers: int, threads: int
-) -> Iterator[R]:
-    """``work(job)`` for every job, in their order, on `workers` threads of `threads` each.
+def side_by_side(jobs: Iterable[T], work: Callable[[T], R], workers: int) -> Iterator[R]:
+    """``work(job)`` for every job, in their order, on `workers` threads.
 
-    No more than `workers` results wait, whatever takes them. What a job raises is raised here;
+    Each computes with one thread of torch's, whatever their number: sums that threads share
+    come out otherwise with another number of them. No more than `workers` results wait, whatever takes them. What a job raises is raised here;
     jobs that have not begun are then left.
     """
-    if workers <= 1:
-        yield from map(work, jobs)
-        return
 
     def begin() -> None:
         # Torch's number of threads belongs to the thread that calls it.
-        torch.set_num_threads(threads)
+        torch.set_num_threads(1)
 
-    with ThreadPoolExecutor(workers, "gradients", begin) as pool:
+    with ThreadPoolExecutor(max(1, workers), "gradients", begin) as pool:
         waiting: deque[Future[R]] = deque()
         try:
             for job in jobs:
