@@ -91,9 +91,7 @@ def test_a_program_without_a_card_is_measured_and_restores(cli, scene, tmp_path,
     [(True, "takes images of 64 × 64 pixels only"), (False, "depends on the whole image")],
     ids=["one size", "any size"],
 )
-def test_a_program_that_needs_its_whole_image_is_a_sentence(
-    cli, scene, tmp_path, fixed, sentence
-):
+def test_a_program_that_needs_its_whole_image_is_a_sentence(cli, scene, tmp_path, fixed, sentence):
     path = exported(tmp_path / "all.pt2", Everywhere(), fixed)
     run = cli("restore", scene, "-o", tmp_path / "o.tif", "--model", path, "--yes")
     assert run.code == 2 and sentence in run.err, run.err
