@@ -21,12 +21,19 @@ def side_by_side(
     No more than `workers` results wait, whatever takes them. What a job raises is raised here;
     jobs that have not begun are then left.
     """
+    # Torch's number of threads belongs to the thread that calls it.
     if workers <= 1:
-        yield from map(work, jobs)
+        own = torch.get_num_threads()
+        for job in jobs:
+            torch.set_num_threads(threads)
+            try:
+                found = work(job)
+            finally:
+                torch.set_num_threads(own)
+            yield found
         return
 
     def begin() -> None:
-        # Torch's number of threads belongs to the thread that calls it.
         torch.set_num_threads(threads)
 
     with ThreadPoolExecutor(workers, "gradients", begin) as pool:

@@ -160,11 +160,10 @@ class StagedGradients:
 
     def _in_threads(self, work: Callable[[tuple[int, int]], R], workers: int) -> Iterator[R]:
         """`work` on every tile, row by row, `workers` of them at once."""
-        plan = self.opened.plan
         places = itertools.product(range(self._rows), range(self._columns))
-        threads = plan.threads * plan.workers // workers
         with self.opened.computing():
-            yield from side_by_side(places, work, workers, threads)
+            # One thread each: how many work at once follows the memory, and sums follow threads.
+            yield from side_by_side(places, work, workers, 1)
 
     # -- forwards --------------------------------------------------------------------
 
