@@ -133,7 +133,9 @@ def test_the_box_is_in_the_middle(corner: tuple[int, int]) -> None:
 
     y, x = corner
     box = (y, x, y + 16, x + 24)
-    found = nr.attribute(scene(), wrapped(Small()), box, method="ig", steps=2, device="cpu")
+    found = nr.attribute(
+        scene(), wrapped(Small()), nr.Region(*box), method="ig", steps=2, device="cpu"
+    )
     figure = Figure()
     _panels(figure, found, 0.5)
     panels = [axis for axis in figure.axes if axis.get_xlabel()]

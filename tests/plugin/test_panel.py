@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 from napari.utils.notifications import notification_manager
 from superqt import QCollapsible
@@ -293,9 +294,10 @@ def test_napari_keeps_nothing_of_a_run_that_has_ended(
 
 
 def test_a_message_ends_with_what_it_speaks_of(
-    panel: Any, colours: np.ndarray, finished_run: Any, monkeypatch: pytest.MonkeyPatch
+    panel: Any, colours: np.ndarray, finished_run: Any, tmp_path: Path
 ):
-    panel.viewer.add_image(colours[:300, :300], name="photo")
+    PIL.Image.fromarray(colours[:300, :300]).save(tmp_path / "photo.png")
+    panel.viewer.open(tmp_path / "photo.png", plugin="napari-restore")
     choose(panel, "identity")
     variant = finished_run()
     assert panel.bar.message.text().startswith("Done in")
@@ -305,7 +307,7 @@ def test_a_message_ends_with_what_it_speaks_of(
     variant.adjust(Adjustment(0.5))
     assert export.message.text() == ""
     export.copy.click()
-    export.format.setCurrentIndex(1 - export.format.currentIndex())
+    export.format.setCurrentIndex((export.format.currentIndex() + 1) % export.format.count())
     assert export.message.text() == ""
     export.copy.click()
     panel.viewer.layers.remove(variant.layer)

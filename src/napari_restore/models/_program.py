@@ -106,6 +106,11 @@ class Program(nn.Module):
         whole = joined.permute(0, 3, 1, 4, 2, 5).reshape(*x.shape[:2], rows * down, columns * along)
         return whole[..., : x.shape[2], : x.shape[3]]
 
+    def _one_by_one(self, x: Tensor) -> Tensor:
+        """What the program makes of each image by itself, as it was exported with one."""
+        found = [self.program(part) for part in torch.split(x, 1)]
+        return torch.cat([y[0] if isinstance(y, (tuple, list)) and y else y for y in found])
+
     def _seen(self, windows: Tensor, count: int) -> Tensor:
         """What the program makes of up to `count` windows or images; it takes no fewer."""
         missing = count - len(windows)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 from qtpy.QtCore import QEvent, Qt
-from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFrame, QPushButton, QScrollArea, QVBoxLayout, QWidget
 from superqt.utils import qdebounced
 
 from napari_restore.errors import RestoreError
@@ -146,8 +146,12 @@ class RestorePanel(QWidget):
         # Not in what scrolls: Run stays in sight on low screens, whatever is unfolded.
         self.bar.setContentsMargins(10, 4, 10, 8)
         outer.addWidget(self.bar)
+        # The key Tab comes to Run behind the last setting, as the eye does.
+        settings = [b for part in self.sections for b in part.findChildren(QPushButton)]
+        QWidget.setTabOrder(settings[-1], self.bar.button)
+        QWidget.setTabOrder(self.bar.button, self.bar.live)
         self.tabs.currentChanged.connect(lambda number: self.bar.setVisible(number == 0))
-        self.setMinimumWidth(340)
+        self.setMinimumWidth(344)
         self._wheel = WheelFilter(self)
 
     def _connect(self) -> None:

@@ -130,7 +130,9 @@ def test_colours_are_found_among_the_bands(dtype: str, roles: str | None, bands:
 
 @pytest.mark.parametrize("roles", [None, "nir=1,red=2,green=3,swir=4"])
 def test_bands_that_are_no_colours_are_stepped_through(roles: str | None):
-    pixels = np.random.default_rng(4).integers(0, 4000, (90, 70, 4)).astype(np.uint16)
+    # Four bands that nobody has named are red, green, blue and alpha.
+    bands = 5 if roles is None else 4
+    pixels = np.random.default_rng(4).integers(0, 4000, (90, 70, bands)).astype(np.uint16)
     image = nr.open_image(pixels, bands=roles)
     assert Display.of_image(image) is Display.BANDS
     np.testing.assert_array_equal(np.asarray(finest(layer(image))), pixels.transpose(2, 0, 1))

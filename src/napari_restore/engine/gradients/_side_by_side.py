@@ -13,30 +13,19 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def side_by_side(
-    jobs: Iterable[T], work: Callable[[T], R], workers: int, threads: int
-) -> Iterator[R]:
-    """``work(job)`` for every job, in their order, on `workers` threads of `threads` each.
+def side_by_side(jobs: Iterable[T], work: Callable[[T], R], workers: int) -> Iterator[R]:
+    """``work(job)`` for every job, in their order, on `workers` threads.
 
-    No more than `workers` results wait, whatever takes them. What a job raises is raised here;
+    Each computes with one thread of torch's, whatever their number: sums that threads share
+    come out otherwise with another number of them. No more than `workers` results wait, whatever takes them. What a job raises is raised here;
     jobs that have not begun are then left.
     """
-    # Torch's number of threads belongs to the thread that calls it.
-    if workers <= 1:
-        own = torch.get_num_threads()
-        for job in jobs:
-            torch.set_num_threads(threads)
-            try:
-                found = work(job)
-            finally:
-                torch.set_num_threads(own)
-            yield found
-        return
 
     def begin() -> None:
-        torch.set_num_threads(threads)
+        # Torch's number of threads belongs to the thread that calls it.
+        torch.set_num_threads(1)
 
-    with ThreadPoolExecutor(workers, "gradients", begin) as pool:
+    with ThreadPoolExecutor(max(1, workers), "gradients", begin) as pool:
         waiting: deque[Future[R]] = deque()
         try:
             for job in jobs:

@@ -162,8 +162,7 @@ class StagedGradients:
         """`work` on every tile, row by row, `workers` of them at once."""
         places = itertools.product(range(self._rows), range(self._columns))
         with self.opened.computing():
-            # One thread each: how many work at once follows the memory, and sums follow threads.
-            yield from side_by_side(places, work, workers, 1)
+            yield from side_by_side(places, work, workers)
 
     # -- forwards --------------------------------------------------------------------
 

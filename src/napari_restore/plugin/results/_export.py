@@ -318,6 +318,8 @@ class ExportSection(Section):
         size = self.saving.size
         self.saving = self._variant = None
         self._show_saving(False)
+        # First, for it ends earlier messages.
+        self._on_current()
         if status == "done":
             self.message.setText(f"Saved {outcome} ({format_size(size)}).")
         elif status == "cancelled":
@@ -325,7 +327,6 @@ class ExportSection(Section):
         else:
             self.message.setText(str(outcome))
             show_problem(outcome)
-        self._on_current()
         self.ended.emit(status, outcome)
 
     def _show_saving(self, going: bool) -> None:
