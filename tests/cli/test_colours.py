@@ -53,3 +53,17 @@ def test_hot_takes_a_grey_photograph_with_a_spot_of_colour(cli, photo, tmp_path)
     grey_part = np.ones(source.shape[:2], bool)
     grey_part[40:80, 50:90] = False
     assert np.array_equal(read_png(out)[grey_part], source[grey_part])
+
+
+@pytest.mark.parametrize("model_id", ["hot", "htm"])
+def test_methods_for_scenes_from_above_say_so_of_a_photograph(cli, photo, scene, model_id):
+    told = f"{model_id} is made for scenes from above"
+    run = cli("plan", photo(with_a_blue_sign(grey())), "--model", model_id, "--json")
+    assert [note for note in run.json["notes"] if told in note]
+    run = cli("plan", scene, "--model", model_id, "--json")
+    assert not [note for note in run.json["notes"] if told in note]
+
+
+def test_methods_for_any_scene_do_not(cli, photo):
+    run = cli("plan", photo(grey()), "--model", "dcp", "--json")
+    assert not [note for note in run.json["notes"] if "from above" in note]

@@ -151,6 +151,11 @@ def make_plan(
         notes.append(
             f"The roles of the {image.bands} bands are unknown; {card.id} uses all of them."
         )
+    if "natural" not in card.scenes and image.crs is None and len(bands) <= 3:
+        notes.append(
+            f"{card.id} is made for scenes from above, and this image lies on no map: in a "
+            "photograph from the ground it may take the sky for haze and change its colour."
+        )
     # Levels are for drafts: their models are those of the image with other settings.
     found = probe(model) if image.full is None else presumed(model)
     if found.note:

@@ -59,6 +59,20 @@ def test_each_band_holds_its_waves() -> None:
         assert float(sizes.sum() - sizes[band]) < 1e-9
 
 
+@pytest.mark.parametrize("side", [16, 32, 64])
+def test_bands_do_not_depend_on_threads_or_batch(side: int) -> None:
+    before, results = torch.get_num_threads(), []
+    x = torch.randn(2, side, side, INNER, generator=torch.Generator().manual_seed(side))
+    try:
+        for threads in (1, 2, 3, 4):
+            torch.set_num_threads(threads)
+            results += [frequency_bands(x)[:, :1], frequency_bands(x[:1])]
+    finally:
+        torch.set_num_threads(before)
+    for other in results[1:]:
+        assert torch.equal(other, results[0])
+
+
 def test_bands_of_half_precision_are_float32() -> None:
     x = torch.randn(1, 32, 32, 4).bfloat16()
     bands = frequency_bands(x)

@@ -143,3 +143,16 @@ def test_a_choice_stays_with_the_next_image(chooser: ModelChooser, qtbot: Any):
     assert told.args == ["htm"]
     chooser.offer(offered_models(), "natural")
     assert chooser.model() == "htm"
+
+
+def test_a_method_made_for_another_scene_says_so(chooser: ModelChooser):
+    chooser.offer(offered_models(), "natural")
+    for name in ("hot", "htm"):
+        chooser.choose(name)
+        assert chooser._summary.text().startswith("Made for another scene (aerial or satellite")
+        assert "white skies brown" in chooser._summary.toolTip()
+    chooser.choose("dcp")
+    assert "another scene" not in chooser._summary.text()
+    chooser.offer(offered_models(), "aerial")
+    chooser.choose("htm")
+    assert "another scene" not in chooser._summary.text()

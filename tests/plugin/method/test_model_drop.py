@@ -179,3 +179,61 @@ def test_closing_the_panel_closes_the_question(panel: Any, qtbot: Any, weights: 
     asked(panel, qtbot, ProposalDialog)
     panel.close()
     assert panel.files.dialog is None
+
+
+class Blur(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.near = torch.nn.Conv2d(3, 3, 5, padding=2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + 0.2 * self.near(x)
+
+
+class Everywhere(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x - x.mean((2, 3), keepdim=True)
+
+
+def exported(path: Path, module: torch.nn.Module, side: int, free: bool) -> Path:
+    """`module` as a program of images of `side` × `side` pixels, or of any size."""
+    sizes = {2: torch.export.Dim("h", min=8), 3: torch.export.Dim("w", min=8)}
+    shapes = (sizes,) if free else None
+    program = torch.export.export(module, (torch.rand(1, 3, side, side),), dynamic_shapes=shapes)
+    torch.export.save(program, path)
+    return path
+
+
+@pytest.mark.parametrize("free", [True, False], ids=["any size", "256"])
+def test_a_dropped_program_is_measured_confirmed_and_run(
+    panel: Any, qtbot: Any, tmp_path: Path, finished_run: Any, free: bool
+):
+    path = exported(tmp_path / "mine.pt2", Blur(), 256, free)
+    photo = np.random.default_rng(0).integers(0, 256, (90, 130, 3), np.uint8)
+    panel.viewer.add_image(photo, name="photo")
+    assert drop(panel, path)
+    press(asked(panel, qtbot, TrustDialog), "Run it")
+    press(asked(panel, qtbot, ProposalDialog), "Add")
+    assert json.loads(path.with_suffix(".json").read_text())["bands"] == 3
+    assert panel.state.model == str(path) and panel.state.trust
+    panel.target.choose(Target.WHOLE)
+    result = finished_run().result
+    assert result.record["status"] == "done"
+    with torch.inference_mode():
+        y = Blur()(torch.from_numpy(photo).permute(2, 0, 1)[None] / 255)
+    expected = (y[0].permute(1, 2, 0) * 255).round().clamp(0, 255).numpy()
+    # At the image's edge a window sees the image reflected.
+    inner = (slice(4, -4), slice(4, -4))
+    assert np.abs(expected - photo)[inner].mean() > 1
+    assert np.abs(result.read(result.region) - expected)[inner].max() <= 1
+
+
+def test_a_dropped_program_that_needs_its_whole_image_is_one_sentence(
+    panel: Any, qtbot: Any, tmp_path: Path, shown: list[str]
+):
+    drop(panel, exported(tmp_path / "all.pt2", Everywhere(), 256, free=False))
+    press(asked(panel, qtbot, TrustDialog), "Run it")
+    qtbot.waitUntil(lambda: bool(shown), timeout=LIMIT_MS)
+    assert "takes images of 256 × 256 pixels only" in shown[0]
+    assert panel.files.dialog is None

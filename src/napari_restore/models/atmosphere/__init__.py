@@ -51,7 +51,9 @@ AERIAL = replace(
     "spectrum of haze: 2.5 dB more than the dark channel prior; clear scenes of 16 bit stay as "
     "they are (docs/models/atmosphere-aerial.md).",
     caveats="Leaves thin, even haze as it is. Clear farmland may still get darker. Haze must vary "
-    "slowly: a cloud's hard edge is beyond it.",
+    "slowly: a cloud's hard edge is beyond it. "
+    "An airlight that would cast magenta is made less green; dark parts in thick fog may still "
+    "come out redder than they are.",
 )
 
 

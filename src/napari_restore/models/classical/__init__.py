@@ -39,7 +39,8 @@ DCP = ModelCard(
     "(benchmarks/classical_gain.py).",
     caveats="Takes bright neutral surfaces (snow, sand, roofs, cloud) for haze and darkens clear "
     "scenes: on eight with little or no haze band medians fell by 2 to 48 %, NDVI of farmland rose from 0.20 to "
-    "0.30 (benchmarks/clear_scene_bias.py). A smaller omega does less.",
+    "0.30 (benchmarks/clear_scene_bias.py). A smaller omega does less. Grey ground under bluish haze "
+    "can come out bluer than it is.",
 )
 
 HOT = ModelCard(
@@ -60,7 +61,8 @@ HOT = ModelCard(
     "clear, +0.9 dB where haze is everywhere (benchmarks/classical_gain.py).",
     caveats="Removes haze relative to the clearest part of the scene, so even haze stays. Can take "
     "water, blue roofs and bare soil for haze; on eight scenes with little or no haze band medians fell by 0 to "
-    "12 %, NDVI stayed (benchmarks/clear_scene_bias.py).",
+    "12 %, NDVI stayed (benchmarks/clear_scene_bias.py). Made for scenes from above: in photographs from "
+    "the ground it turns white skies brown or nearly black.",
 )
 
 HTM = ModelCard(
@@ -85,7 +87,8 @@ HTM = ModelCard(
     "clear, +2.1 dB where haze is everywhere (benchmarks/classical_gain.py).",
     caveats="Removes haze relative to the clearest part of the scene, so even haze stays. Takes "
     "bright areas larger than the window for haze: on eight scenes with little or no haze band medians fell by 0 "
-    "to 34 %, NDVI rose by 0.01 (benchmarks/clear_scene_bias.py).",
+    "to 34 %, NDVI rose by 0.01 (benchmarks/clear_scene_bias.py). Made for scenes from above: in "
+    "photographs from the ground it turns white skies brown or nearly black.",
 )
 
 IDENTITY = ModelCard(

@@ -28,7 +28,9 @@ HAZE_UNET = ModelCard(
     validated_on="synthetic haze only: 25 scenes it never saw, three times under another spectrum of "
     "haze: 2.4 dB more than the dark channel prior on aerial, 2.3 on natural scenes "
     "(docs/models/haze-unet.md).",
-    caveats="What atmosphere takes for clear stays as it is, noise included.",
+    caveats="What atmosphere takes for clear stays as it is, noise included. "
+    "An airlight that would cast magenta is made less green; dark parts in thick fog may still "
+    "come out redder than they are.",
 )
 
 ENTRIES = (

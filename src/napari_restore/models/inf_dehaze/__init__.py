@@ -38,7 +38,9 @@ SMALL = replace(
     validated_on="synthetic haze only: 25 scenes it never saw, three times under another spectrum of "
     "haze: 2.2 dB more than the dark channel prior on aerial, 2.4 on natural scenes "
     "(docs/models/inf-dehaze-small.md).",
-    caveats=_BASE.caveats + " What atmosphere takes for clear stays as it is.",
+    caveats=_BASE.caveats + " What atmosphere takes for clear stays as it is. "
+    "An airlight that would cast magenta is made less green; dark parts in thick fog may still "
+    "come out redder than they are.",
 )
 LITE = replace(
     _BASE,

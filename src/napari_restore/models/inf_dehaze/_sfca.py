@@ -100,12 +100,15 @@ def radii(side: int) -> tuple[int, int]:
 
 
 def _box(x: Tensor, radius_y: int, radius_x: int) -> Tensor:
-    """`x` (N, H, W, C) without frequencies beyond the radii."""
-    count, height, width, channels = x.shape
-    down, across = _basis(height, radius_y, x), _basis(width, radius_x, x)
-    waves = (down.T @ x.reshape(count, height, -1)).reshape(-1, width, channels)
-    kept = (across @ (across.T @ waves)).reshape(count, -1, width * channels)
-    return (down @ kept).reshape(x.shape)
+    """`x` (N, H, W, C) without frequencies beyond the radii.
+
+    Column by column: one product of a few waves and a wide map sums in an order that
+    follows the number of threads.
+    """
+    down, across = _basis(x.shape[1], radius_y, x), _basis(x.shape[2], radius_x, x)
+    waves = (down.T @ x.transpose(1, 2)).transpose(1, 2)
+    kept = across @ (across.T @ waves)
+    return (down @ kept.transpose(1, 2)).transpose(1, 2)
 
 
 def _basis(side: int, radius: int, like: Tensor) -> Tensor:

@@ -227,6 +227,10 @@ class ModelChooser(QWidget):
         lines = [(f"{MARK}Recommended. " if recommended else "") + card.summary]
         if card.validated_on:
             lines.append(f"Validated on {in_short(card.validated_on)}.")
+        scene = self.scene.currentData()
+        if scene is not None and scene not in card.scenes:
+            made_for = " or ".join(SCENES.get(s, s).lower() for s in card.scenes)
+            lines.insert(0, f"Made for another scene ({made_for}): check the colours of the sky.")
         if self._not_chosen:
             lines.insert(0, self._not_chosen)
         self._summary.setText("\n".join(lines))
