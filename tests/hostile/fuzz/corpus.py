@@ -219,7 +219,7 @@ def _cached(root: Path, scene: Path, large: Path, cache: Path) -> Iterator[Seed]
 
     api.clear_cache(needed=True)
     image = nr.open_image(scene)
-    small = nr.load_model("dcp", parameters={"patch_radius": 2, "guided_radius": 2})
+    small = nr.load_model("dcp", parameters={"patch_radius": 2, "guided_radius": 4})
     nr.restore(image, small, region=nr.Region(0, 0, 32, 32)).store.remove()
     files = _files(root, scene, cache)
     inside = tuple(name for name in files if name.startswith("cache/"))

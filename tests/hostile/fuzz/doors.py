@@ -7,7 +7,7 @@ from pathlib import Path
 
 MEMORY = "512MiB"
 RUN = ("--memory", MEMORY, "--progress", "off", "--overwrite")
-DARK = ("--model", "dcp", "--set", "patch_radius=2", "--set", "guided_radius=2")
+DARK = ("--model", "dcp", "--set", "patch_radius=2", "--set", "guided_radius=4")
 """A model that needs the context of the whole image."""
 BOX = ("--srcwin", "4", "4", "24", "24")
 
