@@ -37,18 +37,11 @@ class Recorded:
 
     @property
     def models(self) -> list[str]:
-        """Ids and files of the models that repeating it would load; what is no text is left out."""
-        task = self.told.get("task")
-        task = task if isinstance(task, Mapping) else {}
-        specs = [task.get("model")] if "model" in task else []
-        rows = task.get("models")
-        specs += (
-            [row.get("spec") for row in rows if isinstance(row, Mapping)]
-            if isinstance(rows, list)
-            else []
-        )
-        names = [spec.get("model") for spec in specs if isinstance(spec, Mapping)]
-        return [name for name in names if isinstance(name, str)]
+        """Ids and files of the models that repeating it would load."""
+        task = self.told.get("task") or {}
+        specs = [each["spec"] for each in task["models"]] if "models" in task else []
+        specs += [task["model"]] if "model" in task else []
+        return [spec["model"] for spec in specs]
 
     def task(self, kind: str) -> dict[str, Any]:
         """All that is needed to do it again.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from napari_restore._explain_api import attribute, digests, lasting
-from napari_restore._image_api import Bands, Pathlike, open_image
+from napari_restore._image_api import Bands, Pathlike, check_outside, open_image
 from napari_restore._model_api import load_described
 from napari_restore._progress_bar import progress_bar
 from napari_restore._recorded_api import Recorded, read_recorded
@@ -126,15 +126,17 @@ def repeat_table(
 
     recorded = read_recorded(record)
     task, told = recorded.task("table"), recorded.told
+    for each in task["images"]:
+        check_outside(each["spec"], outside=trust)
     groups = groups_in(task)
     for source, _ in groups:
         # One that could not be read then is told of in its rows, as it was.
         if source.fingerprint is not None:
             recorded.check_image(source.open(), source.fingerprint)
     recorded.check_files(task["files"])
-    if task["baseline_fingerprint"] is not None:
-        clear = open_image(told["question"]["baseline"])
-        recorded.check_image(clear, task["baseline_fingerprint"], "clear image")
+    clear = told["question"].get("baseline")
+    if clear is not None and task["baseline_fingerprint"] is not None:
+        recorded.check_image(open_image(clear), task["baseline_fingerprint"], "clear image")
     models = []
     for each in task["models"]:
         models.append(Labelled(each["label"], load_described(each["spec"], trust=trust)))

@@ -1,6 +1,6 @@
 """The JSON account of a run: what was done, with what, and what it cost.
 
-The typed dictionaries below are the format; `problems` checks a record against
+The typed dictionaries of `_record_shapes` are the format; `problems` checks a record against
 them. Names are snake case, units SI, sizes in bytes, boxes [y0, x0, y1, x1].
 Keys that are not named here may be present and are kept.
 """
@@ -12,22 +12,12 @@ import json
 import math
 import os
 import tempfile
-import types
 from collections.abc import Mapping
 from pathlib import Path
-from typing import (
-    Any,
-    Literal,
-    NotRequired,
-    TypedDict,
-    Union,
-    cast,
-    get_args,
-    get_origin,
-    get_type_hints,
-    is_typeddict,
-)
+from typing import Any, cast
 
+from napari_restore._json_shapes import mismatches, read_json
+from napari_restore._record_shapes import AttributionRecord, Record, Table
 from napari_restore.errors import BadOutput, InputError
 
 __all__ = [
@@ -45,127 +35,9 @@ __all__ = [
 ]
 
 
-class Input(TypedDict):
-    """The image a run read."""
-
-    path: str | None
-    """None for an array."""
-    fingerprint: str
-    size: list[int]
-    """[height, width] in pixels."""
-    bands: int
-    dtype: str
-    crs: str | None
-    black: list[float] | None
-    """The value of each band that the model saw as 0."""
-    white: float | None
-    """The value that the model saw as 1."""
-
-
-class Output(TypedDict):
-    """The file a run wrote."""
-
-    path: str | None
-    sha256: str | None
-
-
-class Model(TypedDict):
-    """The method and all its parameter values."""
-
-    id: str
-    weights_sha256: str | None
-    parameters: dict[str, Any]
-
-
-class Target(TypedDict):
-    """What was restored."""
-
-    region: list[int]
-    """[y0, x0, y1, x1], half open."""
-    mask: NotRequired[str | None]
-
-
-class Adjustment(TypedDict):
-    """How the restored pixels were applied to the source."""
-
-    strength: float
-    luminance_only: bool
-    protect_shadows: float
-    protect_highlights: float
-
-
-class PlanFacts(TypedDict):
-    """How it was done, and what that was predicted to take."""
-
-    scope: str
-    tile: int
-    halo: int
-    tile_batch: int
-    tiles: int
-    passes: int
-    residual_tier: str | None
-    residual_bytes: int
-    predicted_peak_ram_bytes: int
-    predicted_peak_device_bytes: int
-    predicted_disk_bytes: int
-    predicted_seconds: float | None
-
-
-class Measured(TypedDict):
-    """What it took."""
-
-    seconds: float
-    megapixels_per_second: float
-    peak_ram_bytes: int
-    """Unique set size summed over the process tree, idle part included."""
-    peak_device_bytes: int
-    tiles_done: int
-    tiles_resumed: int
-    backoffs: int
-    unchanged_share: float | None
-    """Share of the valid pixels that the model left as they were."""
-
-
-class Record(TypedDict):
-    """One run, in enough detail to repeat it."""
-
-    command: str
-    version: str
-    status: Literal["done", "cancelled", "failed"]
-    input: Input
-    output: Output | None
-    model: Model
-    targets: list[Target]
-    adjustment: NotRequired[Adjustment]
-    extent: Literal["image", "region"]
-    context: dict[str, Any] | None
-    plan: PlanFacts
-    measured: Measured
-    device: str
-    versions: dict[str, str]
-    notes: NotRequired[list[str]]
-    """What the user was told about this run."""
-
-
-class Table(TypedDict):
-    """Many questions in one account, in enough detail to ask them all again."""
-
-    version: str
-    status: Literal["done", "cancelled"]
-    task: NotRequired[dict[str, Any] | None]
-    """Images, models and places; None where some lie in no file."""
-    question: dict[str, Any]
-    """The options that all were asked with."""
-    rows: list[dict[str, Any]]
-    """One for each image, place and model."""
-    summary: dict[str, Any]
-    device: str
-    versions: dict[str, str]
-
-
 def problems(record: object) -> list[str]:
     """What is missing or of the wrong type, one phrase each; empty for a good record."""
-    return _mismatches(record, Record, "record")
+    return mismatches(record, Record if _kind_of(record) is Table else _kind_of(record), "record")
 
 
 def strict_json(data: Any, indent: int | None = None) -> str:
@@ -261,85 +133,41 @@ def _unwritable(target: Path, what: str, error: OSError) -> BadOutput:
 
 def read_record(path: str | os.PathLike[str]) -> Record:
     """The record in the JSON file `path`; raises `InputError` when it holds none."""
-    return cast("Record", _checked(path, _read_json(path), Record))
+    told = _read_json(path)
+    kind = Record if _kind_of(told) is Table else _kind_of(told)
+    return cast("Record", _checked(path, told, kind))
 
 
 def read_account(path: str | os.PathLike[str]) -> Record | Table:
     """The record in the JSON file `path`, or the table; raises `InputError` when it holds neither."""
     told = _read_json(path)
-    is_table = isinstance(told, Mapping) and "rows" in told
-    return cast("Record | Table", _checked(path, told, Table if is_table else Record))
+    return cast("Record | Table", _checked(path, told, _kind_of(told)))
 
 
 def _read_json(path: str | os.PathLike[str]) -> Any:
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return read_json(Path(path))
     except OSError as error:
         raise InputError(
             f"The record {path} cannot be read: {error.strerror or error}.",
             "Name the file that --record wrote.",
         ) from None
-    except ValueError:
-        raise InputError(f"{path} is not JSON.", "Name the file that --record wrote.") from None
+    except ValueError as error:
+        raise InputError(
+            f"{path} is not JSON: {error}.", "Name the file that --record wrote."
+        ) from None
+
+
+def _kind_of(record: Any) -> Any:
+    """The shape of a record of that kind; of a single run where nothing tells."""
+    keys = record if isinstance(record, Mapping) else ()
+    return Table if "rows" in keys else AttributionRecord if "attribution" in keys else Record
 
 
 def _checked(path: str | os.PathLike[str], record: Any, kind: Any) -> Any:
     """`record` if it is of a `kind` of record; raises `InputError`."""
-    if wrong := _mismatches(record, kind, "record"):
+    if wrong := mismatches(record, kind, "record"):
         raise InputError(
             f"{path} is not a record of a run: {wrong[0]}.", "Name the file that --record wrote."
         )
     return record
-
-
-def _mismatches(value: object, hint: Any, name: str) -> list[str]:
-    """Where `value` differs from the type `hint`; `name` says where we are."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if hint is Any:
-        return []
-    if origin is NotRequired:
-        return _mismatches(value, arguments[0], name)
-    if origin in (Union, types.UnionType):
-        branches = [_mismatches(value, branch, name) for branch in arguments]
-        return [] if [] in branches else max(branches, key=len)
-    if origin is Literal:
-        return [] if value in arguments else [f"{name} is {value!r}, not one of {arguments}"]
-    if is_typeddict(hint):
-        return _missing_or_wrong(value, hint, name)
-    if origin is list:
-        if not isinstance(value, list):
-            return [f"{name} is not a list"]
-        found = [_mismatches(v, arguments[0], f"{name}[{i}]") for i, v in enumerate(value)]
-        return [problem for some in found for problem in some]
-    if origin is dict:
-        if not isinstance(value, Mapping):
-            return [f"{name} is not an object"]
-        found = [_mismatches(v, arguments[1], f"{name}.{k}") for k, v in value.items()]
-        return [problem for some in found for problem in some]
-    return [] if _is(value, hint) else [f"{name} is {value!r}, not {_word(hint)}"]
-
-
-def _missing_or_wrong(value: object, hint: Any, name: str) -> list[str]:
-    if not isinstance(value, Mapping):
-        return [f"{name} is not an object"]
-    found = []
-    for key, kind in get_type_hints(hint, include_extras=True).items():
-        if key in value:
-            found += _mismatches(value[key], kind, f"{name}.{key}")
-        elif get_origin(kind) is not NotRequired:
-            found.append(f"{name}.{key} is missing")
-    return found
-
-
-def _is(value: object, kind: Any) -> bool:
-    """Whether `value` is of `kind` as JSON sees it: True is no number, 1 is a float, NaN is not."""
-    if isinstance(value, bool):
-        return kind is bool
-    if kind is float:
-        return isinstance(value, (int, float)) and math.isfinite(value)
-    return isinstance(value, kind)
-
-
-def _word(kind: Any) -> str:
-    words = {int: "a whole number", float: "a finite number", str: "text", type(None): "null"}
-    return words.get(kind, getattr(kind, "__name__", str(kind)))

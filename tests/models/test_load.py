@@ -214,8 +214,8 @@ def test_a_python_file_needs_a_factory(tmp_path: Path) -> None:
     [
         ({"hallo": 3}, "no field 'hallo'"),
         ({"halo": -1}, "impossible sizes"),
-        ({"halo": "wide"}, "cannot be read"),
-        ({"scope": "all"}, "scope 'all'"),
+        ({"halo": "wide"}, "halo is 'wide', not a whole number"),
+        ({"scope": "all"}, "scope is 'all'"),
     ],
 )
 def test_bad_card(card: dict[str, object], message: str) -> None:

@@ -173,7 +173,7 @@ class Summary:
         try:
             entries = json.loads(self.path.read_text(encoding="utf-8"))["images"]
             self.entries = {str(name): dict(entry) for name, entry in entries.items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             pass  # none yet, or one that cannot be read: nothing counts as done
 
     def is_done(self, output: Path, key: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,11 @@ import numpy.typing as npt
 
 from napari_restore.models import BINS, Context
 
-UNREADABLE = (OSError, EOFError, ValueError, KeyError, IndexError, TypeError, BadZipFile)
+UNREADABLE = (
+    *(OSError, EOFError, ValueError, KeyError, IndexError, TypeError, BadZipFile, zlib.error),
+    # Of numpy, whose arrays in files have a header in Python and claim any size.
+    *(SyntaxError, MemoryError),
+)
 """What reading a file may raise that is none of ours."""
 
 

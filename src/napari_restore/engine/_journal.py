@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from napari_restore._json_shapes import parse_json
 from napari_restore.engine._region import Region
 
 JOURNAL = "tiles.jsonl"
@@ -61,7 +62,7 @@ class Journal:
 
     def _parse(self, text: bytes) -> dict[str, Any]:
         try:
-            line = json.loads(text)
+            line = parse_json(text)
             digest = line.pop(DIGEST)
             box = Region(*line["region"])
             is_inside = box == box.intersect(Region(0, 0, self._height, self._width))

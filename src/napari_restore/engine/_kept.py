@@ -13,8 +13,10 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
+from napari_restore._json_shapes import mismatches, read_json
+from napari_restore._record_shapes import Record, Task
 from napari_restore.engine._hold import writer_of
 from napari_restore.engine._region import Region
 from napari_restore.engine._store import FORMAT, ResultStore, discard
@@ -24,6 +26,15 @@ if TYPE_CHECKING:
     from napari_restore.engine._plan import Plan
 
 PATTERN = "result-*.json"
+
+
+class Note(TypedDict):
+    """What is kept of a result beside its pixels."""
+
+    title: str
+    method: str
+    task: Task
+    record: Record | None
 
 
 @dataclass(frozen=True)
@@ -102,7 +113,7 @@ def kept_results(fingerprint: str) -> list[KeptResult]:
     found: list[KeptResult] = []
     for header in (cache_dir() / "results").glob("*.zarr/header.json"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            told = json.loads(header.read_text("utf-8"))
+            told = read_json(header)
             if told["fingerprint"] == fingerprint and told["format"] == FORMAT:
                 found += _of_store(header.parent)
     return sorted(found, key=lambda kept: kept.used, reverse=True)
@@ -117,14 +128,16 @@ def _of_store(path: Path) -> list[KeptResult]:
         found = []
         for note in notes:
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                told = json.loads(note.read_text("utf-8"))
+                told = read_json(note)
+                if wrong := mismatches(told, Note, note.name):
+                    raise ValueError(wrong[0])
                 record = told["record"]
                 found.append(
                     KeptResult(
                         path,
                         note.name.removeprefix("result-").removesuffix(".json"),
-                        str(told["title"]),
-                        str(told["method"]),
+                        told["title"],
+                        told["method"],
                         told["task"],
                         record,
                         record is not None and record["status"] == "done",

@@ -8,11 +8,12 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore._json_shapes import mismatches, read_json
 from napari_restore.engine._chunk_files import DamagedChunk, create_array, write_chunks
 from napari_restore.engine._hold import WRITER, hold, hold_for_writing, writer_of
 from napari_restore.engine._journal import JOURNAL, DamagedJournal, Journal
@@ -28,6 +29,19 @@ SIDECARS = ("header.json", JOURNAL, "entry.json", WRITER, STAGED)
 """What lies in a store and is no part of the pixels."""
 FORMAT = 3
 """Raised when the layout on disk changes; part of every run's key."""
+
+
+class Header(TypedDict):
+    """What a store holds; all of it is part of the checksums of its journal."""
+
+    format: int
+    key: str
+    fingerprint: str
+    shape: Annotated[list[int], 3]
+    """[height, width, bands]."""
+    dtype: str
+    levels: list[Annotated[list[int], 2]]
+    maps: dict[str, int]
 
 
 class ResultStore:
@@ -323,10 +337,10 @@ def discard(path: Path) -> None:
 
 def _read_header(path: Path) -> dict[str, Any] | None:
     try:
-        header = json.loads((path / "header.json").read_text("utf-8"))
+        header = read_json(path / "header.json")
     except (OSError, ValueError):
         return None
-    return header if isinstance(header, dict) else None
+    return None if mismatches(header, Header, "header") else header
 
 
 def _as_disk_full(error: OSError, path: Path) -> Exception:

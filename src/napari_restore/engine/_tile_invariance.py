@@ -14,6 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from napari_restore._json_shapes import read_json
 from napari_restore.engine._device import Device, choose_device, cores
 from napari_restore.engine._own_thread import on_own_thread
 from napari_restore.engine._probe import example_facts, example_input, probe
@@ -70,7 +71,7 @@ def invariance_here(model: RestorationModel) -> str:
 def _found(model: RestorationModel, device: Device, halo: int) -> TileInvariance:
     file = cache_dir() / "kernels" / f"{_digest(model, device, halo)}.json"
     try:
-        return TileInvariance(json.loads(file.read_text("utf-8"))["tiles"])
+        return TileInvariance(read_json(file)["tiles"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
     found = on_own_thread(partial(_measure_in_room, model, device, halo), "tile-invariance")

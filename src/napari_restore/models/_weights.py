@@ -41,7 +41,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         ) from None
     except Exception as error:
         raise BadModel(
-            f"{path.name} is no readable weights file: {_first_line(error)}",
+            f"{path.name} is no readable weights file: {_first_line(error)}.",
             f"Readable are {', '.join(SUFFIXES)}.",
         ) from error
     return _state_in(content, path.name)
@@ -137,4 +137,4 @@ def _state_in(content: Any, name: str) -> dict[str, Tensor]:
 
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return lines[0].rstrip(".") if lines else type(error).__name__

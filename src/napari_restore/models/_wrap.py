@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from napari_restore._json_shapes import mismatches, read_json
 from napari_restore.errors import BadModel
 from napari_restore.models._card import ModelCard, Parameter
 from napari_restore.models._model import Facts, RestorationModel
@@ -48,25 +48,15 @@ def as_card(given: ModelCard | Mapping[str, Any], fallback: ModelCard) -> ModelC
     """A card from a mapping of its fields over `fallback`; raises `BadModel`."""
     if isinstance(given, ModelCard):
         return given
-    known = {f.name for f in fields(ModelCard)}
-    unknown = sorted(set(given) - known)
-    if unknown:
-        raise BadModel(
-            f"A model card has no field {unknown[0]!r}.", f"It has: {', '.join(sorted(known))}."
-        )
-    try:
-        values = {name: _plain(name, value) for name, value in given.items()}
-        card = replace(fallback, **values)
-    except (TypeError, ValueError, KeyError) as error:
-        raise BadModel(f"The model card cannot be read: {error}.", "Check its fields.") from None
+    _check_fields(given, "the model card")
+    values = {name: _as_tuple(value) for name, value in given.items()}
+    if "parameters" in given:
+        values["parameters"] = tuple(map(_parameter, given["parameters"]))
+    card = replace(fallback, **values)
     if card.halo < 0 or card.multiple_of < 1 or card.min_size < 1 or card.inputs < 0:
         raise BadModel(
             f"The card of {card.id} has impossible sizes.",
             "halo is 0 or more, multiple_of and min_size are 1 or more.",
-        )
-    if card.scope not in ("local", "staged", "swept"):
-        raise BadModel(
-            f"The card of {card.id} has scope {card.scope!r}.", "Use local, staged or swept."
         )
     return card
 
@@ -80,25 +70,32 @@ def card_beside(path: Path) -> dict[str, Any] | None:
     if not beside.is_file():
         return None
     try:
-        content = json.loads(beside.read_text("utf-8"))
+        content = read_json(beside)
     except (OSError, ValueError) as error:
         raise BadModel(f"{beside.name} is no readable card: {error}.", "It holds JSON.") from None
-    if not isinstance(content, dict):
-        raise BadModel(f"{beside.name} is no card.", "It holds one JSON object.")
+    if wrong := mismatches(content, dict[str, Any], "it"):
+        raise BadModel(f"{beside.name} is no card: {wrong[0]}.", "It holds one JSON object.")
     content.pop("training", None)
+    _check_fields({k: v for k, v in content.items() if k != "model"}, beside.name)
     return content
 
 
-def _plain(name: str, value: Any) -> Any:
-    """A JSON value in the type its field has."""
-    if name == "parameters":
-        return tuple(p if isinstance(p, Parameter) else _parameter(p) for p in value)
-    whole = {"halo", "multiple_of", "min_size", "inputs", "bands"}
-    if name in whole and value is not None and (isinstance(value, bool) or value != int(value)):
-        raise ValueError(f"{name} is a whole number")
+def _check_fields(given: Mapping[str, Any], name: str) -> None:
+    """Raise `BadModel` for what is no field of a card or of another type; `name` is its file's."""
+    known = sorted(f.name for f in fields(ModelCard))
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise BadModel(f"{name} has no field {unknown[0]!r}.", f"A card has: {', '.join(known)}.")
+    whole = {"id": "", "title": "", "summary": "", **given}
+    if wrong := mismatches(whole, ModelCard, name):
+        raise BadModel(f"{wrong[0]}.", "Check the fields of the model card.")
+
+
+def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _parameter(fields_: Mapping[str, Any]) -> Parameter:
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields_.items()}
-    return Parameter(**values)
+def _parameter(given: Parameter | Mapping[str, Any]) -> Parameter:
+    if isinstance(given, Parameter):
+        return given
+    return Parameter(**{name: _as_tuple(value) for name, value in given.items()})

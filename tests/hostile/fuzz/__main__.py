@@ -24,10 +24,10 @@ from pathlib import Path
 # Set before anything numerical is loaded: a fork takes one thread along.
 os.environ |= {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
 
-from cases import Case, good_cases, make_case, run_case  # noqa: E402
-from confine import Outcome  # noqa: E402
-from corpus import Seed, make_corpus  # noqa: E402
-from listener import Listener  # noqa: E402
+from cases import Case, good_cases, make_case, run_case
+from confine import Outcome
+from corpus import Seed, make_corpus
+from listener import Listener
 
 KINDS = ("traceback", "crash", "hang", "peak", "changed", "connection", "program")
 
@@ -158,7 +158,9 @@ class Report:
             for name, data in case.files.items():
                 (kept / name).parent.mkdir(parents=True, exist_ok=True)
                 (kept / name).write_bytes(data)
-            (kept / "output.txt").write_text(f"{case.title}\n{problem}\n\n{outcome.output}", "utf-8")
+            (kept / "output.txt").write_text(
+                f"{case.title}\n{problem}\n\n{outcome.output}", "utf-8"
+            )
         if self._heard % 500 == 0:
             rate = self._heard / (time.monotonic() - self._start)
             print(f"{self._heard} cases, {rate:.1f} a second", flush=True)
@@ -175,7 +177,9 @@ class Report:
             "problems": {kind: counts.pop(kind, 0) for kind in KINDS} | dict(counts),
             "longest_seconds": max((line["seconds"] for line in lines), default=0),  # type: ignore[type-var]
             "highest_peak_bytes": max((line["peak"] for line in lines), default=0),  # type: ignore[type-var]
-            "distinct": collections.Counter(str(line["problem"]) for line in failed).most_common(100),
+            "distinct": collections.Counter(str(line["problem"]) for line in failed).most_common(
+                100
+            ),
         }
         (self.folder / f"report-{self.series}.json").write_text(json.dumps(told, indent=2))
         print(json.dumps(told, indent=2))

@@ -94,7 +94,16 @@ def _rerun(case: Path, paths: list[Path]) -> None:
 
 
 def _boxes(case: Path, paths: list[Path]) -> None:
-    asked = ("--model", "identity", "--steps", "1", "--boxes", paths[0], "-o", case / "output" / "t.csv")
+    asked = (
+        "--model",
+        "identity",
+        "--steps",
+        "1",
+        "--boxes",
+        paths[0],
+        "-o",
+        case / "output" / "t.csv",
+    )
     _command("attribute", *asked, *RUN)
 
 
@@ -110,7 +119,16 @@ def _weights(case: Path, paths: list[Path]) -> None:
 
 
 def _pairs(case: Path, paths: list[Path]) -> None:
-    _command("evaluate", "--pairs", paths[0], "--model", "identity", "--no-baselines", "--metrics", "psnr")
+    _command(
+        "evaluate",
+        "--pairs",
+        paths[0],
+        "--model",
+        "identity",
+        "--no-baselines",
+        "--metrics",
+        "psnr",
+    )
 
 
 def _config(case: Path, paths: list[Path]) -> None:

@@ -130,7 +130,9 @@ def _photos(folder: Path) -> None:
     photo.save(folder / "photo.webp", lossless=True, exif=exif)
     Pillow.fromarray(noise(1, 700)[0]).save(folder / "large.png")
     head = b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 64 +X 64\n"
-    (folder / "photo.hdr").write_bytes(head + np.dstack([pixels, np.full((64, 64), 128, np.uint8)]).tobytes())
+    (folder / "photo.hdr").write_bytes(
+        head + np.dstack([pixels, np.full((64, 64), 128, np.uint8)]).tobytes()
+    )
     _dng(folder / "camera.dng")
 
 
@@ -201,7 +203,9 @@ def _with_sidecars(folder: Path) -> None:
     home.mkdir()
     Pillow.fromarray(noise(1)[0]).save(home / "world.png")
     (home / "world.pgw").write_text("10\n0\n0\n-10\n500000\n5000000\n")
-    (home / "world.prj").write_text('GEOGCS["WGS 84",DATUM["WGS_1984",SPHEROID["WGS 84",6378137,298.257223563]],PRIMEM["Greenwich",0],UNIT["degree",0.0174532925199433]]')
+    (home / "world.prj").write_text(
+        'GEOGCS["WGS 84",DATUM["WGS_1984",SPHEROID["WGS 84",6378137,298.257223563]],PRIMEM["Greenwich",0],UNIT["degree",0.0174532925199433]]'
+    )
 
 
 def _ome(folder: Path) -> None:
@@ -214,12 +218,15 @@ def _ome(folder: Path) -> None:
     with tifffile.TiffFile(path) as file:
         text = file.ome_metadata or ""
     start = text.index("urn:uuid:")
-    tifffile.tiffcomment(path, text.replace(text[start : start + 45], "urn:uuid:" + "0" * 36).encode())
+    tifffile.tiffcomment(
+        path, text.replace(text[start : start + 45], "urn:uuid:" + "0" * 36).encode()
+    )
 
 
 def _zarrs(folder: Path) -> None:
-    import napari_restore as nr
     from numcodecs import Blosc
+
+    import napari_restore as nr
 
     for name, form in (("two.zarr", 2), ("three.zarr", 3)):
         options: dict[str, Any] = {"compressor": Blosc("zstd")} if form == 2 else {}
@@ -232,7 +239,11 @@ def _zarrs(folder: Path) -> None:
         folder / "shards.zarr", shape=(64, 64), chunks=(16, 16), shards=(32, 32), dtype="uint16"
     )
     sharded[:] = noise(1, dtype="uint16")[0]
-    axes = [{"name": "c", "type": "channel"}, {"name": "y", "type": "space"}, {"name": "x", "type": "space"}]
+    axes = [
+        {"name": "c", "type": "channel"},
+        {"name": "y", "type": "space"},
+        {"name": "x", "type": "space"},
+    ]
     for name, form in (("ome4.zarr", 2), ("ome5.zarr", 3)):
         group = zarr.create_group(folder / name, zarr_format=form)
         scale = [
@@ -241,12 +252,19 @@ def _zarrs(folder: Path) -> None:
         ]  # fmt: skip
         told = {
             "multiscales": [{"version": "0.4", "axes": axes, "datasets": scale}],
-            "omero": {"channels": [{"label": c, "color": "FF0000", "window": {"start": 0, "end": 255}} for c in "rgb"]},
+            "omero": {
+                "channels": [
+                    {"label": c, "color": "FF0000", "window": {"start": 0, "end": 255}}
+                    for c in "rgb"
+                ]
+            },
         }
         group.attrs.update(told if form == 2 else {"ome": {**told, "version": "0.5"}})
         for level in range(2):
             side = SIDE >> level
-            inner = group.create_array(str(level), shape=(3, side, side), chunks=(1, 32, 32), dtype="uint8")
+            inner = group.create_array(
+                str(level), shape=(3, side, side), chunks=(1, 32, 32), dtype="uint8"
+            )
             inner[:] = noise(3, side)
     image = nr.open_image(folder / "dressed.tif")
     nr.restore(image, "identity").save(folder / "own.zarr")

@@ -24,7 +24,9 @@ def change_json(data: bytes, rng: random.Random, mutate: Any = None) -> tuple[by
     tree = json.loads(data)
     places = list(_places(tree, ()))
     where = rng.choice(places)
-    what = rng.choice(("value", "value", "value", "number", "remove", "rename", "double", "add", "swap", "repeat"))
+    what = rng.choice(
+        ("value", "value", "value", "number", "remove", "rename", "double", "add", "swap", "repeat")
+    )
     told = f"{what} of {'.'.join(map(str, where)) or 'all'}"
     if not where:
         return _written(rng.choice(VALUES)), told
@@ -33,13 +35,19 @@ def change_json(data: bytes, rng: random.Random, mutate: Any = None) -> tuple[by
     if what == "value":
         parent[key] = rng.choice(VALUES)
     elif what == "number" and isinstance(old, (int, float)):
-        parent[key] = rng.choice((-old, old + 1, old * 1000, old + 0.5, str(old), [old], old - 1, old * 2**40))
+        parent[key] = rng.choice(
+            (-old, old + 1, old * 1000, old + 0.5, str(old), [old], old - 1, old * 2**40)
+        )
     elif what == "remove":
         del parent[key]
     elif what == "rename" and isinstance(parent, dict):
-        parent[rng.choice((key.upper(), key + "x", "", "trust", "overwrite", "allow_outside"))] = parent.pop(key)
+        parent[rng.choice((key.upper(), key + "x", "", "trust", "overwrite", "allow_outside"))] = (
+            parent.pop(key)
+        )
     elif what == "add" and isinstance(parent, dict):
-        name = rng.choice(("trust", "overwrite", "allow_outside", "scratch", "device", "memory", "unknown", ""))
+        name = rng.choice(
+            ("trust", "overwrite", "allow_outside", "scratch", "device", "memory", "unknown", "")
+        )
         parent[name] = rng.choice(VALUES)
     elif what == "swap":
         parent[key] = copy.deepcopy(_at(tree, rng.choice(places)))
@@ -100,5 +108,3 @@ def _written(tree: Any) -> bytes:
         value, last = json.JSONDecoder().raw_decode(text, end + 2)
         text = f"{text[:start]}{json.dumps(key)}: {json.dumps(value)}{text[last + 1 :]}"
     return text.replace(DEEP, "[" * 100_000 + "]" * 100_000).encode("utf-8", "surrogatepass")
-
-

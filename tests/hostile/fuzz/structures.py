@@ -88,7 +88,9 @@ def change_tiff(data: bytes, rng: random.Random, mutate: Mutate) -> tuple[bytes,
         place = value + size * rng.randrange(count)
         content[place : place + size] = _wide(rng, 8 * size, 7).to_bytes(size, "little")
         if kind in (11, 12):
-            special = rng.choice((float("nan"), float("inf"), 0.0, -1.0, 1e300 if kind == 12 else 1e38))
+            special = rng.choice(
+                (float("nan"), float("inf"), 0.0, -1.0, 1e300 if kind == 12 else 1e38)
+            )
             struct.pack_into(order + ("f" if kind == 11 else "d"), content, place, special)
     else:
         struct.pack_into(order + number, content, at + 4 + width, _wide(rng, 8 * width, value))
@@ -120,7 +122,7 @@ def change_png(data: bytes, rng: random.Random, mutate: Mutate) -> tuple[bytes, 
         values[field] = _wide(rng, 32 if field < 2 else 8, values[field])
         chunks[0] = kind, struct.pack(">IIBBBBB", *values, *rest)
     elif what == "inflated" and kind == b"IDAT":
-        rows, told = mutate(zlib.decompress(body), "", rng)
+        rows, _ = mutate(zlib.decompress(body), "", rng)
         chunks[number] = kind, zlib.compress(rows)
     elif what == "remove":
         del chunks[number]
@@ -169,7 +171,10 @@ def change_jpeg(data: bytes, rng: random.Random, mutate: Mutate) -> tuple[bytes,
     elif what == "move":
         rng.shuffle(segments)
     elif what == "marker":
-        segments[number] = bytes((0xFF, rng.choice((0xC0, 0xC2, 0xC4, 0xDB, 0xDD, 0xE1, 0xE2, 0xFE)))), body
+        segments[number] = (
+            bytes((0xFF, rng.choice((0xC0, 0xC2, 0xC4, 0xDB, 0xDD, 0xE1, 0xE2, 0xFE)))),
+            body,
+        )
     elif what == "body":
         segments[number] = marker, mutate(body, "", rng)[0][:65533]
     lengths = [len(body) + 2 for _, body in segments]

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore._json_shapes import parse_json
 from napari_restore._quantities import format_size
 from napari_restore.errors import DiskFull
 from napari_restore.images import is_disk_full
@@ -270,7 +271,7 @@ def _read_journal(content: bytes) -> tuple[dict[str, Any] | None, dict[int, int]
 
 def _as_header(line: bytes) -> dict[str, Any] | None:
     try:
-        header = json.loads(line)
+        header = parse_json(line)
     except ValueError:
         return None
     return header if isinstance(header, dict) and "key" in header else None

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from napari_restore._json_shapes import read_json
 from napari_restore.engine.staged._layout import StagedLayout
 from napari_restore.engine.staged._slab import SlabFile, key_of, written
 from napari_restore.errors import ResourceError
@@ -128,7 +129,7 @@ class TokenStore:
     def _load_checkpoint(self, grid: Tensor, tick: Callable[[], None]) -> int | None:
         """Fill `grid` from the latest whole checkpoint; the layer it is to go through next."""
         try:
-            told = json.loads((self._folder / "layer.json").read_text("utf-8"))
+            told = read_json(self._folder / "layer.json")
             if told["key"] != self._key or told["shape"] != list(self.shape):
                 return None
             checksum = 0

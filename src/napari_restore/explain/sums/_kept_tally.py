@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from napari_restore._json_shapes import read_json
 from napari_restore.engine import Region
 from napari_restore.engine._hold import StoreBusy, hold, hold_for_writing, writer_of
 from napari_restore.errors import DiskFull
@@ -125,7 +126,7 @@ class KeptTally(Tally):
             # Whatever else lies there was never in a journal.
             self._clear()
             return [], 0
-        told = json.loads((self.path / POINTS).read_text("utf-8"))
+        told = read_json(self.path / POINTS)
         nodes, first = [Node(*map(float, node)) for node in told["nodes"]], int(told["first"])
         order = list(dict.fromkeys(float(alpha) for rule in self.rules for alpha in rule.nodes))
         if [node.alpha for node in nodes] != order[: len(nodes)]:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from napari_restore._json_shapes import read_json
 from napari_restore.errors import BadOutput
 from napari_restore.images.cache._private import make_private
 from napari_restore.images.cache._use import is_used, mark_use, used_by_others
@@ -253,7 +254,7 @@ def is_whole(path: Path, about: dict[str, Any]) -> bool:
 
 def _read_marker(path: Path) -> dict[str, Any] | None:
     try:
-        marker = json.loads((path / MARKER).read_text("utf-8"))
+        marker = read_json(path / MARKER)
     except (OSError, ValueError):
         return None
     if not isinstance(marker, dict) or marker.get("signature") != SIGNATURE:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore._json_shapes import read_json
 from napari_restore.errors import BadMask
 from napari_restore.images._georeference import IDENTITY, Georeference, Transform
 from napari_restore.images._image import Image
@@ -101,7 +102,7 @@ def lasting_mask(mask: str) -> str:
     if path.parent.parent != (cache_dir() / KIND).absolute():
         return str(path)
     if path.suffix == ".geojson":
-        (feature,) = json.loads(path.read_text("utf-8"))["features"]
+        (feature,) = read_json(path)["features"]
         text = wkt_of(feature["geometry"])
         if len(text) <= INLINE:
             return text

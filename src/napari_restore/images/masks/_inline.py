@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
+from napari_restore._json_shapes import parse_json
 from napari_restore.errors import BadMask
 
 _WKT = re.compile(
@@ -30,7 +30,7 @@ def parse_inline(mask: str) -> tuple[dict[str, Any], str | None]:
     found = _WKT.fullmatch(mask)
     if found is None:
         try:
-            data = json.loads(mask)
+            data = parse_json(mask)
         except ValueError as error:
             raise BadMask(f"The mask is no GeoJSON: {error}.", "Check its brackets.") from None
         if not isinstance(data, dict):
@@ -41,7 +41,7 @@ def parse_inline(mask: str) -> tuple[dict[str, Any], str | None]:
         r"[^(),]+", lambda m: f"[{','.join(m[0].split())}]" if m[0].strip() else "", found["body"]
     )
     try:
-        coordinates = json.loads(points.replace("(", "[").replace(")", "]"))
+        coordinates = parse_json(points.replace("(", "[").replace(")", "]"))
     except ValueError:
         raise BadMask(
             "The mask is no WKT.", "Write for instance POLYGON ((0 0, 90 0, 90 60, 0 0))."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore._json_shapes import read_json
 from napari_restore.errors import BadMask
 from napari_restore.images._image import Image
 from napari_restore.images._source import Box
@@ -65,7 +65,7 @@ def _read(source: Path | str) -> tuple[list[Polygon], list[Ring], str]:
         raise BadMask(f"{path} is no plain file.", "Name a GeoJSON file.")
     try:
         if isinstance(source, Path):
-            data = json.loads(source.read_text(encoding="utf-8-sig"))
+            data = read_json(source)
         geometries = list(_geometries(data))
         named = data.get("crs") or {}
         crs = str(named.get("properties", {}).get("name", _GEOJSON_CRS)) if own is None else own
