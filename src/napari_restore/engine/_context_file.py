@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_restore.models import BINS, Context
 
-UNREADABLE = (
-    *(OSError, EOFError, ValueError, KeyError, IndexError, TypeError, BadZipFile, zlib.error),
-    # Of numpy, whose arrays in files have a header in Python and claim any size.
-    *(SyntaxError, MemoryError),
-)
+UNREADABLE = (OSError, ValueError, KeyError, IndexError, TypeError)
 """What reading a file may raise that is none of ours."""
 
 
@@ -54,10 +48,20 @@ def _digest(arrays: Mapping[str, npt.NDArray[Any]], key: str) -> str:
     return found.hexdigest()
 
 
+def _arrays_in(file: BinaryIO) -> dict[str, Any]:
+    """The arrays of an .npz file; raises `ValueError`."""
+    try:
+        with np.load(file, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except Exception as error:
+        # Of zip, zlib, and headers of arrays that are Python and claim any size.
+        raise ValueError(f"it holds no arrays: {error}") from error
+
+
 def read_context(path: Path, key: str = "") -> Context:
     """What `write_context` wrote under the same key; raises one of `UNREADABLE`."""
-    with open(path, "rb") as file, np.load(file, allow_pickle=False) as stored:
-        data: dict[str, Any] = {name: stored[name] for name in stored.files}
+    with open(path, "rb") as file:
+        data = _arrays_in(file)
     if str(data.pop("digest")) != _digest(data, key):
         raise ValueError(f"the checksum of {path} does not hold")
     height, width, factor = (int(v) for v in data["scalars"])

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from napari_restore.engine import Region
+from napari_restore.errors import InputError
 from napari_restore.explain.tables._places import Place
 from napari_restore.explain.tables._rows import COLUMNS, Group, Row, name_of
 from napari_restore.images import Image
@@ -132,6 +133,11 @@ def _of_place(place: Place) -> dict[str, Any]:
 
 def _as_place(told: Mapping[str, Any]) -> Place:
     box, polygon = told["box"], told["polygon"]
+    if (box is None) == (polygon is None):
+        raise InputError(
+            f"Place {told['name']!r} of the record is neither a box nor a polygon.",
+            "Ask anew: napari-restore attribute.",
+        )
     return Place(
         told["name"],
         None if box is None else Region(*box),

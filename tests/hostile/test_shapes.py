@@ -1,0 +1,245 @@
+"""Records, cards and what lies in the cache: what does not fit its shape is named, file and key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import napari_restore as nr
+from napari_restore import api
+from napari_restore._json_shapes import mismatches, read_json
+from napari_restore.cli import main
+from napari_restore.errors import BadModel, InputError, RestoreError
+
+from .conftest import vrt
+
+Tiff = Callable[..., Path]
+DEEP = "[" * 100_000
+
+
+def put(data: Any, where: str, value: Any) -> None:
+    """`data["a"]["b"] = value` for `where` "a.b"; numbers are places in lists."""
+    *way, last = (int(key) if key.isdecimal() else key for key in where.split("."))
+    for key in way:
+        data = data[key]
+    data[last] = value
+
+
+@pytest.fixture
+def recorded(tmp_path: Path, tiff: Tiff) -> dict[str, Path]:
+    """A record of each kind."""
+    image, box = str(tiff()), ["--box", "8", "8", "8", "8"]
+    paths = {kind: tmp_path / f"{kind}.json" for kind in ("restoration", "attribution", "table")}
+    quiet = ["--model", "identity", "--progress", "off"]
+    run = ["-o", str(tmp_path / "out.tif"), *quiet, "--record", str(paths["restoration"])]
+    assert main(["restore", image, *run]) == 0
+    ask = ["attribute", image, *quiet, "--steps", "1"]
+    run = ["-o", str(tmp_path / "map.tif"), "--record", str(paths["attribution"])]
+    assert main([*ask, *box, *run]) == 0
+    (tmp_path / "boxes.csv").write_text("x,y,width,height\n8,8,4,4\n")
+    boxes = ["--boxes", str(tmp_path / "boxes.csv")]
+    assert main([*ask, *boxes, "-o", str(paths["table"])]) == 0
+    return paths
+
+
+CHANGES = [
+    ("restoration", "task", {}, "record.task.image is missing"),
+    ("restoration", "task.options", 5, "record.task.options is not an object"),
+    ("restoration", "task.options.region", [[0, 0, 1]], "region[0] has 3 items, not 4"),
+    ("restoration", "task.options.memory", "1TiB", "unknown key 'memory'"),
+    ("restoration", "task.options.scratch", "/", "unknown key 'scratch'"),
+    ("restoration", "task.image.cancelled", True, "unknown key 'cancelled'"),
+    ("restoration", "task.model.model", 7, "record.task.model.model is 7"),
+    ("restoration", "output.options", {"overwrite": True}, "unknown key 'overwrite'"),
+    ("restoration", "output.options", {"threads": 10**6}, "unknown key 'threads'"),
+    ("restoration", "input.size", [10**30, 1], "record.input.size[0]"),
+    ("restoration", "input.fingerprint", "a\0b", "record.input.fingerprint"),
+    ("restoration", "task.image.source", "\ud800", "record.task.image.source"),
+    ("attribution", "task.question.box", [1, 2], "box has 2 items, not 4"),
+    ("attribution", "task.question.watch", 1, "unknown key 'watch'"),
+    ("table", "task.images.0.places.0.box", None, "neither a box nor a polygon"),
+    ("table", "task.images.0.spec", None, "spec is not an object"),
+    ("table", "question.workers", 3, "unknown key 'workers'"),
+    ("table", "rows.0.number", "x", "record.rows[0].number is 'x'"),
+    ("table", "task.baseline_fingerprint", "x", ""),
+]
+
+
+@pytest.mark.parametrize(("kind", "where", "value", "words"), CHANGES, ids=lambda v: str(v)[:30])
+def test_records_of_another_shape(
+    kind: str,
+    where: str,
+    value: Any,
+    words: str,
+    recorded: dict[str, Path],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    path = recorded[kind]
+    data = json.loads(path.read_text())
+    put(data, where, value)
+    path.write_text(json.dumps(data))
+    capfd.readouterr()
+    out = tmp_path / f"again.{'csv' if kind == 'table' else 'tif'}"
+    code = main(["rerun", str(path), "-o", str(out)])
+    told = capfd.readouterr().err
+    assert "Traceback" not in told
+    if words:
+        assert code == 2
+        assert words in told and (str(path) in told or "of the record" in told)
+
+
+def test_a_record_replaces_no_file(recorded: dict[str, Path], tmp_path: Path) -> None:
+    """Not even where it asks for that: only the person who repeats it may."""
+    path, victim = recorded["restoration"], tmp_path / "victim.tif"
+    victim.write_bytes(b"precious")
+    data = json.loads(path.read_text())
+    data["output"] |= {"path": str(victim), "options": {"overwrite": True}}
+    path.write_text(json.dumps(data))
+    assert main(["rerun", str(path)]) == 2
+    with pytest.raises(RestoreError):
+        nr.rerun(path)
+    assert victim.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("kind", ["restoration", "attribution", "table"])
+def test_a_record_allows_no_pixels_from_outside(kind: str, tmp_path: Path, tiff: Tiff) -> None:
+    """That its author allowed them is nothing to who repeats it."""
+    (tmp_path / "images").mkdir()
+    outer = tmp_path / "images" / "scene.vrt"
+    elsewhere = tiff("elsewhere.tif")
+    # Tables of images with pixels from outside are not made by the command, but by strangers.
+    inside = tiff("images/inside.tif")
+    outer.write_text(vrt(str(inside if kind == "table" else elsewhere)))
+    path = tmp_path / "record.json"
+    common = ["--model", "identity", "--allow-outside", "--progress", "off"]
+    if kind == "restoration":
+        words = ["restore", str(outer), "-o", str(tmp_path / "a.tif"), "--record", str(path)]
+    else:
+        words = ["attribute", str(outer), "--steps", "1"]
+        if kind == "table":
+            (tmp_path / "boxes.csv").write_text("x,y,width,height\n8,8,4,4\n")
+            words += ["--boxes", str(tmp_path / "boxes.csv"), "-o", str(path)]
+        else:
+            words += ["--box", "8", "8", "8", "8", "-o", str(tmp_path / "a.tif")]
+            words += ["--record", str(path)]
+    assert main([*words, *common]) == 0
+    if kind == "table":
+        data = json.loads(path.read_text())
+        data["task"]["images"][0]["spec"]["allow_outside"] = True
+        path.write_text(json.dumps(data))
+    again = str(tmp_path / ("again.csv" if kind == "table" else "again.tif"))
+    assert main(["rerun", str(path), "-o", again, "--progress", "off"]) == 2
+    assert not Path(again).exists()
+    assert main(["rerun", str(path), "-o", again, "--yes", "--progress", "off"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (DEEP, "nested too deeply"),
+        ('{"a": 1, "a": 2}', "the key 'a' stands twice"),
+        ('{"a": NaN}', "NaN is no finite number"),
+        ('{"a": 1e999}', "1e999 is no finite number"),
+        ("\udcff{}", "utf-8"),
+        ("5", "record is not an object"),
+    ],
+    ids=lambda v: v[:20],
+)
+def test_json_that_nobody_writes(text: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(InputError) as caught:
+        api.read_recorded(path)
+    assert str(path) in caught.value.message and words in caught.value.message
+    # As text of a mask, and as a file of one.
+    for mask in (path, '{"type": ' + DEEP):
+        with pytest.raises(RestoreError):
+            nr.plan(np.zeros((64, 64), np.uint8), "identity", mask=mask)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("title", 5), ("summary", None), ("task", "x"), ("scenes", "aerial"), ("roles", [1]),
+        ("bands", True), ("multiple_of", None), ("multiple_of", 2**70), ("parameters", [{}]),
+        ("parameters", [{"name": "a", "default": 1, "help": "", "odd": 1}]), ("values", []),
+        ("precisions", [[]]), ("maps", {}), ("needs_context", 1), ("hallo", 1),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_cards_of_another_shape(field: str, value: Any, tmp_path: Path) -> None:
+    import torch
+
+    weights = tmp_path / "net.pth"
+    torch.save(nr.load_model("haze-unet", weights="random:0").state_dict(), weights)
+    card = tmp_path / "net.json"
+    card.write_text(json.dumps({"model": "haze-unet", field: value}))
+    with pytest.raises(BadModel) as caught:
+        nr.load_model(weights)
+    assert "net.json" in caught.value.message and field in caught.value.message
+
+
+@pytest.mark.parametrize("text", [DEEP, "5", '{"task": {}}', ""], ids=["deep", "5", "no task", ""])
+def test_notes_of_results_of_another_shape(text: str, tiff: Tiff, own_cache: Path) -> None:
+    image = nr.open_image(tiff())
+    plan = nr.plan(image, "identity")
+    result = nr.start(plan).result()
+    api.keep_result(result.store.path, api.task_of(plan), "scene", "Identity", result.record)
+    result.store.close()
+    assert len(api.kept_results(image)) == 1
+    for name in ("result-*.json", "header.json", "entry.json"):
+        (file,) = result.store.path.glob(name)
+        good = file.read_text()
+        file.write_text(text)
+        assert api.kept_results(image) == [] or name == "entry.json"
+        assert main(["cache"]) == 0
+        file.write_text(good)
+
+
+def test_a_damaged_context_file(tiff: Tiff, tmp_path: Path) -> None:
+    """Arrays of numpy have a header in Python; one that is cut off is no syntax error of ours."""
+    import zipfile
+
+    scene, path = tiff(), tmp_path / "context.npz"
+    api.save_context([scene], path)
+    with zipfile.ZipFile(path) as file:
+        members = {name: file.read(name) for name in file.namelist()}
+    for old, new in ((b")", b" "), (b"'shape': (", b"'shape': (99999999999, ")):
+        with zipfile.ZipFile(path, "w") as file:
+            for name, body in members.items():
+                file.writestr(name, body.replace(old, new) if name == "dark_sums.npy" else body)
+        with pytest.raises(RestoreError):
+            nr.plan(scene, "dcp", context=path)
+
+
+def test_weights_that_cannot_be_read_end_in_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":{}}}'
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(BadModel) as caught:
+        nr.load_model("haze-unet", weights=path)
+    assert caught.value.message.endswith(".")
+
+
+def test_what_shapes_say() -> None:
+    assert mismatches({"a": [1, "x"]}, dict[str, list[int]], "it") == [
+        "it.a[1] is 'x', not a whole number"
+    ]
+    assert mismatches(None, int | None, "it") == []
+    assert mismatches({"a": "\0"}, dict[str, Any], "it") == ["it.a is '\\x00', which is refused"]
+
+
+def test_a_pipe_is_no_record(tmp_path: Path) -> None:
+    import os
+
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no pipes")
+    os.mkfifo(tmp_path / "record.json")
+    with pytest.raises(ValueError, match="no plain file"):
+        read_json(tmp_path / "record.json")
