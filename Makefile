@@ -1,4 +1,4 @@
-# Five commands: demo test check docs bench. Each makes .venv if it is missing.
+# Six commands: demo test check docs bench fuzz. Each makes .venv if it is missing.
 
 PYTHON ?= python3
 # PyTorch's public index of CPU wheels; for a GPU, the index of its CUDA build.
@@ -16,7 +16,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check docs bench
+.PHONY: demo test check docs bench fuzz
 
 demo: $(READY)  ## restore the sample in the window; result, record and screenshot go to demo/
 	scripts/with-display $(BIN)/python scripts/demo.py
@@ -36,6 +36,13 @@ docs: $(READY)  ## check that links between the pages work
 
 bench: $(READY)  ## measure; figures go to docs/benchmarks.md
 	scripts/bench $(BIN)/python $(DATA) $(SIDES)
+
+# For `make fuzz`: how many damaged files, and the folder of the report, which a second call goes on with.
+CASES ?= 20000
+REPORT ?= fuzz-report
+
+fuzz: $(READY)  ## feed damaged and hostile files to everything that reads one
+	$(BIN)/python -W ignore tests/hostile/fuzz --cases $(CASES) --jobs $(WORKERS) --report $(REPORT)
 
 # Stamps in .venv make every step run once; a changed list of packages runs its step again.
 $(VENV)/.system: scripts/system-packages

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from napari_restore._image_api import Bands, Pathlike, image_of, open_image
+from napari_restore._image_api import Bands, Pathlike, open_image
 from napari_restore._model_api import as_model, load_described
 from napari_restore._progress_bar import progress_bar
 from napari_restore._recorded_api import Recorded, read_recorded
@@ -191,10 +191,12 @@ def repeat_attribution(
     Raises `InputError` when the record does not say enough and `SourceChanged` when image, weights
     or another file that was read are not those it tells of.
     """
+    from napari_restore.images import Image
+
     recorded = read_recorded(record)
     task, told = recorded.task("attribution"), recorded.told
     model = load_described(task["model"], trust=trust)
-    image = image_of(task["image"], outside=trust)
+    image = Image.from_spec(task["image"])
     question = dict(task["question"])
     if question.get("box") is not None:
         question["box"] = Region(*question["box"])

@@ -59,28 +59,6 @@ def open_image(
     )
 
 
-def image_of(spec: Mapping[str, Any], *, outside: bool) -> Image:
-    """The image that a file describes by `Image.spec`; see `check_outside`."""
-    from napari_restore import images
-
-    check_outside(spec, outside=outside)
-    return images.Image.from_spec(dict(spec))
-
-
-def check_outside(spec: Mapping[str, Any], *, outside: bool) -> None:
-    """Raise `InputError` where `spec`, read from a file, allows pixels from outside an image's folder.
-
-    That is for its user to allow: `outside`.
-    """
-    from napari_restore.errors import InputError
-
-    if spec.get("allow_outside") and not outside:
-        raise InputError(
-            f"The record takes pixels of {spec['source']} from files outside its own folder.",
-            "If you trust its author, allow that: --yes on the command line, trust=True in Python.",
-        )
-
-
 def open_mosaic(sources: Sequence[Pathlike], **options: Any) -> Image | None:
     """Open files that lie on one map grid as one image; None if they do not.
 

@@ -187,13 +187,9 @@ def _is(value: object, kind: Any) -> bool:
     if isinstance(value, bool):
         return kind is bool
     if kind in (int, float):
-        number = Integral if kind is int else Real
-        return (
-            isinstance(value, number)
-            and math.isfinite(value)
-            and abs(value) < 1e300
-            and (not isinstance(value, Integral) or -LARGEST_NUMBER <= value < LARGEST_NUMBER)
-        )
+        if isinstance(value, Integral):
+            return -LARGEST_NUMBER <= int(value) < LARGEST_NUMBER
+        return kind is float and isinstance(value, Real) and math.isfinite(value)
     if kind is str and isinstance(value, str):
         return "\0" not in value and not any("\ud800" <= letter <= "\udfff" for letter in value)
     return isinstance(value, kind)

@@ -73,8 +73,7 @@ def plan_of_kept(kept: KeptResult, image: Any, *, trust: bool = False) -> Plan:
     task = dict(kept.task)
     if spec is not None:
         task["image"] = {**task["image"], "source": spec["source"]}
-    outside = bool((spec or {}).get("allow_outside"))
-    return replace(plan_of(task, trust=trust, outside=outside), store=kept.store)
+    return replace(plan_of(task, trust=trust), store=kept.store)
 
 
 def forget_result(store: Pathlike, name: str) -> bool:

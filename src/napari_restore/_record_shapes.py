@@ -186,7 +186,7 @@ class Output(TypedDict):
 
     path: str | None
     sha256: str | None
-    options: NotRequired[Annotated[FileOptions, CLOSED]]
+    options: NotRequired[FileOptions]
 
 
 class Model(TypedDict):

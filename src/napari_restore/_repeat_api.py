@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_restore._image_api import Pathlike, check_output, image_of, output_box
+from napari_restore._image_api import Pathlike, check_output, output_box
 from napari_restore._model_api import load_described
 from napari_restore._progress_bar import run_to_the_end
 from napari_restore._recorded_api import Recorded, read_recorded
@@ -76,18 +76,15 @@ def settled_task(plan: Plan) -> dict[str, Any] | None:
     return {**task, "settled": settled(plan), "fingerprint": plan.image.fingerprint}
 
 
-def plan_of(task: Mapping[str, Any], *, trust: bool = False, outside: bool = False) -> Plan:
-    """The plan that `task_of` described; code of a model's file runs only with `trust`.
+def plan_of(task: Mapping[str, Any], *, trust: bool = False) -> Plan:
+    """The plan that `task_of` described; code of a model's file runs only with `trust`."""
+    from napari_restore.images import Image
 
-    Only with `outside`, or `trust`, a VRT may take pixels from files outside its own folder,
-    whatever the task says.
-    """
-    outside = outside or trust
     options = dict(task["options"])
     options["region"] = [Region(*box) for box in options["region"]]
     if task.get("mosaic") is not None:
-        options["mosaic"] = image_of(task["mosaic"], outside=outside)
-    image = image_of(task["image"], outside=outside)
+        options["mosaic"] = Image.from_spec(task["mosaic"])
+    image = Image.from_spec(task["image"])
     # Torch comes with these; a missing file is told of without it.
     from napari_restore.engine import make_plan
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from napari_restore._explain_api import attribute, digests, lasting
-from napari_restore._image_api import Bands, Pathlike, check_outside, open_image
+from napari_restore._image_api import Bands, Pathlike, open_image
 from napari_restore._model_api import load_described
 from napari_restore._progress_bar import progress_bar
 from napari_restore._recorded_api import Recorded, read_recorded
@@ -126,8 +126,6 @@ def repeat_table(
 
     recorded = read_recorded(record)
     task, told = recorded.task("table"), recorded.told
-    for each in task["images"]:
-        check_outside(each["spec"], outside=trust)
     groups = groups_in(task)
     for source, _ in groups:
         # One that could not be read then is told of in its rows, as it was.

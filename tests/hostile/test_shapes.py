@@ -16,8 +16,6 @@ from napari_restore._json_shapes import mismatches, read_json
 from napari_restore.cli import main
 from napari_restore.errors import BadModel, InputError, RestoreError
 
-from .conftest import vrt
-
 Tiff = Callable[..., Path]
 DEEP = "[" * 100_000
 
@@ -55,8 +53,7 @@ CHANGES = [
     ("restoration", "task.options.scratch", "/", "unknown key 'scratch'"),
     ("restoration", "task.image.cancelled", True, "unknown key 'cancelled'"),
     ("restoration", "task.model.model", 7, "record.task.model.model is 7"),
-    ("restoration", "output.options", {"overwrite": True}, "unknown key 'overwrite'"),
-    ("restoration", "output.options", {"threads": 10**6}, "unknown key 'threads'"),
+    ("restoration", "output.options", {"quality": "x"}, "record.output.options.quality is 'x'"),
     ("restoration", "input.size", [10**30, 1], "record.input.size[0]"),
     ("restoration", "input.fingerprint", "a\0b", "record.input.fingerprint"),
     ("restoration", "task.image.source", "\ud800", "record.task.image.source"),
@@ -105,38 +102,6 @@ def test_a_record_replaces_no_file(recorded: dict[str, Path], tmp_path: Path) ->
     with pytest.raises(RestoreError):
         nr.rerun(path)
     assert victim.read_bytes() == b"precious"
-
-
-@pytest.mark.parametrize("kind", ["restoration", "attribution", "table"])
-def test_a_record_allows_no_pixels_from_outside(kind: str, tmp_path: Path, tiff: Tiff) -> None:
-    """That its author allowed them is nothing to who repeats it."""
-    (tmp_path / "images").mkdir()
-    outer = tmp_path / "images" / "scene.vrt"
-    elsewhere = tiff("elsewhere.tif")
-    # Tables of images with pixels from outside are not made by the command, but by strangers.
-    inside = tiff("images/inside.tif")
-    outer.write_text(vrt(str(inside if kind == "table" else elsewhere)))
-    path = tmp_path / "record.json"
-    common = ["--model", "identity", "--allow-outside", "--progress", "off"]
-    if kind == "restoration":
-        words = ["restore", str(outer), "-o", str(tmp_path / "a.tif"), "--record", str(path)]
-    else:
-        words = ["attribute", str(outer), "--steps", "1"]
-        if kind == "table":
-            (tmp_path / "boxes.csv").write_text("x,y,width,height\n8,8,4,4\n")
-            words += ["--boxes", str(tmp_path / "boxes.csv"), "-o", str(path)]
-        else:
-            words += ["--box", "8", "8", "8", "8", "-o", str(tmp_path / "a.tif")]
-            words += ["--record", str(path)]
-    assert main([*words, *common]) == 0
-    if kind == "table":
-        data = json.loads(path.read_text())
-        data["task"]["images"][0]["spec"]["allow_outside"] = True
-        path.write_text(json.dumps(data))
-    again = str(tmp_path / ("again.csv" if kind == "table" else "again.tif"))
-    assert main(["rerun", str(path), "-o", again, "--progress", "off"]) == 2
-    assert not Path(again).exists()
-    assert main(["rerun", str(path), "-o", again, "--yes", "--progress", "off"]) == 0
 
 
 @pytest.mark.parametrize(

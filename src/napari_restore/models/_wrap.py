@@ -70,7 +70,7 @@ def card_beside(path: Path) -> dict[str, Any] | None:
     if not beside.is_file():
         return None
     try:
-        content = read_json(beside)
+        content: dict[str, Any] = read_json(beside)
     except (OSError, ValueError) as error:
         raise BadModel(f"{beside.name} is no readable card: {error}.", "It holds JSON.") from None
     if wrong := mismatches(content, dict[str, Any], "it"):

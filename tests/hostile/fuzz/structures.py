@@ -121,9 +121,12 @@ def change_png(data: bytes, rng: random.Random, mutate: Mutate) -> tuple[bytes, 
         values = [width, height, depth, colour]
         values[field] = _wide(rng, 32 if field < 2 else 8, values[field])
         chunks[0] = kind, struct.pack(">IIBBBBB", *values, *rest)
-    elif what == "inflated" and kind == b"IDAT":
-        rows, _ = mutate(zlib.decompress(body), "", rng)
-        chunks[number] = kind, zlib.compress(rows)
+    elif what == "inflated":
+        packed = b"".join(body for kind, body in chunks if kind == b"IDAT")
+        rows, _ = mutate(zlib.decompress(packed), "", rng)
+        first = next(i for i, (kind, _) in enumerate(chunks) if kind == b"IDAT")
+        chunks = [each for each in chunks if each[0] != b"IDAT"]
+        chunks.insert(first, (b"IDAT", zlib.compress(rows)))
     elif what == "remove":
         del chunks[number]
     elif what == "double":

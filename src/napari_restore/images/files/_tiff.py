@@ -8,6 +8,7 @@ and BigTIFF layouts.
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -72,6 +73,9 @@ _KEPT |= {tag for pair in BLOCKS for tag in pair}
 _KEPT |= {WIDTH, HEIGHT, BITS, COMPRESSION, SAMPLES, STRIP_ROWS, PLANES, TILE_WIDTH, TILE_HEIGHT}
 _MOST_DIRECTORIES = 100_000
 _MOST_ENTRIES = 4_000_000
+
+
+Tags = Mapping[int, bytes | tuple[int, ...]]
 
 
 class TiffLook(NamedTuple):
@@ -169,7 +173,9 @@ class _Walk:
                     if count:
                         # A sparse file leaves blocks out: offset and size are 0.
                         needed = max(needed, int((starts[:count] + lengths[:count]).max()))
-                        _check_block(self.name, found, int(lengths[:count].max()))
+                        held = int(lengths[:count].max())
+                        _check_block(self.name, found, held)
+                        _check_count(self.name, found, count, self.size if held else None)
         return TiffLook(tags, needed, tuple(self.metadata))
 
     def directory(self, offset: int) -> tuple[dict[int, bytes | tuple[int, ...]], int]:
@@ -219,23 +225,49 @@ class _Walk:
             raise _Overlapping
 
 
-def _check_block(name: str, tags: dict[int, bytes | tuple[int, ...]], held: int) -> None:
-    """Raise `UnreadableImage` for a tile or strip that is too large, or more than `held` holds."""
+def _one(tags: Tags, tag: int, otherwise: int = 1) -> int:
+    """The first number of a tag."""
+    values = tags.get(tag)
+    return int(values[0]) if values else otherwise
 
-    def one(tag: int, otherwise: int) -> int:
-        values = tags.get(tag)
-        return int(values[0]) if values else otherwise
 
-    compression = one(COMPRESSION, 1)
-    samples = one(SAMPLES, 1) if one(PLANES, 1) == 1 else 1
-    itemsize = max(1, (one(BITS, 1) * samples + 7) // 8)
+def _block_of(tags: Tags) -> tuple[str, tuple[int, int], int]:
+    """What the blocks are called, their rows and columns, and bytes of a pixel in one."""
+    samples = _one(tags, SAMPLES) if _one(tags, PLANES) == 1 else 1
+    itemsize = max(1, (_one(tags, BITS) * samples + 7) // 8)
     if TILE_WIDTH in tags:
-        what, shape = "tile", (one(TILE_HEIGHT, 1), one(TILE_WIDTH, 1))
-    elif compression == 1:
+        return "tile", (_one(tags, TILE_HEIGHT), _one(tags, TILE_WIDTH)), itemsize
+    rows = min(_one(tags, STRIP_ROWS, 1 << 32), _one(tags, HEIGHT))
+    return "strip", (rows, _one(tags, WIDTH)), itemsize
+
+
+def _check_count(name: str, tags: Tags, count: int, size: int | None) -> None:
+    """Raise `UnreadableImage` where `count` blocks cannot be the image that the header claims.
+
+    `size` is that of the file, None if no block has bytes in it.
+    """
+    what, (rows, columns), itemsize = _block_of(tags)
+    height, width = _one(tags, HEIGHT), _one(tags, WIDTH)
+    planes = _one(tags, SAMPLES) if _one(tags, PLANES) == 2 else 1
+    needed = -(-height // max(1, rows)) * -(-width // max(1, columns)) * planes
+    if needed <= count:
+        return
+    # Some programs write one strip whatever they say of its rows; so libtiff reads it.
+    is_one = what == "strip" and count == planes and _one(tags, COMPRESSION) == 1
+    if is_one and (size is None or height * width * planes * itemsize <= size):
+        return
+    raise UnreadableImage(
+        f"{name} claims {width} × {height} pixels, which are {needed} {what}s, and holds {count}.",
+        "It seems damaged; copy or download it again.",
+    )
+
+
+def _check_block(name: str, tags: Tags, held: int) -> None:
+    """Raise `UnreadableImage` for a tile or strip that is too large, or more than `held` holds."""
+    what, shape, itemsize = _block_of(tags)
+    compression = _one(tags, COMPRESSION)
+    if what == "strip" and compression == 1:
         return  # GDAL reads rows of it
-    else:
-        rows = min(one(STRIP_ROWS, 1 << 32), one(HEIGHT, 1))
-        what, shape = "strip", (rows, one(WIDTH, 1))
     check_block(name, what, shape, itemsize)
     claimed = shape[0] * shape[1] * itemsize
     told = f"a {what} of {shape[0]} × {shape[1]} pixels"
