@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "src" / "napari_restore"
 ALLOWED = {
     "errors": set(),
     "_quantities": set(),
-    "_text_tables": set(),
+    "_text_tables": {"errors"},
     "records": {"errors"},
     "metrics": {"errors"},
     "_line": {"errors"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from argparse import Namespace
 from pathlib import Path
@@ -20,8 +19,9 @@ from napari_restore._commands._outputs import (
     key_of,
 )
 from napari_restore._commands._runner import Runner
+from napari_restore._commands._streams import write_error
 from napari_restore._quantities import size_of
-from napari_restore.errors import Cancelled, DiskFull, InputError, RestoreError
+from napari_restore.errors import Cancelled, DiskFull, InputError, RestoreError, escape_controls
 from napari_restore.records import write_record
 
 CONTEXT = "restore_context.npz"
@@ -61,7 +61,7 @@ def restore_folder(options: Namespace, items: list[Item], runner: Runner) -> Ans
             # After these the next image would fare no better.
             stop = known if isinstance(known, (Cancelled, DiskFull)) else None
             if stop is None:
-                print(f"napari-restore: {item.sources[0]}: {known}", file=sys.stderr)
+                write_error(f"{item.sources[0]}: {known}")
         entries.append(entry)
         if stop is not None:
             raise stop
@@ -73,7 +73,9 @@ def restore_folder(options: Namespace, items: list[Item], runner: Runner) -> Ans
     seconds = round(time.monotonic() - began, 3)
     told = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
     data = {"images": entries, **counts, "seconds": seconds, "exit_code": exit_code}
-    return Answer(data, f"{told}, see {summary.path}", exit_code)
+    return Answer(
+        data, f"{told}, see {escape_controls(str(summary.path))}", exit_code, wrote_files=True
+    )
 
 
 def _restore_or_skip(

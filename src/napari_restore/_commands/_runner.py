@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from napari_restore._commands._interrupt import Interrupt
 from napari_restore._commands._notes import notes_after, notes_before
 from napari_restore._commands._outputs import Item
 from napari_restore._commands._progress import Report, reporter
+from napari_restore._commands._streams import write_error
 from napari_restore.errors import Cancelled
 from napari_restore.records import write_record
 
@@ -161,7 +161,7 @@ class Runner:
             told = {**record, "status": "cancelled" if stopped else "failed", "output": None}
             self._keep(item, planned, told)
         except Exception as second:
-            print(f"napari-restore: no record was written: {second}", file=sys.stderr)
+            write_error(f"no record was written: {second}")
 
     def _keep(self, item: Item, planned: Any, record: dict[str, Any]) -> dict[str, Any]:
         """The record with the words of the command in it, written where `--record` says."""
