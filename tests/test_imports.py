@@ -44,7 +44,7 @@ ALLOWED = {
         *("_image_api", "_model_api", "_recorded_api", "_explain_api", "_run_options"),
         "_progress_bar",
     },
-    "_kept_api": {"images", "engine", "_image_api", "_repeat_api"},
+    "_kept_api": {"images", "engine", "_image_api", "_recorded_api", "_repeat_api"},
     "api": {
         *("errors", "images", "models", "engine"),
         *("_image_api", "_recorded_api", "_repeat_api", "_kept_api"),

@@ -121,7 +121,12 @@ def attribute_again(options: Namespace, recorded: Any) -> Answer:
     return _answer(
         options,
         item,
-        partial(api.repeat_attribution, recorded, trust=trusted_record(recorded, options)),
+        partial(
+            api.repeat_attribution,
+            recorded,
+            trust=trusted_record(recorded, options),
+            allow_outside=options.allow_outside,
+        ),
     )
 
 

@@ -52,6 +52,7 @@ def attribute_table(options: Namespace) -> Answer:
                 places,
                 bands=options.bands,
                 sensor=options.sensor,
+                allow_outside=options.allow_outside,
                 weights=options.weights,
                 parameters=dict(options.set),
                 trust=trusted(options.models, yes=options.yes),
@@ -92,6 +93,7 @@ def table_again(options: Namespace, recorded: Any) -> Answer:
                 emit=reporter(options.progress),
                 stop=stop,
                 trust=trusted_record(recorded, options),
+                allow_outside=options.allow_outside,
             )
         finally:
             interrupt.leave()

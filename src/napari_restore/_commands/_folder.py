@@ -135,7 +135,9 @@ def _share_context(
             failed[item] = as_restore_error(error)
     if joint and not options.stack and options.mask is None and len(images) > 1:
         sources = [source for item in images for source in item.sources]
-        mosaic = api.open_mosaic(sources, bands=options.bands, sensor=options.sensor)
+        mosaic = api.open_mosaic(
+            sources, bands=options.bands, sensor=options.sensor, allow_outside=options.allow_outside
+        )
         if mosaic is not None:
             options.context = None
             return mosaic, failed

@@ -128,6 +128,11 @@ def build_parser() -> Parser:
     rerun.add_argument(
         "--yes", action="store_true", help="run the code that the record names without asking"
     )
+    rerun.add_argument(
+        "--allow-outside",
+        action="store_true",
+        help="let a VRT take pixels from files outside its own folder, whatever the record says",
+    )
 
     cache = _command(commands, "cache", _look.cache, "show what lies in the cache", computes=False)
     cache.add_argument(

@@ -89,7 +89,10 @@ def rerun(options: Namespace) -> Answer:
         return table_again(options, recorded)
     with Interrupt() as interrupt:
         planned, path, export = api.repeat_of(
-            recorded, options.output, trust=trusted_record(recorded, options)
+            recorded,
+            options.output,
+            trust=trusted_record(recorded, options),
+            allow_outside=options.allow_outside,
         )
         item = Item((str(planned.image.path),), path, None, None)
         others = (planned.mask, planned.exclude, planned.context_file, options.record)
