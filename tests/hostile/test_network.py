@@ -190,7 +190,9 @@ def test_second_wall_holds_alone(
         # libcurl obeys it before any proxy.
         monkeypatch.setenv(name, "*")
     path = tmp_path / "scene.vrt"
-    for source in (f"{server.url}/x.tif", f"/vsicurl/{server.url}/x.none", f"WCS:{server.url}/w?"):
+    wms = SOURCES["inline wms"].replace("{url}", server.url)
+    urls = (f"{server.url}/x.tif", f"/vsicurl/{server.url}/x.none", f"WCS:{server.url}/w?", wms)
+    for source in urls:
         path.write_text(vrt(source))
         with environment(), pytest.raises(RasterioIOError), rasterio.open(path) as dataset:
             dataset.read()
