@@ -7,9 +7,11 @@ stderr; with `--json` one JSON object, and nothing else, goes to stdout.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Sequence
@@ -33,15 +35,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Python's warnings speak to developers; users are told by notes.
         warnings.simplefilter("ignore")
     code = _main(sys.argv[1:])
+    if code != Cancelled.exit_code:
+        atexit._run_exitfuncs()
     _streams.close()
-    if code == Cancelled.exit_code:
-        # A thread may be inside a kernel for seconds and Python would wait for it.
-        # Nothing is lost: tiles are safe in their store once they are finished.
-        os._exit(code)
-    return code
+    # A cancelled thread may be inside a kernel for seconds, and Python would wait for it: nothing is
+    # lost, tiles are safe in their store once they are finished. And taking apart all that torch
+    # has loaded would take up to two seconds after the file is there.
+    os._exit(code)
 
 
 def _main(words: list[str]) -> int:
+    began = time.perf_counter()
     _set_environment()
     from napari_restore._commands._parser import build_parser
 
@@ -52,7 +56,7 @@ def _main(words: list[str]) -> int:
         return _deliver("", code)
     except OSError as error:  # stdout took no help
         return _undelivered(error)
-    options.words = words
+    options.words, options.began = words, began
     answer = _run(options)
     if options.json:
         from napari_restore.records import strict_json

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import time
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -179,6 +180,11 @@ def _answer(options: Namespace, item: Item, ask: Callable[..., Any]) -> Answer:
         **found.record,
         "command": shlex.join(["napari-restore", *options.words]),
         "notes": notes,
+        "measured": {
+            **found.record["measured"],
+            "seconds": time.perf_counter() - options.began,
+            "run_seconds": found.record["measured"]["seconds"],
+        },
     }
     if item.record is not None:
         write_record(item.record, record)

@@ -43,7 +43,7 @@ def restore_folder(options: Namespace, items: list[Item], runner: Runner) -> Ans
         raise model.card.no_shared_facts()
     mosaic, unreadable = _share_context(options, items, folder, model.card)
     folder.mkdir(exist_ok=True)
-    summary, exit_code, began = Summary(folder), 0, time.monotonic()
+    summary, exit_code = Summary(folder), 0
     settings = _settings(options, model)
     entries: list[dict[str, Any]] = []
     for number, item in enumerate(items, start=1):
@@ -70,7 +70,7 @@ def restore_folder(options: Namespace, items: list[Item], runner: Runner) -> Ans
         word: sum(entry["status"] == word for entry in entries)
         for word in ("done", "skipped", "failed")
     }
-    seconds = round(time.monotonic() - began, 3)
+    seconds = round(time.perf_counter() - options.began, 3)
     told = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
     data = {"images": entries, **counts, "seconds": seconds, "exit_code": exit_code}
     return Answer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,6 +46,7 @@ class Runner:
         self._export = {k: v for k, v in asked.items() if v not in (None, False)}
         api.check_export(**self._export)
         self._read = read
+        self._began: float = options.began
         self._command = shlex.join(["napari-restore", *options.words])
         self._overwrite: bool = options.overwrite
         self._fresh: bool = getattr(options, "fresh", True)
@@ -56,6 +58,8 @@ class Runner:
         """Tell that the next of several images begins."""
         from napari_restore import api
 
+        if number > 1:  # loading the model is of the first
+            self._began = time.perf_counter()
         self._report(api.ImageStarted(Path(item.sources[0]).name, number, images))
 
     def check(self, item: Item, *, replace: bool = False) -> None:
@@ -167,9 +171,11 @@ class Runner:
         """The record with the words of the command in it, written where `--record` says."""
         from napari_restore import api
 
+        taken = time.perf_counter() - self._began
         record = {
             "task": api.task_of(planned),
             **record,
+            "measured": {**record["measured"], "seconds": taken},
             "command": self._command,
             "notes": list(self._notes),
         }
