@@ -48,7 +48,7 @@ def main() -> None:
         pixels = height * width / 1e6
         peak, idle = measured["peak_ram_bytes"], measured["idle_ram_bytes"]
         error = plan["predicted_peak_ram_bytes"] / peak - 1
-        seconds = measured["seconds"]
+        seconds = measured["run_seconds"]
         print(
             f"| {scene.name} | {pixels:.0f} | {plan['tile']} | {idle / MIB:.0f} | {peak / MIB:.0f} "
             f"| {(peak - idle) / MIB:.0f} | {error:+.0%} | {seconds:.1f} | {seconds / pixels * 1e3:.0f} |",

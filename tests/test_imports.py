@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "src" / "napari_restore"
 ALLOWED = {
     "errors": set(),
     "_quantities": set(),
-    "_text_tables": set(),
+    "_text_tables": {"errors"},
     "_json_shapes": set(),
     "_record_shapes": {"_json_shapes"},
     "records": {"errors", "_json_shapes", "_record_shapes"},
@@ -46,7 +46,7 @@ ALLOWED = {
         *("_image_api", "_model_api", "_recorded_api", "_explain_api", "_run_options"),
         "_progress_bar",
     },
-    "_kept_api": {"images", "engine", "_image_api", "_repeat_api"},
+    "_kept_api": {"images", "engine", "_image_api", "_recorded_api", "_repeat_api"},
     "api": {
         *("errors", "images", "models", "engine"),
         *("_image_api", "_recorded_api", "_repeat_api", "_kept_api"),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_restore.errors import BadOutput, InputError
+from napari_restore.errors import BadOutput, DiskFull, InputError
 from napari_restore.records import (
     check_record,
     problems,
@@ -126,7 +126,7 @@ def test_a_failed_write_leaves_the_old_record(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(BadOutput, match="No space left"):
+    with pytest.raises(DiskFull, match="No space left"):
         write_record(path, changed("version", "2"))
     assert read_record(path) == RECORD
     assert len(list(tmp_path.iterdir())) == 1

@@ -182,11 +182,16 @@ def overview_path(path: Pathlike) -> Path:
 
 
 def repeat_attribution(
-    record: Pathlike | Recorded, *, trust: bool = False, **options: Any
+    record: Pathlike | Recorded,
+    *,
+    trust: bool = False,
+    allow_outside: bool = False,
+    **options: Any,
 ) -> Attribution:
     """Ask again what a record tells of; options are those that belong to one machine.
 
-    Code that the record names runs only with `trust`.
+    Code that the record names runs only with `trust`; a VRT takes pixels from files outside
+    its folder only with `allow_outside`.
 
     Raises `InputError` when the record does not say enough and `SourceChanged` when image, weights
     or another file that was read are not those it tells of.
@@ -194,7 +199,8 @@ def repeat_attribution(
     from napari_restore.images import Image
 
     recorded = read_recorded(record)
-    task, told = recorded.task("attribution"), recorded.told
+    task = recorded.task("attribution", allow_outside=allow_outside)
+    told = recorded.told
     model = load_described(task["model"], trust=trust)
     image = Image.from_spec(task["image"])
     question = dict(task["question"])

@@ -191,8 +191,17 @@ def _is(value: object, kind: Any) -> bool:
             return -LARGEST_NUMBER <= int(value) < LARGEST_NUMBER
         return kind is float and isinstance(value, Real) and math.isfinite(value)
     if kind is str and isinstance(value, str):
-        return "\0" not in value and not any("\ud800" <= letter <= "\udfff" for letter in value)
+        return "\0" not in value and _is_name(value)
     return isinstance(value, kind)
+
+
+def _is_name(text: str) -> bool:
+    """Whether it could be the name of a file, whose bytes need not be UTF-8."""
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _word(kind: Any) -> str:

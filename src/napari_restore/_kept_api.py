@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_restore._image_api import Pathlike, open_image
+from napari_restore._recorded_api import with_consent
 from napari_restore._repeat_api import plan_of
 
 if TYPE_CHECKING:
@@ -70,7 +71,9 @@ def plan_of_kept(kept: KeptResult, image: Any, *, trust: bool = False) -> Plan:
     Code of its model's file runs only with `trust`.
     """
     spec = open_image(image).spec
-    task = dict(kept.task)
+    # What the user said when the image was opened, not what the note in the cache says.
+    allowed = spec is not None and bool(spec.get("allow_outside"))
+    task = with_consent(kept.task, allow_outside=allowed)
     if spec is not None:
         task["image"] = {**task["image"], "source": spec["source"]}
     return replace(plan_of(task, trust=trust), store=kept.store)

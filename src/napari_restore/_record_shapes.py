@@ -235,7 +235,11 @@ class Measured(TypedDict):
     """What it took."""
 
     seconds: float
+    """From the start of the command, or of the run, until the file has its name."""
+    run_seconds: NotRequired[float]
+    """What of it the pixels took, without loading, planning and writing."""
     megapixels_per_second: float
+    """Of `run_seconds`."""
     peak_ram_bytes: int
     """Unique set size summed over the process tree, idle part included."""
     peak_device_bytes: int

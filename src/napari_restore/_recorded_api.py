@@ -43,8 +43,8 @@ class Recorded:
         specs += [task["model"]] if "model" in task else []
         return [spec["model"] for spec in specs]
 
-    def task(self, kind: str) -> dict[str, Any]:
-        """All that is needed to do it again.
+    def task(self, kind: str, *, allow_outside: bool = False) -> dict[str, Any]:
+        """All that is needed to do it again; see `with_consent`.
 
         Raises `InputError` where that is not known, or the record is of another `kind`.
         """
@@ -60,7 +60,7 @@ class Recorded:
                 f"{self.path} does not say enough to repeat it.",
                 "Only finished runs of images and models that lie in files can be repeated.",
             )
-        return dict(self.told["task"])
+        return with_consent(self.told["task"], allow_outside=allow_outside)
 
     def check_image(self, image: Image, fingerprint: str, what: str = "image") -> None:
         """Raise `SourceChanged` for an image that is not the one told of; `what` it is."""
@@ -86,6 +86,27 @@ class Recorded:
         from napari_restore.errors import SourceChanged
 
         return SourceChanged(sentence, self.ANEW[self.kind])
+
+
+def with_consent(task: Mapping[str, Any], *, allow_outside: bool) -> dict[str, Any]:
+    """A task that lay in a file, with what the user says today of files its images name elsewhere.
+
+    What the file itself says of that does not count: it may come from anybody.
+    """
+    found = dict(task)
+    for name in ("image", "mosaic"):
+        if found.get(name) is not None:
+            found[name] = _spec(found[name], allow_outside)
+    if "images" in found:
+        found["images"] = [
+            {**each, "spec": _spec(each["spec"], allow_outside)} for each in found["images"]
+        ]
+    return found
+
+
+def _spec(spec: Mapping[str, Any], allow_outside: bool) -> dict[str, Any]:
+    kept = {name: value for name, value in spec.items() if name != "allow_outside"}
+    return {**kept, "allow_outside": True} if allow_outside else kept
 
 
 def read_recorded(record: Pathlike | Recorded) -> Recorded:

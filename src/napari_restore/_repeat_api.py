@@ -16,6 +16,9 @@ from napari_restore.engine import Region
 if TYPE_CHECKING:
     from napari_restore.engine import Plan, Result
 
+OF_THE_FILE = ("cog", "compress", "bit_depth", "quality")
+"""Options of `Result.save` that are taken from a record."""
+
 
 def task_of(plan: Plan) -> dict[str, Any] | None:
     """All that is needed to make `plan` again elsewhere; None if image or model cannot travel.
@@ -92,15 +95,21 @@ def plan_of(task: Mapping[str, Any], *, trust: bool = False) -> Plan:
 
 
 def rerun(
-    record: Pathlike, output: Pathlike | None = None, *, trust: bool = False, **options: Any
+    record: Pathlike,
+    output: Pathlike | None = None,
+    *,
+    trust: bool = False,
+    allow_outside: bool = False,
+    **options: Any,
 ) -> Result:
     """Repeat the restoration of a record; `output` defaults to the record's own path.
 
-    A record may come from anybody: code that it names runs only with `trust`. `options` are those of `Result.save`, by default the record's. Raises `InputError`
+    A record may come from anybody: code that it names runs only with `trust`, and a VRT takes
+    pixels from files outside its folder only with `allow_outside`. `options` are those of `Result.save`, by default the record's. Raises `InputError`
     when the record does not say enough and `SourceChanged` when image or weights are not
     those it tells of.
     """
-    planned, path, told = repeat_of(record, output, trust=trust)
+    planned, path, told = repeat_of(record, output, trust=trust, allow_outside=allow_outside)
     # Torch comes with it; a record that cannot be repeated is told of without it.
     from napari_restore.engine import Job
 
@@ -112,7 +121,11 @@ def rerun(
 
 
 def repeat_of(
-    record: Pathlike | Recorded, output: Pathlike | None = None, *, trust: bool = False
+    record: Pathlike | Recorded,
+    output: Pathlike | None = None,
+    *,
+    trust: bool = False,
+    allow_outside: bool = False,
 ) -> tuple[Plan, Path, dict[str, Any]]:
     """What repeats the run of a record: its plan, the path to write, options of `Result.save`.
 
@@ -121,7 +134,8 @@ def repeat_of(
     from napari_restore.errors import InputError
 
     recorded = read_recorded(record)
-    task, told = recorded.task("restoration"), recorded.told
+    task = recorded.task("restoration", allow_outside=allow_outside)
+    told = recorded.told
     written = told["output"] or {}
     path = output or written.get("path")
     if path is None:
@@ -129,7 +143,9 @@ def repeat_of(
     planned = plan_of(task, trust=trust)
     recorded.check_image(planned.image, told["input"]["fingerprint"])
     recorded.check_model(planned.model, told["model"]["weights_sha256"])
-    return planned, Path(path), dict(written.get("options", {}))
+    # No more than how the file is made: whether it replaces another is said today.
+    given = written.get("options", {})
+    return planned, Path(path), {name: given[name] for name in OF_THE_FILE if name in given}
 
 
 def command_of(

@@ -37,6 +37,7 @@ def attribute_table(
     polygon: Sequence[Sequence[float]] | None = None,
     bands: Bands | None = None,
     sensor: str | None = None,
+    allow_outside: bool = False,
     weights: str | None = None,
     parameters: Mapping[str, Any] | None = None,
     trust: bool = False,
@@ -59,7 +60,7 @@ def attribute_table(
         A CSV file with the columns x, y, width, height and, if you like, name and image; or a list of
         `Region`s, ``Region(y0, x0, y1, x1)`` or ``Region.from_xywh(x, y, width, height)``, bare
         tuples are refused; or else one polygon.
-    bands, sensor
+    bands, sensor, allow_outside
         As `open_image` takes them.
     weights, parameters, trust
         As `evaluate` takes them.
@@ -97,8 +98,10 @@ def attribute_table(
             groups,
             loaded,
             options,
-            open_image=lambda source: open_image(source, bands=bands, sensor=sensor),
-            spec_of=lambda source: _spec_of(source, bands, sensor),
+            open_image=lambda source: open_image(
+                source, bands=bands, sensor=sensor, allow_outside=allow_outside
+            ),
+            spec_of=lambda source: _spec_of(source, bands, sensor, allow_outside),
             account=account or {},
             emit=emit or show,
             stop=stop or threading.Event(),
@@ -112,20 +115,22 @@ def repeat_table(
     emit: Callable[[Any], None] = lambda event: None,
     stop: threading.Event | None = None,
     trust: bool = False,
+    allow_outside: bool = False,
     **options: Any,
 ) -> AttributionTable:
     """Ask again all that a table's .json tells of: its `to_dict` then says how alike the rows are.
 
     ``repeats`` holds the path of the `record`, how many ``rows`` both have, how many are the
     ``same``, and what is ``apart``. `account`, `emit` and `stop` are as in `attribute_table`, options
-    those that belong to one machine. Code that the record names runs only with `trust`. Raises `InputError` when the record does not say enough
+    those that belong to one machine. Code that the record names runs only with `trust`; a VRT takes
+    pixels from files outside its folder only with `allow_outside`. Raises `InputError` when the record does not say enough
     and `SourceChanged` when images, weights or other files are not those it tells of.
     """
     from napari_restore.explain import compared, groups_in
     from napari_restore.models import Labelled
 
     recorded = read_recorded(record)
-    task, told = recorded.task("table"), recorded.told
+    task, told = recorded.task("table", allow_outside=allow_outside), recorded.told
     groups = groups_in(task)
     for source, _ in groups:
         # One that could not be read then is told of in its rows, as it was.
@@ -191,7 +196,9 @@ def _table(
     return replace(table, facts={**table.facts, "task": task})
 
 
-def _spec_of(source: Any, bands: Bands | None, sensor: str | None) -> dict[str, Any] | None:
+def _spec_of(
+    source: Any, bands: Bands | None, sensor: str | None, allow_outside: bool
+) -> dict[str, Any] | None:
     """How an image is opened again, whether or not it can be; None for an array."""
     from napari_restore.images import Image
 
@@ -201,7 +208,7 @@ def _spec_of(source: Any, bands: Bands | None, sensor: str | None) -> dict[str, 
     if not all(isinstance(path, (str, os.PathLike)) for path in paths):
         return None
     names = [os.path.abspath(path) for path in paths]
-    given = {"bands": bands, "sensor": sensor}
+    given = {"bands": bands, "sensor": sensor, "allow_outside": allow_outside or None}
     return {
         "source": names if len(names) > 1 else names[0],
         **{name: value for name, value in given.items() if value is not None},

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from napari_restore.errors import escape_controls
+
 _LATEX = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -29,6 +31,7 @@ def latex(text: str) -> str:
 
 def columns(rows: Sequence[Sequence[str]]) -> str:
     """Rows of equally many cells: the first to the left, numbers to the right."""
+    rows = [[escape_controls(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:

@@ -3,23 +3,52 @@
 Every message is one sentence naming the cause; `hint` is the next step. The
 command line prints both on one line and exits with `exit_code`; the window
 shows them as a notification. Every folder of the package may import this
-module; it imports nothing.
+module; it imports nothing of ours.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
+
+CONTROLS = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e"
+    r"\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
+"""What moves the cursor, changes the direction of text or is invisible; joiners are letters."""
+
+
+def escape_controls(text: str, keep: str = "") -> str:
+    r"""`text` with each control character, but for those in `keep`, as its escape sequence.
+
+    Names in files come from anybody: one may hold sequences that a terminal obeys, lines that
+    look like ours, or marks that turn the letters round. Bytes that are not UTF-8 become
+    ``\xNN``.
+    """
+
+    def escaped(match: re.Match[str]) -> str:
+        letter = match[0]
+        if letter in keep:
+            return letter
+        if "\udc80" <= letter <= "\udcff":  # a byte of a name that is not UTF-8
+            return f"\\x{ord(letter) - 0xDC00:02x}"
+        return letter.encode("unicode_escape").decode()
+
+    return CONTROLS.sub(escaped, text)
 
 
 class RestoreError(Exception):
-    """Base of all errors a user can cause or must know of."""
+    """Base of all errors a user can cause or must know of.
+
+    Control characters in the sentences, of names for instance, are escaped.
+    """
 
     exit_code = 1
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = escape_controls(message)
+        self.hint = escape_controls(hint)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".strip()

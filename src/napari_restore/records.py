@@ -8,6 +8,7 @@ Keys that are not named here may be present and are kept.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -18,7 +19,7 @@ from typing import Any, cast
 
 from napari_restore._json_shapes import mismatches, read_json
 from napari_restore._record_shapes import AttributionRecord, Record, Table
-from napari_restore.errors import BadOutput, InputError
+from napari_restore.errors import CONTROLS, BadOutput, DiskFull, InputError
 
 __all__ = [
     "Record",
@@ -44,9 +45,12 @@ def strict_json(data: Any, indent: int | None = None) -> str:
     """`data` as JSON that every parser takes, whatever it holds.
 
     JSON has no word for NaN and infinity: they become the texts "nan", "inf" and
-    "-inf". What JSON does not know at all becomes its text.
+    "-inf". What JSON does not know at all becomes its text. Control characters, which a
+    terminal would obey, and bytes of names that are not UTF-8 are escaped.
     """
-    return json.dumps(_plain(data), indent=indent, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(_plain(data), indent=indent, ensure_ascii=False, allow_nan=False)
+    # Lines end only between the values: within them they are escaped already.
+    return CONTROLS.sub(lambda m: m[0] if m[0] == "\n" else json.dumps(m[0])[1:-1], text)
 
 
 def _plain(data: Any) -> Any:
@@ -79,6 +83,10 @@ def check_file(target: Path, what: str, option: str, *, overwrite: bool = False)
     """
     if target.is_dir():
         raise BadOutput(f"The {what} {target} is a folder.", f"Name a file after {option}.")
+    if target.exists() and not target.is_file():
+        raise BadOutput(
+            f"The {what} {target} is a device or a pipe.", f"Name a file after {option}."
+        )
     if not overwrite and (target.exists() or target.is_symlink()):
         raise BadOutput(
             f"The {what} {target} exists.", "Add --overwrite to replace it, or choose another name."
@@ -94,7 +102,7 @@ def check_file(target: Path, what: str, option: str, *, overwrite: bool = False)
 def write_record(path: str | os.PathLike[str], record: Mapping[str, Any]) -> Path:
     """Write `record` as JSON; the file appears whole or not at all.
 
-    Raises `BadOutput` when the folder is missing or may not be written, and
+    Raises `BadOutput` when the folder is missing or may not be written, `DiskFull`, and
     `ValueError` when the record is not one.
     """
     if wrong := problems(record):
@@ -124,7 +132,9 @@ def write_text(path: Path, text: str) -> None:
         raise
 
 
-def _unwritable(target: Path, what: str, error: OSError) -> BadOutput:
+def _unwritable(target: Path, what: str, error: OSError) -> BadOutput | DiskFull:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(f"No space left for the {what} {target}.", "Free some, or name another.")
     return BadOutput(
         f"The {what} {target} cannot be written: {error.strerror or error}.",
         "Name a file in a folder that exists and may be written.",

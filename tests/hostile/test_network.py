@@ -178,13 +178,21 @@ def test_coordinate_system_of_a_mask(
     assert server.connections == 0
 
 
-def test_second_wall_holds_alone(tmp_path: Path, server: Server) -> None:
+@pytest.mark.parametrize("name", [None, "NO_PROXY", "no_proxy", "GDAL_HTTP_NO_PROXY"])
+def test_second_wall_holds_alone(
+    name: str | None, tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What rasterio opens with all drivers within our configuration reaches nothing."""
     import rasterio
     from rasterio.errors import RasterioIOError
 
+    if name is not None:
+        # libcurl obeys it before any proxy.
+        monkeypatch.setenv(name, "*")
     path = tmp_path / "scene.vrt"
-    for source in (f"{server.url}/x.tif", f"/vsicurl/{server.url}/x.none", f"WCS:{server.url}/w?"):
+    wms = SOURCES["inline wms"].replace("{url}", server.url)
+    urls = (f"{server.url}/x.tif", f"/vsicurl/{server.url}/x.none", f"WCS:{server.url}/w?", wms)
+    for source in urls:
         path.write_text(vrt(source))
         with environment(), pytest.raises(RasterioIOError), rasterio.open(path) as dataset:
             dataset.read()

@@ -15,3 +15,5 @@ class Answer(NamedTuple):
     text: str
     """For people; printed on stdout unless empty."""
     exit_code: int = 0
+    wrote_files: bool = False
+    """Whether what was asked for lies in files, and `text` only tells of them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import time
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -34,7 +35,7 @@ from napari_restore._commands._outputs import Item
 from napari_restore._commands._progress import reporter
 from napari_restore._commands._question import add_question, polygon_of, question_of
 from napari_restore._quantities import format_seconds
-from napari_restore.errors import InputError
+from napari_restore.errors import InputError, escape_controls
 from napari_restore.records import write_record
 
 HELD, FOLLOWED = "held", "followed"
@@ -121,7 +122,12 @@ def attribute_again(options: Namespace, recorded: Any) -> Answer:
     return _answer(
         options,
         item,
-        partial(api.repeat_attribution, recorded, trust=trusted_record(recorded, options)),
+        partial(
+            api.repeat_attribution,
+            recorded,
+            trust=trusted_record(recorded, options),
+            allow_outside=options.allow_outside,
+        ),
     )
 
 
@@ -174,10 +180,15 @@ def _answer(options: Namespace, item: Item, ask: Callable[..., Any]) -> Answer:
         **found.record,
         "command": shlex.join(["napari-restore", *options.words]),
         "notes": notes,
+        "measured": {
+            **found.record["measured"],
+            "seconds": time.perf_counter() - options.began,
+            "run_seconds": found.record["measured"]["seconds"],
+        },
     }
     if item.record is not None:
         write_record(item.record, record)
-    return Answer(record, "\n".join(_sentences(item.output, record)))
+    return Answer(record, "\n".join(_sentences(item.output, record)), wrote_files=True)
 
 
 def _sentences(output: Path, record: dict[str, Any]) -> list[str]:
@@ -186,7 +197,7 @@ def _sentences(output: Path, record: dict[str, Any]) -> list[str]:
     far = [share for name, share in rings.items() if name != "box" and _from(name) >= FAR]
     index = told["diffusion_index"]
     also = "" if told["overview_share"] == 0 else " and its overview's"
-    return [
+    lines = [
         f"wrote {output}{also} in {format_seconds(record['measured']['seconds'], tenths=True)}",
         f"{told['objective']} in the box, {_way(told)}: {_trust(told)}",
         *_context(told["context"]),
@@ -194,6 +205,7 @@ def _sentences(output: Path, record: dict[str, Any]) -> list[str]:
         + ("" if index is None else f", diffusion index {index:.1f}"),
         *(_checked(name, found) for name, found in told.get("checks", {}).items()),
     ]
+    return [escape_controls(line) for line in lines]
 
 
 def _context(told: Mapping[str, Any]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,8 @@ from napari_restore._commands._interrupt import Interrupt, Stop
 from napari_restore._commands._outputs import SHARED
 from napari_restore._commands._progress import reporter
 from napari_restore._commands._question import polygon_of, question_of
-from napari_restore.errors import BadParameter, Cancelled, InputError
+from napari_restore._commands._streams import write_error
+from napari_restore.errors import BadParameter, Cancelled, InputError, escape_controls
 
 
 def is_table(options: Namespace) -> bool:
@@ -52,6 +52,7 @@ def attribute_table(options: Namespace) -> Answer:
                 places,
                 bands=options.bands,
                 sensor=options.sensor,
+                allow_outside=options.allow_outside,
                 weights=options.weights,
                 parameters=dict(options.set),
                 trust=trusted(options.models, yes=options.yes),
@@ -92,6 +93,7 @@ def table_again(options: Namespace, recorded: Any) -> Answer:
                 emit=reporter(options.progress),
                 stop=stop,
                 trust=trusted_record(recorded, options),
+                allow_outside=options.allow_outside,
             )
         finally:
             interrupt.leave()
@@ -128,22 +130,18 @@ def _written(options: Namespace, table: Any, outputs: Sequence[str]) -> Answer:
     failed = [row for row in table.rows if row["error"] is not None]
     # One sentence each, also where notes are off.
     for row in failed:
-        _say(f"{_where(row)}: {row['error']}")
+        write_error(f"{_where(row)}: {row['error']}")
     code = table.failures[0].exit_code if failed else 0
     if table.status == "cancelled":
-        _say(f"Stopped after {len(table.rows)} of {table.asked}; these are kept.")
+        write_error(f"Stopped after {len(table.rows)} of {table.asked}; these are kept.")
         code = Cancelled.exit_code
-    lines = [f"{table}", "", *(f"wrote {output}" for output in outputs)]
+    lines = [f"{table}", "", *(f"wrote {escape_controls(str(output))}" for output in outputs)]
     if "repeats" in told:
         repeats = told["repeats"]
         for each in repeats["apart"]:
-            _say(f"{_where(each)}: {each['column']} is {each['found']}, was {each['told']}.")
+            write_error(f"{_where(each)}: {each['column']} is {each['found']}, was {each['told']}.")
         lines.append(f"{repeats['same']} of {repeats['rows']} rows are as in {repeats['record']}")
     return Answer(told, "\n".join(lines), code)
-
-
-def _say(sentence: str) -> None:
-    print(f"napari-restore: {sentence}", file=sys.stderr)
 
 
 def _where(row: Mapping[str, Any]) -> str:

@@ -102,6 +102,9 @@ def refuse_old_record(item: Item, *, overwrite: bool) -> None:
     """Raise `BadOutput` for a record that is there, unless an unfinished run of `item` left it."""
     if item.record is None or not item.record.exists():
         return
+    if not item.record.is_file():
+        # Not to be read: a device may never end.
+        check_record(item.record)
     try:
         told = read_record(item.record)
     except InputError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from argparse import Namespace
 from typing import Any
 
@@ -12,7 +11,9 @@ from napari_restore._commands import Answer, _values
 from napari_restore._commands._arguments import trusted
 from napari_restore._commands._interrupt import Interrupt
 from napari_restore._commands._progress import reporter
+from napari_restore._commands._streams import write_error
 from napari_restore._quantities import format_seconds
+from napari_restore.errors import escape_controls
 
 LONGEST = 1024
 """Default of --longest."""
@@ -193,10 +194,12 @@ def _answer(account: dict[str, Any], table: str) -> Answer:
     for told in failed:
         where = ", ".join(filter(None, (told["group"], told["image"], told["method"])))
         sentence = f"{told['message']} {told['hint']}".strip()
-        print(f"napari-restore: {where}: {sentence}", file=sys.stderr)
+        write_error(f"{where}: {sentence}")
     lines = [table] if account["evaluation"]["n"] else []
     if account.get("output"):
-        lines.append(f"\nwrote {account['output']} in {format_seconds(account['seconds'])}")
+        lines.append(
+            f"\nwrote {escape_controls(str(account['output']))} in {format_seconds(account['seconds'])}"
+        )
     return Answer(account, "\n".join(lines), failed[0]["exit_code"] if failed else 0)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from argparse import Namespace
 from pathlib import Path
@@ -20,8 +19,9 @@ from napari_restore._commands._outputs import (
     key_of,
 )
 from napari_restore._commands._runner import Runner
+from napari_restore._commands._streams import write_error
 from napari_restore._quantities import size_of
-from napari_restore.errors import Cancelled, DiskFull, InputError, RestoreError
+from napari_restore.errors import Cancelled, DiskFull, InputError, RestoreError, escape_controls
 from napari_restore.records import write_record
 
 CONTEXT = "restore_context.npz"
@@ -43,7 +43,7 @@ def restore_folder(options: Namespace, items: list[Item], runner: Runner) -> Ans
         raise model.card.no_shared_facts()
     mosaic, unreadable = _share_context(options, items, folder, model.card)
     folder.mkdir(exist_ok=True)
-    summary, exit_code, began = Summary(folder), 0, time.monotonic()
+    summary, exit_code = Summary(folder), 0
     settings = _settings(options, model)
     entries: list[dict[str, Any]] = []
     for number, item in enumerate(items, start=1):
@@ -61,7 +61,7 @@ def restore_folder(options: Namespace, items: list[Item], runner: Runner) -> Ans
             # After these the next image would fare no better.
             stop = known if isinstance(known, (Cancelled, DiskFull)) else None
             if stop is None:
-                print(f"napari-restore: {item.sources[0]}: {known}", file=sys.stderr)
+                write_error(f"{item.sources[0]}: {known}")
         entries.append(entry)
         if stop is not None:
             raise stop
@@ -70,10 +70,12 @@ def restore_folder(options: Namespace, items: list[Item], runner: Runner) -> Ans
         word: sum(entry["status"] == word for entry in entries)
         for word in ("done", "skipped", "failed")
     }
-    seconds = round(time.monotonic() - began, 3)
+    seconds = round(time.perf_counter() - options.began, 3)
     told = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
     data = {"images": entries, **counts, "seconds": seconds, "exit_code": exit_code}
-    return Answer(data, f"{told}, see {summary.path}", exit_code)
+    return Answer(
+        data, f"{told}, see {escape_controls(str(summary.path))}", exit_code, wrote_files=True
+    )
 
 
 def _restore_or_skip(
@@ -133,7 +135,9 @@ def _share_context(
             failed[item] = as_restore_error(error)
     if joint and not options.stack and options.mask is None and len(images) > 1:
         sources = [source for item in images for source in item.sources]
-        mosaic = api.open_mosaic(sources, bands=options.bands, sensor=options.sensor)
+        mosaic = api.open_mosaic(
+            sources, bands=options.bands, sensor=options.sensor, allow_outside=options.allow_outside
+        )
         if mosaic is not None:
             options.context = None
             return mosaic, failed

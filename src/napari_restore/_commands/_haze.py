@@ -8,7 +8,7 @@ from typing import Any
 from napari_restore._commands import Answer, _values
 from napari_restore._commands._interrupt import Interrupt, Stop
 from napari_restore._commands._progress import reporter
-from napari_restore.errors import InputError
+from napari_restore.errors import InputError, escape_controls
 
 PATIENCE = 60.0
 """Seconds that a picture may take to end after Ctrl-C."""
@@ -114,7 +114,7 @@ def haze(options: Namespace) -> Answer:
         if "pictures" in record
         else f"{record['training']} crops"
     )
-    return Answer(record, f"wrote {made} to {options.output}")
+    return Answer(record, f"wrote {made} to {escape_controls(options.output)}", wrote_files=True)
 
 
 def _check_training(options: Namespace) -> None:

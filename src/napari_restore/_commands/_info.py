@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from napari_restore._commands import Answer
+from napari_restore.errors import escape_controls
 
 NONE = "-"
 COLOURS = ("red", "green", "blue")
@@ -26,6 +27,7 @@ def info(options: Namespace) -> Answer:
 
 def info_text(data: Mapping[str, Any]) -> str:
     """The dict of `api.info` for people: size, place, levels, values, a table of bands, notes."""
+    data = _escaped(data)
     height, width = data["size"]
     count = len(data["bands"])
     lines = [
@@ -43,6 +45,17 @@ def info_text(data: Mapping[str, Any]) -> str:
     ]
     lines += [f"note: {note}" for note in data["notes"]]
     return "\n".join(lines)
+
+
+def _escaped(value: Any) -> Any:
+    """`value` with the control characters of all its texts escaped: they come from the file."""
+    if isinstance(value, str):
+        return escape_controls(value)
+    if isinstance(value, Mapping):
+        return {escape_controls(str(key)): _escaped(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_escaped(each) for each in value]
+    return value
 
 
 def _line(label: str, value: str) -> str:

@@ -12,9 +12,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from napari_restore._commands import Answer
+from napari_restore._commands import Answer, _streams
 from napari_restore._quantities import format_size
-from napari_restore.errors import InputError, UnreadableImage
+from napari_restore.errors import InputError, UnreadableImage, escape_controls
 
 
 def view(options: Namespace) -> Answer:
@@ -36,7 +36,8 @@ def view(options: Namespace) -> Answer:
     if options.paths:
         words += ["--plugin", "napari-restore"]
     words += ["--with", "napari-restore", "Restore"]
-    code = subprocess.call(words)
+    # Ours is a copy of the descriptor it would inherit, which leads nowhere.
+    code = subprocess.call(words, stderr=_streams.stderr_number())
     return Answer({"exit_code": code}, "", 1 if code else 0)
 
 
@@ -113,6 +114,7 @@ def cache(options: Namespace) -> Answer:
 
 
 def _columns(rows: Sequence[tuple[str, ...]]) -> str:
+    rows = [tuple(map(escape_controls, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) for r in rows)
     return "\n".join(line.rstrip() for line in lines)
@@ -137,4 +139,4 @@ def _value(value: Any) -> str:
         return "none"
     if isinstance(value, (list, tuple)):
         return ", ".join(map(_value, value)) or "none"
-    return str(value)
+    return escape_controls(str(value))

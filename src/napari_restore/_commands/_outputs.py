@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 from napari_restore._quantities import size_of
@@ -125,11 +126,15 @@ def work_items(
 def _file_name(pattern: str, source: str) -> str:
     path = Path(source)
     suffix = path.suffix if path.suffix.lower() in WRITABLE else ".tif"
+    known = {"stem": path.stem, "suffix": suffix}
     try:
-        name = pattern.format(stem=path.stem, suffix=suffix)
-    except (KeyError, IndexError, ValueError):
-        name = ""
-    if not name or Path(name).name != name:
+        fields = [field[1:] for field in Formatter().parse(pattern) if field[1] is not None]
+    except ValueError:
+        fields = [("", "", None)]
+    # Neither attributes nor widths: one of a thousand million takes as many bytes.
+    plain = all(field in known and not spec and not how for field, spec, how in fields)
+    name = pattern.format(**known) if plain else ""
+    if not name or "\0" in name or Path(name).name != name:
         raise BadOutput(
             f"--name {pattern!r} gives no file name.",
             "It may hold {stem} and {suffix}, for instance {stem}_clear{suffix}.",

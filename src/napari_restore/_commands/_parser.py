@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any, NoReturn
 
 from napari_restore._commands import (
@@ -20,6 +21,7 @@ from napari_restore._commands._options import (
     add_run_options,
     add_source,
 )
+from napari_restore.errors import escape_controls
 
 EPILOG = """\
 exit codes: 0 done, 1 a bug, 2 bad input, 3 stopped by Ctrl-C,
@@ -33,7 +35,15 @@ class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, without repeating the usage."""
 
     def error(self, message: str) -> NoReturn:
+        message = escape_controls(message)
         self.exit(2, f"napari-restore: {message} (see {self.prog} --help)\n")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # argparse hides that it could not write.
+        if message and file is not None and file is sys.stdout:
+            file.write(message)
+        else:
+            super()._print_message(message, file)
 
 
 class _Version(argparse.Action):
@@ -56,13 +66,17 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
 
-    view = _command(commands, "view", _look.view, "open napari with the images and the panel")
+    view = _command(
+        commands, "view", _look.view, "open napari with the images and the panel", computes=False
+    )
     view.add_argument("paths", nargs="*", metavar="PATH", help="images to open")
 
-    models = _command(commands, "models", _look.models, "list the models, or show one")
+    models = _command(
+        commands, "models", _look.models, "list the models, or show one", computes=False
+    )
     models.add_argument("id", nargs="?", metavar="ID", help="show this model in full")
 
-    info = _command(commands, "info", _info.info, "show what is known of an image")
+    info = _command(commands, "info", _info.info, "show what is known of an image", computes=False)
     info.add_argument("paths", nargs="+", metavar="PATH", help="the image (several with --stack)")
     add_source(info)
     add_range(info)
@@ -114,8 +128,13 @@ def build_parser() -> Parser:
     rerun.add_argument(
         "--yes", action="store_true", help="run the code that the record names without asking"
     )
+    rerun.add_argument(
+        "--allow-outside",
+        action="store_true",
+        help="let a VRT take pixels from files outside its own folder, whatever the record says",
+    )
 
-    cache = _command(commands, "cache", _look.cache, "show what lies in the cache")
+    cache = _command(commands, "cache", _look.cache, "show what lies in the cache", computes=False)
     cache.add_argument(
         "--clear", action="store_true", help="remove what no running program and no command needs"
     )
@@ -127,11 +146,13 @@ def build_parser() -> Parser:
     return parser
 
 
-def _command(commands: Any, name: str, run: Any, summary: str) -> argparse.ArgumentParser:
+def _command(
+    commands: Any, name: str, run: Any, summary: str, *, computes: bool = True
+) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=summary, description=summary[0].upper() + summary[1:] + ".", allow_abbrev=False
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, computes=computes)
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     parser.add_argument(
         "--progress",

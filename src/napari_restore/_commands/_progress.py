@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, TextIO
 
 from napari_restore._quantities import format_seconds
+from napari_restore.errors import escape_controls
 from napari_restore.records import strict_json
 
 Report = Callable[[Any], None]
@@ -76,12 +77,13 @@ class _Lines:
         )
 
     def _draw(self, text: str) -> None:
+        text = escape_controls(text)
         _write(self._out, "\r" + text.ljust(self._drawn))
         self._drawn = len(text)
 
     def _line(self, text: str) -> None:
         self._clear()
-        _write(self._out, text + "\n")
+        _write(self._out, escape_controls(text) + "\n")
 
     def _clear(self) -> None:
         if self._drawn:

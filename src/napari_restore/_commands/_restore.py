@@ -28,6 +28,7 @@ from napari_restore._commands._outputs import (
 )
 from napari_restore._commands._runner import Runner
 from napari_restore._quantities import format_seconds
+from napari_restore.errors import escape_controls
 
 
 def plan(options: Namespace) -> Answer:
@@ -37,7 +38,7 @@ def plan(options: Namespace) -> Answer:
     with Interrupt():
         image = open_image(options, options.paths)
         planned = api.plan(image, load_model(options), **plan_arguments(options, image))
-    notes = [f"note: {note}" for note in (*planned.image.notes, *planned.notes)]
+    notes = [f"note: {escape_controls(note)}" for note in (*planned.image.notes, *planned.notes)]
     staged = planned.staged
     lines = [] if staged is None else [staged.summary(), staged.phases()]
     return Answer(planned.to_dict(), "\n".join([planned.summary(), *lines, *notes]))
@@ -74,7 +75,7 @@ def restore(options: Namespace) -> Answer:
         if into_folder:
             item.output.parent.mkdir(exist_ok=True)
         record = runner.restore(item, image, model, plan_arguments(options, image))
-    return Answer(record, _sentence(item.output, record))
+    return Answer(record, _sentence(item.output, record), wrote_files=True)
 
 
 def rerun(options: Namespace) -> Answer:
@@ -88,7 +89,10 @@ def rerun(options: Namespace) -> Answer:
         return table_again(options, recorded)
     with Interrupt() as interrupt:
         planned, path, export = api.repeat_of(
-            recorded, options.output, trust=trusted_record(recorded, options)
+            recorded,
+            options.output,
+            trust=trusted_record(recorded, options),
+            allow_outside=options.allow_outside,
         )
         item = Item((str(planned.image.path),), path, None, None)
         others = (planned.mask, planned.exclude, planned.context_file, options.record)
@@ -97,8 +101,8 @@ def rerun(options: Namespace) -> Answer:
         runner = Runner(options, interrupt, read, export)
         runner.check(item)
         record = runner.run(item, planned)
-    return Answer(record, _sentence(item.output, record))
+    return Answer(record, _sentence(item.output, record), wrote_files=True)
 
 
 def _sentence(output: Path, record: Mapping[str, Any]) -> str:
-    return f"wrote {output} in {format_seconds(record['measured']['seconds'], tenths=True)}"
+    return f"wrote {escape_controls(str(output))} in {format_seconds(record['measured']['seconds'], tenths=True)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-import sys
+import time
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +14,7 @@ from napari_restore._commands._interrupt import Interrupt
 from napari_restore._commands._notes import notes_after, notes_before
 from napari_restore._commands._outputs import Item
 from napari_restore._commands._progress import Report, reporter
+from napari_restore._commands._streams import write_error
 from napari_restore.errors import Cancelled
 from napari_restore.records import write_record
 
@@ -45,6 +46,7 @@ class Runner:
         self._export = {k: v for k, v in asked.items() if v not in (None, False)}
         api.check_export(**self._export)
         self._read = read
+        self._began: float = options.began
         self._command = shlex.join(["napari-restore", *options.words])
         self._overwrite: bool = options.overwrite
         self._fresh: bool = getattr(options, "fresh", True)
@@ -56,6 +58,8 @@ class Runner:
         """Tell that the next of several images begins."""
         from napari_restore import api
 
+        if number > 1:  # loading the model is of the first
+            self._began = time.perf_counter()
         self._report(api.ImageStarted(Path(item.sources[0]).name, number, images))
 
     def check(self, item: Item, *, replace: bool = False) -> None:
@@ -161,15 +165,17 @@ class Runner:
             told = {**record, "status": "cancelled" if stopped else "failed", "output": None}
             self._keep(item, planned, told)
         except Exception as second:
-            print(f"napari-restore: no record was written: {second}", file=sys.stderr)
+            write_error(f"no record was written: {second}")
 
     def _keep(self, item: Item, planned: Any, record: dict[str, Any]) -> dict[str, Any]:
         """The record with the words of the command in it, written where `--record` says."""
         from napari_restore import api
 
+        taken = time.perf_counter() - self._began
         record = {
             "task": api.task_of(planned),
             **record,
+            "measured": {**record["measured"], "seconds": taken},
             "command": self._command,
             "notes": list(self._notes),
         }

@@ -44,7 +44,7 @@ def train(options: Namespace) -> Answer:
             )
         finally:
             interrupt.leave()
-    return Answer(account, _sentence(account))
+    return Answer(account, _sentence(account), wrote_files=True)
 
 
 def _sentence(account: dict[str, Any]) -> str:

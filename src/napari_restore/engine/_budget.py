@@ -36,10 +36,19 @@ def parse_size(text: str | int | float) -> int:
 
 
 def default_memory() -> int:
-    """The budget when the user names none: 60 % of the RAM now available."""
+    """The budget when the user names none: 60 % of the RAM now available.
+
+    Where the address space is limited (``ulimit -v``), no more than 60 % of what is left of it.
+    """
     import psutil
 
-    return int(DEFAULT_SHARE * int(psutil.virtual_memory().available))
+    available = int(psutil.virtual_memory().available)
+    if hasattr(psutil, "RLIMIT_AS"):
+        process = psutil.Process()
+        limit, _ = process.rlimit(psutil.RLIMIT_AS)
+        if limit >= 0:
+            available = max(MIB, min(available, limit - int(process.memory_info().vms)))
+    return int(DEFAULT_SHARE * available)
 
 
 def process_memory(children: bool = True) -> int:

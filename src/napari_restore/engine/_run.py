@@ -457,6 +457,7 @@ class Run:
             "plan": plan.to_dict(),
             "measured": {
                 "seconds": seconds,
+                "run_seconds": seconds,
                 "megapixels_per_second": pixels / 1e6 / seconds if seconds else 0.0,
                 "idle_ram_bytes": memory.start,
                 "peak_ram_bytes": memory.peak,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from napari_restore.errors import RestoreError
+from napari_restore.errors import RestoreError, escape_controls
 
 OPTIONS = {
     "bands": "the form below Image",
@@ -36,4 +36,4 @@ def show_note(text: str) -> None:
     """Show a sentence the user should read."""
     from napari.utils.notifications import show_info
 
-    show_info(text)
+    show_info(escape_controls(text))

@@ -59,6 +59,7 @@ def layer_of(image: Image, viewer: Any = None, *, band_by_band: bool = False) ->
     `metadata["napari_restore"]` holds the image. With a viewer the canvas is
     turned so that it is upright, and missing levels appear as they are made.
     """
+    from napari_restore.errors import escape_controls
     from napari_restore.plugin.layers._display import LIMITS, Display, contrast_limits
     from napari_restore.plugin.layers._placing import (
         ORIGIN,
@@ -72,7 +73,7 @@ def layer_of(image: Image, viewer: Any = None, *, band_by_band: bool = False) ->
     display = Display.BANDS if band_by_band else Display.of_image(image)
     origin = origin_of(viewer, image)
     arguments: dict[str, Any] = {
-        "name": image.name,
+        "name": escape_controls(image.name),
         "metadata": {"napari_restore": image},
         "multiscale": len(image.level_shapes) > 1,
         # Decoded chunks are kept by the image itself; napari's cache would keep

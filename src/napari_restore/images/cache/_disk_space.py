@@ -36,7 +36,8 @@ def is_disk_full(error: BaseException | None) -> bool:
             error.errno in codes or getattr(error, "winerror", None) in (39, 112)
         ):
             return True
-        if "No space left on device" in str(error):  # GDAL tells it only in words
+        # GDAL tells it only in words.
+        if any(words in str(error) for words in ("No space left on device", "File too large")):
             return True
         error = error.__cause__ or error.__context__
     return False

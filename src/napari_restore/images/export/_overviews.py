@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.images._source import Level
-from napari_restore.images.export._job import BLOCK, BLOCK_BYTES, Block, ExportJob
+from napari_restore.images.export._job import BLOCK, BLOCK_BYTES, Block, DamagedOutput, ExportJob
 from napari_restore.images.export._tiff_levels import append_overviews
 from napari_restore.images.files._handles import environment, open_for_writing
 from napari_restore.images.levels._reduce import level_sizes
@@ -77,8 +78,12 @@ class OverviewFiles:
         self._pyramid.add(block.y, block.pixels, valid)
 
     def join(self, path: Path) -> None:
-        """Append the finished levels to the finished TIFF `path`."""
-        append_overviews(path, self.paths)
+        """Append the finished levels to the finished TIFF `path`. Raises `DamagedOutput`."""
+        try:
+            append_overviews(path, self.paths)
+        except (struct.error, ValueError) as error:
+            # GDAL's threads may fail to write without a word.
+            raise DamagedOutput("a directory is missing") from error
 
     def remove(self) -> None:
         """Delete the files of single levels."""

@@ -96,6 +96,10 @@ def check_output(
     """
     target = Path(path)
     form = format_of(target)
+    try:
+        str(target).encode()
+    except UnicodeEncodeError:
+        raise BadOutput(f"The name {target} is not UTF-8.", "Choose another name.") from None
     for given in inputs:
         if _is_same(target, Path(given)):
             raise BadOutput(
@@ -107,6 +111,8 @@ def check_output(
         if target.is_dir() != (form is _ZARR) or (target.is_dir() and not _is_zarr(target)):
             kind = "a folder" if target.is_dir() else "a file"
             raise BadOutput(f"{target} is {kind} and will not be replaced.", "Choose another name.")
+        if target.exists() and not target.is_file() and not target.is_dir():
+            raise BadOutput(f"{target} is a device or a pipe.", "Name a file.")
     folder = target.parent
     if not folder.is_dir():
         raise BadOutput(f"The folder {folder} does not exist.", "Make it first.")
@@ -341,6 +347,11 @@ def _as_ours(error: Exception, target: Path) -> Exception:
             f"{target.name} did not hold what was written ({error.message}) and was removed.",
             "The disk may be failing or full; write to another one.",
         )
-    if isinstance(error, OSError) and not type(error).__module__.startswith("rasterio"):
-        return BadOutput(f"{target} cannot be written ({error.strerror or error}).", "")
-    return error
+    if type(error).__module__.startswith("rasterio"):
+        # The last says to see the one before.
+        while isinstance(error.__cause__, Exception):
+            error = error.__cause__
+    elif not isinstance(error, OSError):
+        return error
+    reason = str(getattr(error, "strerror", None) or error).rstrip(".")
+    return BadOutput(f"{target} cannot be written ({reason}).", "Try another name or disk.")

@@ -20,6 +20,9 @@ DRIVERS = (
 NOWHERE = "http://127.0.0.1:9"
 """A proxy that no one answers at (the port of "discard"): what asks it reaches nothing."""
 
+PROXY_EXCEPTIONS = ("NO_PROXY", "no_proxy")
+"""Variables of hosts that libcurl asks past every proxy; GDAL has no option for them."""
+
 OPTIONS = {
     # Sidecars are read; nothing here dirties a dataset, so none is written.
     "GDAL_PAM_ENABLED": "YES",

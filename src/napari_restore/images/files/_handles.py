@@ -12,7 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from napari_restore.images.files._drivers import DRIVERS, OPTIONS, WITHOUT_SIDECARS
+from napari_restore.images.files._drivers import (
+    DRIVERS,
+    OPTIONS,
+    PROXY_EXCEPTIONS,
+    WITHOUT_SIDECARS,
+)
 
 IDLE_LIMIT = 48
 """Datasets kept open in the whole process while nobody reads them."""
@@ -34,6 +39,10 @@ def environment(**options: Any) -> Any:
     """Rasterio's environment in which every call of this package runs; keeps GDAL quiet."""
     import rasterio
 
+    for name in PROXY_EXCEPTIONS:
+        if name in os.environ:
+            # For C libraries only: Python, and whoever uses its `os.environ`, goes on to see it.
+            os.unsetenv(name)
     return rasterio.Env(**{**OPTIONS, **options})
 
 

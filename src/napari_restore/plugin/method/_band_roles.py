@@ -8,7 +8,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QWidget
 
 from napari_restore import api
-from napari_restore.errors import RestoreError, UnknownBands
+from napari_restore.errors import RestoreError, UnknownBands, escape_controls
 from napari_restore.plugin._folding import form_layout
 from napari_restore.plugin._state import image_of
 
@@ -97,7 +97,9 @@ class BandRolesForm(QWidget):
             combo.addItem("choose …", None)
             for number in image.data_bands:
                 if image.roles[number] is None:
-                    combo.addItem(_title(number, image.descriptions[number]), number + 1)
+                    combo.addItem(
+                        escape_controls(_title(number, image.descriptions[number])), number + 1
+                    )
             if role in known:
                 combo.setCurrentIndex(max(0, combo.findData(int(known[role]))))
             combo.currentIndexChanged.connect(self._on_chosen)

@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_restore import api
-from napari_restore.errors import UnknownBands
+from napari_restore.errors import UnknownBands, escape_controls
 
 if TYPE_CHECKING:
     from napari_restore.images import Image
@@ -170,7 +170,7 @@ class ModelChooser(QWidget):
         self._not_chosen = ""
         for choice in shown:
             mark = MARK if scene in choice.card.recommended_for else ""
-            self.combo.addItem(mark + choice.card.title, choice.key)
+            self.combo.addItem(mark + escape_controls(choice.card.title), choice.key)
             reason, asks = self._why_not(choice.card)
             if reason:
                 # The only model Qt gives a combo box by itself.

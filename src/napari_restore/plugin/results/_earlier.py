@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidge
 from superqt import QElidingLabel
 
 from napari_restore import api
-from napari_restore.errors import RestoreError
+from napari_restore.errors import RestoreError, escape_controls
 from napari_restore.plugin._background import in_background
 from napari_restore.plugin._notices import show_problem
 from napari_restore.plugin.method._model_drop import TrustDialog
@@ -160,7 +160,7 @@ class EarlierRow(QWidget):
 def _told(kept: KeptResult) -> str:
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(kept.used))
     state = "" if kept.complete else f" · {kept.finished:.0%} finished"
-    return f"{kept.title} · {when}{state}"
+    return f"{escape_controls(kept.title)} · {when}{state}"
 
 
 def _answer(ask: Callable[..., Any], *arguments: Any) -> Any:
