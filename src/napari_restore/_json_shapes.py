@@ -15,6 +15,7 @@ from typing import (
     Any,
     Literal,
     NotRequired,
+    Required,
     Union,
     get_args,
     get_origin,
@@ -88,7 +89,7 @@ def mismatches(value: object, hint: Any, name: str) -> list[str]:
     if origin is Annotated:
         found = mismatches(value, arguments[0], name)
         return found or _beyond(value, arguments[0], arguments[1], name)
-    if origin is NotRequired:
+    if origin in (NotRequired, Required):
         return mismatches(value, arguments[0], name)
     if origin in (Union, types.UnionType):
         branches = [mismatches(value, branch, name) for branch in arguments]
@@ -142,7 +143,9 @@ def _of_object(
     for key, kind in hints.items():
         if key in value:
             found += mismatches(value[key], kind, f"{name}.{key}")
-        elif key in needed and get_origin(kind) is not NotRequired:
+        elif get_origin(kind) is Required or (
+            key in needed and get_origin(kind) is not NotRequired
+        ):
             found.append(f"{name}.{key} is missing")
     for key in value.keys() - hints.keys():
         found += [*_odd_texts(key, f"a key of {name}"), *_odd_texts(value[key], f"{name}.{key}")]

@@ -6,7 +6,7 @@ arguments has no other keys; elsewhere keys that are not named here may be prese
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, Required, TypedDict
 
 from napari_restore._json_shapes import CLOSED, FOUR
 
@@ -39,7 +39,7 @@ class ModelSource(TypedDict):
 class RunOptions(TypedDict, total=False):
     """Options of `plan` that no machine owns."""
 
-    region: list[Box]
+    region: Required[list[Box]]
     mask: str | None
     feather: int
     exclude: str | None

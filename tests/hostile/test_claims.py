@@ -75,6 +75,33 @@ def test_claimed_bands(tmp_path: Path) -> None:
     refused(claimed_tiff(tmp_path / "scene.tif", 64, samples=65535), "64 bytes")
 
 
+@pytest.mark.parametrize("ome", [False, True])
+def test_more_tiles_are_claimed_than_listed(ome: bool, tmp_path: Path) -> None:
+    """A height of eight million rows: the missing tiles would be read, one by one, as zeros."""
+    import tifffile
+
+    path = tmp_path / ("scene.ome.tif" if ome else "scene.tif")
+    pixels = np.zeros((128, 128), np.uint8)
+    tifffile.imwrite(path, pixels, ome=ome, tile=(32, 32), compression="zlib")
+    assert isinstance(read_all(path), Image)
+    height = struct.pack("<HHII", 257, 4, 1, 128)
+    assert height in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(height, struct.pack("<HHII", 257, 4, 1, 8323200)))
+    refused(path, "1040400 tiles", "16")
+
+
+def test_more_strips_are_claimed_than_listed(tmp_path: Path) -> None:
+    """libtiff would show black where a strip has no place in the list."""
+    start = 8 + 2 + 12 * 9 + 4
+    tags = {
+        256: (4, 1, 64), 257: (4, 1, 64), 258: (3, 1, 8), 259: (3, 1, 1), 262: (3, 1, 1),
+        273: (4, 1, start), 277: (3, 1, 1), 278: (4, 1, 64), 279: (4, 1, 4096),
+    }  # fmt: skip
+    path = bare_tiff(tmp_path / "scene.tif", tags, bytes(4096))
+    assert isinstance(read_all(path), Image)
+    refused(bare_tiff(path, {**tags, 278: (4, 1, 8)}, bytes(4096)), "8 strips", "holds 1")
+
+
 def test_large_tiles_that_are_there_are_read(tmp_path: Path, tiff: Tiff) -> None:
     path = tiff(size=64, tiled=True, blockxsize=4096, blockysize=4096, compress="zstd")
     assert isinstance(read_all(path), Image)

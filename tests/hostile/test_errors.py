@@ -132,6 +132,22 @@ def test_unknown_compression_of_an_ome_tiff(tmp_path: Path) -> None:
     assert isinstance(read_all(path), RestoreError)
 
 
+def test_messages_of_gdal_that_are_no_utf_8(
+    tmp_path: Path, tiff: Tiff, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Rasterio's callback fails over them, and Python would print that with its traceback."""
+    import rasterio.shutil
+
+    path = tmp_path / "scene.img"
+    rasterio.shutil.copy(tiff(), path, driver="HFA")
+    content = path.read_bytes()
+    # The name of a type in the dictionary of the file.
+    assert b":oEmif_String,A" in content
+    path.write_bytes(content.replace(b":oEmif_String,A", b":\xf7\xff\xff\xfff_String,A"))
+    read_all(path)
+    assert "Traceback" not in capfd.readouterr().err
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
 def test_a_mask_is_no_pipe(tmp_path: Path, sample: Path) -> None:
     path = tmp_path / "mask.geojson"

@@ -49,6 +49,7 @@ CHANGES = [
     ("restoration", "task", {}, "record.task.image is missing"),
     ("restoration", "task.options", 5, "record.task.options is not an object"),
     ("restoration", "task.options.region", [[0, 0, 1]], "region[0] has 3 items, not 4"),
+    ("restoration", "task.options", {"mask": None}, "record.task.options.region is missing"),
     ("restoration", "task.options.memory", "1TiB", "unknown key 'memory'"),
     ("restoration", "task.options.scratch", "/", "unknown key 'scratch'"),
     ("restoration", "task.image.cancelled", True, "unknown key 'cancelled'"),

@@ -173,9 +173,8 @@ class _Walk:
                     if count:
                         # A sparse file leaves blocks out: offset and size are 0.
                         needed = max(needed, int((starts[:count] + lengths[:count]).max()))
-                        held = int(lengths[:count].max())
-                        _check_block(self.name, found, held)
-                        _check_count(self.name, found, count, self.size if held else None)
+                        _check_block(self.name, found, int(lengths[:count].max()))
+                        _check_count(self.name, found, count)
         return TiffLook(tags, needed, tuple(self.metadata))
 
     def directory(self, offset: int) -> tuple[dict[int, bytes | tuple[int, ...]], int]:
@@ -241,25 +240,18 @@ def _block_of(tags: Tags) -> tuple[str, tuple[int, int], int]:
     return "strip", (rows, _one(tags, WIDTH)), itemsize
 
 
-def _check_count(name: str, tags: Tags, count: int, size: int | None) -> None:
-    """Raise `UnreadableImage` where `count` blocks cannot be the image that the header claims.
-
-    `size` is that of the file, None if no block has bytes in it.
-    """
-    what, (rows, columns), itemsize = _block_of(tags)
+def _check_count(name: str, tags: Tags, count: int) -> None:
+    """Raise `UnreadableImage` where `count` blocks cannot be the image that the header claims."""
+    what, (rows, columns), _ = _block_of(tags)
     height, width = _one(tags, HEIGHT), _one(tags, WIDTH)
     planes = _one(tags, SAMPLES) if _one(tags, PLANES) == 2 else 1
     needed = -(-height // max(1, rows)) * -(-width // max(1, columns)) * planes
-    if needed <= count:
-        return
-    # Some programs write one strip whatever they say of its rows; so libtiff reads it.
-    is_one = what == "strip" and count == planes and _one(tags, COMPRESSION) == 1
-    if is_one and (size is None or height * width * planes * itemsize <= size):
-        return
-    raise UnreadableImage(
-        f"{name} claims {width} × {height} pixels, which are {needed} {what}s, and holds {count}.",
-        "It seems damaged; copy or download it again.",
-    )
+    if needed > count:
+        # libtiff would make up the others, one by one.
+        raise UnreadableImage(
+            f"{name} claims {width} × {height} pixels, {needed} {what}s, and holds {count}.",
+            "It seems damaged; copy or download it again.",
+        )
 
 
 def _check_block(name: str, tags: Tags, held: int) -> None:
