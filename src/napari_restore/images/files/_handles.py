@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import sys
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,7 +44,30 @@ def environment(**options: Any) -> Any:
         if name in os.environ:
             # For C libraries only: Python, and whoever uses its `os.environ`, goes on to see it.
             os.unsetenv(name)
+    for name in ("unraisablehook", "excepthook"):
+        if not isinstance(getattr(sys, name), _Quiet):
+            setattr(sys, name, _Quiet(getattr(sys, name)))
     return rasterio.Env(**{**OPTIONS, **options})
+
+
+class _Quiet:
+    """A hook of Python that says nothing where rasterio fails to log a message of GDAL.
+
+    Such a message may hold bytes of a damaged file, which rasterio takes for UTF-8. Cython
+    tells that to both hooks: to that for exceptions without a traceback, as no other has one.
+    """
+
+    def __init__(self, before: Callable[..., object]) -> None:
+        self._before = before
+
+    def __call__(self, *told: Any) -> None:
+        if len(told) == 1:
+            is_log = str(told[0].object).startswith("rasterio._env.log_error")
+        else:
+            kind, _, trace = told
+            is_log = kind is UnicodeDecodeError and trace is None
+        if not is_log:
+            self._before(*told)
 
 
 # warnings.catch_warnings is not thread safe, neither here nor within rasterio.
