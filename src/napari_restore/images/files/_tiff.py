@@ -167,8 +167,8 @@ class _Walk:
             queue.extend(subordinate)
             for where, sizes in BLOCKS:
                 if where in found and sizes in found:
-                    starts = np.array(found[where], np.uint64)
-                    lengths = np.array(found[sizes], np.uint64)
+                    starts = np.array(tuple(found[where]), np.uint64)
+                    lengths = np.array(tuple(found[sizes]), np.uint64)
                     count = min(len(starts), len(lengths))
                     if count:
                         # A sparse file leaves blocks out: offset and size are 0.
@@ -180,6 +180,8 @@ class _Walk:
     def directory(self, offset: int) -> tuple[dict[int, bytes | tuple[int, ...]], int]:
         """The kept tags of the directory at `offset`, and where the next one is."""
         file, order = self.file, self.order
+        if offset >= self.size:
+            raise ValueError("directory beyond the end")
         file.seek(offset)
         count_format, entry_format, pointer = ("Q", "HHQ", "Q") if self.big else ("H", "HHI", "I")
         head = file.read(struct.calcsize(order + count_format))
