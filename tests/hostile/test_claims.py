@@ -402,3 +402,24 @@ def test_opening_is_cancelled_between_steps(tmp_path: Path, tiff: Tiff) -> None:
         open_image(path, cancelled=cancelled)
     assert len(asked) == 5
     assert isinstance(read_all(path), Image)
+
+
+# -- cards -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [{"multiple_of": 1000}, {"min_size": 4096}, {"halo": 10**6}, {"bands": 10**6}],
+    ids=str,
+)
+def test_a_card_claims_sizes_that_no_machine_tries(claim: dict[str, int]) -> None:
+    """A model is tried before a run has a budget: on a few steps, or twice its halo."""
+    from torch import nn
+
+    import napari_restore as nr
+
+    with pytest.raises(RestoreError) as caught:
+        model = nr.load_model(nn.Identity(), card={"id": "own", **claim})
+        nr.plan(np.zeros((64, 64, 3), np.uint8), model)
+    assert "own" in caught.value.message
+    assert next(iter(claim)) in caught.value.hint

@@ -9,11 +9,14 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from napari_restore.errors import BadModel
+from napari_restore.engine._tile import is_out_of_memory
+from napari_restore.errors import BadModel, OutOfMemory
 from napari_restore.models import Context, Facts, RestorationModel, context_of, placed_at
 
 _LEAST_SIDE = 256
 """A dependence farther away than half of this may be missed if nothing lies between."""
+LARGEST_INPUT = 128 << 20
+"""Bytes of the largest made-up image that a model is tried on, whatever its card claims."""
 _SEEN: WeakKeyDictionary[RestorationModel, dict[tuple[Any, ...], Probe]] = WeakKeyDictionary()
 _KINDS: dict[Any, Probe] = {}
 """Of models without weights, by `kind_of`: a slider need not prove each of its values."""
@@ -45,7 +48,7 @@ def probe(model: RestorationModel) -> Probe:
             known[key] = _KINDS[kind]
         else:
             with torch.random.fork_rng(devices=[]):
-                known[key] = _probe(model)
+                known[key] = _probe_in_room(model)
             if kind is not None:
                 _KINDS[kind] = known[key]
     found = known[key]
@@ -95,12 +98,33 @@ def example_context(x: Tensor) -> Context:
 
 
 def example_input(model: RestorationModel, height: int, width: int) -> Tensor:
-    """(1, C, height, width) noise in [0.1, 0.9] with the bands the model takes, where it is."""
+    """(1, C, height, width) noise in [0.1, 0.9] with the bands the model takes, where it is.
+
+    Raises `BadModel` where what the card claims would take more than `LARGEST_INPUT`.
+    """
     bands = model.card.bands or len(model.card.roles) or 3
+    if bands * height * width * 4 > LARGEST_INPUT:
+        raise BadModel(
+            f"Model {model.card.id} would have to be tried on {bands} bands of {width} × {height}.",
+            "Check its card: halo, bands, min_size and multiple_of.",
+        )
     generator = torch.Generator().manual_seed(0)
     noise = 0.1 + 0.8 * torch.rand(1, bands, height, width, generator=generator)
     weight = next(iter((*model.parameters(), *model.buffers())), noise)
     return noise.to(weight.device)
+
+
+def _probe_in_room(model: RestorationModel) -> Probe:
+    """As `_probe`; raises `OutOfMemory` where what the card claims does not fit."""
+    try:
+        return _probe(model)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemory(
+            f"There is no room to try model {model.card.id}.",
+            "Check its card: halo, bands, min_size and multiple_of.",
+        ) from error
 
 
 def _probe(model: RestorationModel) -> Probe:

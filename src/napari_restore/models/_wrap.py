@@ -15,6 +15,9 @@ from napari_restore.models._card import ModelCard, Parameter
 from napari_restore.models._model import Facts, RestorationModel
 from napari_restore.models._padding import pad_to_multiple
 
+MOST_STEP, MOST_LEAST = 256, 1024
+"""Of `multiple_of` and `min_size`: a model is tried on several steps before a run has a budget."""
+
 
 class WrappedModel(RestorationModel):
     """Calls `module` with (N, C, H, W) float32 padded to the card's sizes.
@@ -53,10 +56,16 @@ def as_card(given: ModelCard | Mapping[str, Any], fallback: ModelCard) -> ModelC
     if "parameters" in given:
         values["parameters"] = tuple(map(_parameter, given["parameters"]))
     card = replace(fallback, **values)
-    if card.halo < 0 or card.multiple_of < 1 or card.min_size < 1 or card.inputs < 0:
+    steps, least = card.multiple_of, card.min_size
+    if (
+        card.halo < 0
+        or card.inputs < 0
+        or not 1 <= steps <= MOST_STEP
+        or not 1 <= least <= MOST_LEAST
+    ):
         raise BadModel(
             f"The card of {card.id} has impossible sizes.",
-            "halo is 0 or more, multiple_of and min_size are 1 or more.",
+            f"halo is 0 or more, multiple_of 1 to {MOST_STEP}, min_size 1 to {MOST_LEAST}.",
         )
     return card
 
