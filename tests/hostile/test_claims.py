@@ -423,3 +423,13 @@ def test_a_card_claims_sizes_that_no_machine_tries(claim: dict[str, int]) -> Non
         nr.plan(np.zeros((64, 64, 3), np.uint8), model)
     assert "own" in caught.value.message
     assert next(iter(claim)) in caught.value.hint
+
+
+def test_a_card_that_takes_nothing_small() -> None:
+    """The sizes that its memory is measured with are still two."""
+    from torch import nn
+
+    import napari_restore as nr
+
+    model = nr.load_model(nn.Identity(), card={"id": "own", "min_size": 512, "bands": 3})
+    assert nr.plan(np.zeros((64, 64, 3), np.uint8), model).tiles

@@ -15,7 +15,7 @@ from napari_restore.models._card import ModelCard, Parameter
 from napari_restore.models._model import Facts, RestorationModel
 from napari_restore.models._padding import pad_to_multiple
 
-MOST_STEP, MOST_LEAST = 256, 1024
+MOST_STEP, MOST_LEAST = 128, 1024
 """Of `multiple_of` and `min_size`: a model is tried on several steps before a run has a budget."""
 
 
