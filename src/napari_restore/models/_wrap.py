@@ -56,17 +56,20 @@ def as_card(given: ModelCard | Mapping[str, Any], fallback: ModelCard) -> ModelC
     if "parameters" in given:
         values["parameters"] = tuple(map(_parameter, given["parameters"]))
     card = replace(fallback, **values)
-    steps, least = card.multiple_of, card.min_size
-    if (
-        card.halo < 0
-        or card.inputs < 0
-        or not 1 <= steps <= MOST_STEP
-        or not 1 <= least <= MOST_LEAST
-    ):
-        raise BadModel(
-            f"The card of {card.id} has impossible sizes.",
-            f"halo is 0 or more, multiple_of 1 to {MOST_STEP}, min_size 1 to {MOST_LEAST}.",
-        )
+    limits = {
+        "halo": (0, None),
+        "inputs": (0, None),
+        "bands": (1, None),
+        "multiple_of": (1, MOST_STEP),
+        "min_size": (1, MOST_LEAST),
+    }
+    for name, (low, high) in limits.items():
+        value = getattr(card, name)
+        if value is not None and (value < low or (high is not None and value > high)):
+            raise BadModel(
+                f"The card of {card.id} has impossible sizes: {name} is {value}.",
+                f"It is {low} or more." if high is None else f"It is {low} to {high}.",
+            )
     return card
 
 

@@ -154,7 +154,7 @@ def _others(root: Path) -> Iterator[Seed]:
         "card",
         {**picture, **_files(root, work / "weights.safetensors", card)},
         ("input/weights.json",),
-        ("weights",),
+        ("weights", "own"),
         ("input/weights.safetensors",),
     )
 

@@ -123,6 +123,10 @@ def _weights(case: Path, paths: list[Path]) -> None:
             _sentence(error)
 
 
+def _own(case: Path, paths: list[Path]) -> None:
+    _command("plan", _plain(case)[0], "--model", paths[0], "--memory", MEMORY)
+
+
 def _pairs(case: Path, paths: list[Path]) -> None:
     _command(
         "evaluate",
@@ -180,6 +184,6 @@ def _clear(case: Path, paths: list[Path]) -> None:
 DOORS: dict[str, Callable[[Path, list[Path]], None]] = {
     "info": _info, "read": _read, "restore": _restore, "mask": _mask,
     "exclude": _exclude, "text": _text, "context": _context, "rerun": _rerun, "boxes": _boxes,
-    "dark": _dark, "weights": _weights, "pairs": _pairs, "config": _config, "kept": _kept,
+    "dark": _dark, "own": _own, "weights": _weights, "pairs": _pairs, "config": _config, "kept": _kept,
     "resume": _resume, "cache": _cache, "clear": _clear,
 }  # fmt: skip
