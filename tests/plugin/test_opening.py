@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QMessageBox, QProgressDialog
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QLabel, QMessageBox, QProgressDialog
 
 import napari_restore as nr
 from napari_restore.errors import Cancelled
@@ -26,7 +26,7 @@ VRT = (
 
 @pytest.fixture
 def outer(tmp_path: Path) -> Path:
-    """A VRT that takes its pixels from another folder; its name would be markup."""
+    """A VRT that takes its pixels from another folder."""
     import numpy as np
     import rasterio
 
@@ -103,6 +103,7 @@ def test_opening_can_be_cancelled(
     def cancel(dialog: Any) -> bool:
         assert isinstance(dialog, QProgressDialog)
         assert sample.name in dialog.labelText()
+        assert dialog.findChild(QLabel).textFormat() == Qt.TextFormat.PlainText
         dialog.canceled.emit()
         return True
 

@@ -104,10 +104,13 @@ def _opened(paths: Sequence[str], *, allow_outside: bool) -> Image:
 def _wait_with_dialog(opening: _Opening, name: str) -> None:
     """Keep the rest of napari shut until the image is open or the user cancels."""
     from qtpy.QtCore import QEventLoop, Qt, QTimer
-    from qtpy.QtWidgets import QApplication, QProgressDialog
+    from qtpy.QtWidgets import QApplication, QLabel, QProgressDialog
 
-    text = f"Opening {escape_controls(name)} …"
-    dialog = QProgressDialog(text, "Cancel", 0, 0, QApplication.activeWindow())
+    dialog = QProgressDialog("", "Cancel", 0, 0, QApplication.activeWindow())
+    label = QLabel(f"Opening {escape_controls(name)} …", dialog)
+    # Names are no markup.
+    label.setTextFormat(Qt.TextFormat.PlainText)
+    dialog.setLabel(label)
     dialog.setWindowTitle("Open")
     dialog.setWindowModality(Qt.WindowModality.ApplicationModal)
     dialog.setAutoReset(False)
