@@ -20,6 +20,7 @@ from napari_restore.engine._region import Region
 if TYPE_CHECKING:
     from napari_restore.engine._adjust import Adjustment
     from napari_restore.engine._bands import missing_roles
+    from napari_restore.engine._budget import peak_in
     from napari_restore.engine._child import Worker
     from napari_restore.engine._colour import mean_colour
     from napari_restore.engine._context import (
@@ -69,6 +70,7 @@ _LAZY = {
     "name_of_plan": "_kept",
     "mean_colour": "_colour",
     "missing_roles": "_bands",
+    "peak_in": "_budget",
     "plan_from_settled": "_settled",
     "probe": "_probe",
     "save_context": "_context",
@@ -109,6 +111,7 @@ __all__ = [
     "mean_colour",
     "missing_roles",
     "name_of_plan",
+    "peak_in",
     "plan_from_settled",
     "probe",
     "save_context",
