@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         kept_results,
         name_of_plan,
     )
-    from napari_restore.engine._plan import Plan
+    from napari_restore.engine._plan import Plan, block_too_large
     from napari_restore.engine._planning import make_plan
     from napari_restore.engine._probe import probe
     from napari_restore.engine._result import Result, digest
@@ -55,6 +55,7 @@ _LAZY = {
     "Result": "_result",
     "ResultStore": "_store",
     "Worker": "_child",
+    "block_too_large": "_plan",
     "compute_context": "_context",
     "digest": "_result",
     "discard": "_store",
@@ -96,6 +97,7 @@ __all__ = [
     "Stopped",
     "TileDone",
     "Worker",
+    "block_too_large",
     "compute_context",
     "context_of_images",
     "digest",
