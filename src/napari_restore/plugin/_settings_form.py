@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image as ImageLayer
 from qtpy.QtCore import QObject, Signal
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QDoubleSpinBox, QLabel, QVBoxLayout, QWidget
 
 from napari_restore.errors import RestoreError
+from napari_restore.plugin._combo_box import NarrowComboBox
 from napari_restore.plugin._folding import folded, form_layout, stacked
 from napari_restore.plugin._notices import words_of
 from napari_restore.plugin._preferences import hint_at_async
@@ -48,10 +49,7 @@ class SettingsForm(QObject):
         self.viewer = viewer
         self.state = state
         self.drawing = Drawing(viewer, state, self)
-        self.image = QComboBox(panel)
-        self.image.setSizeAdjustPolicy(
-            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-        )
+        self.image = NarrowComboBox(panel)
         self.facts = QLabel(panel)
         self.facts.setWordWrap(True)
         self.bands = BandRolesForm(panel)

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Shapes
-from qtpy.QtWidgets import QComboBox, QFileDialog, QLabel, QVBoxLayout
+from qtpy.QtWidgets import QFileDialog, QLabel, QVBoxLayout
 from superqt.utils import qdebounced
 
 from napari_restore import api
 from napari_restore.errors import BadRegion, RestoreError
+from napari_restore.plugin._combo_box import NarrowComboBox
 from napari_restore.plugin._latest import Latest
 from napari_restore.plugin._notices import show_problem, words_of
 from napari_restore.plugin._section import Section
@@ -41,10 +42,7 @@ class ExcludeChooser(Section):
 
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__(viewer, state)
-        self.combo = QComboBox(self)
-        self.combo.setSizeAdjustPolicy(
-            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-        )
+        self.combo = NarrowComboBox(self)
         self.combo.setToolTip(
             "These pixels stay as they are and do not count when the haze is judged: "
             "clouds, borders, a logo"

@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QWidget
 
 from napari_restore import api
 from napari_restore.errors import RestoreError, UnknownBands
+from napari_restore.plugin._combo_box import NarrowComboBox
 from napari_restore.plugin._folding import form_layout
 from napari_restore.plugin._state import image_of
 
@@ -47,10 +48,7 @@ class BandRolesForm(QWidget):
         self.in_order = QPushButton("1, 2, 3 = red, green, blue", self)
         self.in_order.setToolTip("The first band shows red, the second green, the third blue")
         self.in_order.clicked.connect(self._on_in_order)
-        self.sensor = QComboBox(self)
-        self.sensor.setSizeAdjustPolicy(
-            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-        )
+        self.sensor = NarrowComboBox(self, letters=14)
         self.sensor.setToolTip("Name the bands in the order of a sensor's usual files")
         self.sensor.activated.connect(self._on_sensor)
         self._form.addRow(self.in_order)
@@ -92,7 +90,7 @@ class BandRolesForm(QWidget):
         )
         known = _pairs(self._layer.metadata.get(SAID))
         for role in roles:
-            combo = QComboBox(self)
+            combo = NarrowComboBox(self)
             combo.setToolTip(f"The band that shows {role}")
             combo.addItem("choose …", None)
             for number in image.data_bands:
