@@ -21,6 +21,7 @@ from napari_restore.plugin.areas._exclude import ExcludeChooser
 from napari_restore.plugin.areas._strength import chosen_strength, strength_layers
 from napari_restore.plugin.areas._target_chooser import TargetChooser
 from napari_restore.plugin.layers._front import bring_to_front
+from napari_restore.plugin.layers._named_bands import add_in_colour, is_needed
 from napari_restore.plugin.layers._placing import turn_upright
 from napari_restore.plugin.method._advanced import AdvancedForm
 from napari_restore.plugin.method._airlight import AirlightPicker
@@ -91,6 +92,7 @@ class SettingsForm(QObject):
         self.image.activated.connect(self._on_chosen)
         self.models.changed.connect(self._on_model)
         self.bands.changed.connect(self._set("bands"))
+        self.bands.answered.connect(self._on_named)
         self.parameters.changed.connect(self._set("parameters"))
         self.airlight.picked.connect(self._on_airlight)
         self.target.changed.connect(self._on_target)
@@ -154,6 +156,21 @@ class SettingsForm(QObject):
         self.state.weights, self.state.trust = choice.weights, choice.trust
         self.state.parameters = self.parameters.values()
         self.state.model = choice.model
+
+    def _on_named(self, said: str) -> None:
+        """The user has named bands: show them in colour, in the place of what was shown."""
+        before = self.state.layer
+        assert before is not None
+        shown = add_in_colour(self.viewer, before, said)
+        if shown is None:
+            return
+        self.choose_image(shown)
+        self.viewer.layers.selection.active = shown
+        if self.state.running or is_needed(self.viewer, before):
+            # Its results are compared with it as it was.
+            before.visible = False
+        else:
+            self.viewer.layers.remove(before)
 
     def _on_airlight(self, value: str) -> None:
         self.parameters.set_value("airlight", value)
