@@ -164,6 +164,8 @@ class SettingsForm(QObject):
         shown = add_in_colour(self.viewer, before, said)
         if shown is None:
             return
+        camera = self.viewer.scene.camera
+        view = camera.center, camera.zoom
         self.choose_image(shown)
         self.viewer.layers.selection.active = shown
         if self.state.running or is_needed(self.viewer, before):
@@ -171,6 +173,8 @@ class SettingsForm(QObject):
             before.visible = False
         else:
             self.viewer.layers.remove(before)
+        # napari shows all of the image where the number of axes changes.
+        camera.center, camera.zoom = view
 
     def _on_airlight(self, value: str) -> None:
         self.parameters.set_value("airlight", value)

@@ -169,6 +169,7 @@ def test_bands_that_have_been_named_are_shown_in_colour(
     viewer = panel.viewer
     viewer.open(six_bands, plugin="napari-restore")
     (grey,) = viewer.layers
+    viewer.scene.camera.zoom *= 3
     zoom = viewer.scene.camera.zoom
     assert not grey.rgb
     panel.models.combo.setCurrentIndex(0)
