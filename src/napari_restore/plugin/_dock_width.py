@@ -48,7 +48,8 @@ class DockWidth(QObject):
         if dock.isFloating() or window.width() == self._known:
             return
         self._known = window.width()
-        room = window.centralWidget().width() - CANVAS
+        canvas = window.centralWidget()
+        room = 0 if canvas is None else canvas.width() - CANVAS
         wanted = min(self._usual, panel.width() + room)
         if wanted > panel.width():
             window.resizeDocks([dock], [wanted], Qt.Orientation.Horizontal)

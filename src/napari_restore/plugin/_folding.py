@@ -125,6 +125,6 @@ def one_at_a_time(parts: Sequence[QCollapsible], scroll: QScrollArea) -> None:
 def _reveal(part: QWidget, scroll: QScrollArea, *_: int) -> None:
     """Scroll until all of `part` is in sight, or, where it is higher than that, its top."""
     inner, bar, viewport = scroll.widget(), scroll.verticalScrollBar(), scroll.viewport()
-    assert inner is not None and bar is not None and viewport is not None
+    assert inner is not None and viewport is not None
     top = part.mapTo(inner, QPoint(0, 0)).y()
     bar.setValue(min(top, max(bar.value(), top + part.height() - viewport.height())))
