@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
-from qtpy.QtCore import QSize, QTimer
+from qtpy.QtCore import QPoint, QSize, QTimer
 from qtpy.QtWidgets import (
     QBoxLayout,
     QFormLayout,
@@ -15,6 +16,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 from superqt import QCollapsible, QFlowLayout
+
+SETTLED_MS = 300
 
 
 def stacked(*widgets: QWidget) -> QWidget:
@@ -93,6 +96,8 @@ def folded(title: str, content: QWidget) -> QCollapsible:
         # superqt's margins are for a widget that stands alone; this one is a row of the panel.
         layout.setContentsMargins(0, 0, 0, 0)
     before.deleteLater()
+    # Nothing can be brought into view while it is still on its way to its height.
+    part.setDuration(0)
     # superqt keeps it from being higher than its hint, which knows nothing of wrapped rows.
     part.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Preferred)
     return part
@@ -105,8 +110,21 @@ def one_at_a_time(parts: Sequence[QCollapsible], scroll: QScrollArea) -> None:
         for other in parts:
             if other is not part and other.isExpanded():
                 other.collapse(animate=False)
-        # Its size is known once it has been laid out.
-        QTimer.singleShot(0, part, lambda: scroll.ensureWidgetVisible(part.content(), 0, 8))
+        reveal = partial(_reveal, part, scroll)
+        # The parts settle in several passes of their layouts, each of which changes the range.
+        bar.rangeChanged.connect(reveal)
+        QTimer.singleShot(SETTLED_MS, part, lambda: bar.rangeChanged.disconnect(reveal))
+        QTimer.singleShot(0, part, reveal)
 
+    bar = scroll.verticalScrollBar()
+    assert bar is not None
     for part in parts:
         part.toggled.connect(lambda is_open, part=part: opened(part) if is_open else None)
+
+
+def _reveal(part: QWidget, scroll: QScrollArea, *_: int) -> None:
+    """Scroll until all of `part` is in sight, or, where it is higher than that, its top."""
+    inner, bar, viewport = scroll.widget(), scroll.verticalScrollBar(), scroll.viewport()
+    assert inner is not None and viewport is not None
+    top = part.mapTo(inner, QPoint(0, 0)).y()
+    bar.setValue(min(top, max(bar.value(), top + part.height() - viewport.height())))

@@ -440,3 +440,28 @@ def test_a_gradient_is_an_arrow_that_points_at_full_strength(panel: Any):
     dragged[3] = (500, 900)
     layer.data = [(dragged, "path")]
     np.testing.assert_allclose(layer.data[0][[0, 1, 3, 5]], [(100, 100), *[(500, 900)] * 3])
+
+
+def test_areas_that_are_left_out_are_not_restored_as_well(
+    panel: Any, qtbot: Any, colours: np.ndarray
+):
+    panel.viewer.add_image(colours, name="photo")
+    panel.target.choose(Target.DRAWN)
+    panel.drawing.toggle(Tool.RECTANGLE)
+    clouds = panel.viewer.layers.selection.active
+    clouds.add(box(Region(100, 100, 200, 300)), shape_type="rectangle")
+    panel.drawing.end()
+    area_is(panel, qtbot, lambda area: area.targets == (Region(100, 100, 200, 300),))
+    panel.exclude.choose(clouds)
+    assert clouds.name == "Left out" and panel.exclude.combo.currentText() == "Left out"
+    assert panel.state.exclude is not None and panel.state.area is None
+    assert "what is drawn is left out" in panel.target.pixels.text()
+    panel.drawing.toggle(Tool.RECTANGLE)
+    fields = panel.viewer.layers.selection.active
+    assert fields is not clouds
+    fields.add(box(Region(400, 400, 500, 500)), shape_type="rectangle")
+    panel.drawing.end()
+    area_is(panel, qtbot, lambda area: area.targets == (Region(400, 400, 500, 500),))
+    panel.viewer.layers.remove(fields)
+    panel.exclude.choose(None)
+    area_is(panel, qtbot, lambda area: area.targets == (Region(100, 100, 200, 300),))

@@ -11,11 +11,14 @@ from napari.layers import Image as ImageLayer
 from napari.utils.notifications import notification_manager
 
 import napari_restore as nr
+from napari_restore import Region
 from napari_restore.api import mean_colour
 from napari_restore.errors import BadRegion
 from napari_restore.models import card_of
 from napari_restore.plugin.areas._targets import Target
+from napari_restore.plugin.layers._placing import plane_of
 from napari_restore.plugin.method._airlight import _in_level
+from napari_restore.plugin.method._rubber_band import RubberBand
 
 
 class Mouse:
@@ -307,3 +310,17 @@ def test_only_models_with_an_airlight_show_it_and_the_run_uses_it(
     assert "rgb(230, 235, 242)" in panel.airlight.swatch.styleSheet()
     panel.parameters.rows["airlight"].value = "much"
     assert panel.airlight.values.text() == "Not understood"
+
+
+@pytest.mark.viewer
+def test_the_edge_of_a_box_is_as_thin_on_the_screen_at_any_size(panel: Any, halves: np.ndarray):
+    photo = panel.viewer.add_image(halves, name="photo", scale=(150, 150))
+    height, width = halves.shape[:2]
+    panel.viewer.scene.camera.zoom = 1200 / 150 / width
+    band = RubberBand(panel.viewer, photo)
+    band.show(Region(0, 0, height, width))
+    drawn = panel.viewer.layers["Airlight"]
+    # Screen pixels along one of the texels, two of which make an edge.
+    texel = np.linalg.norm(plane_of(drawn)[:2, :2], axis=0) * panel.viewer.scene.camera.zoom
+    np.testing.assert_allclose(texel, 1, rtol=0.01)
+    band.remove()
