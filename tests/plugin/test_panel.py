@@ -11,12 +11,15 @@ import numpy as np
 import PIL.Image
 import pytest
 from napari.utils.notifications import notification_manager
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QPalette
 from superqt import QCollapsible
 
 from napari_restore import Region
 from napari_restore.engine import Adjustment
 from napari_restore.plugin.areas._targets import Target
 from napari_restore.plugin.results._export import ExportSection
+from napari_restore.plugin.results._results import ResultsSection
 from napari_restore.plugin.runs import _job
 
 pytestmark = pytest.mark.viewer
@@ -335,3 +338,42 @@ def test_run_is_in_sight_whatever_is_unfolded(panel: Any, colours: np.ndarray, q
     assert not panel.bar.isVisible()
     panel.tabs.choose("Restore")
     assert panel.bar.isVisible()
+
+
+def test_what_a_click_unfolds_is_scrolled_into_view(panel: Any, colours: np.ndarray, qtbot: Any):
+    """A screen of 1280 × 800: the panel is higher than its window."""
+    panel.viewer.add_image(colours[:50, :50], name="photo")
+    window = panel.viewer.window._qt_window
+    window.resize(1000, 640)
+    window.show()
+    qtbot.wait(1)
+    for section in panel.sections:
+        if isinstance(section, ResultsSection):
+            continue  # Without a result there is nothing in it.
+        part = section.parentWidget()
+        while not isinstance(part, QCollapsible):
+            part = part.parentWidget()
+        heading = part.toggleButton()
+        qtbot.mouseClick(heading, Qt.MouseButton.LeftButton)
+
+        def in_sight(*widgets: Any) -> bool:
+            return all(x.visibleRegion().boundingRect() == x.rect() for x in widgets)
+
+        qtbot.waitUntil(lambda: in_sight(heading, section))
+
+
+def test_headings_and_tabs_are_drawn_in_the_theme(panel: Any, qtbot: Any):
+    """No black arrows on dark grey, and no white line beside the tabs."""
+    panel.viewer.window._qt_window.show()
+    assert not panel.tabs.drawBase()
+    for theme in ("dark", "light", "dark"):
+        panel.viewer.theme = theme
+        qtbot.wait(1)
+        for part in panel.findChildren(QCollapsible):
+            button = part.toggleButton()
+            image = button.icon().pixmap(button.iconSize()).toImage()
+            places = [(x, y) for x in range(image.width()) for y in range(image.height())]
+            arrow = max((image.pixelColor(x, y) for x, y in places), key=lambda c: c.alpha())
+            text = button.palette().color(QPalette.ColorRole.ButtonText)
+            assert abs(arrow.lightness() - text.lightness()) < 60, (theme, part.text())
+            assert (text.lightness() > 128) == (theme == "dark")

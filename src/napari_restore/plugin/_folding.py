@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qtpy.QtCore import QSize, QTimer
+from qtpy.QtCore import QCoreApplication, QEvent, QObject, QSize, QTimer
 from qtpy.QtWidgets import (
     QBoxLayout,
     QFormLayout,
@@ -15,6 +15,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 from superqt import QCollapsible, QFlowLayout
+
+EXPANDED, COLLAPSED = "▾", "▸"
 
 
 def stacked(*widgets: QWidget) -> QWidget:
@@ -81,9 +83,28 @@ class _Content(QWidget):
         return hint
 
 
+class _Folded(QCollapsible):
+    """A heading whose arrow has the colour of its text, in every theme."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__(title, expandedIcon=EXPANDED, collapsedIcon=COLLAPSED)
+        # An animation ends after it was scrolled into view, as high as it was at its beginning.
+        self.setDuration(0)
+        self.toggleButton().installEventFilter(self)
+
+    def eventFilter(self, a0: QObject, a1: QEvent) -> bool:
+        """Draw the arrow again with the theme: superqt draws it once, before there is one."""
+        if a0 is self.toggleButton():
+            if a1.type() in (QEvent.Type.StyleChange, QEvent.Type.PaletteChange):
+                self.setExpandedIcon(EXPANDED)
+                self.setCollapsedIcon(COLLAPSED)
+            return False
+        return bool(super().eventFilter(a0, a1))
+
+
 def folded(title: str, content: QWidget) -> QCollapsible:
     """A widget under a heading that opens and closes it."""
-    part = QCollapsible(title, expandedIcon="▾", collapsedIcon="▸")
+    part = _Folded(title)
     before = part.content()
     part.setContent(_Content(part))
     # After `setContent`: superqt follows the size of what `addWidget` adds.
@@ -105,8 +126,14 @@ def one_at_a_time(parts: Sequence[QCollapsible], scroll: QScrollArea) -> None:
         for other in parts:
             if other is not part and other.isExpanded():
                 other.collapse(animate=False)
+        QTimer.singleShot(0, part, lambda: show(part))
+
+    def show(part: QCollapsible) -> None:
         # Its size is known once it has been laid out.
-        QTimer.singleShot(0, part, lambda: scroll.ensureWidgetVisible(part.content(), 0, 8))
+        QCoreApplication.sendPostedEvents(None, QEvent.Type.LayoutRequest)
+        scroll.ensureWidgetVisible(part.content(), 0, 8)
+        # Where there is too little room for both, it begins at its heading.
+        scroll.ensureWidgetVisible(part.toggleButton(), 0, 8)
 
     for part in parts:
         part.toggled.connect(lambda is_open, part=part: opened(part) if is_open else None)
