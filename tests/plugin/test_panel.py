@@ -304,6 +304,8 @@ def test_a_message_ends_with_what_it_speaks_of(
     choose(panel, "identity")
     variant = finished_run()
     assert panel.bar.message.text().startswith("Done in")
+    # The bar is at the bottom of the panel, below what it speaks of.
+    assert "below" not in panel.bar.message.text()
     export = next(section for section in panel.sections if isinstance(section, ExportSection))
     export.copy.click()
     assert export.message.text().startswith("Copied")
