@@ -361,7 +361,7 @@ def test_what_a_click_unfolds_is_scrolled_into_view(panel: Any, colours: np.ndar
         def in_sight(*widgets: Any) -> bool:
             return all(x.visibleRegion().boundingRect() == x.rect() for x in widgets)
 
-        qtbot.waitUntil(lambda: in_sight(heading, section))
+        qtbot.waitUntil(lambda seen=(heading, section): in_sight(*seen))
 
 
 def test_headings_and_tabs_are_drawn_in_the_theme(panel: Any, qtbot: Any):
