@@ -11,6 +11,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from napari.utils.notifications import notification_manager
+from qtpy.QtGui import QPalette
 from superqt import QCollapsible
 
 from napari_restore import Region
@@ -298,6 +299,8 @@ def test_a_message_ends_with_what_it_speaks_of(
     choose(panel, "identity")
     variant = finished_run()
     assert panel.bar.message.text().startswith("Done in")
+    # The bar is at the bottom of the panel, below what it speaks of.
+    assert "below" not in panel.bar.message.text()
     export = next(section for section in panel.sections if isinstance(section, ExportSection))
     export.copy.click()
     assert export.message.text().startswith("Copied")
@@ -332,3 +335,20 @@ def test_run_is_in_sight_whatever_is_unfolded(panel: Any, colours: np.ndarray, q
     assert not panel.bar.isVisible()
     panel.tabs.choose("Restore")
     assert panel.bar.isVisible()
+
+
+def test_headings_and_tabs_are_drawn_in_the_theme(panel: Any, qtbot: Any):
+    """No black arrows on dark grey, and no white line beside the tabs."""
+    panel.viewer.window._qt_window.show()
+    assert not panel.tabs.drawBase()
+    for theme in ("dark", "light", "dark"):
+        panel.viewer.theme = theme
+        qtbot.wait(1)
+        for part in panel.findChildren(QCollapsible):
+            button = part.toggleButton()
+            image = button.icon().pixmap(button.iconSize()).toImage()
+            places = [(x, y) for x in range(image.width()) for y in range(image.height())]
+            arrow = max((image.pixelColor(x, y) for x, y in places), key=lambda c: c.alpha())
+            text = button.palette().color(QPalette.ColorRole.ButtonText)
+            assert abs(arrow.lightness() - text.lightness()) < 60, (theme, part.text())
+            assert (text.lightness() > 128) == (theme == "dark")

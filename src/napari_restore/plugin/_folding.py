@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from qtpy.QtCore import QPoint, QSize, QTimer
+from qtpy.QtCore import QEvent, QObject, QPoint, QSize, QTimer
 from qtpy.QtWidgets import (
     QBoxLayout,
     QFormLayout,
@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible, QFlowLayout
 
+EXPANDED, COLLAPSED = "▾", "▸"
 SETTLED_MS = 300
 
 
@@ -84,9 +85,28 @@ class _Content(QWidget):
         return hint
 
 
+class _Folded(QCollapsible):
+    """A heading whose arrow has the colour of its text, in every theme."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__(title, expandedIcon=EXPANDED, collapsedIcon=COLLAPSED)
+        # An animation ends after it was scrolled into view, as high as it was at its beginning.
+        self.setDuration(0)
+        self.toggleButton().installEventFilter(self)
+
+    def eventFilter(self, a0: QObject, a1: QEvent) -> bool:
+        """Draw the arrow again with the theme: superqt draws it once, before there is one."""
+        if a0 is self.toggleButton():
+            if a1.type() in (QEvent.Type.StyleChange, QEvent.Type.PaletteChange):
+                self.setExpandedIcon(EXPANDED)
+                self.setCollapsedIcon(COLLAPSED)
+            return False
+        return bool(super().eventFilter(a0, a1))
+
+
 def folded(title: str, content: QWidget) -> QCollapsible:
     """A widget under a heading that opens and closes it."""
-    part = QCollapsible(title, expandedIcon="▾", collapsedIcon="▸")
+    part = _Folded(title)
     before = part.content()
     part.setContent(_Content(part))
     # After `setContent`: superqt follows the size of what `addWidget` adds.
@@ -96,8 +116,6 @@ def folded(title: str, content: QWidget) -> QCollapsible:
         # superqt's margins are for a widget that stands alone; this one is a row of the panel.
         layout.setContentsMargins(0, 0, 0, 0)
     before.deleteLater()
-    # Nothing can be brought into view while it is still on its way to its height.
-    part.setDuration(0)
     # superqt keeps it from being higher than its hint, which knows nothing of wrapped rows.
     part.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Preferred)
     return part
