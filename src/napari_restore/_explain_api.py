@@ -162,9 +162,11 @@ def draw_attribution(found: Attribution, path: Pathlike, **options: Any) -> Path
 
     Options are width_mm, exponent and overwrite; see `napari_restore.explain.draw`.
     """
+    from napari_restore.engine import peak_in
     from napari_restore.explain import draw
 
-    return draw(found, Path(path), **options)
+    with peak_in(found.record):
+        return draw(found, Path(path), **options)
 
 
 def check_figure(path: Pathlike, *, overwrite: bool = False) -> None:

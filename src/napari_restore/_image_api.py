@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ def open_image(
     bands: Bands | None = None,
     sensor: str | None = None,
     allow_outside: bool = False,
+    cancelled: Callable[[], bool] | None = None,
 ) -> Image:
     """Open a raster, photo, zarr or array lazily.
 
@@ -44,6 +45,8 @@ def open_image(
         A preset ("landsat8", "sentinel2", "naip" …) for roles, wavelengths and scale.
     allow_outside
         Let a VRT take its pixels from files outside its own folder, on this computer.
+    cancelled
+        Asked between the steps of opening; once it is true, `Cancelled` is raised.
 
     Raises
     ------
@@ -55,7 +58,12 @@ def open_image(
     if isinstance(source, images.Image):
         return source if bands is None else source.with_roles(bands)
     return images.open_image(
-        source, stack=stack, bands=bands, sensor=sensor, allow_outside=allow_outside
+        source,
+        stack=stack,
+        bands=bands,
+        sensor=sensor,
+        allow_outside=allow_outside,
+        cancelled=cancelled,
     )
 
 

@@ -67,6 +67,10 @@ class UnreadableImage(InputError):
     """The file is missing, empty, truncated, no image, or may not be read."""
 
 
+class OutsideFolder(UnreadableImage):
+    """The image takes pixels from files outside its own folder, which needs the user's consent."""
+
+
 class UnknownBands(InputError):
     """The model needs band roles that the image does not tell."""
 

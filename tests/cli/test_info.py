@@ -59,6 +59,18 @@ def test_unnamed_bands_are_told_with_the_option_that_names_them(cli, tmp_path):
     assert "--bands" not in named.out and "green" in named.out
 
 
+def test_a_sensor_names_the_bands_of_its_usual_files_or_is_advised_no_more(cli, tmp_path):
+    six = write_tiff(tmp_path / "six.tif", hazy(bands=6, dtype="uint16"), photometric="MINISBLACK")
+    table = cli("info", six, "--sensor", "landsat8").out.partition("\n\n")[2].splitlines()
+    assert [line.split()[1] for line in table[1:4]] == ["blue", "green", "red"]
+    five = write_tiff(
+        tmp_path / "five.tif", hazy(bands=5, dtype="uint16"), photometric="MINISBLACK"
+    )
+    assert "or with --sensor NAME" in cli("info", five).out
+    advice = cli("info", five, "--sensor", "landsat8").out.splitlines()[-1]
+    assert "name bands with --bands" in advice and "--sensor" not in advice
+
+
 def test_black_and_white_that_are_given_are_told(cli, scene):
     told = lines_of(cli("info", scene, "--black", 5, "--white", 200).out)
     assert told["black"] == "5 (as given)" and told["white"] == "200 (as given)"

@@ -35,7 +35,7 @@ def test_ctrl_c_ends_with_3_and_the_same_command_goes_on(tmp_path, own_cache):
             if json.loads(line)["event"] == "TileDone":
                 child.send_signal(signal.SIGINT)
                 break
-        rest, said = child.communicate(timeout=60)
+        rest, said = child.communicate(timeout=300)
     assert child.returncode == 3, said
     assert json.loads(rest)["error"]["type"] == "Cancelled"
     assert "Traceback" not in said
@@ -68,7 +68,7 @@ def stop_after_a_tile(command: list[str], cache: Path, number: int) -> int:
             if json.loads(line)["event"] == "TileDone":
                 child.send_signal(number)
                 break
-        child.communicate(timeout=60)
+        child.communicate(timeout=300)
     return child.returncode
 
 

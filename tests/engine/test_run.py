@@ -2,6 +2,7 @@
 
 import functools
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -298,3 +299,21 @@ def test_result_as_a_dask_array(scene):
     assert result.array.shape == (590, 550, 3)
     assert result.array.dtype == np.uint8
     np.testing.assert_array_equal(result.array.compute(), result.read(region))
+
+
+def test_a_file_is_said_to_be_decoded_once_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import Image as Pillow
+
+    path = tmp_path / "photo.png"
+    noise = np.random.default_rng(0).integers(0, 256, (300, 200, 3), np.uint8)
+    Pillow.fromarray(noise).save(path)
+    monkeypatch.setattr("napari_restore.images._reader.STREAMED_BYTES", 1 << 10)
+
+    def phases(name: str) -> list[str]:
+        plan = nr.plan(nr.open_image(path), "identity", scratch=tmp_path / name)
+        return [event.name for event in nr.start(plan) if type(event).__name__ == "Phase"]
+
+    assert "Decoding the file once" in phases("first")
+    assert "Decoding the file once" not in phases("second")

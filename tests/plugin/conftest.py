@@ -16,8 +16,9 @@ import napari_restore as nr
 from napari_restore import Region
 from napari_restore.plugin._handover import make_handover_safe
 
-LIMIT_MS = 60_000
 HERE = Path(__file__).resolve().parent
+LIMIT_MS = 300_000
+"""Milliseconds after which what a test waits for is taken to be lost, however busy the machine."""
 
 
 @pytest.hookimpl(wrapper=True)
@@ -42,6 +43,15 @@ def pytest_runtest_protocol(
     gc.collect()
     gc.enable()
     return outcome
+
+
+@pytest.fixture
+def qtbot(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """pytest-qt's, which waits for as long as a busy machine may need."""
+    for name in ("waitUntil", "waitSignal", "waitExposed", "waitActive"):
+        patient = functools.partial(getattr(qtbot, name), timeout=LIMIT_MS)
+        monkeypatch.setattr(qtbot, name, patient)
+    return qtbot
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -141,7 +151,7 @@ def finished_run(panel: Any, qtbot: Any) -> Callable[..., Any]:
         told: list[Any] = []
         panel.ended.connect(lambda *outcome: told.append(outcome))
         panel.bar.button.click()
-        qtbot.waitUntil(lambda: bool(told), timeout=LIMIT_MS)
+        qtbot.waitUntil(lambda: bool(told))
         assert told[0][0] == status, told
         assert panel.bar.button.text() == "Run"
         return panel.state.current if status == "done" else told[0][1]

@@ -56,7 +56,7 @@ def test_what_becomes_garbage_goes_by_itself(garbage: WindowGarbage, qtbot: Any)
         [Knot() for _ in range(2000)]
         return found() is None
 
-    qtbot.waitUntil(work, timeout=30_000)
+    qtbot.waitUntil(work)
 
 
 def test_no_thread_collects_while_these_tests_run():

@@ -18,7 +18,6 @@ from napari_restore.plugin._keys import KEYS, is_free, table
 from napari_restore.plugin.areas._targets import Target
 from napari_restore.plugin.compare._blink import KEY
 
-LIMIT_MS = 60_000
 OURS = {name: coerce_keybinding(key.keys) for name, key in KEYS.items() if name != "leave"}
 
 
@@ -101,7 +100,7 @@ def test_run_and_export_by_key(panel: Any, qtbot: Any, sample: Path):
     outcome = []
     panel.ended.connect(lambda *told: outcome.append(told))
     pressed(viewer, "run")
-    qtbot.waitUntil(lambda: bool(outcome), timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: bool(outcome))
     assert outcome[0][0] == "done"
     pressed(viewer, "swipe")
     (swipe,) = (s.swipe for s in panel.sections if hasattr(s, "swipe"))

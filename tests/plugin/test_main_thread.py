@@ -27,7 +27,7 @@ def test_all_calls_are_made_in_the_window_s_thread_and_in_order(qtbot: Any):
     tellers = [threading.Thread(target=tell, args=(who,)) for who in heard]
     for teller in tellers:
         teller.start()
-    qtbot.waitUntil(lambda: all(len(x) == CALLS for x in heard.values()), timeout=60_000)
+    qtbot.waitUntil(lambda: all(len(x) == CALLS for x in heard.values()))
     for teller in tellers:
         teller.join()
     assert threads == {threading.main_thread()}

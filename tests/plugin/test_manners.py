@@ -27,7 +27,6 @@ from qtpy.QtWidgets import (
 from napari_restore.plugin.areas._targets import Target
 
 pytestmark = pytest.mark.viewer
-LIMIT_MS = 60_000
 CONTROLS = (QAbstractButton, QAbstractSpinBox, QComboBox, QLineEdit, QSlider)
 
 
@@ -45,7 +44,7 @@ def begun(panel: Any, qtbot: Any) -> Any:
     panel.advanced.tile.setValue(128)
     panel.bar.button.click()
     run = panel.running.run
-    qtbot.waitUntil(lambda: run.job is not None, timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: run.job is not None)
     return run
 
 
@@ -84,7 +83,7 @@ def test_closing_napari_mid_run_asks(
     if answer == "stay":
         assert panel.running is not None
         panel.cancel()
-    qtbot.waitUntil(lambda: bool(ended), timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: bool(ended))
     assert ended[0][0] == "cancelled"
 
 
@@ -93,7 +92,7 @@ def test_removing_the_source_stops_its_run(panel: Any, qtbot: Any):
     outcome = []
     panel.ended.connect(lambda *told: outcome.append(told))
     panel.viewer.layers.remove("photo")
-    qtbot.waitUntil(lambda: bool(outcome), timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: bool(outcome))
     assert outcome[0][0] == "cancelled"
     assert panel.running is None
     assert not panel.bar.button.isEnabled()
@@ -115,7 +114,7 @@ def test_two_viewers_do_not_mix(make_napari_viewer: Any, qtbot: Any):
     first.ended.connect(lambda *told: outcome.append(told))
     # The key of a viewer runs what that viewer shows.
     one.keymap[coerce_keybinding("Control-Enter")](one)
-    qtbot.waitUntil(lambda: bool(outcome), timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: bool(outcome))
     assert outcome[0][0] == "done"
     assert (len(one.layers), len(other.layers)) == (2, 1)
     assert second.running is None
@@ -159,7 +158,7 @@ def test_a_panel_that_is_gone_leaves_nothing_behind(make_napari_viewer: Any, qtb
     outcome = []
     panel.ended.connect(lambda *told: outcome.append(told))
     panel.bar.button.click()
-    qtbot.waitUntil(lambda: bool(outcome), timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: bool(outcome))
     panel.models.choose("dcp")
     panel.airlight.pick_button.click()
     assert len(callbacks_of_ours(viewer)) > len(before)
@@ -174,7 +173,7 @@ def test_a_panel_that_is_gone_leaves_nothing_behind(make_napari_viewer: Any, qtb
         gc.collect()
         return gone() is None
 
-    qtbot.waitUntil(collected, timeout=LIMIT_MS)
+    qtbot.waitUntil(collected)
 
 
 def test_every_control_is_explained_and_reached_by_keyboard(panel: Any):
@@ -226,7 +225,7 @@ def test_nothing_is_wider_than_the_panel(panel: Any):
 
 
 def test_the_device_is_told_with_its_reason(panel: Any, qtbot: Any):
-    with qtbot.waitSignal(panel._planner.planned, timeout=LIMIT_MS):
+    with qtbot.waitSignal(panel._planner.planned):
         panel.viewer.add_image(np.zeros((64, 64, 3), np.uint8), name="photo")
         panel.advanced.device.setCurrentText("cpu")
     assert panel.advanced.reason.text() == "cpu: chosen by the user"

@@ -11,6 +11,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from napari.utils.notifications import notification_manager
+from qtpy.QtGui import QPalette
 from superqt import QCollapsible
 
 from napari_restore import Region
@@ -20,7 +21,6 @@ from napari_restore.plugin.results._export import ExportSection
 from napari_restore.plugin.runs import _job
 
 pytestmark = pytest.mark.viewer
-LIMIT_MS = 60_000
 
 
 def choose(panel: Any, model: str) -> None:
@@ -120,9 +120,9 @@ def test_cancel_stops_and_says_so(panel: Any, qtbot: Any, colours: np.ndarray):
     outcome = []
     panel.ended.connect(lambda *told: outcome.append(told))
     panel.bar.button.click()
-    qtbot.waitUntil(lambda: panel.running.run.job is not None, timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: panel.running.run.job is not None)
     panel.bar.button.click()
-    qtbot.waitUntil(lambda: bool(outcome), timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: bool(outcome))
     assert outcome[0][0] == "cancelled"
     assert panel.running is None
     assert "Cancelled" in panel.bar.message.text()
@@ -136,9 +136,9 @@ def test_removing_the_source_stops_its_run(panel: Any, qtbot: Any, colours: np.n
     outcome = []
     panel.ended.connect(lambda *told: outcome.append(told))
     panel.bar.button.click()
-    qtbot.waitUntil(lambda: panel.running.run.job is not None, timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: panel.running.run.job is not None)
     panel.viewer.layers.remove(source)
-    qtbot.waitUntil(lambda: bool(outcome), timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: bool(outcome))
     assert outcome[0][0] == "cancelled"
     assert not panel.bar.button.isEnabled()
 
@@ -152,14 +152,14 @@ def test_closing_ends_the_run_and_its_process(
     viewer.open(sample, plugin="napari-restore")
     panel.bar.button.click()
     run = panel.running.run
-    qtbot.waitUntil(lambda: run.job is not None, timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: run.job is not None)
     child = run.job.worker.process
     assert child.poll() is None
     if how == "window":
         viewer.close()
     else:
         viewer.window.remove_dock_widget(dock)
-    qtbot.waitUntil(lambda: child.poll() is not None, timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: child.poll() is not None)
 
 
 def test_a_child_that_dies_is_an_error_with_a_next_step(panel: Any, qtbot: Any, sample: Path):
@@ -168,11 +168,9 @@ def test_a_child_that_dies_is_an_error_with_a_next_step(panel: Any, qtbot: Any, 
     panel.ended.connect(lambda *told: outcome.append(told))
     panel.bar.button.click()
     run = panel.running.run
-    qtbot.waitUntil(
-        lambda: run.job is not None and run.job.plan.extent == "image", timeout=LIMIT_MS
-    )
+    qtbot.waitUntil(lambda: run.job is not None and run.job.plan.extent == "image")
     run.job.kill()
-    qtbot.waitUntil(lambda: bool(outcome), timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: bool(outcome))
     assert outcome[0][0] == "failed"
     assert "ended unexpectedly" in panel.bar.message.text()
     assert outcome[0][1].hint
@@ -212,15 +210,15 @@ def test_a_target_that_means_nothing_is_explained_and_not_run(panel: Any, colour
 
 
 def test_the_plan_follows_the_settings(panel: Any, qtbot: Any, colours: np.ndarray):
-    with qtbot.waitSignal(panel._planner.planned, timeout=LIMIT_MS):
+    with qtbot.waitSignal(panel._planner.planned):
         panel.viewer.add_image(colours, name="photo")
         choose(panel, "identity")
         panel.target.choose(Target.WHOLE)
     assert " tile" in panel.bar.plan_line.text()
-    with qtbot.waitSignal(panel._planner.planned, timeout=LIMIT_MS) as told:
+    with qtbot.waitSignal(panel._planner.planned) as told:
         panel.memory.setValue(0.01)
     assert "budget" in told.args[0]
-    with qtbot.waitSignal(panel._planner.planned, timeout=LIMIT_MS) as told:
+    with qtbot.waitSignal(panel._planner.planned) as told:
         panel.memory.setValue(0)
     assert " tile" in told.args[0]
 
@@ -284,13 +282,13 @@ def test_napari_keeps_nothing_of_a_run_that_has_ended(
     panel.ended.connect(lambda *outcome: told.append(outcome[0]))
     panel.bar.button.click()
     found = weakref.ref(panel.running.run)
-    qtbot.waitUntil(lambda: told == ["done"], timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: told == ["done"])
 
     def is_gone() -> bool:
         gc.collect()
         return found() is None
 
-    qtbot.waitUntil(is_gone, timeout=LIMIT_MS)
+    qtbot.waitUntil(is_gone)
 
 
 def test_a_message_ends_with_what_it_speaks_of(
@@ -301,6 +299,8 @@ def test_a_message_ends_with_what_it_speaks_of(
     choose(panel, "identity")
     variant = finished_run()
     assert panel.bar.message.text().startswith("Done in")
+    # The bar is at the bottom of the panel, below what it speaks of.
+    assert "below" not in panel.bar.message.text()
     export = next(section for section in panel.sections if isinstance(section, ExportSection))
     export.copy.click()
     assert export.message.text().startswith("Copied")
@@ -335,3 +335,20 @@ def test_run_is_in_sight_whatever_is_unfolded(panel: Any, colours: np.ndarray, q
     assert not panel.bar.isVisible()
     panel.tabs.choose("Restore")
     assert panel.bar.isVisible()
+
+
+def test_headings_and_tabs_are_drawn_in_the_theme(panel: Any, qtbot: Any):
+    """No black arrows on dark grey, and no white line beside the tabs."""
+    panel.viewer.window._qt_window.show()
+    assert not panel.tabs.drawBase()
+    for theme in ("dark", "light", "dark"):
+        panel.viewer.theme = theme
+        qtbot.wait(1)
+        for part in panel.findChildren(QCollapsible):
+            button = part.toggleButton()
+            image = button.icon().pixmap(button.iconSize()).toImage()
+            places = [(x, y) for x in range(image.width()) for y in range(image.height())]
+            arrow = max((image.pixelColor(x, y) for x, y in places), key=lambda c: c.alpha())
+            text = button.palette().color(QPalette.ColorRole.ButtonText)
+            assert abs(arrow.lightness() - text.lightness()) < 60, (theme, part.text())
+            assert (text.lightness() > 128) == (theme == "dark")

@@ -48,7 +48,7 @@ class Task:
 
 
 def settle(qtbot: Any) -> None:
-    qtbot.waitUntil(lambda: not _watched_work._going, timeout=60_000)
+    qtbot.waitUntil(lambda: not _watched_work._going)
 
 
 def test_what_it_gives_is_heard_here_in_order_and_then_its_end(qtbot: Any):

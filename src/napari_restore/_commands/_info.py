@@ -153,8 +153,10 @@ def _advice(data: Mapping[str, Any]) -> list[str]:
     missing = [colour for colour in COLOURS if colour not in roles]
     if len(roles) < len(COLOURS) or not missing or roles.count(None) < len(missing):
         return []
+    # A preset knows the order of the usual files only.
+    preset = "" if data["sensor"] else ", or with --sensor NAME"
     return [
         "",
         "Which band is red, green and blue is unknown: name bands with --bands, for instance "
-        "--bands red=3,green=2,blue=1, or with --sensor NAME.",
+        f"--bands red=3,green=2,blue=1{preset}.",
     ]

@@ -20,6 +20,7 @@ from napari_restore.engine._region import Region
 if TYPE_CHECKING:
     from napari_restore.engine._adjust import Adjustment
     from napari_restore.engine._bands import missing_roles
+    from napari_restore.engine._budget import peak_in
     from napari_restore.engine._child import Worker
     from napari_restore.engine._colour import mean_colour
     from napari_restore.engine._context import (
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
         kept_results,
         name_of_plan,
     )
-    from napari_restore.engine._plan import Plan
+    from napari_restore.engine._plan import Plan, block_too_large
     from napari_restore.engine._planning import make_plan
     from napari_restore.engine._probe import probe
     from napari_restore.engine._result import Result, digest
@@ -54,6 +55,7 @@ _LAZY = {
     "Result": "_result",
     "ResultStore": "_store",
     "Worker": "_child",
+    "block_too_large": "_plan",
     "compute_context": "_context",
     "digest": "_result",
     "discard": "_store",
@@ -69,6 +71,7 @@ _LAZY = {
     "name_of_plan": "_kept",
     "mean_colour": "_colour",
     "missing_roles": "_bands",
+    "peak_in": "_budget",
     "plan_from_settled": "_settled",
     "probe": "_probe",
     "save_context": "_context",
@@ -94,6 +97,7 @@ __all__ = [
     "Stopped",
     "TileDone",
     "Worker",
+    "block_too_large",
     "compute_context",
     "context_of_images",
     "digest",
@@ -109,6 +113,7 @@ __all__ = [
     "mean_colour",
     "missing_roles",
     "name_of_plan",
+    "peak_in",
     "plan_from_settled",
     "probe",
     "save_context",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from napari_restore.errors import BadParameter
@@ -119,6 +120,15 @@ class PeakMemory:
             if near and self._release is not None and time.monotonic() > quiet_until:
                 self._release()
                 quiet_until = time.monotonic() + _PAUSE
+
+
+@contextlib.contextmanager
+def peak_in(record: dict[str, Any]) -> Iterator[None]:
+    """What is done within counts in `peak_ram_bytes` of what `record` has measured, once it is done."""
+    with PeakMemory() as memory:
+        yield
+    measured = record.setdefault("measured", {})
+    measured["peak_ram_bytes"] = max(measured.get("peak_ram_bytes", 0), memory.peak)
 
 
 NEAR = 0.95

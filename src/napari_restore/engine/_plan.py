@@ -273,10 +273,12 @@ def lay_out(
     maps_bytes: int = 0,
     prepare: PrepareCost | None = None,
     invariance: TileInvariance = TileInvariance.FULL,
+    block_bytes: int = 0,
 ) -> Layout:
     """The fastest tile size and number of workers whose peak fits `memory`.
 
-    `cost(threads)` gives a tile's cost for that many threads per worker.
+    `cost(threads)` gives a tile's cost for that many threads per worker; `block_bytes` are those
+    of a block of the image that must be decoded as one.
     Raises `BudgetTooSmall` naming the smallest budget that would do.
     """
     multiple = tile_step(model)
@@ -314,9 +316,12 @@ def lay_out(
         for n in choices
         for edge in edges
     ]
-    fitting = [layout for layout in candidates if layout.peak_bytes <= memory]
+    room = memory - block_bytes
+    fitting = [layout for layout in candidates if layout.peak_bytes <= room]
     if not fitting:
-        least = min(layout.peak_bytes for layout in candidates)
+        least = min(layout.peak_bytes for layout in candidates) + block_bytes
+        if block_bytes and (room < 0 or least - block_bytes <= memory):
+            raise block_too_large(image, memory, least)
         raise BudgetTooSmall(
             f"The budget of {format_size(memory)} does not hold one tile.",
             f"Use --memory {math.ceil(least * 1.05 / MIB)}MiB or more, or a smaller --tile.",
@@ -332,14 +337,24 @@ def lay_out(
         (layout for layout in quick or fitting if layout.seconds <= soon),
         key=lambda layout: layout.peak_bytes,
     )
-    spare = memory - best.peak_bytes
+    spare = room - best.peak_bytes
     wanted = cache_for(image, best.tile, halo, best.workers)
     # A cache that holds one row of halo chunks saves decoding them twice.
     bonus = max(0, min(spare, wanted - best.read_cache_bytes))
     return replace(
         best,
         read_cache_bytes=best.read_cache_bytes + bonus,
-        peak_bytes=best.peak_bytes + min(bonus, image_bytes(image)),
+        peak_bytes=best.peak_bytes + block_bytes + min(bonus, image_bytes(image)),
+    )
+
+
+def block_too_large(image: Image, memory: int, needed: int) -> BudgetTooSmall:
+    """The error of an image that is decoded in blocks for which `memory` is too small."""
+    return BudgetTooSmall(
+        f"{image.name} must be decoded in blocks of {format_size(image.block_bytes)}, for which "
+        f"the budget of {format_size(memory)} is too small.",
+        f"Use --memory {math.ceil(needed * 1.05 / MIB)}MiB or more, or save the image with tiles "
+        "of 512 × 512, for example with gdal_translate -co TILED=YES.",
     )
 
 

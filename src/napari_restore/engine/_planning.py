@@ -30,6 +30,7 @@ from napari_restore.engine._device import Device, choose_device
 from napari_restore.engine._plan import (
     Layout,
     Plan,
+    block_too_large,
     folder_name,
     image_bytes,
     lay_out,
@@ -182,6 +183,9 @@ def make_plan(
         notes.append("No small level is made yet: all of the image must be looked at first.")
     budget = parse_size(memory) if memory is not None else default_memory()
     accelerated = chosen.is_accelerator
+    block_bytes = (image.full or image).block_bytes
+    if block_bytes > budget and (accelerated or isinstance(model, StagedModel)):
+        raise block_too_large(image.full or image, budget, block_bytes)
 
     def cost(threads: int) -> Cost:
         return calibrate(model, chosen, threads, roughly=image.full is not None)
@@ -277,6 +281,7 @@ def make_plan(
             maps_bytes=maps_bytes,
             prepare=preparing,
             invariance=invariance,
+            block_bytes=0 if accelerated else block_bytes,
         )
     idle = process_memory()
     return Plan(

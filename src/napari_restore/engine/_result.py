@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.engine._adjust import Adjustment
-from napari_restore.engine._budget import PeakMemory
+from napari_restore.engine._budget import peak_in
 from napari_restore.engine._levels import is_affordable, read_source, smaller, weight_at
 from napari_restore.engine._light import Light, blend
 from napari_restore.engine._plan import Plan
@@ -296,10 +296,9 @@ class Result:
         """
         began = time.perf_counter()
         # Blending reads the source again, within the budget of the run.
-        with chunk_cache.bounded(self.plan.read_cache_bytes), PeakMemory() as memory:
+        with chunk_cache.bounded(self.plan.read_cache_bytes), peak_in(self.record):
             written = self._write(Path(path), progress, cancelled, options)
-        measured = self.record.setdefault("measured", {})
-        measured["peak_ram_bytes"] = max(measured.get("peak_ram_bytes", 0), memory.peak)
+        measured = self.record["measured"]
         self.record["output"] = {"path": str(written), "sha256": digest(written)}
         if self._weight is not None:
             self.record["output"]["weight"] = self._weight.digest
@@ -362,6 +361,10 @@ class Result:
         """
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
+        with peak_in(self.record):
+            return self._write_maps(target, options)
+
+    def _write_maps(self, target: Path, options: dict[str, Any]) -> list[Path]:
         written = []
         for name in self._maps:
             bands = self.image.bands if name == "change" else self._stored(name).shape[0]

@@ -141,7 +141,7 @@ class Run:
     def open(self) -> tuple[TileWork, Weight | None]:
         """What all tiles share, after a look at the whole image; and what is left out of it."""
         plan, image = self.plan, self.plan.image
-        if not image.reader.random_access:
+        if not image.is_prepared:
             self.emit(Phase("Decoding the file once"))
             tell = self._progress()
             image.prepare(lambda _, done, rows: tell(done, rows), self.stop.is_set)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.engine import Region, digest
+from napari_restore.engine import Region, digest, peak_in
 from napari_restore.explain import _measures
 from napari_restore.explain.sums._sums import Summed
 from napari_restore.images import ExportOptions, Image, write_image
@@ -117,8 +117,14 @@ class Attribution:
         `options` are those of `ExportOptions`. The record then names the file. Shares of an overview
         go into a second one, whose name ends in ``_overview``. Raises `BadOutput`.
         """
+        with peak_in(self.record):
+            written = self._save(Path(path), options)
+        self.record["output"] = {"path": str(written), "sha256": digest(written)}
+        return written
+
+    def _save(self, path: Path, options: dict[str, Any]) -> Path:
         if self.overview is not None:
-            self._save_overview(self.overview, overview_path(Path(path)), options)
+            self._save_overview(self.overview, overview_path(path), options)
 
         def read(box: tuple[int, int, int, int]) -> npt.NDArray[np.float32]:
             return _with_sum(self.read(Region(*box)))
@@ -130,7 +136,6 @@ class Attribution:
             self.total.deliver(False)
             raise
         self.total.deliver()
-        self.record["output"] = {"path": str(written), "sha256": digest(written)}
         return written
 
     def _save_overview(self, overview: Overview, path: Path, options: dict[str, Any]) -> None:

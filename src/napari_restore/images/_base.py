@@ -40,6 +40,12 @@ class ImageBase(ABC):
     working_space: WorkingSpace | None
     """How models see the colours of a photo that is not sRGB; else None."""
 
+    @property
+    def block_bytes(self) -> int:
+        """Bytes of what must be decoded as one beside chunks; 0 once it lies decoded in the cache."""
+        landed = self.source is not self.reader and getattr(self.source, "complete", False)
+        return 0 if landed and not self.reader.random_access else self.reader.block_bytes
+
     # -- pixels ------------------------------------------------------------------
     @abstractmethod
     def prepare(self) -> ImageBase:

@@ -24,6 +24,7 @@ from napari_restore.images.levels._lazy import lazy_level
 from napari_restore.images.levels._level_view import LevelReader, scale_of
 from napari_restore.images.levels._making import (
     build_pyramid,
+    is_streamed,
     planned_levels,
     stream,
     stream_of,
@@ -306,6 +307,11 @@ class Image(ImageBase):
         return self._source_of(level)
 
     # -- pyramid and cache -------------------------------------------------------
+    @property
+    def is_prepared(self) -> bool:
+        """Whether `prepare` has nothing to do: the file is tiled, or was decoded into the cache."""
+        return is_streamed(self)
+
     def prepare(
         self, progress: OnLanded | None = None, cancelled: Callable[[], bool] | None = None
     ) -> Image:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
-from qtpy.QtCore import QSize, QTimer
+from qtpy.QtCore import QEvent, QObject, QPoint, QSize, QTimer
 from qtpy.QtWidgets import (
     QBoxLayout,
     QFormLayout,
@@ -15,6 +16,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 from superqt import QCollapsible, QFlowLayout
+
+EXPANDED, COLLAPSED = "▾", "▸"
+SETTLED_MS = 300
 
 
 def stacked(*widgets: QWidget) -> QWidget:
@@ -81,9 +85,28 @@ class _Content(QWidget):
         return hint
 
 
+class _Folded(QCollapsible):
+    """A heading whose arrow has the colour of its text, in every theme."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__(title, expandedIcon=EXPANDED, collapsedIcon=COLLAPSED)
+        # An animation ends after it was scrolled into view, as high as it was at its beginning.
+        self.setDuration(0)
+        self.toggleButton().installEventFilter(self)
+
+    def eventFilter(self, a0: QObject, a1: QEvent) -> bool:
+        """Draw the arrow again with the theme: superqt draws it once, before there is one."""
+        if a0 is self.toggleButton():
+            if a1.type() in (QEvent.Type.StyleChange, QEvent.Type.PaletteChange):
+                self.setExpandedIcon(EXPANDED)
+                self.setCollapsedIcon(COLLAPSED)
+            return False
+        return bool(super().eventFilter(a0, a1))
+
+
 def folded(title: str, content: QWidget) -> QCollapsible:
     """A widget under a heading that opens and closes it."""
-    part = QCollapsible(title, expandedIcon="▾", collapsedIcon="▸")
+    part = _Folded(title)
     before = part.content()
     part.setContent(_Content(part))
     # After `setContent`: superqt follows the size of what `addWidget` adds.
@@ -105,8 +128,21 @@ def one_at_a_time(parts: Sequence[QCollapsible], scroll: QScrollArea) -> None:
         for other in parts:
             if other is not part and other.isExpanded():
                 other.collapse(animate=False)
-        # Its size is known once it has been laid out.
-        QTimer.singleShot(0, part, lambda: scroll.ensureWidgetVisible(part.content(), 0, 8))
+        reveal = partial(_reveal, part, scroll)
+        # The parts settle in several passes of their layouts, each of which changes the range.
+        bar.rangeChanged.connect(reveal)
+        QTimer.singleShot(SETTLED_MS, part, lambda: bar.rangeChanged.disconnect(reveal))
+        QTimer.singleShot(0, part, reveal)
 
+    bar = scroll.verticalScrollBar()
+    assert bar is not None
     for part in parts:
         part.toggled.connect(lambda is_open, part=part: opened(part) if is_open else None)
+
+
+def _reveal(part: QWidget, scroll: QScrollArea, *_: int) -> None:
+    """Scroll until all of `part` is in sight, or, where it is higher than that, its top."""
+    inner, bar, viewport = scroll.widget(), scroll.verticalScrollBar(), scroll.viewport()
+    assert inner is not None and viewport is not None
+    top = part.mapTo(inner, QPoint(0, 0)).y()
+    bar.setValue(min(top, max(bar.value(), top + part.height() - viewport.height())))

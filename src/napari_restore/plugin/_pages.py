@@ -16,6 +16,8 @@ class Pages(QTabBar):
         self._layout = layout
         self._pages: list[QWidget] = []
         self.setExpanding(False)
+        # Fusion draws a white line from the last tab to the edge of the panel.
+        self.setDrawBase(False)
         layout.addWidget(self)
         self.currentChanged.connect(self._on_changed)
 

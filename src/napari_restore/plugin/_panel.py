@@ -12,6 +12,7 @@ from superqt.utils import qdebounced
 
 from napari_restore.errors import RestoreError
 from napari_restore.plugin import _actions
+from napari_restore.plugin._dock_width import DockWidth
 from napari_restore.plugin._folding import folded, one_at_a_time
 from napari_restore.plugin._handover import make_handover_safe
 from napari_restore.plugin._keys import KeyBindings, with_key
@@ -151,6 +152,7 @@ class RestorePanel(QWidget):
         self.tabs.currentChanged.connect(lambda number: self.bar.setVisible(number == 0))
         self.setMinimumWidth(NARROWEST)
         self._wheel = WheelFilter(self)
+        self._width = DockWidth(self.viewer, self, USUAL)
 
     def _connect(self) -> None:
         self.form.image_shown.connect(self._on_image)
@@ -346,6 +348,11 @@ class RestorePanel(QWidget):
         """As wide as is comfortable; a narrow window makes it `NARROWEST`."""
         return super().sizeHint().expandedTo(QSize(USUAL, 0))
 
+    def showEvent(self, event: Any) -> None:
+        """Be as wide as is usual."""
+        super().showEvent(event)
+        self._width.later()
+
     # -- leaving -----------------------------------------------------------------
 
     def closeEvent(self, event: Any) -> None:
@@ -369,7 +376,7 @@ class RestorePanel(QWidget):
         self.runs.leave()
         for section in (*self.sections, self.attribution):
             section.leave()
-        for part in (self._keys, self._preferences, self.files, self.form):
+        for part in (self._keys, self._preferences, self.files, self.form, self._width):
             part.leave()
         _actions.closed(self.viewer, self)
         self.live.close()

@@ -31,18 +31,25 @@ def get_reader(path: Paths) -> Callable[[Paths], list[Any]] | None:
 def read(path: Paths) -> list[Any]:
     """Layers of the image at `path`; several paths are the bands of one image.
 
-    In a window, what goes wrong is shown and no layer is made; elsewhere it is raised.
+    In a window, what goes wrong is shown and no layer is made; elsewhere it is raised. There
+    it can be cancelled, and asks about files outside the image's folder.
     """
     import napari
 
     import napari_restore as nr
-    from napari_restore.errors import RestoreError
+    from napari_restore.errors import Cancelled, RestoreError
 
     paths = _as_list(path)
     viewer = napari.current_viewer()
     try:
+        if viewer is not None and _is_gui_thread():
+            from napari_restore.plugin._opening import open_in_window
+
+            return [layer_of(open_in_window(paths), viewer)]
         image = nr.open_image(paths, stack=True) if len(paths) > 1 else nr.open_image(paths[0])
         return [layer_of(image, viewer)]
+    except Cancelled:
+        return NOTHING
     except RestoreError as error:
         if viewer is None:
             raise
@@ -157,6 +164,14 @@ def _refresher(image: Image, display: Any, viewer: Any, guessed: Any) -> Callabl
 
     call = on_main_thread(refresh)
     return call
+
+
+def _is_gui_thread() -> bool:
+    from qtpy.QtCore import QThread
+    from qtpy.QtWidgets import QApplication
+
+    app = QApplication.instance()
+    return app is not None and QThread.currentThread() is app.thread()
 
 
 def _as_list(path: Paths) -> list[str]:

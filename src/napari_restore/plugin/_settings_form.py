@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image as ImageLayer
 from qtpy.QtCore import QObject, Signal
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QDoubleSpinBox, QLabel, QVBoxLayout, QWidget
 
 from napari_restore.errors import RestoreError
+from napari_restore.plugin._combo_box import NarrowComboBox
 from napari_restore.plugin._folding import folded, form_layout, stacked
 from napari_restore.plugin._notices import words_of
 from napari_restore.plugin._preferences import hint_at_async
@@ -20,6 +21,7 @@ from napari_restore.plugin.areas._exclude import ExcludeChooser
 from napari_restore.plugin.areas._strength import chosen_strength, strength_layers
 from napari_restore.plugin.areas._target_chooser import TargetChooser
 from napari_restore.plugin.layers._front import bring_to_front
+from napari_restore.plugin.layers._named_bands import add_in_colour, is_needed
 from napari_restore.plugin.layers._placing import turn_upright
 from napari_restore.plugin.method._advanced import AdvancedForm
 from napari_restore.plugin.method._airlight import AirlightPicker
@@ -48,10 +50,7 @@ class SettingsForm(QObject):
         self.viewer = viewer
         self.state = state
         self.drawing = Drawing(viewer, state, self)
-        self.image = QComboBox(panel)
-        self.image.setSizeAdjustPolicy(
-            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-        )
+        self.image = NarrowComboBox(panel)
         self.facts = QLabel(panel)
         self.facts.setWordWrap(True)
         self.bands = BandRolesForm(panel)
@@ -93,6 +92,7 @@ class SettingsForm(QObject):
         self.image.activated.connect(self._on_chosen)
         self.models.changed.connect(self._on_model)
         self.bands.changed.connect(self._set("bands"))
+        self.bands.answered.connect(self._on_named)
         self.parameters.changed.connect(self._set("parameters"))
         self.airlight.picked.connect(self._on_airlight)
         self.target.changed.connect(self._on_target)
@@ -156,6 +156,25 @@ class SettingsForm(QObject):
         self.state.weights, self.state.trust = choice.weights, choice.trust
         self.state.parameters = self.parameters.values()
         self.state.model = choice.model
+
+    def _on_named(self, said: str) -> None:
+        """The user has named bands: show them in colour, in the place of what was shown."""
+        before = self.state.layer
+        assert before is not None
+        shown = add_in_colour(self.viewer, before, said)
+        if shown is None:
+            return
+        camera = self.viewer.scene.camera
+        view = camera.center, camera.zoom
+        self.choose_image(shown)
+        self.viewer.layers.selection.active = shown
+        if self.state.running or is_needed(self.viewer, before):
+            # Its results are compared with it as it was.
+            before.visible = False
+        else:
+            self.viewer.layers.remove(before)
+        # napari shows all of the image where the number of axes changes.
+        camera.center, camera.zoom = view
 
     def _on_airlight(self, value: str) -> None:
         self.parameters.set_value("airlight", value)

@@ -24,8 +24,8 @@ def account(record: dict[str, Any]) -> str:
     """What a finished run took, in one line."""
     measured = record["measured"]
     if measured["tiles_done"] == 0 and measured["tiles_resumed"]:
-        return "All tiles had been restored before. Compare, adjust and export it below."
+        return "All tiles had been restored before. Compare, adjust and export it above."
     return (
         f"Done in {format_seconds(measured['seconds'], tenths=True)}, "
-        f"{measured['megapixels_per_second']:.1f} MP/s. Compare, adjust and export it below."
+        f"{measured['megapixels_per_second']:.1f} MP/s. Compare, adjust and export it above."
     )

@@ -188,3 +188,12 @@ def test_iptc_is_found_in_every_wrapping() -> None:
     assert export_exif.iptc_records(wrapped.replace(b"8BIM", other + b"8BIM", 1)) == IPTC
     assert export_exif.iptc_records(b"Photoshop 3.0\0" + other) is None
     assert export_exif.iptc_records(None) is None
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_gdal_has_nothing_to_warn_of(
+    photo: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, suffix: str
+) -> None:
+    with caplog.at_level("WARNING"):
+        write(open_image(photo), tmp_path / f"out{suffix}")
+    assert caplog.messages == []

@@ -75,6 +75,10 @@ def test_sensor_bands_by_name_and_by_count() -> None:
     assert roles(4, sensor=sentinel) == ("blue", "green", "red", "nir")
     assert roles(13, sensor=sentinel)[8:11] == ("nir", None, "cirrus")
     assert roles(5, sensor=sentinel) == (None,) * 5
+    # Stacks without the coastal and the 60 m bands are as usual as whole scenes.
+    for name in ("landsat8", "landsat9", "sentinel2"):
+        six = ("blue", "green", "red", "nir", "swir", "swir")
+        assert roles(6, sensor=SENSORS[name]) == six
     assert roles(2, descriptions=("SR_B4", "SR_B5"), sensor=SENSORS["landsat8"]) == ("red", "nir")
 
 

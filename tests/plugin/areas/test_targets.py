@@ -258,9 +258,9 @@ def test_over_a_huge_image_the_layer_is_coarse_and_lies_right():
     import dask.array as da
 
     viewer = ViewerModel()
-    layer = viewer.add_image(
-        da.zeros((30_001, 20_000), np.uint8, chunks=4096), contrast_limits=(0, 1)
-    )
+    whole = da.zeros((30_001, 20_000), np.uint8, chunks=4096)
+    # With one level napari would compute all of it to show it.
+    layer = viewer.add_image([whole, whole[::64, ::64]], multiscale=True, contrast_limits=(0, 1))
     image = image_of(layer)
     paint = viewer.add_layer(new_paint_layer(layer, (30_001, 20_000)))
     assert max(paint.data.shape) <= PAINT_SIDE

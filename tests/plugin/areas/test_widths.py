@@ -14,7 +14,6 @@ from napari_restore.plugin.areas._targets import Target
 
 pytestmark = pytest.mark.viewer
 
-LIMIT_MS = 60_000
 SIZE = 300
 
 
@@ -73,7 +72,7 @@ def test_an_area_on_a_map_has_thin_edges_and_a_thin_highlight(
     viewer.reset_view()
     areas.mode = "select"
     areas.selected_data = {0}
-    qtbot.waitUntil(lambda: 0.001 < shares(viewer)[0] < 0.03, timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: 0.001 < shares(viewer)[0] < 0.03)
     blue = shares(viewer)[1]
     assert 0.0005 < blue < 0.03
     assert panel.state.target is Target.DRAWN

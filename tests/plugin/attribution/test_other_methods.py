@@ -11,14 +11,13 @@ from napari_restore import Region, api
 from napari_restore.errors import BadParameter
 
 pytestmark = pytest.mark.viewer
-LIMIT_MS = 60_000
 BOX = Region(100, 120, 116, 136)
 
 
 @pytest.fixture
 def form(tab: Any, qtbot: Any) -> Any:
     """The tab's form, once all methods are offered; the box is put."""
-    qtbot.waitUntil(lambda: bool(tab.form._offers), timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: bool(tab.form._offers))
     tab.box.put(BOX)
     return tab.form
 

@@ -22,7 +22,6 @@ from napari_restore.plugin.attribution._words import as_html, report
 from napari_restore.plugin.layers._placing import plane_of
 
 pytestmark = pytest.mark.viewer
-LIMIT_MS = 60_000
 BOX = Region(100, 120, 148, 184)
 
 
@@ -91,7 +90,7 @@ def test_cancel_leaves_nothing(tab: Any, qtbot: Any, monkeypatch: pytest.MonkeyP
     )
     tab.bar.button.click()
     assert tab.bar.button.text() == "Cancel" and tab.state.running
-    qtbot.waitUntil(lambda: bool(told), timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: bool(told))
     assert told == [("cancelled", None)]
     assert [layer.name for layer in tab.viewer.layers] == [x.name for x in before] + ["Asked about"]
     assert tab.bar.message.text() == "Cancelled." and not tab.state.running
@@ -116,8 +115,8 @@ def test_what_it_is_asked_of_may_leave(
     monkeypatch.setattr(AttributionLayers, "glimpse", glimpse)
     tab.bar.button.click()
     asking = tab.asking
-    qtbot.waitUntil(lambda: asking._work.is_over, timeout=LIMIT_MS)
-    qtbot.waitUntil(lambda: not panel.state.running, timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: asking._work.is_over)
+    qtbot.waitUntil(lambda: not panel.state.running)
     qtbot.wait(50)
     assert len(seen) == 1
     kept = ["Asked about"] if leaves == "image" else ["town", "Asked about"]
@@ -195,7 +194,7 @@ def test_files_are_what_the_command_writes(
         path = tmp_path / name
         monkeypatch.setattr(_found, "ask_save_path", lambda *_, path=path: path)
         button.click()
-        qtbot.waitUntil(path.exists, timeout=LIMIT_MS)
+        qtbot.waitUntil(path.exists)
     with rasterio.open(tmp_path / "m.tif") as raster:
         np.testing.assert_allclose(raster.read(1), found.map.sum(axis=2), rtol=1e-5, atol=1e-12)
     record = json.loads((tmp_path / "r.json").read_text())
@@ -219,7 +218,7 @@ def test_two_answers_side_by_side(tab: Any, ask: Any, qtbot: Any) -> None:
     assert tab.found.side_by_side.isEnabled()
     before = [layer.visible for layer in tab.viewer.layers]
     tab.found.side_by_side.click()
-    qtbot.waitUntil(lambda: tab.viewer.canvas.grid.enabled, timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: tab.viewer.canvas.grid.enabled)
     shown = [layer for layer in tab.viewer.layers if layer.visible]
     assert len(shown) == 2 and all(layer.rgb for layer in shown)
     # The canvas says which is which.
@@ -277,7 +276,7 @@ def test_another_choice_ends_side_by_side(tab: Any, ask: Any, qtbot: Any) -> Non
     for _ in range(2):
         ask()
     tab.found.side_by_side.click()
-    qtbot.waitUntil(lambda: tab.viewer.canvas.grid.enabled, timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: tab.viewer.canvas.grid.enabled)
     tab.found.which.setCurrentIndex(0)
     assert not tab.viewer.canvas.grid.enabled and not tab.found.side_by_side.isChecked()
     assert [found.layers.map.visible for found in tab.found.all] == [True, False]
@@ -332,7 +331,7 @@ def test_one_click_follows_the_context(tab: Any, panel: Any, ask: Any, qtbot: An
     tab.ended.connect(lambda *outcome: told.append(outcome))
     assert not tab.found.follow.isHidden()
     tab.found.follow.click()
-    qtbot.waitUntil(lambda: bool(told), timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: bool(told))
     followed = tab.found.current
     assert followed.answer.record["attribution"]["context"]["used"] == "followed"
     assert followed.answer.box == BOX and tab.found.follow.isHidden()

@@ -37,7 +37,7 @@ def test_held_the_key_shows_the_source_and_then_all_as_before(
     assert not first.layer.visible
     assert next(held, None) is None
     # A key that repeats is released and pressed: what is shown waits for the last release.
-    qtbot.waitUntil(lambda: not first.source.visible, timeout=9000)
+    qtbot.waitUntil(lambda: not first.source.visible)
     assert [layer.opacity for layer in (first.layer, second.layer, other)] == [0.6, 1, 0.3]
     blink.close()
     assert keyed(viewer) == {}

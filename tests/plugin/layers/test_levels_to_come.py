@@ -16,7 +16,6 @@ from napari_restore.engine import Adjustment
 from napari_restore.plugin.layers._growth import Growth
 from napari_restore.plugin.layers._result_layer import ResultLayer
 
-LIMIT_MS = 60_000
 BOUND = 2**22
 """Pixels of the source that the window may wait for."""
 PLAIN = Adjustment()
@@ -118,7 +117,7 @@ def test_an_earlier_result_is_clear_until_levels_are_made_beside(
     drawn = []
     shown.layer.events.set_data.connect(lambda event: drawn.append(True))
     assert not np.asarray(shown.layer.data[-1]).any()
-    qtbot.waitUntil(lambda: bool(drawn), timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: bool(drawn))
     assert sum(counted) <= BOUND
     assert result.is_affordable(3)
     check(shown)
@@ -143,8 +142,8 @@ def test_another_look_follows_and_the_window_does_not_wait(
     assert sum(counted) <= BOUND
     # What was shown stays until what is meant can be shown.
     np.testing.assert_array_equal(np.asarray(shown.layer.data[-1]), before)
-    qtbot.waitUntil(lambda: shown.result.is_affordable(3), timeout=LIMIT_MS)
-    qtbot.waitUntil(lambda: shown._overview is None, timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: shown.result.is_affordable(3))
+    qtbot.waitUntil(lambda: shown._overview is None)
     assert sum(counted) <= BOUND
     check(shown)
 
@@ -158,7 +157,7 @@ def test_after_a_failure_the_next_look_tries_again(
     shown = earlier(result)
     assert len(started) == 1
     started[0]._on_landed(True)
-    qtbot.waitUntil(lambda: shown._overview is None, timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: shown._overview is None)
     assert not np.asarray(shown.layer.data[-1]).any()
     shown.adjust(Adjustment(strength=0.25))
     assert len(started) == 2
@@ -173,6 +172,6 @@ def test_tiles_of_a_masked_run_come_without_waiting(
         shown.mark(Region(*line["region"]))
     shown.fill()
     assert sum(counted) <= BOUND
-    qtbot.waitUntil(lambda: shown._overview is None, timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: shown._overview is None)
     assert sum(counted) <= BOUND
     check(shown)

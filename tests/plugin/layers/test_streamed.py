@@ -18,7 +18,6 @@ from napari_restore.plugin.layers._growth import Growth
 
 pytestmark = pytest.mark.viewer
 
-LIMIT_MS = 60_000
 HEIGHT, WIDTH = 1400, 900
 COLOURS = np.array([[[0.8, 0.1, 0.1], [0.1, 0.7, 0.2]], [[0.2, 0.2, 0.9], [0.7, 0.7, 0.6]]])
 """sRGB in 0 … 1 of the quarters."""
@@ -111,10 +110,10 @@ def test_a_file_shows_while_it_is_decoded(
 
     monkeypatch.setattr(reader, "read_rows", read_rows)
     seen.viewer.open(path, plugin="napari-restore")
-    qtbot.waitUntil(lambda: shows(seen(), 0), timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: shows(seen(), 0))
     assert not seen()[1].any()
     rest.set()
-    qtbot.waitUntil(lambda: shows(seen(), 1), timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: shows(seen(), 1))
     assert shows(seen(), 0)
     assert waited == [True]
 
@@ -129,8 +128,8 @@ def test_what_a_file_of_16_bits_holds_decides_its_contrast_as_it_is_decoded(
     monkeypatch.setattr("napari_restore.images._reader.STREAMED_BYTES", 1 << 20)
     seen.viewer.open(path, plugin="napari-restore")
     (layer,) = seen.viewer.layers
-    qtbot.waitUntil(lambda: layer.contrast_limits[1] < 4096, timeout=LIMIT_MS)
-    qtbot.waitUntil(lambda: bool(seen().max(axis=2).min() > 100), timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: layer.contrast_limits[1] < 4096)
+    qtbot.waitUntil(lambda: bool(seen().max(axis=2).min() > 100))
 
 
 def test_a_file_that_fails_midway_is_told_once_and_the_window_goes_on(
@@ -159,7 +158,7 @@ def test_a_file_that_fails_midway_is_told_once_and_the_window_goes_on(
     monkeypatch.setattr(Growth, "start", lambda self: (ended.append(self._thread), start(self)))
     monkeypatch.setattr("napari_restore.plugin.layers._growth.show_problem", told.append)
     seen.viewer.open(path, plugin="napari-restore")
-    qtbot.waitUntil(lambda: bool(told), timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: bool(told))
     ended[0].join()
     assert seen().shape == (2, 2, 3)
     assert len(told) == 1
@@ -181,5 +180,5 @@ def test_a_file_that_has_landed_before_its_layer_is_there_is_shown_as_well(
     QApplication.processEvents()
     layer = seen.viewer.add_image(data, **arguments)
     assert layer.contrast_limits[1] == 65535
-    qtbot.waitUntil(lambda: layer.contrast_limits[1] < 4096, timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: layer.contrast_limits[1] < 4096)
     assert seen().max(axis=2).min() > 100

@@ -11,13 +11,14 @@ from napari.layers import Image as ImageLayer
 from napari.utils.notifications import notification_manager
 
 import napari_restore as nr
+from napari_restore import Region
 from napari_restore.api import mean_colour
 from napari_restore.errors import BadRegion
 from napari_restore.models import card_of
 from napari_restore.plugin.areas._targets import Target
+from napari_restore.plugin.layers._placing import plane_of
 from napari_restore.plugin.method._airlight import _in_level
-
-LIMIT_MS = 60_000
+from napari_restore.plugin.method._rubber_band import RubberBand
 
 
 class Mouse:
@@ -110,7 +111,7 @@ def test_pick_takes_a_place_and_leaves_no_trace(
     before = len(viewer.mouse_drag_callbacks), dict(viewer.keymap)
     panel.airlight.pick_button.click()
     assert not viewer.scene.camera.mouse_pan
-    with qtbot.waitSignal(panel.airlight.picked, timeout=LIMIT_MS):
+    with qtbot.waitSignal(panel.airlight.picked):
         Mouse(*scaled).drive(viewer)
     assert panel.state.parameters == {"airlight": expected}
     assert panel.parameters.rows["airlight"].value == expected
@@ -145,13 +146,13 @@ def test_a_drag_shows_its_box_and_takes_it_away(panel: Any, qtbot: Any, halves: 
         assert not viewer.scene.camera.mouse_pan
 
     places = [(20, 180), (30, 190), (10, 219.2), (59, 219.2)]
-    with qtbot.waitSignal(panel.airlight.picked, timeout=LIMIT_MS):
+    with qtbot.waitSignal(panel.airlight.picked):
         Mouse(*[tuple(photo.data_to_world(place)) for place in places], seen=look).drive(viewer)
     assert [len(boxes) for boxes in seen] == [0, 1, 1, 1]
     # The outer edges of the first and the last pixel.
     edges = np.array([(20 - 0.5, 180 - 0.5), (59 + 0.5, 219 + 0.5)]) * 2 + (100, 50)
     np.testing.assert_allclose(seen[-1][0], edges, atol=1e-3)
-    qtbot.waitUntil(lambda: list(viewer.layers) == [photo], timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: list(viewer.layers) == [photo])
 
 
 @pytest.mark.viewer
@@ -181,7 +182,7 @@ def test_a_removed_box_is_no_harm(panel: Any, qtbot: Any, halves: np.ndarray):
             if layer is not photo:
                 viewer.layers.remove(layer)
 
-    with qtbot.waitSignal(panel.airlight.picked, timeout=LIMIT_MS):
+    with qtbot.waitSignal(panel.airlight.picked):
         Mouse((20, 220), (60, 240), (70, 250), seen=look).drive(viewer)
     assert list(viewer.layers) == [photo]
 
@@ -260,7 +261,7 @@ def test_a_black_place_is_refused(panel: Any, qtbot: Any):
     notification_manager.notification_ready.connect(lambda told: shown.append(told.message))
     panel.airlight.pick_button.click()
     Mouse((20, 20)).drive(panel.viewer)
-    qtbot.waitUntil(lambda: bool(shown), timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: bool(shown))
     assert shown == ["That place is black in a band, haze is bright. Pick where it is thickest."]
     assert panel.state.parameters == {}
     assert panel.airlight.values.text() == "Found by itself"
@@ -298,7 +299,7 @@ def test_only_models_with_an_airlight_show_it_and_the_run_uses_it(
     outcome = []
     panel.ended.connect(lambda *told: outcome.append(told))
     panel.bar.button.click()
-    qtbot.waitUntil(lambda: bool(outcome), timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: bool(outcome))
     record = outcome[0][1]
     found = record["context"]["airlight"]
     assert panel.state.current.source is layer
@@ -309,3 +310,17 @@ def test_only_models_with_an_airlight_show_it_and_the_run_uses_it(
     assert "rgb(230, 235, 242)" in panel.airlight.swatch.styleSheet()
     panel.parameters.rows["airlight"].value = "much"
     assert panel.airlight.values.text() == "Not understood"
+
+
+@pytest.mark.viewer
+def test_the_edge_of_a_box_is_as_thin_on_the_screen_at_any_size(panel: Any, halves: np.ndarray):
+    photo = panel.viewer.add_image(halves, name="photo", scale=(150, 150))
+    height, width = halves.shape[:2]
+    panel.viewer.scene.camera.zoom = 1200 / 150 / width
+    band = RubberBand(panel.viewer, photo)
+    band.show(Region(0, 0, height, width))
+    drawn = panel.viewer.layers["Airlight"]
+    # Screen pixels along one of the texels, two of which make an edge.
+    texel = np.linalg.norm(plane_of(drawn)[:2, :2], axis=0) * panel.viewer.scene.camera.zoom
+    np.testing.assert_allclose(texel, 1, rtol=0.01)
+    band.remove()

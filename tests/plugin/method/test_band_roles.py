@@ -139,3 +139,70 @@ def test_three_bands_are_named_by_one_click_or_by_their_sensor(panel: Any, tmp_p
     panel.bands.sensor.activated.emit(landsat)
     assert panel.state.request().image.roles[1:4] == ("blue", "green", "red")
     assert panel.bands.combos["red"].currentData() == 4
+
+
+@pytest.fixture
+def six_bands(tmp_path: Path) -> Path:
+    """A map whose band k has values about k · 1000, of which nothing else is known."""
+    path = tmp_path / "six.tif"
+    pixels = np.random.default_rng(0).integers(0, 500, (6, 300, 300), np.uint16)
+    pixels += np.arange(1, 7, dtype=np.uint16)[:, None, None] * 1000
+    place = rasterio.Affine(30, 0, 500000, 0, -30, 4500000)
+    options = {"dtype": "uint16", "crs": "EPSG:32636", "transform": place}
+    with rasterio.open(
+        path, "w", driver="GTiff", width=300, height=300, count=6, **options
+    ) as file:
+        file.write(pixels)
+    return path
+
+
+def bands_shown(layer: Any) -> list[int]:
+    """Numbers of the bands of `six_bands` that a colour layer shows as red, green and blue."""
+    pixels = layer.data[0] if layer.multiscale else layer.data
+    return [int(value) // 1000 for value in np.asarray(pixels)[5, 5, :3]]
+
+
+@pytest.mark.viewer
+def test_bands_that_have_been_named_are_shown_in_colour(
+    panel: Any, six_bands: Path, finished_run: Any
+):
+    viewer = panel.viewer
+    viewer.open(six_bands, plugin="napari-restore")
+    (grey,) = viewer.layers
+    viewer.scene.camera.zoom *= 3
+    zoom = viewer.scene.camera.zoom
+    assert not grey.rgb
+    panel.models.combo.setCurrentIndex(0)
+    panel.bands.in_order.click()
+    (layer,) = viewer.layers
+    assert layer.rgb and layer.name == "six" and panel.state.layer is layer
+    assert viewer.layers.selection.active is layer and viewer.scene.camera.zoom == zoom
+    assert bands_shown(layer) == [1, 2, 3]
+    np.testing.assert_allclose(layer.extent.world, grey.extent.world[:, 1:])
+    # The answer can still be corrected, and the view follows.
+    assert panel.bands.isVisibleTo(panel)
+    red, blue = panel.bands.combos["red"], panel.bands.combos["blue"]
+    red.setCurrentIndex(red.findData(3))
+    assert (red.currentData(), blue.currentData()) == (3, 1)
+    (layer,) = viewer.layers
+    assert bands_shown(layer) == [3, 2, 1]
+    panel.models.choose("identity")
+    panel.target.choose(Target.WHOLE)
+    result = finished_run()
+    assert result.layer.rgb and bands_shown(result.layer) == [3, 2, 1]
+    assert panel.state.request().image.roles[:3] == ("blue", "green", "red")
+
+
+@pytest.mark.viewer
+def test_results_keep_the_image_they_were_made_of(panel: Any, six_bands: Path, finished_run: Any):
+    viewer = panel.viewer
+    viewer.open(six_bands, plugin="napari-restore")
+    (grey,) = viewer.layers
+    panel.models.choose("identity")
+    panel.target.choose(Target.WHOLE)
+    result = finished_run()
+    panel.models.choose("atmosphere-aerial")
+    panel.bands.in_order.click()
+    assert result.source is grey and grey in viewer.layers and not grey.visible
+    assert panel.state.layer.rgb and panel.state.layer.name == "six (colour)"
+    assert [x for x in viewer.layers if x.visible][-1] is panel.state.layer

@@ -138,7 +138,7 @@ def test_what_asks_for_nothing_is_chosen_where_bands_are_unknown(chooser: ModelC
 
 def test_a_choice_stays_with_the_next_image(chooser: ModelChooser, qtbot: Any):
     chooser.offer(offered_models(), "aerial")
-    with qtbot.waitSignal(chooser.changed, timeout=1000) as told:
+    with qtbot.waitSignal(chooser.changed) as told:
         chooser.choose("htm")
     assert told.args == ["htm"]
     chooser.offer(offered_models(), "natural")

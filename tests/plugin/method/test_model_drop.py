@@ -20,7 +20,6 @@ from napari_restore.plugin.areas._targets import Target
 from napari_restore.plugin.method._model_drop import ProposalDialog, TrustDialog
 
 pytestmark = pytest.mark.viewer
-LIMIT_MS = 60_000
 
 OWN = """
 import pathlib
@@ -64,7 +63,7 @@ def drop(panel: Any, *paths: Path) -> bool:
 
 def asked(panel: Any, qtbot: Any, kind: type) -> Any:
     """Wait for the question of that kind."""
-    qtbot.waitUntil(lambda: isinstance(panel.files.dialog, kind), timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: isinstance(panel.files.dialog, kind))
     return panel.files.dialog
 
 
@@ -159,7 +158,7 @@ def test_refusals_are_one_sentence(panel: Any, qtbot: Any, tmp_path: Path, shown
     path = tmp_path / "other.safetensors"
     save_file({"stem.weight": torch.ones(2, 3, 1, 1)}, path)
     drop(panel, path)
-    qtbot.waitUntil(lambda: bool(shown), timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: bool(shown))
     assert "fits none of the networks known here" in shown[0]
     assert panel.bar.message.text() == ""
     empty = tmp_path / "empty.py"
@@ -234,6 +233,6 @@ def test_a_dropped_program_that_needs_its_whole_image_is_one_sentence(
 ):
     drop(panel, exported(tmp_path / "all.pt2", Everywhere(), 256, free=False))
     press(asked(panel, qtbot, TrustDialog), "Run it")
-    qtbot.waitUntil(lambda: bool(shown), timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: bool(shown))
     assert "takes images of 256 × 256 pixels only" in shown[0]
     assert panel.files.dialog is None

@@ -26,7 +26,6 @@ from napari_restore.plugin.results._export import FORMATS, ExportSection
 from napari_restore.plugin.results._keeping import record_of
 
 pytestmark = pytest.mark.viewer
-LIMIT_MS = 60_000
 
 
 @pytest.fixture
@@ -49,7 +48,7 @@ def exported(
 ) -> tuple[str, Any]:
     """Click Export, choose `path`, wait for the end."""
     monkeypatch.setattr(section, "ask_path", lambda proposed: path)
-    with qtbot.waitSignal(section.ended, timeout=LIMIT_MS) as told:
+    with qtbot.waitSignal(section.ended) as told:
         section.export.click()
     return told.args[0], told.args[1]
 
@@ -91,7 +90,7 @@ def test_the_copied_command_writes_the_same_bytes_as_the_panel(
     ring = np.array([shapes.world_to_data(source.data_to_world(corner)) for corner in corners])
     shapes.add([ring], shape_type="polygon")
     panel.target.feather.setValue(24)
-    qtbot.waitUntil(lambda: panel.state.area is not None, timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: panel.state.area is not None)
     variant = finished_run()
     variant.adjust(Adjustment(strength=0.7, protect_shadows=0.3))
     assert variant.result.plan.mask is not None and variant.result.plan.feather == 24
@@ -202,9 +201,9 @@ def test_a_cancelled_export_leaves_nothing(
     monkeypatch.setattr(section, "ask_path", lambda proposed: tmp_path / "a.tif")
     section.export.click()
     assert not section.export.isEnabled() and result.saving
-    qtbot.waitUntil(lambda: going.is_set() and section.progress.value() == 3, timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: going.is_set() and section.progress.value() == 3)
     assert "left" in section.progress.format()
-    with qtbot.waitSignal(section.ended, timeout=LIMIT_MS) as told:
+    with qtbot.waitSignal(section.ended) as told:
         section.cancel.click()
     assert told.args == ["cancelled", None]
     assert section.export.isEnabled() and not result.saving
@@ -230,9 +229,9 @@ def test_a_panel_that_is_closed_stops_its_export(
 
     monkeypatch.setattr(result.result, "save", slow)
     section.save(result, tmp_path / "a.tif")
-    qtbot.waitUntil(going.is_set, timeout=LIMIT_MS)
+    qtbot.waitUntil(going.is_set)
     panel.close()
-    qtbot.waitUntil(stopped.is_set, timeout=LIMIT_MS)
+    qtbot.waitUntil(stopped.is_set)
     assert section.saving is None and not result.saving
 
 

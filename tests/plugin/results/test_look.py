@@ -18,7 +18,6 @@ from napari_restore.plugin.layers._result_layer import ResultLayer
 from napari_restore.plugin.results._look import LookSection
 from napari_restore.plugin.runs import _job
 
-LIMIT_MS = 60_000
 RGB = {"red": 1, "green": 2, "blue": 3}
 SETTINGS = [
     Adjustment(strength=0.4),
@@ -139,7 +138,7 @@ def test_levels_the_source_lacks_are_made_beside_and_then_shown(qtbot: Any, own_
     assert not image.is_built(1)
     before = np.array(made.layer.data[-1])
     made.adjust(Adjustment(0.2))
-    qtbot.waitUntil(lambda: bool((made.layer.data[-1] != before).any()), timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: bool((made.layer.data[-1] != before).any()))
     assert image.is_built(1)
     check_levels(made)
 
@@ -180,7 +179,7 @@ def test_moving_a_slider_shows_it_and_runs_nothing(
         look.sliders["strength"].setValue(value)
     look.keep_colours.setChecked(True)
     wanted = Adjustment(0.4, luminance_only=True)
-    qtbot.waitUntil(lambda: variant.adjustment == wanted, timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: variant.adjustment == wanted)
     assert drawn[-1] == wanted
     assert panel.running is None
     assert (np.asarray(variant.layer.data[0]) != before).any()
@@ -197,7 +196,7 @@ def test_the_file_holds_what_is_shown(
     panel: Any, look: LookSection, variant: Any, qtbot: Any, tmp_path: Path
 ):
     look.sliders["protect_highlights"].setValue(80)
-    qtbot.waitUntil(lambda: variant.adjustment.protect_highlights == 0.8, timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: variant.adjustment.protect_highlights == 0.8)
     path = tmp_path / "out.tif"
     panel.viewer.layers.selection = {variant.layer}
     assert panel.viewer.layers.save(str(path), selected=True, plugin="napari-restore")
@@ -212,7 +211,7 @@ def test_each_result_keeps_its_own_look(
     panel: Any, look: LookSection, variant: Any, qtbot: Any, finished_run: Any
 ):
     look.sliders["protect_shadows"].setValue(30)
-    qtbot.waitUntil(lambda: variant.adjustment.protect_shadows == 0.3, timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: variant.adjustment.protect_shadows == 0.3)
     second = finished_run()
     assert second is not variant
     # It begins as the one before was left.

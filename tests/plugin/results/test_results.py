@@ -18,7 +18,6 @@ from napari_restore.plugin.results._results import ResultsSection
 from napari_restore.plugin.results._variant_words import area_of, target_of_mask
 
 pytestmark = pytest.mark.viewer
-LIMIT_MS = 60_000
 
 
 def section(panel: Any) -> ResultsSection:
@@ -34,7 +33,7 @@ def choose(panel: Any, model: str) -> None:
 def looked(panel: Any, qtbot: Any) -> list[Any]:
     """What a new look into the cache finds."""
     results = section(panel)
-    with qtbot.waitSignal(results.earlier.found, timeout=LIMIT_MS) as told:
+    with qtbot.waitSignal(results.earlier.found) as told:
         results._look()
     return told.args[0]
 
@@ -142,7 +141,7 @@ def test_deleting_asks_and_frees_the_disk(
     results.delete.click()
     assert second.layer in panel.viewer.layers
     monkeypatch.setattr(results, "confirmed", lambda question: True)
-    with qtbot.waitSignal(results.freed, timeout=LIMIT_MS) as told:
+    with qtbot.waitSignal(results.freed) as told:
         results.delete.click()
     assert told.args == [True]
     assert second.layer not in panel.viewer.layers
@@ -166,7 +165,7 @@ def test_a_store_that_another_result_shows_stays(
     results = section(panel)
     monkeypatch.setattr(results, "confirmed", lambda question: True)
     for left in (1, 0):
-        with qtbot.waitSignal(results.freed, timeout=LIMIT_MS) as told:
+        with qtbot.waitSignal(results.freed) as told:
             results.delete.click()
         assert told.args == [left == 0]
         assert len(panel.state.variants) == left
@@ -196,12 +195,12 @@ def test_a_removed_layer_is_offered_again_and_shown_as_it_was(
     results._note_looks()
     before = [np.asarray(level) for level in first.layer.data]
     assert looked(panel, qtbot) == []
-    with qtbot.waitSignal(results.earlier.found, timeout=LIMIT_MS):
+    with qtbot.waitSignal(results.earlier.found):
         panel.viewer.layers.remove(first.layer)
     (row,) = results.earlier.rows
     assert row.kept.title == "der erste" and row.kept.complete
     row.open.click()
-    qtbot.waitUntil(lambda: bool(panel.state.variants), timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: bool(panel.state.variants))
     (again,) = panel.state.variants
     assert again.name == "der erste"
     assert again.record["model"] == first.record["model"]
@@ -218,21 +217,21 @@ def test_an_unfinished_run_is_offered_and_goes_on(panel: Any, qtbot: Any, sample
     panel.target.choose(Target.WHOLE)
     panel.advanced.tile.setValue(256)
     panel.bar.button.click()
-    qtbot.waitUntil(lambda: bool(panel.state.variants), timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: bool(panel.state.variants))
     outcome = []
     panel.ended.connect(lambda *told: outcome.append(told))
     panel.bar.button.click()
-    qtbot.waitUntil(lambda: bool(outcome), timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: bool(outcome))
     assert outcome[0][0] == "cancelled"
     results = section(panel)
     (variant,) = panel.state.variants
-    with qtbot.waitSignal(results.earlier.found, timeout=LIMIT_MS):
+    with qtbot.waitSignal(results.earlier.found):
         panel.viewer.layers.remove(variant.layer)
     (row,) = results.earlier.rows
     assert not row.kept.complete and 0 < row.kept.finished < 1
     outcome.clear()
     row.open.click()
-    qtbot.waitUntil(lambda: bool(outcome), timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: bool(outcome))
     status, record, *_ = outcome[0]
     assert status == "done"
     assert record["measured"]["tiles_resumed"] >= 1
@@ -253,7 +252,7 @@ def test_the_record_is_whole_and_runs_again(panel: Any, qtbot: Any, photo: Any, 
     panel.ended.connect(lambda *told: outcome.append(told))
     with qtbot.waitSignal(view.destroyed):
         view.again.click()
-    qtbot.waitUntil(lambda: bool(outcome), timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: bool(outcome))
     assert outcome[0][0] == "done"
     again = panel.state.current
     assert again is not first and again.request == first.request
@@ -288,7 +287,7 @@ def test_an_earlier_result_is_deleted_from_the_cache(
     assert (kept.title, kept.complete, kept.finished) == ("von gestern", True, 1.0)
     results = section(panel)
     monkeypatch.setattr(results, "confirmed", lambda question: True)
-    with qtbot.waitSignal(results.freed, timeout=LIMIT_MS) as told:
+    with qtbot.waitSignal(results.freed) as told:
         results.earlier.rows[0].delete.click()
     assert told.args == [True]
     assert not result.store.path.exists()

@@ -11,7 +11,6 @@ import pytest
 from napari_restore import api
 
 pytestmark = pytest.mark.viewer
-LIMIT_MS = 60_000
 
 
 def section(panel: Any, title: str) -> Any:
@@ -54,7 +53,7 @@ def test_without_its_image_a_result_is_still_there_to_save_and_delete(
     export = section(panel, "Export")
     path = tmp_path / "out.tif"
     monkeypatch.setattr(export, "ask_path", lambda proposed: path)
-    with qtbot.waitSignal(export.ended, timeout=LIMIT_MS) as told:
+    with qtbot.waitSignal(export.ended) as told:
         export.export.click()
     assert told.args[0] == "done"
     written = api.open_image(path)
@@ -64,7 +63,7 @@ def test_without_its_image_a_result_is_still_there_to_save_and_delete(
         written.read((0, 0, *region.shape)), np.asarray(variant.layer.data[0])[inside][..., :3]
     )
     monkeypatch.setattr(results, "confirmed", lambda question: True)
-    with qtbot.waitSignal(results.freed, timeout=LIMIT_MS) as told:
+    with qtbot.waitSignal(results.freed) as told:
         results.delete.click()
     assert told.args == [True]
     assert not store.exists() and panel.state.variants == ()
@@ -86,7 +85,7 @@ def test_an_image_that_comes_back_has_its_results(panel: Any, photo: Any, finish
 
 def test_a_live_result_becomes_an_ordinary_one(panel: Any, qtbot: Any, photo: Any):
     panel.models.choose("identity")
-    with qtbot.waitSignal(panel.live.live.rested, timeout=LIMIT_MS):
+    with qtbot.waitSignal(panel.live.live.rested):
         panel.bar.live.click()
     (variant,) = panel.state.variants
     assert variant.name == f"Live: Unchanged – {photo.name}"

@@ -15,7 +15,6 @@ from napari_restore.plugin.areas._targets import Target
 from napari_restore.plugin.runs._batch import BatchSection, folder_words
 
 pytestmark = pytest.mark.viewer
-LIMIT_MS = 90_000
 CORNERS = np.array([(0, 0), (0, 1), (1, 1), (1, 0)], float)
 
 
@@ -53,7 +52,7 @@ def write_tiff(path: Path, pixels: np.ndarray) -> None:
 
 
 def settle(batch: BatchSection, qtbot: Any) -> None:
-    qtbot.waitUntil(lambda: batch.queue is None and batch.folder is None, timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: batch.queue is None and batch.folder is None)
 
 
 def queued_beside_another(panel: Any, batch: Any, colours: np.ndarray) -> tuple[Any, Any, Any]:
@@ -110,7 +109,7 @@ def test_areas_are_those_that_lie_over_each_image(
     panel.target.tools[Tool.RECTANGLE].click()
     areas = panel.viewer.layers["Areas to restore"]
     areas.add_rectangles(CORNERS * (100, 100) + (50, 100) - 0.5)
-    qtbot.waitUntil(lambda: panel.state.area is not None, timeout=9000)
+    qtbot.waitUntil(lambda: panel.state.area is not None)
     panel.viewer.layers.selection = {left, right}
     batch.layers.click()
     settle(batch, qtbot)
@@ -147,10 +146,10 @@ def test_cancel_stops_the_rest(panel: Any, batch: Any, qtbot: Any, colours: np.n
     panel.advanced.tile.setValue(128)
     panel.viewer.layers.selection = set(layers)
     batch.layers.click()
-    qtbot.waitUntil(lambda: panel.running is not None, timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: panel.running is not None)
     batch.cancel.click()
     settle(batch, qtbot)
-    qtbot.waitUntil(lambda: panel.running is None, timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: panel.running is None)
     assert batch.message.text().startswith("Cancelled. 0 of 2")
     assert {v.source for v in panel.state.variants} <= {layers[0]}
 
@@ -184,7 +183,7 @@ def test_stopping_the_queue_leaves_another_run_alone(
     panel.start(request, layers[0], "Other", "again")
     batch.cancel.click()
     assert batch.queue is None and batch.message.text().startswith("Cancelled. 0 of 2")
-    qtbot.waitUntil(lambda: bool(ended), timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: bool(ended))
     assert ended == ["done"]
 
 
@@ -196,7 +195,7 @@ def test_layers_wait_for_what_is_left_out(panel: Any, batch: Any, qtbot: Any, co
     panel.viewer.layers.selection = set(layers)
     batch.layers.click()
     assert batch.queue is None and "left out" in batch.message.text()
-    qtbot.waitUntil(lambda: batch.queue is not None, timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: batch.queue is not None)
     settle(batch, qtbot)
     assert [str(v.request.exclude)[-4:] for v in panel.state.variants] == [".tif", ".tif"]
 
@@ -211,7 +210,7 @@ def test_layers_do_not_start_without_what_is_left_out(
     panel.viewer.layers.selection = set(layers)
     batch.layers.click()
     assert panel.state.exclude_pending
-    qtbot.waitUntil(lambda: not panel.state.exclude_pending, timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: not panel.state.exclude_pending)
     assert batch.queue is None and not panel.state.running
     assert batch.message.text().startswith("Nothing is left out: ")
     panel.exclude.choose(None)
@@ -230,9 +229,7 @@ def test_a_layer_removed_in_its_run_stops_no_other(
     panel.advanced.tile.setValue(256)
     panel.viewer.layers.selection = set(layers)
     batch.layers.click()
-    qtbot.waitUntil(
-        lambda: panel.running is not None and panel.running.source is removed, timeout=LIMIT_MS
-    )
+    qtbot.waitUntil(lambda: panel.running is not None and panel.running.source is removed)
     panel.viewer.layers.remove(removed)
     settle(batch, qtbot)
     told = batch.message.text().splitlines()
@@ -251,7 +248,7 @@ def test_cancel_counts_even_if_the_layer_goes_too(
     panel.advanced.tile.setValue(128)
     panel.viewer.layers.selection = set(layers)
     batch.layers.click()
-    qtbot.waitUntil(lambda: panel.running is not None, timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: panel.running is not None)
     batch.cancel.click()
     panel.viewer.layers.remove(layers[0])
     settle(batch, qtbot)
@@ -264,7 +261,7 @@ def test_a_layer_removed_before_its_turn_is_told(
     other, request, layers = queued_beside_another(panel, batch, colours)
     panel.start(request, other, "Other", "again")
     # Its area is known, but the other run is still under way.
-    qtbot.waitUntil(lambda: batch.queue._next is not None, timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: batch.queue._next is not None)
     assert panel.running is not None
     panel.viewer.layers.remove(layers[0])
     settle(batch, qtbot)
@@ -320,7 +317,7 @@ def test_a_folder_can_be_cancelled(
     batch.target.setText(str(tmp_path / "out"))
     batch.start_folder.click()
     child = batch.folder
-    qtbot.waitUntil(lambda: child._child is not None, timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: child._child is not None)
     batch.cancel.click()
     settle(batch, qtbot)
     assert batch.message.text().startswith("Cancelled.")
@@ -335,10 +332,10 @@ def test_closing_the_panel_ends_the_command(
     batch.target.setText(str(tmp_path / "out"))
     batch.start_folder.click()
     run = batch.folder
-    qtbot.waitUntil(lambda: run._child is not None, timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: run._child is not None)
     panel.close()
-    qtbot.waitUntil(lambda: run._child.poll() is not None, timeout=LIMIT_MS)
-    qtbot.waitUntil(lambda: run._work.is_over, timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: run._child.poll() is not None)
+    qtbot.waitUntil(lambda: run._work.is_over)
 
 
 def test_a_folder_has_the_memory_to_itself(
@@ -347,14 +344,14 @@ def test_a_folder_has_the_memory_to_itself(
     add(panel, np.zeros((90, 80, 3), np.uint8), name="photo")
     choose(panel, "identity")
     panel.target.choose(Target.WHOLE)
-    qtbot.waitUntil(lambda: panel.live.worker.process is not None, timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: panel.live.worker.process is not None)
     child = panel.live.worker.process
     batch.source.setText(str(folder))
     batch.target.setText(str(tmp_path / "out"))
     batch.start_folder.click()
     assert panel.state.running
     run = batch.folder
-    qtbot.waitUntil(lambda: run._child is not None, timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: run._child is not None)
     assert child.poll() is not None
     shown: list[str] = []
     notification_manager.notification_ready.connect(lambda told: shown.append(told.message))
@@ -363,7 +360,7 @@ def test_a_folder_has_the_memory_to_itself(
     settle(batch, qtbot)
     assert not panel.state.running
     # Ready again for the next run in the window.
-    qtbot.waitUntil(lambda: panel.live.worker.process is not None, timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: panel.live.worker.process is not None)
 
 
 def test_a_folder_waits_for_what_is_left_out(
@@ -376,7 +373,7 @@ def test_a_folder_waits_for_what_is_left_out(
     batch.target.setText(str(tmp_path / "out"))
     batch.start_folder.click()
     assert batch.folder is None and "left out" in batch.message.text()
-    qtbot.waitUntil(lambda: batch.folder is not None, timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: batch.folder is not None)
     assert panel.state.exclude in batch.folder._words
     batch.cancel.click()
     settle(batch, qtbot)

@@ -16,7 +16,6 @@ from napari_restore.plugin.layers._draft_layer import drafts_in
 from napari_restore.plugin.runs import _draft
 
 pytestmark = pytest.mark.viewer
-LIMIT_MS = 60_000
 
 
 def choose(panel: Any, model: str) -> None:
@@ -25,7 +24,7 @@ def choose(panel: Any, model: str) -> None:
 
 def rested(panel: Any, qtbot: Any, change: Any) -> None:
     """Make a change and wait until the live result has caught up."""
-    with qtbot.waitSignal(panel.live.live.rested, timeout=LIMIT_MS):
+    with qtbot.waitSignal(panel.live.live.rested):
         change()
 
 
@@ -52,7 +51,7 @@ def opened(panel: Any, qtbot: Any, scene: Path) -> Any:
     layer = panel.viewer.layers[0]
     image = layer.metadata["napari_restore"]
     last = len(image.level_shapes) - 1
-    qtbot.waitUntil(lambda: image.is_built(last), timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: image.is_built(last))
     return layer
 
 
@@ -149,7 +148,7 @@ def test_live_waits_while_a_run_has_the_worker(panel: Any, qtbot: Any, sample: P
     child = panel.live.worker.process
     outcome: list[Any] = []
     panel.ended.connect(lambda *told: outcome.append(told))
-    with qtbot.waitSignal(panel.live.live.rested, timeout=LIMIT_MS):
+    with qtbot.waitSignal(panel.live.live.rested):
         panel.bar.button.click()
         assert panel.live.live._try is None
     assert outcome[0][0] == "done"
@@ -160,7 +159,7 @@ def test_live_waits_while_a_run_has_the_worker(panel: Any, qtbot: Any, sample: P
 def test_a_problem_is_said_once_and_live_goes_on(panel: Any, qtbot: Any):
     panel.viewer.add_image(np.ones((300, 300), np.uint8), name="grey")
     choose(panel, "hot")
-    with qtbot.waitSignal(panel.live.live.failed, timeout=LIMIT_MS) as told:
+    with qtbot.waitSignal(panel.live.live.failed) as told:
         panel.bar.live.click()
     assert str(told.args[0]) in panel.bar.message.text()
     rested(panel, qtbot, lambda: choose(panel, "identity"))
@@ -194,7 +193,7 @@ def test_a_first_run_shows_a_draft_until_true_pixels_cover_it(panel: Any, qtbot:
     ended: list[Any] = []
     panel.ended.connect(lambda *told: ended.append(told))
     panel.bar.button.click()
-    qtbot.waitUntil(lambda: bool(ended), timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: bool(ended))
     assert ended[0][0] == "done"
     assert [layer.name.startswith("Draft: ") for layer in seen] == [True, False]
     assert drafts_in(panel.viewer) == []
@@ -202,7 +201,7 @@ def test_a_first_run_shows_a_draft_until_true_pixels_cover_it(panel: Any, qtbot:
     # Now that the facts are known there is nothing to bridge.
     seen.clear()
     panel.bar.button.click()
-    qtbot.waitUntil(lambda: len(ended) == 2, timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: len(ended) == 2)
     assert len(seen) == 1
 
 
@@ -219,13 +218,13 @@ def test_without_levels_one_tile_is_shown_first(
     run.happened.connect(
         lambda look, event: first.append(look) if isinstance(event, TileDone) else None
     )
-    qtbot.waitUntil(lambda: bool(first), timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: bool(first))
     assert first[0].is_draft
     assert first[0].scale == 1
     assert first[0].plan.extent == "sample"
     assert 0 < first[0].plan.region.pixels <= 512**2
     panel.cancel()
-    qtbot.waitUntil(lambda: panel.running is None, timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: panel.running is None)
     assert drafts_in(panel.viewer) == []
 
 
@@ -241,7 +240,7 @@ def test_a_run_goes_on_without_its_first_tile(
     ended: list[Any] = []
     panel.ended.connect(lambda *told: ended.append(told))
     panel.bar.button.click()
-    qtbot.waitUntil(lambda: bool(ended), timeout=LIMIT_MS)
+    qtbot.waitUntil(lambda: bool(ended))
     assert ended[0][0] == "done", ended
 
 

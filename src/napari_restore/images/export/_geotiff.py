@@ -94,7 +94,9 @@ def write_pixels(
     ask = job.writes_mask or (levels is not None and levels.asks_valid)
     creation = _creation(job)
     if strips:
-        creation |= {"tiled": False, "blockxsize": None, "blockysize": STRIP_ROWS}
+        # Without a width of blocks: GDAL warns of one that is none.
+        del creation["blockxsize"]
+        creation |= {"tiled": False, "blockysize": STRIP_ROWS}
     with open_for_writing(path, **creation) as dataset:
         _describe(job, dataset, profile)
         for block in job.blocks(BLOCK, with_valid=ask, whole_rows=levels is not None):

@@ -17,7 +17,7 @@ from stat import S_ISREG
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
-from napari_restore.errors import UnreadableImage
+from napari_restore.errors import OutsideFolder, UnreadableImage
 from napari_restore.images.files import _tiff
 from napari_restore.images.files._cancelling import check_cancelled
 from napari_restore.images.files._claims import check_claims
@@ -84,7 +84,7 @@ def check_references(path: Path, head: bytes, *, allow_outside: bool = False) ->
     try:
         asked.file(path, head, 0)
     except _Outside as error:
-        raise UnreadableImage(
+        raise OutsideFolder(
             f"{path.name} takes pixels from {error}, which lies outside its own folder.",
             "If you trust it, allow that: allow_outside=True in Python, "
             "--allow-outside on the command line.",

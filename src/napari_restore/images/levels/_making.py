@@ -79,14 +79,25 @@ def stream(
     While it runs, the coarser levels can be read, and `stream_of` gives what there is
     of level 0. Raises `Cancelled`, `DiskFull`, `UnreadableImage`.
     """
-    running = _running.get(image)
-    if running is None:
-        running = _running[image] = StreamedSource(
-            image.reader, image.fingerprint, nodata=image.nodata
-        )
+    running = _stream_behind(image)
     image.pyramid = LevelsFrom(running, 1) if len(running.levels) > 1 else None
     running.build(on_band, cancelled)
     image.source, image.pyramid = running, None
+
+
+def is_streamed(image: ImageBase) -> bool:
+    """Whether `stream` has nothing to do: the file is tiled, or the cache holds all of it."""
+    return image.source.random_access or _stream_behind(image).complete
+
+
+def _stream_behind(image: ImageBase) -> StreamedSource:
+    """The stream of the untiled file behind `image`, begun or not."""
+    running = _running.get(image)
+    if running is None:
+        new = StreamedSource(image.reader, image.fingerprint, nodata=image.nodata)
+        # Whoever asks may not be the thread that streams.
+        running = _running.setdefault(image, new)
+    return running
 
 
 def stream_of(image: ImageBase) -> StreamedSource | None:

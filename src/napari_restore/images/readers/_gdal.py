@@ -154,6 +154,8 @@ class GdalReader(Reader):
         if untiled or block[0] * block[1] * pixel > STREAMED_BYTES:
             level, self.random_access = strip_level(height, width, pixel, block[0])
             levels = [level]
+            if not self.random_access:
+                self.block_bytes = _block_bytes(dataset)
         else:
             levels = [block_level(height, width, block)]
         self._overviews: list[int | None] = [None]
@@ -224,6 +226,15 @@ def _no_larger(level: Level) -> Level:
     """Chunks no larger than the level itself."""
     height, width, rows, columns = level
     return Level(height, width, min(rows, height), min(columns, width))
+
+
+def _block_bytes(dataset: Any) -> int:
+    """What GDAL decodes at once: a block of one band or, where they are interleaved, of all."""
+    if dataset.driver in WHOLE:
+        return int(8 * dataset.height * dataset.width)
+    rows, columns = dataset.block_shapes[0]
+    shared = dataset.count if str(getattr(dataset.interleaving, "name", "")) == "pixel" else 1
+    return int(rows * columns * shared * max(np.dtype(kind).itemsize for kind in dataset.dtypes))
 
 
 def _check_sizes(dataset: Any, name: str) -> None:

@@ -46,6 +46,7 @@ class MosaicReader(Reader):
         super().__init__(first.path)
         transform = _grid_of(first)
         places = [_place(first, image, transform) for image in images]
+        self.block_bytes = max(image.block_bytes for image in images)
         top, left = min(p[0] for p in places), min(p[1] for p in places)
         self.members = tuple(
             Member(image, (y - top, x - left, y - top + image.height, x - left + image.width))

@@ -63,6 +63,8 @@ class OmeTiffReader(Reader):
             pixel = self.bands * self.dtype.itemsize
             level, self.random_access = strip_level(*sizes[0], pixel, blocks[0][0])
             self.levels = (level,)
+            if not self.random_access:
+                self.block_bytes = blocks[0][0] * blocks[0][1] * pixel
         self.profile = self._described(opened.file, page)
 
     def _open(self) -> _Opened:

@@ -42,7 +42,7 @@ class OrientedReader(Reader):
         self.georeference, self.notes = inner.georeference, inner.notes
         self.bands, self.dtype = inner.bands, inner.dtype
         self.may_be_invalid = inner.may_be_invalid
-        self.random_access = inner.random_access
+        self.random_access, self.block_bytes = inner.random_access, inner.block_bytes
         self._transposed, self._flip_rows, self._flip_columns = _TURNS[inner.profile.orientation]
         self.levels = tuple(
             Level(lv.width, lv.height, lv.chunk_width, lv.chunk_height) if self._transposed else lv

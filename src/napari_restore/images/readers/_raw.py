@@ -53,6 +53,8 @@ class RawReader(Reader):
         self.bands, self.dtype = 3, np.dtype(np.uint16)
         level, self.random_access = strip_level(height, width, 6)
         self.levels = (level,)
+        # The mosaic of the sensor, and the picture made of it.
+        self.block_bytes = 8 * height * width
         self.profile = Profile(
             driver="RAW",
             colorinterp=("red", "green", "blue"),

@@ -47,7 +47,7 @@ class SelectedReader(Reader):
         self.name, self.georeference = inner.name, inner.georeference
         self.bands, self.dtype, self.levels = len(numbers), inner.dtype, inner.levels
         self.may_be_invalid = inner.may_be_invalid
-        self.random_access = inner.random_access
+        self.random_access, self.block_bytes = inner.random_access, inner.block_bytes
         self.notes = list(inner.notes)
         self.profile = _selected(inner.profile, numbers, roles)
         self._rows: tuple[int, int, Array] | None = None

@@ -42,6 +42,7 @@ class StackReader(Reader):
         # Files without overviews get a pyramid of the stack, not one each.
         self.levels = first.reader.levels[:1]
         self.georeference = first.georeference
+        self.block_bytes = max(image.block_bytes for image in images)
         self.may_be_invalid = any(image.may_be_invalid for image in images)
         self.notes = [note for image in images for note in image.reader.notes]
         self.profile = _joined_profile(images)

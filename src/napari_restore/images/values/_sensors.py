@@ -82,6 +82,7 @@ _OLI_ORDERS = (
     tuple(f"B{i}" for i in range(1, 12)),
     tuple(f"B{i}" for i in (1, 2, 3, 4, 5, 6, 7, 9, 10, 11)),
     tuple(f"B{i}" for i in range(1, 8)),
+    tuple(f"B{i}" for i in range(2, 8)),
 )
 _TM = (
     _band("1", "blue", 485),
@@ -112,6 +113,7 @@ _MSI_ORDERS = (
     _MSI_NAMES,
     tuple(n for n in _MSI_NAMES if n != "B10"),
     tuple(n for n in _MSI_NAMES if n not in ("B1", "B9", "B10")),
+    ("B2", "B3", "B4", "B8", "B11", "B12"),
     ("B2", "B3", "B4", "B8"),
 )
 _NAIP = (

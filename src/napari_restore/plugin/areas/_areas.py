@@ -21,8 +21,12 @@ if TYPE_CHECKING:
     from napari_restore.images import Image
 
 Points = npt.NDArray[np.float64]
+AREAS = "Areas to restore"
+"""What the layer is called that the tools make."""
 GRADIENT = "napari_restore_gradient"
 """In the metadata of the layer that holds a gradient's line."""
+LEFT_OUT = "napari_restore_left_out"
+"""In the metadata of a layer whose areas are left out: they are none to restore."""
 ASKED = "napari_restore_asked"
 """In the metadata of a layer of boxes that are asked about: the identity of the image's layer."""
 CLOSED = ("rectangle", "polygon", "ellipse")
@@ -70,6 +74,11 @@ def _drawn_area(viewer: ViewerModel, layer: Layer, image: Image, feather: int) -
     """One upright box without a fade is itself; everything else is a mask of polygons."""
     shapes = areas_layer(viewer)
     drawn = [] if shapes is None else outlines(viewer, shapes, layer)
+    if not drawn and any(LEFT_OUT in other.metadata for other in viewer.layers):
+        raise BadRegion(
+            "There is no area yet: what is drawn is left out.",
+            "Press Rectangle or Polygon and draw one to restore, or choose another area.",
+        )
     if not drawn:
         raise BadRegion(
             "There is no area yet.", "Press Rectangle or Polygon and draw one over the image."
@@ -104,7 +113,7 @@ def _gradient_area(viewer: ViewerModel, layer: Layer, image: Image) -> Area:
 
 def areas_layer(viewer: ViewerModel) -> Shapes | None:
     """The Shapes layer of areas: the active one, else the topmost; none that is for something else."""
-    return _shapes(viewer, lambda layer: not {GRADIENT, ASKED} & set(layer.metadata))
+    return _shapes(viewer, lambda layer: not {GRADIENT, ASKED, LEFT_OUT} & set(layer.metadata))
 
 
 def gradient_layer(viewer: ViewerModel) -> Shapes | None:

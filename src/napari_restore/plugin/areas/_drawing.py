@@ -10,7 +10,7 @@ from qtpy.QtCore import QObject, Signal
 from superqt.utils import qdebounced
 
 from napari_restore.plugin._state import image_of
-from napari_restore.plugin.areas._areas import GRADIENT, areas_layer, gradient_layer
+from napari_restore.plugin.areas._areas import AREAS, GRADIENT, areas_layer, gradient_layer
 from napari_restore.plugin.areas._strength import PAINT, new_paint_layer
 from napari_restore.plugin.areas._targets import Target
 from napari_restore.plugin.layers._placing import plane_of, scale_and_affine
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from napari_restore.plugin._state import RestoreState
 
-AREAS = "Areas to restore"
 OWN = "napari_restore_drawn"
 """In the metadata of Shapes layers whose edges this module keeps thin."""
 EDGE = 2

@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Shapes
-from qtpy.QtWidgets import QComboBox, QFileDialog, QLabel, QVBoxLayout
+from qtpy.QtWidgets import QFileDialog, QLabel, QVBoxLayout
 from superqt.utils import qdebounced
 
 from napari_restore import api
 from napari_restore.errors import BadRegion, RestoreError
+from napari_restore.plugin._combo_box import NarrowComboBox
 from napari_restore.plugin._latest import Latest
 from napari_restore.plugin._notices import show_problem, words_of
 from napari_restore.plugin._section import Section
 from napari_restore.plugin._state import image_of
-from napari_restore.plugin.areas._areas import GRADIENT, outlines, ring_of
+from napari_restore.plugin.areas._areas import AREAS, GRADIENT, LEFT_OUT, outlines, ring_of
 from napari_restore.plugin.areas._strength import is_strength, mask_of_layer
 from napari_restore.plugin.layers._layer_watch import LayerWatch
 
@@ -41,10 +42,7 @@ class ExcludeChooser(Section):
 
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__(viewer, state)
-        self.combo = QComboBox(self)
-        self.combo.setSizeAdjustPolicy(
-            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-        )
+        self.combo = NarrowComboBox(self)
         self.combo.setToolTip(
             "These pixels stay as they are and do not count when the haze is judged: "
             "clouds, borders, a logo"
@@ -79,9 +77,22 @@ class ExcludeChooser(Section):
     def choose(self, what: Any) -> None:
         """Leave out what a layer or a file marks; None: nothing."""
         self._settled.cancel()
+        self._mark(False)
         self._chosen = what
+        self._mark(True)
         self._offer()
         self._update()
+
+    def _mark(self, left_out: bool) -> None:
+        """Let areas that are left out not be restored as well."""
+        if not isinstance(self._chosen, Shapes):
+            return
+        if left_out:
+            self._chosen.metadata[LEFT_OUT] = True
+            if self._chosen.name == AREAS:
+                self._chosen.name = "Left out"
+        else:
+            self._chosen.metadata.pop(LEFT_OUT, None)
 
     def when_found(self, then: Callable[[], None]) -> None:
         """Call `then` once, after the mask that is being made is there; not if it fails."""

@@ -7,7 +7,6 @@ from typing import Any
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
-    QComboBox,
     QHBoxLayout,
     QLabel,
     QPushButton,
@@ -17,6 +16,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_restore.errors import RestoreError
+from napari_restore.plugin._combo_box import NarrowComboBox
 from napari_restore.plugin.areas._drawing import Tool
 from napari_restore.plugin.areas._targets import Area, Target
 
@@ -44,15 +44,12 @@ class TargetChooser(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.combo = QComboBox(self)
+        self.combo = NarrowComboBox(self)
         for number, target in enumerate(Target):
             self.combo.addItem(target.value.capitalize(), target)
             self.combo.setItemData(number, TIPS[target], Qt.ItemDataRole.ToolTipRole)
-        self.strength = QComboBox(self)
+        self.strength = NarrowComboBox(self)
         # Names may be long; the panel is not.
-        self.strength.setSizeAdjustPolicy(
-            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-        )
         self.strength.setToolTip("Painted labels count in full; grey values from 0 to 1")
         self.tools = {tool: self._button(tool) for tool in Tool}
         self.feather = QSpinBox(self)

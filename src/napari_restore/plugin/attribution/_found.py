@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QVBoxLayout
 from napari_restore import api
 from napari_restore.errors import BadOutput, RestoreError
 from napari_restore.plugin._background import in_background
+from napari_restore.plugin._combo_box import NarrowComboBox
 from napari_restore.plugin._folding import flowing, form_layout, in_a_row, stacked
 from napari_restore.plugin._notices import show_problem
 from napari_restore.plugin._section import Section
@@ -53,8 +54,8 @@ class FoundSection(Section):
         self._hidden: list[Found] = []
         """Those that made room for an answer that is coming."""
         self._folder = Path.home()
-        self.which = QComboBox(self)
-        self.other = QComboBox(self)
+        self.which = NarrowComboBox(self)
+        self.other = NarrowComboBox(self)
         self.measures = QLabel(self)
         self.measures.setWordWrap(True)
         self.measures.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
@@ -65,13 +66,13 @@ class FoundSection(Section):
             "Ask again, with the share that came through what the model draws from the whole image",
             self._on_follow,
         )
-        self.view = QComboBox(self)
+        self.view = NarrowComboBox(self)
         for name, title in VIEWS.items():
             self.view.addItem(title, name)
         self.view.setToolTip(
             "What the layer shows: signed shares, their magnitude, or a smooth area of where it lies"
         )
-        self.exponent = QComboBox(self)
+        self.exponent = NarrowComboBox(self)
         for value, title in EXPONENTS.items():
             self.exponent.addItem(f"exponent {title}", value)
         self.exponent.setCurrentIndex(1)
@@ -79,10 +80,6 @@ class FoundSection(Section):
             "The magnitude is (|a| / its largest) to this power: the smaller, the more of "
             "what is weak is seen"
         )
-        for combo in (self.which, self.other, self.view, self.exponent):
-            combo.setSizeAdjustPolicy(
-                QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-            )
         self.side_by_side = QPushButton("Side by side", self)
         self.side_by_side.setCheckable(True)
         self.side_by_side.setToolTip("Both maps over their pictures, under one camera")

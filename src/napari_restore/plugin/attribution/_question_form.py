@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_restore import api
 from napari_restore.plugin._background import in_background
+from napari_restore.plugin._combo_box import NarrowComboBox
 from napari_restore.plugin._folding import flowing, form_layout, in_a_row
 from napari_restore.plugin.attribution._words import CHECK
 
@@ -260,8 +261,7 @@ class QuestionForm(QWidget):
 
 
 def _combo(choices: dict[str, str]) -> QComboBox:
-    combo = QComboBox()
-    combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    combo = NarrowComboBox()
     for value, title in choices.items():
         combo.addItem(title, value)
     return combo

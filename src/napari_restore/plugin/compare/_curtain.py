@@ -10,6 +10,7 @@ import numpy.typing as npt
 from napari_restore import Region
 from napari_restore.plugin.layers._display import look_names
 from napari_restore.plugin.layers._placing import Matrix, plane_of
+from napari_restore.plugin.layers._thumbnail import draw_thumbnail_of
 
 if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
@@ -73,6 +74,7 @@ class Curtain:
             metadata={"napari_restore_source": "swipe"},
             **looks,
         )
+        draw_thumbnail_of(self.layer)
 
     @property
     def region(self) -> Region:

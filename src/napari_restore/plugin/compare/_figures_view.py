@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QLabel, QVBoxLayout
+from qtpy.QtWidgets import QLabel, QVBoxLayout
 
 from napari_restore import Region
 from napari_restore.errors import BadRegion
+from napari_restore.plugin._combo_box import NarrowComboBox
 from napari_restore.plugin._section import Section
 from napari_restore.plugin.compare._figures import (
     Figures,
@@ -38,10 +39,7 @@ class FiguresView(Section):
         super().__init__(viewer, state)
         self._watched: tuple[ImageLayer, ...] = ()
         self._latest = Settled(figures, self._show, SETTLE_MS)
-        self.reference = QComboBox(self)
-        self.reference.setSizeAdjustPolicy(
-            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-        )
+        self.reference = NarrowComboBox(self)
         self.reference.setToolTip(
             "A clear image of the same size, bands and place; open it as a layer"
         )

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtWidgets import (
     QCheckBox,
-    QComboBox,
     QGridLayout,
     QLabel,
     QPushButton,
@@ -15,6 +14,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_restore.errors import RestoreError
+from napari_restore.plugin._combo_box import NarrowComboBox
 from napari_restore.plugin._keys import with_key
 from napari_restore.plugin._notices import show_problem
 from napari_restore.plugin._section import Section
@@ -61,10 +61,7 @@ class CompareSection(Section):
         self._on_variants()
 
     def _build(self) -> None:
-        self.other = QComboBox(self)
-        self.other.setSizeAdjustPolicy(
-            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-        )
+        self.other = NarrowComboBox(self)
         self.other.setToolTip("What the current result is compared with")
         self.swipe = _toggle(
             "Swipe",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QLabel, QSpinBox, QVBoxLayout, QWidget
 
+from napari_restore.plugin._combo_box import NarrowComboBox
 from napari_restore.plugin._folding import form_layout
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class AdvancedForm(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.device = QComboBox(self)
+        self.device = NarrowComboBox(self)
         self.device.addItems(DEVICES)
         self.device.setToolTip("Where the model runs; auto takes a GPU where there is one")
         self.reason = QLabel(self)
@@ -130,10 +131,7 @@ class AdvancedForm(QWidget):
 
 
 def _choice(parent: QWidget, texts: Mapping[str, str]) -> QComboBox:
-    box = QComboBox(parent)
-    # As wide as the panel, not as its longest text.
-    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-    box.setMinimumContentsLength(8)
+    box = NarrowComboBox(parent, letters=8)
     for value, text in texts.items():
         box.addItem(text, value)
     return box

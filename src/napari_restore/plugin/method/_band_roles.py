@@ -9,8 +9,9 @@ from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QWidget
 
 from napari_restore import api
 from napari_restore.errors import RestoreError, UnknownBands, escape_controls
+from napari_restore.plugin._combo_box import NarrowComboBox
 from napari_restore.plugin._folding import form_layout
-from napari_restore.plugin._state import image_of
+from napari_restore.plugin.layers._named_bands import unnamed_image
 
 if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
@@ -31,6 +32,8 @@ class BandRolesForm(QWidget):
     that another role has changes places with it.
     """
 
+    answered = Signal(str)
+    """The user has answered, as `changed` says it; after that."""
     changed = Signal(object)
     """What was said of the layer's bands, as ``"red=3,green=2"``; None while nothing was."""
 
@@ -47,10 +50,7 @@ class BandRolesForm(QWidget):
         self.in_order = QPushButton("1, 2, 3 = red, green, blue", self)
         self.in_order.setToolTip("The first band shows red, the second green, the third blue")
         self.in_order.clicked.connect(self._on_in_order)
-        self.sensor = QComboBox(self)
-        self.sensor.setSizeAdjustPolicy(
-            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-        )
+        self.sensor = NarrowComboBox(self, letters=14)
         self.sensor.setToolTip("Name the bands in the order of a sensor's usual files")
         self.sensor.activated.connect(self._on_sensor)
         self._form.addRow(self.in_order)
@@ -64,9 +64,9 @@ class BandRolesForm(QWidget):
         self._layer = layer
         said = None if layer is None else layer.metadata.get(SAID)
         roles = () if layer is None or card is None else _roles_in_question(layer, card)
-        image = None if layer is None or not roles else image_of(layer)
-        if (layer, roles) != self._asked:
-            self._asked = layer, roles
+        image = None if layer is None or not roles else unnamed_image(layer)
+        if (image, roles, said) != self._asked:
+            self._asked = image, roles, said
             self._build(image, roles, card)
         self.setVisible(bool(roles))
         self.changed.emit(said)
@@ -92,7 +92,7 @@ class BandRolesForm(QWidget):
         )
         known = _pairs(self._layer.metadata.get(SAID))
         for role in roles:
-            combo = QComboBox(self)
+            combo = NarrowComboBox(self)
             combo.setToolTip(f"The band that shows {role}")
             combo.addItem("choose …", None)
             for number in image.data_bands:
@@ -173,13 +173,15 @@ class BandRolesForm(QWidget):
         told = {**earlier, **{role: str(number) for role, number in numbers.items()}}
         said = ",".join(f"{role}={number}" for role, number in told.items())
         self._layer.metadata[SAID] = said
+        self._asked = (*self._asked[:2], said)
         self.changed.emit(said)
+        self.answered.emit(said)
 
 
 def _roles_in_question(layer: ImageLayer, card: ModelCard) -> tuple[str, ...]:
     """The roles that `card` needs and the image by itself does not tell."""
     try:
-        return api.missing_roles(image_of(layer), card)
+        return api.missing_roles(unnamed_image(layer), card)
     except RestoreError:
         # It cannot run, and running it says why.
         return ()

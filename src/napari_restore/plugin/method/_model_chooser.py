@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_restore import api
 from napari_restore.errors import UnknownBands, escape_controls
+from napari_restore.plugin._combo_box import NarrowComboBox
 
 if TYPE_CHECKING:
     from napari_restore.images import Image
@@ -33,6 +34,8 @@ TASKS = {
     "denoise": "Remove noise",
     "deblur": "Sharpen",
 }
+LETTERS = 12
+"""Of a choice that are seen at least."""
 SCENES = {"aerial": "Aerial or satellite image", "natural": "Photo from the ground"}
 
 
@@ -96,7 +99,6 @@ class ModelChooser(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(row)
-        layout.addWidget(self._summary)
         self.setFocusProxy(self.combo)
         self.task.currentIndexChanged.connect(self._fill)
         self.scene.currentIndexChanged.connect(self._fill)
@@ -104,11 +106,12 @@ class ModelChooser(QWidget):
         self.add_button.clicked.connect(self.file_wanted)
 
     def add_rows(self, form: QFormLayout) -> None:
-        """Add the rows Task, Scene and Method."""
+        """Add the rows Task, Scene and Method, and what that is for."""
         self.task_label.setBuddy(self.task)
         form.addRow(self.task_label, self.task)
         form.addRow("Scene", self.scene)
         form.addRow("Method", self)
+        form.addRow(self._summary)
 
     def offer(self, cards: Sequence[ModelCard], scene: str, image: Image | None = None) -> None:
         """Offer `cards` and the user's own files for `image`, which looks like a `scene`.
@@ -258,9 +261,8 @@ def _rank(card: ModelCard, scene: str) -> tuple[bool, bool, bool]:
     return scene not in card.recommended_for, scene not in card.scenes, card.task == "other"
 
 
-def _combo(parent: QWidget, tooltip: str) -> QComboBox:
-    combo = QComboBox(parent)
-    combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+def _combo(parent: QWidget, tooltip: str) -> NarrowComboBox:
+    combo = NarrowComboBox(parent, letters=LETTERS)
     combo.setToolTip(tooltip)
     return combo
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from napari_restore import Region
 
-MOST = 256
-"""Texels along a side of a large box; of a smaller one they are screen pixels."""
+MOST = 2048
+"""Texels along a side of a box larger than a screen; of others they are screen pixels."""
 EDGE = 2
 """Width of its edge in texels: light outside, dark inside, seen on any image."""
 

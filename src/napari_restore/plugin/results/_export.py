@@ -10,7 +10,6 @@ from psygnal import Signal
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QApplication,
-    QComboBox,
     QHBoxLayout,
     QLabel,
     QProgressBar,
@@ -22,6 +21,7 @@ from qtpy.QtWidgets import (
 from napari_restore import api
 from napari_restore._quantities import format_seconds, format_size
 from napari_restore.errors import InputError, RestoreError
+from napari_restore.plugin._combo_box import NarrowComboBox
 from napari_restore.plugin._folding import flowing, form_layout
 from napari_restore.plugin._keys import with_key
 from napari_restore.plugin._notices import show_problem
@@ -97,24 +97,20 @@ class ExportSection(Section):
     def _build(self) -> None:
         self.what = QLabel(self)
         self.what.setWordWrap(True)
-        self.format = QComboBox(self)
+        self.format = NarrowComboBox(self, letters=12)
         for form in FORMATS:
             self.format.addItem(form.title, form)
-        self.compress = QComboBox(self)
+        self.compress = NarrowComboBox(self, letters=12)
         for title, name in COMPRESSIONS.items():
             self.compress.addItem(title, name)
         self.quality = QSpinBox(self)
         self.quality.setRange(0, 100)
         self.quality.setSpecialValueText("usual")
         self.quality.setToolTip("1 … 100; more is better and larger")
-        self.bit_depth = QComboBox(self)
+        self.bit_depth = NarrowComboBox(self, letters=12)
         for title, depth in DEPTHS.items():
             self.bit_depth.addItem(title, depth)
         self.bit_depth.setToolTip("Rescales the values of photos; those of maps keep their meaning")
-        for combo in (self.format, self.compress, self.bit_depth):
-            combo.setSizeAdjustPolicy(
-                QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-            )
         self.export = QPushButton("Export …", self)
         self.export.setToolTip(
             with_key("Save what is shown: this result with its look, mask and feather", "export")

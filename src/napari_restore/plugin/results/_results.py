@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from psygnal import Signal
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import (
-    QComboBox,
     QHBoxLayout,
     QListWidget,
     QListWidgetItem,
@@ -22,6 +21,7 @@ from superqt.utils import qdebounced
 from napari_restore import api
 from napari_restore.errors import RestoreError
 from napari_restore.plugin._background import in_background
+from napari_restore.plugin._combo_box import NarrowComboBox
 from napari_restore.plugin._folding import flowing
 from napari_restore.plugin._notices import show_note, show_problem
 from napari_restore.plugin._section import Section
@@ -94,11 +94,8 @@ class ResultsSection(Section):
         self.use = self._button("Use these settings", "Set the panel as it was for this result")
         self.record = self._button("Record …", "What was done, with what, and what it took")
         self.delete = self._button("Delete …", "Remove it, and its pixels from the cache")
-        self.other = QComboBox(self)
+        self.other = NarrowComboBox(self)
         self.other.setToolTip("The result to change places with the one marked above")
-        self.other.setSizeAdjustPolicy(
-            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-        )
         self.toggle = self._button("A ⇄ B", "Show the other one instead, and back")
         self.toggle.setCheckable(True)
         self.earlier = EarlierResults(self)

@@ -11,7 +11,17 @@ from typing import Any
 
 import numpy.typing as npt
 
-from napari_restore.engine import Event, ImageStarted, Note, Phase, Plan, Progress, Region, Result
+from napari_restore.engine import (
+    Event,
+    ImageStarted,
+    Note,
+    Phase,
+    Plan,
+    Progress,
+    Region,
+    Result,
+    block_too_large,
+)
 from napari_restore.errors import Cancelled, DiskFull, InputError, OutOfMemory, RestoreError
 from napari_restore.images import Image
 from napari_restore.metrics import Metric
@@ -144,6 +154,8 @@ class _One:
         """Scores of one method, from the journal or made now."""
         hazy, clear = self._opened.hazy, self._opened.clear
         planned = self._setting.plan(hazy, method.model)
+        if clear.block_bytes > planned.memory:
+            raise block_too_large(clear, planned.memory, clear.block_bytes)
         key = _digest(planned.key, clear.fingerprint, VERSION)
         names = {
             "key": key,

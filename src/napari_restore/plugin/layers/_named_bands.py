@@ -1,0 +1,68 @@
+"""Shows an image in colour once the user has named its bands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_restore.plugin._reader import layer_of
+from napari_restore.plugin._state import image_of
+from napari_restore.plugin.areas._areas import ASKED
+from napari_restore.plugin.areas._strength import PAINT
+from napari_restore.plugin.layers._display import colour_bands
+from napari_restore.plugin.layers._front import SOURCE
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
+
+    from napari_restore.images import Image
+
+UNNAMED = "napari_restore_unnamed"
+"""In a layer's metadata: its image without the roles that the user gave."""
+COLOUR = " (colour)"
+
+
+def unnamed_image(layer: ImageLayer) -> Image:
+    """The image of a layer with the roles that the file tells, and no others."""
+    known: Image | None = layer.metadata.get(UNNAMED)
+    return image_of(layer) if known is None else known
+
+
+def add_in_colour(viewer: ViewerModel, layer: ImageLayer, bands: str) -> ImageLayer | None:
+    """Add a layer that shows the image of `layer` in the colours that `bands` names.
+
+    It lies above `layer` and what was made of it, for napari cannot turn a layer into one in
+    colour. None where `bands` does not tell all three, or `layer` shows them already.
+    """
+    from napari.layers import Image as ImageLayer
+
+    shown, named = image_of(layer), image_of(layer, bands)
+    found = colour_bands(named)
+    if not found or (layer.rgb and colour_bands(shown) == found):
+        return None
+    data, arguments, _ = layer_of(named, viewer)
+    arguments["metadata"] = {
+        **layer.metadata,
+        **arguments["metadata"],
+        UNNAMED: unnamed_image(layer),
+    }
+    name = arguments["name"] = str(layer.name)
+    if is_needed(viewer, layer):
+        arguments["name"] = name.removesuffix(COLOUR) + COLOUR
+    else:
+        # Names are unique, and the new layer is what the old one was.
+        layer.name = f"{name} (bands)"
+    made = ImageLayer(data, **arguments)
+    layers, known = viewer.layers, layer.unique_id
+    own = [x for x in layers if known in (x.unique_id, x.metadata.get(SOURCE))]
+    layers.insert(max(map(layers.index, own)) + 1, made)
+    return made
+
+
+def is_needed(viewer: ViewerModel, layer: ImageLayer) -> bool:
+    """Whether results, questions or paint in the viewer belong to `layer`."""
+    known = layer.unique_id
+    return any(
+        known in (other.metadata.get(key) for key in (SOURCE, ASKED, PAINT))
+        for other in viewer.layers
+    )
