@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -40,15 +41,27 @@ def sample() -> Path:
     return ROOT / "src" / "napari_restore" / "sample" / "hazy_town_synthetic.tif"
 
 
+@pytest.fixture(scope="session")
+def known_kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What this machine's kernels were found to do: seconds of work that tests need not repeat."""
+    return tmp_path_factory.mktemp("kernels")
+
+
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path) -> Iterator[Path]:
-    """Every test starts with an empty cache and leaves the user's alone."""
+def own_cache(tmp_path: Path, known_kernels: Path) -> Iterator[Path]:
+    """Every test has a cache without any image or result and leaves the user's alone."""
     # Beside tmp_path, which many tests expect to find empty.
     cache = tmp_path.parent / f"{tmp_path.name}-cache"
+    kernels = cache / "kernels"
+    if any(known_kernels.iterdir()):
+        cache.mkdir(mode=0o700)
+        shutil.copytree(known_kernels, kernels)
     # Not by the fixture monkeypatch, of which a test may undo all.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NAPARI_RESTORE_CACHE", str(cache))
         yield cache
+    for file in kernels.glob("*.json"):
+        shutil.copy(file, known_kernels)
 
 
 LOCK = """
