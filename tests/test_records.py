@@ -88,16 +88,24 @@ def test_round_trip_keeps_every_value_and_unknown_keys(tmp_path):
 @pytest.mark.parametrize(
     ("path", "value", "said"),
     [
-        ("status", "finished", "record.status is 'finished'"),
-        ("input", None, "record.input is not an object"),
-        ("input.size", [300, 400.5], "record.input.size[1] is 400.5, not a whole number"),
-        ("input.bands", True, "record.input.bands is True, not a whole number"),
+        ("status", "finished", "record.status is 'finished', but it should be 'done', "),
+        ("input", None, "record.input is None, but it should be an object"),
+        (
+            "input.size",
+            [300, 400.5],
+            "record.input.size[1] is 400.5, but it should be a valid integer",
+        ),
+        ("input.bands", True, "record.input.bands is True, but it should be a valid integer"),
         ("input.black", [float("nan")], "record.input.black[0] is nan, not a finite number"),
         ("measured.seconds", float("inf"), "record.measured.seconds is inf, not a finite number"),
-        ("targets", {}, "record.targets is not a list"),
-        ("targets.0.region", ["0"], "record.targets[0].region[0] is '0', not a whole number"),
-        ("versions", {"torch": 2}, "record.versions.torch is 2, not text"),
-        ("model.parameters", [], "record.model.parameters is not an object"),
+        ("targets", {}, "record.targets is {}, but it should be a valid array"),
+        (
+            "targets.0.region",
+            ["0"],
+            "record.targets[0].region[0] is '0', but it should be a valid integer",
+        ),
+        ("versions", {"torch": 2}, "record.versions.torch is 2, but it should be a valid string"),
+        ("model.parameters", [], "record.model.parameters is [], but it should be an object"),
     ],
 )
 def test_a_wrong_value_is_named(path, value, said):
@@ -110,7 +118,7 @@ def test_every_missing_key_is_named():
         "record.plan is missing",
         "record.device is missing",
     ]
-    assert problems([]) == ["record is not an object"]
+    assert problems([]) == ["record is [], but it should be an object"]
 
 
 def test_only_a_record_is_written(tmp_path):

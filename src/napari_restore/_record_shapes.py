@@ -6,14 +6,18 @@ arguments has no other keys; elsewhere keys that are not named here may be prese
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NotRequired, Required, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, Required
 
-from napari_restore._json_shapes import CLOSED, FOUR
+from annotated_types import Len
+from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12 on
 
-Box = Annotated[list[int], FOUR]
+from napari_restore._json_shapes import closed
+
+Box = Annotated[list[int], Len(4, 4)]
 """[y0, x0, y1, x1], half open."""
 
 
+@closed
 class ImageSource(TypedDict):
     """How an image is opened again: arguments of `open_image`."""
 
@@ -36,6 +40,7 @@ class ModelSource(TypedDict):
     card: NotRequired[dict[str, Any] | None]
 
 
+@closed
 class RunOptions(TypedDict, total=False):
     """Options of `plan` that no machine owns."""
 
@@ -63,12 +68,13 @@ class RunOptions(TypedDict, total=False):
 class Task(TypedDict):
     """What repeats a restoration."""
 
-    image: Annotated[ImageSource, CLOSED]
-    mosaic: NotRequired[Annotated[ImageSource, CLOSED] | None]
+    image: ImageSource
+    mosaic: NotRequired[ImageSource | None]
     model: ModelSource
-    options: Annotated[RunOptions, CLOSED]
+    options: RunOptions
 
 
+@closed
 class ReadingOptions(TypedDict, total=False):
     """Options of `attribute` that say how the image is read."""
 
@@ -95,13 +101,15 @@ class Question(TypedDict, total=False):
     check: str | None
 
 
+@closed
 class QuestionOfBox(Question, total=False):
     """A question, and the place it is asked about."""
 
     box: Box | None
-    polygon: list[Annotated[list[float], 2]] | None
+    polygon: list[Annotated[list[float], Len(2, 2)]] | None
 
 
+@closed
 class QuestionOfTable(Question, ReadingOptions, total=False):
     """A question about many places."""
 
@@ -111,10 +119,10 @@ class QuestionOfTable(Question, ReadingOptions, total=False):
 class AttributionTask(TypedDict):
     """What repeats an attribution."""
 
-    image: Annotated[ImageSource, CLOSED]
+    image: ImageSource
     model: ModelSource
-    question: Annotated[QuestionOfBox, CLOSED]
-    options: Annotated[ReadingOptions, CLOSED]
+    question: QuestionOfBox
+    options: ReadingOptions
     files: NotRequired[dict[str, str]]
     """sha256 of the files that were read, by their path."""
 
@@ -124,14 +132,14 @@ class TablePlace(TypedDict):
 
     name: str
     box: Box | None
-    polygon: list[Annotated[list[float], 2]] | None
+    polygon: list[Annotated[list[float], Len(2, 2)]] | None
 
 
 class TableImage(TypedDict):
     """An image of a table, and its places."""
 
     name: str
-    spec: Annotated[ImageSource, CLOSED]
+    spec: ImageSource
     fingerprint: str | None
     places: list[TablePlace]
 
@@ -294,7 +302,7 @@ class Table(TypedDict):
     status: Literal["done", "cancelled"]
     task: NotRequired[TableTask | None]
     """Images, models and places; None where some lie in no file."""
-    question: Annotated[QuestionOfTable, CLOSED]
+    question: QuestionOfTable
     """The options that all were asked with."""
     rows: list[TableRow]
     """One for each image, place and model."""

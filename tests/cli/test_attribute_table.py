@@ -251,7 +251,7 @@ def test_what_a_table_cannot_be_made_of_again_is_said(
         "mask": "mask.tif is not the file",
         "weights": "weights of hot are not those",
         "task": "does not say enough",
-        "rows": "not a record of a run: record.rows is not a list",
+        "rows": "not a record of a run: record.rows is 3, but it should be a valid array",
     }
     assert run.code == 2 and said[changed] in run.err and "Traceback" not in run.err
     assert not out.exists()

@@ -47,22 +47,37 @@ def recorded(tmp_path: Path, tiff: Tiff) -> dict[str, Path]:
 
 CHANGES = [
     ("restoration", "task", {}, "record.task.image is missing"),
-    ("restoration", "task.options", 5, "record.task.options is not an object"),
-    ("restoration", "task.options.region", [[0, 0, 1]], "region[0] has 3 items, not 4"),
+    ("restoration", "task.options", 5, "record.task.options is 5, but it should be an object"),
+    (
+        "restoration",
+        "task.options.region",
+        [[0, 0, 1]],
+        "region[0] is [0, 0, 1], but it should have at least 4 items",
+    ),
     ("restoration", "task.options", {"mask": None}, "record.task.options.region is missing"),
-    ("restoration", "task.options.memory", "1TiB", "unknown key 'memory'"),
-    ("restoration", "task.options.scratch", "/", "unknown key 'scratch'"),
-    ("restoration", "task.image.cancelled", True, "unknown key 'cancelled'"),
+    ("restoration", "task.options.memory", "1TiB", "record.task.options.memory is an unknown key"),
+    ("restoration", "task.options.scratch", "/", "record.task.options.scratch is an unknown key"),
+    ("restoration", "task.image.cancelled", True, "record.task.image.cancelled is an unknown key"),
     ("restoration", "task.model.model", 7, "record.task.model.model is 7"),
     ("restoration", "output.options", {"quality": "x"}, "record.output.options.quality is 'x'"),
     ("restoration", "input.size", [10**30, 1], "record.input.size[0]"),
     ("restoration", "input.fingerprint", "a\0b", "record.input.fingerprint"),
     ("restoration", "task.image.source", "\ud800", "record.task.image.source"),
-    ("attribution", "task.question.box", [1, 2], "box has 2 items, not 4"),
-    ("attribution", "task.question.watch", 1, "unknown key 'watch'"),
+    (
+        "attribution",
+        "task.question.box",
+        [1, 2],
+        "box is [1, 2], but it should have at least 4 items",
+    ),
+    ("attribution", "task.question.watch", 1, "record.task.question.watch is an unknown key"),
     ("table", "task.images.0.places.0.box", None, "neither a box nor a polygon"),
-    ("table", "task.images.0.spec", None, "spec is not an object"),
-    ("table", "question.workers", 3, "unknown key 'workers'"),
+    (
+        "table",
+        "task.images.0.spec",
+        None,
+        "record.task.images[0].spec is None, but it should be an object",
+    ),
+    ("table", "question.workers", 3, "record.question.workers is an unknown key"),
     ("table", "rows.0.number", "x", "record.rows[0].number is 'x'"),
     ("table", "task.baseline_fingerprint", "x", ""),
 ]
@@ -113,7 +128,8 @@ def test_a_record_replaces_no_file(recorded: dict[str, Path], tmp_path: Path) ->
         ('{"a": NaN}', "NaN is no finite number"),
         ('{"a": 1e999}', "1e999 is no finite number"),
         ("\udcff{}", "utf-8"),
-        ("5", "record is not an object"),
+        ("5", "record is 5, but it should be an object"),
+        ('{"a": ' + "[" * 900 + "]" * 900 + "}", "record"),
     ],
     ids=lambda v: v[:20],
 )
@@ -195,10 +211,23 @@ def test_weights_that_cannot_be_read_end_in_a_sentence(tmp_path: Path) -> None:
 
 def test_what_shapes_say() -> None:
     assert mismatches({"a": [1, "x"]}, dict[str, list[int]], "it") == [
-        "it.a[1] is 'x', not a whole number"
+        "it.a[1] is 'x', but it should be a valid integer"
     ]
     assert mismatches(None, int | None, "it") == []
     assert mismatches({"a": "\0"}, dict[str, Any], "it") == ["it.a is '\\x00', which is refused"]
+    assert mismatches(["a"] * 9999, list[int], "it") == ["it differs in 9999 places"]
+    # Of a union, what is wrong within the branch that fits.
+    assert mismatches({"a": ["b", 5]}, dict[str, str | list[str]], "it")[0].startswith("it.a[1]")
+
+
+def test_names_of_files_that_are_not_utf_8_fit_shapes() -> None:
+    assert mismatches({"\udcff": ["a\udcff"]}, dict[str, list[str]], "it") == []
+    assert mismatches({"\udcff": 5}, dict[str, str], "it") != []
+
+
+def test_values_from_python_fit_shapes() -> None:
+    assert mismatches({"a": (np.int64(1), 2)}, dict[str, list[int]], "it") == []
+    assert mismatches({"a": np.float32("nan")}, dict[str, float], "it") != []
 
 
 def test_a_pipe_is_no_record(tmp_path: Path) -> None:

@@ -214,7 +214,7 @@ def test_a_python_file_needs_a_factory(tmp_path: Path) -> None:
     [
         ({"hallo": 3}, "no field 'hallo'"),
         ({"halo": -1}, "impossible sizes"),
-        ({"halo": "wide"}, "halo is 'wide', not a whole number"),
+        ({"halo": "wide"}, "halo is 'wide', but it should be a valid integer"),
         ({"scope": "all"}, "scope is 'all'"),
     ],
 )

@@ -8,10 +8,12 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
+from annotated_types import Len
+from typing_extensions import TypedDict
 
 from napari_restore._json_shapes import mismatches, read_json
 from napari_restore.engine._chunk_files import DamagedChunk, create_array, write_chunks
@@ -37,10 +39,10 @@ class Header(TypedDict):
     format: int
     key: str
     fingerprint: str
-    shape: Annotated[list[int], 3]
+    shape: Annotated[list[int], Len(3, 3)]
     """[height, width, bands]."""
     dtype: str
-    levels: list[Annotated[list[int], 2]]
+    levels: list[Annotated[list[int], Len(2, 2)]]
     maps: dict[str, int]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from napari_restore._json_shapes import closed
 from napari_restore.errors import BadParameter, did_you_mean
 
 Scope = Literal["local", "staged", "swept"]
@@ -13,6 +14,7 @@ Task = Literal["dehaze", "fuse", "lowlight", "denoise", "deblur", "other"]
 Value = float | int | bool | str
 
 
+@closed
 @dataclass(frozen=True)
 class Parameter:
     """One knob of a model, declared once for window, command line and Python."""
