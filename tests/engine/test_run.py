@@ -145,7 +145,9 @@ def test_a_tile_met_by_smaller_ones_sees_its_surroundings(scene):
             super().forward(x)
             padded = nn.functional.pad(x, (16, 16, 16, 16), mode="replicate")
             # One direction after the other: the probe runs it on larger images than this one.
-            return nn.functional.avg_pool2d(nn.functional.avg_pool2d(padded, (33, 1), 1), (1, 33), 1)
+            return nn.functional.avg_pool2d(
+                nn.functional.avg_pool2d(padded, (33, 1), 1), (1, 33), 1
+            )
 
     card = {"id": "blur", "title": "Blur", "summary": "", "bands": 3, "halo": 16}
     scene = scene[:640]

@@ -43,7 +43,13 @@ class FollowsNothing(nn.Module):
 
 
 def model_of(module: nn.Module, name: str | None = None):
-    card = {"id": name or type(module).__name__, "title": "Toy", "summary": "", "bands": 3, "halo": 8}
+    card = {
+        "id": name or type(module).__name__,
+        "title": "Toy",
+        "summary": "",
+        "bands": 3,
+        "halo": 8,
+    }
     return nr.load_model(module, card=card)
 
 
