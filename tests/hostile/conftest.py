@@ -14,22 +14,7 @@ import pytest
 from napari_restore.errors import RestoreError
 from napari_restore.images import Image, open_image
 
-_SERVER = """
-import socket, sys
-server = socket.create_server(("127.0.0.1", 0))
-print(server.getsockname()[1], flush=True)
-while True:
-    connection, _ = server.accept()
-    with open(sys.argv[1], "ab") as log:
-        log.write(b"connection\\n")
-    with connection:
-        try:
-            connection.settimeout(1)
-            connection.recv(4096)
-            connection.sendall(b"HTTP/1.1 404 Not Found\\r\\nContent-Length: 0\\r\\nConnection: close\\r\\n\\r\\n")
-        except OSError:
-            pass
-"""
+_LISTENER = Path(__file__).parent / "fuzz" / "listener.py"
 
 
 class Server:
@@ -42,7 +27,7 @@ class Server:
 
     @property
     def connections(self) -> int:
-        return self._log.read_bytes().count(b"\n")
+        return self._log.stat().st_size
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +36,7 @@ def _listening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     log.touch()
     # GDAL asks while it holds Python's lock: a thread of this process could not answer.
     with subprocess.Popen(
-        [sys.executable, "-c", _SERVER, str(log)], stdout=subprocess.PIPE, text=True
+        [sys.executable, str(_LISTENER), str(log)], stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         yield Server(int(process.stdout.readline()), log)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
+import sys
 import tempfile
 from pathlib import Path
+from typing import NoReturn
 
 
 class Listener:
-    """A process that answers everybody 404, and writes a line for each."""
+    """A process that answers everybody 404, and counts them."""
 
     def __init__(self, folder: Path) -> None:
         self._log = Path(tempfile.mkstemp(dir=folder)[1])
@@ -21,7 +24,7 @@ class Listener:
     def __enter__(self) -> Listener:
         self._child = os.fork()
         if self._child == 0:
-            self._serve()
+            serve(self._server, self._log)
         self._server.close()
         return self
 
@@ -35,15 +38,22 @@ class Listener:
         new, self._counted = total - self._counted, total
         return new
 
-    def _serve(self) -> None:
-        while True:
-            connection, _ = self._server.accept()
-            with open(self._log, "ab") as log:
-                log.write(b"x")
-            with connection:
-                try:
-                    connection.settimeout(1)
-                    connection.recv(4096)
-                    connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
-                except OSError:
-                    continue
+
+def serve(server: socket.socket, log: Path) -> NoReturn:
+    """Answer everybody 404, and add a byte to `log` for each."""
+    while True:
+        connection, _ = server.accept()
+        with log.open("ab") as file:
+            file.write(b"x")
+        with connection, contextlib.suppress(OSError):
+            connection.settimeout(1)
+            connection.recv(4096)
+            connection.sendall(
+                b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            )
+
+
+if __name__ == "__main__":
+    listening = socket.create_server(("127.0.0.1", 0))
+    print(listening.getsockname()[1], flush=True)
+    serve(listening, Path(sys.argv[1]))

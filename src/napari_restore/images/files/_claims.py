@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from napari_restore.errors import UnreadableImage
+from napari_restore.images.files._jpeg import next_segment
 
 LARGEST_BLOCK = 512 * 2**20
 """Bytes of the largest tile, strip or chunk that is decoded as one."""
@@ -98,11 +99,9 @@ def _jpeg_claim(path: Path) -> tuple[int, int, int] | None:
     with path.open("rb") as file:
         file.seek(2)
         while True:
-            marker = _next_marker(file)
+            marker = next_segment(file)
             if marker is None or marker in (0xD9, 0xDA):
                 return None
-            if marker in (0x01, 0xD8) or 0xD0 <= marker <= 0xD7:
-                continue
             segment = file.read(7)
             if len(segment) < 7:
                 return None
@@ -110,15 +109,6 @@ def _jpeg_claim(path: Path) -> tuple[int, int, int] | None:
             if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
                 return height, width, marker
             file.seek(max(0, length - 7), 1)
-
-
-def _next_marker(file: BinaryIO) -> int | None:
-    byte = file.read(1)
-    while byte and byte != b"\xff":
-        byte = file.read(1)
-    while byte == b"\xff":
-        byte = file.read(1)
-    return byte[0] if byte else None
 
 
 # -- netCDF, classic ----------------------------------------------------------------

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from napari_restore.images.files import _tiff
+from napari_restore.images.files._jpeg import next_segment
 
 EXIF_HEADER = b"Exif\0\0"
 ORIENTATION = 0x0112
@@ -89,11 +90,9 @@ def _walk_jpeg(path: Path) -> PhotoTags:
     with path.open("rb") as file:
         file.seek(2)
         while True:
-            marker = _next_marker(file)
+            marker = next_segment(file)
             if marker is None:
                 raise _tiff.truncated(path)
-            if marker in (0x01, 0xD8) or 0xD0 <= marker <= 0xD7:
-                continue
             size = file.read(2)
             if len(size) < 2:
                 raise _tiff.truncated(path)
@@ -117,16 +116,6 @@ def _walk_jpeg(path: Path) -> PhotoTags:
     if icc:
         tags.icc = b"".join(icc[number] for number in sorted(icc))
     return tags
-
-
-def _next_marker(file: BinaryIO) -> int | None:
-    """The code of the next marker, or None at the end of the file."""
-    byte = file.read(1)
-    while byte and byte != b"\xff":
-        byte = file.read(1)
-    while byte == b"\xff":
-        byte = file.read(1)
-    return byte[0] if byte else None
 
 
 def _holds_after(file: BinaryIO, pattern: bytes, start: int) -> bool:

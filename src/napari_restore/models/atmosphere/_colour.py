@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from napari_restore.models.atmosphere._inversion import inverted, optical_depth
-from napari_restore.models.atmosphere._restraint import HALVINGS, ROWS, step_of
+from napari_restore.models.atmosphere._inversion import inverted
+from napari_restore.models.atmosphere._restraint import HALVINGS, depth_by_strips
 
 TOLERANCE = 0.02
 """How far the mean colour may move towards magenta, as a share of its brightness."""
@@ -40,17 +40,12 @@ def guarded_green(x: Tensor, valid: Tensor, facts: Mapping[str, Tensor], deadban
     deadband
         As `inverted` takes it.
     """
-    maps = facts["maps"]
-    step = step_of((maps.shape[2], maps.shape[3]))
-    offset, slope = torch.split(maps[..., ::step, ::step], 1, 1)
     red, green, blue = facts["airlight"]
 
     def mean_colour(factor: Tensor | None) -> Tensor:
         """(3,) sum over the image, weighted by the haze: of the source, or of what is restored."""
         total = x.new_zeros(3)
-        for top in range(0, x.shape[2], ROWS):
-            rows = (..., slice(top, top + ROWS), slice(None))
-            depth = optical_depth(x[rows], offset[rows], slope[rows], facts)
+        for rows, depth in depth_by_strips(x, facts):
             haze = 1 - torch.exp(-depth)
             weight = torch.where(haze > deadband, haze * haze, 0) * valid[rows]
             seen = x[rows]

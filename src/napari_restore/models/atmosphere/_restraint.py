@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from types import EllipsisType
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from napari_restore.models.atmosphere._inversion import inverted, optical_depth
+
+Rows: TypeAlias = "tuple[EllipsisType, slice[Any, Any, Any], slice[Any, Any, Any]]"
 
 LOST = 0.01
 """Share of an image's pixels that may become black."""
@@ -27,6 +31,16 @@ def step_of(shape: tuple[int, int]) -> int:
     return -(-max(shape) // SIDE)
 
 
+def depth_by_strips(x: Tensor, facts: Mapping[str, Tensor]) -> Iterator[tuple[Rows, Tensor]]:
+    """Yield the index of each `ROWS` rows of the overview `x`, thinned by `step_of`, and their optical depth."""
+    maps = facts["maps"]
+    step = step_of((maps.shape[2], maps.shape[3]))
+    offset, slope = torch.split(maps[..., ::step, ::step], 1, 1)
+    for top in range(0, x.shape[2], ROWS):
+        rows: Rows = (..., slice(top, top + ROWS), slice(None))
+        yield rows, optical_depth(x[rows], offset[rows], slope[rows], facts)
+
+
 def restrained(x: Tensor, valid: Tensor, facts: Mapping[str, Tensor], deadband: float) -> Tensor:
     """The presence () of haze, as large as it may be for `LOST`.
 
@@ -44,9 +58,6 @@ def restrained(x: Tensor, valid: Tensor, facts: Mapping[str, Tensor], deadband: 
     deadband
         As `inverted` takes it.
     """
-    maps = facts["maps"]
-    step = step_of((maps.shape[2], maps.shape[3]))
-    offset, slope = torch.split(maps[..., ::step, ::step], 1, 1)
     airlight = facts["airlight"][None, :, None, None]
     bright = (x.amin(1, keepdim=True) * facts["brightness"] > DARK) & (valid > 0)
     most = LOST * float(valid.sum())
@@ -54,9 +65,7 @@ def restrained(x: Tensor, valid: Tensor, facts: Mapping[str, Tensor], deadband: 
     def loses(share: float) -> bool:
         some = {**facts, "presence": facts["presence"] * share}
         lost = 0.0
-        for top in range(0, x.shape[2], ROWS):
-            rows = (..., slice(top, top + ROWS), slice(None))
-            depth = optical_depth(x[rows], offset[rows], slope[rows], some)
+        for rows, depth in depth_by_strips(x, some):
             y, _ = inverted(x[rows], depth, airlight, some, deadband)
             black = y.amin(1, keepdim=True) * facts["brightness"] < BLACK
             lost += float((black & bright[rows]).sum())
