@@ -23,7 +23,7 @@ from pathlib import Path
 
 
 def command(scene: Path, out: Path, model: str, tile: int) -> list[str]:
-    words = [sys.executable, "-m", "napari_restore.cli", "restore", str(scene), "-o", str(out)]
+    words = [sys.executable, "-m", "napari_restore", "restore", str(scene), "-o", str(out)]
     words += ["--model", model, "--tile", str(tile), "--json", "--progress", "json"]
     return words + (["--weights", "random:0"] if model == "haze-unet" else [])
 

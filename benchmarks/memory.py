@@ -32,7 +32,7 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for scene in arguments.scenes:
         with tempfile.TemporaryDirectory(dir=arguments.out) as name:
-            words = [sys.executable, "-m", "napari_restore.cli", "restore", str(scene)]
+            words = [sys.executable, "-m", "napari_restore", "restore", str(scene)]
             words += ["-o", str(Path(name) / f"out{arguments.suffix}"), "--model", arguments.model]
             words += ["--memory", arguments.memory, "--json", "--progress", "off"]
             if arguments.model == "haze-unet":

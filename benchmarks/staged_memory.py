@@ -57,7 +57,7 @@ def run_part(options: argparse.Namespace, scene: Path, number: int) -> dict[str,
     """One call of the command, stopped after `--stop-after` seconds if it is not done."""
     folder = scene.parent
     record = folder / f"{scene.stem}-{number}.json"
-    words = [sys.executable, "-m", "napari_restore.cli", "restore", str(scene)]
+    words = [sys.executable, "-m", "napari_restore", "restore", str(scene)]
     words += ["-o", str(output_of(options, scene)), "--model", options.model]
     words += ["--weights", "random:0", "--memory", options.memory, "--record", str(record)]
     words += ["--residuals", options.residuals, *options.option]

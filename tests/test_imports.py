@@ -56,6 +56,7 @@ ALLOWED = {
     "_worker": {"errors", "records", "images", "models", "engine", "api", ""},
     "": {"errors", "records", "images", "models", "engine", "api"},
     "cli": {"errors", "_commands", "api", "records", ""},
+    "__main__": {"cli"},
     "_commands": {"errors", "_quantities", "api", "records", "sample", ""},
     "plugin": {"errors", "_quantities", "api", "records", "metrics", "sample", ""},
 }

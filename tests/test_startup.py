@@ -76,3 +76,10 @@ def test_nor_does_an_attribution(model: str, tmp_path: Path):
     )
     assert "torch" in loaded
     assert "sympy" not in loaded
+
+
+def test_the_package_runs_as_a_module():
+    done = subprocess.run(
+        [sys.executable, "-m", "napari_restore", "--version"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("napari-restore ")

@@ -122,7 +122,3 @@ def _undelivered(failure: OSError) -> int:
     known = as_restore_error(failure)
     _streams.write_error(f"The answer could not be written to stdout: {known}")
     return known.exit_code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

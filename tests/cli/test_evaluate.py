@@ -291,7 +291,7 @@ def test_ctrl_c_in_a_process_of_its_own_ends_with_3(pairs, tmp_path, own_cache):
     out = tmp_path / "out"
     words = ["evaluate", "--pairs", str(pairs), "-o", str(out), "--progress", "json"]
     with subprocess.Popen(
-        [sys.executable, "-m", "napari_restore.cli", *words],
+        [sys.executable, "-m", "napari_restore", *words],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,

@@ -23,7 +23,7 @@ def test_ctrl_c_ends_with_3_and_the_same_command_goes_on(tmp_path, own_cache):
     source = write_tiff(tmp_path / "s.tif", hazy(1200, 1200), tiled=True)
     out = tmp_path / "out.tif"
     words = ["restore", source, "-o", out, "--model", "dcp", "--tile", "128", "--memory", "400MiB"]
-    command = [sys.executable, "-m", "napari_restore.cli", *map(str, words), "--json"]
+    command = [sys.executable, "-m", "napari_restore", *map(str, words), "--json"]
     with subprocess.Popen(
         [*command, "--progress", "json"],
         stdout=subprocess.PIPE,
@@ -51,7 +51,7 @@ def test_ctrl_c_ends_with_3_and_the_same_command_goes_on(tmp_path, own_cache):
 
 
 def command_of(*words: object) -> list[str]:
-    return [sys.executable, "-m", "napari_restore.cli", *map(str, words)]
+    return [sys.executable, "-m", "napari_restore", *map(str, words)]
 
 
 def stop_after_a_tile(command: list[str], cache: Path, number: int) -> int:

@@ -61,7 +61,7 @@ def whole(tmp_path_factory) -> Undisturbed:
 
 
 def line(*words: object) -> list[str]:
-    return [sys.executable, "-m", "napari_restore.cli", *map(str, words)]
+    return [sys.executable, "-m", "napari_restore", *map(str, words)]
 
 
 def program(*words: object) -> Run:

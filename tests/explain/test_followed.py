@@ -217,5 +217,5 @@ def test_a_staged_model_behind_a_context_is_followed_too(hazy: Any, path: dict[s
 
 
 def test_a_staged_model_pays_for_every_tile() -> None:
-    assert predicted_seconds(1_000_000, 10, tiles=4) > 5 * predicted_seconds(1_000_000, 10)
+    assert predicted_seconds(1_000_000, 10, tiles=16) > 4 * predicted_seconds(1_000_000, 10)
     assert predicted_seconds(1_000_000, None) == predicted_seconds(1_000_000, 17)

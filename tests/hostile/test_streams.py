@@ -20,7 +20,7 @@ def shell(
     command: str, *words: object, under: str = "", **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """`napari-restore WORDS` in a shell, as `command`, which has `run` where the words go."""
-    program = [sys.executable, "-m", "napari_restore.cli", *map(str, words)]
+    program = [sys.executable, "-m", "napari_restore", *map(str, words)]
     script = f'run() {{ {under} "$@"; }}\n' + command.replace("run", 'run "$@"', 1)
     done = subprocess.run(
         ["bash", "-c", script, "bash", *program],

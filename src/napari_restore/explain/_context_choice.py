@@ -21,7 +21,7 @@ LIMIT_SECONDS = 10.0
 POINT_SECONDS = 0.2
 """Per point of the path and million pixels of the overview, on two cores. A constant in place of a
 measurement: the same question must give the same map on every machine."""
-TILE_SECONDS = 0.5
+TILE_SECONDS = 0.04
 """That every tile of a staged model adds to this, per point and million pixels of the overview."""
 POINTS = NESTED[1]
 """Of a path whose number of points is found while it is followed."""

@@ -227,7 +227,7 @@ def test_the_command_writes_the_same_bytes(
     area_is(panel, qtbot, lambda area: area.mask is not None)
     variant = finished_run()
     shown = variant.result.save(tmp_path / "window.tif")
-    command = [sys.executable, "-m", "napari_restore.cli", "restore", str(sample)]
+    command = [sys.executable, "-m", "napari_restore", "restore", str(sample)]
     command += ["-o", str(tmp_path / "command.tif"), "--model", "dcp", "--fresh"]
     command += ["--mask", variant.request.area.mask]
     if what != "gradient":

@@ -109,7 +109,7 @@ def test_the_copied_command_writes_the_same_bytes_as_the_panel(
     assert task["options"]["mask"] in line and cache not in json.dumps(task)
     shutil.rmtree(Path(cache, "masks"))
     second = tmp_path / "from the terminal.tif"
-    command = [sys.executable, "-m", "napari_restore.cli", *words_of(line, second)]
+    command = [sys.executable, "-m", "napari_restore", *words_of(line, second)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     ours, theirs = pixels(first), pixels(second)

@@ -36,7 +36,7 @@ class FolderRun:
     def __init__(self, words: Sequence[str], before: Callable[[], object]) -> None:
         """`before` is called on another thread before the process is started."""
         self._before = before
-        self._words = [sys.executable, "-m", "napari_restore.cli", *words]
+        self._words = [sys.executable, "-m", "napari_restore", *words]
         self._words += ["--json", "--progress", "json"]
         self._child: subprocess.Popen[str] | None = None
         self._cancelled = False

@@ -1,0 +1,8 @@
+"""Runs the command line as ``python -m napari_restore``."""
+
+import sys
+
+from napari_restore.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
