@@ -1,13 +1,13 @@
 """Attribution measured: completeness, how far maps spread, and the cost beside captum's.
 
-    python benchmarks/attribution.py DATA [--models atmosphere …] [--facts held] [--json OUT]
+    python benchmarks/attribution.py DATA [--models atmosphere …] [--context-gradient stop] [--json OUT]
     python benchmarks/attribution.py DATA --cost haze-unet --side 2048
 
 DATA is a folder of test images with haze_real/ in it. Without --cost every model is asked about
-the box of 128 pixels that it changes most, of ten pictures, with the facts of the whole
+the box of 128 pixels that it changes most, of ten pictures, with the context of the whole
 image held and followed. With --cost the model's map by the engine and by captum's
 IntegratedGradients on the whole image, each in a fresh process, at the same 8 nodes: the first
-one, with all that is found out once (facts of the whole image in both), and the same again.
+one, with all that is found out once (statistics of the whole image in both), and the same again.
 Python, torch, the model and one small picture that it has seen are in neither.
 """
 
@@ -35,7 +35,7 @@ MORE = (
     "aerial_clean/coast_222226-2.jpg",
     "geotiff/sentinel2_TCI.tif",
 )
-"""Asked after those of haze_real/, until there are `PICTURES` that a model changes."""
+"""Problem after those of haze_real/, until there are `PICTURES` that a model changes."""
 PICTURES = 10
 FROM_ABOVE = ("aerial", "coast", "landsat8", "pexels", "sat", "sentinel2")
 """What the names of pictures from the air or from space begin with; the others are natural."""
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument(
         "--models", nargs="+", default=["atmosphere", "haze-unet", "inf-dehaze-small"]
     )
-    parser.add_argument("--facts", nargs="+", default=["held", "followed"])
+    parser.add_argument("--context-gradient", nargs="+", default=["stop", "through"])
     parser.add_argument("--side", type=int, default=768, help="longer side of the pictures")
     parser.add_argument("--cost", metavar="ID", help="compare with captum instead")
     parser.add_argument("--runner", choices=("engine", "captum"), help=argparse.SUPPRESS)
@@ -93,7 +93,7 @@ def spread(options: argparse.Namespace) -> list[dict[str, Any]]:
     for name in options.models:
         model = nr.load_model(name)
         changed = 0
-        print(f"{'picture':26} path  facts     nodes     gap  in box  > 128    index  seconds")
+        print(f"{'picture':26} path  context   nodes     gap  in box  > 128    index  seconds")
         for stem, pixels in pictures(options.data, options.side):
             if changed == PICTURES:
                 break
@@ -103,8 +103,8 @@ def spread(options: argparse.Namespace) -> list[dict[str, Any]]:
                 print(f"{stem:26} {name} changes nothing")
                 continue
             changed += 1
-            for facts in options.facts:
-                row = asked(image, model, box, facts)
+            for context_gradient in options.context_gradient:
+                row = asked(image, model, box, context_gradient)
                 if row is not None:
                     rows.append({"model": name, "picture": stem, **row})
                     print(line(rows[-1]), flush=True)
@@ -112,8 +112,8 @@ def spread(options: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-def asked(image: Any, model: Any, box: Any, facts: str) -> dict[str, Any] | None:
-    """What a map tells, by the model's own method or where facts cannot follow that by `ig`.
+def asked(image: Any, model: Any, box: Any, context_gradient: str) -> dict[str, Any] | None:
+    """What a map tells, by the model's own method or where the gradient cannot go through the context by `ig`.
 
     None where they have no gradients at all.
     """
@@ -123,18 +123,20 @@ def asked(image: Any, model: Any, box: Any, facts: str) -> dict[str, Any] | None
     for method in (None, "ig"):
         began = time.perf_counter()
         try:
-            found = nr.attribute(image, model, box, method=method, facts=facts, device="cpu")
+            found = nr.attribute(
+                image, model, box, method=method, context_gradient=context_gradient, device="cpu"
+            )
             break
         except BadParameter as error:
             told = error
     else:
-        print(f"{facts}: {told}")
+        print(f"{context_gradient}: {told}")
         return None
     answer = found.record["attribution"]
     rings = answer["rings"]
     gap = answer["completeness"]["relative_gap"]
     return {
-        "facts": facts,
+        "context_gradient": context_gradient,
         "method": answer["method"],
         "nodes": len(answer["nodes"]),
         "gap": gap,
@@ -155,18 +157,18 @@ def line(row: dict[str, Any]) -> str:
     gap = "–" if row["gap"] is None else f"{row['gap']:.2%}"
     mark = "" if row["reached"] else "  gap not reached"
     return (
-        f"{row['picture']:26} {row['method']:5} {row['facts']:9} {row['nodes']:5} {gap:>7} {row['in_box']:7.1%} "
+        f"{row['picture']:26} {row['method']:5} {row['context_gradient']:9} {row['nodes']:5} {gap:>7} {row['in_box']:7.1%} "
         f"{row['beyond_128']:6.1%} {row['diffusion_index']:8.2f} {row['seconds']:8.2f}{mark}"
     )
 
 
 def sums(name: str, rows: list[dict[str, Any]]) -> None:
     """Print what the rows of a model come to."""
-    for facts in ("held", "followed"):
-        own = [row for row in rows if row["facts"] == facts]
+    for context_gradient in ("stop", "through"):
+        own = [row for row in rows if row["context_gradient"] == context_gradient]
         if own:
             print(
-                f"{name}, facts {facts}: gap ≤ 1 % on {sum(r['reached'] for r in own)} of {len(own)}; "
+                f"{name}, context {context_gradient}: gap ≤ 1 % on {sum(r['reached'] for r in own)} of {len(own)}; "
                 f"nodes {min(r['nodes'] for r in own)} to {max(r['nodes'] for r in own)}; of the mass "
                 f"beyond {BOX} pixels {beyond(own, True)} from above, {beyond(own, False)} natural; "
                 f"seconds {statistics.median(r['seconds'] for r in own):.2f}, at most "
@@ -192,7 +194,7 @@ def compared(options: argparse.Namespace) -> list[dict[str, Any]]:
         # As in the window's processes: threads that wait do not spin, and all take from one heap.
         given = {**os.environ, **ENVIRONMENT}
         with tempfile.TemporaryDirectory() as cache:
-            # Facts of the image that an earlier call left on the disk would come for nothing.
+            # Statistics of the image that an earlier call left on the disk would come for nothing.
             given["NAPARI_RESTORE_CACHE"] = cache
             done = subprocess.run(words, check=True, capture_output=True, text=True, env=given)
         rows.append(json.loads(done.stdout.splitlines()[-1]))
@@ -211,7 +213,7 @@ def compared(options: argparse.Namespace) -> list[dict[str, Any]]:
 def cost(options: argparse.Namespace) -> dict[str, Any]:
     """Seconds and bytes beyond the process with the model, of one way to make a map.
 
-    Of the first map, with all that is found out once: facts of the whole image, and what a
+    Of the first map, with all that is found out once: statistics of the whole image, and what a
     gradient costs; and of the same again, when that is known.
     """
     import torch
@@ -219,7 +221,7 @@ def cost(options: argparse.Namespace) -> dict[str, Any]:
     import napari_restore as nr
     from napari_restore.engine._budget import PeakMemory
     from napari_restore.engine._device import release_freed_memory
-    from napari_restore.models import one_shot_facts
+    from napari_restore.models import one_shot_statistics
 
     generator = np.random.default_rng(0)
     y, x = np.mgrid[: options.side, : options.side].astype(np.float32)
@@ -233,11 +235,13 @@ def cost(options: argparse.Namespace) -> dict[str, Any]:
     asked = {"method": "ig", "baseline": "zero", "objective": "mean", "device": "cpu"}
     if model.choice_bytes:
         # Captum's function is the model as it runs.
-        asked["choices"] = "free"
+        asked["routing"] = "recomputed"
     whole = torch.from_numpy(pixels).permute(2, 0, 1)[None]
 
     def engine() -> float:
-        return float(nr.attribute(image, model, box, steps=STEPS, facts="held", **asked).map.sum())
+        return float(
+            nr.attribute(image, model, box, steps=STEPS, context_gradient="stop", **asked).map.sum()
+        )
 
     known: list[Any] = []
 
@@ -245,7 +249,7 @@ def cost(options: argparse.Namespace) -> dict[str, Any]:
         from captum.attr import IntegratedGradients
 
         if not known:
-            known.append(one_shot_facts(model, whole))
+            known.append(one_shot_statistics(model, whole))
 
         def mean(batch: Any) -> Any:
             y = model(batch, known[0])
@@ -280,10 +284,10 @@ def _warm_up(model: Any, x: Any) -> None:
     """Let torch load what it needs, for a picture that is small."""
     import torch
 
-    from napari_restore.models import one_shot_facts
+    from napari_restore.models import one_shot_statistics
 
     x = x.clone().requires_grad_(True)
-    torch.autograd.grad(model(x, one_shot_facts(model, x.detach())).sum(), x)
+    torch.autograd.grad(model(x, one_shot_statistics(model, x.detach())).sum(), x)
 
 
 if __name__ == "__main__":

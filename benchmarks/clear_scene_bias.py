@@ -85,17 +85,17 @@ def measure(model_id: str, source: npt.NDArray[np.generic], scene: Scene) -> Out
     x = to_model(source).astype(np.float32)
     y = x.copy()
     with torch.inference_mode():
-        facts = model.prepare(context, to_model, bands)
+        statistics = model.prepare(context, to_model, bands)
         there = torch.from_numpy(x[..., list(bands)]).permute(2, 0, 1)[None]
-        out, maps = model.forward_with_maps(there, facts, torch.from_numpy(valid)[None, None])
+        out, maps = model.forward_with_maps(there, statistics, torch.from_numpy(valid)[None, None])
     y[..., list(bands)] = out[0].permute(1, 2, 0).numpy()
     if "nir" in scene.roles and "transmission" in maps:
         nir = scene.roles.index("nir")
         mean = sum(WAVELENGTHS[r] for r in RGB) / len(RGB)
         reference = model.card.transmission_wavelength or mean
-        airlight = float(facts["airlight_all"][nir])
+        airlight = float(statistics["airlight_all"][nir])
         t = maps["transmission"][0, 0].numpy()
-        own = {"exponent": float(facts["exponent"])} if "exponent" in facts else {}
+        own = {"exponent": float(statistics["exponent"])} if "exponent" in statistics else {}
         y[..., nir] = correct_band(x[..., nir], t, airlight, reference, WAVELENGTHS["nir"], **own)
     before, after = np.median(x[valid], axis=0), np.median(y[valid], axis=0)
     change = dict(zip(scene.roles, 100 * (after / before - 1), strict=True))

@@ -4,13 +4,12 @@
 
 Both on one thread, the same image and airlight, in turn; CPU milliseconds per
 megapixel, median of the rounds. Needs opencv-python-headless. Reading, whole-image
-facts and writing are in neither.
+statistics and writing are in neither.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
 
 import numpy as np
@@ -51,13 +50,16 @@ def main() -> None:
     coarse = rng.random((arguments.side // 16, arguments.side // 16, 3), np.float32)
     x = np.kron(coarse, np.ones((16, 16, 1), np.float32)) * 0.5 + 0.4
     airlight = np.array([0.9, 0.9, 0.92], np.float32)
-    facts = {"airlight": torch.from_numpy(airlight), "airlight_all": torch.from_numpy(airlight)}
+    statistics = {
+        "airlight": torch.from_numpy(airlight),
+        "airlight_all": torch.from_numpy(airlight),
+    }
     model = nr.load_model("dcp")
     tensor = torch.from_numpy(x).permute(2, 0, 1)[None]
 
     def ours() -> None:
         with torch.inference_mode():
-            model(tensor, facts)
+            model(tensor, statistics)
 
     costs: dict[str, list[float]] = {"dcp": [], "opencv": []}
     for number in range(arguments.rounds + 1):

@@ -2,7 +2,7 @@
 
 Run as ``python benchmarks/draft.py DATA`` with the folder of test images; prints a
 Markdown table. A draft is made as the window makes it: on level 1, 2 or 3 of the image,
-lengths in pixels shrunk, facts of the whole image from the overview. It is compared with the
+lengths in pixels shrunk, statistics of the whole image from the overview. It is compared with the
 true result's own level, in steps of 8 bits.
 """
 

@@ -26,7 +26,7 @@ from PIL import Image
 
 from napari_restore.metrics import psnr, ssim
 from napari_restore.models import load_named
-from napari_restore.models._model import one_shot_facts
+from napari_restore.models._model import one_shot_statistics
 from napari_restore.models.atmosphere._inversion import inverted
 from napari_restore.training.data import read_picture, scenes_of
 from napari_restore.training.data._scenes import by_source
@@ -90,17 +90,17 @@ def restored(model: torch.nn.Module, picture: np.ndarray, scene: Scene) -> dict[
 def parts(model: torch.nn.Module, hazed: Hazed, scene: Scene) -> dict[str, float]:
     """PSNR with one part replaced, and the estimated over the true mean optical depth."""
     x, valid = tensors(hazed.hazy, scene.valid)
-    facts = dict(one_shot_facts(model, x, valid))
+    statistics = dict(one_shot_statistics(model, x, valid))
     light = torch.tensor(0.0 if hazed.linear else 1.0)
     airlight = torch.from_numpy(hazed.airlight)
 
     def run(**changed: torch.Tensor) -> float:
-        y, _ = model.forward_with_maps(x, {**facts, **changed}, valid)
+        y, _ = model.forward_with_maps(x, {**statistics, **changed}, valid)
         return score(y, scene)
 
     def best(**changed: torch.Tensor) -> float:
         def at(place: int) -> float:
-            return run(presence=facts["presence"] * float(FACTORS[place]), **changed)
+            return run(presence=statistics["presence"] * float(FACTORS[place]), **changed)
 
         tried = [at(place) for place in range(0, len(FACTORS), 2)]
         found = 2 * int(np.argmax(tried))
@@ -113,7 +113,7 @@ def parts(model: torch.nn.Module, hazed: Hazed, scene: Scene) -> dict[str, float
         return score(inverted(x, depth, wide, known, model.deadband)[0], scene)
 
     true = {"display": light, "airlight": airlight, "exponent": torch.tensor(hazed.exponent)}
-    _, maps = model.forward_with_maps(x, facts, valid)
+    _, maps = model.forward_with_maps(x, statistics, valid)
     seen = -maps["transmission"][0, 0].clamp(min=1e-3).log().numpy()[scene.valid].mean()
     return {
         "as is": run(),
@@ -121,10 +121,10 @@ def parts(model: torch.nn.Module, hazed: Hazed, scene: Scene) -> dict[str, float
         "true light": run(display=light),
         "light, amount": best(display=light),
         "true airlight": run(airlight=airlight),
-        "true map": with_map(facts),
-        "all true": with_map({**facts, **true}),
+        "true map": with_map(statistics),
+        "all true": with_map({**statistics, **true}),
         "depth ratio": float(seen / max(float(hazed.depth[scene.valid].mean()), 1e-3)),
-        "light": float(facts["display"]),
+        "light": float(statistics["display"]),
         "is linear": float(hazed.linear),
     }
 

@@ -30,7 +30,7 @@ class Candidate:
         self.image = nr.open_image(scene)
         self.model = nr.load_model(model, weights=weights)
         self.plan = nr.plan(self.image, self.model)
-        self.facts = prepare(self.plan, None, lambda: compute_context(self.image)).facts
+        self.statistics = prepare(self.plan, None, lambda: compute_context(self.image)).statistics
 
     def run(self, pixels: Any) -> tuple[float, float]:
         """Seconds, and seconds of the processor, for all tiles."""
@@ -54,10 +54,10 @@ class Candidate:
                         return
                     fed = fed_box(core, plan.halo, size)
                     x = pixels[..., fed.y0 : fed.y1, fed.x0 : fed.x1].contiguous()
-                    facts = self.facts
+                    statistics = self.statistics
                     if self.model.card.placed:
-                        facts = placed_at(facts, [(fed.y0, fed.x0)], 1.0, x)
-                    self.model(x, facts)
+                        statistics = placed_at(statistics, [(fed.y0, fed.x0)], 1.0, x)
+                    self.model(x, statistics)
 
         began, spent = time.perf_counter(), time.process_time()
         threads = [threading.Thread(target=work) for _ in range(plan.workers)]

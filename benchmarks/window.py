@@ -193,7 +193,11 @@ def first_tiles(window: Window) -> None:
         times.append(window.first_tile())
         window.finish()
     shown = ", ".join(f"{t:.2f}" for t in times)
-    told("click to first true tile, facts known", "0.35 s", f"{np.median(times):.2f} s ({shown})")
+    told(
+        "click to first true tile, statistics known",
+        "0.35 s",
+        f"{np.median(times):.2f} s ({shown})",
+    )
     window.forget_results()
 
 

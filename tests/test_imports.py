@@ -69,7 +69,7 @@ DATA_TYPES = {
     "engine": set(
         "Adjustment Event Finished Job KeptResult Note Phase Plan Progress Region Result Stopped TileDone Worker".split()
     ),
-    "explain": {"Attribution", "Glimpse", "Overview"},
+    "explain": {"Attribution", "PartialAttribution", "Overview"},
     "images": {"Image"},
     "models": {"ModelCard", "Parameter", "Proposal", "RestorationModel"},
 }

@@ -63,7 +63,7 @@ def attribute(
         `emit` is given.
     emit, stop
         Takes the events; ends the work when it is set.
-    method, objective, baseline, steps, rule, gap, facts, choices, arguments, check
+    method, objective, baseline, steps, rule, gap, context_gradient, routing, arguments, check
         The question, see `napari_restore.explain.attribute` and docs/attribution.md.
     watch
         Takes the map as it comes.

@@ -95,8 +95,8 @@ class Question(TypedDict, total=False):
     steps: str | int | None
     rule: str | None
     gap: float
-    facts: str
-    choices: str | None
+    context_gradient: str
+    routing: str | None
     arguments: dict[str, Any] | None
     check: str | None
 
@@ -222,7 +222,7 @@ class Adjustment(TypedDict):
     protect_highlights: float
 
 
-class PlanFacts(TypedDict):
+class PlanRecord(TypedDict):
     """How it was done, and what that was predicted to take."""
 
     scope: str
@@ -271,7 +271,7 @@ class Record(TypedDict):
     adjustment: NotRequired[Adjustment]
     extent: Literal["image", "region"]
     context: dict[str, Any] | None
-    plan: PlanFacts
+    plan: PlanRecord
     measured: Measured
     device: str
     versions: dict[str, str]

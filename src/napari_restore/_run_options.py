@@ -12,7 +12,7 @@ from napari_restore.engine import Region
 from napari_restore.errors import BadRegion
 
 if TYPE_CHECKING:
-    from napari_restore.explain import Glimpse
+    from napari_restore.explain import PartialAttribution
     from napari_restore.images import Image
 
 Pathlike = str | os.PathLike[str]
@@ -78,8 +78,8 @@ class QuestionOptions(TypedDict, total=False):
     steps: str | int | None
     rule: str | None
     gap: float
-    facts: str
-    choices: str | None
+    context_gradient: str
+    routing: str | None
     arguments: Mapping[str, Any] | None
     check: str | None
 
@@ -87,7 +87,7 @@ class QuestionOptions(TypedDict, total=False):
 class AttributeOptions(QuestionOptions, ReadingOptions, MachineOptions, total=False):
     """Options of `attribute` beside image, model and place."""
 
-    watch: Callable[[Glimpse], None] | None
+    watch: Callable[[PartialAttribution], None] | None
 
 
 class _Default:

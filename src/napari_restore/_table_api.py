@@ -155,7 +155,7 @@ def repeat_table(
         stop=stop or threading.Event(),
     )
     repeats = {"record": str(recorded.path), **compared(table.rows, told["rows"])}
-    return replace(table, facts={**table.facts, "repeats": repeats})
+    return replace(table, measures={**table.measures, "repeats": repeats})
 
 
 def _table(
@@ -193,7 +193,7 @@ def _table(
     task = task_of(groups, models, table.rows, spec_of)
     if task is not None:
         task |= {"files": digests(question), "baseline_fingerprint": fingerprint}
-    return replace(table, facts={**table.facts, "task": task})
+    return replace(table, measures={**table.measures, "task": task})
 
 
 def _spec_of(

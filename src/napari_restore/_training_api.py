@@ -178,7 +178,7 @@ def evaluate(
     bands: str | None = None,
     tell: Callable[[Any], None] | None = None,
     run: Callable[[Plan], Result] | None = None,
-    facts: Mapping[str, Any] | None = None,
+    extra: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Restore hazy pictures with several models and score them against the clear ones.
@@ -224,7 +224,7 @@ def evaluate(
         Called with each event.
     run
         Called with each plan, to run it to its end.
-    facts
+    extra
         More fields for summary.json.
     options
         Those of `plan` for every picture: memory, device, black, white and the like.
@@ -273,7 +273,7 @@ def evaluate(
         lambda image, model, **more: make_plan(image, model, **settings, **more),
         run or (lambda planned: Job(planned).result()),
         tell or (lambda event: None),
-        facts or {},
+        extra or {},
     )
 
 

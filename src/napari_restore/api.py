@@ -439,7 +439,7 @@ def mask_of_array(
 
 
 def save_context(images: Sequence[Any], path: Pathlike, exclude: Pathlike | None = None) -> Path:
-    """Write the whole-image facts of `images`, taken as one, for the option `context`.
+    """Write the whole-image statistics of `images`, taken as one, for the option `context`.
 
     `exclude` is a mask of pixels that do not count; with several images only
     polygons (GeoJSON) fit them all.

@@ -22,7 +22,7 @@ def asked(sample: Path, tmp_path: Path) -> tuple[Path, Path]:
     """Map and record of a question to haze-unet."""
     out, record = tmp_path / "map.tif", tmp_path / "map.json"
     words = ["attribute", str(sample), "--model", "haze-unet", *BOX, "-o", str(out)]
-    words += ["--facts", "held", "--record", str(record), "--device", "cpu"]
+    words += ["--context-gradient", "stop", "--record", str(record), "--device", "cpu"]
     assert main(words) == 0
     return out, record
 
@@ -126,7 +126,15 @@ def test_an_overview_has_a_level_and_a_place(sample: Path, tmp_path: Path) -> No
 def test_shares_of_the_overview_replace_no_file(sample: Path, tmp_path: Path) -> None:
     beside = tmp_path / "map_overview.tif"
     beside.write_text("mine")
-    words = ["attribute", str(sample), "--model", "atmosphere", *BOX, "--facts", "followed"]
+    words = [
+        "attribute",
+        str(sample),
+        "--model",
+        "atmosphere",
+        *BOX,
+        "--context-gradient",
+        "through",
+    ]
     assert main([*words, "-o", str(tmp_path / "map.tif")]) == 2
     assert beside.read_text() == "mine" and not (tmp_path / "map.tif").exists()
 
@@ -158,7 +166,16 @@ def test_the_record_of_a_clear_image_knows_it(sample: Path, tmp_path: Path) -> N
         pixels = np.moveaxis(file.read((1, 2, 3)), 0, 2)
     Image.fromarray(pixels).save(clear)
     words = ["attribute", str(sample), "--model", "haze-unet", *BOX, "-o", str(tmp_path / "a.tif")]
-    words += ["--method", "ig", "--steps", "2", "--facts", "held", "--baseline", str(clear)]
+    words += [
+        "--method",
+        "ig",
+        "--steps",
+        "2",
+        "--context-gradient",
+        "stop",
+        "--baseline",
+        str(clear),
+    ]
     words += ["--record", str(record)]
     assert main(words) == 0
     assert read_record(record)["attribution"]["baseline_fingerprint"]

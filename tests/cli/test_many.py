@@ -54,7 +54,7 @@ def test_neighbours_with_a_joint_context_equal_the_cut_of_their_mosaic(cli, tmp_
     np.testing.assert_array_equal(read(out / "right_clear.tif"), expected[:, :, 200:])
 
 
-def test_unrelated_images_share_the_facts_of_a_joint_context(cli, tmp_path):
+def test_unrelated_images_share_the_statistics_of_a_joint_context(cli, tmp_path):
     paths = []
     for number in range(2):
         paths.append(tmp_path / f"{number}.png")

@@ -1,4 +1,4 @@
-"""Models that map the whole image, on the command line: mosaics, shared facts, maps."""
+"""Models that map the whole image, on the command line: mosaics, shared statistics, maps."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_neighbours_on_one_grid_equal_the_cut_of_their_mosaic(cli, tmp_path, hal
 
 
 @pytest.mark.parametrize("how", ["first", "joint", "file"])
-def test_facts_of_other_images_are_refused_before_anything_is_written(cli, tmp_path, how):
+def test_statistics_of_other_images_are_refused_before_anything_is_written(cli, tmp_path, how):
     paths = [write_tiff(tmp_path / f"{n}.tif", hazy(seed=n), crs=None) for n in (1, 2)]
     paths = [Path(p) for p in paths]
     if how == "joint":

@@ -170,7 +170,7 @@ def test_maps_are_written_beside(cli, scene, tmp_path):
 def test_cache_is_shown_and_cleared(cli, scene, tmp_path):
     assert cli("cache", "--json").json == {"bytes": 0, "entries": []}
     assert cli("cache").out == "the cache is empty\n"
-    # Its facts about the whole image stay for the next model.
+    # Its statistics about the whole image stay for the next model.
     assert cli("restore", scene, "-o", tmp_path / "o.tif", "--model", "dcp").code == 0
     shown = cli("cache", "--json").json
     assert shown["bytes"] > 0 and shown["entries"]

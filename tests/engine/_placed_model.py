@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import napari_restore as nr
-from napari_restore.models import Facts, ModelCard, RestorationModel, one_shot_facts
+from napari_restore.models import ModelCard, RestorationModel, Statistics, one_shot_statistics
 
 CARD = ModelCard(
     id="placed-test",
@@ -35,7 +35,7 @@ class Placed(RestorationModel):
         self.calls: list[tuple[list[list[int]], float]] = []
         self.eval()
 
-    def prepare(self, context: Any, to_model: Any, bands: tuple[int, ...]) -> Facts:
+    def prepare(self, context: Any, to_model: Any, bands: tuple[int, ...]) -> Statistics:
         self.prepared += 1
         seen = to_model(context.overview)[..., list(bands)].mean(axis=2)
         height, width = seen.shape
@@ -52,25 +52,27 @@ class Placed(RestorationModel):
         }
 
     def forward_with_maps(
-        self, x: Tensor, facts: Facts | None = None, valid: Tensor | None = None
+        self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        facts = one_shot_facts(self, x, valid) if facts is None else facts
-        origin, scale = facts["origin"], facts["scale"]
+        statistics = one_shot_statistics(self, x, valid) if statistics is None else statistics
+        origin, scale = statistics["origin"], statistics["scale"]
         assert origin.shape == (len(x), 2) and origin.dtype == torch.int64
         assert scale.shape == () and scale.dtype == torch.float64
         self.calls.append((origin.tolist(), float(scale)))
-        fields = [self._at(facts, origin[n], scale, x.shape[2:]) for n in range(len(x))]
+        fields = [self._at(statistics, origin[n], scale, x.shape[2:]) for n in range(len(x))]
         field = torch.stack(fields)[:, None].to(x.dtype)
-        airlight = facts["airlight"][None, :, None, None].expand(len(x), -1, 1, 1)
+        airlight = statistics["airlight"][None, :, None, None].expand(len(x), -1, 1, 1)
         return x + self.weight * field / 4, {"transmission": 1 - field / 2, "airlight": airlight}
 
     @staticmethod
-    def _at(facts: Facts, origin: Tensor, scale: Tensor, size: Any) -> Tensor:
+    def _at(statistics: Statistics, origin: Tensor, scale: Tensor, size: Any) -> Tensor:
         """The field (h, w) between the middles of its cells."""
-        field = facts["field"]
+        field = statistics["field"]
         parts = []
         for axis in (0, 1):
-            place = (origin[axis] + torch.arange(size[axis]) + 0.5) * scale / facts["cell"] - 0.5
+            place = (origin[axis] + torch.arange(size[axis]) + 0.5) * scale / statistics[
+                "cell"
+            ] - 0.5
             place = place.clamp(0, field.shape[axis] - 1)
             low = place.floor().long().clamp(max=max(0, field.shape[axis] - 2))
             parts.append((low, (low + 1).clamp(max=field.shape[axis] - 1), place - low))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from napari_restore.models import Choices, ModelCard
+from napari_restore.models import ModelCard, Routing
 from napari_restore.models._staged import Residual, StagedModel, Tick
 
 CARD = ModelCard(
@@ -61,7 +61,7 @@ class ToyStaged(StagedModel):
         index: int,
         grid: Tensor,
         tick: Tick | None = None,
-        choices: Choices | None = None,
+        routing: Routing | None = None,
     ) -> Tensor:
         if tick is not None:
             tick(0.5)

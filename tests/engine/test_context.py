@@ -1,4 +1,4 @@
-"""Whole-image facts: the same whatever the threads, kept on disk, rebuilt when damaged."""
+"""Whole-image statistics: the same whatever the threads, kept on disk, rebuilt when damaged."""
 
 import numpy as np
 import pytest
@@ -38,8 +38,8 @@ def test_threads_change_nothing_and_the_disk_keeps_all(dtype, tmp_path):
     same(one, two)
     same(one, find_context(opened))
     same(one, context_of(pixels))
-    save_context(tmp_path / "facts.npz", one)
-    same(one, load_context(tmp_path / "facts.npz"))
+    save_context(tmp_path / "statistics.npz", one)
+    same(one, load_context(tmp_path / "statistics.npz"))
 
 
 def test_large_images_are_counted_in_blocks_without_a_difference():
@@ -93,7 +93,7 @@ def test_a_region_is_a_context_of_its_own():
     same(compute_context(opened, region=region), context_of(pixels[region.slices]))
 
 
-def test_joint_facts_are_those_of_all_pixels():
+def test_joint_statistics_are_those_of_all_pixels():
     (first, a), (second, b) = image("uint8", seed=1), image("uint8", seed=2)
     joint = joint_context([compute_context(first), compute_context(second)])
     assert joint.valid_pixels == 2 * 700 * 900
@@ -102,7 +102,7 @@ def test_joint_facts_are_those_of_all_pixels():
     )
 
 
-def test_joint_facts_do_not_grow_with_the_number_of_images(monkeypatch):
+def test_joint_statistics_do_not_grow_with_the_number_of_images(monkeypatch):
     monkeypatch.setattr(context_module, "OVERVIEW_PIXELS", 512 * 512)
     _, pixels = image("uint8")
     one = context_of(pixels)
@@ -139,19 +139,19 @@ def test_one_image_joined_is_itself():
 
 
 @pytest.mark.parametrize("other", ["dtype", "bands", "dark bands"])
-def test_images_of_another_kind_share_no_facts(other, tmp_path):
+def test_images_of_another_kind_share_no_statistics(other, tmp_path):
     opened, pixels = image("uint8", 64, 80)
     changed = {
         "dtype": lambda: nr.open_image(pixels.astype(np.uint16), bands="red=1,green=2,blue=3"),
         "bands": lambda: nr.open_image(np.dstack([pixels, pixels]), bands="red=1,green=2,blue=3"),
         "dark bands": lambda: nr.open_image(pixels, bands="red=1,nir=2,blue=3"),
     }[other]()
-    facts = compute_context(opened)
-    with pytest.raises(errors.InputError, match="no facts in common"):
-        joint_context([facts, compute_context(changed)])
-    path = tmp_path / "facts.npz"
-    save_context(path, facts)
-    same(load_context(path, opened), facts)
+    statistics = compute_context(opened)
+    with pytest.raises(errors.InputError, match="no statistics in common"):
+        joint_context([statistics, compute_context(changed)])
+    path = tmp_path / "statistics.npz"
+    save_context(path, statistics)
+    same(load_context(path, opened), statistics)
     with pytest.raises(errors.InputError, match="kind"):
         load_context(path, changed)
     with pytest.raises(errors.InputError):
@@ -161,7 +161,7 @@ def test_images_of_another_kind_share_no_facts(other, tmp_path):
 @pytest.mark.parametrize("content", [b"", b"no context", None, "half"])
 def test_a_context_file_that_is_none_is_told(content, tmp_path):
     opened, _ = image("uint8", 64, 80)
-    path = tmp_path / "facts.npz"
+    path = tmp_path / "statistics.npz"
     save_context(path, compute_context(opened))
     if content == "half":
         path.write_bytes(path.read_bytes()[:1000])
@@ -181,16 +181,16 @@ def test_a_context_file_that_is_none_is_told(content, tmp_path):
 def test_percentiles_and_the_haziest_colour():
     _, pixels = image("uint8")
     pixels[:160, :160] = (210, 220, 230)
-    facts = context_of(pixels)
+    statistics = context_of(pixels)
     for q in (0, 25, 50, 99.9, 100):
         exact = np.sort(pixels.ravel())[min(pixels.size - 1, int(q / 100 * pixels.size))]
-        assert facts.percentile(q) == exact
-    np.testing.assert_allclose(facts.brightest_dark(0.001), (210, 220, 230))
+        assert statistics.percentile(q) == exact
+    np.testing.assert_allclose(statistics.brightest_dark(0.001), (210, 220, 230))
 
 
 def test_no_valid_pixel_gives_zeros():
     _, pixels = image("uint8")
-    facts = context_of(pixels, np.zeros(pixels.shape[:2], bool))
-    assert facts.percentile(50) == 0
-    assert (facts.brightest_dark(0.001) == 0).all()
-    assert np.isnan(facts.overview).all()
+    statistics = context_of(pixels, np.zeros(pixels.shape[:2], bool))
+    assert statistics.percentile(50) == 0
+    assert (statistics.brightest_dark(0.001) == 0).all()
+    assert np.isnan(statistics.overview).all()

@@ -13,7 +13,7 @@ import torch
 import napari_restore as nr
 from napari_restore.engine._store import STAGED
 from napari_restore.engine.staged._tokens import TokenStore
-from napari_restore.models import Choices, card_of, load
+from napari_restore.models import Routing, card_of, load
 from napari_restore.models._staged import cut, stitch
 from napari_restore.models._weights import randomise
 from napari_restore.models.inf_dehaze._config import SMALL
@@ -87,12 +87,12 @@ def test_no_token_goes_another_way(model: InfDehaze, pixels: Any, tmp_path: Path
         flipped = torch.zeros(grid.shape[:2], dtype=torch.bool)
         grids = [model.place_tokens(grid), model.place_tokens(streamed)]
         for layer in range(model.layers):
-            both = Choices(), Choices()
+            both = Routing(), Routing()
             grids = [
-                model.bottleneck_layer(layer, g, None, choices)
-                for g, choices in zip(grids, both, strict=True)
+                model.bottleneck_layer(layer, g, None, routing)
+                for g, routing in zip(grids, both, strict=True)
             ]
-            a, b = (choices.made for choices in both)
+            a, b = (routing.made for routing in both)
             assert set(a) == {
                 "experts",
                 *(("buckets", head) for head in range(SMALL.bottleneck_heads)),

@@ -76,8 +76,8 @@ def test_a_draft_of_overviews_of_other_sizes_looks_at_a_part(other_sizes: Any, r
     plan = nr.plan(other_sizes, "identity", extent="draft", white=40_000)
     assert plan.extent == "sample"
     # Also where another process had such levels.
-    facts = compute_context(other_sizes, extent="overview")
-    assert (facts.height, facts.width) == (4095, 2303)
+    statistics = compute_context(other_sizes, extent="overview")
+    assert (statistics.height, statistics.width) == (4095, 2303)
     assert sum(read) < 4095 * 2303 / 2
 
 

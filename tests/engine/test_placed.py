@@ -1,4 +1,4 @@
-"""Models whose facts are maps of the whole image: the same pixels however they are cut."""
+"""Models whose statistics are maps of the whole image: the same pixels however they are cut."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ._placed_model import CARD, Placed, placed, restore, scene
 
 @pytest.fixture(scope="module")
 def whole() -> np.ndarray:
-    """The scene restored in one call, its facts from itself."""
+    """The scene restored in one call, its statistics from itself."""
     x = torch.from_numpy(scene()).permute(2, 0, 1)[None]
     return Placed()(x)[0].permute(1, 2, 0).numpy()
 
@@ -48,7 +48,7 @@ def test_a_region_is_cut_from_the_whole(whole: np.ndarray, tmp_path: Path):
     np.testing.assert_array_equal(pixels_of(result), whole[box.slices])
 
 
-def test_facts_of_a_region_are_counted_from_its_corner(tmp_path: Path):
+def test_statistics_of_a_region_are_counted_from_its_corner(tmp_path: Path):
     box = Region(64, 128, 256, 384)
     result = restore(scene(), placed(), tmp_path, region=box, tile=64, extent="region")
     x = torch.from_numpy(scene()[box.slices].copy()).permute(2, 0, 1)[None]
@@ -78,12 +78,12 @@ def test_the_probe_finds_the_cards_halo():
     assert (found.halo, found.note) == (0, "")
 
 
-def test_other_models_see_the_facts_they_made(tmp_path: Path):
+def test_other_models_see_the_statistics_they_made(tmp_path: Path):
     seen: list[set[str]] = []
 
     class Unplaced(Placed):
-        def forward_with_maps(self, x: Any, facts: Any = None, valid: Any = None) -> Any:
-            seen.append(set(facts))
+        def forward_with_maps(self, x: Any, statistics: Any = None, valid: Any = None) -> Any:
+            seen.append(set(statistics))
             return x, {}
 
     restore(scene(), Unplaced(replace(CARD, placed=False)), tmp_path, tile=128)
@@ -114,7 +114,7 @@ def test_a_draft_takes_a_small_level_or_all_of_the_image(monkeypatch: pytest.Mon
     assert not np.isnan(whole.overview).any()
 
 
-def test_facts_of_other_images_are_refused(tmp_path: Path):
+def test_statistics_of_other_images_are_refused(tmp_path: Path):
     path = tmp_path / "context.npz"
     save_context(path, compute_context(nr.open_image(scene())))
     with pytest.raises(BadParameter, match="Leave --context out"):

@@ -56,7 +56,7 @@ def test_a_second_run_prepares_nothing_again():
 
 def test_what_was_warmed_is_used(own_cache: Any):
     first = planned()
-    # The facts of the image must be known for a model to be warmed with them.
+    # The statistics of the image must be known for a model to be warmed with them.
     carry_out(first)
     plan = planned()
     warm_up(plan)

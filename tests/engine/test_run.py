@@ -238,7 +238,7 @@ def test_a_damaged_cache_is_made_again_and_said(scene, own_cache):
     (whole.store.path / "0" / "zarr.json").unlink()
     job = nr.start(nr.plan(image, model))
     told = " ".join(event.text for event in job if isinstance(event, Note))
-    assert "facts of this image were damaged" in told
+    assert "statistics of this image were damaged" in told
     assert "unfinished result was damaged" in told
     again = job.result()
     np.testing.assert_array_equal(again.read(again.region), expected)

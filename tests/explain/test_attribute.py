@@ -119,13 +119,13 @@ def test_paths_are_complete(method: str) -> None:
 def test_a_map_can_be_watched_as_it_comes() -> None:
     seen: list[Any] = []
     found = ask(Small(), baseline="zero", watch=seen.append)
-    assert [glimpse.done for glimpse in seen] == list(range(1, len(seen) + 1))
+    assert [partial.done for partial in seen] == list(range(1, len(seen) + 1))
     assert seen[-1].total == len(found.record["attribution"]["nodes"])
     assert seen[-1].region == found.region
     final = found.map.sum(axis=2)
     np.testing.assert_allclose(seen[-1].values, final, rtol=1e-5, atol=1e-7 * np.abs(final).max())
     # Half of the points say what half of the path would, taken for the whole.
-    sizes = [float(np.abs(glimpse.values).sum()) for glimpse in seen]
+    sizes = [float(np.abs(partial.values).sum()) for partial in seen]
     assert 0.3 * sizes[-1] < sizes[len(seen) // 2] < 3 * sizes[-1]
 
 

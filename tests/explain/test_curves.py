@@ -78,8 +78,8 @@ def test_nothing_is_told_of_what_does_nothing() -> None:
 def test_what_cannot_be_checked_is_said() -> None:
     with pytest.raises(BadParameter, match="no check 'none'"):
         checked(Small(), check="none")
-    with pytest.raises(BadParameter, match="holds the facts"):
-        checked(Small(), facts="followed")
+    with pytest.raises(BadParameter, match="context as a constant"):
+        checked(Small(), context_gradient="through")
     image, box = nr.open_image(scene(1000, 1000)), Region(100, 100, 900, 900)
     with pytest.raises(BudgetTooSmall, match="--memory"):
         attribute(image, wrapped(Small()), box, method="ig", check=CHECK, memory="200MiB")

@@ -18,7 +18,7 @@ import napari_restore as nr
 from napari_restore import Region
 from napari_restore.engine import Progress
 from napari_restore.errors import BadParameter, BudgetTooSmall, Cancelled
-from napari_restore.explain import Asked, Explainer, attribute
+from napari_restore.explain import Explainer, Problem, attribute
 from napari_restore.explain.explainers import _explainers
 
 BOX = Region(40, 60, 56, 84)
@@ -217,7 +217,7 @@ def test_a_figure_tells_the_arguments(tmp_path: Path) -> None:
         ({"method": "smoothgrad", "arguments": {"sigma": "much"}}, "sigma=much"),
         ({"method": "smoothgrad", "baseline": "zero"}, "from no baseline"),
         ({"method": "smoothgrad", "steps": 4}, "along no path"),
-        ({"method": "occlusion", "facts": "followed"}, "holds the facts"),
+        ({"method": "occlusion", "context_gradient": "through"}, "holds the statistics"),
         ({"method": "occlusion", "arguments": {"side": 4, "stride": 5}}, "stride=5"),
         ({"method": "ig", "arguments": {"n": 3}}, "takes no --argument"),
         ({"method": "occlusio"}, "no method"),
@@ -232,7 +232,7 @@ def test_what_cannot_be_asked_is_said(options: dict[str, Any], told: str) -> Non
 
 
 def test_other_packages_add_methods(monkeypatch: pytest.MonkeyPatch) -> None:
-    def whole(asked: Asked, scale: float = 1.0) -> Tensor:
+    def whole(asked: Problem, scale: float = 1.0) -> Tensor:
         return scale * (asked.image - asked.baseline)
 
     adding_up = Explainer(whole, "of a test", is_complete=True)
@@ -247,7 +247,7 @@ def test_other_packages_add_methods(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_wrong_with_them_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(asked: Asked) -> Tensor:
+    def fails(asked: Problem) -> Tensor:
         raise ValueError("a number is odd.")
 
     offers: dict[str, object] = {
@@ -273,7 +273,7 @@ def test_what_is_wrong_with_them_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_the_example_of_the_docs_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
-    (code,) = [block for block in blocks if "Asked" in block]
+    (code,) = [block for block in blocks if "Problem" in block]
     names: dict[str, Any] = {}
     exec(code, names)
     offer(monkeypatch, {"one-step": names["one_step"]})

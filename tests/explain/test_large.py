@@ -12,7 +12,7 @@ from tests.engine._staged_model import ToyStaged
 from tests.explain._models import scene
 
 from napari_restore import Region, open_image
-from napari_restore.explain import _asker, _attribution, attribute
+from napari_restore.explain import _attribution, _attribution_run, attribute
 from napari_restore.explain.sums import _sums
 
 BOX = Region(120, 100, 150, 140)
@@ -34,7 +34,7 @@ def test_on_disk_it_is_the_same(
     options = {"method": "ig", "steps": 3, **options}
     small = ask(tmp_path, **options)
     for module, name, value in (
-        (_asker, "SMALL", 0),
+        (_attribution_run, "SMALL", 0),
         (_attribution, "LARGEST", 0),
         (_sums, "ROWS", 128),
     ):

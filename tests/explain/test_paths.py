@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from napari_restore import Region
-from napari_restore.explain._baselines import Held
+from napari_restore.explain._baselines import InMemory
 from napari_restore.explain._paths import (
     Blur,
     Haze,
@@ -20,15 +20,15 @@ SIZE = Region(0, 0, 40, 50)
 BOX = Region(0, 20, 30, 50)
 
 
-def planes(seed: int, bands: int = 3) -> Held:
+def planes(seed: int, bands: int = 3) -> InMemory:
     drawn = torch.rand(1, bands, 40, 50, generator=torch.Generator().manual_seed(seed))
-    return Held(SIZE, drawn.double())
+    return InMemory(SIZE, drawn.double())
 
 
 def paths() -> dict[str, Path]:
     image = planes(0)
-    transmission = Held(SIZE, 0.2 + 0.7 * planes(1, 1).planes)
-    airlight = Held(SIZE, torch.full((1, 3, 40, 50), 0.8, dtype=torch.float64))
+    transmission = InMemory(SIZE, 0.2 + 0.7 * planes(1, 1).planes)
+    airlight = InMemory(SIZE, torch.full((1, 3, 40, 50), 0.8, dtype=torch.float64))
     return {
         "straight": Straight(image, planes(2)),
         "haze": Haze(image, lambda box: (transmission(box), airlight(box))),

@@ -23,9 +23,9 @@ from napari_restore import Region, open_image
 from napari_restore.engine import Note
 from napari_restore.engine._hold import StoreBusy
 from napari_restore.errors import BadOutput, Cancelled, DiskFull
-from napari_restore.explain import _asker, _attribute, attribute
+from napari_restore.explain import _attribute, _attribution_run, attribute
 from napari_restore.explain.sums import _stored_sums
-from napari_restore.explain.sums._kept_tally import KeptTally
+from napari_restore.explain.sums._stored_accumulator import StoredAccumulator
 from napari_restore.images.cache._folder import cache_entries, clear_cache
 
 BOX = Region(120, 100, 150, 140)
@@ -35,7 +35,7 @@ class Broken(Exception):
     """What no one expects."""
 
 
-class Asked:
+class Problem:
     """One model and image, asked again and again with sums on disk; counts what is evaluated."""
 
     def __init__(self, patch: pytest.MonkeyPatch, scratch: Path | None) -> None:
@@ -45,17 +45,17 @@ class Asked:
         self.notes: list[str] = []
         self.until: int | None = None
         self.stop = threading.Event()
-        node = _asker.Asker.node
+        node = _attribution_run.AttributionRun.node
 
-        def counted(asker: Any, path: Any, alpha: float, add: Any) -> Any:
+        def counted(run: Any, path: Any, alpha: float, add: Any) -> Any:
             self.alphas.append(alpha)
-            found = node(asker, path, alpha, add)
+            found = node(run, path, alpha, add)
             if len(self.alphas) == self.until:
                 self.stop.set()
             return found
 
-        patch.setattr(_asker.Asker, "node", counted)
-        patch.setattr(_asker, "SMALL", 0)
+        patch.setattr(_attribution_run.AttributionRun, "node", counted)
+        patch.setattr(_attribution_run, "SMALL", 0)
         # More than one chunk, and few points.
         patch.setattr(_stored_sums, "CHUNK", 128)
         patch.setattr(_attribute, "NESTED", (3, 5, 9))
@@ -81,11 +81,11 @@ class Asked:
 
 
 @pytest.fixture
-def ask(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Asked]:
+def ask(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Problem]:
     # Several threads round in another order from run to run, whether these go on or not.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield Asked(monkeypatch, tmp_path)
+    yield Problem(monkeypatch, tmp_path)
     torch.set_num_threads(threads)
 
 
@@ -94,7 +94,7 @@ def answer(found: Any) -> tuple[bytes, Any]:
     return found.map.tobytes(), (told["nodes"], told["completeness"], told["rule"])
 
 
-def whole(ask: Asked, tmp_path: Path, **options: Any) -> tuple[tuple[bytes, Any], list[float]]:
+def whole(ask: Problem, tmp_path: Path, **options: Any) -> tuple[tuple[bytes, Any], list[float]]:
     """What an uninterrupted run gives, elsewhere, and which points it evaluates."""
     found = answer(ask(scratch=tmp_path / "whole", **options))
     assert not list((tmp_path / "whole").glob("attribution-*"))
@@ -102,7 +102,7 @@ def whole(ask: Asked, tmp_path: Path, **options: Any) -> tuple[tuple[bytes, Any]
 
 
 @pytest.mark.parametrize(("points", "of"), [(1, 3), (3, 3), (6, 9)])
-def test_after_a_stop_it_goes_on(ask: Asked, tmp_path: Path, points: int, of: int) -> None:
+def test_after_a_stop_it_goes_on(ask: Problem, tmp_path: Path, points: int, of: int) -> None:
     expected, alphas = whole(ask, tmp_path)
     assert len(alphas) == 9
     with pytest.raises(Cancelled):
@@ -119,7 +119,7 @@ def test_after_a_stop_it_goes_on(ask: Asked, tmp_path: Path, points: int, of: in
 
 
 @pytest.mark.parametrize("place", ["add", "_take_in"])
-def test_after_a_failure_it_goes_on(ask: Asked, tmp_path: Path, place: str) -> None:
+def test_after_a_failure_it_goes_on(ask: Problem, tmp_path: Path, place: str) -> None:
     expected, alphas = whole(ask, tmp_path, steps=4)
     method, calls = getattr(_stored_sums.StoredSums, place), 0
 
@@ -141,7 +141,7 @@ def test_after_a_failure_it_goes_on(ask: Asked, tmp_path: Path, place: str) -> N
     assert answer(found) == expected
 
 
-def test_after_a_full_disk_it_goes_on(ask: Asked, tmp_path: Path) -> None:
+def test_after_a_full_disk_it_goes_on(ask: Problem, tmp_path: Path) -> None:
     expected, alphas = whole(ask, tmp_path, steps=3)
     written = _stored_sums.write_chunks
     calls = 0
@@ -165,11 +165,11 @@ def test_after_a_full_disk_it_goes_on(ask: Asked, tmp_path: Path) -> None:
 KILLED = """
 import os, sys, torch
 import napari_restore as nr
-from napari_restore.explain import _asker
+from napari_restore.explain import _attribution_run
 from napari_restore.explain.sums import _stored_sums
 
 torch.set_num_threads(1)
-_asker.SMALL, _stored_sums.CHUNK = 0, 128
+_attribution_run.SMALL, _stored_sums.CHUNK = 0, 128
 source, model, scratch, place, last = sys.argv[1:]
 method, calls = getattr(_stored_sums.StoredSums, place), 0
 
@@ -229,7 +229,7 @@ def test_after_a_kill_it_goes_on(tmp_path: Path) -> None:
         {"white": 0.9},
     ],
 )
-def test_another_question_begins_anew(ask: Asked, other: dict[str, Any]) -> None:
+def test_another_question_begins_anew(ask: Problem, other: dict[str, Any]) -> None:
     for question in ({}, other):
         with pytest.raises(Cancelled):
             ask(1, **{"steps": 3, **question})
@@ -238,7 +238,7 @@ def test_another_question_begins_anew(ask: Asked, other: dict[str, Any]) -> None
 
 
 @pytest.mark.parametrize("damage", ["journal", "points", "chunk", "count", "array"])
-def test_what_is_damaged_is_begun_anew(ask: Asked, tmp_path: Path, damage: str) -> None:
+def test_what_is_damaged_is_begun_anew(ask: Problem, tmp_path: Path, damage: str) -> None:
     expected, alphas = whole(ask, tmp_path, steps=3)
     with pytest.raises(Cancelled):
         ask(2, steps=3)
@@ -260,7 +260,7 @@ def test_what_is_damaged_is_begun_anew(ask: Asked, tmp_path: Path, damage: str) 
 
 
 def test_a_smaller_gap_goes_on_and_a_larger_one_takes_what_is_there(
-    ask: Asked, tmp_path: Path
+    ask: Problem, tmp_path: Path
 ) -> None:
     expected, alphas = whole(ask, tmp_path)
     coarse = ask(gap=10.0)
@@ -285,10 +285,10 @@ def test_a_smaller_gap_goes_on_and_a_larger_one_takes_what_is_there(
     assert not ask.folders
 
 
-def test_the_overview_goes_on_too(ask: Asked, tmp_path: Path) -> None:
+def test_the_overview_goes_on_too(ask: Problem, tmp_path: Path) -> None:
     ask.model = nr.load_model("inf-dehaze-small")
     ask.image = open_image(scene(256, 320), bands="red=1,green=2,blue=3")
-    options = {"facts": "followed", "steps": 2}
+    options = {"context_gradient": "through", "steps": 2}
     expected = ask(scratch=tmp_path / "whole", **options)
     alphas = list(ask.alphas)
     with pytest.raises(Cancelled):
@@ -299,7 +299,7 @@ def test_the_overview_goes_on_too(ask: Asked, tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.overview.values, expected.overview.values)
 
 
-def test_a_map_that_cannot_be_written_is_kept(ask: Asked, tmp_path: Path) -> None:
+def test_a_map_that_cannot_be_written_is_kept(ask: Problem, tmp_path: Path) -> None:
     found = ask(steps=3)
     with pytest.raises(BadOutput):
         found.save(tmp_path / "nowhere" / "map.tif")
@@ -312,21 +312,21 @@ def test_a_map_that_cannot_be_written_is_kept(ask: Asked, tmp_path: Path) -> Non
     assert not ask.folders
 
 
-def test_one_process_at_a_time(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    finish, seen = KeptTally.finish, []
+def test_one_process_at_a_time(ask: Problem, monkeypatch: pytest.MonkeyPatch) -> None:
+    finish, seen = StoredAccumulator.finish, []
 
-    def twice(tally: KeptTally, node: Any) -> None:
-        finish(tally, node)
+    def twice(accumulator: StoredAccumulator, node: Any) -> None:
+        finish(accumulator, node)
         if not seen:
             seen.append(True)
             with pytest.raises(StoreBusy, match="same question is being answered"):
                 ask(steps=3)
 
-    monkeypatch.setattr(KeptTally, "finish", twice)
+    monkeypatch.setattr(StoredAccumulator, "finish", twice)
     ask(steps=3)
 
 
-def test_the_cache_counts_and_removes_it(ask: Asked) -> None:
+def test_the_cache_counts_and_removes_it(ask: Problem) -> None:
     ask.scratch = None
     with pytest.raises(Cancelled):
         ask(1, steps=3)

@@ -16,11 +16,11 @@ from tests.explain._models import scene
 import napari_restore as nr
 from napari_restore import Region
 from napari_restore.engine import make_plan
-from napari_restore.engine.gradients import Opened, StagedGradients, gradients_of
+from napari_restore.engine.gradients import GradientSource, StagedGradients, gradients_of
 from napari_restore.errors import BadParameter
 from napari_restore.explain._attribute import attribute
 from napari_restore.explain._objectives import derivative, objective_of
-from napari_restore.models import Choices, RestorationModel, card_of, load
+from napari_restore.models import RestorationModel, Routing, card_of, load
 from napari_restore.models._weights import randomise
 from napari_restore.models.inf_dehaze._config import SMALL
 from napari_restore.models.inf_dehaze._network import InfDehaze
@@ -58,7 +58,7 @@ def test_passes_equal_the_whole_graph(
     pixels = scene(*size)
     image = nr.open_image(pixels, bands="red=1,green=2,blue=3")
     plan = make_plan(image, model, region=box, scratch=tmp_path, device="cpu")
-    opened = Opened(plan, lambda event: None, threading.Event())
+    opened = GradientSource(plan, lambda event: None, threading.Event())
     gradients = gradients_of(opened, box)
     assert isinstance(gradients, StagedGradients)
     assert gradients.region == (0, 0, *size)
@@ -71,8 +71,12 @@ def test_passes_equal_the_whole_graph(
         found[(..., *part.slices)] += gradient
 
     x = torch.from_numpy(pixels).permute(2, 0, 1)[None].requires_grad_(True)
-    facts = opened.work.facts_at([Region(0, 0, *size)], x.detach()) if opened.work.facts else None
-    whole = model(x, facts)[(..., *box.slices)]
+    statistics = (
+        opened.work.statistics_at([Region(0, 0, *size)], x.detach())
+        if opened.work.statistics
+        else None
+    )
+    whole = model(x, statistics)[(..., *box.slices)]
     assert torch.allclose(y, whole.detach(), atol=1e-5)
     expected = objective(whole, x[(..., *box.slices)], counts)
     assert value == pytest.approx(float(expected.detach()), rel=1e-5)
@@ -87,7 +91,7 @@ def test_backward_alone_is_the_same(tmp_path: Path) -> None:
     box = Region(100, 100, 140, 150)
     image = nr.open_image(scene(200, 260))
     plan = make_plan(image, toy(), region=box, scratch=tmp_path, device="cpu")
-    gradients = gradients_of(Opened(plan, lambda event: None, threading.Event()), box)
+    gradients = gradients_of(GradientSource(plan, lambda event: None, threading.Event()), box)
     by_y = torch.rand(1, 3, *box.shape)
     picture = gradients.opened.image
     gradients.forward(picture, keep=True)
@@ -100,7 +104,7 @@ def test_tiles_side_by_side_fit_what_is_left(tmp_path: Path) -> None:
     box = Region(100, 100, 140, 150)
     image = nr.open_image(scene(400, 600))
     plan = make_plan(image, toy(), region=box, workers=3, scratch=tmp_path, device="cpu")
-    opened = Opened(plan, lambda event: None, threading.Event())
+    opened = GradientSource(plan, lambda event: None, threading.Event())
     by_y = torch.rand(1, 3, *box.shape)
 
     def asked(beside: int) -> tuple[int, list[tuple[Region, torch.Tensor]]]:
@@ -133,54 +137,54 @@ def test_an_attribution_reaches_all_tiles_and_is_complete(tmp_path: Path) -> Non
 class Undecided(ToyStaged):
     """Its layers turn some tokens around: which ones, they decide."""
 
-    choice_bytes = 1
+    routing_bytes = 1
 
     def bottleneck_layer(
         self,
         index: int,
         grid: torch.Tensor,
         tick: Any = None,
-        choices: Choices | None = None,
+        routing: Routing | None = None,
     ) -> torch.Tensor:
         mixed = super().bottleneck_layer(index, grid, tick)
         first = mixed.detach()[..., 0]
-        turned = (choices or Choices()).held("turned", lambda: first > first.roll(1, 1))
+        turned = (routing or Routing()).fixed("turned", lambda: first > first.roll(1, 1))
         return mixed * torch.where(turned, -1.0, 1.0)[..., None]
 
 
-def test_held_choices_make_an_attribution_complete(tmp_path: Path) -> None:
+def test_fixed_routing_makes_an_attribution_complete(tmp_path: Path) -> None:
     """What a model decides jumps along the path, and no gradient sees a jump."""
     box = Region(120, 100, 150, 140)
     asked = {"method": "ig", "baseline": "blur", "scratch": tmp_path, "device": "cpu"}
     told = {}
-    for choices in (None, "held", "free"):
+    for routing in (None, "fixed", "recomputed"):
         image = nr.open_image(scene(300, 400))
-        found = attribute(image, Undecided(), box, choices=choices, **asked)
-        told[choices] = found.record["attribution"]
-    held, free = told["held"], told["free"]
-    assert told[None]["completeness"] == pytest.approx(held["completeness"], rel=1e-9)
-    assert held["choices"] == "held as the image has them"
-    assert free["choices"] == "made anew for every picture"
-    assert held["completeness"]["reached"] and not free["completeness"]["reached"]
+        found = attribute(image, Undecided(), box, routing=routing, **asked)
+        told[routing] = found.record["attribution"]
+    fixed, recomputed = told["fixed"], told["recomputed"]
+    assert told[None]["completeness"] == pytest.approx(fixed["completeness"], rel=1e-9)
+    assert fixed["routing"] == "fixed"
+    assert recomputed["routing"] == "recomputed"
+    assert fixed["completeness"]["reached"] and not recomputed["completeness"]["reached"]
     # Nothing is decided otherwise for the image itself.
-    assert held["nodes"][-1] == pytest.approx(free["nodes"][-1])
+    assert fixed["nodes"][-1] == pytest.approx(recomputed["nodes"][-1])
     # The numbers differ, and the record tells both.
-    gone, model = held["completeness"]["difference"], free["completeness"]["difference"]
-    assert held["completeness"]["free_difference"] == pytest.approx(model)
+    gone, model = fixed["completeness"]["difference"], recomputed["completeness"]["difference"]
+    assert fixed["completeness"]["recomputed_difference"] == pytest.approx(model)
     assert abs(gone - model) > 0.01 * abs(model)
-    assert free["completeness"]["free_difference"] is None
+    assert recomputed["completeness"]["recomputed_difference"] is None
 
 
-def test_choices_of_a_model_that_makes_none_are_refused() -> None:
-    with pytest.raises(BadParameter, match="makes no choices"):
-        attribute(nr.open_image(scene(64, 64)), toy(), Region(0, 0, 9, 9), choices="free")
-    with pytest.raises(BadParameter, match="Choices cannot be 'none'"):
-        attribute(nr.open_image(scene(64, 64)), toy(), Region(0, 0, 9, 9), choices="none")
-    with pytest.raises(BadParameter, match="Leave --choices out"):
+def test_routing_of_a_model_that_routes_nothing_is_refused() -> None:
+    with pytest.raises(BadParameter, match="routes nothing"):
+        attribute(nr.open_image(scene(64, 64)), toy(), Region(0, 0, 9, 9), routing="recomputed")
+    with pytest.raises(BadParameter, match="Routing cannot be 'none'"):
+        attribute(nr.open_image(scene(64, 64)), toy(), Region(0, 0, 9, 9), routing="none")
+    with pytest.raises(BadParameter, match="Leave --routing out"):
         attribute(
             nr.open_image(scene(64, 64)),
             Undecided(),
             Region(0, 0, 9, 9),
             method="occlusion",
-            choices="held",
+            routing="fixed",
         )

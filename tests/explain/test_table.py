@@ -209,7 +209,7 @@ def test_a_model_is_loaded_and_looks_at_an_image_once(
 
     loads: list[str] = []
     looks: list[str] = []
-    load, facts = _named.load, _prepared._facts
+    load, statistics = _named.load, _prepared._statistics
 
     def loading(name: str, **options: Any) -> Any:
         loads.append(name)
@@ -217,10 +217,10 @@ def test_a_model_is_loaded_and_looks_at_an_image_once(
 
     def looking(plan: Any, *given: Any) -> Any:
         looks.append(plan.model.card.id)
-        return facts(plan, *given)
+        return statistics(plan, *given)
 
     monkeypatch.setattr(_named, "load", loading)
-    monkeypatch.setattr(_prepared, "_facts", looking)
+    monkeypatch.setattr(_prepared, "_statistics", looking)
     path = tmp_path / "scene.png"
     Image.fromarray(np.round(255 * scene(256, 256)).astype(np.uint8)).save(path)
     table = nr.attribute_table(path, ["atmosphere", "dcp"], BOXES, device="cpu", steps=1)

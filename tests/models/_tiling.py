@@ -8,18 +8,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_restore.models import Facts, RestorationModel
+from napari_restore.models import RestorationModel, Statistics
 
 
 def tiled(
     model: RestorationModel,
     x: Tensor,
-    facts: Facts,
+    statistics: Statistics,
     cores: list[tuple[int, int, int, int]],
     valid: Tensor | None = None,
     halo: int | None = None,
 ) -> Tensor:
-    """`model` over `x` (1, C, H, W) with `facts` of the whole, assembled from `cores`."""
+    """`model` over `x` (1, C, H, W) with `statistics` of the whole, assembled from `cores`."""
     h = model.card.halo if halo is None else halo
     height, width = x.shape[2:]
     out = torch.full_like(x, torch.nan)
@@ -27,7 +27,7 @@ def tiled(
         top, left = max(0, y0 - h), max(0, x0 - h)
         rows, columns = slice(top, min(height, y1 + h)), slice(left, min(width, x1 + h))
         mask = None if valid is None else valid[..., rows, columns]
-        y = model(x[..., rows, columns], facts, mask)
+        y = model(x[..., rows, columns], statistics, mask)
         out[..., y0:y1, x0:x1] = y[..., y0 - top : y1 - top, x0 - left : x1 - left]
     return out
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from napari_restore.errors import BadParameter
-from napari_restore.models import load, one_shot_facts
+from napari_restore.models import load, one_shot_statistics
 
 from ._scenes import hazed, land, smooth
 
@@ -50,7 +50,8 @@ def test_it_multiplies_the_optical_depth(model_id: str) -> None:
 @pytest.mark.parametrize("model_id", MODELS)
 def test_what_is_known_of_the_image_does_not_depend_on_it(model_id: str) -> None:
     one, more = (
-        one_shot_facts(load(model_id, parameters={"amount": a}), hazy(), None) for a in (1.0, 1.3)
+        one_shot_statistics(load(model_id, parameters={"amount": a}), hazy(), None)
+        for a in (1.0, 1.3)
     )
     assert one.keys() == more.keys()
     assert all(torch.equal(one[name], more[name]) for name in one)

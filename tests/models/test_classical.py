@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from napari_restore.errors import BadParameter
-from napari_restore.models import RestorationModel, context_of, load, one_shot_facts
+from napari_restore.models import RestorationModel, context_of, load, one_shot_statistics
 from napari_restore.models.classical._guided import box_mean, guided_filter
 from napari_restore.models.classical.dcp import DarkChannelPrior
 
@@ -103,9 +103,9 @@ def test_identity_returns_its_input() -> None:
 
 def test_dcp_airlight_can_be_given() -> None:
     model = load("dcp", parameters={"airlight": "0.9, 0.8, 0.7"})
-    facts = one_shot_facts(model, land(32, 32))
-    assert facts["airlight"].tolist() == pytest.approx([0.9, 0.8, 0.7])
-    one = one_shot_facts(load("dcp", parameters={"airlight": "0.9"}), land(32, 32, bands=4))
+    statistics = one_shot_statistics(model, land(32, 32))
+    assert statistics["airlight"].tolist() == pytest.approx([0.9, 0.8, 0.7])
+    one = one_shot_statistics(load("dcp", parameters={"airlight": "0.9"}), land(32, 32, bands=4))
     assert one["airlight"].tolist() == pytest.approx([0.9] * 4)
 
 
@@ -121,8 +121,8 @@ def test_dcp_refuses_an_airlight_of_other_bands() -> None:
         model(land(32, 32))
 
 
-def test_facts_follow_the_bands() -> None:
-    """Facts belong to the model's channels, in the model's range."""
+def test_statistics_follow_the_bands() -> None:
+    """Statistics belong to the model's channels, in the model's range."""
     pixels = (hazed(land(64, 64, 4), 0.5)[0].permute(1, 2, 0).numpy() * 1000).astype(np.uint16)
     context = context_of(pixels)
     model = load("dcp")
@@ -167,7 +167,7 @@ def test_gradients_reach_the_input() -> None:
     x = hazed(land(64, 64), 0.5).requires_grad_(True)
     model: RestorationModel = load("dcp")
     assert isinstance(model, DarkChannelPrior)
-    model(x, one_shot_facts(model, x.detach())).sum().backward()
+    model(x, one_shot_statistics(model, x.detach())).sum().backward()
     assert x.grad is not None
     assert torch.isfinite(x.grad).all()
     assert float(x.grad.abs().sum()) > 0

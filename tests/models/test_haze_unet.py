@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from napari_restore.models import card_of, load, one_shot_facts
+from napari_restore.models import card_of, load, one_shot_statistics
 from napari_restore.models._load import shipped_weights
 from napari_restore.models._registry import entry_of
 from napari_restore.models._weights import read_state
@@ -118,26 +118,26 @@ def test_the_shipped_weights_work_behind_the_shipped_atmosphere() -> None:
 
 def test_tiles_with_context_equal_the_whole(seeing: HazeUNet) -> None:
     x = torch.rand(1, 3, 96, 128)
-    facts = one_shot_facts(seeing, x)
-    whole = seeing(x, facts)
+    statistics = one_shot_statistics(seeing, x)
+    whole = seeing(x, statistics)
     halo = seeing.card.halo
     assert halo == halo_of(1)
     # Core 48 … 56 × 64 … 80 and its halo.
     fed = x[..., 48 - halo : 56 + halo, 64 - halo : 80 + halo]
-    tile = seeing(fed, {**facts, "origin": torch.tensor([[48 - halo, 64 - halo]])})
+    tile = seeing(fed, {**statistics, "origin": torch.tensor([[48 - halo, 64 - halo]])})
     core = tile[..., halo : halo + 8, halo : halo + 16]
     assert torch.allclose(core, whole[..., 48:56, 64:80], atol=1e-6)
 
 
 def test_context_matters(seeing: HazeUNet) -> None:
     x = torch.rand(1, 3, 96, 128)
-    facts = dict(one_shot_facts(seeing, x))
-    other = {**facts, "maps": facts["maps"] + 0.5}
-    assert not torch.allclose(seeing(x, facts), seeing(x, other))
+    statistics = dict(one_shot_statistics(seeing, x))
+    other = {**statistics, "maps": statistics["maps"] + 0.5}
+    assert not torch.allclose(seeing(x, statistics), seeing(x, other))
 
 
 def test_nothing_changes_where_the_context_sees_no_haze(seeing: HazeUNet) -> None:
     x = torch.rand(1, 3, 96, 128)
-    facts = dict(one_shot_facts(seeing, x))
-    assert torch.equal(seeing(x, {**facts, "presence": torch.tensor(0.0)}), x)
-    assert not torch.equal(seeing(x, {**facts, "presence": torch.tensor(1.0)}), x)
+    statistics = dict(one_shot_statistics(seeing, x))
+    assert torch.equal(seeing(x, {**statistics, "presence": torch.tensor(0.0)}), x)
+    assert not torch.equal(seeing(x, {**statistics, "presence": torch.tensor(1.0)}), x)

@@ -32,9 +32,9 @@ def gain(
 
     context = context_of(source, valid)
     model = load("dcp")
-    facts = model.prepare(context, to_model, (0, 1, 2))
+    statistics = model.prepare(context, to_model, (0, 1, 2))
     x = torch.from_numpy(to_model(source).astype(np.float32)).permute(2, 0, 1)[None]
-    y = model(x, facts, torch.from_numpy(valid)[None, None])[0].permute(1, 2, 0).numpy()
+    y = model(x, statistics, torch.from_numpy(valid)[None, None])[0].permute(1, 2, 0).numpy()
     before, after = (
         10 * np.log10(((a - to_model(clear))[valid] ** 2).mean())
         for a in (to_model(source), y.clip(0, 1))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from napari_restore.models import RestorationModel, load, one_shot_facts
+from napari_restore.models import RestorationModel, load, one_shot_statistics
 
 from ._scenes import hazed, land, smooth
 from ._tiling import random_cores, tiled
@@ -31,11 +31,11 @@ def hazy(height: int, width: int) -> Tensor:
 @pytest.mark.parametrize("model_id", ["dcp", "hot", "htm", "haze-unet", "identity"])
 def test_tiled_equals_whole(model_id: str, size: tuple[int, int]) -> None:
     model, x = make(model_id), hazy(*size)
-    facts = one_shot_facts(model, x)
-    whole = model(x, facts)
+    statistics = one_shot_statistics(model, x)
+    whole = model(x, statistics)
     assert model_id == "identity" or not torch.equal(whole, x)
     for seed in range(3):
-        out = tiled(model, x, facts, random_cores(*size, model.card.multiple_of, seed))
+        out = tiled(model, x, statistics, random_cores(*size, model.card.multiple_of, seed))
         assert float((out - whole).abs().max()) <= 1e-6
         # Convolutions of tiles under some 100 pixels run in other kernels that round
         # differently; test_network_bytes looks at tiles of a usual size.
@@ -46,9 +46,9 @@ def test_tiled_equals_whole(model_id: str, size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("model_id", ["dcp", "htm"])
 def test_sums_are_exact(model_id: str) -> None:
     model, x = make(model_id), hazy(229, 246)
-    facts = one_shot_facts(model, x)
+    statistics = one_shot_statistics(model, x)
     cores = random_cores(229, 246, 64, 0)
-    assert torch.equal(tiled(model, x, facts, cores), model(x, facts))
+    assert torch.equal(tiled(model, x, statistics, cores), model(x, statistics))
 
 
 def test_network_bytes() -> None:
@@ -63,19 +63,19 @@ def test_network_bytes() -> None:
 @pytest.mark.parametrize("model_id", ["dcp", "htm", "haze-unet"])
 def test_halo_is_tight(model_id: str) -> None:
     model, x = make(model_id), hazy(256, 256)
-    facts = one_shot_facts(model, x)
+    statistics = one_shot_statistics(model, x)
     cores = [(y, x, y + 128, x + 128) for y in (0, 128) for x in (0, 128)]
-    less = tiled(model, x, facts, cores, halo=model.card.halo - model.card.multiple_of)
-    assert not torch.equal(less, model(x, facts))
+    less = tiled(model, x, statistics, cores, halo=model.card.halo - model.card.multiple_of)
+    assert not torch.equal(less, model(x, statistics))
 
 
 @pytest.mark.parametrize("model_id", ["dcp", "htm"])
 def test_tiled_equals_whole_around_holes(model_id: str) -> None:
     model, x = make(model_id), hazy(201, 183)
     valid = smooth(201, 183, seed=8, cells=7) > 0.35
-    facts = one_shot_facts(model, x, valid)
-    out = tiled(model, x, facts, random_cores(201, 183, model.card.multiple_of, 1), valid)
-    assert float((out - model(x, facts, valid)).abs().max()) <= 1e-6
+    statistics = one_shot_statistics(model, x, valid)
+    out = tiled(model, x, statistics, random_cores(201, 183, model.card.multiple_of, 1), valid)
+    assert float((out - model(x, statistics, valid)).abs().max()) <= 1e-6
 
 
 @pytest.mark.parametrize("model_id", ["dcp", "htm"])

@@ -38,7 +38,7 @@ from napari_restore._quantities import format_seconds
 from napari_restore.errors import InputError, escape_controls
 from napari_restore.records import write_record
 
-HELD, FOLLOWED = "held", "followed"
+STOP, THROUGH = "stop", "through"
 FAR = 128
 """Pixels from the box beyond which a share is told."""
 NEGLIGIBLE = 0.005
@@ -80,7 +80,9 @@ def attribute(options: Namespace) -> Answer:
         return attribute_table(options)
     item = _item(options.paths, _one_output(options), options.record)
     named = files_among([options.baseline])
-    _check_written(options, item, read_files(options) | identities(named), options.facts != HELD)
+    _check_written(
+        options, item, read_files(options) | identities(named), options.context_gradient != STOP
+    )
 
     def ask(**told: Any) -> Any:
         return api.attribute(
@@ -118,7 +120,7 @@ def attribute_again(options: Namespace, recorded: Any) -> Answer:
     task = told.get("task") or {"question": {}}
     named = files_among([task["question"].get("baseline"), *task.get("files", {})])
     read = identities([*item.sources, recorded.path, *named])
-    _check_written(options, item, read, task["question"].get("facts") == FOLLOWED)
+    _check_written(options, item, read, task["question"].get("context_gradient") == THROUGH)
     return _answer(
         options,
         item,
@@ -131,13 +133,13 @@ def attribute_again(options: Namespace, recorded: Any) -> Answer:
     )
 
 
-def _check_written(options: Namespace, item: Item, read: frozenset[object], followed: bool) -> None:
+def _check_written(options: Namespace, item: Item, read: frozenset[object], through: bool) -> None:
     """Refuse what would replace something, before anything is computed. Raises `BadOutput`."""
     from napari_restore import api
 
     check_files([item], read)
     refuse_existing(item.output, overwrite=options.overwrite)
-    if followed:
+    if through:
         overview = api.overview_path(item.output)
         refuse_input(overview, read)
         refuse_existing(overview, overwrite=options.overwrite)
@@ -213,13 +215,15 @@ def _context(told: Mapping[str, Any]) -> list[str]:
     if told["used"] == "none":
         return []
     share = "" if told["share"] is None else f"{told['share']:.0%} of the change came through it"
-    if told["used"] == FOLLOWED:
-        return [f"context followed ({told['reason']})" + (f": {share}" if share else "")]
+    if told["used"] == THROUGH:
+        return [
+            f"gradient through the context ({told['reason']})" + (f": {share}" if share else "")
+        ]
     if not share:
-        return [f"context held constant ({told['reason']}); its share of the change is not known"]
+        return [f"context constant ({told['reason']}); its share of the change is not known"]
     return [
-        f"context held constant ({told['reason']}): {share} and is not in this map"
-        + ("" if told["share"] < NEGLIGIBLE else "; --facts followed includes it")
+        f"context constant ({told['reason']}): {share} and is not in this map"
+        + ("" if told["share"] < NEGLIGIBLE else "; --context-gradient through includes it")
     ]
 
 

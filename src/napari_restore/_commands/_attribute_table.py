@@ -101,7 +101,7 @@ def table_again(options: Namespace, recorded: Any) -> Answer:
 
 
 def _check_shared(options: Namespace, places: list[Any]) -> None:
-    """Refuse facts that many images would share: what they are is kept beside results only."""
+    """Refuse statistics that many images would share: what they are is kept beside results only."""
     named = {place.image for place in places} - {None}
     images = 1 if options.stack else len(options.paths) + len(named)
     if images > 1 and options.context in SHARED:

@@ -166,7 +166,7 @@ def evaluate(options: Namespace) -> Answer:
             output=options.output,
             tell=tell,
             run=run,
-            facts={"command": shlex.join(["napari-restore", *options.words])},
+            extra={"command": shlex.join(["napari-restore", *options.words])},
             options={name: getattr(options, name) for name in _ENGINE},
             data=options.data,
             split=options.split,

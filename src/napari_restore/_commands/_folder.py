@@ -25,7 +25,7 @@ from napari_restore.errors import Cancelled, DiskFull, InputError, RestoreError,
 from napari_restore.records import write_record
 
 CONTEXT = "restore_context.npz"
-"""The shared whole-image facts of `--context first|joint`, kept in the output folder."""
+"""The shared whole-image statistics of `--context first|joint`, kept in the output folder."""
 
 # Everything besides image and model that decides what an output holds.
 _DECISIVE = (
@@ -40,7 +40,7 @@ def restore_folder(options: Namespace, items: list[Item], runner: Runner) -> Ans
     folder = Path(options.output)
     model = load_model(options)
     if model.card.placed and options.context not in (None, "joint"):
-        raise model.card.no_shared_facts()
+        raise model.card.no_shared_statistics()
     mosaic, unreadable = _share_context(options, items, folder, model.card)
     folder.mkdir(exist_ok=True)
     summary, exit_code = Summary(folder), 0
@@ -116,9 +116,9 @@ def _share_context(
     """Carry out `--context first|joint`; the mosaic of all images or None, and what failed.
 
     Joint images that lie on one map grid are taken as that mosaic, so that a pixel
-    sees its neighbours across the border, too. Otherwise the shared facts become
+    sees its neighbours across the border, too. Otherwise the shared statistics become
     a file that every image of the call is given. Images that cannot be read are
-    left out. Raises `BadParameter` for a model of `card` that cannot share facts.
+    left out. Raises `BadParameter` for a model of `card` that cannot share statistics.
     """
     failed: dict[Item, RestoreError] = {}
     if options.context not in SHARED:
@@ -143,7 +143,7 @@ def _share_context(
             return mosaic, failed
     if card.placed:
         if len(images) > 1:
-            raise card.no_shared_facts()
+            raise card.no_shared_statistics()
         options.context = None
         return None, failed
     folder.mkdir(exist_ok=True)

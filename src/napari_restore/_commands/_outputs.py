@@ -25,7 +25,7 @@ READABLE = frozenset(
 """Suffixes by which the images of a folder are known."""
 
 SHARED = ("first", "joint")
-"""Words of `--context` for facts that many images share."""
+"""Words of `--context` for statistics that many images share."""
 
 SUMMARY = "restore_summary.json"
 """What was done in a folder; also how a second call knows what to skip."""
@@ -221,6 +221,6 @@ def file_sha256(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def key_of(facts: Any) -> str:
+def key_of(settings: Any) -> str:
     """A short name for anything JSON can hold."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()

@@ -73,19 +73,19 @@ def add_question(parser: argparse.ArgumentParser) -> None:
         help="with a number of steps: gauss-legendre (default), middle, left, right, trapezoid",
     )
     group.add_argument(
-        "--facts",
-        choices=("auto", "held", "followed"),
+        "--context-gradient",
+        choices=("auto", "stop", "through"),
         default="auto",
-        help="the context, which is what the model draws from the whole image: held constant, "
-        "followed through its overview, or auto (default): followed where the model allows it and it is "
+        help="the context, which is what the model takes from the whole image: stop the gradient there, let "
+        "it go through the overview, or auto (default): through where the model allows it and that is "
         "predicted to add less than ten seconds on two cores; the choice depends on image and options, "
         "not on the machine, and is in the record",
     )
     group.add_argument(
-        "--choices",
-        choices=("held", "free"),
-        help="what a model decides, such as which experts a token asks: held as the image has it, which "
-        "makes the model smooth along the path (default), or made anew at every point",
+        "--routing",
+        choices=("fixed", "recomputed"),
+        help="which experts and tokens a network chooses: fixed as for the image, which makes the model "
+        "smooth along the path (default), or recomputed at every point",
     )
     group.add_argument(
         "--level",
@@ -121,8 +121,8 @@ def question_of(options: Namespace) -> dict[str, Any]:
         "steps": options.steps,
         "rule": options.rule,
         "gap": options.gap,
-        "facts": options.facts,
-        "choices": options.choices,
+        "context_gradient": options.context_gradient,
+        "routing": options.routing,
         "arguments": {name: api.argument_value(value) for name, value in options.argument},
         "check": options.check,
         "level": options.level,

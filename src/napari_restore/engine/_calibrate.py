@@ -13,7 +13,7 @@ from napari_restore.engine._budget import MIB
 from napari_restore.engine._device import Device
 from napari_restore.engine._device_memory import peak_of
 from napari_restore.engine._own_thread import on_own_thread
-from napari_restore.engine._probe import example_facts, example_input
+from napari_restore.engine._probe import example_input, example_statistics
 from napari_restore.engine._remembered import Remembered
 from napari_restore.models import RestorationModel
 
@@ -67,10 +67,10 @@ def _measure(model: RestorationModel, device: Device, threads: int) -> Cost:
     with torch.inference_mode():
         for side in sides:
             x = example_input(model, side, side)
-            facts = example_facts(model, x)
-            peaks.append(peak_of(partial(model, x, facts), device))
+            statistics = example_statistics(model, x)
+            peaks.append(peak_of(partial(model, x, statistics), device))
             began = time.perf_counter()
-            model(x, facts)
+            model(x, statistics)
             device.wait()
             seconds = time.perf_counter() - began
     small, large = (side * side for side in sides)

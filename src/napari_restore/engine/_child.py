@@ -23,7 +23,7 @@ Hear = Callable[[dict[str, Any]], None]
 class Worker:
     """A child process that runs plans one after another and keeps what it has loaded.
 
-    Libraries, opened images, models and whole-image facts stay in it, so that the
+    Libraries, opened images, models and whole-image statistics stay in it, so that the
     next run begins at once. It has its own OpenMP and allocator settings and a lower
     priority. It is started at its first use, ends with `close` or with this process,
     and one that died is replaced by the next task. Thread safe.

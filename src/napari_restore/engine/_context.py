@@ -25,7 +25,7 @@ from napari_restore.errors import Cancelled, InputError
 from napari_restore.images import Image, attach_pyramid, cache_dir, halve, mark_entry
 from napari_restore.models import (
     BLOCK,
-    BlockFacts,
+    BlockStatistics,
     Context,
     ContextPass,
     context_of,
@@ -65,7 +65,7 @@ def context_key(
 ) -> str:
     """Names the context of this image, these bands and this exclude mask.
 
-    The facts of a level are those of its whole image.
+    The statistics of a level are those of its whole image.
     """
     image = image.full or image
     parts = [_VERSION, image.fingerprint, dark_bands(image), image.data_bands]
@@ -75,7 +75,7 @@ def context_key(
 
 
 def context_exclude(image: Image, exclude: str | os.PathLike[str] | None) -> Weight | None:
-    """The mask of pixels that do not count, on the image whose facts stand for `image`."""
+    """The mask of pixels that do not count, on the image whose statistics stand for `image`."""
     return None if exclude is None else open_weight(os.fspath(exclude), image.full or image)
 
 
@@ -152,14 +152,14 @@ def compute_context(
     if together % max(BLOCK, whole.factor):
         together = side
 
-    def look(block: Region) -> BlockFacts | None:
+    def look(block: Region) -> BlockStatistics | None:
         found = None
         for y in range(block.y0, block.y1, together):
             part = look_at(block.intersect(block._replace(y0=y, y1=y + together)))
             found = part if found is None else found.plus(part)
         return found
 
-    def look_at(block: Region) -> BlockFacts | None:
+    def look_at(block: Region) -> BlockStatistics | None:
         box = block.shift(scope.y0, scope.x0)
         pixels = image.read(box)
         valid = image.read_valid(box) if image.may_be_invalid else None
@@ -168,10 +168,10 @@ def compute_context(
             valid = kept if valid is None else valid & kept
         return whole.look(block.y0, block.x0, pixels, valid)
 
-    for i, facts in enumerate(_in_order(blocks, look, workers or cores())):
+    for i, statistics in enumerate(_in_order(blocks, look, workers or cores())):
         if cancelled is not None and cancelled():
             raise Cancelled("Cancelled while looking at the whole image.")
-        whole.add_facts(facts)
+        whole.add_statistics(statistics)
         if progress is not None:
             progress(i + 1, len(blocks))
     context = whole.finish()
@@ -248,10 +248,10 @@ def _spread(image: Image, factor: int) -> list[Region]:
 
 
 def _in_order(
-    blocks: list[Region], look: Callable[[Region], BlockFacts | None], workers: int
-) -> Iterator[BlockFacts | None]:
+    blocks: list[Region], look: Callable[[Region], BlockStatistics | None], workers: int
+) -> Iterator[BlockStatistics | None]:
     """Results in the order of `blocks`, at most `workers` + 1 waiting."""
-    waiting: deque[Future[BlockFacts | None]] = deque()
+    waiting: deque[Future[BlockStatistics | None]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="context") as pool:
         try:
             for block in blocks:
@@ -266,7 +266,7 @@ def _in_order(
 
 
 def joint_context(contexts: Iterable[Context]) -> Context:
-    """The facts of several images taken as one; looked at one by one.
+    """The statistics of several images taken as one; looked at one by one.
 
     Counts add up. Overviews are thinned and stacked, the first image's factor stands
     for all. Raises `InputError` if the images are not of one kind.
@@ -283,7 +283,7 @@ def joint_context(contexts: Iterable[Context]) -> Context:
         if _kind(context) != _kind(joint):
             raise InputError(
                 f"One image has {_told(_kind(joint))}, another {_told(_kind(context))}: "
-                "they have no facts in common.",
+                "they have no statistics in common.",
                 "Give images of one kind, or leave --context out.",
             )
         overviews.append(context.overview)
@@ -310,7 +310,7 @@ def joint_context(contexts: Iterable[Context]) -> Context:
 def context_of_images(
     images: Iterable[Image], exclude: str | os.PathLike[str] | None = None
 ) -> Context:
-    """The facts of `images` taken as one, computed where they are not known yet."""
+    """The statistics of `images` taken as one, computed where they are not known yet."""
 
     def of_one(image: Image) -> Context:
         weight = None if exclude is None else open_weight(os.fspath(exclude), image)

@@ -107,7 +107,7 @@ class Plan:
     origin: tuple[int, int] = (0, 0)
     """(y, x) of that file's first pixel in `image`."""
     must_look: bool = False
-    """Whether facts that the run needs are not in the cache yet."""
+    """Whether statistics that the run needs are not in the cache yet."""
     precision: str = "float32"
     staged: StagedLayout | None = None
     """Grid, tiers and phases of a staged model's run."""
@@ -127,7 +127,7 @@ class Plan:
 
     @property
     def described(self) -> Region | None:
-        """What the whole-image facts are of, in pixels of the full image; None for all of it."""
+        """What the whole-image statistics are of, in pixels of the full image; None for all of it."""
         return None if self.extent != "region" else on_full(self.region, self.image)
 
     @property
@@ -429,10 +429,10 @@ def _cost_of(
     cache = min(image_bytes(image), 4 * image.chunk[0] * image.chunk[1] * pixel * workers)
     kept, blocks, looking = context_cost(image.full or image, workers, whole=context)
     if prepare.peak_bytes and not context:
-        # Known facts are read from the disk.
+        # Known statistics are read from the disk.
         kept = context_cost(image.full or image, workers, whole=True)[0]
     alive = int(fragmentation(tiles.count) * (running * tile_bytes + queued))
-    peak = kept + prepare.fact_bytes + cache + max(alive, blocks, prepare.peak_bytes)
+    peak = kept + prepare.statistics_bytes + cache + max(alive, blocks, prepare.peak_bytes)
     seconds = cost.seconds(tiles.fed_pixels) / running * (SHARED if threads > 1 else 1)
     if tiles.count <= 4 * running:
         rounds = -(-tiles.count // running)

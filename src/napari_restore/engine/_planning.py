@@ -96,7 +96,7 @@ def make_plan(
     """What restoring `region` (default: all of `image`) with `model` will do.
 
     With `mosaic`, an image that holds this one among its neighbours, whole-image
-    facts and the surroundings of a pixel come from there, so that neighbouring
+    statistics and the surroundings of a pixel come from there, so that neighbouring
     files join without a seam. With `output`, a ``.zarr`` of the whole image, tiles
     are written right where it will be.
 
@@ -104,7 +104,7 @@ def make_plan(
     is seen, and the scratch disk is tried with a file of 64 MiB if a run needs it. Parameters are those of the command
     line (`napari-restore restore --help`); sizes are bytes or text like ``"2GiB"``.
     `extent` is "image" (the model knows the whole image, whatever the target), "region"
-    (only the target: a draft for global models) or "draft": that takes its whole-image facts from as
+    (only the target: a draft for global models) or "draft": that takes its whole-image statistics from as
     much as can be looked at in a moment, and the plan says from what, "overview" or
     "sample".
     """
@@ -228,8 +228,8 @@ def make_plan(
             bounding_box(targets), (image.height, image.width), model.tile, extent == "image"
         )
         settings |= {"grid": list(box), "residual_dtype": residual_dtype or precision}
-    facts = _context_name(context, image, uncounted, draft, extent) if needs_context else None
-    key = run_key(image, model, {**settings, "context": facts})
+    context_id = _context_name(context, image, uncounted, draft, extent) if needs_context else None
+    key = run_key(image, model, {**settings, "context": context_id})
     name = folder_name(image, model, settings)
     folder = Path(scratch) if scratch is not None else cache_dir() / "results"
     store = folder / f"{name}.zarr"
@@ -347,7 +347,7 @@ def _check_placed(card: ModelCard, context: Any) -> None:
             "Models of that scope are told where they are; leave placed out.",
         )
     if context is not None:
-        raise card.no_shared_facts()
+        raise card.no_shared_statistics()
 
 
 def _device_peak(layout: Layout, staged: StagedLayout | None, device: Device) -> int:

@@ -17,7 +17,7 @@ from napari_restore.engine._probe import example_context, example_input
 from napari_restore.engine._region import Region
 from napari_restore.engine._remembered import Remembered
 from napari_restore.images import Image
-from napari_restore.models import Context, Facts, RestorationModel, ToModel, overview_factor
+from napari_restore.models import Context, RestorationModel, Statistics, ToModel, overview_factor
 
 STEP = 256
 """Pixels to whose multiples the sides of an overview are rounded up, so that images of like
@@ -29,11 +29,11 @@ float32."""
 
 @dataclass(frozen=True)
 class PrepareCost:
-    """Bytes at the peak and seconds of `prepare`, and bytes of the facts it leaves."""
+    """Bytes at the peak and seconds of `prepare`, and bytes of the statistics it leaves."""
 
     peak_bytes: int = 0
     """The overview itself is not among them."""
-    fact_bytes: int = 0
+    statistics_bytes: int = 0
     seconds: float = 0.0
     pixels: int = 0
     """Of the overview, brought to model range at once."""
@@ -51,7 +51,7 @@ def prepare_cost(
     extent: str = "image",
     region: Region | None = None,
 ) -> PrepareCost:
-    """The cost for `image`; nothing for models whose facts are a few numbers.
+    """The cost for `image`; nothing for models whose statistics are a few numbers.
 
     `extent` and `region` are those of the context, see `compute_context`. Measured once per
     kind of model on a made-up overview of the size (rounded up) that there will be: what
@@ -90,7 +90,7 @@ def _measure(model: RestorationModel, device: Device, shape: _Shape) -> PrepareC
     with torch.no_grad():
         # The first call makes ready what later ones have.
         for context in (small, _widened(small, shape)):
-            facts: list[Facts] = []
+            statistics: list[Statistics] = []
             pixels: list[int] = [0]
 
             def as_it_is(values: Any, pixels: list[int] = pixels) -> Any:
@@ -98,15 +98,17 @@ def _measure(model: RestorationModel, device: Device, shape: _Shape) -> PrepareC
                 return values.astype("float64")
 
             def prepare(
-                context: Context = context, facts: list[Facts] = facts, to_model: ToModel = as_it_is
+                context: Context = context,
+                statistics: list[Statistics] = statistics,
+                to_model: ToModel = as_it_is,
             ) -> None:
-                facts.append(model.prepare(context, to_model, tuple(range(context.bands))))
+                statistics.append(model.prepare(context, to_model, tuple(range(context.bands))))
 
             began = time.perf_counter()
             peak = peak_of(prepare, device)
             device.wait()
             seconds = time.perf_counter() - began
-            left = sum(fact.numel() * fact.element_size() for fact in facts[0].values())
+            left = sum(value.numel() * value.element_size() for value in statistics[0].values())
             found = PrepareCost(int(peak), left, seconds, max(pixels))
     return found
 

@@ -1,4 +1,4 @@
-"""What a model makes of the whole-image facts, kept from one run to the next."""
+"""What a model makes of the whole-image statistics, kept from one run to the next."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from napari_restore.engine._tile import is_out_of_memory
 from napari_restore.engine._weight import Weight
 from napari_restore.errors import OutOfMemory
 from napari_restore.images import Radiometry
-from napari_restore.models import Context, Facts, RestorationModel
+from napari_restore.models import Context, RestorationModel, Statistics
 
 KEPT = 4
-"""Images per model whose prepared facts are kept: they are small, contexts are not …"""
+"""Images per model whose prepared statistics are kept: they are small, contexts are not …"""
 KEPT_BYTES = 64 << 20
 """… but for maps, of which all models together keep so much, and always the last one."""
 Around = Callable[[], AbstractContextManager[object]]
@@ -35,7 +35,7 @@ Around = Callable[[], AbstractContextManager[object]]
 class Prepared:
     """All of the context that a run needs."""
 
-    facts: Facts
+    statistics: Statistics
     """On the processor, wherever the model runs."""
     fill: npt.NDArray[np.float32]
     """(C,) values in model range for pixels that do not count."""
@@ -43,8 +43,8 @@ class Prepared:
 
     @property
     def bytes(self) -> int:
-        """What the facts take."""
-        return sum(fact.numel() * fact.element_size() for fact in self.facts.values())
+        """What the statistics take."""
+        return sum(value.numel() * value.element_size() for value in self.statistics.values())
 
 
 _KNOWN: WeakKeyDictionary[RestorationModel, OrderedDict[str, Prepared]] = WeakKeyDictionary()
@@ -74,18 +74,18 @@ def prepare(
     found = context() if plan.needs_context else None
     bands = plan.bands
     radiometry = plan.radiometry(found)
-    facts: Facts = {}
+    statistics: Statistics = {}
     fill = np.full(len(bands), 0.5, np.float32)
     if found is not None:
         medians = np.array([found.percentile(50, (b,)) for b in range(found.bands)])
         fill = radiometry.to_model(medians)[list(bands)].astype(np.float32)
-        made = _facts(plan, found, radiometry, around)
+        made = _statistics(plan, found, radiometry, around)
         # Its overview need not lie beside two of each map.
         found = None
-        facts = {name: fact.to("cpu", copy=True) for name, fact in made.items()}
+        statistics = {name: value.to("cpu", copy=True) for name, value in made.items()}
     elif plan.model.card.needs_context:
         raise AssertionError("the plan forgot the context")
-    prepared = Prepared(facts, fill, radiometry)
+    prepared = Prepared(statistics, fill, radiometry)
     known[key] = prepared
     while len(known) > KEPT:
         known.popitem(last=False)
@@ -94,10 +94,10 @@ def prepare(
     return prepared
 
 
-def _facts(plan: Plan, found: Context, radiometry: Radiometry, around: Around) -> Facts:
-    """Facts of the whole image, as the model gives them: tensors may be its own."""
+def _statistics(plan: Plan, found: Context, radiometry: Radiometry, around: Around) -> Statistics:
+    """Statistics of the whole image, as the model gives them: tensors may be its own."""
 
-    def body() -> Facts:
+    def body() -> Statistics:
         torch.set_num_threads(cores())
         with around(), torch.no_grad():
             return plan.model.eval().prepare(found, radiometry.to_model, plan.bands)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from napari_restore.engine._tile import is_out_of_memory
 from napari_restore.errors import BadModel, OutOfMemory
-from napari_restore.models import Context, Facts, RestorationModel, context_of, placed_at
+from napari_restore.models import Context, RestorationModel, Statistics, context_of, placed_at
 
 _LEAST_SIDE = 256
 """A dependence farther away than half of this may be missed if nothing lies between."""
@@ -83,13 +83,13 @@ def weights_state(model: RestorationModel) -> tuple[int, ...]:
     return tuple(n for tensor in tensors for n in (tensor.data_ptr(), tensor._version))
 
 
-def example_facts(model: RestorationModel, x: Tensor) -> Facts:
-    """Facts for a made-up image, so that a model can be probed without a real one."""
+def example_statistics(model: RestorationModel, x: Tensor) -> Statistics:
+    """Statistics for a made-up image, so that a model can be probed without a real one."""
     context = example_context(x)
-    facts = model.prepare(context, lambda v: v.astype("float64"), tuple(range(x.shape[1])))
+    statistics = model.prepare(context, lambda v: v.astype("float64"), tuple(range(x.shape[1])))
     # Copies: what a network computed for inference only could not be probed by gradients.
-    facts = {name: fact.to(x.device, copy=True) for name, fact in facts.items()}
-    return placed_at(facts, [(0, 0)] * len(x), 1.0, x) if model.card.placed else facts
+    statistics = {name: value.to(x.device, copy=True) for name, value in statistics.items()}
+    return placed_at(statistics, [(0, 0)] * len(x), 1.0, x) if model.card.placed else statistics
 
 
 def example_context(x: Tensor) -> Context:
@@ -132,27 +132,27 @@ def _probe(model: RestorationModel) -> Probe:
     if card.scope != "local":
         # Its tiles are its own; what they know of each other is no matter of a halo.
         x = example_input(model, card.min_size, card.min_size)
-        _check_output(model, x, example_facts(model, x))
+        _check_output(model, x, example_statistics(model, x))
         return Probe(card.halo)
     step = card.multiple_of
     reach = max(card.halo, step)
     side = -(-max(2 * reach + 5 * step, card.min_size, _LEAST_SIDE) // step) * step
     x = example_input(model, side, side)
-    facts = example_facts(model, x)
-    _check_output(model, x, facts)
+    statistics = example_statistics(model, x)
+    _check_output(model, x, statistics)
     for _ in range(3):
-        measured = _gradient_reach(model, x, facts, step)
-        spread = _nan_reach(model, x, facts, step)
+        measured = _gradient_reach(model, x, statistics, step)
+        spread = _nan_reach(model, x, statistics, step)
         if spread > max(measured, card.halo):
             # Running sums carry a NaN to the far edge without depending on it.
             margin = -(-max(measured, card.halo) // step) * step
-            measured = margin if _unmoved(model, x, facts, step, margin) else spread
+            measured = margin if _unmoved(model, x, statistics, step, margin) else spread
         if measured < side // 2 - step:
             break
         # The dependence reached the edge of the probe: look at a wider one.
         side = -(-2 * side // step) * step
         x = example_input(model, side, side)
-        facts = example_facts(model, x)
+        statistics = example_statistics(model, x)
     else:
         raise BadModel(
             f"Model {card.id} depends on the whole image, its card says scope 'local'.",
@@ -173,11 +173,11 @@ def _probe(model: RestorationModel) -> Probe:
     return Probe(-(-card.halo // step) * step)
 
 
-def _check_output(model: RestorationModel, x: Tensor, facts: Facts) -> None:
+def _check_output(model: RestorationModel, x: Tensor, statistics: Statistics) -> None:
     card = model.card
     try:
         with torch.inference_mode():
-            y = model(x, facts)
+            y = model(x, statistics)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         first = str(error).strip().splitlines()[0]
         raise BadModel(
@@ -194,26 +194,26 @@ def _check_output(model: RestorationModel, x: Tensor, facts: Facts) -> None:
         raise BadModel(f"Model {card.id} returns NaN or infinity.", "Check its weights.")
 
 
-def _nan_reach(model: RestorationModel, x: Tensor, facts: Facts, step: int) -> int:
+def _nan_reach(model: RestorationModel, x: Tensor, statistics: Statistics, step: int) -> int:
     """How far a NaN in one aligned block spreads beyond it; everywhere if it breaks the model."""
     low = x.shape[-1] // 2 // step * step
     poisoned = x.clone()
     poisoned[..., low : low + step, low : low + step] = float("nan")
     try:
         with torch.inference_mode():
-            y = model(poisoned, facts)
+            y = model(poisoned, statistics)
     except (RuntimeError, IndexError, ValueError):
         # A table look-up, for instance, takes no NaN.
         return x.shape[-1]
     return _reach(torch.isnan(y).any(dim=1)[0], low, low + step)
 
 
-def _gradient_reach(model: RestorationModel, x: Tensor, facts: Facts, step: int) -> int:
+def _gradient_reach(model: RestorationModel, x: Tensor, statistics: Statistics, step: int) -> int:
     """How far the gradient of one aligned output block reaches beyond it."""
     low = x.shape[-1] // 2 // step * step
     leaf = x.clone().requires_grad_(True)
     with torch.enable_grad():
-        y = model(leaf, facts)
+        y = model(leaf, statistics)
         if not y.requires_grad:
             return 0
         block = y[..., low : low + step, low : low + step]
@@ -221,7 +221,9 @@ def _gradient_reach(model: RestorationModel, x: Tensor, facts: Facts, step: int)
     return _reach((gradient != 0).any(dim=1)[0], low, low + step)
 
 
-def _unmoved(model: RestorationModel, x: Tensor, facts: Facts, step: int, margin: int) -> bool:
+def _unmoved(
+    model: RestorationModel, x: Tensor, statistics: Statistics, step: int, margin: int
+) -> bool:
     """Whether an output block stays when everything beyond `margin` of it changes."""
     low = x.shape[-1] // 2 // step * step
     near = slice(low - margin, low + step + margin)
@@ -229,7 +231,9 @@ def _unmoved(model: RestorationModel, x: Tensor, facts: Facts, step: int, margin
     changed[..., near, near] = x[..., near, near]
     block = (..., slice(low, low + step), slice(low, low + step))
     with torch.inference_mode():
-        return torch.allclose(model(x, facts)[block], model(changed, facts)[block], atol=1e-6)
+        return torch.allclose(
+            model(x, statistics)[block], model(changed, statistics)[block], atol=1e-6
+        )
 
 
 def _reach(touched: Tensor, low: int, high: int) -> int:

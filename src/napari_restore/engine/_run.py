@@ -77,7 +77,7 @@ class Run:
         self._wait = wait
         self.store: ResultStore | None = None
         self.schedule: Schedule | None = None
-        self._facts: dict[str, Any] = {}
+        self._statistics: dict[str, Any] = {}
         self._radiometry: Radiometry | None = None
         self._uncounted: Weight | None = None
         self._excluded: Weight | None = None
@@ -155,7 +155,7 @@ class Run:
         return self._work(prepared), exclude
 
     def context(self) -> Context:
-        """Facts of the whole image that `open` looked at."""
+        """Statistics of the whole image that `open` looked at."""
         return self._context(self._uncounted)
 
     def _open_store(self) -> ResultStore:
@@ -219,7 +219,9 @@ class Run:
         if known is not None:
             return known
         if not rough and context_path(plan.image, exclude, region).exists():
-            self.emit(Note("The cached facts of this image were damaged and are counted again."))
+            self.emit(
+                Note("The cached statistics of this image were damaged and are counted again.")
+            )
         self.emit(Phase("Looking at a part of the image" if rough else LOOKING))
         return compute_context(
             plan.image,
@@ -233,15 +235,15 @@ class Run:
         )
 
     def _work(self, prepared: Prepared) -> TileWork:
-        plan, facts = self.plan, prepared.facts
-        self._facts = {k: v.tolist() for k, v in facts.items() if v.numel() <= 16}
+        plan, statistics = self.plan, prepared.statistics
+        self._statistics = {k: v.tolist() for k, v in statistics.items() if v.numel() <= 16}
         others = other_bands(plan.image, plan.bands)
         with self._device_memory.watched():
             # Once for all tiles: they may be maps.
-            there = {name: plan.device.take(fact) for name, fact in facts.items()}
+            there = {name: plan.device.take(value) for name, value in statistics.items()}
         return TileWork(
             model=plan.model.eval(),
-            facts=there,
+            statistics=there,
             radiometry=prepared.radiometry,
             bands=plan.bands,
             fill=prepared.fill,
@@ -306,10 +308,10 @@ class Run:
 
         def write(output: TileOutput) -> None:
             assert self.store is not None
-            facts: dict[str, Any] = {"counts": output.counts}
+            statistics: dict[str, Any] = {"counts": output.counts}
             if output.inside is not None:
-                facts["inside"] = {"parts": output.inside, "counts": output.counts_inside}
-            self.store.write(output.core, output.pixels, output.maps, facts, output.levels)
+                statistics["inside"] = {"parts": output.inside, "counts": output.counts_inside}
+            self.store.write(output.core, output.pixels, output.maps, statistics, output.levels)
             self._done += 1
             self._pixels_done += output.core.pixels
             self.emit(TileDone(output.core))
@@ -427,8 +429,8 @@ class Run:
                 "black": [float(b) for b in radiometry.black],
                 "white": float(radiometry.white),
             }
-            self._facts["black_reason"] = radiometry.black_reason
-            self._facts["white_reason"] = radiometry.white_reason
+            self._statistics["black_reason"] = radiometry.black_reason
+            self._statistics["white_reason"] = radiometry.white_reason
         return {
             "command": "",
             "version": version("napari-restore"),
@@ -453,7 +455,7 @@ class Run:
             "targets": [{"region": list(target), "mask": plan.mask} for target in plan.targets],
             "adjustment": plan.adjustment.to_dict(),
             "extent": plan.extent,
-            "context": self._facts or None,
+            "context": self._statistics or None,
             "plan": plan.to_dict(),
             "measured": {
                 "seconds": seconds,

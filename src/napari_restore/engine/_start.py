@@ -12,7 +12,7 @@ from napari_restore.engine._local_run import LocalRun
 from napari_restore.engine._own_thread import on_own_thread
 from napari_restore.engine._plan import Plan
 from napari_restore.engine._prepared import prepare
-from napari_restore.engine._probe import example_facts, example_input
+from napari_restore.engine._probe import example_input, example_statistics
 from napari_restore.engine._run import Emit, Run, trim_results
 from napari_restore.engine.staged._run import StagedRun
 
@@ -42,6 +42,6 @@ def warm_up(plan: Plan) -> None:
         with torch.inference_mode():
             side = -(-max(256, model.card.min_size) // model.card.multiple_of)
             x = example_input(model, *(side * model.card.multiple_of,) * 2)
-            model(x, example_facts(model, x))
+            model(x, example_statistics(model, x))
 
     on_own_thread(call, "warm-up")

@@ -238,10 +238,10 @@ class ResultStore:
         core: Region,
         pixels: npt.NDArray[Any],
         maps: dict[str, npt.NDArray[Any]],
-        facts: dict[str, Any],
+        entry: dict[str, Any],
         levels: Sequence[npt.NDArray[Any]] = (),
     ) -> None:
-        """Write one tile and mark it finished; `facts` is kept in the journal.
+        """Write one tile and mark it finished; `entry` is kept in the journal.
 
         `levels` are the tile's pixels halved once, twice … for the further levels.
         """
@@ -250,7 +250,7 @@ class ResultStore:
             for name, values in maps.items():
                 self._put(f"map_{name}", core, values)
             self._write_levels(core, levels)
-            line = {"region": list(core), **facts}
+            line = {"region": list(core), **entry}
             self._journal.append(line)
         except OSError as error:
             raise _as_disk_full(error, self.path) from error

@@ -22,8 +22,8 @@ from napari_restore.errors import BadModel, OutOfMemory
 from napari_restore.images import Radiometry, halve
 from napari_restore.models import (
     HAZE_EXPONENT,
-    Facts,
     RestorationModel,
+    Statistics,
     correct_band,
     placed_at,
 )
@@ -73,7 +73,7 @@ class TileWork:
     """Everything tiles of one run share."""
 
     model: RestorationModel
-    facts: Facts
+    statistics: Statistics
     radiometry: Radiometry
     bands: tuple[int, ...]
     fill: npt.NDArray[np.float32]
@@ -89,7 +89,7 @@ class TileWork:
     wavelengths: tuple[float | None, ...] = ()
     precision: str = "float32"
     corner: tuple[int, int] = (0, 0)
-    """(y, x) in the image of what the facts describe, for a placed model."""
+    """(y, x) in the image of what the statistics describe, for a placed model."""
     scale: float = 1.0
     """Pixels of the context along a side of one of the image."""
     targets: tuple[Region, ...] = ()
@@ -145,24 +145,24 @@ class TileWork:
             with self.computing():
                 there = self.device.take(x)
                 mask = None if valid is None else self.device.take(valid)
-                facts = self.facts_at(fed, there)
+                statistics = self.statistics_at(fed, there)
                 if wants_maps and self.model.card.maps:
-                    y, maps = self.model.forward_with_maps(there, facts, mask)
+                    y, maps = self.model.forward_with_maps(there, statistics, mask)
                 else:
-                    y, maps = self.model(there, facts, mask), {}
+                    y, maps = self.model(there, statistics, mask), {}
                 change = y.float() - there
         except FAILURES as error:
             raise as_failure(self.model, error) from error
         spread = {name: values.expand(-1, -1, *x.shape[-2:]) for name, values in maps.items()}
         return change, spread
 
-    def facts_at(self, fed: list[Region], x: torch.Tensor) -> Facts:
-        """The facts for one call; a placed model is told where `x` lies."""
+    def statistics_at(self, fed: list[Region], x: torch.Tensor) -> Statistics:
+        """The statistics for one call; a placed model is told where `x` lies."""
         if not self.model.card.placed:
-            return self.facts
+            return self.statistics
         top, left = self.corner
         origins = [(region.y0 - top, region.x0 - left) for region in fed]
-        return placed_at(self.facts, origins, self.scale, x)
+        return placed_at(self.statistics, origins, self.scale, x)
 
     def to_source(
         self,
@@ -253,9 +253,9 @@ class TileWork:
         if reference is None:
             seen = [w for w in (self.wavelengths[b] for b in self.bands) if w is not None]
             reference = sum(seen) / len(seen)
-        found = self.facts.get("exponent")
+        found = self.statistics.get("exponent")
         exponent = HAZE_EXPONENT if found is None else float(found)
-        airlight = self.facts["airlight_all"].cpu().numpy()
+        airlight = self.statistics["airlight_all"].cpu().numpy()
         changes = [
             correct_band(
                 x[..., i],

@@ -17,7 +17,7 @@ from torch import Tensor
 from napari_restore._json_shapes import read_json
 from napari_restore.engine._device import Device, choose_device, cores
 from napari_restore.engine._own_thread import on_own_thread
-from napari_restore.engine._probe import example_facts, example_input, probe
+from napari_restore.engine._probe import example_input, example_statistics, probe
 from napari_restore.engine._region import Region
 from napari_restore.engine._remembered import Remembered
 from napari_restore.engine._tiles import CELL, fed_box
@@ -130,13 +130,13 @@ def _measure(
     height, width = (max(side // smaller, model.card.min_size) for side in _SIZE)
     whole = Region(0, 0, height, width)
     x = example_input(model, height, width)
-    facts = example_facts(model, x)
+    statistics = example_statistics(model, x)
 
     def seen(threads: int, *fed: Region) -> Tensor:
         torch.set_num_threads(threads)
         pixels = torch.cat([x[(..., *box.slices)] for box in fed])
         origins = [(box.y0, box.x0) for box in fed]
-        placed = placed_at(facts, origins, 1.0, pixels) if model.card.placed else facts
+        placed = placed_at(statistics, origins, 1.0, pixels) if model.card.placed else statistics
         y: Tensor = model(pixels, placed)
         return y
 

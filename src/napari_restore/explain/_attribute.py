@@ -14,20 +14,21 @@ import numpy.typing as npt
 
 from napari_restore.engine import Note, Phase, Region, make_plan
 from napari_restore.engine._device import return_freed_memory
-from napari_restore.engine.gradients import Opened
+from napari_restore.engine.gradients import GradientSource
 from napari_restore.errors import BadParameter, BadRegion, BudgetTooSmall
 from napari_restore.explain import _curves
 from napari_restore.explain._account import account
-from napari_restore.explain._asker import Asker, Emit, Watch
 from napari_restore.explain._attribution import Attribution, Overview
-from napari_restore.explain._baselines import NAMES, Ground, path_of
+from napari_restore.explain._attribution_run import AttributionRun, Emit, Watch
+from napari_restore.explain._baselines import NAMES, PathInputs, path_of
 from napari_restore.explain._context_choice import choose_context
 from napari_restore.explain._integral import Integral
 from napari_restore.explain._methods import (
     AUTO,
-    FOLLOWED,
-    FREE,
-    HELD,
+    FIXED,
+    RECOMPUTED,
+    STOP,
+    THROUGH,
     Method,
     check_question,
     method_of,
@@ -39,8 +40,8 @@ from napari_restore.explain._objectives import (
 from napari_restore.explain._paths import Counted
 from napari_restore.explain._polygon import Polygon, polygon_of
 from napari_restore.explain._quadrature import NESTED, Quadrature, clenshaw_curtis, fixed
-from napari_restore.explain.explainers._asked import Asked
 from napari_restore.explain.explainers._explained import Explained, explained, version_of
+from napari_restore.explain.explainers._problem import Problem
 from napari_restore.explain.sums._sums import Sums
 from napari_restore.images import Image, open_image
 from napari_restore.models import RestorationModel, load
@@ -66,8 +67,8 @@ def attribute(
     steps: str | int | None = None,
     rule: str | None = None,
     gap: float = 0.01,
-    facts: str = AUTO,
-    choices: str | None = None,
+    context_gradient: str = AUTO,
+    routing: str | None = None,
     arguments: Mapping[str, Any] | None = None,
     check: str | None = None,
     emit: Emit = lambda event: None,
@@ -100,15 +101,15 @@ def attribute(
         With a number of steps: a name of `RULES`.
     gap
         Relative completeness gap at which ``"auto"`` stops.
-    facts
-        The context, which is what the model draws from the whole image: ``"held"`` constant,
-        ``"followed"`` through the overview along the path, with shares for the overview's pixels, or
-        ``"auto"``: followed where that is predicted to add less than ten seconds. The record's
+    context_gradient
+        ``"stop"`` takes the statistics of the whole image as constants; ``"through"`` computes them
+        from the overview of every image of the path and gives the overview's pixels shares; ``"auto"``
+        goes through where that is predicted to add less than ten seconds. The record's
         ``context`` has the choice, its reason, and the share of the change that came through it.
-    choices
-        Of a model that decides, such as which experts a token asks: ``"held"`` as the image has them,
-        so that what is asked is smooth along the path; or ``"free"``, made anew at every point,
-        where every change of mind is a jump that no gradient sees. By default as the method has it.
+    routing
+        Which experts and tokens a network chooses: ``"fixed"`` as for the image itself, so that D is
+        smooth along the path; or ``"recomputed"`` at every point, where a different choice is a
+        jump that no gradient sees. By default as the method has it.
     arguments
         Of a method that is no path, by name.
     check
@@ -124,13 +125,13 @@ def attribute(
     if check is not None and explainer is not None:
         # What makes its map without a baseline is checked from one.
         chosen = replace(chosen, path="straight")
-    _check(chosen, given, check, facts, options)
-    check_question(chosen, baseline, steps, rule, facts, choices)
-    hold = _holds(choices, chosen, model)
-    held = None if check is None else _curves.HELD
+    _check(chosen, given, check, context_gradient, options)
+    check_question(chosen, baseline, steps, rule, context_gradient, routing)
+    fixed_routing = _is_fixed(routing, chosen, model)
+    value_bytes = None if check is None else _curves.VALUE_BYTES
     if explainer is not None:
         given = explainer.arguments(chosen.name, given)
-        held = explainer.bytes(given) + (held or 0)
+        value_bytes = explainer.bytes(given) + (value_bytes or 0)
     shape = None if polygon is None else polygon_of(polygon)
     box = _box_within(_box_of(box, shape), image)
     seen = _seen_by(objective or chosen.objective, box, image)
@@ -142,14 +143,14 @@ def attribute(
     rules = _rules(chosen.steps if steps is None else steps, rule or chosen.rule)
     start = chosen.baseline if baseline is None else baseline
 
-    def open_model(name: str) -> Opened:
-        return Opened(make_plan(image, load(name), region=seen, **options), emit, stop)
+    def open_model(name: str) -> GradientSource:
+        return GradientSource(make_plan(image, load(name), region=seen, **options), emit, stop)
 
-    with Opened(plan, emit, stop) as opened:
-        clear = _clear_image(start, opened, box, options) if chosen.takes_baseline else None
+    with GradientSource(plan, emit, stop) as source:
+        clear = _clear_image(start, source, box, options) if chosen.takes_baseline else None
         choice, context = choose_context(
-            facts,
-            opened,
+            context_gradient,
+            source,
             chosen,
             start,
             clear,
@@ -158,50 +159,49 @@ def attribute(
             check=check,
             options=options,
         )
-        followed = context if choice.used == FOLLOWED else None
-        asking = partial(Asker, opened, box, seen, wanted, len(rules))
+        through = context if choice.used == THROUGH else None
+        asking = partial(AttributionRun, source, box, seen, wanted, len(rules))
         try:
-            asker = asking(followed, held, shape, hold, context)
+            run = asking(through, value_bytes, shape, fixed_routing, context)
         except BudgetTooSmall:
-            if facts != AUTO or context is None:
+            if context_gradient != AUTO or context is None:
                 raise
-            followed = context = None
-            choice = choice.held_for("following it does not fit the memory budget")
-            asker = asking(None, held, shape, hold, None)
-        ground = Ground(opened, asker.region, asker.image, open_model, asker.is_small)
+            through = context = None
+            choice = choice.stopped_for("going through it does not fit the memory budget")
+            run = asking(None, value_bytes, shape, fixed_routing, None)
+        inputs = PathInputs(source, run.region, run.image, open_model, run.is_small)
         path, told = None, None
         if chosen.path:
-            path, told = path_of(chosen.path, start, ground, clear, len(rules[0].nodes))
-            path = Counted(path, asker.image, asker.valid)
+            path, told = path_of(chosen.path, start, inputs, clear, len(rules[0].nodes))
+            path = Counted(path, run.image, run.valid)
 
-        def asked() -> Asked:
-            return Asked(asker, None if path is None else path.at(0.0, asker.region)[0], emit)
+        def asked() -> Problem:
+            return Problem(run, None if path is None else path.at(0.0, run.region)[0], emit)
 
         integral: Integral | Explained
         if explainer is not None:
             emit(Phase("Asking the model"))
-            sums = Sums(asker.region, asker.bands, 1)
+            sums = Sums(run.region, run.bands, 1)
             integral = explained(explainer, chosen.name, asked(), given, sums, gap)
             difference = None
             if path is not None and context is not None:
-                end, begun = asker.value(path, 1.0), asker.value(path, 0.0)
+                end, begun = run.value(path, 1.0), run.value(path, 0.0)
                 difference = end - begun
-                through = asker.through_context(path, begun)
-                integral = replace(integral, through_context=through)
+                integral = replace(integral, through_context=run.through_context(path, begun))
         else:
             assert path is not None
             emit(Phase("Following the path"))
             begin = start if clear is None else clear.plan.key
-            used = FOLLOWED if followed is not None else HELD
-            tally = asker.tally(rules, [chosen.path, begin, used, hold])
-            integral = asker.along(path, tally, gap, emit, watch)
+            used = THROUGH if through is not None else STOP
+            accumulator = run.accumulator(rules, [chosen.path, begin, used, fixed_routing])
+            integral = run.along(path, accumulator, gap, emit, watch)
             difference = integral.difference
-        found = account(asker, chosen, path, told, integral, given, choice, difference)
+        found = account(run, chosen, path, told, integral, given, choice, difference)
         if check is not None:
             emit(Phase("Checking the map"))
             curves = _curves.insertion_deletion(asked(), integral.total.magnitude())
             found["checks"] = {check: {"baseline": told, **curves}}
-    record = opened.account(asker.needed_bytes)
+    record = source.account(run.needed_bytes)
     if explainer is not None and explainer.package:
         record["versions"][explainer.package] = version_of(explainer.package)
     if clear is not None:
@@ -216,8 +216,8 @@ def attribute(
         "rule": rule,
         "gap": gap,
         # What was used, so that it is asked again in the same way whatever the budget.
-        "facts": HELD if followed is None else FOLLOWED,
-        "choices": choices,
+        "context_gradient": STOP if through is None else THROUGH,
+        "routing": routing,
         "arguments": given,
         "check": check,
     }
@@ -233,29 +233,29 @@ def attribute(
         )
     record["attribution"] = found
     overview = None
-    if integral.overview is not None and followed is not None:
-        whole = integral.overview.read(followed.region)
+    if integral.overview is not None and through is not None:
+        whole = integral.overview.read(through.region)
         values = np.moveaxis(whole, 0, 2).astype(np.float32)
-        overview = Overview(values, followed.step, followed.corner)
+        overview = Overview(values, through.step, through.corner)
 
     def picture(part: Region) -> npt.NDArray[np.float32]:
-        shown: npt.NDArray[np.float32] = opened.image(part)[0].permute(1, 2, 0).numpy(force=True)
+        shown: npt.NDArray[np.float32] = source.image(part)[0].permute(1, 2, 0).numpy(force=True)
         return shown
 
     integral.total.deliver()
     return Attribution(integral.total, box, record, image, picture, overview)
 
 
-def _holds(choices: str | None, method: Method, model: RestorationModel) -> bool:
-    """Whether the model's choices are held; raises `BadParameter`."""
-    chooses = model.choice_bytes > 0
-    if choices not in (None, HELD, FREE):
-        raise BadParameter(f"Choices cannot be {choices!r}.", f"Write {HELD} or {FREE}.")
-    if choices is not None and not chooses:
+def _is_fixed(routing: str | None, method: Method, model: RestorationModel) -> bool:
+    """Whether the model's routing is fixed along the path; raises `BadParameter`."""
+    chooses = model.routing_bytes > 0
+    if routing not in (None, FIXED, RECOMPUTED):
+        raise BadParameter(f"Routing cannot be {routing!r}.", f"Write {FIXED} or {RECOMPUTED}.")
+    if routing is not None and not chooses:
         raise BadParameter(
-            f"{model.card.id} makes no choices that could be held.", "Leave --choices out."
+            f"{model.card.id} routes nothing that could be fixed.", "Leave --routing out."
         )
-    return chooses and (choices or method.choices) == HELD
+    return chooses and (routing or method.routing) == FIXED
 
 
 def _rules(steps: str | int, rule: str) -> list[Quadrature]:
@@ -273,21 +273,25 @@ def _check(
     chosen: Method,
     arguments: Mapping[str, Any],
     check: str | None,
-    facts: str,
+    context_gradient: str,
     options: Mapping[str, Any],
 ) -> None:
     """Refuse what is unknown, or would have no effect. Raises `BadParameter`."""
-    if facts not in (AUTO, HELD, FOLLOWED):
-        raise BadParameter(f"Facts cannot be {facts!r}.", f"Write {AUTO}, {HELD} or {FOLLOWED}.")
+    if context_gradient not in (AUTO, STOP, THROUGH):
+        raise BadParameter(
+            f"The context gradient cannot be {context_gradient!r}.",
+            f"Write {AUTO}, {STOP} or {THROUGH}.",
+        )
     if arguments and chosen.explainer is None:
         raise BadParameter(
             f"Method {chosen.name} takes no --argument.",
             "It has --steps, --rule, --gap and --baseline.",
         )
     _curves.check_name(check)
-    if check is not None and facts == FOLLOWED:
+    if check is not None and context_gradient == THROUGH:
         raise BadParameter(
-            "The check holds the facts of the whole image.", "Leave --facts followed out."
+            "The check takes the context as a constant.",
+            "Leave --context-gradient through out.",
         )
     for name in options:
         if name not in TAKEN:
@@ -323,21 +327,21 @@ def _box_within(box: Region, image: Image) -> Region:
 
 
 def _clear_image(
-    name: str, opened: Opened, box: Region, options: Mapping[str, Any]
-) -> Opened | None:
+    name: str, source: GradientSource, box: Region, options: Mapping[str, Any]
+) -> GradientSource | None:
     """The clear image that a baseline names, read as the image itself is."""
     if name in NAMES or not name or not File(name).exists():
         return None
-    image, plan = open_image(name), opened.plan
-    if (image.height, image.width) != opened.size:
+    image, plan = open_image(name), source.plan
+    if (image.height, image.width) != source.size:
         raise BadParameter(
             f"{image.name} has {image.width} × {image.height} pixels, the image "
-            f"{opened.size[1]} × {opened.size[0]}.",
+            f"{source.size[1]} × {source.size[0]}.",
             "Name a clear image of the same size.",
         )
     given = {name: options[name] for name in ("memory", "device", "scratch") if name in options}
     if image.dtype == plan.image.dtype:
         # One value means one light in both, also where the range follows from the values.
-        given |= opened.range
+        given |= source.range
     own = make_plan(image, load("identity"), region=box, **given)
-    return Opened(own, lambda event: None, opened.stop)
+    return GradientSource(own, lambda event: None, source.stop)

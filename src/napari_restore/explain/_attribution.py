@@ -25,7 +25,7 @@ AROUND = 512
 
 @dataclass(frozen=True)
 class Overview:
-    """Shares of the overview's pixels, from which the whole-image facts were drawn."""
+    """Shares of the overview's pixels, from which the whole-image statistics were drawn."""
 
     values: npt.NDArray[np.float32] = field(repr=False)
     """(h, w, bands)."""
@@ -60,7 +60,7 @@ class Attribution:
     picture: Callable[[Region], npt.NDArray[np.float32]] = field(repr=False)
     """Gives the source of a box in model range, (h, w, bands)."""
     overview: Overview | None = field(default=None, repr=False)
-    """Where the whole-image facts were followed."""
+    """Where the gradient goes through the context."""
 
     def __repr__(self) -> str:
         told = self.record["attribution"]
@@ -140,7 +140,7 @@ class Attribution:
 
     def _save_overview(self, overview: Overview, path: Path, options: dict[str, Any]) -> None:
         step = overview.step
-        # The level of the image that has its pixels, for their place on the ground.
+        # The level of the image that has its pixels, for their place on the map.
         like = self.image.level_view(step.bit_length() - 1)
         (y, x), (height, width) = overview.corner, overview.values.shape[:2]
         region = Region(y // step, x // step, y // step + height, x // step + width)

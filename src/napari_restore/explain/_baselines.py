@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from napari_restore.engine import Region
-from napari_restore.engine.gradients import Opened, restored
+from napari_restore.engine.gradients import GradientSource, restored
 from napari_restore.errors import BadParameter
 from napari_restore.explain._paths import (
     Blur,
@@ -29,11 +29,11 @@ BLUR_SIGMA = 8.0
 LEAST_TRANSMISSION = 0.05
 """Below this a pixel's scene cannot be told from its haze."""
 NAMES = ("blur", "zero", "output", "dehazed")
-OpenModel = Callable[[str], Opened]
+OpenModel = Callable[[str], GradientSource]
 """Opens another model on the same image, by its id."""
 
 
-class Held:
+class InMemory:
     """A box of an image in memory, read in smaller boxes."""
 
     def __init__(self, region: Region, planes: Tensor) -> None:
@@ -44,10 +44,10 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Ground:
-    """What a path is made from: the opened model, the map's region, and other models."""
+class PathInputs:
+    """What a path is made from: the source model, the map's region, and other models."""
 
-    opened: Opened
+    source: GradientSource
     region: Region
     image: Planes
     """The source over `region`."""
@@ -55,49 +55,49 @@ class Ground:
     is_small: bool
     """Whether what covers `region` may be held in memory; else it is made box by box."""
 
-    def held(self, planes: Planes) -> Planes:
+    def in_memory(self, planes: Planes) -> Planes:
         """`planes`, computed once for all if the region is small."""
-        return Held(self.region, planes(self.region)) if self.is_small else planes
+        return InMemory(self.region, planes(self.region)) if self.is_small else planes
 
 
 def path_of(
-    name: str, baseline: str, ground: Ground, clear: Opened | None, steps: int = 1
+    name: str, baseline: str, inputs: PathInputs, clear: GradientSource | None, steps: int = 1
 ) -> tuple[Path, str]:
     """The path of a method and what its beginning is called in the record.
 
     `steps` is for paths that are a series of pictures; `baseline` is one of `NAMES` or names a
     clear image, which is then `clear`. Raises `BadParameter`.
     """
-    blur = Blur(ground.opened.image, ground.opened.size)
+    blur = Blur(inputs.source.image, inputs.source.size)
     if name == "blur":
         return blur, "the image, blurred (LAM)"
     if name == "haze":
-        veil, whose = _veil(ground)
-        return Haze(ground.image, veil), f"the scene behind the haze that {whose} sees"
+        veil, whose = _veil(inputs)
+        return Haze(inputs.image, veil), f"the scene behind the haze that {whose} sees"
     if name == "lam-2021":
         return SteppedBlur(blur, steps), "the image, blurred (LAM)"
-    planes, told = _baseline(baseline, ground, clear)
-    straight = Straight(ground.image, ground.held(planes))
+    planes, told = _baseline(baseline, inputs, clear)
+    straight = Straight(inputs.image, inputs.in_memory(planes))
     return ReleasedDam(straight) if name == "dam-released" else straight, told
 
 
-def _veil(ground: Ground) -> tuple[Veil, str]:
+def _veil(inputs: PathInputs) -> tuple[Veil, str]:
     """The haze of a box, and which model sees it."""
-    opened = seer_of(ground.opened, ground.open_model)
-    order = order_of(opened, ground.opened)
+    source = seer_of(inputs.source, inputs.open_model)
+    order = order_of(source, inputs.source)
 
     def seen(box: Region) -> tuple[Tensor, Tensor]:
-        _, maps = restored(opened, box)
+        _, maps = restored(source, box)
         return maps["transmission"].clamp(min=LEAST_TRANSMISSION), maps["airlight"][:, order]
 
-    whose = opened.plan.model.card.id
-    if not ground.is_small:
+    whose = source.plan.model.card.id
+    if not inputs.is_small:
         return seen, whose
-    transmission, airlight = (Held(ground.region, planes) for planes in seen(ground.region))
+    transmission, airlight = (InMemory(inputs.region, planes) for planes in seen(inputs.region))
     return lambda box: (transmission(box), airlight(box)), whose
 
 
-def seer_of(asked: Opened, open_model: OpenModel) -> Opened:
+def seer_of(asked: GradientSource, open_model: OpenModel) -> GradientSource:
     """Who tells transmission and airlight of the image: the model itself, or another."""
     card = asked.plan.model.card
     if {"transmission", "airlight"} <= set(card.maps):
@@ -106,7 +106,7 @@ def seer_of(asked: Opened, open_model: OpenModel) -> Opened:
     return open_model("atmosphere" if card.placed else "dcp")
 
 
-def order_of(helper: Opened, asked: Opened) -> list[int]:
+def order_of(helper: GradientSource, asked: GradientSource) -> list[int]:
     """Which channels of another model, or of another image, are those of the model that is asked.
 
     Another image's bands are found by their roles, else by their numbers. Raises `BadParameter`.
@@ -125,32 +125,32 @@ def order_of(helper: Opened, asked: Opened) -> list[int]:
     return [helper.plan.bands.index(band) for band in bands]
 
 
-def _name_of(helper: Opened, asked: Opened) -> str:
+def _name_of(helper: GradientSource, asked: GradientSource) -> str:
     same = helper.plan.image is asked.plan.image
     return helper.plan.model.card.id if same else helper.plan.image.name
 
 
-def _baseline(name: str, ground: Ground, clear: Opened | None) -> tuple[Planes, str]:
+def _baseline(name: str, inputs: PathInputs, clear: GradientSource | None) -> tuple[Planes, str]:
     if clear is not None:
-        like = order_of(clear, ground.opened)
+        like = order_of(clear, inputs.source)
         told = f"the clear image {clear.plan.image.name}"
         return lambda box: clear.image(box)[:, like], told
     if name == "zero":
-        return lambda box: _zeros_like(ground.image(box)), "zeros"
+        return lambda box: _zeros_like(inputs.image(box)), "zeros"
     if name == "blur":
         told = f"the image, blurred with σ = {BLUR_SIGMA:g} pixels"
-        opened = ground.opened
-        return lambda box: blurred(opened.image, box, BLUR_SIGMA, opened.size), told
+        source = inputs.source
+        return lambda box: blurred(source.image, box, BLUR_SIGMA, source.size), told
     if name == "output":
-        if ground.opened.plan.staged is not None:
+        if inputs.source.plan.staged is not None:
             raise BadParameter(
                 "The output of a model that sees the whole image is no baseline here.",
                 "Restore the image first, and name the result with --baseline FILE.",
             )
-        return lambda box: restored(ground.opened, box)[0], "the model's own output"
+        return lambda box: restored(inputs.source, box)[0], "the model's own output"
     if name == "dehazed":
-        dehazer = ground.open_model("dcp")
-        order = order_of(dehazer, ground.opened)
+        dehazer = inputs.open_model("dcp")
+        order = order_of(dehazer, inputs.source)
         return lambda box: restored(dehazer, box)[0][:, order], "what dcp makes of the image"
     if not name:
         raise BadParameter(

@@ -16,7 +16,7 @@ import torch
 
 from napari_restore.errors import BadParameter
 from napari_restore.explain._integral import NEGLIGIBLE
-from napari_restore.explain.explainers._asked import Asked
+from napari_restore.explain.explainers._problem import Problem
 
 CHECK = "insertion-deletion"
 STEPS = 20
@@ -25,7 +25,7 @@ most of a map."""
 AT = tuple((step / STEPS) ** 2 for step in range(STEPS + 1))
 ORDERS = 3
 """Random ones, whose mean is told."""
-HELD = 16
+VALUE_BYTES = 16
 """Bytes per value: baseline, picture, the order of the pixels, and what of them is there."""
 Floats = npt.NDArray[np.floating]
 
@@ -36,7 +36,7 @@ def check_name(name: str | None) -> None:
         raise BadParameter(f"There is no check {name!r}.", f"Write {CHECK}, or leave it out.")
 
 
-def insertion_deletion(asked: Asked, mass: Floats, seed: int = 0) -> dict[str, Any]:
+def insertion_deletion(asked: Problem, mass: Floats, seed: int = 0) -> dict[str, Any]:
     """Areas under both curves for the order of `mass` (h, w), and for random orders.
 
     (D − D(x′)) / (D(x) − D(x′)) over the share of pixels that are shown, or taken: in insertion the
@@ -82,7 +82,7 @@ def _area(curve: Floats) -> np.floating:
 
 
 def _curves(
-    asked: Asked, order: npt.NDArray[np.intp], low: float, high: float
+    asked: Problem, order: npt.NDArray[np.intp], low: float, high: float
 ) -> tuple[list[float], list[float]]:
     """D of insertion and of deletion at the shares `AT` of the `order`."""
     inserted, deleted = [low], [high]
@@ -107,7 +107,7 @@ def _sorted(pixels: npt.NDArray[np.intp], by: Floats) -> npt.NDArray[np.intp]:
     return pixels[np.argsort(by.ravel()[pixels], kind="stable")]
 
 
-def _distance(asked: Asked) -> Floats:
+def _distance(asked: Problem) -> Floats:
     """(h, w) pixels from the box, the larger of those across and down; 0 within."""
     region, box = asked.region, asked.box
     y = np.arange(region.y0, region.y1, dtype=np.float32)

@@ -15,7 +15,7 @@ from napari_restore.errors import BadOutput, BadParameter
 from napari_restore.explain._attribution import Attribution, Overview
 from napari_restore.explain._curve_panel import draw_curves, in_words, is_drawn
 from napari_restore.explain._curves import CHECK
-from napari_restore.explain._methods import FOLLOWED
+from napari_restore.explain._methods import STOP, THROUGH
 
 SUFFIXES = (".png", ".pdf", ".svg")
 WIDTH_MM = 180.0
@@ -27,8 +27,10 @@ EXPONENT = 0.5
 SIGNED, MAGNITUDE = "PuOr", "viridis"
 """Colours that people without red or green receptors tell apart as well."""
 BOX_COLOURS = ("black", "white")
-"""Of the box's line and of the line around that: seen on any ground."""
+"""Of the box's line and of the line around that: seen on any background."""
 DPI = 300
+WORDS = {STOP: "constant", THROUGH: "gradient goes through it", "none": "none"}
+"""Of the record's `context.used`."""
 
 
 def draw(
@@ -146,7 +148,7 @@ def _how(told: Mapping[str, Any]) -> list[str]:
         return [
             f"method     {told['method']}, {told['path']} path from {told['baseline']}",
             f"steps      {len(told['nodes'])} {told['rule']}"
-            + ("" if told["choices"] == "none" else f"; choices {told['choices']}"),
+            + ("" if told["routing"] == "none" else f"; routing {told['routing']}"),
             f"context    {_context(told)}",
         ]
     start = "" if told["baseline"] is None else f" from {told['baseline']}"
@@ -162,9 +164,11 @@ def _context(told: Mapping[str, Any]) -> str:
     """What became of the context, and which share of the change came through it."""
     context = told["context"]
     if context["used"] == "none" or context["share"] is None:
-        return str(told["facts"])
-    left_out = "" if context["used"] == FOLLOWED else ", and is not in this map"
-    return f"{told['facts']}; {context['share']:.0%} of the change came through it{left_out}"
+        return WORDS[context["used"]]
+    left_out = "" if context["used"] == THROUGH else ", and is not in this map"
+    return (
+        f"{WORDS[context['used']]}; {context['share']:.0%} of the change came through it{left_out}"
+    )
 
 
 def _trust(complete: Mapping[str, Any]) -> str:
@@ -174,8 +178,8 @@ def _trust(complete: Mapping[str, Any]) -> str:
     trust = "undefined: D hardly differs" if gap is None else f"{gap:.2%}"
     if complete["reached"] is False:
         trust += f", more than {complete['goal']:.2%}: NOT complete"
-    free = complete["free_difference"]
-    apart = "" if free is None else f" ({free:.6g} with free choices)"
+    free = complete["recomputed_difference"]
+    apart = "" if free is None else f" ({free:.6g} with recomputed routing)"
     return (
         f"sum {complete['sum']:.6g}, D(x) - D(x') {complete['difference']:.6g}{apart}, gap {trust}"
     )

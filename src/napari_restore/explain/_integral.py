@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from napari_restore.explain.sums._accumulator import Accumulator, AddAll, Node
 from napari_restore.explain.sums._sums import Summed
-from napari_restore.explain.sums._tally import AddAll, Node, Tally
 
 NEGLIGIBLE = 1e-6
 """Share of the largest |D| along the path below which a difference is rounding."""
@@ -35,7 +35,7 @@ class Integral:
 
     total: Summed = field(repr=False)
     overview: Summed | None = field(repr=False)
-    """What the pixels of the overview contribute through the whole-image facts."""
+    """What the pixels of the overview contribute through the whole-image statistics."""
     rule: str
     nodes: tuple[Node, ...]
     """Those that count for the map, in the order of α."""
@@ -44,10 +44,10 @@ class Integral:
     ends: tuple[float, float]
     """D(x′) and D(x)."""
     goal: float
-    free_difference: float | None = None
-    """Where the model's choices were held, what D(x) − D(x′) is with those it would make."""
+    recomputed_difference: float | None = None
+    """With fixed routing, what D(x) − D(x′) is when it is recomputed."""
     through_context: float | None = None
-    """What of D(x) − D(x′) came through the context, and is not in the map where that was held;
+    """What of D(x) − D(x′) came through the context, and is not in the map where the gradient stops there;
     None where it is not known."""
 
     @property
@@ -70,17 +70,17 @@ class Integral:
 
 
 def integrate(
-    tally: Tally,
+    accumulator: Accumulator,
     evaluate: Evaluate,
     value: Callable[[float], float],
     goal: float,
     tell: Callable[[Reached], None] = lambda reached: None,
 ) -> Integral:
-    """The integral of dγ/dα · ∂D/∂γ by the first rule of `tally` whose gap is at most `goal`.
+    """The integral of dγ/dα · ∂D/∂γ by the first rule of `accumulator` whose gap is at most `goal`.
 
     Parameters
     ----------
-    tally
+    accumulator
         Holds what is known already, and takes every point that is evaluated. The last of its
         rules counts in any case.
     evaluate
@@ -92,25 +92,25 @@ def integrate(
     tell
         Called after every node.
     """
-    known = tally.nodes
+    known = accumulator.nodes
     ends: dict[float, float] = {}
-    for number, rule in enumerate(tally.rules):
-        if number < tally.first:
+    for number, rule in enumerate(accumulator.rules):
+        if number < accumulator.first:
             continue
         for alpha in map(float, rule.nodes):
             if alpha in known:
                 continue
-            tally.finish(evaluate(alpha, tally.adding(alpha)))
+            accumulator.finish(evaluate(alpha, accumulator.adding(alpha)))
             share = sum(rule.weight_of(node) for node in known)
-            tell(Reached(len(known), len(rule.nodes), tally.pixels.of(number), share))
+            tell(Reached(len(known), len(rule.nodes), accumulator.pixels.of(number), share))
         for end in (0.0, 1.0):
             if end not in ends:
                 ends[end] = known[end].value if end in known else value(end)
         nodes = tuple(known[float(alpha)] for alpha in rule.nodes)
         total = float(np.dot(rule.weights, [node.slope for node in nodes]))
         found = Integral(
-            tally.pixels.of(number),
-            None if tally.overview is None else tally.overview.of(number),
+            accumulator.pixels.of(number),
+            None if accumulator.overview is None else accumulator.overview.of(number),
             rule.name,
             nodes,
             total,
@@ -120,6 +120,6 @@ def integrate(
         # Where there is no difference, finer steps change nothing that could be judged.
         if found.is_complete is not False:
             break
-        if number + 1 < len(tally.rules):
-            tally.drop()
+        if number + 1 < len(accumulator.rules):
+            accumulator.drop()
     return found

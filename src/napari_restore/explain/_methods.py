@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from napari_restore.errors import BadParameter, did_you_mean
-from napari_restore.explain.explainers._asked import Explainer
 from napari_restore.explain.explainers._explainers import explainer_ids, explainer_of
+from napari_restore.explain.explainers._problem import Explainer
 from napari_restore.models import ModelCard
 
 AUTO = "auto"
-HELD, FOLLOWED = "held", "followed"
+STOP, THROUGH = "stop", "through"
 """The context: as the image has it, or drawn from every picture of the path. `AUTO` chooses."""
-FREE = "free"
-"""Choices of a model, if they are not `HELD`: made anew for every picture."""
+FIXED, RECOMPUTED = "fixed", "recomputed"
+"""Routing: the experts and tokens chosen for the image, or chosen again for every picture."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Method:
     """Of a straight path; others bring their own."""
     steps: str | int = AUTO
     rule: str = "gauss-legendre"
-    choices: str = HELD
+    routing: str = FIXED
     """What becomes of those of a model that makes any."""
     source: str = ""
     explainer: Explainer | None = None
@@ -67,7 +67,7 @@ METHODS = {
             "blur",
             50,
             "right",
-            FREE,
+            RECOMPUTED,
             source="LAM in the steps of its public code",
         ),
         Method(
@@ -77,7 +77,7 @@ METHODS = {
             "",
             100,
             "right",
-            FREE,
+            RECOMPUTED,
             source="DAM in the steps of its paper",
         ),
         Method(
@@ -87,7 +87,7 @@ METHODS = {
             "",
             5,
             "right",
-            FREE,
+            RECOMPUTED,
             source="DAM as its public code computes it: not a path integral",
         ),
     )
@@ -116,7 +116,7 @@ def method_of(name: str | None, card: ModelCard) -> Method:
         "change",
         "blur",
         1,
-        choices=FREE,
+        routing=RECOMPUTED,
         source=explainer.source,
         explainer=explainer,
     )
@@ -127,8 +127,8 @@ def check_question(
     baseline: str | None,
     steps: str | int | None,
     rule: str | None,
-    facts: str,
-    choices: str | None,
+    context_gradient: str,
+    routing: str | None,
 ) -> None:
     """Refuse what would have no effect on a method; raises `BadParameter`."""
     if baseline is not None and not chosen.takes_baseline:
@@ -146,14 +146,14 @@ def check_question(
                 f"Method {chosen.name} goes along no path.",
                 "Leave --steps and --rule out; its own settings are given by --argument.",
             )
-        if facts == FOLLOWED:
+        if context_gradient == THROUGH:
             raise BadParameter(
-                f"Method {chosen.name} holds the facts of the whole image.",
-                "Leave --facts followed out.",
+                f"Method {chosen.name} takes the context as a constant.",
+                "Leave --context-gradient through out.",
             )
-        if choices is not None:
+        if routing is not None:
             raise BadParameter(
-                f"Method {chosen.name} asks the model as it runs.", "Leave --choices out."
+                f"Method {chosen.name} asks the model as it runs.", "Leave --routing out."
             )
     asked = chosen.steps if steps is None else steps
     if rule is not None and asked == AUTO:

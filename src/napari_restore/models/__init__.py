@@ -16,25 +16,25 @@ from napari_restore.models._registry import (
 )
 
 if TYPE_CHECKING:
-    from napari_restore.models._choices import Choices
     from napari_restore.models._context import BINS, BLOCK, Context
     from napari_restore.models._context_pass import (
-        BlockFacts,
+        BlockStatistics,
         ContextPass,
         context_of,
         overview_factor,
     )
     from napari_restore.models._load import load
     from napari_restore.models._model import (
-        Facts,
         RestorationModel,
+        Statistics,
         ToModel,
-        one_shot_facts,
+        one_shot_statistics,
         placed_at,
     )
     from napari_restore.models._named import Labelled, Named, label_of, load_named, named
     from napari_restore.models._padding import reflected
     from napari_restore.models._propose import Proposal, propose, write_card
+    from napari_restore.models._routing import Routing
     from napari_restore.models._script import factories_in
     from napari_restore.models._spectral import HAZE_EXPONENT, correct_band, transmission_at
     from napari_restore.models._staged import StagedModel
@@ -44,11 +44,9 @@ __all__ = [
     "BINS",
     "BLOCK",
     "HAZE_EXPONENT",
-    "BlockFacts",
-    "Choices",
+    "BlockStatistics",
     "Context",
     "ContextPass",
-    "Facts",
     "Labelled",
     "ModelCard",
     "ModelEntry",
@@ -56,8 +54,10 @@ __all__ = [
     "Parameter",
     "Proposal",
     "RestorationModel",
+    "Routing",
     "Scope",
     "StagedModel",
+    "Statistics",
     "Task",
     "ToModel",
     "Value",
@@ -71,7 +71,7 @@ __all__ = [
     "load_named",
     "model_ids",
     "named",
-    "one_shot_facts",
+    "one_shot_statistics",
     "overview_factor",
     "placed_at",
     "propose",
@@ -87,11 +87,11 @@ __all__ = [
 _LAZY = {
     "BINS": "_context",
     "BLOCK": "_context",
-    "BlockFacts": "_context_pass",
-    "Choices": "_choices",
+    "BlockStatistics": "_context_pass",
+    "Routing": "_routing",
     "Context": "_context",
     "ContextPass": "_context_pass",
-    "Facts": "_model",
+    "Statistics": "_model",
     "HAZE_EXPONENT": "_spectral",
     "Labelled": "_named",
     "Named": "_named",
@@ -106,7 +106,7 @@ _LAZY = {
     "load": "_load",
     "load_named": "_named",
     "named": "_named",
-    "one_shot_facts": "_model",
+    "one_shot_statistics": "_model",
     "overview_factor": "_context_pass",
     "placed_at": "_model",
     "propose": "_propose",

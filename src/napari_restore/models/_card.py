@@ -88,8 +88,8 @@ class ModelCard:
     needs_context: bool = False
     """Whether `prepare` must see the whole image's `Context` first."""
     placed: bool = False
-    """Whether `forward` must know where its pixels lie: its facts may hold maps over the
-    whole image, and each call gets two more, "origin" and "scale"; see `Facts`."""
+    """Whether `forward` must know where its pixels lie: its statistics may hold maps over the
+    whole image, and each call gets two more, "origin" and "scale"; see `Statistics`."""
     uses_validity: bool = False
     """Whether `forward` takes the `valid` mask; else invalid pixels are filled."""
     maps: tuple[str, ...] = ()
@@ -113,10 +113,10 @@ class ModelCard:
     values: Mapping[str, Value] = field(default_factory=dict)
     """The parameter values of the loaded model, defaults filled in."""
 
-    def no_shared_facts(self) -> BadParameter:
-        """What to raise where this placed model is to take the facts of other images."""
+    def no_shared_statistics(self) -> BadParameter:
+        """What to raise where this placed model is to take the statistics of other images."""
         return BadParameter(
-            f"Model {self.id} maps the image itself: facts of other images do not fit it.",
+            f"Model {self.id} maps the image itself: statistics of other images do not fit it.",
             "Leave --context out, or use --context joint for images on one map grid.",
         )
 

@@ -1,4 +1,4 @@
-"""Whole-image facts, computed once per image and shared by all models."""
+"""Whole-image statistics, computed once per image and shared by all models."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def value_of(bins: npt.ArrayLike, dtype: npt.DTypeLike) -> npt.NDArray[np.float6
 
 @dataclass(frozen=True)
 class Context:
-    """Facts of one image over its valid, not excluded pixels, in source units.
+    """Statistics of one image over its valid, not excluded pixels, in source units.
 
     The dark channel here is the minimum over `dark_bands` and over blocks of
-    `BLOCK` × `BLOCK` pixels aligned to the image's origin, so that the facts do
+    `BLOCK` × `BLOCK` pixels aligned to the image's origin, so that the statistics do
     not depend on how the pass was tiled.
     """
 

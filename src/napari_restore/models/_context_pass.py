@@ -26,7 +26,7 @@ STRIP = 128
 
 
 @dataclass(frozen=True)
-class BlockFacts:
+class BlockStatistics:
     """What one block of pixels adds to a `Context`."""
 
     histograms: npt.NDArray[np.int64]
@@ -34,25 +34,25 @@ class BlockFacts:
     dark_counts: npt.NDArray[np.int64]
     dark_sums: npt.NDArray[np.float64]
 
-    def plus(self, other: BlockFacts | None) -> BlockFacts:
-        """Those of both blocks; None is one without facts."""
+    def plus(self, other: BlockStatistics | None) -> BlockStatistics:
+        """Those of both blocks; None is one without statistics."""
         if other is None:
             return self
-        return BlockFacts(
+        return BlockStatistics(
             self.histograms + other.histograms,
             self.dark_counts + other.dark_counts,
             self.dark_sums + other.dark_sums,
         )
 
 
-def block_facts(
+def block_statistics(
     pixels: npt.NDArray[Any],
     valid: npt.NDArray[np.bool_] | None,
     dark_bands: tuple[int, ...],
     factor: int,
     overview: npt.NDArray[np.float32],
-) -> BlockFacts | None:
-    """The facts of `pixels` (h, w, C); `valid` (h, w) or None for all. None if nothing is valid.
+) -> BlockStatistics | None:
+    """The statistics of `pixels` (h, w, C); `valid` (h, w) or None for all. None if nothing is valid.
 
     Nothing is touched but `overview`, (h, w, C) on cells of `factor` pixels, which is written.
     """
@@ -83,7 +83,7 @@ def block_facts(
     if factor != fine:
         step = factor // BLOCK
         overview[:] = _means(_pool(counts, step), _pool(sums, step))
-    return BlockFacts(histograms, dark_counts, dark_sums)
+    return BlockStatistics(histograms, dark_counts, dark_sums)
 
 
 class ContextPass:
@@ -114,28 +114,28 @@ class ContextPass:
     def add(
         self, y0: int, x0: int, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None
     ) -> None:
-        """Add `pixels` (h, w, C) whose top left pixel is (y0, x0); `valid` as in `block_facts`."""
-        self.add_facts(self.look(y0, x0, pixels, valid))
+        """Add `pixels` (h, w, C) whose top left pixel is (y0, x0); `valid` as in `block_statistics`."""
+        self.add_statistics(self.look(y0, x0, pixels, valid))
 
     def look(
         self, y0: int, x0: int, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None
-    ) -> BlockFacts | None:
-        """The facts of a block, for `add_facts`; its part of the overview is in its place already.
+    ) -> BlockStatistics | None:
+        """The statistics of a block, for `add_statistics`; its part of the overview is in its place already.
 
         Several threads may look at once, each at a block of its own.
         """
         rows, columns = (-(-side // self.factor) for side in pixels.shape[:2])
         top, left = y0 // self.factor, x0 // self.factor
         there = self._overview[top : top + rows, left : left + columns]
-        return block_facts(pixels, valid, self.dark_bands, self.factor, there)
+        return block_statistics(pixels, valid, self.dark_bands, self.factor, there)
 
-    def add_facts(self, facts: BlockFacts | None) -> None:
+    def add_statistics(self, statistics: BlockStatistics | None) -> None:
         """Add what `look` counted in a block."""
-        if facts is None:
+        if statistics is None:
             return
-        self._histograms += facts.histograms
-        self._dark_counts += facts.dark_counts
-        self._dark_sums += facts.dark_sums
+        self._histograms += statistics.histograms
+        self._dark_counts += statistics.dark_counts
+        self._dark_sums += statistics.dark_sums
 
     def finish(self) -> Context:
         return Context(

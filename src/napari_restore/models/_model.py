@@ -13,18 +13,18 @@ from torch import Tensor, nn
 from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
 
-Facts = Mapping[str, Tensor]
+Statistics = Mapping[str, Tensor]
 """Tensors that `prepare` draws from the whole image: airlight, tables …
 
 They are small unless the card says `placed`; then they may be maps of the whole image,
-and each call's facts also hold
+and each call's statistics also hold
 
 - ``origin`` (N, 2) int64: y, x of each item's top left pixel, in pixels of the image it
   is cut from, counted from the corner of what the context describes (may be negative);
 - ``scale`` () float64, on the CPU: pixels of the context along a side of one of those
   (1 but for coarser levels).
 
-Facts read by name elsewhere: ``airlight_all`` (C,) in model range, of all bands of the
+Statistics read by name elsewhere: ``airlight_all`` (C,) in model range, of all bands of the
 image, and ``exponent`` (), how haze's optical depth falls with wavelength, for the bands
 the model does not see.
 """
@@ -37,13 +37,13 @@ class RestorationModel(nn.Module):
     """A network or classical method behind one interface.
 
     ``model(x)`` with ``x`` (N, C, H, W) float32, nominally in [0, 1] (values
-    outside are carried, not clipped), is the one-shot reference: facts are then
+    outside are carried, not clipped), is the one-shot reference: statistics are then
     taken from ``x`` itself. The engine calls `prepare` once per image and
     `forward` per tile, and both agree.
     """
 
-    choice_bytes: int = 0
-    """Bytes per token that the `Choices` of a layer take at most; 0: it chooses nothing."""
+    routing_bytes: int = 0
+    """Bytes per token that the `Routing` of a layer take at most; 0: it chooses nothing."""
     measured: bool = False
     """Whether the sizes on its card were found by trying, because it came without a card."""
 
@@ -59,21 +59,21 @@ class RestorationModel(nn.Module):
         told = f"{self.card.id!r}, scope={self.card.scope!r}, halo={self.card.halo}"
         return f"{told}, {values}" if values else told
 
-    def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Facts:
-        """Facts of one image; `bands` are the image's band numbers behind x's channels."""
+    def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Statistics:
+        """Statistics of one image; `bands` are the image's band numbers behind x's channels."""
         return {}
 
-    def follow(self, overview: Tensor, valid: Tensor, facts: Facts) -> Facts | None:
-        """The facts that `prepare` would draw from another overview, with gradients.
+    def follow(self, overview: Tensor, valid: Tensor, statistics: Statistics) -> Statistics | None:
+        """The statistics that `prepare` would draw from another overview, with gradients.
 
-        `overview` (1, C, h, w) is in model range, `valid` (1, 1, h, w) float 0 or 1, `facts` those of
+        `overview` (1, C, h, w) is in model range, `valid` (1, 1, h, w) float 0 or 1, `statistics` those of
         the image itself: what has no gradient is taken from there. None for a model that
         cannot tell.
         """
         return None
 
     def forward_with_maps(
-        self, x: Tensor, facts: Facts | None = None, valid: Tensor | None = None
+        self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The restored image and the side maps named by the card, each (N, 1 or C, H, W).
 
@@ -82,26 +82,30 @@ class RestorationModel(nn.Module):
         """
         raise NotImplementedError
 
-    def forward(self, x: Tensor, facts: Facts | None = None, valid: Tensor | None = None) -> Tensor:
-        return self.forward_with_maps(x, facts, valid)[0]
+    def forward(
+        self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
+    ) -> Tensor:
+        return self.forward_with_maps(x, statistics, valid)[0]
 
 
 def placed_at(
-    facts: Facts, origins: Sequence[tuple[int, int]], scale: float, like: Tensor
-) -> Facts:
-    """`facts` with the places of one call's items (y, x), where the tensor `like` lies."""
+    statistics: Statistics, origins: Sequence[tuple[int, int]], scale: float, like: Tensor
+) -> Statistics:
+    """`statistics` with the places of one call's items (y, x), where the tensor `like` lies."""
     origin = torch.tensor(origins, dtype=torch.int64, device=like.device)
     # A number on the CPU goes with tensors of any device, also of one without float64.
-    return {**facts, "origin": origin, "scale": torch.tensor(scale, dtype=torch.float64)}
+    return {**statistics, "origin": origin, "scale": torch.tensor(scale, dtype=torch.float64)}
 
 
-def one_shot_facts(model: RestorationModel, x: Tensor, valid: Tensor | None = None) -> Facts:
-    """The facts of ``x`` (1, C, H, W) taken as a whole image."""
+def one_shot_statistics(
+    model: RestorationModel, x: Tensor, valid: Tensor | None = None
+) -> Statistics:
+    """The statistics of ``x`` (1, C, H, W) taken as a whole image."""
     from napari_restore.models._context_pass import context_of
 
     pixels = x[0].permute(1, 2, 0).contiguous().numpy(force=True)
     mask = None if valid is None else valid[0, 0].numpy(force=True)
     context = context_of(pixels, mask)
     bands = tuple(range(x.shape[1]))
-    facts = model.prepare(context, lambda v: np.asarray(v, np.float64), bands)
-    return placed_at(facts, [(0, 0)], 1.0, x) if model.card.placed else facts
+    statistics = model.prepare(context, lambda v: np.asarray(v, np.float64), bands)
+    return placed_at(statistics, [(0, 0)], 1.0, x) if model.card.placed else statistics

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from napari_restore.models._choices import Choices
-from napari_restore.models._model import Facts, RestorationModel, one_shot_facts
+from napari_restore.models._model import RestorationModel, Statistics, one_shot_statistics
 from napari_restore.models._padding import pad_to_multiple
+from napari_restore.models._routing import Routing
 
 Tick = Callable[[float], None]
 """Called with the share of a layer that is done; raises to stop it."""
@@ -69,11 +69,11 @@ class StagedModel(RestorationModel):
     batch: int | None = None
     """Tiles at once that the model is meant for; None: by the size of the image."""
 
-    def view(self, x: Tensor, facts: Facts | None = None) -> Tensor:
+    def view(self, x: Tensor, statistics: Statistics | None = None) -> Tensor:
         """What the parts are given of tiles or images `x` (N, C, h, w), whose planes come first.
 
         Nothing else, unless the model needs the context: then also what follows, pixel by
-        pixel, from `facts`; without them from `x`, taken for whole images.
+        pixel, from `statistics`; without them from `x`, taken for whole images.
         """
         return x
 
@@ -94,12 +94,12 @@ class StagedModel(RestorationModel):
         index: int,
         grid: Tensor,
         tick: Tick | None = None,
-        choices: Choices | None = None,
+        routing: Routing | None = None,
     ) -> Tensor:
         """Layer `index` on the tokens (H, W, width) of a whole image; may overwrite `grid`.
 
         Works in strips and head by head, so that at its peak it holds about two grids. What it
-        decides is left in `choices`, or taken from there; see `Choices`.
+        decides is left in `routing`, or taken from there; see `Routing`.
         """
         raise NotImplementedError
 
@@ -132,10 +132,10 @@ class StagedModel(RestorationModel):
         return grid
 
     def forward_with_maps(
-        self, x: Tensor, facts: Facts | None = None, valid: Tensor | None = None
+        self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         height, width = x.shape[2:]
-        whole = self.viewed(x, facts, valid)
+        whole = self.viewed(x, statistics, valid)
         rows, columns = whole.shape[2] // self.tile, whole.shape[3] // self.tile
         seen = self.see(whole)
         restored = self.decode(seen.tokens, seen.encoded, seen.residuals, seen.tiles)
@@ -143,15 +143,17 @@ class StagedModel(RestorationModel):
         images = torch.stack([stitch(part, rows, columns) for part in parts])
         return images[..., :height, :width], {}
 
-    def viewed(self, x: Tensor, facts: Facts | None = None, valid: Tensor | None = None) -> Tensor:
-        """The view of images (N, C, h, w) grown to whole tiles; facts are those before that."""
+    def viewed(
+        self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
+    ) -> Tensor:
+        """The view of images (N, C, h, w) grown to whole tiles; statistics are those before that."""
         whole = pad_to_multiple(x, self.tile)
-        if facts is not None or not self.card.needs_context:
-            return self.view(whole, facts)
+        if statistics is not None or not self.card.needs_context:
+            return self.view(whole, statistics)
         views = []
         for n in range(len(x)):
             counted = None if valid is None else valid[n : n + 1]
-            own = one_shot_facts(self, x[n : n + 1], counted)
+            own = one_shot_statistics(self, x[n : n + 1], counted)
             views.append(self.view(whole[n : n + 1], own))
         return torch.cat(views)
 

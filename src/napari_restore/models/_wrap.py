@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from napari_restore._json_shapes import mismatches, read_json
 from napari_restore.errors import BadModel
 from napari_restore.models._card import ModelCard, Parameter
-from napari_restore.models._model import Facts, RestorationModel
+from napari_restore.models._model import RestorationModel, Statistics
 from napari_restore.models._padding import pad_to_multiple
 
 MOST_STEP, MOST_LEAST = 128, 1024
@@ -30,7 +30,7 @@ class WrappedModel(RestorationModel):
         self.module = module
 
     def forward_with_maps(
-        self, x: Tensor, facts: Facts | None = None, valid: Tensor | None = None
+        self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         height, width = x.shape[2:]
         padded = pad_to_multiple(x, self.card.multiple_of, self.card.min_size)

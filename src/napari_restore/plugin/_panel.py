@@ -104,7 +104,7 @@ class RestorePanel(QWidget):
     def _build(self) -> None:
         form = self.form = SettingsForm(self.viewer, self.state, self)
         # Whoever has the panel finds what is in its form here.
-        self.image, self.facts, self.bands = form.image, form.facts, form.bands
+        self.image, self.summary, self.bands = form.image, form.summary, form.bands
         self.models, self.parameters, self.airlight = form.models, form.parameters, form.airlight
         self.target, self.drawing, self.exclude = form.target, form.drawing, form.exclude
         self.memory, self.advanced = form.memory, form.advanced

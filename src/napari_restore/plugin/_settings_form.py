@@ -51,8 +51,8 @@ class SettingsForm(QObject):
         self.state = state
         self.drawing = Drawing(viewer, state, self)
         self.image = NarrowComboBox(panel)
-        self.facts = QLabel(panel)
-        self.facts.setWordWrap(True)
+        self.summary = QLabel(panel)
+        self.summary.setWordWrap(True)
         self.bands = BandRolesForm(panel)
         self.models = ModelChooser(panel)
         self.parameters = ParameterForm()
@@ -73,7 +73,7 @@ class SettingsForm(QObject):
         """Add the rows, and below them what is folded away."""
         # Not as one widget: Qt would cut off wrapped lines, and Tab lose its way down the panel.
         form = form_layout()
-        form.addRow("Image", stacked(self.image, self.facts, self.bands))
+        form.addRow("Image", stacked(self.image, self.summary, self.bands))
         self.models.add_rows(form)
         form.addRow(ExcludeChooser.TITLE, self.exclude)
         form.addRow("Memory", self.memory)
@@ -188,18 +188,18 @@ class SettingsForm(QObject):
     def _on_image(self) -> None:
         layer = self.image.currentData()
         if layer is None:
-            self.facts.setText("File > Open Sample > Restore has one to try.")
+            self.summary.setText("File > Open Sample > Restore has one to try.")
             self.state.layer = None
             self.models.offer(offered_models(), "aerial")
         else:
             try:
                 image = image_of(layer)
             except RestoreError as error:
-                self.facts.setText(words_of(error))
+                self.summary.setText(words_of(error))
                 layer = None
                 self.bands.ask(None, None)
             else:
-                self.facts.setText(describe(image))
+                self.summary.setText(describe(image))
                 if layer is not self.state.layer:
                     # What was said of another layer's bands means nothing here.
                     self.state.bands = None

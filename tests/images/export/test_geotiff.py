@@ -48,7 +48,7 @@ RPC = {
 }  # fmt: skip
 
 
-def facts(path: Path) -> dict[str, Any]:
+def metadata(path: Path) -> dict[str, Any]:
     """Everything a copy must keep, as rasterio tells it."""
     with rasterio.open(path) as d:
         spaces = {"", *d.tag_namespaces()} - {"IMAGE_STRUCTURE", "DERIVED_SUBDATASETS"}
@@ -89,7 +89,7 @@ def copy(source: Path, target: Path, **options: Any) -> Path:
 
 
 def assert_equal(source: Path, written: Path) -> None:
-    assert facts(written) == facts(source)
+    assert metadata(written) == metadata(source)
     for one, other in zip(pixels(written), pixels(source), strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -269,7 +269,7 @@ def test_vrt_and_jpeg2000_in(tmp_path: Path, data_dir: Path) -> None:
     written = copy(jp2, tmp_path / "from jp2.tif")
     # Not the colours: a TIFF's first band is gray where nothing is known.
     kept = ("shape", "dtypes", "crs", "transform", "nodata", "gcps")
-    assert {k: facts(written)[k] for k in kept} == {k: facts(jp2)[k] for k in kept}
+    assert {k: metadata(written)[k] for k in kept} == {k: metadata(jp2)[k] for k in kept}
     np.testing.assert_array_equal(pixels(written)[0], pixels(jp2)[0])
 
 

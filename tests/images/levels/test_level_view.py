@@ -119,7 +119,7 @@ def test_a_finished_pyramid_is_used_and_none_is_begun(scene, own_cache):
     assert view.full.has_landed((0, 0, 50, 50), 2)
 
 
-def test_its_facts_are_those_of_the_whole_image(scene, own_cache):
+def test_its_statistics_are_those_of_the_whole_image(scene, own_cache):
     image = open_image(scene, bands="red=1,green=2,blue=3")
     view = image.level_view(2)
     assert context_key(view) == context_key(image)
@@ -130,7 +130,7 @@ def test_its_facts_are_those_of_the_whole_image(scene, own_cache):
 
 
 @pytest.mark.parametrize("extent", ["overview", "sample"])
-def test_drafts_have_facts_of_their_own_that_are_not_kept(scene, own_cache, extent):
+def test_drafts_have_statistics_of_their_own_that_are_not_kept(scene, own_cache, extent):
     image = open_image(scene, bands="red=1,green=2,blue=3")
     rough = compute_context(image, extent=extent)
     assert (rough.height, rough.width) == (image.height, image.width)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from tests.models._scenes import smooth
 
-from napari_restore.models import load, one_shot_facts
+from napari_restore.models import load, one_shot_statistics
 from napari_restore.models.atmosphere._colour import TOLERANCE, guarded_green, magenta
 
 BEHIND_FOG = ("atmosphere", "atmosphere-aerial", "haze-unet", "inf-dehaze-small")
@@ -31,7 +31,7 @@ def seen_as(airlight, depth):
     """The model whose network sees this airlight and fog of this depth at the top, whatever is shown."""
     model = load("atmosphere", weights="random:3").requires_grad_(False)
 
-    def facts_from(shown):
+    def statistics_from(shown):
         rows, columns = shown.shape
         deep = torch.linspace(depth, 0.1, rows)[:, None].expand(rows, columns)
         maps = torch.zeros(1, 2, rows, columns)
@@ -46,7 +46,7 @@ def seen_as(airlight, depth):
             "display": one,
         }
 
-    model._facts_from = facts_from
+    model._statistics_from = statistics_from
     return model
 
 
@@ -75,15 +75,15 @@ def test_an_airlight_greener_than_the_fog_casts_no_magenta():
 def test_colours_that_were_under_the_haze_come_back(tint, airlight):
     scene = woods(tint)
     model, hazy = seen_as(airlight, 1.2), fog(scene, airlight)
-    assert one_shot_facts(model, hazy)["green"] == 1
+    assert one_shot_statistics(model, hazy)["green"] == 1
     assert (model(hazy) - scene).abs().max() < 1e-3
 
 
 def test_no_haze_leaves_the_airlight_alone():
     hazy = fog(woods())
     model = seen_as((0.8, 0.86, 0.8), 1.2)
-    facts = {**one_shot_facts(model, hazy), "presence": torch.tensor(0.0)}
-    assert guarded_green(hazy, torch.ones(1, 1, 96, 128), facts, 0.03) == 1
+    statistics = {**one_shot_statistics(model, hazy), "presence": torch.tensor(0.0)}
+    assert guarded_green(hazy, torch.ones(1, 1, 96, 128), statistics, 0.03) == 1
 
 
 def test_clipped_white_keeps_its_colour():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from napari_restore.errors import BadModel
-from napari_restore.models import context_of, load, one_shot_facts
+from napari_restore.models import context_of, load, one_shot_statistics
 from napari_restore.models._weights import randomise
 from napari_restore.models.atmosphere import _restraint
 from napari_restore.models.atmosphere._network import sizes_of
@@ -38,12 +38,12 @@ def model():
 
 
 def known(model, x, **changed):
-    facts = dict(one_shot_facts(model, x))
-    return {**facts, **{k: torch.as_tensor(v) for k, v in changed.items()}}
+    statistics = dict(one_shot_statistics(model, x))
+    return {**statistics, **{k: torch.as_tensor(v) for k, v in changed.items()}}
 
 
-def haze_facts(model, x, depth, airlight, exponent, display):
-    """Facts of even haze of a known depth."""
+def haze_statistics(model, x, depth, airlight, exponent, display):
+    """Statistics of even haze of a known depth."""
     logit = float(np.log(depth / (2.2 - depth)))
     maps = torch.zeros(1, 2, *x.shape[2:])
     maps[:, 0] = logit
@@ -60,14 +60,14 @@ def haze_facts(model, x, depth, airlight, exponent, display):
 
 
 @pytest.mark.parametrize("linear", [False, True])
-def test_right_facts_undo_haze(model, linear):
+def test_right_statistics_undo_haze(model, linear):
     clear = 0.2 + 0.8 * scene(40, 56)
     haze = Haze(np.full((40, 56), 0.7, np.float32), np.float32([0.9, 0.85, 0.95]), 0.8, linear)
     hazy = torch.from_numpy(add_haze(clear[0].permute(1, 2, 0).numpy(), haze)).permute(2, 0, 1)[
         None
     ]
-    facts = haze_facts(model, hazy, 0.7, haze.airlight, 0.8, float(not linear))
-    y = model(hazy, facts)
+    statistics = haze_statistics(model, hazy, 0.7, haze.airlight, 0.8, float(not linear))
+    y = model(hazy, statistics)
     # In linear light a power stands for the display curve.
     assert (y - clear).abs().max() < (0.05 if linear else 1e-5)
     assert (y - clear).abs().mean() < (0.01 if linear else 1e-6)
@@ -77,9 +77,9 @@ def test_right_facts_undo_haze(model, linear):
 def test_nothing_changes_within_the_deadband(model):
     x = scene(32, 48)
     for depth in (0.001, 0.02):
-        y = model(x, haze_facts(model, x, depth, (0.9, 0.9, 0.9), 0.0, 0.3))
+        y = model(x, haze_statistics(model, x, depth, (0.9, 0.9, 0.9), 0.0, 0.3))
         assert torch.equal(y, x)
-    y = model(x, haze_facts(model, x, 0.1, (0.9, 0.9, 0.9), 0.0, 0.3))
+    y = model(x, haze_statistics(model, x, 0.1, (0.9, 0.9, 0.9), 0.0, 0.3))
     assert not torch.equal(y, x)
 
 
@@ -97,10 +97,14 @@ def test_the_share_of_the_range_that_a_scene_fills_does_not_matter(model):
 
 def test_tiles_equal_the_whole_to_the_last_bit(model):
     x = scene(150, 210)
-    facts = one_shot_facts(model, x)
-    whole = model(x, facts)
+    statistics = one_shot_statistics(model, x)
+    whole = model(x, statistics)
     for y0, x0, y1, x1 in [(0, 0, 64, 64), (37, 101, 150, 210), (149, 0, 150, 1)]:
-        own = {**facts, "origin": torch.tensor([[y0, x0]]), "scale": torch.tensor(1.0).double()}
+        own = {
+            **statistics,
+            "origin": torch.tensor([[y0, x0]]),
+            "scale": torch.tensor(1.0).double(),
+        }
         tile = model(x[..., y0:y1, x0:x1].contiguous(), own)
         assert torch.equal(tile, whole[..., y0:y1, x0:x1])
 
@@ -135,22 +139,22 @@ def test_the_same_pixels_are_valid_in_a_context(model):
     pixels = scene(128, 160)[0].permute(1, 2, 0).numpy()
     valid = np.ones((128, 160), bool)
     valid[:, :40] = False
-    facts = model.prepare(context_of(pixels, valid), np.asarray, (0, 1, 2))
+    statistics = model.prepare(context_of(pixels, valid), np.asarray, (0, 1, 2))
     x, mask = torch.from_numpy(pixels).permute(2, 0, 1)[None], torch.from_numpy(valid)[None, None]
-    assert torch.allclose(facts["maps"], model.observe(x, mask)["maps"], atol=1e-4)
+    assert torch.allclose(statistics["maps"], model.observe(x, mask)["maps"], atol=1e-4)
 
 
 def test_a_result_has_gradients_towards_its_input(model):
     x = scene(96, 128).requires_grad_()
-    model(x, one_shot_facts(model, x.detach()))[..., 40:50, 60:70].sum().backward()
+    model(x, one_shot_statistics(model, x.detach()))[..., 40:50, 60:70].sum().backward()
     touched = x.grad.abs().sum(1)[0] > 0
     assert touched[40:50, 60:70].all() and touched.sum() == 100
 
 
-def test_an_image_without_a_valid_pixel_gives_finite_facts(model):
+def test_an_image_without_a_valid_pixel_gives_finite_statistics(model):
     pixels = np.zeros((70, 90, 3), np.float32)
-    facts = model.prepare(context_of(pixels, np.zeros((70, 90), bool)), np.asarray, (0, 1, 2))
-    assert all(torch.isfinite(fact).all() for fact in facts.values())
+    statistics = model.prepare(context_of(pixels, np.zeros((70, 90), bool)), np.asarray, (0, 1, 2))
+    assert all(torch.isfinite(value).all() for value in statistics.values())
 
 
 def test_training_sees_what_the_image_will_get(monkeypatch):
@@ -207,30 +211,34 @@ def test_files_of_one_and_of_two_looks_are_told_apart(model):
 def test_bands_it_does_not_see_have_an_airlight(model):
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 4000, (64, 80, 5)).astype(np.uint16)
-    facts = model.prepare(context_of(pixels), lambda v: np.asarray(v) / 4000, (2, 1, 0))
-    assert facts["airlight_all"].shape == (5,) and (facts["airlight_all"] > 0).all()
-    assert torch.equal(facts["airlight_all"][[2, 1, 0]], facts["airlight"])
+    statistics = model.prepare(context_of(pixels), lambda v: np.asarray(v) / 4000, (2, 1, 0))
+    assert statistics["airlight_all"].shape == (5,) and (statistics["airlight_all"] > 0).all()
+    assert torch.equal(statistics["airlight_all"][[2, 1, 0]], statistics["airlight"])
 
 
 def test_no_more_than_a_hundredth_becomes_black(model):
     x = 0.3 + 0.1 * scene(128, 160)
-    facts = haze_facts(model, x, 2.0, (1.0, 1.0, 1.0), 0.0, 1.0) | {"presence": torch.tensor(1.0)}
+    statistics = haze_statistics(model, x, 2.0, (1.0, 1.0, 1.0), 0.0, 1.0) | {
+        "presence": torch.tensor(1.0)
+    }
     valid = torch.ones(1, 1, 128, 160)
-    presence = restrained(x, valid, facts, model.deadband)
+    presence = restrained(x, valid, statistics, model.deadband)
     assert 0.1 < presence < 0.5
 
-    black = 0.002 / facts["brightness"]
+    black = 0.002 / statistics["brightness"]
 
     def lost(presence):
-        return float((model(x, facts | {"presence": presence}).amin(1) < black).float().mean())
+        return float((model(x, statistics | {"presence": presence}).amin(1) < black).float().mean())
 
-    assert lost(facts["presence"]) > 0.9
+    assert lost(statistics["presence"]) > 0.9
     assert lost(presence) <= 0.01 < lost(1.1 * presence)
     # What was black before, and what is not valid, does not count; thin haze is left alone.
     dark = x.clone()
     dark[..., :100] = 0.001
     shut = valid.clone()
     shut[..., 40:] = 0
-    thin = haze_facts(model, x, 0.2, (1.0, 1.0, 1.0), 0.0, 1.0) | {"presence": torch.tensor(1.0)}
-    assert restrained(dark, shut, facts, model.deadband) == 1
+    thin = haze_statistics(model, x, 0.2, (1.0, 1.0, 1.0), 0.0, 1.0) | {
+        "presence": torch.tensor(1.0)
+    }
+    assert restrained(dark, shut, statistics, model.deadband) == 1
     assert restrained(x, valid, thin, model.deadband) == 1

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
-from napari_restore.models import Choices
+from napari_restore.models import Routing
 from napari_restore.models.inf_dehaze import _ibssa
 from napari_restore.models.inf_dehaze._bottleneck import Bottleneck, pieces
 from napari_restore.models.inf_dehaze._config import LITE, RELEASED, SMALL, InfDehazeConfig
@@ -40,12 +40,12 @@ def grid(height: int, width: int, channels: int = 16) -> Tensor:
     return torch.randn(height, width, channels, generator=torch.Generator().manual_seed(2))
 
 
-def choices_of(bottleneck: Bottleneck, index: int, x: Tensor) -> dict[Hashable, Tensor]:
+def routing_of(bottleneck: Bottleneck, index: int, x: Tensor) -> dict[Hashable, Tensor]:
     """What a layer chooses for `x`."""
-    choices = Choices()
+    routing = Routing()
     with torch.no_grad():
-        bottleneck.layer(index, x.clone(), choices=choices)
-    return choices.made
+        bottleneck.layer(index, x.clone(), routing=routing)
+    return routing.made
 
 
 def direct(bottleneck: Bottleneck, index: int, x: Tensor) -> Tensor:
@@ -157,7 +157,7 @@ def test_every_expert_gets_a_share_of_tokens_that_are_alike() -> None:
     for centred in (True, False):
         bottleneck = make(replace(SMALL, layers=("ibssa",), centred_gate=centred))
         x = torch.randn(128) + 0.1 * grid(30, 30, 128)
-        experts = choices_of(bottleneck, 0, x)["experts"].long()
+        experts = routing_of(bottleneck, 0, x)["experts"].long()
         shares.append(experts.flatten().bincount(minlength=6) / experts.numel())
     assert float(shares[0].min()) > 0.05
     assert float(shares[1].min()) == 0
@@ -302,10 +302,10 @@ def test_row_of_a_cell(index: int) -> None:
 
 
 @torch.no_grad()
-def test_choices_are_experts_and_buckets() -> None:
+def test_routing_is_of_experts_and_buckets() -> None:
     bottleneck, x = make(piece=7), grid(24, 31)
     before = x.clone()
-    found = choices_of(bottleneck, 0, x)
+    found = routing_of(bottleneck, 0, x)
     layer = bottleneck.blocks[0]
     x = layer.attend(x)
     logits = layer.experts.gate((x - x.mean((0, 1))).permute(2, 0, 1)[None])[0]
@@ -314,29 +314,29 @@ def test_choices_are_experts_and_buckets() -> None:
     for head in range(2):
         assert found["buckets", head].shape == (24 * 31, 2)
         assert len(found["buckets", head].unique()) > 8
-    assert set(choices_of(bottleneck, 1, before)) == {"experts"}
+    assert set(routing_of(bottleneck, 1, before)) == {"experts"}
     taken = sum(made.nbytes for made in found.values())
-    assert taken == bottleneck.choice_bytes * 24 * 31
+    assert taken == bottleneck.routing_bytes * 24 * 31
 
 
-def test_held_choices_make_a_layer_smooth() -> None:
+def test_fixed_routing_makes_a_layer_smooth() -> None:
     """The way back agrees with small steps where the layer would have changed its mind."""
     bottleneck, x = make(replace(TINY, layers=("ibssa",))), grid(24, 31)
     step = 0.3 * torch.randn(x.shape, generator=torch.Generator().manual_seed(3))
-    made = Choices()
+    made = Routing()
     with torch.no_grad():
-        anew = bottleneck.layer(0, x.clone(), choices=made)
-        held = bottleneck.layer(0, x.clone(), choices=made)
+        anew = bottleneck.layer(0, x.clone(), routing=made)
+        held = bottleneck.layer(0, x.clone(), routing=made)
     assert torch.equal(anew, held)
     moved = x + step
-    other = choices_of(bottleneck, 0, moved)
+    other = routing_of(bottleneck, 0, moved)
     assert (other["experts"] != made.made["experts"]).float().mean() > 0.05
     assert (other["buckets", 0] != made.made["buckets", 0]).float().mean() > 0.05
 
     leaf = moved.clone().requires_grad_(True)
-    whole = bottleneck.layer(0, leaf, choices=made)
+    whole = bottleneck.layer(0, leaf, routing=made)
     with torch.no_grad():
-        in_pieces = bottleneck.layer(0, moved.clone(), choices=made)
+        in_pieces = bottleneck.layer(0, moved.clone(), routing=made)
     torch.testing.assert_close(whole.detach(), in_pieces, atol=1e-5, rtol=1e-5)
     assert not torch.allclose(whole.detach(), bottleneck.layer(0, moved.clone()), atol=1e-2)
     by_output = torch.randn(x.shape, generator=torch.Generator().manual_seed(4))
@@ -346,7 +346,7 @@ def test_held_choices_make_a_layer_smooth() -> None:
 
     def value(along: float) -> float:
         with torch.no_grad():
-            y = bottleneck.layer(0, (moved + along * step).double(), choices=made)
+            y = bottleneck.layer(0, (moved + along * step).double(), routing=made)
         return float((y * by_output).sum())
 
     assert (value(0.01) - value(-0.01)) / 0.02 == pytest.approx(slope, rel=2e-3)

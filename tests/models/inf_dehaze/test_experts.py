@@ -95,7 +95,7 @@ def test_uniform_gate_has_the_least_balance_loss() -> None:
 
 
 def test_balance_loss_pushes_the_preferred_expert_down() -> None:
-    # One expert gets all first choices and nearly all probability: f = (1, 0), P = (p, 1 − p).
+    # One expert gets all first routing and nearly all probability: f = (1, 0), P = (p, 1 − p).
     logits = torch.tensor([2.0, 0.0], requires_grad=True)
     probabilities = logits.softmax(0)[None, :, None, None].expand(1, 2, 5, 5)
     loss = balance_loss(probabilities, torch.zeros(1, 1, 5, 5, dtype=torch.int64))

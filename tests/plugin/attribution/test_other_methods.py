@@ -114,10 +114,10 @@ def test_a_check_is_asked_for_and_drawn(tab: Any, form: Any, ask: Any) -> None:
     assert curves.isHidden()
 
 
-def test_a_check_holds_the_facts(form: Any) -> None:
+def test_a_check_holds_the_statistics(form: Any) -> None:
     form.check.setChecked(True)
     assert form.values()["check"] == "insertion-deletion"
-    form.facts.setCurrentIndex(form.facts.findData("followed"))
+    form.context_gradient.setCurrentIndex(form.context_gradient.findData("through"))
     assert not form.check.isEnabled() and form.values()["check"] is None
 
 

@@ -41,7 +41,7 @@ def test_a_box_becomes_layers_and_measures(tab: Any, ask: Any) -> None:
     corner = plane_of(layers.map)[:2, 2] - plane_of(tab.state.layer)[:2, 2]
     np.testing.assert_allclose(corner, found.region[:2])
     assert layers.map.metadata["napari_restore_record"] is found.record
-    assert tab.viewer.layers[-1].name == "Asked about"
+    assert tab.viewer.layers[-1].name == "Problem about"
     assert "not why" in tab.found.measures.text()
     # A map is not an image to restore.
     assert tab.state.layer.name == "town" and tab.state.layer not in layers
@@ -63,13 +63,13 @@ def test_the_map_is_seen_while_it_comes(
     from napari_restore.plugin.attribution._layers import AttributionLayers
 
     shown: list[Any] = []
-    true = AttributionLayers.glimpse
+    true = AttributionLayers.partial
 
-    def glimpse(self: Any, seen: Any) -> None:
+    def partial(self: Any, seen: Any) -> None:
         true(self, seen)
         shown.append((seen.done, self.map.name, self.map in tab.viewer.layers))
 
-    monkeypatch.setattr(AttributionLayers, "glimpse", glimpse)
+    monkeypatch.setattr(AttributionLayers, "partial", partial)
     tab.box.put(BOX)
     ask()
     assert [done for done, _, _ in shown] == list(range(1, len(shown) + 1))
@@ -86,13 +86,15 @@ def test_cancel_leaves_nothing(tab: Any, qtbot: Any, monkeypatch: pytest.MonkeyP
     tab.ended.connect(lambda *outcome: told.append(outcome))
     # As soon as a first point is there.
     monkeypatch.setattr(
-        AttributionLayers, "glimpse", lambda self, seen: tab.asking and tab.bar.button.click()
+        AttributionLayers, "partial", lambda self, seen: tab.asking and tab.bar.button.click()
     )
     tab.bar.button.click()
     assert tab.bar.button.text() == "Cancel" and tab.state.running
     qtbot.waitUntil(lambda: bool(told))
     assert told == [("cancelled", None)]
-    assert [layer.name for layer in tab.viewer.layers] == [x.name for x in before] + ["Asked about"]
+    assert [layer.name for layer in tab.viewer.layers] == [x.name for x in before] + [
+        "Problem about"
+    ]
     assert tab.bar.message.text() == "Cancelled." and not tab.state.running
 
 
@@ -102,24 +104,24 @@ def test_what_it_is_asked_of_may_leave(
 ) -> None:
     from napari_restore.plugin.attribution._layers import AttributionLayers
 
-    viewer, source, true = panel.viewer, tab.state.layer, AttributionLayers.glimpse
+    viewer, source, true = panel.viewer, tab.state.layer, AttributionLayers.partial
     tab.box.put(BOX)
     seen: list[Any] = []
 
-    def glimpse(self: Any, told: Any) -> None:
+    def partial(self: Any, told: Any) -> None:
         true(self, told)
         if not seen:
             viewer.layers.remove(source) if leaves == "image" else panel.close()
         seen.append(told)
 
-    monkeypatch.setattr(AttributionLayers, "glimpse", glimpse)
+    monkeypatch.setattr(AttributionLayers, "partial", partial)
     tab.bar.button.click()
     asking = tab.asking
     qtbot.waitUntil(lambda: asking._work.is_over)
     qtbot.waitUntil(lambda: not panel.state.running)
     qtbot.wait(50)
     assert len(seen) == 1
-    kept = ["Asked about"] if leaves == "image" else ["town", "Asked about"]
+    kept = ["Problem about"] if leaves == "image" else ["town", "Problem about"]
     assert [layer.name for layer in viewer.layers] == kept
 
 
@@ -258,15 +260,15 @@ def test_one_answer_is_on_the_canvas(
     tab.found.which.setCurrentIndex(0)
     assert seen() == [True, False]
     # One that is coming takes the place, and gives it back where it is cancelled.
-    true = AttributionLayers.glimpse
+    true = AttributionLayers.partial
     coming: list[Any] = []
 
-    def glimpse(self: Any, told: Any) -> None:
+    def partial(self: Any, told: Any) -> None:
         true(self, told)
         coming.append(seen())
         tab.cancel()
 
-    monkeypatch.setattr(AttributionLayers, "glimpse", glimpse)
+    monkeypatch.setattr(AttributionLayers, "partial", partial)
     ask("cancelled")
     assert coming == [[False, False]] and seen() == [True, False]
 
@@ -317,10 +319,10 @@ def test_the_report_is_a_table(tab: Any, ask: Any) -> None:
     assert tab.found.follow.isHidden()
 
 
-def test_one_click_follows_the_context(tab: Any, panel: Any, ask: Any, qtbot: Any) -> None:
+def test_one_click_goes_through_the_context(tab: Any, panel: Any, ask: Any, qtbot: Any) -> None:
     panel.models.choose("atmosphere")
     tab.box.put(BOX)
-    tab.form.facts.setCurrentIndex(tab.form.facts.findData("held"))
+    tab.form.context_gradient.setCurrentIndex(tab.form.context_gradient.findData("stop"))
     tab.form.gap.setValue(100)  # Few points will do.
     held = ask().record
     older = tab.found.current.layers
@@ -332,13 +334,13 @@ def test_one_click_follows_the_context(tab: Any, panel: Any, ask: Any, qtbot: An
     assert not tab.found.follow.isHidden()
     tab.found.follow.click()
     qtbot.waitUntil(lambda: bool(told))
-    followed = tab.found.current
-    assert followed.answer.record["attribution"]["context"]["used"] == "followed"
-    assert followed.answer.box == BOX and tab.found.follow.isHidden()
-    assert "followed" in tab.found.measures.text()
-    names = [layer.name for layer in followed.layers.all]
+    through = tab.found.current
+    assert through.answer.record["attribution"]["context"]["used"] == "through"
+    assert through.answer.box == BOX and tab.found.follow.isHidden()
+    assert "in the map: " in tab.found.measures.text()
+    names = [layer.name for layer in through.layers.all]
     assert names == ["2 atmosphere · haze · overview", "2 atmosphere · haze · map"]
-    assert all(layer.visible for layer in followed.layers.all) and not older.visible
+    assert all(layer.visible for layer in through.layers.all) and not older.visible
 
 
 def test_shares_of_the_overview_end_with_the_image(tab: Any) -> None:
@@ -366,7 +368,7 @@ def test_removing_the_map_removes_the_answer(tab: Any, ask: Any) -> None:
     layers = tab.found.current.layers
     tab.viewer.layers.remove(layers.map)
     assert tab.found.all == [] and tab.found.current is None
-    assert [layer.name for layer in tab.viewer.layers][1:] == ["Asked about"]
+    assert [layer.name for layer in tab.viewer.layers][1:] == ["Problem about"]
 
 
 def test_what_the_form_offers_there_is() -> None:

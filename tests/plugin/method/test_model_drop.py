@@ -103,7 +103,7 @@ def test_dropped_weights_are_proposed_confirmed_and_run_in_the_child(
 def test_the_dialog_shows_what_was_found(panel: Any, qtbot: Any, weights: Path):
     panel.files.take(str(weights))
     dialog = asked(panel, qtbot, ProposalDialog)
-    told = " ".join(label.text() for label in dialog.findChildren(type(panel.facts)))
+    told = " ".join(label.text() for label in dialog.findChildren(type(panel.summary)))
     for words in ("mine.safetensors", "HazeUNet", "3: red, green, blue", "48 px", "KiB"):
         assert words in told
     press(dialog, "Cancel")

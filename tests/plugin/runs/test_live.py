@@ -198,7 +198,7 @@ def test_a_first_run_shows_a_draft_until_true_pixels_cover_it(panel: Any, qtbot:
     assert [layer.name.startswith("Draft: ") for layer in seen] == [True, False]
     assert drafts_in(panel.viewer) == []
     assert ended[0][1]["extent"] == "image"
-    # Now that the facts are known there is nothing to bridge.
+    # Now that the statistics are known there is nothing to bridge.
     seen.clear()
     panel.bar.button.click()
     qtbot.waitUntil(lambda: len(ended) == 2)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from napari_restore.engine._region import Region
 from napari_restore.engine.gradients._cost import ContextCost, context_cost
+from napari_restore.engine.gradients._gradient_source import GradientSource, Picture
 from napari_restore.engine.gradients._local import LocalGradients
-from napari_restore.engine.gradients._opened import Opened, Picture
 from napari_restore.engine.gradients._pull_back import pulled_back
 from napari_restore.engine.gradients._restored import restored
 from napari_restore.engine.gradients._staged import Beside, StagedGradients
@@ -14,9 +14,9 @@ Gradients = LocalGradients | StagedGradients
 
 __all__ = [
     "ContextCost",
+    "GradientSource",
     "Gradients",
     "LocalGradients",
-    "Opened",
     "Picture",
     "StagedGradients",
     "context_cost",
@@ -26,12 +26,14 @@ __all__ = [
 ]
 
 
-def gradients_of(opened: Opened, box: Region, beside: Beside = lambda region: 0) -> Gradients:
-    """What gives gradients of the output in `box`, by the scope of the opened plan's model.
+def gradients_of(
+    source: GradientSource, box: Region, beside: Beside = lambda region: 0
+) -> Gradients:
+    """What gives gradients of the output in `box`, by the scope of the source plan's model.
 
     `beside` tells the bytes of the budget that something else takes, by the region of the
     gradients: tiles are worked on side by side only if they fit what is left.
     """
-    if opened.plan.staged is not None:
-        return StagedGradients(opened, box, beside)
-    return LocalGradients(opened, box)
+    if source.plan.staged is not None:
+        return StagedGradients(source, box, beside)
+    return LocalGradients(source, box)

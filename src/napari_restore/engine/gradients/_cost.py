@@ -12,10 +12,10 @@ from torch import Tensor
 from napari_restore.engine._calibrate import SCRATCH_BYTES
 from napari_restore.engine._device import Device
 from napari_restore.engine._device_memory import peak_of
-from napari_restore.engine._probe import example_facts, example_input
+from napari_restore.engine._probe import example_input, example_statistics
 from napari_restore.engine._remembered import Remembered
 from napari_restore.engine.gradients._pull_back import pulled_back
-from napari_restore.models import Facts, RestorationModel, StagedModel, placed_at
+from napari_restore.models import RestorationModel, StagedModel, Statistics, placed_at
 
 SIDE = 128
 """Of the smaller of two made-up tiles: they give a line. The larger one, of twice the side, takes
@@ -50,15 +50,15 @@ def _measure(model: RestorationModel, device: Device) -> GradientCost:
     peaks = []
     for side in (least, 2 * least):
         x = example_input(model, side, side)
-        facts = example_facts(model, x)
-        peaks.append(peak_of(partial(_gradient, model, x.requires_grad_(True), facts), device))
+        statistics = example_statistics(model, x)
+        peaks.append(peak_of(partial(_gradient, model, x.requires_grad_(True), statistics), device))
     slope = max(0.0, (peaks[1] - peaks[0]) / (3 * least * least))
     return GradientCost(max(0.0, peaks[0] - slope * least * least) + SCRATCH_BYTES, slope)
 
 
-def _gradient(model: RestorationModel, x: Tensor, facts: Facts) -> None:
+def _gradient(model: RestorationModel, x: Tensor, statistics: Statistics) -> None:
     with torch.enable_grad():
-        total = model(x, facts).sum()
+        total = model(x, statistics).sum()
     if total.requires_grad:
         torch.autograd.grad(total, x, materialize_grads=True)
 
@@ -92,7 +92,7 @@ _CONTEXT = Remembered[ContextCost](releases=True)
 
 
 def context_cost(
-    model: RestorationModel, overview: Tensor, valid: Tensor, facts: Facts, device: Device
+    model: RestorationModel, overview: Tensor, valid: Tensor, statistics: Statistics, device: Device
 ) -> ContextCost:
     """Measure `model.follow` once on an overview (1, C, h, w); remembered by its size.
 
@@ -101,15 +101,15 @@ def context_cost(
 
     def forward() -> None:
         with torch.no_grad():
-            model.follow(overview, valid, facts)
+            model.follow(overview, valid, statistics)
 
     def backward() -> None:
         leaf = overview.detach().requires_grad_(True)
         with torch.enable_grad():
-            found = model.follow(leaf, valid, facts) or {}
-        outputs = [fact for fact in found.values() if fact.requires_grad]
+            found = model.follow(leaf, valid, statistics) or {}
+        outputs = [value for value in found.values() if value.requires_grad]
         if outputs:
-            pulled_back(outputs, [torch.ones_like(fact) for fact in outputs], [leaf])
+            pulled_back(outputs, [torch.ones_like(value) for value in outputs], [leaf])
 
     def measure() -> ContextCost:
         peaks = (int(peak_of(call, device)) + SCRATCH_BYTES for call in (forward, backward))
@@ -125,9 +125,9 @@ def staged_gradient_cost(model: StagedModel, device: Device) -> StagedGradientCo
 
 def _measure_staged(model: StagedModel, device: Device) -> StagedGradientCost:
     x = example_input(model, model.tile, model.tile)
-    facts = example_facts(model, x)
+    statistics = example_statistics(model, x)
     if model.card.placed:
-        facts = placed_at(facts, [(0, 0)], 1.0, x)
+        statistics = placed_at(statistics, [(0, 0)], 1.0, x)
     generator = torch.Generator().manual_seed(0)
     grid = torch.randn(GRID, GRID, model.width, generator=generator).to(x.device)
 
@@ -140,9 +140,9 @@ def _measure_staged(model: StagedModel, device: Device) -> StagedGradientCost:
     def encode() -> None:
         # As `StagedGradients` does it: the view, its graph, and the encoder's.
         with torch.no_grad():
-            view = model.view(x, facts)
+            view = model.view(x, statistics)
         back(view, tokens_and_residuals)
-        back(x, lambda leaf: [model.view(leaf, facts)])
+        back(x, lambda leaf: [model.view(leaf, statistics)])
 
     def tokens_and_residuals(view: Tensor) -> Sequence[Tensor]:
         tokens, residuals = model.encode(view)
@@ -150,10 +150,10 @@ def _measure_staged(model: StagedModel, device: Device) -> StagedGradientCost:
 
     def look() -> None:
         with torch.no_grad():
-            model.encode(model.view(x, facts))
+            model.encode(model.view(x, statistics))
 
     with torch.no_grad():
-        seen = model.view(x, facts)
+        seen = model.view(x, statistics)
         encoded, left = model.encode(seen)
         around = model.with_margin(encoded[0])[None]
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from napari_restore.engine._region import Region
 from napari_restore.engine.gradients._cost import gradient_cost
-from napari_restore.engine.gradients._opened import Opened, Picture
+from napari_restore.engine.gradients._gradient_source import GradientSource, Picture
 from napari_restore.engine.gradients._pull_back import pulled_back
 from napari_restore.errors import BudgetTooSmall
 
@@ -24,14 +24,14 @@ class LocalGradients:
     piece by piece, and each piece again for its gradient, which is exact: gradients add up.
     """
 
-    def __init__(self, opened: Opened, box: Region) -> None:
-        self.opened, self.box = opened, box
-        plan = opened.plan
+    def __init__(self, source: GradientSource, box: Region) -> None:
+        self.source, self.box = source, box
+        plan = source.plan
         self._pieces = self._cut(box)
         self._graph: tuple[Tensor, Tensor] | None = None
-        self.by_facts: dict[str, Tensor] = {}
-        """After `backward`: ∂D/∂ of those facts that want a gradient."""
-        fed = [self.opened.fed(piece) for piece in self._pieces]
+        self.by_statistics: dict[str, Tensor] = {}
+        """After `backward`: ∂D/∂ of those statistics that want a gradient."""
+        fed = [self.source.fed(piece) for piece in self._pieces]
         self.region = fed[0]
         """Outside of it every gradient is zero."""
         for one in fed[1:]:
@@ -40,8 +40,8 @@ class LocalGradients:
         self.bytes = cost.bytes(max(one.pixels for one in fed))
         """What a gradient takes at its peak."""
 
-    def hold(self, picture: Picture | None) -> None:
-        """As of `StagedGradients`: a model that sees a halo has no `Choices`."""
+    def fix_routing(self, picture: Picture | None) -> None:
+        """As of `StagedGradients`: a model that sees a halo has no `Routing`."""
 
     def forward(self, picture: Picture, keep: bool = False) -> Tensor:
         """The model's output of `picture` in the box, (1, C, h, w) in model range.
@@ -51,15 +51,15 @@ class LocalGradients:
         self._graph = None
         if keep and len(self._pieces) == 1:
             with torch.enable_grad():
-                x = picture(self.opened.fed(self.box)).detach().requires_grad_(True)
+                x = picture(self.source.fed(self.box)).detach().requires_grad_(True)
                 y = self._output(x, self.box)
             self._graph = x, y
             return y.detach()
         y = torch.empty(0)
         for piece in self._pieces:
-            self.opened.check()
+            self.source.check()
             with torch.no_grad():
-                part = self._output(picture(self.opened.fed(piece)), piece)
+                part = self._output(picture(self.source.fed(piece)), piece)
             if len(self._pieces) == 1:
                 return part
             if not y.numel():
@@ -72,40 +72,40 @@ class LocalGradients:
 
         `by_y` is ∂D/∂y in the box.
         """
-        self.by_facts = {}
+        self.by_statistics = {}
         if self._graph is not None:
             (x, y), self._graph = self._graph, None
-            yield self.opened.fed(self.box), self._gradient(x, y, by_y)
+            yield self.source.fed(self.box), self._gradient(x, y, by_y)
             return
         for piece in self._pieces:
-            self.opened.check()
+            self.source.check()
             with torch.enable_grad():
-                x = picture(self.opened.fed(piece)).detach().requires_grad_(True)
+                x = picture(self.source.fed(piece)).detach().requires_grad_(True)
                 y = self._output(x, piece)
             yield (
-                self.opened.fed(piece),
+                self.source.fed(piece),
                 self._gradient(x, y, by_y[(..., *piece.within(self.box))]),
             )
 
     def _gradient(self, x: Tensor, y: Tensor, by_y: Tensor) -> Tensor:
         if not y.requires_grad:
             return torch.zeros_like(x)
-        facts = {name: f for name, f in self.opened.work.facts.items() if f.requires_grad}
-        with self.opened.computing():
-            found, *rest = pulled_back([y], [by_y], [x, *facts.values()])
-        for name, part in zip(facts, rest, strict=True):
-            self.by_facts[name] = self.by_facts.get(name, 0) + part
+        statistics = {name: f for name, f in self.source.work.statistics.items() if f.requires_grad}
+        with self.source.computing():
+            found, *rest = pulled_back([y], [by_y], [x, *statistics.values()])
+        for name, part in zip(statistics, rest, strict=True):
+            self.by_statistics[name] = self.by_statistics.get(name, 0) + part
         return found
 
     def _output(self, x: Tensor, piece: Region) -> Tensor:
-        fed = self.opened.fed(piece)
-        inside: Tensor = self.opened.output(x, fed)[0][(..., *piece.within(fed))]
+        fed = self.source.fed(piece)
+        inside: Tensor = self.source.output(x, fed)[0][(..., *piece.within(fed))]
         return inside
 
     def _cut(self, box: Region) -> list[Region]:
-        plan = self.opened.plan
+        plan = self.source.plan
         cost = gradient_cost(plan.model, plan.device)
-        if cost.bytes(self.opened.fed(box).pixels) <= plan.memory:
+        if cost.bytes(self.source.fed(box).pixels) <= plan.memory:
             return [box]
         for edge in EDGES:
             pieces = [
@@ -113,7 +113,7 @@ class LocalGradients:
                 for y in range(box.y0, box.y1, edge)
                 for x in range(box.x0, box.x1, edge)
             ]
-            needed = cost.bytes(max(self.opened.fed(piece).pixels for piece in pieces))
+            needed = cost.bytes(max(self.source.fed(piece).pixels for piece in pieces))
             if needed <= plan.memory:
                 return pieces
         raise BudgetTooSmall(

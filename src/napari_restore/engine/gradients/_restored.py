@@ -6,22 +6,22 @@ import torch
 from torch import Tensor
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.gradients._opened import Opened
+from napari_restore.engine.gradients._gradient_source import GradientSource
 
 EDGE = 1024
 """Side in pixels of the pieces that a box is computed in."""
 
 
-def restored(opened: Opened, box: Region) -> tuple[Tensor, dict[str, Tensor]]:
+def restored(source: GradientSource, box: Region) -> tuple[Tensor, dict[str, Tensor]]:
     """(1, C, h, w) in model range and the card's maps (1, 1 or C, h, w), as a run has them."""
     whole: dict[str, Tensor] = {}
     for y0 in range(box.y0 // EDGE * EDGE, box.y1, EDGE):
         for x0 in range(box.x0 // EDGE * EDGE, box.x1, EDGE):
-            opened.check()
+            source.check()
             core = Region(y0, x0, y0 + EDGE, x0 + EDGE).intersect(box)
-            fed = opened.fed(core)
+            fed = source.fed(core)
             with torch.no_grad():
-                y, maps = opened.output(opened.image(fed), fed)
+                y, maps = source.output(source.image(fed), fed)
             inner = core.within(fed)
             there = core.within(box)
             for name, values in {"": y, **maps}.items():

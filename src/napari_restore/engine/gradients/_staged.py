@@ -21,11 +21,11 @@ from napari_restore.engine._device import freed_memory_returned, release_freed_m
 from napari_restore.engine._plan import fragmentation
 from napari_restore.engine._region import Region
 from napari_restore.engine.gradients._cost import staged_gradient_cost
-from napari_restore.engine.gradients._opened import Opened, Picture
+from napari_restore.engine.gradients._gradient_source import GradientSource, Picture
 from napari_restore.engine.gradients._pull_back import pulled_back
 from napari_restore.engine.gradients._side_by_side import side_by_side
 from napari_restore.engine.staged._work import reflection
-from napari_restore.models import Choices, StagedModel
+from napari_restore.models import Routing, StagedModel
 
 R = TypeVar("R")
 Beside = Callable[[Region], int]
@@ -53,14 +53,16 @@ class StagedGradients:
     and the decoder on the tiles of the box; its gradient as much again and their way back.
     """
 
-    def __init__(self, opened: Opened, box: Region, beside: Beside = lambda region: 0) -> None:
-        plan, model = opened.plan, opened.plan.model
+    def __init__(
+        self, source: GradientSource, box: Region, beside: Beside = lambda region: 0
+    ) -> None:
+        plan, model = source.plan, source.plan.model
         assert isinstance(model, StagedModel) and plan.staged is not None
-        self.opened, self.box, self.model = opened, box, model
+        self.source, self.box, self.model = source, box, model
         self._side = model.tile // model.stride
         self._rows, self._columns = plan.staged.rows, plan.staged.columns
         self._origin = plan.staged.box.y0, plan.staged.box.x0
-        self.region = plan.staged.box.intersect(Region(0, 0, *opened.size))
+        self.region = plan.staged.box.intersect(Region(0, 0, *source.size))
         """Outside of it every gradient is zero."""
         self._seen = [
             (row, column)
@@ -69,10 +71,10 @@ class StagedGradients:
             if not self._tile(row, column).intersect(box).is_empty
         ]
         self._kept: _Kept | None = None
-        self._choices: list[Choices] | None = None
+        self._routing: list[Routing] | None = None
         """Of every layer, while they are held."""
-        self.by_facts: dict[str, Tensor] = {}
-        """After `backward`: ∂D/∂ of those facts that want a gradient."""
+        self.by_statistics: dict[str, Tensor] = {}
+        """After `backward`: ∂D/∂ of those statistics that want a gradient."""
         # Tiles lie side by side only where that fits; a device has one queue for all.
         most = 1 if plan.device.is_accelerator else min(plan.workers, self._rows * self._columns)
         room = plan.memory - beside(self.region)
@@ -88,25 +90,25 @@ class StagedGradients:
         Tokens as encoded, between layers and related, with gradients; the bottleneck or tiles.
         """
         model = self.model
-        cost = staged_gradient_cost(model, self.opened.plan.device)
+        cost = staged_gradient_cost(model, self.source.plan.device)
         tokens = self._rows * self._columns * self._side**2
         left = sum(r.channels * (model.tile // r.stride) ** 2 for r in model.residuals)
         kept = 4 * ((3 + model.layers) * tokens * model.width + 2 * left * len(self._seen))
-        kept += model.layers * model.choice_bytes * tokens
+        kept += model.layers * model.routing_bytes * tokens
         swell = fragmentation(self._rows * self._columns)
         tiles = max(back * cost.tile, forward * cost.tile_forward)
         # What libraries took for the workers lies beside what they take for the bottleneck.
         bottleneck = cost.bottleneck_per_token * tokens + (forward + 1) * SCRATCH_BYTES
         return kept + int(max(bottleneck, swell * tiles))
 
-    def hold(self, picture: Picture | None) -> None:
+    def fix_routing(self, picture: Picture | None) -> None:
         """From now on the layers choose as they do for `picture`, whatever they are shown.
 
-        None: they choose anew for every picture. See `Choices`.
+        None: they choose anew for every picture. See `Routing`.
         """
-        self._choices = None
-        if picture is not None and self.model.choice_bytes:
-            self._choices = [Choices() for _ in range(self.model.layers)]
+        self._routing = None
+        if picture is not None and self.model.routing_bytes:
+            self._routing = [Routing() for _ in range(self.model.layers)]
             with torch.no_grad():
                 self._encode(picture, keep=False)
 
@@ -131,7 +133,7 @@ class StagedGradients:
 
         `by_y` is ∂D/∂y in the box.
         """
-        self.by_facts = {}
+        self.by_statistics = {}
         kept, self._kept = self._kept, None
         if kept is None:
             with torch.no_grad():
@@ -139,7 +141,7 @@ class StagedGradients:
         by_related = torch.zeros_like(kept.related)
         by_left: dict[tuple[int, int], tuple[Tensor, ...]] = {}
         for at in self._seen:
-            self.opened.check()
+            self.source.check()
             by_left[at] = self._back_through_decoder(picture, kept, at, by_y, by_related)
         release_freed_memory()
         # The graph of a layer is of large tensors of all sizes: kept, the gaps between them were half
@@ -148,20 +150,20 @@ class StagedGradients:
             by_encoded = self._back_through_bottleneck(kept, by_related)
 
         def back(at: tuple[int, int]) -> tuple[Region, Tensor, dict[str, Tensor]]:
-            self.opened.check()
+            self.source.check()
             part = by_encoded[self._cells(*at)].permute(2, 0, 1)[None]
             return self._back_through_encoder(picture, at, part, by_left.get(at))
 
-        for box, found, by_facts in self._in_threads(back, self._back):
-            for name, part in by_facts.items():
-                self.by_facts[name] = self.by_facts.get(name, 0) + part
+        for box, found, by_statistics in self._in_threads(back, self._back):
+            for name, part in by_statistics.items():
+                self.by_statistics[name] = self.by_statistics.get(name, 0) + part
             yield box, found
         release_freed_memory()
 
     def _in_threads(self, work: Callable[[tuple[int, int]], R], workers: int) -> Iterator[R]:
         """`work` on every tile, row by row, `workers` of them at once."""
         places = itertools.product(range(self._rows), range(self._columns))
-        with self.opened.computing():
+        with self.source.computing():
             yield from side_by_side(places, work, workers)
 
     # -- forwards --------------------------------------------------------------------
@@ -173,7 +175,7 @@ class StagedGradients:
         residuals = {}
 
         def encode(at: tuple[int, int]) -> tuple[tuple[int, int], Tensor, tuple[Tensor, ...]]:
-            self.opened.check()
+            self.source.check()
             with torch.no_grad():
                 tokens, left = model.encode(self._view(picture, *at))
             return at, tokens, left if at in self._seen else ()
@@ -187,26 +189,26 @@ class StagedGradients:
                 residuals[at] = left
         release_freed_memory()
         between = []
-        with self.opened.computing():
+        with self.source.computing():
             grid = model.place_tokens(encoded.clone())
             for index in range(model.layers):
                 if keep and index:
                     between.append(grid.clone())
-                grid = self._layer(index, grid, lambda share: self.opened.check())
+                grid = self._layer(index, grid, lambda share: self.source.check())
             related = model.with_margin(grid.permute(2, 0, 1))
         return _Kept(encoded, between, related, residuals)
 
     def _layer(
         self, index: int, grid: Tensor, tick: Callable[[float], None] | None = None
     ) -> Tensor:
-        choices = None if self._choices is None else self._choices[index]
-        return self.model.bottleneck_layer(index, grid, tick, choices)
+        routing = None if self._routing is None else self._routing[index]
+        return self.model.bottleneck_layer(index, grid, tick, routing)
 
     def _decoded(self, picture: Picture, kept: _Kept, at: tuple[int, int]) -> tuple[Tensor, Region]:
         """Of a tile, the pixels that lie in the box; and where they lie."""
         encoded = kept.encoded[self._cells(*at)].permute(2, 0, 1)[None]
         tokens = kept.related[self._window(*at)][None]
-        with self.opened.computing():
+        with self.source.computing():
             view = self._view(picture, *at)
             y = self.model.decode(tokens, encoded, kept.residuals[at], view)
         return self._inside(y, at)
@@ -237,7 +239,7 @@ class StagedGradients:
         ]
         leaves = [leaf.detach().requires_grad_(True) for leaf in leaves]
         tokens, encoded, *residuals, view = leaves
-        with self.opened.computing(), torch.enable_grad():
+        with self.source.computing(), torch.enable_grad():
             y = self.model.decode(tokens, encoded, tuple(residuals), view)
             part, core = self._inside(y, at)
             wanted = by_y[(..., *core.within(self.box))]
@@ -251,12 +253,12 @@ class StagedGradients:
         Layer by layer from the last, so that no more than the graph of one is there.
         """
         model = self.model
-        with self.opened.computing():
+        with self.source.computing():
             by = _back(
                 lambda grid: model.with_margin(grid.permute(2, 0, 1)), kept.encoded, by_related
             )
             for index in reversed(range(model.layers)):
-                self.opened.check()
+                self.source.check()
                 grid = kept.between.pop() if index else model.place_tokens(kept.encoded.clone())
                 by = _back(partial(self._layer, index), grid, by)
             return _back(model.place_tokens, kept.encoded, by)
@@ -268,7 +270,7 @@ class StagedGradients:
         by_tokens: Tensor,
         by_left: tuple[Tensor, ...] | None,
     ) -> tuple[Region, Tensor, dict[str, Tensor]]:
-        """∂D/∂x of a tile's pixels after the box that they lie in; and ∂D/∂ of the facts."""
+        """∂D/∂x of a tile's pixels after the box that they lie in; and ∂D/∂ of the statistics."""
         needed, rows, columns = self._source(*at)
         x = picture(needed).detach()
         with torch.no_grad():
@@ -290,9 +292,9 @@ class StagedGradients:
         x.requires_grad_(True)
         with torch.enable_grad():
             view = self._viewed(x, rows, columns, at)
-        facts = {name: f for name, f in self.opened.work.facts.items() if f.requires_grad}
-        found, *rest = pulled_back([view], [by_view], [x, *facts.values()])
-        return needed, found, dict(zip(facts, rest, strict=True))
+        statistics = {name: f for name, f in self.source.work.statistics.items() if f.requires_grad}
+        found, *rest = pulled_back([view], [by_view], [x, *statistics.values()])
+        return needed, found, dict(zip(statistics, rest, strict=True))
 
     # -- places ----------------------------------------------------------------------
 
@@ -317,7 +319,7 @@ class StagedGradients:
 
     def _source(self, row: int, column: int) -> tuple[Region, Tensor, Tensor]:
         """What of the image makes a tile, and which of its rows and columns, reflected at the edge."""
-        needed, (rows, columns) = reflection(self._tile(row, column), self.opened.size)
+        needed, (rows, columns) = reflection(self._tile(row, column), self.source.size)
         return needed, torch.from_numpy(rows), torch.from_numpy(columns)
 
     def _view(self, picture: Picture, row: int, column: int) -> Tensor:
@@ -328,7 +330,7 @@ class StagedGradients:
         tile = x
         if x.shape[2:] != (len(rows), len(columns)):
             tile = x[..., rows[:, None].to(x.device), columns.to(x.device)]
-        return self.model.view(tile, self.opened.work.facts_at([self._tile(*at)], tile))
+        return self.model.view(tile, self.source.work.statistics_at([self._tile(*at)], tile))
 
 
 def _back(step: Callable[[Tensor], Tensor], given: Tensor, by_result: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from napari_restore.engine._device import Device
 from napari_restore.engine._device_memory import peak_of
 from napari_restore.engine._own_thread import on_own_thread
 from napari_restore.engine._precision import computing
-from napari_restore.engine._probe import example_facts, example_input
+from napari_restore.engine._probe import example_input, example_statistics
 from napari_restore.engine._remembered import Remembered
 from napari_restore.models import StagedModel, placed_at
 
@@ -76,7 +76,7 @@ def _measure(model: StagedModel, device: Device, threads: int, precision: str) -
     torch.set_num_threads(threads)
     model.to(device.torch)
     x = example_input(model, model.tile, model.tile)
-    facts = example_facts(model, x)
+    statistics = example_statistics(model, x)
 
     def many(tensor: Tensor, batch: int) -> Tensor:
         return tensor.expand(batch, *tensor.shape[1:]).contiguous()
@@ -84,8 +84,8 @@ def _measure(model: StagedModel, device: Device, threads: int, precision: str) -
     def view(batch: int) -> Tensor:
         tiles = many(x, batch)
         if not model.card.placed:
-            return model.view(tiles, facts)
-        return model.view(tiles, placed_at(facts, [(0, 0)] * batch, 1.0, x))
+            return model.view(tiles, statistics)
+        return model.view(tiles, placed_at(statistics, [(0, 0)] * batch, 1.0, x))
 
     with torch.inference_mode(), computing(device, precision):
         encoded, residuals = model.encode(view(1))

@@ -173,7 +173,7 @@ def _choice(
     tiles_peak = int(swell * max(need.encoding, need.decoding))
     cache_bytes = cache_for(image, tile, 0, workers)
     looking, prepare = request.context, request.prepare
-    # Facts that are known are read from the disk, which holds as much.
+    # Statistics that are known are read from the disk, which holds as much.
     known = bool(prepare.peak_bytes) and not looking
     context_bytes, block_bytes, context_seconds = context_cost(
         image.full or image, workers, whole=looking or known
@@ -188,7 +188,7 @@ def _choice(
     # Cores work side by side, batches on a device one after another.
     lanes = 1 if on_device else workers
     grid = 0 if on_device and not on_host else ground.grid
-    ram = context_bytes + prepare.fact_bytes + cache_bytes
+    ram = context_bytes + prepare.statistics_bytes + cache_bytes
     ram += max(tiles_peak, block_bytes, prepare.peak_bytes, grid)
 
     demand = Demand(

@@ -100,7 +100,7 @@ class StagedWork:
         return self.tile.device.take(torch.stack(planes))
 
     def _view(self, x: Tensor, batch: list[TileInput] | list[DecodeInput]) -> Tensor:
-        return self.model.view(x, self.tile.facts_at([tile.fed for tile in batch], x))
+        return self.model.view(x, self.tile.statistics_at([tile.fed for tile in batch], x))
 
     def _residuals(self, batch: list[DecodeInput], x: Tensor) -> Residuals:
         """(N, C, h, w) by stage: as they were kept, or made again."""

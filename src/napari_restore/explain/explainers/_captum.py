@@ -1,7 +1,7 @@
 """Attributors of captum, which sees D as a function of the pixels and nothing of the model.
 
 What needs no more than that runs: gradients, Shapley values, ablations. What rewires the network or
-attributes to its layers does not, as D is more than one network (tiles, facts, radiometry).
+attributes to its layers does not, as D is more than one network (tiles, statistics, radiometry).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from napari_restore.errors import BadParameter, did_you_mean
-from napari_restore.explain.explainers._asked import Asked, Explainer
+from napari_restore.explain.explainers._problem import Explainer, Problem
 
 PREFIX = "captum:"
 SQUARE = 16
@@ -102,7 +102,7 @@ def described(name: str) -> Explainer:
         f"{name} of captum, Kokhlikyan et al., 2020",
         takes_baseline="baselines" in known,
         is_complete=name in COMPLETE,
-        held=BYTES,
+        images_in_memory=BYTES,
         at_a_time=next((key for key in AT_A_TIME if key in known), ""),
         package="captum",
         parameters={**offered, "seed": seed},
@@ -130,7 +130,7 @@ def able() -> list[str]:
     ]
 
 
-def _run(attributor: Any, asked: Asked, *, seed: int, **arguments: Any) -> Tensor:
+def _run(attributor: Any, asked: Problem, *, seed: int, **arguments: Any) -> Tensor:
     """The map of an attributor class, (1, C, h, w).
 
     `feature_mask` is the side of squares; what a square has is spread over its values.
@@ -165,7 +165,7 @@ def _run(attributor: Any, asked: Asked, *, seed: int, **arguments: Any) -> Tenso
     return found / number.clamp(min=1)[squares].to(found)
 
 
-def _window(asked: Asked, name: str, given: Any) -> Any:
+def _window(asked: Problem, name: str, given: Any) -> Any:
     """Bands, rows and columns of a window or a step, of which a number means all bands.
 
     Raises `BadParameter` where it does not fit the image.
@@ -191,7 +191,7 @@ def _window(asked: Asked, name: str, given: Any) -> Any:
     return sides
 
 
-def _squares(asked: Asked, side: Any) -> Tensor:
+def _squares(asked: Problem, side: Any) -> Tensor:
     """(1, C, h, w) int64: the number of the square that a value lies in, of all bands together."""
     if not isinstance(side, int) or side < 1:
         raise BadParameter(
@@ -203,7 +203,9 @@ def _squares(asked: Asked, side: Any) -> Tensor:
     return squares.to(asked.image.device).expand(1, bands, -1, -1).contiguous()
 
 
-def _pictures(asked: Asked, arguments: Mapping[str, Any], features: int, samples_all: bool) -> int:
+def _pictures(
+    asked: Problem, arguments: Mapping[str, Any], features: int, samples_all: bool
+) -> int:
     """About how many pictures will be shown: for the time left, not for the map.
 
     With `samples_all` every sample takes as many as there are features.

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from napari_restore.engine import Region
 from napari_restore.errors import BadParameter
-from napari_restore.explain.explainers._asked import Asked, Explainer
+from napari_restore.explain.explainers._problem import Explainer, Problem
 
 
-def smoothgrad(asked: Asked, n: int = 25, sigma: float = 0.15, seed: int = 0) -> Tensor:
+def smoothgrad(asked: Problem, n: int = 25, sigma: float = 0.15, seed: int = 0) -> Tensor:
     """The mean of ∂D/∂x over `n` noisy copies of the image (SmoothGrad, Smilkov et al., 2017).
 
     `sigma` is that of the noise, as a share of the image's range. (1, C, h, w) in units of D
@@ -35,7 +35,7 @@ def smoothgrad(asked: Asked, n: int = 25, sigma: float = 0.15, seed: int = 0) ->
     return total / n
 
 
-def occlusion(asked: Asked, side: int = 16, stride: int | None = None) -> Tensor:
+def occlusion(asked: Problem, side: int = 16, stride: int | None = None) -> Tensor:
     """What D loses when a patch of `side` pixels is replaced by the baseline (Zeiler and Fergus, 2014).
 
     Patches begin every `stride` pixels (default: `side`) and are cut off at the border. What a patch

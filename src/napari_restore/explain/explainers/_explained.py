@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from napari_restore.errors import BadParameter, RestoreError
-from napari_restore.explain.explainers._asked import Asked, Explainer
+from napari_restore.explain.explainers._problem import Explainer, Problem
+from napari_restore.explain.sums._accumulator import Node
 from napari_restore.explain.sums._sums import Summed, Sums
-from napari_restore.explain.sums._tally import Node
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Explained:
     goal: float | None
     overview: None = None
     rule: None = None
-    free_difference: None = None
+    recomputed_difference: None = None
     nodes: tuple[Node, ...] = ()
     through_context: float | None = None
 
@@ -48,7 +48,7 @@ class Explained:
 def explained(
     explainer: Explainer,
     name: str,
-    asked: Asked,
+    asked: Problem,
     arguments: Mapping[str, Any],
     sums: Sums,
     goal: float,

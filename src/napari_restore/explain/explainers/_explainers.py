@@ -8,7 +8,7 @@ from importlib.metadata import EntryPoint, entry_points
 
 from napari_restore.errors import BadParameter
 from napari_restore.explain.explainers import _captum, _cross_checks
-from napari_restore.explain.explainers._asked import Explainer
+from napari_restore.explain.explainers._problem import Explainer
 
 GROUP = "napari_restore.explainers"
 """Entry-point group in which other packages offer an `Explainer`, or a function

@@ -10,8 +10,8 @@ from typing import Any
 
 from napari_restore.errors import BadParameter
 from napari_restore.explain.explainers import _captum
-from napari_restore.explain.explainers._asked import Explainer
 from napari_restore.explain.explainers._explainers import explainer_ids, explainer_of
+from napari_restore.explain.explainers._problem import Explainer
 
 EXAMPLES = {"sliding_window_shapes": str(_captum.SQUARE), "strides": str(_captum.SQUARE // 2)}
 """In place of what is needed and has no default, or one that takes a picture for every pixel."""

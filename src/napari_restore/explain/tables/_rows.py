@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from napari_restore.engine import Event, ImageStarted, Note, Phase
 from napari_restore.errors import Cancelled, InputError, RestoreError
-from napari_restore.explain._asker import Emit
 from napari_restore.explain._attribution import Attribution
+from napari_restore.explain._attribution_run import Emit
 from napari_restore.explain._curves import CHECK
 from napari_restore.explain._measures import RINGS
 from napari_restore.explain.tables._places import Place
@@ -25,7 +25,7 @@ COLUMNS = (
     *("model", "weights_sha256", "method", "objective", "baseline", "diffusion_index"),
     *("window_diffusion_index", "area_95", "relative_gap", "reached", "nodes", "in_box"),
     *(f"ring_{low}_{high}" for low, high in zip(RINGS, (*RINGS[1:], ""), strict=True)),
-    *(f"beyond_{FAR}", "identity_share", "difference", "free_difference"),
+    *(f"beyond_{FAR}", "identity_share", "difference", "recomputed_difference"),
     *("context", "context_share"),
     *("insertion_area", "deletion_area", "seconds", "error"),
 )
@@ -41,7 +41,7 @@ class Answered(NamedTuple):
     order: tuple[int, int]
     """Numbers of place, counted over all images, and model."""
     row: Row
-    facts: dict[str, Any]
+    measures: dict[str, Any]
     """Version, versions and device of the run."""
     error: RestoreError | None
 
@@ -88,13 +88,13 @@ def ask_all(
                     "model": label,
                     "weights_sha256": model.card.weights_sha256,
                 }
-                facts: dict[str, Any] = {}
+                measures: dict[str, Any] = {}
                 error = broken
                 if image is not None:
                     tell = _placed(emit, f"{label}, box {p} of {len(here)}")
                     try:
                         # No map outlives its row: the next one may need the memory.
-                        facts = _measure(
+                        measures = _measure(
                             row,
                             ask(
                                 image,
@@ -111,7 +111,7 @@ def ask_all(
                         error = failure
                 if error is not None:
                     row["error"] = str(error)
-                yield Answered((before + p, m), row, facts, error)
+                yield Answered((before + p, m), row, measures, error)
         before += len(here)
 
 
@@ -177,7 +177,7 @@ def _measure(row: Row, found: Attribution) -> dict[str, Any]:
         **{name: told[name] for name in ("method", "objective", "baseline", "identity_share")},
         **{
             name: complete[name]
-            for name in ("relative_gap", "reached", "difference", "free_difference")
+            for name in ("relative_gap", "reached", "difference", "recomputed_difference")
         },
         **{f"{name}_area": checked[name]["area"] for name in checked.keys() & CURVES},
         **_shares(told["rings"]),

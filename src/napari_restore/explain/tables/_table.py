@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from napari_restore.errors import BadOutput, Cancelled, RestoreError
-from napari_restore.explain._asker import Emit
 from napari_restore.explain._attribution import Attribution
+from napari_restore.explain._attribution_run import Emit
 from napari_restore.explain.tables._rows import Answered, Group, Row, ask_all
 from napari_restore.explain.tables._summary import summary_of
 from napari_restore.explain.tables._table_text import csv_table, latex_table, text_table
@@ -36,7 +36,7 @@ class AttributionTable:
     """Rows there are without a stop."""
     failures: list[RestoreError] = field(repr=False)
     """Of the rows with an `error`, in their order."""
-    facts: dict[str, Any] = field(repr=False)
+    measures: dict[str, Any] = field(repr=False)
     """More of what `to_dict` tells."""
 
     @property
@@ -52,7 +52,7 @@ class AttributionTable:
     def to_dict(self) -> dict[str, Any]:
         """As JSON: all that is known."""
         told = {"status": self.status, "question": self.question, "rows": self.rows}
-        return {**self.facts, **told, "summary": self.summary}
+        return {**self.measures, **told, "summary": self.summary}
 
     def __str__(self) -> str:
         """The summary for people."""
@@ -124,7 +124,7 @@ def make_table(
     failures = [answer.error for answer in found if answer.error is not None]
     if len(failures) == len(found):
         raise failures[0]
-    told = next(answer.facts for answer in found if answer.error is None)
+    told = next(answer.measures for answer in found if answer.error is None)
     return AttributionTable(
         [answer.row for answer in found],
         [model.label for model in models],

@@ -78,9 +78,9 @@ def keep_strengths(image: Image, strengths: Any, place: Transform = IDENTITY) ->
     building = cache_dir() / KIND / f"new-{uuid.uuid4().hex[:12]}"
     mark_entry(building, {"file": "strength.tif"}, complete=False)
     try:
-        facts = [height, width, list(place), image.transform, image.crs]
+        grid = [height, width, list(place), image.transform, image.crs]
         name = _write_raster(building / "strength.tif", image, strengths, (height, width), place)
-        key = _key_of(json.dumps([name, facts]))
+        key = _key_of(json.dumps([name, grid]))
         entry = _open(key, "strength.tif")
         if not entry.complete:
             (building / "strength.tif").replace(entry.path / "strength.tif")

@@ -20,7 +20,9 @@ SOFT = 0.03
 """… fully from this much above."""
 
 
-def guarded_green(x: Tensor, valid: Tensor, facts: Mapping[str, Tensor], deadband: float) -> Tensor:
+def guarded_green(
+    x: Tensor, valid: Tensor, statistics: Mapping[str, Tensor], deadband: float
+) -> Tensor:
     """Return the factor () at most 1 on the airlight's green that keeps a magenta cast away.
 
     An airlight that is greener than the haze turns what lies behind into magenta, the more the
@@ -35,23 +37,23 @@ def guarded_green(x: Tensor, valid: Tensor, facts: Mapping[str, Tensor], deadban
         (1, 3, h, w) red, green, blue: the overview in model range, thinned by `step_of`.
     valid
         (1, 1, h, w) float, 0 or 1.
-    facts
+    statistics
         Those of the model, with ``maps`` of the whole overview.
     deadband
         As `inverted` takes it.
     """
-    red, green, blue = facts["airlight"]
+    red, green, blue = statistics["airlight"]
 
     def mean_colour(factor: Tensor | None) -> Tensor:
         """(3,) sum over the image, weighted by the haze: of the source, or of what is restored."""
         total = x.new_zeros(3)
-        for rows, depth in depth_by_strips(x, facts):
+        for rows, depth in depth_by_strips(x, statistics):
             haze = 1 - torch.exp(-depth)
             weight = torch.where(haze > deadband, haze * haze, 0) * valid[rows]
             seen = x[rows]
             if factor is not None:
                 airlight = torch.stack([red, green * factor, blue])[None, :, None, None]
-                seen, _ = inverted(seen, depth, airlight, facts, deadband)
+                seen, _ = inverted(seen, depth, airlight, statistics, deadband)
             total += (seen * weight).sum((0, 2, 3))
         return total
 

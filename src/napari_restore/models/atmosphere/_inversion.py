@@ -20,11 +20,13 @@ has no bound."""
 RATIOS = tuple(550.0 / wavelength for wavelength in (650.0, 550.0, 450.0))
 
 
-def optical_depth(x: Tensor, offset: Tensor, slope: Tensor, facts: Mapping[str, Tensor]) -> Tensor:
+def optical_depth(
+    x: Tensor, offset: Tensor, slope: Tensor, statistics: Mapping[str, Tensor]
+) -> Tensor:
     """(N, 1, h, w) at 550 nm."""
-    luminance = (x[:, :1] + x[:, 1:2]).add_(x[:, 2:3]).mul_(facts["brightness"] / 3)
+    luminance = (x[:, :1] + x[:, 1:2]).add_(x[:, 2:3]).mul_(statistics["brightness"] / 3)
     logit = torch.addcmul(offset, slope, luminance.clamp_(0, 2).sub_(0.5))
-    return sigmoid(logit) * (THICKEST * facts["presence"])
+    return sigmoid(logit) * (THICKEST * statistics["presence"])
 
 
 def sigmoid(x: Tensor) -> Tensor:
@@ -40,7 +42,7 @@ def sigmoid(x: Tensor) -> Tensor:
 
 
 def inverted(
-    x: Tensor, depth: Tensor, airlight: Tensor, facts: Mapping[str, Tensor], deadband: float
+    x: Tensor, depth: Tensor, airlight: Tensor, statistics: Mapping[str, Tensor], deadband: float
 ) -> tuple[Tensor, Tensor]:
     """The J of x = J·t + A·(1 − t), and t (N, 1, h, w) at 550 nm.
 
@@ -48,14 +50,14 @@ def inverted(
     `CURVE` ** (1 − display) of the values: 1 for haze made of display values, `CURVE` for
     linear light.
     """
-    curve = CURVE ** (1 - facts["display"])
-    least = DARKEST / facts["brightness"]
+    curve = CURVE ** (1 - statistics["display"])
+    least = DARKEST / statistics["brightness"]
     transmission = torch.exp(-depth)
     gate = soft_gate(1 - transmission, deadband)
     ratios = torch.tensor(RATIOS, dtype=x.dtype, device=x.device)[:, None, None]
     # What moves memory takes the time: hence in place, wherever no gradient needs what was
     # there. pow, expm1 and where take 5 to 30 times as long as exp and log.
-    gain = (depth * gate * ratios ** facts["exponent"]).exp_()
+    gain = (depth * gate * ratios ** statistics["exponent"]).exp_()
     value = torch.maximum(x, least)
     light = torch.log(value).mul_(curve).exp_()
     veil = torch.maximum(airlight, least) ** curve

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
-from napari_restore.models._model import Facts, RestorationModel, ToModel, one_shot_facts
+from napari_restore.models._model import RestorationModel, Statistics, ToModel, one_shot_statistics
 from napari_restore.models.atmosphere._cells import Cells, cells_of, total
 from napari_restore.models.atmosphere._colour import guarded_green, keep_white
 from napari_restore.models.atmosphere._inversion import inverted, optical_depth
@@ -37,7 +37,7 @@ class Atmosphere(RestorationModel):
     g (τ at λ is τ · (550 / λ)^g) and whether haze was added in linear light or in
     display values. The inversion of each pixel needs nothing but that pixel.
 
-    Facts: ``maps`` (1, 2, h, w) offset and slope per overview pixel, ``step`` () level-0
+    Statistics: ``maps`` (1, 2, h, w) offset and slope per overview pixel, ``step`` () level-0
     pixels per map pixel, ``presence`` () and the ``restraint`` () that is in it, ``brightness`` ()
     the factor above, ``airlight`` (3,) with the factor ``green`` () in it and ``airlight_all``
     (bands,) in model range, ``exponent`` (), ``display`` ().
@@ -51,30 +51,32 @@ class Atmosphere(RestorationModel):
         self.amount = float(card.values.get("amount", 1.0))
 
     @torch.no_grad()
-    def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Facts:
+    def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Statistics:
         device = self.network.first.stem.weight.device
         overview, thinned, valid = small_overview(context, to_model, bands, device)
         shown = _shown(overview)
         # Pixels need not lie beside what the network makes of their cells.
         del overview
-        facts = self._facts_from(shown)
-        facts["step"] = torch.tensor(float(context.factor))
-        facts["green"] = guarded_green(thinned, valid, facts, self.deadband)
-        facts["airlight"] = _with_green(facts["airlight"], facts["green"])
-        facts["airlight_all"] = _airlight_of_all(context, to_model, bands, facts["airlight"])
-        seen = facts["presence"]
-        facts["presence"] = restrained(thinned, valid, facts, self.deadband)
-        facts["restraint"] = facts["presence"] / seen.clamp(min=1e-6)
-        return facts
+        statistics = self._statistics_from(shown)
+        statistics["step"] = torch.tensor(float(context.factor))
+        statistics["green"] = guarded_green(thinned, valid, statistics, self.deadband)
+        statistics["airlight"] = _with_green(statistics["airlight"], statistics["green"])
+        statistics["airlight_all"] = _airlight_of_all(
+            context, to_model, bands, statistics["airlight"]
+        )
+        seen = statistics["presence"]
+        statistics["presence"] = restrained(thinned, valid, statistics, self.deadband)
+        statistics["restraint"] = statistics["presence"] / seen.clamp(min=1e-6)
+        return statistics
 
-    def follow(self, overview: Tensor, valid: Tensor, facts: Facts) -> Facts:
-        found = self._facts_from(_shown(small(overview, valid)))
+    def follow(self, overview: Tensor, valid: Tensor, statistics: Statistics) -> Statistics:
+        found = self._statistics_from(_shown(small(overview, valid)))
         # Both are found by halving, so they have no gradient.
-        found["presence"] = found["presence"] * facts["restraint"]
-        found["airlight"] = _with_green(found["airlight"], facts["green"])
-        return {**facts, **found}
+        found["presence"] = found["presence"] * statistics["restraint"]
+        found["airlight"] = _with_green(found["airlight"], statistics["green"])
+        return {**statistics, **found}
 
-    def _facts_from(self, one: _Shown) -> dict[str, Tensor]:
+    def _statistics_from(self, one: _Shown) -> dict[str, Tensor]:
         """What one picture tells, before it is restrained."""
         seen = self.network(one.cells, one.reduced)
         cells = torch.cat([seen.offset, seen.slope], 1)
@@ -88,11 +90,11 @@ class Atmosphere(RestorationModel):
         }
 
     def forward_with_maps(
-        self, x: Tensor, facts: Facts | None = None, valid: Tensor | None = None
+        self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        if facts is None and self.training:
+        if statistics is None and self.training:
             return self.invert(x, self.observe(x, valid))
-        own = [self._facts_of(x, n, facts, valid) for n in range(len(x))]
+        own = [self._statistics_of(x, n, statistics, valid) for n in range(len(x))]
         y = torch.empty_like(x)
         transmission = torch.empty_like(x[:, :1])
         for n, known in enumerate(own):
@@ -100,39 +102,45 @@ class Atmosphere(RestorationModel):
         airlight = torch.stack([known["airlight"] for known in own])[:, :, None, None]
         return y, {"transmission": transmission, "airlight": airlight.expand(x.shape)}
 
-    def _facts_of(self, x: Tensor, n: int, facts: Facts | None, valid: Tensor | None) -> Facts:
+    def _statistics_of(
+        self, x: Tensor, n: int, statistics: Statistics | None, valid: Tensor | None
+    ) -> Statistics:
         """Those of image `n` of the batch; drawn from itself if none are given."""
-        if facts is None:
+        if statistics is None:
             seen = None if valid is None else valid[n : n + 1]
-            own = dict(one_shot_facts(self, x[n : n + 1], seen))
+            own = dict(one_shot_statistics(self, x[n : n + 1], seen))
         else:
-            own = dict(facts)
+            own = dict(statistics)
             if "origin" in own:
                 own["origin"] = own["origin"][n : n + 1]
         # The scale is a float64, which not every device has; it stays on the processor.
-        return {name: fact if name == "scale" else fact.to(x.device) for name, fact in own.items()}
+        return {
+            name: value if name == "scale" else value.to(x.device) for name, value in own.items()
+        }
 
-    def _restore(self, x: Tensor, facts: Facts, y: Tensor, transmission: Tensor) -> None:
+    def _restore(self, x: Tensor, statistics: Statistics, y: Tensor, transmission: Tensor) -> None:
         """One image of a batch into `y` and `transmission`, in strips that fit a cache."""
-        y0, x0 = facts["origin"][0].tolist() if "origin" in facts else (0, 0)
-        scale = float(facts["scale"]) if "scale" in facts else 1.0
+        y0, x0 = statistics["origin"][0].tolist() if "origin" in statistics else (0, 0)
+        scale = float(statistics["scale"]) if "scale" in statistics else 1.0
         height, width = x.shape[2:]
-        maps = Sampler(facts["maps"], float(facts["step"]), (y0, x0), scale, (height, width))
-        airlight = facts["airlight"][None, :, None, None]
+        maps = Sampler(
+            statistics["maps"], float(statistics["step"]), (y0, x0), scale, (height, width)
+        )
+        airlight = statistics["airlight"][None, :, None, None]
         deepest = -math.log(self.t0)
         rows = max(1, STRIP // width)
         for top in range(0, height, rows):
             bottom = min(height, top + rows)
             offset, slope = torch.split(maps.rows(top, bottom), 1, 1)
             strip = x[:, :, top:bottom]
-            depth = optical_depth(strip, offset, slope, facts).mul_(self.amount)
+            depth = optical_depth(strip, offset, slope, statistics).mul_(self.amount)
             depth = depth.clamp_(max=deepest)
-            found = inverted(strip, depth, airlight, facts, self.deadband)
+            found = inverted(strip, depth, airlight, statistics, self.deadband)
             y[:, :, top:bottom] = keep_white(strip, found[0])
             transmission[:, :, top:bottom] = found[1]
 
-    def observe(self, x: Tensor, valid: Tensor | None = None) -> Facts:
-        """Facts of N whole images (N, 3, h, w) at once, with gradients, for training.
+    def observe(self, x: Tensor, valid: Tensor | None = None) -> Statistics:
+        """Statistics of N whole images (N, 3, h, w) at once, with gradients, for training.
 
         As those of `prepare`, with the images in front: ``maps`` (N, 2, h, w) and numbers
         (N, 1 or 3, 1, 1). Nothing is restrained: what goes too far shows in the loss.
@@ -153,7 +161,7 @@ class Atmosphere(RestorationModel):
     def invert(
         self,
         x: Tensor,
-        facts: Facts,
+        statistics: Statistics,
         rows: slice = slice(None),
         columns: slice = slice(None),
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -162,11 +170,11 @@ class Atmosphere(RestorationModel):
         An inversion with gradients costs more than the network; a part of the pixels
         teaches as much.
         """
-        offset, slope = torch.split(facts["maps"][..., rows, columns], 1, 1)
+        offset, slope = torch.split(statistics["maps"][..., rows, columns], 1, 1)
         x = x[..., rows, columns]
-        depth = optical_depth(x, offset, slope, facts)
-        airlight = facts["airlight"]
-        y, transmission = inverted(x, depth, airlight, facts, self.deadband)
+        depth = optical_depth(x, offset, slope, statistics)
+        airlight = statistics["airlight"]
+        y, transmission = inverted(x, depth, airlight, statistics, self.deadband)
         return y, {"transmission": transmission, "airlight": airlight.expand(x.shape)}
 
 

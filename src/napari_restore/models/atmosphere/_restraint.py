@@ -31,17 +31,19 @@ def step_of(shape: tuple[int, int]) -> int:
     return -(-max(shape) // SIDE)
 
 
-def depth_by_strips(x: Tensor, facts: Mapping[str, Tensor]) -> Iterator[tuple[Rows, Tensor]]:
+def depth_by_strips(x: Tensor, statistics: Mapping[str, Tensor]) -> Iterator[tuple[Rows, Tensor]]:
     """Yield the index of each `ROWS` rows of the overview `x`, thinned by `step_of`, and their optical depth."""
-    maps = facts["maps"]
+    maps = statistics["maps"]
     step = step_of((maps.shape[2], maps.shape[3]))
     offset, slope = torch.split(maps[..., ::step, ::step], 1, 1)
     for top in range(0, x.shape[2], ROWS):
         rows: Rows = (..., slice(top, top + ROWS), slice(None))
-        yield rows, optical_depth(x[rows], offset[rows], slope[rows], facts)
+        yield rows, optical_depth(x[rows], offset[rows], slope[rows], statistics)
 
 
-def restrained(x: Tensor, valid: Tensor, facts: Mapping[str, Tensor], deadband: float) -> Tensor:
+def restrained(
+    x: Tensor, valid: Tensor, statistics: Mapping[str, Tensor], deadband: float
+) -> Tensor:
     """The presence () of haze, as large as it may be for `LOST`.
 
     No scene is black where it was not: a result that is tells that the haze was taken for
@@ -53,28 +55,28 @@ def restrained(x: Tensor, valid: Tensor, facts: Mapping[str, Tensor], deadband: 
         (1, 3, h, w) the overview in model range, thinned by `step_of`.
     valid
         (1, 1, h, w) float, 0 or 1.
-    facts
+    statistics
         Those of the model, with ``maps`` of the whole overview.
     deadband
         As `inverted` takes it.
     """
-    airlight = facts["airlight"][None, :, None, None]
-    bright = (x.amin(1, keepdim=True) * facts["brightness"] > DARK) & (valid > 0)
+    airlight = statistics["airlight"][None, :, None, None]
+    bright = (x.amin(1, keepdim=True) * statistics["brightness"] > DARK) & (valid > 0)
     most = LOST * float(valid.sum())
 
     def loses(share: float) -> bool:
-        some = {**facts, "presence": facts["presence"] * share}
+        some = {**statistics, "presence": statistics["presence"] * share}
         lost = 0.0
         for rows, depth in depth_by_strips(x, some):
             y, _ = inverted(x[rows], depth, airlight, some, deadband)
-            black = y.amin(1, keepdim=True) * facts["brightness"] < BLACK
+            black = y.amin(1, keepdim=True) * statistics["brightness"] < BLACK
             lost += float((black & bright[rows]).sum())
         return lost > most
 
     if not loses(1.0):
-        return facts["presence"]
+        return statistics["presence"]
     low, high = 0.0, 1.0
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         low, high = (low, middle) if loses(middle) else (middle, high)
-    return facts["presence"] * low
+    return statistics["presence"] * low

@@ -1,4 +1,4 @@
-"""The colour of the haze itself, from whole-image facts."""
+"""The colour of the haze itself, from whole-image statistics."""
 
 from __future__ import annotations
 

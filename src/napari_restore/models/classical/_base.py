@@ -5,33 +5,33 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from napari_restore.models._model import Facts, RestorationModel, one_shot_facts
+from napari_restore.models._model import RestorationModel, Statistics, one_shot_statistics
 
 
 class ClassicalModel(RestorationModel):
-    """A method without weights: whole-image facts, then a rule per tile.
+    """A method without weights: whole-image statistics, then a rule per tile.
 
-    Subclasses write `restore`; facts left out are taken from every image of the
+    Subclasses write `restore`; statistics left out are taken from every image of the
     batch by itself.
     """
 
     def restore(
-        self, x: Tensor, facts: Facts, valid: Tensor | None
+        self, x: Tensor, statistics: Statistics, valid: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """`forward_with_maps` with facts given and `valid` None if everything is valid."""
+        """`forward_with_maps` with statistics given and `valid` None if everything is valid."""
         raise NotImplementedError
 
     def forward_with_maps(
-        self, x: Tensor, facts: Facts | None = None, valid: Tensor | None = None
+        self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         if valid is not None and bool(valid.all()):
             valid = None
-        if facts is not None:
-            return self.restore(x, {k: v.to(x.device) for k, v in facts.items()}, valid)
+        if statistics is not None:
+            return self.restore(x, {k: v.to(x.device) for k, v in statistics.items()}, valid)
         images, maps = [], []
         for n in range(x.shape[0]):
             one, seen = x[n : n + 1], None if valid is None else valid[n : n + 1]
-            own = {k: v.to(x.device) for k, v in one_shot_facts(self, one, seen).items()}
+            own = {k: v.to(x.device) for k, v in one_shot_statistics(self, one, seen).items()}
             image, side = self.restore(one, own, seen)
             images.append(image)
             maps.append(side)

@@ -12,7 +12,7 @@ from torch import Tensor
 from napari_restore.errors import BadParameter
 from napari_restore.models._card import ModelCard, Value
 from napari_restore.models._context import Context
-from napari_restore.models._model import Facts, ToModel
+from napari_restore.models._model import Statistics, ToModel
 from napari_restore.models.classical._airlight import airlight_of
 from napari_restore.models.classical._base import ClassicalModel, exact_device
 from napari_restore.models.classical._cells import (
@@ -38,7 +38,7 @@ class DarkChannelPrior(ClassicalModel):
     constant is relative to the airlight, so a scene looks the same to the method
     whatever share of the value range it fills.
 
-    Facts: ``airlight`` (C,) of the bands it sees and ``airlight_all`` of all bands of
+    Statistics: ``airlight`` (C,) of the bands it sees and ``airlight_all`` of all bands of
     the image, float32 in model range.
     """
 
@@ -51,24 +51,24 @@ class DarkChannelPrior(ClassicalModel):
         self.patch, self.window = reach(values)
         self.airlight = parse_airlight(str(values["airlight"]))
 
-    def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Facts:
+    def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Statistics:
         everywhere = airlight_of(context, to_model, tuple(range(context.bands)))
-        facts = {"airlight_all": torch.from_numpy(everywhere)}
+        statistics = {"airlight_all": torch.from_numpy(everywhere)}
         if self.airlight is None:
             own = airlight_of(context, to_model, bands)
-            return {"airlight": torch.from_numpy(own), **facts}
+            return {"airlight": torch.from_numpy(own), **statistics}
         if len(self.airlight) not in (1, len(bands)):
             raise BadParameter(
                 f"Parameter airlight has {len(self.airlight)} values for {len(bands)} bands.",
                 "Give one value, one per band, or auto.",
             )
         given = np.broadcast_to(np.asarray(self.airlight, np.float32), len(bands))
-        return {"airlight": torch.from_numpy(given.copy()), **facts}
+        return {"airlight": torch.from_numpy(given.copy()), **statistics}
 
     def restore(
-        self, x: Tensor, facts: Facts, valid: Tensor | None
+        self, x: Tensor, statistics: Statistics, valid: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        airlight = facts["airlight"].to(x.dtype)
+        airlight = statistics["airlight"].to(x.dtype)
         guide = _weighted_sum(x, 1.0 / (airlight * len(airlight)))
         transmission = self._transmission(x, guide, airlight, valid)
         if self.amount != 1:

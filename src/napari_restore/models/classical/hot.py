@@ -9,7 +9,7 @@ from torch import Tensor
 
 from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
-from napari_restore.models._model import Facts, ToModel
+from napari_restore.models._model import Statistics, ToModel
 from napari_restore.models.classical._airlight import airlight_of
 from napari_restore.models.classical._base import ClassicalModel
 from napari_restore.models.classical._clear import clear_level, monotone
@@ -40,7 +40,7 @@ class HazeOptimizedTransform(ClassicalModel):
     blue and red agree best. All tables come from the overview; a pixel's result
     then depends on that pixel alone.
 
-    Facts: ``line`` (4,) sin θ, cos θ, clear HOT, entries per HOT; ``offsets``
+    Statistics: ``line`` (4,) sin θ, cos θ, clear HOT, entries per HOT; ``offsets``
     (C, ENTRIES), what is subtracted per band, in model range.
     """
 
@@ -50,7 +50,7 @@ class HazeOptimizedTransform(ClassicalModel):
         self.amount = float(card.values["amount"])
         self.deadband = float(card.values["deadband"])
 
-    def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Facts:
+    def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Statistics:
         samples = _samples(context, to_model, bands)
         slope = clear_line_slope(samples[..., BLUE], samples[..., RED])
         angle = float(np.arctan(slope))
@@ -66,12 +66,12 @@ class HazeOptimizedTransform(ClassicalModel):
         return {"line": line, "offsets": offsets * soft_gate(haze, self.deadband)}
 
     def restore(
-        self, x: Tensor, facts: Facts, valid: Tensor | None
+        self, x: Tensor, statistics: Statistics, valid: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        sine, cosine, clear, scale = facts["line"].unbind()
+        sine, cosine, clear, scale = statistics["line"].unbind()
         hot = x[:, BLUE] * sine - x[:, RED] * cosine
         entry = hot.sub_(clear).mul_(scale).clamp_(0, ENTRIES - 1).to(torch.int32)
-        tables = facts["offsets"].to(x.dtype) * self.amount
+        tables = statistics["offsets"].to(x.dtype) * self.amount
         offsets = torch.stack([table[entry] for table in tables], 1)
         return x - offsets, {"haze": offsets[:, BLUE : BLUE + 1]}
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
-from napari_restore.models._model import Facts, ToModel
+from napari_restore.models._model import Statistics, ToModel
 from napari_restore.models.classical._airlight import airlight_of
 from napari_restore.models.classical._base import ClassicalModel, exact_device
 from napari_restore.models.classical._cells import (
@@ -39,7 +39,7 @@ class HazeThicknessMap(ClassicalModel):
     from the overview. H counts from the clearest part of the scene, so that uneven
     haze goes and clear land stays.
 
-    Facts: ``slopes`` (C,), ``clear`` () and ``airlight`` (), both of blue, model range.
+    Statistics: ``slopes`` (C,), ``clear`` () and ``airlight`` (), both of blue, model range.
     """
 
     def __init__(self, card: ModelCard) -> None:
@@ -48,7 +48,7 @@ class HazeThicknessMap(ClassicalModel):
         self.strength = float(card.values["strength"]) * float(card.values["amount"])
         self.deadband = float(card.values["deadband"])
 
-    def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Facts:
+    def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Statistics:
         minima = self._overview_minima(context, to_model, bands)
         airlight = airlight_of(context, to_model, bands)
         clear = clear_level(minima[:, 0])
@@ -59,7 +59,7 @@ class HazeThicknessMap(ClassicalModel):
         }
 
     def restore(
-        self, x: Tensor, facts: Facts, valid: Tensor | None
+        self, x: Tensor, statistics: Statistics, valid: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         height, width = x.shape[2:]
         device = exact_device(x)
@@ -68,10 +68,10 @@ class HazeThicknessMap(ClassicalModel):
         lowest = torch.where(torch.isfinite(lowest), lowest, 0.0)
         count = cell_counts(height, width, valid, CELL, x).to(device).expand_as(lowest)
         smooth = box_mean(box_mean(lowest, count, self.radius), count, self.radius)
-        above = (smooth.to(torch.float32).to(x.device) - facts["clear"]).clamp_(min=0.0)
+        above = (smooth.to(torch.float32).to(x.device) - statistics["clear"]).clamp_(min=0.0)
         haze = spread(above, CELL, height, width)
-        haze = haze * soft_gate(haze / facts["airlight"], self.deadband) * self.strength
-        return x - haze * facts["slopes"].to(x.dtype)[None, :, None, None], {"haze": haze}
+        haze = haze * soft_gate(haze / statistics["airlight"], self.deadband) * self.strength
+        return x - haze * statistics["slopes"].to(x.dtype)[None, :, None, None], {"haze": haze}
 
     def _overview_minima(
         self, context: Context, to_model: ToModel, bands: tuple[int, ...]

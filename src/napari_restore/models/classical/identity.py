@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from napari_restore.models._card import ModelCard
-from napari_restore.models._model import Facts
+from napari_restore.models._model import Statistics
 from napari_restore.models.classical._base import ClassicalModel
 
 
@@ -13,7 +13,7 @@ class Identity(ClassicalModel):
     """Returns its input; shows what reading and writing alone do to a file."""
 
     def restore(
-        self, x: Tensor, facts: Facts, valid: Tensor | None
+        self, x: Tensor, statistics: Statistics, valid: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         return x, {}
 

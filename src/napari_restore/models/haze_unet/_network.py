@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from napari_restore.errors import BadModel
 from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
-from napari_restore.models._model import Facts, RestorationModel, ToModel
+from napari_restore.models._model import RestorationModel, Statistics, ToModel
 from napari_restore.models._padding import pad_to_multiple
 from napari_restore.models.atmosphere._look import Block
 from napari_restore.models.atmosphere._model import Atmosphere
@@ -59,18 +59,20 @@ class HazeUNet(RestorationModel):
         self.decode1 = _stage(w1, blocks)
         self.head = Doubling(w1, 3)
 
-    def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Facts:
+    def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Statistics:
         return {} if self.atmosphere is None else self.atmosphere.prepare(context, to_model, bands)
 
-    def follow(self, overview: Tensor, valid: Tensor, facts: Facts) -> Facts | None:
-        return None if self.atmosphere is None else self.atmosphere.follow(overview, valid, facts)
+    def follow(self, overview: Tensor, valid: Tensor, statistics: Statistics) -> Statistics | None:
+        return (
+            None if self.atmosphere is None else self.atmosphere.follow(overview, valid, statistics)
+        )
 
     def forward_with_maps(
-        self, x: Tensor, facts: Facts | None = None, valid: Tensor | None = None
+        self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         if self.atmosphere is None:
             return x + self._change(x), {}
-        rough, maps = self.atmosphere.forward_with_maps(x, facts, valid)
+        rough, maps = self.atmosphere.forward_with_maps(x, statistics, valid)
         transmission = maps["transmission"]
         # Where the context sees no haze, the source stays as it is.
         gate = soft_gate(1 - transmission, self.atmosphere.deadband)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from napari_restore.models._choices import Choices
+from napari_restore.models._routing import Routing
 from napari_restore.models._staged import Tick
 from napari_restore.models.inf_dehaze._config import InfDehazeConfig
 from napari_restore.models.inf_dehaze._experts import LMMoE, channel_means
@@ -87,16 +87,16 @@ class BottleneckLayer(nn.Module):
         return self.mlp.gate.weight.dtype
 
     def forward(
-        self, grid: Tensor, tick: Tick | None = None, choices: Choices | None = None
+        self, grid: Tensor, tick: Tick | None = None, routing: Routing | None = None
     ) -> Tensor:
         """(H, W, C) → (H, W, C); `grid` is overwritten unless this `learns`."""
         height, width, _ = grid.shape
         share = self._attention_share(height, width)
-        grid = self.attend(grid, None if tick is None else lambda part: tick(share * part), choices)
+        grid = self.attend(grid, None if tick is None else lambda part: tick(share * part), routing)
         centre = self.centre(grid)
         chosen = None
-        if choices is not None:
-            chosen = choices.held("experts", lambda: self._chosen_experts(grid, centre))
+        if routing is not None:
+            chosen = routing.fixed("experts", lambda: self._chosen_experts(grid, centre))
         if learns(grid, self):
             local = self.local_weight * self.experts(grid, centre, chosen)
             grid = grid + self.mlp(self.norm2(grid)) + local
@@ -111,11 +111,11 @@ class BottleneckLayer(nn.Module):
         return out
 
     def attend(
-        self, grid: Tensor, tick: Tick | None = None, choices: Choices | None = None
+        self, grid: Tensor, tick: Tick | None = None, routing: Routing | None = None
     ) -> Tensor:
         """The first step alone."""
         x = grid.reshape(-1, grid.shape[2])
-        gathered = self.attention(x, self.norm1, tick, choices)
+        gathered = self.attention(x, self.norm1, tick, routing)
         if learns(grid, self):
             return torch.add(x, gathered).view_as(grid)
         for rows in chunks(x):
@@ -214,20 +214,20 @@ class Bottleneck(nn.Module):
         index: int,
         grid: Tensor,
         tick: Tick | None = None,
-        choices: Choices | None = None,
+        routing: Routing | None = None,
     ) -> Tensor:
         """Layer `index` on the grid (H, W, C) float32; overwrites it unless this `learns`.
 
         If so it holds two grids and what one head or one piece needs. What `tick` raises
-        passes through, and leaves the grid without meaning. `choices` hold "experts" (H, W, k)
+        passes through, and leaves the grid without meaning. `routing` hold "experts" (H, W, k)
         uint8 and, where the attention is not exact, for every head ("buckets", head) (L, 2) int16
         of queries and keys.
         """
-        return self._layers()[index](grid, tick, choices)  # type: ignore[no-any-return]
+        return self._layers()[index](grid, tick, routing)  # type: ignore[no-any-return]
 
     @property
-    def choice_bytes(self) -> int:
-        """Bytes per token that the choices of a layer take at most."""
+    def routing_bytes(self) -> int:
+        """Bytes per token that the routing of a layer take at most."""
         taken = (layer.experts.top_k + 4 * layer.attention.heads for layer in self._layers())
         return max(taken, default=0)
 

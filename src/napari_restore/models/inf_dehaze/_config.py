@@ -68,7 +68,7 @@ class InfDehazeConfig:
     """Weight of the experts' branch beside the MLP."""
     head: Head = "change"
     """What the network ends with: a change that is added to the tile, or haze that is taken off
-    it by the scattering model. The second is ours: the tokens are also shown what `CellFacts`
+    it by the scattering model. The second is ours: the tokens are also shown what `CellStatistics`
     tells, and decoding sees one token around a tile; see `HazeHead`."""
     batch: int | None = None
     """Tiles at once, where the supplement names a number for this variant."""

@@ -162,7 +162,7 @@ def channel_means(x: Tensor) -> Tensor:
 def balance_loss(probabilities: Tensor, experts: Tensor) -> Tensor:
     """λ · N · Σ fᵢ Pᵢ: λ when all experts are asked alike, more when some are preferred.
 
-    `probabilities` (1, N, H, W), `experts` (1, k, H, W): fᵢ is the share of choices that
+    `probabilities` (1, N, H, W), `experts` (1, k, H, W): fᵢ is the share of routing that
     fell on expert i, Pᵢ its mean probability.
     """
     count = probabilities.shape[1]

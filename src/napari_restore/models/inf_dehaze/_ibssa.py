@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from napari_restore.models._choices import Choices
+from napari_restore.models._routing import Routing
 from napari_restore.models._staged import Tick
 from napari_restore.models.inf_dehaze._config import InfDehazeConfig
 from napari_restore.models.inf_dehaze._gradient import learns
@@ -78,17 +78,17 @@ class HeadwiseAttention(nn.Module):
         x: Tensor,
         norm: Norm | None = None,
         tick: Tick | None = None,
-        choices: Choices | None = None,
+        routing: Routing | None = None,
     ) -> Tensor:
         """What the tokens (L, C) gather from each other: (L, C), the residual not added."""
         if learns(x, self, norm):
-            return self._in_one_piece(norm(x) if norm is not None else x, choices)
+            return self._in_one_piece(norm(x) if norm is not None else x, routing)
         out = torch.empty_like(x)
         by_head = out.view(len(x), self.heads, self.value_width)
         done = 0
         for head in range(self.heads):
             q, k, v = project(x, self.head_weights(head), norm)
-            for tokens, values in self.attend(q, k, v, self._buckets(head, q, k, choices)):
+            for tokens, values in self.attend(q, k, v, self._buckets(head, q, k, routing)):
                 by_head[:, head].index_copy_(0, tokens, values.to(out.dtype))
                 done += len(tokens)
                 if tick is not None:
@@ -99,17 +99,17 @@ class HeadwiseAttention(nn.Module):
             out[rows] = self.project(out[rows])
         return out
 
-    def _buckets(self, head: int, q: Tensor, k: Tensor, choices: Choices | None) -> Tensor | None:
-        if choices is None or self.is_exact(len(q)):
+    def _buckets(self, head: int, q: Tensor, k: Tensor, routing: Routing | None) -> Tensor | None:
+        if routing is None or self.is_exact(len(q)):
             return None
-        return choices.held(("buckets", head), lambda: self.choose(q, k))
+        return routing.fixed(("buckets", head), lambda: self.choose(q, k))
 
-    def _in_one_piece(self, x: Tensor, choices: Choices | None) -> Tensor:
+    def _in_one_piece(self, x: Tensor, routing: Routing | None) -> Tensor:
         heads = []
         for head in range(self.heads):
             weights = self.head_weights(head)
             q, k, v = (functional.linear(x.to(weight.dtype), weight) for weight in weights)
-            buckets = self._buckets(head, q, k, choices)
+            buckets = self._buckets(head, q, k, routing)
             tokens, values = zip(*self.attend(q, k, v, buckets), strict=True)
             heads.append(torch.cat(values)[torch.cat(tokens).argsort()])
         return self.project(torch.cat(heads, dim=1))

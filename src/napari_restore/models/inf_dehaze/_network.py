@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from napari_restore.errors import BadParameter
 from napari_restore.models._card import ModelCard
-from napari_restore.models._choices import Choices
 from napari_restore.models._context import Context
-from napari_restore.models._model import Facts, ToModel
+from napari_restore.models._model import Statistics, ToModel
+from napari_restore.models._routing import Routing
 from napari_restore.models._staged import Residual, Seen, StagedModel, Tick
 from napari_restore.models.atmosphere._model import Atmosphere
 from napari_restore.models.classical._deadband import soft_gate
@@ -38,7 +38,7 @@ from napari_restore.models.inf_dehaze._head import (
 )
 from napari_restore.models.inf_dehaze._initial import initialise
 from napari_restore.models.inf_dehaze._stages import (
-    CellFacts,
+    CellStatistics,
     DecoderStage,
     EncoderStage,
     PatchEmbed,
@@ -59,7 +59,7 @@ class Encoder(nn.Module):
         )
         self.cells = None
         if config.head == "haze":
-            self.cells = CellFacts(config.stride, config.widths[-1], planes)
+            self.cells = CellStatistics(config.stride, config.widths[-1], planes)
 
     def start(self, x: Tensor, stage: int) -> Tensor:
         """Tiles (N, planes, T, T) → the map (N, h, w, C) that `stage` is given."""
@@ -148,7 +148,7 @@ class InfDehaze(StagedModel):
         )
         self.encoder = Encoder(config, SEEN if context else BANDS)
         self.bottleneck = Bottleneck(config)
-        self.choice_bytes = self.bottleneck.choice_bytes
+        self.routing_bytes = self.bottleneck.routing_bytes
         self.decoder = Decoder(config)
         self.head: HazeHead | None = None
         if config.head == "haze":
@@ -171,17 +171,19 @@ class InfDehaze(StagedModel):
         # What still hangs on a graph can be neither copied nor saved.
         return {**self.__dict__, "_balances": []}
 
-    def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Facts:
+    def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Statistics:
         return {} if self.atmosphere is None else self.atmosphere.prepare(context, to_model, bands)
 
-    def follow(self, overview: Tensor, valid: Tensor, facts: Facts) -> Facts | None:
-        return None if self.atmosphere is None else self.atmosphere.follow(overview, valid, facts)
+    def follow(self, overview: Tensor, valid: Tensor, statistics: Statistics) -> Statistics | None:
+        return (
+            None if self.atmosphere is None else self.atmosphere.follow(overview, valid, statistics)
+        )
 
-    def view(self, x: Tensor, facts: Facts | None = None) -> Tensor:
+    def view(self, x: Tensor, statistics: Statistics | None = None) -> Tensor:
         """Planes (N, 3 or 10, h, w): see `SEEN`."""
         if self.atmosphere is None:
             return x
-        left, maps = self.atmosphere.forward_with_maps(x, facts)
+        left, maps = self.atmosphere.forward_with_maps(x, statistics)
         return torch.cat([x, left, maps["transmission"], maps["airlight"]], dim=1)
 
     def encode(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -199,9 +201,9 @@ class InfDehaze(StagedModel):
         index: int,
         grid: Tensor,
         tick: Tick | None = None,
-        choices: Choices | None = None,
+        routing: Routing | None = None,
     ) -> Tensor:
-        return self.bottleneck.layer(index, grid, tick, choices)
+        return self.bottleneck.layer(index, grid, tick, routing)
 
     def bottleneck_operations(self, index: int, height: int, width: int) -> float:
         return operations(self.config, index, height * width)

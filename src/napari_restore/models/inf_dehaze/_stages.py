@@ -79,7 +79,7 @@ class PatchMerging(nn.Module):
         return out
 
 
-class CellFacts(nn.Module):
+class CellStatistics(nn.Module):
     """What haze shows in: darkest, mean and brightest value of a token's pixels, band by band.
 
     They are added to the encoder's tokens. Stages of linear layers hardly learn a minimum,
@@ -97,8 +97,8 @@ class CellFacts(nn.Module):
         count, bands, height, width = x.shape
         side = self.stride
         cells = x.reshape(count, bands, height // side, side, width // side, side)
-        facts = [f(cells, dim=(3, 5)) for f in (torch.amin, torch.mean, torch.amax)]
-        known = torch.cat(facts, dim=1).permute(0, 2, 3, 1)
+        pooled = [f(cells, dim=(3, 5)) for f in (torch.amin, torch.mean, torch.amax)]
+        known = torch.cat(pooled, dim=1).permute(0, 2, 3, 1)
         out: Tensor = self.out(nn.functional.gelu(self.into(known)))
         return out
 

@@ -86,7 +86,7 @@ class Asking:
         elif not self._stop.is_set():
             if self.layers.map is None:
                 self.appeared.emit()
-            self.layers.glimpse(told)
+            self.layers.partial(told)
 
     def _on_end(self) -> None:
         if self._is_silent:
@@ -104,9 +104,9 @@ class Answer(NamedTuple):
 
 
 def answering(question: Question, stop: threading.Event) -> Iterator[Any]:
-    """Events, `Glimpse`s of the map and at last an `Answer` or what went wrong.
+    """Events, `PartialAttribution`s of the map and at last an `Answer` or what went wrong.
 
-    Asked on a thread of its own, which ends soon when nobody takes any more or `stop` is set.
+    Problem on a thread of its own, which ends soon when nobody takes any more or `stop` is set.
     """
     told: queue.SimpleQueue[Any] = queue.SimpleQueue()
 

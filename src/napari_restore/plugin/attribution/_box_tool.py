@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
     from napari_restore.plugin._state import RestoreState
 
-NAME = "Asked about"
+NAME = "Problem about"
 MODES = {"rectangle": "add_rectangle", "polygon": "add_polygon"}
 
 
-class Asked(NamedTuple):
+class Problem(NamedTuple):
     """Level-0 pixels, and the corners of a polygon within them, as a `Question` has them."""
 
     box: Region
@@ -153,7 +153,7 @@ class BoxTool(QObject):
         self._layer.events.mode.disconnect(self._on_mode)
         self._layer = None
 
-    def asked(self) -> Asked:
+    def asked(self) -> Problem:
         """The shape that counts; raises `BadRegion` where there is none."""
         source = self._state.layer
         shapes = None
@@ -170,8 +170,8 @@ class BoxTool(QObject):
         if box is None:
             raise BadRegion(f"The box lies outside {source.name}.", "Draw one over the image.")
         if is_upright_box(points):
-            return Asked(box, None)
-        return Asked(box, tuple((y, x) for x, y in ring_of(points)))
+            return Problem(box, None)
+        return Problem(box, tuple((y, x) for x, y in ring_of(points)))
 
     def _on_shape(self, event: Any = None) -> None:
         if str(getattr(event, "action", "")) == "added" and self.tool == "rectangle":

@@ -45,7 +45,7 @@ class FoundSection(Section):
     """All answers of a viewer; the chosen one is told of, and it alone is on the canvas."""
 
     follow_wanted = Signal(object)
-    """A `Question` that is to be asked again with its context followed."""
+    """A `Question` that is to be asked again with its gradient through the context."""
 
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__(viewer, state)
@@ -62,7 +62,7 @@ class FoundSection(Section):
         self.path, self.rings = PathPlot(self), RingPlot(self)
         self.curves = CurvePlot(self)
         self.follow = self._button(
-            "Follow the context",
+            "Go through the context",
             "Ask again, with the share that came through what the model draws from the whole image",
             self._on_follow,
         )
@@ -180,8 +180,8 @@ class FoundSection(Section):
 
     def _on_follow(self) -> None:
         if self.current is not None:
-            # The check holds the context constant.
-            question = replace(self.current.question, facts="followed", check=None)
+            # The check takes the context as a constant.
+            question = replace(self.current.question, context_gradient="through", check=None)
             self.follow_wanted.emit(question)
 
     def _on_removed(self, event: Any) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from napari.utils import Colormap
 
-    from napari_restore.explain import Attribution, Glimpse, Overview
+    from napari_restore.explain import Attribution, Overview, PartialAttribution
 
 Floats = npt.NDArray[np.float32]
 LARGEST = 1 << 22
@@ -123,7 +123,7 @@ class AttributionLayers:
         """Those that are there, the lowest first."""
         return [layer for layer in (self.overview, self.map) if layer is not None]
 
-    def glimpse(self, seen: Glimpse) -> None:
+    def partial(self, seen: PartialAttribution) -> None:
         """Show the map as far as it is."""
         most = _most(seen.values)
         if self.map is None:

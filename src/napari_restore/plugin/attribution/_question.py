@@ -27,7 +27,7 @@ class Question:
     method: str | None = None
     objective: str | None = None
     baseline: str | None = None
-    facts: str = "auto"
+    context_gradient: str = "auto"
     gap: float = 0.01
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """Settings of a method that goes along no path."""
@@ -53,7 +53,7 @@ class Question:
             method=self.method,
             objective=self.objective,
             baseline=self.baseline,
-            facts=self.facts,
+            context_gradient=self.context_gradient,
             gap=self.gap,
             arguments=self.arguments,
             check=self.check,

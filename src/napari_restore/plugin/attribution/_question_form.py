@@ -57,11 +57,11 @@ OBJECTIVES = {
     "mean+variance": "Mean and variance",
     CHANNEL: "Mean of one band:",
 }
-AUTO, HELD, FOLLOWED = "auto", "held", "followed"
-FACTS = {
+AUTO, STOP, THROUGH = "auto", "stop", "through"
+CONTEXT_GRADIENTS = {
     AUTO: "Automatic",
-    HELD: "held constant",
-    FOLLOWED: "followed",
+    STOP: "Constant",
+    THROUGH: "Gradient goes through",
 }
 TOOLS = {
     "rectangle": ("Box", "Drag a box over what is asked about; Escape leaves it"),
@@ -105,10 +105,10 @@ class QuestionForm(QWidget):
             "mostly the change"
         )
         self.channel = QSpinBox(self)
-        self.facts = _combo(FACTS)
-        self.facts.setToolTip(
-            "What the model draws from the whole image, such as the airlight: a constant, or asked "
-            "about as well, which networks that map the image allow. Automatic: asked about where that is "
+        self.context_gradient = _combo(CONTEXT_GRADIENTS)
+        self.context_gradient.setToolTip(
+            "What the model draws from the whole image, such as the airlight: a constant, or a "
+            "function of the pixels, which networks that map the image allow. Automatic: a function where that is "
             "predicted to add less than ten seconds"
         )
         self.level = _combo({})
@@ -123,14 +123,14 @@ class QuestionForm(QWidget):
         self.check = QCheckBox("Insertion and deletion", self)
         self.check.setToolTip(
             "Whether the map ranks pixels better than chance and than distance from the box: 192 "
-            "more pictures. It holds the context constant"
+            "more pictures. It takes the context as a constant"
         )
         self._build()
         self.method.currentIndexChanged.connect(self._on_method)
         self.baseline.activated.connect(self._on_baseline)
         self.objective.currentIndexChanged.connect(self._on_objective)
         self.side.valueChanged.connect(self.side_changed)
-        self.facts.currentIndexChanged.connect(self._on_facts)
+        self.context_gradient.currentIndexChanged.connect(self._on_context_gradient)
         self.check.toggled.connect(self._on_check)
         self._on_method()
         self._on_objective()
@@ -140,14 +140,14 @@ class QuestionForm(QWidget):
         form.setContentsMargins(0, 0, 0, 0)
         # Across the whole panel, which is narrow.
         form.addRow(flowing(*self.tools.values()))
-        form.addRow("Asked about", self.box)
+        form.addRow("Problem about", self.box)
         form.addRow("Clicked box", self.side)
         form.addRow("Method", self.method)
         form.addRow("Settings", self.settings)
         self._settings_title = form.labelForField(self.settings)
         form.addRow("Baseline", self.baseline)
         form.addRow("Objective", in_a_row(self.objective, self.channel))
-        form.addRow("Context", self.facts)
+        form.addRow("Context", self.context_gradient)
         form.addRow("Level", self.level)
         form.addRow("Largest gap", self.gap)
         form.addRow("Check", self.check)
@@ -197,7 +197,7 @@ class QuestionForm(QWidget):
         self._on_method()
 
     def values(self) -> dict[str, Any]:
-        """Method, arguments, objective, baseline, facts, gap, check and level.
+        """Method, arguments, objective, baseline, context_gradient, gap, check and level.
 
         Raises `BadParameter` for settings that are none.
         """
@@ -213,7 +213,7 @@ class QuestionForm(QWidget):
             "arguments": api.arguments_in(self.settings.text()) if self._offered else {},
             "objective": objective or None,
             "baseline": baseline,
-            "facts": self.facts.currentData(),
+            "context_gradient": self.context_gradient.currentData(),
             "gap": self.gap.value() / 100,
             "check": CHECK if self.check.isEnabled() and self.check.isChecked() else None,
             "level": self.level.currentData() or 0,
@@ -241,8 +241,8 @@ class QuestionForm(QWidget):
         takes = method in WITH_BASELINE or (offered is not None and offered.takes_baseline)
         self.baseline.setEnabled(takes or (offered is not None and self.check.isChecked()))
 
-    def _on_facts(self) -> None:
-        self.check.setEnabled(self.facts.currentData() != FOLLOWED)
+    def _on_context_gradient(self) -> None:
+        self.check.setEnabled(self.context_gradient.currentData() != THROUGH)
 
     def _on_objective(self) -> None:
         self.channel.setVisible(self.objective.currentData() == CHANNEL)

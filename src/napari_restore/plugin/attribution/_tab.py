@@ -183,6 +183,6 @@ class AttributionTab(Section):
             self.bar.show_message("Cancelled.")
         else:
             told = outcome.record["measured"]
-            self.bar.show_message(f"Asked in {told['seconds']:.1f} s.")
+            self.bar.show_message(f"Problem in {told['seconds']:.1f} s.")
             self.found.add(Found(outcome, asking.layers, asking.source, asking.question))
         self.ended.emit(status, outcome)

@@ -18,11 +18,11 @@ Row = tuple[str, str]
 
 
 def leaves_out_context(record: Mapping[str, Any]) -> bool:
-    """Whether the same question with the context followed would show more."""
+    """Whether the same question with the gradient through the context would show more."""
     told = record["attribution"]
     context = told["context"]
     return (
-        context["used"] == "held"
+        context["used"] == "stop"
         and told["path"] is not None
         and (context["share"] or 0.0) >= LEFT_OUT
     )
@@ -36,9 +36,9 @@ def report(record: Mapping[str, Any]) -> list[Row]:
     if complete["sum"] is not None:
         change = f"{complete['difference']:.4g}, shares add up to {complete['sum']:.4g}"
         rows.append(("Difference", change))
-    if complete["free_difference"] is not None:
-        free = f"{complete['free_difference']:.4g}"
-        rows.append(("Choices", f"{told['choices']}; made on the way, the difference is {free}"))
+    if complete["recomputed_difference"] is not None:
+        free = f"{complete['recomputed_difference']:.4g}"
+        rows.append(("Routing", f"{told['routing']}; recomputed, the difference is {free}"))
     if told["context"]["used"] != "none":
         rows.append(("Context", _context(told["context"])))
     rows += [("Box", _target(told)), ("Method", _method(told))]
@@ -88,14 +88,14 @@ def _trust(told: Mapping[str, Any]) -> str:
 def _context(context: Mapping[str, Any]) -> str:
     share = context["share"]
     part = "its share is not known" if share is None else f"{share:.0%} of the change"
-    if context["used"] == "followed":
-        return f"followed: {part} came through it" if share is not None else "followed"
+    if context["used"] == "through":
+        return f"in the map: {part} came through it" if share is not None else "in the map"
     reason = context["reason"]
     if share is None:
-        return f"held constant ({reason}); {part}"
+        return f"constant ({reason}); {part}"
     if share < LEFT_OUT:
-        return f"held constant ({reason}); nothing came through it"
-    return f"held constant ({reason}): {part} came through it and is NOT in this map"
+        return f"constant ({reason}); nothing came through it"
+    return f"constant ({reason}): {part} came through it and is NOT in this map"
 
 
 def _target(told: Mapping[str, Any]) -> str:

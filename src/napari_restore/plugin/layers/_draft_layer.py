@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from napari_restore.plugin.runs._draft import Look
 
 MARK = "napari_restore_draft"
-WHY = "Draft: a coarser level, or facts of a part of the image. Its pixels are not the run's."
+WHY = "Draft: a coarser level, or statistics of a part of the image. Its pixels are not the run's."
 
 
 class DraftLayer:

@@ -201,7 +201,7 @@ class ProposalDialog(QDialog):
         self._title.setToolTip("Under this title it is offered")
         form = QFormLayout()
         form.addRow("Title", self._title)
-        for name, told in facts_of(found).items():
+        for name, told in statistics_of(found).items():
             label = QLabel(told, self)
             label.setWordWrap(True)
             label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
@@ -238,7 +238,7 @@ def _fit(dialog: QDialog) -> None:
     dialog.setMinimumHeight(layout.totalHeightForWidth(WIDTH))
 
 
-def facts_of(found: Proposal) -> dict[str, str]:
+def statistics_of(found: Proposal) -> dict[str, str]:
     """What was found, by the words the dialog shows."""
     card = found.model.card
     how = " (measured)" if found.measured else ""

@@ -116,7 +116,7 @@ def record_rows(record: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append(("", f"and {len(record['targets']) - 4} more"))
     if look := {k: v for k, v in (record.get("adjustment") or {}).items() if v not in (0, False)}:
         rows.append(("Look", _pairs(look)))
-    rows += [(name, text) for name, text in _facts(record.get("context") or {})]
+    rows += [(name, text) for name, text in _context_rows(record.get("context") or {})]
     rows.append(("Time", _times(measured["seconds"], plan["predicted_seconds"])))
     rows.append(("Speed", f"{measured['megapixels_per_second']:.1f} megapixels per second"))
     rows.append(("Memory at its peak", _bytes(measured["peak_ram_bytes"],
@@ -139,7 +139,7 @@ def record_rows(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def _facts(context: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _context_rows(context: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = []
     for name, value in context.items():
         if name.endswith("_all") and value == context.get(name.removesuffix("_all")):

@@ -137,7 +137,7 @@ def _seconds(plan: Plan) -> float:
 
 
 def _first_tile(request: Request, sight: Sight) -> Look | None:
-    """The true scale, but facts of a part of the image: one tile in the middle of the view."""
+    """The true scale, but statistics of a part of the image: one tile in the middle of the view."""
     centre = sight.region
     y, x = (centre.y0 + centre.y1) // 2, (centre.x0 + centre.x1) // 2
     corner = Region(y, x, y, x).expand(FIRST_TILE // 2)

@@ -38,7 +38,7 @@ class RunBar(QWidget):
         row.addWidget(self.live)
         self.draft = QLabel("", self)
         self.draft.setToolTip(
-            "What is shown was made on a coarser level, or with facts of a part of the image"
+            "What is shown was made on a coarser level, or with statistics of a part of the image"
         )
         self.draft.setWordWrap(True)
         self.draft.hide()

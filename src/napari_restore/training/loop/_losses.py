@@ -176,15 +176,15 @@ def _atmosphere(model: RestorationModel, batch: Pairs, bf16: bool, wanted: Set[s
     """
     own: Any = model
     with _precision(batch, bf16):
-        facts = own.observe(batch.hazy, batch.valid)
+        statistics = own.observe(batch.hazy, batch.valid)
         rows, columns = (slice(start, None, 3) for start in torch.randint(3, (2,)).tolist())
-        y, maps = own.invert(batch.hazy, facts, rows, columns)
+        y, maps = own.invert(batch.hazy, statistics, rows, columns)
     part = _Part(batch, rows, columns)
     found = _picture(model, y, part, wanted - {"ssim"})
     if "ssim" in wanted:
         window = [_window(side) for side in batch.hazy.shape[2:]]
         with _precision(batch, bf16):
-            y, _ = own.invert(batch.hazy, facts, *window)
+            y, _ = own.invert(batch.hazy, statistics, *window)
         found |= _picture(model, y, _Part(batch, *window), {"ssim"})
     if "depth" in wanted:
         depth = -maps["transmission"].float().clamp(min=THINNEST).log()
@@ -192,7 +192,7 @@ def _atmosphere(model: RestorationModel, batch: Pairs, bf16: bool, wanted: Set[s
     if "airlight" in wanted:
         # The thinner the haze, the less its colour shows.
         there = (1 - torch.exp(-batch.depth)).where(batch.valid, 0.0).mean((1, 2, 3))
-        apart = (facts["airlight"].float()[..., 0, 0] - batch.airlight).abs().mean(1)
+        apart = (statistics["airlight"].float()[..., 0, 0] - batch.airlight).abs().mean(1)
         found["airlight"] = (apart * there).mean()
     return found
 

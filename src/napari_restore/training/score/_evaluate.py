@@ -279,5 +279,5 @@ def _in_words(error: BaseException) -> RestoreError:
     return InputError(f"{error}.", "Check the file.")
 
 
-def _digest(*facts: object) -> str:
-    return hashlib.sha256(repr(facts).encode()).hexdigest()
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()

@@ -70,9 +70,9 @@ def perform(
     plan: Callable[..., Plan],
     run: Callable[[Plan], Result],
     tell: Callable[[Event], None],
-    facts: Mapping[str, Any],
+    extra: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Evaluate and write; returns the account, `facts` in it.
+    """Evaluate and write; returns the account, `extra` in it.
 
     `plan` takes an image, a model and the keyword `scratch`; `run` takes a plan to its
     end. Raises `InputError`, `Cancelled`, `ResourceError`.
@@ -129,7 +129,7 @@ def perform(
         "status": "failed" if _all_failed(outcome, methods) else "done",
         "version": version("napari-restore"),
         "versions": {name: version(name) for name in ("numpy", "torch")},
-        **facts,
+        **extra,
         "source": _source(request),
         "output": None if folder is None else str(folder),
         "evaluation": evaluation,

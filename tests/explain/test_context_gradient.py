@@ -1,4 +1,4 @@
-"""Attribution through the facts of the whole image, against the graph as a whole."""
+"""Attribution through the statistics of the whole image, against the graph as a whole."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from tests.explain._models import scene
 import napari_restore as nr
 from napari_restore import Region
 from napari_restore.engine import make_plan
-from napari_restore.engine.gradients import Opened, gradients_of
+from napari_restore.engine.gradients import GradientSource, gradients_of
 from napari_restore.errors import BadParameter, BudgetTooSmall
-from napari_restore.explain import _asker, _context_choice
+from napari_restore.explain import _attribution_run, _context_choice
 from napari_restore.explain._context_choice import predicted_seconds
-from napari_restore.explain._followed import Followed
+from napari_restore.explain._context_gradient import ContextGradient
 from napari_restore.models import load, placed_at
 
 BOX = Region(150, 100, 180, 140)
 SIZE = (256, 320)
 
 
-def no_other(model: str) -> Opened:
+def no_other(model: str) -> GradientSource:
     raise AssertionError("the model tells its haze itself")
 
 
@@ -43,75 +43,75 @@ def test_gradients_equal_those_of_the_whole_graph(name: str, hazy: Any, tmp_path
     model = load(name)
     image = nr.open_image(hazy, bands="red=1,green=2,blue=3")
     plan = make_plan(image, model, region=BOX, scratch=tmp_path, device="cpu")
-    opened = Opened(plan, lambda event: None, threading.Event())
-    followed = Followed(opened, "straight", "zero", None, no_other)
-    assert followed.step == 1
-    followed.show(1.0)
+    opened = GradientSource(plan, lambda event: None, threading.Event())
+    through = ContextGradient(opened, "straight", "zero", None, no_other)
+    assert through.step == 1
+    through.show(1.0)
     gradients = gradients_of(opened, BOX)
     y = gradients.forward(opened.image, keep=True)
     by_pixels = torch.zeros(1, 3, *SIZE)
     for part, gradient in gradients.backward(opened.image, torch.ones_like(y)):
         by_pixels[(..., *part.slices)] += gradient
     # From zeros the speed is the image, so a division gives the gradient.
-    by_overview = followed.back(1.0, gradients.by_facts) / followed.image
+    by_overview = through.back(1.0, gradients.by_statistics) / through.image
 
     x = torch.from_numpy(hazy).permute(2, 0, 1)[None].requires_grad_(True)
-    facts = model.follow(x, torch.ones(1, 1, *SIZE), opened.facts)
-    assert facts is not None
-    whole = model(x, placed_at(facts, [(0, 0)], 1.0, x))
+    statistics = model.follow(x, torch.ones(1, 1, *SIZE), opened.statistics)
+    assert statistics is not None
+    whole = model(x, placed_at(statistics, [(0, 0)], 1.0, x))
     (expected,) = torch.autograd.grad(whole[(..., *BOX.slices)].sum(), x)
     found = by_pixels + by_overview
     assert float(by_overview.norm()) > 0.01 * float(expected.norm())
     assert float((found - expected).norm()) <= 1e-5 * float(expected.norm())
 
 
-def test_the_facts_of_the_image_are_followed_to_themselves(hazy: Any, tmp_path: Path) -> None:
+def test_the_statistics_of_the_image_are_followed_to_themselves(hazy: Any, tmp_path: Path) -> None:
     image = nr.open_image(hazy, bands="red=1,green=2,blue=3")
     plan = make_plan(image, load("atmosphere"), region=BOX, scratch=tmp_path, device="cpu")
-    opened = Opened(plan, lambda event: None, threading.Event())
-    Followed(opened, "straight", "zero", None, no_other).show(1.0)
-    assert opened.work.facts.keys() == opened.facts.keys()
-    for name, fact in opened.facts.items():
-        assert torch.allclose(opened.work.facts[name], fact, atol=1e-6), name
+    opened = GradientSource(plan, lambda event: None, threading.Event())
+    ContextGradient(opened, "straight", "zero", None, no_other).show(1.0)
+    assert opened.work.statistics.keys() == opened.statistics.keys()
+    for name, value in opened.statistics.items():
+        assert torch.allclose(opened.work.statistics[name], value, atol=1e-6), name
     opened.show(None)
-    assert opened.work.facts is opened.facts
+    assert opened.work.statistics is opened.statistics
 
 
-def test_what_lies_far_away_has_a_share_through_the_facts(hazy: Any, tmp_path: Path) -> None:
+def test_what_lies_far_away_has_a_share_through_the_statistics(hazy: Any, tmp_path: Path) -> None:
     options = {"device": "cpu", "method": "ig", "baseline": "blur", "steps": 4}
     image = nr.open_image(hazy, bands="red=1,green=2,blue=3")
-    held, followed = (
-        nr.attribute(image, load("atmosphere"), BOX, facts=facts, **options)
-        for facts in ("held", "followed")
+    stopped, through = (
+        nr.attribute(image, load("atmosphere"), BOX, context_gradient=choice, **options)
+        for choice in ("stop", "through")
     )
-    assert held.overview is None
-    assert held.record["attribution"]["rings"]["box"] == pytest.approx(1)
-    told = followed.record["attribution"]
-    assert told["facts"] == "followed through the overview"
-    assert followed.overview is not None and followed.overview.values.shape == (*SIZE, 3)
+    assert stopped.overview is None
+    assert stopped.record["attribution"]["rings"]["box"] == pytest.approx(1)
+    told = through.record["attribution"]
+    assert told["context"]["used"] == "through"
+    assert through.overview is not None and through.overview.values.shape == (*SIZE, 3)
     assert told["overview_share"] > 0
     assert sum(told["rings"].values()) == pytest.approx(1)
     assert told["rings"]["64-128"] > 0
-    far = followed.overview.values.sum(dtype=np.float64)
-    parts = followed.map.sum(dtype=np.float64) + far
+    far = through.overview.values.sum(dtype=np.float64)
+    parts = through.map.sum(dtype=np.float64) + far
     assert parts == pytest.approx(told["completeness"]["sum"], rel=1e-3)
-    blocks, side = followed.overview.blocks()
+    blocks, side = through.overview.blocks()
     assert blocks.shape == (64, 80) and side == 4
     assert blocks.sum() == pytest.approx(far, rel=1e-4)
-    corner = followed.overview.values[8:12, 4:8].sum(dtype=np.float64)
+    corner = through.overview.values[8:12, 4:8].sum(dtype=np.float64)
     assert blocks[2, 1] == pytest.approx(corner, rel=1e-4)
-    followed.save(tmp_path / "map.tif")
+    through.save(tmp_path / "map.tif")
     with rasterio.open(tmp_path / "map_overview.tif") as raster:
         np.testing.assert_allclose(
-            raster.read(1), followed.overview.values.sum(axis=2), rtol=1e-4, atol=1e-9
+            raster.read(1), through.overview.values.sum(axis=2), rtol=1e-4, atol=1e-9
         )
 
 
 def test_models_without_such_gradients_say_so(hazy: Any) -> None:
     with pytest.raises(BadParameter, match="no gradients"):
-        nr.attribute(hazy, load("dcp"), BOX, facts="followed", device="cpu")
+        nr.attribute(hazy, load("dcp"), BOX, context_gradient="through", device="cpu")
     with pytest.raises(BadParameter, match="cannot be"):
-        nr.attribute(hazy, load("dcp"), BOX, facts="mine", device="cpu")
+        nr.attribute(hazy, load("dcp"), BOX, context_gradient="mine", device="cpu")
 
 
 def chosen(image: Any, model: str = "atmosphere", **options: Any) -> dict[str, Any]:
@@ -119,12 +119,12 @@ def chosen(image: Any, model: str = "atmosphere", **options: Any) -> dict[str, A
     given = {"steps": 2, "method": "ig", "device": "cpu", **options}
     found = nr.attribute(image, load(model), BOX, **given)
     told = found.record["attribution"]
-    assert (found.overview is None) == (told["context"]["used"] != "followed")
+    assert (found.overview is None) == (told["context"]["used"] != "through")
     # A record that is asked again names what was used, not `auto`.
-    request = {"held": "held", "followed": "followed", "none": "held"}[told["context"]["used"]]
-    assert told["context"]["asked"] == options.get("facts", "auto")
+    request = told["context"]["used"].replace("none", "stop")
+    assert told["context"]["requested"] == options.get("context_gradient", "auto")
     if found.record["task"] is not None:
-        assert found.record["task"]["question"]["facts"] == request
+        assert found.record["task"]["question"]["context_gradient"] == request
     return dict(told["context"])
 
 
@@ -140,31 +140,31 @@ def test_the_default_follows_the_context_where_that_is_quick(
         raster.write(np.moveaxis(hazy, 2, 0))
     image = nr.open_image(path, bands="red=1,green=2,blue=3")
     quick = chosen(image)
-    assert quick["used"] == "followed" and quick["share"] > 0
+    assert quick["used"] == "through" and quick["share"] > 0
     # Nothing is measured for it: the same question has the same map on any machine.
     pixels = SIZE[0] * SIZE[1]
     assert quick["predicted_seconds"] == round(predicted_seconds(pixels, 2), 1)
     monkeypatch.setattr(_context_choice, "POINT_SECONDS", 10.0 * 1e6 / pixels)
     slow = chosen(image)
-    assert slow["used"] == "held" and "predicted to take 20 s" in slow["reason"]
+    assert slow["used"] == "stop" and "predicted to take 20 s" in slow["reason"]
     assert slow["share"] > 0
-    assert chosen(image, facts="followed")["used"] == "followed"
+    assert chosen(image, context_gradient="through")["used"] == "through"
 
 
 def test_what_came_through_a_held_context_is_the_change_with_its_own(hazy: Any) -> None:
     image = nr.open_image(hazy, bands="red=1,green=2,blue=3")
     options = {"method": "ig", "baseline": "zero", "steps": 2, "device": "cpu"}
-    held, followed = (
-        nr.attribute(image, load("atmosphere"), BOX, facts=facts, **options)
-        for facts in ("held", "followed")
+    stopped, through = (
+        nr.attribute(image, load("atmosphere"), BOX, context_gradient=choice, **options)
+        for choice in ("stop", "through")
     )
-    told, whole = (found.record["attribution"] for found in (held, followed))
+    told, whole = (found.record["attribution"] for found in (stopped, through))
     context, pixels = told["context"]["difference"], told["completeness"]["difference"]
     assert context + pixels == pytest.approx(whole["completeness"]["difference"], rel=1e-3)
     share = abs(context) / (abs(context) + abs(pixels))
     assert told["context"]["share"] == pytest.approx(share)
-    assert followed.overview is not None
-    far = followed.overview.values.sum(dtype=np.float64)
+    assert through.overview is not None
+    far = through.overview.values.sum(dtype=np.float64)
     assert whole["context"]["difference"] == pytest.approx(far, rel=1e-3)
 
 
@@ -188,30 +188,30 @@ def test_why_a_context_is_held_is_recorded(
     if options.get("method") == "occlusion":
         options = {**options, "arguments": {"side": 40}}
     told = chosen(nr.open_image(hazy, bands="red=1,green=2,blue=3"), model, **options)
-    assert told["used"] != "followed" and reason in told["reason"]
+    assert told["used"] != "through" and reason in told["reason"]
 
 
 def test_a_context_that_does_not_fit_the_budget_is_held_and_said(
     hazy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = nr.open_image(hazy, bands="red=1,green=2,blue=3")
-    monkeypatch.setattr(_asker, "OVERVIEW_BYTES", 1 << 20)
+    monkeypatch.setattr(_attribution_run, "OVERVIEW_BYTES", 1 << 20)
     told = chosen(image, memory="1GiB")
-    assert told["used"] == "held" and "memory" in told["reason"]
+    assert told["used"] == "stop" and "memory" in told["reason"]
     with pytest.raises(BudgetTooSmall):
-        chosen(image, memory="1GiB", facts="followed")
+        chosen(image, memory="1GiB", context_gradient="through")
 
 
 @pytest.mark.parametrize("path", [{}, {"method": "ig", "baseline": "blur"}], ids=["haze", "ig"])
 def test_a_staged_model_behind_a_context_is_followed_too(hazy: Any, path: dict[str, str]) -> None:
     image = nr.open_image(hazy, bands="red=1,green=2,blue=3")
     model = load("inf-dehaze-small")
-    options = {"device": "cpu", "facts": "followed", "steps": 9}
+    options = {"device": "cpu", "context_gradient": "through", "steps": 9}
     told = nr.attribute(image, model, BOX, **path, **options).record["attribution"]
     assert told["method"] == path.get("method", "haze")
     assert told["overview_share"] > 0
     assert told["completeness"]["relative_gap"] < 0.05
-    assert told["completeness"]["free_difference"] is not None
+    assert told["completeness"]["recomputed_difference"] is not None
     with pytest.raises(BadParameter, match="does not restore the overview"):
         nr.attribute(image, model, BOX, method="ig", baseline="output", **options)
 

@@ -1,4 +1,4 @@
-"""What a layer decides, which is no smooth function of its input: made once, then held."""
+"""What a layer decides, which is no smooth function of its input: made once, then fixed."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Callable, Hashable
 from torch import Tensor
 
 
-class Choices:
+class Routing:
     """Which experts a cell asks, which tokens lie side by side: the decisions of one layer.
 
     The layer that is given an empty one makes its decisions and leaves them here; given again,
     they are taken from here, whatever the input. Between two changes of mind a network is smooth;
-    with its choices held it is smooth everywhere.
+    with its routing fixed it is smooth everywhere.
     """
 
     def __init__(self) -> None:
         self.made: dict[Hashable, Tensor] = {}
 
-    def held(self, name: Hashable, make: Callable[[], Tensor]) -> Tensor:
+    def fixed(self, name: Hashable, make: Callable[[], Tensor]) -> Tensor:
         """The decision of that name; `make` is called where there is none yet."""
         if name not in self.made:
             self.made[name] = make()

@@ -17,8 +17,8 @@ from napari_restore.engine import Region
 from napari_restore.engine._hold import StoreBusy, hold, hold_for_writing, writer_of
 from napari_restore.errors import DiskFull
 from napari_restore.explain._quadrature import Quadrature
+from napari_restore.explain.sums._accumulator import Accumulator, AddAll, Node
 from napari_restore.explain.sums._stored_sums import StoredSums, room
-from napari_restore.explain.sums._tally import AddAll, Node, Tally
 from napari_restore.images import is_disk_full, is_used, mark_entry, users_of
 
 FORMAT = 1
@@ -51,8 +51,8 @@ def _leave(path: Path, let_go: Callable[[], None]) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-class KeptTally(Tally):
-    """A tally that the next process to ask the same finds as far as this one has come.
+class StoredAccumulator(Accumulator):
+    """A accumulator that the next process to ask the same finds as far as this one has come.
 
     A point counts from the moment its line is in the journal; only then is it taken into the
     sums, and of a point half taken in the rest is done by who comes next. The folder is an

@@ -1,4 +1,4 @@
-"""A plan made ready to be asked for gradients: facts, pixels, and what all scopes share."""
+"""A plan made ready to be asked for gradients: statistics, pixels, and what all scopes share."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from napari_restore.engine._start import run_of
 from napari_restore.engine._tile import FAILURES, TileInput, as_failure
 from napari_restore.engine._tiles import fed_box
 from napari_restore.errors import Cancelled
-from napari_restore.models import Facts
+from napari_restore.models import Statistics
 
 Picture = Callable[[Region], Tensor]
 """Gives a box of an image: (1, C, h, w) float32 in model range, on the plan's device."""
 
 
-class Opened:
-    """The pixels of a plan's image in model range, and its model with the facts of the image.
+class GradientSource:
+    """The pixels of a plan's image in model range, and its model with the statistics of the image.
 
-    Facts are drawn from the image itself and held constant, whatever picture is shown to
+    Statistics are drawn from the image itself and held constant, whatever picture is shown to
     the model, unless others are put in their place. Within ``with`` time and memory are
     measured, for `account`. Raises `Cancelled` when `stop` is set while the image is looked at.
     """
@@ -50,7 +50,7 @@ class Opened:
         release_freed_memory()
         self._began = time.perf_counter()
         self.work, self._exclude = self._run.open()
-        """`TileWork` with the facts of the image; `show` puts others there."""
+        """`TileWork` with the statistics of the image; `show` puts others there."""
         # … nor what that took beside what follows.
         release_freed_memory()
         keep_freed_memory()
@@ -83,9 +83,9 @@ class Opened:
         record["plan"]["predicted_peak_ram_bytes"] = self._memory.start + predicted_bytes
         return record
 
-    def show(self, facts: Facts | None) -> None:
-        """From now on the model is given `facts`; None: those of the image."""
-        self.work = self._own if facts is None else replace(self._own, facts=facts)
+    def show(self, statistics: Statistics | None) -> None:
+        """From now on the model is given `statistics`; None: those of the image."""
+        self.work = self._own if statistics is None else replace(self._own, statistics=statistics)
 
     @property
     def range(self) -> dict[str, float]:
@@ -97,9 +97,9 @@ class Opened:
         return found
 
     @property
-    def facts(self) -> Facts:
+    def statistics(self) -> Statistics:
         """Those of the image."""
-        return self._own.facts
+        return self._own.statistics
 
     def overview(self) -> tuple[Tensor, Tensor, int]:
         """(1, C, h, w) in model range, (1, 1, h, w) float 0 or 1 where there is any, and its step.
@@ -153,7 +153,7 @@ class Opened:
         model = self.work.model
         valid = self.valid(fed) if model.card.uses_validity else None
         with self.computing():
-            return model.forward_with_maps(x, self.work.facts_at([fed], x), valid)
+            return model.forward_with_maps(x, self.work.statistics_at([fed], x), valid)
 
     @contextmanager
     def computing(self) -> Iterator[None]:

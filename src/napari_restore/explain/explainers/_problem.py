@@ -1,7 +1,7 @@
 """What a method that goes along no path is given, and what it must be.
 
 It shows pictures of its own to the model and is told D of each, with its gradient. Everything
-else – bands, range, what counts, facts of the whole image, memory – is as for paths.
+else – bands, range, what counts, statistics of the whole image, memory – is as for paths.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from torch.autograd.function import once_differentiable
 
 from napari_restore.engine import Progress, Region
 from napari_restore.errors import BadParameter, did_you_mean
-from napari_restore.explain._asker import Asker, Emit
-from napari_restore.explain._baselines import Held
+from napari_restore.explain._attribution_run import AttributionRun, Emit
+from napari_restore.explain._baselines import InMemory
 
 
-class Asked:
+class Problem:
     """An image, and a number D of every picture of its size.
 
     Pixels that do not count stay as they are in the image, whatever a picture holds there, and
@@ -38,11 +38,11 @@ class Asked:
     valid: Tensor | None
     """(1, 1, h, w) bool which pixels count; None where all do."""
 
-    def __init__(self, asker: Asker, baseline: Tensor | None, emit: Emit) -> None:
-        self.region, self.box = asker.region, asker.box
-        self.image = asker.image(self.region)
-        self.valid = asker.valid(self.region)
-        self._asker, self._baseline, self._emit = asker, baseline, emit
+    def __init__(self, run: AttributionRun, baseline: Tensor | None, emit: Emit) -> None:
+        self.region, self.box = run.region, run.box
+        self.image = run.image(self.region)
+        self.valid = run.valid(self.region)
+        self._attribution_run, self._baseline, self._emit = run, baseline, emit
         self._began = time.perf_counter()
         self._done = self._total = 0
 
@@ -71,17 +71,17 @@ class Asked:
         return torch.stack(values)
 
     def _ask(self, x: Tensor, wants_gradient: bool) -> tuple[float, Tensor | None]:
-        self._asker.opened.check()
-        path = _Still(Held(self.region, x))
+        self._attribution_run.source.check()
+        path = _Still(InMemory(self.region, x))
         if not wants_gradient:
-            found: tuple[float, Tensor | None] = self._asker.value(path, 0.0), None
+            found: tuple[float, Tensor | None] = self._attribution_run.value(path, 0.0), None
         else:
             gradient = torch.zeros_like(x)
 
             def add(box: Region, part: Tensor) -> None:
                 gradient[(..., *box.within(self.region))] += part
 
-            found = self._asker.node(path, 0.0, (add, add)).value, gradient
+            found = self._attribution_run.node(path, 0.0, (add, add)).value, gradient
         self._done += 1
         total = max(self._total, self._done)
         spent = time.perf_counter() - self._began
@@ -94,7 +94,7 @@ class _Still:
 
     name = "still"
 
-    def __init__(self, picture: Held) -> None:
+    def __init__(self, picture: InMemory) -> None:
         self._picture = picture
 
     def at(self, alpha: float, box: Region) -> tuple[Tensor, Tensor]:
@@ -131,7 +131,7 @@ class Explainer:
     """Whether the function looks at `asked.baseline`."""
     is_complete: bool = False
     """Whether its shares are to add up to D(x) − D(x′)."""
-    held: int = 16
+    images_in_memory: int = 16
     """Bytes per value of the image that it holds at a time."""
     at_a_time: str = ""
     """The argument, if any, that says for how many pictures it holds them."""
@@ -165,7 +165,7 @@ class Explainer:
     def bytes(self, arguments: Mapping[str, Any]) -> int:
         """Per value of the image, with these arguments."""
         count = arguments.get(self.at_a_time)
-        return self.held * max(1, count if isinstance(count, int) else 1)
+        return self.images_in_memory * max(1, count if isinstance(count, int) else 1)
 
 
 def _tuples(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""`attribute` with what `restore` takes of other files: pixels to leave out, facts to share."""
+"""`attribute` with what `restore` takes of other files: pixels to leave out, context_gradient to share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ QUICK = ("--model", "dcp", "--device", "cpu", "--steps", "2", "--method", "ig")
 
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, Path]:
-    """A mask of columns 60 to 67, and the facts of a brighter image."""
+    """A mask of columns 60 to 67, and the context_gradient of a brighter image."""
     mask = np.zeros((1, 160, 200), np.uint8)
     mask[:, :, 60:68] = 1
     bright = np.minimum(hazy(seed=1).astype(int) + 40, 255).astype(np.uint8)
@@ -87,7 +87,7 @@ def test_a_file_that_is_read_is_not_replaced(
     assert files[name].read_bytes() == before
 
 
-def test_the_context_is_followed_by_default_and_the_choice_is_told(
+def test_the_gradient_goes_through_the_context_by_default_and_says_so(
     cli: Any, scene: Path, tmp_path: Path
 ) -> None:
     words = ("attribute", scene, *BOX, "--model", "atmosphere", "--device", "cpu", "--steps", "2")
@@ -95,10 +95,13 @@ def test_the_context_is_followed_by_default_and_the_choice_is_told(
     out, record, again = tmp_path / "a.tif", tmp_path / "a.json", tmp_path / "again.tif"
     run = cli(*words, "-o", out, "--record", record)
     assert run.code == 0, run.err
-    assert "context followed (predicted to take " in run.out and "came through it" in run.out
+    assert (
+        "gradient through the context (predicted to take " in run.out
+        and "came through it" in run.out
+    )
     told = read_record(record)
-    assert told["attribution"]["context"]["asked"] == "auto"  # type: ignore[typeddict-item]
-    assert told["task"]["question"]["facts"] == "followed"  # type: ignore[typeddict-item]
+    assert told["attribution"]["context"]["requested"] == "auto"  # type: ignore[typeddict-item]
+    assert told["task"]["question"]["context_gradient"] == "through"  # type: ignore[typeddict-item]
     # What was chosen is asked again, and lies in the same two files.
     assert cli("rerun", record, "-o", again).code == 0
     for suffix in ("", "_overview"):
@@ -106,17 +109,32 @@ def test_the_context_is_followed_by_default_and_the_choice_is_told(
         with one, other:
             assert np.array_equal(one.read(), other.read())
     # The file of the shares is looked for before anything is computed.
-    assert cli(*words, "-o", tmp_path / "b.tif", "--facts", "held").code == 0
+    assert cli(*words, "-o", tmp_path / "b.tif", "--context-gradient", "stop").code == 0
     (tmp_path / "c_overview.tif").write_text("mine")
     assert cli(*words, "-o", tmp_path / "c.tif").code == 2
 
 
-def test_what_a_held_context_leaves_out_is_told(cli: Any, scene: Path, tmp_path: Path) -> None:
-    words = ("attribute", scene, *BOX, "--device", "cpu", "--steps", "2", "--facts", "held")
+def test_what_a_constant_context_leaves_out_is_reported(
+    cli: Any, scene: Path, tmp_path: Path
+) -> None:
+    words = (
+        "attribute",
+        scene,
+        *BOX,
+        "--device",
+        "cpu",
+        "--steps",
+        "2",
+        "--context-gradient",
+        "stop",
+    )
     words += ("--bands", "red=1,green=2,blue=3")
     run = cli(*words, "--model", "atmosphere", "-o", tmp_path / "a.tif")
     assert run.code == 0, run.err
-    assert "of the change came through it and is not in this map; --facts followed" in run.out
+    assert (
+        "of the change came through it and is not in this map; --context-gradient through"
+        in run.out
+    )
     run = cli(*words, "--model", "dcp", "-o", tmp_path / "b.tif")
-    assert "context held constant (the context of dcp has no gradients)" in run.out
+    assert "context constant (the context of dcp has no gradients)" in run.out
     assert "not known" in run.out

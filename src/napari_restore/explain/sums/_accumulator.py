@@ -28,7 +28,7 @@ AddAll = tuple[Add, Add]
 """For the pixels, and for those of the overview."""
 
 
-class Tally:
+class Accumulator:
     """Points, and their sums by each of `rules`, of which each holds the nodes of the one before."""
 
     def __init__(self, rules: Sequence[Quadrature], pixels: Sums, overview: Sums | None) -> None:
