@@ -14,8 +14,9 @@ from PIL import Image as Pillow
 from torch import nn
 
 import napari_restore as nr
-from napari_restore import _run_options, api
-from napari_restore._progress_bar import run_to_the_end
+from napari_restore import api
+from napari_restore.api import _options
+from napari_restore.api._progress_bar import run_to_the_end
 from napari_restore.engine import Finished, Job, Phase, Stopped, make_plan
 from napari_restore.errors import BadModel, BadRegion, UnknownBands, UnreadableImage
 from napari_restore.explain import attribute as explain_attribute
@@ -299,7 +300,7 @@ def test_help_shows_the_options(function: Any, names: list[str]):
 def test_the_options_shown_are_those_that_are_taken():
     taken = inspect.signature(make_plan).parameters
     keywords = {name for name, p in taken.items() if p.kind is p.KEYWORD_ONLY}
-    assert set(_run_options.PlanOptions.__annotations__) == keywords
+    assert set(_options.PlanOptions.__annotations__) == keywords
     asked = inspect.signature(explain_attribute).parameters
     keywords = {name for name, p in asked.items() if p.kind is p.KEYWORD_ONLY}
     own = set(inspect.signature(api.attribute).parameters)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_restore._quantities import format_seconds, format_size, size_of
+from napari_restore._format import format_seconds, format_size, size_of
 
 
 @pytest.mark.parametrize(

@@ -37,10 +37,10 @@ def test_the_check_sees_a_heavy_library():
         "import napari_restore",
         "import napari_restore; dir(napari_restore)",
         "import napari_restore.errors, napari_restore.records, napari_restore.sample",
-        "import napari_restore.cli",
-        "import napari_restore.cli; napari_restore.cli.main(['--help'])",
-        "import napari_restore.cli; napari_restore.cli.main(['restore', '--help'])",
-        "import napari_restore.cli; napari_restore.cli.main(['restore'])",
+        "import napari_restore.commands",
+        "import napari_restore.commands; napari_restore.commands.main(['--help'])",
+        "import napari_restore.commands; napari_restore.commands.main(['restore', '--help'])",
+        "import napari_restore.commands; napari_restore.commands.main(['restore'])",
     ],
 )
 def test_start_loads_nothing_heavy(code: str):

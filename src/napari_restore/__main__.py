@@ -2,7 +2,7 @@
 
 import sys
 
-from napari_restore.cli import main
+from napari_restore.commands import main
 
 if __name__ == "__main__":
     sys.exit(main())

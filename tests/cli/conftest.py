@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_restore.cli import main
+from napari_restore.commands import main
 
 from ._scenes import Run, hazy, write_tiff
 

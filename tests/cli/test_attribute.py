@@ -11,7 +11,7 @@ import pytest
 import rasterio
 from PIL import Image
 
-from napari_restore.cli import main
+from napari_restore.commands import main
 from napari_restore.records import read_record
 
 BOX = ("--box", "150", "120", "32", "24")

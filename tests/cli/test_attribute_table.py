@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from napari_restore._commands import _attribute_table
+from napari_restore.commands import _attribute_table
 from napari_restore.records import read_record
 
 from ._scenes import hazy, write_tiff

@@ -58,7 +58,7 @@ def test_a_source_that_changed_since_is_refused_unless_fresh(cli, scene, tmp_pat
 
 def test_a_record_that_cannot_be_written_does_not_hide_the_error(cli, scene, tmp_path, monkeypatch):
     monkeypatch.setattr("napari_restore.images.export._geotiff.write", full_disk)
-    monkeypatch.setattr("napari_restore._commands._runner.write_record", full_disk)
+    monkeypatch.setattr("napari_restore.commands._runner.write_record", full_disk)
     words = ["restore", scene, "-o", tmp_path / "o.tif", "--model", "dcp", "--json"]
     run = cli(*words, "--record", tmp_path / "r.json", "--maps", tmp_path / "maps")
     assert run.code == 4 and run.json["error"]["type"] == "DiskFull"

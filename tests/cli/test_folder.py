@@ -7,7 +7,7 @@ import json
 import numpy as np
 
 from napari_restore import api
-from napari_restore._commands._outputs import READABLE
+from napari_restore.commands._outputs import READABLE
 from napari_restore.plugin._reader import SUFFIXES
 
 from ._scenes import hazy, read, write_tiff

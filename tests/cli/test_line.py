@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from napari_restore import Region, api
-from napari_restore._commands._arguments import load_model, open_image, plan_arguments
-from napari_restore._commands._parser import build_parser
-from napari_restore._commands._runner import EXPORT_OPTIONS
-from napari_restore._line import FILE_OPTIONS, LONGEST_LINE, LOOK, quoted
+from napari_restore.api._command_line import FILE_OPTIONS, LONGEST_LINE, LOOK, quoted
+from napari_restore.commands._arguments import load_model, open_image, plan_arguments
+from napari_restore.commands._parser import build_parser
+from napari_restore.commands._runner import EXPORT_OPTIONS
 from napari_restore.errors import InputError
 
 from ._scenes import hazy, read, write_tiff

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from napari_restore import api
-from napari_restore.cli import main
+from napari_restore.commands import main
 
 from ._scenes import hazy, read, write_tiff
 
@@ -104,7 +104,7 @@ class Watch:
         if name == "torch":
             print("torch", os.environ.get("OMP_WAIT_POLICY"), file=sys.stderr)
 sys.meta_path.insert(0, Watch())
-from napari_restore.cli import main
+from napari_restore.commands import main
 assert "torch" not in sys.modules
 main(["models", "no-such-model"])
 """

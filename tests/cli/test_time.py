@@ -8,7 +8,7 @@ import time
 import pytest
 
 from napari_restore import api
-from napari_restore._quantities import format_seconds
+from napari_restore._format import format_seconds
 from napari_restore.images.export import _write
 
 START, END = 1000.0, 20000.0

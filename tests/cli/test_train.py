@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_restore._commands import _train
-from napari_restore.cli import main
+from napari_restore.commands import _train, main
 
 CONFIG = """
 [model]

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from napari_restore._commands import _arguments
-from napari_restore._commands._arguments import box_of_projwin, load_model, plan_arguments
-from napari_restore._commands._parser import build_parser
+from napari_restore.commands import _arguments
+from napari_restore.commands._arguments import box_of_projwin, load_model, plan_arguments
+from napari_restore.commands._parser import build_parser
 from napari_restore.errors import BadModel, BadRegion, InputError
 
 WORDS = ["plan", "a.tif", "--model", "dcp"]

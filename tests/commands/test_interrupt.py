@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from napari_restore._commands import _interrupt
-from napari_restore._commands._interrupt import Interrupt
+from napari_restore.commands import _interrupt
+from napari_restore.commands._interrupt import Interrupt
 from napari_restore.errors import Cancelled
 
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from napari_restore._commands._checks import (
+from napari_restore.commands._checks import (
     check_files,
     check_maps,
     identities,
     refuse_existing,
     refuse_old_record,
 )
-from napari_restore._commands._outputs import (
+from napari_restore.commands._outputs import (
     SUMMARY,
     Item,
     Summary,

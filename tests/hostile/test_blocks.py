@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from napari_restore import api
-from napari_restore.cli import main
+from napari_restore.commands import main
 from napari_restore.errors import BudgetTooSmall
 from napari_restore.images import open_image
 

@@ -11,7 +11,7 @@ import pytest
 
 import napari_restore as nr
 from napari_restore import api
-from napari_restore.cli import main
+from napari_restore.commands import main
 from napari_restore.errors import BadOutput, RestoreError
 
 from .conftest import vrt

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from rasterio import Affine
 
-from napari_restore.cli import main
+from napari_restore.commands import main
 from napari_restore.errors import InputError, escape_controls
 from napari_restore.records import strict_json
 

@@ -13,7 +13,7 @@ import pytest
 import napari_restore as nr
 from napari_restore import api
 from napari_restore._json_shapes import mismatches, read_json
-from napari_restore.cli import main
+from napari_restore.commands import main
 from napari_restore.errors import BadModel, InputError, RestoreError
 
 Tiff = Callable[..., Path]

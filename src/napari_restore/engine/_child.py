@@ -14,7 +14,6 @@ from typing import Any
 from napari_restore.engine._device import ENVIRONMENT
 from napari_restore.errors import ResourceError
 
-MODULE = "napari_restore._worker"
 PATIENCE = 3.0
 """Seconds a closed child has to end by itself."""
 Hear = Callable[[dict[str, Any]], None]
@@ -29,7 +28,9 @@ class Worker:
     and one that died is replaced by the next task. Thread safe.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, module: str) -> None:
+        """Run `module` in the child, as ``python -m module``."""
+        self._module = module
         self._lock = threading.RLock()
         self._child: subprocess.Popen[str] | None = None
         self._open: dict[int, tuple[subprocess.Popen[str], Hear]] = {}
@@ -114,7 +115,7 @@ class Worker:
 
     def _start(self) -> subprocess.Popen[str]:
         child = self._child = subprocess.Popen(
-            [sys.executable, "-m", MODULE],
+            [sys.executable, "-m", self._module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

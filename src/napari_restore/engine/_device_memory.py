@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 
 import torch
 
-from napari_restore._quantities import format_size
+from napari_restore._format import format_size
 from napari_restore.engine._device import Device
 
 

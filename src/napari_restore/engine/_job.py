@@ -108,15 +108,17 @@ class Job:
 class ProcessJob(Job):
     """A plan running in a child process, so that a window keeps its own one free.
 
-    `task` names image and model as `WORKER` finds them again and holds the settled
-    plan; events come back as they happen. Without a `worker` the child is the job's
-    own and ends with it. A crash or a full memory in it costs only the run.
+    `task` names image and model as the `worker`'s module opens them and holds the settled
+    plan; events come back as they happen. A worker that is the job's `own` ends with it.
+    A crash or a full memory in it costs only the run.
     """
 
-    def __init__(self, plan: Plan, task: dict[str, Any], worker: Worker | None = None) -> None:
+    def __init__(
+        self, plan: Plan, task: dict[str, Any], worker: Worker, *, own: bool = False
+    ) -> None:
         self._task = task
-        self._is_own = worker is None
-        self.worker = worker or Worker()
+        self._is_own = own
+        self.worker = worker
         super().__init__(plan)
 
     def cancel(self) -> None:

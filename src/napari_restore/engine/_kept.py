@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import TypedDict
 
 from napari_restore._json_shapes import mismatches, read_json
-from napari_restore._record_shapes import Record, Task
 from napari_restore.engine._hold import writer_of
 from napari_restore.engine._region import Region
 from napari_restore.engine._store import FORMAT, ResultStore, discard
 from napari_restore.images import cache_dir, is_used
+from napari_restore.records import Record, Task
 
 if TYPE_CHECKING:
     from napari_restore.engine._plan import Plan

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from napari_restore._quantities import format_seconds, format_size
+from napari_restore._format import format_seconds, format_size
 from napari_restore.engine._adjust import Adjustment
 from napari_restore.engine._bands import OtherBands
 from napari_restore.engine._budget import MIB

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari_restore._quantities import format_seconds
+from napari_restore._format import format_seconds
 
 if TYPE_CHECKING:
     from napari_restore.images import Image

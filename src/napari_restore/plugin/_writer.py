@@ -47,7 +47,7 @@ def _save_with_dialog(result: Any, path: Path) -> Path:
     from qtpy.QtCore import QEventLoop, Qt, QTimer
     from qtpy.QtWidgets import QApplication, QProgressDialog
 
-    from napari_restore._quantities import format_seconds
+    from napari_restore._format import format_seconds
     from napari_restore.plugin.results._saving import Saving
 
     text = f"Writing {path.name}"

@@ -89,7 +89,7 @@ def _others(root: Path) -> Iterator[Seed]:
     """Everything that is not an image: what people write, and what the package itself wrote."""
     import napari_restore as nr
     from napari_restore import api
-    from napari_restore.cli import main
+    from napari_restore.commands import main
 
     work, cache = root / "input", root / "cache"
     scene, large = work / "plain.tif", work / "large.png"

@@ -20,7 +20,7 @@ class Unclean(Exception):
 
 
 def _command(*words: object) -> None:
-    from napari_restore.cli import main
+    from napari_restore.commands import main
 
     code = main([str(word) for word in words])
     if code not in (0, 2, 4):

@@ -17,7 +17,7 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtWidgets import QApplication
 
 import napari_restore as nr
-from napari_restore.cli import main
+from napari_restore.commands import main
 from napari_restore.engine import Adjustment
 from napari_restore.errors import Cancelled
 from napari_restore.images import cache_dir

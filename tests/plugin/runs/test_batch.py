@@ -286,7 +286,7 @@ def folder(tmp_path: Path, colours: np.ndarray) -> Path:
 def test_a_folder_is_restored_as_the_command_does(
     panel: Any, batch: Any, qtbot: Any, folder: Path, tmp_path: Path
 ):
-    from napari_restore.cli import main
+    from napari_restore.commands import main
 
     choose(panel, "dcp")
     panel.parameters.rows["omega"].value = 0.6

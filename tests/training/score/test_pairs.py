@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_restore._commands._outputs import READABLE
+from napari_restore.commands._outputs import READABLE
 from napari_restore.errors import InputError
 from napari_restore.training.score import find_pairs
 from napari_restore.training.score._pairs import SUFFIXES

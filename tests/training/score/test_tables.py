@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_restore._text_tables import latex
+from napari_restore._format import latex
 from napari_restore.metrics import metric_of
 from napari_restore.models import load
 from napari_restore.training.score._evaluate import Outcome

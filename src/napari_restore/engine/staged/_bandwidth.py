@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_restore._quantities import format_size
+from napari_restore._format import format_size
 from napari_restore.errors import DiskFull
 from napari_restore.images import is_disk_full
 

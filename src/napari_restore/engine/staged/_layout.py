@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from napari_restore._quantities import format_seconds, format_size
+from napari_restore._format import format_seconds, format_size
 from napari_restore.engine._region import Region
 from napari_restore.engine.staged._bandwidth import Bandwidth
 from napari_restore.engine.staged._residuals import Slots

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from napari_restore._quantities import format_size
+from napari_restore._format import format_size
 from napari_restore.engine.staged._slab import Bytes, SlabFile, key_of
 from napari_restore.engine.staged._transfer import Transfer, pinned
 from napari_restore.errors import OutOfMemory

@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore._format import format_size
 from napari_restore._json_shapes import parse_json
-from napari_restore._quantities import format_size
 from napari_restore.errors import DiskFull
 from napari_restore.images import is_disk_full
 

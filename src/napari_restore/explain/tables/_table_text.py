@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from napari_restore._text_tables import columns, latex
+from napari_restore._format import columns, latex
 from napari_restore.explain.tables._rows import COLUMNS, Row
 from napari_restore.explain.tables._summary import MEASURES, Measure
 

@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_restore import api
-from napari_restore._quantities import format_size
+from napari_restore._format import format_size
 from napari_restore.errors import BadModel, BadOutput, RestoreError
 from napari_restore.plugin._background import in_background
 from napari_restore.plugin._notices import show_note, show_problem

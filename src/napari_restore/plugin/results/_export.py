@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_restore import api
-from napari_restore._quantities import format_seconds, format_size
+from napari_restore._format import format_seconds, format_size
 from napari_restore.errors import InputError, RestoreError
 from napari_restore.plugin._combo_box import NarrowComboBox
 from napari_restore.plugin._folding import flowing, form_layout

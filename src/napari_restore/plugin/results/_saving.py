@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 
 from napari_restore import api
-from napari_restore._quantities import size_of
+from napari_restore._format import size_of
 from napari_restore.errors import Cancelled, RestoreError
 from napari_restore.plugin._main_thread import on_main_thread
 from napari_restore.plugin._watched_work import WatchedWork

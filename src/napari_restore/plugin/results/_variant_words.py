@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from napari_restore import Region
-from napari_restore._quantities import format_seconds, format_size
+from napari_restore._format import format_seconds, format_size
 from napari_restore.plugin._request import Request
 from napari_restore.plugin.areas._targets import Target
 

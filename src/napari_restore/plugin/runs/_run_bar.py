@@ -7,7 +7,7 @@ import time
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
-from napari_restore._quantities import format_seconds
+from napari_restore._format import format_seconds
 from napari_restore.plugin._keys import with_key
 
 SECONDS_BETWEEN_STEPS = 0.25

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from napari_restore._text_tables import columns, latex
+from napari_restore._format import columns, latex
 
 CLEAR = {
     "clear_psnr": "PSNR (dB)",

@@ -1,0 +1,185 @@
+"""Images: how they are opened and read, and where results may go."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_restore.engine import Region
+
+if TYPE_CHECKING:
+    from napari_restore.engine import Plan
+    from napari_restore.images import Image
+    from napari_restore.models import ModelCard
+
+Pathlike = str | os.PathLike[str]
+Bands = str | Sequence[int | str | None] | Mapping[str, int]
+"""``"red=4,green=3,blue=2"``, ``"4,3,2"``, the same as sequences, or a mapping; from 1."""
+
+
+def open_image(
+    source: Any,
+    *,
+    stack: bool = False,
+    bands: Bands | None = None,
+    sensor: str | None = None,
+    allow_outside: bool = False,
+    cancelled: Callable[[], bool] | None = None,
+) -> Image:
+    """Open a raster, photo, zarr or array lazily.
+
+    Parameters
+    ----------
+    source
+        A path; several paths, side by side on one map grid or with `stack` the bands
+        of one image; an array (H, W) or (H, W, C) of numpy, dask, zarr or xarray, where 3 or 4
+        bands are red, green, blue (and alpha) unless something says otherwise; a list of its
+        levels; a PIL image; a torch tensor (C, H, W) or (1, C, H, W). An image that is open
+        already comes back, with `bands` as one that knows them.
+    stack
+        Take several single-band files as one image.
+    bands
+        Which band is what, counted from 1: "red=4,green=3,blue=2,nir=5" or a mapping.
+    sensor
+        A preset ("landsat8", "sentinel2", "naip" …) for roles, wavelengths and scale.
+    allow_outside
+        Let a VRT take its pixels from files outside its own folder, on this computer.
+    cancelled
+        Asked between the steps of opening; once it is true, `Cancelled` is raised.
+
+    Raises
+    ------
+    napari_restore.errors.UnreadableImage
+        With one sentence naming the cause.
+    """
+    from napari_restore import images
+
+    if isinstance(source, images.Image):
+        return source if bands is None else source.with_roles(bands)
+    return images.open_image(
+        source,
+        stack=stack,
+        bands=bands,
+        sensor=sensor,
+        allow_outside=allow_outside,
+        cancelled=cancelled,
+    )
+
+
+def open_mosaic(sources: Sequence[Pathlike], **options: Any) -> Image | None:
+    """Open files that lie on one map grid as one image; None if they do not.
+
+    `options` are those of `open_image`.
+    """
+    from napari_restore.errors import UnreadableImage
+
+    try:
+        return open_image([os.fspath(source) for source in sources], **options)
+    except UnreadableImage:
+        return None
+
+
+def sensor_bands(image: Image) -> dict[str, dict[str, int]]:
+    """Title of each sensor with as many bands as `image` → its roles and their bands, from 1."""
+    from napari_restore.images import SENSORS
+
+    found = {}
+    for sensor in SENSORS.values():
+        bands = sensor.of_count(len(image.data_bands)) or ()
+        found[sensor.title] = {
+            band.role: image.data_bands[place] + 1
+            for place, band in enumerate(bands)
+            if band.role is not None
+        }
+    return {title: named for title, named in found.items() if named}
+
+
+def output_box(plan: Plan) -> Region | None:
+    """The box of the output in pixels of its image; None for all of it."""
+    y, x = plan.origin
+    return None if plan.mask is not None else plan.region.shift(-y, -x)
+
+
+def check_output(
+    path: Pathlike,
+    image: Any,
+    overwrite: bool = False,
+    *,
+    region: Sequence[int] | None = None,
+    **options: Any,
+) -> None:
+    """Raise `BadOutput` if the result of `image` cannot be written to `path`.
+
+    `region` (y0, x0, y1, x1) is the part that will be written, by default all;
+    `options` are those of `Result.save`.
+    """
+    from napari_restore import images
+
+    opened = open_image(image)
+    inputs = [] if opened.path is None else list(opened.reader.files())
+    whole = Region(0, 0, opened.height, opened.width)
+    part = whole if region is None else Region(*region).intersect(whole)
+    height, width = (whole if part.is_empty else part).shape
+    images.check_output(
+        Path(path),
+        inputs,
+        overwrite,
+        like=opened,
+        shape=(height, width, opened.bands),
+        options=images.ExportOptions(**options),
+    )
+
+
+def check_export(**options: Any) -> None:
+    """Raise `BadOutput` if `options` of `Result.save` do not exist or go beyond their limits."""
+    from napari_restore import images
+
+    images.ExportOptions(**options)
+
+
+def mean_colour(
+    image: Any, model: str | ModelCard, box: Sequence[int], level: int = 0
+) -> tuple[float, ...]:
+    """The mean of the valid pixels of a box in the range a model sees, a number per band.
+
+    `box` (y0, x0, y1, x1) is in pixels of `level`. Where the range follows from all
+    values the whole image is looked at once. Raises `BadRegion` if nothing in the box
+    is valid.
+    """
+    from napari_restore.engine import mean_colour
+    from napari_restore.models import card_of
+
+    card = card_of(model) if isinstance(model, str) else model
+    y0, x0, y1, x1 = (int(v) for v in box)
+    return mean_colour(open_image(image), card, (y0, x0, y1, x1), level)
+
+
+def info(
+    image: Any,
+    *,
+    bands: Bands | None = None,
+    black: float | None = None,
+    white: float | None = None,
+) -> dict[str, Any]:
+    """Tell how `image` is read: size, bands, roles, range, georeference, notes. JSON-able.
+
+    `bands`, `black` and `white` are as for `plan`.
+    """
+    from napari_restore.images import describe
+
+    return describe(open_image(image, bands=bands), black=black, white=white)
+
+
+def save_context(images: Sequence[Any], path: Pathlike, exclude: Pathlike | None = None) -> Path:
+    """Write the whole-image statistics of `images`, taken as one, for the option `context`.
+
+    `exclude` is a mask of pixels that do not count; with several images only
+    polygons (GeoJSON) fit them all.
+    """
+    from napari_restore.engine import context_of_images, save_context
+
+    target = Path(path)
+    save_context(target, context_of_images([open_image(image) for image in images], exclude))
+    return target

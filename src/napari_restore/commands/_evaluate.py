@@ -1,0 +1,209 @@
+"""`evaluate`: models scored on pairs of a hazy and a clear picture."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from argparse import Namespace
+from typing import Any
+
+from napari_restore._format import format_seconds
+from napari_restore.commands import _values
+from napari_restore.commands._answer import Answer
+from napari_restore.commands._arguments import trusted
+from napari_restore.commands._interrupt import Interrupt
+from napari_restore.commands._progress import reporter
+from napari_restore.commands._streams import write_error
+from napari_restore.errors import escape_controls
+
+LONGEST = 1024
+"""Default of --longest."""
+LARGE = 16 * 2**20
+"""Pixels of a picture whose own progress is told."""
+_METRICS = "psnr,ssim,ciede2000"
+_ENGINE = ("memory", "device_memory", "device", "tile", "precision", "black", "white")
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument(
+        "--model",
+        action="append",
+        default=[],
+        dest="models",
+        metavar="ID[:NAME=VALUE,…]",
+        help="a model, with parameters and weights=FILE of its own; may be repeated",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        type=_values.assignment,
+        metavar="NAME=VALUE",
+        help="a parameter of every --model; may be repeated",
+    )
+    parser.add_argument(
+        "--weights", metavar="FILE|random:SEED", help="the weights, where there is one --model"
+    )
+    parser.add_argument(
+        "--no-baselines",
+        action="store_false",
+        dest="baselines",
+        help="leave out dcp (omega 0.95 and 0.85) and hot",
+    )
+    parser.add_argument(
+        "--yes", action="store_true", help="run the Python code of FILE.py without asking"
+    )
+    _add_pictures(parser)
+    _add_scores(parser)
+    _add_engine(parser)
+
+
+def _add_pictures(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("pictures (one of --pairs and --data)")
+    group.add_argument(
+        "--pairs",
+        metavar="DIR|CSV",
+        help="pairs: folders hazy and clear with the same names, RESIDE, O-HAZE, RICE, 8KDehaze, "
+        "or a table with the columns hazy, clear and, if you like, group",
+    )
+    group.add_argument(
+        "--data",
+        metavar="INDEX|DIR",
+        help="clear pictures, hazed as they are read: an INDEX.csv or a folder",
+    )
+    group.add_argument("--split", default="dev", help="of the index (default dev)")
+    group.add_argument(
+        "--spectrum", default="plumes", metavar="NAME", help="of the haze (default plumes)"
+    )
+    group.add_argument(
+        "--seed", type=_values.count, default=7, metavar="N", help="of the haze (default 7)"
+    )
+    group.add_argument(
+        "--scene", choices=("aerial", "natural"), help="only scenes of this kind (default both)"
+    )
+    group.add_argument(
+        "--longest",
+        type=_values.natural_or_whole,
+        default=LONGEST,
+        metavar="N|whole",
+        help=f"reduce clear pictures to N pixels a side (default {LONGEST})",
+    )
+    group.add_argument("--keep", action="store_true", help="write hazy/ and clear/ into DIR")
+    group.add_argument("--bands", metavar="ROLE=N[,…]", help="which band of pairs is what")
+
+
+def _add_scores(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("scores")
+    group.add_argument(
+        "-o",
+        "--output",
+        metavar="DIR",
+        help="write scores.csv, summary.json, table.tex and strips/ here; also what makes a "
+        "stopped evaluation go on",
+    )
+    group.add_argument(
+        "--metrics",
+        default=_METRICS,
+        metavar="NAME,…",
+        help=f"default {_METRICS}; also psnr_y, ssim_y; the first decides what is best",
+    )
+    group.add_argument(
+        "--clear",
+        action="store_true",
+        help="also score how far models change the clear pictures themselves",
+    )
+    group.add_argument(
+        "--strips",
+        type=_strips,
+        default=3,
+        metavar="N|all",
+        help="pictures beside each other of the N worst, median and best images (default 3)",
+    )
+    group.add_argument(
+        "--overwrite", action="store_true", help="replace files that are not of an evaluation"
+    )
+
+
+def _add_engine(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("engine")
+    group.add_argument("--memory", metavar="SIZE", help="RAM a run may add, for instance 2GiB")
+    group.add_argument("--device-memory", metavar="SIZE", help="the same for the device")
+    group.add_argument(
+        "--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:1, mps"
+    )
+    group.add_argument("--tile", type=_values.natural, metavar="N", help="side of a tile's core")
+    group.add_argument("--precision", choices=_values.FLOATS, default="float32")
+    for name, told in (("black", "no light"), ("white", "full light")):
+        group.add_argument(
+            f"--{name}", type=_values.number, metavar="V", help=f"value of {told} of every picture"
+        )
+
+
+def evaluate(options: Namespace) -> Answer:
+    """Score models; the exit code is that of the first picture that failed."""
+    with Interrupt() as interrupt:
+        from napari_restore import api
+
+        tell = reporter(options.progress)
+
+        def run(planned: Any) -> Any:
+            job = api.start(planned)
+            interrupt.watch(job)
+            # Many small pictures are counted; only in a large one there is a wait to tell of.
+            is_large = planned.image.height * planned.image.width >= LARGE
+            try:
+                for event in job:
+                    if is_large and type(event).__name__ == "Progress":
+                        tell(event)
+                return job.result()
+            finally:
+                interrupt.leave()
+                interrupt.check()
+
+        account = api.evaluate(
+            options.models,
+            options.pairs,
+            output=options.output,
+            tell=tell,
+            run=run,
+            extra={"command": shlex.join(["napari-restore", *options.words])},
+            options={name: getattr(options, name) for name in _ENGINE},
+            data=options.data,
+            split=options.split,
+            spectrum=options.spectrum,
+            seed=options.seed,
+            scene=options.scene,
+            longest=None if options.longest == _values.WHOLE else options.longest,
+            baselines=options.baselines,
+            metrics=tuple(filter(None, map(str.strip, options.metrics.split(",")))),
+            clear=options.clear,
+            strips=options.strips,
+            keep=options.keep,
+            overwrite=options.overwrite,
+            weights=options.weights,
+            parameters=dict(options.set),
+            trust=trusted(options.models, yes=options.yes),
+            bands=options.bands,
+        )
+    return _answer(account, api.scores_as_text(account))
+
+
+def _answer(account: dict[str, Any], table: str) -> Answer:
+    failed = account["evaluation"]["failed"]
+    # One sentence each, also where notes are off.
+    for told in failed:
+        where = ", ".join(filter(None, (told["group"], told["image"], told["method"])))
+        sentence = f"{told['message']} {told['hint']}".strip()
+        write_error(f"{where}: {sentence}")
+    lines = [table] if account["evaluation"]["n"] else []
+    if account.get("output"):
+        lines.append(
+            f"\nwrote {escape_controls(str(account['output']))} in {format_seconds(account['seconds'])}"
+        )
+    return Answer(account, "\n".join(lines), failed[0]["exit_code"] if failed else 0)
+
+
+def _strips(text: str) -> int:
+    """How many; -1 for all."""
+    return -1 if text == "all" else _values.count(text)

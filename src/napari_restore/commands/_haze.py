@@ -1,0 +1,135 @@
+"""`haze`: hazy and clear pictures of the same scenes, for scores and to look at."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any
+
+from napari_restore.commands import _values
+from napari_restore.commands._answer import Answer
+from napari_restore.commands._interrupt import Interrupt, Stop
+from napari_restore.commands._progress import reporter
+from napari_restore.errors import InputError, escape_controls
+
+PATIENCE = 60.0
+"""Seconds that a picture may take to end after Ctrl-C."""
+
+
+def add(parser: Any) -> None:
+    """The command's arguments."""
+    parser.add_argument(
+        "source", metavar="DIR", help="clear pictures: a folder, or an index (INDEX.csv)"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="DIR",
+        help="a new folder: hazy/, clear/, truth/, haze.json, contact.jpg",
+    )
+    parser.add_argument(
+        "--spectrum",
+        metavar="NAME",
+        help="how haze is spread: octaves, power, thin-cloud, even, fine, filaments, plumes, billows",
+    )
+    parser.add_argument(
+        "--seed", type=_values.count, default=0, metavar="N", help="of all that is made up"
+    )
+    parser.add_argument(
+        "--scene",
+        choices=("auto", "aerial", "natural"),
+        default="auto",
+        help="aerial haze is a layer, natural haze grows with distance (default: by the index, "
+        "the folder's name or a georeference)",
+    )
+    parser.add_argument(
+        "--strength",
+        nargs=2,
+        type=_values.number,
+        metavar=("LOW", "HIGH"),
+        help="range of exp(-mean optical depth) (default 0.35 0.92); for natural scenes see "
+        "docs/training.md",
+    )
+    parser.add_argument(
+        "--depth",
+        metavar="DIR",
+        help="distances of natural scenes, one band, files of the same stems, 0 unknown",
+    )
+    parser.add_argument(
+        "--size",
+        type=_values.natural,
+        metavar="N",
+        help="reduce larger pictures to N pixels along the longer side",
+    )
+    parser.add_argument(
+        "--bands",
+        metavar="ROLE=N[,…]",
+        help="colours of files that do not tell, counted from 1: red=3,green=2,blue=1",
+    )
+    parser.add_argument("--split", metavar="NAME", help="only this split of an index")
+    parser.add_argument(
+        "--training",
+        type=_values.natural,
+        metavar="N",
+        help="instead: a contact sheet of N crops as a network in training sees them",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace an earlier output of this command"
+    )
+
+
+def haze(options: Namespace) -> Answer:
+    """Make pairs, or show training crops."""
+    if options.training is None and options.spectrum is None:
+        raise InputError(
+            "It is not said how haze is spread.", "Add --spectrum, for instance --spectrum octaves."
+        )
+    if options.training is not None:
+        _check_training(options)
+    with Interrupt(PATIENCE) as interrupt:
+        from napari_restore import api
+
+        stop = Stop()
+        interrupt.watch(stop)
+        try:
+            record = api.haze(
+                options.source,
+                options.output,
+                spectrum=options.spectrum,
+                seed=options.seed,
+                scene=options.scene,
+                strength=options.strength,
+                depth=options.depth,
+                size=options.size,
+                split=options.split,
+                bands=options.bands,
+                training=options.training,
+                overwrite=options.overwrite,
+                tell=reporter(options.progress),
+                cancelled=stop.is_set,
+            )
+        finally:
+            interrupt.leave()
+    made = (
+        f"{len(record['pictures'])} pairs"
+        if "pictures" in record
+        else f"{record['training']} crops"
+    )
+    return Answer(record, f"wrote {made} to {escape_controls(options.output)}", wrote_files=True)
+
+
+def _check_training(options: Namespace) -> None:
+    """Raise for options that say nothing about training crops."""
+    asked = {
+        "--spectrum": options.spectrum,
+        "--scene": None if options.scene == "auto" else options.scene,
+        "--strength": options.strength,
+        "--depth": options.depth,
+        "--size": options.size,
+        "--bands": options.bands,
+    }
+    for name, value in asked.items():
+        if value is not None:
+            raise InputError(
+                f"{name} says nothing about training crops.", f"Leave {name} or --training out."
+            )

@@ -1,0 +1,162 @@
+"""`info`: what an image is and how it will be read, as gdalinfo and `rio info` tell it."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from napari_restore.commands._answer import Answer
+from napari_restore.errors import escape_controls
+
+NONE = "-"
+COLOURS = ("red", "green", "blue")
+LABEL = 13
+"""Letters in front of a value."""
+
+
+def info(options: Namespace) -> Answer:
+    """Show what is known of an image and how it will be read."""
+    from napari_restore import api
+    from napari_restore.commands._arguments import open_image
+
+    image = open_image(options, options.paths)
+    data = api.info(image, black=options.black, white=options.white)
+    return Answer(data, info_text(data))
+
+
+def info_text(data: Mapping[str, Any]) -> str:
+    """The dict of `api.info` for people: size, place, levels, values, a table of bands, notes."""
+    data = _escaped(data)
+    height, width = data["size"]
+    count = len(data["bands"])
+    lines = [
+        f"{data['path'] or data['name']}",
+        _line("format", ", ".join(filter(None, (data["format"], data["compression"])))),
+        _line("size", f"{width} × {height} pixels, {_counted(count, 'band')}, {data['dtype']}"),
+        *_place(data),
+        _line("levels", _levels(data)),
+        _line("read", f"{data['read']}, in chunks of {_size(data['chunk'])}"),
+        *_values(data),
+        *_camera(data),
+        "",
+        _bands(data["bands"]),
+        *_advice(data),
+    ]
+    lines += [f"note: {note}" for note in data["notes"]]
+    return "\n".join(lines)
+
+
+def _escaped(value: Any) -> Any:
+    """`value` with the control characters of all its texts escaped: they come from the file."""
+    if isinstance(value, str):
+        return escape_controls(value)
+    if isinstance(value, Mapping):
+        return {escape_controls(str(key)): _escaped(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_escaped(each) for each in value]
+    return value
+
+
+def _line(label: str, value: str) -> str:
+    return f"{label:<{LABEL}}{value}"
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}" + ("s" if count != 1 else "")
+
+
+def _size(shape: Sequence[int]) -> str:
+    """(height, width) as people say it: width × height."""
+    return f"{shape[1]} × {shape[0]}"
+
+
+def _place(data: Mapping[str, Any]) -> list[str]:
+    if data["crs"] is None and data["transform"] is None:
+        points = data["gcps"] or data["rpcs"]
+        return [] if points else [_line("place", "not placed on a map")]
+    units = "" if data["units"] == "pixel" else f" {data['units']}"
+    lines = [_line("CRS", data["crs_name"] or "unknown")]
+    if data["transform"] is not None:
+        _, b, c, d, _, f = data["transform"]
+        down, along = data["pixel_size"]
+        turned = "" if b == d == 0 else ", rotated"
+        lines += [
+            _line("origin", f"{c!r}, {f!r}"),
+            _line("pixel size", f"{along!r} × {down!r}{units}{turned}"),
+        ]
+        left, bottom, right, top = data["bounds"]
+        lines.append(
+            _line("bounds", f"left {left!r}, bottom {bottom!r}, right {right!r}, top {top!r}")
+        )
+    if data["gcps"]:
+        lines.append(_line("GCPs", str(data["gcps"])))
+    if data["rpcs"]:
+        lines.append(_line("RPCs", "yes"))
+    if data["area_or_point"] == "Point":
+        lines.append(_line("pixel is", "a point"))
+    return lines
+
+
+def _levels(data: Mapping[str, Any]) -> str:
+    stored = data["stored_levels"]
+    all_stored = stored == len(data["levels"])
+    own = "" if all_stored else f" ({stored} in the file, the others are made once)"
+    return ", ".join(map(_size, data["levels"])) + own
+
+
+def _values(data: Mapping[str, Any]) -> list[str]:
+    blacks = data["black"]
+    black = f"{blacks[0]:g}" if len(set(blacks)) == 1 else ", ".join(f"{v:g}" for v in blacks)
+    white = "unknown" if data["white"] is None else f"{data['white']:g}"
+    nodata = NONE if data["nodata"] is None else _number(data["nodata"])
+    masked = "" if data["masks"] in ("none", "nodata") else f", validity by {data['masks']}"
+    lines = [
+        _line("nodata", nodata + masked),
+        _line("black", f"{black} ({data['black_reason']})"),
+        _line("white", f"{white} ({data['white_reason']})"),
+    ]
+    if data["sensor"]:
+        lines.append(_line("sensor", data["sensor"]))
+    if data["colour_profile"]:
+        lines.append(_line("colours", "ICC profile"))
+    return lines
+
+
+def _number(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.15g}"
+
+
+def _camera(data: Mapping[str, Any]) -> list[str]:
+    told = [f"{name} {value}" for name, value in data["exif"].items() if value]
+    return [_line("EXIF", ", ".join(told))] if told else []
+
+
+def _bands(bands: Sequence[Mapping[str, Any]]) -> str:
+    """A row per band; columns that no band fills are left out."""
+    names = {"number": "band", "role": "role", "wavelength_nm": "nm", "description": "description"}
+    kept = [n for n in names if n in ("number", "role") or any(b[n] is not None for b in bands)]
+    rows = [[names[name] for name in kept]]
+    rows += [[_cell(band[name]) for name in kept] for band in bands]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _cell(value: Any) -> str:
+    return NONE if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _advice(data: Mapping[str, Any]) -> list[str]:
+    """What to do about bands that nobody has named."""
+    roles = [band["role"] for band in data["bands"]]
+    missing = [colour for colour in COLOURS if colour not in roles]
+    if len(roles) < len(COLOURS) or not missing or roles.count(None) < len(missing):
+        return []
+    # A preset knows the order of the usual files only.
+    preset = "" if data["sensor"] else ", or with --sensor NAME"
+    return [
+        "",
+        "Which band is red, green and blue is unknown: name bands with --bands, for instance "
+        f"--bands red=3,green=2,blue=1{preset}.",
+    ]

@@ -1,0 +1,143 @@
+"""`view`, `models` and `cache`: commands that only look."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from napari_restore._format import format_size
+from napari_restore.commands import _streams
+from napari_restore.commands._answer import Answer
+from napari_restore.errors import InputError, UnreadableImage, escape_controls
+
+
+def view(options: Namespace) -> Answer:
+    """Open napari in a process of its own, and wait until it is closed."""
+    for path in options.paths:
+        if not Path(path).exists():
+            raise UnreadableImage(f"{path} does not exist.", "Check the name.")
+    if find_spec("napari") is None:
+        raise InputError(
+            "napari is not installed here.", "Install it with: pip install 'napari-restore[all]'"
+        )
+    # napari's own command line: it loads plugins, and it alone knows how.
+    words = [
+        sys.executable,
+        "-m",
+        "napari_restore.plugin._start",
+        *(str(Path(p).absolute()) for p in options.paths),
+    ]
+    if options.paths:
+        words += ["--plugin", "napari-restore"]
+    words += ["--with", "napari-restore", "Restore"]
+    # Ours is a copy of the descriptor it would inherit, which leads nowhere.
+    code = subprocess.call(words, stderr=_streams.stderr_number())
+    return Answer({"exit_code": code}, "", 1 if code else 0)
+
+
+def models(options: Namespace) -> Answer:
+    """List the models, or show one card in full."""
+    from napari_restore import api
+
+    cards = {card.id: card for card in api.models()}
+    if options.id is None:
+        data = [_told_of(card) for card in cards.values()]
+        rows = [("", "model", "task", "scope", "weights", "")]
+        rows += [
+            ("*" if c.recommended_for else "", c.id, c.task, c.scope, _weights_of(c), c.title)
+            for c in cards.values()
+        ]
+        text = f"{_columns(rows)}\n\n* recommended; `napari-restore models ID` tells more"
+        return Answer(data, text)
+    # Loading an unknown one says which names are near.
+    card = cards.get(options.id) or api.load_model(options.id).card
+    told = _told_of(card)
+    if api.is_ready(card.id):
+        told["tile_invariance"] = api.tile_invariance(card.id)
+    return Answer(told, _fields({k: v for k, v in told.items() if v not in ("", (), None, {})}))
+
+
+def _told_of(card: Any) -> dict[str, Any]:
+    """The card's fields, and where its weights come from."""
+    return {**asdict(card), "weights": _weights_of(card)}
+
+
+def _weights_of(card: Any) -> str:
+    """One word: "shipped", "yours" for a network that needs a file, "" for what needs none."""
+    from napari_restore import api
+
+    if not card.needs_weights:
+        return ""
+    return "shipped" if api.is_ready(card.id) else "yours"
+
+
+def cache(options: Namespace) -> Answer:
+    """Show what lies in the cache, or remove what nobody uses."""
+    from napari_restore import api
+
+    if options.masks and not options.clear:
+        raise InputError("--masks says what --clear removes, too.", "Add --clear.")
+    if options.clear:
+        freed = api.clear_cache(needed=options.masks)
+        kept = sum(entry.needed for entry in api.cache_entries())
+        lines = [f"removed {format_size(freed)}"]
+        if kept:
+            masks = f"{kept} mask{'s' if kept != 1 else ''}"
+            lines.append(
+                f"kept {masks} that copied commands or records name; "
+                "napari-restore cache --clear --masks removes them"
+            )
+        return Answer({"freed_bytes": freed, "kept_masks": kept}, "\n".join(lines))
+    entries: list[dict[str, Any]] = [
+        {
+            "path": str(entry.path),
+            "kind": entry.kind,
+            "bytes": entry.size,
+            "used": datetime.fromtimestamp(entry.used, UTC).isoformat(timespec="seconds"),
+            "complete": entry.complete,
+            "in_use": entry.in_use,
+            "needed": entry.needed,
+        }
+        for entry in api.cache_entries()
+    ]
+    total = sum(entry["bytes"] for entry in entries)
+    rows = [("kind", "size", "last used", "")]
+    rows += [(e["kind"], format_size(e["bytes"]), e["used"][:16], e["path"]) for e in entries]
+    text = f"{_columns(rows)}\n{format_size(total)} in all" if entries else "the cache is empty"
+    return Answer({"bytes": total, "entries": entries}, text)
+
+
+def _columns(rows: Sequence[tuple[str, ...]]) -> str:
+    rows = [tuple(map(escape_controls, row)) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) for r in rows)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _fields(data: Mapping[str, Any], indent: str = "") -> str:
+    """Names and values, nested ones indented."""
+    lines = []
+    for name, value in data.items():
+        label = f"{indent}{name.replace('_', ' ')}:"
+        if isinstance(value, Mapping) and value:
+            lines += [label, _fields(value, indent + "  ")]
+        elif isinstance(value, (list, tuple)) and value and isinstance(value[0], Mapping):
+            lines += [label, *(_fields(v, indent + "  ") for v in value)]
+        else:
+            lines.append(f"{label} {_value(value)}")
+    return "\n".join(lines)
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_value, value)) or "none"
+    return escape_controls(str(value))

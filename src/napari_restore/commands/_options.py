@@ -1,0 +1,233 @@
+"""Groups of options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+
+from napari_restore.commands import _values
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("image")
+    group.add_argument(
+        "--stack", action="store_true", help="take several single-band files as one image"
+    )
+    group.add_argument(
+        "--bands",
+        metavar="ROLE=N[,…]",
+        help="which band is what, counted from 1: red=4,green=3,blue=2,nir=5",
+    )
+    group.add_argument("--sensor", metavar="NAME", help="preset: landsat8, sentinel2, naip, …")
+    group.add_argument(
+        "--allow-outside",
+        action="store_true",
+        help="let a VRT take pixels from files outside its own folder",
+    )
+
+
+def add_range(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--black",
+        type=_values.number,
+        metavar="V",
+        help="value of no light, the physical zero",
+    )
+    group.add_argument(
+        "--white", type=_values.number, metavar="V", help="value the model takes as full light"
+    )
+
+
+def add_model(parser: argparse.ArgumentParser, *, several: bool = False) -> argparse._ArgumentGroup:
+    """The model and its settings; the group, for what else belongs there.
+
+    With `several` the option may be repeated, and is `models`.
+    """
+    model = parser.add_argument_group("model")
+    named = "a name from `napari-restore models`, a weights file with its card, or FILE.py:factory"
+    if several:
+        model.add_argument(
+            "--model",
+            required=True,
+            action="append",
+            dest="models",
+            metavar="ID[:NAME=VALUE,…]",
+            help=f"{named}, with parameters and weights=FILE of its own; may be repeated",
+        )
+    else:
+        model.add_argument("--model", required=True, metavar="ID", help=named)
+    model.add_argument("--weights", metavar="FILE|random:SEED", help="the network's weights")
+    model.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        type=_values.assignment,
+        metavar="NAME=VALUE",
+        help="a parameter of the model; may be repeated",
+    )
+    model.add_argument(
+        "--yes", action="store_true", help="run the Python code of FILE.py without asking"
+    )
+    return model
+
+
+def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Memory, device and what a model may know; the group, for what else belongs there."""
+    engine = parser.add_argument_group("engine")
+    engine.add_argument("--memory", metavar="SIZE", help="RAM the run may add, for instance 2GiB")
+    engine.add_argument("--device-memory", metavar="SIZE", help="the same for the device")
+    engine.add_argument(
+        "--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:1, mps"
+    )
+    engine.add_argument(
+        "--extent",
+        choices=("image", "region"),
+        default="image",
+        help="what a global model knows: the whole image (default), or as a draft the region only",
+    )
+    engine.add_argument(
+        "--scratch", metavar="DIR", help="where unfinished results and residuals are kept"
+    )
+    return engine
+
+
+def add_exclude(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--exclude", metavar="MASK", help="leave these pixels alone, and out of statistics"
+    )
+
+
+def add_context(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--context",
+        metavar="first|joint|FILE",
+        help="take airlight and ranges from the first image, from all together, or from a file",
+    )
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """What `plan` and `restore` share."""
+    add_source(parser)
+
+    region = parser.add_argument_group("region (default: the whole image)")
+    box = region.add_mutually_exclusive_group()
+    box.add_argument(
+        "--srcwin",
+        action="append",
+        nargs=4,
+        type=int,
+        metavar=("X", "Y", "WIDTH", "HEIGHT"),
+        help="a box of pixels, origin top left; may be repeated",
+    )
+    box.add_argument(
+        "--projwin",
+        nargs=4,
+        type=_values.number,
+        metavar=("ULX", "ULY", "LRX", "LRY"),
+        help="a box in the image's coordinate system",
+    )
+    region.add_argument(
+        "--mask",
+        metavar="FILE|WKT",
+        help="local strength: a raster 0 to 1, GeoJSON polygons, or one line of two points, "
+        "0 at its first and 1 at its last; or these as text, POLYGON ((X Y, …)) in the image's "
+        "coordinate system, pixels where it has none",
+    )
+    region.add_argument(
+        "--feather",
+        type=_values.count,
+        default=0,
+        metavar="N",
+        help="soften the mask's edge over N pixels",
+    )
+    add_exclude(region)
+
+    model = add_model(parser)
+    model.add_argument(
+        "--strength",
+        type=_values.number,
+        default=1.0,
+        metavar="S",
+        help="how much of the model's change is applied (default 1)",
+    )
+    model.add_argument(
+        "--luminance-only",
+        action="store_true",
+        help="apply the change to the lightness and keep the image's colours",
+    )
+    for tones, extreme in (("shadows", "darkest"), ("highlights", "brightest")):
+        model.add_argument(
+            f"--protect-{tones}",
+            type=_values.number,
+            default=0.0,
+            metavar="P",
+            help=f"how much of the change the {extreme} tones are spared, 0 to 1 (default 0)",
+        )
+
+    values = parser.add_argument_group("values")
+    add_range(values)
+    values.add_argument(
+        "--other-bands",
+        choices=("correct", "copy", "drop"),
+        help="what happens to bands the model does not see",
+    )
+
+    engine = add_machine(parser)
+    engine.add_argument(
+        "--tile",
+        type=_values.natural_or_whole,
+        metavar="N|whole",
+        help="side of a tile's core in pixels",
+    )
+    engine.add_argument(
+        "--tile-batch", type=_values.natural, metavar="N", help="tiles a model sees at once"
+    )
+    engine.add_argument(
+        "--precision",
+        choices=_values.FLOATS,
+        default="float32",
+        help="floats the model computes in (default float32)",
+    )
+    engine.add_argument(
+        "--residuals",
+        choices=("auto", "device", "ram", "disk", "recompute-first", "recompute"),
+        default="auto",
+        help="where a staged model's encoder leaves what its decoder needs (default auto: "
+        "whatever is quickest within the budgets)",
+    )
+    engine.add_argument(
+        "--residual-dtype",
+        choices=_values.FLOATS,
+        metavar="NAME",
+        help="floats it is left in (default those of --precision); the error is in the record",
+    )
+    add_context(engine)
+    again = engine.add_mutually_exclusive_group()
+    again.add_argument(
+        "--resume",
+        action="store_false",
+        dest="fresh",
+        default=False,
+        help="go on with an unfinished run of the same command (default)",
+    )
+    again.add_argument("--fresh", action="store_true", help="discard it and start anew")
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    output = parser.add_argument_group("output")
+    output.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    output.add_argument("--cog", action="store_true", help="write a cloud-optimised GeoTIFF")
+    output.add_argument(
+        "--compress", metavar="NAME", help="deflate (default), zstd, lzw, jpeg, none"
+    )
+    output.add_argument("--bit-depth", type=int, choices=(8, 16), help="bits per value of a photo")
+    output.add_argument("--quality", type=_values.natural, metavar="Q", help="of JPEG, 1 to 100")
+    output.add_argument("--maps", metavar="DIR", help="also write the model's side maps here")
+    output.add_argument(
+        "--record", metavar="FILE", help="also write the run's record; may hold {stem}"
+    )
+    output.add_argument(
+        "--name",
+        default="{stem}_clear{suffix}",
+        metavar="PATTERN",
+        help="file names in a folder (default {stem}_clear{suffix})",
+    )

@@ -1,0 +1,226 @@
+"""Which files a command writes, and the account of many files in one folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import Formatter
+from typing import Any
+
+from napari_restore._format import size_of
+from napari_restore.errors import BadOutput, InputError
+from napari_restore.records import write_json
+
+WRITABLE = frozenset({".tif", ".tiff", ".zarr", ".png", ".jpg", ".jpeg", ".webp"})
+"""Suffixes kept for the output; everything else becomes .tif."""
+
+READABLE = frozenset(
+    ".tif .tiff .jp2 .vrt .img .png .jpg .jpeg .webp "
+    ".dng .cr2 .cr3 .nef .arw .orf .raf .rw2 .zarr".split()
+)
+"""Suffixes by which the images of a folder are known."""
+
+SHARED = ("first", "joint")
+"""Words of `--context` for statistics that many images share."""
+
+SUMMARY = "restore_summary.json"
+"""What was done in a folder; also how a second call knows what to skip."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image to restore."""
+
+    sources: tuple[str, ...]
+    """One path, or several single-band files taken as one image."""
+    output: Path
+    record: Path | None
+    maps: Path | None
+    """Folder of the side maps."""
+
+
+def is_folder(output: str, sources: Sequence[str], *, stack: bool) -> bool:
+    """Whether `-o output` names a folder rather than a file."""
+    if len(sources) > 1 and not stack:
+        return True
+    ends = output.endswith(tuple(filter(None, (os.sep, os.altsep, "/"))))
+    path = Path(output)
+    return ends or (path.is_dir() and path.suffix.lower() != ".zarr")
+
+
+def images_in(paths: Sequence[str], output: str) -> tuple[list[str], str]:
+    """`paths` with folders replaced by the images in them, and `output`, a folder then.
+
+    Raises `InputError` for a folder without images.
+    """
+    found: list[str] = []
+    folders = [path for path in paths if Path(path).is_dir() and not _is_zarr(Path(path))]
+    for path in paths:
+        found += _images_of(Path(path)) if path in folders else [path]
+    return found, os.path.join(output, "") if folders else output
+
+
+def _images_of(folder: Path) -> list[str]:
+    images = [
+        path
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in READABLE
+        and not path.name.startswith(".")
+        and (path.is_file() or _is_zarr(path))
+    ]
+    if not images:
+        raise InputError(f"There is no image in {folder}.", "Name another folder, or the files.")
+    return [str(path) for path in images]
+
+
+def _is_zarr(path: Path) -> bool:
+    return any((path / name).is_file() for name in ("zarr.json", ".zattrs", ".zgroup", ".zarray"))
+
+
+def without_outputs(items: Sequence[Item]) -> list[Item]:
+    """`items` but for those that restore the output of another: a folder restored into itself."""
+    outputs = {item.output.absolute() for item in items}
+    return [item for item in items if Path(item.sources[0]).absolute() not in outputs]
+
+
+def work_items(
+    sources: Sequence[str],
+    output: str,
+    *,
+    stack: bool,
+    name: str,
+    record: str | None,
+    maps: str | None,
+) -> list[Item]:
+    """What to restore into which file; refuses names that would meet.
+
+    Raises `BadOutput` before anything is read.
+    """
+    groups = [tuple(sources)] if stack else [(source,) for source in sources]
+    if is_folder(output, sources, stack=stack):
+        folder = Path(output)
+        if folder.is_file():
+            raise BadOutput(
+                f"{folder} is a file, but {len(groups)} images need a folder.",
+                "Name a folder after -o.",
+            )
+        outputs = [folder / _file_name(name, group[0]) for group in groups]
+    else:
+        outputs = [Path(output)]
+    records = [_record_path(record, group[0], len(groups)) for group in groups]
+    # Side maps have fixed names, so that several images need a folder each.
+    folders = [
+        Path(maps) / (Path(group[0]).stem if len(groups) > 1 else "") if maps is not None else None
+        for group in groups
+    ]
+    items = [Item(*each) for each in zip(groups, outputs, records, folders, strict=True)]
+    _refuse_twins([item.output for item in items], "--name")
+    _refuse_twins([item.record for item in items if item.record], "--record")
+    return items
+
+
+def _file_name(pattern: str, source: str) -> str:
+    path = Path(source)
+    suffix = path.suffix if path.suffix.lower() in WRITABLE else ".tif"
+    known = {"stem": path.stem, "suffix": suffix}
+    try:
+        fields = [field[1:] for field in Formatter().parse(pattern) if field[1] is not None]
+    except ValueError:
+        fields = [("", "", None)]
+    # Neither attributes nor widths: one of a thousand million takes as many bytes.
+    plain = all(field in known and not spec and not how for field, spec, how in fields)
+    name = pattern.format(**known) if plain else ""
+    if not name or "\0" in name or Path(name).name != name:
+        raise BadOutput(
+            f"--name {pattern!r} gives no file name.",
+            "It may hold {stem} and {suffix}, for instance {stem}_clear{suffix}.",
+        )
+    return name
+
+
+def _record_path(pattern: str | None, source: str, images: int) -> Path | None:
+    if pattern is None:
+        return None
+    if images > 1 and "{stem}" not in pattern:
+        raise BadOutput(
+            f"{images} images cannot share the record {pattern}.",
+            "Put {stem} in the name, for instance {stem}.json.",
+        )
+    return Path(pattern.replace("{stem}", Path(source).stem))
+
+
+def _refuse_twins(paths: Sequence[Path], option: str) -> None:
+    seen: dict[str, Path] = {}
+    for path in paths:
+        other = seen.setdefault(name_on_disk(path), path)
+        if other is not path:
+            raise BadOutput(
+                f"Two images would be written to {path}.",
+                f"Choose another {option}, or restore them into different folders.",
+            )
+
+
+def name_on_disk(path: Path) -> str:
+    """The same for two paths that may be one file, as A.tif and a.tif on Windows and macOS."""
+    return os.path.abspath(path).casefold()
+
+
+class Summary:
+    """The account of a folder: one entry per output, kept on disk after each image."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / SUMMARY
+        self.entries: dict[str, dict[str, Any]] = {}
+        try:
+            entries = json.loads(self.path.read_text(encoding="utf-8"))["images"]
+            self.entries = {str(name): dict(entry) for name, entry in entries.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            pass  # none yet, or one that cannot be read: nothing counts as done
+
+    def is_done(self, output: Path, key: str) -> bool:
+        """Whether `output` is there as the same command with the same input wrote it."""
+        entry = self.entries.get(output.name, {})
+        done = entry.get("status") == "done" and entry.get("key") == key
+        return done and output.exists() and entry.get("bytes") == size_of(output)
+
+    def is_untouched(self, output: Path) -> bool:
+        """Whether a file has the very bytes that were written."""
+        told = (self.record_of(output).get("output") or {}).get("sha256")
+        return output.is_file() and file_sha256(str(output)) == told
+
+    def holds_maps(self, item: Item) -> bool:
+        """Whether the side maps asked for are there as the run of `item` wrote them."""
+        if item.maps is None:
+            return True
+        names: list[Any] = self.entries.get(item.output.name, {}).get("maps") or []
+        return bool(names) and all((item.maps / str(name)).is_file() for name in names)
+
+    def record_of(self, output: Path) -> dict[str, Any]:
+        """The record of the run that wrote `output`."""
+        return dict(self.entries.get(output.name, {}).get("record") or {})
+
+    def add(self, output: Path, entry: dict[str, Any]) -> None:
+        """Set the entry of `output` and write the account.
+
+        An entry that says done stays: only another finished run replaces the file.
+        """
+        before = self.entries.get(output.name, {}).get("status")
+        if before == "done" and entry["status"] != "done":
+            return
+        self.entries[output.name] = entry
+        write_json(self.path, {"images": self.entries})
+
+
+def file_sha256(path: str) -> str:
+    """The sha256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def key_of(settings: Any) -> str:
+    """A short name for anything JSON can hold."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,163 @@
+"""All commands and options. Loads nothing heavy: `--help` must be quick."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any, NoReturn
+
+from napari_restore.commands import (
+    _attribute,
+    _evaluate,
+    _haze,
+    _info,
+    _look,
+    _restore,
+    _train,
+)
+from napari_restore.commands._options import (
+    add_output_options,
+    add_range,
+    add_run_options,
+    add_source,
+)
+from napari_restore.errors import escape_controls
+
+EPILOG = """\
+exit codes: 0 done, 1 a bug, 2 bad input, 3 stopped by Ctrl-C,
+4 out of memory budget, device memory or disk (finished tiles are kept)
+
+A stopped run goes on where it was when the same command is given again.
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without repeating the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        message = escape_controls(message)
+        self.exit(2, f"napari-restore: {message} (see {self.prog} --help)\n")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # argparse hides that it could not write.
+        if message and file is not None and file is sys.stdout:
+            file.write(message)
+        else:
+            super()._print_message(message, file)
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from napari_restore import __version__
+
+        print(f"napari-restore {__version__}")
+        parser.exit()
+
+
+def build_parser() -> Parser:
+    """The parser; every command sets `run`, a function of the options."""
+    parser = Parser(
+        prog="napari-restore",
+        description="Restore huge images, region by region, within a memory budget.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
+
+    view = _command(
+        commands, "view", _look.view, "open napari with the images and the panel", computes=False
+    )
+    view.add_argument("paths", nargs="*", metavar="PATH", help="images to open")
+
+    models = _command(
+        commands, "models", _look.models, "list the models, or show one", computes=False
+    )
+    models.add_argument("id", nargs="?", metavar="ID", help="show this model in full")
+
+    info = _command(commands, "info", _info.info, "show what is known of an image", computes=False)
+    info.add_argument("paths", nargs="+", metavar="PATH", help="the image (several with --stack)")
+    add_source(info)
+    add_range(info)
+
+    plan = _command(commands, "plan", _restore.plan, "show what restore would do, without doing it")
+    plan.add_argument("paths", nargs="+", metavar="PATH", help="the image (several with --stack)")
+    add_run_options(plan)
+
+    restore = _command(commands, "restore", _restore.restore, "restore images and write them")
+    restore.add_argument(
+        "paths", nargs="+", metavar="PATH", help="images to restore, or folders of them"
+    )
+    restore.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="OUT|DIR",
+        help="the file to write (.tif .zarr .png .jpg), or the folder for several images",
+    )
+    add_run_options(restore)
+    add_output_options(restore)
+
+    attribute = _command(
+        commands, "attribute", _attribute.attribute, "map which pixels made a result"
+    )
+    attribute.add_argument(
+        "paths",
+        nargs="*",
+        metavar="PATH",
+        help="the image, or the bands of one with --stack, or images for a table",
+    )
+    _attribute.add(attribute)
+
+    _haze.add(_command(commands, "haze", _haze.haze, "make hazy pictures of clear ones"))
+    _train.add(_command(commands, "train", _train.train, "train a network, or go on training it"))
+
+    _evaluate.add(
+        _command(
+            commands, "evaluate", _evaluate.evaluate, "score models on hazy and clear pictures"
+        )
+    )
+
+    rerun = _command(commands, "rerun", _restore.rerun, "repeat the run of a record")
+    rerun.add_argument(
+        "record", metavar="RECORD", help="the JSON file that --record wrote, or a table's"
+    )
+    rerun.add_argument("-o", "--output", metavar="OUT", help="write here, not where the run wrote")
+    rerun.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
+    rerun.add_argument(
+        "--yes", action="store_true", help="run the code that the record names without asking"
+    )
+    rerun.add_argument(
+        "--allow-outside",
+        action="store_true",
+        help="let a VRT take pixels from files outside its own folder, whatever the record says",
+    )
+
+    cache = _command(commands, "cache", _look.cache, "show what lies in the cache", computes=False)
+    cache.add_argument(
+        "--clear", action="store_true", help="remove what no running program and no command needs"
+    )
+    cache.add_argument(
+        "--masks",
+        action="store_true",
+        help="with --clear: also painted areas that copied commands and records name",
+    )
+    return parser
+
+
+def _command(
+    commands: Any, name: str, run: Any, summary: str, *, computes: bool = True
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, description=summary[0].upper() + summary[1:] + ".", allow_abbrev=False
+    )
+    parser.set_defaults(run=run, computes=computes)
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout")
+    parser.add_argument(
+        "--progress",
+        choices=("auto", "json", "off"),
+        default="auto",
+        help="what goes to stderr: lines for people, JSON lines, or errors only",
+    )
+    return parser

@@ -1,0 +1,149 @@
+"""The options of `attribute` that say what is asked, and how it is answered."""
+
+from __future__ import annotations
+
+import argparse
+from argparse import Namespace
+from typing import Any
+
+from napari_restore.commands import _values
+from napari_restore.commands._arguments import context_of
+from napari_restore.errors import BadParameter
+
+
+def add_question(parser: argparse.ArgumentParser) -> None:
+    """What is asked, and how it is answered."""
+    group = parser.add_argument_group("question")
+    place = group.add_mutually_exclusive_group(required=True)
+    place.add_argument(
+        "--box",
+        nargs=4,
+        type=int,
+        metavar=("X", "Y", "WIDTH", "HEIGHT"),
+        help="the box of the result that is asked about, in pixels, origin top left",
+    )
+    place.add_argument(
+        "--polygon",
+        nargs="+",
+        type=_values.number,
+        metavar="X Y",
+        help="the vertices of a polygon in its place, three or more",
+    )
+    place.add_argument(
+        "--boxes",
+        metavar="CSV",
+        help="a table of many: columns x, y, width, height and, if you like, name and image",
+    )
+    group.add_argument(
+        "--method",
+        metavar="NAME",
+        help="haze: along thinner haze, the default for what removes haze; ig: from a baseline, "
+        "the default for other models; lam: from a blur; "
+        "dam: from a clear image; lam-2021, dam-paper, dam-released: as published; smoothgrad, "
+        "occlusion, captum:NAME: no paths",
+    )
+    group.add_argument(
+        "--argument",
+        action="append",
+        default=[],
+        type=_values.assignment,
+        metavar="NAME=VALUE",
+        help="a setting of a method that is no path; may be repeated",
+    )
+    group.add_argument(
+        "--objective",
+        metavar="NAME",
+        help="what of the box is asked: change, mean, sum, channel:N, gradient, mean+variance "
+        "(default: the method's)",
+    )
+    group.add_argument(
+        "--baseline",
+        metavar="NAME|FILE",
+        help="where a straight path begins: blur, zero, output, dehazed, or a clear image",
+    )
+    group.add_argument(
+        "--steps",
+        default=None,
+        metavar="auto|N",
+        help="points of the path (default: the method's; auto takes 9 to 65 until --gap)",
+    )
+    group.add_argument(
+        "--rule",
+        metavar="NAME",
+        help="with a number of steps: gauss-legendre (default), middle, left, right, trapezoid",
+    )
+    group.add_argument(
+        "--context-gradient",
+        choices=("auto", "stop", "through"),
+        default="auto",
+        help="the context, which is what the model takes from the whole image: stop the gradient there, let "
+        "it go through the overview, or auto (default): through where the model allows it and that is "
+        "predicted to add less than ten seconds on two cores; the choice depends on image and options, "
+        "not on the machine, and is in the record",
+    )
+    group.add_argument(
+        "--routing",
+        choices=("fixed", "recomputed"),
+        help="which experts and tokens a network chooses: fixed as for the image, which makes the model "
+        "smooth along the path (default), or recomputed at every point",
+    )
+    group.add_argument(
+        "--level",
+        type=int,
+        default=0,
+        metavar="N",
+        help="ask level N of the image's pyramid in the place of its true pixels (0); boxes stay in "
+        "true pixels",
+    )
+    group.add_argument(
+        "--gap",
+        type=_values.number,
+        default=0.01,
+        metavar="SHARE",
+        help="completeness gap at which auto stops (default 0.01)",
+    )
+    group.add_argument(
+        "--check",
+        choices=("insertion-deletion",),
+        help="whether the map ranks pixels better than chance: D as the first of them are brought in, "
+        "and taken away",
+    )
+
+
+def question_of(options: Namespace) -> dict[str, Any]:
+    """The options as keywords of `nr.attribute`, but for the place."""
+    from napari_restore import api
+
+    return {
+        "method": options.method,
+        "objective": options.objective,
+        "baseline": options.baseline,
+        "steps": options.steps,
+        "rule": options.rule,
+        "gap": options.gap,
+        "context_gradient": options.context_gradient,
+        "routing": options.routing,
+        "arguments": {name: api.argument_value(value) for name, value in options.argument},
+        "check": options.check,
+        "level": options.level,
+        "exclude": options.exclude,
+        "context": context_of(options),
+        "black": options.black,
+        "white": options.white,
+        "memory": options.memory,
+        "device_memory": options.device_memory,
+        "device": options.device,
+        "extent": options.extent,
+        "scratch": options.scratch,
+    }
+
+
+def polygon_of(options: Namespace) -> list[tuple[float, float]] | None:
+    """The vertices (y, x) of --polygon; raises `BadParameter` for half a vertex."""
+    if options.polygon is None:
+        return None
+    if len(options.polygon) % 2:
+        raise BadParameter(
+            "--polygon ends with half a vertex.", "Write X and Y of each, one after another."
+        )
+    return list(zip(options.polygon[1::2], options.polygon[::2], strict=True))

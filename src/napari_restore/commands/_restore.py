@@ -1,0 +1,108 @@
+"""`plan`, `restore` and `rerun`."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from napari_restore._format import format_seconds
+from napari_restore.commands._answer import Answer
+from napari_restore.commands._arguments import (
+    load_model,
+    open_image,
+    plan_arguments,
+    trusted_record,
+)
+from napari_restore.commands._attribute import attribute_again
+from napari_restore.commands._attribute_table import table_again
+from napari_restore.commands._checks import check_files, identities, read_files
+from napari_restore.commands._folder import restore_folder
+from napari_restore.commands._interrupt import Interrupt
+from napari_restore.commands._outputs import (
+    Item,
+    images_in,
+    is_folder,
+    without_outputs,
+    work_items,
+)
+from napari_restore.commands._runner import Runner
+from napari_restore.errors import escape_controls
+
+
+def plan(options: Namespace) -> Answer:
+    """Show what `restore` would do."""
+    from napari_restore import api
+
+    with Interrupt():
+        image = open_image(options, options.paths)
+        planned = api.plan(image, load_model(options), **plan_arguments(options, image))
+    notes = [f"note: {escape_controls(note)}" for note in (*planned.image.notes, *planned.notes)]
+    staged = planned.staged
+    lines = [] if staged is None else [staged.summary(), staged.phases()]
+    return Answer(planned.to_dict(), "\n".join([planned.summary(), *lines, *notes]))
+
+
+def restore(options: Namespace) -> Answer:
+    """Restore one image into a file, or many into a folder."""
+    given = options.paths
+    options.paths, options.output = images_in(given, options.output)
+    folder = options.paths != given and not options.stack
+    items = work_items(
+        options.paths,
+        options.output,
+        stack=options.stack,
+        name=options.name,
+        record=options.record,
+        maps=options.maps,
+    )
+    if folder:
+        items = without_outputs(items)
+        options.paths = [source for item in items for source in item.sources]
+    into_folder = is_folder(options.output, options.paths, stack=options.stack)
+    read = read_files(options)
+    check_files(items, read, Path(options.output) if into_folder else None)
+    with Interrupt() as interrupt:
+        runner = Runner(options, interrupt, read)
+        # A folder is one whatever it holds: its account says what is done.
+        if len(items) > 1 or folder:
+            return restore_folder(options, items, runner)
+        (item,) = items
+        runner.check(item)
+        image = open_image(options, item.sources)
+        model = load_model(options)
+        if into_folder:
+            item.output.parent.mkdir(exist_ok=True)
+        record = runner.restore(item, image, model, plan_arguments(options, image))
+    return Answer(record, _sentence(item.output, record), wrote_files=True)
+
+
+def rerun(options: Namespace) -> Answer:
+    """Repeat the run of a record."""
+    from napari_restore import api
+
+    recorded = api.read_recorded(options.record)
+    if recorded.kind == "attribution":
+        return attribute_again(options, recorded)
+    if recorded.kind == "table":
+        return table_again(options, recorded)
+    with Interrupt() as interrupt:
+        planned, path, export = api.repeat_of(
+            recorded,
+            options.output,
+            trust=trusted_record(recorded, options),
+            allow_outside=options.allow_outside,
+        )
+        item = Item((str(planned.image.path),), path, None, None)
+        others = (planned.mask, planned.exclude, planned.context_file, options.record)
+        read = identities([*item.sources, *(file for file in others if file is not None)])
+        check_files([item], read)
+        runner = Runner(options, interrupt, read, export)
+        runner.check(item)
+        record = runner.run(item, planned)
+    return Answer(record, _sentence(item.output, record), wrote_files=True)
+
+
+def _sentence(output: Path, record: Mapping[str, Any]) -> str:
+    return f"wrote {escape_controls(str(output))} in {format_seconds(record['measured']['seconds'], tenths=True)}"

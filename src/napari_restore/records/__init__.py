@@ -1,0 +1,184 @@
+"""The JSON account of a run: what was done, with what, and what it cost.
+
+The typed dictionaries of `_shapes` are the format; `problems` checks a record against
+them. Names are snake case, units SI, sizes in bytes, boxes [y0, x0, y1, x1].
+Keys that are not named here may be present and are kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from napari_restore._json_shapes import mismatches, read_json
+from napari_restore.errors import CONTROLS, BadOutput, DiskFull, InputError
+from napari_restore.records._shapes import AttributionRecord, Record, Table, Task
+
+__all__ = [
+    "Record",
+    "Table",
+    "Task",
+    "check_file",
+    "check_record",
+    "problems",
+    "read_account",
+    "read_record",
+    "strict_json",
+    "write_json",
+    "write_record",
+    "write_text",
+]
+
+
+def problems(record: object) -> list[str]:
+    """What is missing or of the wrong type, one phrase each; empty for a good record."""
+    return mismatches(record, Record if _kind_of(record) is Table else _kind_of(record), "record")
+
+
+def strict_json(data: Any, indent: int | None = None) -> str:
+    """`data` as JSON that every parser takes, whatever it holds.
+
+    JSON has no word for NaN and infinity: they become the texts "nan", "inf" and
+    "-inf". What JSON does not know at all becomes its text. Control characters, which a
+    terminal would obey, and bytes of names that are not UTF-8 are escaped.
+    """
+    text = json.dumps(_plain(data), indent=indent, ensure_ascii=False, allow_nan=False)
+    # Lines end only between the values: within them they are escaped already.
+    return CONTROLS.sub(lambda m: m[0] if m[0] == "\n" else json.dumps(m[0])[1:-1], text)
+
+
+def _plain(data: Any) -> Any:
+    if data is None or isinstance(data, (str, bool, int)):
+        return data
+    if isinstance(data, float):
+        return float(data) if math.isfinite(data) else str(float(data))
+    if isinstance(data, Mapping):
+        return {str(key): _plain(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple, set, frozenset)):
+        return [_plain(value) for value in data]
+    if callable(getattr(data, "tolist", None)):  # numbers and arrays of numpy
+        return _plain(data.tolist())
+    return str(data)
+
+
+def check_record(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Find out before any work whether a record can be written to `path`.
+
+    Raises `BadOutput` if it exists without `overwrite` or its folder is missing or
+    may not be written.
+    """
+    check_file(Path(path), "record", "--record", overwrite=overwrite)
+
+
+def check_file(target: Path, what: str, option: str, *, overwrite: bool = False) -> None:
+    """Find out before any work whether a file can be written, as `check_record`.
+
+    `what` it is and the `option` that names it are for the error.
+    """
+    if target.is_dir():
+        raise BadOutput(f"The {what} {target} is a folder.", f"Name a file after {option}.")
+    if target.exists() and not target.is_file():
+        raise BadOutput(
+            f"The {what} {target} is a device or a pipe.", f"Name a file after {option}."
+        )
+    if not overwrite and (target.exists() or target.is_symlink()):
+        raise BadOutput(
+            f"The {what} {target} exists.", "Add --overwrite to replace it, or choose another name."
+        )
+    try:
+        # Only trying tells: nothing else knows of Windows' rights or read-only disks.
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
+    except OSError as error:
+        raise _unwritable(target, what, error) from None
+
+
+def write_record(path: str | os.PathLike[str], record: Mapping[str, Any]) -> Path:
+    """Write `record` as JSON; the file appears whole or not at all.
+
+    Raises `BadOutput` when the folder is missing or may not be written, `DiskFull`, and
+    `ValueError` when the record is not one.
+    """
+    if wrong := problems(record):
+        raise ValueError(f"not a record: {'; '.join(wrong)}")
+    target = Path(path)
+    try:
+        write_json(target, record)
+    except OSError as error:
+        raise _unwritable(target, "record", error) from None
+    return target
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write `data` as `strict_json`; the file appears whole or not at all. Raises `OSError`."""
+    write_text(path, strict_json(data, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8; the file appears whole or not at all. Raises `OSError`."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+
+
+def _unwritable(target: Path, what: str, error: OSError) -> BadOutput | DiskFull:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(f"No space left for the {what} {target}.", "Free some, or name another.")
+    return BadOutput(
+        f"The {what} {target} cannot be written: {error.strerror or error}.",
+        "Name a file in a folder that exists and may be written.",
+    )
+
+
+def read_record(path: str | os.PathLike[str]) -> Record:
+    """The record in the JSON file `path`; raises `InputError` when it holds none."""
+    told = _read_json(path)
+    kind = Record if _kind_of(told) is Table else _kind_of(told)
+    return cast("Record", _checked(path, told, kind))
+
+
+def read_account(path: str | os.PathLike[str]) -> Record | Table:
+    """The record in the JSON file `path`, or the table; raises `InputError` when it holds neither."""
+    told = _read_json(path)
+    return cast("Record | Table", _checked(path, told, _kind_of(told)))
+
+
+def _read_json(path: str | os.PathLike[str]) -> Any:
+    try:
+        return read_json(Path(path))
+    except OSError as error:
+        raise InputError(
+            f"The record {path} cannot be read: {error.strerror or error}.",
+            "Name the file that --record wrote.",
+        ) from None
+    except ValueError as error:
+        raise InputError(
+            f"{path} is not JSON: {error}.", "Name the file that --record wrote."
+        ) from None
+
+
+def _kind_of(record: Any) -> Any:
+    """The shape of a record of that kind; of a single run where nothing tells."""
+    keys = record if isinstance(record, Mapping) else ()
+    return Table if "rows" in keys else AttributionRecord if "attribution" in keys else Record
+
+
+def _checked(path: str | os.PathLike[str], record: Any, kind: Any) -> Any:
+    """`record` if it is of a `kind` of record; raises `InputError`."""
+    if wrong := mismatches(record, kind, "record"):
+        raise InputError(
+            f"{path} is not a record of a run: {wrong[0]}.", "Name the file that --record wrote."
+        )
+    return record
