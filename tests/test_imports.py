@@ -92,6 +92,9 @@ def problems_of(source: str, path: Path) -> list[str]:
             continue
         if other != part and other not in ALLOWED[part]:
             found.append(f"{name}: {part or '__init__'} may not import {other or 'api'}")
+        if other != part and any(piece.startswith("_") for piece in deeper.split(".")):
+            if not deeper.startswith("__"):
+                found.append(f"{name}: a private name of another package")
         inner = deeper.partition(".")[0]
         if (
             part == "engine"
@@ -127,6 +130,8 @@ def test_a_module_imports_only_what_its_folder_may(path: Path):
         ("commands/_x.py", "from napari_restore.engine import Job"),
         ("commands/_x.py", "from .. import images"),
         ("plugin/_x.py", "from napari_restore.engine._job import Job"),
+        ("training/_x.py", "from napari_restore.models._model import RestorationModel"),
+        ("explain/_x.py", "from napari_restore.engine import _device"),
         ("plugin/_x.py", "from napari_restore.engine import ProcessJob"),
         ("plugin/_x.py", "from napari_restore.images import open_image"),
         ("commands/_x.py", "if TYPE_CHECKING:\n    from napari_restore.images import Image"),

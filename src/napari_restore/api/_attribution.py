@@ -1,4 +1,4 @@
-"""The part of `api` that is about attribution."""
+"""Attributions of one box, and their files."""
 
 from __future__ import annotations
 

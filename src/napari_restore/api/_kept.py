@@ -1,4 +1,4 @@
-"""The part of `api` that is about what stays in the cache: kept results, and the cache itself."""
+"""Results that stay in the cache, and the cache itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options of `plan`, `restore` and `attribute`: each declared once, and shown by help()."""
+"""The options of `plan`, `restore` and `attribute`, each declared once and shown by help()."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The part of `api` that is about records: read once, and held against the files of today."""
+"""Records as tasks: read once, and compared with the files of today."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The part of `api` that is about repeating: tasks, records, the commands that do it again."""
+"""Tasks, and the commands that repeat them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The part of `api` that is about tables of many attributions."""
+"""Tables of many attributions."""
 
 from __future__ import annotations
 

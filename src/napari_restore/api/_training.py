@@ -1,4 +1,4 @@
-"""The part of `api` that is about training: haze made on clear pictures, training, scores."""
+"""Synthetic haze, training and scores."""
 
 from __future__ import annotations
 

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.engine import Note, Phase, Region, make_plan
-from napari_restore.engine._device import return_freed_memory
+from napari_restore.engine import Note, Phase, Region, make_plan, return_freed_memory
 from napari_restore.engine.gradients import GradientSource
 from napari_restore.errors import BadParameter, BadRegion, BudgetTooSmall
 from napari_restore.explain import _curves

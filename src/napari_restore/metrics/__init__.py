@@ -9,13 +9,22 @@ through the entry-point group ``napari_restore.metrics``.
 from __future__ import annotations
 
 from napari_restore.metrics._ciede2000 import ciede2000
+from napari_restore.metrics._comparable import strips
 from napari_restore.metrics._luma import luma, psnr_y, ssim_y
 from napari_restore.metrics._psnr import psnr
 from napari_restore.metrics._registry import DEFAULT, Metric, metric_ids, metric_of
+from napari_restore.metrics._ssim import K1 as SSIM_K1
+from napari_restore.metrics._ssim import K2 as SSIM_K2
+from napari_restore.metrics._ssim import SIGMA as SSIM_SIGMA
+from napari_restore.metrics._ssim import WINDOW as SSIM_WINDOW
 from napari_restore.metrics._ssim import ssim
 
 __all__ = [
     "DEFAULT",
+    "SSIM_K1",
+    "SSIM_K2",
+    "SSIM_SIGMA",
+    "SSIM_WINDOW",
     "Metric",
     "ciede2000",
     "luma",
@@ -25,4 +34,5 @@ __all__ = [
     "psnr_y",
     "ssim",
     "ssim_y",
+    "strips",
 ]

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_restore._json_shapes import read_json
-from napari_restore.engine import Region
-from napari_restore.engine._hold import StoreBusy, hold, hold_for_writing, writer_of
+from napari_restore.engine import Region, StoreBusy, hold, hold_for_writing, writer_of
 from napari_restore.errors import DiskFull
 from napari_restore.explain._quadrature import Quadrature
 from napari_restore.explain.sums._accumulator import Accumulator, AddAll, Node

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from napari_restore.engine import Region
-from napari_restore.engine._chunk_files import DamagedChunk, create_array, write_chunks
+from napari_restore.engine import DamagedChunk, Region, create_array, write_chunks
 from napari_restore.errors import DiskFull
 from napari_restore.explain.sums._sums import Keeper, Summed, Sums
 from napari_restore.images import is_disk_full

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-DEEPEST = 2.5
-"""Optical depth that is never reached: the inversion multiplies errors by exp of it."""
+from napari_restore.models.inf_dehaze import DEEPEST
+
 AIRLIGHT = 0.8
 """Airlight where tokens of zeros tell nothing and there is no context."""
 LEFT = 0.8

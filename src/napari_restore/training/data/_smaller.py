@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.images import Box, Image
-from napari_restore.images.readers._array import ArrayReader
+from napari_restore.images import ArrayReader, Box, Image
 from napari_restore.training.data._display import at_level, strips
 from napari_restore.training.data._resample import fitting, resized
 

@@ -6,7 +6,7 @@ import copy
 
 import torch
 
-from napari_restore.models._model import RestorationModel
+from napari_restore.models import RestorationModel
 
 
 class Average:

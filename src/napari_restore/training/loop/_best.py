@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from napari_restore.models._model import RestorationModel
-from napari_restore.models._weights import sha256_of_file
+from napari_restore.models import RestorationModel, sha256_of_file
 from napari_restore.training.loop._checkpoint import State
 from napari_restore.training.loop._config import TrainConfig
 from napari_restore.training.loop._pictures import Pictures

@@ -12,11 +12,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_restore.errors import BadParameter
-from napari_restore.metrics._ssim import K1, K2, SIGMA, WINDOW
-from napari_restore.models._model import RestorationModel
-from napari_restore.models._padding import pad_to_multiple
-from napari_restore.models._staged import cut
-from napari_restore.models.inf_dehaze._head import DEEPEST
+from napari_restore.metrics import SSIM_K1, SSIM_K2, SSIM_SIGMA, SSIM_WINDOW
+from napari_restore.models import RestorationModel, cut, pad_to_multiple
+from napari_restore.models.inf_dehaze import DEEPEST
 
 THINNEST = 1e-3
 """Transmission below which an optical depth tells nothing more."""
@@ -103,7 +101,7 @@ def ssim(a: Tensor, b: Tensor, valid: Tensor | None = None) -> Tensor:
     lie inside, those with a pixel that is not `valid` (N, 1, H, W) left out. The mean is
     over all windows of the batch that count; 1 where there are none.
     """
-    if min(a.shape[2:]) < WINDOW:
+    if min(a.shape[2:]) < SSIM_WINDOW:
         return a.new_ones(())
     if valid is not None:
         a, b = a.where(valid, 0.0), b.where(valid, 0.0)
@@ -111,12 +109,12 @@ def ssim(a: Tensor, b: Tensor, valid: Tensor | None = None) -> Tensor:
     mean_a, mean_b, square, shared = means.unbind()
     product = mean_a * mean_b
     squares = mean_a * mean_a + mean_b * mean_b
-    c1, c2 = K1**2, K2**2
+    c1, c2 = SSIM_K1**2, SSIM_K2**2
     similar = (2 * product + c1) * (2 * (shared - product) + c2)
     similar = similar / ((squares + c1) * (square - squares + c2))
     if valid is None or bool(valid.all()):
         return similar.mean()
-    whole = functional.max_pool2d((~valid).float(), WINDOW, stride=1) == 0
+    whole = functional.max_pool2d((~valid).float(), SSIM_WINDOW, stride=1) == 0
     count = whole.sum() * a.shape[1]
     if not count:
         return a.new_ones(())
@@ -136,10 +134,10 @@ def _blurred(maps: Tensor) -> Tensor:
 
 def _band(length: int, like: Tensor) -> Tensor:
     """(length − 10, length): the Gaussian's weights, in each row one place further."""
-    offsets = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
-    weights = torch.exp(-0.5 * (offsets / SIGMA) ** 2)
+    offsets = torch.arange(SSIM_WINDOW, dtype=torch.float64) - SSIM_WINDOW // 2
+    weights = torch.exp(-0.5 * (offsets / SSIM_SIGMA) ** 2)
     weights = weights / weights.sum()
-    band = torch.zeros(length - WINDOW + 1, length, dtype=torch.float64)
+    band = torch.zeros(length - SSIM_WINDOW + 1, length, dtype=torch.float64)
     for offset, weight in enumerate(weights.tolist()):
         band.diagonal(offset).fill_(weight)
     return band.to(like)

@@ -13,10 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from napari_restore.errors import BadParameter
-from napari_restore.models._model import RestorationModel
-from napari_restore.models._registry import entry_of, resolve
-from napari_restore.models._staged import StagedModel
-from napari_restore.models._weights import fill, read_state
+from napari_restore.models import RestorationModel, StagedModel, entry_of, fill, read_state, resolve
 from napari_restore.training.loop._config import ModelConfig
 from napari_restore.training.loop._stages import OptimiserConfig
 

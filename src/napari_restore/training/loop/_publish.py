@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from napari_restore.models._weights import sha256_of_file
+from napari_restore.models import sha256_of_file
 from napari_restore.records import write_json
 from napari_restore.training._replacing import replacing
 from napari_restore.training.loop._checkpoint import State

@@ -12,8 +12,7 @@ import numpy.typing as npt
 import torch
 
 from napari_restore.metrics import psnr
-from napari_restore.models._load import load
-from napari_restore.models._model import RestorationModel
+from napari_restore.models import RestorationModel, load
 from napari_restore.training.haze import add_haze, haze_scene
 from napari_restore.training.loop._config import ScoreConfig
 

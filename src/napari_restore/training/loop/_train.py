@@ -11,9 +11,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from napari_restore.engine import Event, Note, Phase
-from napari_restore.engine._device import choose_device
-from napari_restore.engine._tile import is_out_of_memory, let_go
+from napari_restore.engine import Event, Note, Phase, choose_device, is_out_of_memory, let_go
 from napari_restore.errors import BadOutput, Cancelled, InputError, OutOfMemory, RestoreError
 from napari_restore.training.loop import _checkpoint, _publish
 from napari_restore.training.loop._best import Best

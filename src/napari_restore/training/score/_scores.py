@@ -11,8 +11,7 @@ import numpy.typing as npt
 
 from napari_restore.errors import BadParameter, InputError, RestoreError
 from napari_restore.images import Image
-from napari_restore.metrics import Metric, psnr
-from napari_restore.metrics._comparable import strips
+from napari_restore.metrics import Metric, psnr, strips
 from napari_restore.training.data._pictures import border_of
 
 Array = npt.NDArray[Any]

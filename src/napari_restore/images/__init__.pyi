@@ -1,0 +1,90 @@
+from ._black_white import needs_percentile, resolve_radiometry
+from ._describe import describe
+from ._georeference import ControlPoint, Georeference
+from ._image import Image, open_image
+from ._profile import Profile
+from ._source import Box, Level, Source
+from .cache._chunks import ChunkCache, chunk_cache
+from .cache._disk_space import is_disk_full
+from .cache._folder import (
+    CacheEntry,
+    cache_dir,
+    cache_entries,
+    clear_cache,
+    mark_entry,
+    remove_entry,
+    trim_cache,
+)
+from .cache._lock import is_locked, lock_file, owner_in
+from .cache._private import check_private
+from .cache._use import is_used, mark_use, users_of
+from .export._adopt import adopt_zarr, can_adopt
+from .export._job import ExportOptions
+from .export._write import check_output, write_image
+from .files._exif import upright_exif
+from .levels._making import attach_pyramid
+from .levels._reduce import halve, level_sizes
+from .masks._files import keep_line, keep_polygons, keep_strengths, lasting_mask
+from .masks._inline import is_inline
+from .masks._vector import rasterise, read_gradient, read_polygons
+from .readers._array import ArrayReader
+from .values._radiometry import Radiometry
+from .values._roles import ROLES, parse_bands
+from .values._sensors import SENSORS, Sensor, sensor_of
+from .values._validity import default_fill
+
+__all__ = [
+    "ROLES",
+    "SENSORS",
+    "ArrayReader",
+    "Box",
+    "CacheEntry",
+    "ChunkCache",
+    "ControlPoint",
+    "ExportOptions",
+    "Georeference",
+    "Image",
+    "Level",
+    "Profile",
+    "Radiometry",
+    "Sensor",
+    "Source",
+    "adopt_zarr",
+    "attach_pyramid",
+    "cache_dir",
+    "cache_entries",
+    "can_adopt",
+    "check_output",
+    "check_private",
+    "chunk_cache",
+    "clear_cache",
+    "default_fill",
+    "describe",
+    "halve",
+    "is_disk_full",
+    "is_inline",
+    "is_locked",
+    "is_used",
+    "keep_line",
+    "keep_polygons",
+    "keep_strengths",
+    "lasting_mask",
+    "level_sizes",
+    "lock_file",
+    "mark_entry",
+    "mark_use",
+    "needs_percentile",
+    "open_image",
+    "owner_in",
+    "parse_bands",
+    "rasterise",
+    "read_gradient",
+    "read_polygons",
+    "remove_entry",
+    "resolve_radiometry",
+    "sensor_of",
+    "trim_cache",
+    "upright_exif",
+    "users_of",
+    "write_image",
+]

@@ -1,0 +1,73 @@
+from ._card import ModelCard, Parameter, Scope, Task, Value
+from ._context import BINS, BLOCK, Context
+from ._context_pass import BlockStatistics, ContextPass, context_of, overview_factor
+from ._load import load
+from ._model import RestorationModel, Statistics, ToModel, one_shot_statistics, placed_at
+from ._named import Labelled, Named, label_of, load_named, named
+from ._padding import pad_to_multiple, reflected
+from ._propose import Proposal, propose, write_card
+from ._registry import (
+    ModelEntry,
+    card_of,
+    entry_of,
+    is_ready,
+    model_ids,
+    recommended,
+    resolve,
+    ships,
+)
+from ._routing import Routing
+from ._script import factories_in
+from ._spectral import HAZE_EXPONENT, correct_band, transmission_at
+from ._staged import StagedModel, cut
+from ._weights import fill, read_state, sha256_of_file, sha256_of_state
+
+__all__ = [
+    "BINS",
+    "BLOCK",
+    "HAZE_EXPONENT",
+    "BlockStatistics",
+    "Context",
+    "ContextPass",
+    "Labelled",
+    "ModelCard",
+    "ModelEntry",
+    "Named",
+    "Parameter",
+    "Proposal",
+    "RestorationModel",
+    "Routing",
+    "Scope",
+    "StagedModel",
+    "Statistics",
+    "Task",
+    "ToModel",
+    "Value",
+    "card_of",
+    "context_of",
+    "correct_band",
+    "cut",
+    "entry_of",
+    "factories_in",
+    "fill",
+    "is_ready",
+    "label_of",
+    "load",
+    "load_named",
+    "model_ids",
+    "named",
+    "one_shot_statistics",
+    "overview_factor",
+    "pad_to_multiple",
+    "placed_at",
+    "propose",
+    "read_state",
+    "recommended",
+    "reflected",
+    "resolve",
+    "sha256_of_file",
+    "sha256_of_state",
+    "ships",
+    "transmission_at",
+    "write_card",
+]

@@ -1,0 +1,29 @@
+from ._compact import compact, expand
+from ._feed import Batch, Feed
+from ._pack import Pack, pack
+from ._pairs import PairOptions, make_pairs
+from ._pictures import Picture, read_picture
+from ._recipe import Recipe
+from ._sample import Sample, Sampler
+from ._scenes import Scene, scenes_of, shippable
+from ._training_sheet import draw_training
+
+__all__ = [
+    "Batch",
+    "Feed",
+    "Pack",
+    "PairOptions",
+    "Picture",
+    "Recipe",
+    "Sample",
+    "Sampler",
+    "Scene",
+    "compact",
+    "draw_training",
+    "expand",
+    "make_pairs",
+    "pack",
+    "read_picture",
+    "scenes_of",
+    "shippable",
+]
