@@ -42,7 +42,14 @@ from outputs import calls
 from outputs.hashes import DROPPED, Items, Normal, kind_of, of_array, of_folder
 from outputs.inputs import make_inputs
 
-MAIN = "import sys; from napari_restore.cli import main; sys.exit(main())"
+MAIN = """
+import sys
+try:
+    from napari_restore.commands import main
+except ImportError:  # before the package of that name
+    from napari_restore.cli import main
+sys.exit(main())
+"""
 PROGRAM = (sys.executable, "-c", MAIN)
 KINDS = ("exit", "pixels", "meta", "bytes", "record", "words")
 
@@ -81,7 +88,10 @@ class Runner:
 
     def main(self, words: list[str]) -> tuple[int, str, str]:
         """Exit code, stdout and stderr of the command line, in this process."""
-        from napari_restore.cli import main
+        try:
+            from napari_restore.commands import main
+        except ImportError:  # before the package of that name
+            from napari_restore.cli import main
 
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):

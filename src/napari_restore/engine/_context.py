@@ -48,7 +48,7 @@ SAMPLE_SIDE = 512
 """… at this many pixels squared of each."""
 ROUGH_BYTES = 64 << 20
 """Contexts of drafts stay in memory up to this: about two of images with three bands."""
-_VERSION = 3
+_VERSION = 4
 
 
 def dark_bands(image: Image) -> tuple[int, ...]:
@@ -161,12 +161,11 @@ def compute_context(
 
     def look_at(block: Region) -> BlockStatistics | None:
         box = block.shift(scope.y0, scope.x0)
-        pixels = image.read(box)
-        valid = image.read_valid(box) if image.may_be_invalid else None
+        valid = image.read_representative(box) if image.may_be_invalid else None
         if exclude is not None:
             kept = exclude.read(box) == 0
             valid = kept if valid is None else valid & kept
-        return whole.look(block.y0, block.x0, pixels, valid)
+        return whole.look(block.y0, block.x0, image.read(box), valid)
 
     for i, statistics in enumerate(_in_order(blocks, look, workers or cores())):
         if cancelled is not None and cancelled():
@@ -218,7 +217,7 @@ def overview_level(image: Image) -> int | None:
 def _overview_context(image: Image, level: int, exclude: Weight | None) -> Context:
     view = image.level_view(level)
     box = Region(0, 0, view.height, view.width)
-    valid = view.read_valid(box) if view.may_be_invalid else None
+    valid = view.read_representative(box) if view.may_be_invalid else None
     if exclude is not None:
         size = (image.height, image.width)
         kept = weight_at(exclude, view.scale.bit_length() - 1, size).read(box) == 0

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from napari_restore.engine._bands import other_bands
 from napari_restore.engine._budget import PeakMemory
@@ -291,15 +292,18 @@ class Run:
     def _read(self, core: Region, fed: Region, exclude: Weight | None) -> TileInput:
         """`fed` with what counts in it."""
         image = self.plan.image
-        pixels = image.read(fed)
-        valid = image.read_valid(fed) if image.may_be_invalid else None
-        excluded = None
+        valid = representative = excluded = None
+        if image.may_be_invalid:
+            if self.plan.model.card.uses_validity:
+                representative = image.read_representative(fed)
+            valid = image.read_valid(fed)
         if exclude is not None:
             excluded = exclude.read(fed) > 0
-            valid = ~excluded if valid is None else valid & ~excluded
-        if valid is not None and valid.all():
-            valid = None
-        return TileInput(core, fed, pixels, valid, excluded)
+            valid = _but(valid, excluded)
+            representative = _but(representative, excluded)
+        return TileInput(
+            core, fed, image.read(fed), _if_any(valid), excluded, _if_any(representative)
+        )
 
     def _writer(self, total: int) -> Callable[[TileOutput], None]:
         """Writes a restored tile of `total` to the store and tells of it."""
@@ -491,6 +495,17 @@ def trim_results() -> None:
     if time.monotonic() - _trimmed >= TRIM_SECONDS:
         _trimmed = time.monotonic()
         trim_cache(KEPT_RESULTS, ("results",))
+
+
+def _but(
+    mask: npt.NDArray[np.bool_] | None, excluded: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    return ~excluded if mask is None else mask & ~excluded
+
+
+def _if_any(mask: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_] | None:
+    """`mask`, or None where it leaves nothing out."""
+    return None if mask is None or mask.all() else mask
 
 
 def _middle(region: Region) -> tuple[float, float]:

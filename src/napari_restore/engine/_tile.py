@@ -44,6 +44,8 @@ class TileInput:
     """(h, w) of `fed`: neither nodata nor excluded; None when all are."""
     excluded: npt.NDArray[np.bool_] | None = None
     """(h, w) of `fed`: kept out by the user's mask."""
+    representative: npt.NDArray[np.bool_] | None = None
+    """(h, w) of `fed`: those of `valid` that statistics can rely on; None when all are."""
 
     @property
     def inner(self) -> tuple[slice, slice]:
@@ -131,9 +133,13 @@ class TileWork:
         return x
 
     def _valid_tensor(self, batch: list[TileInput]) -> torch.Tensor | None:
-        if not self.model.card.uses_validity or all(t.valid is None for t in batch):
+        found = [tile.representative for tile in batch]
+        if not self.model.card.uses_validity or all(mask is None for mask in found):
             return None
-        masks = [np.ones(t.fed.shape, bool) if t.valid is None else t.valid for t in batch]
+        masks = [
+            np.ones(tile.fed.shape, bool) if mask is None else mask
+            for tile, mask in zip(batch, found, strict=True)
+        ]
         return torch.from_numpy(np.stack(masks))[:, None]
 
     def _call(

@@ -14,6 +14,12 @@ from napari_restore.images._georeference import Georeference
 from napari_restore.images._profile import Profile
 from napari_restore.images._reader import Reader
 from napari_restore.images._source import Box, Level, Source
+from napari_restore.images.values._edges import (
+    REACH,
+    clear_of_edges,
+    lacks_a_band,
+    may_lack_a_band,
+)
 from napari_restore.images.values._working_space import WorkingSpace
 
 Array = npt.NDArray[Any]
@@ -70,6 +76,26 @@ class ImageBase(ABC):
     @abstractmethod
     def read_valid_landed(self, box: Box, level: int = 0) -> npt.NDArray[np.bool_]:
         """As `read_valid`, but never waits: what is not in the cache yet is not valid."""
+
+    def read_representative(self, box: Box) -> npt.NDArray[np.bool_]:
+        """Which valid pixels of `box` of level 0 statistics can rely on, a new (h, w) array.
+
+        Along nodata, values are mixed with it or missing in some bands: such pixels are
+        valid and restored, but a dark channel would take them for the scene. See
+        `clear_of_edges`.
+        """
+        y0, x0, y1, x1 = box
+        if not self.may_be_invalid:
+            return np.ones((y1 - y0, x1 - x0), bool)
+        top, left = max(0, y0 - REACH), max(0, x0 - REACH)
+        wide = (top, left, min(self.height, y1 + REACH), min(self.width, x1 + REACH))
+        mask = self.read_valid(wide)
+        if not mask.all():
+            lacking = None
+            if may_lack_a_band(self.data_bands, self.nodata, self.dtype):
+                lacking = lacks_a_band(self.read(wide), self.data_bands, self.nodata)
+            mask = clear_of_edges(mask, lacking)
+        return mask[y0 - top : y1 - top, x0 - left : x1 - left].copy()
 
     @abstractmethod
     def close(self) -> None:

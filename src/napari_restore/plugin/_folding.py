@@ -128,16 +128,27 @@ def one_at_a_time(parts: Sequence[QCollapsible], scroll: QScrollArea) -> None:
         for other in parts:
             if other is not part and other.isExpanded():
                 other.collapse(animate=False)
-        reveal = partial(_reveal, part, scroll)
-        # The parts settle in several passes of their layouts, each of which changes the range.
-        bar.rangeChanged.connect(reveal)
-        QTimer.singleShot(SETTLED_MS, part, lambda: bar.rangeChanged.disconnect(reveal))
-        QTimer.singleShot(0, part, reveal)
+        bring_into_view(part, scroll)
 
-    bar = scroll.verticalScrollBar()
-    assert bar is not None
     for part in parts:
         part.toggled.connect(lambda is_open, part=part: opened(part) if is_open else None)
+
+
+def bring_into_view(part: QWidget, scroll: QScrollArea | None = None) -> None:
+    """Scroll to `part`, once it has its size; `scroll` is by default the area it lies in."""
+    above = part.parentWidget()
+    while scroll is None and above is not None:
+        scroll = above if isinstance(above, QScrollArea) else None
+        above = above.parentWidget()
+    if scroll is None:
+        return
+    bar = scroll.verticalScrollBar()
+    assert bar is not None
+    reveal = partial(_reveal, part, scroll)
+    # The parts settle in several passes of their layouts, each of which changes the range.
+    bar.rangeChanged.connect(reveal)
+    QTimer.singleShot(SETTLED_MS, part, lambda: bar.rangeChanged.disconnect(reveal))
+    QTimer.singleShot(0, part, reveal)
 
 
 def _reveal(part: QWidget, scroll: QScrollArea, *_: int) -> None:

@@ -67,6 +67,7 @@ def layer_of(image: Image, viewer: Any = None, *, band_by_band: bool = False) ->
     turned so that it is upright, and missing levels appear as they are made.
     """
     from napari_restore.errors import escape_controls
+    from napari_restore.plugin.layers._band_label import label_bands_in
     from napari_restore.plugin.layers._display import LIMITS, Display, contrast_limits
     from napari_restore.plugin.layers._placing import (
         ORIGIN,
@@ -105,6 +106,7 @@ def layer_of(image: Image, viewer: Any = None, *, band_by_band: bool = False) ->
             )
         turn_upright(viewer, image)
         draw_thumbnails_in(viewer)
+        label_bands_in(viewer)
     levels = _levels(image, display, viewer, arguments["contrast_limits"])
     return (levels if len(levels) > 1 else levels[0]), arguments, "image"
 

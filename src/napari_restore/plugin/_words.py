@@ -25,7 +25,8 @@ def account(record: dict[str, Any]) -> str:
     measured = record["measured"]
     if measured["tiles_done"] == 0 and measured["tiles_resumed"]:
         return "All tiles had been restored before. Compare, adjust and export it above."
-    return (
-        f"Done in {format_seconds(measured['seconds'], tenths=True)}, "
-        f"{measured['megapixels_per_second']:.1f} MP/s. Compare, adjust and export it above."
-    )
+    done = f"Done in {format_seconds(measured['seconds'], tenths=True)}"
+    speed = f"{measured['megapixels_per_second']:.1f}"
+    if speed != "0.0":
+        done += f", {speed} MP/s"
+    return f"{done}. Compare, adjust and export it above."

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from qtpy.QtWidgets import QScrollArea
 
 from napari_restore import Region
 from napari_restore.explain._attribution import Overview
@@ -46,6 +47,24 @@ def test_a_box_becomes_layers_and_measures(tab: Any, ask: Any) -> None:
     # A map is not an image to restore.
     assert tab.state.layer.name == "town" and tab.state.layer not in layers
     assert not tab.state.running and tab.bar.button.text() == "Run"
+
+
+def test_in_a_low_window_the_answer_comes_into_view(
+    tab: Any, panel: Any, ask: Any, qtbot: Any
+) -> None:
+    window = panel.viewer.window._qt_window
+    window.resize(1280, 800)
+    window.show()
+    tab.box.put(BOX)
+    scroll = panel.findChild(QScrollArea)
+    assert tab.found.measures.visibleRegion().isEmpty()
+    ask()
+
+    def in_sight() -> bool:
+        seen = tab.found.measures.visibleRegion().boundingRect()
+        return seen.top() == 0 and seen.height() > scroll.viewport().height() // 4
+
+    qtbot.waitUntil(in_sight)
 
 
 def test_the_curve_of_a_complete_map_meets_d(tab: Any, ask: Any) -> None:

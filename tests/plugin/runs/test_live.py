@@ -166,13 +166,40 @@ def test_a_problem_is_said_once_and_live_goes_on(panel: Any, qtbot: Any):
     assert panel.state.variants
 
 
+def test_until_a_method_is_loaded_live_says_so(panel: Any, qtbot: Any, sample: Path):
+    panel.viewer.open(sample, plugin="napari-restore")
+    choose(panel, "identity")
+    panel.viewer.scene.camera.zoom *= 8
+    told: list[str] = []
+    panel.live.live.told.connect(told.append)
+    rested(panel, qtbot, panel.bar.live.click)
+    assert told[0] == "Loading the method …" and told[-1] == ""
+    told.clear()
+    rested(panel, qtbot, panel.live.live.update)
+    assert "Loading the method …" not in told
+    rested(panel, qtbot, lambda: choose(panel, "dcp"))
+    assert told.count("Loading the method …") == 1
+
+
 def test_a_slow_method_shows_a_draft_only(
     panel: Any, qtbot: Any, scene: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(_draft, "TRUE_SECONDS", 0.0)
     layer = opened(panel, qtbot, scene)
     choose(panel, "identity")
+    both: list[tuple[str, str]] = []
+
+    def note() -> None:
+        lines = [
+            line.text() for line in (panel.bar.message, panel.bar.draft) if line.isVisibleTo(panel)
+        ]
+        both.append(tuple(line for line in lines if line.startswith("Draft")))
+
+    panel.live.live.told.connect(note)
     rested(panel, qtbot, panel.bar.live.click)
+    rested(panel, qtbot, panel.live.live.update)
+    # One line says that it is a draft, not two.
+    assert both and max(map(len, both)) == 1
     assert panel.state.variants == ()
     (draft,) = drafts_in(panel.viewer)
     assert draft.name.startswith("Draft: ")

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -128,10 +129,10 @@ class GradientSource:
         """(1, 1, h, w) bool which pixels count; None where all do."""
         if self._exclude is None and not self.plan.image.may_be_invalid:
             return None
-        found = self.read(box).valid
-        if found is None:
-            return None
-        return self.plan.device.take(torch.from_numpy(found)[None, None])
+        return self._mask(self.read(box).valid)
+
+    def _mask(self, found: npt.NDArray[np.bool_] | None) -> Tensor | None:
+        return None if found is None else self.plan.device.take(torch.from_numpy(found)[None, None])
 
     def image(self, box: Region) -> Tensor:
         """The source in model range, filled where pixels do not count."""
@@ -151,9 +152,11 @@ class GradientSource:
     def output(self, x: Tensor, fed: Region) -> tuple[Tensor, dict[str, Tensor]]:
         """The model's output and maps of a picture `x` of the box `fed`, as a run has them."""
         model = self.work.model
-        valid = self.valid(fed) if model.card.uses_validity else None
+        seen = None
+        if model.card.uses_validity and (self._exclude or self.plan.image.may_be_invalid):
+            seen = self._mask(self.read(fed).representative)
         with self.computing():
-            return model.forward_with_maps(x, self.work.statistics_at([fed], x), valid)
+            return model.forward_with_maps(x, self.work.statistics_at([fed], x), seen)
 
     @contextmanager
     def computing(self) -> Iterator[None]:

@@ -181,6 +181,7 @@ class StagedRun(Run):
             pixels=tile.pixels[pick],
             valid=None if tile.valid is None else tile.valid[pick],
             excluded=None if tile.excluded is None else tile.excluded[pick],
+            representative=None if tile.representative is None else tile.representative[pick],
         )
 
     # -- bottleneck ------------------------------------------------------------------

@@ -42,12 +42,18 @@ def box_mean(x: Tensor, weight: Tensor, radius: int) -> Tensor:
 
 
 def guided_coefficients(
-    guide: Tensor, target: Tensor, weight: Tensor, radius: int, eps: float
+    guide: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    radius: int,
+    eps: float,
+    unknown: float = 0.0,
 ) -> Tensor:
     """Smoothed slope and offset, (N, 2, h, w) float32: target ≈ slope · guide + offset.
 
     `guide`, `target` and `weight` are (N, 1, h, w); cells with weight 0 count for
-    nothing. `eps` is in squared units of the guide.
+    nothing, and where no other lies in the window, the filtered image is `unknown`.
+    `eps` is in squared units of the guide.
     """
     guide, target = _rounded(guide, STATISTICS_STEP), _rounded(target, STATISTICS_STEP)
     moments = torch.cat([guide, target, guide * guide, guide * target], 1)
@@ -57,7 +63,9 @@ def guided_coefficients(
     slope = (product - mean_guide * mean_target) / (square - mean_guide * mean_guide + eps)
     offset = mean_target - slope * mean_guide
     pair = _rounded(torch.cat([slope, offset], 1), COEFFICIENT_STEP)
-    return _divide(box_sum(pair * weight, radius), covered).to(torch.float32)
+    pair = _divide(box_sum(pair * weight, radius), covered)
+    nothing = pair.new_tensor([0.0, unknown])[None, :, None, None]
+    return torch.where(covered > 0, pair, nothing).to(torch.float32)
 
 
 def apply_coefficients(coefficients: Tensor, guide: Tensor, side: int) -> Tensor:

@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QLabel, QVBoxLayout
 
 from napari_restore.engine import Note, Phase, Progress
 from napari_restore.errors import BadParameter, RestoreError
+from napari_restore.plugin._folding import bring_into_view
 from napari_restore.plugin._notices import show_note, show_problem, words_of
 from napari_restore.plugin._section import Section
 from napari_restore.plugin._state import image_of
@@ -185,4 +186,7 @@ class AttributionTab(Section):
             told = outcome.record["measured"]
             self.bar.show_message(f"Problem in {told['seconds']:.1f} s.")
             self.found.add(Found(outcome, asking.layers, asking.source, asking.question))
+            if self.isVisible():
+                # The question fills a low window: its answer is below.
+                bring_into_view(self.found)
         self.ended.emit(status, outcome)

@@ -22,7 +22,7 @@ from napari_restore import api
 from napari_restore._format import format_seconds, format_size
 from napari_restore.errors import InputError, RestoreError
 from napari_restore.plugin._combo_box import NarrowComboBox
-from napari_restore.plugin._folding import flowing, form_layout
+from napari_restore.plugin._folding import bring_into_view, flowing, form_layout
 from napari_restore.plugin._keys import with_key
 from napari_restore.plugin._notices import show_problem
 from napari_restore.plugin._section import Section
@@ -314,6 +314,7 @@ class ExportSection(Section):
         self._on_current()
         if status == "done":
             self.message.setText(f"Saved {outcome} ({format_size(size)}).")
+            bring_into_view(self.message)
         elif status == "cancelled":
             self.message.setText("Cancelled; nothing was written.")
         else:

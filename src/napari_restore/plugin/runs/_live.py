@@ -75,6 +75,8 @@ class Live(QObject):
         self._paused = False
         self._try: _Try | None = None
         self._waiting: list[Region] = []
+        self._loaded: Any = None
+        """The method that the child process is known to hold."""
         self._settle = qdebounced(self._start, timeout=SETTLED_MS)
         self._draw = qthrottled(self._refresh, timeout=REFRESH_MS)
         # Emitted on the threads of attempts, heard in that of the window.
@@ -140,6 +142,9 @@ class Live(QObject):
         if wish is None:
             self._drop_draft()
             return
+        if self._loaded != _method(wish[0]):
+            # It may take seconds in which nothing else is told: an exported program, say.
+            self.told.emit("Loading the method …")
         self._try = _Try(wish, self._child, self._heard.emit)
         self._try.start()
 
@@ -166,6 +171,7 @@ class Live(QObject):
             if isinstance(what, Result):
                 self._on_result(attempt, look, what)
             elif isinstance(what, Event):
+                self._loaded = _method(attempt.request)
                 self._on_event(look, what)
 
     def _on_result(self, attempt: _Try, look: Look, result: Result) -> None:
@@ -178,6 +184,8 @@ class Live(QObject):
             self._drop_draft()
             name = self._name(attempt)
             self.draft = DraftLayer(self.viewer, attempt.source, look, name, result)
+            # That it is a draft is said of the layer, in a sentence of its own.
+            self.told.emit("")
         elif not self._shows(attempt, result):
             self._replace(attempt, result)
 
@@ -191,7 +199,10 @@ class Live(QObject):
                 self._waiting.append(event.region)
                 self._draw()
         elif isinstance(event, Phase):
-            self.told.emit("Draft …" if look.is_draft else f"{event.name} …")
+            if not look.is_draft:
+                self.told.emit(f"{event.name} …")
+            else:
+                self.told.emit("" if self.draft is not None else "Draft …")
 
     def _shows(self, attempt: _Try, result: Result) -> bool:
         """Whether the layer there is has the same settings, and so the same store."""
@@ -266,6 +277,10 @@ class Live(QObject):
         draft, self.draft = self.draft, None
         if draft is not None:
             draft.remove()
+
+
+def _method(request: Request) -> Any:
+    return request.model, request.weights
 
 
 def _call_ordinary(variant: Variant) -> None:

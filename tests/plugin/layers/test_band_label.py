@@ -1,0 +1,32 @@
+"""The slider of an image shown band by band says which band that is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.viewer
+
+
+def test_the_slider_names_the_band(panel: Any, tmp_path: Path) -> None:
+    import rasterio
+
+    path = tmp_path / "six.tif"
+    made = {"driver": "GTiff", "width": 40, "height": 30, "count": 6, "dtype": "uint16"}
+    with rasterio.open(path, "w", **made) as file:
+        file.write(np.arange(7200, dtype=np.uint16).reshape(6, 30, 40))
+        file.set_band_description(4, "near infrared")
+    viewer = panel.viewer
+    viewer.open(path, plugin="napari-restore")
+    label = viewer.window._qt_viewer.dims.slider_widgets[0].axis_label
+    viewer.dims.set_current_step(0, 2)
+    assert label.text() == viewer.dims.axis_labels[0] == "band 3"
+    viewer.dims.set_current_step(0, 3)
+    assert viewer.dims.axis_labels[0] == "band 4: near infrared"
+    # Other layers come and go.
+    viewer.add_points([[3, 4]])
+    viewer.layers.pop()
+    assert viewer.dims.axis_labels[0] == "band 4: near infrared"
