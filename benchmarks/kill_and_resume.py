@@ -90,7 +90,7 @@ def main() -> None:
         tiles = record["plan"]["tiles"]
         print(f"undisturbed: {seconds:.1f} s, {tiles} tiles")
         killed = folder / "killed.tif"
-        longest = max(0.05, record["measured"]["seconds"] / arguments.kills)
+        longest = max(0.05, record["measured"]["run_seconds"] / arguments.kills)
         same = True
         for number in range(arguments.kills):
             wait = rng.uniform(0, 4 * longest)

@@ -108,7 +108,7 @@ def row(options: argparse.Namespace, side: int, parts: list[dict[str, Any]], wid
         return f"| {side}² | {len(parts)} | no record, see the log |"
     # The first part plans everything; later ones only what is left.
     staged = plans[0]["staged"]
-    seconds = sum(m["seconds"] for m in measured)
+    seconds = sum(m["run_seconds"] for m in measured)
     phases = [sum(m["phase_seconds"].get(name, 0.0) for m in measured) for name in PHASES]
     added = max(m["peak_ram_bytes"] - m["idle_ram_bytes"] for m in measured)
     predicted = max(
