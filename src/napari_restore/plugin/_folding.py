@@ -145,26 +145,13 @@ def bring_into_view(part: QWidget, scroll: QScrollArea | None = None) -> None:
     bar = scroll.verticalScrollBar()
     assert bar is not None
     reveal = partial(_reveal, part, scroll)
-    settled = QTimer(part)
-    settled.setSingleShot(True)
-    settled.setInterval(SETTLED_MS)
-
-    def follow() -> None:
-        reveal()
-        settled.start()
-
-    def end() -> None:
-        bar.rangeChanged.disconnect(follow)
-        settled.deleteLater()
-
     # The parts settle in several passes of their layouts, each of which changes the range.
-    bar.rangeChanged.connect(follow)
-    settled.timeout.connect(end)
-    settled.start()
+    bar.rangeChanged.connect(reveal)
+    QTimer.singleShot(SETTLED_MS, part, lambda: bar.rangeChanged.disconnect(reveal))
     QTimer.singleShot(0, part, reveal)
 
 
-def _reveal(part: QWidget, scroll: QScrollArea) -> None:
+def _reveal(part: QWidget, scroll: QScrollArea, *_: int) -> None:
     """Scroll until all of `part` is in sight, or, where it is higher than that, its top."""
     inner, bar, viewport = scroll.widget(), scroll.verticalScrollBar(), scroll.viewport()
     assert inner is not None and viewport is not None
