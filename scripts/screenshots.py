@@ -215,7 +215,7 @@ def light(stage: Stage) -> None:
     stage.viewer.theme = "light"
     stage.zoom(2)
     stage.run()
-    stage.unfold("Look")
+    stage.unfold("Adjust")
     stage.shoot("light")
 
 
@@ -275,7 +275,7 @@ def corner(stage: Stage) -> None:
     stage.choose("atmosphere")
     view.setCurrentIndex(view.findData("signed"))
     for layer in stage.viewer.layers:
-        layer.visible = layer is stage.panel.state.layer or layer.name == "Asked about"
+        layer.visible = layer is stage.panel.state.layer or layer.name == "Attribution target"
     ask(stage, box)
     stage.viewer.reset_view()
     stage.shoot("corner-atmosphere")

@@ -10,7 +10,7 @@ OPTIONS = {
     "bands": "the form below Image",
     "bit-depth": "Values",
     "device": "Device (Advanced)",
-    "exclude": "Leave out",
+    "exclude": "Exclude",
     "fresh": "Delete (Results)",
     "mask": "Area",
     "memory": "Memory",

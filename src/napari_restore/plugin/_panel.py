@@ -28,8 +28,8 @@ from napari_restore.plugin.areas._targets import Area, NotReady, Target
 from napari_restore.plugin.attribution import AttributionTab
 from napari_restore.plugin.compare import CompareSection
 from napari_restore.plugin.method._model_drop import ModelFiles
+from napari_restore.plugin.results._adjust import AdjustSection
 from napari_restore.plugin.results._export import ExportSection
-from napari_restore.plugin.results._look import LookSection
 from napari_restore.plugin.results._results import ResultsSection
 from napari_restore.plugin.runs._batch import BatchSection
 from napari_restore.plugin.runs._live_control import LiveControl
@@ -49,7 +49,7 @@ VIEW_SETTLED_MS = 200
 NARROWEST, USUAL = 210, 340
 """Widths in pixels: what napari 0.9 leaves on a screen 800 wide (1600 at 200 %), and what is asked."""
 SECTIONS: tuple[type[Section], ...] = (
-    LookSection,
+    AdjustSection,
     CompareSection,
     ResultsSection,
     ExportSection,
@@ -126,7 +126,7 @@ class RestorePanel(QWidget):
         parts = [folded(section.TITLE, section) for section in self.sections]
         for section, part in zip(self.sections, parts, strict=True):
             page.addWidget(part)
-            if isinstance(section, LookSection):
+            if isinstance(section, AdjustSection):
                 section.heading_changed.connect(part.setText)
         # After these, as Tab goes through the widgets of `inner` in the order of their making.
         self.bar = RunBar(inner)

@@ -42,7 +42,7 @@ def test_a_box_becomes_layers_and_measures(tab: Any, ask: Any) -> None:
     corner = plane_of(layers.map)[:2, 2] - plane_of(tab.state.layer)[:2, 2]
     np.testing.assert_allclose(corner, found.region[:2])
     assert layers.map.metadata["napari_restore_record"] is found.record
-    assert tab.viewer.layers[-1].name == "Problem about"
+    assert tab.viewer.layers[-1].name == "Attribution target"
     assert "not why" in tab.found.measures.text()
     # A map is not an image to restore.
     assert tab.state.layer.name == "town" and tab.state.layer not in layers
@@ -112,7 +112,7 @@ def test_cancel_leaves_nothing(tab: Any, qtbot: Any, monkeypatch: pytest.MonkeyP
     qtbot.waitUntil(lambda: bool(told))
     assert told == [("cancelled", None)]
     assert [layer.name for layer in tab.viewer.layers] == [x.name for x in before] + [
-        "Problem about"
+        "Attribution target"
     ]
     assert tab.bar.message.text() == "Cancelled." and not tab.state.running
 
@@ -140,7 +140,7 @@ def test_what_it_is_asked_of_may_leave(
     qtbot.waitUntil(lambda: not panel.state.running)
     qtbot.wait(50)
     assert len(seen) == 1
-    kept = ["Problem about"] if leaves == "image" else ["town", "Problem about"]
+    kept = ["Attribution target"] if leaves == "image" else ["town", "Attribution target"]
     assert [layer.name for layer in viewer.layers] == kept
 
 
@@ -387,7 +387,7 @@ def test_removing_the_map_removes_the_answer(tab: Any, ask: Any) -> None:
     layers = tab.found.current.layers
     tab.viewer.layers.remove(layers.map)
     assert tab.found.all == [] and tab.found.current is None
-    assert [layer.name for layer in tab.viewer.layers][1:] == ["Problem about"]
+    assert [layer.name for layer in tab.viewer.layers][1:] == ["Attribution target"]
 
 
 def test_what_the_form_offers_there_is() -> None:

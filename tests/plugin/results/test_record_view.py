@@ -32,7 +32,7 @@ def test_the_summary_tells_what_was_done_and_what_it_took(record: dict[str, Any]
     assert rows["Method"] == "dcp"
     assert "omega 0.85" in rows["Settings"]
     assert rows["Area"] == "300 × 200 at 0, 0"
-    assert rows["Look"] == "strength 0.7"
+    assert rows["Adjust"] == "strength 0.7"
     first = record["context"]["airlight"][0]
     assert rows["Airlight"].startswith(f"{first:.4g}")
     seconds = format_seconds(record["measured"]["seconds"], tenths=True)

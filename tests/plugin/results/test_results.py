@@ -34,7 +34,7 @@ def looked(panel: Any, qtbot: Any) -> list[Any]:
     """What a new look into the cache finds."""
     results = section(panel)
     with qtbot.waitSignal(results.earlier.found) as told:
-        results._look()
+        results._adjust()
     return told.args[0]
 
 

@@ -38,7 +38,7 @@ class ExcludeChooser(Section):
     What others write there is chosen as a file.
     """
 
-    TITLE = "Leave out"
+    TITLE = "Exclude"
 
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__(viewer, state)
@@ -75,7 +75,7 @@ class ExcludeChooser(Section):
         self._take()
 
     def choose(self, what: Any) -> None:
-        """Leave out what a layer or a file marks; None: nothing."""
+        """Exclude what a layer or a file marks; None: nothing."""
         self._settled.cancel()
         self._mark(False)
         self._chosen = what

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from napari_restore.plugin._state import RestoreState
 
-NAME = "Problem about"
+NAME = "Attribution target"
 MODES = {"rectangle": "add_rectangle", "polygon": "add_polygon"}
 
 

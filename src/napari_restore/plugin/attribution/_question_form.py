@@ -140,7 +140,7 @@ class QuestionForm(QWidget):
         form.setContentsMargins(0, 0, 0, 0)
         # Across the whole panel, which is narrow.
         form.addRow(flowing(*self.tools.values()))
-        form.addRow("Problem about", self.box)
+        form.addRow("Attribution target", self.box)
         form.addRow("Clicked box", self.side)
         form.addRow("Method", self.method)
         form.addRow("Settings", self.settings)

@@ -115,7 +115,7 @@ def record_rows(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     if len(record["targets"]) > 4:
         rows.append(("", f"and {len(record['targets']) - 4} more"))
     if look := {k: v for k, v in (record.get("adjustment") or {}).items() if v not in (0, False)}:
-        rows.append(("Look", _pairs(look)))
+        rows.append(("Adjust", _pairs(look)))
     rows += [(name, text) for name, text in _context_rows(record.get("context") or {})]
     rows.append(("Time", _times(measured["seconds"], plan["predicted_seconds"])))
     rows.append(("Speed", f"{measured['megapixels_per_second']:.1f} megapixels per second"))

@@ -106,7 +106,7 @@ class RunControl:
         self._state.current = variant
 
     def _carry_look_to(self, variant: Variant) -> None:
-        """Adjust it as the result of its image that was last in hand; Look's Undo takes it back."""
+        """Adjust it as the result of its image that was last in hand; Adjust's Undo takes it back."""
         known = (*self._state.variants, self._state.current)
         last = next((x for x in reversed(known) if x and x.source is variant.source), None)
         if last is None or last.adjustment.is_neutral:

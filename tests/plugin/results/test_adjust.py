@@ -15,7 +15,7 @@ from napari_restore.engine import Adjustment, Finished, Result, TileDone
 from napari_restore.plugin._reader import layer_of
 from napari_restore.plugin.areas._targets import Target
 from napari_restore.plugin.layers._result_layer import ResultLayer
-from napari_restore.plugin.results._look import LookSection
+from napari_restore.plugin.results._adjust import AdjustSection
 from napari_restore.plugin.runs import _job
 
 RGB = {"red": 1, "green": 2, "blue": 3}
@@ -147,9 +147,9 @@ def test_levels_the_source_lacks_are_made_beside_and_then_shown(qtbot: Any, own_
 
 
 @pytest.fixture
-def look(panel: Any) -> LookSection:
+def look(panel: Any) -> AdjustSection:
     """The section of a panel."""
-    return next(section for section in panel.sections if isinstance(section, LookSection))
+    return next(section for section in panel.sections if isinstance(section, AdjustSection))
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def variant(panel: Any, haze: np.ndarray, finished_run: Any) -> Any:
 
 @pytest.mark.viewer
 def test_moving_a_slider_shows_it_and_runs_nothing(
-    panel: Any, look: LookSection, variant: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+    panel: Any, look: AdjustSection, variant: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ):
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("a model would run")
@@ -193,7 +193,7 @@ def test_moving_a_slider_shows_it_and_runs_nothing(
 
 @pytest.mark.viewer
 def test_the_file_holds_what_is_shown(
-    panel: Any, look: LookSection, variant: Any, qtbot: Any, tmp_path: Path
+    panel: Any, look: AdjustSection, variant: Any, qtbot: Any, tmp_path: Path
 ):
     look.sliders["protect_highlights"].setValue(80)
     qtbot.waitUntil(lambda: variant.adjustment.protect_highlights == 0.8)
@@ -208,7 +208,7 @@ def test_the_file_holds_what_is_shown(
 
 @pytest.mark.viewer
 def test_each_result_keeps_its_own_look(
-    panel: Any, look: LookSection, variant: Any, qtbot: Any, finished_run: Any
+    panel: Any, look: AdjustSection, variant: Any, qtbot: Any, finished_run: Any
 ):
     look.sliders["protect_shadows"].setValue(30)
     qtbot.waitUntil(lambda: variant.adjustment.protect_shadows == 0.3)
@@ -231,7 +231,7 @@ def test_each_result_keeps_its_own_look(
 
 @pytest.mark.viewer
 def test_undo_takes_one_step_back_and_the_heading_tells_of_it(
-    panel: Any, look: LookSection, variant: Any
+    panel: Any, look: AdjustSection, variant: Any
 ):
     headings = []
     look.heading_changed.connect(headings.append)
@@ -245,13 +245,13 @@ def test_undo_takes_one_step_back_and_the_heading_tells_of_it(
     # A slider on its way is one step.
     look.undo_button.click()
     assert variant.adjustment.is_neutral
-    assert headings[-1] == "Look"
+    assert headings[-1] == "Adjust"
     assert not look.undo_button.isEnabled()
 
 
 @pytest.mark.viewer
 def test_it_waits_for_a_result_and_says_why_colour_cannot_be_kept(
-    panel: Any, look: LookSection, finished_run: Any
+    panel: Any, look: AdjustSection, finished_run: Any
 ):
     assert "no result" in look.about.text()
     assert not look.reset_button.isEnabled()
@@ -270,7 +270,7 @@ def test_it_waits_for_a_result_and_says_why_colour_cannot_be_kept(
 
 
 @pytest.mark.viewer
-def test_it_lets_go_when_the_panel_closes(panel: Any, look: LookSection, variant: Any):
+def test_it_lets_go_when_the_panel_closes(panel: Any, look: AdjustSection, variant: Any):
     before = len(variant.adjusted)
     look.leave()
     assert len(variant.adjusted) == before - 1

@@ -49,10 +49,10 @@ KEEP_COLOURS = "Only the lightness follows the method; red, green and blue keep 
 NOTHING = "There is no result yet. Run first; changing its look then runs nothing again."
 
 
-class LookSection(Section):
+class AdjustSection(Section):
     """Adjusts the state's current result at once, on the screen and for the file."""
 
-    TITLE = "Look"
+    TITLE = "Adjust"
     heading_changed = Signal(str)
     """The heading, which tells whether the result is adjusted."""
 
