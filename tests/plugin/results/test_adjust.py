@@ -239,7 +239,7 @@ def test_undo_takes_one_step_back_and_the_heading_tells_of_it(
     for strength in (0.9, 0.6):
         variant.adjust(Adjustment(strength))
     variant.adjust(Adjustment(0.6, protect_shadows=0.5))
-    assert headings[-1] == "Look · adjusted, with undo"
+    assert headings[-1] == "Adjust · adjusted, with undo"
     look.undo_button.click()
     assert variant.adjustment == Adjustment(0.6)
     # A slider on its way is one step.

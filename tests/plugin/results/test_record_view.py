@@ -37,8 +37,8 @@ def test_the_summary_tells_what_was_done_and_what_it_took(record: dict[str, Any]
     assert rows["Airlight"].startswith(f"{first:.4g}")
     seconds = format_seconds(record["measured"]["seconds"], tenths=True)
     assert rows["Time"].startswith(f"{seconds} (predicted ")
-    measured = format_size(record["measured"]["peak_ram_bytes"])
-    predicted = format_size(record["plan"]["predicted_peak_ram_bytes"])
+    sizes = record["measured"]["peak_ram_bytes"], record["plan"]["predicted_peak_ram_bytes"]
+    measured, predicted = (format_size(size, like=max(sizes)) for size in sizes)
     assert rows["Memory at its peak"] == f"{measured} (predicted {predicted})"
     share = record["measured"]["quality_shares"]["clipped_high"]
     assert rows["Pixels clipped high"] == f"{share:.2%}"
