@@ -118,7 +118,7 @@ def test_after_a_stop_it_goes_on(ask: Problem, tmp_path: Path, points: int, of: 
     assert not ask.folders
 
 
-@pytest.mark.parametrize("place", ["add", "_take_in"])
+@pytest.mark.parametrize("place", ["add", "_commit"])
 def test_after_a_failure_it_goes_on(ask: Problem, tmp_path: Path, place: str) -> None:
     expected, alphas = whole(ask, tmp_path, steps=4)
     method, calls = getattr(_stored_sums.StoredSums, place), 0
@@ -137,7 +137,7 @@ def test_after_a_failure_it_goes_on(ask: Problem, tmp_path: Path, place: str) ->
     assert ask.alphas == alphas[:2]
     found = ask(steps=4)
     # Parts of a point do not count; a whole one is taken in by who comes next.
-    assert ask.alphas == alphas[2 if place == "_take_in" else 1 :]
+    assert ask.alphas == alphas[2 if place == "_commit" else 1 :]
     assert answer(found) == expected
 
 
@@ -206,7 +206,7 @@ def test_after_a_kill_it_goes_on(tmp_path: Path) -> None:
     assert whole.returncode == 0, whole.stderr
     assert run("killed", "add", 10).returncode == 9
     (folder,) = (tmp_path / "killed").glob("attribution-*")
-    again = run("killed", "_take_in", 10)
+    again = run("killed", "_commit", 10)
     assert again.returncode == 9
     assert "Goes on after 1 of 3 points." in again.stdout
     assert len(json.loads((folder / "points.json").read_text())["nodes"]) == 2

@@ -17,7 +17,7 @@ from tests.explain._models import Pointwise, Small, scene, wrapped
 import napari_restore as nr
 from napari_restore import Region, api
 from napari_restore.errors import BadOutput, BadRegion, Cancelled, InputError, SourceChanged
-from napari_restore.explain import compared
+from napari_restore.explain import compare_rows
 from napari_restore.explain.tables import _rows
 from napari_restore.explain.tables._bootstrap import RESAMPLES, mean_of
 from napari_restore.explain.tables._rows import COLUMNS
@@ -351,14 +351,14 @@ def test_numbers_that_are_close_are_alike() -> None:
     row = {**dict.fromkeys(COLUMNS), "number": 1, "name": "roof", "image": "a.png", "model": "m"}
     row |= {"difference": 1e-5, "area_95": 5000, "reached": True, "relative_gap": 0.002}
     other = {**row, "difference": 1.0005e-5, "area_95": 5004, "relative_gap": 0.00205, "seconds": 9}
-    assert compared([row], [other]) == {"rows": 1, "same": 1, "apart": []}
+    assert compare_rows([row], [other]) == {"rows": 1, "same": 1, "apart": []}
     for change in (
         {"difference": 1.01e-5},
         {"reached": False},
         {"area_95": None},
         {"error": "It."},
     ):
-        found = compared([row, {**row, "number": 2}], [{**other, **change}])
+        found = compare_rows([row, {**row, "number": 2}], [{**other, **change}])
         assert (found["rows"], found["same"]) == (1, 0)
         (name,) = change
         (apart,) = found["apart"]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from napari_restore.engine import Event
-    from napari_restore.explain import Attribution, Offer
+    from napari_restore.explain import Attribution, MethodInfo
 
 KEPT = ("extent", "black", "white", "exclude", "context", "other_bands")
 """Options of a plan that change a map; what belongs to one machine is left out of a record."""
@@ -133,14 +133,14 @@ def _smaller(box: Region, scale: int) -> Region:
     return Region(y0 // scale, x0 // scale, -(-y1 // scale), -(-x1 // scale))
 
 
-def explainers() -> list[Offer]:
+def explainers() -> list[MethodInfo]:
     """The methods of `attribute` that go along no path: name, source, takes_baseline, settings.
 
     ``settings`` are text that `arguments_in` reads. Not for the GUI thread: captum is imported.
     """
-    from napari_restore.explain import offered
+    from napari_restore.explain import method_list
 
-    return offered()
+    return method_list()
 
 
 def arguments_in(text: str) -> dict[str, Any]:
@@ -152,9 +152,9 @@ def arguments_in(text: str) -> dict[str, Any]:
 
 def argument_value(text: str) -> Any:
     """The value of one: a number, a word that Python knows, or a tuple of them; all else is text."""
-    from napari_restore.explain import literal
+    from napari_restore.explain import value_of_text
 
-    return literal(text)
+    return value_of_text(text)
 
 
 def draw_attribution(found: Attribution, path: Pathlike, **options: Any) -> Path:

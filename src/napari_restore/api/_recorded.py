@@ -1,4 +1,4 @@
-"""Records as tasks: read once, and compared with the files of today."""
+"""Records as tasks: read once, and compare_rows with the files of today."""
 
 from __future__ import annotations
 

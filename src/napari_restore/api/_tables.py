@@ -55,7 +55,7 @@ def attribute_table(
         One, or a list of several; None where `boxes` names them.
     models
         Ids or files, with parameters as in "dcp:omega=0.9", or loaded models. The others are
-        compared to the first.
+        compare_rows to the first.
     boxes, polygon
         A CSV file with the columns x, y, width, height and, if you like, name and image; or a list of
         `Region`s, ``Region(y0, x0, y1, x1)`` or ``Region.from_xywh(x, y, width, height)``, bare
@@ -84,12 +84,12 @@ def attribute_table(
         Stopped before the first map.
     """
     from napari_restore.errors import InputError
-    from napari_restore.explain import by_image
+    from napari_restore.explain import group_by_image
     from napari_restore.models import load_named
 
     places = boxes_of(boxes, polygon)
     sources = [] if images is None else images if isinstance(images, list) else [images]
-    groups = by_image(sources, places)
+    groups = group_by_image(sources, places)
     loaded = load_named(models, weights=weights, parameters=parameters, trust=trust)
     if not loaded:
         raise InputError("There is no model to ask.", "Name one of: napari-restore models.")
@@ -126,12 +126,12 @@ def repeat_table(
     pixels from files outside its folder only with `allow_outside`. Raises `InputError` when the record does not say enough
     and `SourceChanged` when images, weights or other files are not those it tells of.
     """
-    from napari_restore.explain import compared, groups_in
+    from napari_restore.explain import compare_rows, groups_from_task
     from napari_restore.models import Labelled
 
     recorded = read_recorded(record)
     task, told = recorded.task("table", allow_outside=allow_outside), recorded.told
-    groups = groups_in(task)
+    groups = groups_from_task(task)
     for source, _ in groups:
         # One that could not be read then is told of in its rows, as it was.
         if source.fingerprint is not None:
@@ -154,7 +154,7 @@ def repeat_table(
         emit=emit,
         stop=stop or threading.Event(),
     )
-    repeats = {"record": str(recorded.path), **compared(table.rows, told["rows"])}
+    repeats = {"record": str(recorded.path), **compare_rows(table.rows, told["rows"])}
     return replace(table, measures={**table.measures, "repeats": repeats})
 
 
@@ -167,7 +167,7 @@ def _table(
     **given: Any,
 ) -> AttributionTable:
     """The table of `groups`, with its task; `given` goes to `make_table`."""
-    from napari_restore.explain import NAMES, make_table, task_of
+    from napari_restore.explain import NAMES, make_table, table_task_of
 
     question = lasting(
         {
@@ -190,7 +190,7 @@ def _table(
         question=question,
         **given,
     )
-    task = task_of(groups, models, table.rows, spec_of)
+    task = table_task_of(groups, models, table.rows, spec_of)
     if task is not None:
         task |= {"files": digests(question), "baseline_fingerprint": fingerprint}
     return replace(table, measures={**table.measures, "task": task})
