@@ -16,7 +16,7 @@ from torch import nn
 import napari_restore as nr
 from napari_restore import api
 from napari_restore.api import _options
-from napari_restore.api._progress_bar import run_to_the_end
+from napari_restore.api._progress_bar import run_with_progress_bar
 from napari_restore.engine import Finished, Job, Phase, Stopped, make_plan
 from napari_restore.errors import BadModel, BadRegion, UnknownBands, UnreadableImage
 from napari_restore.explain import attribute as explain_attribute
@@ -413,5 +413,5 @@ def test_an_interrupted_wait_cancels_the_run():
 
     job: Any = Interrupted()
     with pytest.raises(KeyboardInterrupt):
-        run_to_the_end(job, progress=False)
+        run_with_progress_bar(job, progress=False)
     assert job.cancelled

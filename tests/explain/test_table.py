@@ -286,7 +286,7 @@ def test_files_hold_rows_summary_and_question(tmp_path: Path) -> None:
     models = [wrapped(Small(0), id="my_model"), wrapped(Small(1), id="other")]
     polygon = [(40, 60), (56, 60), (56, 84)]
     table = nr.attribute_table(
-        scene(), models, polygon=polygon, account={"command": "mine"}, **OPTIONS
+        scene(), models, polygon=polygon, extra={"command": "mine"}, **OPTIONS
     )
     with table.save(tmp_path / "t.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))

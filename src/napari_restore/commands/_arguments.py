@@ -73,7 +73,7 @@ def trusted(models: Sequence[str], *, yes: bool) -> bool:
 
 
 def trusted_record(recorded: Any, options: Namespace) -> bool:
-    """Whether code that a record, a `Recorded`, names may run: it may come from anybody.
+    """Whether code that a record, a `RecordFile`, names may run: it may come from anybody.
 
     Raises `BadModel`.
     """

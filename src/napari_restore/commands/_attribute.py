@@ -108,7 +108,7 @@ def _one_output(options: Namespace) -> str:
 
 
 def attribute_again(options: Namespace, recorded: Any) -> Answer:
-    """Ask once more what `recorded`, a `Recorded`, tells of."""
+    """Ask once more what `recorded`, a `RecordFile`, tells of."""
     from napari_restore import api
 
     told = recorded.told

@@ -56,7 +56,7 @@ def attribute_table(options: Namespace) -> Answer:
                 weights=options.weights,
                 parameters=dict(options.set),
                 trust=trusted(options.models, yes=options.yes),
-                account={"command": shlex.join(["napari-restore", *options.words])},
+                extra={"command": shlex.join(["napari-restore", *options.words])},
                 emit=reporter(options.progress),
                 stop=stop,
                 **question_of(options),
@@ -67,7 +67,7 @@ def attribute_table(options: Namespace) -> Answer:
 
 
 def table_again(options: Namespace, recorded: Any) -> Answer:
-    """Ask all once more that `recorded`, a `Recorded` of a table, tells of, and compare."""
+    """Ask all once more that `recorded`, a `RecordFile` of a table, tells of, and compare."""
     from napari_restore import api
 
     if options.output is None:
@@ -75,8 +75,8 @@ def table_again(options: Namespace, recorded: Any) -> Answer:
             f"{recorded.path} is the record of a table, which names no file to write.",
             "Name one with -o.",
         )
-    task = recorded.told.get("task") or {"images": [], "files": {}}
-    named = [recorded.told["question"].get("baseline"), *task["files"]]
+    task = record_file.record.get("task") or {"images": [], "files": {}}
+    named = [record_file.record["question"].get("baseline"), *task["files"]]
     for image in task["images"]:
         source = image["spec"]["source"]
         named += [source] if isinstance(source, str) else source
@@ -89,7 +89,7 @@ def table_again(options: Namespace, recorded: Any) -> Answer:
         try:
             table = api.repeat_table(
                 recorded,
-                account={"command": shlex.join(["napari-restore", *options.words])},
+                extra={"command": shlex.join(["napari-restore", *options.words])},
                 emit=reporter(options.progress),
                 stop=stop,
                 trust=trusted_record(recorded, options),
@@ -133,7 +133,7 @@ def _written(options: Namespace, table: Any, outputs: Sequence[str]) -> Answer:
         write_error(f"{_where(row)}: {row['error']}")
     code = table.failures[0].exit_code if failed else 0
     if table.status == "cancelled":
-        write_error(f"Stopped after {len(table.rows)} of {table.asked}; these are kept.")
+        write_error(f"Stopped after {len(table.rows)} of {table.planned}; these are kept.")
         code = Cancelled.exit_code
     lines = [f"{table}", "", *(f"wrote {escape_controls(str(output))}" for output in outputs)]
     if "repeats" in told:

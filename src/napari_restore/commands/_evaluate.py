@@ -165,7 +165,7 @@ def evaluate(options: Namespace) -> Answer:
             options.models,
             options.pairs,
             output=options.output,
-            tell=tell,
+            emit=tell,
             run=run,
             extra={"command": shlex.join(["napari-restore", *options.words])},
             options={name: getattr(options, name) for name in _ENGINE},
@@ -186,7 +186,7 @@ def evaluate(options: Namespace) -> Answer:
             trust=trusted(options.models, yes=options.yes),
             bands=options.bands,
         )
-    return _answer(account, api.scores_as_text(account))
+    return _answer(account, api.scores_text(account))
 
 
 def _answer(account: dict[str, Any], table: str) -> Answer:

@@ -105,7 +105,7 @@ def haze(options: Namespace) -> Answer:
                 bands=options.bands,
                 training=options.training,
                 overwrite=options.overwrite,
-                tell=reporter(options.progress),
+                emit=reporter(options.progress),
                 cancelled=stop.is_set,
             )
         finally:

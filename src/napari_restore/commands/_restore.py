@@ -82,7 +82,7 @@ def rerun(options: Namespace) -> Answer:
     """Repeat the run of a record."""
     from napari_restore import api
 
-    recorded = api.read_recorded(options.record)
+    recorded = api.read_record_file(options.record)
     if recorded.kind == "attribution":
         return attribute_again(options, recorded)
     if recorded.kind == "table":

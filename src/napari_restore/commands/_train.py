@@ -39,7 +39,7 @@ def train(options: Namespace) -> Answer:
             account = api.train(
                 options.config,
                 device=options.device,
-                tell=reporter(options.progress),
+                emit=reporter(options.progress),
                 cancelled=stop.is_set,
             )
         finally:

@@ -62,7 +62,11 @@ def table_task_of(
     fingerprints = {row["number"]: row["fingerprint"] for row in rows}
     images, number = [], 0
     for (source, places), spec in zip(groups, specs, strict=True):
-        record = {"name": name_of(source), "spec": spec, "fingerprint": fingerprints.get(number + 1)}
+        record = {
+            "name": name_of(source),
+            "spec": spec,
+            "fingerprint": fingerprints.get(number + 1),
+        }
         images.append({**record, "places": [_place_to_dict(place) for place in places]})
         number += len(places)
     return {

@@ -123,7 +123,8 @@ def group_by_image(images: Sequence[Any], places: Sequence[Place]) -> list[Group
     named = dict.fromkeys(place.image for place in places if place.image is not None)
     if len(images) and named:
         raise InputError(
-            "The table of boxes names images, but others are given, too.", "Leave one of the two out."
+            "The table of boxes names images, but others are given, too.",
+            "Leave one of the two out.",
         )
     if named:
         return [(name, [place for place in places if place.image == name]) for name in named]

@@ -16,7 +16,10 @@ from napari_restore.explain.tables._summary import MEASURES, Measure
 def text_table(summary: Mapping[str, Any]) -> str:
     """Return means and differences as a text table, with notes on their boxes."""
     head = ("", *(measure.title for measure in MEASURES.values()))
-    rows = [(summary_row["model"], *_cells(summary_row["means"], _mean_text)) for summary_row in summary["models"]]
+    rows = [
+        (summary_row["model"], *_cells(summary_row["means"], _mean_text))
+        for summary_row in summary["models"]
+    ]
     differences = [
         (f"{summary_row['model']} - {summary_row['to']}", *_cells(summary_row["means"], _mean_text))
         for summary_row in summary["differences"]
@@ -79,21 +82,23 @@ def _cells(
     return [text_of(means[name], measure) for name, measure in MEASURES.items()]
 
 
-def _mean_text(summary_row: Mapping[str, Any], measure: Measure) -> str:
-    if summary_row["mean"] is None:
+def _mean_text(interval: Mapping[str, Any], measure: Measure) -> str:
+    """Format a mean with its interval."""
+    if interval["mean"] is None:
         return "–"
     _, scale, decimals = measure
     mean, low, high = (
         # Rounded first, and + 0.0, to avoid -0.0.
         None if value is None else f"{round(value * scale, decimals) + 0.0:.{decimals}f}"
-        for value in (summary_row["mean"], summary_row["low"], summary_row["high"])
+        for value in (interval["mean"], interval["low"], interval["high"])
     )
     return f"{mean}" if low is None else f"{mean} [{low}, {high}]"
 
 
-def _mean_latex(summary_row: Mapping[str, Any], measure: Measure) -> str:
-    text = _mean_text(summary_row, measure)
-    return "--" if summary_row["mean"] is None else text.replace("-", "$-$")
+def _mean_latex(interval: Mapping[str, Any], measure: Measure) -> str:
+    """Format a mean with its interval for LaTeX."""
+    text = _mean_text(interval, measure)
+    return "--" if interval["mean"] is None else text.replace("-", "$-$")
 
 
 def _csv_value(value: Any) -> Any:
