@@ -100,7 +100,7 @@ def check_file(target: Path, what: str, option: str, *, overwrite: bool = False)
 
 
 def write_record(path: str | os.PathLike[str], record: Mapping[str, Any]) -> Path:
-    """Write `record` as JSON; atomically.
+    """Write `record` as JSON, atomically.
 
     Raises `BadOutput` when the folder is missing or may not be written, `DiskFull`, and
     `ValueError` for an invalid record.
@@ -116,12 +116,12 @@ def write_record(path: str | os.PathLike[str], record: Mapping[str, Any]) -> Pat
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write `data` as `strict_json`; atomically. Raises `OSError`."""
+    """Write `data` as `strict_json`, atomically. Raises `OSError`."""
     write_text(path, strict_json(data, indent=2) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8; atomically. Raises `OSError`."""
+    """Write UTF-8, atomically. Raises `OSError`."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         partial.write_text(text, encoding="utf-8")
