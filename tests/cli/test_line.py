@@ -101,7 +101,7 @@ def test_the_command_does_what_is_shown_or_is_refused(tmp_path, mask, boxes, mas
         image, "dcp", region=TARGETS[boxes], extent=extent, device="cpu", pyramid=True, **options
     )
     if level:
-        with pytest.raises(InputError, match="no words for"):
+        with pytest.raises(InputError, match="no option for"):
             api.command_of(made, "o.tif")
         return
     again = plan_of_line(api.command_of(made, tmp_path / "o.tif"), device="cpu", pyramid=True)

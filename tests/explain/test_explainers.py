@@ -1,4 +1,4 @@
-"""Methods that go along no path: the protocol, the two cross-checks, those of other packages."""
+"""Methods that go not a path integral: the protocol, the two cross-checks, those of other packages."""
 
 from __future__ import annotations
 
@@ -215,8 +215,8 @@ def test_a_figure_tells_the_arguments(tmp_path: Path) -> None:
         ({"method": "smoothgrad", "arguments": {"m": 3}}, "no argument 'm'"),
         ({"method": "smoothgrad", "arguments": {"n": 0}}, "n=0"),
         ({"method": "smoothgrad", "arguments": {"sigma": "much"}}, "sigma=much"),
-        ({"method": "smoothgrad", "baseline": "zero"}, "from no baseline"),
-        ({"method": "smoothgrad", "steps": 4}, "along no path"),
+        ({"method": "smoothgrad", "baseline": "zero"}, "uses no baseline"),
+        ({"method": "smoothgrad", "steps": 4}, "not a path integral"),
         ({"method": "occlusion", "context_gradient": "through"}, "holds the statistics"),
         ({"method": "occlusion", "arguments": {"side": 4, "stride": 5}}, "stride=5"),
         ({"method": "ig", "arguments": {"n": 3}}, "takes no --argument"),

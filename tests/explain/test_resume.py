@@ -111,7 +111,7 @@ def test_after_a_stop_it_goes_on(ask: Problem, tmp_path: Path, points: int, of: 
     assert ask.alphas == alphas[:points]
     found = ask()
     assert ask.alphas == alphas[points:]
-    assert ask.notes == [f"Goes on after {points} of {of} points."]
+    assert ask.notes == [f"Continues after {points} of {of} points."]
     assert answer(found) == expected
     assert ask.folders == [folder]
     del found
@@ -155,7 +155,7 @@ def test_after_a_full_disk_it_goes_on(ask: Problem, tmp_path: Path) -> None:
 
     with ask.patch.context() as patch:
         patch.setattr(_stored_sums, "write_chunks", full)
-        with pytest.raises(DiskFull, match="points that are done are kept"):
+        with pytest.raises(DiskFull, match="finished points are kept"):
             ask(steps=3)
     found = ask(steps=3)
     assert ask.alphas == alphas[2:]
@@ -208,11 +208,11 @@ def test_after_a_kill_it_goes_on(tmp_path: Path) -> None:
     (folder,) = (tmp_path / "killed").glob("attribution-*")
     again = run("killed", "_commit", 10)
     assert again.returncode == 9
-    assert "Goes on after 1 of 3 points." in again.stdout
+    assert "Continues after 1 of 3 points." in again.stdout
     assert len(json.loads((folder / "points.json").read_text())["nodes"]) == 2
     last = run("killed", "add", 10**6)
     assert last.returncode == 0, last.stderr
-    assert "Goes on after 2 of 3 points." in last.stdout
+    assert "Continues after 2 of 3 points." in last.stdout
     assert not folder.exists()
     maps = [(tmp_path / name / "map").read_bytes() for name in ("whole", "killed")]
     assert maps[0] == maps[1]
@@ -319,7 +319,7 @@ def test_one_process_at_a_time(ask: Problem, monkeypatch: pytest.MonkeyPatch) ->
         finish(accumulator, node)
         if not seen:
             seen.append(True)
-            with pytest.raises(StoreBusy, match="same question is being answered"):
+            with pytest.raises(StoreBusy, match="same attribution is already running"):
                 ask(steps=3)
 
     monkeypatch.setattr(StoredAccumulator, "finish", twice)

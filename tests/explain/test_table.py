@@ -176,7 +176,7 @@ def test_a_stop_keeps_what_is_done(stopped_by: str, tmp_path: Path) -> None:
             stop.set()
 
     table = nr.attribute_table(scene(), two_models(), BOXES, emit=emit, stop=stop, **OPTIONS)
-    assert table.status == "cancelled" and table.asked == 6
+    assert table.status == "cancelled" and table.planned == 6
     done = [(row["number"], row["model"]) for row in table.rows]
     assert done == [(1, "one"), (1, "other"), (2, "one"), (3, "one")]
     assert table.summary["differences"][0]["means"]["diffusion_index"]["n"] == 1
@@ -255,7 +255,7 @@ def test_an_image_that_cannot_be_read_fails_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "holds no boxes"),
+        ("", "contains no boxes"),
         ("x,y,width\n1,2,3\n", "no column height"),
         ("x,y,width,height\n1,2,3,4\n1,2,many,4\n", "Line 3 of"),
         ("x,y,width,height,image\n1,2,3,4,no.png\n", "does not exist"),
@@ -274,7 +274,7 @@ def test_nothing_to_ask_is_said(tmp_path: Path) -> None:
         ({"images": None}, "No image is given"),
         ({"models": []}, "no model"),
         ({"boxes": []}, "no box"),
-        ({"boxes": None}, "boxes or of a polygon"),
+        ({"boxes": None}, "boxes or a polygon"),
         ({"boxes": tmp_path / "none.csv"}, "cannot be read"),
     ):
         given = {"images": scene(), "models": [wrapped(Small())], "boxes": BOXES, **options}
@@ -323,7 +323,7 @@ def test_files_that_exist_are_kept(tmp_path: Path) -> None:
 def test_a_table_of_arrays_cannot_be_asked_again(tmp_path: Path) -> None:
     table = nr.attribute_table(scene(), [wrapped(Small())], BOXES[:1], **OPTIONS)
     assert table.to_dict()["task"] is None
-    with pytest.raises(InputError, match="does not say enough"):
+    with pytest.raises(InputError, match="does not contain enough"):
         api.repeat_table(table.save(tmp_path / "t.json"))
 
 
