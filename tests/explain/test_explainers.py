@@ -58,7 +58,7 @@ def offer(monkeypatch: pytest.MonkeyPatch, objects: dict[str, object]) -> None:
         return [Point(name) for name in objects]
 
     monkeypatch.setattr(_explainers, "entry_points", entry_points)
-    monkeypatch.setattr(_explainers, "_foreign", _explainers._foreign.__wrapped__)
+    monkeypatch.setattr(_explainers, "_installed", _explainers._installed.__wrapped__)
 
 
 # -- the cross-checks ----------------------------------------------------------------

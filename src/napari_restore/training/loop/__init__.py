@@ -12,7 +12,7 @@ __all__ = ["train"]
 def train(
     config: Path,
     device: str = "auto",
-    tell: Callable[[Any], None] | None = None,
+    emit: Callable[[Any], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
     """Train what CONFIG.toml says, or go on where the run in its output folder stopped.
@@ -29,9 +29,9 @@ def train(
 
     verify(chosen)
     control = Control()
-    if tell is not None:
-        control.tell = tell
+    if emit is not None:
+        control.emit = emit
     if cancelled is not None:
         control.cancelled = cancelled
-    pictures = open_pictures(chosen, control.tell, control.cancelled)
+    pictures = open_pictures(chosen, control.emit, control.cancelled)
     return train(chosen, pictures, device, control)

@@ -48,7 +48,7 @@ class Best:
             "best_figures": self.best_figures,
         }
 
-    def take_up(self, found: Mapping[str, Any], state: State) -> bool:
+    def restore(self, found: Mapping[str, Any], state: State) -> bool:
         """Go on with the scores of a checkpoint; False if other scenes or settings judge now."""
         if found["scored_on"] != self._scored_on:
             state.forget_best()
@@ -67,11 +67,11 @@ class Best:
         return self.validator is not None and state.scored_step != state.step
 
     def score(
-        self, average: RestorationModel, state: State, ask: Callable[[], None]
+        self, average: RestorationModel, state: State, check_cancelled: Callable[[], None]
     ) -> tuple[bool, str]:
         """Score the average, and keep it if it is the best: whether it is, figures in words."""
         assert self.validator is not None
-        self.figures = {**self.validator.score(average, ask), **state.baselines}
+        self.figures = {**self.validator.score(average, check_cancelled), **state.baselines}
         is_best = self.figures["score"] > state.best
         state.scored_step, state.scored_seconds = state.step, state.seconds
         if is_best:
@@ -80,7 +80,7 @@ class Best:
             self.best_figures = self.figures
         return is_best, sentence(self.figures, self.validator.kinds)
 
-    def settle(self, average: RestorationModel, state: State) -> str:
+    def ensure_best(self, average: RestorationModel, state: State) -> str:
         """See to it that there is a best average to publish; its figures in words."""
         if state.best == -math.inf:
             # Nothing was scored (yet): the last one.

@@ -14,7 +14,7 @@ from napari_restore.training.haze import SPECTRA
 from napari_restore.training.loop._stages import Stage, stages_of
 from napari_restore.training.loop._table import check, check_length, fill, table_of
 
-OF_A_STAGE = ("recipe", "optimiser", "loss")
+STAGE_TABLES = ("recipe", "optimiser", "loss")
 """Tables that each [[stage]] may write over."""
 LARGEST_SEED = 2**63 - 1
 
@@ -237,7 +237,7 @@ def load_config(path: Path) -> TrainConfig:
 
 def config_of(content: Mapping[str, Any], folder: Path) -> TrainConfig:
     """The configuration that a parsed TOML says; see `load_config`."""
-    known = ("model", "data", *OF_A_STAGE, "run", "score", "stage")
+    known = ("model", "data", *STAGE_TABLES, "run", "score", "stage")
     for name in content:
         if name not in known:
             raise BadParameter(f"There is no table [{name}].", f"There are: {', '.join(known)}.")
@@ -248,7 +248,7 @@ def config_of(content: Mapping[str, Any], folder: Path) -> TrainConfig:
     train_only = run.pop("train_only", [])
     own_run = fill(RunConfig, run, "[run]", folder)
     top = {
-        **{name: table_of(content.get(name, {}), f"[{name}]") for name in OF_A_STAGE},
+        **{name: table_of(content.get(name, {}), f"[{name}]") for name in STAGE_TABLES},
         "train_only": train_only,
         "steps": own_run.steps,
         "minutes": own_run.minutes,

@@ -23,13 +23,13 @@ from napari_restore.training.loop._network import (
 )
 from napari_restore.training.loop._schedule import learning_rate, share_done
 
-SETTLED = 50
+MIN_STEPS_FOR_MEAN = 50
 """Steps after which a mean loss is a measure."""
-RECENT = 100
+RUNNING_MEAN_STEPS = 100
 """Steps that the running mean of the loss looks back on."""
 
 
-class Taken(NamedTuple):
+class StepResult(NamedTuple):
     """A step that was taken."""
 
     loss: float
@@ -71,7 +71,7 @@ class Learner:
         """The learning rate of the last step."""
         return float(self.optimiser.param_groups[0]["lr"])
 
-    def step(self, batch: Any, state: State) -> Taken | None:
+    def step(self, batch: Any, state: State) -> StepResult | None:
         """Learn from a batch and count in `state`.
 
         None where loss or gradients are not finite, or the loss is so many times the recent
@@ -98,14 +98,18 @@ class Learner:
             return None
         state.in_a_row = 0
         state.running_of += 1
-        state.running_loss += (loss - state.running_loss) / min(state.running_of, RECENT)
-        return Taken(loss, {name: float(value.detach()) for name, value in losses.items()})
+        state.running_loss += (loss - state.running_loss) / min(
+            state.running_of, RUNNING_MEAN_STEPS
+        )
+        return StepResult(loss, {name: float(value.detach()) for name, value in losses.items()})
 
     def _is_likely(self, loss: float, state: State) -> bool:
         most = self.config.run.skip_above
         if not math.isfinite(loss):
             return False
-        return not (most and state.running_of >= SETTLED and loss > most * state.running_loss)
+        return not (
+            most and state.running_of >= MIN_STEPS_FOR_MEAN and loss > most * state.running_loss
+        )
 
     def _apply(self, total: Tensor) -> bool:
         """Take the step; False, and nothing changed, where a gradient is not finite."""
@@ -121,7 +125,7 @@ class Learner:
         self.is_whole = True
         return True
 
-    def go_back(self, content: Mapping[str, Any] | None, state: State) -> None:
+    def restart_from_average(self, content: Mapping[str, Any] | None, state: State) -> None:
         """Take up the average of a checkpoint (else its own) with a fresh optimiser."""
         if content is not None:
             self._load_average(content)

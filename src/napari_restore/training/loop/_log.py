@@ -35,9 +35,9 @@ class Log:
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Append a row; what it does not name stays empty."""
-        told = {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()}
+        cells = {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()}
         with self.path.open("a", encoding="utf-8", newline="") as file:
-            csv.DictWriter(file, self._columns, restval="").writerow(told)
+            csv.DictWriter(file, self._columns, restval="").writerow(cells)
 
     def rows(self) -> list[dict[str, str]]:
         """All rows as text, but for one that was cut off."""

@@ -42,7 +42,7 @@ class Pairs(Clear, Protocol):
     def is_clear(self) -> Tensor: ...
 
 
-FAR_FROM_AIRLIGHT = 0.1
+MIN_AIRLIGHT_DISTANCE = 0.1
 """Distance in display values from which on a pixel tells how deep the haze before it is."""
 SMALL = 4e-4
 """Squared error (34 dB) below which a picture is no longer made better."""
@@ -235,7 +235,7 @@ def depth_in_display(batch: Pairs) -> tuple[Tensor, Tensor]:
     Haze that was added in linear light is deeper in the dark, seen in display values.
     """
     airlight = batch.airlight[..., None, None]
-    known = ((airlight - batch.clear).abs() > FAR_FROM_AIRLIGHT) & batch.valid
+    known = ((airlight - batch.clear).abs() > MIN_AIRLIGHT_DISTANCE) & batch.valid
     share = (airlight - batch.hazy) / (airlight - batch.clear)
     return -share.where(known, 1.0).clamp(math.exp(-DEEPEST), 1).log(), known
 

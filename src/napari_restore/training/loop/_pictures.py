@@ -16,7 +16,7 @@ import numpy.typing as npt
 from napari_restore.engine import Event, Note, Phase, Progress
 from napari_restore.errors import BadParameter, Cancelled, InputError
 from napari_restore.training.data import (
-    Feed,
+    BatchLoader,
     Pack,
     Recipe,
     Sampler,
@@ -32,11 +32,11 @@ from napari_restore.training.data._scenes import by_source, has_splits
 from napari_restore.training.loop._config import TrainConfig
 from napari_restore.training.loop._score import DevScene
 
-Tell = Callable[[Event], None]
+Emit = Callable[[Event], None]
 
 
 class Batches(Protocol):
-    """What gives batches; see `napari_restore.training.data.Feed`."""
+    """What gives batches; see `napari_restore.training.data.BatchLoader`."""
 
     def batches(self, start_step: int) -> Generator[Any, None, None]:
         """Batches from `start_step` on, in order; closed when no more is wanted."""
@@ -62,7 +62,7 @@ class Pictures:
 
 
 def open_pictures(
-    config: TrainConfig, tell: Tell, cancelled: Callable[[], bool] = lambda: False
+    config: TrainConfig, emit: Emit, cancelled: Callable[[], bool] = lambda: False
 ) -> Pictures:
     """Read what [data] and [score] name; pictures in files are packed once, into the cache.
 
@@ -70,15 +70,15 @@ def open_pictures(
     where `cancelled`, which is asked after every picture, became true.
     """
 
-    def ask(event: Event) -> None:
+    def check_cancelled(event: Event) -> None:
         if cancelled():
             raise Cancelled("Stopped while pictures were read.", "The same command reads them.")
-        tell(event)
+        emit(event)
 
     data, run = config.data, config.run
     cache = data.cache or run.output / "pictures"
-    packed, without = _training(config, cache / "train", ask)
-    dev = tuple(_dev(config, cache / "dev", ask)) if config.score.scenes else ()
+    packed, without = _training(config, cache / "train", check_cancelled)
+    dev = tuple(_dev(config, cache / "dev", check_cancelled)) if config.score.scenes else ()
     if config.score.scenes and not dev:
         if config.score.index is not None:
             raise InputError(
@@ -86,29 +86,29 @@ def open_pictures(
                 "Name another index in [score].",
             )
         split = config.score.split
-        tell(Note(f"There are no {split} scenes: the last average is kept, unscored."))
+        emit(Note(f"There are no {split} scenes: the last average is kept, unscored."))
     samplers = [Sampler(packed, stage.recipe) for stage in config.stages]
     small = set(samplers[0].left_out).intersection(*(s.left_out for s in samplers))
     if small:
-        tell(Note(f"Pictures that are too small for the crops and not trained on: {len(small)}."))
+        emit(Note(f"Pictures that are too small for the crops and not trained on: {len(small)}."))
     rows = [
         {"name": entry.scene.name, "source": entry.scene.source, "licence": entry.scene.licence}
         for entry in packed.entries
         if entry.scene.name not in small
     ]
 
-    def feed(recipe: Recipe) -> Feed:
-        return Feed(packed, recipe, run.seed, run.workers)
+    def feed(recipe: Recipe) -> BatchLoader:
+        return BatchLoader(packed, recipe, run.seed, run.workers)
 
     return Pictures(feed, rows, dev, (*without, *sorted(small)))
 
 
-def _training(config: TrainConfig, cache: Path, tell: Tell) -> tuple[Pack, list[str]]:
+def _training(config: TrainConfig, cache: Path, emit: Emit) -> tuple[Pack, list[str]]:
     """What is trained on, at all scales, and the names of what is left out by name."""
     data = config.data
 
     def unwanted(scene: Scene) -> bool:
-        return any(_is_called(scene, pattern) for pattern in data.leave_out)
+        return any(_matches_name(scene, pattern) for pattern in data.leave_out)
 
     def fits(scene: Scene) -> bool:
         return scene.kind in data.kinds and (data.licences == "any" or shippable(scene))
@@ -124,7 +124,7 @@ def _training(config: TrainConfig, cache: Path, tell: Tell) -> tuple[Pack, list[
         return found, []
     scenes = [scene for scene in scenes_of(data.index, split="train") if fits(scene)]
     for pattern in data.leave_out:
-        if not any(_is_called(scene, pattern) for scene in scenes):
+        if not any(_matches_name(scene, pattern) for scene in scenes):
             raise BadParameter(
                 f"[data] leave_out {pattern!r} fits no file that would be trained on.",
                 "Write names as the index does; * stands for any letters.",
@@ -135,15 +135,15 @@ def _training(config: TrainConfig, cache: Path, tell: Tell) -> tuple[Pack, list[
         raise InputError(
             f"{data.index} holds no scene of these kinds and licences.", "Allow more in [data]."
         )
-    return _pack(scenes, cache, data.long_side, tell), without
+    return _pack(scenes, cache, data.long_side, emit), without
 
 
-def _is_called(scene: Scene, pattern: str) -> bool:
+def _matches_name(scene: Scene, pattern: str) -> bool:
     """Whether `pattern` fits the file's name, with or without its folders."""
     return any(fnmatchcase(name, pattern) for name in (scene.file, Path(scene.file).name))
 
 
-def _dev(config: TrainConfig, cache: Path, tell: Tell) -> Iterator[DevScene]:
+def _dev(config: TrainConfig, cache: Path, emit: Emit) -> Iterator[DevScene]:
     """The dev scenes of every kind, sources in turn."""
     index, side = config.score.index or config.data.index, config.score.side
     found = _packed(index, cache)
@@ -159,7 +159,7 @@ def _dev(config: TrainConfig, cache: Path, tell: Tell) -> Iterator[DevScene]:
         chosen = _chosen(scenes, config)
         if not chosen:
             return
-        found = _pack(chosen, cache, side, tell)
+        found = _pack(chosen, cache, side, emit)
     chosen = _chosen(
         [e.scene for e in found.entries if e.scene.split == config.score.split], config
     )
@@ -212,6 +212,6 @@ def _packed(path: Path, cache: Path) -> Pack | None:
     return Pack(path) if (path / INDEX).is_file() else None
 
 
-def _pack(scenes: Sequence[Scene], folder: Path, long_side: int, tell: Tell) -> Pack:
-    tell(Phase("Reading pictures"))
-    return pack(scenes, folder, long_side=long_side, progress=lambda n, of: tell(Progress(n, of)))
+def _pack(scenes: Sequence[Scene], folder: Path, long_side: int, emit: Emit) -> Pack:
+    emit(Phase("Reading pictures"))
+    return pack(scenes, folder, long_side=long_side, progress=lambda n, of: emit(Progress(n, of)))

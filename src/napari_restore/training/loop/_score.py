@@ -72,7 +72,7 @@ class Validator:
         names = ["model", "clean", *fixed]
         return ["score", *(f"{kind}_{name}" for kind in self.kinds for name in names)]
 
-    def baselines(self, ask: Callable[[], None] = lambda: None) -> dict[str, float]:
+    def baselines(self, check_cancelled: Callable[[], None] = lambda: None) -> dict[str, float]:
         """The figures that do not hang on the network; `ask` is called between scenes."""
         unchanged = [psnr(p.hazy, p.scene.clear, 1, p.scene.valid) for p in self._pairs]
         found = self._means("input", [min(MOST, value) for value in unchanged])
@@ -80,14 +80,14 @@ class Validator:
             model = load("dcp", parameters={"omega": omega})
             values = []
             for pair in self._pairs:
-                ask()
+                check_cancelled()
                 values.append(self._on(model, pair, pair.hazy))
             found |= self._means(f"dcp_{omega}", values)
         return found
 
     @torch.no_grad()
     def score(
-        self, model: RestorationModel, ask: Callable[[], None] = lambda: None
+        self, model: RestorationModel, check_cancelled: Callable[[], None] = lambda: None
     ) -> dict[str, float]:
         """``score``, ``KIND_model`` and ``KIND_clean`` of `model`, which runs where it lies.
 
@@ -95,7 +95,7 @@ class Validator:
         """
         on_hazy, on_clear = [], []
         for pair in self._pairs:
-            ask()
+            check_cancelled()
             on_hazy.append(self._on(model, pair, pair.hazy))
             on_clear.append(self._on(model, pair, pair.scene.clear))
         hazy, clean = self._means("model", on_hazy), self._means("clean", on_clear)

@@ -23,11 +23,11 @@ from napari_restore.training.loop._log import NO_PLOT, Log, Sums
 from napari_restore.training.loop._pictures import Pictures
 from napari_restore.training.loop._schedule import is_due, share_done
 
-IN_A_ROW = 3
+MAX_SKIPPED_IN_A_ROW = 3
 """Steps that go wrong one after another before the run goes back."""
-RETURNS = 5
+MAX_RESTARTS = 5
 """Times it goes back before it gives up."""
-TELL_EVERY = 2.0
+PROGRESS_SECONDS = 2.0
 """Seconds between two events of progress."""
 CHECKPOINT, LOG, PLOT = "checkpoint.pt", "training.csv", "training.png"
 
@@ -36,7 +36,7 @@ CHECKPOINT, LOG, PLOT = "checkpoint.pt", "training.csv", "training.png"
 class Control:
     """How the caller follows and stops a run."""
 
-    tell: Callable[[Event], None] = lambda event: None
+    emit: Callable[[Event], None] = lambda event: None
     cancelled: Callable[[], bool] = lambda: False
     clock: Callable[[], float] = time.monotonic
 
@@ -92,8 +92,8 @@ class _Run:
         self.best = Best(config, pictures)
         self.log = Log(self.folder / LOG, list(self.learner.objective.weights), self.best.columns)
         self._sums = Sums()
-        self._told = -math.inf
-        self._noted: set[str] = set()
+        self._last_progress = -math.inf
+        self._notes_sent: set[str] = set()
 
     # -- the run -------------------------------------------------------------------
 
@@ -129,7 +129,7 @@ class _Run:
             self.state = State(**found["state"])
             self.learner.resume(found, min(self.state.stage, len(self.config.stages) - 1))
             self._note(f"Goes on from step {self.state.step}.")
-            if not self.best.take_up(found, self.state):
+            if not self.best.restore(found, self.state):
                 self._note("[score] or its scenes changed: the best average is sought anew.")
         elif self.weights.exists():
             raise BadOutput(
@@ -137,9 +137,9 @@ class _Run:
             )
         self.log.start(self.state.step)
         if self.best.validator is not None and not self.state.baselines:
-            self.control.tell(Phase("Scoring dcp"))
-            self.state.baselines = self.best.validator.baselines(self._ask)
-        self.control.tell(Phase("Training"))
+            self.control.emit(Phase("Scoring dcp"))
+            self.state.baselines = self.best.validator.baselines(self._check_cancelled)
+        self.control.emit(Phase("Training"))
         every = self.config.run.score_every.steps
         if (
             self.state.step
@@ -157,16 +157,16 @@ class _Run:
         with contextlib.closing(feed.batches(self.state.step)) as batches:
             then = self.control.clock()
             while share_done(self.state, stage) < 1:
-                self._ask()
+                self._check_cancelled()
                 if self.control.clock() >= deadline:
                     return False
-                with self._memory_told("Choose a smaller recipe.batch or recipe.size"):
+                with self._out_of_memory_handled("Choose a smaller recipe.batch or recipe.size"):
                     self._step(self._next(batches))
                 now = self.control.clock()
                 self.state.seconds += now - then
                 self.state.stage_seconds += now - then
                 self._sums.seconds += now - then
-                self._tell(now)
+                self._emit_progress(now)
                 self._intervals()
                 # What scores and files cost is no part of the training's time.
                 then = self.control.clock()
@@ -184,13 +184,13 @@ class _Run:
             self._save()
             raise
 
-    def _ask(self) -> None:
+    def _check_cancelled(self) -> None:
         """Save and raise `Cancelled` if the caller wants to stop."""
         if self.control.cancelled():
             self._stop()
 
     @contextlib.contextmanager
-    def _memory_told(self, hint: str) -> Iterator[None]:
+    def _out_of_memory_handled(self, hint: str) -> Iterator[None]:
         """Save and raise `OutOfMemory` where memory runs out."""
         try:
             yield
@@ -218,22 +218,22 @@ class _Run:
         self._sums.pairs += len(batch.names)
         if taken is not None:
             self._sums.add(taken.loss, taken.losses)
-        elif self.state.in_a_row >= IN_A_ROW:
+        elif self.state.in_a_row >= MAX_SKIPPED_IN_A_ROW:
             self._go_back()
 
     def _go_back(self) -> None:
         state = self.state
         state.returns += 1
-        if state.returns > RETURNS:
+        if state.returns > MAX_RESTARTS:
             raise InputError(
                 f"The training diverges: {state.skipped} of {state.step} steps could not be taken.",
                 "Lower optimiser.lr or optimiser.clip in a new run.output.",
             )
         found = _checkpoint.load(self.folder / CHECKPOINT)
         since = state.step if found is None else found["state"]["step"]
-        self.learner.go_back(found, state)
+        self.learner.restart_from_average(found, state)
         self._note(
-            f"{IN_A_ROW} steps in a row went wrong at step {state.step}: "
+            f"{MAX_SKIPPED_IN_A_ROW} steps in a row went wrong at step {state.step}: "
             f"back to the average of step {since}."
         )
 
@@ -268,13 +268,15 @@ class _Run:
         self._sums = Sums()
 
     def _score(self) -> None:
-        with self._memory_told("Choose a smaller score.side"):
-            is_best, text = self.best.score(self.learner.average.module, self.state, self._ask)
+        with self._out_of_memory_handled("Choose a smaller score.side"):
+            is_best, text = self.best.score(
+                self.learner.average.module, self.state, self._check_cancelled
+            )
         self._row(self.best.figures)
         if is_best:
             # The file and what is known of it go together.
             self._save()
-        self.control.tell(Scored(self.state.step, is_best, text, self.best.figures))
+        self.control.emit(Scored(self.state.step, is_best, text, self.best.figures))
         if not self.log.plot(self.folder / PLOT):
             self._note(NO_PLOT)
 
@@ -290,7 +292,7 @@ class _Run:
         _checkpoint.save(self.folder / CHECKPOINT, content)
 
     def _end(self, status: str) -> dict[str, Any]:
-        scored = self.best.settle(self.learner.average.module, self.state)
+        scored = self.best.ensure_best(self.learner.average.module, self.state)
         figures = self.best.best_figures
         card = _publish.card(self.config, self.pictures, self.state, figures, scored, self.device)
         digest = _publish.publish(self.best.path, self.weights, card)
@@ -308,14 +310,14 @@ class _Run:
             "sha256": digest,
         }
 
-    def _tell(self, now: float) -> None:
-        if now - self._told < TELL_EVERY:
+    def _emit_progress(self, now: float) -> None:
+        if now - self._last_progress < PROGRESS_SECONDS:
             return
-        self._told = now
+        self._last_progress = now
         state, stage = self.state, self.learner.stage
         done = share_done(state, stage)
         left = state.stage_seconds * (1 - done) / done if done > 0 else None
-        self.control.tell(
+        self.control.emit(
             Trained(
                 stage=stage.name,
                 step=state.stage_step,
@@ -328,9 +330,9 @@ class _Run:
         )
 
     def _note(self, text: str) -> None:
-        if text not in self._noted:
-            self._noted.add(text)
-            self.control.tell(Note(text))
+        if text not in self._notes_sent:
+            self._notes_sent.add(text)
+            self.control.emit(Note(text))
 
 
 @contextlib.contextmanager

@@ -29,7 +29,7 @@ RGB = "red=1,green=2,blue=3"
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenCase:
     """Both pictures of a case."""
 
     hazy: Image
@@ -47,7 +47,7 @@ class Case(Protocol):
     @property
     def group(self) -> str: ...
 
-    def open(self) -> Opened:
+    def open(self) -> OpenCase:
         """Raises `InputError` (`UnreadableImage`)."""
 
 
@@ -67,11 +67,11 @@ class PairCase:
     def group(self) -> str:
         return self.pair.group
 
-    def open(self) -> Opened:
+    def open(self) -> OpenCase:
         hazy, clear = (
             open_image(str(path), bands=self.bands) for path in (self.pair.hazy, self.pair.clear)
         )
-        return Opened(hazy, clear)
+        return OpenCase(hazy, clear)
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,9 @@ class HazedCase:
     def group(self) -> str:
         return self.scene.kind
 
-    def open(self) -> Opened:
+    def open(self) -> OpenCase:
         clear, hazy, valid = self.pixels()
-        return Opened(open_image(hazy, bands=RGB), open_image(clear, bands=RGB), valid)
+        return OpenCase(open_image(hazy, bands=RGB), open_image(clear, bands=RGB), valid)
 
     def pixels(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], Mask]:
         """The clear and the hazy picture (h, w, 3), red green blue, and which pixels count (h, w)."""
@@ -129,10 +129,10 @@ class HazedCase:
         paths = [folder / kind / f"{self.name}.png" for kind in ("clear", "hazy")]
         found = self.scene.path.stat()
         haze = f"{self.settings} {self.scene.file} {found.st_size} {found.st_mtime_ns}"
-        told = [_told_in(path) for path in paths]
-        if told == [haze, haze]:
+        recorded = [_haze_settings_in(path) for path in paths]
+        if recorded == [haze, haze]:
             return
-        for path, other in zip(paths, told, strict=True):
+        for path, other in zip(paths, recorded, strict=True):
             if path.exists() and other is None and not overwrite:
                 raise BadOutput(
                     f"{path} exists and was not kept by an evaluation.",
@@ -151,19 +151,19 @@ def drop_others(folder: Path, cases: Sequence[Case]) -> None:
     settings = {f"{case.settings} " for case in cases if isinstance(case, HazedCase)}
     for kind in ("hazy", "clear"):
         for path in (folder / kind).glob("*.png"):
-            told = _told_in(path)
-            if told is not None and not told.startswith(tuple(settings)):
+            recorded = _haze_settings_in(path)
+            if recorded is not None and not recorded.startswith(tuple(settings)):
                 path.unlink()
 
 
-def _told_in(path: Path) -> str | None:
+def _haze_settings_in(path: Path) -> str | None:
     """How a picture that `HazedCase.keep` wrote was hazed; None of another file, or none."""
     try:
         with Picture.open(path) as file:
-            told = file.info.get(_HAZE)
+            recorded = file.info.get(_HAZE)
     except OSError:
         return None
-    return None if told is None else str(told)
+    return None if recorded is None else str(recorded)
 
 
 def hazed_cases(
@@ -187,9 +187,9 @@ def hazed_cases(
     scenes = scenes_of(data, split=split)
     kept = [s for s in scenes if kind in (None, s.kind) and not s.no_haze_depth]
     if not kept:
-        told = f"{kind} scene" if kind else "scene"
+        recorded = f"{kind} scene" if kind else "scene"
         raise InputError(
-            f"{data} holds no {told} of split {split} that haze can be put on.",
+            f"{data} holds no {recorded} of split {split} that haze can be put on.",
             "Name another split, scene or folder.",
         )
     return [

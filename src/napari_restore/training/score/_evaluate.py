@@ -25,7 +25,7 @@ from napari_restore.engine import (
 from napari_restore.errors import Cancelled, DiskFull, InputError, OutOfMemory, RestoreError
 from napari_restore.images import Image
 from napari_restore.metrics import Metric
-from napari_restore.training.score._cases import Case, Opened
+from napari_restore.training.score._cases import Case, OpenCase
 from napari_restore.training.score._journal import Journal
 from napari_restore.training.score._methods import Method
 from napari_restore.training.score._scores import (
@@ -54,7 +54,7 @@ class Setting:
     """Of an image and a model."""
     run: Callable[[Plan], Result]
     """To its end; raises `Cancelled` when the user stops it."""
-    tell: Callable[[Event], None] = lambda event: None
+    emit: Callable[[Event], None] = lambda event: None
     with_clear: bool = False
     """Also how far methods change the clear pictures themselves."""
     keep: Callable[[Case], None] = lambda case: None
@@ -82,7 +82,7 @@ def evaluate(
     """
     outcome, began, fresh = Outcome(), time.monotonic(), 0
     for number, case in enumerate(cases, start=1):
-        setting.tell(ImageStarted(case.name, number, len(cases)))
+        setting.emit(ImageStarted(case.name, number, len(cases)))
         try:
             ran = _score_case(case, setting, journal, previews, outcome)
         except (RestoreError, OSError, MemoryError) as error:
@@ -91,8 +91,8 @@ def evaluate(
         fresh += ran
         # Images that were known already tell nothing of the time the others will take.
         left = (time.monotonic() - began) / fresh * (len(cases) - number) if fresh else None
-        setting.tell(Phase("images"))
-        setting.tell(Progress(number, len(cases), left))
+        setting.emit(Phase("images"))
+        setting.emit(Progress(number, len(cases), left))
     return outcome
 
 
@@ -103,7 +103,7 @@ def _score_case(
     setting.keep(case)
     opened = case.open()
     box_of(opened.hazy, opened.clear)
-    one = _One(case, opened, setting, journal, previews)
+    one = _CaseEvaluation(case, opened, setting, journal, previews)
     for method in setting.methods:
         try:
             outcome.rows.append(one.row_of(method))
@@ -128,22 +128,22 @@ def show(
         if all(previews.has(*place, *one) for one in wanted.get(place, {}).items()):
             continue
         try:
-            one = _One(case, case.open(), setting, Journal(None), previews)
+            one = _CaseEvaluation(case, case.open(), setting, Journal(None), previews)
             for label, key in wanted[place].items():
                 if label in by_label:
                     one.show(by_label[label], key)
         except (RestoreError, OSError, MemoryError) as error:
-            known = _in_words(error)
+            known = _as_restore_error(error)
             if isinstance(known, (Cancelled, DiskFull)):
                 raise known from error
-            setting.tell(Note(f"{case.name}: {known}"))
+            setting.emit(Note(f"{case.name}: {known}"))
 
 
-class _One:
+class _CaseEvaluation:
     """One case while its methods are scored; the clear picture is read at most once."""
 
     def __init__(
-        self, case: Case, opened: Opened, setting: Setting, journal: Journal, previews: Previews
+        self, case: Case, opened: OpenCase, setting: Setting, journal: Journal, previews: Previews
     ) -> None:
         self._case, self._opened, self._setting = case, opened, setting
         self._journal, self._previews = journal, previews
@@ -227,10 +227,12 @@ class _One:
             "clear_values": change_of(pixels, clear.read(box), scale, valid),
         }
 
-    def _restored(self, planned: Plan, told: str) -> tuple[npt.NDArray[Any], dict[str, Any], float]:
+    def _restored(
+        self, planned: Plan, phase: str
+    ) -> tuple[npt.NDArray[Any], dict[str, Any], float]:
         """The pixels (h, w, bands), the run's record, and seconds it took."""
         self.ran = True
-        self._setting.tell(Phase(told))
+        self._setting.emit(Phase(phase))
         began = time.monotonic()
         result = self._setting.run(planned)
         seconds = time.monotonic() - began
@@ -252,7 +254,7 @@ def _failed(
     outcome: Outcome, case: Case, method: str, error: BaseException, setting: Setting
 ) -> None:
     """Note a failure; raise it where going on is no use."""
-    known = _in_words(error)
+    known = _as_restore_error(error)
     if isinstance(known, (Cancelled, DiskFull)):
         raise known from error
     outcome.failures.append(
@@ -266,10 +268,10 @@ def _failed(
             "exit_code": known.exit_code,
         }
     )
-    setting.tell(Note(f"{', '.join(filter(None, (case.name, method)))}: {known}"))
+    setting.emit(Note(f"{', '.join(filter(None, (case.name, method)))}: {known}"))
 
 
-def _in_words(error: BaseException) -> RestoreError:
+def _as_restore_error(error: BaseException) -> RestoreError:
     if isinstance(error, RestoreError):
         return error
     if isinstance(error, MemoryError):

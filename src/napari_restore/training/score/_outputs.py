@@ -70,17 +70,17 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
 
 
 def write_outputs(
-    folder: Path, account: Mapping[str, Any], previews: Previews, planned: Sequence[Strip]
+    folder: Path, summary: Mapping[str, Any], previews: Previews, planned: Sequence[Strip]
 ) -> dict[str, Any]:
-    """Write scores.csv, table.tex, strips and at last summary.json; returns the account."""
-    evaluation = account["evaluation"]
+    """Write scores.csv, table.tex, strips and last summary.json; return the summary."""
+    evaluation = summary["evaluation"]
     try:
         kinds = {method["label"]: method["kind"] for method in evaluation["methods"]}
         _write(folder / CSV, csv_table(evaluation, kinds))
         _write(folder / TABLE, latex_table(evaluation))
         names = _write_strips(folder, previews, planned)
-        told = {**account, "strips": names}
-        write_json(folder / SUMMARY, told)
+        complete = {**summary, "strips": names}
+        write_json(folder / SUMMARY, complete)
     except OSError as error:
         if is_disk_full(error):
             raise DiskFull(f"No space is left for {folder}.", "Free some, then go on.") from None
@@ -88,7 +88,7 @@ def write_outputs(
             f"{error.filename or folder} cannot be written: {error.strerror or error}.",
             "Name another folder after -o.",
         ) from None
-    return told
+    return complete
 
 
 def strips_of(
@@ -103,7 +103,7 @@ def strips_of(
         columns = []
         for column in _columns(evaluation):
             if (row := known.get((*place, column))) is not None:
-                columns.append((column, str(row["key"]), _told(image, column)))
+                columns.append((column, str(row["key"]), _column_text(image, column)))
         columns.append((CLEAR, clear[place], CLEAR))
         name = "_".join(filter(None, (word, file_name(*place)))) + ".jpg"
         found.append(Strip(place, name, columns))
@@ -159,7 +159,7 @@ def _columns(evaluation: Mapping[str, Any]) -> Sequence[str]:
     return [INPUT, *best, *models]
 
 
-def _told(image: Mapping[str, Any], column: str) -> str:
+def _column_text(image: Mapping[str, Any], column: str) -> str:
     name = "hazy" if column == INPUT else column
     psnr = image["methods"].get(column, {}).get("psnr")
     return name if psnr is None or math.isnan(psnr) else f"{name}   {psnr:.2f} dB"

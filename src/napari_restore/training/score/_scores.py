@@ -118,9 +118,9 @@ def scores_of(
         except (RestoreError, MemoryError):
             raise
         except Exception as error:
-            told = str(error).strip().splitlines() or [type(error).__name__]
+            lines = str(error).strip().splitlines() or [type(error).__name__]
             raise BadParameter(
-                f"The metric {name} failed: {told[0].rstrip('.')}.", "Leave it out of --metrics."
+                f"The metric {name} failed: {lines[0].rstrip('.')}.", "Leave it out of --metrics."
             ) from error
     return found
 

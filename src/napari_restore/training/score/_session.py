@@ -69,7 +69,7 @@ def perform(
     request: Request,
     plan: Callable[..., Plan],
     run: Callable[[Plan], Result],
-    tell: Callable[[Event], None],
+    emit: Callable[[Event], None],
     extra: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Evaluate and write; returns the account, `extra` in it.
@@ -103,7 +103,7 @@ def perform(
             case.keep(folder, overwrite=request.overwrite)
 
     if note:
-        tell(Note(note))
+        emit(Note(note))
     previews = Previews(folder / PREVIEWS if folder is not None and request.strips else None)
     with _scratch(folder) as scratch:
         setting = Setting(
@@ -111,7 +111,7 @@ def perform(
             metrics,
             lambda image, model: plan(image, model, scratch=str(scratch)),
             run,
-            tell,
+            emit,
             request.clear,
             keep,
         )
@@ -125,7 +125,7 @@ def perform(
             setting,
             previews,
         )
-    account = {
+    summary = {
         "status": "failed" if _all_failed(outcome, methods) else "done",
         "version": version("napari-restore"),
         "versions": {name: version(name) for name in ("numpy", "torch")},
@@ -138,8 +138,8 @@ def perform(
         "notes": [note] if note else [],
     }
     if folder is None:
-        return account
-    return write_outputs(folder, account, previews, strips)
+        return summary
+    return write_outputs(folder, summary, previews, strips)
 
 
 def _cases_of(request: Request) -> tuple[list[Case], str]:

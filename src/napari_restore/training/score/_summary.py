@@ -35,8 +35,8 @@ def summary_of(
     tables = {method.label: _by_place(outcome.rows, method.label) for method in methods}
     places, counted = _compared(methods, tables, _places(outcome.rows))
     groups = sorted({group for group, _ in places if group})
-    scene_of = {(row["group"], row["image"]): row["scene"] for row in outcome.rows}
-    scenes = [scene_of[place] for place in places]
+    scene_from_dict = {(row["group"], row["image"]): row["scene"] for row in outcome.rows}
+    scenes = [scene_from_dict[place] for place in places]
 
     def values(label: str, metric: str, group: str | None = None) -> list[float]:
         if label not in counted:
@@ -50,7 +50,7 @@ def summary_of(
     def means(label: str, group: str | None = None) -> dict[str, float]:
         return {name: spread_of(values(label, name, group)).mean for name in metrics}
 
-    told: list[dict[str, Any]] = []
+    method_entries: list[dict[str, Any]] = []
     for method in methods:
         card = method.model.card
         entry: dict[str, Any] = {
@@ -67,7 +67,7 @@ def summary_of(
         }
         if clear := _clear(tables[method.label]):
             entry["clear"] = clear
-        told.append(entry)
+        method_entries.append(entry)
     first = next(iter(metrics))
     best = _best([m.label for m in methods if m.kind == "classical"], first, metrics[first], means)
     models = [method.label for method in methods if method.kind == "model"]
@@ -103,7 +103,7 @@ def summary_of(
             for name, metric in metrics.items()
         },
         "groups": groups,
-        "methods": told,
+        "methods": method_entries,
         "classical": best,
         "comparisons": comparisons,
         "test": TEST,

@@ -39,13 +39,13 @@ def text_table(evaluation: Mapping[str, Any]) -> str:
     if any("clear" in method for method in evaluation["methods"]):
         inner = [("clear pictures:", *CLEAR.values())]
         for method in evaluation["methods"]:
-            if told := method.get("clear"):
-                unchanged = told["clear_unchanged"]
+            if row_values := method.get("clear"):
+                unchanged = row_values["clear_unchanged"]
                 inner.append(
                     (
                         f"  {method['label']}",
-                        _number(told["clear_psnr"], 2),
-                        _number(told["clear_change"], 2),
+                        _number(row_values["clear_psnr"], 2),
+                        _number(row_values["clear_change"], 2),
                         "–" if math.isnan(unchanged) else f"{unchanged:.1%}",
                     )
                 )
@@ -67,8 +67,8 @@ def latex_table(evaluation: Mapping[str, Any]) -> str:
     for group in (*evaluation["groups"], None):
         lines.append(r"\midrule")
         if evaluation["groups"]:
-            told = "All" if group is None else latex(group)
-            lines.append(rf"\multicolumn{{{len(metrics) + 1}}}{{l}}{{\emph{{{told}}}}} \\")
+            heading = "All" if group is None else latex(group)
+            lines.append(rf"\multicolumn{{{len(metrics) + 1}}}{{l}}{{\emph{{{heading}}}}} \\")
         by_metric = [_cells(evaluation["methods"], name, metrics[name], group) for name in metrics]
         for method, *cells in zip(evaluation["methods"], *by_metric, strict=True):
             lines.append(rf"{latex(method['label'])} & {' & '.join(cells)} \\")
@@ -122,16 +122,16 @@ def _cells(
 
 def _sentences(evaluation: Mapping[str, Any]) -> list[str]:
     lines = []
-    for told in evaluation["comparisons"]:
-        if told["other"] != evaluation["classical"] or not told["n"]:
+    for row_values in evaluation["comparisons"]:
+        if row_values["other"] != evaluation["classical"] or not row_values["n"]:
             continue
-        metric = evaluation["metrics"][told["metric"]]
-        gain = f"{told['difference']:+.{metric['decimals']}f} {metric['unit']}".rstrip()
+        metric = evaluation["metrics"][row_values["metric"]]
+        gain = f"{row_values['difference']:+.{metric['decimals']}f} {metric['unit']}".rstrip()
         lines.append(
-            f"{told['method']} against {told['other']}, the best classical: "
-            f"{metric['title']} {gain}, better on {told['better']} of {told['n']} "
-            f"scene{'s' if told['n'] != 1 else ''}, "
-            f"p = {told['p']:.2g}"
+            f"{row_values['method']} against {row_values['other']}, the best classical: "
+            f"{metric['title']} {gain}, better on {row_values['better']} of {row_values['n']} "
+            f"scene{'s' if row_values['n'] != 1 else ''}, "
+            f"p = {row_values['p']:.2g}"
         )
     count = evaluation["n"]
     scenes = evaluation["scenes"]
