@@ -217,7 +217,7 @@ def test_a_figure_tells_the_arguments(tmp_path: Path) -> None:
         ({"method": "smoothgrad", "arguments": {"sigma": "much"}}, "sigma=much"),
         ({"method": "smoothgrad", "baseline": "zero"}, "uses no baseline"),
         ({"method": "smoothgrad", "steps": 4}, "not a path integral"),
-        ({"method": "occlusion", "context_gradient": "through"}, "holds the statistics"),
+        ({"method": "occlusion", "context_gradient": "through"}, "takes the context as a constant"),
         ({"method": "occlusion", "arguments": {"side": 4, "stride": 5}}, "stride=5"),
         ({"method": "ig", "arguments": {"n": 3}}, "takes no --argument"),
         ({"method": "occlusio"}, "no method"),

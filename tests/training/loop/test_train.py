@@ -328,7 +328,7 @@ def test_only_chosen_parameters_are_trained(
     after = state_of(tmp_path / "run")["model"]
     changed = {name.partition(".")[0] for name in after if not after[name].equal(before[name])}
     assert changed == {"middle"}
-    with pytest.raises(BadParameter, match="train_only 'bottom' fits no parameter"):
+    with pytest.raises(BadParameter, match="train_only 'bottom' matches no parameter"):
         train(make_config(run={"train_only": ["bottom"]}), make_pictures(), "cpu")
 
 

@@ -15,12 +15,12 @@ def train(
     emit: Callable[[Any], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
-    """Train what CONFIG.toml says, or go on where the run in its output folder stopped.
+    """Train by a CONFIG.toml, or continue the run in its output folder.
 
-    `tell` is given events, `cancelled` is asked between two steps. Returns the account of
+    `emit` is a callback for events, `cancelled` is called between two steps. Returns the report of
     `napari_restore.training.loop._train.train`, and raises what that and `load_config` raise.
     """
-    # The configuration comes before torch: what is wrong with it shows at once.
+    # The configuration is read before torch is imported, so that its errors appear immediately.
     from napari_restore.training.loop._config import load_config
 
     chosen = load_config(config)

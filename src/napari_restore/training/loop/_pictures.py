@@ -1,4 +1,4 @@
-"""The clear pictures of a run, opened: a feed for training, dev scenes to be judged on."""
+"""Opens the clear images of a run: batches for training, and validation scenes."""
 
 from __future__ import annotations
 
@@ -36,43 +36,43 @@ Emit = Callable[[Event], None]
 
 
 class Batches(Protocol):
-    """What gives batches; see `napari_restore.training.data.BatchLoader`."""
+    """A source of batches; see `napari_restore.training.data.BatchLoader`."""
 
     def batches(self, start_step: int) -> Generator[Any, None, None]:
-        """Batches from `start_step` on, in order; closed when no more is wanted."""
+        """Yield batches from `start_step` on, in order, until closed."""
         ...
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """What a run is trained and judged on."""
+    """Training batches and validation scenes of a run."""
 
     feed: Callable[[Any], Batches]
-    """The feed of a stage's recipe."""
+    """Returns the batches of a stage's recipe."""
     rows: Sequence[Mapping[str, Any]]
     """Name, source and licence of every training scene, for the card."""
     dev: Sequence[DevScene] = field(default_factory=tuple)
     left_out: Sequence[str] = ()
-    """Names of scenes that are not trained on: by [data] leave_out, or too small."""
+    """Names of excluded scenes: by [data] leave_out, or too small."""
 
     @property
     def digest(self) -> str:
-        """Of the names of what it is trained on."""
+        """sha256 of the names of the training scenes."""
         return sha256("\n".join(str(row["name"]) for row in self.rows).encode()).hexdigest()
 
 
 def open_pictures(
     config: TrainConfig, emit: Emit, cancelled: Callable[[], bool] = lambda: False
 ) -> Pictures:
-    """Read what [data] and [score] name; pictures in files are packed once, into the cache.
+    """Open the scenes of [data] and [score]; images in files are packed once, into the cache.
 
-    Raises `InputError` where there is nothing, or nothing to train on, and `Cancelled`
-    where `cancelled`, which is asked after every picture, became true.
+    Raises `InputError` where there are none for training, and `Cancelled` once `cancelled`, which
+    is called after every image, returns true.
     """
 
     def check_cancelled(event: Event) -> None:
         if cancelled():
-            raise Cancelled("Stopped while pictures were read.", "The same command reads them.")
+            raise Cancelled("Stopped while pictures were read.", "The same command continues.")
         emit(event)
 
     data, run = config.data, config.run
@@ -82,15 +82,15 @@ def open_pictures(
     if config.score.scenes and not dev:
         if config.score.index is not None:
             raise InputError(
-                f"{config.score.index} holds no {config.score.split} scene of the kinds of [data].",
+                f"{config.score.index} contains no {config.score.split} scene of the kinds of [data].",
                 "Name another index in [score].",
             )
         split = config.score.split
-        emit(Note(f"There are no {split} scenes: the last average is kept, unscored."))
+        emit(Note(f"There are no {split} scenes: the last average is saved, without a score."))
     samplers = [Sampler(packed, stage.recipe) for stage in config.stages]
     small = set(samplers[0].left_out).intersection(*(s.left_out for s in samplers))
     if small:
-        emit(Note(f"Pictures that are too small for the crops and not trained on: {len(small)}."))
+        emit(Note(f"Pictures excluded as too small for the crops: {len(small)}."))
     rows = [
         {"name": entry.scene.name, "source": entry.scene.source, "licence": entry.scene.licence}
         for entry in packed.entries
@@ -104,7 +104,7 @@ def open_pictures(
 
 
 def _training(config: TrainConfig, cache: Path, emit: Emit) -> tuple[Pack, list[str]]:
-    """What is trained on, at all scales, and the names of what is left out by name."""
+    """Return the pack for training, and the names excluded by [data] leave_out."""
     data = config.data
 
     def unwanted(scene: Scene) -> bool:
@@ -118,38 +118,38 @@ def _training(config: TrainConfig, cache: Path, emit: Emit) -> tuple[Pack, list[
         for entry in found.entries:
             if entry.scene.split != "train" or not fits(entry.scene) or unwanted(entry.scene):
                 raise InputError(
-                    f"{data.index} holds {entry.scene.name}, which [data] leaves out.",
-                    "Pack only what is to be trained on.",
+                    f"{data.index} contains {entry.scene.name}, which [data] excludes.",
+                    "Pack only scenes for training.",
                 )
         return found, []
     scenes = [scene for scene in scenes_of(data.index, split="train") if fits(scene)]
     for pattern in data.leave_out:
         if not any(_matches_name(scene, pattern) for scene in scenes):
             raise BadParameter(
-                f"[data] leave_out {pattern!r} fits no file that would be trained on.",
-                "Write names as the index does; * stands for any letters.",
+                f"[data] leave_out {pattern!r} matches no training file.",
+                "Write names as in the index; * matches any characters.",
             )
     without = [scene.file for scene in scenes if unwanted(scene)]
     scenes = [scene for scene in scenes if not unwanted(scene)]
     if not scenes:
         raise InputError(
-            f"{data.index} holds no scene of these kinds and licences.", "Allow more in [data]."
+            f"{data.index} contains no scene of these kinds and licences.", "Allow more in [data]."
         )
     return _pack(scenes, cache, data.long_side, emit), without
 
 
 def _matches_name(scene: Scene, pattern: str) -> bool:
-    """Whether `pattern` fits the file's name, with or without its folders."""
+    """Return whether `pattern` matches the file's name, with or without its folders."""
     return any(fnmatchcase(name, pattern) for name in (scene.file, Path(scene.file).name))
 
 
 def _dev(config: TrainConfig, cache: Path, emit: Emit) -> Iterator[DevScene]:
-    """The dev scenes of every kind, sources in turn."""
+    """Yield the validation scenes of every kind, alternating sources."""
     index, side = config.score.index or config.data.index, config.score.side
     found = _packed(index, cache)
     if found is None:
         if not has_splits(index) and index.resolve() == config.data.index.resolve():
-            return  # a plain folder, all of which is trained on
+            return  # a plain folder is all used for training
         try:
             scenes = scenes_of(index, split=config.score.split)
         except InputError:
@@ -167,7 +167,7 @@ def _dev(config: TrainConfig, cache: Path, emit: Emit) -> Iterator[DevScene]:
     for entry in found.entries:
         if entry.scene.name not in names:
             continue
-        # The smallest that is large enough.
+        # The smallest sufficient level.
         level = max((n for n, p in enumerate(entry.levels) if max(p.shape) >= side), default=0)
         codes = found.view(entry.levels[level])
         scale = min(1.0, side / max(codes.shape[:2]))
@@ -195,7 +195,7 @@ def _shares(codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 
 
 def _chosen(scenes: Sequence[Scene], config: TrainConfig) -> list[Scene]:
-    """The first scenes of every kind on which haze may lie, one source after the other."""
+    """Return the first scenes of every kind suitable for haze, alternating sources."""
     chosen: list[Scene] = []
     for kind in config.data.kinds:
         own = [scene for scene in scenes if scene.kind == kind and not scene.no_haze_depth]
@@ -206,7 +206,7 @@ def _chosen(scenes: Sequence[Scene], config: TrainConfig) -> list[Scene]:
 
 
 def _packed(path: Path, cache: Path) -> Pack | None:
-    """What was packed before; None for pictures in files."""
+    """Return an existing pack; None for images in files."""
     if path.suffix.lower() == ".zip":
         return expand(path, cache)
     return Pack(path) if (path / INDEX).is_file() else None

@@ -1,4 +1,4 @@
-"""The loop: batches in, steps, an average, dev scores, checkpoints, and weights at the end."""
+"""The training loop: steps, averaging, validation, checkpoints, and final weights."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from napari_restore.training.loop._pictures import Pictures
 from napari_restore.training.loop._schedule import is_due, share_done
 
 MAX_SKIPPED_IN_A_ROW = 3
-"""Steps that go wrong one after another before the run goes back."""
+"""Consecutive skipped steps before the run restarts from its average."""
 MAX_RESTARTS = 5
-"""Times it goes back before it gives up."""
+"""Restarts before the run fails."""
 PROGRESS_SECONDS = 2.0
-"""Seconds between two events of progress."""
+"""Seconds between two progress events."""
 CHECKPOINT, LOG, PLOT = "checkpoint.pt", "training.csv", "training.png"
 
 
 @dataclass
 class Control:
-    """How the caller follows and stops a run."""
+    """Callbacks to follow and cancel a run."""
 
     emit: Callable[[Event], None] = lambda event: None
     cancelled: Callable[[], bool] = lambda: False
@@ -47,23 +47,22 @@ def train(
     device: str = "auto",
     control: Control | None = None,
 ) -> dict[str, Any]:
-    """Train, or go on where the run in the output folder stopped.
+    """Train, or continue the run in the output folder.
 
-    Returns an account: ``status`` ("done", or "stopped" at `stop_after`), ``step``,
+    Returns a report: ``status`` ("done", or "stopped" at `stop_after`), ``step``,
     ``seconds``, ``best``, ``figures``, ``weights`` (path), ``sha256``. On one machine and
-    a processor a run that was stopped takes the same steps, bit for bit, as one that was
-    not, as long as stages have a length in steps; it keeps the same average if
-    `score_every` is in steps, too. A run that went back does not: what it goes back to
-    is what was saved last.
+    on the CPU an interrupted run takes the same steps, bit for bit, as an uninterrupted one, if
+    stages have a length in steps; it selects the same average if `score_every` is in steps, too.
+    A run that restarted from an average does not, as this depends on the last checkpoint.
 
     Raises
     ------
     Cancelled
-        `control.cancelled` became true; all is saved.
+        `control.cancelled` returned true; all is saved.
     OutOfMemory
         A step or a score was too large; all before it is saved.
     BadParameter, MissingWeights, BadModel, InputError
-        Nothing was trained, or it diverged again and again.
+        Nothing was trained, or the training diverged repeatedly.
     """
     with torch.random.fork_rng(), _threads(config.run.threads):
         run = _Run(config, pictures, choose_device(device).torch, control or Control())
@@ -71,7 +70,7 @@ def train(
 
 
 def verify(config: TrainConfig) -> None:
-    """Refuse what model or losses do not have, before any picture is read.
+    """Check model and losses before any image is read.
 
     Raises `UnknownModel`, `BadParameter`, `MissingWeights`, `BadModel`.
     """
@@ -114,7 +113,7 @@ class _Run:
             if self.state.stage < len(self.config.stages):
                 self.learner.enter(self.state.stage)
                 self._save()
-        # A stop must not add a score: it might become the best.
+        # An interruption must not add a score, which might become the best.
         if status == "done" and self.best.is_due(self.state):
             self._score()
         self._row()
@@ -122,15 +121,17 @@ class _Run:
         return self._end(status)
 
     def _begin(self) -> None:
-        found = _checkpoint.load(self.folder / CHECKPOINT)
+        checkpoint_content = _checkpoint.load(self.folder / CHECKPOINT)
         self.deciding = self.config.deciding() | {"data.scenes": self.pictures.digest}
-        if found is not None:
-            _checkpoint.check_same(self.deciding, found["deciding"], self.folder)
-            self.state = State(**found["state"])
-            self.learner.resume(found, min(self.state.stage, len(self.config.stages) - 1))
-            self._note(f"Goes on from step {self.state.step}.")
-            if not self.best.restore(found, self.state):
-                self._note("[score] or its scenes changed: the best average is sought anew.")
+        if checkpoint_content is not None:
+            _checkpoint.check_same(self.deciding, checkpoint_content["deciding"], self.folder)
+            self.state = State(**checkpoint_content["state"])
+            self.learner.resume(
+                checkpoint_content, min(self.state.stage, len(self.config.stages) - 1)
+            )
+            self._note(f"Continues from step {self.state.step}.")
+            if not self.best.restore(checkpoint_content, self.state):
+                self._note("[score] or its scenes changed: the best average is determined again.")
         elif self.weights.exists():
             raise BadOutput(
                 f"{self.weights} exists and is not of this run.", "Choose another run.output."
@@ -147,11 +148,11 @@ class _Run:
             and self.state.step % every == 0
             and self.best.is_due(self.state)
         ):
-            # The last call was stopped while it scored.
+            # The last call was interrupted during scoring.
             self._score()
 
     def _stage(self, deadline: float) -> bool:
-        """Train to the end of the stage; False if the time of this call is over."""
+        """Train to the end of the stage; return False if the time of this call is over."""
         stage = self.learner.stage
         feed = self.pictures.feed(stage.recipe)
         with contextlib.closing(feed.batches(self.state.step)) as batches:
@@ -168,7 +169,7 @@ class _Run:
                 self._sums.seconds += now - then
                 self._emit_progress(now)
                 self._intervals()
-                # What scores and files cost is no part of the training's time.
+                # Time for scores and files does not count as training.
                 then = self.control.clock()
         return True
 
@@ -176,16 +177,16 @@ class _Run:
         try:
             return next(batches)
         except (RestoreError, OSError, MemoryError):
-            # Ctrl-C may have ended a process that makes batches.
+            # Ctrl-C may have ended a worker process.
             if self.control.cancelled():
                 self._stop()
-            # Nothing of the steps so far is to be lost.
+            # Save the steps so far.
             self._row()
             self._save()
             raise
 
     def _check_cancelled(self) -> None:
-        """Save and raise `Cancelled` if the caller wants to stop."""
+        """Save and raise `Cancelled` if the caller cancelled the run."""
         if self.control.cancelled():
             self._stop()
 
@@ -226,18 +227,18 @@ class _Run:
         state.returns += 1
         if state.returns > MAX_RESTARTS:
             raise InputError(
-                f"The training diverges: {state.skipped} of {state.step} steps could not be taken.",
+                f"The training diverges: {state.skipped} of {state.step} steps were skipped.",
                 "Lower optimiser.lr or optimiser.clip in a new run.output.",
             )
-        found = _checkpoint.load(self.folder / CHECKPOINT)
-        since = state.step if found is None else found["state"]["step"]
-        self.learner.restart_from_average(found, state)
+        checkpoint_content = _checkpoint.load(self.folder / CHECKPOINT)
+        since = state.step if checkpoint_content is None else checkpoint_content["state"]["step"]
+        self.learner.restart_from_average(checkpoint_content, state)
         self._note(
-            f"{MAX_SKIPPED_IN_A_ROW} steps in a row went wrong at step {state.step}: "
-            f"back to the average of step {since}."
+            f"{MAX_SKIPPED_IN_A_ROW} steps in a row were skipped at step {state.step}: "
+            f"restarted from the average of step {since}."
         )
 
-    # -- telling and keeping -------------------------------------------------------
+    # -- progress and files --------------------------------------------------------
 
     def _intervals(self) -> None:
         state, run = self.state, self.config.run
@@ -274,7 +275,7 @@ class _Run:
             )
         self._row(self.best.figures)
         if is_best:
-            # The file and what is known of it go together.
+            # Weights file and checkpoint must match.
             self._save()
         self.control.emit(Scored(self.state.step, is_best, text, self.best.figures))
         if not self.log.plot(self.folder / PLOT):

@@ -25,7 +25,7 @@ from napari_restore.training.score._cases import (
     drop_others,
     hazed_cases,
 )
-from napari_restore.training.score._evaluate import Outcome, Setting, evaluate, show
+from napari_restore.training.score._evaluate import EvaluationSettings, Outcome, evaluate, show
 from napari_restore.training.score._journal import Journal
 from napari_restore.training.score._methods import Method, methods_of
 from napari_restore.training.score._outputs import (
@@ -106,7 +106,7 @@ def perform(
         emit(Note(note))
     previews = Previews(folder / PREVIEWS if folder is not None and request.strips else None)
     with _scratch(folder) as scratch:
-        setting = Setting(
+        settings = EvaluationSettings(
             methods,
             metrics,
             lambda image, model: plan(image, model, scratch=str(scratch)),
@@ -115,14 +115,14 @@ def perform(
             request.clear,
             keep,
         )
-        outcome = evaluate(cases, setting, Journal(folder), previews)
+        outcome = evaluate(cases, settings, Journal(folder), previews)
         evaluation = summary_of(outcome, methods, metrics)
         strips = strips_of(evaluation, outcome.rows, request.strips)
         # Small pictures of scores that were known may be gone, or never were made.
         show(
             cases,
             {strip.place: {name: key for name, key, _ in strip.columns} for strip in strips},
-            setting,
+            settings,
             previews,
         )
     summary = {
