@@ -114,9 +114,9 @@ def test_ctrl_c_keeps_the_rows(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ((*TWO, *BOX, "-o", "t.tif"), "no table"),
-        ((*TWO, *BOX, "-o", "t.csv", "--figure", "f.png"), "--figure is of one map"),
-        ((*TWO, *BOX, "-o", "t.csv", "--record", "r.json"), "--record is of one map"),
+        ((*TWO, *BOX, "-o", "t.tif"), "not a table"),
+        ((*TWO, *BOX, "-o", "t.csv", "--figure", "f.png"), "--figure is for one map"),
+        ((*TWO, *BOX, "-o", "t.csv", "--record", "r.json"), "--record is for one map"),
         ((*TWO, *BOX, "-o", "no/t.csv"), "cannot be written"),
         ((*TWO, *BOX, "-o", "taken.csv"), "exists"),
         (("--model", "dcp", *BOX, "-o", "a.tif", "-o", "b.tif"), "one file"),

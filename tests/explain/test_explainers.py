@@ -260,9 +260,9 @@ def test_what_is_wrong_with_them_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
     }
     offer(monkeypatch, offers)
     for name, said in (
-        ("odd", "is no function"),
+        ("odd", "is not callable"),
         ("broken", "no such part"),
-        ("fails", "ValueError: a number is odd. Look"),
+        ("fails", "ValueError: a number is odd. Check"),
         ("flat", "gave no map"),
         ("infinite", "not finite"),
         ("needs", "--argument layer=VALUE"),

@@ -66,7 +66,7 @@ class Problem:
         self.alphas, self.notes = [], []
 
         def emit(event: Any) -> None:
-            if isinstance(event, Note) and event.text.startswith("Goes on"):
+            if isinstance(event, Note) and event.text.startswith("Continues"):
                 self.notes.append(event.text)
 
         asked = {"method": "ig", "gap": 0.0, "device": "cpu", "workers": 1, **options}

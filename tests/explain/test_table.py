@@ -272,8 +272,8 @@ def test_what_is_no_table_of_boxes_is_said(tmp_path: Path, text: str, told: str)
 def test_nothing_to_ask_is_said(tmp_path: Path) -> None:
     for options, told in (
         ({"images": None}, "No image is given"),
-        ({"models": []}, "no model"),
-        ({"boxes": []}, "no box"),
+        ({"models": []}, "No model is given"),
+        ({"boxes": []}, "No box is given"),
         ({"boxes": None}, "boxes or a polygon"),
         ({"boxes": tmp_path / "none.csv"}, "cannot be read"),
     ):
@@ -314,7 +314,7 @@ def test_files_that_exist_are_kept(tmp_path: Path) -> None:
         table.save(taken)
     assert taken.read_text() == "mine"
     assert table.save(taken, overwrite=True).read_text().startswith("number,image,")
-    with pytest.raises(BadOutput, match="no table"):
+    with pytest.raises(BadOutput, match="not a table"):
         table.save(tmp_path / "map.tif")
     with pytest.raises(BadOutput, match="cannot be written"):
         table.save(tmp_path / "no" / "t.csv")

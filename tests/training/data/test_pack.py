@@ -163,7 +163,7 @@ def test_a_compact_pack_serves_where_no_image_library_is(packed, tmp_path):
 
 def test_something_else_is_no_pack(tmp_path):
     (tmp_path / "a.zip").write_bytes(b"nothing")
-    with pytest.raises(InputError, match="no compact pack"):
+    with pytest.raises(InputError, match="not a compact pack"):
         expand(tmp_path / "a.zip", tmp_path / "out")
 
 

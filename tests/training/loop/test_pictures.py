@@ -105,7 +105,7 @@ def test_what_was_packed_before_must_hold_no_dev_scene(opened: Callable[..., Any
     _, pictures, _ = opened(index="train.zip", score={"index": str(packs / "dev")})
     assert len(pictures.rows) == 2
     assert len(pictures.dev) == 3
-    with pytest.raises(InputError, match=r"which .* leaves out"):
+    with pytest.raises(InputError, match=r"which .* excludes"):
         opened(index=str(packs / "dev"))
 
 

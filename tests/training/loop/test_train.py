@@ -220,7 +220,7 @@ def test_other_scores_seek_the_best_anew(
     told: list[Any] = []
     changed = make_config(run=run, score={"seed": 5, "classical": True})
     account = train(changed, make_pictures(), "cpu", Control(emit=told.append))
-    assert any("sought anew" in getattr(event, "text", "") for event in told)
+    assert any("determined again" in getattr(event, "text", "") for event in told)
     assert "aerial_dcp_0.95" in account["figures"]
     rows = rows_of(tmp_path / "run")
     anew = [row for row in rows if row["score"] and row["aerial_dcp_0.95"]]
