@@ -213,7 +213,7 @@ def test_pictures_of_one_name_get_their_folders_name(cli, tmp_path):
         (["in", "-o", "out", "--spectrum", "even", "--depth", "no"], "There is no folder no"),
         (["list", "-o", "out", "--spectrum", "even", "--split", "dev"], "no scene of split dev"),
         (["in", "-o", "out", "--spectrum", "even", "--depth", "other"], "no distances of .*street"),
-        (["in", "-o", "out", "--training", "3", "--size", "99"], "--size says nothing"),
+        (["in", "-o", "out", "--training", "3", "--size", "99"], "--size has no effect"),
         (["in", "-o", "out", "--training", "3"], "No picture is large enough"),
         (["broken", "-o", "out", "--spectrum", "even"], "a.tif"),
         (["bands", "-o", "out", "--spectrum", "even"], "red, green and blue.*--bands"),

@@ -303,7 +303,7 @@ def test_three_wrong_steps_in_a_row_go_back_to_the_average(
     saved = state_of(tmp_path / "run")["average"]
     train(config, make_pictures(10, 11, 12), "cpu", Control(emit=told.append))
     notes = [event.text for event in told if type(event).__name__ == "Note"]
-    assert any("back to the average of step 10" in note for note in notes)
+    assert any("restarted from the average of step 10" in note for note in notes)
     assert_equal(state_of(tmp_path / "run")["model"], saved)
 
 
