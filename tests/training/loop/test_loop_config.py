@@ -64,7 +64,11 @@ def test_paths_lie_beside_the_configuration_and_defaults_are_filled_in(tmp_path:
         ("steps = 100", "steps = 9\n[score]\nsplit = 'train'", "[score] split is train."),
         ("steps = 100", "steps = 9\n[recipe]\nwide = 2", "[recipe]: The share wide is 2."),
         ("steps = 100", "steps = 9\n[[stage]]\nrecipe = { sise = 9 }", "[recipe] has no key"),
-        ("steps = 100", "steps = 9\ntrain_only = ['(']", "[run] train_only '(' is not a regular expression"),
+        (
+            "steps = 100",
+            "steps = 9\ntrain_only = ['(']",
+            "[run] train_only '(' is not a regular expression",
+        ),
         ("steps = 100", "steps = 9\n[optimiser]\nlr = inf", "[optimiser] lr cannot be inf."),
         ("steps = 100", "steps = 9\n[loss]\nl1 = inf", "[loss] l1 cannot be inf."),
         ("steps = 100", "steps = 9\nskip_above = -1", "[run] skip_above = -1.0 is below 0."),

@@ -127,7 +127,7 @@ def test_rows_can_be_left_out_by_name(opened: Callable[..., Any], index: Path):
     _, pictures, _ = opened(leave_out=["coast_*"])
     assert [row["name"] for row in pictures.rows] == ["field_1.png"]
     assert pictures.left_out == ("coast_1.png",)
-    with pytest.raises(BadParameter, match=r"'town_\*' fits no file"):
+    with pytest.raises(BadParameter, match=r"'town_\*' matches no training file"):
         # A dev scene is not trained on anyhow.
         opened(leave_out=["town_*"])
     with pytest.raises(InputError, match="no scene"):

@@ -16,7 +16,7 @@ from napari_restore.records import write_json
 from napari_restore.training._replacing import replacing
 from napari_restore.training.score._journal import NAME as JOURNAL
 from napari_restore.training.score._methods import INPUT
-from napari_restore.training.score._strips import CLEAR, Previews, chosen, file_name
+from napari_restore.training.score._strips import CLEAR, Previews, file_name, select_extremes
 from napari_restore.training.score._tables import csv_table, latex_table
 
 CSV, SUMMARY, TABLE, STRIPS, PREVIEWS, WORK = (
@@ -27,27 +27,27 @@ CSV, SUMMARY, TABLE, STRIPS, PREVIEWS, WORK = (
     "previews",
     "work",
 )
-"""In the output folder; the last three are folders, `work` is gone at the end."""
+"""Names in the output folder; the last three are folders, `work` is removed at the end."""
 ALL = -1
-"""As a number of strips: one for every image."""
+"""Number of strips that means one for every image."""
 
 
 @dataclass(frozen=True)
 class Strip:
-    """Pictures of one image to be shown beside each other."""
+    """Images to show beside each other."""
 
     place: tuple[str, str]
     """Group and image."""
     name: str
-    """Of the file."""
+    """File name."""
     columns: Sequence[tuple[str, str, str]]
-    """As `Previews.strip` takes them."""
+    """As for `Previews.strip`."""
 
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:
-    """Make the output folder. Raises `BadOutput` if it cannot be written or holds other scores.
+    """Create the output folder. Raises `BadOutput` if it cannot be written or has other scores.
 
-    Scores of an earlier evaluation, which left its journal there, may be replaced.
+    Scores of an earlier evaluation, recognised by its journal, may be replaced.
     """
     if folder.exists() and not folder.is_dir():
         raise BadOutput(f"{folder} is a file.", "Name a folder after -o.")
@@ -59,7 +59,7 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Only trying tells of rights and of read-only disks.
+        # Only an attempt is reliable for permissions and read-only disks.
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
@@ -94,7 +94,7 @@ def write_outputs(
 def strips_of(
     evaluation: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], count: int
 ) -> list[Strip]:
-    """What shows the `count` worst, median and best images of the first model, or `ALL`."""
+    """Return strips of the `count` worst, median and best images of the first model, or `ALL`."""
     known = {(row["group"], row["image"], row["method"]): row for row in rows}
     clear = {(row["group"], row["image"]): str(row["scene"]) for row in rows}
     found = []
@@ -111,7 +111,7 @@ def strips_of(
 
 
 def _write_strips(folder: Path, previews: Previews, planned: Sequence[Strip]) -> list[str]:
-    """Names of the files made; those of the evaluation before go, and no others."""
+    """Write the strips, return their names, and remove those of the previous evaluation."""
     made = [
         strip.name
         for strip in planned
@@ -140,7 +140,7 @@ def _places(evaluation: Mapping[str, Any], strips: int) -> dict[tuple[str, str],
         for place, image in images.items()
         if main in image["methods"]
     }
-    return chosen(values, strips)
+    return select_extremes(values, strips)
 
 
 def _by_place(evaluation: Mapping[str, Any]) -> dict[tuple[str, str], Mapping[str, Any]]:
@@ -148,7 +148,7 @@ def _by_place(evaluation: Mapping[str, Any]) -> dict[tuple[str, str], Mapping[st
 
 
 def _main(evaluation: Mapping[str, Any]) -> str:
-    """The method by which images are worst or best: the first model."""
+    """Return the method that ranks images: the first model."""
     models = [m["label"] for m in evaluation["methods"] if m["kind"] == "model"]
     return str((models or [evaluation["classical"] or INPUT])[0])
 

@@ -1,4 +1,4 @@
-"""Scores as tables: for a terminal, for LaTeX, and one row per image and method as CSV."""
+"""Writes scores as plain text, LaTeX and CSV."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CLEAR = {
 
 
 def text_table(evaluation: Mapping[str, Any]) -> str:
-    """The means of `summary_of` for people."""
+    """Return the means of `summary_of` as a text table."""
     metrics: Mapping[str, Any] = evaluation["metrics"]
     rows = [("", *(_heading(metric, "↑", "↓") for metric in metrics.values()))]
     for method in evaluation["methods"]:
@@ -55,7 +55,7 @@ def text_table(evaluation: Mapping[str, Any]) -> str:
 
 
 def latex_table(evaluation: Mapping[str, Any]) -> str:
-    """A booktabs table of the means, by group where there are some; the best are bold."""
+    """Return a booktabs table of the means, by group where there are some; the best are bold."""
     metrics: Mapping[str, Any] = evaluation["metrics"]
     heads = [_heading(m, r"$\uparrow$", r"$\downarrow$", latex) for m in metrics.values()]
     lines = [
@@ -76,9 +76,9 @@ def latex_table(evaluation: Mapping[str, Any]) -> str:
 
 
 def csv_table(evaluation: Mapping[str, Any], kinds: Mapping[str, str]) -> str:
-    """A row for each image and method (RFC 4180); empty where there is no number.
+    """Return CSV (RFC 4180) with a row for each image and method; NaN is empty.
 
-    `kinds` tells input, classical or model of each label.
+    `kinds` is input, classical or model by label.
     """
     names = [*evaluation["metrics"]]
     rows = [
@@ -108,7 +108,7 @@ def csv_table(evaluation: Mapping[str, Any], kinds: Mapping[str, str]) -> str:
 def _cells(
     methods: Sequence[Mapping[str, Any]], name: str, metric: Mapping[str, Any], group: str | None
 ) -> list[str]:
-    """One column; all that read like the best are bold."""
+    """Format one column; values equal to the best as shown are bold."""
     values = [
         m["metrics"][name]["mean"] if group is None else m["groups"][group][name] for m in methods
     ]
