@@ -64,7 +64,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(
     monkeypatch.setattr(_train, "reporter", lambda mode: report)
     config = written(folder, 100_000)
     assert main(["train", config]) == 3
-    assert "The same command goes on from there." in capsys.readouterr().err
+    assert "The same command continues from there." in capsys.readouterr().err
     told: list[str] = []
     monkeypatch.setattr(
         _train,

@@ -26,7 +26,7 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(part, path)
     except OSError as error:
         if error.errno in _FULL:
-            raise DiskFull(f"No space is left for {path}.", "Free some, then go on.") from error
+            raise DiskFull(f"No space is left for {path}.", "Free some, then continue.") from error
         raise
     finally:
         part.unlink(missing_ok=True)

@@ -32,7 +32,7 @@ class Accumulator:
     """Points and their sums by each of the nested `rules`, coarsest first."""
 
     def __init__(self, rules: Sequence[Quadrature], pixels: Sums, overview: Sums | None) -> None:
-        """`overview` has the sums of the overview's pixels, if the gradient goes through the context."""
+        """Start without points; `overview` is for gradients through the context."""
         self.rules, self.pixels, self.overview = rules, pixels, overview
         self.nodes: dict[float, Node] = {}
         """Nodes by α, in the order of evaluation."""

@@ -71,7 +71,7 @@ class StoredAccumulator(Accumulator):
         bands: int,
         overview: Region | None,
     ) -> None:
-        """`question` is JSON-runnable_names and says all that changes a point or its place."""
+        """Open or create the folder; `settings` are JSON-able and determine all points and their positions."""
         self.rules = rules
         key = _key([FORMAT, *settings, [[rule.name, len(rule.nodes)] for rule in rules]])
         self.path = parent / f"attribution-{key}"

@@ -28,7 +28,7 @@ class Summed:
     def __init__(
         self, region: Region, bands: int, values: Any, lease: FolderLease | None = None
     ) -> None:
-        """`values` may have more planes than there are bands."""
+        """Wrap `values`, which may have more planes than bands."""
         self.region, self.bands = region, bands
         self._values = values
         self._lease = lease

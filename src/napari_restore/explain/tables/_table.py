@@ -29,7 +29,7 @@ class AttributionTable:
     rows: list[Row] = field(repr=False)
     """Rows by image, box and model; those after a cancellation are missing."""
     models: list[str]
-    """Labels; the first is what others are compare_rows to."""
+    """Labels; the others are compared to the first."""
     question: dict[str, Any]
     """Options of all attributions."""
     planned: int

@@ -211,7 +211,7 @@ class _Run:
         self._row()
         self._save()
         raise Cancelled(
-            f"Stopped at step {self.state.step}.", "The same command goes on from there."
+            f"Stopped at step {self.state.step}.", "The same command continues from there."
         )
 
     def _step(self, batch: Any) -> None:

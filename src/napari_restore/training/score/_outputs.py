@@ -83,7 +83,7 @@ def write_outputs(
         write_json(folder / SUMMARY, complete)
     except OSError as error:
         if is_disk_full(error):
-            raise DiskFull(f"No space is left for {folder}.", "Free some, then go on.") from None
+            raise DiskFull(f"No space is left for {folder}.", "Free some, then continue.") from None
         raise BadOutput(
             f"{error.filename or folder} cannot be written: {error.strerror or error}.",
             "Name another folder after -o.",
