@@ -15,7 +15,7 @@ from napari_restore.models import load
 from napari_restore.training.score._evaluate import Outcome
 from napari_restore.training.score._journal import Journal
 from napari_restore.training.score._methods import Method, methods_of
-from napari_restore.training.score._strips import LONGEST, beside, select_extremes, file_name
+from napari_restore.training.score._strips import LONGEST, beside, file_name, select_extremes
 from napari_restore.training.score._summary import summary_of
 from napari_restore.training.score._tables import csv_table, latex_table, text_table
 
