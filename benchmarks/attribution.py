@@ -3,9 +3,9 @@
     python benchmarks/attribution.py DATA [--models atmosphere …] [--context-gradient stop] [--json OUT]
     python benchmarks/attribution.py DATA --cost haze-unet --side 2048
 
-DATA is a folder of test images with haze_real/ in it. Without --cost every model is asked about
+DATA is a folder of test images with haze_real/ in it. Without --cost every model is attributed for
 the box of 128 pixels that it changes most, of ten pictures, with the context of the whole
-image held and followed. With --cost the model's map by the engine and by captum's
+image as constants and with their gradient. With --cost the model's map by the engine and by captum's
 IntegratedGradients on the whole image, each in a fresh process, at the same 8 nodes: the first
 one, with all that is found out once (statistics of the whole image in both), and the same again.
 Python, torch, the model and one small picture that it has seen are in neither.
@@ -104,7 +104,7 @@ def spread(options: argparse.Namespace) -> list[dict[str, Any]]:
                 continue
             changed += 1
             for context_gradient in options.context_gradient:
-                row = asked(image, model, box, context_gradient)
+                row = table_row(image, model, box, context_gradient)
                 if row is not None:
                     rows.append({"model": name, "picture": stem, **row})
                     print(line(rows[-1]), flush=True)
@@ -112,8 +112,8 @@ def spread(options: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-def asked(image: Any, model: Any, box: Any, context_gradient: str) -> dict[str, Any] | None:
-    """What a map tells, by the model's own method or where the gradient cannot go through the context by `ig`.
+def table_row(image: Any, model: Any, box: Any, context_gradient: str) -> dict[str, Any] | None:
+    """Return the measures of a map, by the model's own method or, where the gradient cannot go through the context by `ig`.
 
     None where they have no gradients at all.
     """
@@ -128,9 +128,9 @@ def asked(image: Any, model: Any, box: Any, context_gradient: str) -> dict[str, 
             )
             break
         except BadParameter as error:
-            told = error
+            text = error
     else:
-        print(f"{context_gradient}: {told}")
+        print(f"{context_gradient}: {text}")
         return None
     answer = found.record["attribution"]
     rings = answer["rings"]
@@ -232,15 +232,17 @@ def cost(options: argparse.Namespace) -> dict[str, Any]:
     model = nr.load_model(options.cost)
     middle = options.side // 2
     box = nr.Region.from_xywh(middle, middle, BOX, BOX)
-    asked = {"method": "ig", "baseline": "zero", "objective": "mean", "device": "cpu"}
+    settings = {"method": "ig", "baseline": "zero", "objective": "mean", "device": "cpu"}
     if model.choice_bytes:
         # Captum's function is the model as it runs.
-        asked["routing"] = "recomputed"
+        settings["routing"] = "recomputed"
     whole = torch.from_numpy(pixels).permute(2, 0, 1)[None]
 
     def engine() -> float:
         return float(
-            nr.attribute(image, model, box, steps=STEPS, context_gradient="stop", **asked).map.sum()
+            nr.attribute(
+                image, model, box, steps=STEPS, context_gradient="stop", **settings
+            ).map.sum()
         )
 
     known: list[Any] = []
@@ -255,7 +257,7 @@ def cost(options: argparse.Namespace) -> dict[str, Any]:
             y = model(batch, known[0])
             return y[:, :, box.y0 : box.y1, box.x0 : box.x1].mean((1, 2, 3))
 
-        # The gap as well, as the engine tells it.
+        # Also the gap, as reported by the engine.
         found, _ = IntegratedGradients(mean).attribute(
             whole,
             torch.zeros_like(whole),

@@ -36,7 +36,7 @@ FACTORS = np.exp(np.linspace(np.log(0.25), np.log(4.0), 33))
 """Factors on the optical depth among which the best one of a picture is sought."""
 PARTS = ("as is", "best amount", "true light", "light, amount")
 PARTS += ("true airlight", "true map", "all true")
-"""What is replaced, one after the other; `parts` tells more."""
+"""Parts that are replaced, one after the other; see `parts`."""
 MOST = 60.0
 """dB that a picture counts at most."""
 
@@ -166,15 +166,15 @@ def summary(rows: dict[str, list[dict]], names: list[str]) -> None:
             cells += [f"{fmean(similar):+.3f}", f"{clear:.1f}"]
             print(f"| {name} | " + " | ".join(cells) + " |")
     for name in names:
-        told = [r for r in rows[name] if r.get("parts", {}).keys() >= set(PARTS)]
-        if not told:
+        complete = [r for r in rows[name] if r.get("parts", {}).keys() >= set(PARTS)]
+        if not complete:
             continue
         print(f"\n{name}: PSNR with one part replaced; estimated over true mean depth")
         print("| | " + " | ".join([*PARTS, "depth display", "depth linear", "light said"]) + " |")
         print("| --- |" + " ---: |" * (len(PARTS) + 3))
         for kind, families in FAMILIES.items():
             for family in ["all", *families]:
-                own = [r for r in told if r["kind"] == kind and family in ("all", r["family"])]
+                own = [r for r in complete if r["kind"] == kind and family in ("all", r["family"])]
                 cells = [f"{fmean(r['parts'][k] for r in own):.2f}" for k in PARTS]
                 said = []
                 for linear in (False, True):

@@ -82,9 +82,9 @@ def main() -> None:
     with rasterio.open(arguments.scene) as file:
         pixels = torch.from_numpy(file.read((1, 2, 3)).astype(np.float32) / 255)[None]
     candidates = {}
-    for told in arguments.model or ["atmosphere", "haze-unet", "dcp"]:
-        model, _, weights = told.partition(":")
-        candidates[told] = Candidate(arguments.scene, model, weights or None)
+    for label in arguments.model or ["atmosphere", "haze-unet", "dcp"]:
+        model, _, weights = label.partition(":")
+        candidates[label] = Candidate(arguments.scene, model, weights or None)
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in candidates}
     for _ in range(arguments.rounds):
         for name, candidate in candidates.items():

@@ -65,13 +65,13 @@ def main() -> None:
                 text=True,
                 check=True,
             )
-        told = json.loads(done.stdout)
-        rate = told["mb"] / (told["full"] - told["opened"])
-        first = "–" if told["first"] is None else f"{told['first']:.2f}"
+        result = json.loads(done.stdout)
+        rate = result["mb"] / (result["full"] - result["opened"])
+        first = "–" if result["first"] is None else f"{result['first']:.2f}"
         print(
-            f"| {os.path.basename(path)} | {'in place' if told['in_place'] else 'streamed'} "
-            f"| {told['mb']:.0f} | {told['opened']:.2f} | {first} | {told['full']:.1f} "
-            f"| {rate:.0f} | {told['growth']:.0f} |"
+            f"| {os.path.basename(path)} | {'in place' if result['in_place'] else 'streamed'} "
+            f"| {result['mb']:.0f} | {result['opened']:.2f} | {first} | {result['full']:.1f} "
+            f"| {rate:.0f} | {result['growth']:.0f} |"
         )
 
 

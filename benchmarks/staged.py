@@ -13,7 +13,7 @@ Every candidate runs in a fresh process, all in turn, round after round, on two 
   once; on two threads, and as the engine's workers share them. No file is touched.
 
 Reading the file counts for the engine only, planning for none (its own column). Memory
-is the peak less what the process held once torch and the model were there: resident
+is the peak minus the memory of the process with torch and the model loaded: resident
 size, and unique set size as the records have it. "of sequential" and "of bare" are
 medians over rounds of the ratio of seconds; bare is the quicker of the two.
 
@@ -44,7 +44,7 @@ STRIP = 512
 
 
 def child(name: str, options: argparse.Namespace, scene: Path, *more: str) -> dict[str, Any] | None:
-    """What one candidate tells of itself from a fresh process; None if it failed."""
+    """Return the measurements of one candidate in a fresh process; None if it failed."""
     # As the program sets it: threads that wait must not take a core from those that read.
     environment = dict(os.environ, OMP_WAIT_POLICY="PASSIVE")
     command = [sys.executable, str(CHILD), name, str(scene)]
@@ -89,19 +89,19 @@ def measure(options: argparse.Namespace, scene: Path) -> dict[str, list[dict[str
 
     needs = child("needed", options, scene) or {}
     free = psutil.virtual_memory().available
-    told: dict[str, list[dict[str, Any]]] = {}
+    rounds_by_name: dict[str, list[dict[str, Any]]] = {}
     for name in options.only.split(","):
         if needs.get(name, 0) < 0.9 * free:
-            told[name] = []
+            rounds_by_name[name] = []
             continue
         sizes = f"{needs[name] / 2**30:.1f} GiB, {free / 2**30:.1f} are there"
         print(f"{name} is left out: it would take about {sizes}.\n", flush=True)
     for _ in range(options.rounds):
-        for name, rounds in told.items():
+        for name, rounds in rounds_by_name.items():
             one = child(name, options, scene)
             if one is not None:
                 rounds.append(one)
-    return {name: rounds for name, rounds in told.items() if rounds}
+    return {name: rounds for name, rounds in rounds_by_name.items() if rounds}
 
 
 def compare(options: argparse.Namespace, exact: Path, names: list[str]) -> dict[str, Any]:
@@ -136,22 +136,24 @@ def compare(options: argparse.Namespace, exact: Path, names: list[str]) -> dict[
     return found
 
 
-def ratio(told: dict[str, list[dict[str, Any]]], name: str, base: str) -> str:
-    if base not in told:
+def ratio(rounds_by_name: dict[str, list[dict[str, Any]]], name: str, base: str) -> str:
+    if base not in rounds_by_name:
         return "–"
-    pairs = zip(told[name], told[base], strict=False)
+    pairs = zip(rounds_by_name[name], rounds_by_name[base], strict=False)
     return f"{statistics.median(a['seconds'] / b['seconds'] for a, b in pairs):.2f}"
 
 
 def show(
-    options: argparse.Namespace, told: dict[str, list[dict[str, Any]]], apart: dict[str, Any]
+    options: argparse.Namespace,
+    rounds_by_name: dict[str, list[dict[str, Any]]],
+    apart: dict[str, Any],
 ) -> None:
     """Two tables: all candidates, and what the engine did."""
 
     def median(name: str, key: str) -> float:
-        return statistics.median(one[key] for one in told[name])
+        return statistics.median(one[key] for one in rounds_by_name[name])
 
-    bases = [name for name in ("bare", "bare-workers") if name in told]
+    bases = [name for name in ("bare", "bare-workers") if name in rounds_by_name]
     quicker = min(bases, key=lambda name: median(name, "seconds"), default="bare")
     print(f"{options.model}, {options.side} × {options.side}, {options.rounds} rounds\n")
     print(
@@ -159,9 +161,9 @@ def show(
         "| RSS of sequential | of bare | largest difference | pixels > 1e-4 | tokens flipped |"
     )
     print("|" + " --- |" * 12)
-    for name, rounds in told.items():
+    for name, rounds in rounds_by_name.items():
         largest = max(one["added_rss"] for one in rounds)
-        base = [one["added_rss"] for one in told.get("sequential", [])]
+        base = [one["added_rss"] for one in rounds_by_name.get("sequential", [])]
         off = apart.get(name, {})
         flips = off.get("flipped")
         cells = [
@@ -170,9 +172,9 @@ def show(
             f"{median(name, 'cpu_seconds'):.1f}",
             f"{largest / MIB:.0f}",
             f"{max(one['added_uss'] for one in rounds) / MIB:.0f}",
-            ratio(told, name, "sequential"),
+            ratio(rounds_by_name, name, "sequential"),
             f"{largest / max(base):.2f}" if base else "–",
-            ratio(told, name, quicker),
+            ratio(rounds_by_name, name, quicker),
             f"{off['largest']:.1e}" if "largest" in off else "–",
             f"{off['visible']:.4%}" if "visible" in off else "–",
             f"{flips['either']:.4%}" if flips else "–",
@@ -187,8 +189,8 @@ def show(
         "| predicted s | added MiB | predicted MiB | residual MiB: ram, disk |"
     )
     print("|" + " --- |" * 11)
-    for name in (name for name in TIERS if name in told):
-        one = min(told[name], key=lambda one: one["seconds"])
+    for name in (name for name in TIERS if name in rounds_by_name):
+        one = min(rounds_by_name[name], key=lambda one: one["seconds"])
         phases = [f"{one['phase_seconds'].get(p, 0):.1f}" for p in ("encode", "bottleneck")]
         sizes = [one["residual_bytes"][tier] / MIB for tier in ("ram", "disk")]
         cells = [
@@ -223,13 +225,13 @@ def main() -> None:
         options.work = options.work or temporary
         Path(options.work).mkdir(parents=True, exist_ok=True)
         scene, exact = make_scenes(options)
-        told = measure(options, scene)
-        exactly = [name for name in told if name in ("whole", *TIERS)]
-        comparable = "sequential" in told and not options.no_accuracy
+        rounds_by_name = measure(options, scene)
+        exactly = [name for name in rounds_by_name if name in ("whole", *TIERS)]
+        comparable = "sequential" in rounds_by_name and not options.no_accuracy
         apart = compare(options, exact, exactly) if comparable else {}
-    show(options, told, apart)
+    show(options, rounds_by_name, apart)
     if options.json:
-        options.json.write_text(json.dumps({"rounds": told, "apart": apart}, indent=1))
+        options.json.write_text(json.dumps({"rounds": rounds_by_name, "apart": apart}, indent=1))
 
 
 if __name__ == "__main__":

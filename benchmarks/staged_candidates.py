@@ -52,7 +52,7 @@ class Watch:
     def __init__(self) -> None:
         from napari_restore.engine._budget import PeakMemory
 
-        # Linux: makes the highest resident size begin anew.
+        # Linux: resets the peak resident size.
         Path("/proc/self/clear_refs").write_text("5")
         self._resident = _status("VmRSS")
         self._memory = PeakMemory(0.01)
@@ -73,7 +73,7 @@ class Watch:
         self._cpu = _cpu_seconds() - self._cpu
         self._highest = _status("VmHWM")
 
-    def told(self) -> dict[str, Any]:
+    def measures(self) -> dict[str, Any]:
         return {
             "seconds": self._seconds,
             "cpu_seconds": self._cpu,
@@ -103,7 +103,7 @@ def whole(options: argparse.Namespace) -> dict[str, Any]:
             y = model(x)
             watch.stop()
     save(options, y[0].permute(1, 2, 0))
-    return watch.told()
+    return watch.measures()
 
 
 def sequential(options: argparse.Namespace) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def sequential(options: argparse.Namespace) -> dict[str, Any]:
             watch.stop()
     save(options, y[:, :height, :width].permute(1, 2, 0), first)
     change = max((a - b).abs().max().item() for a, b in zip(y, x, strict=True))
-    return watch.told() | {"change": change}
+    return watch.measures() | {"change": change}
 
 
 def engine(options: argparse.Namespace) -> dict[str, Any]:
@@ -165,15 +165,15 @@ def engine(options: argparse.Namespace) -> dict[str, Any]:
         tokens.close()
         save(options, np.asarray(result.array), first)
     record = result.record
-    told = {name: record["plan"][name] for name in ("workers", "threads", "tile_batch")}
-    told |= {name: record["plan"][name] for name in ("residual_tier", "predicted_seconds")}
-    told |= {name: record["measured"][name] for name in ("phase_seconds", "residual_rounding")}
-    told["residual_bytes"] = record["plan"]["staged"]["residual_bytes"]
-    told["predicted_bytes"] = plan.added_ram_bytes
-    # As the record has it: beyond what the process held after planning.
+    measures = {name: record["plan"][name] for name in ("workers", "threads", "tile_batch")}
+    measures |= {name: record["plan"][name] for name in ("residual_tier", "predicted_seconds")}
+    measures |= {name: record["measured"][name] for name in ("phase_seconds", "residual_rounding")}
+    measures["residual_bytes"] = record["plan"]["staged"]["residual_bytes"]
+    measures["predicted_bytes"] = plan.added_ram_bytes
+    # As the record has it: beyond the memory of the process after planning.
     measured = record["measured"]
-    told["added_bytes"] = measured["peak_ram_bytes"] - measured["idle_ram_bytes"]
-    return watch.told() | told | {"planning_seconds": planning}
+    measures["added_bytes"] = measured["peak_ram_bytes"] - measured["idle_ram_bytes"]
+    return watch.measures() | measures | {"planning_seconds": planning}
 
 
 def plan_of(options: argparse.Namespace, model: Any, scratch: Path):
@@ -224,7 +224,7 @@ def bare(options: argparse.Namespace) -> dict[str, Any]:
         torch.set_num_threads(THREADS)
         model.relate(grid_of(features, x, model.tile))
         watch.stop()
-    return watch.told()
+    return watch.measures()
 
 
 def flipped(options: argparse.Namespace) -> dict[str, Any]:

@@ -36,7 +36,7 @@ HEAD = (
 
 
 class Progress:
-    """What the parts of a run over one scene told so far, kept in a file."""
+    """Progress of the parts of a run over one scene, stored in a file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -75,13 +75,13 @@ def run_part(options: argparse.Namespace, scene: Path, number: int) -> dict[str,
             if late and not stopped:
                 process.send_signal(signal.SIGINT)
                 stopped = True
-    told = json.loads(record.read_text()) if record.exists() else {}
+    record_data = json.loads(record.read_text()) if record.exists() else {}
     return {
         "code": process.returncode,
         "seconds": time.perf_counter() - began,
         "resident": highest,
-        "plan": told.get("plan", {}),
-        "measured": told.get("measured", {}),
+        "plan": record_data.get("plan", {}),
+        "measured": record_data.get("measured", {}),
     }
 
 
@@ -90,7 +90,7 @@ def output_of(options: argparse.Namespace, scene: Path) -> Path:
 
 
 def highest_resident(process: int) -> int:
-    """Bytes; 0 where the process is gone or the system does not tell."""
+    """Bytes; 0 where the process is gone or the system does not report it."""
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except OSError:
@@ -163,11 +163,11 @@ def main() -> None:
         width = token_width(options.model)
         print(HEAD)
         print("|" + " --- |" * HEAD.count(" |"), flush=True)
-        told, left = {}, False
+        record_data, left = {}, False
         for side in options.sides:
             progress = curve_point(options, work, side)
             left = left or not progress.is_done
-            told[side] = progress.parts
+            record_data[side] = progress.parts
             print(row(options, side, progress.parts, width), flush=True)
             code = progress.parts[-1]["code"]
             if code == 3:
@@ -176,7 +176,7 @@ def main() -> None:
             if code:
                 print(f"\n{side}² ended with {code}: see its log.", file=sys.stderr)
     if options.json:
-        options.json.write_text(json.dumps(told, indent=1))
+        options.json.write_text(json.dumps(record_data, indent=1))
     sys.exit(3 if left else 0)
 
 

@@ -58,7 +58,7 @@ def main() -> None:
         window.close()
 
 
-def told(figure: str, goal: str, measured: str) -> None:
+def report(figure: str, goal: str, measured: str) -> None:
     print(f"| {figure} | {goal} | {measured} |", flush=True)
 
 
@@ -181,7 +181,7 @@ def first_tiles(window: Window) -> None:
     window.wait(lambda: window.image.is_built(len(window.image.level_shapes) - 1))
     window.look_at(height / 2, width / 2, 0.25)
     window.planned()
-    told("click to draft, nothing known of the image", "0.5 s", f"{window.draft():.2f} s")
+    report("click to draft, nothing known of the image", "0.5 s", f"{window.draft():.2f} s")
     window.finish()
     window.forget_results()
     window.look_at(height / 2, width / 2, 1)
@@ -193,7 +193,7 @@ def first_tiles(window: Window) -> None:
         times.append(window.first_tile())
         window.finish()
     shown = ", ".join(f"{t:.2f}" for t in times)
-    told(
+    report(
         "click to first true tile, statistics known",
         "0.35 s",
         f"{np.median(times):.2f} s ({shown})",
@@ -205,7 +205,7 @@ def cold_tile(window: Window) -> None:
     height, width = window.image.height, window.image.width
     window.look_at(height / 2, width / 2, 1)
     window.planned()
-    told("click to provisional tile, larger scene just opened", "2 s", f"{window.draft():.2f} s")
+    report("click to provisional tile, larger scene just opened", "2 s", f"{window.draft():.2f} s")
     window.panel.cancel()
     window.finish()
 
@@ -273,7 +273,7 @@ def gaps(window: Window) -> None:
         goal = ("100 ms", "250 ms")[number]
         ratio = run[number] / base[number]
         cells = f"{base[number]:.0f} ms without, {run[number]:.0f} ms during a run, × {ratio:.2f}"
-        told(
+        report(
             f"gaps of the event loop, {name}", goal, cells + ("" if still else " (it ended early)")
         )
     window.panel.cancel()
@@ -297,7 +297,7 @@ def cancel(window: Window) -> None:
         window.panel.bar.button.click()
         window.finish()
         times.append(time.perf_counter() - began)
-    told("cancel to end", "0.5 s", ", ".join(f"{t:.2f}" for t in times) + " s")
+    report("cancel to end", "0.5 s", ", ".join(f"{t:.2f}" for t in times) + " s")
     window.panel.target.choose(Target.VISIBLE)
     window.forget_results()
 
@@ -322,7 +322,7 @@ def pan(window: Window) -> None:
         window.wait(lambda: window.drawn > began)  # noqa: B023
         times.append(window.drawn - began)
     assert tiles is live.variant.shown
-    told(
+    report(
         "pan to finished tiles, until drawn",
         "150 ms",
         f"{1000 * np.median(times):.0f} ms (max {1000 * max(times):.0f})",
@@ -350,7 +350,7 @@ def swipe(window: Window) -> None:
         section._swipe.move_to(width / 2 + 600 * np.sin(number / 3))
         window.wait(lambda: window.drawn > began)  # noqa: B023
         times.append(window.drawn - began)
-    told(
+    report(
         "swipe, until drawn",
         "100 ms",
         f"{1000 * np.median(times):.0f} ms (p95 {1000 * np.percentile(times, 95):.0f})",
@@ -367,7 +367,7 @@ def live(window: Window, updates: int) -> None:
     window.panel.bar.live.setChecked(True)
     live = window.panel.live.live
     own = psutil.Process()
-    held, times = [], []
+    memory_use, times = [], []
     rng = np.random.default_rng(0)
     for number in range(updates + 1):
         rested: list[bool] = []
@@ -383,12 +383,12 @@ def live(window: Window, updates: int) -> None:
         if number in (updates // 4, updates // 2, updates):
             window.rest(1.0)
             child = psutil.Process(window.panel.live.worker.process.pid)
-            held.append(tuple(p.memory_full_info().uss / 2**20 for p in (own, child)))
-    told(
+            memory_use.append(tuple(p.memory_full_info().uss / 2**20 for p in (own, child)))
+    report(
         "live update, median", "–", f"{np.median(times):.2f} s (p95 {np.percentile(times, 95):.2f})"
     )
-    text = "; ".join(f"{a:.0f} + {b:.0f}" for a, b in held)
-    told(
+    text = "; ".join(f"{a:.0f} + {b:.0f}" for a, b in memory_use)
+    report(
         f"memory after {updates // 4}, {updates // 2} and {updates} live updates, window + child",
         "flat",
         f"{text} MiB",

@@ -16,11 +16,11 @@ from torch import nn
 import napari_restore as nr
 from napari_restore import api
 from napari_restore.api import _options
-from napari_restore.api._progress_bar import run_to_the_end
+from napari_restore.api._progress_bar import run_with_progress_bar
 from napari_restore.engine import Finished, Job, Phase, Stopped, make_plan
 from napari_restore.errors import BadModel, BadRegion, UnknownBands, UnreadableImage
 from napari_restore.explain import attribute as explain_attribute
-from napari_restore.explain._attribute import TAKEN
+from napari_restore.explain._attribute import PLAN_OPTIONS
 
 RGB = "red=1,green=2,blue=3"
 BOX = nr.Region.from_xywh(20, 10, 16, 12)
@@ -304,7 +304,9 @@ def test_the_options_shown_are_those_that_are_taken():
     asked = inspect.signature(explain_attribute).parameters
     keywords = {name for name, p in asked.items() if p.kind is p.KEYWORD_ONLY}
     own = set(inspect.signature(api.attribute).parameters)
-    assert own - {"image", "model", "box", "level", "bands", "progress"} == keywords | set(TAKEN)
+    assert own - {"image", "model", "box", "level", "bands", "progress"} == keywords | set(
+        PLAN_OPTIONS
+    )
 
 
 def test_an_unknown_option_is_named():
@@ -411,5 +413,5 @@ def test_an_interrupted_wait_cancels_the_run():
 
     job: Any = Interrupted()
     with pytest.raises(KeyboardInterrupt):
-        run_to_the_end(job, progress=False)
+        run_with_progress_bar(job, progress=False)
     assert job.cancelled

@@ -137,4 +137,4 @@ def test_what_a_constant_context_leaves_out_is_reported(
     )
     run = cli(*words, "--model", "dcp", "-o", tmp_path / "b.tif")
     assert "context constant (the context of dcp has no gradients)" in run.out
-    assert "not known" in run.out
+    assert "is unknown" in run.out

@@ -114,13 +114,16 @@ def test_ctrl_c_keeps_the_rows(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ((*TWO, *BOX, "-o", "t.tif"), "no table"),
-        ((*TWO, *BOX, "-o", "t.csv", "--figure", "f.png"), "--figure is of one map"),
-        ((*TWO, *BOX, "-o", "t.csv", "--record", "r.json"), "--record is of one map"),
+        ((*TWO, *BOX, "-o", "t.tif"), "not a table"),
+        ((*TWO, *BOX, "-o", "t.csv", "--figure", "f.png"), "--figure is for one map"),
+        ((*TWO, *BOX, "-o", "t.csv", "--record", "r.json"), "--record is for one map"),
         ((*TWO, *BOX, "-o", "no/t.csv"), "cannot be written"),
         ((*TWO, *BOX, "-o", "taken.csv"), "exists"),
         (("--model", "dcp", *BOX, "-o", "a.tif", "-o", "b.tif"), "one file"),
-        (("--model", "dcp", "-o", "a.tif", "--polygon", "1", "2", "3"), "half a vertex"),
+        (
+            ("--model", "dcp", "-o", "a.tif", "--polygon", "1", "2", "3"),
+            "odd number of coordinates",
+        ),
         (("--model", "dcp", "-o", "a.tif", "--polygon", "1", "2", "3", "4"), "at least three"),
         (("--model", "dcp", "-o", "a.tif"), "--box"),
         (("--model", "dcp", "-o", "a.csv", *BOX, "--boxes", "boxes.csv"), "not allowed with"),
@@ -250,7 +253,7 @@ def test_what_a_table_cannot_be_made_of_again_is_said(
         "image": "other is not the image",
         "mask": "mask.tif is not the file",
         "weights": "weights of hot are not those",
-        "task": "does not say enough",
+        "task": "does not contain enough",
         "rows": "not a record of a run: record.rows is 3, but it should be a valid array",
     }
     assert run.code == 2 and said[changed] in run.err and "Traceback" not in run.err

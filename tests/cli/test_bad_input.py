@@ -150,7 +150,7 @@ def no_run(monkeypatch):
         ("uint16", "o.jpg", [], "uint16"),
         ("bands", "o.jpg", [], "4 bands"),
         ("uint8", "o.xyz", [], "suffix"),
-        ("uint8", "o.tif", ["--maps", "file"], "no folder"),
+        ("uint8", "o.tif", ["--maps", "file"], "not a folder"),
         ("uint8", "o.tif", ["--record", "missing/r.json"], "missing"),
         ("uint8", "o.tif", ["--record", "file"], "exists"),
         ("uint8", "o.tif", ["--record", "{source}", "--overwrite"], "input"),

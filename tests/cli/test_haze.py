@@ -202,18 +202,18 @@ def test_pictures_of_one_name_get_their_folders_name(cli, tmp_path):
     ("words", "told"),
     [
         (["nowhere", "-o", "out", "--spectrum", "even"], "There is no nowhere"),
-        (["in", "-o", "out"], "how haze is spread.*--spectrum"),
+        (["in", "-o", "out"], "distribution of the haze.*--spectrum"),
         (["in", "-o", "out", "--spectrum", "fog"], "no spectrum 'fog'.*octaves"),
         (["in", "-o", "out", "--spectrum", "even", "--strength", "0.9", "0.2"], "0.9 to 0.2"),
-        (["in", "-o", "in", "--spectrum", "even"], "holds the pictures themselves"),
-        (["in", "-o", "in/out", "--spectrum", "even"], "within the pictures' own folder"),
-        (["in", "-o", ".", "--spectrum", "even"], "holds the pictures themselves"),
+        (["in", "-o", "in", "--spectrum", "even"], "contains the source pictures"),
+        (["in", "-o", "in/out", "--spectrum", "even"], "within the folder of the source pictures"),
+        (["in", "-o", ".", "--spectrum", "even"], "contains the source pictures"),
         (["in", "-o", "no/out", "--spectrum", "even"], "does not exist"),
-        (["in", "-o", "other", "--spectrum", "even"], "holds other things"),
+        (["in", "-o", "other", "--spectrum", "even"], "has other contents"),
         (["in", "-o", "out", "--spectrum", "even", "--depth", "no"], "There is no folder no"),
         (["list", "-o", "out", "--spectrum", "even", "--split", "dev"], "no scene of split dev"),
         (["in", "-o", "out", "--spectrum", "even", "--depth", "other"], "no distances of .*street"),
-        (["in", "-o", "out", "--training", "3", "--size", "99"], "--size says nothing"),
+        (["in", "-o", "out", "--training", "3", "--size", "99"], "--size has no effect"),
         (["in", "-o", "out", "--training", "3"], "No picture is large enough"),
         (["broken", "-o", "out", "--spectrum", "even"], "a.tif"),
         (["bands", "-o", "out", "--spectrum", "even"], "red, green and blue.*--bands"),
@@ -319,7 +319,7 @@ def test_it_is_told_where_distances_come_from(cli, photos, tmp_path):
     words = ["--spectrum", "even", "--depth", tmp_path / "far", "--json"]
     run = cli("haze", photos, "-o", tmp_path / "out", *words)
     assert run.code == 0, run.err
-    assert "no distances of street.png, yard.png: they are made up" in run.err
+    assert "no distances of street.png, yard.png: they are synthetic" in run.err
     assert {row["file"]: row["distance"] for row in run.json["pictures"]} == {
         "field_1.png": None,
         "room.png": str(tmp_path / "far" / "room.PNG"),
@@ -355,7 +355,7 @@ def test_the_api_refuses_what_says_nothing_about_training_crops(photos, tmp_path
     from napari_restore.errors import BadParameter
 
     for choice in ({"spectrum": "even"}, {"scene": "aerial"}, {"size": 99}, {"depth": photos}):
-        with pytest.raises(BadParameter, match="says nothing about training crops"):
+        with pytest.raises(BadParameter, match="has no effect on training crops"):
             api.haze(photos, tmp_path / "out", training=3, **choice)
 
 

@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 from napari_restore import Region, api
-from napari_restore.api._command_line import FILE_OPTIONS, LONGEST_LINE, LOOK, quoted
+from napari_restore.api._command_line import (
+    ADJUSTMENT_DEFAULTS,
+    FILE_OPTIONS,
+    MAX_COMMAND_LENGTH,
+    quoted,
+)
 from napari_restore.commands._arguments import load_model, open_image, plan_arguments
 from napari_restore.commands._parser import build_parser
 from napari_restore.commands._runner import EXPORT_OPTIONS
@@ -96,7 +101,7 @@ def test_the_command_does_what_is_shown_or_is_refused(tmp_path, mask, boxes, mas
         image, "dcp", region=TARGETS[boxes], extent=extent, device="cpu", pyramid=True, **options
     )
     if level:
-        with pytest.raises(InputError, match="no words for"):
+        with pytest.raises(InputError, match="no option for"):
             api.command_of(made, "o.tif")
         return
     again = plan_of_line(api.command_of(made, tmp_path / "o.tif"), device="cpu", pyramid=True)
@@ -158,7 +163,7 @@ def test_the_options_of_the_file_are_those_of_the_command(scene):
 
 def test_the_parser_knows_every_option_of_the_look():
     told = build_parser().parse_args(["restore", "a.tif", "-o", "b.tif", "--model", "dcp"])
-    assert {name: getattr(told, name) for name in LOOK} == LOOK
+    assert {name: getattr(told, name) for name in ADJUSTMENT_DEFAULTS} == ADJUSTMENT_DEFAULTS
 
 
 def test_a_device_is_named_only_where_it_was_chosen(scene):
@@ -219,8 +224,8 @@ def test_what_no_quotes_carry_to_both_shells_of_windows_is_refused(word):
 
 
 def test_windows_takes_lines_of_a_certain_length():
-    word = "a" * (LONGEST_LINE - len(PROGRAM) - 1)
-    assert len(quoted([PROGRAM, word], "nt")) == LONGEST_LINE
+    word = "a" * (MAX_COMMAND_LENGTH - len(PROGRAM) - 1)
+    assert len(quoted([PROGRAM, word], "nt")) == MAX_COMMAND_LENGTH
     with pytest.raises(InputError, match="Windows takes 8191"):
         quoted([PROGRAM, word + "a"], "nt")
-    assert len(quoted([PROGRAM, word + "a"], "posix")) > LONGEST_LINE
+    assert len(quoted([PROGRAM, word + "a"], "posix")) > MAX_COMMAND_LENGTH

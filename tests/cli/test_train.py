@@ -64,7 +64,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(
     monkeypatch.setattr(_train, "reporter", lambda mode: report)
     config = written(folder, 100_000)
     assert main(["train", config]) == 3
-    assert "The same command goes on from there." in capsys.readouterr().err
+    assert "The same command continues from there." in capsys.readouterr().err
     told: list[str] = []
     monkeypatch.setattr(
         _train,
@@ -72,7 +72,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(
         lambda mode: lambda event: (told.append(getattr(event, "text", "")), report(event)),
     )
     assert main(["train", config]) == 3
-    assert any(text.startswith("Goes on from step ") for text in told)
+    assert any(text.startswith("Continues from step ") for text in told)
 
 
 def test_a_bad_configuration_is_one_line(folder: Path, capsys: pytest.CaptureFixture[str]):

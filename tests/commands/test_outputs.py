@@ -205,7 +205,7 @@ def test_records_and_maps_need_a_place(tmp_path, monkeypatch):
         checked("a.tif", "b.tif", output="out", record="new/{stem}.json", made=Path("out"))
     Path("file").write_bytes(b"")
     for maps in ("file", "file/maps"):
-        with pytest.raises(BadOutput, match="no folder"):
+        with pytest.raises(BadOutput, match="not a folder"):
             checked("a.tif", output="o.tif", maps=maps)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

@@ -270,9 +270,9 @@ def test_other_models_bands_are_put_in_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"method": "haze", "baseline": "zero"}, "its own beginning"),
+        ({"method": "haze", "baseline": "zero"}, "its own baseline"),
         ({"rule": "middle"}, "needs a number of steps"),
-        ({"method": "lam-2021", "steps": "auto"}, "series of pictures"),
+        ({"method": "lam-2021", "steps": "auto"}, "fixed series of steps"),
         ({"strength": 0.5}, "no option strength"),
     ],
 )

@@ -114,9 +114,9 @@ def test_a_surrogate_is_fitted_to_squares() -> None:
 @pytest.mark.parametrize(
     ("method", "arguments", "told"),
     [
-        ("captum:Deconvolution", {}, "network to look into"),
-        ("captum:LayerGradCam", {}, "network to look into"),
-        ("captum:NoiseTunnel", {}, "network to look into"),
+        ("captum:Deconvolution", {}, "layers of a network"),
+        ("captum:LayerGradCam", {}, "layers of a network"),
+        ("captum:NoiseTunnel", {}, "layers of a network"),
         ("captum:FeaturePermutation", {}, "between images"),
         ("captum:Salience", {}, "Did you mean Saliency"),
         ("captum:", {}, "no attributor"),
@@ -128,7 +128,7 @@ def test_a_surrogate_is_fitted_to_squares() -> None:
         ("captum:Occlusion", {"sliding_window_shapes": 8, "strides": 9}, "failed"),
         ("captum:ShapleyValues", {"feature_mask": 8}, "in every order"),
         ("captum:Saliency", {"target": 1}, "no argument 'target'"),
-        ("captum:FeatureAblation", {"feature_mask": "big"}, "no side of squares"),
+        ("captum:FeatureAblation", {"feature_mask": "big"}, "not a side of squares"),
     ],
 )
 def test_what_cannot_run_is_said(method: str, arguments: dict[str, Any], told: str) -> None:

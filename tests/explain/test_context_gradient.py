@@ -174,7 +174,7 @@ def test_what_came_through_a_held_context_is_the_change_with_its_own(hazy: Any) 
         ("identity", {}, "nothing from the whole image"),
         ("dcp", {}, "no gradients"),
         ("atmosphere", {"method": "lam"}, "leaves the overview as it is"),
-        ("atmosphere", {"method": "occlusion", "steps": None}, "about the pixels alone"),
+        ("atmosphere", {"method": "occlusion", "steps": None}, "to the pixels alone"),
         ("atmosphere", {"method": "smoothgrad", "steps": None}, "no baseline"),
         ("atmosphere", {"method": "dam-released", "baseline": "blur"}, "no path integral"),
     ],

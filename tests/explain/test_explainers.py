@@ -1,4 +1,4 @@
-"""Methods that go along no path: the protocol, the two cross-checks, those of other packages."""
+"""Methods that go not a path integral: the protocol, the two cross-checks, those of other packages."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def offer(monkeypatch: pytest.MonkeyPatch, objects: dict[str, object]) -> None:
         return [Point(name) for name in objects]
 
     monkeypatch.setattr(_explainers, "entry_points", entry_points)
-    monkeypatch.setattr(_explainers, "_foreign", _explainers._foreign.__wrapped__)
+    monkeypatch.setattr(_explainers, "_installed", _explainers._installed.__wrapped__)
 
 
 # -- the cross-checks ----------------------------------------------------------------
@@ -215,9 +215,9 @@ def test_a_figure_tells_the_arguments(tmp_path: Path) -> None:
         ({"method": "smoothgrad", "arguments": {"m": 3}}, "no argument 'm'"),
         ({"method": "smoothgrad", "arguments": {"n": 0}}, "n=0"),
         ({"method": "smoothgrad", "arguments": {"sigma": "much"}}, "sigma=much"),
-        ({"method": "smoothgrad", "baseline": "zero"}, "from no baseline"),
-        ({"method": "smoothgrad", "steps": 4}, "along no path"),
-        ({"method": "occlusion", "context_gradient": "through"}, "holds the statistics"),
+        ({"method": "smoothgrad", "baseline": "zero"}, "uses no baseline"),
+        ({"method": "smoothgrad", "steps": 4}, "not a path integral"),
+        ({"method": "occlusion", "context_gradient": "through"}, "takes the context as a constant"),
         ({"method": "occlusion", "arguments": {"side": 4, "stride": 5}}, "stride=5"),
         ({"method": "ig", "arguments": {"n": 3}}, "takes no --argument"),
         ({"method": "occlusio"}, "no method"),
@@ -260,9 +260,9 @@ def test_what_is_wrong_with_them_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
     }
     offer(monkeypatch, offers)
     for name, said in (
-        ("odd", "is no function"),
+        ("odd", "is not callable"),
         ("broken", "no such part"),
-        ("fails", "ValueError: a number is odd. Look"),
+        ("fails", "ValueError: a number is odd. Check"),
         ("flat", "gave no map"),
         ("infinite", "not finite"),
         ("needs", "--argument layer=VALUE"),

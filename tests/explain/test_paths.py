@@ -56,7 +56,7 @@ def test_haze_begins_with_the_scene_behind_it() -> None:
     path = paths()["haze"]
     assert isinstance(path, Haze)
     scene, _ = path.at(0.0, BOX)
-    t, _ = path.veil(BOX)
+    t, _ = path.haze(BOX)
     assert torch.allclose(scene * t + 0.8 * (1 - t), planes(0)(BOX))
 
 

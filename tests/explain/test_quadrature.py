@@ -38,7 +38,7 @@ def test_weights_add_up_to_one_and_errors_shrink(rule: str) -> None:
 def test_what_is_no_rule() -> None:
     with pytest.raises(BadParameter, match="no rule"):
         fixed("simpson", 4)
-    with pytest.raises(BadParameter, match="no path"):
+    with pytest.raises(BadParameter, match="cannot have 0 steps"):
         fixed("middle", 0)
     with pytest.raises(BadParameter, match="odd"):
         clenshaw_curtis(8)

@@ -66,7 +66,7 @@ class Problem:
         self.alphas, self.notes = [], []
 
         def emit(event: Any) -> None:
-            if isinstance(event, Note) and event.text.startswith("Goes on"):
+            if isinstance(event, Note) and event.text.startswith("Continues"):
                 self.notes.append(event.text)
 
         asked = {"method": "ig", "gap": 0.0, "device": "cpu", "workers": 1, **options}
@@ -111,14 +111,14 @@ def test_after_a_stop_it_goes_on(ask: Problem, tmp_path: Path, points: int, of: 
     assert ask.alphas == alphas[:points]
     found = ask()
     assert ask.alphas == alphas[points:]
-    assert ask.notes == [f"Goes on after {points} of {of} points."]
+    assert ask.notes == [f"Continues after {points} of {of} points."]
     assert answer(found) == expected
     assert ask.folders == [folder]
     del found
     assert not ask.folders
 
 
-@pytest.mark.parametrize("place", ["add", "_take_in"])
+@pytest.mark.parametrize("place", ["add", "_commit"])
 def test_after_a_failure_it_goes_on(ask: Problem, tmp_path: Path, place: str) -> None:
     expected, alphas = whole(ask, tmp_path, steps=4)
     method, calls = getattr(_stored_sums.StoredSums, place), 0
@@ -137,7 +137,7 @@ def test_after_a_failure_it_goes_on(ask: Problem, tmp_path: Path, place: str) ->
     assert ask.alphas == alphas[:2]
     found = ask(steps=4)
     # Parts of a point do not count; a whole one is taken in by who comes next.
-    assert ask.alphas == alphas[2 if place == "_take_in" else 1 :]
+    assert ask.alphas == alphas[2 if place == "_commit" else 1 :]
     assert answer(found) == expected
 
 
@@ -155,7 +155,7 @@ def test_after_a_full_disk_it_goes_on(ask: Problem, tmp_path: Path) -> None:
 
     with ask.patch.context() as patch:
         patch.setattr(_stored_sums, "write_chunks", full)
-        with pytest.raises(DiskFull, match="points that are done are kept"):
+        with pytest.raises(DiskFull, match="finished points are kept"):
             ask(steps=3)
     found = ask(steps=3)
     assert ask.alphas == alphas[2:]
@@ -206,13 +206,13 @@ def test_after_a_kill_it_goes_on(tmp_path: Path) -> None:
     assert whole.returncode == 0, whole.stderr
     assert run("killed", "add", 10).returncode == 9
     (folder,) = (tmp_path / "killed").glob("attribution-*")
-    again = run("killed", "_take_in", 10)
+    again = run("killed", "_commit", 10)
     assert again.returncode == 9
-    assert "Goes on after 1 of 3 points." in again.stdout
+    assert "Continues after 1 of 3 points." in again.stdout
     assert len(json.loads((folder / "points.json").read_text())["nodes"]) == 2
     last = run("killed", "add", 10**6)
     assert last.returncode == 0, last.stderr
-    assert "Goes on after 2 of 3 points." in last.stdout
+    assert "Continues after 2 of 3 points." in last.stdout
     assert not folder.exists()
     maps = [(tmp_path / name / "map").read_bytes() for name in ("whole", "killed")]
     assert maps[0] == maps[1]
@@ -319,7 +319,7 @@ def test_one_process_at_a_time(ask: Problem, monkeypatch: pytest.MonkeyPatch) ->
         finish(accumulator, node)
         if not seen:
             seen.append(True)
-            with pytest.raises(StoreBusy, match="same question is being answered"):
+            with pytest.raises(StoreBusy, match="same attribution is already running"):
                 ask(steps=3)
 
     monkeypatch.setattr(StoredAccumulator, "finish", twice)

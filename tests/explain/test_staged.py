@@ -176,7 +176,7 @@ def test_fixed_routing_makes_an_attribution_complete(tmp_path: Path) -> None:
 
 
 def test_routing_of_a_model_that_routes_nothing_is_refused() -> None:
-    with pytest.raises(BadParameter, match="routes nothing"):
+    with pytest.raises(BadParameter, match="has no routing"):
         attribute(nr.open_image(scene(64, 64)), toy(), Region(0, 0, 9, 9), routing="recomputed")
     with pytest.raises(BadParameter, match="Routing cannot be 'none'"):
         attribute(nr.open_image(scene(64, 64)), toy(), Region(0, 0, 9, 9), routing="none")

@@ -17,7 +17,7 @@ from tests.explain._models import Pointwise, Small, scene, wrapped
 import napari_restore as nr
 from napari_restore import Region, api
 from napari_restore.errors import BadOutput, BadRegion, Cancelled, InputError, SourceChanged
-from napari_restore.explain import compared
+from napari_restore.explain import compare_rows
 from napari_restore.explain.tables import _rows
 from napari_restore.explain.tables._bootstrap import RESAMPLES, mean_of
 from napari_restore.explain.tables._rows import COLUMNS
@@ -176,7 +176,7 @@ def test_a_stop_keeps_what_is_done(stopped_by: str, tmp_path: Path) -> None:
             stop.set()
 
     table = nr.attribute_table(scene(), two_models(), BOXES, emit=emit, stop=stop, **OPTIONS)
-    assert table.status == "cancelled" and table.asked == 6
+    assert table.status == "cancelled" and table.planned == 6
     done = [(row["number"], row["model"]) for row in table.rows]
     assert done == [(1, "one"), (1, "other"), (2, "one"), (3, "one")]
     assert table.summary["differences"][0]["means"]["diffusion_index"]["n"] == 1
@@ -255,7 +255,7 @@ def test_an_image_that_cannot_be_read_fails_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "holds no boxes"),
+        ("", "contains no boxes"),
         ("x,y,width\n1,2,3\n", "no column height"),
         ("x,y,width,height\n1,2,3,4\n1,2,many,4\n", "Line 3 of"),
         ("x,y,width,height,image\n1,2,3,4,no.png\n", "does not exist"),
@@ -272,9 +272,9 @@ def test_what_is_no_table_of_boxes_is_said(tmp_path: Path, text: str, told: str)
 def test_nothing_to_ask_is_said(tmp_path: Path) -> None:
     for options, told in (
         ({"images": None}, "No image is given"),
-        ({"models": []}, "no model"),
-        ({"boxes": []}, "no box"),
-        ({"boxes": None}, "boxes or of a polygon"),
+        ({"models": []}, "No model is given"),
+        ({"boxes": []}, "No box is given"),
+        ({"boxes": None}, "boxes or a polygon"),
         ({"boxes": tmp_path / "none.csv"}, "cannot be read"),
     ):
         given = {"images": scene(), "models": [wrapped(Small())], "boxes": BOXES, **options}
@@ -286,7 +286,7 @@ def test_files_hold_rows_summary_and_question(tmp_path: Path) -> None:
     models = [wrapped(Small(0), id="my_model"), wrapped(Small(1), id="other")]
     polygon = [(40, 60), (56, 60), (56, 84)]
     table = nr.attribute_table(
-        scene(), models, polygon=polygon, account={"command": "mine"}, **OPTIONS
+        scene(), models, polygon=polygon, extra={"command": "mine"}, **OPTIONS
     )
     with table.save(tmp_path / "t.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -314,7 +314,7 @@ def test_files_that_exist_are_kept(tmp_path: Path) -> None:
         table.save(taken)
     assert taken.read_text() == "mine"
     assert table.save(taken, overwrite=True).read_text().startswith("number,image,")
-    with pytest.raises(BadOutput, match="no table"):
+    with pytest.raises(BadOutput, match="not a table"):
         table.save(tmp_path / "map.tif")
     with pytest.raises(BadOutput, match="cannot be written"):
         table.save(tmp_path / "no" / "t.csv")
@@ -323,7 +323,7 @@ def test_files_that_exist_are_kept(tmp_path: Path) -> None:
 def test_a_table_of_arrays_cannot_be_asked_again(tmp_path: Path) -> None:
     table = nr.attribute_table(scene(), [wrapped(Small())], BOXES[:1], **OPTIONS)
     assert table.to_dict()["task"] is None
-    with pytest.raises(InputError, match="does not say enough"):
+    with pytest.raises(InputError, match="does not contain enough"):
         api.repeat_table(table.save(tmp_path / "t.json"))
 
 
@@ -351,14 +351,14 @@ def test_numbers_that_are_close_are_alike() -> None:
     row = {**dict.fromkeys(COLUMNS), "number": 1, "name": "roof", "image": "a.png", "model": "m"}
     row |= {"difference": 1e-5, "area_95": 5000, "reached": True, "relative_gap": 0.002}
     other = {**row, "difference": 1.0005e-5, "area_95": 5004, "relative_gap": 0.00205, "seconds": 9}
-    assert compared([row], [other]) == {"rows": 1, "same": 1, "apart": []}
+    assert compare_rows([row], [other]) == {"rows": 1, "same": 1, "apart": []}
     for change in (
         {"difference": 1.01e-5},
         {"reached": False},
         {"area_95": None},
         {"error": "It."},
     ):
-        found = compared([row, {**row, "number": 2}], [{**other, **change}])
+        found = compare_rows([row, {**row, "number": 2}], [{**other, **change}])
         assert (found["rows"], found["same"]) == (1, 0)
         (name,) = change
         (apart,) = found["apart"]

@@ -137,7 +137,7 @@ def test_json_that_nobody_writes(text: str, words: str, tmp_path: Path) -> None:
     path = tmp_path / "record.json"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(InputError) as caught:
-        api.read_recorded(path)
+        api.read_record_file(path)
     assert str(path) in caught.value.message and words in caught.value.message
     # As text of a mask, and as a file of one.
     for mask in (path, '{"type": ' + DEEP):

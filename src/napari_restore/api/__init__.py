@@ -1,4 +1,4 @@
-"""The functions that window, command line and scripts use; they use nothing deeper."""
+"""The public interface of the package for window, command line and scripts."""
 
 from __future__ import annotations
 
@@ -12,6 +12,16 @@ from napari_restore.api._attribution import (
     overview_path,
     repeat_attribution,
 )
+from napari_restore.api._cache import (
+    cache_entries,
+    clear_cache,
+    forget_result,
+    keep_result,
+    kept_name,
+    kept_results,
+    plan_of_kept,
+    result_of_kept,
+)
 from napari_restore.api._images import (
     check_export,
     check_output,
@@ -22,16 +32,6 @@ from napari_restore.api._images import (
     output_box,
     save_context,
     sensor_bands,
-)
-from napari_restore.api._kept import (
-    cache_entries,
-    clear_cache,
-    forget_result,
-    keep_result,
-    kept_name,
-    kept_results,
-    plan_of_kept,
-    result_of_kept,
 )
 from napari_restore.api._masks import mask_of_array, mask_of_line, mask_of_polygons
 from napari_restore.api._models import (
@@ -48,20 +48,20 @@ from napari_restore.api._models import (
     stamp_of,
     tile_invariance,
 )
-from napari_restore.api._recorded import read_recorded
-from napari_restore.api._repeating import (
-    command_of,
-    folder_command,
-    lasting_task,
-    plan_of,
-    repeat_of,
-    rerun,
-    settled_task,
-    task_of,
-)
+from napari_restore.api._record_file import read_record_file
 from napari_restore.api._restoring import new_worker, plan, restore, start, warm
 from napari_restore.api._tables import attribute_table, boxes_of, check_table, repeat_table
-from napari_restore.api._training import evaluate, haze, scores_as_text, train
+from napari_restore.api._tasks import (
+    command_of,
+    folder_command,
+    plan_of,
+    portable_task,
+    repeat_of,
+    rerun,
+    serialised_task,
+    task_of,
+)
+from napari_restore.api._training import evaluate, haze, scores_text, train
 from napari_restore.engine import ImageStarted, Note, Phase, Progress, Region, TileDone
 
 __all__ = [
@@ -96,7 +96,6 @@ __all__ = [
     "keep_result",
     "kept_name",
     "kept_results",
-    "lasting_task",
     "load_described",
     "load_model",
     "load_models",
@@ -115,7 +114,8 @@ __all__ = [
     "plan",
     "plan_of",
     "plan_of_kept",
-    "read_recorded",
+    "portable_task",
+    "read_record_file",
     "repeat_attribution",
     "repeat_of",
     "repeat_table",
@@ -124,9 +124,9 @@ __all__ = [
     "result_of_kept",
     "save_card",
     "save_context",
-    "scores_as_text",
+    "scores_text",
     "sensor_bands",
-    "settled_task",
+    "serialised_task",
     "stamp_of",
     "start",
     "task_of",

@@ -10,25 +10,25 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from napari_restore.api._images import Bands, Pathlike, open_image
 from napari_restore.api._models import as_model, load_described
-from napari_restore.api._options import AttributeOptions, checked_region, shows
+from napari_restore.api._options import AttributeOptions, checked_region, documents_options
 from napari_restore.api._progress_bar import progress_bar
-from napari_restore.api._recorded import Recorded, read_recorded
+from napari_restore.api._record_file import RecordFile, read_record_file
 from napari_restore.engine import Region
 
 if TYPE_CHECKING:
     from torch import nn
 
     from napari_restore.engine import Event
-    from napari_restore.explain import Attribution, Offer
+    from napari_restore.explain import Attribution, MethodInfo
 
-KEPT = ("extent", "black", "white", "exclude", "context", "other_bands")
-"""Options of a plan that change a map; what belongs to one machine is left out of a record."""
+RECORDED_OPTIONS = ("extent", "black", "white", "exclude", "context", "other_bands")
+"""Options of a plan that change a map; those of the machine are not part of a record."""
 
 FILES = ("exclude", "context")
-"""Of these, those that name files."""
+"""Those of them that name files."""
 
 
-@shows(AttributeOptions)
+@documents_options(AttributeOptions)
 def attribute(
     image: Any,
     model: str | os.PathLike[str] | nn.Module,
@@ -42,7 +42,7 @@ def attribute(
     stop: threading.Event | None = None,
     **options: Unpack[AttributeOptions],
 ) -> Attribution:
-    """Ask which pixels made what `model` does in `box`: `.map`, `.record`, `.save(path)`.
+    """Attribute the output of `model` in `box` to pixels of the input: `.map`, `.record`, `.save(path)`.
 
     Parameters
     ----------
@@ -54,23 +54,23 @@ def attribute(
     polygon
         Vertices (y, x) in level-0 pixels, edges at whole numbers.
     level
-        Above 0 an overview of the image is asked in the place of its true pixels: another question,
-        and map and record are in its pixels.
+        Above 0 that level of the image pyramid is used instead of the full resolution: map and record
+        are in its pixels.
     bands
         Which band is what, counted from 1: ``"red=4,green=3,blue=2"`` or a mapping.
     progress
         Whether to draw a progress bar (tqdm). Default: in a terminal and in a notebook, where no
         `emit` is given.
     emit, stop
-        Takes the events; ends the work when it is set.
+        Callback for events; an event that cancels the run when set.
     method, objective, baseline, steps, rule, gap, context_gradient, routing, arguments, check
-        The question, see `napari_restore.explain.attribute` and docs/attribution.md.
+        See `napari_restore.explain.attribute` and docs/attribution.md.
     watch
-        Takes the map as it comes.
+        Callback for partial maps.
     exclude, extent, context, other_bands, black, white
         How the image is read, as for `plan`.
     memory, device_memory, device, workers, scratch
-        What the run may take of this machine, as for `plan`.
+        Resources of the run, as for `plan`.
 
     Raises
     ------
@@ -80,34 +80,36 @@ def attribute(
     from napari_restore.explain import attribute
 
     opened = open_image(image, bands=bands).level_view(level)
-    # An overview may be asked in its own right, as a record tells of one.
+    # A record may name a level itself: its boxes are in pixels of that level already.
     scale = opened.scale if level else 1
     loaded = as_model(model)
-    region = None if box is None else _smaller(checked_region(box, "box"), scale)
+    region = None if box is None else _box_on_level(checked_region(box, "box"), scale)
     if polygon is not None:
         polygon = [[value / scale for value in vertex] for vertex in polygon]
-    with progress_bar(False if emit is not None and progress is None else progress) as show:
-        found = attribute(
-            opened, loaded, region, polygon=polygon, emit=emit or show, stop=stop, **options
+    with progress_bar(False if emit is not None and progress is None else progress) as draw_event:
+        attribution = attribute(
+            opened, loaded, region, polygon=polygon, emit=emit or draw_event, stop=stop, **options
         )
-    found.record["attribution"]["scale"] = opened.scale
-    request = found.record["attribution"].pop("request")
-    found.record["task"] = None
+    attribution.record["attribution"]["scale"] = opened.scale
+    request = attribution.record["attribution"].pop("request")
+    attribution.record["task"] = None
     if opened.spec is not None and loaded.spec:
         given: Mapping[str, Any] = options
-        kept = lasting({name: given[name] for name in KEPT if given.get(name) is not None})
-        found.record["task"] = {
+        recorded_options = with_absolute_paths(
+            {name: given[name] for name in RECORDED_OPTIONS if given.get(name) is not None}
+        )
+        attribution.record["task"] = {
             "image": opened.spec,
             "model": loaded.spec,
             "question": request,
-            "options": kept,
-            "files": digests(kept),
+            "options": recorded_options,
+            "files": digests(recorded_options),
         }
-    return found
+    return attribution
 
 
-def lasting(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options whose files are found from any folder."""
+def with_absolute_paths(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with absolute paths, valid in any working folder."""
     from napari_restore.images import is_inline
 
     return {
@@ -119,7 +121,7 @@ def lasting(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def digests(options: Mapping[str, Any]) -> dict[str, str]:
-    """The sha256 of every file that `lasting` options name, by its path."""
+    """Return the sha256 of every file in options with absolute paths, by path."""
     from napari_restore.engine import digest
     from napari_restore.images import is_inline
 
@@ -127,91 +129,91 @@ def digests(options: Mapping[str, Any]) -> dict[str, str]:
     return {name: digest(Path(name)) for name in named if not is_inline(name)}
 
 
-def _smaller(box: Region, scale: int) -> Region:
-    """The pixels of an overview that hold any of `box`."""
+def _box_on_level(box: Region, scale: int) -> Region:
+    """Return the box in pixels of a pyramid level, rounded outwards."""
     y0, x0, y1, x1 = box
     return Region(y0 // scale, x0 // scale, -(-y1 // scale), -(-x1 // scale))
 
 
-def explainers() -> list[Offer]:
-    """The methods of `attribute` that go along no path: name, source, takes_baseline, settings.
+def explainers() -> list[MethodInfo]:
+    """Return the methods of `attribute` that are not path integrals: name, source, settings.
 
-    ``settings`` are text that `arguments_in` reads. Not for the GUI thread: captum is imported.
+    Settings are text for `arguments_in`. Not for the GUI thread: captum is imported.
     """
-    from napari_restore.explain import offered
+    from napari_restore.explain import method_list
 
-    return offered()
+    return method_list()
 
 
 def arguments_in(text: str) -> dict[str, Any]:
-    """Arguments of such a method from ``name=value name=value``; raises `BadParameter`."""
+    """Parse ``name=value name=value`` as arguments of such a method; raises `BadParameter`."""
     from napari_restore.explain import arguments_in
 
     return arguments_in(text)
 
 
 def argument_value(text: str) -> Any:
-    """The value of one: a number, a word that Python knows, or a tuple of them; all else is text."""
-    from napari_restore.explain import literal
+    """Return the Python literal that a text is, else the text itself."""
+    from napari_restore.explain import value_of_text
 
-    return literal(text)
+    return value_of_text(text)
 
 
-def draw_attribution(found: Attribution, path: Pathlike, **options: Any) -> Path:
-    """Draw a figure (.png, .pdf, .svg) of an attribution with all that was asked.
+def draw_attribution(attribution: Attribution, path: Pathlike, **options: Any) -> Path:
+    """Draw a figure (.png, .pdf, .svg) of an attribution with all its settings.
 
     Options are width_mm, exponent and overwrite; see `napari_restore.explain.draw`.
     """
     from napari_restore.engine import peak_in
     from napari_restore.explain import draw
 
-    with peak_in(found.record):
-        return draw(found, Path(path), **options)
+    with peak_in(attribution.record):
+        return draw(attribution, Path(path), **options)
 
 
 def check_figure(path: Pathlike, *, overwrite: bool = False) -> None:
-    """Raise `BadOutput` for a figure that `draw_attribution` could not draw."""
+    """Raise `BadOutput` for a file that `draw_attribution` could not write."""
     from napari_restore.explain import check_figure
 
     check_figure(Path(path), overwrite=overwrite)
 
 
 def overview_path(path: Pathlike) -> Path:
-    """Where the shares of an overview go that belong to the map at `path`."""
+    """Return the path of the overview's shares that belong to the map at `path`."""
     from napari_restore.explain import overview_path
 
     return overview_path(Path(path))
 
 
 def repeat_attribution(
-    record: Pathlike | Recorded,
+    record: Pathlike | RecordFile,
     *,
     trust: bool = False,
     allow_outside: bool = False,
     **options: Any,
 ) -> Attribution:
-    """Ask again what a record tells of; options are those that belong to one machine.
+    """Repeat the attribution of a record; `options` are those of the machine.
 
-    Code that the record names runs only with `trust`; a VRT takes pixels from files outside
+    Code that the record names runs only with `trust`; a VRT reads pixels from files outside
     its folder only with `allow_outside`.
 
-    Raises `InputError` when the record does not say enough and `SourceChanged` when image, weights
-    or another file that was read are not those it tells of.
+    Raises `InputError` when the record does not contain enough and `SourceChanged` when image,
+    weights or another input file are not the recorded ones.
     """
     from napari_restore.images import Image
 
-    recorded = read_recorded(record)
-    task = recorded.task("attribution", allow_outside=allow_outside)
-    told = recorded.told
+    record_file = read_record_file(record)
+    task = record_file.task("attribution", allow_outside=allow_outside)
+    recorded = record_file.record
     model = load_described(task["model"], trust=trust)
     image = Image.from_spec(task["image"])
     question = dict(task["question"])
     if question.get("box") is not None:
         question["box"] = Region(*question["box"])
-    recorded.check_image(image, told["input"]["fingerprint"])
-    recorded.check_model(model, told["model"]["weights_sha256"])
-    recorded.check_files(task.get("files", {}))
-    clear = told["attribution"].get("baseline_fingerprint")
+    record_file.check_image(image, recorded["input"]["fingerprint"])
+    record_file.check_model(model, recorded["model"]["weights_sha256"])
+    record_file.check_files(task.get("files", {}))
+    clear = recorded["attribution"].get("baseline_fingerprint")
     if clear is not None and question.get("baseline") is not None:
-        recorded.check_image(open_image(question["baseline"]), clear, "clear image")
+        record_file.check_image(open_image(question["baseline"]), clear, "clear image")
     return attribute(image, model, **question, **task["options"], **options)

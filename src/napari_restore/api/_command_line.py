@@ -1,7 +1,7 @@
-"""The line of the command that does what a task does.
+"""Converts a task to the command that runs it.
 
-A task is what `api.task_of` gives: all that is needed to make a plan again. What
-belongs to one machine – memory, workers – is in neither.
+A task is what `api.task_of` returns: a plan as JSON. Options of the machine – memory, workers –
+are part of neither.
 """
 
 from __future__ import annotations
@@ -16,59 +16,59 @@ from napari_restore.errors import InputError
 
 PROGRAM = "napari-restore"
 FILE_OPTIONS = ("cog", "compress", "bit_depth", "quality")
-"""Options of `Result.save` that the command has, too."""
-LONGEST_LINE = 8191
-"""Characters that cmd.exe takes in one line."""
+"""Options of `Result.save` that are options of the command."""
+MAX_COMMAND_LENGTH = 8191
+"""Characters that cmd.exe accepts in one command."""
 _PLAIN = re.compile(r"--?[A-Za-z0-9-]+|[A-Za-z0-9_./\\:][A-Za-z0-9_./\\:-]*", re.ASCII)
-"""Words that mean themselves in every shell. PowerShell cuts flags at a dot."""
-_CHANGED = (
+"""Arguments that need no quotes in any shell. PowerShell splits flags at a dot."""
+_NOT_QUOTABLE = (
     (re.compile(r"[\"“”„`\x00-\x1f\x7f]"), "the character {!r}"),
     # `C$\scenes` and `5 $.tif` stay as they are, `$HOME` and `$(…)` do not.
     (re.compile(r"\$(?![\\/. ]|\Z)"), "a $"),
     (re.compile(r"%[A-Za-z_][\w()]*(:[^%]*)?%"), "{}"),
 )
-"""What no quotes keep both cmd.exe and PowerShell from changing, and its name."""
+"""Patterns that no quoting protects in both cmd.exe and PowerShell, and their names."""
 
 
-def quoted(words: Sequence[str], system: str = os.name) -> str:
-    """Words as one line to paste; `system` is "nt" for Windows, else a POSIX shell reads it.
+def quoted(arguments: Sequence[str], system: str = os.name) -> str:
+    """Quote arguments as one command; `system` is "nt" for Windows, else for a POSIX shell.
 
-    On Windows the line means the same in cmd.exe and PowerShell: whatever is not plainly
-    safe stands in double quotes, which both take off and within which both leave spaces
-    and ``& | < > ( ) ^ ; , ' @ #`` alone. Some things no common quoting carries; they
-    raise `InputError`: double quotes of any kind, backticks and control characters, ``$``
-    before a name or bracket (PowerShell fills it in), ``%NAME%`` of the usual names (cmd.exe
-    does), an empty word (PowerShell 5 drops it) and more than `LONGEST_LINE` characters. A lone ``%`` and ``!`` are carried: at its prompt
-    cmd.exe changes neither, unless it was started with delayed expansion (``/V:ON``).
+    On Windows the command means the same in cmd.exe and PowerShell: arguments that are not plainly
+    safe are put in double quotes, within which both leave spaces and ``& | < > ( ) ^ ; , ' @ #``
+    unchanged. What no common quoting protects raises `InputError`: double quotes of any kind,
+    backticks and control characters, ``$`` before a name or bracket (expanded by PowerShell),
+    ``%NAME%`` of the usual names (expanded by cmd.exe), an empty argument (PowerShell 5 drops it)
+    and more than `MAX_COMMAND_LENGTH` characters. A lone ``%`` and ``!`` are safe: at its prompt
+    cmd.exe changes neither, unless started with delayed expansion (``/V:ON``).
     """
     if system != "nt":
-        return shlex.join(words)
-    line = " ".join(map(_quoted_for_windows, words))
-    if len(line) > LONGEST_LINE:
+        return shlex.join(arguments)
+    command = " ".join(map(_quoted_for_windows, arguments))
+    if len(command) > MAX_COMMAND_LENGTH:
         raise InputError(
-            f"The command has {len(line)} characters; Windows takes {LONGEST_LINE}.",
+            f"The command has {len(command)} characters; Windows takes {MAX_COMMAND_LENGTH}.",
             "Draw fewer areas, or export from here.",
         )
-    return line
+    return command
 
 
-def _quoted_for_windows(word: str) -> str:
-    if _PLAIN.fullmatch(word):
-        return word
-    if not word:
-        raise InputError("The command holds an empty word.", "Export from here.")
-    for pattern, name in _CHANGED:
-        if found := pattern.search(word):
+def _quoted_for_windows(argument: str) -> str:
+    if _PLAIN.fullmatch(argument):
+        return argument
+    if not argument:
+        raise InputError("The command contains an empty argument.", "Export from here.")
+    for pattern, name in _NOT_QUOTABLE:
+        if found := pattern.search(argument):
             raise InputError(
-                f"{word} holds {name.format(found[0])}, which a Windows shell would change.",
+                f"{argument} contains {name.format(found[0])}, which a Windows shell would change.",
                 "Choose another name for the file, or export from here.",
             )
-    # Programs take \" for a quote that is meant: a backslash at the end is doubled.
-    trailing = len(word) - len(word.rstrip("\\"))
-    return f'"{word}{word[-1:] * trailing}"'
+    # Programs read \" as a literal quote, so a backslash at the end is doubled.
+    trailing = len(argument) - len(argument.rstrip("\\"))
+    return f'"{argument}{argument[-1:] * trailing}"'
 
 
-def words_of(
+def command_arguments(
     task: Mapping[str, Any],
     size: Sequence[int],
     output: str | os.PathLike[str],
@@ -76,10 +76,11 @@ def words_of(
     device: str = "auto",
     options: Mapping[str, Any] | None = None,
 ) -> list[str]:
-    """The words of the command that writes `output` with the pixels of `task`.
+    """Return the arguments of the command that writes `output` with the pixels of `task`.
 
-    `task` is one that lasts: its masks are text, or files by their full path. `size` is
-    (height, width) of the task's image, `options` are those of `Result.save`. Raises `InputError` for what the command has no words for.
+    `task` is portable: its masks are text, or files by absolute path. `size` is (height, width) of
+    the task's image, `options` are those of `Result.save`. Raises `InputError` for what the command
+    cannot express.
     """
     return [
         PROGRAM,
@@ -89,9 +90,9 @@ def words_of(
         os.fspath(output),
         *_region(task["options"], size),
         *_model(task["model"]),
-        *_settings(task["options"]),
+        *_plan_options(task["options"]),
         *(("--device", device) if device != "auto" else ()),
-        *_file(options or {}),
+        *_export_options(options or {}),
     ]
 
 
@@ -101,18 +102,18 @@ def _image(task: Mapping[str, Any]) -> Iterator[str]:
     paths = [os.path.abspath(path) for path in ([source] if isinstance(source, str) else source)]
     stacked = bool(spec.get("stack"))
     if task.get("mosaic") is not None or (len(paths) > 1 and not stacked):
-        raise _wordless("a mosaic of files", "Restore the files into a folder.")
+        raise _not_expressible("a mosaic of files", "Restore the files into a folder.")
     if spec.get("level"):
-        raise _wordless("a coarser level of an image", "Restore the image itself.")
+        raise _not_expressible("a coarser level of an image", "Restore the image itself.")
     if "select" in spec and task["options"].get("other_bands") != "drop":
-        raise _wordless("a selection of bands", "Export from here.")
+        raise _not_expressible("a selection of bands", "Export from here.")
     yield from paths
     if stacked:
         yield "--stack"
     if spec.get("bands") is not None:
-        yield from _given("--bands", _bands(spec["bands"]))
+        yield from _flag_with_value("--bands", _bands(spec["bands"]))
     if spec.get("sensor") is not None:
-        yield from _given("--sensor", spec["sensor"])
+        yield from _flag_with_value("--sensor", spec["sensor"])
     if spec.get("allow_outside"):
         yield "--allow-outside"
 
@@ -126,97 +127,98 @@ def _bands(bands: Any) -> str:
 
 
 def _region(options: Mapping[str, Any], size: Sequence[int]) -> Iterator[str]:
-    """A box for every target, none for the whole image; and the mask within them."""
+    """Yield a box for every target, none for the whole image, and the mask."""
     extent = options.get("extent", "image")
     if extent not in ("image", "region"):
-        raise _wordless("a draft", "Export from here.")
+        raise _not_expressible("a draft", "Export from here.")
     if extent == "region":
         yield from ("--extent", "region")
     boxes = [tuple(int(value) for value in box) for box in options["region"]]
     for y0, x0, y1, x1 in boxes if boxes != [(0, 0, *size)] else ():
         yield from ("--srcwin", str(x0), str(y0), str(x1 - x0), str(y1 - y0))
     if options.get("mask") is not None:
-        yield from _given("--mask", options["mask"])
+        yield from _flag_with_value("--mask", options["mask"])
         if options.get("feather"):
-            yield from _given("--feather", options["feather"])
+            yield from _flag_with_value("--feather", options["feather"])
 
 
 def _model(spec: Mapping[str, Any]) -> Iterator[str]:
     if spec.get("card"):
-        raise _wordless(
+        raise _not_expressible(
             "a model with a card of its own", "Save the card beside the file, as FILE.json."
         )
     yield from ("--model", spec["model"])
     if spec.get("weights") is not None:
-        yield from _given("--weights", spec["weights"])
+        yield from _flag_with_value("--weights", spec["weights"])
     for name, value in sorted((spec.get("parameters") or {}).items()):
-        yield from _given("--set", f"{name}={_text(value)}")
+        yield from _flag_with_value("--set", f"{name}={_text(value)}")
     if spec.get("code"):
         yield "--yes"
 
 
-def _settings(options: Mapping[str, Any]) -> Iterator[str]:
-    yield from _look(options)
+def _plan_options(options: Mapping[str, Any]) -> Iterator[str]:
+    yield from _adjustment(options)
     if options.get("exclude") is not None:
-        yield from _given("--exclude", options["exclude"])
+        yield from _flag_with_value("--exclude", options["exclude"])
     if options.get("context") is not None:
-        yield from _given("--context", os.path.abspath(options["context"]))
+        yield from _flag_with_value("--context", os.path.abspath(options["context"]))
     for name in ("other_bands", "black", "white", "tile"):
         if options.get(name) is not None:
-            yield from _given(_flag(name), options[name])
+            yield from _flag_with_value(_flag(name), options[name])
     if (options.get("tile_batch") or 1) > 1:
-        yield from _given("--tile-batch", options["tile_batch"])
+        yield from _flag_with_value("--tile-batch", options["tile_batch"])
     precision = options.get("precision", "float32")
     if precision != "float32":
-        yield from _given("--precision", precision)
+        yield from _flag_with_value("--precision", precision)
     if options.get("residual_dtype") not in (None, precision):
-        yield from _given("--residual-dtype", options["residual_dtype"])
+        yield from _flag_with_value("--residual-dtype", options["residual_dtype"])
 
 
-def _look(options: Mapping[str, Any]) -> Iterator[str]:
-    """What is done to the restored pixels after the model."""
-    for name, usual in LOOK.items():
-        value = options.get(name, usual)
+def _adjustment(options: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the options of the adjustment of the restored pixels."""
+    for name, default in ADJUSTMENT_DEFAULTS.items():
+        value = options.get(name, default)
         if value is True:
             yield _flag(name)
-        elif value != usual:
-            yield from _given(_flag(name), value)
+        elif value != default:
+            yield from _flag_with_value(_flag(name), value)
 
 
-LOOK: dict[str, Any] = {
+ADJUSTMENT_DEFAULTS: dict[str, Any] = {
     "strength": 1.0,
     "luminance_only": False,
     "protect_shadows": 0.0,
     "protect_highlights": 0.0,
 }
-"""Options of the look, and what they are when they are not given."""
+"""Options of the adjustment, and their defaults."""
 
 
-def _file(options: Mapping[str, Any]) -> Iterator[str]:
+def _export_options(options: Mapping[str, Any]) -> Iterator[str]:
     for name in FILE_OPTIONS:
         value = options.get(name)
         if value is True:
             yield _flag(name)
         elif value not in (None, False):
-            yield from _given(_flag(name), value)
+            yield from _flag_with_value(_flag(name), value)
 
 
 def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _given(flag: str, value: Any) -> tuple[str, ...]:
-    """A flag and its value; in one word where the value looks like a flag."""
+def _flag_with_value(flag: str, value: Any) -> tuple[str, ...]:
+    """Return a flag and its value; as one argument where the value looks like a flag."""
     text = _text(value)
     return (f"{flag}={text}",) if text.startswith("-") else (flag, text)
 
 
 def _text(value: Any) -> str:
-    """A value so that the parser finds the same one: floats to their last digit."""
+    """Format a value that parses back exactly, floats with all digits."""
     if isinstance(value, bool):
         return str(value).lower()
     return repr(float(value)) if isinstance(value, float) else str(value)
 
 
-def _wordless(what: str, hint: str) -> InputError:
-    return InputError(f"The command line has no words for {what}.", hint)
+def _not_expressible(what: str, hint: str) -> InputError:
+    """Return the error for a task that the command line cannot express."""
+    return InputError(f"The command line has no option for {what}.", hint)

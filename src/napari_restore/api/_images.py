@@ -1,4 +1,4 @@
-"""Images: how they are opened and read, and where results may go."""
+"""Images: opening, inspection, and checks of output files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Pathlike = str | os.PathLike[str]
 Bands = str | Sequence[int | str | None] | Mapping[str, int]
-"""``"red=4,green=3,blue=2"``, ``"4,3,2"``, the same as sequences, or a mapping; from 1."""
+"""``"red=4,green=3,blue=2"``, ``"4,3,2"``, a sequence or a mapping; bands count from 1."""
 
 
 def open_image(
@@ -36,8 +36,8 @@ def open_image(
         A path; several paths, side by side on one map grid or with `stack` the bands
         of one image; an array (H, W) or (H, W, C) of numpy, dask, zarr or xarray, where 3 or 4
         bands are red, green, blue (and alpha) unless something says otherwise; a list of its
-        levels; a PIL image; a torch tensor (C, H, W) or (1, C, H, W). An image that is open
-        already comes back, with `bands` as one that knows them.
+        levels; a PIL image; a torch tensor (C, H, W) or (1, C, H, W). An open `Image` is returned
+        as it is, or with the roles of `bands`.
     stack
         Take several single-band files as one image.
     bands
@@ -47,7 +47,7 @@ def open_image(
     allow_outside
         Let a VRT take its pixels from files outside its own folder, on this computer.
     cancelled
-        Asked between the steps of opening; once it is true, `Cancelled` is raised.
+        Called between the steps of opening; `Cancelled` is raised once it returns true.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def open_image(
 
 
 def open_mosaic(sources: Sequence[Pathlike], **options: Any) -> Image | None:
-    """Open files that lie on one map grid as one image; None if they do not.
+    """Open files on one map grid as one image; return None if they are not on one.
 
     `options` are those of `open_image`.
     """
@@ -82,22 +82,22 @@ def open_mosaic(sources: Sequence[Pathlike], **options: Any) -> Image | None:
 
 
 def sensor_bands(image: Image) -> dict[str, dict[str, int]]:
-    """Title of each sensor with as many bands as `image` → its roles and their bands, from 1."""
+    """Return roles and their bands, from 1, by title of each sensor with as many bands as `image`."""
     from napari_restore.images import SENSORS
 
-    found = {}
+    roles = {}
     for sensor in SENSORS.values():
         bands = sensor.of_count(len(image.data_bands)) or ()
-        found[sensor.title] = {
-            band.role: image.data_bands[place] + 1
-            for place, band in enumerate(bands)
+        roles[sensor.title] = {
+            band.role: image.data_bands[index] + 1
+            for index, band in enumerate(bands)
             if band.role is not None
         }
-    return {title: named for title, named in found.items() if named}
+    return {title: named for title, named in roles.items() if named}
 
 
 def output_box(plan: Plan) -> Region | None:
-    """The box of the output in pixels of its image; None for all of it."""
+    """Return the box of the output in pixels of its image; None for all of it."""
     y, x = plan.origin
     return None if plan.mask is not None else plan.region.shift(-y, -x)
 
@@ -142,10 +142,10 @@ def check_export(**options: Any) -> None:
 def mean_colour(
     image: Any, model: str | ModelCard, box: Sequence[int], level: int = 0
 ) -> tuple[float, ...]:
-    """The mean of the valid pixels of a box in the range a model sees, a number per band.
+    """Return the mean of the valid pixels of a box per band, in model range.
 
-    `box` (y0, x0, y1, x1) is in pixels of `level`. Where the range follows from all
-    values the whole image is looked at once. Raises `BadRegion` if nothing in the box
+    `box` (y0, x0, y1, x1) is in pixels of `level`. Where the range depends on all
+    values the whole image is read once. Raises `BadRegion` if nothing in the box
     is valid.
     """
     from napari_restore.engine import mean_colour
@@ -163,7 +163,7 @@ def info(
     black: float | None = None,
     white: float | None = None,
 ) -> dict[str, Any]:
-    """Tell how `image` is read: size, bands, roles, range, georeference, notes. JSON-able.
+    """Describe how `image` is read: size, bands, roles, range, georeference, notes. JSON-able.
 
     `bands`, `black` and `white` are as for `plan`.
     """

@@ -1,4 +1,4 @@
-"""Files of masks in the cache, made of what is drawn."""
+"""Mask files in the cache, from drawn areas and arrays."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from napari_restore.api._images import open_image
 
 
 def mask_of_polygons(image: Any, polygons: Sequence[Any]) -> Path:
-    """Keep polygons as a file for the option `mask`, on the map where `image` lies on one.
+    """Write polygons to a file for the option `mask`, in the CRS of `image` where it has one.
 
     A polygon is its outer ring and then its holes, a ring a list of points (x, y) in
-    pixels, edges at whole numbers. The file lies in the cache; the same polygons
-    have the same file.
+    pixels, edges at whole numbers. The file is in the cache; equal
+    polygons have the same file.
     """
     from napari_restore import images
 
@@ -22,7 +22,7 @@ def mask_of_polygons(image: Any, polygons: Sequence[Any]) -> Path:
 
 
 def mask_of_line(image: Any, start: tuple[float, float], end: tuple[float, float]) -> Path:
-    """Keep a gradient from `start` (0) to `end` (1) for `mask`; otherwise as `mask_of_polygons`."""
+    """Write a linear gradient from `start` (0) to `end` (1) for `mask`; see `mask_of_polygons`."""
     from napari_restore import images
 
     return images.keep_line(open_image(image), start, end)
@@ -31,11 +31,11 @@ def mask_of_line(image: Any, start: tuple[float, float], end: tuple[float, float
 def mask_of_array(
     image: Any, strengths: Any, place: tuple[float, float, float, float, float, float]
 ) -> Path:
-    """Keep strengths, an array (h, w), for `mask`; otherwise as `mask_of_polygons`.
+    """Write strengths, an array (h, w), for `mask`; see `mask_of_polygons`.
 
-    `place` (a, b, c, d, e, f) takes column and row in the array to those in the image,
-    x = a column + b row + c, counted from the corner of the first pixel: the array
-    may be coarser than the image. Floats are 0 … 1; integers 0 or 1 if none is larger,
+    `place` is the affine transform (a, b, c, d, e, f) from column and row of the array to those of
+    the image, x = a column + b row + c, from the corner of the first pixel: the array may be
+    coarser than the image. Floats are 0 … 1; integers 0 or 1 if none is larger,
     else 0 … the type's largest value. Reads the array in pieces. Raises `BadMask`
     where no strength is above 0.
     """

@@ -30,16 +30,16 @@ def load_model(
     ----------
     model
         An id of ``napari-restore models``; ``"FILE.py:factory"``; a weights file with its card
-        beside it; an exported .pt2 program; or a `torch.nn.Module` that takes and gives
+        beside it; an exported .pt2 program; or a `torch.nn.Module` from and to
         (N, C, H, W) float32 in [0, 1].
     weights
-        A .safetensors or .pth file, or ``"random:SEED"``; by default those that come with the
-        model, or that the module has.
+        A .safetensors or .pth file, or ``"random:SEED"``; by default those shipped with the
+        model, or those of the module.
     parameters
         Values over the defaults of the model's card.
     card
         Fields of a `ModelCard`, such as ``{"bands": 3, "multiple_of": 8}``. A module or a factory
-        without one is tried out: bands and `multiple_of`, and the halo on its weights.
+        without one is probed: bands and `multiple_of`, and the halo from its weights.
     trust
         Whether Python code and programs in files may run.
 
@@ -54,7 +54,7 @@ def load_model(
     if loaded.measured:
         from napari_restore.engine import probe
 
-        # Its card tells the halo from then on.
+        # Stores the measured halo in the card.
         probe(loaded)
     return loaded
 
@@ -75,7 +75,7 @@ def load_described(spec: Mapping[str, Any], *, trust: bool = False) -> Restorati
 
 
 def code_file(model: str) -> str | None:
-    """The file whose code runs when the model of that name is loaded: of Python, or a .pt2; or None."""
+    """Return the Python or .pt2 file whose code runs when the model is loaded; None without one."""
     script, _, _ = model.rpartition(":")
     if script.lower().endswith(".py"):
         return script
@@ -83,12 +83,12 @@ def code_file(model: str) -> str | None:
 
 
 def as_model(model: str | os.PathLike[str] | nn.Module) -> RestorationModel:
-    """`model` if it is loaded already, else what `load_model` makes of it."""
+    """Return `model` if it is loaded already, else load it by `load_model`."""
     return model if hasattr(model, "card") else load_model(model)  # type: ignore[return-value]
 
 
 def model_factories(path: str | os.PathLike[str]) -> list[str]:
-    """Functions and classes of a Python file that may make a model, without running it.
+    """Return functions and classes of a Python file that may create a model, without running it.
 
     The usual names (``make``, ``build`` …) come first. Raises `BadModel`.
     """
@@ -106,7 +106,7 @@ def load_models(
 ) -> list[Labelled]:
     """Load models as `evaluate` names them, "dcp:omega=0.9" for instance: `.label`, `.model`.
 
-    `weights` are those of the one model, `parameters` go to every one.
+    `weights` are for a single model, `parameters` for every one.
     """
     from napari_restore.models import load_named
 
@@ -114,9 +114,9 @@ def load_models(
 
 
 def stamp_of(*names: str | None) -> tuple[Any, ...]:
-    """Size and time of files, and of the cards beside them: other after a change.
+    """Return size and modification time of files and of the cards beside them, to detect changes.
 
-    Names as `load_model` takes them; what is no file has none.
+    Names are as for `load_model`; None for those that are no files.
     """
     stamps: list[tuple[int, int] | None] = []
     for name in filter(None, names):
@@ -124,27 +124,27 @@ def stamp_of(*names: str | None) -> tuple[Any, ...]:
         path = Path(script if colon and script.endswith(".py") else name)
         for file in (path, path.with_suffix(".json")):
             try:
-                found = file.stat()
+                status = file.stat()
             except (OSError, ValueError):
                 stamps.append(None)
             else:
-                stamps.append((found.st_size, found.st_mtime_ns))
+                stamps.append((status.st_size, status.st_mtime_ns))
     return tuple(stamps)
 
 
 def models() -> tuple[ModelCard, ...]:
-    """The cards of all known models."""
+    """Return the cards of all known models."""
     from napari_restore.models import card_of, model_ids
 
     return tuple(card_of(name) for name in model_ids())
 
 
 def tile_invariance(model: Any) -> str:
-    """What the bits of a model's pixels do not depend on, as measured on this machine.
+    """Return what a model's pixels are bit-identical under, as measured on this machine.
 
-    `model` is a name, a path or a model. "any tiles, any threads": a run's result is the
-    same however it is cut; else plans keep what it does depend on fixed. The first time it is
-    measured on made-up tiles, later it is read from the cache folder.
+    `model` is a name, a path or a model. "any tiles, any threads": the result does not depend on
+    the tiling; otherwise plans fix what it depends on. Measured on synthetic tiles the first time,
+    then read from the cache folder.
     """
     from napari_restore.engine import invariance_here
 
@@ -152,36 +152,36 @@ def tile_invariance(model: Any) -> str:
 
 
 def is_ready(model_id: str) -> bool:
-    """Whether a known model runs as it is: it needs no weights, or they come with it."""
+    """Return whether a known model needs no weights, or is shipped with them."""
     from napari_restore.models import is_ready
 
     return is_ready(model_id)
 
 
 def inspect_model(path: Pathlike, *, trust: bool = False) -> Proposal:
-    """Find out what a model file is, and propose the card it lacks.
+    """Determine the architecture of a model file, and propose a card for it.
 
     `path` is a .safetensors, .pth, .pt or .ckpt file of weights, an exported .pt2
-    program or ``"FILE.py:factory"``. The model is run on made-up tiles: not for the
-    thread of a window. Programs and Python run only with `trust`. Raises
+    program or ``"FILE.py:factory"``. The model is run on synthetic tiles: not for
+    the GUI thread. Programs and Python run only with `trust`. Raises
     `MissingWeights`, `BadModel`.
     """
     from napari_restore.engine import probe
     from napari_restore.models import propose
 
     proposal = propose(path, trust=trust)
-    found = probe(proposal.model)
+    measured = probe(proposal.model)
     if not proposal.measured:
         return proposal
-    proposal.model.card = replace(proposal.model.card, halo=found.halo)
-    return replace(proposal, card={**proposal.card, "halo": found.halo})
+    proposal.model.card = replace(proposal.model.card, halo=measured.halo)
+    return replace(proposal, card={**proposal.card, "halo": measured.halo})
 
 
 def save_card(proposal: Proposal, **fields: Any) -> Path:
-    """Write the card of `inspect_model`, with `fields` over it, beside the model's file.
+    """Write the card of `inspect_model`, updated with `fields`, beside the model's file.
 
-    Returns its path, NAME.json, where `load_model` looks. Raises `BadModel` for
-    fields a card does not have and `BadOutput`.
+    Returns its path, NAME.json, from which `load_model` reads it. Raises `BadModel` for unknown
+    fields, and `BadOutput`.
     """
     from napari_restore.models import write_card
 
@@ -189,7 +189,7 @@ def save_card(proposal: Proposal, **fields: Any) -> Path:
 
 
 def missing_roles(image: Any, card: ModelCard) -> tuple[str, ...]:
-    """The band roles that `open_image(bands=...)` must name before `card` runs on `image`.
+    """Return the band roles that `open_image(bands=...)` must name before `card` runs on `image`.
 
     Raises `UnknownBands` where that cannot help.
     """

@@ -1,4 +1,4 @@
-"""The options of `plan`, `restore` and `attribute`, each declared once and shown by help()."""
+"""The options of `plan`, `restore` and `attribute`, declared once and visible in help()."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ R = TypeVar("R")
 
 
 class TargetOptions(TypedDict, total=False):
-    """What is restored, and how much of the model's change is applied where."""
+    """The region to restore, and the strength of the model's change."""
 
     region: Region | Sequence[Region] | None
     mask: Pathlike | None
@@ -35,7 +35,7 @@ class TargetOptions(TypedDict, total=False):
 
 
 class ReadingOptions(TypedDict, total=False):
-    """How the image is read and what a model may know of it."""
+    """How the image is read, and the extent of the model's context."""
 
     exclude: Pathlike | None
     extent: str
@@ -46,7 +46,7 @@ class ReadingOptions(TypedDict, total=False):
 
 
 class MachineOptions(TypedDict, total=False):
-    """What a run may take of this machine; no choice changes a pixel."""
+    """Resources of the machine for a run; they change no pixel."""
 
     memory: Size | None
     device_memory: Size | None
@@ -69,8 +69,8 @@ class PlanOptions(TargetOptions, ReadingOptions, MachineOptions, total=False):
     output: Pathlike | None
 
 
-class QuestionOptions(TypedDict, total=False):
-    """What is asked of a model, and how it is answered."""
+class MethodOptions(TypedDict, total=False):
+    """Settings of an attribution method."""
 
     method: str | None
     objective: str | None
@@ -84,29 +84,29 @@ class QuestionOptions(TypedDict, total=False):
     check: str | None
 
 
-class AttributeOptions(QuestionOptions, ReadingOptions, MachineOptions, total=False):
+class AttributeOptions(MethodOptions, ReadingOptions, MachineOptions, total=False):
     """Options of `attribute` beside image, model and place."""
 
     watch: Callable[[PartialAttribution], None] | None
 
 
 class _Default:
-    """Stands in a signature for a default that is declared where the option is used."""
+    """Placeholder in a signature for a default that is declared where the option is used."""
 
     def __repr__(self) -> str:
         return "..."
 
 
-def shows(options: type) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Let help(), `inspect.signature` and completion show what ``**options`` may be.
+def documents_options(options: type) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorate a function so that its signature lists its ``**options``.
 
     `options` is the TypedDict of the annotation ``Unpack[…]``; its defaults are shown as ``...``.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         signature = inspect.signature(function)
-        own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-        more = [
+        own_parameters = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        option_parameters = [
             inspect.Parameter(
                 name,
                 inspect.Parameter.KEYWORD_ONLY,
@@ -115,7 +115,7 @@ def shows(options: type) -> Callable[[Callable[P, R]], Callable[P, R]]:
             )
             for name, kind in options.__annotations__.items()
         ]
-        shown = signature.replace(parameters=[*own, *more])
+        shown = signature.replace(parameters=[*own_parameters, *option_parameters])
         function.__signature__ = shown  # type: ignore[attr-defined]
         return function
 
@@ -123,7 +123,7 @@ def shows(options: type) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 
 def checked_regions(region: Any) -> Region | list[Region] | None:
-    """A `Region`, several, or None; raises `BadRegion` for bare numbers, whose order nothing tells."""
+    """Return a `Region`, several, or None; raises `BadRegion` for bare numbers, which are ambiguous."""
     if region is None or isinstance(region, Region):
         return region
     if not isinstance(region, Iterable) or any(isinstance(part, Real) for part in region):
@@ -132,10 +132,10 @@ def checked_regions(region: Any) -> Region | list[Region] | None:
 
 
 def checked_region(box: Any, name: str) -> Region:
-    """`box` if it is a `Region`; raises `BadRegion`."""
+    """Return `box` if it is a `Region`; raises `BadRegion`."""
     if isinstance(box, Region):
         return box
     raise BadRegion(
-        f"{name} = {box!r} does not tell corners from a size.",
+        f"{name} = {box!r} may be corners or a corner and a size.",
         "Write Region(y0, x0, y1, x1) or Region.from_xywh(x, y, width, height).",
     )

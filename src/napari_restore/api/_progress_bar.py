@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def progress_bar(shown: bool | None) -> Iterator[Callable[[Event], None]]:
-    """What takes the events of a run and draws them; `shown` None: where somebody looks on."""
+    """Yield a callback that shows events in a progress bar; `shown` None: in terminals and notebooks."""
     from tqdm.auto import tqdm
 
     if shown is None:
-        # In a notebook tqdm.auto defines a class of its own; elsewhere it passes on another's.
+        # In a notebook tqdm.auto defines its own class; elsewhere it re-exports another one.
         shown = tqdm.__module__ == "tqdm.auto" or (sys.stderr is not None and sys.stderr.isatty())
     waiting = "{desc} [{elapsed}]"
     bar: Any = tqdm(
@@ -30,12 +30,12 @@ def progress_bar(shown: bool | None) -> Iterator[Callable[[Event], None]]:
     )
 
     def show(event: Event) -> None:
-        # By name, so that the engine need not be loaded to know them.
+        # By name, to avoid an import of the engine.
         kind = type(event).__name__
         if not shown:
             return
         if kind == "Phase":
-            # How many steps there are is told by the first of them.
+            # The first `Progress` event has the number of steps.
             bar.bar_format = waiting
             bar.set_description_str(event.name, refresh=False)  # type: ignore[attr-defined]
             bar.reset()
@@ -52,8 +52,8 @@ def progress_bar(shown: bool | None) -> Iterator[Callable[[Event], None]]:
         bar.close()
 
 
-def run_to_the_end(job: Job, progress: bool | None) -> Result:
-    """Wait for `job` with a progress bar; whatever interrupts the wait cancels it, too."""
+def run_with_progress_bar(job: Job, progress: bool | None) -> Result:
+    """Wait for `job` with a progress bar and return its result; Ctrl-C cancels it."""
     with progress_bar(progress) as show:
         try:
             for event in job:

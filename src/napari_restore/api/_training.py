@@ -1,4 +1,4 @@
-"""Synthetic haze, training and scores."""
+"""Synthetic haze, training and evaluation."""
 
 from __future__ import annotations
 
@@ -30,47 +30,47 @@ def haze(
     bands: str | None = None,
     training: int | None = None,
     overwrite: bool = False,
-    tell: Callable[[Any], None] | None = None,
+    emit: Callable[[Any], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
-    """Make hazy and clear pictures of the same scenes; see docs/training.md.
+    """Write pairs of hazy and clear images of the same scenes; see docs/training.md.
 
     Parameters
     ----------
     source
-        A folder of clear pictures, or an index.
+        A folder of clear images, or an index.
     output
         A new folder: ``hazy/``, ``clear/``, ``truth/``, ``haze.json``, ``contact.jpg``.
     spectrum
-        How haze is spread: a name of `training.haze.SPECTRA`.
+        Spatial distribution of haze: a name of `training.haze.SPECTRA`.
     seed
-        Each picture's haze follows from it and from the picture's name.
+        Seed of the haze, combined with the name of each image.
     scene
         "aerial", "natural" or "auto".
     strength
         Range (low, high) of exp(−mean optical depth); of natural scenes see `draw_haze`.
     depth
-        A folder of distances, files with the stems of their pictures.
+        A folder of distance maps, files with the stems of their images.
     size
-        Larger pictures are reduced to so many pixels along the longer side.
+        Larger images are reduced to so many pixels along the longer side.
     split
         Only this split of an index.
     bands
-        Which are red, green and blue where a file does not tell: "red=3,green=2,blue=1".
+        Bands of files without colour information: "red=3,green=2,blue=1".
     training
         Instead of pairs a contact sheet of so many crops as a network in training
         sees them; of the split "train" by default.
     overwrite
         Replace an earlier output.
-    tell
-        Called with events: notes and progress.
+    emit
+        Callback for events: notes and progress.
     cancelled
-        Asked whether to stop; then `Cancelled` is raised and nothing written.
+        Called between images; `Cancelled` is raised once it returns true, and nothing written.
 
     Returns
     -------
     dict
-        What stands in ``haze.json``.
+        The contents of ``haze.json``.
 
     Raises
     ------
@@ -81,23 +81,23 @@ def haze(
     from napari_restore.training.haze import STRENGTH
 
     if training is not None:
-        asked = {"strength": strength, "depth": depth, "size": size, "bands": bands}
-        asked |= {"spectrum": spectrum, "scene": None if scene == "auto" else scene}
-        for name, value in asked.items():
+        pair_options = {"strength": strength, "depth": depth, "size": size, "bands": bands}
+        pair_options |= {"spectrum": spectrum, "scene": None if scene == "auto" else scene}
+        for name, value in pair_options.items():
             if value is not None:
                 raise BadParameter(
-                    f"{name} says nothing about training crops.", f"Leave {name} or training out."
+                    f"{name} has no effect on training crops.", f"Leave {name} or training out."
                 )
 
     def progress(done: int, total: int) -> None:
         if cancelled is not None and cancelled():
             raise Cancelled("Stopped.", "Nothing was written.")
-        if tell is not None:
-            tell(Progress(done, total))
+        if emit is not None:
+            emit(Progress(done, total))
 
     def note(text: str) -> None:
-        if tell is not None:
-            tell(Note(text))
+        if emit is not None:
+            emit(Note(text))
 
     if training is not None:
         return data.draw_training(
@@ -134,25 +134,25 @@ def train(
     config: Pathlike,
     *,
     device: str = "auto",
-    tell: Callable[[Any], None] | None = None,
+    emit: Callable[[Any], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
-    """Train what a CONFIG.toml says, or go on where its run stopped; see docs/training.md.
+    """Train by a CONFIG.toml, or continue its interrupted run; see docs/training.md.
 
-    `tell` is given events, `cancelled` is asked between two steps. Returns an account:
+    `emit` is a callback for events, `cancelled` is called between two steps. Returns a report:
     status ("done", or "stopped" at the time limit), step, seconds, figures, weights,
     sha256.
 
     Raises
     ------
     napari_restore.errors.Cancelled, napari_restore.errors.OutOfMemory
-        Everything up to there is saved.
+        The training so far is saved.
     napari_restore.errors.InputError
         With one sentence naming the cause.
     """
     from napari_restore.training.loop import train
 
-    return train(Path(config), device, tell, cancelled)
+    return train(Path(config), device, emit, cancelled)
 
 
 def evaluate(
@@ -176,71 +176,71 @@ def evaluate(
     parameters: Mapping[str, Any] | None = None,
     trust: bool = False,
     bands: str | None = None,
-    tell: Callable[[Any], None] | None = None,
+    emit: Callable[[Any], None] | None = None,
     run: Callable[[Plan], Result] | None = None,
     extra: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Restore hazy pictures with several models and score them against the clear ones.
+    """Restore hazy images with several models and score them against the clear ones.
 
     Parameters
     ----------
     models
-        Ids or files, with parameters as in "dcp:omega=0.9", or loaded models. Beside
-        them stand the untouched input and the classical methods.
+        Ids or files, with parameters as in "dcp:omega=0.9", or loaded models. The
+        unchanged input and the classical methods are scored, too.
     pairs
         A folder or a CSV file of pairs. This or `data`.
     data
         An index or a folder of clear scenes, to be hazed in memory.
     split, scene, longest
-        Which of them: of an index; of one kind only; reduced to so many pixels a side
-        (None: as they are).
+        Split of an index; scenes of one kind only; longest side in pixels to which images are
+        reduced (None: full size).
     spectrum, seed
-        How they are hazed.
+        Settings of the synthetic haze.
     output
-        A folder for scores.csv, summary.json, table.tex and strips. Scores that lie
-        there already are not made again.
+        A folder for scores.csv, summary.json, table.tex and strips. Scores that
+        exist already are not computed again.
     baselines
-        Whether classical methods stand beside.
+        Whether to score the classical methods, too.
     metrics
-        Names; the first decides what is best.
+        Names of metrics; the first ranks the models.
     clear
         Also score how far models change the clear pictures themselves.
     strips
-        How many of the worst, median and best images are shown; -1 for all.
+        Number of the worst, median and best images to show each; -1 for all.
     keep
-        Write the hazed scenes to `output`.
+        Write the hazy scenes to `output`.
     overwrite
         Replace files that are not of an evaluation.
     weights
-        Those of the one model.
+        Weights of a single model.
     parameters
-        Of every model.
+        Parameters of every model.
     trust
         Run Python files of models.
     bands
-        Which band of pairs is what, as `open_image` takes it.
-    tell
-        Called with each event.
+        Band roles of pairs, as for `open_image`.
+    emit
+        Callback for events.
     run
-        Called with each plan, to run it to its end.
+        Called with each plan; returns its result.
     extra
-        More fields for summary.json.
+        Further fields of summary.json.
     options
-        Those of `plan` for every picture: memory, device, black, white and the like.
+        Options of `plan` for every image: memory, device, black, white and the like.
 
     Returns
     -------
     dict
-        The account, in `evaluation` of it images, mean, methods, comparisons, failed.
+        The summary; its `evaluation` has images, mean, methods, comparisons, failed.
 
     Raises
     ------
     napari_restore.errors.InputError
-        Nothing can be evaluated, with one sentence naming the cause. A picture that
-        fails is only told of in the account.
+        Nothing can be evaluated, with one sentence naming the cause. The error of a
+        single image is in the summary.
     napari_restore.errors.Cancelled
-        `run` raised it. Scores so far are kept in `output`.
+        Raised by `run`. Scores so far are kept in `output`.
     napari_restore.errors.DiskFull
         No space is left; likewise.
     """
@@ -272,13 +272,13 @@ def evaluate(
         ),
         lambda image, model, **more: make_plan(image, model, **settings, **more),
         run or (lambda planned: Job(planned).result()),
-        tell or (lambda event: None),
+        emit or (lambda event: None),
         extra or {},
     )
 
 
-def scores_as_text(account: Mapping[str, Any]) -> str:
-    """The table of `evaluate` for people."""
+def scores_text(scores: Mapping[str, Any]) -> str:
+    """Return the result of `evaluate` as a text table."""
     from napari_restore.training.score import text_table
 
-    return text_table(account["evaluation"])
+    return text_table(scores["evaluation"])

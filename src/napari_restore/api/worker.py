@@ -1,4 +1,4 @@
-"""The child process of a window: carries out tasks one by one, tells events as JSON lines."""
+"""The child process of a window: runs tasks one by one and writes events as JSON lines."""
 
 from __future__ import annotations
 
@@ -19,70 +19,70 @@ if TYPE_CHECKING:
     from napari_restore.models import RestorationModel
 
 Message = dict[str, Any]
-KEPT_IMAGES = 8
-KEPT_MODELS = 8
+CACHED_IMAGES = 8
+CACHED_MODELS = 8
 NICE = 10
-"""A tenth of the window's claim on a processor: it draws first, this takes what is left."""
+"""Niceness: a tenth of the window's share of a busy processor, so that it stays responsive."""
 
 
 def main() -> None:
-    """Carry out what stdin asks for, line by line, until it is closed."""
-    # Whatever else prints, in Python or below it, must not end up among the events.
-    told = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    """Run the commands on stdin, one JSON object per line, until it is closed."""
+    # Output of libraries, also of C code, must not mix with the events.
+    events = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     with contextlib.suppress(AttributeError, OSError):
         os.nice(NICE)
-    boss, kept = _Boss(), _Kept()
-    threading.Thread(target=boss.listen, daemon=True).start()
-    while (message := boss.tasks.get()) is not None:
-        tell = _Told(told, message["task"])
+    commands, cache = _CommandReader(), _Cache()
+    threading.Thread(target=commands.read, daemon=True).start()
+    while (message := commands.tasks.get()) is not None:
+        send = _EventWriter(events, message["task"])
         try:
             if message["command"] == "warm":
-                _warm(message["what"], kept)
-                tell({"event": "Warm"})
-            elif boss.begin(message["task"]):
-                _run(message["what"], kept, boss, tell)
+                _warm(message["what"], cache)
+                send({"event": "Warm"})
+            elif commands.begin(message["task"]):
+                _run(message["what"], cache, commands, send)
             else:
-                tell({"event": "Stopped", "record": {"status": "cancelled"}})
+                send({"event": "Stopped", "record": {"status": "cancelled"}})
         except RestoreError as error:
             data = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
-            tell({"event": "Error", **data})
+            send({"event": "Error", **data})
         except Exception as error:
-            tell({"event": "Error", "kind": "RestoreError", "message": repr(error), "hint": ""})
+            send({"event": "Error", "kind": "RestoreError", "message": repr(error), "hint": ""})
             sys.excepthook(*sys.exc_info())
         finally:
-            boss.end()
+            commands.end()
 
 
-def _run(task: Message, kept: _Kept, boss: _Boss, tell: _Told) -> None:
+def _run(task: Message, cache: _Cache, commands: _CommandReader, send: _EventWriter) -> None:
     from napari_restore.engine import Job
 
-    job = Job(kept.plan(task), keep=True, wait=True)
-    boss.take(job)
-    # `Stopped` has told it.
+    job = Job(cache.plan(task), keep=True, wait=True)
+    commands.attach(job)
+    # The parent has the `Stopped` event already.
     with contextlib.suppress(Cancelled):
         for event in job:
-            tell(event.to_dict())
+            send(event.to_dict())
 
 
-def _warm(task: Message, kept: _Kept) -> None:
-    """Load the libraries and what `task` needs; what goes wrong shows when it is run."""
+def _warm(task: Message, cache: _Cache) -> None:
+    """Load the libraries and what `task` needs; errors are reported when it is run."""
     from napari_restore.engine import warm_up
 
     if task:
         with contextlib.suppress(RestoreError):
-            warm_up(kept.plan(task))
+            warm_up(cache.plan(task))
 
 
-class _Kept:
-    """Images and models of earlier tasks, the longest unused go first."""
+class _Cache:
+    """Least-recently-used cache of images and models of earlier tasks."""
 
     def __init__(self) -> None:
         self._images: OrderedDict[str, Image] = OrderedDict()
         self._models: OrderedDict[str, RestorationModel] = OrderedDict()
 
     def plan(self, task: Message) -> Plan:
-        """The plan a task describes, settled already."""
+        """Return the plan that a serialised task describes."""
         from napari_restore.engine import plan_from_settled
 
         whole, part = task["image"], None
@@ -95,76 +95,76 @@ class _Kept:
         from napari_restore.images import Image
 
         key = json.dumps(spec, sort_keys=True)
-        known = self._images.pop(key, None)
-        if known is not None and fingerprint not in (None, known.fingerprint):
-            known.close()
-            known = None
-        image = self._images[key] = known or Image.from_spec(spec)
+        cached = self._images.pop(key, None)
+        if cached is not None and fingerprint not in (None, cached.fingerprint):
+            cached.close()
+            cached = None
+        image = self._images[key] = cached or Image.from_spec(spec)
         if fingerprint not in (None, image.fingerprint):
             self._images.pop(key).close()
             raise SourceChanged(f"{image.name} has changed since it was opened.", "Open it again.")
-        while len(self._images) > KEPT_IMAGES:
+        while len(self._images) > CACHED_IMAGES:
             self._images.popitem(last=False)[1].close()
         return image
 
     def _model(self, spec: Message) -> RestorationModel:
-        """The model of a task; the process that sends one has loaded it with its user's consent."""
+        """Return the model of a task; the parent process has the user's consent to run its code."""
         from napari_restore import api
 
         stamp = api.stamp_of(str(spec.get("model") or ""), spec.get("weights"))
         key = json.dumps([spec, stamp], sort_keys=True, default=str)
-        known = self._models.pop(key, None)
-        model = self._models[key] = known or api.load_described(spec, trust=True)
-        while len(self._models) > KEPT_MODELS:
+        cached = self._models.pop(key, None)
+        model = self._models[key] = cached or api.load_described(spec, trust=True)
+        while len(self._models) > CACHED_MODELS:
             self._models.popitem(last=False)
         return model
 
 
-class _Boss:
-    """Hears the parent's commands, before there is a job to obey them and while it runs."""
+class _CommandReader:
+    """Reads the parent's commands on a thread, before and while a job runs."""
 
     def __init__(self) -> None:
         self.tasks: queue.Queue[Message | None] = queue.Queue()
         self._lock = threading.Lock()
         self._cancelled: set[int] = set()
-        self._gone = False
+        self._is_closed = False
         self._task = 0
         self._job: Job | None = None
 
     def begin(self, task: int) -> bool:
-        """A task begins; False if it was cancelled before."""
+        """Begin a task; return False if it was cancelled already."""
         with self._lock:
             self._task = task
-            return not (self._gone or task in self._cancelled)
+            return not (self._is_closed or task in self._cancelled)
 
-    def take(self, job: Job) -> None:
-        """Commands about the present task go to `job` from now on."""
+    def attach(self, job: Job) -> None:
+        """Send commands on the present task to `job` from now on."""
         with self._lock:
             self._job = job
-            if self._gone or self._task in self._cancelled:
+            if self._is_closed or self._task in self._cancelled:
                 job.cancel()
 
     def end(self) -> None:
-        """The present task has ended."""
+        """End the present task."""
         with self._lock:
             self._cancelled.discard(self._task)
             self._task, self._job = 0, None
 
-    def listen(self) -> None:
-        """Hear commands until the parent closes the pipe or dies; then stop."""
+    def read(self) -> None:
+        """Read commands until the parent closes the pipe or exits; then cancel the job."""
         try:
             for line in sys.stdin:
-                # A parent that dies while writing leaves half a line.
+                # A parent that exits while writing leaves an incomplete line.
                 with contextlib.suppress(ValueError):
-                    self._obey(json.loads(line))
+                    self._dispatch(json.loads(line))
         finally:
             with self._lock:
-                self._gone = True
+                self._is_closed = True
                 if self._job is not None:
                     self._job.cancel()
             self.tasks.put(None)
 
-    def _obey(self, message: Message) -> None:
+    def _dispatch(self, message: Message) -> None:
         command, task = message["command"], message["task"]
         if command in ("run", "warm"):
             self.tasks.put(message)
@@ -185,15 +185,15 @@ class _Boss:
                 self._job.cancel()
 
 
-class _Told:
-    """Writes the events of one task."""
+class _EventWriter:
+    """Writes the events of one task to the parent."""
 
     def __init__(self, stream: TextIO, task: int) -> None:
         self._stream = stream
         self._task = task
 
     def __call__(self, event: Message) -> None:
-        # A parent that has died hears nothing more; `listen` ends the child.
+        # The parent has exited; `read` ends this process.
         with contextlib.suppress(BrokenPipeError):
             self._stream.write(json.dumps({**event, "task": self._task}) + "\n")
             self._stream.flush()

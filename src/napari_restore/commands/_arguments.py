@@ -1,4 +1,4 @@
-"""From options to what the Python interface takes."""
+"""Converts options to arguments of the Python interface."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from napari_restore.errors import BadModel, BadRegion, InputError
 
 
 def open_image(options: Namespace, paths: Sequence[str]) -> Any:
-    """The one image that `paths` are."""
+    """Open the one image of `paths`."""
     from napari_restore import api
 
     if len(paths) > 1 and not options.stack:
         raise InputError(
-            f"{len(paths)} images were given, but this takes one.",
+            f"{len(paths)} images were given, but this command takes one.",
             "Add --stack if they are the bands of one image.",
         )
     source = list(paths) if options.stack else paths[0]
@@ -33,58 +33,58 @@ def open_image(options: Namespace, paths: Sequence[str]) -> Any:
 
 
 def load_model(options: Namespace) -> Any:
-    """The model; code of the user's own runs only after a yes."""
+    """Load the model; code in files runs only with consent."""
     from napari_restore import api
 
     return api.load_model(
         options.model,
         weights=options.weights,
         parameters=dict(options.set),
-        trust=trusted([options.model], yes=options.yes),
+        trust=may_run_code([options.model], yes=options.yes),
     )
 
 
 def load_models(options: Namespace) -> list[Any]:
-    """The models of a --model that may be repeated, each with a label."""
+    """Load the models of a repeated --model, each with a label."""
     from napari_restore import api
 
     return api.load_models(
         options.models,
         weights=options.weights,
         parameters=dict(options.set),
-        trust=trusted(options.models, yes=options.yes),
+        trust=may_run_code(options.models, yes=options.yes),
     )
 
 
-def trusted(models: Sequence[str], *, yes: bool) -> bool:
-    """Whether code of the user's own among `models` may run: by --yes, or a yes at the terminal.
+def may_run_code(models: Sequence[str], *, yes: bool) -> bool:
+    """Return whether code files among `models` may run: by --yes, or confirmed at the terminal.
 
-    Raises `BadModel`.
+    Raises `BadModel` where it is refused.
     """
     from napari_restore import api
 
-    foreign = [file for file in map(api.code_file, models) if file is not None]
-    if yes or not foreign:
+    code_files = [file for file in map(api.code_file, models) if file is not None]
+    if yes or not code_files:
         return yes
-    files = ", ".join(foreign)
-    if not ask(f"Run the code in {files}?"):
+    files = ", ".join(code_files)
+    if not confirm(f"Run the code in {files}?"):
         raise BadModel(f"The code in {files} was not run.", "Add --yes if you trust its author.")
     return True
 
 
-def trusted_record(recorded: Any, options: Namespace) -> bool:
-    """Whether code that a record, a `Recorded`, names may run: it may come from anybody.
+def may_run_code_of(record_file: Any, options: Namespace) -> bool:
+    """Return whether code that a `RecordFile` names may run: it may come from anybody.
 
-    Raises `BadModel`.
+    Raises `BadModel` where it is refused.
     """
-    return trusted(recorded.models, yes=options.yes)
+    return may_run_code(record_file.models, yes=options.yes)
 
 
 def plan_arguments(options: Namespace, image: Any) -> dict[str, Any]:
-    """The options as keywords of `nr.plan`."""
+    """Return the options as keywords of `nr.plan`."""
     if options.feather and options.mask is None:
         raise InputError(
-            "--feather softens the edge of a mask, and there is none.",
+            "--feather softens the edge of a mask, but there is none.",
             "Give one with --mask, or leave --feather out.",
         )
     tile = max(image.height, image.width) if options.tile == WHOLE else options.tile
@@ -115,22 +115,22 @@ def plan_arguments(options: Namespace, image: Any) -> dict[str, Any]:
 
 
 def context_of(options: Namespace) -> str | None:
-    """The file of --context, for one image; None for words about several: it shares with nobody.
+    """Return the file of --context for one image; None for ``first`` and ``joint``.
 
     Raises `InputError` where there is no such file.
     """
-    given: str | None = options.context
-    if given in SHARED:
+    context: str | None = options.context
+    if context in SHARED:
         return None
-    if given is not None and not Path(given).is_file():
+    if context is not None and not Path(context).is_file():
         raise InputError(
-            f"There is no context file {given}.", "Use first, joint or an existing file."
+            f"There is no context file {context}.", "Use first, joint or an existing file."
         )
-    return given
+    return context
 
 
 def region_of(options: Namespace, image: Any) -> Any:
-    """The boxes of pixels to restore; None for the whole image."""
+    """Return the boxes of pixels to restore; None for the whole image."""
     from napari_restore import api
 
     if options.srcwin is not None:
@@ -141,15 +141,15 @@ def region_of(options: Namespace, image: Any) -> Any:
 
 
 def box_of_projwin(window: Sequence[float], image: Any) -> tuple[int, int, int, int]:
-    """The pixels (y0, x0, y1, x1) between two corners (ulx, uly, lrx, lry) on the map.
+    """Return the pixels (y0, x0, y1, x1) of a window (ulx, uly, lrx, lry) in map coordinates.
 
-    Edges go to the nearest pixel edge; in a rotated image it is the box around
-    the window's four corners.
+    Edges are rounded to pixel edges; for a rotated image it is the bounding box of the window's
+    four corners.
     """
     georeference = image.georeference
     if georeference is None or georeference.transform is None:
         raise BadRegion(
-            f"{image.name} is not placed on a map, so --projwin has no meaning.",
+            f"{image.name} is not georeferenced, so --projwin has no meaning.",
             "Give the region in pixels with --srcwin.",
         )
     a, b, c, d, e, f = tuple(georeference.transform)[:6]
@@ -162,8 +162,8 @@ def box_of_projwin(window: Sequence[float], image: Any) -> tuple[int, int, int, 
     return round(min(rows)), round(min(columns)), round(max(rows)), round(max(columns))
 
 
-def ask(question: str) -> bool:
-    """A yes from a person at a terminal; everything else is a no."""
+def confirm(question: str) -> bool:
+    """Ask for consent at a terminal; return False without one."""
     if sys.stdin is None or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""`attribute`: a map of the pixels that made a result."""
+"""`attribute`: a map of the input pixels' shares in the output of a box."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from napari_restore._format import format_seconds
-from napari_restore.commands._answer import Answer
-from napari_restore.commands._arguments import load_models, open_image, trusted_record
+from napari_restore.commands._arguments import load_models, may_run_code_of, open_image
+from napari_restore.commands._attribute_options import (
+    add_attribute_options,
+    attribute_options,
+    polygon_of,
+)
 from napari_restore.commands._attribute_table import attribute_table, is_table
 from napari_restore.commands._checks import (
     check_files,
@@ -34,19 +38,19 @@ from napari_restore.commands._options import (
 )
 from napari_restore.commands._outputs import Item
 from napari_restore.commands._progress import reporter
-from napari_restore.commands._question import add_question, polygon_of, question_of
+from napari_restore.commands._result import CommandResult
 from napari_restore.errors import InputError, escape_controls
 from napari_restore.records import write_record
 
 STOP, THROUGH = "stop", "through"
 FAR = 128
-"""Pixels from the box beyond which a share is told."""
+"""Distance in pixels from the box beyond which the share is reported."""
 NEGLIGIBLE = 0.005
-"""Share of a change up to which a map without it leaves nothing out."""
+"""Share of a change that a map may omit without a hint."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments but for the paths."""
+    """Add the arguments of the command, except for the paths."""
     parser.add_argument(
         "-o",
         "--output",
@@ -54,12 +58,12 @@ def add(parser: argparse.ArgumentParser) -> None:
         action="append",
         dest="outputs",
         metavar="OUT",
-        help="the map to write (.tif .zarr), float32 on the image's map: the sum, then each band; for "
-        "several boxes, models or images a table (.csv .json .tex), and may be repeated",
+        help="the map to write (.tif .zarr), float32 with the image's georeference: the sum, then each band; for "
+        "several boxes, models or images a table (.csv .json .tex); may be repeated",
     )
     add_source(parser)
     add_model(parser, several=True)
-    add_question(parser)
+    add_attribute_options(parser)
     values = parser.add_argument_group("values")
     add_range(values)
     add_exclude(values)
@@ -67,38 +71,38 @@ def add(parser: argparse.ArgumentParser) -> None:
     output = parser.add_argument_group("output")
     output.add_argument("--overwrite", action="store_true", help="replace files that exist")
     output.add_argument(
-        "--figure", metavar="FILE", help="also draw it, with all that was asked (.png .pdf .svg)"
+        "--figure", metavar="FILE", help="also draw a figure, with all settings (.png .pdf .svg)"
     )
-    output.add_argument("--record", metavar="FILE", help="also write the record, which says all")
+    output.add_argument("--record", metavar="FILE", help="also write the record")
 
 
-def attribute(options: Namespace) -> Answer:
-    """Ask one model about one place of one image, or make a table of many."""
+def attribute(options: Namespace) -> CommandResult:
+    """Attribute one target of one image for one model, or write a table of many."""
     from napari_restore import api
 
     if is_table(options):
         return attribute_table(options)
-    item = _item(options.paths, _one_output(options), options.record)
+    item = _item_of(options.paths, _one_output(options), options.record)
     named = files_among([options.baseline])
     _check_written(
         options, item, read_files(options) | identities(named), options.context_gradient != STOP
     )
 
-    def ask(**told: Any) -> Any:
+    def attribute_image(**callbacks: Any) -> Any:
         return api.attribute(
             open_image(options, options.paths),
             load_models(options)[0].model,
             None if options.box is None else api.Region.from_xywh(*options.box),
             polygon=polygon_of(options),
-            **question_of(options),
-            **told,
+            **attribute_options(options),
+            **callbacks,
         )
 
-    return _answer(options, item, ask)
+    return _result(options, item, attribute_image)
 
 
 def _one_output(options: Namespace) -> str:
-    """The map's name; raises `InputError`, also where nothing is named to read."""
+    """Return the path of the map; raises `InputError`, also without an image."""
     if not options.paths:
         raise InputError("No image is given.", "Name it: napari-restore attribute PATH.")
     if len(options.outputs) > 1:
@@ -107,34 +111,34 @@ def _one_output(options: Namespace) -> str:
     return name
 
 
-def attribute_again(options: Namespace, recorded: Any) -> Answer:
-    """Ask once more what `recorded`, a `Recorded`, tells of."""
+def repeat_attribute(options: Namespace, record_file: Any) -> CommandResult:
+    """Repeat the attribution of a `RecordFile`."""
     from napari_restore import api
 
-    told = recorded.told
-    path = options.output or (told["output"] or {}).get("path")
+    record = record_file.record
+    path = options.output or (record["output"] or {}).get("path")
     if path is None:
-        raise InputError(f"{recorded.path} names no file to write.", "Name one with -o.")
-    source = told["input"]["path"]
-    item = _item([] if source is None else [source], path, None)
-    task = told.get("task") or {"question": {}}
+        raise InputError(f"{record_file.path} names no file to write.", "Name one with -o.")
+    source = record["input"]["path"]
+    item = _item_of([] if source is None else [source], path, None)
+    task = record.get("task") or {"question": {}}
     named = files_among([task["question"].get("baseline"), *task.get("files", {})])
-    read = identities([*item.sources, recorded.path, *named])
+    read = identities([*item.sources, record_file.path, *named])
     _check_written(options, item, read, task["question"].get("context_gradient") == THROUGH)
-    return _answer(
+    return _result(
         options,
         item,
         partial(
             api.repeat_attribution,
-            recorded,
-            trust=trusted_record(recorded, options),
+            record_file,
+            trust=may_run_code_of(record_file, options),
             allow_outside=options.allow_outside,
         ),
     )
 
 
 def _check_written(options: Namespace, item: Item, read: frozenset[object], through: bool) -> None:
-    """Refuse what would replace something, before anything is computed. Raises `BadOutput`."""
+    """Raise `BadOutput` for outputs that would replace a file; called before the computation."""
     from napari_restore import api
 
     check_files([item], read)
@@ -151,114 +155,119 @@ def _check_written(options: Namespace, item: Item, read: frozenset[object], thro
         api.check_figure(figure, overwrite=options.overwrite)
 
 
-def _item(sources: Sequence[str], output: str, record: str | None) -> Item:
+def _item_of(sources: Sequence[str], output: str, record: str | None) -> Item:
     return Item(tuple(sources), Path(output), None if record is None else Path(record), None)
 
 
-def _answer(options: Namespace, item: Item, ask: Callable[..., Any]) -> Answer:
-    """Ask under Ctrl-C, write what `item` names, and tell of it."""
+def _result(options: Namespace, item: Item, attribute_image: Callable[..., Any]) -> CommandResult:
+    """Run the attribution with Ctrl-C handling, write the files of `item`, and return the result."""
     from napari_restore import api
 
     figure = getattr(options, "figure", None)
-    tell = reporter(options.progress)
+    show = reporter(options.progress)
     notes: list[str] = []
 
-    def report(event: Any) -> None:
+    def on_event(event: Any) -> None:
         if type(event).__name__ == "Note":
             notes.append(event.text)
-        tell(event)
+        show(event)
 
     stop = Stop()
     with Interrupt() as interrupt:
         interrupt.watch(stop)
         try:
-            found = ask(emit=report, stop=stop)
+            attribution = attribute_image(emit=on_event, stop=stop)
         finally:
             interrupt.leave()
-        found.save(item.output, overwrite=options.overwrite)
+        attribution.save(item.output, overwrite=options.overwrite)
         if figure is not None:
-            api.draw_attribution(found, figure, overwrite=options.overwrite)
+            api.draw_attribution(attribution, figure, overwrite=options.overwrite)
     record = {
-        **found.record,
-        "command": shlex.join(["napari-restore", *options.words]),
+        **attribution.record,
+        "command": shlex.join(["napari-restore", *options.argv]),
         "notes": notes,
         "measured": {
-            **found.record["measured"],
-            "seconds": time.perf_counter() - options.began,
-            "run_seconds": found.record["measured"]["seconds"],
+            **attribution.record["measured"],
+            "seconds": time.perf_counter() - options.started,
+            "run_seconds": attribution.record["measured"]["seconds"],
         },
     }
     if item.record is not None:
         write_record(item.record, record)
-    return Answer(record, "\n".join(_sentences(item.output, record)), wrote_files=True)
+    return CommandResult(record, "\n".join(_summary_lines(item.output, record)), wrote_files=True)
 
 
-def _sentences(output: Path, record: dict[str, Any]) -> list[str]:
-    told = record["attribution"]
-    rings = told["rings"]
-    far = [share for name, share in rings.items() if name != "box" and _from(name) >= FAR]
-    index = told["diffusion_index"]
-    also = "" if told["overview_share"] == 0 else " and its overview's"
+def _summary_lines(output: Path, record: dict[str, Any]) -> list[str]:
+    """Return the summary of an attribution for the terminal."""
+    attribution = record["attribution"]
+    rings = attribution["rings"]
+    far_shares = [
+        share for name, share in rings.items() if name != "box" and _inner_edge(name) >= FAR
+    ]
+    index = attribution["diffusion_index"]
+    overview_text = "" if attribution["overview_share"] == 0 else " and its overview's"
     lines = [
-        f"wrote {output}{also} in {format_seconds(record['measured']['seconds'], tenths=True)}",
-        f"{told['objective']} in the box, {_way(told)}: {_trust(told)}",
-        *_context(told["context"]),
-        f"in the box {rings['box']:.1%}, beyond {FAR} pixels {sum(far):.1%}"
+        f"wrote {output}{overview_text} in {format_seconds(record['measured']['seconds'], tenths=True)}",
+        f"{attribution['objective']} in the box, {_method_text(attribution)}: {_completeness_text(attribution)}",
+        *_context_lines(attribution["context"]),
+        f"in the box {rings['box']:.1%}, beyond {FAR} pixels {sum(far_shares):.1%}"
         + ("" if index is None else f", diffusion index {index:.1f}"),
-        *(_checked(name, found) for name, found in told.get("checks", {}).items()),
+        *(_check_text(name, check) for name, check in attribution.get("checks", {}).items()),
     ]
     return [escape_controls(line) for line in lines]
 
 
-def _context(told: Mapping[str, Any]) -> list[str]:
-    """What became of the context; nothing where the model has none."""
-    if told["used"] == "none":
+def _context_lines(context: Mapping[str, Any]) -> list[str]:
+    """Return how the context was treated; nothing for models without one."""
+    if context["used"] == "none":
         return []
-    share = "" if told["share"] is None else f"{told['share']:.0%} of the change came through it"
-    if told["used"] == THROUGH:
+    share = (
+        "" if context["share"] is None else f"{context['share']:.0%} of the change came through it"
+    )
+    if context["used"] == THROUGH:
         return [
-            f"gradient through the context ({told['reason']})" + (f": {share}" if share else "")
+            f"gradient through the context ({context['reason']})" + (f": {share}" if share else "")
         ]
     if not share:
-        return [f"context constant ({told['reason']}); its share of the change is not known"]
+        return [f"context constant ({context['reason']}); its share of the change is unknown"]
     return [
-        f"context constant ({told['reason']}): {share} and is not in this map"
-        + ("" if told["share"] < NEGLIGIBLE else "; --context-gradient through includes it")
+        f"context constant ({context['reason']}): {share} and is not in this map"
+        + ("" if context["share"] < NEGLIGIBLE else "; --context-gradient through includes it")
     ]
 
 
-def _way(told: Mapping[str, Any]) -> str:
-    start = "" if told["baseline"] is None else f" from {told['baseline']}"
-    if told["path"] is None:
-        return f"by {told['method']}{start}"
-    return f"along the {told['path']} path{start}"
+def _method_text(attribution: Mapping[str, Any]) -> str:
+    start = "" if attribution["baseline"] is None else f" from {attribution['baseline']}"
+    if attribution["path"] is None:
+        return f"by {attribution['method']}{start}"
+    return f"along the {attribution['path']} path{start}"
 
 
-def _trust(told: Mapping[str, Any]) -> str:
-    complete = told["completeness"]
-    gap, steps = complete["relative_gap"], len(told["nodes"])
+def _completeness_text(attribution: Mapping[str, Any]) -> str:
+    complete = attribution["completeness"]
+    gap, steps = complete["relative_gap"], len(attribution["nodes"])
     if complete["sum"] is None:
-        return "shares that need not add up to anything"
+        return "the method claims no completeness"
     if gap is None:
-        return "the result in the box hardly differs along the path, so no gap can be told"
-    trust = f"completeness gap {gap:.2%}" + (f" after {steps} steps" if steps else "")
+        return "the result in the box hardly differs along the path, so the gap is undefined"
+    text = f"completeness gap {gap:.2%}" + (f" after {steps} steps" if steps else "")
     if not complete["reached"]:
-        trust += f", more than the {complete['goal']:.2%} asked for: read the map with care"
-    return trust
+        text += f", more than the {complete['goal']:.2%} requested: read the map with care"
+    return text
 
 
-def _checked(name: str, found: Mapping[str, Any]) -> str:
-    curves = [(curve, found[curve]) for curve in ("insertion", "deletion")]
-    if any(told["area"] is None for _, told in curves):
-        return f"{name}: image and baseline hardly differ, so nothing can be told"
+def _check_text(name: str, check: Mapping[str, Any]) -> str:
+    curves = [(curve, check[curve]) for curve in ("insertion", "deletion")]
+    if any(curve_record["area"] is None for _, curve_record in curves):
+        return f"{name}: image and baseline hardly differ, so the check is undefined"
     areas = [
-        f"area {told['area']:.3f} under {curve} (by distance from the box {told['nearest_area']:.3f}, "
-        f"in random order {told['random_area']:.3f})"
-        for curve, told in curves
+        f"area {curve_record['area']:.3f} under {curve} (by distance from the box {curve_record['nearest_area']:.3f}, "
+        f"in random order {curve_record['random_area']:.3f})"
+        for curve, curve_record in curves
     ]
-    return ", ".join(areas) + f", from {found['baseline']}"
+    return ", ".join(areas) + f", from {check['baseline']}"
 
 
-def _from(ring: str) -> int:
-    """Where a ring such as "8-16" begins."""
+def _inner_edge(ring: str) -> int:
+    """Return the inner distance of a ring such as "8-16"."""
     return int(ring.partition("-")[0])

@@ -8,32 +8,32 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from napari_restore.commands._answer import Answer
-from napari_restore.commands._arguments import open_image, trusted, trusted_record
+from napari_restore.commands._arguments import may_run_code, may_run_code_of, open_image
+from napari_restore.commands._attribute_options import attribute_options, polygon_of
 from napari_restore.commands._checks import files_among, identities, read_files, refuse_input
 from napari_restore.commands._interrupt import Interrupt, Stop
 from napari_restore.commands._outputs import SHARED
 from napari_restore.commands._progress import reporter
-from napari_restore.commands._question import polygon_of, question_of
+from napari_restore.commands._result import CommandResult
 from napari_restore.commands._streams import write_error
 from napari_restore.errors import BadParameter, Cancelled, InputError, escape_controls
 
 
 def is_table(options: Namespace) -> bool:
-    """Whether more than one map is asked for, and so a table of what they measure."""
+    """Return whether several maps are requested, and so a table of their measures."""
     images = 1 if options.stack else len(options.paths)
     return options.boxes is not None or len(options.models) > 1 or images > 1
 
 
-def attribute_table(options: Namespace) -> Answer:
-    """Ask every model about every box of every image; the exit code is that of the first failure."""
+def attribute_table(options: Namespace) -> CommandResult:
+    """Attribute every box of every image for every model; the exit code is that of the first failure."""
     from napari_restore import api
 
     for name in ("figure", "record"):
         if getattr(options, name) is not None:
             raise BadParameter(
-                f"--{name} is of one map, and a table has many.",
-                "Ask one model about one --box for that; a table's .json is its record.",
+                f"--{name} is for one map, but a table has many.",
+                "Use one --model and one --box for it; the .json of a table is its record.",
             )
     boxes = [api.Region.from_xywh(*options.box)] if options.box is not None else None
     places = api.boxes_of(options.boxes if boxes is None else boxes, polygon_of(options))
@@ -55,32 +55,32 @@ def attribute_table(options: Namespace) -> Answer:
                 allow_outside=options.allow_outside,
                 weights=options.weights,
                 parameters=dict(options.set),
-                trust=trusted(options.models, yes=options.yes),
-                account={"command": shlex.join(["napari-restore", *options.words])},
+                trust=may_run_code(options.models, yes=options.yes),
+                extra={"command": shlex.join(["napari-restore", *options.argv])},
                 emit=reporter(options.progress),
                 stop=stop,
-                **question_of(options),
+                **attribute_options(options),
             )
         finally:
             interrupt.leave()
-        return _written(options, table, options.outputs)
+        return _save(options, table, options.outputs)
 
 
-def table_again(options: Namespace, recorded: Any) -> Answer:
-    """Ask all once more that `recorded`, a `Recorded` of a table, tells of, and compare."""
+def repeat_table(options: Namespace, record_file: Any) -> CommandResult:
+    """Repeat all attributions of a `RecordFile` of a table, and compare the rows."""
     from napari_restore import api
 
     if options.output is None:
         raise InputError(
-            f"{recorded.path} is the record of a table, which names no file to write.",
+            f"{record_file.path} is the record of a table, which names no output file.",
             "Name one with -o.",
         )
-    task = recorded.told.get("task") or {"images": [], "files": {}}
-    named = [recorded.told["question"].get("baseline"), *task["files"]]
+    task = record_file.record.get("task") or {"images": [], "files": {}}
+    named = [record_file.record["question"].get("baseline"), *task["files"]]
     for image in task["images"]:
         source = image["spec"]["source"]
         named += [source] if isinstance(source, str) else source
-    read = identities([recorded.path, *files_among(named)])
+    read = identities([record_file.path, *files_among(named)])
     refuse_input(Path(options.output), read)
     api.check_table(options.output, overwrite=options.overwrite)
     stop = Stop()
@@ -88,31 +88,31 @@ def table_again(options: Namespace, recorded: Any) -> Answer:
         interrupt.watch(stop)
         try:
             table = api.repeat_table(
-                recorded,
-                account={"command": shlex.join(["napari-restore", *options.words])},
+                record_file,
+                extra={"command": shlex.join(["napari-restore", *options.argv])},
                 emit=reporter(options.progress),
                 stop=stop,
-                trust=trusted_record(recorded, options),
+                trust=may_run_code_of(record_file, options),
                 allow_outside=options.allow_outside,
             )
         finally:
             interrupt.leave()
-        return _written(options, table, [options.output])
+        return _save(options, table, [options.output])
 
 
 def _check_shared(options: Namespace, places: list[Any]) -> None:
-    """Refuse statistics that many images would share: what they are is kept beside results only."""
+    """Raise `BadParameter` for statistics shared by several images, which only `restore` computes."""
     named = {place.image for place in places} - {None}
     images = 1 if options.stack else len(options.paths) + len(named)
     if images > 1 and options.context in SHARED:
         raise BadParameter(
-            f"--context {options.context} is of images that are restored into a folder.",
+            f"--context {options.context} is for images that are restored into a folder.",
             "Name the restore_context.npz in that folder, or leave it out.",
         )
 
 
 def _check_written(options: Namespace, places: list[Any]) -> None:
-    """Refuse what could not be written, before anything is computed. Raises `BadOutput`."""
+    """Raise `BadOutput` for outputs that could not be written; called before the computation."""
     from napari_restore import api
 
     named = [options.baseline, options.boxes, *(place.image for place in places)]
@@ -122,26 +122,26 @@ def _check_written(options: Namespace, places: list[Any]) -> None:
         api.check_table(output, overwrite=options.overwrite)
 
 
-def _written(options: Namespace, table: Any, outputs: Sequence[str]) -> Answer:
-    """Save a table, and tell of it and of what failed."""
+def _save(options: Namespace, table: Any, outputs: Sequence[str]) -> CommandResult:
+    """Save a table, report the failed rows, and return the result."""
     for output in outputs:
         table.save(output, overwrite=options.overwrite)
-    told = table.to_dict()
+    data = table.to_dict()
     failed = [row for row in table.rows if row["error"] is not None]
-    # One sentence each, also where notes are off.
+    # One message per row, also with --progress off.
     for row in failed:
         write_error(f"{_where(row)}: {row['error']}")
     code = table.failures[0].exit_code if failed else 0
     if table.status == "cancelled":
-        write_error(f"Stopped after {len(table.rows)} of {table.asked}; these are kept.")
+        write_error(f"Stopped after {len(table.rows)} of {table.planned}; these are saved.")
         code = Cancelled.exit_code
     lines = [f"{table}", "", *(f"wrote {escape_controls(str(output))}" for output in outputs)]
-    if "repeats" in told:
-        repeats = told["repeats"]
+    if "repeats" in data:
+        repeats = data["repeats"]
         for each in repeats["apart"]:
             write_error(f"{_where(each)}: {each['column']} is {each['found']}, was {each['told']}.")
         lines.append(f"{repeats['same']} of {repeats['rows']} rows are as in {repeats['record']}")
-    return Answer(told, "\n".join(lines), code)
+    return CommandResult(data, "\n".join(lines), code)
 
 
 def _where(row: Mapping[str, Any]) -> str:

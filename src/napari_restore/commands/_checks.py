@@ -1,4 +1,4 @@
-"""What can be found out about the files of a command before any work begins."""
+"""Checks of the files of a command before the run."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from napari_restore.records import check_record, read_record
 
 
 def read_files(options: Namespace) -> frozenset[object]:
-    """Every file that the options name to be read, as `identities` gives them."""
+    """Return every input file of the options, as `identities`."""
     named = [getattr(options, name, None) for name in ("mask", "exclude", "context", "weights")]
-    # One model, or the several of a command that takes them.
+    # One model, or several where the option may be repeated.
     for model in getattr(options, "models", None) or [options.model]:
         named += [model, model.partition(".py:")[0] + ".py"]
     return identities(options.paths) | identities(files_among(named))
 
 
 def files_among(names: Iterable[str | None]) -> list[str]:
-    """Those of `names` that are files; others may be ids, words, or nothing."""
+    """Return those of `names` that are files; others may be ids, keywords, or None."""
     return [name for name in names if name and _is_file(name)]
 
 
 def _is_file(name: str) -> bool:
-    """Whether it is one; text that is too long for a name is none."""
+    """Return whether a name is a file; text that is too long for a name is none."""
     try:
         return Path(name).is_file()
     except (OSError, ValueError):
@@ -37,33 +37,37 @@ def _is_file(name: str) -> bool:
 
 
 def identities(paths: Iterable[str | Path]) -> frozenset[object]:
-    """What tells whether a path, however it is written or linked, is one of `paths`."""
+    """Return keys that identify `paths`, independent of spelling and links."""
     return frozenset(each for path in paths for each in _identities(Path(path)))
 
 
 def _identities(path: Path) -> list[object]:
-    found: list[object] = [os.path.abspath(path)]
+    keys: list[object] = [os.path.abspath(path)]
     with contextlib.suppress(OSError):
         status = path.stat()
         if status.st_ino:  # some network drives of Windows number nothing
-            found.append((status.st_dev, status.st_ino))
-    return found
+            keys.append((status.st_dev, status.st_ino))
+    return keys
 
 
-def check_files(items: Sequence[Item], read: frozenset[object], made: Path | None = None) -> None:
-    """Refuse what would replace a file that is read, or meet another that is written.
+def check_files(
+    items: Sequence[Item], read: frozenset[object], new_folder: Path | None = None
+) -> None:
+    """Raise `BadOutput` for outputs that would replace an input, or are written twice.
 
-    `made` is the folder that the run itself will make for its outputs. Raises
-    `BadOutput`; also where a record or side maps have no folder that may be written.
+    Also where the folder of a record or of side maps cannot be written. `new_folder` is a folder
+    that the run itself creates for its outputs.
     """
-    taken: dict[str, Path] = {}
+    outputs: dict[str, Path] = {}
     for path in (path for item in items for path in (item.output, item.record) if path):
         refuse_input(path, read)
-        if taken.setdefault(name_on_disk(path), path) is not path:
+        if outputs.setdefault(name_on_disk(path), path) is not path:
             raise BadOutput(f"{path} would be written twice.", "Choose another name.")
-    coming = None if made is None or made.exists() else name_on_disk(made)
+    new_folder_name = (
+        None if new_folder is None or new_folder.exists() else name_on_disk(new_folder)
+    )
     for item in items:
-        if item.record is not None and name_on_disk(item.record.parent) != coming:
+        if item.record is not None and name_on_disk(item.record.parent) != new_folder_name:
             check_record(item.record, overwrite=True)
         if item.maps is not None:
             _check_folder(item.maps)
@@ -72,7 +76,7 @@ def check_files(items: Sequence[Item], read: frozenset[object], made: Path | Non
 def check_maps(
     item: Item, names: Iterable[str], read: frozenset[object], *, overwrite: bool
 ) -> None:
-    """Refuse side maps that would replace something. Raises `BadOutput`."""
+    """Raise `BadOutput` for side maps that would replace a file."""
     if item.maps is None:
         return
     others = {name_on_disk(path) for path in (item.output, item.record) if path}
@@ -85,7 +89,7 @@ def check_maps(
 
 
 def refuse_existing(output: Path, *, overwrite: bool) -> None:
-    """Raise `BadOutput` for a file that is there and may not be replaced."""
+    """Raise `BadOutput` for an existing file without `overwrite`."""
     if not overwrite and (output.exists() or output.is_symlink()):
         raise BadOutput(
             f"{output} exists.", "Add --overwrite to replace it, or choose another name."
@@ -93,40 +97,40 @@ def refuse_existing(output: Path, *, overwrite: bool) -> None:
 
 
 def refuse_input(path: Path, read: frozenset[object]) -> None:
-    """Raise `BadOutput` if `path` is one of the files that are read."""
+    """Raise `BadOutput` if `path` is one of the input files."""
     if not read.isdisjoint(_identities(path)):
-        raise BadOutput(f"{path} is an input.", "Choose another name for what is written.")
+        raise BadOutput(f"{path} is an input.", "Choose another name for the output.")
 
 
 def refuse_old_record(item: Item, *, overwrite: bool) -> None:
-    """Raise `BadOutput` for a record that is there, unless an unfinished run of `item` left it."""
+    """Raise `BadOutput` for an existing record, unless it is of an unfinished run of `item`."""
     if item.record is None or not item.record.exists():
         return
     if not item.record.is_file():
-        # Not to be read: a device may never end.
+        # Do not read a device or pipe: it may never end.
         check_record(item.record)
     try:
-        told = read_record(item.record)
+        record = read_record(item.record)
     except InputError:
         unfinished = False
     else:
-        path = told["input"]["path"]
+        path = record["input"]["path"]
         sources = {name_on_disk(Path(source)) for source in item.sources}
         unfinished = (
-            told["status"] != "done" and path is not None and name_on_disk(Path(path)) in sources
+            record["status"] != "done" and path is not None and name_on_disk(Path(path)) in sources
         )
     check_record(item.record, overwrite=overwrite or unfinished)
 
 
 def _check_folder(folder: Path) -> None:
-    """Raise `BadOutput` if `folder` cannot be made or written."""
-    place = folder
-    while not place.exists() and place.parent != place:
-        place = place.parent
-    if not place.is_dir():
-        raise BadOutput(f"{place} is no folder.", "Name a folder after --maps.")
+    """Raise `BadOutput` if `folder` cannot be created or written."""
+    existing = folder
+    while not existing.exists() and existing.parent != existing:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise BadOutput(f"{existing} is not a folder.", "Name a folder after --maps.")
     try:
-        with tempfile.TemporaryFile(dir=place):
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
         raise BadOutput(

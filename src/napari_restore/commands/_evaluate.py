@@ -1,4 +1,4 @@
-"""`evaluate`: models scored on pairs of a hazy and a clear picture."""
+"""`evaluate`: scores of models on pairs of hazy and clear images."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Any
 
 from napari_restore._format import format_seconds
 from napari_restore.commands import _values
-from napari_restore.commands._answer import Answer
-from napari_restore.commands._arguments import trusted
+from napari_restore.commands._arguments import may_run_code
 from napari_restore.commands._interrupt import Interrupt
 from napari_restore.commands._progress import reporter
+from napari_restore.commands._result import CommandResult
 from napari_restore.commands._streams import write_error
 from napari_restore.errors import escape_controls
 
 LONGEST = 1024
 """Default of --longest."""
 LARGE = 16 * 2**20
-"""Pixels of a picture whose own progress is told."""
+"""Pixels of an image from which on its own progress is shown."""
 _METRICS = "psnr,ssim,ciede2000"
 _ENGINE = ("memory", "device_memory", "device", "tile", "precision", "black", "white")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
+    """Add the arguments of the command."""
     parser.add_argument(
         "--model",
         action="append",
@@ -65,12 +65,12 @@ def _add_pictures(parser: argparse.ArgumentParser) -> None:
         "--pairs",
         metavar="DIR|CSV",
         help="pairs: folders hazy and clear with the same names, RESIDE, O-HAZE, RICE, 8KDehaze, "
-        "or a table with the columns hazy, clear and, if you like, group",
+        "or a table with the columns hazy, clear and, optionally, group",
     )
     group.add_argument(
         "--data",
         metavar="INDEX|DIR",
-        help="clear pictures, hazed as they are read: an INDEX.csv or a folder",
+        help="clear images, with synthetic haze: an INDEX.csv or a folder",
     )
     group.add_argument("--split", default="dev", help="of the index (default dev)")
     group.add_argument(
@@ -99,8 +99,8 @@ def _add_scores(parser: argparse.ArgumentParser) -> None:
         "-o",
         "--output",
         metavar="DIR",
-        help="write scores.csv, summary.json, table.tex and strips/ here; also what makes a "
-        "stopped evaluation go on",
+        help="write scores.csv, summary.json, table.tex and strips/ here; an interrupted "
+        "evaluation continues there",
     )
     group.add_argument(
         "--metrics",
@@ -134,40 +134,40 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--tile", type=_values.natural, metavar="N", help="side of a tile's core")
     group.add_argument("--precision", choices=_values.FLOATS, default="float32")
-    for name, told in (("black", "no light"), ("white", "full light")):
+    for name, light in (("black", "no light"), ("white", "full light")):
         group.add_argument(
-            f"--{name}", type=_values.number, metavar="V", help=f"value of {told} of every picture"
+            f"--{name}", type=_values.number, metavar="V", help=f"value of {light} of every picture"
         )
 
 
-def evaluate(options: Namespace) -> Answer:
-    """Score models; the exit code is that of the first picture that failed."""
+def evaluate(options: Namespace) -> CommandResult:
+    """Score models; the exit code is that of the first image that failed."""
     with Interrupt() as interrupt:
         from napari_restore import api
 
-        tell = reporter(options.progress)
+        report = reporter(options.progress)
 
         def run(planned: Any) -> Any:
             job = api.start(planned)
             interrupt.watch(job)
-            # Many small pictures are counted; only in a large one there is a wait to tell of.
+            # Only large images take long enough to show their own progress.
             is_large = planned.image.height * planned.image.width >= LARGE
             try:
                 for event in job:
                     if is_large and type(event).__name__ == "Progress":
-                        tell(event)
+                        report(event)
                 return job.result()
             finally:
                 interrupt.leave()
                 interrupt.check()
 
-        account = api.evaluate(
+        summary = api.evaluate(
             options.models,
             options.pairs,
             output=options.output,
-            tell=tell,
+            emit=report,
             run=run,
-            extra={"command": shlex.join(["napari-restore", *options.words])},
+            extra={"command": shlex.join(["napari-restore", *options.argv])},
             options={name: getattr(options, name) for name in _ENGINE},
             data=options.data,
             split=options.split,
@@ -183,27 +183,27 @@ def evaluate(options: Namespace) -> Answer:
             overwrite=options.overwrite,
             weights=options.weights,
             parameters=dict(options.set),
-            trust=trusted(options.models, yes=options.yes),
+            trust=may_run_code(options.models, yes=options.yes),
             bands=options.bands,
         )
-    return _answer(account, api.scores_as_text(account))
+    return _result(summary, api.scores_text(summary))
 
 
-def _answer(account: dict[str, Any], table: str) -> Answer:
-    failed = account["evaluation"]["failed"]
-    # One sentence each, also where notes are off.
-    for told in failed:
-        where = ", ".join(filter(None, (told["group"], told["image"], told["method"])))
-        sentence = f"{told['message']} {told['hint']}".strip()
+def _result(summary: dict[str, Any], table: str) -> CommandResult:
+    failed = summary["evaluation"]["failed"]
+    # One message per image, also with --progress off.
+    for failure in failed:
+        where = ", ".join(filter(None, (failure["group"], failure["image"], failure["method"])))
+        sentence = f"{failure['message']} {failure['hint']}".strip()
         write_error(f"{where}: {sentence}")
-    lines = [table] if account["evaluation"]["n"] else []
-    if account.get("output"):
+    lines = [table] if summary["evaluation"]["n"] else []
+    if summary.get("output"):
         lines.append(
-            f"\nwrote {escape_controls(str(account['output']))} in {format_seconds(account['seconds'])}"
+            f"\nwrote {escape_controls(str(summary['output']))} in {format_seconds(summary['seconds'])}"
         )
-    return Answer(account, "\n".join(lines), failed[0]["exit_code"] if failed else 0)
+    return CommandResult(summary, "\n".join(lines), failed[0]["exit_code"] if failed else 0)
 
 
 def _strips(text: str) -> int:
-    """How many; -1 for all."""
+    """Return the number of images; -1 for ``all``."""
     return -1 if text == "all" else _values.count(text)

@@ -1,4 +1,4 @@
-"""Any failure a user may meet, as one of our errors."""
+"""Converts exceptions to errors of the package."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from napari_restore._format import format_size
 from napari_restore.errors import Cancelled, DiskFull, InputError, OutOfMemory, RestoreError
 
 TORCH_BYTES = 1 << 30
-"""Address space that PyTorch takes when it is loaded and starts its threads, measured on two cores."""
+"""Address space of PyTorch with its threads, measured on two cores."""
 
 
 def is_known(error: BaseException) -> bool:
-    """Whether `as_restore_error` has words for it; else it is a bug."""
+    """Return whether `as_restore_error` can convert an error; others are bugs."""
     kinds = (RestoreError, OSError, MemoryError, KeyboardInterrupt)
     return isinstance(error, kinds) or _is_out_of_memory(error) or _is_bad_name(error)
 
 
 def _is_bad_name(error: BaseException) -> bool:
-    """Whether a name of a file has bytes that are not UTF-8, which a library refused."""
+    """Return whether a library refused a file name that is not UTF-8."""
     return isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed"
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether a library that has no MemoryError ran out of memory or of address space."""
+    """Return whether a library without MemoryError ran out of memory or address space."""
     if isinstance(error, ImportError):
         return "failed to map segment" in str(error) or "Cannot allocate memory" in str(error)
-    words = ("can't start new thread", "not enough memory", "can't allocate memory", "bad_alloc")
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    messages = ("can't start new thread", "not enough memory", "can't allocate memory", "bad_alloc")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in messages)
 
 
 def as_restore_error(error: BaseException) -> RestoreError:
-    """The last net under errors that no part of the package has put into words."""
+    """Convert errors that no other part of the package has converted."""
     if isinstance(error, RestoreError):
         return error
     if isinstance(error, KeyboardInterrupt):
         return Cancelled(
-            "Stopped.", "Finished tiles are kept; the same command goes on from there."
+            "Stopped.", "Finished tiles are kept; the same command continues from there."
         )
     if _is_bad_name(error):
         return InputError("The name of a file is not UTF-8.", "Rename it first.")
@@ -54,18 +54,18 @@ def as_restore_error(error: BaseException) -> RestoreError:
 
 
 def check_address_space() -> None:
-    """Raise `OutOfMemory` where PyTorch cannot be loaded: its threads end the process then."""
+    """Raise `OutOfMemory` where PyTorch cannot be loaded, which would end the process."""
     limit = _address_space()
     if limit is not None and limit < TORCH_BYTES:
         raise OutOfMemory(
-            f"The process may take {format_size(limit)} of address space, and PyTorch takes "
+            f"The process may take {format_size(limit)} of address space, but PyTorch needs "
             f"{format_size(TORCH_BYTES)}.",
-            "Raise the limit (ulimit -v); --memory is what bounds a run.",
+            "Raise the limit (ulimit -v); --memory is the limit of a run.",
         )
 
 
 def _address_space() -> int | None:
-    """Bytes the process may map; None without a limit."""
+    """Return the bytes the process may map; None without a limit."""
     try:
         import resource
     except ImportError:  # Windows
@@ -78,14 +78,14 @@ def _out_of_memory() -> OutOfMemory:
     limit = _address_space()
     if limit is not None:
         return OutOfMemory(
-            f"The process may take {format_size(limit)} of address space, which did not suffice.",
+            f"The process may take {format_size(limit)} of address space, which was not enough.",
             "Raise the limit (ulimit -v), or try again with a lower --memory.",
         )
     return OutOfMemory("The machine ran out of memory.", "Try again with a lower --memory.")
 
 
 def as_json(error: RestoreError) -> dict[str, Any]:
-    """An error for wrappers."""
+    """Return an error as JSON."""
     return {
         "type": type(error).__name__,
         "message": error.message,

@@ -1,4 +1,4 @@
-"""`restore` with many images: one model, one account, errors do not stop the rest."""
+"""`restore` of many images: one model, one summary; errors do not stop the others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from napari_restore._format import size_of
-from napari_restore.commands._answer import Answer
 from napari_restore.commands._arguments import load_model, open_image, plan_arguments
 from napari_restore.commands._checks import files_among
 from napari_restore.commands._failures import as_json, as_restore_error
@@ -19,6 +18,7 @@ from napari_restore.commands._outputs import (
     file_sha256,
     key_of,
 )
+from napari_restore.commands._result import CommandResult
 from napari_restore.commands._runner import Runner
 from napari_restore.commands._streams import write_error
 from napari_restore.errors import Cancelled, DiskFull, InputError, RestoreError, escape_controls
@@ -27,15 +27,15 @@ from napari_restore.records import write_record
 CONTEXT = "restore_context.npz"
 """The shared whole-image statistics of `--context first|joint`, kept in the output folder."""
 
-# Everything besides image and model that decides what an output holds.
-_DECISIVE = (
+# Everything besides image and model that determines an output.
+_KEY_OPTIONS = (
     "bands sensor srcwin projwin feather strength luminance_only protect_shadows "
     "protect_highlights black white other_bands "
     "cog compress bit_depth quality"
 ).split()
 
 
-def restore_folder(options: Namespace, items: list[Item], runner: Runner) -> Answer:
+def restore_folder(options: Namespace, items: list[Item], runner: Runner) -> CommandResult:
     """Restore all items; the exit code is that of the first one that failed."""
     folder = Path(options.output)
     model = load_model(options)
@@ -55,13 +55,13 @@ def restore_folder(options: Namespace, items: list[Item], runner: Runner) -> Ans
                 raise unreadable[item]
             entry |= _restore_or_skip(options, item, model, settings, summary, runner, mosaic)
         except (RestoreError, OSError, MemoryError) as error:
-            known = as_restore_error(error)
-            entry |= {"status": "failed", "error": as_json(known)}
-            exit_code = exit_code or known.exit_code
-            # After these the next image would fare no better.
-            stop = known if isinstance(known, (Cancelled, DiskFull)) else None
+            restore_error = as_restore_error(error)
+            entry |= {"status": "failed", "error": as_json(restore_error)}
+            exit_code = exit_code or restore_error.exit_code
+            # These errors would affect the next image, too.
+            stop = restore_error if isinstance(restore_error, (Cancelled, DiskFull)) else None
             if stop is None:
-                write_error(f"{item.sources[0]}: {known}")
+                write_error(f"{item.sources[0]}: {restore_error}")
         entries.append(entry)
         if stop is not None:
             raise stop
@@ -70,11 +70,14 @@ def restore_folder(options: Namespace, items: list[Item], runner: Runner) -> Ans
         word: sum(entry["status"] == word for entry in entries)
         for word in ("done", "skipped", "failed")
     }
-    seconds = round(time.perf_counter() - options.began, 3)
-    told = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+    seconds = round(time.perf_counter() - options.started, 3)
+    counts_text = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
     data = {"images": entries, **counts, "seconds": seconds, "exit_code": exit_code}
-    return Answer(
-        data, f"{told}, see {escape_controls(str(summary.path))}", exit_code, wrote_files=True
+    return CommandResult(
+        data,
+        f"{counts_text}, see {escape_controls(str(summary.path))}",
+        exit_code,
+        wrote_files=True,
     )
 
 
@@ -88,14 +91,14 @@ def _restore_or_skip(
     mosaic: Any,
 ) -> dict[str, Any]:
     image = open_image(options, item.sources)
-    around = None if mosaic is None else mosaic.fingerprint
-    key = key_of([image.fingerprint, around, settings])
+    mosaic_fingerprint = None if mosaic is None else mosaic.fingerprint
+    key = key_of([image.fingerprint, mosaic_fingerprint, settings])
     done = not options.fresh and summary.is_done(item.output, key)
-    if done and summary.holds_maps(item):
-        _bring_record(item, summary.record_of(item.output))
+    if done and summary.has_maps(item):
+        _write_missing_record(item, summary.record_of(item.output))
         return {"status": "skipped", "key": key, "bytes": size_of(item.output)}
-    # What the same command wrote may be written again, to have the maps with it.
-    replace = done and summary.is_untouched(item.output)
+    # An unchanged output of the same command may be replaced, to add the side maps.
+    replace = done and summary.is_unchanged(item.output)
     runner.check(item, replace=replace)
     arguments = plan_arguments(options, image) | {"mosaic": mosaic}
     record = runner.restore(item, image, model, arguments, replace=replace)
@@ -104,8 +107,8 @@ def _restore_or_skip(
     return {"status": "done", "key": key, "bytes": size, "maps": maps, "record": record}
 
 
-def _bring_record(item: Item, record: dict[str, Any]) -> None:
-    """Write the record of a finished run that was made without `--record`."""
+def _write_missing_record(item: Item, record: dict[str, Any]) -> None:
+    """Write the record of a finished run without `--record`."""
     if item.record is not None and record and not item.record.exists():
         write_record(item.record, record)
 
@@ -113,12 +116,11 @@ def _bring_record(item: Item, record: dict[str, Any]) -> None:
 def _share_context(
     options: Namespace, items: list[Item], folder: Path, card: Any
 ) -> tuple[Any, dict[Item, RestoreError]]:
-    """Carry out `--context first|joint`; the mosaic of all images or None, and what failed.
+    """Apply `--context first|joint`; return the mosaic of all images or None, and the failed ones.
 
-    Joint images that lie on one map grid are taken as that mosaic, so that a pixel
-    sees its neighbours across the border, too. Otherwise the shared statistics become
-    a file that every image of the call is given. Images that cannot be read are
-    left out. Raises `BadParameter` for a model of `card` that cannot share statistics.
+    Joint images on one map grid are read as one mosaic, so that models see pixels across the
+    borders. Otherwise the shared statistics are written to a file for every image. Images that
+    cannot be read are omitted. Raises `BadParameter` for a model of `card` that cannot share statistics.
     """
     failed: dict[Item, RestoreError] = {}
     if options.context not in SHARED:
@@ -147,30 +149,30 @@ def _share_context(
         options.context = None
         return None, failed
     folder.mkdir(exist_ok=True)
-    chosen = []
+    readable = []
     for item, image in images.items():
         try:
-            # One by one, so that a file that breaks off is known by its name.
+            # One by one, to identify a truncated file.
             api.save_context([image], target, exclude=options.exclude)
         except (InputError, OSError) as error:
             failed[item] = as_restore_error(error)
             continue
-        chosen.append(image)
+        readable.append(image)
         if not joint:
             break
-    if len(chosen) > 1:
-        api.save_context(chosen, target, exclude=options.exclude)
-    options.context = str(target) if chosen else None
+    if len(readable) > 1:
+        api.save_context(readable, target, exclude=options.exclude)
+    options.context = str(target) if readable else None
     return None, failed
 
 
 def _settings(options: Namespace, model: Any) -> dict[str, Any]:
-    """With the image's fingerprint, the identity of an output."""
+    """Return the settings that, with the image's fingerprint, identify an output."""
     card = model.card
     files = {
         name: file_sha256(path) if files_among([path]) else path
         for name in ("mask", "exclude", "context")
         if (path := getattr(options, name)) is not None
     }
-    values = {name: getattr(options, name) for name in _DECISIVE}
+    values = {name: getattr(options, name) for name in _KEY_OPTIONS}
     return {"model": [card.id, card.weights_sha256, dict(card.values)], **values, **files}

@@ -1,4 +1,4 @@
-"""`haze`: hazy and clear pictures of the same scenes, for scores and to look at."""
+"""`haze`: pairs of hazy and clear images of the same scenes."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from argparse import Namespace
 from typing import Any
 
 from napari_restore.commands import _values
-from napari_restore.commands._answer import Answer
 from napari_restore.commands._interrupt import Interrupt, Stop
 from napari_restore.commands._progress import reporter
+from napari_restore.commands._result import CommandResult
 from napari_restore.errors import InputError, escape_controls
 
 PATIENCE = 60.0
-"""Seconds that a picture may take to end after Ctrl-C."""
+"""Seconds after Ctrl-C to finish the present image."""
 
 
 def add(parser: Any) -> None:
-    """The command's arguments."""
+    """Add the arguments of the command."""
     parser.add_argument(
         "source", metavar="DIR", help="clear pictures: a folder, or an index (INDEX.csv)"
     )
@@ -33,7 +33,7 @@ def add(parser: Any) -> None:
         help="how haze is spread: octaves, power, thin-cloud, even, fine, filaments, plumes, billows",
     )
     parser.add_argument(
-        "--seed", type=_values.count, default=0, metavar="N", help="of all that is made up"
+        "--seed", type=_values.count, default=0, metavar="N", help="random seed of the haze"
     )
     parser.add_argument(
         "--scene",
@@ -64,7 +64,7 @@ def add(parser: Any) -> None:
     parser.add_argument(
         "--bands",
         metavar="ROLE=N[,…]",
-        help="colours of files that do not tell, counted from 1: red=3,green=2,blue=1",
+        help="bands of files without colour information, counted from 1: red=3,green=2,blue=1",
     )
     parser.add_argument("--split", metavar="NAME", help="only this split of an index")
     parser.add_argument(
@@ -78,11 +78,12 @@ def add(parser: Any) -> None:
     )
 
 
-def haze(options: Namespace) -> Answer:
-    """Make pairs, or show training crops."""
+def haze(options: Namespace) -> CommandResult:
+    """Write pairs, or a contact sheet of training crops."""
     if options.training is None and options.spectrum is None:
         raise InputError(
-            "It is not said how haze is spread.", "Add --spectrum, for instance --spectrum octaves."
+            "The distribution of the haze is missing.",
+            "Add --spectrum, for instance --spectrum octaves.",
         )
     if options.training is not None:
         _check_training(options)
@@ -105,7 +106,7 @@ def haze(options: Namespace) -> Answer:
                 bands=options.bands,
                 training=options.training,
                 overwrite=options.overwrite,
-                tell=reporter(options.progress),
+                emit=reporter(options.progress),
                 cancelled=stop.is_set,
             )
         finally:
@@ -115,12 +116,14 @@ def haze(options: Namespace) -> Answer:
         if "pictures" in record
         else f"{record['training']} crops"
     )
-    return Answer(record, f"wrote {made} to {escape_controls(options.output)}", wrote_files=True)
+    return CommandResult(
+        record, f"wrote {made} to {escape_controls(options.output)}", wrote_files=True
+    )
 
 
 def _check_training(options: Namespace) -> None:
-    """Raise for options that say nothing about training crops."""
-    asked = {
+    """Raise `InputError` for options that have no effect on training crops."""
+    requested = {
         "--spectrum": options.spectrum,
         "--scene": None if options.scene == "auto" else options.scene,
         "--strength": options.strength,
@@ -128,8 +131,8 @@ def _check_training(options: Namespace) -> None:
         "--size": options.size,
         "--bands": options.bands,
     }
-    for name, value in asked.items():
+    for name, value in requested.items():
         if value is not None:
             raise InputError(
-                f"{name} says nothing about training crops.", f"Leave {name} or --training out."
+                f"{name} has no effect on training crops.", f"Leave {name} or --training out."
             )

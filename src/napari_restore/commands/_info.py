@@ -1,4 +1,4 @@
-"""`info`: what an image is and how it will be read, as gdalinfo and `rio info` tell it."""
+"""`info`: description of an image and how it is read, in the manner of gdalinfo and `rio info`."""
 
 from __future__ import annotations
 
@@ -6,37 +6,37 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from napari_restore.commands._answer import Answer
+from napari_restore.commands._result import CommandResult
 from napari_restore.errors import escape_controls
 
 NONE = "-"
 COLOURS = ("red", "green", "blue")
 LABEL = 13
-"""Letters in front of a value."""
+"""Width in characters of the labels."""
 
 
-def info(options: Namespace) -> Answer:
-    """Show what is known of an image and how it will be read."""
+def info(options: Namespace) -> CommandResult:
+    """Describe an image and how it is read."""
     from napari_restore import api
     from napari_restore.commands._arguments import open_image
 
     image = open_image(options, options.paths)
     data = api.info(image, black=options.black, white=options.white)
-    return Answer(data, info_text(data))
+    return CommandResult(data, info_text(data))
 
 
 def info_text(data: Mapping[str, Any]) -> str:
-    """The dict of `api.info` for people: size, place, levels, values, a table of bands, notes."""
+    """Format the dict of `api.info`: size, georeference, levels, values, a table of bands, notes."""
     data = _escaped(data)
     height, width = data["size"]
     count = len(data["bands"])
     lines = [
         f"{data['path'] or data['name']}",
-        _line("format", ", ".join(filter(None, (data["format"], data["compression"])))),
-        _line("size", f"{width} × {height} pixels, {_counted(count, 'band')}, {data['dtype']}"),
+        _field("format", ", ".join(filter(None, (data["format"], data["compression"])))),
+        _field("size", f"{width} × {height} pixels, {_counted(count, 'band')}, {data['dtype']}"),
         *_place(data),
-        _line("levels", _levels(data)),
-        _line("read", f"{data['read']}, in chunks of {_size(data['chunk'])}"),
+        _field("levels", _levels(data)),
+        _field("read", f"{data['read']}, in chunks of {_size(data['chunk'])}"),
         *_values(data),
         *_camera(data),
         "",
@@ -48,7 +48,7 @@ def info_text(data: Mapping[str, Any]) -> str:
 
 
 def _escaped(value: Any) -> Any:
-    """`value` with the control characters of all its texts escaped: they come from the file."""
+    """Escape control characters in all strings of `value`, as they come from a file."""
     if isinstance(value, str):
         return escape_controls(value)
     if isinstance(value, Mapping):
@@ -58,7 +58,7 @@ def _escaped(value: Any) -> Any:
     return value
 
 
-def _line(label: str, value: str) -> str:
+def _field(label: str, value: str) -> str:
     return f"{label:<{LABEL}}{value}"
 
 
@@ -67,42 +67,42 @@ def _counted(count: int, word: str) -> str:
 
 
 def _size(shape: Sequence[int]) -> str:
-    """(height, width) as people say it: width × height."""
+    """Format (height, width) as width × height."""
     return f"{shape[1]} × {shape[0]}"
 
 
 def _place(data: Mapping[str, Any]) -> list[str]:
     if data["crs"] is None and data["transform"] is None:
         points = data["gcps"] or data["rpcs"]
-        return [] if points else [_line("place", "not placed on a map")]
+        return [] if points else [_field("place", "not placed on a map")]
     units = "" if data["units"] == "pixel" else f" {data['units']}"
-    lines = [_line("CRS", data["crs_name"] or "unknown")]
+    lines = [_field("CRS", data["crs_name"] or "unknown")]
     if data["transform"] is not None:
         _, b, c, d, _, f = data["transform"]
         down, along = data["pixel_size"]
         turned = "" if b == d == 0 else ", rotated"
         lines += [
-            _line("origin", f"{c!r}, {f!r}"),
-            _line("pixel size", f"{along!r} × {down!r}{units}{turned}"),
+            _field("origin", f"{c!r}, {f!r}"),
+            _field("pixel size", f"{along!r} × {down!r}{units}{turned}"),
         ]
         left, bottom, right, top = data["bounds"]
         lines.append(
-            _line("bounds", f"left {left!r}, bottom {bottom!r}, right {right!r}, top {top!r}")
+            _field("bounds", f"left {left!r}, bottom {bottom!r}, right {right!r}, top {top!r}")
         )
     if data["gcps"]:
-        lines.append(_line("GCPs", str(data["gcps"])))
+        lines.append(_field("GCPs", str(data["gcps"])))
     if data["rpcs"]:
-        lines.append(_line("RPCs", "yes"))
+        lines.append(_field("RPCs", "yes"))
     if data["area_or_point"] == "Point":
-        lines.append(_line("pixel is", "a point"))
+        lines.append(_field("pixel is", "a point"))
     return lines
 
 
 def _levels(data: Mapping[str, Any]) -> str:
     stored = data["stored_levels"]
     all_stored = stored == len(data["levels"])
-    own = "" if all_stored else f" ({stored} in the file, the others are made once)"
-    return ", ".join(map(_size, data["levels"])) + own
+    stored_text = "" if all_stored else f" ({stored} in the file, the others are made once)"
+    return ", ".join(map(_size, data["levels"])) + stored_text
 
 
 def _values(data: Mapping[str, Any]) -> list[str]:
@@ -112,14 +112,14 @@ def _values(data: Mapping[str, Any]) -> list[str]:
     nodata = NONE if data["nodata"] is None else _number(data["nodata"])
     masked = "" if data["masks"] in ("none", "nodata") else f", validity by {data['masks']}"
     lines = [
-        _line("nodata", nodata + masked),
-        _line("black", f"{black} ({data['black_reason']})"),
-        _line("white", f"{white} ({data['white_reason']})"),
+        _field("nodata", nodata + masked),
+        _field("black", f"{black} ({data['black_reason']})"),
+        _field("white", f"{white} ({data['white_reason']})"),
     ]
     if data["sensor"]:
-        lines.append(_line("sensor", data["sensor"]))
+        lines.append(_field("sensor", data["sensor"]))
     if data["colour_profile"]:
-        lines.append(_line("colours", "ICC profile"))
+        lines.append(_field("colours", "ICC profile"))
     return lines
 
 
@@ -128,12 +128,12 @@ def _number(value: float | str) -> str:
 
 
 def _camera(data: Mapping[str, Any]) -> list[str]:
-    told = [f"{name} {value}" for name, value in data["exif"].items() if value]
-    return [_line("EXIF", ", ".join(told))] if told else []
+    fields = [f"{name} {value}" for name, value in data["exif"].items() if value]
+    return [_field("EXIF", ", ".join(fields))] if fields else []
 
 
 def _bands(bands: Sequence[Mapping[str, Any]]) -> str:
-    """A row per band; columns that no band fills are left out."""
+    """Format a table of bands, without empty columns."""
     names = {"number": "band", "role": "role", "wavelength_nm": "nm", "description": "description"}
     kept = [n for n in names if n in ("number", "role") or any(b[n] is not None for b in bands)]
     rows = [[names[name] for name in kept]]
@@ -148,7 +148,7 @@ def _cell(value: Any) -> str:
 
 
 def _advice(data: Mapping[str, Any]) -> list[str]:
-    """What to do about bands that nobody has named."""
+    """Return advice on bands without roles."""
     roles = [band["role"] for band in data["bands"]]
     missing = [colour for colour in COLOURS if colour not in roles]
     if len(roles) < len(COLOURS) or not missing or roles.count(None) < len(missing):

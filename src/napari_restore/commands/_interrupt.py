@@ -1,4 +1,4 @@
-"""Ctrl-C: the first one stops a run in good order."""
+"""Ctrl-C handling: the first SIGINT cancels a run cleanly."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any, Self
 from napari_restore.errors import Cancelled
 
 PATIENCE = 0.3
-"""Seconds a cancelled job has to end by itself. After that it is left alone:
-finished tiles are safe in their store whatever the job's thread still does."""
+"""Seconds to wait for a cancelled job; then its thread is abandoned: finished tiles are safe in their
+store."""
 
 
 class Stop(threading.Event):
-    """A job that only asks, between its steps, whether it is to stop."""
+    """A cancellation flag with the interface of a job."""
 
     def cancel(self) -> None:
         self.set()
@@ -25,9 +25,8 @@ class Stop(threading.Event):
 class Interrupt:
     """Within this context SIGINT cancels `job`, or raises `Cancelled` where there is none.
 
-    A second SIGINT raises `KeyboardInterrupt`, for whoever will not wait.
-    Outside the main thread, where signals cannot be caught, it does nothing. `patience` is
-    the time in seconds that a cancelled job has to end by itself.
+    A second SIGINT raises `KeyboardInterrupt`. Outside of the main thread, where signals cannot be
+    handled, it does nothing. `patience` is the time in seconds to wait for a cancelled job.
     """
 
     def __init__(self, patience: float = PATIENCE) -> None:
@@ -53,21 +52,21 @@ class Interrupt:
             signal.signal(signal.SIGINT, self._previous)
 
     def watch(self, job: Any) -> None:
-        """From now on SIGINT calls `job.cancel()`."""
+        """Let SIGINT call `job.cancel()` from now on."""
         self._ended.clear()
         self._job = job
         if self.requested:  # between the start of the job and this line
             job.cancel()
 
     def leave(self) -> None:
-        """The job has ended."""
+        """Detach the job, which has ended."""
         self._job = None
         self._ended.set()
 
     def check(self) -> None:
-        """Raise `Cancelled` after a SIGINT; for work that runs in steps."""
+        """Raise `Cancelled` after a SIGINT; to be called between steps."""
         if self.requested:
-            raise Cancelled("Stopped.", "The same command goes on from the tiles that are done.")
+            raise Cancelled("Stopped.", "The same command continues from the finished tiles.")
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
@@ -75,7 +74,7 @@ class Interrupt:
         self.requested = True
         if self._job is None:
             self.check()
-        # Not from here: the main thread may hold the very lock that `cancel` takes.
+        # On another thread: the main thread may have locked what `cancel` locks.
         threading.Thread(target=self._cancel, args=(self._job,), daemon=True).start()
 
     def _cancel(self, job: Any) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from napari_restore.commands import _streams
-from napari_restore.commands._answer import Answer
+from napari_restore.commands._result import CommandResult
 from napari_restore.errors import Cancelled
 
 if TYPE_CHECKING:
@@ -33,31 +33,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _main(list(arguments))
     _streams.set_up()
     if not sys.warnoptions:
-        # Python's warnings speak to developers; users are told by notes.
+        # Python's warnings are for developers; users get notes.
         warnings.simplefilter("ignore")
     code = _main(sys.argv[1:])
     if code != Cancelled.exit_code:
         atexit._run_exitfuncs()
     _streams.close()
-    # A cancelled thread may be inside a kernel for seconds, and Python would wait for it: nothing is
-    # lost, tiles are safe in their store once they are finished. And taking apart all that torch
-    # has loaded would take up to two seconds after the file is there.
+    # Python would wait for a cancelled thread inside of a kernel; finished tiles are safe in their
+    # store. Unloading torch would take up to two more seconds.
     os._exit(code)
 
 
-def _main(words: list[str]) -> int:
-    began = time.perf_counter()
+def _main(argv: list[str]) -> int:
+    started = time.perf_counter()
     _set_environment()
     from napari_restore.commands._parser import build_parser
 
     try:
-        options = build_parser().parse_args(words)
+        options = build_parser().parse_args(argv)
     except SystemExit as done:  # --help, --version or an argument error, already printed
         code = done.code if isinstance(done.code, int) else 1
         return _deliver("", code)
     except OSError as error:  # stdout took no help
         return _undelivered(error)
-    options.words, options.began = words, began
+    options.argv, options.started = argv, started
     answer = _run(options)
     if options.json:
         from napari_restore.records import strict_json
@@ -67,17 +66,17 @@ def _main(words: list[str]) -> int:
 
 
 def _set_environment() -> None:
-    """What the numerical libraries read once, when they are loaded.
+    """Set environment variables that numerical libraries read when they are loaded.
 
-    OpenMP threads that spin while they wait take the cores from decoding and
-    from other programs; beside one busy core tiles took up to ten times longer.
+    OpenMP threads that spin while waiting block decoding and other programs; with one busy core
+    tiles took up to ten times longer.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("KMP_BLOCKTIME", "0")
 
 
-def _run(options: argparse.Namespace) -> Answer:
-    """The command's answer; what goes wrong becomes one, too."""
+def _run(options: argparse.Namespace) -> CommandResult:
+    """Run the command; return its result, also for errors."""
     from napari_restore.commands._failures import (
         as_json,
         as_restore_error,
@@ -91,35 +90,35 @@ def _run(options: argparse.Namespace) -> Answer:
         try:
             if options.computes:
                 check_address_space()
-            answer: Answer = options.run(options)
+            answer: CommandResult = options.run(options)
             return answer
         except (Exception, KeyboardInterrupt) as error:
             if not is_known(error):
                 with contextlib.suppress(OSError):
                     traceback.print_exc()
                 _streams.write_error("this is a bug; please report the lines above.")
-                told = {"type": type(error).__name__, "message": str(error)}
-                return Answer({"error": told}, "", 1)
-            known = as_restore_error(error)
-    _streams.write_error(str(known))
-    return Answer({"error": as_json(known)}, "", known.exit_code)
+                data = {"type": type(error).__name__, "message": str(error)}
+                return CommandResult({"error": data}, "", 1)
+            restore_error = as_restore_error(error)
+    _streams.write_error(str(restore_error))
+    return CommandResult({"error": as_json(restore_error)}, "", restore_error.exit_code)
 
 
 def _deliver(text: str, code: int, *, wrote_files: bool = False) -> int:
-    """Print the answer; the exit code, which is that of the failure if it could not be printed.
+    """Print the result; return the exit code, that of the error if printing failed.
 
-    Text that only tells of files, which `wrote_files` are there, may be missed.
+    With `wrote_files` a failed print is no error: the output is in files.
     """
-    failure = _streams.write_out(text)
-    if failure is None or (code and not text) or (wrote_files and sys.stdout is None):
+    error = _streams.write_out(text)
+    if error is None or (code and not text) or (wrote_files and sys.stdout is None):
         return code
-    known = _undelivered(failure)
-    return code if wrote_files else code or known
+    restore_error = _undelivered(error)
+    return code if wrote_files else code or restore_error
 
 
-def _undelivered(failure: OSError) -> int:
+def _undelivered(error: OSError) -> int:
     from napari_restore.commands._failures import as_restore_error
 
-    known = as_restore_error(failure)
-    _streams.write_error(f"The answer could not be written to stdout: {known}")
-    return known.exit_code
+    restore_error = as_restore_error(error)
+    _streams.write_error(f"The result could not be written to stdout: {restore_error}")
+    return restore_error.exit_code

@@ -1,4 +1,4 @@
-"""What a user should know of a run besides what the engine itself tells."""
+"""Notes on a run in addition to those of the engine."""
 
 from __future__ import annotations
 
@@ -8,28 +8,30 @@ from typing import Any
 
 
 def notes_before(planned: Any) -> list[str]:
-    """What the image alone tells."""
+    """Return notes on the image, before the run."""
     image = planned.part or planned.image
     notes = []
     if "alpha" in image.roles:
         notes.append("The alpha band is kept as it is.")
     if image.height == image.width == 1:
-        notes.append("The image is a single pixel; a model that looks around it sees only itself.")
+        notes.append("The image is a single pixel; a model's neighbourhood is that pixel alone.")
     return notes
 
 
 def notes_after(planned: Any, record: Mapping[str, Any]) -> list[str]:
-    """What the pixels told: nothing valid, NaN and infinity."""
+    """Return notes on the pixels after the run: nothing valid, NaN and infinity."""
     measured = record["measured"]
     invalid = (measured.get("quality_shares") or {}).get("nodata") or 0
     notes = []
     if invalid == 1:
         notes.append("No pixel is valid: everything was copied unchanged.")
     image = planned.part or planned.image
-    # With another nodata value, a mask or alpha the share does not tell the one from the other.
+    # With another nodata value, a mask or alpha the share includes pixels other than NaN.
     undeclared = image.nodata is None or math.isnan(image.nodata)
     if 0 < invalid and image.dtype.kind == "f" and undeclared and image.profile.masks != "mask":
         notes.append("Pixels with NaN or infinity are kept as they are.")
     if count := measured.get("not_finite_pixels"):
-        notes.append(f"The model gave no number for {count} pixels; they are kept as they were.")
+        notes.append(
+            f"The model returned no finite value for {count} pixels; they are kept as they were."
+        )
     return notes

@@ -8,6 +8,7 @@ from napari_restore.commands import _values
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the source image."""
     group = parser.add_argument_group("image")
     group.add_argument(
         "--stack", action="store_true", help="take several single-band files as one image"
@@ -26,6 +27,7 @@ def add_source(parser: argparse.ArgumentParser) -> None:
 
 
 def add_range(group: argparse._ActionsContainer) -> None:
+    """Add --black and --white."""
     group.add_argument(
         "--black",
         type=_values.number,
@@ -38,9 +40,9 @@ def add_range(group: argparse._ActionsContainer) -> None:
 
 
 def add_model(parser: argparse.ArgumentParser, *, several: bool = False) -> argparse._ArgumentGroup:
-    """The model and its settings; the group, for what else belongs there.
+    """Add the model and its settings; return the group for further options.
 
-    With `several` the option may be repeated, and is `models`.
+    With `several` the option may be repeated, and is stored as `models`.
     """
     model = parser.add_argument_group("model")
     named = "a name from `napari-restore models`, a weights file with its card, or FILE.py:factory"
@@ -71,7 +73,7 @@ def add_model(parser: argparse.ArgumentParser, *, several: bool = False) -> argp
 
 
 def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """Memory, device and what a model may know; the group, for what else belongs there."""
+    """Add memory, device and extent; return the group for further options."""
     engine = parser.add_argument_group("engine")
     engine.add_argument("--memory", metavar="SIZE", help="RAM the run may add, for instance 2GiB")
     engine.add_argument("--device-memory", metavar="SIZE", help="the same for the device")
@@ -82,7 +84,7 @@ def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         "--extent",
         choices=("image", "region"),
         default="image",
-        help="what a global model knows: the whole image (default), or as a draft the region only",
+        help="context of a global model: the whole image (default), or as a draft the region only",
     )
     engine.add_argument(
         "--scratch", metavar="DIR", help="where unfinished results and residuals are kept"
@@ -91,12 +93,14 @@ def add_machine(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
 
 
 def add_exclude(group: argparse._ActionsContainer) -> None:
+    """Add --exclude."""
     group.add_argument(
-        "--exclude", metavar="MASK", help="leave these pixels alone, and out of statistics"
+        "--exclude", metavar="MASK", help="leave these pixels unchanged, and out of statistics"
     )
 
 
 def add_context(group: argparse._ActionsContainer) -> None:
+    """Add --context."""
     group.add_argument(
         "--context",
         metavar="first|joint|FILE",
@@ -105,7 +109,7 @@ def add_context(group: argparse._ActionsContainer) -> None:
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
-    """What `plan` and `restore` share."""
+    """Add the options that `plan` and `restore` share."""
     add_source(parser)
 
     region = parser.add_argument_group("region (default: the whole image)")
@@ -160,7 +164,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
             type=_values.number,
             default=0.0,
             metavar="P",
-            help=f"how much of the change the {extreme} tones are spared, 0 to 1 (default 0)",
+            help=f"share of the change that the {extreme} tones are spared, 0 to 1 (default 0)",
         )
 
     values = parser.add_argument_group("values")
@@ -168,7 +172,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     values.add_argument(
         "--other-bands",
         choices=("correct", "copy", "drop"),
-        help="what happens to bands the model does not see",
+        help="treatment of bands that are no input of the model",
     )
 
     engine = add_machine(parser)
@@ -178,41 +182,40 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         metavar="N|whole",
         help="side of a tile's core in pixels",
     )
-    engine.add_argument(
-        "--tile-batch", type=_values.natural, metavar="N", help="tiles a model sees at once"
-    )
+    engine.add_argument("--tile-batch", type=_values.natural, metavar="N", help="tiles per batch")
     engine.add_argument(
         "--precision",
         choices=_values.FLOATS,
         default="float32",
-        help="floats the model computes in (default float32)",
+        help="precision of the model (default float32)",
     )
     engine.add_argument(
         "--residuals",
         choices=("auto", "device", "ram", "disk", "recompute-first", "recompute"),
         default="auto",
-        help="where a staged model's encoder leaves what its decoder needs (default auto: "
-        "whatever is quickest within the budgets)",
+        help="where a staged model stores the residuals of its encoder (default auto: "
+        "the fastest within the budgets)",
     )
     engine.add_argument(
         "--residual-dtype",
         choices=_values.FLOATS,
         metavar="NAME",
-        help="floats it is left in (default those of --precision); the error is in the record",
+        help="precision of the residuals (default that of --precision); the error is in the record",
     )
     add_context(engine)
-    again = engine.add_mutually_exclusive_group()
-    again.add_argument(
+    resume = engine.add_mutually_exclusive_group()
+    resume.add_argument(
         "--resume",
         action="store_false",
         dest="fresh",
         default=False,
-        help="go on with an unfinished run of the same command (default)",
+        help="continue an unfinished run of the same command (default)",
     )
-    again.add_argument("--fresh", action="store_true", help="discard it and start anew")
+    resume.add_argument("--fresh", action="store_true", help="discard it and start again")
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the output files."""
     output = parser.add_argument_group("output")
     output.add_argument("--overwrite", action="store_true", help="replace files that exist")
     output.add_argument("--cog", action="store_true", help="write a cloud-optimised GeoTIFF")
@@ -223,7 +226,7 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--quality", type=_values.natural, metavar="Q", help="of JPEG, 1 to 100")
     output.add_argument("--maps", metavar="DIR", help="also write the model's side maps here")
     output.add_argument(
-        "--record", metavar="FILE", help="also write the run's record; may hold {stem}"
+        "--record", metavar="FILE", help="also write the run's record; may contain {stem}"
     )
     output.add_argument(
         "--name",

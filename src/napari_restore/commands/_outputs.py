@@ -1,4 +1,4 @@
-"""Which files a command writes, and the account of many files in one folder."""
+"""Output files of a command, and the summary of a folder of outputs."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ READABLE = frozenset(
     ".tif .tiff .jp2 .vrt .img .png .jpg .jpeg .webp "
     ".dng .cr2 .cr3 .nef .arw .orf .raf .rw2 .zarr".split()
 )
-"""Suffixes by which the images of a folder are known."""
+"""Suffixes of the images in a folder."""
 
 SHARED = ("first", "joint")
-"""Words of `--context` for statistics that many images share."""
+"""Values of `--context` for statistics that several images share."""
 
 SUMMARY = "restore_summary.json"
-"""What was done in a folder; also how a second call knows what to skip."""
+"""Summary of a folder, from which a second call knows what to skip."""
 
 
 @dataclass(frozen=True)
@@ -44,24 +44,24 @@ class Item:
 
 
 def is_folder(output: str, sources: Sequence[str], *, stack: bool) -> bool:
-    """Whether `-o output` names a folder rather than a file."""
+    """Return whether `-o output` names a folder rather than a file."""
     if len(sources) > 1 and not stack:
         return True
-    ends = output.endswith(tuple(filter(None, (os.sep, os.altsep, "/"))))
+    has_separator = output.endswith(tuple(filter(None, (os.sep, os.altsep, "/"))))
     path = Path(output)
-    return ends or (path.is_dir() and path.suffix.lower() != ".zarr")
+    return has_separator or (path.is_dir() and path.suffix.lower() != ".zarr")
 
 
 def images_in(paths: Sequence[str], output: str) -> tuple[list[str], str]:
-    """`paths` with folders replaced by the images in them, and `output`, a folder then.
+    """Replace folders in `paths` by their images; return these, and `output`, a folder then.
 
     Raises `InputError` for a folder without images.
     """
-    found: list[str] = []
+    images: list[str] = []
     folders = [path for path in paths if Path(path).is_dir() and not _is_zarr(Path(path))]
     for path in paths:
-        found += _images_of(Path(path)) if path in folders else [path]
-    return found, os.path.join(output, "") if folders else output
+        images += _images_of(Path(path)) if path in folders else [path]
+    return images, os.path.join(output, "") if folders else output
 
 
 def _images_of(folder: Path) -> list[str]:
@@ -82,7 +82,7 @@ def _is_zarr(path: Path) -> bool:
 
 
 def without_outputs(items: Sequence[Item]) -> list[Item]:
-    """`items` but for those that restore the output of another: a folder restored into itself."""
+    """Return `items` without those whose source is an output: a folder restored into itself."""
     outputs = {item.output.absolute() for item in items}
     return [item for item in items if Path(item.sources[0]).absolute() not in outputs]
 
@@ -96,9 +96,9 @@ def work_items(
     record: str | None,
     maps: str | None,
 ) -> list[Item]:
-    """What to restore into which file; refuses names that would meet.
+    """Assign an output file to every image.
 
-    Raises `BadOutput` before anything is read.
+    Raises `BadOutput` for equal names, before anything is read.
     """
     groups = [tuple(sources)] if stack else [(source,) for source in sources]
     if is_folder(output, sources, stack=stack):
@@ -118,26 +118,26 @@ def work_items(
         for group in groups
     ]
     items = [Item(*each) for each in zip(groups, outputs, records, folders, strict=True)]
-    _refuse_twins([item.output for item in items], "--name")
-    _refuse_twins([item.record for item in items if item.record], "--record")
+    _refuse_duplicates([item.output for item in items], "--name")
+    _refuse_duplicates([item.record for item in items if item.record], "--record")
     return items
 
 
 def _file_name(pattern: str, source: str) -> str:
     path = Path(source)
     suffix = path.suffix if path.suffix.lower() in WRITABLE else ".tif"
-    known = {"stem": path.stem, "suffix": suffix}
+    values = {"stem": path.stem, "suffix": suffix}
     try:
         fields = [field[1:] for field in Formatter().parse(pattern) if field[1] is not None]
     except ValueError:
         fields = [("", "", None)]
-    # Neither attributes nor widths: one of a thousand million takes as many bytes.
-    plain = all(field in known and not spec and not how for field, spec, how in fields)
-    name = pattern.format(**known) if plain else ""
+    # Neither attributes nor widths: a width of 10⁹ would allocate as many bytes.
+    is_plain = all(field in values and not spec and not how for field, spec, how in fields)
+    name = pattern.format(**values) if is_plain else ""
     if not name or "\0" in name or Path(name).name != name:
         raise BadOutput(
             f"--name {pattern!r} gives no file name.",
-            "It may hold {stem} and {suffix}, for instance {stem}_clear{suffix}.",
+            "It may contain {stem} and {suffix}, for instance {stem}_clear{suffix}.",
         )
     return name
 
@@ -153,10 +153,10 @@ def _record_path(pattern: str | None, source: str, images: int) -> Path | None:
     return Path(pattern.replace("{stem}", Path(source).stem))
 
 
-def _refuse_twins(paths: Sequence[Path], option: str) -> None:
-    seen: dict[str, Path] = {}
+def _refuse_duplicates(paths: Sequence[Path], option: str) -> None:
+    owners: dict[str, Path] = {}
     for path in paths:
-        other = seen.setdefault(name_on_disk(path), path)
+        other = owners.setdefault(name_on_disk(path), path)
         if other is not path:
             raise BadOutput(
                 f"Two images would be written to {path}.",
@@ -165,12 +165,12 @@ def _refuse_twins(paths: Sequence[Path], option: str) -> None:
 
 
 def name_on_disk(path: Path) -> str:
-    """The same for two paths that may be one file, as A.tif and a.tif on Windows and macOS."""
+    """Return a key that is equal for paths that may be one file, as A.tif and a.tif on Windows."""
     return os.path.abspath(path).casefold()
 
 
 class Summary:
-    """The account of a folder: one entry per output, kept on disk after each image."""
+    """The summary of a folder: one entry per output, written after each image."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / SUMMARY
@@ -179,34 +179,34 @@ class Summary:
             entries = json.loads(self.path.read_text(encoding="utf-8"))["images"]
             self.entries = {str(name): dict(entry) for name, entry in entries.items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            pass  # none yet, or one that cannot be read: nothing counts as done
+            pass  # missing or unreadable: no output counts as done
 
     def is_done(self, output: Path, key: str) -> bool:
-        """Whether `output` is there as the same command with the same input wrote it."""
+        """Return whether the same command with the same input wrote `output`."""
         entry = self.entries.get(output.name, {})
         done = entry.get("status") == "done" and entry.get("key") == key
         return done and output.exists() and entry.get("bytes") == size_of(output)
 
-    def is_untouched(self, output: Path) -> bool:
-        """Whether a file has the very bytes that were written."""
-        told = (self.record_of(output).get("output") or {}).get("sha256")
-        return output.is_file() and file_sha256(str(output)) == told
+    def is_unchanged(self, output: Path) -> bool:
+        """Return whether a file is unchanged since it was written."""
+        sha256 = (self.record_of(output).get("output") or {}).get("sha256")
+        return output.is_file() and file_sha256(str(output)) == sha256
 
-    def holds_maps(self, item: Item) -> bool:
-        """Whether the side maps asked for are there as the run of `item` wrote them."""
+    def has_maps(self, item: Item) -> bool:
+        """Return whether the requested side maps of `item` exist."""
         if item.maps is None:
             return True
         names: list[Any] = self.entries.get(item.output.name, {}).get("maps") or []
         return bool(names) and all((item.maps / str(name)).is_file() for name in names)
 
     def record_of(self, output: Path) -> dict[str, Any]:
-        """The record of the run that wrote `output`."""
+        """Return the record of the run that wrote `output`."""
         return dict(self.entries.get(output.name, {}).get("record") or {})
 
     def add(self, output: Path, entry: dict[str, Any]) -> None:
-        """Set the entry of `output` and write the account.
+        """Set the entry of `output` and write the summary.
 
-        An entry that says done stays: only another finished run replaces the file.
+        A finished entry is replaced only by another finished run.
         """
         before = self.entries.get(output.name, {}).get("status")
         if before == "done" and entry["status"] != "done":
@@ -216,11 +216,11 @@ class Summary:
 
 
 def file_sha256(path: str) -> str:
-    """The sha256 of a file's bytes."""
+    """Return the sha256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def key_of(settings: Any) -> str:
-    """A short name for anything JSON can hold."""
+    """Return a hash of JSON-able settings."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()

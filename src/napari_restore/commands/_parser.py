@@ -1,4 +1,4 @@
-"""All commands and options. Loads nothing heavy: `--help` must be quick."""
+"""All commands and options. Imports no heavy libraries: `--help` must be fast."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from napari_restore.commands import (
     _evaluate,
     _haze,
     _info,
-    _look,
+    _inspect,
     _restore,
     _train,
 )
@@ -27,19 +27,19 @@ EPILOG = """\
 exit codes: 0 done, 1 a bug, 2 bad input, 3 stopped by Ctrl-C,
 4 out of memory budget, device memory or disk (finished tiles are kept)
 
-A stopped run goes on where it was when the same command is given again.
+An interrupted run continues when the same command is given again.
 """
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without repeating the usage."""
+    """A parser with one-line errors, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         message = escape_controls(message)
         self.exit(2, f"napari-restore: {message} (see {self.prog} --help)\n")
 
     def _print_message(self, message: str, file: Any = None) -> None:
-        # argparse hides that it could not write.
+        # argparse ignores write errors.
         if message and file is not None and file is sys.stdout:
             file.write(message)
         else:
@@ -55,7 +55,7 @@ class _Version(argparse.Action):
 
 
 def build_parser() -> Parser:
-    """The parser; every command sets `run`, a function of the options."""
+    """Return the parser; every command sets `run`, a function of the options."""
     parser = Parser(
         prog="napari-restore",
         description="Restore huge images, region by region, within a memory budget.",
@@ -67,16 +67,16 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=Parser)
 
     view = _command(
-        commands, "view", _look.view, "open napari with the images and the panel", computes=False
+        commands, "view", _inspect.view, "open napari with the images and the panel", computes=False
     )
     view.add_argument("paths", nargs="*", metavar="PATH", help="images to open")
 
     models = _command(
-        commands, "models", _look.models, "list the models, or show one", computes=False
+        commands, "models", _inspect.models, "list the models, or show one", computes=False
     )
     models.add_argument("id", nargs="?", metavar="ID", help="show this model in full")
 
-    info = _command(commands, "info", _info.info, "show what is known of an image", computes=False)
+    info = _command(commands, "info", _info.info, "describe an image", computes=False)
     info.add_argument("paths", nargs="+", metavar="PATH", help="the image (several with --stack)")
     add_source(info)
     add_range(info)
@@ -110,13 +110,13 @@ def build_parser() -> Parser:
     )
     _attribute.add(attribute)
 
-    _haze.add(_command(commands, "haze", _haze.haze, "make hazy pictures of clear ones"))
-    _train.add(_command(commands, "train", _train.train, "train a network, or go on training it"))
+    _haze.add(_command(commands, "haze", _haze.haze, "make hazy images of clear ones"))
+    _train.add(
+        _command(commands, "train", _train.train, "train a network, or continue its training")
+    )
 
     _evaluate.add(
-        _command(
-            commands, "evaluate", _evaluate.evaluate, "score models on hazy and clear pictures"
-        )
+        _command(commands, "evaluate", _evaluate.evaluate, "score models on hazy and clear images")
     )
 
     rerun = _command(commands, "rerun", _restore.rerun, "repeat the run of a record")
@@ -134,7 +134,7 @@ def build_parser() -> Parser:
         help="let a VRT take pixels from files outside its own folder, whatever the record says",
     )
 
-    cache = _command(commands, "cache", _look.cache, "show what lies in the cache", computes=False)
+    cache = _command(commands, "cache", _inspect.cache, "list the cache", computes=False)
     cache.add_argument(
         "--clear", action="store_true", help="remove what no running program and no command needs"
     )
@@ -158,6 +158,6 @@ def _command(
         "--progress",
         choices=("auto", "json", "off"),
         default="auto",
-        help="what goes to stderr: lines for people, JSON lines, or errors only",
+        help="progress on stderr: text, JSON lines, or errors only",
     )
     return parser

@@ -1,4 +1,4 @@
-"""What a run tells on stderr while it works."""
+"""Progress of a run on stderr."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from napari_restore._format import format_seconds
 from napari_restore.errors import escape_controls
 from napari_restore.records import strict_json
 
-Report = Callable[[Any], None]
-"""Takes the events of a job."""
+EventCallback = Callable[[Any], None]
+"""Callback for the events of a job."""
 
 
-def reporter(mode: str, stream: TextIO | None = None) -> Report:
-    """A report for `--progress auto|json|off`; `auto` draws a line where stderr is a terminal."""
+def reporter(mode: str, stream: TextIO | None = None) -> EventCallback:
+    """Return the callback of `--progress auto|json|off`; `auto` draws a status line in a terminal."""
     out = sys.stderr if stream is None else stream
     if mode == "json":
         return lambda event: _write(out, strict_json(event.to_dict()) + "\n")
@@ -26,7 +26,7 @@ def reporter(mode: str, stream: TextIO | None = None) -> Report:
 
 
 class _Lines:
-    """One line that is drawn anew, or on a file one line per tenth of a phase."""
+    """Progress as a redrawn status line, or in a file as one line per tenth of a phase."""
 
     def __init__(self, out: TextIO, *, live: bool) -> None:
         self._out, self._live = out, live
@@ -35,7 +35,7 @@ class _Lines:
         self._drawn = 0
 
     def __call__(self, event: Any) -> None:
-        # By name, so that the command line need not load the engine to know them.
+        # By name, to avoid an import of the engine.
         kind = type(event).__name__
         if kind == "Note":
             self._line(f"note: {event.text}")
@@ -66,7 +66,7 @@ class _Lines:
 
     def _trained(self, event: Any) -> None:
         if not self._live:
-            # In a file the scores tell enough.
+            # In a file the scores are enough.
             return
         left = "" if event.seconds_left is None else f", {format_seconds(event.seconds_left)} left"
         of = "" if event.steps is None else f" of {event.steps}"
@@ -92,7 +92,7 @@ class _Lines:
 
 
 def _write(out: TextIO, text: str) -> None:
-    """Write; a terminal that went away or cannot show a letter never stops a run."""
+    """Write text; ignore a closed terminal, and replace characters it cannot show."""
     with contextlib.suppress(OSError):
         try:
             out.write(text)

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from napari_restore._format import format_seconds
-from napari_restore.commands._answer import Answer
 from napari_restore.commands._arguments import (
     load_model,
+    may_run_code_of,
     open_image,
     plan_arguments,
-    trusted_record,
 )
-from napari_restore.commands._attribute import attribute_again
-from napari_restore.commands._attribute_table import table_again
+from napari_restore.commands._attribute import repeat_attribute
+from napari_restore.commands._attribute_table import repeat_table
 from napari_restore.commands._checks import check_files, identities, read_files
 from napari_restore.commands._folder import restore_folder
 from napari_restore.commands._interrupt import Interrupt
@@ -27,11 +26,12 @@ from napari_restore.commands._outputs import (
     without_outputs,
     work_items,
 )
+from napari_restore.commands._result import CommandResult
 from napari_restore.commands._runner import Runner
 from napari_restore.errors import escape_controls
 
 
-def plan(options: Namespace) -> Answer:
+def plan(options: Namespace) -> CommandResult:
     """Show what `restore` would do."""
     from napari_restore import api
 
@@ -41,14 +41,14 @@ def plan(options: Namespace) -> Answer:
     notes = [f"note: {escape_controls(note)}" for note in (*planned.image.notes, *planned.notes)]
     staged = planned.staged
     lines = [] if staged is None else [staged.summary(), staged.phases()]
-    return Answer(planned.to_dict(), "\n".join([planned.summary(), *lines, *notes]))
+    return CommandResult(planned.to_dict(), "\n".join([planned.summary(), *lines, *notes]))
 
 
-def restore(options: Namespace) -> Answer:
+def restore(options: Namespace) -> CommandResult:
     """Restore one image into a file, or many into a folder."""
-    given = options.paths
-    options.paths, options.output = images_in(given, options.output)
-    folder = options.paths != given and not options.stack
+    paths = options.paths
+    options.paths, options.output = images_in(paths, options.output)
+    folder = options.paths != paths and not options.stack
     items = work_items(
         options.paths,
         options.output,
@@ -65,7 +65,7 @@ def restore(options: Namespace) -> Answer:
     check_files(items, read, Path(options.output) if into_folder else None)
     with Interrupt() as interrupt:
         runner = Runner(options, interrupt, read)
-        # A folder is one whatever it holds: its account says what is done.
+        # A folder with a single image has a summary, too.
         if len(items) > 1 or folder:
             return restore_folder(options, items, runner)
         (item,) = items
@@ -75,23 +75,23 @@ def restore(options: Namespace) -> Answer:
         if into_folder:
             item.output.parent.mkdir(exist_ok=True)
         record = runner.restore(item, image, model, plan_arguments(options, image))
-    return Answer(record, _sentence(item.output, record), wrote_files=True)
+    return CommandResult(record, _summary_line(item.output, record), wrote_files=True)
 
 
-def rerun(options: Namespace) -> Answer:
+def rerun(options: Namespace) -> CommandResult:
     """Repeat the run of a record."""
     from napari_restore import api
 
-    recorded = api.read_recorded(options.record)
-    if recorded.kind == "attribution":
-        return attribute_again(options, recorded)
-    if recorded.kind == "table":
-        return table_again(options, recorded)
+    record_file = api.read_record_file(options.record)
+    if record_file.kind == "attribution":
+        return repeat_attribute(options, record_file)
+    if record_file.kind == "table":
+        return repeat_table(options, record_file)
     with Interrupt() as interrupt:
         planned, path, export = api.repeat_of(
-            recorded,
+            record_file,
             options.output,
-            trust=trusted_record(recorded, options),
+            trust=may_run_code_of(record_file, options),
             allow_outside=options.allow_outside,
         )
         item = Item((str(planned.image.path),), path, None, None)
@@ -101,8 +101,8 @@ def rerun(options: Namespace) -> Answer:
         runner = Runner(options, interrupt, read, export)
         runner.check(item)
         record = runner.run(item, planned)
-    return Answer(record, _sentence(item.output, record), wrote_files=True)
+    return CommandResult(record, _summary_line(item.output, record), wrote_files=True)
 
 
-def _sentence(output: Path, record: Mapping[str, Any]) -> str:
+def _summary_line(output: Path, record: Mapping[str, Any]) -> str:
     return f"wrote {escape_controls(str(output))} in {format_seconds(record['measured']['seconds'], tenths=True)}"

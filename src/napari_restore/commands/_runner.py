@@ -1,4 +1,4 @@
-"""One plan after another to its files: events told, records written, Ctrl-C obeyed."""
+"""Runs plans and writes their files and records, with progress and Ctrl-C handling."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ from napari_restore.commands._checks import check_maps, refuse_existing, refuse_
 from napari_restore.commands._interrupt import Interrupt
 from napari_restore.commands._notes import notes_after, notes_before
 from napari_restore.commands._outputs import Item
-from napari_restore.commands._progress import Report, reporter
+from napari_restore.commands._progress import EventCallback, reporter
 from napari_restore.commands._streams import write_error
 from napari_restore.errors import Cancelled
 from napari_restore.records import write_record
 
 EXPORT_OPTIONS = ("cog", "compress", "bit_depth", "quality")
-"""Options that only shape the file; kept in the record, so that `rerun` writes the same."""
+"""Options of the file format; they are in the record, so that `rerun` writes the same."""
 
 
 class Runner:
-    """Runs plans to their files under one Ctrl-C, telling how it goes.
+    """Runs plans and writes their files, under one Ctrl-C handler.
 
-    `read` are `identities` of the files that are read and so never written; `export` are options of
-    the output, by default those of the command. Raises `BadOutput` where they are
-    not known.
+    `read` are the `identities` of input files, which are never written; `export` are options of the
+    output, by default those of the command. Raises `BadOutput` for unknown ones.
     """
 
     def __init__(
@@ -39,31 +38,31 @@ class Runner:
     ) -> None:
         from napari_restore import api
 
-        asked = {name: getattr(options, name, None) for name in EXPORT_OPTIONS}
+        requested = {name: getattr(options, name, None) for name in EXPORT_OPTIONS}
         if export is not None:
-            asked = dict(export)
-        # What was not given is the writer's to choose.
-        self._export = {k: v for k, v in asked.items() if v not in (None, False)}
+            requested = dict(export)
+        # Options that were not given keep the writer's defaults.
+        self._export = {k: v for k, v in requested.items() if v not in (None, False)}
         api.check_export(**self._export)
         self._read = read
-        self._began: float = options.began
-        self._command = shlex.join(["napari-restore", *options.words])
+        self._began: float = options.started
+        self._command = shlex.join(["napari-restore", *options.argv])
         self._overwrite: bool = options.overwrite
         self._fresh: bool = getattr(options, "fresh", True)
         self._interrupt = interrupt
-        self._tell: Report = reporter(options.progress)
+        self._show: EventCallback = reporter(options.progress)
         self._notes: list[str] = []
 
     def announce(self, item: Item, number: int, images: int) -> None:
-        """Tell that the next of several images begins."""
+        """Report the start of the next of several images."""
         from napari_restore import api
 
-        if number > 1:  # loading the model is of the first
+        if number > 1:  # the first includes loading the model
             self._began = time.perf_counter()
         self._report(api.ImageStarted(Path(item.sources[0]).name, number, images))
 
     def check(self, item: Item, *, replace: bool = False) -> None:
-        """Refuse what exists, before anything is opened. Raises `BadOutput`."""
+        """Raise `BadOutput` for existing outputs, before anything is opened."""
         refuse_existing(item.output, overwrite=self._overwrite or replace)
         refuse_old_record(item, overwrite=self._overwrite or replace)
 
@@ -92,7 +91,7 @@ class Runner:
         from napari_restore import api
 
         overwrite = self._overwrite or replace
-        # Now, not after hours of work.
+        # Checked before hours of computation.
         api.check_output(
             item.output,
             planned.part or planned.image,
@@ -122,25 +121,25 @@ class Runner:
                 result.save_maps(item.maps, overwrite=self._overwrite)
             self._write(item.output, result, overwrite)
         except BaseException as error:
-            self._keep_of_unfinished(item, planned, record, error)
-            # The same command must not find its own maps in the way.
+            self._save_unfinished_record(item, planned, record, error)
+            # Otherwise the same command would refuse to replace its own maps.
             if item.maps is not None and not self._overwrite:
                 for name in planned.maps:
                     (item.maps / f"{name}.tif").unlink(missing_ok=True)
             raise
-        complete = self._keep(item, planned, result.record)
+        complete = self._save_record(item, planned, result.record)
         if result.store.path == planned.store:
-            # A zarr output is the store itself by now.
+            # A zarr output has become the store itself.
             result.store.remove()
         return complete
 
     def _report(self, event: Any) -> None:
-        # By name, so that nothing heavy is loaded to know it.
+        # By name, to avoid an import of the engine.
         if type(event).__name__ == "Note":
             if event.text in self._notes:
                 return
             self._notes.append(event.text)
-        self._tell(event)
+        self._show(event)
 
     def _write(self, output: Path, result: Any, overwrite: bool) -> None:
         from napari_restore import api
@@ -154,28 +153,28 @@ class Runner:
             **self._export,
         )
 
-    def _keep_of_unfinished(
+    def _save_unfinished_record(
         self, item: Item, planned: Any, record: dict[str, Any] | None, error: BaseException
     ) -> None:
-        """A run that was stopped or failed has a record, too; its own error comes first."""
+        """Write the record of a cancelled or failed run; errors here do not hide its own."""
         if record is None:
             return
         stopped = isinstance(error, (Cancelled, KeyboardInterrupt))
         try:
-            told = {**record, "status": "cancelled" if stopped else "failed", "output": None}
-            self._keep(item, planned, told)
+            record_now = {**record, "status": "cancelled" if stopped else "failed", "output": None}
+            self._save_record(item, planned, record_now)
         except Exception as second:
             write_error(f"no record was written: {second}")
 
-    def _keep(self, item: Item, planned: Any, record: dict[str, Any]) -> dict[str, Any]:
-        """The record with the words of the command in it, written where `--record` says."""
+    def _save_record(self, item: Item, planned: Any, record: dict[str, Any]) -> dict[str, Any]:
+        """Complete the record with command and notes; write it where `--record` names a file."""
         from napari_restore import api
 
-        taken = time.perf_counter() - self._began
+        seconds = time.perf_counter() - self._began
         record = {
             "task": api.task_of(planned),
             **record,
-            "measured": {**record["measured"], "seconds": taken},
+            "measured": {**record["measured"], "seconds": seconds},
             "command": self._command,
             "notes": list(self._notes),
         }

@@ -1,4 +1,4 @@
-"""The standard streams of the process: closed, full or gone, and free of what C libraries print."""
+"""The standard streams of the process: safe if closed or full, without output of C libraries."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from napari_restore.errors import escape_controls
 
 
 def set_up() -> None:
-    """Make the streams of a process of our own safe to use.
+    """Make the standard streams safe to use.
 
-    A closed one would give its number to the next file that is opened, and what a C library
-    prints would go into that file. libtiff prints its failures past GDAL's handlers, so
-    the file descriptor of stderr leads nowhere and Python's stream is a copy of it.
+    The descriptor of a closed stream would be reused for the next file, and output of C libraries
+    would go into that file. libtiff prints errors past the handlers of GDAL, so the descriptor of
+    stderr is redirected to the null device and Python's stream uses a copy of it.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            _lead_nowhere(number)
+            _redirect_to_null(number)
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")
     else:
-        own = os.dup(2)
+        copy = os.dup(2)
         encoding = sys.stderr.encoding
-        sys.stderr = open(own, "w", 1, encoding, "backslashreplace")
-        _lead_nowhere(2)
+        sys.stderr = open(copy, "w", 1, encoding, "backslashreplace")
+        _redirect_to_null(2)
     if sys.stdout is not None and hasattr(sys.stdout, "reconfigure"):
-        # Not every terminal has a letter for × or for the name of a file.
+        # Not every terminal can show × or all file names.
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def write_out(text: str) -> OSError | None:
-    """Write `text` and a line's end to stdout; the error if that failed.
+    """Write `text` and a newline to stdout; return the error if that failed.
 
-    A reader who has left, as `head` does, has what it wanted: that is no error.
+    A closed pipe, as of `head`, is no error.
     """
     try:
         if sys.stdout is None:
@@ -53,7 +53,7 @@ def write_out(text: str) -> OSError | None:
 
 
 def write_error(sentence: str) -> None:
-    """Write a line to stderr, control characters escaped; silent where nobody can read it."""
+    """Write a line to stderr with control characters escaped; ignore write errors."""
     try:
         print(f"napari-restore: {escape_controls(sentence)}", file=sys.stderr, flush=True)
     except OSError:
@@ -61,7 +61,7 @@ def write_error(sentence: str) -> None:
 
 
 def stderr_number() -> int | None:
-    """The descriptor of Python's stderr, for a child process; None where it has none."""
+    """Return the descriptor of Python's stderr, for a child process; None where it has none."""
     try:
         return sys.stderr.fileno()
     except (AttributeError, OSError, ValueError):
@@ -69,7 +69,7 @@ def stderr_number() -> int | None:
 
 
 def close() -> None:
-    """Flush both; what fails then would be complained of, in Python's own exit code, at its end."""
+    """Flush both; otherwise a failure would change the exit code when Python exits."""
     _flush_or_discard(sys.stdout)
     _flush_or_discard(sys.stderr)
 
@@ -81,12 +81,12 @@ def _flush_or_discard(stream: TextIO | None) -> None:
                 stream.flush()
         except OSError:
             assert stream is not None
-            _lead_nowhere(stream.fileno())
+            _redirect_to_null(stream.fileno())
             stream.flush()
 
 
-def _lead_nowhere(number: int) -> None:
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    if nowhere != number:
-        os.dup2(nowhere, number)
-        os.close(nowhere)
+def _redirect_to_null(number: int) -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    if null != number:
+        os.dup2(null, number)
+        os.close(null)

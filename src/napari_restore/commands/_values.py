@@ -1,4 +1,4 @@
-"""Values of options, from text."""
+"""Types of option values, parsed from text."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import argparse
 import math
 
 FLOATS = ("float32", "bfloat16", "float16")
-"""What a model may compute in; the engine's own list would load torch."""
+"""Precisions of a model; the engine's own list would import torch."""
 WHOLE = "whole"
-"""The image as one tile."""
+"""Value for the image as one tile."""
 
 
 def assignment(text: str) -> tuple[str, str]:
-    """``name=value``; the model's card knows the type."""
+    """Parse ``name=value``; the model's card has the type."""
     name, equals, value = text.partition("=")
     if not (name.strip() and equals and value.strip()):
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form name=value")
@@ -20,7 +20,7 @@ def assignment(text: str) -> tuple[str, str]:
 
 
 def number(text: str) -> float:
-    """A finite number."""
+    """Parse a finite number."""
     try:
         value = float(text)
     except ValueError:
@@ -31,7 +31,7 @@ def number(text: str) -> float:
 
 
 def natural(text: str) -> int:
-    """A whole number from 1 up."""
+    """Parse a whole number from 1 up."""
     value = _whole(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not at least 1")
@@ -39,12 +39,12 @@ def natural(text: str) -> int:
 
 
 def natural_or_whole(text: str) -> int | str:
-    """A whole number from 1 up, or the word whole."""
+    """Parse a whole number from 1 up, or ``whole``."""
     return text if text == WHOLE else natural(text)
 
 
 def count(text: str) -> int:
-    """A whole number from 0 up."""
+    """Parse a whole number from 0 up."""
     value = _whole(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"{text} is negative")

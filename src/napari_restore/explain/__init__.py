@@ -1,4 +1,4 @@
-"""Which pixels made a result: gradients along a path, and what their maps say."""
+"""Attribution: path-integrated gradients of a box of the output, their measures and figures."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from napari_restore.explain._attribution_run import PartialAttribution
 from napari_restore.explain._baselines import NAMES
 from napari_restore.explain._figure import check_figure, draw
 from napari_restore.explain._methods import METHODS
-from napari_restore.explain.explainers._offered import Offer, arguments_in, literal, offered
+from napari_restore.explain.explainers._method_list import (
+    MethodInfo,
+    arguments_in,
+    method_list,
+    value_of_text,
+)
 from napari_restore.explain.explainers._problem import Explainer, Problem
-from napari_restore.explain.tables._again import compared, groups_in, task_of
 from napari_restore.explain.tables._places import Place, places_of
-from napari_restore.explain.tables._rows import by_image
+from napari_restore.explain.tables._rerun import compare_rows, groups_from_task, table_task_of
+from napari_restore.explain.tables._rows import group_by_image
 from napari_restore.explain.tables._table import AttributionTable, check_table, make_table
 
 __all__ = [
@@ -21,23 +26,23 @@ __all__ = [
     "Attribution",
     "AttributionTable",
     "Explainer",
-    "Offer",
+    "MethodInfo",
     "Overview",
     "PartialAttribution",
     "Place",
     "Problem",
     "arguments_in",
     "attribute",
-    "by_image",
     "check_figure",
     "check_table",
-    "compared",
+    "compare_rows",
     "draw",
-    "groups_in",
-    "literal",
+    "group_by_image",
+    "groups_from_task",
     "make_table",
-    "offered",
+    "method_list",
     "overview_path",
     "places_of",
-    "task_of",
+    "table_task_of",
+    "value_of_text",
 ]

@@ -1,4 +1,4 @@
-"""A finished attribution: map, measures, record."""
+"""A finished attribution: its map, measures and record."""
 
 from __future__ import annotations
 
@@ -16,106 +16,106 @@ from napari_restore.explain.sums._sums import Summed
 from napari_restore.images import ExportOptions, Image, write_image
 
 LARGEST = 1 << 28
-"""Values of a map up to which it is an array in memory."""
+"""Most values of a map that is returned as an array in memory; larger ones are dask arrays."""
 BLOCKS = 96
 """Blocks along the longer side of an overview in which its shares are shown."""
 AROUND = 512
-"""Pixels around the box that count as near it."""
+"""Margin in pixels of `Attribution.window` around the box."""
 
 
 @dataclass(frozen=True)
 class Overview:
-    """Shares of the overview's pixels, from which the whole-image statistics were drawn."""
+    """Shares of the pixels of the overview, from which the whole-image statistics are computed."""
 
     values: npt.NDArray[np.float32] = field(repr=False)
-    """(h, w, bands)."""
+    """(h, w, bands), in units of the objective."""
     step: int
-    """Pixels of the image along a side of one of these."""
+    """Side of an overview pixel in pixels of the image."""
     corner: tuple[int, int]
-    """(y, x) in the image of the first one."""
+    """Position (y, x) of the first overview pixel in the image."""
 
     def blocks(self) -> tuple[npt.NDArray[np.float64], int]:
-        """(h, w) sums over bands and square blocks, at most `BLOCKS` along a side, and that of a block.
+        """Return sums over bands and square blocks, (h, w) with h, w ≤ `BLOCKS`, and a block's side.
 
-        In pixels of the image. Single pixels are too small to be seen, and shares add up.
+        The side is in pixels of the image. Single pixels would be too small to be visible.
         """
         height, width = self.values.shape[:2]
         side = -(-max(height, width) // BLOCKS)
         rows, columns = np.arange(0, height, side), np.arange(0, width, side)
         signed = self.values.sum(axis=2, dtype=np.float64)
-        found: npt.NDArray[np.float64] = np.add.reduceat(
+        sums: npt.NDArray[np.float64] = np.add.reduceat(
             np.add.reduceat(signed, rows, axis=0), columns, axis=1
         )
-        return found, side * self.step
+        return sums, side * self.step
 
 
 @dataclass(frozen=True)
 class Attribution:
-    """Which pixels made a result: a claim about a model, which its record lets others check."""
+    """A map of the input pixels' shares in an objective, with the record that reproduces it."""
 
     total: Summed = field(repr=False)
     box: Region
     record: dict[str, Any] = field(repr=False)
     image: Image = field(repr=False)
     picture: Callable[[Region], npt.NDArray[np.float32]] = field(repr=False)
-    """Gives the source of a box in model range, (h, w, bands)."""
+    """Reads a box of the source image, (h, w, bands) in model range."""
     overview: Overview | None = field(default=None, repr=False)
-    """Where the gradient goes through the context."""
+    """Present where the gradient goes through the context."""
 
     def __repr__(self) -> str:
-        told = self.record["attribution"]
-        gap = (told.get("completeness") or {}).get("relative_gap")
+        attribution = self.record["attribution"]
+        gap = (attribution.get("completeness") or {}).get("relative_gap")
         shape = (*self.region.shape, self.total.bands)
         complete = "" if gap is None else f", completeness gap {100 * gap:.2g} %"
         return (
             f"<Attribution {self.record['model']['id']!r} on {self.image.name!r}: "
-            f"{told['method']}, {self.box}, map {shape}{complete}>"
+            f"{attribution['method']}, {self.box}, map {shape}{complete}>"
         )
 
     def __array__(
         self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
     ) -> npt.NDArray[Any]:
-        """The map (h, w, bands), as ``np.asarray`` takes it."""
+        """Return the map (h, w, bands) for ``np.asarray``."""
         if copy is False:
-            raise ValueError("A map is always read anew: copy=False is not possible.")
+            raise ValueError("A map is read from its sums: copy=False is not possible.")
         values = np.asarray(self.map)
         return values if dtype is None else values.astype(dtype, copy=False)
 
     @property
     def region(self) -> Region:
-        """Outside of it no pixel can have had a share."""
+        """Receptive field of the box in level-0 pixels: outside of it all shares are zero."""
         return self.total.region
 
     @property
     def window(self) -> Region:
-        """What of the region lies at most `AROUND` pixels from the box."""
+        """Part of `region` at most `AROUND` pixels from the box."""
         return window_of(self.box, self.region)
 
     def contribution_area(self) -> npt.NDArray[np.float64]:
-        """(h, w) over `window`: density of the magnitude, its largest value 1 (LAM)."""
+        """Return the density of the magnitude over `window`, (h, w) with maximum 1 (LAM)."""
         near = np.abs(self.read(self.window).sum(axis=2))
         return np.asarray(_measures.contribution_area(near), np.float64)
 
     def read(self, box: Region) -> npt.NDArray[np.float32]:
-        """(h, w, bands) of a box within the region, as in `map`."""
+        """Return the map of a box within the region, (h, w, bands) float32."""
         return np.moveaxis(self.total.read(box), 0, 2).astype(np.float32)
 
     @property
     def map(self) -> npt.NDArray[np.float32]:
-        """(h, w, bands) over `region`: adds up to what the record calls ``sum``.
+        """Map over `region`, (h, w, bands) float32 in units of the objective.
 
-        In units of the objective. A dask array where it is too large for memory.
+        It sums to the record's ``sum``. A dask array where it has more than `LARGEST` values.
         """
         if self.region.pixels * self.total.bands <= LARGEST:
             return self.read(self.region)
-        found: npt.NDArray[np.float32] = _lazy(self)
-        return found
+        lazy: npt.NDArray[np.float32] = _lazy(self)
+        return lazy
 
     def save(self, path: str | Path, **options: Any) -> Path:
-        """Write a float32 raster of the region, on the image's map: the sum, then every band.
+        """Write a float32 raster of the region with the image's georeference: the sum, then every band.
 
         `options` are those of `ExportOptions`. The record then names the file. Shares of an overview
-        go into a second one, whose name ends in ``_overview``. Raises `BadOutput`.
+        are written to a second file, whose name ends in ``_overview``. Raises `BadOutput`.
         """
         with peak_in(self.record):
             written = self._save(Path(path), options)
@@ -132,7 +132,7 @@ class Attribution:
         try:
             written = self._write(path, self.image, self.region, read, options)
         except BaseException:
-            # Where it lies on disk, the same question finds it there.
+            # Sums on disk are kept, so that the same request need not compute them again.
             self.total.deliver(False)
             raise
         self.total.deliver()
@@ -140,7 +140,7 @@ class Attribution:
 
     def _save_overview(self, overview: Overview, path: Path, options: dict[str, Any]) -> None:
         step = overview.step
-        # The level of the image that has its pixels, for their place on the map.
+        # The pyramid level with these pixels has the matching georeference.
         like = self.image.level_view(step.bit_length() - 1)
         (y, x), (height, width) = overview.corner, overview.values.shape[:2]
         region = Region(y // step, x // step, y // step + height, x // step + width)
@@ -176,29 +176,30 @@ class Attribution:
 
 
 def window_of(box: Region, region: Region) -> Region:
-    """See `Attribution.window`."""
+    """Return the part of `region` at most `AROUND` pixels from `box`."""
     return box.expand(AROUND).intersect(region)
 
 
 def overview_path(path: Path) -> Path:
-    """Where the shares of the overview go that belong to the map at `path`."""
+    """Return the path of the overview's shares that belong to the map at `path`."""
     return path.with_name(f"{path.stem}_overview{path.suffix}")
 
 
 def _with_sum(part: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Prepend the sum over bands to (h, w, bands)."""
     return np.concatenate([part.sum(axis=2, keepdims=True), part], axis=2)
 
 
-def _lazy(found: Attribution) -> Any:
-    """The map as a dask array, strip by strip."""
+def _lazy(attribution: Attribution) -> Any:
+    """Return the map as a dask array of strips."""
     import dask
     import dask.array
 
     array: Any = dask.array
     delayed: Any = dask.delayed  # type: ignore[attr-defined]
-    bands = found.total.bands
+    bands = attribution.total.bands
     strips = [
-        array.from_delayed(delayed(found.read)(strip), (*strip.shape, bands), np.float32)
-        for strip in found.total.strips()
+        array.from_delayed(delayed(attribution.read)(strip), (*strip.shape, bands), np.float32)
+        for strip in attribution.total.strips()
     ]
     return array.concatenate(strips, axis=0)

@@ -1,4 +1,4 @@
-"""One model, box and objective, asked along a path."""
+"""Evaluates the objective and its gradients along a path, for one model and box."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from napari_restore.engine.gradients import GradientSource, gradients_of
 from napari_restore.errors import BadRegion, BudgetTooSmall
 from napari_restore.explain._baselines import InMemory
 from napari_restore.explain._context_gradient import ContextGradient
-from napari_restore.explain._integral import Integral, Reached, integrate
+from napari_restore.explain._integral import Integral, IntegralProgress, integrate
 from napari_restore.explain._objectives import Objective, derivative
 from napari_restore.explain._paths import Path, Planes, Valid
 from napari_restore.explain._polygon import Polygon
@@ -28,19 +28,19 @@ from napari_restore.explain.sums._sums import Sums
 
 Emit = Callable[[Event], None]
 WATCHED = 1 << 22
-"""Pixels of a map up to which it can be watched."""
+"""Most pixels of a map whose partial states are reported to `watch`."""
 SMALL = 1 << 24
-"""Values of a map up to which it and what its path is made of are held in memory."""
+"""Most values of a map for which it and the images of its path are kept in memory."""
 VALUE_BYTES = 32
-"""Of that per value: image, baseline or haze, picture, speed, and what they are made of."""
+"""Memory per value of such a map: image, baseline or haze, path image, speed, temporaries."""
 SUM_BYTES = 8
-"""Per value, and per rule that may be needed."""
+"""Memory of the sums per value and quadrature rule."""
 MEASURE_BYTES = 9
-"""Per pixel of any map: its magnitude, and sorted."""
+"""Memory of the measures per pixel of a map: its magnitude, and a sorted copy."""
 OVERVIEW_BYTES = 32
-"""Per value of an overview: the path's ends, picture and speed …"""
+"""Memory per value of an overview: the ends of its path, image and speed."""
 OPENING_BYTES = 48
-"""… and what these are made from, which counts where no graph takes its place later."""
+"""The same while the path is built; it counts where no autograd graph needs more later."""
 
 
 class PartialAttribution(NamedTuple):
@@ -48,24 +48,24 @@ class PartialAttribution(NamedTuple):
 
     region: Region
     values: npt.NDArray[np.float32]
-    """(h, w) over `region`, the sum over bands: what the points so far say of the whole path."""
+    """(h, w) over `region`: sum over bands, extrapolated from the points so far to the whole path."""
     done: int
-    """Points asked …"""
+    """Points evaluated."""
     total: int
-    """… of so many, unless they do not suffice."""
+    """Points of the present rule; a finer rule follows if its gap is too large."""
 
 
 Watch = Callable[[PartialAttribution], None]
 
 
 class AttributionRun:
-    """What stays the same whatever path is gone along."""
+    """Model, box and objective of an attribution, independent of its path."""
 
     def __init__(
         self,
         source: GradientSource,
         box: Region,
-        seen: Region,
+        objective_region: Region,
         objective: Objective,
         rules: int,
         through: ContextGradient | None,
@@ -74,15 +74,17 @@ class AttributionRun:
         fixed_routing: bool = False,
         context: ContextGradient | None = None,
     ) -> None:
-        """`value_bytes` are bytes per value for what wants the whole map in memory, whatever its size.
+        """Compute the receptive field and check the memory budget; raises `BudgetTooSmall`, `BadRegion`.
 
-        Outside of `polygon`, where there is one, no pixel counts. With `fixed_routing` the model's routing
-        along a path are those at its end. `context` tells what a map leaves out whose context is
-        not `through`.
+        `objective_region` is the box with the pixels that the objective reads beyond it; `rules` is
+        the number of quadrature rules. `value_bytes` are extra bytes per value, for methods that need
+        the whole map in memory whatever its size. Outside of `polygon` no pixel counts. With
+        `fixed_routing` the routing of the whole path is that of its end. `through` is the context
+        that the gradient goes through; `context` measures what a map omits where it does not.
         """
         self.source, self.box, self.objective = source, box, objective
         self.through, self.fixed_routing, self.context = through, fixed_routing, context
-        self.seen = seen
+        self.objective_region = objective_region
         self.bands = len(source.plan.bands)
 
         def is_small(region: Region) -> bool:
@@ -91,14 +93,14 @@ class AttributionRun:
         at_overview, overview = _overview_bytes(through, context, self.bands, rules)
 
         def beside(region: Region) -> int:
-            a_value = VALUE_BYTES + (value_bytes or 0) + SUM_BYTES * rules
-            taken = region.pixels * self.bands * a_value if is_small(region) else 0
+            value_bytes_total = VALUE_BYTES + (value_bytes or 0) + SUM_BYTES * rules
+            taken = region.pixels * self.bands * value_bytes_total if is_small(region) else 0
             return taken + overview
 
-        self.gradients = gradients_of(source, self.seen, beside)
+        self.gradients = gradients_of(source, self.objective_region, beside)
         self.region = self.gradients.region
         self.is_small = is_small(self.region)
-        # Measures are taken when there are no gradients any more.
+        # Measures are computed after the gradients are freed.
         most = max(self.gradients.bytes, at_overview, MEASURE_BYTES * self.region.pixels)
         self.needed_bytes = most + beside(self.region)
         self._check_memory()
@@ -111,7 +113,7 @@ class AttributionRun:
         self.counts = self._counts()
 
     def _check_memory(self) -> None:
-        """Raise `BudgetTooSmall` where gradients, sums and what the measures need do not fit."""
+        """Raise `BudgetTooSmall` where gradients, sums and measures do not fit the budget."""
         if self.needed_bytes > self.source.plan.memory:
             raise BudgetTooSmall(
                 f"The map of {self.region.width} × {self.region.height} pixels that the box "
@@ -119,33 +121,36 @@ class AttributionRun:
                 f"Use --memory {-(-self.needed_bytes // 2**20)}MiB or more, or --extent region.",
             )
 
-    def accumulator(self, rules: Sequence[Quadrature], question: Sequence[Any]) -> Accumulator:
-        """An empty one; or, where it is not small, what of `question` is on the scratch disk."""
+    def accumulator(self, rules: Sequence[Quadrature], settings: Sequence[Any]) -> Accumulator:
+        """Return an empty accumulator in memory or, for a large map, the one on disk for these settings."""
         overview = None if self.through is None else self.through.region
         if not self.is_small:
             plan = self.source.plan
-            asked = [plan.key, self.box, self.objective.name, *question]
-            asked.append(None if self.polygon is None else self.polygon.to_list())
+            key = [plan.key, self.box, self.objective.name, *settings]
+            key.append(None if self.polygon is None else self.polygon.to_list())
             folder = plan.store.parent
-            return StoredAccumulator(folder, asked, rules, self.region, self.bands, overview)
+            return StoredAccumulator(folder, key, rules, self.region, self.bands, overview)
         sums = Sums(self.region, self.bands, len(rules))
         overview_sums = None if overview is None else Sums(overview, self.bands, len(rules))
         return Accumulator(rules, sums, overview_sums)
 
     def _valid_in_memory(self) -> Valid:
+        """Return a reader of the valid pixels of the region, read once."""
         valid = self.source.valid(self.region)
         if valid is None or bool(valid.all()):
             return lambda box: None
         return InMemory(self.region, valid)
 
     def _counts(self) -> Tensor:
-        """(1, 1, h, w) which pixels of what is seen count."""
-        valid = self.valid(self.seen)
-        counts = torch.ones(1, 1, *self.seen.shape, device=self.source.plan.device.torch)
+        """Return which pixels of the objective's region count, (1, 1, h, w), 0 or 1."""
+        valid = self.valid(self.objective_region)
+        counts = torch.ones(
+            1, 1, *self.objective_region.shape, device=self.source.plan.device.torch
+        )
         if valid is not None:
             counts *= valid
         if self.polygon is not None:
-            inside = torch.from_numpy(self.polygon.inside(self.seen))
+            inside = torch.from_numpy(self.polygon.inside(self.objective_region))
             counts *= inside.to(counts.device)
         shape = "box" if self.polygon is None else "polygon"
         if not bool(counts[..., : self.box.height, : self.box.width].any()):
@@ -155,7 +160,7 @@ class AttributionRun:
         return counts
 
     def value(self, path: Path, alpha: float) -> float:
-        """D(γ(α))."""
+        """Return D(γ(α))."""
 
         def picture(box: Region) -> Tensor:
             return path.at(alpha, box)[0]
@@ -164,10 +169,10 @@ class AttributionRun:
             self.through.show(alpha)
         with torch.no_grad():
             y = self.gradients.forward(picture)
-            return float(self.objective(y, picture(self.seen), self.counts))
+            return float(self.objective(y, picture(self.objective_region), self.counts))
 
     def node(self, path: Path, alpha: float, add: AddAll) -> Node:
-        """D and dD/dα, and the gradient times the speed handed to `add`."""
+        """Return D and dD/dα at α; pass gradient times speed to `add`, box by box."""
         to_pixels, to_overview = add
 
         def picture(box: Region) -> Tensor:
@@ -176,18 +181,20 @@ class AttributionRun:
         if self.through is not None:
             self.through.show(alpha)
         y = self.gradients.forward(picture, keep=True)
-        value, by_y, by_x = derivative(self.objective, y, picture(self.seen), self.counts)
+        value, by_y, by_x = derivative(
+            self.objective, y, picture(self.objective_region), self.counts
+        )
         slope = 0.0
 
-        def hand_on(box: Region, gradient: Tensor) -> float:
+        def add_part(box: Region, gradient: Tensor) -> float:
             part = gradient * path.at(alpha, box)[1]
             to_pixels(box, part)
             return float(part.sum(dtype=torch.float64))
 
         if bool(by_x.any()):
-            slope += hand_on(self.seen, by_x)
+            slope += add_part(self.objective_region, by_x)
         for box, gradient in self.gradients.backward(picture, by_y):
-            slope += hand_on(box, gradient)
+            slope += add_part(box, gradient)
         if self.through is not None:
             part = self.through.back(alpha, self.gradients.by_statistics)
             to_overview(self.through.region, part)
@@ -197,50 +204,52 @@ class AttributionRun:
     def along(
         self, path: Path, accumulator: Accumulator, gap: float, emit: Emit, watch: Watch | None
     ) -> Integral:
-        """The integral along `path`, from what `accumulator` knows of it."""
-        began, before = time.perf_counter(), len(accumulator.nodes)
+        """Integrate along `path`, continuing from the points in `accumulator`."""
+        started, before = time.perf_counter(), len(accumulator.nodes)
         if before:
-            emit(Note(f"Goes on after {before} of {accumulator.tried} points."))
+            emit(Note(f"Continues after {before} of {accumulator.planned_points} points."))
 
-        def tell(reached: Reached) -> None:
-            done, total = reached.done, reached.total
-            a_point = (time.perf_counter() - began) / (done - before)
-            emit(Progress(done, total, a_point * (total - done)))
-            if watch is not None and reached.share > 0 and self.region.pixels <= WATCHED:
-                values = reached.sum.read(self.region).sum(axis=0) / reached.share
+        def report(progress: IntegralProgress) -> None:
+            done, total = progress.done, progress.total
+            point_seconds = (time.perf_counter() - started) / (done - before)
+            emit(Progress(done, total, point_seconds * (total - done)))
+            if watch is not None and progress.share > 0 and self.region.pixels <= WATCHED:
+                values = progress.sum.read(self.region).sum(axis=0) / progress.share
                 watch(PartialAttribution(self.region, values.astype(np.float32), done, total))
             self.source.check()
 
-        found = None
+        integral = None
         try:
             if self.fixed_routing:
-                self._hold(path)
-            found = integrate(
+                self._fix_routing(path)
+            integral = integrate(
                 accumulator,
                 lambda alpha, add: self.node(path, alpha, add),
                 lambda alpha: self.value(path, alpha),
                 gap,
-                tell,
+                report,
             )
-            left_out = self.through_context(path, found.ends[0])
-            if self.through is not None and found.overview is not None:
-                shares = found.overview.read(self.through.region)
-                left_out = float(shares.sum(dtype=np.float64))
-            found = replace(found, through_context=left_out)
+            through_context = self.through_context(path, integral.ends[0])
+            if self.through is not None and integral.overview is not None:
+                shares = integral.overview.read(self.through.region)
+                through_context = float(shares.sum(dtype=np.float64))
+            integral = replace(integral, through_context=through_context)
             if self.fixed_routing:
                 self.gradients.fix_routing(None)
-                found = replace(found, recomputed_difference=found.ends[1] - self.value(path, 0.0))
-            return found
+                integral = replace(
+                    integral, recomputed_difference=integral.ends[1] - self.value(path, 0.0)
+                )
+            return integral
         finally:
-            accumulator.close(found is not None)
+            accumulator.close(integral is not None)
             self.gradients.fix_routing(None)
             self.source.show(None)
 
     def through_context(self, path: Path, start: float | None = None) -> float | None:
-        """What of D(x) − D(x′) came through the context where the gradient stops there; None if that is not known.
+        """Return the part of D(x) − D(x′) that came through a context where the gradient stops.
 
-        D(x′) with the context of the image, `start`, less D(x′) with its own. The rest,
-        D(x) less `start`, came through the pixels.
+        It is D(x′) with the context of the image, `start`, minus D(x′) with its own context; None
+        if unknown. The remainder, D(x) minus `start`, came through the pixels.
         """
         if self.context is None:
             return None
@@ -252,40 +261,42 @@ class AttributionRun:
         finally:
             self.source.show(None)
 
-    def _hold(self, path: Path) -> None:
-        """Let the model choose for the image, and keep to that."""
+    def _fix_routing(self, path: Path) -> None:
+        """Compute the routing for the image, the end of the path, and keep it for all points."""
         if self.through is not None:
             self.through.show(1.0)
         self.gradients.fix_routing(lambda box: path.at(1.0, box)[0])
 
     def identity(self, path: Path, integral: Integral) -> float | None:
-        """Share of the map that is the input passing unchanged; None where that cannot be told.
+        """Return the share of the map that is input passed unchanged; None for nonlinear objectives.
 
-        For objectives linear in the output, whose map of the identity is known.
+        For objectives linear in the output the map of the identity model is known.
         """
         if not self.objective.is_linear:
             return None
-        y = self.image(self.seen)
+        y = self.image(self.objective_region)
         _, by_y, by_x = derivative(self.objective, y, y, self.counts)
-        change = path.at(1.0, self.seen)[0] - path.at(0.0, self.seen)[0]
-        own = ((by_y + by_x) * change)[0].numpy(force=True).astype(np.float64)
-        mass = rest = 0.0
+        change = path.at(1.0, self.objective_region)[0] - path.at(0.0, self.objective_region)[0]
+        identity_map = ((by_y + by_x) * change)[0].numpy(force=True).astype(np.float64)
+        mass = remaining = 0.0
         for strip in integral.total.strips():
             part = integral.total.read(strip)
             mass += float(np.abs(part).sum())
             part = part.copy()
-            inside = strip.intersect(self.seen)
+            inside = strip.intersect(self.objective_region)
             if not inside.is_empty:
-                there = inside.within(strip)
-                part[(slice(None), *there)] -= own[(slice(None), *inside.within(self.seen))]
-            rest += float(np.abs(part).sum())
-        return float(np.clip(1 - rest / mass, 0, 1)) if mass else None
+                at = inside.within(strip)
+                part[(slice(None), *at)] -= identity_map[
+                    (slice(None), *inside.within(self.objective_region))
+                ]
+            remaining += float(np.abs(part).sum())
+        return float(np.clip(1 - remaining / mass, 0, 1)) if mass else None
 
 
 def _overview_bytes(
     through: ContextGradient | None, context: ContextGradient | None, bands: int, rules: int
 ) -> tuple[int, int]:
-    """What one pass through the overview takes at its peak, and what lies there all the time."""
+    """Return peak bytes of one pass through the overview, and bytes needed throughout the run."""
     if through is not None:
         values = through.region.pixels * bands
         return through.cost().backward, values * (OVERVIEW_BYTES + SUM_BYTES * rules)

@@ -1,4 +1,4 @@
-"""Where a path begins: pictures that do not hold what is asked about."""
+"""Baselines: the images at which a path begins."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from napari_restore.errors import BadParameter
 from napari_restore.explain._paths import (
     Blur,
     Haze,
+    HazeReader,
     Path,
     Planes,
     ReleasedDam,
     SteppedBlur,
     Straight,
-    Veil,
     around,
 )
 
 BLUR_SIGMA = 8.0
-"""Pixels of the baseline ``blur``: what is finer than a few of these is gone."""
+"""Standard deviation in pixels of the baseline ``blur``, which removes finer detail."""
 LEAST_TRANSMISSION = 0.05
-"""Below this a pixel's scene cannot be told from its haze."""
+"""Lower limit of transmission: below it the scene cannot be separated from the haze."""
 NAMES = ("blur", "zero", "output", "dehazed")
 OpenModel = Callable[[str], GradientSource]
 """Opens another model on the same image, by its id."""
 
 
 class InMemory:
-    """A box of an image in memory, read in smaller boxes."""
+    """Reader of a region of an image that is in memory."""
 
     def __init__(self, region: Region, planes: Tensor) -> None:
         self.region, self.planes = region, planes
@@ -45,102 +45,103 @@ class InMemory:
 
 @dataclass(frozen=True)
 class PathInputs:
-    """What a path is made from: the source model, the map's region, and other models."""
+    """Inputs of a path: the source model, the region of the map, and access to other models."""
 
     source: GradientSource
     region: Region
     image: Planes
-    """The source over `region`."""
+    """Reads the source image over `region`."""
     open_model: OpenModel
     is_small: bool
-    """Whether what covers `region` may be held in memory; else it is made box by box."""
+    """Whether arrays of the size of `region` may be kept in memory; else they are computed by boxes."""
 
     def in_memory(self, planes: Planes) -> Planes:
-        """`planes`, computed once for all if the region is small."""
+        """Return `planes`, computed once if the region is small."""
         return InMemory(self.region, planes(self.region)) if self.is_small else planes
 
 
 def path_of(
     name: str, baseline: str, inputs: PathInputs, clear: GradientSource | None, steps: int = 1
 ) -> tuple[Path, str]:
-    """The path of a method and what its beginning is called in the record.
+    """Return the path of a method, and the description of its baseline for the record.
 
-    `steps` is for paths that are a series of pictures; `baseline` is one of `NAMES` or names a
-    clear image, which is then `clear`. Raises `BadParameter`.
+    `steps` is for paths that are a series of images; `baseline` is one of `NAMES` or the path of a
+    clear image, which is then open as `clear`. Raises `BadParameter`.
     """
     blur = Blur(inputs.source.image, inputs.source.size)
     if name == "blur":
         return blur, "the image, blurred (LAM)"
     if name == "haze":
-        veil, whose = _veil(inputs)
-        return Haze(inputs.image, veil), f"the scene behind the haze that {whose} sees"
+        haze_of, model_id = _haze_of(inputs)
+        return Haze(inputs.image, haze_of), f"the scene behind the haze that {model_id} sees"
     if name == "lam-2021":
         return SteppedBlur(blur, steps), "the image, blurred (LAM)"
-    planes, told = _baseline(baseline, inputs, clear)
+    planes, description = _baseline(baseline, inputs, clear)
     straight = Straight(inputs.image, inputs.in_memory(planes))
-    return ReleasedDam(straight) if name == "dam-released" else straight, told
+    return ReleasedDam(straight) if name == "dam-released" else straight, description
 
 
-def _veil(inputs: PathInputs) -> tuple[Veil, str]:
-    """The haze of a box, and which model sees it."""
-    source = seer_of(inputs.source, inputs.open_model)
-    order = order_of(source, inputs.source)
+def _haze_of(inputs: PathInputs) -> tuple[HazeReader, str]:
+    """Return a function for transmission and airlight of a box, and the id of the model behind it."""
+    source = haze_source_of(inputs.source, inputs.open_model)
+    bands_order = order_of(source, inputs.source)
 
-    def seen(box: Region) -> tuple[Tensor, Tensor]:
+    def haze_of(box: Region) -> tuple[Tensor, Tensor]:
         _, maps = restored(source, box)
-        return maps["transmission"].clamp(min=LEAST_TRANSMISSION), maps["airlight"][:, order]
+        return maps["transmission"].clamp(min=LEAST_TRANSMISSION), maps["airlight"][:, bands_order]
 
-    whose = source.plan.model.card.id
+    model_id = source.plan.model.card.id
     if not inputs.is_small:
-        return seen, whose
-    transmission, airlight = (InMemory(inputs.region, planes) for planes in seen(inputs.region))
-    return lambda box: (transmission(box), airlight(box)), whose
+        return haze_of, model_id
+    transmission, airlight = (InMemory(inputs.region, planes) for planes in haze_of(inputs.region))
+    return lambda box: (transmission(box), airlight(box)), model_id
 
 
-def seer_of(asked: GradientSource, open_model: OpenModel) -> GradientSource:
-    """Who tells transmission and airlight of the image: the model itself, or another."""
-    card = asked.plan.model.card
+def haze_source_of(target: GradientSource, open_model: OpenModel) -> GradientSource:
+    """Return a source with transmission and airlight of the image: the model itself, or another."""
+    card = target.plan.model.card
     if {"transmission", "airlight"} <= set(card.maps):
-        return asked
-    # It sees haze pixel by pixel, where dcp has to look around each.
+        return target
+    # A position-dependent model needs haze pixel by pixel; dcp estimates it from neighbourhoods.
     return open_model("atmosphere" if card.placed else "dcp")
 
 
-def order_of(helper: GradientSource, asked: GradientSource) -> list[int]:
-    """Which channels of another model, or of another image, are those of the model that is asked.
+def order_of(other_source: GradientSource, target: GradientSource) -> list[int]:
+    """Return the channels of another model, or of another image, that match those of `target`.
 
-    Another image's bands are found by their roles, else by their numbers. Raises `BadParameter`.
+    Bands of another image are matched by role, else by number. Raises `BadParameter`.
     """
-    image, other = asked.plan.image, helper.plan.image
-    bands = list(asked.plan.bands)
+    image, other = target.plan.image, other_source.plan.image
+    bands = list(target.plan.bands)
     if other is not image:
         roles = [image.roles[band] for band in bands]
         if all(role is not None and role in other.roles for role in roles):
             bands = [other.roles.index(role) for role in roles]
-    if not set(bands) <= set(helper.plan.bands):
+    if not set(bands) <= set(other_source.plan.bands):
         raise BadParameter(
-            f"{asked.plan.model.card.id} sees bands that {_name_of(helper, asked)} does not.",
+            f"{target.plan.model.card.id} sees bands that {_display_name(other_source, target)} does not.",
             "Choose --method ig with --baseline blur or zero.",
         )
-    return [helper.plan.bands.index(band) for band in bands]
+    return [other_source.plan.bands.index(band) for band in bands]
 
 
-def _name_of(helper: GradientSource, asked: GradientSource) -> str:
-    same = helper.plan.image is asked.plan.image
-    return helper.plan.model.card.id if same else helper.plan.image.name
+def _display_name(other_source: GradientSource, target: GradientSource) -> str:
+    same = other_source.plan.image is target.plan.image
+    return other_source.plan.model.card.id if same else other_source.plan.image.name
 
 
 def _baseline(name: str, inputs: PathInputs, clear: GradientSource | None) -> tuple[Planes, str]:
+    """Return a reader of the baseline and its description; raises `BadParameter`."""
     if clear is not None:
         like = order_of(clear, inputs.source)
-        told = f"the clear image {clear.plan.image.name}"
-        return lambda box: clear.image(box)[:, like], told
+        description = f"the clear image {clear.plan.image.name}"
+        return lambda box: clear.image(box)[:, like], description
     if name == "zero":
         return lambda box: _zeros_like(inputs.image(box)), "zeros"
     if name == "blur":
-        told = f"the image, blurred with σ = {BLUR_SIGMA:g} pixels"
+        description = f"the image, blurred with σ = {BLUR_SIGMA:g} pixels"
         source = inputs.source
-        return lambda box: blurred(source.image, box, BLUR_SIGMA, source.size), told
+        return lambda box: blurred(source.image, box, BLUR_SIGMA, source.size), description
     if name == "output":
         if inputs.source.plan.staged is not None:
             raise BadParameter(
@@ -150,8 +151,8 @@ def _baseline(name: str, inputs: PathInputs, clear: GradientSource | None) -> tu
         return lambda box: restored(inputs.source, box)[0], "the model's own output"
     if name == "dehazed":
         dehazer = inputs.open_model("dcp")
-        order = order_of(dehazer, inputs.source)
-        return lambda box: restored(dehazer, box)[0][:, order], "what dcp makes of the image"
+        bands_order = order_of(dehazer, inputs.source)
+        return lambda box: restored(dehazer, box)[0][:, bands_order], "what dcp makes of the image"
     if not name:
         raise BadParameter(
             "This method goes from a clear image of the same scene to the hazy one.",
@@ -164,18 +165,20 @@ def _baseline(name: str, inputs: PathInputs, clear: GradientSource | None) -> tu
 
 
 def _zeros_like(x: Tensor) -> Tensor:
-    """One zero, seen everywhere."""
+    """Return zeros like `x`, expanded from one value."""
     return x.new_zeros(()).expand_as(x)
 
 
 def blurred(image: Planes, box: Region, sigma: float, size: tuple[int, int]) -> Tensor:
-    """A box of an image of `size` under a Gaussian, cut off at three times its `sigma`."""
+    """Return a box of an image of `size` convolved with a Gaussian, truncated at 3 `sigma`.
+
+    (1, C, h, w); `sigma` is in pixels.
+    """
     reach = max(1, int(3 * sigma))
     x = around(image, box, reach, size)
     at = torch.arange(-reach, reach + 1, dtype=torch.float64)
     weights = torch.exp(-0.5 * (at / sigma) ** 2)
     weights = (weights / weights.sum()).to(x)
     bands = x.shape[1]
-    # Down, then across.
     x = conv2d(x, weights.view(1, 1, -1, 1).expand(bands, 1, -1, 1), groups=bands)
     return conv2d(x, weights.view(1, 1, 1, -1).expand(bands, 1, 1, -1), groups=bands)

@@ -1,4 +1,4 @@
-"""Whether the gradient of a map goes through the context, and how that is decided."""
+"""Decides whether the gradient of a map goes through the context."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from napari_restore.explain._quadrature import NESTED
 from napari_restore.models import StagedModel
 
 NONE = "none"
-"""What is used of a context that the model does not have."""
+"""Value of `ContextChoice.used` for models without a context."""
 LIMIT_SECONDS = 10.0
-"""Predicted cost from which on ``auto`` stops at the context."""
+"""Predicted cost from which ``auto`` treats the context as constant."""
 POINT_SECONDS = 0.2
-"""Per point of the path and million pixels of the overview, on two cores. A constant in place of a
-measurement: the same question must give the same map on every machine."""
+"""Seconds per point of the path and million pixels of the overview, on two cores. A constant in place
+of a measurement: the same request must give the same map on every machine."""
 TILE_SECONDS = 0.04
-"""That every tile of a staged model adds to this, per point and million pixels of the overview."""
+"""Seconds that each tile of a staged model adds, per point and million pixels of the overview."""
 POINTS = NESTED[1]
-"""Of a path whose number of points is found on the way."""
-UNMOVED = ("blur", "lam-2021")
-"""Paths along which the overview stays as it is."""
+"""Assumed points of a path whose number of points is adaptive."""
+OVERVIEW_UNCHANGED = ("blur", "lam-2021")
+"""Paths along which the overview does not change."""
 
 
 @dataclass(frozen=True)
 class ContextChoice:
-    """What becomes of the context along the path; a part of the record."""
+    """How the context is treated along the path; a part of the record."""
 
     requested: str
     """``auto``, ``stop`` or ``through``."""
     used: str
     """``stop``, ``through`` or ``none``."""
     reason: str
-    """Half a sentence."""
+    """Clause that gives the reason."""
     predicted_seconds: float | None = None
-    """That going through the context adds on two cores; None where it is not possible."""
+    """Time that going through the context adds on two cores; None where it is not possible."""
 
     def stopped_for(self, reason: str) -> ContextChoice:
-        """Return the choice to stop, for this reason."""
+        """Return a choice to treat the context as constant, with this reason."""
         return replace(self, used=STOP, reason=reason)
 
 
@@ -52,12 +52,12 @@ def predicted_seconds(pixels: int, points: int | None, tiles: int = 0) -> float:
 
     `tiles` are those of a staged model, each of which has a gradient by the whole context.
     """
-    a_point = (POINT_SECONDS + TILE_SECONDS * tiles) * pixels / 1e6
-    return a_point * (POINTS if points is None else points)
+    point_seconds = (POINT_SECONDS + TILE_SECONDS * tiles) * pixels / 1e6
+    return point_seconds * (POINTS if points is None else points)
 
 
 def choose_context(
-    asked: str,
+    requested: str,
     source: GradientSource,
     method: Method,
     baseline: str,
@@ -68,58 +68,58 @@ def choose_context(
     check: str | None,
     options: Mapping[str, Any],
 ) -> tuple[ContextChoice, ContextGradient | None]:
-    """Decide before the path is followed; and give the overview's part of it, where it has one.
+    """Decide before the path is integrated; return the choice, and the context where there is one.
 
-    That is there where the gradient stops, too: it tells what such a map leaves out. Nothing here
-    is measured, so that the choice is the same on every machine. Raises `BadParameter` where
-    ``through`` is asked for and not possible.
+    The context is returned also where the gradient stops, to measure what such a map omits. Nothing
+    here is timed, so that the choice is the same on every machine. Raises `BadParameter` where
+    ``through`` is requested and not possible.
     """
 
     def through() -> ContextGradient:
         return ContextGradient(source, method.path, baseline, clear, open_model)
 
-    def cost(found: ContextGradient) -> float:
-        return predicted_seconds(found.region.pixels, points, _tiles(source))
+    def cost(gradient: ContextGradient) -> float:
+        return predicted_seconds(gradient.region.pixels, points, _tiles(source))
 
-    if asked == THROUGH:
-        found = through()
-        seconds = cost(found)
-        return ContextChoice(asked, THROUGH, "asked for", round(seconds, 1)), found
+    if requested == THROUGH:
+        context = through()
+        seconds = cost(context)
+        return ContextChoice(requested, THROUGH, "requested", round(seconds, 1)), context
     if not source.statistics:
-        return ContextChoice(asked, NONE, "the model takes nothing from the whole image"), None
-    choice = ContextChoice(asked, STOP, "asked for")
+        return ContextChoice(requested, NONE, "the model takes nothing from the whole image"), None
+    choice = ContextChoice(requested, STOP, "requested")
     if not method.path:
         return choice.stopped_for(
             f"{method.name} has no baseline whose context could be taken"
         ), None
     if method.path == "dam-released":
         return choice.stopped_for(f"{method.name} is no path integral"), None
-    if method.path in UNMOVED:
+    if method.path in OVERVIEW_UNCHANGED:
         return choice.stopped_for("the path leaves the overview as it is"), None
     if options.get("context") is not None:
-        return choice.stopped_for("it is of other images"), None
+        return choice.stopped_for("the context is of other images"), None
     try:
-        found = through()
+        context = through()
     except BadParameter as error:
         cause = error.message.rstrip(".")
         return choice.stopped_for(cause[:1].lower() + cause[1:]), None
-    seconds = cost(found)
+    seconds = cost(context)
     choice = replace(choice, predicted_seconds=round(seconds, 1))
-    if asked != AUTO:
-        return choice, found
+    if requested != AUTO:
+        return choice, context
     if method.explainer is not None:
-        return choice.stopped_for(f"{method.name} asks about the pixels alone"), found
+        return choice.stopped_for(f"{method.name} attributes to the pixels alone"), context
     if check is not None:
-        return choice.stopped_for("the check asks about the pixels alone"), found
+        return choice.stopped_for("the check attributes to the pixels alone"), context
     if seconds >= LIMIT_SECONDS:
         return choice.stopped_for(
             f"going through it was predicted to take {seconds:.0f} s more"
-        ), found
-    return replace(choice, used=THROUGH, reason=f"predicted to take {seconds:.1f} s more"), found
+        ), context
+    return replace(choice, used=THROUGH, reason=f"predicted to take {seconds:.1f} s more"), context
 
 
 def _tiles(source: GradientSource) -> int:
-    """Tiles of a staged model; 0 of another."""
+    """Return the number of tiles of a staged model, 0 for others."""
     model = source.plan.model
     if not isinstance(model, StagedModel):
         return 0
@@ -128,9 +128,9 @@ def _tiles(source: GradientSource) -> int:
 
 
 def share_of(through: float | None, rest: float) -> float | None:
-    """How much of a change came through the context, 0 … 1; None where nothing is known.
+    """Return the share of a change that came through the context, 0 … 1; None where unknown.
 
-    `through` is that part of it and `rest` the part of the pixels; they may work against each other.
+    `through` is the part of the context and `rest` that of the pixels; they may have opposite signs.
     """
     if through is None or not abs(through) + abs(rest):
         return None

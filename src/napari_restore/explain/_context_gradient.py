@@ -1,4 +1,4 @@
-"""The way of the pixels through the statistics of the whole image: overview, statistics, result."""
+"""Gradients through the statistics of the whole image: overview → statistics → result."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from napari_restore.explain._baselines import (
     InMemory,
     OpenModel,
     blurred,
+    haze_source_of,
     order_of,
-    seer_of,
 )
 from napari_restore.explain._paths import Haze, Path, Straight
 from napari_restore.models import RestorationModel, placed_at
 
 
 class ContextGradient:
-    """Statistics drawn anew from the overview of every picture of a path, and their gradients.
+    """Statistics recomputed from the overview of every image of a path, and their gradients.
 
-    The overview is a second input beside the pixels, and goes along a path of its own: the one
-    of the pixels, at its scale. What it contributes to D is told for its pixels, each of
-    which stands for ``step`` × ``step`` pixels of the image. Raises `BadParameter` for models whose
-    statistics have no gradients.
+    The overview is a second input beside the pixels, with a path of its own: that of the pixels, at
+    the overview's scale. Its contribution to D is attributed to its pixels, each of which stands for
+    ``step`` × ``step`` pixels of the image. Raises `BadParameter` for models whose statistics have
+    no gradients.
     """
 
     def __init__(
@@ -42,18 +42,18 @@ class ContextGradient:
     ) -> None:
         self._source, self._model = source, source.plan.model
         if type(self._model).follow is RestorationModel.follow:
-            # Known before the overview is brought into model range, which takes memory.
+            # Checked first: converting the overview to model range takes memory.
             raise self._no_gradient()
         self.image, self._valid, self.step = source.overview()
         self.region = Region(0, 0, *self.image.shape[2:])
         described = source.plan.described
         self.corner = (0, 0) if described is None else (described.y0, described.x0)
-        """(y, x) in the image of the overview's first pixel."""
+        """Position (y, x) of the overview's first pixel in the image."""
         with torch.no_grad():
             can = self._model.follow(self.image, self._valid, source.statistics) is not None
         if not can:
             raise self._no_gradient()
-        self._path = self._made(path, baseline, clear, open_model)
+        self._path = self._overview_path(path, baseline, clear, open_model)
 
     def _no_gradient(self) -> BadParameter:
         return BadParameter(
@@ -62,14 +62,14 @@ class ContextGradient:
         )
 
     def cost(self) -> ContextCost:
-        """Measure what drawing the context from the overview takes."""
+        """Measure the memory of computing the context from the overview, in bytes."""
         source = self._source
         return context_cost(
             self._model, self.image, self._valid, source.statistics, source.plan.device
         )
 
     def show(self, alpha: float) -> None:
-        """Let the model have the statistics of γ(α), as leaves that want gradients."""
+        """Give the model the statistics of γ(α), as leaf tensors that require gradients."""
         with torch.no_grad():
             statistics = self._statistics(self._path.at(alpha, self.region)[0])
         known = self._source.statistics
@@ -82,7 +82,7 @@ class ContextGradient:
         self._source.show(leaves)
 
     def back(self, alpha: float, by_statistics: Mapping[str, Tensor]) -> Tensor:
-        """Gradient times speed of the overview's pixels, (1, C, h, w)."""
+        """Return gradient times speed of the overview's pixels, (1, C, h, w)."""
         picture, speed = self._path.at(alpha, self.region)
         with torch.enable_grad():
             leaf = picture.detach().requires_grad_(True)
@@ -90,16 +90,16 @@ class ContextGradient:
             outputs = {
                 name: statistics[name] for name in by_statistics if statistics[name].requires_grad
             }
-            given = [by_statistics[name] for name in outputs]
-            (found,) = pulled_back(list(outputs.values()), given, [leaf])
-        return found * speed * self._valid
+            gradients = [by_statistics[name] for name in outputs]
+            (by_overview,) = pulled_back(list(outputs.values()), gradients, [leaf])
+        return by_overview * speed * self._valid
 
     def _statistics(self, picture: Tensor) -> Mapping[str, Tensor]:
-        found = self._model.follow(picture, self._valid, self._source.statistics)
-        assert found is not None
-        return found
+        statistics = self._model.follow(picture, self._valid, self._source.statistics)
+        assert statistics is not None
+        return statistics
 
-    def _made(
+    def _overview_path(
         self,
         name: str,
         baseline: str,
@@ -108,7 +108,7 @@ class ContextGradient:
     ) -> Path:
         image = InMemory(self.region, self.image)
         if name in ("blur", "lam-2021"):
-            # What is blurred by less than a pixel of the overview is as good as the image.
+            # A blur of less than one pixel of the overview does not change it.
             return Straight(image, image)
         if clear is None and baseline == "blur" and name == "straight":
             size = (self.region.height, self.region.width)
@@ -124,19 +124,21 @@ class ContextGradient:
             return Straight(image, InMemory(self.region, start))
         if baseline == "zero" and name == "straight":
             return Straight(image, InMemory(self.region, torch.zeros_like(self.image)))
-        seer = self._source
+        haze_source = self._source
         if name == "haze":
-            seer = seer_of(self._source, open_model)
-        elif seer.plan.staged is not None:
+            haze_source = haze_source_of(self._source, open_model)
+        elif haze_source.plan.staged is not None:
             raise BadParameter(
                 f"{self._model.card.id} does not restore the overview.",
                 "Choose --method haze, or ig with --baseline blur, zero or a clear image.",
             )
-        statistics = placed_at(seer.statistics, [(0, 0)], float(self.step), self.image)
+        statistics = placed_at(haze_source.statistics, [(0, 0)], float(self.step), self.image)
         with torch.no_grad():
-            left, maps = seer.plan.model.forward_with_maps(seer.overview()[0], statistics)
+            restored, maps = haze_source.plan.model.forward_with_maps(
+                haze_source.overview()[0], statistics
+            )
         if name != "haze":
-            return Straight(image, InMemory(self.region, left))
+            return Straight(image, InMemory(self.region, restored))
         transmission = InMemory(self.region, maps["transmission"].clamp(min=LEAST_TRANSMISSION))
-        airlight = InMemory(self.region, maps["airlight"][:, order_of(seer, self._source)])
+        airlight = InMemory(self.region, maps["airlight"][:, order_of(haze_source, self._source)])
         return Haze(image, lambda box: (transmission(box), airlight(box)))

@@ -1,9 +1,9 @@
-"""Whether a map ranks pixels well: D as they are taken away, and as they are brought in.
+"""Insertion and deletion curves: whether a map ranks the pixels well.
 
 Petsiuk et al., RISE, BMVC 2018: the pixels with the largest shares go first. Where a map is right,
-D falls soon when they are replaced by the baseline (deletion), and comes up soon when they alone
-are those of the image (insertion). A random order tells what is soon. One by distance from the box
-tells more: a map that says no more than that the box is made of itself does not beat it.
+D falls early when they are replaced by the baseline (deletion), and rises early when they alone
+are those of the image (insertion). A random order is the reference. The order by distance from the
+box is a stricter one: a map must do more than point at the box itself to beat it.
 """
 
 from __future__ import annotations
@@ -20,56 +20,58 @@ from napari_restore.explain.explainers._problem import Problem
 
 CHECK = "insertion-deletion"
 STEPS = 20
-"""Parts that the pixels are shown in, the k-th of them up to the share (k / 20)²: a few pixels have
-most of a map."""
+"""Steps of a curve; step k reaches the share (k / 20)² of the pixels, as a few pixels have most of a
+map."""
 AT = tuple((step / STEPS) ** 2 for step in range(STEPS + 1))
+"""Shares of the pixels at which D is evaluated."""
 ORDERS = 3
-"""Random ones, whose mean is told."""
+"""Number of random orders, of which the record has the mean."""
 VALUE_BYTES = 16
-"""Bytes per value: baseline, picture, the order of the pixels, and what of them is there."""
+"""Bytes per value: baseline, image, order of the pixels, and which are included."""
 Floats = npt.NDArray[np.floating]
 
 
 def check_name(name: str | None) -> None:
-    """Raise `BadParameter` for a check that there is not."""
+    """Raise `BadParameter` for an unknown check."""
     if name not in (None, CHECK):
         raise BadParameter(f"There is no check {name!r}.", f"Write {CHECK}, or leave it out.")
 
 
-def insertion_deletion(asked: Problem, mass: Floats, seed: int = 0) -> dict[str, Any]:
-    """Areas under both curves for the order of `mass` (h, w), and for random orders.
+def insertion_deletion(problem: Problem, mass: Floats, seed: int = 0) -> dict[str, Any]:
+    """Return areas under both curves for the order of `mass` (h, w), by distance, and random.
 
-    (D − D(x′)) / (D(x) − D(x′)) over the share of pixels that are shown, or taken: in insertion the
-    area is near 1 for a good map, in deletion near 0; beyond that where part of the pixels changes D
-    more than all do. None where image and baseline hardly differ in D. The result is the record's.
+    A curve is (D − D(x′)) / (D(x) − D(x′)) over the share of pixels inserted or deleted: the area of
+    insertion is near 1 for a good map, that of deletion near 0; it may lie outside of [0, 1] where
+    some pixels change D more than all do. None where D of image and baseline is equal up to
+    rounding. The result is a part of the record.
     """
-    random = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     counts = np.ones(mass.shape, bool)
-    if asked.valid is not None:
-        counts = asked.valid[0, 0].numpy(force=True)
+    if problem.valid is not None:
+        counts = problem.valid[0, 0].numpy(force=True)
     pixels = np.flatnonzero(counts)
-    # Equal shares in a random order: rows and columns say nothing.
-    pixels = random.permutation(pixels)
-    orders = [_sorted(pixels, -mass), _sorted(pixels, _distance(asked))]
-    orders += [random.permutation(pixels) for _ in range(ORDERS)]
-    asked.expect(2 + 2 * (STEPS - 1) * len(orders))
+    # Equal shares in random order, so that row order does not matter.
+    pixels = rng.permutation(pixels)
+    orders = [_sorted(pixels, -mass), _sorted(pixels, _distance(problem))]
+    orders += [rng.permutation(pixels) for _ in range(ORDERS)]
+    problem.expect(2 + 2 * (STEPS - 1) * len(orders))
     with torch.no_grad():
-        low, high = asked.objective(torch.cat([asked.baseline, asked.image])).tolist()
+        low, high = problem.objective(torch.cat([problem.baseline, problem.image])).tolist()
     if abs(high - low) <= NEGLIGIBLE * max(abs(high), abs(low)):
         names = ("", "nearest_", "random_")
         nothing = {f"{name}{what}": None for what in ("area", "curve") for name in names}
         return {"insertion": nothing, "deletion": nothing}
-    found = [_curves(asked, order, low, high) for order in orders]
+    curve_pairs = [_curves(problem, order, low, high) for order in orders]
 
-    def told(which: int) -> dict[str, Any]:
-        curves = [(np.array(pair[which]) - low) / (high - low) for pair in found]
+    def recorded(which: int) -> dict[str, Any]:
+        curves = [(np.array(pair[which]) - low) / (high - low) for pair in curve_pairs]
         orders = {"": curves[0], "nearest_": curves[1], "random_": np.mean(curves[2:], axis=0)}
         areas = {f"{name}area": float(_area(curve)) for name, curve in orders.items()}
         return {**areas, **{f"{name}curve": curve.tolist() for name, curve in orders.items()}}
 
     return {
-        "insertion": told(0),
-        "deletion": told(1),
+        "insertion": recorded(0),
+        "deletion": recorded(1),
         "at": list(AT),
         "pixels": len(pixels),
         "random_orders": ORDERS,
@@ -78,38 +80,39 @@ def insertion_deletion(asked: Problem, mass: Floats, seed: int = 0) -> dict[str,
 
 
 def _area(curve: Floats) -> np.floating:
+    """Return the area under a curve over `AT`, by the trapezoid rule."""
     return np.sum((curve[1:] + curve[:-1]) / 2 * np.diff(AT))
 
 
 def _curves(
-    asked: Problem, order: npt.NDArray[np.intp], low: float, high: float
+    problem: Problem, order: npt.NDArray[np.intp], low: float, high: float
 ) -> tuple[list[float], list[float]]:
-    """D of insertion and of deletion at the shares `AT` of the `order`."""
+    """Return D of insertion and of deletion at the shares `AT` of the `order`."""
     inserted, deleted = [low], [high]
-    there = torch.zeros(asked.image.shape[2:], dtype=torch.bool).flatten()
+    included = torch.zeros(problem.image.shape[2:], dtype=torch.bool).flatten()
     done = 0
     for share in AT[1:-1]:
         upto = round(share * len(order))
-        there[torch.from_numpy(order[done:upto])] = True
+        included[torch.from_numpy(order[done:upto])] = True
         done = upto
-        shown = there.view(1, 1, *asked.image.shape[2:]).to(asked.image.device)
+        shown = included.view(1, 1, *problem.image.shape[2:]).to(problem.image.device)
         for curve, picture in (
-            (inserted, asked.image.where(shown, asked.baseline)),
-            (deleted, asked.baseline.where(shown, asked.image)),
+            (inserted, problem.image.where(shown, problem.baseline)),
+            (deleted, problem.baseline.where(shown, problem.image)),
         ):
             with torch.no_grad():
-                curve.append(float(asked.objective(picture)))
+                curve.append(float(problem.objective(picture)))
     return [*inserted, high], [*deleted, low]
 
 
 def _sorted(pixels: npt.NDArray[np.intp], by: Floats) -> npt.NDArray[np.intp]:
-    """`pixels` by the values (h, w), the lowest first; where these are equal, as they are."""
+    """Return `pixels` sorted stably by the values (h, w), the lowest first."""
     return pixels[np.argsort(by.ravel()[pixels], kind="stable")]
 
 
-def _distance(asked: Problem) -> Floats:
-    """(h, w) pixels from the box, the larger of those across and down; 0 within."""
-    region, box = asked.region, asked.box
+def _distance(problem: Problem) -> Floats:
+    """Return the Chebyshev distance of each pixel from the box, (h, w) in pixels, 0 within."""
+    region, box = problem.region, problem.box
     y = np.arange(region.y0, region.y1, dtype=np.float32)
     x = np.arange(region.x0, region.x1, dtype=np.float32)
     down = np.maximum(np.maximum(box.y0 - y, y - box.y1 + 1), 0)

@@ -1,4 +1,4 @@
-"""A figure of an attribution that others can repeat: maps, legends, and all that was asked."""
+"""A figure of an attribution with all settings that reproduce it: maps, legends, caption."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ import numpy as np
 from napari_restore.engine import Region
 from napari_restore.errors import BadOutput, BadParameter
 from napari_restore.explain._attribution import Attribution, Overview
-from napari_restore.explain._curve_panel import draw_curves, in_words, is_drawn
+from napari_restore.explain._curve_panel import check_text, draw_curves, is_drawn
 from napari_restore.explain._curves import CHECK
 from napari_restore.explain._methods import STOP, THROUGH
 
 SUFFIXES = (".png", ".pdf", ".svg")
 WIDTH_MM = 180.0
-"""Of two columns of most journals; one column is 88."""
+"""Two-column width of most journals; one column is 88."""
 POINTS, LEAST_POINTS = 7, 5
-"""Size of letters, and the least that journals take: in one column they are as small."""
+"""Font size, and the smallest that journals accept, used at one-column width."""
 EXPONENT = 0.5
-"""Of the magnitude, which hardly shows without one (the public code of DAM takes 1/8)."""
+"""Exponent of the magnitude, which is hardly visible at 1 (the public code of DAM uses 1/8)."""
 SIGNED, MAGNITUDE = "PuOr", "viridis"
-"""Colours that people without red or green receptors tell apart as well."""
+"""Colour maps that remain distinguishable with colour vision deficiency."""
 BOX_COLOURS = ("black", "white")
-"""Of the box's line and of the line around that: seen on any background."""
+"""Outline of the box and its halo, visible on any background."""
 DPI = 300
-WORDS = {STOP: "constant", THROUGH: "gradient goes through it", "none": "none"}
-"""Of the record's `context.used`."""
+CONTEXT_TEXT = {STOP: "constant", THROUGH: "gradient goes through it", "none": "none"}
+"""Texts for the values of the record's `context.used`."""
 
 
 def draw(
-    found: Attribution,
+    attribution: Attribution,
     path: str | Path,
     *,
     width_mm: float = WIDTH_MM,
@@ -43,8 +43,8 @@ def draw(
 ) -> Path:
     """Draw picture, signed map, magnitude and contribution area; the suffix is one of `SUFFIXES`.
 
-    Where the map was checked, the curves of that are drawn, too. The magnitude is shown to the power
-    of `exponent`. Raises `BadOutput`, `BadParameter`.
+    Curves of a check are drawn where the record has them. The magnitude is raised to the power
+    `exponent`. Raises `BadOutput`, `BadParameter`.
     """
     target = Path(path)
     check_figure(target, overwrite=overwrite)
@@ -55,27 +55,27 @@ def draw(
     from matplotlib.figure import Figure
 
     width, points = width_mm / 25.4, min(POINTS, max(LEAST_POINTS, POINTS * width_mm / 130))
-    checked = found.record["attribution"].get("checks", {}).get(CHECK)
-    words = _wrapped(caption(found.record), int(width * 72 * 0.96 / (0.61 * _small(points))))
-    # In inches: maps, curves, and below them the caption.
-    heights = [0.75 * width, (words.count("\n") + 2) * 1.25 * _small(points) / 72]
+    checked = attribution.record["attribution"].get("checks", {}).get(CHECK)
+    text = _wrapped(caption(attribution.record), int(width * 72 * 0.96 / (0.61 * _small(points))))
+    # In inches: maps, curves, caption.
+    heights = [0.75 * width, (text.count("\n") + 2) * 1.25 * _small(points) / 72]
     if is_drawn(checked):
         heights.insert(1, 0.3 * width + 6 * points / 72)
-    look: Any = {"font.size": points, "axes.titlesize": "medium", "axes.titlelocation": "left"}
-    # Letters as letters: they can be searched and set anew.
-    settings: Any = {**look, "svg.fonttype": "none", "pdf.fonttype": 42}
+    fonts: Any = {"font.size": points, "axes.titlesize": "medium", "axes.titlelocation": "left"}
+    # Text as text, so that it can be searched and edited.
+    settings: Any = {**fonts, "svg.fonttype": "none", "pdf.fonttype": 42}
     with rc_context(settings):
         figure = Figure(figsize=(width, sum(heights)), layout="constrained")
         FigureCanvasAgg(figure)
         parts: Any = figure.subfigures(len(heights), 1, height_ratios=heights)
         above, *between, below = parts
-        _panels(above, found, exponent)
+        _panels(above, attribution, exponent)
         for part in between:
             draw_curves(part, checked)
-        below.text(0.02, 0.98, words, va="top", family="monospace", fontsize=_small(points))
+        below.text(0.02, 0.98, text, va="top", family="monospace", fontsize=_small(points))
         part = target.with_name(f".{target.stem}.part{target.suffix}")
         try:
-            figure.savefig(part, dpi=DPI, metadata=_metadata(target.suffix.lower(), found))
+            figure.savefig(part, dpi=DPI, metadata=_metadata(target.suffix.lower(), attribution))
             part.replace(target)
         except OSError as error:
             raise BadOutput(
@@ -102,34 +102,37 @@ def check_figure(path: Path, *, overwrite: bool = False) -> None:
 
 
 def caption(record: Mapping[str, Any]) -> str:
-    """All that is needed to ask again, a line each."""
-    told, image, model = record["attribution"], record["input"], record["model"]
-    y0, x0, y1, x1 = told["box"]
-    polygon = told["polygon"]
+    """Return all settings that reproduce the attribution, one per line."""
+    attribution, image, model = record["attribution"], record["input"], record["model"]
+    y0, x0, y1, x1 = attribution["box"]
+    polygon = attribution["polygon"]
     shape = "" if polygon is None else f"a polygon of {len(polygon)} vertices in "
-    index = told["diffusion_index"]
+    index = attribution["diffusion_index"]
     lines = [
-        # Its name: the folders of whoever drew it say nothing to others.
+        # The file name only: folders of one machine mean nothing on another.
         f"image      {Path(image['path'] or 'an array').name}, "
         f"{image['size'][1]} x {image['size'][0]}, "
         f"{image['fingerprint'][:12]}",
         f"model      {model['id']} {model['parameters'] or ''} "
         f"weights {(model['weights_sha256'] or 'none')[:12]}",
         f"box        {shape}x {x0} y {y0}, {x1 - x0} x {y1 - y0} pixels of the result; D = "
-        f"{told['objective']}",
-        *_how(told),
-        f"complete   {_trust(told['completeness'])}",
+        f"{attribution['objective']}",
+        *_method_lines(attribution),
+        f"complete   {_completeness_text(attribution['completeness'])}",
         "spread     "
         + ("no mass" if index is None else f"diffusion index {index:.2f}")
-        + f", 95 % of the mass in {told['area_95']} pixels, in the box {told['rings']['box']:.1%}",
-        *(f"check      {in_words(checked)}" for checked in told.get("checks", {}).values()),
+        + f", 95 % of the mass in {attribution['area_95']} pixels, in the box {attribution['rings']['box']:.1%}",
+        *(
+            f"check      {check_text(checked)}"
+            for checked in attribution.get("checks", {}).values()
+        ),
         f"napari-restore {record['version']}. Where the model looked, not why.",
     ]
     return "\n".join(lines)
 
 
 def _wrapped(text: str, columns: int) -> str:
-    """Lines that are too long go on below the place where what they tell begins."""
+    """Wrap long lines, with continuation lines indented to the text column."""
     indent = 11 * " "
     return "\n".join(
         textwrap.fill(line, columns, subsequent_indent=indent, drop_whitespace=True)
@@ -138,40 +141,39 @@ def _wrapped(text: str, columns: int) -> str:
 
 
 def _small(points: float) -> float:
-    """Size of the caption beside letters of so many points."""
+    """Return the font size of the caption for a figure of so many points."""
     return max(LEAST_POINTS, points - 1.5)
 
 
-def _how(told: Mapping[str, Any]) -> list[str]:
-    """Method and steps, or its arguments where it goes along no path."""
-    if told["path"] is not None:
+def _method_lines(record: Mapping[str, Any]) -> list[str]:
+    """Return the lines on method, steps or arguments, and context."""
+    if record["path"] is not None:
         return [
-            f"method     {told['method']}, {told['path']} path from {told['baseline']}",
-            f"steps      {len(told['nodes'])} {told['rule']}"
-            + ("" if told["routing"] == "none" else f"; routing {told['routing']}"),
-            f"context    {_context(told)}",
+            f"method     {record['method']}, {record['path']} path from {record['baseline']}",
+            f"steps      {len(record['nodes'])} {record['rule']}"
+            + ("" if record["routing"] == "none" else f"; routing {record['routing']}"),
+            f"context    {_context(record)}",
         ]
-    start = "" if told["baseline"] is None else f" from {told['baseline']}"
-    given = ", ".join(f"{name}={value}" for name, value in told["arguments"].items())
+    start = "" if record["baseline"] is None else f" from {record['baseline']}"
+    given = ", ".join(f"{name}={value}" for name, value in record["arguments"].items())
     return [
-        f"method     {told['method']}{start}",
+        f"method     {record['method']}{start}",
         f"arguments  {given or 'none'}",
-        f"context    {_context(told)}",
+        f"context    {_context(record)}",
     ]
 
 
-def _context(told: Mapping[str, Any]) -> str:
-    """What became of the context, and which share of the change came through it."""
-    context = told["context"]
+def _context(record: Mapping[str, Any]) -> str:
+    """Return how the context was treated, and the share of the change that came through it."""
+    context = record["context"]
     if context["used"] == "none" or context["share"] is None:
-        return WORDS[context["used"]]
+        return CONTEXT_TEXT[context["used"]]
     left_out = "" if context["used"] == THROUGH else ", and is not in this map"
-    return (
-        f"{WORDS[context['used']]}; {context['share']:.0%} of the change came through it{left_out}"
-    )
+    return f"{CONTEXT_TEXT[context['used']]}; {context['share']:.0%} of the change came through it{left_out}"
 
 
-def _trust(complete: Mapping[str, Any]) -> str:
+def _completeness_text(complete: Mapping[str, Any]) -> str:
+    """Return sum, difference and gap as one line."""
     if complete["sum"] is None:
         return "not claimed by this method"
     gap = complete["relative_gap"]
@@ -185,20 +187,23 @@ def _trust(complete: Mapping[str, Any]) -> str:
     )
 
 
-def _panels(figure: Any, found: Attribution, exponent: float) -> None:
-    around = centred(found.box, found.window)
-    shown = around.intersect(Region(0, 0, found.image.height, found.image.width))
-    # Beyond the region no pixel has a share.
+def _panels(figure: Any, attribution: Attribution, exponent: float) -> None:
+    """Draw image, signed map, magnitude, and contribution area or overview."""
+    around = centred(attribution.box, attribution.window)
+    shown = around.intersect(Region(0, 0, attribution.image.height, attribution.image.width))
+    # Outside of the region all shares are zero.
     signed = np.zeros(shown.shape)
-    signed[found.window.within(shown)] = found.read(found.window).sum(axis=2, dtype=np.float64)
+    signed[attribution.window.within(shown)] = attribution.read(attribution.window).sum(
+        axis=2, dtype=np.float64
+    )
     size = np.abs(signed)
     most = float(size.max()) or 1.0
     extent = (shown.x0, shown.x1, shown.y1, shown.y0)
-    # Legends have columns of their own, so that all pictures are of one size.
+    # Colour bars have columns of their own, so that all panels have one size.
     grid = figure.add_gridspec(2, 4, width_ratios=(20, 1, 20, 1))
     axes = [figure.add_subplot(grid[place // 2, place % 2 * 2]) for place in range(4)]
     legends = [figure.add_subplot(grid[place // 2, place % 2 * 2 + 1]) for place in range(4)]
-    picture = np.clip(found.picture(shown), 0, 1)
+    picture = np.clip(attribution.picture(shown), 0, 1)
     axes[0].imshow(
         picture if picture.shape[2] == 3 else picture[..., 0], cmap="gray", extent=extent
     )
@@ -211,23 +216,22 @@ def _panels(figure: Any, found: Attribution, exponent: float) -> None:
     drawn = axes[2].imshow(power, cmap=MAGNITUDE, vmin=0, vmax=1, extent=extent)
     axes[2].set_title("magnitude")
     figure.colorbar(drawn, cax=legends[2], label=f"(|a| / {most:.3g})^{exponent:g}")
-    if found.overview is None:
+    if attribution.overview is None:
         area = np.zeros(shown.shape)
-        area[found.window.within(shown)] = found.contribution_area()
+        area[attribution.window.within(shown)] = attribution.contribution_area()
         axes[3].imshow(picture.mean(axis=2), cmap="gray", vmin=0, vmax=1, extent=extent)
         drawn = axes[3].imshow(area, cmap=MAGNITUDE, vmin=0, vmax=1, alpha=0.6, extent=extent)
         axes[3].set_title("contribution area")
         figure.colorbar(drawn, cax=legends[3], label="density / its largest")
     else:
-        # Where nearly all of the mass may lie.
-        told = found.record["attribution"]["overview_share"]
-        drawn = _draw_overview(axes[3], found.overview)
-        axes[3].set_title(f"the overview's: {told:.1%} of the mass")
+        share = attribution.record["attribution"]["overview_share"]
+        drawn = _draw_overview(axes[3], attribution.overview)
+        axes[3].set_title(f"the overview's: {share:.1%} of the mass")
         figure.colorbar(drawn, cax=legends[3], label="share of D, per block")
-    y0, x0, y1, x1 = found.box
-    polygon = found.record["attribution"]["polygon"]
-    for axis in axes[: 4 if found.overview is None else 3]:
-        # The box in the middle, also at an edge of the image.
+    y0, x0, y1, x1 = attribution.box
+    polygon = attribution.record["attribution"]["polygon"]
+    for axis in axes[: 4 if attribution.overview is None else 3]:
+        # The box stays centred also at an edge of the image.
         axis.set_xlim(around.x0, around.x1)
         axis.set_ylim(around.y1, around.y0)
     for axis in axes:
@@ -238,7 +242,7 @@ def _panels(figure: Any, found: Attribution, exponent: float) -> None:
 
 
 def centred(box: Region, window: Region) -> Region:
-    """The smallest rectangle around `box` that holds `window` and has the box in its middle.
+    """Return the smallest rectangle that contains `window` and is centred on `box`.
 
     It may lie partly outside of the image.
     """
@@ -248,6 +252,7 @@ def centred(box: Region, window: Region) -> Region:
 
 
 def _draw_overview(axis: Any, overview: Overview) -> Any:
+    """Draw the sums of an overview by blocks; return the drawn image."""
     signed, side = overview.blocks()
     height, width = signed.shape
     y, x = overview.corner
@@ -257,7 +262,7 @@ def _draw_overview(axis: Any, overview: Overview) -> Any:
 
 
 def _outline(axis: Any, vertices: Sequence[Sequence[float]]) -> None:
-    """Draw a line through vertices (y, x)."""
+    """Draw a polygon of vertices (y, x)."""
     from matplotlib.patches import Polygon
 
     corners = [(x, y) for y, x in vertices]
@@ -265,9 +270,9 @@ def _outline(axis: Any, vertices: Sequence[Sequence[float]]) -> None:
         axis.add_patch(Polygon(corners, fill=False, ec=colour, lw=width))
 
 
-def _metadata(suffix: str, found: Attribution) -> dict[str, str]:
-    """The caption, where the format has a place for it."""
-    text = caption(found.record)
+def _metadata(suffix: str, attribution: Attribution) -> dict[str, str]:
+    """Return the caption as the metadata of the format."""
+    text = caption(attribution.record)
     if suffix == ".png":
         return {"Description": text}
     return {"Subject": text} if suffix == ".pdf" else {"Description": text}

@@ -1,4 +1,4 @@
-"""Gradients added up along a path until what they add up to is what the model did."""
+"""Path integrals of gradients, refined until the completeness gap is small."""
 
 from __future__ import annotations
 
@@ -12,52 +12,54 @@ from napari_restore.explain.sums._accumulator import Accumulator, AddAll, Node
 from napari_restore.explain.sums._sums import Summed
 
 NEGLIGIBLE = 1e-6
-"""Share of the largest |D| along the path below which a difference is rounding."""
+"""Share of the largest |D| along the path below which a difference counts as rounding."""
 Evaluate = Callable[[float, AddAll], Node]
+"""Evaluates the node at α and passes its gradient times speed on."""
 
 
-class Reached(NamedTuple):
-    """How far an integral is."""
+class IntegralProgress(NamedTuple):
+    """Progress of an integral."""
 
     done: int
     """Nodes evaluated."""
     total: int
-    """Nodes of the rule that is being tried."""
+    """Nodes of the present rule."""
     sum: Summed
-    """What that rule's map is by now …"""
+    """Partial sum of that rule."""
     share: float
-    """… and the weights of its nodes in it, of 1."""
+    """Sum of the weights of the nodes in it, of 1."""
 
 
 @dataclass(frozen=True)
 class Integral:
-    """A map, and how far it can be trusted."""
+    """A map and its completeness."""
 
     total: Summed = field(repr=False)
     overview: Summed | None = field(repr=False)
-    """What the pixels of the overview contribute through the whole-image statistics."""
+    """Shares of the overview's pixels, through the whole-image statistics."""
     rule: str
     nodes: tuple[Node, ...]
-    """Those that count for the map, in the order of α."""
+    """Nodes of the rule, in the order of α."""
     sum: float
-    """What all attributions add up to."""
+    """Sum of all shares."""
     ends: tuple[float, float]
     """D(x′) and D(x)."""
     goal: float
+    """Relative gap that was requested."""
     recomputed_difference: float | None = None
-    """With fixed routing, what D(x) − D(x′) is when it is recomputed."""
+    """D(x) − D(x′) with recomputed routing, where the routing was fixed."""
     through_context: float | None = None
-    """What of D(x) − D(x′) came through the context, and is not in the map where the gradient stops there;
-    None where it is not known."""
+    """Part of D(x) − D(x′) that came through the context, which the map omits where the gradient stops
+    there; None where unknown."""
 
     @property
     def difference(self) -> float:
-        """D(x) − D(x′): what the attributions should add up to."""
+        """D(x) − D(x′), which the shares should sum to."""
         return self.ends[1] - self.ends[0]
 
     @property
     def gap(self) -> float | None:
-        """|sum − difference| / |difference|; None where the difference is next to nothing."""
+        """|sum − difference| / |difference|; None where the difference is rounding."""
         scale = max((abs(node.value) for node in self.nodes), default=0.0)
         if abs(self.difference) <= NEGLIGIBLE * scale or not self.difference:
             return None
@@ -65,7 +67,7 @@ class Integral:
 
     @property
     def is_complete(self) -> bool | None:
-        """Whether the gap is as small as it was to be; None where there is none."""
+        """Whether the gap is at most `goal`; None without a gap."""
         return None if self.gap is None else self.gap <= self.goal
 
 
@@ -74,41 +76,45 @@ def integrate(
     evaluate: Evaluate,
     value: Callable[[float], float],
     goal: float,
-    tell: Callable[[Reached], None] = lambda reached: None,
+    on_node: Callable[[IntegralProgress], None] = lambda progress: None,
 ) -> Integral:
-    """The integral of dγ/dα · ∂D/∂γ by the first rule of `accumulator` whose gap is at most `goal`.
+    """Integrate dγ/dα · ∂D/∂γ by the first rule of `accumulator` whose gap is at most `goal`.
 
     Parameters
     ----------
     accumulator
-        Holds what is known already, and takes every point that is evaluated. The last of its
-        rules counts in any case.
+        Contains the points of an earlier run, and receives every new one. Its last rule is
+        accepted whatever its gap.
     evaluate
-        Gives a node of the path and hands on its gradients times speed.
+        Returns a node of the path and passes on its gradient times speed.
     value
-        D(γ(α)) alone, for ends that are no nodes.
+        Returns D(γ(α)) alone, for ends that are no nodes.
     goal
-        The relative gap that suffices.
-    tell
+        Relative gap at which the refinement stops.
+    on_node
         Called after every node.
     """
-    known = accumulator.nodes
+    nodes_by_alpha = accumulator.nodes
     ends: dict[float, float] = {}
     for number, rule in enumerate(accumulator.rules):
         if number < accumulator.first:
             continue
         for alpha in map(float, rule.nodes):
-            if alpha in known:
+            if alpha in nodes_by_alpha:
                 continue
             accumulator.finish(evaluate(alpha, accumulator.adding(alpha)))
-            share = sum(rule.weight_of(node) for node in known)
-            tell(Reached(len(known), len(rule.nodes), accumulator.pixels.of(number), share))
+            share = sum(rule.weight_of(node) for node in nodes_by_alpha)
+            on_node(
+                IntegralProgress(
+                    len(nodes_by_alpha), len(rule.nodes), accumulator.pixels.of(number), share
+                )
+            )
         for end in (0.0, 1.0):
             if end not in ends:
-                ends[end] = known[end].value if end in known else value(end)
-        nodes = tuple(known[float(alpha)] for alpha in rule.nodes)
+                ends[end] = nodes_by_alpha[end].value if end in nodes_by_alpha else value(end)
+        nodes = tuple(nodes_by_alpha[float(alpha)] for alpha in rule.nodes)
         total = float(np.dot(rule.weights, [node.slope for node in nodes]))
-        found = Integral(
+        integral = Integral(
             accumulator.pixels.of(number),
             None if accumulator.overview is None else accumulator.overview.of(number),
             rule.name,
@@ -117,9 +123,9 @@ def integrate(
             (ends[0.0], ends[1.0]),
             goal,
         )
-        # Where there is no difference, finer steps change nothing that could be judged.
-        if found.is_complete is not False:
+        # Without a difference there is no gap that a finer rule could reduce.
+        if integral.is_complete is not False:
             break
         if number + 1 < len(accumulator.rules):
             accumulator.drop()
-    return found
+    return integral

@@ -1,4 +1,4 @@
-"""Numbers that say how far a map spreads, and a smooth area of where it lies."""
+"""Measures of how far a map spreads, and a smooth density of its mass."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from napari_restore.engine import Region
 
 Floats = npt.NDArray[np.floating]
 RINGS = (0, 8, 16, 32, 64, 128, 256, 512, 1024, 2048)
-"""Distances in pixels from the box between which mass is told."""
-COUNTED = 1e-7
-"""Added to every magnitude of a map whose largest is 1, as LAM's code does."""
-PIECE = 1 << 18
-"""Values that are turned into float64 at a time."""
+"""Edges in pixels from the box of the rings over which the mass is summed."""
+EPSILON = 1e-7
+"""Added to every magnitude, relative to the largest, as in the code of LAM."""
+CHUNK_VALUES = 1 << 18
+"""Values that are converted to float64 at a time."""
 AREA_SHARE = 0.95
-"""Of the mass, that `area` holds."""
+"""Share of the mass of which `area` counts the pixels."""
 
 
 def diffusion_index(mass: Floats) -> float | None:
-    """100 · (1 − Gini) of (h, w) magnitudes: 100 if all are alike, near 0 for one pixel (LAM).
+    """Return 100 · (1 − Gini) of (h, w) magnitudes: 100 if all are equal, near 0 for one pixel (LAM).
 
     None for a map of zeros.
     """
-    most = float(mass.max(initial=0.0))
-    if most == 0:
+    largest = float(mass.max(initial=0.0))
+    if largest == 0:
         return None
     ordered = np.sort(mass, axis=None)
     n = ordered.size
     weighted = total = 0.0
-    # Piece by piece: a map may hold a thousand million pixels.
-    for start in range(0, n, PIECE):
-        piece = ordered[start : start + PIECE].astype(np.float64) / most + COUNTED
+    # In pieces: a map may have 10⁹ pixels.
+    for start in range(0, n, CHUNK_VALUES):
+        piece = ordered[start : start + CHUNK_VALUES].astype(np.float64) / largest + EPSILON
         ranks = 2 * np.arange(start + 1, start + len(piece) + 1, dtype=np.float64) - n - 1
         weighted += float(ranks @ piece)
         total += float(piece.sum())
@@ -41,15 +41,15 @@ def diffusion_index(mass: Floats) -> float | None:
 
 
 def area(mass: Floats, share: float = AREA_SHARE) -> int:
-    """How many of the largest pixels stay below `share` of the whole mass (LAM's area)."""
+    """Return the number of largest pixels whose sum stays below `share` of the mass (area of LAM)."""
     ordered = np.sort(mass, axis=None)[::-1]
     goal = share * float(ordered.sum(dtype=np.float64))
-    reached, count = 0.0, 0
-    for start in range(0, ordered.size, PIECE) if goal else ():
-        sums = reached + np.cumsum(ordered[start : start + PIECE], dtype=np.float64)
+    cumulated, count = 0.0, 0
+    for start in range(0, ordered.size, CHUNK_VALUES) if goal else ():
+        sums = cumulated + np.cumsum(ordered[start : start + CHUNK_VALUES], dtype=np.float64)
         count += int(np.searchsorted(sums, goal, side="left"))
-        reached = float(sums[-1])
-        if reached >= goal:
+        cumulated = float(sums[-1])
+        if cumulated >= goal:
             break
     return count
 
@@ -62,10 +62,10 @@ def rings(
     step: int = 1,
     corner: tuple[int, int] = (0, 0),
 ) -> dict[str, float]:
-    """Shares of the mass in the box and by distance from it, in pixels; they add up to 1.
+    """Return shares of the mass in the box and by distance from it in pixels; they sum to 1.
 
-    Names are ``"box"``, ``"0-8"`` … and ``"2048-"``. The distance is the larger one of those
-    across and down. With `step`, `mass` and `region` are of an overview whose pixels stand for blocks
+    Names are ``"box"``, ``"0-8"`` … and ``"2048-"``. The distance is the larger one of the
+    horizontal and vertical ones. With `step`, `mass` and `region` are of an overview whose pixels stand for blocks
     of so many, counted from `corner`. All are 0 for a map of zeros.
     """
     y = corner[0] + step * np.arange(region.y0, region.y1) + step // 2
@@ -74,7 +74,7 @@ def rings(
     across = np.maximum(np.maximum(box.x0 - x, x - box.x1 + 1), 0)
 
     def within(distance: float) -> float:
-        # Pixels of each distance form frames: mass in growing boxes, no map of distances.
+        # Sums over growing boxes avoid an array of distances.
         rows = np.flatnonzero(down <= distance)
         columns = np.flatnonzero(across <= distance)
         if not len(rows) or not len(columns):
@@ -92,16 +92,16 @@ def rings(
 
 
 def beyond(mass: Floats, region: Region, box: Region, distance: int) -> float:
-    """Share of the mass farther than `distance` pixels from the box."""
+    """Return the share of the mass farther than `distance` pixels from the box."""
     return rings(mass, region, box, (0, distance))[f"{distance}-"]
 
 
 def contribution_area(mass: Floats) -> Floats:
-    """(h, w) weighted Gaussian density of the map, its largest value 1 (LAM).
+    """Return the weighted Gaussian density of the map, (h, w) with maximum 1 (LAM).
 
     `scipy.stats.gaussian_kde` with these weights and Scott's factor, as one convolution: its
     kernels all have the covariance κ² · Cov_w, κ = n_eff^(−1/6), n_eff = (Σw)² / Σw².
-    Zeros where the map has none.
+    Zeros for a map of zeros.
     """
     mass = mass.astype(np.float64)
     total = mass.sum()
@@ -112,17 +112,18 @@ def contribution_area(mass: Floats) -> Floats:
     y, x = (np.arange(n, dtype=np.float64) for n in mass.shape)
     rows, columns = weights.sum(axis=1), weights.sum(axis=0)
     y, x = y - rows @ y, x - columns @ x
-    # Unbiased, as the reference routine has it.
+    # Unbiased, as in scipy.
     scale = effective ** (-1 / 3) / max(1 - 1 / effective, 1e-12)
     variance_y, variance_x = rows @ y**2, columns @ x**2
     shared = y @ weights @ x
-    # A map on one line or pixel has no width: that of a pixel.
+    # A map on one line or pixel has a singular covariance: add a small width.
     covariance = scale * np.array([[variance_y, shared], [shared, variance_x]])
     covariance += 1e-3 * np.eye(2)
     return _convolved(weights, covariance)
 
 
 def _convolved(weights: Floats, covariance: Floats) -> Floats:
+    """Convolve (h, w) weights with a Gaussian of `covariance`, by FFT; the maximum is 1."""
     height, width = weights.shape
     inverse = np.linalg.inv(covariance)
     reach = [int(np.ceil(4.5 * np.sqrt(covariance[k, k]))) for k in range(2)]
@@ -134,7 +135,7 @@ def _convolved(weights: Floats, covariance: Floats) -> Floats:
     )
     shape = [n + 2 * r for n, r in zip(weights.shape, reach, strict=True)]
     spread = np.fft.irfft2(np.fft.rfft2(weights, shape) * np.fft.rfft2(kernel, shape), shape)
-    found = spread[reach[0] : reach[0] + height, reach[1] : reach[1] + width]
-    found = np.maximum(found, 0)
-    density: Floats = found / found.max()
-    return density
+    density = spread[reach[0] : reach[0] + height, reach[1] : reach[1] + width]
+    density = np.maximum(density, 0)
+    normalised: Floats = density / density.max()
+    return normalised

@@ -1,4 +1,4 @@
-"""Named ways to ask for an attribution: path, objective, baseline and steps that go together."""
+"""Attribution methods by name: path, objective, baseline and steps that belong together."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from napari_restore.models import ModelCard
 
 AUTO = "auto"
 STOP, THROUGH = "stop", "through"
-"""The context: as the image has it, or drawn from every picture of the path. `AUTO` chooses."""
+"""Context gradient: context of the image as a constant, or recomputed along the path; `AUTO` chooses."""
 FIXED, RECOMPUTED = "fixed", "recomputed"
-"""Routing: the experts and tokens chosen for the image, or chosen again for every picture."""
+"""Routing: experts and tokens chosen once for the image, or again at every point of the path."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """What an attribution is made of where the user does not say."""
+    """An attribution method and the defaults of its options."""
 
     name: str
     path: str
-    """``straight``, ``blur`` or ``haze``; or ``lam-2021`` or ``dam-released``, as published code has
-    them; ``""`` for what knows no baseline."""
+    """``straight``, ``blur`` or ``haze``; ``lam-2021`` or ``dam-released``, as in published code; ``""``
+    for methods without a baseline."""
     objective: str
     baseline: str
-    """Of a straight path; others bring their own."""
+    """Baseline of a straight path; other paths define their own."""
     steps: str | int = AUTO
     rule: str = "gauss-legendre"
     routing: str = FIXED
-    """What becomes of those of a model that makes any."""
+    """`FIXED` or `RECOMPUTED`, for models with routing."""
     source: str = ""
     explainer: Explainer | None = None
-    """What makes the map in place of the path, of which then only the beginning counts."""
+    """Computes the map in place of the path integral; of the path only the baseline is used."""
 
     @property
     def takes_baseline(self) -> bool:
-        """Whether its path begins where the user says."""
+        """Whether the user may name the baseline of its path."""
         return self.path in ("straight", "dam-released")
 
 
@@ -92,14 +92,13 @@ METHODS = {
         ),
     )
 }
-"""By name. DAM has no baseline of its own: it wants a clear image."""
+"""Methods by name. DAM has no default baseline: it needs a clear image."""
 
 
 def method_of(name: str | None, card: ModelCard) -> Method:
-    """The method of a name, or the one that suits a model's task; raises `BadParameter`.
+    """Return the method of a name, or the default of a model's task; raises `BadParameter`.
 
-    What removes haze is asked along thinner haze; what any other model starts from, a blurred
-    image lacks.
+    The default is ``haze`` for dehazing models, and ``ig`` from a blurred image for others.
     """
     if name is None:
         name = "haze" if card.task == "dehaze" else "ig"
@@ -122,7 +121,7 @@ def method_of(name: str | None, card: ModelCard) -> Method:
     )
 
 
-def check_question(
+def check_request(
     chosen: Method,
     baseline: str | None,
     steps: str | int | None,
@@ -130,20 +129,18 @@ def check_question(
     context_gradient: str,
     routing: str | None,
 ) -> None:
-    """Refuse what would have no effect on a method; raises `BadParameter`."""
+    """Raise `BadParameter` for options that have no effect on a method."""
     if baseline is not None and not chosen.takes_baseline:
         if not chosen.path:
-            raise BadParameter(
-                f"Method {chosen.name} goes from no baseline.", "Leave --baseline out."
-            )
+            raise BadParameter(f"Method {chosen.name} uses no baseline.", "Leave --baseline out.")
         raise BadParameter(
-            f"Method {chosen.name} brings its own beginning.",
+            f"Method {chosen.name} has its own baseline.",
             "Leave --baseline out, or choose --method ig.",
         )
     if chosen.explainer is not None:
         if steps is not None or rule is not None:
             raise BadParameter(
-                f"Method {chosen.name} goes along no path.",
+                f"Method {chosen.name} is not a path integral.",
                 "Leave --steps and --rule out; its own settings are given by --argument.",
             )
         if context_gradient == THROUGH:
@@ -153,12 +150,12 @@ def check_question(
             )
         if routing is not None:
             raise BadParameter(
-                f"Method {chosen.name} asks the model as it runs.", "Leave --routing out."
+                f"Method {chosen.name} always recomputes the routing.", "Leave --routing out."
             )
-    asked = chosen.steps if steps is None else steps
-    if rule is not None and asked == AUTO:
+    used_steps = chosen.steps if steps is None else steps
+    if rule is not None and used_steps == AUTO:
         raise BadParameter("--rule needs a number of steps.", "Add --steps 16, or leave it out.")
-    if chosen.path == "lam-2021" and (asked == AUTO or rule not in (None, chosen.rule)):
+    if chosen.path == "lam-2021" and (used_steps == AUTO or rule not in (None, chosen.rule)):
         raise BadParameter(
-            f"Method {chosen.name} is a series of pictures.", "Give a number of --steps alone."
+            f"Method {chosen.name} has a fixed series of steps.", "Give a number of --steps alone."
         )

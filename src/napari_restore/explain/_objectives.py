@@ -1,4 +1,4 @@
-"""What is asked of the pixels in a box: one number, whose causes an attribution shows."""
+"""Objectives: scalar functions of the output in a box, which an attribution explains."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor
 
 from napari_restore.errors import BadParameter
 
-ROUNDED = 1e-12
-"""Added under the root of a gradient's length, whose slope at 0 has no bound."""
+EPSILON = 1e-12
+"""Added under the root of a gradient's magnitude, whose derivative is unbounded at 0."""
 
 
 @dataclass(frozen=True)
@@ -25,23 +25,23 @@ class Objective:
     compute: Callable[[Tensor, Tensor, Tensor], Tensor]
     """(y, x, counts) → a scalar, with gradients."""
     is_linear: bool
-    """Whether D is linear in y: then what of a map is the input's own share can be told."""
+    """Whether D is linear in y: then the identity share of a map can be computed."""
     beyond: int = 0
-    """Pixels below and right of the box that it looks at."""
+    """Pixels below and right of the box that it reads."""
 
     def __call__(self, y: Tensor, x: Tensor, counts: Tensor) -> Tensor:
         return self.compute(y, x, counts)
 
 
 def objective_of(text: str, bands: int) -> Objective:
-    """The objective of a name, for a model of so many bands; raises `BadParameter`.
+    """Return the objective of a name for a model with `bands` bands; raises `BadParameter`.
 
-    - ``change``: mean of y − x. What the model does, not what passes it by.
+    - ``change``: mean of y − x: the model's change, without the input passed unchanged.
     - ``mean``: mean of y. ``sum``: its sum, as in the paper on DAM.
     - ``channel:N``: mean of band N of y, counted from 1.
-    - ``gradient``: sum over pixels and bands of the length of the gradient of y, by differences
+    - ``gradient``: sum over pixels and bands of the magnitude of the gradient of y, by differences
       to the pixel below and to the right (LAM, Gu and Dong, CVPR 2021).
-    - ``mean+variance``: mean and unbiased variance of y, as the code that came with DAM has it.
+    - ``mean+variance``: mean and unbiased variance of y, as in the public code of DAM.
     """
     name, _, number = text.partition(":")
     if name == "channel":
@@ -59,15 +59,17 @@ def objective_of(text: str, bands: int) -> Objective:
 
 
 def _mean(values: Tensor, counts: Tensor) -> Tensor:
+    """Return the mean of the pixels that count, over all bands."""
     return (values * counts).sum() / (counts.sum() * values.shape[1]).clamp(min=1)
 
 
 def _gradient(y: Tensor, x: Tensor, counts: Tensor) -> Tensor:
-    here = y[..., :-1, :-1]
-    below, right = y[..., 1:, :-1] - here, y[..., :-1, 1:] - here
-    # A step to a pixel that does not count is no edge.
+    """Return the sum of gradient magnitudes by forward differences."""
+    inner = y[..., :-1, :-1]
+    below, right = y[..., 1:, :-1] - inner, y[..., :-1, 1:] - inner
+    # Differences to pixels that do not count are left out.
     whole = counts[..., :-1, :-1] * counts[..., 1:, :-1] * counts[..., :-1, 1:]
-    return ((below.square() + right.square() + ROUNDED).sqrt() * whole).sum()
+    return ((below.square() + right.square() + EPSILON).sqrt() * whole).sum()
 
 
 def _mean_and_variance(y: Tensor, x: Tensor, counts: Tensor) -> Tensor:
@@ -87,13 +89,13 @@ OBJECTIVES = {
         Objective("mean+variance", _mean_and_variance, False),
     )
 }
-"""Objectives by name; ``channel:N`` is made when it is asked for."""
+"""Objectives by name; ``channel:N`` is created by `objective_of`."""
 
 
 def derivative(
     objective: Objective, y: Tensor, x: Tensor, counts: Tensor
 ) -> tuple[float, Tensor, Tensor]:
-    """D, ∂D/∂y and ∂D/∂x; `y` and `x` are taken for values, without what they came from."""
+    """Return D, ∂D/∂y and ∂D/∂x; `y` and `x` are detached from their graphs."""
     y, x = y.detach().requires_grad_(True), x.detach().requires_grad_(True)
     with torch.enable_grad():
         value = objective(y, x, counts)

@@ -1,7 +1,7 @@
-"""Ways from a baseline to the image, along which gradients are added up.
+"""Integration paths from a baseline to the image.
 
-γ(0) is the baseline, γ(1) the image. Every path gives its picture and its speed dγ/dα for a
-box of pixels, (1, C, h, w) in model range, so that no picture is ever whole in memory.
+γ(0) is the baseline, γ(1) the image. Every path returns γ(α) and its speed dγ/dα for a box of
+pixels, (1, C, h, w) in model range, so that no image of the path is ever whole in memory.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from napari_restore.engine import Region
 Planes = Callable[[Region], Tensor]
 """Reads a box of an image of the source's size: (1, C, h, w) float32 in model range."""
 Valid = Callable[[Region], Tensor | None]
-"""Which pixels of a box count, (1, 1, h, w) bool; None where all do."""
-Veil = Callable[[Region], tuple[Tensor, Tensor]]
-"""Gives transmission (1, 1 or C, h, w), above 0, and airlight (1, C, h, w) of a box."""
+"""Reads which pixels of a box count, (1, 1, h, w) bool; None where all do."""
+HazeReader = Callable[[Region], tuple[Tensor, Tensor]]
+"""Returns transmission (1, 1 or C, h, w), above 0, and airlight (1, C, h, w) of a box."""
 BLUR_SIGMA = 1.2
-"""Pixels; of LAM's blur at α = 0 …"""
+"""Standard deviation in pixels of LAM's blur at α = 0."""
 BLUR_SIDE = 9
-"""… with kernels of so many pixels along a side."""
-ROUNDED = 1e-5
-"""Added to σ, as LAM's code does."""
+"""Side in pixels of its kernel."""
+EPSILON = 1e-5
+"""Added to σ, as in the code of LAM."""
 
 
 class Path(Protocol):
@@ -37,7 +37,7 @@ class Path(Protocol):
     def name(self) -> str: ...
 
     def at(self, alpha: float, box: Region) -> tuple[Tensor, Tensor]:
-        """γ(α) and dγ/dα in `box`."""
+        """Return γ(α) and dγ/dα in `box`, each (1, C, h, w)."""
         ...
 
 
@@ -50,36 +50,35 @@ class Straight:
     name: str = "straight"
 
     def at(self, alpha: float, box: Region) -> tuple[Tensor, Tensor]:
-        there = self.baseline(box)
-        speed = self.image(box) - there
-        return torch.add(there, speed, alpha=alpha), speed
+        inside = self.baseline(box)
+        speed = self.image(box) - inside
+        return torch.add(inside, speed, alpha=alpha), speed
 
 
 @dataclass(frozen=True)
 class Haze:
-    """γ(α) = A + (x − A) t^(α − 1): haze of transmission t comes up, and x is reached exactly.
+    """γ(α) = A + (x − A) t^(α − 1): haze of transmission t is added, up to x exactly.
 
-    γ(0) is the scene behind the haze; all between are the scene under thinner haze, as
-    Koschmieder's model has it, so the path stays among pictures that a network knows.
+    γ(0) is the scene without haze; between them lies the scene under thinner haze by Koschmieder's
+    model, so the path stays within the distribution of the network's inputs.
     """
 
     image: Planes
-    veil: Veil
+    haze: HazeReader
     name: str = "haze"
 
     def at(self, alpha: float, box: Region) -> tuple[Tensor, Tensor]:
-        transmission, far = self.veil(box)
-        thickness = torch.log(transmission)
-        moved = (self.image(box) - far) * torch.exp((alpha - 1) * thickness)
-        return far + moved, thickness * moved
+        transmission, airlight = self.haze(box)
+        log_transmission = torch.log(transmission)
+        scene = (self.image(box) - airlight) * torch.exp((alpha - 1) * log_transmission)
+        return airlight + scene, log_transmission * scene
 
 
 @dataclass(frozen=True)
 class Blur:
-    """γ(α) = x convolved with a Gaussian of σ (1 − α), which shrinks to nothing (LAM).
+    """γ(α) = x convolved with a Gaussian of σ (1 − α), which vanishes at α = 1 (LAM).
 
-    The kernel is cut off at `side` pixels and made to add up to 1; beyond the image's edge
-    the last pixel is repeated.
+    The kernel is truncated to `side` pixels and normalised; the image is padded by replication.
     """
 
     image: Planes
@@ -98,9 +97,9 @@ class Blur:
 
 @dataclass(frozen=True)
 class SteppedBlur:
-    """LAM's path in `steps` pictures: the speed of each is taken for what it gained on the last.
+    """LAM's path in `steps` images, with backward differences as the speed.
 
-    That is what the public code of LAM adds up: m (γ(α) − γ(α − 1/m)), at α = 1/m … 1.
+    The public code of LAM sums m (γ(α) − γ(α − 1/m)) at α = 1/m … 1.
     """
 
     blur: Blur
@@ -115,9 +114,9 @@ class SteppedBlur:
 
 @dataclass(frozen=True)
 class ReleasedDam:
-    """The straight path with the speed that the public code of DAM takes: 2x − x′.
+    """The straight path with the speed of the public code of DAM: 2x − x′.
 
-    Not dγ/dα, which is x − x′: its maps do not add up to what the model did. Kept to repeat
+    This is not dγ/dα, which is x − x′: the maps do not sum to D(x) − D(x′). It serves to reproduce
     published figures.
     """
 
@@ -131,7 +130,7 @@ class ReleasedDam:
 
 @dataclass(frozen=True)
 class Counted:
-    """A path along which pixels that do not count stay as they are in the image."""
+    """A path along which pixels that do not count keep their value in the image."""
 
     path: Path
     image: Planes
@@ -150,24 +149,24 @@ class Counted:
 
 
 def around(image: Planes, box: Region, reach: int, size: tuple[int, int]) -> Tensor:
-    """`box` grown by `reach`; beyond an image of `size` its last pixel is repeated."""
+    """Read `box` expanded by `reach`, padded by replication outside of an image of `size`."""
     wide = box.expand(reach)
-    there = wide.intersect(Region(0, 0, *size))
-    beyond = (there.x0 - wide.x0, wide.x1 - there.x1, there.y0 - wide.y0, wide.y1 - there.y1)
-    return pad(image(there), beyond, mode="replicate")
+    inside = wide.intersect(Region(0, 0, *size))
+    beyond = (inside.x0 - wide.x0, wide.x1 - inside.x1, inside.y0 - wide.y0, wide.y1 - inside.y1)
+    return pad(image(inside), beyond, mode="replicate")
 
 
 def gaussian(sigma: float, side: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """A normalised Gaussian (side, side), and what it changes by per pixel of σ.
+    """Return a normalised Gaussian (side, side) and its derivative by σ in pixels.
 
-    In float64 until the end; `ROUNDED` keeps σ = 0 finite, where the kernel is one pixel.
+    Computed in float64; `EPSILON` keeps σ = 0 finite, where the kernel is one pixel.
     """
-    sigma = sigma + ROUNDED
+    sigma = sigma + EPSILON
     at = torch.arange(side, dtype=torch.float64) - side // 2
     square = at[:, None] ** 2 + at**2
     weights = torch.exp(-square / (2 * sigma * sigma))
     kernel = weights / weights.sum()
-    # d/dσ of w is w r²/σ³; the mean comes off, as the sum stays 1.
+    # d/dσ of w is w r²/σ³; the mean is subtracted because the sum stays 1.
     rate = square / sigma**3
     slope = kernel * (rate - (kernel * rate).sum())
     return kernel.to(like), slope.to(like)

@@ -1,4 +1,4 @@
-"""A polygon of the output, where what is asked about is no box."""
+"""A polygon of the output as the attribution target."""
 
 from __future__ import annotations
 
@@ -22,37 +22,37 @@ class Polygon:
 
     @property
     def box(self) -> Region:
-        """The smallest box of whole pixels that holds it; it may reach beyond the image."""
+        """Smallest box of whole pixels that contains it; it may reach beyond the image."""
         ys, xs = zip(*self.vertices, strict=True)
         return Region(
             math.floor(min(ys)), math.floor(min(xs)), math.ceil(max(ys)), math.ceil(max(xs))
         )
 
     def to_list(self) -> list[list[float]]:
-        """The vertices as JSON."""
+        """Return the vertices (y, x) as JSON."""
         return [list(vertex) for vertex in self.vertices]
 
     def inside(self, box: Region) -> npt.NDArray[np.bool_]:
-        """(h, w) which pixels of `box` have their centre inside; raises `BadRegion` if none has."""
+        """Return which pixels of `box` have their centre inside, (h, w); raises `BadRegion` if none."""
         ring = [(x, y) for y, x in (*self.vertices, self.vertices[0])]
-        found = rasterise([[ring]], box).astype(bool)
-        if not found.any():
+        mask = rasterise([[ring]], box).astype(bool)
+        if not mask.any():
             raise BadRegion(
                 "No pixel of the image has its centre inside the polygon.",
                 "Draw a larger one, or one within the image.",
             )
-        return found
+        return mask
 
 
 def polygon_of(vertices: Sequence[Sequence[float]]) -> Polygon:
-    """Vertices (y, x) as a polygon; raises `BadParameter` if they are none."""
+    """Return a polygon of vertices (y, x); raises `BadParameter` if they are not one."""
     try:
-        found = tuple((float(y), float(x)) for y, x in vertices)
+        points = tuple((float(y), float(x)) for y, x in vertices)
     except (TypeError, ValueError):
-        found = ()
-    if len(found) < 3 or not all(math.isfinite(value) for vertex in found for value in vertex):
+        points = ()
+    if len(points) < 3 or not all(math.isfinite(value) for vertex in points for value in vertex):
         raise BadParameter(
             "A polygon has at least three vertices, each of two numbers.",
-            "Give them one after another, along its edge.",
+            "Give the vertices in order along its edge.",
         )
-    return Polygon(found)
+    return Polygon(points)

@@ -1,4 +1,4 @@
-"""Nodes and weights on [0, 1]: how an integral along a path is made of a few points of it."""
+"""Quadrature rules: nodes and weights on [0, 1] for path integrals."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from napari_restore.errors import BadParameter
 
 NESTED = (9, 17, 33, 65)
-"""Nodes of the levels of `auto`: each holds all nodes of the one before."""
+"""Node counts of the nested rules of ``auto``: each contains all nodes of the one before."""
 RULES = ("gauss-legendre", "middle", "left", "right", "trapezoid")
 Floats = npt.NDArray[np.float64]
 
@@ -21,24 +21,27 @@ class Quadrature:
 
     name: str
     nodes: Floats
-    """Rising."""
+    """In ascending order."""
     weights: Floats
-    """They add up to 1."""
+    """They sum to 1."""
 
     def weight_of(self, alpha: float) -> float:
-        """Of one of its nodes, else 0."""
-        place = np.flatnonzero(self.nodes == alpha)
-        return float(self.weights[place[0]]) if len(place) else 0.0
+        """Return the weight of a node, 0 for any other α."""
+        index = np.flatnonzero(self.nodes == alpha)
+        return float(self.weights[index[0]]) if len(index) else 0.0
 
 
 def clenshaw_curtis(count: int) -> Quadrature:
-    """The rule of `count` (odd) Chebyshev points, both ends among them.
+    """Return the rule of `count` (odd) Chebyshev points, including both ends.
 
-    Its nodes are every second one of the next finer rule, so refining loses nothing; smooth
-    functions are integrated about as well as by Gauss's rule (Trefethen, SIAM Review 2008).
+    Its nodes are every second one of the next finer rule, so refining reuses all of them; smooth
+    functions are integrated about as accurately as by Gauss's rule (Trefethen, SIAM Review 2008).
     """
     if count < 3 or count % 2 == 0:
-        raise BadParameter(f"{count} nodes make no such rule.", "Take an odd number from 3 on.")
+        raise BadParameter(
+            f"Clenshaw-Curtis quadrature has no rule of {count} nodes.",
+            "Use an odd number from 3 on.",
+        )
     intervals = count - 1
     angles = np.pi * np.arange(count) / intervals
     weights = np.ones(count)
@@ -47,14 +50,14 @@ def clenshaw_curtis(count: int) -> Quadrature:
         weights -= share * np.cos(2 * j * angles) / (4 * j * j - 1)
     weights /= intervals
     weights[[0, -1]] /= 2
-    # sin², not 1 − cos: exact at both ends, and the same numbers in every level.
+    # sin², not 1 − cos: exact at both ends, and bit-identical nodes in every level.
     return Quadrature("clenshaw-curtis", np.sin(angles / 2) ** 2, weights)
 
 
 def fixed(rule: str, steps: int) -> Quadrature:
-    """A rule of `RULES` with `steps` nodes (the trapezoid's are one more); raises `BadParameter`."""
+    """Return a rule of `RULES` with `steps` nodes (`trapezoid`: one more); raises `BadParameter`."""
     if steps < 1:
-        raise BadParameter(f"{steps} steps make no path.", "Take one or more.")
+        raise BadParameter(f"A path cannot have {steps} steps.", "Use one or more.")
     k = np.arange(steps)
     even = np.full(steps, 1 / steps)
     if rule == "gauss-legendre":

@@ -1,8 +1,7 @@
-"""The JSON account of a run: what was done, with what, and what it cost.
+"""Records: JSON files on a run, its inputs, settings and costs.
 
-The typed dictionaries of `_shapes` are the format; `problems` checks a record against
-them. Names are snake case, units SI, sizes in bytes, boxes [y0, x0, y1, x1].
-Keys that are not named here may be present and are kept.
+The typed dictionaries of `_shapes` are the format; `problems` validates a record. Names are snake case, units SI, sizes in bytes, boxes [y0, x0, y1, x1].
+Other keys may be present and are preserved.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ __all__ = [
     "check_file",
     "check_record",
     "problems",
-    "read_account",
+    "read_any_record",
     "read_record",
     "strict_json",
     "write_json",
@@ -38,19 +37,19 @@ __all__ = [
 
 
 def problems(record: object) -> list[str]:
-    """What is missing or of the wrong type, one phrase each; empty for a good record."""
+    """Return what is missing or of the wrong type, one phrase each; empty for a valid record."""
     return mismatches(record, Record if _kind_of(record) is Table else _kind_of(record), "record")
 
 
 def strict_json(data: Any, indent: int | None = None) -> str:
-    """`data` as JSON that every parser takes, whatever it holds.
+    """Serialise `data` as strictly valid JSON.
 
-    JSON has no word for NaN and infinity: they become the texts "nan", "inf" and
-    "-inf". What JSON does not know at all becomes its text. Control characters, which a
-    terminal would obey, and bytes of names that are not UTF-8 are escaped.
+    NaN and infinity become the strings "nan", "inf" and "-inf"; other types become their string.
+    Control characters, which a terminal would interpret, and bytes of names that are not UTF-8 are
+    escaped.
     """
     text = json.dumps(_plain(data), indent=indent, ensure_ascii=False, allow_nan=False)
-    # Lines end only between the values: within them they are escaped already.
+    # Newlines occur only between values: within them they are escaped already.
     return CONTROLS.sub(lambda m: m[0] if m[0] == "\n" else json.dumps(m[0])[1:-1], text)
 
 
@@ -69,7 +68,7 @@ def _plain(data: Any) -> Any:
 
 
 def check_record(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Find out before any work whether a record can be written to `path`.
+    """Check before the run whether a record can be written to `path`.
 
     Raises `BadOutput` if it exists without `overwrite` or its folder is missing or
     may not be written.
@@ -78,9 +77,9 @@ def check_record(path: str | os.PathLike[str], *, overwrite: bool = False) -> No
 
 
 def check_file(target: Path, what: str, option: str, *, overwrite: bool = False) -> None:
-    """Find out before any work whether a file can be written, as `check_record`.
+    """Check before the run whether a file can be written, as `check_record`.
 
-    `what` it is and the `option` that names it are for the error.
+    `what` describes the file and `option` names it in the error message.
     """
     if target.is_dir():
         raise BadOutput(f"The {what} {target} is a folder.", f"Name a file after {option}.")
@@ -93,7 +92,7 @@ def check_file(target: Path, what: str, option: str, *, overwrite: bool = False)
             f"The {what} {target} exists.", "Add --overwrite to replace it, or choose another name."
         )
     try:
-        # Only trying tells: nothing else knows of Windows' rights or read-only disks.
+        # Only an attempt is reliable for Windows permissions and read-only disks.
         with tempfile.TemporaryFile(dir=target.parent):
             pass
     except OSError as error:
@@ -101,10 +100,10 @@ def check_file(target: Path, what: str, option: str, *, overwrite: bool = False)
 
 
 def write_record(path: str | os.PathLike[str], record: Mapping[str, Any]) -> Path:
-    """Write `record` as JSON; the file appears whole or not at all.
+    """Write `record` as JSON, atomically.
 
     Raises `BadOutput` when the folder is missing or may not be written, `DiskFull`, and
-    `ValueError` when the record is not one.
+    `ValueError` for an invalid record.
     """
     if wrong := problems(record):
         raise ValueError(f"not a record: {'; '.join(wrong)}")
@@ -117,12 +116,12 @@ def write_record(path: str | os.PathLike[str], record: Mapping[str, Any]) -> Pat
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write `data` as `strict_json`; the file appears whole or not at all. Raises `OSError`."""
+    """Write `data` as `strict_json`, atomically. Raises `OSError`."""
     write_text(path, strict_json(data, indent=2) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8; the file appears whole or not at all. Raises `OSError`."""
+    """Write UTF-8, atomically. Raises `OSError`."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         partial.write_text(text, encoding="utf-8")
@@ -143,16 +142,16 @@ def _unwritable(target: Path, what: str, error: OSError) -> BadOutput | DiskFull
 
 
 def read_record(path: str | os.PathLike[str]) -> Record:
-    """The record in the JSON file `path`; raises `InputError` when it holds none."""
-    told = _read_json(path)
-    kind = Record if _kind_of(told) is Table else _kind_of(told)
-    return cast("Record", _checked(path, told, kind))
+    """Read the record in the JSON file `path`; raises `InputError` if it is none."""
+    record = _read_json(path)
+    kind = Record if _kind_of(record) is Table else _kind_of(record)
+    return cast("Record", _checked(path, record, kind))
 
 
-def read_account(path: str | os.PathLike[str]) -> Record | Table:
-    """The record in the JSON file `path`, or the table; raises `InputError` when it holds neither."""
-    told = _read_json(path)
-    return cast("Record | Table", _checked(path, told, _kind_of(told)))
+def read_any_record(path: str | os.PathLike[str]) -> Record | Table:
+    """Read the record or table in the JSON file `path`; raises `InputError` if it is neither."""
+    record = _read_json(path)
+    return cast("Record | Table", _checked(path, record, _kind_of(record)))
 
 
 def _read_json(path: str | os.PathLike[str]) -> Any:
@@ -170,13 +169,13 @@ def _read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def _kind_of(record: Any) -> Any:
-    """The shape of a record of that kind; of a single run where nothing tells."""
+    """Return the format of a record by its keys; that of a single run by default."""
     keys = record if isinstance(record, Mapping) else ()
     return Table if "rows" in keys else AttributionRecord if "attribution" in keys else Record
 
 
 def _checked(path: str | os.PathLike[str], record: Any, kind: Any) -> Any:
-    """`record` if it is of a `kind` of record; raises `InputError`."""
+    """Return `record` if it has the format `kind`; raises `InputError`."""
     if wrong := mismatches(record, kind, "record"):
         raise InputError(
             f"{path} is not a record of a run: {wrong[0]}.", "Name the file that --record wrote."

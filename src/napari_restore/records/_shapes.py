@@ -1,7 +1,7 @@
-"""The format of records: one shape for a run, an attribution and a table each.
+"""The format of records of runs, attributions and tables.
 
-Names are snake case, units SI, sizes in bytes, boxes [y0, x0, y1, x1]. What feeds keyword
-arguments has no other keys; elsewhere keys that are not named here may be present and are kept.
+Names are snake case, units SI, sizes in bytes, boxes [y0, x0, y1, x1]. Dictionaries of
+keyword arguments have no other keys; elsewhere other keys may be present and are preserved.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class ImageSource(TypedDict):
     select: NotRequired[list[int] | None]
     level: NotRequired[int | None]
     allow_outside: NotRequired[bool]
-    """Whether its user agreed to pixels from elsewhere; whoever repeats the run is asked anew."""
+    """Whether the user allowed VRT sources outside of its folder; a rerun needs the consent again."""
 
 
 class ModelSource(TypedDict):
@@ -42,7 +42,7 @@ class ModelSource(TypedDict):
 
 @closed
 class RunOptions(TypedDict, total=False):
-    """Options of `plan` that no machine owns."""
+    """Options of `plan` that are independent of the machine."""
 
     region: Required[list[Box]]
     mask: str | None
@@ -66,7 +66,7 @@ class RunOptions(TypedDict, total=False):
 
 
 class Task(TypedDict):
-    """What repeats a restoration."""
+    """The task that repeats a restoration."""
 
     image: ImageSource
     mosaic: NotRequired[ImageSource | None]
@@ -76,7 +76,7 @@ class Task(TypedDict):
 
 @closed
 class ReadingOptions(TypedDict, total=False):
-    """Options of `attribute` that say how the image is read."""
+    """Options of `attribute` on how the image is read."""
 
     extent: str
     black: float | None
@@ -86,8 +86,8 @@ class ReadingOptions(TypedDict, total=False):
     other_bands: Literal["correct", "copy", "drop"] | None
 
 
-class Question(TypedDict, total=False):
-    """Options of `attribute` that say what is asked."""
+class MethodSettings(TypedDict, total=False):
+    """Options of `attribute` on method and objective."""
 
     method: str | None
     objective: str | None
@@ -102,33 +102,33 @@ class Question(TypedDict, total=False):
 
 
 @closed
-class QuestionOfBox(Question, total=False):
-    """A question, and the place it is asked about."""
+class AttributionRequest(MethodSettings, total=False):
+    """Settings of an attribution and its target."""
 
     box: Box | None
     polygon: list[Annotated[list[float], Len(2, 2)]] | None
 
 
 @closed
-class QuestionOfTable(Question, ReadingOptions, total=False):
-    """A question about many places."""
+class TableRequest(MethodSettings, ReadingOptions, total=False):
+    """Settings of the attributions of a table."""
 
     level: int
 
 
 class AttributionTask(TypedDict):
-    """What repeats an attribution."""
+    """The task that repeats an attribution."""
 
     image: ImageSource
     model: ModelSource
-    question: QuestionOfBox
+    question: AttributionRequest
     options: ReadingOptions
     files: NotRequired[dict[str, str]]
     """sha256 of the files that were read, by their path."""
 
 
 class TablePlace(TypedDict):
-    """A place that was asked about."""
+    """An attribution target of a table."""
 
     name: str
     box: Box | None
@@ -136,7 +136,7 @@ class TablePlace(TypedDict):
 
 
 class TableImage(TypedDict):
-    """An image of a table, and its places."""
+    """An image of a table with its targets."""
 
     name: str
     spec: ImageSource
@@ -153,7 +153,7 @@ class TableModel(TypedDict):
 
 
 class TableTask(TypedDict):
-    """What repeats a table."""
+    """The task that repeats a table."""
 
     images: list[TableImage]
     models: list[TableModel]
@@ -173,13 +173,13 @@ class Input(TypedDict):
     dtype: str
     crs: str | None
     black: list[float] | None
-    """The value of each band that the model saw as 0."""
+    """Value of each band that maps to 0 in the model's input."""
     white: float | None
-    """The value that the model saw as 1."""
+    """Value that maps to 1 in the model's input."""
 
 
 class FileOptions(TypedDict, total=False):
-    """Options of `Result.save`, but for what concerns a file that is there."""
+    """Options of `Result.save`, except for overwriting."""
 
     compress: str
     cog: bool
@@ -206,7 +206,7 @@ class Model(TypedDict):
 
 
 class Target(TypedDict):
-    """What was restored."""
+    """A restored region."""
 
     region: list[int]
     """[y0, x0, y1, x1], half open."""
@@ -223,7 +223,7 @@ class Adjustment(TypedDict):
 
 
 class PlanRecord(TypedDict):
-    """How it was done, and what that was predicted to take."""
+    """The plan and its predicted costs."""
 
     scope: str
     tile: int
@@ -240,14 +240,14 @@ class PlanRecord(TypedDict):
 
 
 class Measured(TypedDict):
-    """What it took."""
+    """Measured time, memory and tiles."""
 
     seconds: float
-    """From the start of the command, or of the run, until the file has its name."""
+    """Time from the start of the command, or of the run, until the file is written."""
     run_seconds: NotRequired[float]
-    """What of it the pixels took, without loading, planning and writing."""
+    """Time of the computation, without loading, planning and writing."""
     megapixels_per_second: float
-    """Of `run_seconds`."""
+    """Throughput over `run_seconds`."""
     peak_ram_bytes: int
     """Unique set size summed over the process tree, idle part included."""
     peak_device_bytes: int
@@ -255,7 +255,7 @@ class Measured(TypedDict):
     tiles_resumed: int
     backoffs: int
     unchanged_share: float | None
-    """Share of the valid pixels that the model left as they were."""
+    """Share of the valid pixels that the model did not change."""
 
 
 class Record(TypedDict):
@@ -276,9 +276,9 @@ class Record(TypedDict):
     device: str
     versions: dict[str, str]
     notes: NotRequired[list[str]]
-    """What the user was told about this run."""
+    """Notes that were shown to the user."""
     task: NotRequired[Task | None]
-    """None where image or model lies in no file."""
+    """None where image or model exist only in memory."""
 
 
 class AttributionRecord(Record):
@@ -289,23 +289,23 @@ class AttributionRecord(Record):
 
 
 class TableRow(TypedDict):
-    """The answer for one image, place and model; its other columns are those of the table."""
+    """A row for one image, target and model; its other columns are those of the table."""
 
     number: int
     model: str
 
 
 class Table(TypedDict):
-    """Many questions in one account, in enough detail to ask them all again."""
+    """The record of many attributions, in enough detail to repeat them."""
 
     version: str
     status: Literal["done", "cancelled"]
     task: NotRequired[TableTask | None]
-    """Images, models and places; None where some lie in no file."""
-    question: QuestionOfTable
-    """The options that all were asked with."""
+    """Images, models and targets; None where some exist only in memory."""
+    question: TableRequest
+    """Options of all attributions."""
     rows: list[TableRow]
-    """One for each image, place and model."""
+    """One row for each image, target and model."""
     summary: dict[str, Any]
     device: str
     versions: dict[str, str]

@@ -1,1 +1,1 @@
-"""Made-up haze, training, and scores: how the shipped weights came about and what they are worth."""
+"""Synthetic haze, training, and evaluation of the shipped weights."""

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic replacement of files."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A new path beside `path` to write to; at the end it takes the place of `path`.
+    """Yield a temporary path beside `path`; on success it replaces `path` atomically.
 
-    Where the body or the renaming fails, `path` stays as it was and nothing is left
-    beside it. Raises `DiskFull` where the disk is.
+    On failure `path` is unchanged and the temporary file removed. Raises `DiskFull` on a full disk.
     """
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
@@ -27,7 +26,7 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(part, path)
     except OSError as error:
         if error.errno in _FULL:
-            raise DiskFull(f"No space is left for {path}.", "Free some, then go on.") from error
+            raise DiskFull(f"No space is left for {path}.", "Free some, then continue.") from error
         raise
     finally:
         part.unlink(missing_ok=True)

@@ -69,7 +69,7 @@ def test_what_does_not_fit_is_said(tab: Any, form: Any, ask: Any) -> None:
     assert "no argument 'size'" in str(ask("failed"))
     for text in ("sixteen", "sliding_window_shapes=", "=3", "n=3 side= seed=0"):
         form.settings.setText(text)
-        with pytest.raises(BadParameter, match="no setting of the form name=value"):
+        with pytest.raises(BadParameter, match="not a setting of the form name=value"):
             tab.question()
 
 

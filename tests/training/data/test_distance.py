@@ -46,13 +46,13 @@ def test_holes_are_filled_from_their_blocks():
 @pytest.mark.parametrize("shape", [(40, 60, 3), (2, 40, 60)])
 def test_several_bands_are_refused(tmp_path, shape):
     tifffile.imwrite(tmp_path / "d.tif", np.ones(shape, np.uint8), photometric="minisblack")
-    with pytest.raises(InputError, match=r"d\.tif holds no distances: its shape"):
+    with pytest.raises(InputError, match=r"d\.tif contains no distances: its shape"):
         read_distance(tmp_path / "d.tif", "rgbd_depth", (40, 60))
 
 
 def test_a_photo_is_no_file_of_distances(tmp_path):
     Image.new("RGB", (60, 40)).save(tmp_path / "d.png")
-    with pytest.raises(InputError, match=r"d\.png holds no distances: its shape"):
+    with pytest.raises(InputError, match=r"d\.png contains no distances: its shape"):
         read_distance(tmp_path / "d.png", "rgbd_depth", (40, 60))
 
 

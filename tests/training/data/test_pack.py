@@ -140,9 +140,9 @@ def test_a_compact_pack_serves_where_no_image_library_is(packed, tmp_path):
         "for name in ('rasterio', 'zarr', 'dask', 'rawpy', 'imagecodecs', 'scipy'):\n"
         "    sys.modules[name] = None\n"
         "from pathlib import Path\n"
-        "from napari_restore.training.data import Feed, Recipe, expand\n"
+        "from napari_restore.training.data import BatchLoader, Recipe, expand\n"
         "found = expand(Path(sys.argv[1]), Path(sys.argv[2]))\n"
-        "print(len(found), Feed(found, Recipe(size=64, batch=2), 0).batch(0).hazy.shape[0])\n"
+        "print(len(found), BatchLoader(found, Recipe(size=64, batch=2), 0).batch(0).hazy.shape[0])\n"
         "assert not [m for m in sys.modules if m.startswith('napari_restore.images.')]\n"
     )
     words = [sys.executable, "-c", code, str(tmp_path / "all.zip"), str(tmp_path / "out")]
@@ -163,7 +163,7 @@ def test_a_compact_pack_serves_where_no_image_library_is(packed, tmp_path):
 
 def test_something_else_is_no_pack(tmp_path):
     (tmp_path / "a.zip").write_bytes(b"nothing")
-    with pytest.raises(InputError, match="no compact pack"):
+    with pytest.raises(InputError, match="not a compact pack"):
         expand(tmp_path / "a.zip", tmp_path / "out")
 
 

@@ -167,7 +167,7 @@ def test_a_plain_folder_gives_scenes_by_folder(tmp_path):
 @pytest.mark.parametrize("text", ["", "name,kind\nx,aerial\n", "file,kind\nnotes.txt,other\n"])
 def test_an_index_without_scenes_is_refused(tmp_path, text):
     (tmp_path / "INDEX.csv").write_text(text, encoding="utf-8")
-    with pytest.raises(InputError, match=r"INDEX\.csv|holds no scene"):
+    with pytest.raises(InputError, match=r"INDEX\.csv|contains no scene"):
         scenes_of(tmp_path)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_restore.training.haze import SPECTRA, draw_haze, draw_wide
-from napari_restore.training.haze._made_up import MAKERS, bright, made_up_distance
+from napari_restore.training.haze._synthetic_distance import MAKERS, bright, synthetic_distance
 
 SHAPE = (96, 128)
 
@@ -72,7 +72,7 @@ def test_brightness_does_not_tell_how_far_a_thing_is(maker):
 def test_a_small_picture_has_distances_too():
     for shape in ((1, 1), (3, 5), (2, 40)):
         for seed in range(10):
-            assert made_up_distance(rng(seed), shape, np.ones(shape, np.float32)).shape == shape
+            assert synthetic_distance(rng(seed), shape, np.ones(shape, np.float32)).shape == shape
 
 
 def test_known_distances_are_mostly_followed():

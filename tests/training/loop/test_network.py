@@ -35,8 +35,12 @@ def test_a_network_starts_as_its_seed_says_and_leaves_the_generator_alone():
         (ModelConfig("dcp"), BadParameter, "nothing to train"),
         (ModelConfig("haze-unet", {"wide": 3}), BadParameter, "sizes do not make haze-unet"),
         (ModelConfig("haze-unet", weights=Path("no.pth")), MissingWeights, "no weights file"),
-        (ModelConfig("haze-unet", SMALL, checkpointing=True), BadParameter, "checkpointing means"),
-        (ModelConfig("haze-unet", SMALL, exact_below=9), BadParameter, "exact_below means nothing"),
+        (
+            ModelConfig("haze-unet", SMALL, checkpointing=True),
+            BadParameter,
+            "checkpointing has no effect",
+        ),
+        (ModelConfig("haze-unet", SMALL, exact_below=9), BadParameter, "exact_below has no effect"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(config: ModelConfig, error: type[Exception], told: str):

@@ -95,7 +95,7 @@ def test_without_dev_scenes_it_says_that_nothing_is_scored(
     path.write_text(path.read_text().replace(",dev,", ",test,"))
     _, pictures, notes = opened(kinds=["aerial"])
     assert pictures.dev == ()
-    assert notes == ["There are no dev scenes: the last average is kept, unscored."]
+    assert notes == ["There are no dev scenes: the last average is saved, without a score."]
 
 
 def test_what_was_packed_before_must_hold_no_dev_scene(opened: Callable[..., Any], tmp_path: Path):
@@ -105,7 +105,7 @@ def test_what_was_packed_before_must_hold_no_dev_scene(opened: Callable[..., Any
     _, pictures, _ = opened(index="train.zip", score={"index": str(packs / "dev")})
     assert len(pictures.rows) == 2
     assert len(pictures.dev) == 3
-    with pytest.raises(InputError, match=r"which .* leaves out"):
+    with pytest.raises(InputError, match=r"which .* excludes"):
         opened(index=str(packs / "dev"))
 
 
@@ -127,7 +127,7 @@ def test_rows_can_be_left_out_by_name(opened: Callable[..., Any], index: Path):
     _, pictures, _ = opened(leave_out=["coast_*"])
     assert [row["name"] for row in pictures.rows] == ["field_1.png"]
     assert pictures.left_out == ("coast_1.png",)
-    with pytest.raises(BadParameter, match=r"'town_\*' fits no file"):
+    with pytest.raises(BadParameter, match=r"'town_\*' matches no training file"):
         # A dev scene is not trained on anyhow.
         opened(leave_out=["town_*"])
     with pytest.raises(InputError, match="no scene"):
@@ -143,7 +143,7 @@ def test_scenes_too_small_for_the_crops_are_counted_and_stand_in_no_card(
     with index.open("a", newline="") as file:
         file.write("field_2.png,aerial,train,CC0-1.0,\nfield_3.png,aerial,train,CC0-1.0,\n")
     _, pictures, notes = opened(licences="free")
-    assert notes[-1] == "Pictures that are too small for the crops and not trained on: 1."
+    assert notes[-1] == "Pictures excluded as too small for the crops: 1."
     assert [row["name"] for row in pictures.rows] == ["field_1.png", "field_2.png"]
     assert pictures.left_out == ("field_3.png",)
 
@@ -155,7 +155,7 @@ def test_another_split_can_be_scored_on(opened: Callable[..., Any], index: Path)
     assert [scene.name for scene in pictures.dev] == ["wood_1.png"]
     assert {row["name"] for row in pictures.rows} == {"field_1.png", "coast_1.png"}
     _, _, notes = opened(score={"split": "elsewhere"})
-    assert notes[-1] == "There are no elsewhere scenes: the last average is kept, unscored."
+    assert notes[-1] == "There are no elsewhere scenes: the last average is saved, without a score."
 
 
 def test_a_plain_folder_is_all_for_training_or_all_for_scores(
@@ -167,6 +167,6 @@ def test_a_plain_folder_is_all_for_training_or_all_for_scores(
         Image.fromarray(codes).save(tmp_path / folder / "a.png")
     _, pictures, notes = opened(index=str(tmp_path / "one"))
     assert len(pictures.rows) == 1
-    assert notes == ["There are no dev scenes: the last average is kept, unscored."]
+    assert notes == ["There are no dev scenes: the last average is saved, without a score."]
     _, pictures, _ = opened(score={"index": str(tmp_path / "aerial_other")})
     assert [(scene.name, scene.kind) for scene in pictures.dev] == [("a.png", "aerial")]

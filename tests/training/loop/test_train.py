@@ -219,8 +219,8 @@ def test_other_scores_seek_the_best_anew(
     assert old["best_step"] > 0
     told: list[Any] = []
     changed = make_config(run=run, score={"seed": 5, "classical": True})
-    account = train(changed, make_pictures(), "cpu", Control(tell=told.append))
-    assert any("sought anew" in getattr(event, "text", "") for event in told)
+    account = train(changed, make_pictures(), "cpu", Control(emit=told.append))
+    assert any("determined again" in getattr(event, "text", "") for event in told)
     assert "aerial_dcp_0.95" in account["figures"]
     rows = rows_of(tmp_path / "run")
     anew = [row for row in rows if row["score"] and row["aerial_dcp_0.95"]]
@@ -301,9 +301,9 @@ def test_three_wrong_steps_in_a_row_go_back_to_the_average(
     with pytest.raises(Cancelled):
         train(config, make_pictures(10, 11, 12), "cpu", stopped_after(10))
     saved = state_of(tmp_path / "run")["average"]
-    train(config, make_pictures(10, 11, 12), "cpu", Control(tell=told.append))
+    train(config, make_pictures(10, 11, 12), "cpu", Control(emit=told.append))
     notes = [event.text for event in told if type(event).__name__ == "Note"]
-    assert any("back to the average of step 10" in note for note in notes)
+    assert any("restarted from the average of step 10" in note for note in notes)
     assert_equal(state_of(tmp_path / "run")["model"], saved)
 
 
@@ -328,7 +328,7 @@ def test_only_chosen_parameters_are_trained(
     after = state_of(tmp_path / "run")["model"]
     changed = {name.partition(".")[0] for name in after if not after[name].equal(before[name])}
     assert changed == {"middle"}
-    with pytest.raises(BadParameter, match="train_only 'bottom' fits no parameter"):
+    with pytest.raises(BadParameter, match="train_only 'bottom' matches no parameter"):
         train(make_config(run={"train_only": ["bottom"]}), make_pictures(), "cpu")
 
 
@@ -378,7 +378,7 @@ def test_without_matplotlib_it_says_once_that_no_plot_is_drawn(
     make_config: MakeConfig, make_pictures: MakePictures, tmp_path: Path
 ):
     told: list[Any] = []
-    train(make_config(run={"steps": 2}), make_pictures(), "cpu", Control(tell=told.append))
+    train(make_config(run={"steps": 2}), make_pictures(), "cpu", Control(emit=told.append))
     notes = [event.text for event in told if type(event).__name__ == "Note"]
     assert notes.count(NO_PLOT) == 1
     assert not (tmp_path / "run" / "training.png").exists()

@@ -88,7 +88,7 @@ def test_pictures_are_kept_once(index: Path, tmp_path: Path):
     assert not any(path.exists() for path in paths)
     paths[1].write_bytes(b"mine")
     drop_others(tmp_path / "out", cases(index))
-    with pytest.raises(BadOutput, match="not kept by an evaluation"):
+    with pytest.raises(BadOutput, match="not from an evaluation"):
         case.keep(tmp_path / "out")
     assert paths[1].read_bytes() == b"mine"
     case.keep(tmp_path / "out", overwrite=True)

@@ -132,7 +132,7 @@ def test_a_table(tmp_path: Path):
         ("hazy,clear\nno.png,a.png\nnope.png,a.png\n", "do not exist: .*no.png, .*nope.png"),
         ("hazy,truth\na.png,a.png\n", "no column clear"),
         ("hazy,clear\na.png,\n", "no column clear filled"),
-        ("hazy,clear\n", "holds no pairs"),
+        ("hazy,clear\n", "contains no pairs"),
         ("hazy,clear\na.png,a.png\na.png,a.png\n", "named twice"),
     ],
 )

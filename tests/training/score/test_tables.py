@@ -15,7 +15,7 @@ from napari_restore.models import load
 from napari_restore.training.score._evaluate import Outcome
 from napari_restore.training.score._journal import Journal
 from napari_restore.training.score._methods import Method, methods_of
-from napari_restore.training.score._strips import LONGEST, beside, chosen, file_name
+from napari_restore.training.score._strips import LONGEST, beside, file_name, select_extremes
 from napari_restore.training.score._summary import summary_of
 from napari_restore.training.score._tables import csv_table, latex_table, text_table
 
@@ -160,9 +160,9 @@ def test_methods_stand_in_order_and_none_twice():
 
 def test_the_worst_the_middle_and_the_best_are_chosen():
     gains = {"a": 1.0, "b": 5.0, "c": 3.0, "d": float("nan"), "e": 2.0, "f": 4.0}
-    assert chosen(gains, 1) == {"a": "worst_1", "c": "median_1", "b": "best_1"}
-    assert set(chosen(gains, 9)) == set("abcef")
-    assert chosen(gains, 0) == {}
+    assert select_extremes(gains, 1) == {"a": "worst_1", "c": "median_1", "b": "best_1"}
+    assert set(select_extremes(gains, 9)) == set("abcef")
+    assert select_extremes(gains, 0) == {}
 
 
 def test_a_strip_is_not_too_large_and_shows_all_in_order():

@@ -1,1 +1,1 @@
-"""Methods that go along no path: ours, captum's, and those of other packages."""
+"""Methods that are not path integrals: built in, of captum, and of other packages."""

@@ -1,7 +1,8 @@
-"""Attributors of captum, which sees D as a function of the pixels and nothing of the model.
+"""Attribution methods of captum, applied to D as a function of the pixels.
 
-What needs no more than that runs: gradients, Shapley values, ablations. What rewires the network or
-attributes to its layers does not, as D is more than one network (tiles, statistics, radiometry).
+Methods that only evaluate D and its gradient run: gradients, Shapley values, ablations. Methods that
+modify the network or attribute to its layers do not, as D is more than one network (tiles,
+statistics, radiometry).
 """
 
 from __future__ import annotations
@@ -23,155 +24,156 @@ from napari_restore.explain.explainers._problem import Explainer, Problem
 
 PREFIX = "captum:"
 SQUARE = 16
-"""Side in pixels of the squares that count as one feature, where a method wants features."""
+"""Default side in pixels of the squares that form one feature, for methods with features."""
 BYTES = 32
-"""Per value and picture at a time: picture, baseline, gradient, and what is made of them."""
-WINDOWS = {"sliding_window_shapes", "strides"}
-"""Arguments that are of bands, rows and columns."""
+"""Bytes per value and image of a batch: image, baseline, gradient, temporaries."""
+WINDOW_ARGUMENTS = {"sliding_window_shapes", "strides"}
+"""Arguments with one value each for bands, rows and columns."""
 MOST_ORDERED = 8
-"""Squares that are shown in every order: 8 have 40 320."""
+"""Most squares for exact Shapley values over all orders: 8 have 40 320."""
 COMPLETE = {
     *("IntegratedGradients", "GradientShap"),
     *("ShapleyValues", "ShapleyValueSampling", "KernelShap"),
 }
-"""Those whose shares are to add up to D(x) − D(x′)."""
-MIXING = {"FeaturePermutation"}
-"""Those that want several images."""
-FITTED = {"KernelShap", "Lime"}
-"""Those that fit a linear model, with scikit-learn: captum finds out that it lacks it when all
-pictures have been shown."""
-AT_A_TIME = ("internal_batch_size", "perturbations_per_eval", "n_samples")
-"""Arguments that say how many pictures are held at a time, the first that there is. GradientShap
-holds all its samples."""
-OURS = {
+"""Methods whose shares should sum to D(x) − D(x′)."""
+NEED_SEVERAL_IMAGES = {"FeaturePermutation"}
+"""Methods that need several images."""
+NEED_SKLEARN = {"KernelShap", "Lime"}
+"""Methods that fit a linear model by scikit-learn: captum would notice that it is missing only after
+all evaluations."""
+BATCH_ARGUMENTS = ("internal_batch_size", "perturbations_per_eval", "n_samples")
+"""Arguments for the batch size; the first that a method has counts. GradientShap evaluates all its
+samples in one batch."""
+RESERVED_ARGUMENTS = {
     *("self", "inputs", "baselines", "target", "additional_forward_args"),
     *("return_convergence_delta", "return_input_shape", "show_progress"),
 }
-"""Arguments that are not the user's."""
+"""Arguments that are set here, not by the user."""
 DEFAULTS: dict[str, Any] = {"feature_mask": SQUARE, "internal_batch_size": 1}
-"""In place of captum's: every value a feature, and all steps at once."""
+"""Defaults in place of those of captum: every value a feature, and all steps in one batch."""
 
 
 def explainer_of(name: str) -> Explainer:
-    """``captum:NAME``; raises `BadParameter` where captum or NAME is missing, or cannot run here."""
-    asked = name.removeprefix(PREFIX)
+    """Return the method ``captum:NAME``; raises `BadParameter` where it is missing or cannot run."""
+    method = name.removeprefix(PREFIX)
     if importlib.util.find_spec("captum") is None:
         raise BadParameter(
-            f"{asked or 'This method'} is captum's, which is missing.",
+            f"{method or 'This method'} is a method of captum, which is not installed.",
             "Install napari-restore[captum].",
         )
     import captum.attr
 
-    found = getattr(captum.attr, asked, None) if asked in captum.attr.__all__ else None
-    if not (inspect.isclass(found) and hasattr(found, "attribute")):
+    attributor = getattr(captum.attr, method, None) if method in captum.attr.__all__ else None
+    if not (inspect.isclass(attributor) and hasattr(attributor, "attribute")):
         raise BadParameter(
-            f"captum has no attributor {asked!r}.", did_you_mean(asked, able(), "Choose")
+            f"captum has no attributor {method!r}.",
+            did_you_mean(method, runnable_names(), "Choose"),
         )
-    if asked in MIXING:
+    if method in NEED_SEVERAL_IMAGES:
         raise BadParameter(
-            f"{asked} swaps pixels between images, and there is one.",
-            f"Choose among {', '.join(able())}.",
+            f"{method} permutes pixels between images, but there is only one.",
+            f"Choose among {', '.join(runnable_names())}.",
         )
-    if not _can_run(found):
+    if not _can_run(attributor):
         raise BadParameter(
-            f"{asked} wants a network to look into, and gets D as a function of the pixels.",
-            f"Choose among {', '.join(able())}.",
+            f"{method} needs access to the layers of a network, but D is a function of the pixels only.",
+            f"Choose among {', '.join(runnable_names())}.",
         )
-    if asked in FITTED and importlib.util.find_spec("sklearn") is None:
+    if method in NEED_SKLEARN and importlib.util.find_spec("sklearn") is None:
         raise BadParameter(
-            f"{asked} fits a model by scikit-learn, which is missing.",
+            f"{method} fits a model by scikit-learn, which is not installed.",
             "Install napari-restore[captum], or scikit-learn.",
         )
-    return described(asked)
+    return described(method)
 
 
 def described(name: str) -> Explainer:
-    """One of those that are `able`, whether or not what it needs besides captum is there."""
+    """Return the description of a method in `runnable_names`, also without its other requirements."""
     import captum.attr
 
-    found = getattr(captum.attr, name)
-    known = inspect.signature(found.attribute).parameters
+    attributor = getattr(captum.attr, name)
+    parameters = inspect.signature(attributor.attribute).parameters
     seed = inspect.Parameter("seed", inspect.Parameter.KEYWORD_ONLY, default=0)
-    offered = {
+    settings = {
         key: p.replace(default=DEFAULTS[key]) if key in DEFAULTS else p
-        for key, p in known.items()
-        if key not in OURS
+        for key, p in parameters.items()
+        if key not in RESERVED_ARGUMENTS
     }
     return Explainer(
-        partial(_run, found),
+        partial(_run, attributor),
         f"{name} of captum, Kokhlikyan et al., 2020",
-        takes_baseline="baselines" in known,
+        takes_baseline="baselines" in parameters,
         is_complete=name in COMPLETE,
-        images_in_memory=BYTES,
-        at_a_time=next((key for key in AT_A_TIME if key in known), ""),
+        value_bytes=BYTES,
+        batch_argument=next((key for key in BATCH_ARGUMENTS if key in parameters), ""),
         package="captum",
-        parameters={**offered, "seed": seed},
+        parameters={**settings, "seed": seed},
     )
 
 
 def _can_run(attributor: Any) -> bool:
-    """Whether it is made from a function alone."""
+    """Return whether an attributor is constructed from a forward function alone."""
     first, *others = list(inspect.signature(attributor.__init__).parameters.values())[1:]
     return first.name == "forward_func" and all(p.default is not p.empty for p in others)
 
 
-def able() -> list[str]:
-    """The names of those that run, without `PREFIX`; captum must be there."""
+def runnable_names() -> list[str]:
+    """Return the names of the methods that can run, without `PREFIX`; captum must be installed."""
     import captum.attr
 
     classes = {name: getattr(captum.attr, name) for name in captum.attr.__all__}
     return [
         name
-        for name, found in classes.items()
-        if inspect.isclass(found)
-        and "inputs" in inspect.signature(getattr(found, "attribute", len)).parameters
-        and _can_run(found)
-        and name not in MIXING
+        for name, attributor in classes.items()
+        if inspect.isclass(attributor)
+        and "inputs" in inspect.signature(getattr(attributor, "attribute", len)).parameters
+        and _can_run(attributor)
+        and name not in NEED_SEVERAL_IMAGES
     ]
 
 
-def _run(attributor: Any, asked: Problem, *, seed: int, **arguments: Any) -> Tensor:
-    """The map of an attributor class, (1, C, h, w).
+def _run(attributor: Any, problem: Problem, *, seed: int, **arguments: Any) -> Tensor:
+    """Return the map of an attributor class, (1, C, h, w).
 
-    `feature_mask` is the side of squares; what a square has is spread over its values.
+    `feature_mask` is the side of squares; the share of a square is divided evenly over its values.
     """
     from captum.attr import GradientAttribution
 
-    for name in WINDOWS & arguments.keys():
-        arguments[name] = _window(asked, name, arguments[name])
+    for name in WINDOW_ARGUMENTS & arguments.keys():
+        arguments[name] = _window(problem, name, arguments[name])
     squares = None
     if "feature_mask" in arguments:
-        squares = arguments["feature_mask"] = _squares(asked, arguments["feature_mask"])
+        squares = arguments["feature_mask"] = _squares(problem, arguments["feature_mask"])
     if "baselines" in inspect.signature(attributor.attribute).parameters:
-        arguments["baselines"] = asked.baseline
+        arguments["baselines"] = problem.baseline
     features = 1 if squares is None else int(squares.max()) + 1
     if attributor.__name__ == "ShapleyValues" and features > MOST_ORDERED:
         raise BadParameter(
-            f"ShapleyValues shows {features} squares in every order, which takes too long.",
+            f"ShapleyValues would evaluate {features} squares in every order, which takes too long.",
             "Choose a larger feature_mask, or captum:ShapleyValueSampling.",
         )
-    asked.expect(
-        _pictures(asked, arguments, features, samples_all="Shapley" in attributor.__name__)
+    problem.expect(
+        _evaluations(problem, arguments, features, samples_all="Shapley" in attributor.__name__)
     )
-    # It would do this itself, and warn.
+    # captum would set this itself, with a warning.
     wants_gradient = issubclass(attributor, GradientAttribution)
-    image = asked.image.clone().requires_grad_(wants_gradient)
+    image = problem.image.clone().requires_grad_(wants_gradient)
     with _seeded(seed):
-        found: Tensor = attributor(asked.objective).attribute(image, **arguments).detach()
+        shares: Tensor = attributor(problem.objective).attribute(image, **arguments).detach()
     if squares is None:
-        return found
-    counted = torch.ones_like(found) if asked.valid is None else asked.valid.expand_as(found)
+        return shares
+    counted = torch.ones_like(shares) if problem.valid is None else problem.valid.expand_as(shares)
     number = torch.bincount(squares.flatten(), counted.flatten().float())
-    return found / number.clamp(min=1)[squares].to(found)
+    return shares / number.clamp(min=1)[squares].to(shares)
 
 
-def _window(asked: Problem, name: str, given: Any) -> Any:
-    """Bands, rows and columns of a window or a step, of which a number means all bands.
+def _window(problem: Problem, name: str, value: Any) -> Any:
+    """Return bands, rows and columns of a window or stride; a single number means all bands.
 
     Raises `BadParameter` where it does not fit the image.
     """
-    whole = tuple(asked.image.shape[1:])
-    sides = (whole[0], given, given) if isinstance(given, int) else given
+    whole = tuple(problem.image.shape[1:])
+    sides = (whole[0], value, value) if isinstance(value, int) else value
     if sides is None:
         return None
     if not (
@@ -184,36 +186,37 @@ def _window(asked: Problem, name: str, given: Any) -> Any:
     ):
         bands, height, width = whole
         raise BadParameter(
-            f"{name}={given} does not fit the image, of which the box depends on {bands} bands of "
+            f"{name}={value} does not fit the image, of which the box depends on {bands} bands of "
             f"{width} × {height} pixels.",
             f"Write a side in pixels such as {name}={min(SQUARE, height, width)}.",
         )
     return sides
 
 
-def _squares(asked: Problem, side: Any) -> Tensor:
-    """(1, C, h, w) int64: the number of the square that a value lies in, of all bands together."""
+def _squares(problem: Problem, side: Any) -> Tensor:
+    """Return the index of the square of each value, (1, C, h, w) int64, the same in all bands."""
     if not isinstance(side, int) or side < 1:
         raise BadParameter(
-            f"{side!r} is no side of squares.", f"Write --argument feature_mask={SQUARE}."
+            f"{side!r} is not a side of squares in pixels.",
+            f"Write --argument feature_mask={SQUARE}.",
         )
-    _, bands, height, width = asked.image.shape
+    _, bands, height, width = problem.image.shape
     down, across = torch.arange(height) // side, torch.arange(width) // side
     squares = down[:, None] * (int(across[-1]) + 1) + across
-    return squares.to(asked.image.device).expand(1, bands, -1, -1).contiguous()
+    return squares.to(problem.image.device).expand(1, bands, -1, -1).contiguous()
 
 
-def _pictures(
-    asked: Problem, arguments: Mapping[str, Any], features: int, samples_all: bool
+def _evaluations(
+    problem: Problem, arguments: Mapping[str, Any], features: int, samples_all: bool
 ) -> int:
-    """About how many pictures will be shown: for the time left, not for the map.
+    """Estimate the number of evaluations, for the progress only.
 
-    With `samples_all` every sample takes as many as there are features.
+    With `samples_all` every sample takes one evaluation per feature.
     """
     if "sliding_window_shapes" in arguments:
         window, steps = arguments["sliding_window_shapes"], arguments.get("strides") or 1
         steps = steps if isinstance(steps, tuple) else (steps,) * len(window)
-        sides = zip(asked.image.shape[1:], window, steps, strict=False)
+        sides = zip(problem.image.shape[1:], window, steps, strict=False)
         return 1 + math.prod(1 - int(wide - side) // int(step) for side, wide, step in sides)
     samples = int(arguments.get("n_steps") or arguments.get("n_samples") or 0)
     if not samples or samples_all:
@@ -223,7 +226,7 @@ def _pictures(
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Within it torch and numpy draw from `seed`; afterwards go on as if nothing had been."""
+    """Seed torch and numpy within the block; restore their states afterwards."""
     state = np.random.get_state()
     try:
         with torch.random.fork_rng():

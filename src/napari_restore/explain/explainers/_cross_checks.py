@@ -1,4 +1,4 @@
-"""Two methods that share nothing with integrated gradients: where they agree, a map is believed."""
+"""SmoothGrad and occlusion: methods independent of path integrals, to cross-check maps."""
 
 from __future__ import annotations
 
@@ -12,61 +12,61 @@ from napari_restore.errors import BadParameter
 from napari_restore.explain.explainers._problem import Explainer, Problem
 
 
-def smoothgrad(asked: Problem, n: int = 25, sigma: float = 0.15, seed: int = 0) -> Tensor:
-    """The mean of ∂D/∂x over `n` noisy copies of the image (SmoothGrad, Smilkov et al., 2017).
+def smoothgrad(problem: Problem, n: int = 25, sigma: float = 0.15, seed: int = 0) -> Tensor:
+    """Return the mean of ∂D/∂x over `n` noisy copies of the image (SmoothGrad, Smilkov et al., 2017).
 
-    `sigma` is that of the noise, as a share of the image's range. (1, C, h, w) in units of D
-    per unit of the model's range: how much D would change, not what of D a pixel has made.
+    `sigma` is the standard deviation of the noise, as a share of the image's range. (1, C, h, w) in
+    units of D per unit of the model's range: a sensitivity, not a share of D.
     """
     _check("smoothgrad", _is_natural(n), "n", n, "25")
     _check("smoothgrad", _is_size(sigma), "sigma", sigma, "0.15")
     _check("smoothgrad", isinstance(seed, int), "seed", seed, "0")
-    image = asked.image
+    image = problem.image
     scale = sigma * (image.amax() - image.amin())
-    # On the processor: one seed, one map, whatever the device.
+    # Drawn on the CPU, so that a seed gives the same map on every device.
     generator = torch.Generator().manual_seed(seed)
     total = torch.zeros_like(image)
-    asked.expect(n)
+    problem.expect(n)
     for _ in range(n):
         noise = torch.randn(image.shape, generator=generator).to(image)
         x = (image + scale * noise).requires_grad_(True)
-        (gradient,) = torch.autograd.grad(asked.objective(x).sum(), x)
+        (gradient,) = torch.autograd.grad(problem.objective(x).sum(), x)
         total += gradient
     return total / n
 
 
-def occlusion(asked: Problem, side: int = 16, stride: int | None = None) -> Tensor:
-    """What D loses when a patch of `side` pixels is replaced by the baseline (Zeiler and Fergus, 2014).
+def occlusion(problem: Problem, side: int = 16, stride: int | None = None) -> Tensor:
+    """Return the decrease of D when a patch of `side` pixels is replaced by the baseline (Zeiler and Fergus, 2014).
 
-    Patches begin every `stride` pixels (default: `side`) and are cut off at the border. What a patch
-    makes of D is spread evenly over its values; where patches overlap, their mean counts:
+    Patches begin every `stride` pixels (default: `side`) and are truncated at the border. The share of
+    a patch is divided evenly over its values; where patches overlap, their mean counts.
     (1, C, h, w) in units of D.
     """
     step = side if stride is None else stride
     _check("occlusion", _is_natural(side), "side", side, "16")
-    # A longer stride would leave pixels that are never looked at.
+    # A longer stride would leave pixels that are in no patch.
     _check("occlusion", _is_natural(step) and step <= side, "stride", step, str(side))
-    image = asked.image
+    image = problem.image
     _, bands, height, width = image.shape
     whole = Region(0, 0, height, width)
-    # A patch that begins beyond the last one's beginning would show nothing new.
+    # The last patch ends at the border: a further one would be contained in it.
     patches = [
         Region(y, x, y + side, x + side).intersect(whole)
         for y in range(0, max(1, height - side + step), step)
         for x in range(0, max(1, width - side + step), step)
     ]
     total, covered = torch.zeros_like(image), torch.zeros_like(image[:, :1])
-    asked.expect(len(patches) + 1)
+    problem.expect(len(patches) + 1)
     with torch.no_grad():
-        full = float(asked.objective(image))
+        full = float(problem.objective(image))
         for patch in patches:
             at = (..., *patch.slices)
-            if asked.valid is not None and not bool(asked.valid[at].any()):
+            if problem.valid is not None and not bool(problem.valid[at].any()):
                 continue
-            picture = image.clone()
-            picture[at] = asked.baseline[at]
-            counted = patch.pixels if asked.valid is None else int(asked.valid[at].sum())
-            total[at] += (full - float(asked.objective(picture))) / (counted * bands)
+            occluded = image.clone()
+            occluded[at] = problem.baseline[at]
+            counted = patch.pixels if problem.valid is None else int(problem.valid[at].sum())
+            total[at] += (full - float(problem.objective(occluded))) / (counted * bands)
             covered[at] += 1
     return total / covered.clamp(min=1)
 
@@ -98,4 +98,4 @@ EXPLAINERS = {
         "occlusion, Zeiler and Fergus, ECCV 2014: patches replaced by the baseline",
     ),
 }
-"""By name."""
+"""Built-in methods by name."""

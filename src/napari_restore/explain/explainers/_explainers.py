@@ -1,4 +1,4 @@
-"""The methods there are that go along no path: ours, captum's, and those of other packages."""
+"""Registry of methods that are not path integrals: built in, of captum, of other packages."""
 
 from __future__ import annotations
 
@@ -12,47 +12,51 @@ from napari_restore.explain.explainers._problem import Explainer
 
 GROUP = "napari_restore.explainers"
 """Entry-point group in which other packages offer an `Explainer`, or a function
-``(asked, **arguments) -> map`` alone, by the entry point's name."""
+``(problem, **arguments) -> map`` alone, by the entry point's name."""
 
 
 @cache
-def _foreign() -> dict[str, Explainer | str]:
-    """Methods of other packages; a sentence in place of one that cannot be used.
+def _installed() -> dict[str, Explainer | str]:
+    """Return the methods of other packages by name; an error message for one that cannot be used.
 
-    One broken package must not take all methods away.
+    One broken package must not disable the others.
     """
-    found: dict[str, Explainer | str] = {}
+    explainers: dict[str, Explainer | str] = {}
     for point in entry_points(group=GROUP):
         try:
-            offered = point.load()
+            loaded = point.load()
         except Exception as error:
-            found[point.name] = f"Method {point.name} of another package cannot load: {error}."
+            explainers[point.name] = (
+                f"Method {point.name} of another package failed to load: {error}."
+            )
             continue
-        if isinstance(offered, Explainer):
-            found[point.name] = replace(offered, package=offered.package or _package(point))
-        elif callable(offered):
-            found[point.name] = Explainer(offered, package=_package(point))
+        if isinstance(loaded, Explainer):
+            explainers[point.name] = replace(loaded, package=loaded.package or _package(point))
+        elif callable(loaded):
+            explainers[point.name] = Explainer(loaded, package=_package(point))
         else:
-            found[point.name] = f"Method {point.name} of another package is no function."
-    return found
+            explainers[point.name] = f"Method {point.name} of another package is not callable."
+    return explainers
 
 
 def _package(point: EntryPoint) -> str:
-    """The distribution that offers it, else its top module."""
+    """Return the distribution of an entry point, else its top-level module."""
     return point.dist.name if point.dist is not None else point.value.partition(".")[0]
 
 
 def explainer_ids() -> tuple[str, ...]:
-    """All usable methods but captum's, ours first."""
-    usable = (name for name, found in _foreign().items() if isinstance(found, Explainer))
+    """Return the names of all usable methods except those of captum, the built-in ones first."""
+    usable = (
+        name for name, explainers in _installed().items() if isinstance(explainers, Explainer)
+    )
     return tuple(dict.fromkeys([*_cross_checks.EXPLAINERS, *usable]))
 
 
 def explainer_of(name: str) -> Explainer | None:
-    """The method of a name, None if there is none; raises `BadParameter` if it cannot be used."""
+    """Return the method of a name, None if unknown; raises `BadParameter` if it cannot be used."""
     if name.startswith(_captum.PREFIX):
         return _captum.explainer_of(name)
-    found = _cross_checks.EXPLAINERS.get(name) or _foreign().get(name)
-    if isinstance(found, str):
-        raise BadParameter(found, "Update or remove that package.")
-    return found
+    explainers = _cross_checks.EXPLAINERS.get(name) or _installed().get(name)
+    if isinstance(explainers, str):
+        raise BadParameter(explainers, "Update or remove that package.")
+    return explainers

@@ -1,7 +1,7 @@
-"""What a method that goes along no path is given, and what it must be.
+"""The interface of methods that are not path integrals: their input and their description.
 
-It shows pictures of its own to the model and is told D of each, with its gradient. Everything
-else – bands, range, what counts, statistics of the whole image, memory – is as for paths.
+A method evaluates D, with its gradient, for images of its own. Everything else – bands, range, valid
+pixels, statistics of the whole image, memory – is as for paths.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from napari_restore.explain._baselines import InMemory
 
 
 class Problem:
-    """An image, and a number D of every picture of its size.
+    """An image, and the objective D of every image of its size.
 
-    Pixels that do not count stay as they are in the image, whatever a picture holds there, and
-    have no gradient.
+    Pixels that do not count keep their value in the image, whatever is passed for them, and have no
+    gradient.
     """
 
     image: Tensor
@@ -48,49 +48,50 @@ class Problem:
 
     @property
     def baseline(self) -> Tensor:
-        """(1, C, h, w) a picture without what is asked about: what ``--baseline`` names."""
+        """Baseline image of ``--baseline``, (1, C, h, w) float32 in model range."""
         assert self._baseline is not None, "it is registered as taking no baseline"
         return self._baseline
 
-    def expect(self, pictures: int) -> None:
-        """Say how many pictures will be shown in all, for the time left."""
-        self._total = pictures
+    def expect(self, evaluations: int) -> None:
+        """Announce the total number of evaluations, for the progress."""
+        self._total = evaluations
 
-    def objective(self, pictures: Tensor) -> Tensor:
-        """(N,) D of (N, C, h, w) pictures in model range, with gradients of first order.
+    def objective(self, images: Tensor) -> Tensor:
+        """Return D of (N, C, h, w) images in model range, (N,), with first-order gradients.
 
-        Raises `Cancelled` between pictures when the work is to stop.
+        Raises `Cancelled` between images when the run is cancelled.
         """
         values = []
-        for number in range(len(pictures)):
-            x = pictures[number : number + 1]
+        for number in range(len(images)):
+            x = images[number : number + 1]
             if self.valid is not None:
                 x = x.where(self.valid, self.image)
-            value: Tensor = _Value.apply(x, self._ask)  # type: ignore[no-untyped-call]
+            value: Tensor = _ObjectiveFunction.apply(x, self._evaluate)  # type: ignore[no-untyped-call]
             values.append(value)
         return torch.stack(values)
 
-    def _ask(self, x: Tensor, wants_gradient: bool) -> tuple[float, Tensor | None]:
+    def _evaluate(self, x: Tensor, needs_gradient: bool) -> tuple[float, Tensor | None]:
+        """Return D of (1, C, h, w), and its gradient if needed; emit `Progress`."""
         self._attribution_run.source.check()
-        path = _Still(InMemory(self.region, x))
-        if not wants_gradient:
-            found: tuple[float, Tensor | None] = self._attribution_run.value(path, 0.0), None
+        path = ConstantPath(InMemory(self.region, x))
+        if not needs_gradient:
+            result: tuple[float, Tensor | None] = self._attribution_run.value(path, 0.0), None
         else:
             gradient = torch.zeros_like(x)
 
             def add(box: Region, part: Tensor) -> None:
                 gradient[(..., *box.within(self.region))] += part
 
-            found = self._attribution_run.node(path, 0.0, (add, add)).value, gradient
+            result = self._attribution_run.node(path, 0.0, (add, add)).value, gradient
         self._done += 1
         total = max(self._total, self._done)
         spent = time.perf_counter() - self._began
         self._emit(Progress(self._done, total, spent / self._done * (total - self._done)))
-        return found
+        return result
 
 
-class _Still:
-    """A path that stays where it is, at a speed of 1: then speed times gradient is the gradient."""
+class ConstantPath:
+    """A path of one image with speed 1, along which gradient times speed is the gradient."""
 
     name = "still"
 
@@ -102,12 +103,14 @@ class _Still:
         return picture, torch.ones_like(picture)
 
 
-class _Value(torch.autograd.Function):
-    """D of one picture, whose gradient is computed along with it: tile by tile, with no graph left."""
+class _ObjectiveFunction(torch.autograd.Function):
+    """D of one image; its gradient is computed tile by tile in `forward`, without a graph."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, ask: Callable[..., tuple[float, Tensor | None]]) -> Tensor:
-        value, gradient = ask(x.detach(), ctx.needs_input_grad[0])
+    def forward(
+        ctx: Any, x: Tensor, evaluate: Callable[..., tuple[float, Tensor | None]]
+    ) -> Tensor:
+        value, gradient = evaluate(x.detach(), ctx.needs_input_grad[0])
         if gradient is not None:
             ctx.save_for_backward(gradient)
         return x.new_tensor(value)
@@ -121,52 +124,53 @@ class _Value(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class Explainer:
-    """A method that goes along no path. Packages offer it, or the function alone."""
+    """A method that is not a path integral; packages register it, or the function alone."""
 
     function: Callable[..., Tensor]
-    """``(asked, **arguments) -> map`` (1, C, h, w): the share of every value of `asked.image`."""
+    """``(problem, **arguments) -> map``, (1, C, h, w): the share of every value of `problem.image`."""
     source: str = ""
-    """Where it was published, for the record."""
+    """Publication, for the record."""
     takes_baseline: bool = True
-    """Whether the function looks at `asked.baseline`."""
+    """Whether the function uses `problem.baseline`."""
     is_complete: bool = False
-    """Whether its shares are to add up to D(x) − D(x′)."""
-    images_in_memory: int = 16
-    """Bytes per value of the image that it holds at a time."""
-    at_a_time: str = ""
-    """The argument, if any, that says for how many pictures it holds them."""
+    """Whether its shares should sum to D(x) − D(x′)."""
+    value_bytes: int = 16
+    """Memory in bytes per value of the image and image of a batch."""
+    batch_argument: str = ""
+    """Name of the argument for the batch size, if any."""
     package: str = ""
-    """The distribution that it comes from, whose version the record tells; ours if empty."""
+    """Distribution whose version the record states; empty for built-in methods."""
     parameters: Mapping[str, inspect.Parameter] | None = None
-    """Of its arguments, where the function's signature does not tell them."""
+    """Its parameters, where they differ from the function's signature."""
 
-    def arguments(self, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-        """All arguments of the function; raises `BadParameter` for what it does not take.
+    def arguments(self, name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments with defaults filled in; raises `BadParameter` for unknown or missing ones.
 
-        `name` is what the user calls it. Lists become tuples, as JSON has no tuples.
+        `name` is the method's name for messages. Lists become tuples, as JSON has no tuples.
         """
-        known = self.known()
-        for key in given:
-            if key not in known:
-                hint = did_you_mean(key, list(known), "Its arguments")
+        parameters = self.all_parameters()
+        for key in arguments:
+            if key not in parameters:
+                hint = did_you_mean(key, list(parameters), "Its arguments")
                 raise BadParameter(f"Method {name} takes no argument {key!r}.", hint)
-        for key, parameter in known.items():
-            if parameter.default is parameter.empty and key not in given:
+        for key, parameter in parameters.items():
+            if parameter.default is parameter.empty and key not in arguments:
                 raise BadParameter(f"Method {name} needs {key}.", f"Add --argument {key}=VALUE.")
-        return {key: _tuples(given.get(key, p.default)) for key, p in known.items()}
+        return {key: _tuples(arguments.get(key, p.default)) for key, p in parameters.items()}
 
-    def known(self) -> dict[str, inspect.Parameter]:
-        """The arguments that there are, by name."""
-        known = self.parameters
-        if known is None:
-            known = dict(list(inspect.signature(self.function).parameters.items())[1:])
-        return {key: p for key, p in known.items() if p.kind is not p.VAR_KEYWORD}
+    def all_parameters(self) -> dict[str, inspect.Parameter]:
+        """Return the parameters of the function by name."""
+        parameters = self.parameters
+        if parameters is None:
+            parameters = dict(list(inspect.signature(self.function).parameters.items())[1:])
+        return {key: p for key, p in parameters.items() if p.kind is not p.VAR_KEYWORD}
 
     def bytes(self, arguments: Mapping[str, Any]) -> int:
-        """Per value of the image, with these arguments."""
-        count = arguments.get(self.at_a_time)
-        return self.images_in_memory * max(1, count if isinstance(count, int) else 1)
+        """Return the memory in bytes per value of the image, with these arguments."""
+        count = arguments.get(self.batch_argument)
+        return self.value_bytes * max(1, count if isinstance(count, int) else 1)
 
 
 def _tuples(value: Any) -> Any:
+    """Convert lists to tuples, recursively."""
     return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value

@@ -1,1 +1,1 @@
-"""Where gradients along a path are added up: in memory, or on disk where a stop loses nothing."""
+"""Sums of gradients along a path: in memory, or on disk, where an interrupted run continues."""

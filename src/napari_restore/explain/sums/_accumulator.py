@@ -1,4 +1,4 @@
-"""The points of a path asked so far, and what they add up to by every rule."""
+"""Points of a path evaluated so far, and their sums by every quadrature rule."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ class Node(NamedTuple):
 
 
 Add = Callable[[Region, Tensor], None]
-"""Takes part of gradient times speed, (1, C, h, w), and the box that it lies in."""
+"""Adds a part of gradient times speed, (1, C, h, w), in its box."""
 AddAll = tuple[Add, Add]
-"""For the pixels, and for those of the overview."""
+"""`Add` for the pixels, and for those of the overview."""
 
 
 class Accumulator:
-    """Points, and their sums by each of `rules`, of which each holds the nodes of the one before."""
+    """Points and their sums by each of the nested `rules`, coarsest first."""
 
     def __init__(self, rules: Sequence[Quadrature], pixels: Sums, overview: Sums | None) -> None:
-        """`overview` is for the pixels of the overview, if they are asked."""
+        """Start without points; `overview` is for gradients through the context."""
         self.rules, self.pixels, self.overview = rules, pixels, overview
         self.nodes: dict[float, Node] = {}
-        """By α, in the order in which they were asked."""
+        """Nodes by α, in the order of evaluation."""
         self.first = 0
-        """The rule that is being tried: those before it did not suffice."""
+        """Index of the present rule; the gap of the coarser ones was too large."""
 
     def adding(self, alpha: float) -> AddAll:
-        """What takes the parts of a point that begins."""
+        """Return functions that add the parts of a new point."""
         weights = self.weights(alpha)
 
         def add(box: Region, part: Tensor) -> None:
@@ -53,28 +53,28 @@ class Accumulator:
         return add, add_overview
 
     def weights(self, alpha: float) -> list[float]:
-        """Of a point in every rule; nothing in those that did not suffice."""
+        """Return the weights of a point in every rule, 0 in dropped ones."""
         return [
             rule.weight_of(alpha) if number >= self.first else 0.0
             for number, rule in enumerate(self.rules)
         ]
 
     def finish(self, node: Node) -> None:
-        """All parts of a point were added."""
+        """Record a point whose parts were all added."""
         self.nodes[node.alpha] = node
 
     def drop(self) -> None:
-        """The rule that was tried does not suffice: the next one is."""
+        """Drop the present rule and proceed to the next finer one."""
         self.pixels.drop(self.first)
         if self.overview is not None:
             self.overview.drop(self.first)
         self.first += 1
 
     @property
-    def tried(self) -> int:
-        """Points of the rule that is being tried, or of the one beyond it that was begun."""
+    def planned_points(self) -> int:
+        """Number of points of the present rule, or of the finer one that was already begun."""
         counts = [len(rule.nodes) for rule in self.rules[self.first :]]
         return next((count for count in counts if count >= len(self.nodes)), counts[-1])
 
     def close(self, done: bool) -> None:
-        """Nothing is added any more; `done` tells whether that is because the map is there."""
+        """End the accumulation; `done` is whether the map is complete."""

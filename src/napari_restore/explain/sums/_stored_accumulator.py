@@ -1,4 +1,4 @@
-"""Points and sums in a folder named by the question, which goes on where it was stopped."""
+"""Points and sums in a folder on disk, so that an interrupted run continues."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from napari_restore.engine import Region, StoreBusy, hold, hold_for_writing, wri
 from napari_restore.errors import DiskFull
 from napari_restore.explain._quadrature import Quadrature
 from napari_restore.explain.sums._accumulator import Accumulator, AddAll, Node
-from napari_restore.explain.sums._stored_sums import StoredSums, room
+from napari_restore.explain.sums._stored_sums import StoredSums, disk_full_error
 from napari_restore.images import is_disk_full, is_used, mark_entry, users_of
 
 FORMAT = 1
 """Raised when the layout on disk changes; part of every folder's name."""
 POINTS = "points.json"
 DELIVERED = "delivered"
-"""File that stands for: who leaves last removes the folder."""
+"""Marker file: the result was delivered, so the last process to use the folder removes it."""
 
 
-class Reading:
-    """A folder that stays while this lives, and goes with the last one if it was delivered."""
+class SharedLease:
+    """Shared lock on a folder; the last one removes the folder if its result was delivered."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.leave = weakref.finalize(self, _leave, path, hold(self, path))
 
     def deliver(self, is_delivered: bool) -> None:
-        """Say whether whoever asked has got what is in it."""
-        # Without room for the file the folder stays until the cache is cleared.
+        """Set or clear the marker that the result was delivered."""
+        # On a full disk the folder stays until the cache is cleared.
         with suppress(OSError):
             if is_delivered:
                 (self.path / DELIVERED).touch()
@@ -44,18 +44,19 @@ class Reading:
                 (self.path / DELIVERED).unlink(missing_ok=True)
 
 
-def _leave(path: Path, let_go: Callable[[], None]) -> None:
-    let_go()
+def _leave(path: Path, release: Callable[[], None]) -> None:
+    """Release the lock; remove a delivered folder that nobody else uses."""
+    release()
     if (path / DELIVERED).exists() and not is_used(path) and writer_of(path) is None:
         shutil.rmtree(path, ignore_errors=True)
 
 
 class StoredAccumulator(Accumulator):
-    """A accumulator that the next process to ask the same finds as far as this one has come.
+    """An accumulator on disk, which a later process with the same settings continues.
 
-    A point counts from the moment its line is in the journal; only then is it taken into the
-    sums, and of a point half taken in the rest is done by who comes next. The folder is an
-    entry of the cache where it lies there. Raises `StoreBusy` while another one writes to it.
+    A point counts once it is in the journal; only then is it committed to the sums, and a commit
+    that was interrupted is completed by the next process. Within the cache the folder is a cache
+    entry. Raises `StoreBusy` while another process writes to it.
     """
 
     pixels: StoredSums
@@ -64,42 +65,42 @@ class StoredAccumulator(Accumulator):
     def __init__(
         self,
         parent: Path,
-        question: Sequence[Any],
+        settings: Sequence[Any],
         rules: Sequence[Quadrature],
         region: Region,
         bands: int,
         overview: Region | None,
     ) -> None:
-        """`question` is JSON-able and says all that changes a point or its place."""
+        """Open or create the folder; `settings` are JSON-able and determine all points and their positions."""
         self.rules = rules
-        key = _key([FORMAT, *question, [[rule.name, len(rule.nodes)] for rule in rules]])
+        key = _key([FORMAT, *settings, [[rule.name, len(rule.nodes)] for rule in rules]])
         self.path = parent / f"attribution-{key}"
-        with room(parent):
+        with disk_full_error(parent):
             mark_entry(self.path, {"attribution": key}, complete=False)
-            self._close = self._locked()
-            # Whoever reads it, too: now it must outlast them.
+            self._close = self._lock_for_writing()
+            # Also while others read it: the folder must outlive them now.
             (self.path / DELIVERED).unlink(missing_ok=True)
-        self._reading = Reading(self.path)
-        self._boxes = {"pixels": region} | ({} if overview is None else {"overview": overview})
+        self._shared_lease = SharedLease(self.path)
+        self._regions = {"pixels": region} | ({} if overview is None else {"overview": overview})
         self._bands = bands
         try:
-            self._open()
+            self._open_or_reset()
         except BaseException:
             self.close(done=False)
             raise
 
-    def _locked(self) -> Callable[[], None]:
+    def _lock_for_writing(self) -> Callable[[], None]:
         try:
             return hold_for_writing(self, self.path)
         except StoreBusy as error:
             raise StoreBusy(
-                f"The same question is being answered (process {writer_of(self.path)}).",
-                "Wait until it is done, or give this one another --scratch folder.",
+                f"The same attribution is already running (process {writer_of(self.path)}).",
+                "Wait until it is done, or use another --scratch folder.",
             ) from error
 
-    def _check_room(self, rules: int) -> None:
-        """Raise `DiskFull` where the disk has too little for what is not there yet."""
-        needed = sum(StoredSums.bytes(box, self._bands, rules) for box in self._boxes.values())
+    def _check_disk(self, rules: int) -> None:
+        """Raise `DiskFull` where the disk has too little space for the sums not yet written."""
+        needed = sum(StoredSums.bytes(box, self._bands, rules) for box in self._regions.values())
         if shutil.disk_usage(self.path).free < needed - _size(self.path):
             raise DiskFull(
                 f"The sums of this map need {needed / 2**30:.1f} GiB in {self.path.parent}, which "
@@ -107,41 +108,41 @@ class StoredAccumulator(Accumulator):
                 "Name another folder with --scratch, or give a fixed number of --steps.",
             )
 
-    def _open(self) -> None:
-        """Go on from what is there, or begin where that is nothing or damaged."""
+    def _open_or_reset(self) -> None:
+        """Continue from the folder; start from zero where it is empty or damaged."""
         try:
-            self._begin(*self._read())
+            self._open_sums(*self._read())
             if self.nodes:
-                self._take_in(list(self.nodes)[-1])
+                self._commit(list(self.nodes)[-1])
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             if is_disk_full(error):
                 raise
             self._clear()
-            self._begin([], 0)
+            self._open_sums([], 0)
 
     def _read(self) -> tuple[list[Node], int]:
-        """Points and the first rule, of the journal; raises `ValueError` or the like."""
+        """Return points and present rule of the journal; raises `ValueError`, `KeyError` and the like."""
         if not (self.path / POINTS).exists():
-            # Whatever else lies there was never in a journal.
+            # Without a journal no sum is complete.
             self._clear()
             return [], 0
-        told = read_json(self.path / POINTS)
-        nodes, first = [Node(*map(float, node)) for node in told["nodes"]], int(told["first"])
+        journal = read_json(self.path / POINTS)
+        nodes, first = [Node(*map(float, node)) for node in journal["nodes"]], int(journal["first"])
         order = list(dict.fromkeys(float(alpha) for rule in self.rules for alpha in rule.nodes))
         if [node.alpha for node in nodes] != order[: len(nodes)]:
-            raise ValueError("These are not the points of this question.")
+            raise ValueError("The points are not those of these rules.")
         if not 0 <= first < len(self.rules):
             raise ValueError("There is no such rule.")
         return nodes, first
 
-    def _begin(self, nodes: Sequence[Node], first: int) -> None:
-        """Open the sums of so many points."""
-        self._check_room(len(self.rules) - first)
+    def _open_sums(self, nodes: Sequence[Node], first: int) -> None:
+        """Open the sums of these points."""
+        self._check_disk(len(self.rules) - first)
         sums = {
             name: StoredSums(
-                box, self._bands, len(self.rules), self.path / name, self._reading, first
+                box, self._bands, len(self.rules), self.path / name, self._shared_lease, first
             )
-            for name, box in self._boxes.items()
+            for name, box in self._regions.items()
         }
         super().__init__(self.rules, sums["pixels"], sums.get("overview"))
         self.nodes = {node.alpha: node for node in nodes}
@@ -150,7 +151,7 @@ class StoredAccumulator(Accumulator):
     def _clear(self) -> None:
         """Remove points and sums."""
         (self.path / POINTS).unlink(missing_ok=True)
-        for name in self._boxes:
+        for name in self._regions:
             shutil.rmtree(self.path / name, ignore_errors=True)
 
     @property
@@ -165,38 +166,38 @@ class StoredAccumulator(Accumulator):
     def finish(self, node: Node) -> None:
         super().finish(node)
         self._write()
-        self._take_in(node.alpha)
+        self._commit(node.alpha)
 
-    def _take_in(self, alpha: float) -> None:
+    def _commit(self, alpha: float) -> None:
         for sums in self._stored:
-            sums.take_in(self.weights(alpha), len(self.nodes))
+            sums.commit(self.weights(alpha), len(self.nodes))
 
     def drop(self) -> None:
         dropped = self.first
         super().drop()
-        # First the journal: a sum that it knows of must be there.
+        # The journal first: every sum it refers to must exist.
         self._write()
-        # This one holds the folder to write and to read; more are others who read that very sum.
+        # This process has two locks, for writing and reading; more are readers of that very sum.
         if users_of(self.path) <= 2:
             for sums in self._stored:
                 sums.remove(dropped)
 
     def _write(self) -> None:
-        """The journal, whole or as it was."""
-        told = {"first": self.first, "nodes": [list(node) for node in self.nodes.values()]}
-        beside = self.path / f"{POINTS}.new"
-        with room(self.path):
-            with open(beside, "w", encoding="utf-8") as file:
-                json.dump(told, file)
+        """Replace the journal atomically."""
+        journal = {"first": self.first, "nodes": [list(node) for node in self.nodes.values()]}
+        temporary = self.path / f"{POINTS}.new"
+        with disk_full_error(self.path):
+            with open(temporary, "w", encoding="utf-8") as file:
+                json.dump(journal, file)
                 file.flush()
                 os.fsync(file.fileno())
-            beside.replace(self.path / POINTS)
+            temporary.replace(self.path / POINTS)
 
     def close(self, done: bool) -> None:
-        """Let others write; what was not delivered stays, for the next time."""
+        """Release the write lock; a result that was not delivered stays for a later run."""
         self._close()
         if not done:
-            self._reading.leave()
+            self._shared_lease.leave()
 
 
 def _key(parts: Sequence[Any]) -> str:
@@ -204,5 +205,5 @@ def _key(parts: Sequence[Any]) -> str:
 
 
 def _size(path: Path) -> int:
-    """Bytes of the files in a folder."""
+    """Return the total bytes of the files in a folder."""
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

@@ -1,4 +1,4 @@
-"""Sums on disk, of which a process that was stopped leaves nothing half added."""
+"""Sums on disk with atomic updates by chunks."""
 
 from __future__ import annotations
 
@@ -13,33 +13,34 @@ from torch import Tensor
 
 from napari_restore.engine import DamagedChunk, Region, create_array, write_chunks
 from napari_restore.errors import DiskFull
-from napari_restore.explain.sums._sums import Keeper, Summed, Sums
+from napari_restore.explain.sums._sums import FolderLease, Summed, Sums
 from napari_restore.images import is_disk_full
 
 CHUNK = 512
 """Side in pixels of the chunks of a sum."""
 NODE_CHUNK = 256
-"""Side of those of a point: tiles of staged models are multiples of it."""
+"""Side in pixels of the chunks of a point: tiles of staged models are multiples of it."""
 NODE = "node"
+"""Name of the array of the present point."""
 
 
 class StoredSums(Sums):
-    """As `Sums`, in a folder; a point is taken in when it is whole, and once.
+    """As `Sums`, in a folder; a point is committed when it is complete, and exactly once.
 
-    What a point gives is gathered in an array of its own. Each chunk of a sum tells, in one more
-    plane, how many points it holds, and is replaced in one step: so whoever comes after a process
-    that was stopped sees which chunks the last point is in.
+    The parts of a point are collected in an array of their own. Each chunk of a sum has one more
+    plane with the number of points in it, and is replaced atomically: after an interruption the
+    next process sees which chunks lack the last point.
     """
 
     def __init__(
-        self, region: Region, bands: int, rules: int, path: Path, keeper: Keeper, first: int = 0
+        self, region: Region, bands: int, rules: int, path: Path, lease: FolderLease, first: int = 0
     ) -> None:
-        """In the folder `path`, made if missing, without the rules before `first`."""
+        """Open or create the sums in the folder `path`, without the rules before `first`."""
         import zarr
 
         self.region, self.bands = region, bands
-        self._path, self._keeper = path, keeper
-        with room(path):
+        self._path, self._lease = path, lease
+        with disk_full_error(path):
             group: Any = zarr.open_group(str(path), mode="a", zarr_format=3)
             shape = (bands + 1, *region.shape)
             self._sums = [
@@ -50,9 +51,9 @@ class StoredSums(Sums):
                 else create_array(group, str(rule), shape, CHUNK, "<f8")
                 for rule in range(rules)
             ]
-            self._node = group[NODE] if NODE in group else self._made(group)
+            self._node = group[NODE] if NODE in group else self._create_node(group)
 
-    def _made(self, group: Any) -> Any:
+    def _create_node(self, group: Any) -> Any:
         return group.create_array(
             NODE,
             shape=(self.bands, *self.region.shape),
@@ -64,32 +65,32 @@ class StoredSums(Sums):
 
     @staticmethod
     def bytes(region: Region, bands: int, rules: int) -> int:
-        """What they take on disk: chunks at the edge are as large as others."""
+        """Return the bytes on disk, where chunks at the edge are as large as others."""
         height, width = (-(-side // CHUNK) * CHUNK for side in region.shape)
         return height * width * bands * (8 * rules + 4)
 
     def begin(self) -> None:
-        """A point begins: nothing of another one is left."""
+        """Clear the array of the present point."""
         chunks = self._path / NODE / "c"
         if chunks.exists():
             shutil.rmtree(chunks)
 
     def add(self, weights: Sequence[float], box: Region, part: Tensor) -> None:
-        """Add a part (1, C, h, w) to what the point gives; its weights count in `take_in`."""
+        """Add a part (1, C, h, w) to the present point; its weights count in `commit`."""
         y, x = box.within(self.region)
-        with room(self._path):
+        with disk_full_error(self._path):
             self._node[:, y, x] = self._node[:, y, x] + part[0].numpy(force=True)
 
-    def take_in(self, weights: Sequence[float], number: int) -> None:
-        """Add the whole point, which is the `number`-th, to each sum that lacks it.
+    def commit(self, weights: Sequence[float], number: int) -> None:
+        """Add the complete point, the `number`-th, to each sum that lacks it.
 
-        Raises `DamagedChunk` where a sum is not one of so many points.
+        Raises `DamagedChunk` where a sum has another number of points.
         """
-        with room(self._path):
+        with disk_full_error(self._path):
             for box in self._cells():
-                self._take_in(weights, number, box)
+                self._commit(weights, number, box)
 
-    def _take_in(self, weights: Sequence[float], number: int, box: Region) -> None:
+    def _commit(self, weights: Sequence[float], number: int, box: Region) -> None:
         y, x = box.slices
         point = None
         for rule, (total, weight) in enumerate(zip(self._sums, weights, strict=True)):
@@ -107,7 +108,7 @@ class StoredSums(Sums):
             write_chunks(total, self._path / str(rule), box, np.moveaxis(values, 0, 2))
 
     def _cells(self) -> Iterator[Region]:
-        """The chunks, in pixels of the arrays."""
+        """Yield the chunks in pixels of the arrays."""
         height, width = self.region.shape
         for y in range(0, height, CHUNK):
             for x in range(0, width, CHUNK):
@@ -115,22 +116,22 @@ class StoredSums(Sums):
 
     def of(self, rule: int) -> Summed:
         assert self._sums[rule] is not None
-        return Summed(self.region, self.bands, self._sums[rule], self._keeper)
+        return Summed(self.region, self.bands, self._sums[rule], self._lease)
 
     def remove(self, rule: int) -> None:
-        """Free the disk of a sum that was dropped."""
+        """Delete a dropped sum from the disk."""
         shutil.rmtree(self._path / str(rule), ignore_errors=True)
 
 
 @contextmanager
-def room(path: Path) -> Iterator[None]:
-    """Raise `DiskFull` where something cannot be written to `path` for want of room."""
+def disk_full_error(path: Path) -> Iterator[None]:
+    """Raise `DiskFull` where a write to `path` fails for lack of space."""
     try:
         yield
     except OSError as error:
         if not is_disk_full(error):
             raise
         raise DiskFull(
-            f"No space left on the disk of {path}; the points that are done are kept.",
-            "Free space, then ask the same again.",
+            f"No space left on the disk of {path}; the finished points are kept.",
+            "Free space, then repeat the command.",
         ) from error

@@ -1,4 +1,4 @@
-"""Where gradients are added up, and what they add up to."""
+"""Sums of gradients in memory, and finished sums."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from napari_restore.engine import Region
 
 Floats = npt.NDArray[np.float64]
 ROWS = 512
-"""Rows of the map that are looked at together."""
+"""Rows of the map that are read together."""
 
 
-class Keeper(Protocol):
-    """What holds values on disk for as long as it lives."""
+class FolderLease(Protocol):
+    """Keeps a folder on disk for as long as it is referenced."""
 
     def deliver(self, is_delivered: bool) -> None: ...
 
@@ -26,43 +26,43 @@ class Summed:
     """A finished sum over `region`, (bands, h, w) float64, read box by box."""
 
     def __init__(
-        self, region: Region, bands: int, values: Any, keeper: Keeper | None = None
+        self, region: Region, bands: int, values: Any, lease: FolderLease | None = None
     ) -> None:
-        """`values` may have more planes than there are bands."""
+        """Wrap `values`, which may have more planes than bands."""
         self.region, self.bands = region, bands
         self._values = values
-        self._keeper = keeper
+        self._lease = lease
 
     def deliver(self, is_delivered: bool = True) -> None:
-        """Say whether whoever asked for it has got it: what lies on disk then goes with this."""
-        if self._keeper is not None:
-            self._keeper.deliver(is_delivered)
+        """Mark the sum as delivered: its folder is removed with the last reference."""
+        if self._lease is not None:
+            self._lease.deliver(is_delivered)
 
     def read(self, box: Region) -> Floats:
-        """(bands, h, w) of a box within the region."""
+        """Return a box within the region, (bands, h, w) float64."""
         rows, columns = box.within(self.region)
-        found: Floats = np.asarray(self._values[: self.bands, rows, columns])
-        return found
+        values: Floats = np.asarray(self._values[: self.bands, rows, columns])
+        return values
 
     def strips(self) -> Iterator[Region]:
-        """The region in strips of `ROWS` rows."""
+        """Yield the region in strips of `ROWS` rows."""
         region = self.region
         for top in range(region.y0, region.y1, ROWS):
             yield Region(top, region.x0, min(region.y1, top + ROWS), region.x1)
 
     def magnitude(self) -> npt.NDArray[np.float32]:
-        """(h, w) |Σ over bands|."""
-        found = np.empty(self.region.shape, np.float32)
+        """Return |Σ over bands|, (h, w) float32."""
+        values = np.empty(self.region.shape, np.float32)
         for strip in self.strips():
             rows, _ = strip.within(self.region)
-            found[rows] = np.abs(self.read(strip).sum(axis=0))
-        return found
+            values[rows] = np.abs(self.read(strip).sum(axis=0))
+        return values
 
 
 class Sums:
     """Σ weight · gradient · speed over `region`, in float64, one sum per rule.
 
-    Nested rules share nodes with other weights, and a node is evaluated once: hence a sum
+    Nested rules share nodes with different weights, and a node is evaluated once: hence one sum
     for each rule that may still be needed.
     """
 
@@ -79,10 +79,10 @@ class Sums:
                 total[:, y, x] = total[:, y, x] + weight * values
 
     def of(self, rule: int) -> Summed:
-        """The sum of a rule."""
+        """Return the sum of a rule."""
         assert self._sums[rule] is not None
         return Summed(self.region, self.bands, self._sums[rule])
 
     def drop(self, rule: int) -> None:
-        """Forget the sum of a rule that did not suffice."""
+        """Free the sum of a dropped rule."""
         self._sums[rule] = None

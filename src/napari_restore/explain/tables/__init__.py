@@ -1,1 +1,1 @@
-"""Many boxes, models and images: one table of what their maps measure."""
+"""Tables of the measures of many attributions, by image, box and model."""

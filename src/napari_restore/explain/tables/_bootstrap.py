@@ -1,4 +1,4 @@
-"""How sure a mean over few boxes is."""
+"""Bootstrap confidence intervals of means."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 LEVEL = 0.95
-"""Of the intervals."""
+"""Confidence level of the intervals."""
 RESAMPLES = 10_000
 SEED = 20_000
-PIECE = 1 << 22
-"""Drawn values that are held at a time."""
+CHUNK_VALUES = 1 << 22
+"""Resampled values in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -23,19 +23,19 @@ class Mean:
     mean: float | None
     """None without any value."""
     low: float | None
-    """Ends of the interval; None for fewer than two values, which tell nothing of their spread."""
+    """Limits of the interval; None for fewer than two values."""
     high: float | None
 
     def to_dict(self) -> dict[str, float | None]:
-        """As JSON."""
+        """Return the fields as JSON."""
         return asdict(self)
 
 
 def mean_of(values: Sequence[float]) -> Mean:
-    """The mean of values with its percentile bootstrap interval (Efron).
+    """Return the mean of values with its percentile bootstrap interval (Efron).
 
-    `RESAMPLES` times as many values are drawn from them, with repetition and a fixed seed; the interval
-    holds the middle 95 % of the means of these. It is right where the values are independent.
+    The values are resampled `RESAMPLES` times with replacement and a fixed seed; the interval contains
+    the central 95 % of the means. It assumes independent values.
     """
     known = np.asarray(values, np.float64)
     n = known.size
@@ -46,7 +46,7 @@ def mean_of(values: Sequence[float]) -> Mean:
         return Mean(1, mean, None, None)
     rng = np.random.default_rng(SEED)
     means = np.empty(RESAMPLES)
-    step = max(1, PIECE // n)
+    step = max(1, CHUNK_VALUES // n)
     for start in range(0, RESAMPLES, step):
         part = means[start : start + step]
         part[:] = known[rng.integers(0, n, (len(part), n))].mean(axis=1)

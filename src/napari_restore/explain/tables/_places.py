@@ -1,4 +1,4 @@
-"""Places that many models are asked about, and tables of them."""
+"""Attribution targets of a table, and CSV files of them."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from napari_restore.errors import InputError
 from napari_restore.explain._polygon import Polygon, polygon_of
 
 SIDES = ("x", "y", "width", "height")
-"""Columns that every table of boxes has, in level-0 pixels."""
+"""Required columns of a table of boxes, in level-0 pixels."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """A box or a polygon of one image, or of every one."""
+    """An attribution target: a box or a polygon of one image, or of every one."""
 
     name: str
     box: Region | None
     polygon: tuple[tuple[float, float], ...] | None = None
-    """Vertices (y, x), in place of a box."""
+    """Vertices (y, x), instead of a box."""
     image: str | None = None
-    """A file; None: of every image that is given."""
+    """Image file; None for every image given."""
 
     @property
     def bounds(self) -> Region:
-        """The box, or the smallest that holds the polygon."""
+        """The box, or the smallest that contains the polygon."""
         if self.box is not None:
             return self.box
         assert self.polygon is not None, "a place is a box or a polygon"
@@ -41,36 +41,36 @@ class Place:
 def places_of(
     boxes: str | os.PathLike[str] | Sequence[Any] | None, polygon: Sequence[Sequence[float]] | None
 ) -> list[Place]:
-    """What is asked about: a table, boxes (y0, x0, y1, x1) or `Place`s, or else one polygon.
+    """Return the targets of a CSV file, of boxes (y0, x0, y1, x1) or `Place`s, or of one polygon.
 
     Raises `InputError`, `BadParameter`.
     """
     if (boxes is None) == (polygon is None):
-        raise InputError("A table is of boxes or of a polygon.", "Give one of both.")
+        raise InputError("A table needs boxes or a polygon.", "Give one of the two.")
     if polygon is not None:
         return [Place("1", None, polygon_of(polygon).vertices)]
     if isinstance(boxes, (str, os.PathLike)):
         return read_places(Path(boxes))
-    found = [
+    places = [
         box if isinstance(box, Place) else Place(str(number), Region(*(int(v) for v in box)))
         for number, box in enumerate(boxes or (), 1)
     ]
-    if not found:
-        raise InputError("There is no box to ask about.", "Give at least one.")
-    return found
+    if not places:
+        raise InputError("No box is given.", "Give at least one.")
+    return places
 
 
 def read_places(path: Path) -> list[Place]:
-    """The boxes of a CSV file with the columns `SIDES` and, if you like, name and image.
+    """Read the boxes of a CSV file with the columns `SIDES` and, optionally, name and image.
 
-    Images count from the folder of the table. Raises `InputError` with the line that is wrong.
+    Image paths are relative to the folder of the table. Raises `InputError` with the line number.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             text = file.read()
         delimiter = max(",;\t", key=text.partition("\n")[0].count)
         reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-        lines = [
+        rows = [
             (reader.line_num, {str(k or "").strip().lower(): v for k, v in row.items()})
             for row in reader
         ]
@@ -79,29 +79,29 @@ def read_places(path: Path) -> list[Place]:
         raise InputError(
             f"{path} cannot be read as a table: {reason}.", "Name a CSV file."
         ) from None
-    if not lines:
-        raise InputError(f"{path} holds no boxes.", "Give it a row for each.")
-    missing = [column for column in SIDES if column not in lines[0][1]]
+    if not rows:
+        raise InputError(f"{path} contains no boxes.", "Give it a row for each.")
+    missing = [column for column in SIDES if column not in rows[0][1]]
     if missing:
         raise InputError(
             f"{path} has no column {missing[0]}.",
-            "Its first line names the columns: x,y,width,height and, if you like, name and image.",
+            "Its first line names the columns: x,y,width,height and, optionally, name and image.",
         )
     return [
-        _place(path, line, row, number, has_images="image" in lines[0][1])
-        for number, (line, row) in enumerate(lines, 1)
+        _place(path, line_number, row, number, has_images="image" in rows[0][1])
+        for number, (line_number, row) in enumerate(rows, 1)
     ]
 
 
 def _place(
-    path: Path, line: int, row: Mapping[str, Any], number: int, *, has_images: bool
+    path: Path, line_number: int, row: Mapping[str, Any], number: int, *, has_images: bool
 ) -> Place:
     cells = {column: str(row.get(column) or "").strip() for column in (*SIDES, "name", "image")}
     try:
         x, y, width, height = (int(cells[column]) for column in SIDES)
     except ValueError:
         raise InputError(
-            f"Line {line} of {path} is no box: {', '.join(cells[column] for column in SIDES)}.",
+            f"Line {line_number} of {path} is not a box: {', '.join(cells[column] for column in SIDES)}.",
             "Write x, y, width and height as whole numbers of pixels.",
         ) from None
     image = None
@@ -109,8 +109,8 @@ def _place(
         file = path.parent / cells["image"]
         if not cells["image"] or not file.exists():
             raise InputError(
-                f"Line {line} of {path} names an image that does not exist: {cells['image']!r}.",
-                "Paths count from the folder of the table.",
+                f"Line {line_number} of {path} names an image that does not exist: {cells['image']!r}.",
+                "Paths are relative to the folder of the table.",
             )
         image = str(file)
     return Place(cells["name"] or str(number), Region.from_xywh(x, y, width, height), None, image)

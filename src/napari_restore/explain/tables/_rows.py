@@ -1,4 +1,4 @@
-"""Many boxes asked of many models, one after another: a row of numbers for each."""
+"""Computes the rows of a table: one attribution for each image, model and target."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from napari_restore.images import Image
 from napari_restore.models import Labelled
 
 FAR = 128
-"""Pixels from the box beyond which the mass is told as one number."""
+"""Distance in pixels from the box beyond which the mass is summed in one column."""
 COLUMNS = (
     *("number", "image", "fingerprint", "name", "x", "y", "width", "height", "polygon"),
     *("model", "weights_sha256", "method", "objective", "baseline", "diffusion_index"),
@@ -29,17 +29,17 @@ COLUMNS = (
     *("context", "context_share"),
     *("insertion_area", "deletion_area", "seconds", "error"),
 )
-"""Of a row; what is not known is None."""
+"""Columns of a row; unknown values are None."""
 CURVES = {"insertion", "deletion"}
-"""Of a check, whose areas are told."""
+"""Curves of a check whose areas are columns."""
 Row = dict[str, Any]
 
 
-class Answered(NamedTuple):
-    """One row, and where it belongs."""
+class RowResult(NamedTuple):
+    """One row and its position in the table."""
 
     order: tuple[int, int]
-    """Numbers of place, counted over all images, and model."""
+    """Number of the place, counted over all images, and of the model."""
     row: Row
     measures: dict[str, Any]
     """Version, versions and device of the run."""
@@ -47,61 +47,61 @@ class Answered(NamedTuple):
 
 
 Group = tuple[Any, list[Place]]
-"""An image, however it is named, and what is asked about in it."""
+"""An image, in any form that can be opened, and its attribution targets."""
 
 
-def ask_all(
+def attribute_all(
     groups: Sequence[Group],
     models: Sequence[Labelled],
     open_image: Callable[[Any], Image],
-    ask: Callable[..., Attribution],
+    attribute: Callable[..., Attribution],
     emit: Emit,
     stop: threading.Event,
-) -> Iterator[Answered]:
-    """Ask every model about every place; image by image, and model by model.
+) -> Iterator[RowResult]:
+    """Yield the row of every model and place, image by image and model by model.
 
     Parameters
     ----------
     groups
-        As `by_image` gives them.
+        As `group_by_image` returns them.
     models
-        Under labels that tell them apart.
+        Models with unique labels.
     open_image
-        Opens an image when it is its turn.
-    ask
-        Takes image, model and box, and by name polygon, emit and stop.
+        Opens an image when its rows are next.
+    attribute
+        Called with image, model and box, and the keywords polygon, emit and stop.
     emit, stop
-        Takes the events; ends the work when it is set, with `Cancelled`.
+        Callback for events; an event that cancels the run when set, which raises `Cancelled`.
     """
     before = 0
-    for number, (source, here) in enumerate(groups, 1):
+    for number, (source, places) in enumerate(groups, 1):
         if len(groups) > 1:
             emit(ImageStarted(Path(name_of(source)).name, number, len(groups)))
-        image, broken = _opened(source, open_image)
-        # Not box by box: what a model makes of the whole image stays at hand for its next box.
-        for m, (label, model) in enumerate(models):
-            for p, place in enumerate(here, 1):
+        image, open_error = _opened(source, open_image)
+        # Model by model, as a model's whole-image statistics are reused for its next box.
+        for model_number, (label, model) in enumerate(models):
+            for place_number, place in enumerate(places, 1):
                 if stop.is_set():
                     raise Cancelled("Stopped before the first box.", "Nothing was written.")
-                row = _known(source, image, place) | {
-                    "number": before + p,
+                row = _input_columns(source, image, place) | {
+                    "number": before + place_number,
                     "model": label,
                     "weights_sha256": model.card.weights_sha256,
                 }
                 measures: dict[str, Any] = {}
-                error = broken
+                error = open_error
                 if image is not None:
-                    tell = _placed(emit, f"{label}, box {p} of {len(here)}")
+                    emit_here = _prefixed(emit, f"{label}, box {place_number} of {len(places)}")
                     try:
-                        # No map outlives its row: the next one may need the memory.
+                        # The map is freed with its row: the next one may need the memory.
                         measures = _measure(
                             row,
-                            ask(
+                            attribute(
                                 image,
                                 model,
                                 place.box,
                                 polygon=place.polygon,
-                                emit=tell,
+                                emit=emit_here,
                                 stop=stop,
                             ),
                         )
@@ -111,19 +111,20 @@ def ask_all(
                         error = failure
                 if error is not None:
                     row["error"] = str(error)
-                yield Answered((before + p, m), row, measures, error)
-        before += len(here)
+                yield RowResult((before + place_number, model_number), row, measures, error)
+        before += len(places)
 
 
-def by_image(images: Sequence[Any], places: Sequence[Place]) -> list[Group]:
-    """Every image once, with its places in their order: all of them, or those that name it.
+def group_by_image(images: Sequence[Any], places: Sequence[Place]) -> list[Group]:
+    """Return every image with its places in order: all of them, or those that name it.
 
-    Raises `InputError` where images are named twice or not.
+    Raises `InputError` where images are given twice or not at all.
     """
     named = dict.fromkeys(place.image for place in places if place.image is not None)
     if len(images) and named:
         raise InputError(
-            "The table of boxes names images, and others are given.", "Leave one of both out."
+            "The table of boxes names images, but others are given, too.",
+            "Leave one of the two out.",
         )
     if named:
         return [(name, [place for place in places if place.image == name]) for name in named]
@@ -137,7 +138,7 @@ def by_image(images: Sequence[Any], places: Sequence[Place]) -> list[Group]:
 def _opened(
     source: Any, open_image: Callable[[Any], Image]
 ) -> tuple[Image | None, RestoreError | None]:
-    """An image, or what its rows tell in its place."""
+    """Open an image; return it, or the error for its rows."""
     try:
         return open_image(source), None
     except RestoreError as error:
@@ -145,14 +146,14 @@ def _opened(
 
 
 def name_of(source: Any) -> str:
-    """The path of an image, as far as it has one."""
+    """Return the path of an image, or a name where it has none."""
     if isinstance(source, Image):
         return source.name if source.path is None else str(source.path)
     return os.fspath(source) if isinstance(source, (str, os.PathLike)) else "an array"
 
 
-def _known(source: Any, image: Image | None, place: Place) -> Row:
-    """What is known of a row before anything is asked."""
+def _input_columns(source: Any, image: Image | None, place: Place) -> Row:
+    """Return a row with the columns of the input; all others are None."""
     box = place.bounds
     return {
         **dict.fromkeys(COLUMNS),
@@ -167,34 +168,34 @@ def _known(source: Any, image: Image | None, place: Place) -> Row:
     }
 
 
-def _measure(row: Row, found: Attribution) -> dict[str, Any]:
-    """Fill a row in; returns version, versions and device of the run."""
-    record = found.record
-    told = record["attribution"]
-    complete = told["completeness"]
-    checked = told.get("checks", {}).get(CHECK, {})
+def _measure(row: Row, attribution: Attribution) -> dict[str, Any]:
+    """Fill in the measures of a row; return version, versions and device of the run."""
+    record = attribution.record
+    recorded = record["attribution"]
+    complete = recorded["completeness"]
+    checked = recorded.get("checks", {}).get(CHECK, {})
     row |= {
-        **{name: told[name] for name in ("method", "objective", "baseline", "identity_share")},
+        **{name: recorded[name] for name in ("method", "objective", "baseline", "identity_share")},
         **{
             name: complete[name]
             for name in ("relative_gap", "reached", "difference", "recomputed_difference")
         },
         **{f"{name}_area": checked[name]["area"] for name in checked.keys() & CURVES},
-        **_shares(told["rings"]),
-        "context": told["context"]["used"],
-        "context_share": told["context"]["share"],
-        "diffusion_index": told["diffusion_index"],
-        "window_diffusion_index": told["window"]["diffusion_index"],
-        # A map of zeros has no area, not one of no pixels: it must not count for a mean.
-        "area_95": None if told["diffusion_index"] is None else told["area_95"],
-        "nodes": len(told["nodes"]),
+        **_shares(recorded["rings"]),
+        "context": recorded["context"]["used"],
+        "context_share": recorded["context"]["share"],
+        "diffusion_index": recorded["diffusion_index"],
+        "window_diffusion_index": recorded["window"]["diffusion_index"],
+        # The area of a map of zeros is undefined, and must not enter the mean as 0.
+        "area_95": None if recorded["diffusion_index"] is None else recorded["area_95"],
+        "nodes": len(recorded["nodes"]),
         "seconds": record["measured"]["seconds"],
     }
     return {name: record[name] for name in ("version", "versions", "device")}
 
 
 def _shares(rings: Mapping[str, float]) -> Row:
-    """The columns of rings; none for a map of zeros."""
+    """Return the columns of the rings; none for a map of zeros."""
     if not any(rings.values()):
         return {}
     around = {name: share for name, share in rings.items() if name != "box"}
@@ -207,14 +208,14 @@ def _shares(rings: Mapping[str, float]) -> Row:
     }
 
 
-def _placed(emit: Emit, place: str) -> Emit:
-    """Tells of events with the box that they belong to."""
+def _prefixed(emit: Emit, place: str) -> Emit:
+    """Return a callback that prefixes phases and notes with their box."""
 
-    def tell(event: Event) -> None:
+    def emit_prefixed(event: Event) -> None:
         if isinstance(event, Phase):
             event = Phase(f"{place}: {event.name}")
         elif isinstance(event, Note):
             event = Note(f"{place}: {event.text}")
         emit(event)
 
-    return tell
+    return emit_prefixed

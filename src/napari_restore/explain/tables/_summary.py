@@ -1,4 +1,4 @@
-"""What the rows of a table say of models: means with intervals, and how far apart models are."""
+"""Summary of a table: means with intervals, and paired differences between models."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from napari_restore.explain.tables._rows import FAR, Row
 
 
 class Measure(NamedTuple):
-    """A column whose mean is told."""
+    """A column with a mean in the summary, and its number format."""
 
     title: str
     scale: float
-    """Times the value, to be shown …"""
+    """Factor for display."""
     decimals: int
-    """… with so many decimals."""
+    """Decimals for display."""
 
 
 MEASURES = {
@@ -25,14 +25,15 @@ MEASURES = {
     f"beyond_{FAR}": Measure(f"beyond {FAR} px (%)", 100, 1),
     "relative_gap": Measure("gap (%)", 100, 2),
 }
-"""By column."""
+"""Measures by column."""
 
 
 def summary_of(rows: Sequence[Row], models: Sequence[str]) -> dict[str, Any]:
-    """Means over boxes of every model, and paired differences to the first one.
+    """Return means over boxes for every model, and paired differences to the first one.
 
-    Maps of zeros count as `empty` and for no mean but that of the gap. Each is n, mean, low and high: `mean_of` the boxes whose value is known; of a difference, of
-    those known for both.
+    Maps of zeros count as ``empty`` and enter no mean but that of the gap. Each mean has n, mean, low
+    and high, see `mean_of`, over the boxes with a known value; a difference, over those known for
+    both models.
     """
     by_model: dict[str, dict[int, Row]] = {model: {} for model in models}
     for row in rows:
@@ -76,5 +77,5 @@ def summary_of(rows: Sequence[Row], models: Sequence[str]) -> dict[str, Any]:
 
 
 def _differences(first: Mapping[int, Row], other: Mapping[int, Row], name: str) -> list[float]:
-    pairs = [(first[place][name], row[name]) for place, row in other.items() if place in first]
+    pairs = [(first[number][name], row[name]) for number, row in other.items() if number in first]
     return [float(b - a) for a, b in pairs if a is not None and b is not None]

@@ -1,4 +1,4 @@
-"""Many boxes asked of many models: the rows, what they say together, and files of both."""
+"""The table of many attributions: rows, summary, and their files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from napari_restore.errors import BadOutput, Cancelled, RestoreError
 from napari_restore.explain._attribution import Attribution
 from napari_restore.explain._attribution_run import Emit
-from napari_restore.explain.tables._rows import Answered, Group, Row, ask_all
+from napari_restore.explain.tables._rows import Group, Row, RowResult, attribute_all
 from napari_restore.explain.tables._summary import summary_of
 from napari_restore.explain.tables._table_text import csv_table, latex_table, text_table
 from napari_restore.images import Image
@@ -24,38 +24,38 @@ SUFFIXES = (".csv", ".json", ".tex")
 
 @dataclass(frozen=True)
 class AttributionTable:
-    """A row for each image, box and model, and what they say together."""
+    """A row for each image, box and model, and their summary."""
 
     rows: list[Row] = field(repr=False)
-    """Image by image, box by box, model by model; without those that a stop has left out."""
+    """Rows by image, box and model; those after a cancellation are missing."""
     models: list[str]
-    """Labels; the first is what others are compared to."""
+    """Labels; the others are compared to the first."""
     question: dict[str, Any]
-    """The options that all were asked with."""
-    asked: int
-    """Rows there are without a stop."""
+    """Options of all attributions."""
+    planned: int
+    """Number of rows without a cancellation."""
     failures: list[RestoreError] = field(repr=False)
-    """Of the rows with an `error`, in their order."""
+    """Errors of the rows with an ``error``, in their order."""
     measures: dict[str, Any] = field(repr=False)
-    """More of what `to_dict` tells."""
+    """Further fields of `to_dict`."""
 
     @property
     def status(self) -> str:
         """``"done"``, or ``"cancelled"`` where rows are missing."""
-        return "done" if len(self.rows) == self.asked else "cancelled"
+        return "done" if len(self.rows) == self.planned else "cancelled"
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """See `summary_of`."""
+        """Means and differences, see `summary_of`."""
         return summary_of(self.rows, self.models)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON: all that is known."""
-        told = {"status": self.status, "question": self.question, "rows": self.rows}
-        return {**self.measures, **told, "summary": self.summary}
+        """Return all fields as JSON."""
+        rows = {"status": self.status, "question": self.question, "rows": self.rows}
+        return {**self.measures, **rows, "summary": self.summary}
 
     def __str__(self) -> str:
-        """The summary for people."""
+        """Return the summary as a text table."""
         return text_table(self.summary)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -81,10 +81,10 @@ class AttributionTable:
 
 
 def check_table(path: Path, *, overwrite: bool = False) -> None:
-    """Raise `BadOutput` for a table that could not be written, before anything is computed."""
+    """Raise `BadOutput` for a table that could not be written; called before the computation."""
     if path.suffix.lower() not in SUFFIXES:
         raise BadOutput(
-            f"{path.name} is no table, which several boxes or models make.",
+            f"{path.name} is not a table, the output of several boxes or models.",
             f"Its name must end in {', '.join(SUFFIXES)}.",
         )
     check_file(path, "table", "-o", overwrite=overwrite)
@@ -95,41 +95,42 @@ def make_table(
     models: Sequence[Labelled],
     *,
     open_image: Callable[[Any], Image],
-    ask: Callable[..., Attribution],
+    attribute: Callable[..., Attribution],
     question: Mapping[str, Any],
-    account: Mapping[str, Any],
+    extra: Mapping[str, Any],
     emit: Emit,
     stop: threading.Event,
 ) -> AttributionTable:
-    """Ask as `ask_all` does, until it is done or stopped, also by Ctrl-C.
+    """Compute the rows as `attribute_all`, until all are done or the run is cancelled, also by Ctrl-C.
 
-    A place that fails has an `error` in its row. `question` and `account` are told with it.
+    A place that fails has an ``error`` in its row. `question` are the options that the table records,
+    `extra` further fields of its `to_dict`.
 
     Raises
     ------
     RestoreError
-        Where every place failed: the first one's.
+        Where every place failed: the first error.
     Cancelled
-        Where it was stopped before the first map.
+        Where it was cancelled before the first map.
     """
-    count = len(models) * sum(len(here) for _, here in groups)
-    found: list[Answered] = []
+    count = len(models) * sum(len(places) for _, places in groups)
+    results: list[RowResult] = []
     try:
-        for answer in ask_all(groups, models, open_image, ask, emit, stop):
-            found.append(answer)
+        for result in attribute_all(groups, models, open_image, attribute, emit, stop):
+            results.append(result)
     except (Cancelled, KeyboardInterrupt):
-        if all(answer.error is not None for answer in found):
+        if all(result.error is not None for result in results):
             raise
-    found.sort(key=lambda answer: answer.order)
-    failures = [answer.error for answer in found if answer.error is not None]
-    if len(failures) == len(found):
+    results.sort(key=lambda result: result.order)
+    failures = [result.error for result in results if result.error is not None]
+    if len(failures) == len(results):
         raise failures[0]
-    told = next(answer.measures for answer in found if answer.error is None)
+    run = next(result.measures for result in results if result.error is None)
     return AttributionTable(
-        [answer.row for answer in found],
+        [result.row for result in results],
         [model.label for model in models],
         dict(question),
         count,
         failures,
-        {**account, **told},
+        {**extra, **run},
     )

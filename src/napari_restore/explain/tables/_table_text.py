@@ -1,4 +1,4 @@
-"""Tables of attributions as text: for a terminal, for LaTeX, and one row per map as CSV."""
+"""Writes tables of attributions as plain text, LaTeX and CSV."""
 
 from __future__ import annotations
 
@@ -14,30 +14,33 @@ from napari_restore.explain.tables._summary import MEASURES, Measure
 
 
 def text_table(summary: Mapping[str, Any]) -> str:
-    """The means for people, and in sentences what they are of."""
+    """Return means and differences as a text table, with notes on their boxes."""
     head = ("", *(measure.title for measure in MEASURES.values()))
-    rows = [(told["model"], *_cells(told["means"], _shown)) for told in summary["models"]]
-    apart = [
-        (f"{told['model']} - {told['to']}", *_cells(told["means"], _shown))
-        for told in summary["differences"]
+    rows = [
+        (summary_row["model"], *_cells(summary_row["means"], _mean_text))
+        for summary_row in summary["models"]
     ]
-    lines = [columns([head, *rows, *apart]), ""]
-    for told in summary["models"]:
-        if not told["boxes"]:
-            lines.append(f"{told['model']}: not asked")
+    differences = [
+        (f"{summary_row['model']} - {summary_row['to']}", *_cells(summary_row["means"], _mean_text))
+        for summary_row in summary["differences"]
+    ]
+    lines = [columns([head, *rows, *differences]), ""]
+    for summary_row in summary["models"]:
+        if not summary_row["boxes"]:
+            lines.append(f"{summary_row['model']}: not run")
             continue
-        counted = f"{told['model']}: {told['boxes'] - told['failed']} of {told['boxes']} boxes"
-        if told["empty"]:
-            counted += f", in {told['empty']} nothing has a share"
-        if told["not_reached"]:
-            counted += f", in {told['not_reached']} the gap was not reached"
-        lines.append(f"{counted}, method {', '.join(told['methods']) or 'none'}")
+        counted = f"{summary_row['model']}: {summary_row['boxes'] - summary_row['failed']} of {summary_row['boxes']} boxes"
+        if summary_row["empty"]:
+            counted += f", in {summary_row['empty']} nothing has a share"
+        if summary_row["not_reached"]:
+            counted += f", in {summary_row['not_reached']} the gap was not reached"
+        lines.append(f"{counted}, method {', '.join(summary_row['methods']) or 'none'}")
     lines.append(f"means with {_interval(summary)}")
     return "\n".join(lines)
 
 
 def latex_table(summary: Mapping[str, Any]) -> str:
-    """A booktabs table of the means and differences, intervals in brackets."""
+    """Return a booktabs table of means and differences, intervals in brackets."""
     titles = " & ".join(latex(measure.title) for measure in MEASURES.values())
     lines = [
         f"% Means with {_interval(summary)}. Needs \\usepackage{{booktabs}}.",
@@ -46,23 +49,23 @@ def latex_table(summary: Mapping[str, Any]) -> str:
         rf"Model & {titles} \\",
         r"\midrule",
     ]
-    for told in summary["models"]:
-        cells = " & ".join(_cells(told["means"], _in_latex))
-        lines.append(rf"{latex(told['model'])} & {cells} \\")
+    for summary_row in summary["models"]:
+        cells = " & ".join(_cells(summary_row["means"], _mean_latex))
+        lines.append(rf"{latex(summary_row['model'])} & {cells} \\")
     if summary["differences"]:
         lines.append(r"\midrule")
-    for told in summary["differences"]:
-        cells = " & ".join(_cells(told["means"], _in_latex))
-        lines.append(rf"{latex(told['model'])} $-$ {latex(told['to'])} & {cells} \\")
+    for summary_row in summary["differences"]:
+        cells = " & ".join(_cells(summary_row["means"], _mean_latex))
+        lines.append(rf"{latex(summary_row['model'])} $-$ {latex(summary_row['to'])} & {cells} \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
 def csv_table(rows: Sequence[Row]) -> str:
-    """The rows (RFC 4180); empty where nothing is known, polygons as JSON."""
+    """Return the rows as CSV (RFC 4180); unknown values are empty, polygons JSON."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows([_exact(row[column]) for column in COLUMNS] for row in rows)
+    writer.writerows([_csv_value(row[column]) for column in COLUMNS] for row in rows)
     return out.getvalue()
 
 
@@ -74,29 +77,31 @@ def _interval(summary: Mapping[str, Any]) -> str:
 
 
 def _cells(
-    means: Mapping[str, Any], show: Callable[[Mapping[str, Any], Measure], str]
+    means: Mapping[str, Any], text_of: Callable[[Mapping[str, Any], Measure], str]
 ) -> list[str]:
-    return [show(means[name], measure) for name, measure in MEASURES.items()]
+    return [text_of(means[name], measure) for name, measure in MEASURES.items()]
 
 
-def _shown(told: Mapping[str, Any], measure: Measure) -> str:
-    if told["mean"] is None:
+def _mean_text(interval: Mapping[str, Any], measure: Measure) -> str:
+    """Format a mean with its interval."""
+    if interval["mean"] is None:
         return "–"
     _, scale, decimals = measure
     mean, low, high = (
-        # Rounded before it is set, and + 0.0, lest there is a -0.0.
+        # Rounded first, and + 0.0, to avoid -0.0.
         None if value is None else f"{round(value * scale, decimals) + 0.0:.{decimals}f}"
-        for value in (told["mean"], told["low"], told["high"])
+        for value in (interval["mean"], interval["low"], interval["high"])
     )
     return f"{mean}" if low is None else f"{mean} [{low}, {high}]"
 
 
-def _in_latex(told: Mapping[str, Any], measure: Measure) -> str:
-    text = _shown(told, measure)
-    return "--" if told["mean"] is None else text.replace("-", "$-$")
+def _mean_latex(interval: Mapping[str, Any], measure: Measure) -> str:
+    """Format a mean with its interval for LaTeX."""
+    text = _mean_text(interval, measure)
+    return "--" if interval["mean"] is None else text.replace("-", "$-$")
 
 
-def _exact(value: Any) -> Any:
+def _csv_value(value: Any) -> Any:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):

@@ -33,7 +33,7 @@ def record_of(variant: Variant) -> dict[str, Any]:
     result = result_of(variant)
     record = dict(result.record if variant.result is not None else variant.record or {})
     task = record.get("task") or api.task_of(result.plan)
-    record["task"] = None if task is None else api.lasting_task(task)
+    record["task"] = None if task is None else api.portable_task(task)
     if not record["command"]:
         written = record["output"] or {}
         try:

@@ -1,4 +1,4 @@
-"""Clear pictures, and the hazy crops and pairs that are made of them."""
+"""Clear images, and the hazy crops and pairs that are made from them."""
 
 import lazy_loader
 

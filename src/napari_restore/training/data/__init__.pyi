@@ -1,5 +1,5 @@
+from ._batches import Batch, BatchLoader
 from ._compact import compact, expand
-from ._feed import Batch, Feed
 from ._pack import Pack, pack
 from ._pairs import PairOptions, make_pairs
 from ._pictures import Picture, read_picture
@@ -10,7 +10,7 @@ from ._training_sheet import draw_training
 
 __all__ = [
     "Batch",
-    "Feed",
+    "BatchLoader",
     "Pack",
     "PairOptions",
     "Picture",

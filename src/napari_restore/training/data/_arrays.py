@@ -1,4 +1,4 @@
-"""The arrays of one batch: what they are, and how they are made of samples."""
+"""The arrays of one batch, and how samples are written into them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Layout(NamedTuple):
 
 
 def layouts(recipe: Recipe) -> dict[str, Layout]:
-    """Name → shape and dtype of the arrays of a batch, those of `Batch`."""
+    """Return shape and dtype of the arrays of a batch by name, those of `Batch`."""
     n, side = recipe.batch, recipe.size
     real, truth = np.dtype(np.float32), np.dtype(np.bool_)
     return {
@@ -43,41 +43,41 @@ def layouts(recipe: Recipe) -> dict[str, Layout]:
 def fill(
     arrays: Mapping[str, npt.NDArray[Any]], sampler: Sampler, seed: int, step: int
 ) -> tuple[str, ...]:
-    """Write batch number `step` into `arrays`, each as in `layouts`; returns the scenes' names."""
+    """Write batch number `step` into `arrays`, each as in `layouts`; return the names of the scenes."""
     names = []
     for number in range(sampler.recipe.batch):
-        made = sampler.sample(np.random.default_rng((seed, step, number)))
+        sample = sampler.sample(np.random.default_rng((seed, step, number)))
         for channel in range(3):
-            # Twice as fast as transposing the whole.
-            arrays["hazy"][number, channel] = made.hazy[..., channel]
-            arrays["clear"][number, channel] = made.clear[..., channel]
-        arrays["valid"][number, 0] = made.valid
-        arrays["is_clear"][number] = made.haze is None
-        haze = made.haze
+            # Twice as fast as one transposition.
+            arrays["hazy"][number, channel] = sample.hazy[..., channel]
+            arrays["clear"][number, channel] = sample.clear[..., channel]
+        arrays["valid"][number, 0] = sample.valid
+        arrays["is_clear"][number] = sample.haze is None
+        haze = sample.haze
         arrays["depth"][number, 0] = 0 if haze is None else haze.depth
         arrays["airlight"][number] = 1 if haze is None else haze.airlight
         arrays["exponent"][number] = 0 if haze is None else haze.exponent
-        names.append(made.name)
+        names.append(sample.name)
     return tuple(names)
 
 
 def empty(recipe: Recipe) -> Arrays:
-    """Arrays for one batch."""
+    """Return uninitialised arrays for one batch."""
     return {name: np.empty(item.shape, item.dtype) for name, item in layouts(recipe).items()}
 
 
 def views(buffer: Any, recipe: Recipe, slot: int) -> Arrays:
-    """The arrays of a batch as views of place number `slot` in a buffer of bytes."""
-    offset, found = slot * slot_bytes(recipe), {}
+    """Return the arrays of a batch as views of slot number `slot` in a buffer of bytes."""
+    offset, arrays = slot * slot_bytes(recipe), {}
     for name, item in layouts(recipe).items():
         count = int(np.prod(item.shape))
-        found[name] = np.frombuffer(buffer, item.dtype, count, offset).reshape(item.shape)
+        arrays[name] = np.frombuffer(buffer, item.dtype, count, offset).reshape(item.shape)
         offset += _aligned(item.bytes)
-    return found
+    return arrays
 
 
 def slot_bytes(recipe: Recipe) -> int:
-    """Bytes that one batch takes up in a buffer."""
+    """Return the bytes of one batch in a buffer."""
     return sum(_aligned(item.bytes) for item in layouts(recipe).values())
 
 

@@ -1,4 +1,4 @@
-"""Other colours, exposures, skies and surroundings for a clear crop."""
+"""Augmentations of clear crops: exposure, colour, even haze, sky, and mixing of crops."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ Mask = npt.NDArray[np.bool_]
 Generator = np.random.Generator
 
 BRIGHTEST = 1.05
-"""Luma that exposure may lift the brightest hundredth of a picture to."""
+"""Largest luma of the brightest hundredth of an image after exposure."""
 LIFT = 3.0
-"""Exposure multiplies the median luma of a dark picture by at most so much."""
-VEIL = 0.2
-"""Largest part of an even veil that is left to a clear picture."""
-BEND = (0.6, 1.6)
-"""Exponents that exposure may bend values by, where a gain alone would clip."""
+"""Largest factor of exposure for the median luma of a dark image."""
+MAX_EVEN_HAZE = 0.2
+"""Largest share of even haze that stays in a clear image."""
+GAMMA_LIMITS = (0.6, 1.6)
+"""Limits of the exponent of exposure, where a gain alone would clip."""
 
 
 def exposed(clear: Array, target: float, median: float, bright: float) -> Array:
-    """(h, w, 3) with the exposure that brings the whole picture's median luma to `target`.
+    """Return (h, w, 3) exposed so that the median luma of the whole image is `target`.
 
-    A gain as far as its brightest parts (luma `bright`) allow, a power for the rest: a
-    gain keeps black black, as exposure does, a power lifts it, as haze does.
+    A gain as far as its brightest parts (luma `bright`) allow, a power for the remainder: a gain
+    preserves black, as exposure does, while a power lifts it, as haze does.
     """
     median = float(np.clip(median, 0.01, 0.99))
-    # Night stays night: lifted further, it is grey from end to end.
+    # A stronger lift would turn night images uniformly grey.
     target = min(target, LIFT * median)
     gain = float(np.clip(target / median, 0.4, max(1.0, BRIGHTEST / max(bright, 0.05))))
     reached = min(0.99, median * gain)
-    bend = float(np.clip(np.log(target) / np.log(reached), *BEND))
+    gamma = float(np.clip(np.log(target) / np.log(reached), *GAMMA_LIMITS))
     lit: Array = np.clip(clear * np.float32(gain), 0, 1)
-    if abs(bend - 1) > 0.02:
-        lit **= np.float32(bend)
+    if abs(gamma - 1) > 0.02:
+        lit **= np.float32(gamma)
     return lit
 
 
 def changed_colours(clear: Array, rng: Generator, recipe: Recipe) -> Array:
-    """(h, w, 3) with another white balance, saturation and gamma."""
+    """Return (h, w, 3) with random white balance, saturation and gamma."""
     gains = (1 + rng.uniform(-recipe.gain, recipe.gain, 3)).astype(np.float32)
     low, high = np.log(recipe.saturation)
     saturation = np.float32(np.exp(rng.uniform(low, high)))
@@ -56,9 +56,9 @@ def changed_colours(clear: Array, rng: Generator, recipe: Recipe) -> Array:
     return out
 
 
-def paled(clear: Array, rng: Generator) -> Array:
-    """(h, w, 3) under an even, thin, nearly grey veil: what is black no longer is."""
-    part = rng.uniform(0, VEIL)
+def with_even_haze(clear: Array, rng: Generator) -> Array:
+    """Return (h, w, 3) under thin, even, nearly grey haze, which lifts black."""
+    part = rng.uniform(0, MAX_EVEN_HAZE)
     veil = rng.uniform(0.7, 1.0) * (1 + rng.uniform(-0.1, 0.1, 3))
     out: Array = clear * np.float32(1 - part)
     out += (part * veil).astype(np.float32)
@@ -68,7 +68,7 @@ def paled(clear: Array, rng: Generator) -> Array:
 def cut_and_paste(
     clear: Array, valid: Mask, other: Array, other_valid: Mask, rng: Generator
 ) -> tuple[Array, Mask]:
-    """Two crops in one: beside each other along a line, or one as a patch in the other."""
+    """Combine two crops: along a straight edge, or one as a patch in the other."""
     height, width = valid.shape
     y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
     if rng.random() < 0.5:
@@ -81,17 +81,16 @@ def cut_and_paste(
     return np.where(chosen[..., None], other, clear), np.where(chosen, other_valid, valid)
 
 
-def made_up_sky(clear: Array, valid: Mask, rng: Generator) -> tuple[Array, Mask, Array]:
-    """A sky above a ridge in front of the picture's upper part, and how far all is.
+def synthetic_sky(clear: Array, valid: Mask, rng: Generator) -> tuple[Array, Mask, Array]:
+    """Replace the upper part of an image by a synthetic sky above a ridge.
 
-    Returns picture (h, w, 3), validity (h, w) and distance (h, w), 0 near to 1 far: the
-    ground recedes to the ridge, the sky lies at one distance or thins out upwards, as
-    the air above does.
+    Returns image (h, w, 3), validity (h, w) and distance (h, w), 0 near to 1 far: the ground recedes
+    to the ridge; the sky has one distance, or a decreasing one upwards, as air thins out.
     """
     height, width = valid.shape
     horizon = float(rng.uniform(0.15, 0.6)) * height
     knots = np.cumsum(rng.standard_normal(int(rng.integers(4, 40)))) * rng.uniform(0, 0.03)
-    # Nothing of the ridge lies below the horizon.
+    # The ridge does not reach below the horizon.
     knots -= knots.max()
     ridge = np.interp(np.linspace(0, len(knots) - 1, width), np.arange(len(knots)), knots)
     ridge = np.clip(horizon + ridge * height, 2, horizon)
@@ -99,7 +98,7 @@ def made_up_sky(clear: Array, valid: Mask, rng: Generator) -> tuple[Array, Mask,
     cover = np.clip(ridge[None, :] - rows + 0.5, 0, 1).astype(np.float32)
     sky = _sky(rng, np.clip(1 - rows / np.float32(ridge.max()), 0, 1), width)
     picture = cover[..., None] * sky + (1 - cover[..., None]) * clear
-    # The ground ends at one line; whatever juts out above it stands there, as far away.
+    # The ground ends at the horizon; objects above it have the distance of the horizon.
     ground = np.clip((rows - horizon) / (height - horizon), 0, 1)
     distance = (1 - ground) ** rng.uniform(0.8, 3.0)
     thin = float(rng.uniform(0.0, 0.7))
@@ -109,7 +108,7 @@ def made_up_sky(clear: Array, valid: Mask, rng: Generator) -> tuple[Array, Mask,
 
 
 def _sky(rng: Generator, up: npt.NDArray[np.floating], width: int) -> Array:
-    """(h, width, 3) from the horizon (`up` (h, 1) 0) to the zenith (1): blue, grey or warm."""
+    """Draw a sky (h, width, 3) from the horizon (`up` (h, 1) 0) to the zenith (1): blue, grey or warm."""
     kind = rng.random()
     if kind < 0.7:
         zenith = np.array([rng.uniform(0.08, 0.4), rng.uniform(0.25, 0.6), rng.uniform(0.55, 0.95)])

@@ -1,4 +1,4 @@
-"""Packs in one file, to travel to machines that have no pictures."""
+"""Packs in one compact file, for transfer to other machines."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from napari_restore.training.data._pack import (
     SMALLEST,
     VERSION,
     Pack,
-    made_before,
-    scene_of,
-    told_of,
+    existing_pack,
+    scene_from_dict,
+    scene_to_dict,
     write_pack,
 )
 from napari_restore.training.data._pictures import Picture
@@ -30,17 +30,16 @@ from napari_restore.training.data._scenes import Scene
 Codes = npt.NDArray[np.uint8]
 
 COMPACT_BYTES = 40 << 20
-"""Default bound of a compact pack."""
+"""Default size limit of a compact pack in bytes."""
 
 
 def compact(
     packed: Pack, path: Path, *, limit: int = COMPACT_BYTES, quality: int = 92
 ) -> tuple[int, int]:
-    """Write the pictures of a pack into one zip of JPEGs of at most `limit` bytes.
+    """Write the images of a pack into a zip of JPEGs of at most `limit` bytes.
 
-    Where they do not fit, all are reduced alike; it travels to machines that have no
-    pictures. Returns its bytes and the longest side. Raises `BadParameter` where they
-    would be shorter than `SMALLEST`, and `DiskFull`.
+    Where they do not fit, all are reduced by the same factor. Returns bytes and longest side.
+    Raises `BadParameter` where images would be smaller than `SMALLEST`, and `DiskFull`.
     """
     longest = max(max(entry.shape) for entry in packed.entries)
     while len(data := _zipped(packed, longest, quality)) > limit:
@@ -57,9 +56,9 @@ def compact(
 
 
 def expand(path: Path, folder: Path) -> Pack:
-    """Make a pack in `folder` of the zip that `compact` wrote; Pillow and numpy suffice.
+    """Write a pack to `folder` from a zip of `compact`; needs only Pillow and numpy.
 
-    What lies there is opened if it was made of the same file, else replaced. Raises
+    An existing pack of the same file is opened, any other replaced. Raises
     `InputError` for another file, and `DiskFull`.
     """
     path, folder = Path(path), Path(folder)
@@ -67,20 +66,20 @@ def expand(path: Path, folder: Path) -> Pack:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error}).", "Name a compact pack.") from error
-    mark = hashlib.sha256(data).hexdigest()
-    if (found := made_before(folder, mark)) is not None:
-        return found
-    return write_pack(_unzipped(data, path), folder, mark)
+    fingerprint = hashlib.sha256(data).hexdigest()
+    if (pack := existing_pack(folder, fingerprint)) is not None:
+        return pack
+    return write_pack(_unzipped(data, path), folder, fingerprint)
 
 
 def _zipped(packed: Pack, longest: int, quality: int) -> bytes:
-    """A compact pack of pictures at most `longest` a side."""
+    """Return a compact pack of images of at most `longest` pixels a side, as bytes."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as file:
-        # Where they lay on this machine is nobody else's business.
+        # Paths of this machine are omitted.
         rows = [
             {
-                **told_of(entry.scene),
+                **scene_to_dict(entry.scene),
                 "path": entry.scene.name,
                 "distance": None,
                 "is_light": entry.is_light,
@@ -95,7 +94,7 @@ def _zipped(packed: Pack, longest: int, quality: int) -> bytes:
 
 
 def _unzipped(data: bytes, path: Path) -> Iterator[tuple[Scene, Picture]]:
-    """The scenes of the compact pack `data` that lay in `path`."""
+    """Yield the scenes of the compact pack `data` of the file `path`."""
     from PIL import Image
 
     def read(name: str) -> Codes:
@@ -120,15 +119,15 @@ def _unzipped(data: bytes, path: Path) -> Iterator[tuple[Scene, Picture]]:
     for number, row in enumerate(rows):
         try:
             is_light = row.pop("is_light", False)
-            made = scene_of(row), picture(number, is_light)
+            scene_and_picture = scene_from_dict(row), picture(number, is_light)
         except (OSError, zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
             raise _no_pack(path, error) from error
-        # Outside: what goes wrong with whoever takes it is no fault of the file.
-        yield made
+        # Outside of the `try`: errors of the consumer are not errors of the file.
+        yield scene_and_picture
 
 
 def _members(packed: Pack, number: int, longest: int, quality: int) -> dict[str, bytes]:
-    """The files of one picture in a compact pack."""
+    """Return the files of one image in a compact pack by name."""
     from PIL import Image
 
     entry = packed.entries[number]
@@ -155,4 +154,4 @@ def _members(packed: Pack, number: int, longest: int, quality: int) -> dict[str,
 
 
 def _no_pack(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path} is no compact pack ({error}).", "Make it anew.")
+    return InputError(f"{path} is not a compact pack ({error}).", "Create it again.")

@@ -1,4 +1,4 @@
-"""Contact sheets: many small pictures in one, to be looked at."""
+"""Contact sheets: many small images in one."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from napari_restore.training.haze import Haze
 Array = npt.NDArray[np.float32]
 
 SIDE = 256
-"""Pixels along the longer side of one picture."""
+"""Longer side of one image in pixels."""
 LINE = 14
-"""Pixels of a line of text."""
+"""Height of a line of text in pixels."""
 GAP = 6
 DEEPEST = 2.2
 """Optical depth shown as white."""
 
 
 class Strip(NamedTuple):
-    """One scene: hazy, clear and optical depth side by side, and a line about it."""
+    """One scene: hazy, clear and optical depth side by side, and its caption."""
 
     text: str
     hazy: Array
@@ -34,14 +34,14 @@ class Strip(NamedTuple):
 
 
 def strip_of(text: str, hazy: Array, clear: Array, haze: Haze | None) -> Strip:
-    """Of pictures (h, w, 3) at any size, kept small."""
+    """Return a strip of images (h, w, 3), reduced in size."""
     step = max(1, -(-max(hazy.shape[:2]) // SIDE))
     depth = np.zeros(hazy.shape[:2], np.float32) if haze is None else haze.depth
     return Strip(text, *(_small(part, step) for part in (hazy, clear, depth)))
 
 
-def told(haze: Haze | None, valid: npt.NDArray[np.bool_]) -> str:
-    """A few words on a haze; `valid` (H, W): where there is a picture."""
+def haze_text(haze: Haze | None, valid: npt.NDArray[np.bool_]) -> str:
+    """Describe a haze in one line; `valid` (H, W) are the pixels with data."""
     if haze is None:
         return "no haze"
     light = "linear" if haze.linear else "display"
@@ -51,7 +51,7 @@ def told(haze: Haze | None, valid: npt.NDArray[np.bool_]) -> str:
 
 
 def contact_sheet(strips: Sequence[Strip], columns: int | None = None) -> Image.Image:
-    """All strips in rows; `columns` of them side by side, by default what looks square."""
+    """Arrange all strips in rows of `columns`, by default about square."""
     pictures = [_picture(strip) for strip in strips]
     if columns is None:
         columns = max(1, round((len(pictures) / 2.4) ** 0.5))
@@ -74,14 +74,14 @@ def _picture(strip: Strip) -> Image.Image:
     width = max(picture.width, 3 * LINE)
     framed = Image.new("RGB", (width, picture.height + LINE), "white")
     framed.paste(picture, (0, LINE))
-    # The built-in font knows Latin-1 only.
+    # The built-in font has Latin-1 only.
     text = strip.text.encode("latin-1", "replace").decode("latin-1")
     ImageDraw.Draw(framed).text((2, 1), text, fill="black")
     return framed
 
 
 def _small(values: Array, step: int) -> Array:
-    """Means of step × step pixels, of fewer where there are not as many."""
+    """Return means of step × step pixels, fewer for small images."""
     tall, wide = (min(step, side) for side in values.shape[:2])
     height, width = values.shape[0] // tall * tall, values.shape[1] // wide * wide
     cut = values[:height, :width]

@@ -1,4 +1,4 @@
-"""How far all is in a picture, from a file beside it."""
+"""Distance maps of images, from files."""
 
 from __future__ import annotations
 
@@ -15,50 +15,50 @@ Array = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 SLACK = 0.01
-"""Part by which the sides of a picture and its distances may differ in shape."""
+"""Relative tolerance between the shapes of an image and its distances."""
 QUARTER_TURNS = {5, 6, 7, 8}
 """EXIF orientations that swap height and width."""
 
 
 def read_distance(path: Path, kind: str, shape: tuple[int, ...], orientation: int = 1) -> Array:
-    """(H, W) distances of a file, 0 near to 1 far, at `shape`.
+    """Read the distances of a file, (H, W) at `shape`, 0 near to 1 far.
 
     Parameters
     ----------
     path
-        A TIFF of any type, or what Pillow reads, with one band. 0, what is below it and
-        what is not finite are unknown and take the largest value near them.
+        A TIFF of any type, or a format of Pillow, with one band. Values at or below 0 and those
+        that are not finite are unknown and take the largest value near them.
     kind
         ``rgbd_disparity`` takes the inverse of the values.
     shape
         (H, W) of the picture, upright.
     orientation
-        The picture's in its file (EXIF, 1 to 8): distances that lie as the picture is
-        stored and not as it is seen are turned likewise.
+        EXIF orientation of the image, 1 to 8: distances in the orientation of the stored image
+        are rotated accordingly.
 
     Raises
     ------
     InputError
-        It cannot be read, has several bands, holds no distance, or is of another shape
-        than the picture, by more than a hundredth.
+        It cannot be read, has several bands, contains no distance, or differs in shape from the
+        image by more than a hundredth.
     """
-    values = _turned(_read(path), path, (int(shape[0]), int(shape[1])), orientation)
+    values = _rotated(_read(path), path, (int(shape[0]), int(shape[1])), orientation)
     known = np.isfinite(values) & (values > 0)
     if not known.any():
-        raise InputError(f"{path} holds no distances.", "0 means unknown.")
+        raise InputError(f"{path} contains no distances.", "0 means unknown.")
     if kind == "rgbd_disparity":
         values = np.where(known, 1 / np.where(known, np.maximum(values, 1e-6), 1), 0)
     values = filled(values, known)
-    # What is far away in single pixels only must not squeeze the rest.
+    # Outliers must not compress the range of the others.
     far = float(np.percentile(values, 99))
     values = np.clip(values / max(far, 1e-6), 0, 1).astype(np.float32)
     return resized(values, (int(shape[0]), int(shape[1])))
 
 
 def filled(values: Array, known: Mask) -> Array:
-    """(H, W) where unknown values take the largest known one nearby, ever farther away.
+    """Fill unknown values (H, W) with the largest known one nearby.
 
-    Nearby is a block of 2 × 2, 4 × 4 … pixels.
+    Nearby is the smallest block of 2 × 2, 4 × 4 … pixels with a known value.
     """
     levels = [np.where(known, values, 0).astype(np.float32)]
     while not levels[-1].all() and max(levels[-1].shape) > 1:
@@ -76,7 +76,7 @@ def filled(values: Array, known: Mask) -> Array:
 
 
 def orientation_of(path: Path) -> int:
-    """EXIF orientation of a photo; 1 where it tells none."""
+    """Return the EXIF orientation of a photo; 1 where it has none."""
     from PIL import Image
 
     try:
@@ -87,7 +87,7 @@ def orientation_of(path: Path) -> int:
 
 
 def _read(path: Path) -> npt.NDArray[Any]:
-    """The values of a file, float32, 2-D."""
+    """Read the values of a file as float32, (H, W)."""
     from PIL import Image, ImageOps
 
     try:
@@ -100,7 +100,7 @@ def _read(path: Path) -> npt.NDArray[Any]:
                 values = np.asarray(ImageOps.exif_transpose(file))
         if not values.size:
             raise ValueError("there is nothing in it")
-    except Exception as error:  # tifffile raises whatever a broken file leads it to
+    except Exception as error:  # tifffile raises many types for damaged files
         raise InputError(
             f"{path} cannot be read ({error}).", "It should hold the distances of a picture."
         ) from error
@@ -108,23 +108,23 @@ def _read(path: Path) -> npt.NDArray[Any]:
     values = values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
     if values.ndim != 2 or values.dtype.kind not in "uif":
         raise InputError(
-            f"{path} holds no distances: its shape is {values.shape}.",
+            f"{path} contains no distances: its shape is {values.shape}.",
             "Distances are one band of numbers.",
         )
     return values.astype(np.float32)
 
 
-def _turned(values: Array, path: Path, shape: tuple[int, int], orientation: int) -> Array:
-    """`values` as the picture of `shape` lies."""
-    if _alike(values.shape, shape):
+def _rotated(values: Array, path: Path, shape: tuple[int, int], orientation: int) -> Array:
+    """Rotate `values` to the orientation of the image of `shape`."""
+    if _same_shape(values.shape, shape):
         return values
-    if orientation in QUARTER_TURNS and _alike(values.shape[::-1], shape):
-        turned = values.T
+    if orientation in QUARTER_TURNS and _same_shape(values.shape[::-1], shape):
+        rotated = values.T
         if orientation in (6, 7):
-            turned = turned[:, ::-1]
+            rotated = rotated[:, ::-1]
         if orientation in (7, 8):
-            turned = turned[::-1]
-        return np.ascontiguousarray(turned)
+            rotated = rotated[::-1]
+        return np.ascontiguousarray(rotated)
     raise InputError(
         f"{path.name} is {values.shape[1]} × {values.shape[0]} and its picture "
         f"{shape[1]} × {shape[0]}.",
@@ -132,7 +132,7 @@ def _turned(values: Array, path: Path, shape: tuple[int, int], orientation: int)
     )
 
 
-def _alike(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
+def _same_shape(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
     # A reduced picture was rounded to whole pixels.
     wanted = other[0] * one[1] / one[0]
     rounding = 0.5 + 0.5 * one[1] / one[0]

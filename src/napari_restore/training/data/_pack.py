@@ -1,4 +1,4 @@
-"""Clear pictures at several scales in one memory-mapped file that all workers share."""
+"""Packs: clear images at several scales in one memory-mapped file, shared by all workers."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ Codes = npt.NDArray[np.uint8]
 Progress = Callable[[int, int], None]
 
 VERSION = 1
-READING = 2
-"""Of how pictures and distances are read: packs made of files by another are made anew."""
+READER_VERSION = 2
+"""Version of the readers of images and distances: packs of another version are created again."""
 LONG_SIDE = 2048
-"""Pixels that a packed picture has at most along a side."""
+"""Longest side of a packed image in pixels."""
 LEVELS = 4
-"""Scales kept of each picture: 1, 1/2, 1/4, 1/8."""
+"""Scales of each image: 1, 1/2, 1/4, 1/8."""
 SMALLEST = 64
-"""A level shorter than this is not kept."""
+"""Shortest side of a stored level in pixels."""
 BLOB, INDEX = "pictures.npy", "pictures.json"
 
 
 @dataclass(frozen=True)
 class Part:
-    """Where an array lies in the file: uint8, C order."""
+    """Position of an array in the file: uint8, C order."""
 
     offset: int
     shape: tuple[int, ...]
@@ -55,13 +55,13 @@ class Entry:
     levels: tuple[Part, ...]
     """(H, W, 3) codes at 1, 1/2, 1/4 …"""
     valid: tuple[Part, ...]
-    """(H, W) 0 or 1 for each level; empty: all is valid."""
+    """(H, W) 0 or 1 for each level; empty if all pixels are valid."""
     distance: tuple[Part, ...]
-    """(H, W) 0 near to 255 far for each level; empty: not known."""
+    """(H, W) 0 near to 255 far for each level; empty if unknown."""
     median: float
     """Median luma of the valid pixels, 0 to 1."""
     bright: float
-    """99th percentile of it."""
+    """99th percentile of the luma."""
     is_light: bool = False
     """As `Picture.is_light`."""
 
@@ -72,22 +72,24 @@ class Entry:
 
 
 class Pack:
-    """Packed pictures, read only; pickles as its folder, so that workers open it themselves."""
+    """Packed images, read only; pickled as the folder, so that workers open it themselves."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         try:
-            told = json.loads((self.folder / INDEX).read_text(encoding="utf-8"))
-            if told["version"] != VERSION:
-                raise InputError(f"{folder} was packed by another version.", "Pack it anew.")
-            self.fingerprint: str = told["fingerprint"]
-            self.entries: tuple[Entry, ...] = tuple(_entry_of(item) for item in told["entries"])
+            record = json.loads((self.folder / INDEX).read_text(encoding="utf-8"))
+            if record["version"] != VERSION:
+                raise InputError(f"{folder} was packed by another version.", "Pack it again.")
+            self.fingerprint: str = record["fingerprint"]
+            self.entries: tuple[Entry, ...] = tuple(_entry_of(item) for item in record["entries"])
             self._blob: Codes = np.load(self.folder / BLOB, mmap_mode="r")
             last = max(p.offset + p.bytes for e in self.entries for p in _parts(e))
             if self._blob.dtype != np.uint8 or last > self._blob.size:
                 raise ValueError("the pictures are not those of the index")
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{folder} holds no packed pictures.", "Pack them anew.") from error
+            raise InputError(
+                f"{folder} contains no packed pictures.", "Pack them again."
+            ) from error
 
     def __reduce__(self) -> tuple[Callable[[Path], Pack], tuple[Path]]:
         return Pack, (self.folder,)
@@ -96,12 +98,12 @@ class Pack:
         return len(self.entries)
 
     def view(self, part: Part) -> Codes:
-        """The array `part`, a view of the file."""
+        """Return the array of `part` as a view of the file."""
         return self._blob[part.offset : part.offset + part.bytes].reshape(part.shape)
 
     @property
     def bytes(self) -> int:
-        """Of the file."""
+        """Bytes of the file."""
         return int(self._blob.size)
 
 
@@ -112,31 +114,31 @@ def pack(
     long_side: int = LONG_SIDE,
     progress: Progress | None = None,
 ) -> Pack:
-    """Pack `scenes` into `folder`, or open what lies there if it was made of the same files.
+    """Pack `scenes` into `folder`, or open an existing pack of the same files.
 
     Parameters
     ----------
     scenes
-        Read one after the other; none is kept in memory.
+        Scenes, read one by one.
     folder
-        Made; two files in it, about 4 bytes per pixel.
+        Output folder: two files, about 4 bytes per pixel.
     long_side
-        Larger pictures are reduced to so many pixels a side.
+        Larger images are reduced to so many pixels a side.
     progress
-        Called with scenes done and scenes in all.
+        Callback with finished and total scenes.
 
     Raises
     ------
     InputError
-        A picture cannot be read, or there is none.
+        An image cannot be read, or there is none.
     DiskFull
     """
     if not scenes:
         raise InputError("There is no scene to pack.", "Name another index or folder.")
     folder = Path(folder)
-    mark = _fingerprint(scenes, long_side)
-    if (found := made_before(folder, mark)) is not None:
-        return found
+    fingerprint = _fingerprint(scenes, long_side)
+    if (existing := existing_pack(folder, fingerprint)) is not None:
+        return existing
 
     def pictures() -> Iterator[tuple[Scene, Picture]]:
         for number, scene in enumerate(scenes):
@@ -144,22 +146,22 @@ def pack(
             if progress is not None:
                 progress(number + 1, len(scenes))
 
-    return write_pack(pictures(), folder, mark)
+    return write_pack(pictures(), folder, fingerprint)
 
 
-def made_before(folder: Path, mark: str) -> Pack | None:
-    """The pack in `folder` if it was made of what `mark` tells; None: to be made."""
+def existing_pack(folder: Path, fingerprint: str) -> Pack | None:
+    """Return the pack in `folder` if it has this fingerprint, else None."""
     if not (folder / INDEX).is_file():
         return None
     try:
-        found = Pack(folder)
+        existing = Pack(folder)
     except InputError:
         return None
-    return found if found.fingerprint == mark else None
+    return existing if existing.fingerprint == fingerprint else None
 
 
-def write_pack(pictures: Iterable[tuple[Scene, Picture]], folder: Path, mark: str) -> Pack:
-    """Both files, written beside and then renamed."""
+def write_pack(pictures: Iterable[tuple[Scene, Picture]], folder: Path, fingerprint: str) -> Pack:
+    """Write both files of a pack, atomically."""
     folder.mkdir(parents=True, exist_ok=True)
     entries = []
     with replacing(folder / INDEX) as index:
@@ -176,28 +178,28 @@ def write_pack(pictures: Iterable[tuple[Scene, Picture]], folder: Path, mark: st
                     return part
 
                 for scene, picture in pictures:
-                    entries.append(_put(scene, picture, put))
+                    entries.append(_write_levels(scene, picture, put))
                 file.seek(0)
                 file.write(_header(offset))
-            # The index names the pictures, so it goes first and comes last.
+            # The index refers to the pictures: it is removed first and written last.
             (folder / INDEX).unlink(missing_ok=True)
-        told = {"version": VERSION, "fingerprint": mark, "entries": entries}
-        index.write_text(json.dumps(told), encoding="utf-8")
+        record = {"version": VERSION, "fingerprint": fingerprint, "entries": entries}
+        index.write_text(json.dumps(record), encoding="utf-8")
     return Pack(folder)
 
 
 def _header(count: int) -> bytes:
-    """Of a .npy file of `count` bytes; as long for any number of them that a disk holds."""
+    """Return the header of a .npy file of `count` bytes, of constant length."""
     file = io.BytesIO()
-    told = {"descr": "|u1", "fortran_order": False, "shape": (count,)}
-    np.lib.format.write_array_header_1_0(file, told)
+    record = {"descr": "|u1", "fortran_order": False, "shape": (count,)}
+    np.lib.format.write_array_header_1_0(file, record)
     header = file.getvalue()
     assert len(header) == 128
     return header
 
 
-def _put(scene: Scene, picture: Picture, put: Callable[[Any], Part]) -> dict[str, Any]:
-    """Write all levels of a picture; what the index tells of them."""
+def _write_levels(scene: Scene, picture: Picture, put: Callable[[Any], Part]) -> dict[str, Any]:
+    """Write all levels of an image; return their entry of the index."""
     rgb, valid = picture.rgb, picture.valid
     luma = (rgb[valid] if valid.any() else rgb.reshape(-1, 3))[::16].astype(np.float32) @ LUMA / 255
     distance = picture.distance
@@ -214,7 +216,7 @@ def _put(scene: Scene, picture: Picture, put: Callable[[Any], Part]) -> dict[str
         rgb, valid = halved(rgb), halved(valid)
         distance = None if distance is None else halved(distance)
     return {
-        "scene": told_of(scene),
+        "scene": scene_to_dict(scene),
         "levels": levels,
         "valid": masks,
         "distance": distances,
@@ -225,7 +227,7 @@ def _put(scene: Scene, picture: Picture, put: Callable[[Any], Part]) -> dict[str
 
 
 def _fingerprint(scenes: Sequence[Scene], long_side: int) -> str:
-    told: list[Any] = [VERSION, READING, long_side, LEVELS]
+    record: list[Any] = [VERSION, READER_VERSION, long_side, LEVELS]
     for scene in scenes:
         files = [scene.path] if scene.distance is None else [scene.path, scene.distance]
         stats = []
@@ -235,23 +237,23 @@ def _fingerprint(scenes: Sequence[Scene], long_side: int) -> str:
             except OSError as error:
                 raise InputError(f"There is no {file}.", "The index names it.") from error
             stats.append((stat.st_size, stat.st_mtime_ns))
-        told.append((told_of(scene), stats))
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+        record.append((scene_to_dict(scene), stats))
+    return hashlib.sha256(json.dumps(record).encode()).hexdigest()
 
 
-def told_of(scene: Scene) -> dict[str, Any]:
-    told = asdict(scene)
-    told["path"] = str(scene.path)
-    told["distance"] = None if scene.distance is None else str(scene.distance)
-    return told
+def scene_to_dict(scene: Scene) -> dict[str, Any]:
+    record = asdict(scene)
+    record["path"] = str(scene.path)
+    record["distance"] = None if scene.distance is None else str(scene.distance)
+    return record
 
 
-def scene_of(told: dict[str, Any]) -> Scene:
-    distance = told["distance"]
+def scene_from_dict(record: dict[str, Any]) -> Scene:
+    distance = record["distance"]
     return Scene(
         **{
-            **told,
-            "path": Path(told["path"]),
+            **record,
+            "path": Path(record["path"]),
             "distance": None if distance is None else Path(distance),
         }
     )
@@ -261,16 +263,16 @@ def _parts(entry: Entry) -> tuple[Part, ...]:
     return (*entry.levels, *entry.valid, *entry.distance)
 
 
-def _entry_of(told: dict[str, Any]) -> Entry:
+def _entry_of(record: dict[str, Any]) -> Entry:
     def parts(name: str) -> tuple[Part, ...]:
-        return tuple(Part(item["offset"], tuple(item["shape"])) for item in told[name])
+        return tuple(Part(item["offset"], tuple(item["shape"])) for item in record[name])
 
     return Entry(
-        scene_of(told["scene"]),
+        scene_from_dict(record["scene"]),
         parts("levels"),
         parts("valid"),
         parts("distance"),
-        told["median"],
-        told["bright"],
-        told.get("is_light", False),
+        record["median"],
+        record["bright"],
+        record.get("is_light", False),
     )

@@ -1,4 +1,4 @@
-"""Hazy and clear pictures of the same scenes, as files, with the truth that joins them."""
+"""Writes pairs of hazy and clear images, with the true parameters of the haze."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from napari_restore.errors import BadOutput, BadParameter, Cancelled, InputError
 from napari_restore.images import Box, ExportOptions, Image, open_image, write_image
-from napari_restore.training.data._contact import SIDE, Strip, contact_sheet, strip_of, told
+from napari_restore.training.data._contact import SIDE, Strip, contact_sheet, haze_text, strip_of
 from napari_restore.training.data._display import STRIP_PIXELS, Displayed, displayed, strips
 from napari_restore.training.data._distance import read_distance
 from napari_restore.training.data._pictures import border_in, flat_in
@@ -32,26 +32,27 @@ Layout = Literal["auto", "aerial", "natural"]
 
 RECORD, SHEET = "haze.json", "contact.jpg"
 GUIDE = 640
-"""Pixels along the longer side of the picture that a made-up distance follows, at least."""
+"""Smallest longer side in pixels of the image that a synthetic distance follows."""
 MADE_UP = "made up"
+"""Value of ``distance`` in the record for synthetic distances."""
 NAMED = 3
-"""Files that a sentence names before it only counts."""
+"""Most files that a message names."""
 
 
 @dataclass(frozen=True)
 class PairOptions:
-    """How pairs are made; see `make_pairs`."""
+    """Settings of pairs; see `make_pairs`."""
 
     spectrum: str
     seed: int = 0
     scene: Layout = "auto"
     strength: tuple[float, float] = STRENGTH
     distances: Path | None = None
-    """A folder of distances, each file with the stem of its picture."""
+    """A folder of distances, files with the stems of their images."""
     size: int | None = None
     split: str | None = None
     bands: str | None = None
-    """Which bands are red, green and blue where a file does not say: "red=3,green=2,blue=1"."""
+    """Bands of files without colour information: "red=3,green=2,blue=1"."""
 
     def __post_init__(self) -> None:
         if self.spectrum not in SPECTRA:
@@ -61,7 +62,7 @@ class PairOptions:
         low, high = self.strength
         if not 0 < low <= high <= 1:
             raise BadParameter(
-                f"A strength of {low:g} to {high:g} is no range of transmission.",
+                f"A strength of {low:g} to {high:g} is not a range of transmission.",
                 "Give two numbers above 0, at most 1, the lower first.",
             )
         if self.seed < 0:
@@ -69,7 +70,7 @@ class PairOptions:
         if self.size is not None and self.size < 16:
             raise BadParameter(f"A size of {self.size} pixels is too small.", "Give 16 or more.")
         if self.distances is not None and not self.distances.is_dir():
-            raise InputError(f"There is no folder {self.distances}.", "It holds the distances.")
+            raise InputError(f"There is no folder {self.distances}.", "Name a folder of distances.")
 
 
 def make_pairs(
@@ -82,47 +83,47 @@ def make_pairs(
     note: Callable[[str], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
-    """Haze all scenes of `source`: `hazy/`, `clear/`, `truth/`, a record and a contact sheet.
+    """Write hazy and clear images of all scenes: `hazy/`, `clear/`, `truth/`, record, contact sheet.
 
     Parameters
     ----------
     source
         An index or a folder; see `scenes_of`.
     output
-        A folder, made at the end in one step.
+        A folder, created atomically at the end.
     options
-        Each picture's haze follows from the seed and its file's name alone.
+        The haze of an image depends only on the seed and its file name.
     overwrite
         Replace an earlier output of this function.
     progress
-        Called with pictures done and pictures in all.
+        Callback with finished and total images.
     note
-        Told what the user should read.
+        Callback for notes to the user.
     cancelled
-        Asked between pictures and blocks.
+        Called between images and blocks.
 
     Returns
     -------
     dict
-        What stands in `haze.json`.
+        The contents of `haze.json`.
 
     Raises
     ------
     InputError
-        And its subclasses: nothing was written. Also if a folder of distances has none of
-        these pictures.
+        And its subclasses: nothing was written. Also if a folder of distances has none for these
+        images.
     Cancelled, DiskFull
         Nothing was written either.
     """
     source, output = Path(source), Path(os.path.abspath(output))
     found = scenes_of(source, split=options.split)
-    refuse_output(output, source, overwrite=overwrite)
-    # Whoever says what kind of scenes they are has looked at them.
+    check_output_folder(output, source, overwrite=overwrite)
+    # An explicit kind of scene overrides the heuristic.
     scenes = [s for s in found if options.scene != "auto" or not s.no_haze_depth]
     if note is not None and len(scenes) < len(found):
-        note(f"{len(found) - len(scenes)} pictures show nothing that recedes and are left out.")
+        note(f"{len(found) - len(scenes)} pictures without depth are excluded.")
     if not scenes:
-        raise InputError(f"{source} holds no picture that haze suits.", "Name another one.")
+        raise InputError(f"{source} contains no picture suitable for haze.", "Name another one.")
     stems = stems_of(scenes)
     distances = _distances_of(options.distances, scenes, stems)
     part = output.with_name(f".{output.name}.{uuid.uuid4().hex[:8]}")
@@ -140,44 +141,44 @@ def make_pairs(
             shown.append(strip)
             if progress is not None:
                 progress(number + 1, len(scenes))
-        lacking = [row["file"] for row in rows if row["distance"] == MADE_UP]
-        if note is not None and lacking and options.distances is not None:
-            note(f"There are no distances of {_listed(lacking)}: they are made up.")
+        without_distance = [row["file"] for row in rows if row["distance"] == MADE_UP]
+        if note is not None and without_distance and options.distances is not None:
+            note(f"There are no distances of {_listed(without_distance)}: they are synthetic.")
         record = {**_record(options), "source": str(source), "pictures": rows}
         text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
         (part / RECORD).write_text(text, encoding="utf-8")
         contact_sheet(shown).save(part / SHEET, quality=90)
-        take_folder(part, output)
+        publish_folder(part, output)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return record
 
 
-def refuse_output(output: Path, source: Path, *, overwrite: bool) -> None:
-    """Raise `BadOutput` where nothing may be written."""
+def check_output_folder(output: Path, source: Path, *, overwrite: bool) -> None:
+    """Raise `BadOutput` where `output` must not be written."""
     folder = source if source.is_dir() else source.parent
     if output.resolve() == folder.resolve() or output.resolve() in folder.resolve().parents:
-        raise BadOutput(f"{output} holds the pictures themselves.", "Choose another folder.")
+        raise BadOutput(f"{output} contains the source pictures.", "Choose another folder.")
     if source.is_dir() and folder.resolve() in output.resolve().parents:
         raise BadOutput(
-            f"{output} lies within the pictures' own folder.", "Choose one outside of it."
+            f"{output} is within the folder of the source pictures.", "Choose one outside of it."
         )
     if not output.parent.is_dir():
-        raise BadOutput(f"The folder {output.parent} does not exist.", "Make it first.")
+        raise BadOutput(f"The folder {output.parent} does not exist.", "Create it first.")
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return
     if not (output.is_dir() and (output / RECORD).is_file()):
         raise BadOutput(
-            f"{output} exists, holds other things and will not be replaced.", "Choose another name."
+            f"{output} exists, has other contents and will not be replaced.", "Choose another name."
         )
     if not overwrite:
         raise BadOutput(f"{output} exists already.", "Choose another name, or --overwrite.")
 
 
-def take_folder(part: Path, output: Path) -> None:
-    """Give a finished folder its name; an earlier one goes."""
+def publish_folder(part: Path, output: Path) -> None:
+    """Rename a finished folder to `output`, replacing an earlier one."""
     if output.is_dir() and not any(output.iterdir()):
-        # Somebody may stand in it, so it stays. The record comes last.
+        # The folder is kept, as it may be a working directory. The record is moved last.
         for path in sorted(part.iterdir(), key=lambda path: path.name == RECORD):
             path.rename(output / path.name)
         return
@@ -220,33 +221,33 @@ def _make_pair(
     if options.bands is not None and not known:
         image = image.with_roles(options.bands)
     try:
-        seen = displayed(image if options.size is None else smaller(image, options.size))
+        display = displayed(image if options.size is None else smaller(image, options.size))
         kind = scene.kind if options.scene == "auto" else options.scene
-        valid = _valid(seen, kind)
-        haze, origin = _haze_of(seen, valid, scene, kind, distance, options)
-        suffix = _suffix_of(scene.path, seen.image)
+        valid = _valid(display, kind)
+        haze, origin = _haze_of(display, valid, scene, kind, distance, options)
+        suffix = _suffix_of(scene.path, display.image)
         whole = ExportOptions(overviews=False)
 
         def hazed(box: Box) -> npt.NDArray[Any]:
-            clear, _ = seen.read(box)
+            clear, _ = display.read(box)
             part = replace(haze, depth=haze.depth[box[0] : box[2], box[1] : box[3]])
-            return np.asarray(seen.changed(box, add_haze(clear, part), clear))
+            return np.asarray(display.changed(box, add_haze(clear, part), clear))
 
         def depth(box: Box) -> npt.NDArray[Any]:
             return haze.depth[box[0] : box[2], box[1] : box[3], None]
 
         def write(path: Path, read: Callable[[Box], Any], **more: Any) -> None:
             write_image(
-                path, like=seen.image, box=seen.box, read=read, options=whole, cancelled=cancelled,
+                path, like=display.image, box=display.box, read=read, options=whole, cancelled=cancelled,
                 **more,
             )  # fmt: skip
 
-        write(folder / "clear" / f"{stem}{suffix}", seen.image.read)
+        write(folder / "clear" / f"{stem}{suffix}", display.image.read)
         write(folder / "hazy" / f"{stem}{suffix}", hazed)
-        write(folder / "truth" / f"{stem}.tif", depth, shape=(*seen.shape, 1), dtype=np.float32)
+        write(folder / "truth" / f"{stem}.tif", depth, shape=(*display.shape, 1), dtype=np.float32)
         row = {
             "file": f"{stem}{suffix}",
-            "shape": list(seen.shape),
+            "shape": list(display.shape),
             "scene": kind,
             "distance": origin,
             "source": scene.source,
@@ -255,23 +256,23 @@ def _make_pair(
             "exponent": haze.exponent,
             "linear": haze.linear,
             "mean_depth": round(float(haze.depth[valid].mean()), 4) if valid.any() else 0.0,
-            "black": [float(value) for value in seen.radiometry.black[list(seen.colours)]],
-            "white": float(seen.radiometry.white),
+            "black": [float(value) for value in display.radiometry.black[list(display.colours)]],
+            "white": float(display.radiometry.white),
         }
         text = json.dumps(row, indent=2, ensure_ascii=False) + "\n"
         (folder / "truth" / f"{stem}.json").write_text(text, encoding="utf-8")
-        return row, _strip(stem, seen, haze, valid)
+        return row, _strip(stem, display, haze, valid)
     finally:
         image.close()
 
 
-def _valid(seen: Displayed, kind: Kind) -> Mask:
-    """(H, W) where haze is made, as training and scores take it: not on a mosaic's border."""
-    valid = np.empty(seen.shape, np.bool_)
-    black, white = np.empty(seen.shape, np.bool_), np.empty(seen.shape, np.bool_)
-    for box in strips(seen.shape):
+def _valid(display: Displayed, kind: Kind) -> Mask:
+    """Return where haze is added, (H, W), as in training: not on the border of a mosaic."""
+    valid = np.empty(display.shape, np.bool_)
+    black, white = np.empty(display.shape, np.bool_), np.empty(display.shape, np.bool_)
+    for box in strips(display.shape):
         rows = slice(box[0], box[2])
-        clear, valid[rows] = seen.read(box)
+        clear, valid[rows] = display.read(box)
         if kind == "aerial":
             codes = np.clip(clear * 255 + 0.5, 0, 255).astype(np.uint8)
             black[rows], white[rows] = flat_in(codes)
@@ -279,24 +280,24 @@ def _valid(seen: Displayed, kind: Kind) -> Mask:
 
 
 def _haze_of(
-    seen: Displayed,
+    display: Displayed,
     valid: Mask,
     scene: Scene,
     kind: Kind,
-    given: Path | None,
+    given_distance: Path | None,
     options: PairOptions,
 ) -> tuple[Haze, str | None]:
-    """The haze, and where distances come from: a file, or `MADE_UP`; None for aerial scenes."""
+    """Return the haze, and the source of distances: a file, `MADE_UP`, or None for aerial scenes."""
     distance, origin = None, None
     if kind == "natural":
-        path = given or scene.distance
+        path = given_distance or scene.distance
         origin = MADE_UP if path is None else str(path)
         if path is not None:
-            told = "rgbd_depth" if given is not None else scene.distance_kind
-            turned = seen.image.profile.orientation
-            distance = read_distance(path, told, seen.shape, turned)
+            distance_kind = "rgbd_depth" if given_distance is not None else scene.distance_kind
+            orientation = display.image.profile.orientation
+            distance = read_distance(path, distance_kind, display.shape, orientation)
     haze = haze_scene(
-        _reduced(seen),
+        _reduced(display),
         valid,
         name=scene.file,
         kind=kind,
@@ -304,19 +305,19 @@ def _haze_of(
         spectrum=options.spectrum,
         seed=options.seed,
         strength=options.strength,
-        is_light=seen.is_light,
+        is_light=display.is_light,
     )
     return haze, origin
 
 
-def _reduced(seen: Displayed) -> Array:
-    """(h, w, 3) means of squares, so small that all of it is held with ease."""
-    height, width = seen.shape
-    step = max(1, max(seen.shape) // GUIDE)
+def _reduced(display: Displayed) -> Array:
+    """Return the image reduced by means of squares, (h, w, 3)."""
+    height, width = display.shape
+    step = max(1, max(display.shape) // GUIDE)
     rows = step * max(1, STRIP_PIXELS // width // step)
     parts = []
     for top in range(0, height, rows):
-        clear, _ = seen.read((top, 0, min(top + rows, height), width))
+        clear, _ = display.read((top, 0, min(top + rows, height), width))
         for axis in (0, 1):
             starts = np.arange(0, clear.shape[axis], step)
             counts = np.diff(np.append(starts, clear.shape[axis])).astype(np.float32)
@@ -331,7 +332,7 @@ def _reduced(seen: Displayed) -> Array:
 def _distances_of(
     folder: Path | None, scenes: Sequence[Scene], stems: Sequence[str]
 ) -> dict[str, Path]:
-    """Stem of a picture → its file in a folder of distances, whatever its suffix."""
+    """Return files of a folder of distances by the stem of their image."""
     if folder is None:
         return {}
     files = {
@@ -347,7 +348,7 @@ def _distances_of(
     }
     if not found:
         raise InputError(
-            f"{folder} holds no distances of {_listed(list(stems))}.",
+            f"{folder} contains no distances of {_listed(list(stems))}.",
             "They have the names of their pictures.",
         )
     return found
@@ -359,19 +360,19 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _suffix_of(path: Path, image: Image) -> str:
-    """PNG for photos, TIFF for all else."""
+    """Return .png for photos, else .tif."""
     photo = path.suffix.lower() in PHOTOS
     fits = image.dtype.name in PHOTO_TYPES and image.georeference is None
     return ".png" if photo and fits else ".tif"
 
 
-def _strip(stem: str, seen: Displayed, haze: Haze, valid: Mask) -> Strip:
-    """The pair as small pictures, of every n-th pixel."""
-    step = max(1, max(seen.shape) // (2 * SIDE))
+def _strip(stem: str, display: Displayed, haze: Haze, valid: Mask) -> Strip:
+    """Return the pair as small images of every n-th pixel."""
+    step = max(1, max(display.shape) // (2 * SIDE))
     parts = []
-    for box in strips(seen.shape):
+    for box in strips(display.shape):
         first = -box[0] % step
-        parts.append(seen.read(box)[0][first::step, ::step])
+        parts.append(display.read(box)[0][first::step, ::step])
     clear = np.concatenate(parts)
     part = replace(haze, depth=haze.depth[::step, ::step])
-    return strip_of(f"{stem}  {told(haze, valid)}", add_haze(clear, part), clear, part)
+    return strip_of(f"{stem}  {haze_text(haze, valid)}", add_haze(clear, part), clear, part)

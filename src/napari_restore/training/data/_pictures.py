@@ -1,4 +1,4 @@
-"""The pixels of a scene as 8-bit display values, which of them are valid, and how far they are."""
+"""Reads a scene as 8-bit display values, with validity and distances."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Mask = npt.NDArray[np.bool_]
 Array = npt.NDArray[np.float32]
 
 BORDER_SHARE = 0.002
-"""Smallest part of an aerial picture that its border takes up."""
+"""Smallest share of an aerial image that counts as its border."""
 BORDER_MARGIN = 2
-"""Pixels beside a border that lossy compression has stained."""
+"""Pixels beside a border that are affected by lossy compression."""
 
 
 @dataclass(frozen=True)
@@ -27,20 +27,20 @@ class Picture:
     """A clear picture in memory."""
 
     rgb: Codes
-    """(H, W, 3) red, green, blue as a screen shows them (sRGB)."""
+    """(H, W, 3) red, green, blue, sRGB."""
     valid: Mask
     """(H, W); False: border of a mosaic, transparent, nodata."""
     distance: Array | None = None
-    """(H, W), 0 near to 1 far, or None if it is not known."""
+    """(H, W), 0 near to 1 far, or None if unknown."""
     is_light: bool = False
-    """Whether values are linear in light, as counts of a sensor are and a photo's are not."""
+    """Whether values are linear in light, as sensor counts, unlike those of photos."""
 
 
 def read_picture(scene: Scene, longest: int | None = None) -> Picture:
     """Read a scene, reduced to at most `longest` pixels a side.
 
-    8-bit photos are read by Pillow, turned upright; all else by the image readers,
-    between black and white of the whole picture, from the level that is large enough.
+    8-bit photos are read by Pillow, in upright orientation; others by the image readers, with
+    black and white of the whole image, from the smallest sufficient level.
     Raises `InputError` (`UnreadableImage`) with the cause.
     """
     picture = _read_photo(scene.path, longest) if scene.path.suffix.lower() in PHOTOS else None
@@ -60,17 +60,17 @@ def read_picture(scene: Scene, longest: int | None = None) -> Picture:
 
 
 def border_of(rgb: Codes) -> Mask:
-    """Where a mosaic (H, W, 3) has no picture: black or white from an edge inwards."""
+    """Return the border of a mosaic (H, W, 3): black or white from an edge inwards."""
     return border_in(*flat_in(rgb))
 
 
 def flat_in(rgb: Codes) -> tuple[Mask, Mask]:
-    """Where a picture (H, W, 3) is black, and where it is white."""
+    """Return where an image (H, W, 3) is black, and where it is white."""
     return rgb.max(axis=2) <= 2, rgb.min(axis=2) >= 254
 
 
 def border_in(black: Mask, white: Mask) -> Mask:
-    """`border_of` a picture that is black and white there, (H, W) both."""
+    """Return the border of an image from its black and white pixels, (H, W) each."""
     border = np.zeros(black.shape, np.bool_)
     for flat in (black, white):
         reached = np.zeros_like(flat)
@@ -86,7 +86,7 @@ def border_in(black: Mask, white: Mask) -> Mask:
 
 
 def grown(mask: Mask, by: int) -> Mask:
-    """(H, W) with all that lies within `by` pixels of what is true."""
+    """Dilate a mask (H, W) by `by` pixels."""
     out = mask.copy()
     for axis in (0, 1):
         wide = out.copy()
@@ -100,7 +100,7 @@ def grown(mask: Mask, by: int) -> Mask:
 
 
 def _read_photo(path: Path, longest: int | None) -> Picture | None:
-    """None: no 8-bit photo after all."""
+    """Read an 8-bit photo; return None for other modes."""
     from PIL import Image, ImageOps
 
     from napari_restore.errors import UnreadableImage

@@ -1,4 +1,4 @@
-"""What training pictures are made like: shares and ranges, as a table of a TOML file."""
+"""Settings of training crops: shares and ranges, as a table of a TOML file."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ def _default_spectra() -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a batch is made. Shares are 0 to 1; weights any positive numbers."""
+    """Settings of a batch. Shares are 0 to 1; weights any positive numbers."""
 
     size: int = 384
     """Pixels along a side of a crop."""
     batch: int = 8
     """Crops in a batch."""
     smallest: float = 0.12
-    """Smallest part of a picture's short side that a crop covers; drawn evenly by logarithm."""
+    """Smallest share of the short side of an image that a crop covers; log-uniform."""
     largest: float = 1.0
     enlarge: float = 1.3
-    """A crop is never enlarged by more; it then covers more."""
+    """Largest upscaling of a crop; smaller crops cover more instead."""
     enlarge_small: float = 2.0
-    """What crops of pictures that are smaller than a crop may be enlarged by, rather than left out."""
+    """Largest upscaling for images smaller than a crop, which would be excluded otherwise."""
     balance: float = 0.5
     """A source is drawn in proportion to the number of its scenes to this power: 0 draws all
-    sources alike, 1 all files."""
+    sources equally, 1 all files."""
     extent: float = 2.0
-    """The haze's scene is 1 to so many times as large as the picture."""
+    """The virtual scene of the haze is 1 to so many times as large as the image."""
     aerial: float = 0.6
     """Share of crops of aerial scenes."""
     clear: float = 0.15
@@ -44,22 +44,22 @@ class Recipe:
     colour: float = 0.7
     """Share of crops whose colours are changed."""
     gain: float = 0.15
-    """Largest change of one channel, as a part."""
+    """Largest relative change of one channel."""
     saturation: tuple[float, float] = (0.5, 1.7)
     gamma: tuple[float, float] = (0.7, 1.4)
     exposed: float = 0.8
     """Share of crops whose exposure is brought to a median luma within `median`."""
     median: tuple[float, float] = (0.22, 0.55)
     sky: float = 0.15
-    """Share of crops of natural scenes that get a made-up sky above a made-up horizon."""
+    """Share of crops of natural scenes with a synthetic sky above a synthetic horizon."""
     mixed: float = 0.05
-    """Share of crops of aerial scenes that are put together of two scenes."""
+    """Share of crops of aerial scenes that combine two scenes."""
     borrowed: float = 0.0
     """Share of aerial crops cut from natural scenes, mostly below their skies: other colours and
     textures under an uneven layer of haze, where pictures from above are few."""
     pale: float = 0.0
-    """Share of clear crops given an even, thin veil that stays in their clear picture: pale ground,
-    or air that a camera always sees, is not to be taken for haze."""
+    """Share of clear crops with thin, even haze that stays in the clear image, so that pale ground or
+    constant air light is not learned as haze."""
     strength: tuple[float, float] = STRENGTH
     """Range of exp(−mean optical depth) of aerial haze; see `draw_haze`."""
     wide: float = 0.0
@@ -100,7 +100,7 @@ class Recipe:
                 )
         if not 0 <= self.gain < 1:
             raise BadParameter(
-                f"gain is {self.gain:g}.", "It is a part of each channel: 0, or up to 1."
+                f"gain is {self.gain:g}.", "It is a share of each channel, from 0 to below 1."
             )
         if self.size < 16 or self.batch < 1:
             raise BadParameter(
@@ -126,7 +126,7 @@ class Recipe:
             raise BadParameter("The spectra have no weights.", "Give positive numbers.")
 
     def to_table(self) -> dict[str, Any]:
-        """As a table of a TOML file, for records."""
+        """Return the settings as a TOML table, for records."""
         table = {item.name: getattr(self, item.name) for item in fields(self)}
         return {
             name: list(value)

@@ -1,4 +1,4 @@
-"""Pixels at another size."""
+"""Resampling of arrays."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ Array = npt.NDArray[np.float32]
 
 
 def halved(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """(H, W) or (H, W, C) at half the size, each pixel the mean of four; masks: all four.
+    """Reduce (H, W) or (H, W, C) to half the size: means of four pixels; masks: all four.
 
-    An odd last row or column is left out.
+    An odd last row or column is dropped.
     """
     h, w = values.shape[0] // 2 * 2, values.shape[1] // 2 * 2
     four = [values[y:h:2, x:w:2] for y in (0, 1) for x in (0, 1)]
@@ -26,7 +26,7 @@ def halved(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def resized(values: Array, shape: tuple[int, int]) -> Array:
-    """(H, W) bilinearly at `shape`, smoothed where that is smaller."""
+    """Resize (H, W) bilinearly to `shape`, with antialiasing."""
     from PIL import Image
 
     if values.shape == shape:
@@ -37,7 +37,7 @@ def resized(values: Array, shape: tuple[int, int]) -> Array:
 
 
 def fitting(shape: tuple[int, int], longest: int | None) -> tuple[int, int]:
-    """`shape` reduced to at most `longest` along its longer side."""
+    """Return `shape` reduced to at most `longest` along its longer side."""
     if longest is None or max(shape) <= longest:
         return shape
     scale = longest / max(shape)

@@ -1,4 +1,4 @@
-"""One crop as a network in training sees it: chosen, cut, changed, hazed, spoilt."""
+"""Training samples: selection, cropping, augmentation, haze and degradation."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from napari_restore.training.data._augment import (
     changed_colours,
     cut_and_paste,
     exposed,
-    made_up_sky,
-    paled,
+    synthetic_sky,
+    with_even_haze,
 )
 from napari_restore.training.data._pack import Entry, Pack
 from napari_restore.training.data._recipe import Recipe
@@ -36,7 +36,7 @@ Mask = npt.NDArray[np.bool_]
 Generator = np.random.Generator
 
 FARTHEST = 12.0
-"""Side of the haze's scene over that of the crop, at most."""
+"""Largest ratio of the side of the haze's scene to that of the crop."""
 
 TURNS = {
     (0, False): None,
@@ -48,7 +48,7 @@ TURNS = {
     (2, True): Image.Transpose.FLIP_TOP_BOTTOM,
     (3, True): Image.Transpose.TRANSVERSE,
 }
-"""Quarter turns and whether mirrored → what Pillow calls it."""
+"""Pillow operations by quarter turns and mirroring."""
 
 
 class Sample(NamedTuple):
@@ -59,33 +59,33 @@ class Sample(NamedTuple):
     clear: Array
     """(h, w, 3)."""
     haze: Haze | None
-    """What was really applied; None: nothing."""
+    """Applied haze; None without haze."""
     valid: Mask
     """(h, w)."""
     name: str
 
 
 class Crop(NamedTuple):
-    """A square of a picture at the size of the recipe."""
+    """A square of an image, resized to the recipe's size."""
 
     rgb: Array
     valid: Mask
     distance: Array | None
     extent: float
-    """Side of the whole picture over that of the crop."""
+    """Ratio of the side of the image to that of the crop."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Scenes of one kind, by source, with the chances of each source."""
+    """Scenes of one kind by source, with the probabilities of the sources."""
 
     sources: tuple[tuple[Entry, ...], ...]
     upto: tuple[float, ...]
-    """Cumulative chances, the last is 1."""
+    """Cumulative probabilities; the last is 1."""
 
     @classmethod
     def of(cls, entries: Sequence[Entry], balance: float) -> Choice:
-        """A source counts by the number of its scenes to the power `balance`."""
+        """Weight each source by the number of its scenes to the power `balance`."""
         groups: dict[str, list[Entry]] = {}
         for entry in entries:
             groups.setdefault(entry.scene.source, []).append(entry)
@@ -100,7 +100,7 @@ class Choice:
 
 
 class Sampler:
-    """Makes crops; each is a function of pack, recipe and the generator it is given."""
+    """Draws samples; each is a function of pack, recipe and random generator."""
 
     def __init__(self, packed: Pack, recipe: Recipe) -> None:
         self.recipe = recipe
@@ -138,7 +138,7 @@ class Sampler:
         from_above, hazed = rng.random() < recipe.aerial, rng.random() >= recipe.clear
         borrowed = from_above and recipe.borrowed > 0 and rng.random() < recipe.borrowed
         if borrowed:
-            # A layer of haze does not recede, so it may lie over anything.
+            # A haze layer does not depend on distance, so it suits any scene.
             entry = self._choose("natural", False, rng)
         else:
             entry = self._choose("aerial" if from_above else "natural", hazed, rng)
@@ -151,18 +151,18 @@ class Sampler:
         if aerial and rng.random() < recipe.mixed:
             clear, valid = self._mixed(clear, valid, rng)
         if sky:
-            clear, valid, distance = made_up_sky(clear, valid, rng)
+            clear, valid, distance = synthetic_sky(clear, valid, rng)
         if rng.random() < recipe.colour:
             clear = changed_colours(clear, rng, recipe)
         if not hazed and recipe.pale > 0 and rng.random() < recipe.pale:
-            clear = paled(clear, rng)
+            clear = with_even_haze(clear, rng)
         haze = self._haze(aerial, clear, distance, crop.extent, rng) if hazed else None
         if haze is not None and not haze.depth.any():
-            haze = None  # a gap between wisps
+            haze = None  # all zero in this crop
         hazy = clear if haze is None else add_haze(clear, haze)
         if haze is not None and recipe.metered > 0 and rng.random() < recipe.metered:
-            some = hazy[::4, ::4][valid[::4, ::4]]
-            median = float(np.median(some @ LUMA)) if len(some) else 0.5
+            sampled = hazy[::4, ::4][valid[::4, ::4]]
+            median = float(np.median(sampled @ LUMA)) if len(sampled) else 0.5
             clear, haze = metered(rng, clear, hazy, haze, median)
             hazy = add_haze(clear, haze)
         if rng.random() < recipe.degraded:
@@ -172,11 +172,11 @@ class Sampler:
     def _choose(self, kind: str, hazed: bool, rng: Generator) -> Entry:
         choice = self._choices[kind, hazed]
         if not choice.sources:
-            # Data of one kind only.
+            # The data has one kind only.
             choice = self._choices["natural" if kind == "aerial" else "aerial", hazed]
         if not choice.sources:
             raise BadParameter(
-                "No picture may be hazed: all show what does not recede.", "Add landscapes."
+                "No picture suits haze: all are scenes without depth.", "Add landscapes."
             )
         return choice.draw(rng)
 
@@ -189,7 +189,7 @@ class Sampler:
         rng: Generator,
     ) -> Haze:
         spectrum = self._spectra[int(rng.choice(len(self._spectra), p=self._spectrum_chances))]
-        # Haze is as wide as the scene or wider, whatever part of it the crop shows.
+        # The scale of haze relates to the scene, not to the crop.
         wide = min(FARTHEST, extent * float(np.exp(rng.uniform(0, np.log(self.recipe.extent)))))
         if self.recipe.wide > 0 and rng.random() < self.recipe.wide:
             return draw_wide(
@@ -214,7 +214,7 @@ class Sampler:
         )
 
     def _mixed(self, clear: Array, valid: Mask, rng: Generator) -> tuple[Array, Mask]:
-        """The crop, beside or around a part of another aerial scene."""
+        """Combine the crop with a part of another aerial scene."""
         other = self._choices["aerial", True].draw(rng)
         crop = self._cut(other, rng, aerial=True)
         target = rng.uniform(*self.recipe.median)
@@ -222,30 +222,30 @@ class Sampler:
         return cut_and_paste(clear, valid, pasted, crop.valid, rng)
 
     def _cut(self, entry: Entry, rng: Generator, *, aerial: bool, low: bool = False) -> Crop:
-        """A square at a random scale and place, reduced without aliasing, mirrored.
+        """Crop a square at random scale and position, antialiased and randomly mirrored.
 
-        With `aerial` it is turned, too: nothing is up. With `low` it lies in the lower half of
-        where it may: on the ground rather than in the sky.
+        With `aerial` it is also rotated. With `low` it is in the lower half of the possible
+        positions: ground rather than sky.
         """
         recipe, size = self.recipe, self.recipe.size
         short = min(entry.shape)
         share = np.exp(rng.uniform(np.log(recipe.smallest), np.log(recipe.largest)))
-        most = recipe.enlarge if short * recipe.enlarge >= size else recipe.enlarge_small
-        side = min(float(short), max(short * float(share), size / most))
+        max_scale = recipe.enlarge if short * recipe.enlarge >= size else recipe.enlarge_small
+        side = min(float(short), max(short * float(share), size / max_scale))
         down, right = (whole - side for whole in entry.shape)
         y, x = rng.uniform(down / 2 if low else 0, down), rng.uniform(0, right)
-        # The coarsest level that still has as many pixels as are asked for.
+        # The coarsest level with at least the requested resolution.
         level = min(len(entry.levels) - 1, max(0, int(np.floor(np.log2(side / size)))))
         box = (x, y, x + side, y + side)
         turns = int(rng.integers(4)) if aerial else 0
-        turned = TURNS[turns, bool(rng.random() < 0.5)]
-        rgb = self._resampled(entry, "levels", level, box, turned)
+        transpose = TURNS[turns, bool(rng.random() < 0.5)]
+        rgb = self._resampled(entry, "levels", level, box, transpose)
         valid = np.ones((size, size), np.bool_)
         if entry.valid:
-            valid = self._resampled(entry, "valid", level, box, turned) > 0.999
+            valid = self._resampled(entry, "valid", level, box, transpose) > 0.999
         distance = None
         if entry.distance:
-            distance = self._resampled(entry, "distance", level, box, turned)
+            distance = self._resampled(entry, "distance", level, box, transpose)
         return Crop(rgb, valid, distance, max(1.0, short / side))
 
     def _resampled(
@@ -254,15 +254,15 @@ class Sampler:
         which: str,
         level: int,
         box: tuple[float, float, float, float],
-        turned: Image.Transpose | None,
+        transpose: Image.Transpose | None,
     ) -> Array:
-        """`box` (x0, y0, x1, y1) in pixels of level 0 at the recipe's size, 0 to 1."""
+        """Resample `box` (x0, y0, x1, y1) in level-0 pixels to the recipe's size, 0 to 1."""
         parts = {"levels": entry.levels, "valid": entry.valid, "distance": entry.distance}[which]
         values = self._pack.view(parts[level])
         height, width = values.shape[:2]
         x0, y0, x1, y1 = (side / 2**level for side in box)
         x1, y1 = min(x1, width), min(y1, height)
-        # Only what the filter reaches is copied out of the file.
+        # Copy only the support of the filter from the file.
         reach = int(np.ceil(3 * max(1.0, (x1 - x0) / self.recipe.size))) + 1
         left, top = max(0, int(x0) - reach), max(0, int(y0) - reach)
         right, low = min(width, int(x1) + reach + 1), min(height, int(y1) + reach + 1)
@@ -272,8 +272,8 @@ class Sampler:
         size = self.recipe.size
         fine = Image.Resampling.BICUBIC if which == "levels" else Image.Resampling.BILINEAR
         out = piece.resize((size, size), fine, box=(x0 - left, y0 - top, x1 - left, y1 - top))
-        if turned is not None:
-            out = out.transpose(turned)
+        if transpose is not None:
+            out = out.transpose(transpose)
         scaled: Array = np.asarray(out, np.float32)
         scaled /= np.float32(255)
         return scaled

@@ -1,4 +1,4 @@
-"""Clear pictures to make haze on: what they are, where they come from, under what licence."""
+"""Clear scenes: index or folder, kind, source and licence."""
 
 from __future__ import annotations
 
@@ -21,62 +21,61 @@ KINDS: dict[str, Kind] = {
     "natural": "natural",
     "rgbd_rgb": "natural",
 }
-"""Kinds of an index that show a clear scene, and how haze lies in it."""
+"""Kinds of an index that are clear scenes, with their geometry of haze."""
 DISTANCES = ("rgbd_depth", "rgbd_disparity")
-"""Kinds of an index that hold the distance of a scene of kind `rgbd_rgb`."""
+"""Kinds of an index that are distances of scenes of kind `rgbd_rgb`."""
 
 FREE = re.compile(r"(cc0(-1\.0)?|public domain|cc-by-[234]\.[05]|mit|bsd(-[234]-clause)?)( repo)?")
-"""Licences that weights to be shipped may be trained under; MIT of a repository counts for its
+"""Licences permitted for training shipped weights; the MIT licence of a repository covers its
 pictures."""
-TOLD_OF_REPO = re.compile(r"; repo [al]?gpl-[\d.]+")
-"""What may follow the licence of a picture: that of the code it was found beside."""
+REPOSITORY_LICENCE = re.compile(r"; repo [al]?gpl-[\d.]+")
+"""Licence of the accompanying code, which may follow that of a picture."""
 DOUBT = re.compile(
     r"probably|unknown|unclear|not stated|states no licence|package|contains modified|copernicus"
     r"|\bcode\b|\bn[cd]\b|\bsa\b|non[- ]?commercial|share[- ]?alike|no[- ]?deriv|\b[al]?gpl|\bmpl\b"
     r"|all rights|proprietary|editorial|research only|academic|not for"
 )
-"""Words that raise a doubt: the licence of a package or of code is not that of a picture in it,
-what is share-alike or for some uses only is not free, and Copernicus data keep terms of their
-own."""
+"""Words that exclude a licence: that of a package or of code does not cover pictures, share-alike and
+restricted uses are not free, and Copernicus data has terms of its own."""
 
 PHOTOS = (".jpg", ".jpeg", ".png", ".webp")
-"""Suffixes that Pillow reads, where the other readers may be missing."""
+"""Suffixes that Pillow reads, without the other readers."""
 PICTURES = (*PHOTOS, ".tif", ".tiff", ".jp2")
-"""Suffixes taken for pictures in a plain folder."""
+"""Suffixes of pictures in a plain folder."""
 
 NO_DISTANCE = frozenset(
-    # The subject fills the picture: nothing recedes.
+    # The subject fills the picture: no depth.
     "flowers periwinkle anemones spice spices leaf leaves moss bird wren cat otters zoo macro"
-    # Inside, or straight up.
+    # Indoor or looking up.
     " indoor indoors interior hallway torii mila framed facade roof"
-    # No light to be scattered.
+    # Night: no scattered light.
     " night stars star trails startrails milky milkyway nebula".split()
 )
-"""Words in names and notes of natural pictures on which haze that grows with distance would lie."""
+"""Words in names and notes of natural pictures for which haze by distance would be wrong."""
 OFF_DISTRIBUTION = frozenset({"nir", "bluemarble"})
-"""Words for pictures that show no scene as an eye or a camera of visible light sees it."""
+"""Words for pictures that are not in visible light."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A clear picture and what is known of it."""
+    """A clear image and its metadata."""
 
     path: Path
     kind: Kind
-    """`aerial`: seen from above, haze is a layer. `natural`: haze grows with distance."""
+    """`aerial`: view from above, haze is a layer. `natural`: haze grows with distance."""
     source: str
-    """Whoever took it: pictures of one source look alike, so sources are balanced."""
+    """Origin: images of one source are similar, so sources are balanced."""
     name: str = ""
-    """How it is called in indices and cards; by default the file's name."""
+    """Name in indices and cards; by default the file's name."""
     split: str = "train"
     licence: str = ""
     note: str = ""
     distance: Path | None = None
     """A file of distances of the same size, or None."""
     distance_kind: str = ""
-    """`rgbd_depth`: grows with distance. `rgbd_disparity`: its inverse does. Empty: not known."""
+    """`rgbd_depth`: grows with distance. `rgbd_disparity`: its inverse does. Empty: unknown."""
     distance_licence: str | None = None
-    """Of the file of distances; None: nobody has told of it."""
+    """Licence of the distances; None if unknown."""
 
     @property
     def file(self) -> str:
@@ -85,15 +84,15 @@ class Scene:
 
     @property
     def no_haze_depth(self) -> bool:
-        """Whether haze that grows with distance would be wrong here: an example of clear air only."""
-        # The kind of distances stays known where only they themselves travel, as in a pack.
+        """Whether haze by distance would be wrong for it, so that it serves only as a clear example."""
+        # In a pack the kind of distances is known while their file is not.
         if self.kind == "aerial" or self.distance is not None or self.distance_kind:
             return False
         return not NO_DISTANCE.isdisjoint(_words(f"{Path(self.name).stem} {self.note}"))
 
 
 def scenes_of(path: Path, *, split: str | None = None) -> list[Scene]:
-    """The scenes of an index or a folder.
+    """Return the scenes of an index or a folder.
 
     Parameters
     ----------
@@ -101,40 +100,40 @@ def scenes_of(path: Path, *, split: str | None = None) -> list[Scene]:
         A CSV file, or a folder with an INDEX.csv: columns file (relative to it), kind,
         split, licence, note; rows of other kinds than `KINDS` are no scenes. Any other
         folder: every picture in it is a scene of kind natural, the folder it lies in
-        its source; with a place on a map, or below a folder whose name begins with
-        "aerial", it is aerial.
+        its source; georeferenced pictures, and those below a folder whose name
+        begins with "aerial", are aerial.
     split
-        Only scenes of this split. A folder without an index knows none: all of it
-        belongs to the split that is asked for.
+        Only scenes of this split. A folder without an index has none: all of it
+        belongs to the requested split.
 
     Raises
     ------
     InputError
-        There is no such file, it lacks a column, or it holds no scene.
+        There is no such file, it lacks a column, or it contains no scene.
     """
     path = Path(path)
     index = path / "INDEX.csv" if path.is_dir() else path
     if not path.exists():
         raise InputError(f"There is no {path}.", "Name an index or a folder of pictures.")
-    found = _of_index(index) if has_splits(path) else _of_folder(path, split or "train")
-    kept = [scene for scene in found if split is None or scene.split == split]
+    scenes_found = _of_index(index) if has_splits(path) else _of_folder(path, split or "train")
+    kept = [scene for scene in scenes_found if split is None or scene.split == split]
     if not kept:
-        told = f" of split {split}" if split is not None and found else ""
-        raise InputError(f"{path} holds no scene{told}.", "Name another index or folder.")
+        split_text = f" of split {split}" if split is not None and scenes_found else ""
+        raise InputError(f"{path} contains no scene{split_text}.", "Name another index or folder.")
     return kept
 
 
 def has_splits(path: Path) -> bool:
-    """Whether `path` is an index, or a folder with one; else all in it is of one split."""
+    """Return whether `path` is an index, or a folder with one."""
     return path.is_file() or (path / "INDEX.csv").is_file()
 
 
 def shippable(scene: Scene) -> bool:
-    """Whether weights to be shipped may be trained on it.
+    """Return whether shipped weights may be trained on a scene.
 
     The picture's own licence counts, the first that is named (up to a bracket, a
     semicolon or a slash): CC0, public domain, CC-BY (with a version), MIT or BSD, and
-    nothing in licence or note raises a doubt. Its distances must be as free.
+    no word of `DOUBT` in licence or note. The licence of its distances must be free, too.
     """
     licences = [scene.licence]
     if scene.distance_licence is not None:
@@ -145,14 +144,14 @@ def shippable(scene: Scene) -> bool:
 def _is_free(licence: str) -> bool:
     text = licence.strip().lower()
     first = re.split(r"\s*[(;/]", text, maxsplit=1)[0]
-    return bool(FREE.fullmatch(first)) and DOUBT.search(TOLD_OF_REPO.sub("", text)) is None
+    return bool(FREE.fullmatch(first)) and DOUBT.search(REPOSITORY_LICENCE.sub("", text)) is None
 
 
 def stems_of(scenes: Sequence[Scene]) -> list[str]:
-    """A name for each, without suffix: its file's, with its folders' where two are equal.
+    """Return a unique name without suffix for each: the file name, with folders where needed.
 
-    Equal are names that differ in case only: some disks do not tell them apart. Raises
-    `InputError` where folders do not help.
+    Names that differ in case only are equal, as on some file systems. Raises `InputError` where
+    folders do not make them unique.
     """
     parts = [Path(scene.file).with_suffix("").parts for scene in scenes]
     own = Counter(names[-1].casefold() for names in parts)
@@ -165,16 +164,16 @@ def stems_of(scenes: Sequence[Scene]) -> list[str]:
 
 
 def source_of(name: str) -> str:
-    """The leading part of a file's name, up to the first `_`, `-` or digit after letters.
+    """Return the leading part of a file's name, up to the first `_`, `-` or digit after letters.
 
     `caliterra_9354.jpg` → `caliterra`.
     """
-    found = re.match(r"[^\W\d_]+", Path(name).stem)
-    return found.group().lower() if found else Path(name).stem.lower()
+    scenes_found = re.match(r"[^\W\d_]+", Path(name).stem)
+    return scenes_found.group().lower() if scenes_found else Path(name).stem.lower()
 
 
 def by_source(scenes: Iterable[Scene]) -> dict[str, list[Scene]]:
-    """Source → its scenes, both in the order of first mention."""
+    """Group scenes by source, in the order of first occurrence."""
     groups: dict[str, list[Scene]] = {}
     for scene in scenes:
         groups.setdefault(scene.source, []).append(scene)
@@ -193,7 +192,7 @@ def _of_index(index: Path) -> list[Scene]:
             f"{index} lacks the column {sorted(missing)[0]}.",
             "Its columns are file, kind, split, licence, note.",
         )
-    # A distance has the name of its picture up to the last word, as motorcycle_left and _depth_m.
+    # Distances share the first word of their picture's name, as motorcycle_left and _depth_m.
     distances = [row for row in rows if row["kind"] in DISTANCES]
     scenes = []
     for row in rows:
@@ -221,7 +220,7 @@ def _of_index(index: Path) -> list[Scene]:
 
 
 def _distance_of(name: str, rows: Sequence[dict[str, str]]) -> dict[str, str] | None:
-    """The row of distances of a picture: in the same folder, of the same first word."""
+    """Return the row of distances of a picture: same folder, same first word; else None."""
     picture = Path(name)
     for row in rows:
         other = Path(row["file"])
@@ -236,7 +235,7 @@ def _subject(path: Path) -> str:
 
 def _of_folder(folder: Path, split: str) -> list[Scene]:
     scenes = []
-    # "." has no name of its own.
+    # Resolved, as "." has no name.
     own = Path(os.path.abspath(folder)).name
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
@@ -247,7 +246,7 @@ def _of_folder(folder: Path, split: str) -> list[Scene]:
         scenes.append(
             Scene(
                 path=path,
-                kind="aerial" if aerial or _has_place(path) else "natural",
+                kind="aerial" if aerial or _is_georeferenced(path) else "natural",
                 source=above[-1],
                 name="/".join(parts),
                 split=split,
@@ -256,8 +255,8 @@ def _of_folder(folder: Path, split: str) -> list[Scene]:
     return scenes
 
 
-def _has_place(path: Path) -> bool:
-    """Whether a raster tells where it lies on a map."""
+def _is_georeferenced(path: Path) -> bool:
+    """Return whether a raster is georeferenced."""
     if path.suffix.lower() in PHOTOS:
         return False
     from napari_restore.images import open_image
@@ -265,7 +264,7 @@ def _has_place(path: Path) -> bool:
     try:
         image = open_image(path)
     except InputError:
-        return False  # told when its turn comes
+        return False  # reported when it is read
     try:
         return image.georeference is not None
     finally:

@@ -1,4 +1,4 @@
-"""An image reduced for pairs, with all else it tells."""
+"""Reduced images for pairs, with the metadata of the original."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 class SmallerReader(ArrayReader):
-    """Pixels of another size in the place of an image's own; its profile and validity stay."""
+    """Reader of resized pixels with the profile and validity of an image."""
 
     def __init__(self, image: Image, pixels: npt.NDArray[np.integer], valid: Mask) -> None:
         super().__init__(pixels)
@@ -32,10 +32,10 @@ class SmallerReader(ArrayReader):
 
 
 def smaller(image: Image, longest: int) -> Image:
-    """`image` at `longest` pixels a side; one with a place on the ground is halved.
+    """Reduce `image` to `longest` pixels a side; georeferenced ones by pyramid levels.
 
-    So are images that are no photos; small ones of both have no level that is small
-    enough, and stay as large as they are. Bands, alpha, profile and validity are kept.
+    So are images that are not photos; where no level is small enough, they are returned unchanged.
+    Bands, alpha, profile and validity are preserved.
     """
     if max(image.height, image.width) <= longest:
         return image
@@ -43,7 +43,7 @@ def smaller(image: Image, longest: int) -> Image:
         even = [n for n in range(len(image.level_shapes)) if image.level_scale(n) is not None]
         small = [n for n in even if max(image.level_shapes[n]) <= longest]
         return image.level_view(small[0] if small else even[-1])
-    # Twice as large as wanted, halved by means: the filter does the rest.
+    # From a level of at least twice the size, by an antialiasing filter.
     return _resampled(at_level(image, 2 * longest), longest)
 
 
@@ -55,36 +55,36 @@ def _resampled(image: Image, longest: int) -> Image:
         valid[box[0] : box[2]] = image.read_valid(box)
     size = fitting(image.shape[:2], longest)
     share = None if valid.all() else _fine(valid.astype(np.float32), size)
-    kept = np.ones(size, np.bool_) if share is None else share > 0.5
+    valid_small = np.ones(size, np.bool_) if share is None else share > 0.5
     codes = np.empty((*size, image.bands), image.dtype)
     for band in range(image.bands):
         plane = pixels[..., band].astype(np.float32)
         if band not in image.data_bands:
-            # The finer filter overshoots, and what is opaque would be so no more.
+            # Lanczos overshoots, which would make opaque pixels transparent.
             plane = resized(plane, size)
         elif share is None:
             plane = _fine(plane, size)
         else:
-            # What is not valid has no colour to give.
-            share_or_1 = np.where(kept, share, 1).astype(np.float32)
+            # Invalid pixels must not contribute.
+            share_or_1 = np.where(valid_small, share, 1).astype(np.float32)
             plane = _fine(np.where(valid, plane, np.float32(0)), size) / share_or_1
-        codes[..., band] = _codes(plane, image, band, kept)
-    part = Image(SmallerReader(image, codes, kept))
+        codes[..., band] = _codes(plane, image, band, valid_small)
+    part = Image(SmallerReader(image, codes, valid_small))
     part.sensor, part.path, part.notes = image.sensor, image.path, list(image.notes)
     part.roles, part.wavelengths = image.roles, image.wavelengths
     part.working_space, part.known_range = image.working_space, image.known_range
     return part
 
 
-def _codes(plane: Array, image: Image, band: int, kept: Mask) -> npt.NDArray[Any]:
-    """Whole numbers that say themselves what is valid, by nodata or alpha."""
+def _codes(plane: Array, image: Image, band: int, valid_small: Mask) -> npt.NDArray[Any]:
+    """Return integers of a band, with nodata or alpha set for invalid pixels."""
     most = int(np.iinfo(image.dtype).max)
     codes: npt.NDArray[Any] = np.clip(plane + np.float32(0.5), 0, most).astype(image.dtype)
     if band not in image.data_bands:
         codes = np.maximum(codes, np.ones((), image.dtype))
-        codes[~kept] = 0
+        codes[~valid_small] = 0
         return codes
-    codes[~kept] = 0 if image.nodata is None else image.nodata
+    codes[~valid_small] = 0 if image.nodata is None else image.nodata
     return codes
 
 

@@ -1,4 +1,4 @@
-"""What a network in training sees, for people to look at."""
+"""Contact sheets of training samples."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 
 from napari_restore.errors import BadParameter
-from napari_restore.training.data._contact import contact_sheet, strip_of, told
+from napari_restore.training.data._contact import contact_sheet, haze_text, strip_of
 from napari_restore.training.data._pack import pack
-from napari_restore.training.data._pairs import RECORD, SHEET, refuse_output, take_folder
+from napari_restore.training.data._pairs import RECORD, SHEET, check_output_folder, publish_folder
 from napari_restore.training.data._recipe import Recipe
 from napari_restore.training.data._sample import Sampler
 from napari_restore.training.data._scenes import scenes_of
 
 MAGENTA = np.array((1, 0, 1), np.float32)
-"""Stands for pixels that nothing is learned from."""
+"""Colour of invalid pixels."""
 Progress = Callable[[int, int], None]
 
 
@@ -37,17 +37,17 @@ def draw_training(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """A folder `output` with a contact sheet of `count` training samples, and its record.
+    """Write a contact sheet of `count` training samples to `output`, and return its record.
 
-    The samples are those of the first batches of a `Feed` with that seed, recipe and
+    The samples are those of the first batches of a `BatchLoader` with that seed, recipe and
     the scenes of `source`. Raises `InputError`.
     """
     source, recipe = Path(source), recipe or Recipe()
     output = Path(os.path.abspath(output))
     if count < 1:
-        raise BadParameter("No sample was asked for.", "Give a number from 1.")
+        raise BadParameter("The number of samples is below 1.", "Give a number from 1.")
     scenes = scenes_of(source, split=split)
-    refuse_output(output, source, overwrite=overwrite)
+    check_output_folder(output, source, overwrite=overwrite)
     part = output.with_name(f".{output.name}.{uuid.uuid4().hex[:8]}")
     with tempfile.TemporaryDirectory(
         prefix="napari-restore-pack-", ignore_cleanup_errors=True
@@ -57,7 +57,7 @@ def draw_training(
         for number in range(count):
             step, place = divmod(number, recipe.batch)
             sample = sampler.sample(np.random.default_rng((seed, step, place)))
-            text = f"{Path(sample.name).stem}  {told(sample.haze, sample.valid)}"
+            text = f"{Path(sample.name).stem}  {haze_text(sample.haze, sample.valid)}"
             hazy = np.where(sample.valid[..., None], sample.hazy, MAGENTA)
             shown.append(strip_of(text, hazy, sample.clear, sample.haze))
         del sampler
@@ -72,7 +72,7 @@ def draw_training(
         text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
         (part / RECORD).write_text(text, encoding="utf-8")
         contact_sheet(shown).save(part / SHEET, quality=90)
-        take_folder(part, output)
+        publish_folder(part, output)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return record

@@ -1,4 +1,4 @@
-"""Haze and sensors made up on a clear picture; everything follows from one random generator."""
+"""Synthetic haze and sensor effects on clear images, from one random generator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draws the haze of one scene: how thick, how spread, what colour."""
+"""Draws the haze of one scene: optical depth, distribution, airlight."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Array = npt.NDArray[np.float32]
 Scene = Literal["aerial", "natural"]
 
 CELL = 4
-"""Pixels per cell of what a made-up distance follows."""
+"""Pixels per cell of the guide of a synthetic distance."""
 MOST_CELLS = 4096
-"""Along the longer side of a field: more would not fit in memory."""
+"""Most cells along the longer side of a field, limited by memory."""
 THICKEST = 2.2
-"""Largest optical depth; a ninth of the light arrives."""
+"""Largest optical depth: a transmission of one ninth."""
 STRENGTH = (0.35, 0.92)
 """Default range of exp(−mean optical depth)."""
 
@@ -36,29 +36,29 @@ def draw_haze(
     guide: Array | None = None,
     strength: tuple[float, float] = STRENGTH,
 ) -> Haze:
-    """Haze for a picture.
+    """Draw haze for an image.
 
     Parameters
     ----------
     rng
-        All that is random follows from it.
+        Source of all randomness.
     shape
         (h, w) in pixels.
     scene
         Aerial haze is a field of the spectrum. Natural haze grows with distance.
     spectrum
-        A name of `SPECTRA`; natural haze takes its unevenness from it.
+        A name of `SPECTRA`; natural haze is modulated by it.
     extent
         Side of the virtual scene over that of the picture, at least 1.
     distance
-        (h, w), 0 near to 1 far, of a natural scene; else it is made up: a ramp to a
+        (h, w), 0 near to 1 far, of a natural scene; else synthetic: a ramp to a
         horizon, with noise.
     guide
-        (h, w) luminance 0 to 1; a made-up distance then also follows its large parts,
-        as far things often differ in brightness from near ones.
+        (h, w) luminance 0 to 1; a synthetic distance then also follows its coarse structure,
+        as distant objects often differ in brightness from near ones.
     strength
-        Range of exp(−mean optical depth) of aerial scenes. Of natural ones the far end's
-        transmission is a number out of it times 0.4 to 1, at least 0.08.
+        Range of exp(−mean optical depth) of aerial scenes. For natural ones the
+        transmission of the far end is drawn from it, times 0.4 to 1, at least 0.08.
     """
     if spectrum not in SPECTRA:
         raise BadParameter(
@@ -78,7 +78,7 @@ def _aerial(
     extent: float,
     strength: tuple[float, float],
 ) -> Array:
-    """Optical depth of a layer: a constant part and one that follows the field."""
+    """Draw the optical depth of a layer: a constant plus a field."""
     field = SPECTRA[spectrum].draw(rng, _cells(shape, spectrum), extent)
     mean = -np.log(rng.uniform(*strength))
     uneven = rng.uniform(0, 1) if rng.random() < 0.7 else 1.0
@@ -95,24 +95,22 @@ def _natural(
     guide: Array | None,
     strength: tuple[float, float],
 ) -> Array:
-    """Optical depth that grows with distance, a little uneven."""
+    """Draw an optical depth that grows with distance, with small variations."""
     far = -np.log(max(0.08, rng.uniform(*strength) * rng.uniform(0.4, 1.0)))
     if distance is None:
-        distance = _made_up_distance(rng, shape, guide)
+        distance = _synthetic_ramp(rng, shape, guide)
     field = enlarged(SPECTRA[spectrum].draw(rng, _cells(shape, spectrum), extent), shape)
     uneven = rng.uniform(0, 0.5)
     tau = far * distance * (1 + uneven * (2 * field - 1))
     if rng.random() < 0.3:
-        # A veil that the nearest things have, too.
+        # A constant part, also for near objects.
         tau = tau + rng.uniform(0, 0.3)
     thickness: Array = np.clip(tau, 0, THICKEST).astype(np.float32)
     return thickness
 
 
-def _made_up_distance(
-    rng: np.random.Generator, shape: tuple[int, int], guide: Array | None
-) -> Array:
-    """0 near to 1 far: ground that recedes to a horizon, and what stands above it."""
+def _synthetic_ramp(rng: np.random.Generator, shape: tuple[int, int], guide: Array | None) -> Array:
+    """Draw a distance, 0 near to 1 far: ground to a horizon, and objects above it."""
     height, width = shape
     tilt = rng.uniform(-0.08, 0.08) * np.linspace(-0.5, 0.5, width)
     y = np.linspace(0, 1, height)[:, None] + tilt[None, :]
@@ -122,7 +120,7 @@ def _made_up_distance(
     wall = enlarged(SPECTRA["octaves"].draw(rng, _cells(shape, "octaves"), 1.0), shape)
     distance = distance * (1 + rng.uniform(0, 0.5) * (2 * wall - 1))
     if guide is not None:
-        # A picture may be narrower than a cell.
+        # An image may be narrower than a cell.
         tall, wide = min(CELL, height), min(CELL, width)
         small = guide[: height // tall * tall, : width // wide * wide]
         small = small.reshape(height // tall, tall, width // wide, wide).mean(axis=(1, 3))
@@ -134,7 +132,7 @@ def _made_up_distance(
 
 
 def _airlight(rng: np.random.Generator, low: float, high: float) -> Array:
-    """A bright grey with a tint; now and then a stronger one, towards blue or amber."""
+    """Draw a bright grey with a tint, occasionally a stronger one towards blue or amber."""
     tint = rng.uniform(-0.05, 0.05, 3)
     if rng.random() < 0.2:
         tint += rng.uniform(-0.09, 0.09) * np.array([1.0, 0.2, -1.0])
@@ -147,6 +145,6 @@ def _exponent(rng: np.random.Generator, most: float) -> float:
 
 
 def _cells(shape: tuple[int, int], spectrum: str) -> tuple[int, int]:
-    # What is fine is not made finer than it can be in large pictures.
+    # Large images need larger cells.
     cell = max(SPECTRA[spectrum].cell, -(-max(shape) // MOST_CELLS))
     return max(2, -(-shape[0] // cell)), max(2, -(-shape[1] // cell))

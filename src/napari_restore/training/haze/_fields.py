@@ -1,4 +1,4 @@
-"""Smooth random fields: how haze is spread over a scene."""
+"""Smooth random fields: the spatial distribution of haze."""
 
 from __future__ import annotations
 
@@ -15,30 +15,29 @@ Array = npt.NDArray[np.float32]
 Draw = Callable[[np.random.Generator, tuple[int, int], float], Array]
 
 GRID = 96
-"""Side of the lattice that power-law fields of a whole scene are made on."""
+"""Side of the lattice of power-law fields of a whole scene."""
 
 
 @dataclass(frozen=True)
 class Spectrum:
     """A family of fields.
 
-    `draw(rng, (h, w), extent)` gives (h, w) float32, about 0 to 1, the part of a field
-    over a scene `extent` times as large as what is asked for. Haze is wider than a
-    crop: a network that only sees haze which fits into its crop learns that bright and
-    even means hazy.
+    `draw(rng, (h, w), extent)` returns (h, w) float32, about 0 to 1: a part of a field over
+    a scene `extent` times as large. Haze must extend beyond a crop; otherwise a network learns
+    that bright and even regions are hazy.
     """
 
     name: str
-    told: str
+    description: str
     draw: Draw
     cell: int = 4
-    """Pixels per cell of the grid it is made on."""
+    """Pixels per cell of its grid."""
     for_scores: bool = False
-    """Nothing is trained on it by default, so that scores are on another haze."""
+    """Not used for training by default, so that scores are on unseen haze."""
 
 
 def octaves(rng: np.random.Generator, shape: tuple[int, int], extent: float) -> Array:
-    """Three to five octaves of value noise, each weaker than the one before."""
+    """Draw three to five octaves of value noise, each weaker than the one before."""
     count = int(rng.integers(3, 6))
     persistence = rng.uniform(0.3, 0.7)
     cells = np.exp(rng.uniform(np.log(1.0), np.log(6.0)))
@@ -52,7 +51,7 @@ def octaves(rng: np.random.Generator, shape: tuple[int, int], extent: float) -> 
 
 
 def power_law(rng: np.random.Generator, shape: tuple[int, int], extent: float) -> Array:
-    """Gaussian noise whose power falls as f^−β, β from 2.2 to 3.4 (clouds: 8/3 to 3)."""
+    """Draw Gaussian noise whose power falls as f^−β, β from 2.2 to 3.4 (clouds: 8/3 to 3)."""
     beta = rng.uniform(2.2, 3.4)
     angle, stretch = rng.uniform(0, np.pi), np.exp(rng.uniform(0, 0.9))
     fy, fx = np.meshgrid(np.fft.fftfreq(GRID), np.fft.rfftfreq(GRID), indexing="ij")
@@ -68,7 +67,7 @@ def power_law(rng: np.random.Generator, shape: tuple[int, int], extent: float) -
 
 
 def thin_cloud(rng: np.random.Generator, shape: tuple[int, int], extent: float) -> Array:
-    """Wisps: noise bent by other noise, nothing below a threshold."""
+    """Draw wisps: noise above a threshold."""
     field = octaves(rng, shape, extent)
     low = rng.uniform(0.2, 0.6)
     wisps: Array = np.clip((field - low) / (1 - low), 0, 1) ** np.float32(rng.uniform(0.7, 1.6))
@@ -76,7 +75,7 @@ def thin_cloud(rng: np.random.Generator, shape: tuple[int, int], extent: float) 
 
 
 def even(rng: np.random.Generator, shape: tuple[int, int], extent: float) -> Array:
-    """The same everywhere but for a slope."""
+    """Draw a constant with a slope."""
     angle, slope = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.6) / extent
     y, x = np.meshgrid(
         np.linspace(-0.5, 0.5, shape[0]), np.linspace(-0.5, 0.5, shape[1]), indexing="ij"
@@ -86,9 +85,9 @@ def even(rng: np.random.Generator, shape: tuple[int, int], extent: float) -> Arr
 
 
 def plumes(rng: np.random.Generator, shape: tuple[int, int], extent: float) -> Array:
-    """Long soft banks with one steep side each, as smoke and fog lie: Gaussians cut by edges.
+    """Draw long soft banks with one steep side, as of smoke and fog.
 
-    Kept for scores: nothing is trained on it.
+    Reserved for scores: not used for training.
     """
     origin = rng.uniform(0, 1 - 1 / extent, 2) if extent > 1 else np.zeros(2)
     y, x = np.meshgrid(
@@ -126,7 +125,7 @@ SPECTRA: dict[str, Spectrum] = {
 
 
 def _window(rng: np.random.Generator, field: Array, shape: tuple[int, int], extent: float) -> Array:
-    """A part 1/`extent` as wide as the periodic `field`, at `shape`."""
+    """Return a part 1/`extent` as wide as the periodic `field`, at `shape`."""
     tiled = np.tile(field, (3, 3))
     side = field.shape[0]
     y0, x0 = rng.uniform(0, side, 2)

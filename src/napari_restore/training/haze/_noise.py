@@ -1,4 +1,4 @@
-"""Haze with structure at every scale: fine, in filaments, in lumps."""
+"""Fields with structure at every scale: fine, filaments, billows."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ FINEST = 1024
 
 
 def fine(rng: np.random.Generator, shape: tuple[int, int], extent: float) -> Array:
-    """Power-law noise down to the pixel, of amplitude f^−1.4 to f^−2.2."""
+    """Draw power-law noise down to the pixel, of amplitude f^−1.4 to f^−2.2."""
     slope = rng.uniform(1.4, 2.2)
     cells, stretch = np.exp(rng.uniform(0, np.log(4.0))), np.exp(rng.uniform(-0.5, 0.5))
     total, power = np.zeros(shape, np.float32), 0.0
-    # In two dimensions the octave at f holds f · f^−slope.
+    # In two dimensions the octave at f has amplitude f · f^−slope.
     for octave, noise in enumerate(_octaves(rng, shape, cells / extent, stretch)):
         weight = 2 ** (octave * (1 - slope))
         total += np.float32(weight) * noise
@@ -29,7 +29,7 @@ def fine(rng: np.random.Generator, shape: tuple[int, int], extent: float) -> Arr
 
 
 def filaments(rng: np.random.Generator, shape: tuple[int, int], extent: float) -> Array:
-    """Thin cloud: bright threads where noise changes its sign, bent by larger noise."""
+    """Draw thin cloud: bright threads at zero crossings of noise, warped by larger noise."""
     threshold, sharpness = rng.uniform(0.0, 0.55), rng.uniform(1.0, 4.0)
     cells, stretch = np.exp(rng.uniform(np.log(1.5), np.log(5.0))), np.exp(rng.uniform(-1, 1))
     loss, bend = rng.uniform(0.4, 0.75), rng.uniform(0.0, 0.25)
@@ -43,9 +43,9 @@ def filaments(rng: np.random.Generator, shape: tuple[int, int], extent: float) -
 
 
 def billows(rng: np.random.Generator, shape: tuple[int, int], extent: float) -> Array:
-    """Round lumps with thin gaps between them.
+    """Draw round lumps with thin gaps.
 
-    Kept for scores: nothing is trained on it.
+    Reserved for scores: not used for training.
     """
     cells, stretch = np.exp(rng.uniform(np.log(2.0), np.log(6.0))), np.exp(rng.uniform(-0.4, 0.4))
     gap = rng.uniform(0.0, 0.3)
@@ -63,9 +63,9 @@ def _octaves(
     stretch: float,
     most: int = 12,
 ) -> list[Array]:
-    """Value noise of unit variance, each octave with twice the cells, down to the pixel.
+    """Draw octaves of value noise of unit variance, each with twice the cells, down to the pixel.
 
-    A larger picture has octaves more; what is drawn from `rng` is the same.
+    A larger image has more octaves; the state of `rng` afterwards is the same.
     """
     own = np.random.default_rng(rng.integers(2**63))
     made = []
@@ -78,7 +78,7 @@ def _octaves(
 
 
 def _bent(rng: np.random.Generator, field: Array, most: float, cells: float) -> Array:
-    """`field` with every value taken from up to about `most` of its side away."""
+    """Warp `field` by random offsets of up to about `most` of its side."""
     height, width = field.shape
     away = [value_noise(rng, field.shape, cells, 1.0) * np.float32(2 * most) for _ in range(2)]
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None] + away[0]

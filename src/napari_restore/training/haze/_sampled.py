@@ -1,4 +1,4 @@
-"""Random lattices, and their values between the points."""
+"""Interpolation of random lattices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Array = npt.NDArray[np.float32]
 def value_noise(
     rng: np.random.Generator, shape: tuple[int, int], cells: float, stretch: float
 ) -> Array:
-    """Bicubic noise of unit variance with about `cells` cells across, anywhere on its lattice."""
+    """Draw bicubic noise of unit variance with about `cells` cells across."""
     rows, columns = cells * stretch, cells / stretch
     lattice = rng.standard_normal((1, 1, int(rows) + 5, int(columns) + 5), np.float32)
     y = rng.uniform(1, 2) + np.linspace(0, rows, shape[0], dtype=np.float32)
@@ -22,7 +22,7 @@ def value_noise(
 
 
 def sampled(lattice: Array, y: npt.NDArray[np.floating], x: npt.NDArray[np.floating]) -> Array:
-    """The lattice (1, 1, H, W) at rows `y` and columns `x`, bicubic."""
+    """Interpolate the lattice (1, 1, H, W) at rows `y` and columns `x`, bicubic."""
     height, width = lattice.shape[2:]
     gy = torch.from_numpy((2 * y / (height - 1) - 1).astype(np.float32))
     gx = torch.from_numpy((2 * x / (width - 1) - 1).astype(np.float32))
@@ -37,13 +37,13 @@ def sampled(lattice: Array, y: npt.NDArray[np.floating], x: npt.NDArray[np.float
 
 
 def spread(field: Array) -> Array:
-    """Values of about unit variance to 0 … 1, by the logistic curve near the normal's own."""
+    """Map values of about unit variance to 0 … 1 by a logistic approximation of the normal CDF."""
     spread: Array = (1 / (1 + np.exp(np.float32(-1.7) * field))).astype(np.float32)
     return spread
 
 
 def enlarged(field: Array, shape: tuple[int, int]) -> Array:
-    """(h, w) bilinearly at `shape`."""
+    """Resize (h, w) bilinearly to `shape`."""
     fine = interpolate(
         torch.from_numpy(np.ascontiguousarray(field))[None, None],
         shape,

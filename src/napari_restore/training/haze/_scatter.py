@@ -1,4 +1,4 @@
-"""The scattering model: what haze of a known depth does to a picture."""
+"""The scattering model of haze."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float32]
 
 WAVELENGTHS = (650.0, 550.0, 450.0)
-"""nm, of red, green and blue."""
+"""Wavelengths of red, green and blue in nm."""
 REFERENCE = 550.0
-"""nm, at which optical depths are given."""
+"""Wavelength of optical depths in nm."""
 
 
 @dataclass(frozen=True)
 class Haze:
-    """Everything that turns one clear picture into a hazy one."""
+    """Parameters that turn a clear image into a hazy one."""
 
     depth: Array
     """(h, w), at least 0: optical depth at 550 nm."""
@@ -30,17 +30,17 @@ class Haze:
 
 
 def transmission_of(haze: Haze) -> Array:
-    """(h, w, 3) share of the scene's own light that arrives, red, green, blue."""
+    """Return the transmission of red, green and blue, (h, w, 3)."""
     falloff = (REFERENCE / np.asarray(WAVELENGTHS)) ** haze.exponent
     t: Array = np.exp(-haze.depth[..., None] * falloff.astype(np.float32))
     return t
 
 
 def add_haze(clear: Array, haze: Haze) -> Array:
-    """The picture (h, w, 3), display values 0 to 1, seen through `haze`.
+    """Return an image (h, w, 3), display values 0 to 1, under `haze`.
 
     x = J · t + A · (1 − t) (Koschmieder 1924; Narasimhan and Nayar, IJCV 48, 2002),
-    per channel; where there is no haze the picture comes back bit for bit.
+    per channel; pixels without haze are unchanged bit for bit.
     """
     t = transmission_of(haze)
     if haze.linear:
@@ -53,7 +53,7 @@ def add_haze(clear: Array, haze: Haze) -> Array:
 
 
 def to_linear(display: Array) -> Array:
-    """Linear light of display values 0 to 1 (IEC 61966-2-1)."""
+    """Return linear light of display values 0 to 1 (IEC 61966-2-1)."""
     light: Array = np.where(
         display <= 0.04045,
         display / np.float32(12.92),
@@ -63,7 +63,7 @@ def to_linear(display: Array) -> Array:
 
 
 def to_display(light: Array) -> Array:
-    """The inverse of `to_linear`."""
+    """Return display values of linear light, the inverse of `to_linear`."""
     display: Array = np.where(
         light <= 0.0031308,
         light * np.float32(12.92),

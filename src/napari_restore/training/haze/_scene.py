@@ -1,4 +1,4 @@
-"""The haze of a scene by name: one rule, so that pairs, scores and dev figures show the same."""
+"""Haze of a scene by name: the same in pairs, evaluation and validation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Mask = npt.NDArray[np.bool_]
 
 LUMA = np.array((0.2126, 0.7152, 0.0722), np.float32)
 GUIDE = 160
-"""Cells along the longer side of what a made-up distance follows, at whatever size."""
+"""Cells along the longer side of the guide of a synthetic distance, at any size."""
 
 
 def haze_scene(
@@ -35,36 +35,36 @@ def haze_scene(
     strength: tuple[float, float] = STRENGTH,
     is_light: bool = False,
 ) -> Haze:
-    """The haze of a whole scene: it follows from seed and file name, and looks alike at any size.
+    """Draw the haze of a scene from seed and file name, equal up to scale at any size.
 
     Parameters
     ----------
     clear
-        (h, w, 3) display values 0 to 1: the picture, or a reduced one of it.
+        (h, w, 3) display values 0 to 1: the image, or a reduced version.
     valid
         (H, W), the size of the haze; where it is False the optical depth is 0.
     name
-        The file's; only its stem counts, with no folder and no suffix.
+        File name, of which only the stem counts.
     kind, spectrum, strength
-        As `draw_haze` takes them.
+        As for `draw_haze`.
     distance
-        (H, W), 0 near to 1 far, or None: not known.
+        (H, W), 0 near to 1 far, or None if unknown.
     seed
         A whole number from 0.
     is_light
-        Values are linear in light, as counts of a sensor are: haze adds up in them.
+        Values are linear in light, as sensor counts: haze is added in them.
 
     Returns
     -------
     Haze
-        What is really applied. A grey picture gets grey haze.
+        The applied haze; grey for a grey image.
     """
-    words = sha256(f"{seed}/{PurePath(name).stem}".encode()).digest()
-    rng = np.random.default_rng(np.frombuffer(words, "<u4").tolist())
-    seen = _at(valid, (clear.shape[0], clear.shape[1]))
+    digest = sha256(f"{seed}/{PurePath(name).stem}".encode()).digest()
+    rng = np.random.default_rng(np.frombuffer(digest, "<u4").tolist())
+    visible = _at(valid, (clear.shape[0], clear.shape[1]))
     guide = None
     if kind == "natural" and distance is None:
-        guide = _guide(clear, seen, (valid.shape[0], valid.shape[1]))
+        guide = _guide(clear, visible, (valid.shape[0], valid.shape[1]))
     haze = draw_haze(
         rng,
         (valid.shape[0], valid.shape[1]),
@@ -74,7 +74,7 @@ def haze_scene(
         guide=guide,
         strength=strength,
     )
-    if (clear == clear[..., :1]).all(axis=2)[seen].all():
+    if (clear == clear[..., :1]).all(axis=2)[visible].all():
         airlight = np.full(3, haze.airlight.mean(), np.float32)
         haze = replace(haze, airlight=airlight, exponent=0.0)
     depth = np.where(valid, haze.depth, np.float32(0))
@@ -82,7 +82,7 @@ def haze_scene(
 
 
 def _at(valid: Mask, shape: tuple[int, int]) -> Mask:
-    """The flags nearest to the pixels of a picture of another size."""
+    """Resample flags to another size by nearest neighbour."""
     if valid.shape == shape:
         return valid
     y, x = (
@@ -93,10 +93,10 @@ def _at(valid: Mask, shape: tuple[int, int]) -> Mask:
     return picked
 
 
-def _guide(clear: Array, seen: Mask, shape: tuple[int, int]) -> Array:
-    """Luminance at `shape`, smoothed as much at every size; the mean where nothing is seen."""
+def _guide(clear: Array, visible: Mask, shape: tuple[int, int]) -> Array:
+    """Return luminance at `shape`, smoothed equally at every size; the mean for invalid pixels."""
     luma = np.clip(clear @ LUMA, 0, 1).astype(np.float32)
-    luma[~seen] = luma[seen].mean() if seen.any() else 0
+    luma[~visible] = luma[visible].mean() if visible.any() else 0
     scale = min(1.0, GUIDE / max(luma.shape))
     cells = tuple(max(1, round(side * scale)) for side in luma.shape)
     small = adaptive_avg_pool2d(torch.from_numpy(luma)[None, None], cells)[0, 0].numpy()

@@ -1,4 +1,4 @@
-"""What a camera and a file do to a picture."""
+"""Sensor noise and compression."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Array = npt.NDArray[np.float32]
 
 
 def degrade(picture: Array, rng: np.random.Generator) -> Array:
-    """(h, w, 3) display values with sensor noise, in 8 bits, in half of the cases through JPEG.
+    """Add sensor noise to (h, w, 3) display values, quantise to 8 bits, and apply JPEG to half.
 
     Noise has σ of 0.002 to 0.01 of the range, the quality of JPEG is 70 to 95.
     """

@@ -1,4 +1,4 @@
-"""Haze for training, from many distributions: no habit of one generator tells how much there is."""
+"""Haze for training from many distributions, so that no generator reveals its amount."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy.typing as npt
 
 from napari_restore.training.haze._draw import THICKEST, Scene
 from napari_restore.training.haze._fields import SPECTRA
-from napari_restore.training.haze._made_up import made_up_distance
 from napari_restore.training.haze._sampled import enlarged
 from napari_restore.training.haze._scatter import Haze, to_display, to_linear
+from napari_restore.training.haze._synthetic_distance import synthetic_distance
 
 Array = npt.NDArray[np.float32]
 
 LAYERS = 0.2
 """Share of natural scenes under a layer that does not grow with distance."""
 KNOWN = 0.85
-"""Share of natural scenes whose distances, where they are known, are followed."""
+"""Share of natural scenes with known distances that use them."""
 DARKEST_AIRLIGHT = 0.3
 
 
@@ -32,21 +32,21 @@ def draw_wide(
     distance: Array | None,
     guide: Array,
 ) -> Haze:
-    """Haze for a picture, as `draw_haze`, with thickness, unevenness and light far more various.
+    """Draw haze for an image, as `draw_haze`, with wider distributions of depth and light.
 
     Parameters
     ----------
     rng, shape, scene, spectrum, extent, distance
-        As those of `draw_haze`.
+        As for `draw_haze`.
     guide
-        (h, w) luminance 0 to 1, whose parts made-up distances may follow.
+        (h, w) luminance 0 to 1, which synthetic distances may follow.
     """
     field = _field(rng, shape, spectrum, extent)
     if scene == "aerial" or rng.random() < LAYERS:
         depth = _layer(rng, field)
     else:
         if distance is None or rng.random() > KNOWN:
-            distance = made_up_distance(rng, shape, guide)
+            distance = synthetic_distance(rng, shape, guide)
         depth = _receding(rng, field, distance)
     return Haze(
         np.clip(depth, 0, THICKEST).astype(np.float32),
@@ -59,11 +59,10 @@ def draw_wide(
 def metered(
     rng: np.random.Generator, clear: Array, hazy: Array, haze: Haze, median: float
 ) -> tuple[Array, Haze]:
-    """The clear picture (h, w, 3) and its haze as a camera has them that is set for the haze.
+    """Expose a clear image (h, w, 3) and its haze as a camera metered for the haze.
 
-    The hazy picture's `median` luminance is brought to a middle grey, and its colours may
-    be balanced. Both belong to the camera, so that the clear picture, which the same
-    camera with the same setting would take, gets them as well: it is darker.
+    The `median` luminance of the hazy image becomes middle grey, and its colours may be balanced.
+    Both are camera settings, so they apply to the clear image as well, which becomes darker.
     """
     target = rng.uniform(0.3, 0.62)
     seen = max(median, 0.02)
@@ -89,7 +88,7 @@ def metered(
 
 
 def _field(rng: np.random.Generator, shape: tuple[int, int], spectrum: str, extent: float) -> Array:
-    """(h, w) at least 0, about 1 in the mean of the scene, with tails that differ."""
+    """Draw a field (h, w), at least 0, with a mean of about 1 and various tails."""
     cell = SPECTRA[spectrum].cell
     cells = (max(2, -(-shape[0] // cell)), max(2, -(-shape[1] // cell)))
     field = SPECTRA[spectrum].draw(rng, cells, extent)
@@ -101,7 +100,7 @@ def _field(rng: np.random.Generator, shape: tuple[int, int], spectrum: str, exte
         shaped = np.clip(field, 0, 1) ** power
         shaped = shaped / max(0.1, float(shaped.mean()))
     else:
-        # Logarithms as spread as the field: thick cores, nowhere quite clear.
+        # Log-distributed: thick cores, no fully clear pixels.
         strength = rng.uniform(0.5, 4.0)
         shaped = np.exp(strength * (field - float(field.mean())))
         shaped = shaped / float(shaped.mean())
@@ -109,10 +108,9 @@ def _field(rng: np.random.Generator, shape: tuple[int, int], spectrum: str, exte
 
 
 def _thickness(rng: np.random.Generator) -> float:
-    """Mean optical depth: by transmission, by logarithm, evenly, or mostly thin.
+    """Draw a mean optical depth: uniform in transmission, logarithm or depth, or mostly thin.
 
-    The median is 0.6: where a picture does not tell how much haze there is, a network
-    answers with the middle of what it was shown.
+    The median is 0.6: for ambiguous images a network predicts the median of its training data.
     """
     kind = int(rng.integers(4))
     if kind == 0:
@@ -125,7 +123,7 @@ def _thickness(rng: np.random.Generator) -> float:
 
 
 def _layer(rng: np.random.Generator, field: Array) -> Array:
-    """Optical depth of a layer: a part that is the same everywhere, and one that is not."""
+    """Draw the optical depth of a layer: a constant plus a field."""
     kind = rng.random()
     even = 0.0 if kind < 0.3 else rng.uniform(0, 1) if kind < 0.8 else rng.uniform(0.85, 1)
     depth: Array = np.float32(_thickness(rng)) * (np.float32(even) + np.float32(1 - even) * field)
@@ -133,7 +131,7 @@ def _layer(rng: np.random.Generator, field: Array) -> Array:
 
 
 def _receding(rng: np.random.Generator, field: Array, distance: Array) -> Array:
-    """Optical depth that grows with distance, as much or as little uneven."""
+    """Draw an optical depth that grows with distance, with variations."""
     kind = rng.random()
     if kind < 0.4:
         far = -np.log(rng.uniform(0.05, 0.85))
@@ -149,7 +147,7 @@ def _receding(rng: np.random.Generator, field: Array, distance: Array) -> Array:
 
 
 def _airlight(rng: np.random.Generator, scene: Scene) -> Array:
-    """Grey, tinted, or coloured as a low sun colours it; from a dull to the brightest value."""
+    """Draw an airlight: grey, tinted, or warm as under a low sun."""
     grey = rng.uniform(0.4, 1.0) if rng.random() < 0.4 else rng.uniform(0.7, 1.0)
     kind, tint = rng.random(), np.zeros(3)
     if kind > 0.25:

@@ -12,15 +12,15 @@ __all__ = ["train"]
 def train(
     config: Path,
     device: str = "auto",
-    tell: Callable[[Any], None] | None = None,
+    emit: Callable[[Any], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
-    """Train what CONFIG.toml says, or go on where the run in its output folder stopped.
+    """Train by a CONFIG.toml, or continue the run in its output folder.
 
-    `tell` is given events, `cancelled` is asked between two steps. Returns the account of
+    `emit` is a callback for events, `cancelled` is called between two steps. Returns the report of
     `napari_restore.training.loop._train.train`, and raises what that and `load_config` raise.
     """
-    # The configuration comes before torch: what is wrong with it shows at once.
+    # The configuration is read before torch is imported, so that its errors appear immediately.
     from napari_restore.training.loop._config import load_config
 
     chosen = load_config(config)
@@ -29,9 +29,9 @@ def train(
 
     verify(chosen)
     control = Control()
-    if tell is not None:
-        control.tell = tell
+    if emit is not None:
+        control.emit = emit
     if cancelled is not None:
         control.cancelled = cancelled
-    pictures = open_pictures(chosen, control.tell, control.cancelled)
+    pictures = open_pictures(chosen, control.emit, control.cancelled)
     return train(chosen, pictures, device, control)

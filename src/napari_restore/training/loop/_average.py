@@ -10,10 +10,10 @@ from napari_restore.models import RestorationModel
 
 
 class Average:
-    """A copy of a network that follows it slowly; float32, for scoring and saving.
+    """Exponential moving average of a network; float32, for scoring and saving.
 
-    The decay of update n is min(decay, (1 + n) / (10 + n)), so that the start, which is
-    noise, is soon forgotten. Buffers are those of the network.
+    The decay of update n is min(decay, (1 + n) / (10 + n)), so that the random
+    start is forgotten quickly. Buffers are those of the network.
     """
 
     def __init__(self, module: RestorationModel, decay: float) -> None:
@@ -23,12 +23,12 @@ class Average:
 
     @torch.no_grad()
     def update(self, module: RestorationModel) -> None:
-        """Take one step towards `module`."""
+        """Update the average with `module`."""
         self.updates += 1
         share = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
-        followed = dict(module.named_parameters())
-        for name, own in self.module.named_parameters():
-            own.lerp_(followed[name].detach().float(), share)
+        parameters = dict(module.named_parameters())
+        for name, averaged in self.module.named_parameters():
+            averaged.lerp_(parameters[name].detach().float(), share)
         buffers = dict(module.named_buffers())
-        for name, kept in self.module.named_buffers():
-            kept.copy_(buffers[name])
+        for name, buffer in self.module.named_buffers():
+            buffer.copy_(buffers[name])

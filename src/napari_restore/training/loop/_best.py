@@ -1,4 +1,4 @@
-"""The best average of a run: dev figures as it goes, and the file of the best so far."""
+"""Validation of the averaged weights, and the file of the best ones."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from napari_restore.training.loop._publish import write_weights
 from napari_restore.training.loop._score import Validator, sentence
 
 BEST = "best.safetensors"
-"""In the output."""
+"""File name in the output folder."""
 
 
 class Best:
-    """What is kept of the averages of a run; without dev scenes it is the last one.
+    """The best averaged weights of a run; without dev scenes the last ones.
 
-    `state` of its methods is told what the best is and when the last score was.
+    Its methods update `state` with the best step and the last score.
     """
 
     def __init__(self, config: TrainConfig, pictures: Pictures) -> None:
         self.path = config.run.output / BEST
         self.validator = Validator(pictures.dev, config.score) if pictures.dev else None
         self.figures: dict[str, float] = {}
-        """Of the last score."""
+        """Figures of the last score."""
         self.best_figures: dict[str, float] = {}
         self._scored_on: dict[str, Any] = {}
         if pictures.dev:
@@ -41,37 +41,37 @@ class Best:
         return ["score"] if self.validator is None else self.validator.columns
 
     def content(self) -> dict[str, Any]:
-        """What a checkpoint keeps of it."""
+        """Return the contents for a checkpoint."""
         return {
             "scored_on": self._scored_on,
             "figures": self.figures,
             "best_figures": self.best_figures,
         }
 
-    def take_up(self, found: Mapping[str, Any], state: State) -> bool:
-        """Go on with the scores of a checkpoint; False if other scenes or settings judge now."""
-        if found["scored_on"] != self._scored_on:
+    def restore(self, content: Mapping[str, Any], state: State) -> bool:
+        """Restore the scores of a checkpoint; return False if scenes or settings differ."""
+        if content["scored_on"] != self._scored_on:
             state.forget_best()
             state.baselines = {}
             return False
         is_there = self.path.is_file() and sha256_of_file(self.path) == state.best_digest
         if state.best_step and not is_there:
-            # Killed between the two files, or it was removed.
+            # The process was killed between the two files, or the file was removed.
             state.forget_best()
         else:
-            self.figures, self.best_figures = found["figures"], found["best_figures"]
+            self.figures, self.best_figures = content["figures"], content["best_figures"]
         return True
 
     def is_due(self, state: State) -> bool:
-        """Whether the average of this step has no score."""
+        """Return whether the average of this step has no score."""
         return self.validator is not None and state.scored_step != state.step
 
     def score(
-        self, average: RestorationModel, state: State, ask: Callable[[], None]
+        self, average: RestorationModel, state: State, check_cancelled: Callable[[], None]
     ) -> tuple[bool, str]:
-        """Score the average, and keep it if it is the best: whether it is, figures in words."""
+        """Score the average, save it if it is the best; return whether it is, and a summary."""
         assert self.validator is not None
-        self.figures = {**self.validator.score(average, ask), **state.baselines}
+        self.figures = {**self.validator.score(average, check_cancelled), **state.baselines}
         is_best = self.figures["score"] > state.best
         state.scored_step, state.scored_seconds = state.step, state.seconds
         if is_best:
@@ -80,10 +80,10 @@ class Best:
             self.best_figures = self.figures
         return is_best, sentence(self.figures, self.validator.kinds)
 
-    def settle(self, average: RestorationModel, state: State) -> str:
-        """See to it that there is a best average to publish; its figures in words."""
+    def ensure_best(self, average: RestorationModel, state: State) -> str:
+        """Ensure that there are weights to publish; return a summary of their figures."""
         if state.best == -math.inf:
-            # Nothing was scored (yet): the last one.
+            # No score yet: use the last average.
             write_weights(average, self.path)
             state.best_step = state.step
             return ""

@@ -1,4 +1,4 @@
-"""The state of a run on disk, from which it goes on as if it had not stopped."""
+"""Checkpoints: the state of a run on disk, to continue it exactly."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ VERSION = 2
 
 @dataclass
 class State:
-    """What changes while a run goes on, apart from network, average and optimiser."""
+    """Mutable state of a run, apart from network, average and optimiser."""
 
     step: int = 0
-    """Steps begun, over all stages; those that were not taken count."""
+    """Steps over all stages, including skipped ones."""
     stage: int = 0
     stage_step: int = 0
     seconds: float = 0.0
-    """Spent on steps, over all calls."""
+    """Time of steps, over all calls."""
     stage_seconds: float = 0.0
     skipped: int = 0
-    """Steps not taken."""
+    """Skipped steps."""
     in_a_row: int = 0
+    """Consecutive skipped steps."""
     returns: int = 0
-    """How often it went back to an earlier average."""
+    """Restarts from an earlier average."""
     running_loss: float = 0.0
     """Mean of the loss over recent steps."""
     running_of: int = 0
-    """Steps it is the mean of."""
+    """Number of steps in this mean."""
     best: float = float("-inf")
     best_step: int = 0
     best_digest: str = ""
@@ -45,19 +46,19 @@ class State:
     saved_step: int = 0
     saved_seconds: float = 0.0
     baselines: dict[str, float] = field(default_factory=dict)
-    """dev figures that do not change: input and dcp."""
+    """Validation figures independent of the network: input and dcp."""
 
     def forget_losses(self) -> None:
-        """Losses or weights are others from here."""
+        """Reset the running mean, as losses or weights change."""
         self.running_loss, self.running_of, self.in_a_row = 0.0, 0, 0
 
     def forget_best(self) -> None:
-        """The next score is the best."""
+        """Reset the best score."""
         self.best, self.best_step, self.best_digest, self.scored_step = float("-inf"), 0, "", -1
 
 
 def save(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a checkpoint beside, read it again, and put it in the place of the old one."""
+    """Write a checkpoint atomically, after reading it back."""
     part = path.with_name(f".{path.name}.part")
     try:
         with part.open("wb") as file:
@@ -66,7 +67,7 @@ def save(path: Path, content: Mapping[str, Any]) -> None:
             os.fsync(file.fileno())
         if not _equal(_read(part), {"version": VERSION, **content}):
             raise InputError(
-                f"{part} does not hold what was written.", "Is the disk sound? Choose another."
+                f"{part} does not contain what was written.", "Check the disk, or choose another."
             )
         os.replace(part, path)
     finally:
@@ -74,9 +75,9 @@ def save(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def load(path: Path) -> dict[str, Any] | None:
-    """The content of a checkpoint, on the CPU; None if there is none. Runs no code of it.
+    """Read a checkpoint to the CPU, without running code in it; None if there is none.
 
-    Raises `InputError` for a file that is none.
+    Raises `InputError` for an invalid file.
     """
     if not path.is_file():
         return None
@@ -84,7 +85,7 @@ def load(path: Path) -> dict[str, Any] | None:
         content = _read(path)
     except Exception as error:
         raise InputError(
-            f"{path} is no readable checkpoint.", "Remove it, or choose another run.output."
+            f"{path} is not a readable checkpoint.", "Remove it, or choose another run.output."
         ) from error
     if content.get("version") != VERSION:
         raise InputError(
@@ -94,10 +95,9 @@ def load(path: Path) -> dict[str, Any] | None:
 
 
 def check_same(now: Mapping[str, Any], then: Mapping[str, Any], folder: Path) -> None:
-    """Refuse to go on with another configuration than the run began with.
+    """Raise `BadParameter` where the configuration differs from that of the checkpoint.
 
-    Both are what `TrainConfig.deciding` gave. Raises `BadParameter`, naming the first
-    key that differs.
+    Both are results of `TrainConfig.deciding`; the message names the first key that differs.
     """
     for name in (*then, *now):
         if now.get(name) != then.get(name):

@@ -1,4 +1,4 @@
-"""A training configuration: what CONFIG.toml may say, and what follows where it is silent."""
+"""The training configuration: tables and defaults of CONFIG.toml."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from napari_restore.training.haze import SPECTRA
 from napari_restore.training.loop._stages import Stage, stages_of
 from napari_restore.training.loop._table import check, check_length, fill, table_of
 
-OF_A_STAGE = ("recipe", "optimiser", "loss")
-"""Tables that each [[stage]] may write over."""
+STAGE_TABLES = ("recipe", "optimiser", "loss")
+"""Tables that each [[stage]] may override."""
 LARGEST_SEED = 2**63 - 1
 
 
@@ -28,12 +28,12 @@ class Every:
 
     @classmethod
     def from_toml(cls, value: Any) -> Every:
-        """500 (steps), "500 steps" or "5 min"; raises `ValueError`."""
+        """Parse 500 (steps), "500 steps" or "5 min"; raises `ValueError`."""
         if isinstance(value, str):
-            found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(steps?|min|minutes?)\s*", value)
-            if found and found[2].startswith("min") and float(found[1]) > 0:
-                return cls(minutes=float(found[1]))
-            value = int(found[1]) if found and found[1].isdecimal() else None
+            match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(steps?|min|minutes?)\s*", value)
+            if match and match[2].startswith("min") and float(match[1]) > 0:
+                return cls(minutes=float(match[1]))
+            value = int(match[1]) if match and match[1].isdecimal() else None
         if type(value) is not int or value < 1:
             raise ValueError('Write a number of steps, such as 500, or a time, such as "5 min".')
         return cls(steps=value)
@@ -49,15 +49,15 @@ class ModelConfig:
     parameters: dict[str, Any] = field(default_factory=dict)
     """Parameters of its card."""
     weights: Path | None = None
-    """A weights file to start from; else the network's own start, drawn from the seed."""
+    """Initial weights; by default the network's own initialisation, from the seed."""
     parts: dict[str, Path] = field(default_factory=dict)
-    """Weights files that parts of the network start from, as ``{ atmosphere = "a.safetensors" }``."""
+    """Initial weights of parts of the network, as ``{ atmosphere = "a.safetensors" }``."""
     exact_below: int | None = None
-    """Staged networks: hashed attention from so many tokens on, while training only."""
+    """Staged networks: tokens from which on attention is hashed, in training only."""
     random_origin: int = 0
-    """Staged networks: tokens up to which a crop's place is drawn anew for every image."""
+    """Staged networks: largest random offset of a crop's position in tokens, drawn for every image."""
     checkpointing: bool = False
-    """Staged networks: compute encoder, layers and decoder twice and hold less memory."""
+    """Staged networks: recompute encoder, layers and decoder in the backward pass, to save memory."""
 
 
 @dataclass(frozen=True)
@@ -65,18 +65,17 @@ class DataConfig:
     """[data]: the clear pictures."""
 
     index: Path
-    """INDEX.csv, a folder with one, a folder of pictures, or what was packed of them before:
-    a folder or a .zip."""
+    """INDEX.csv, a folder with one, a folder of images, or a pack: a folder or a .zip."""
     licences: Literal["free", "any"] = "any"
-    """"free": only those under which weights may be passed on."""
+    """"free": only those that permit distribution of the weights."""
     kinds: tuple[Literal["aerial", "natural"], ...] = ("aerial", "natural")
     long_side: int = 2048
-    """Larger pictures are reduced to so many pixels a side."""
+    """Longest side in pixels to which images are reduced."""
     leave_out: tuple[str, ...] = ()
-    """Patterns of names of files, as "coast_20*", that are not trained on: for instance such as
-    show the ground of a dev scene."""
+    """Patterns of names of files, as "coast_20*", that are excluded, for instance those of the
+    same ground as a dev scene."""
     cache: Path | None = None
-    """Folder in which pictures are kept at several scales; by default one in the output."""
+    """Folder of the pack; by default in the output folder."""
 
     def __post_init__(self) -> None:
         check(bool(self.kinds), "kinds is empty", "Write aerial, natural or both.")
@@ -85,33 +84,33 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """[run]: how long, how exact, and where to."""
+    """[run]: length, precision and output."""
 
     output: Path
     """Folder of checkpoint, log, plot and weights."""
     name: str = ""
     """The weights' file name without suffix; by default the model's id."""
     steps: int | None = None
-    """Length of a stage. A run can only be repeated bit by bit if it is given."""
+    """Length of a stage. Required for bit-identical repetition."""
     minutes: float | None = None
-    """Length of a stage in time instead."""
+    """Length of a stage in minutes instead."""
     stop_after: float | None = None
-    """Minutes after which a call saves and stops; the same command goes on."""
+    """Minutes after which a call saves and stops; the same command continues."""
     seed: int = 0
     bf16: bool = False
     """Compute the network in bfloat16 (weights and losses stay float32)."""
     ema: float = 0.999
     """Decay of the average of the weights, which is what is scored and saved; 0: none."""
     skip_above: float = 10.0
-    """A step whose loss is so many times the recent mean is not taken; 0: any is."""
+    """A step whose loss exceeds the recent mean by this factor is skipped; 0: none is."""
     workers: int = 1
-    """Processes that make batches ahead; 0: the training process itself."""
+    """Worker processes that prefetch batches; 0: none."""
     threads: int = 0
-    """Processor threads of the network; 0: torch's own choice."""
+    """CPU threads of the network; 0: the default of torch."""
     score_every: Every = Every(minutes=5)
     checkpoint_every: Every = Every(minutes=5)
     log_every: int = 50
-    """Steps that a row of the log sums up."""
+    """Steps per row of the log."""
 
     def __post_init__(self) -> None:
         both = self.steps is not None and self.minutes is not None
@@ -137,33 +136,33 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class ScoreConfig:
-    """[score]: what the average of the weights is judged on, apart from the training's haze."""
+    """[score]: validation of the averaged weights, with haze of another spectrum than in training."""
 
     index: Path | None = None
-    """Where the scenes are, if not in [data] index."""
+    """Index of the scenes, if not that of [data]."""
     split: str = "dev"
-    """Of the index: "unseen" for sources that nothing was trained on."""
+    """Split of the index: "unseen" for sources not used in training."""
     spectrum: str = "plumes"
     scenes: int = 6
-    """Scenes per kind; 0: no score, and the last average is what is kept."""
+    """Scenes per kind; 0: no score, and the last average is saved."""
     side: int = 640
     """Longer side in pixels to which scenes are reduced."""
     seed: int = 0
     classical: bool = True
-    """Whether dcp's figures stand beside it."""
+    """Whether to score dcp, too."""
 
     def __post_init__(self) -> None:
         check(self.split != "train", "split is train", "Score on other scenes.")
         check(self.scenes >= 0, "scenes is below 0", "Write 0 for none.")
         check(self.side >= 64, f"side = {self.side} is too small", "Write 64 or more.")
-        known = self.spectrum in SPECTRA
-        check(known, f"spectrum = {self.spectrum!r} is none", f"There are {', '.join(SPECTRA)}.")
+        is_known = self.spectrum in SPECTRA
+        check(is_known, f"spectrum = {self.spectrum!r} is none", f"There are {', '.join(SPECTRA)}.")
         _check_seed(self.seed)
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """All of a CONFIG.toml."""
+    """The contents of a CONFIG.toml."""
 
     model: ModelConfig
     data: DataConfig
@@ -181,11 +180,11 @@ class TrainConfig:
 
     @property
     def name(self) -> str:
-        """Of the weights file."""
+        """Name of the weights file without suffix."""
         return self.run.name or self.model.id
 
     def deciding(self) -> dict[str, Any]:
-        """What decides the steps, flat: a changed value makes it another run."""
+        """Return the settings that determine the steps, flattened: a change means another run."""
         run = asdict(self.run)
         stages = [asdict(stage) for stage in self.stages]
         for stage in stages:
@@ -197,7 +196,7 @@ class TrainConfig:
             "run": {name: run[name] for name in decides},
         }
         if len(stages) == 1:
-            # Under the names that the configuration has for them.
+            # Under their names in the configuration.
             (only,) = stages
             whole["run"] |= {name: only.pop(name) for name in ("steps", "train_only")}
             whole |= only
@@ -206,7 +205,7 @@ class TrainConfig:
         return dict(_flat(whole, ""))
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON; of paths the last part only, as folders tell of one machine."""
+        """Return the configuration as JSON, with file names instead of paths."""
         plain = {
             "model": asdict(self.model),
             "data": asdict(self.data),
@@ -221,8 +220,8 @@ class TrainConfig:
 def load_config(path: Path) -> TrainConfig:
     """Read CONFIG.toml.
 
-    Relative paths lie in the configuration's folder. Raises `BadParameter` with the key,
-    the cause and what would do, and `UnreadableImage` where there is no such file.
+    Paths are relative to the folder of the configuration. Raises `BadParameter` with the key,
+    the cause and a valid value, and `UnreadableImage` where there is no such file.
     """
     try:
         content = tomllib.loads(path.read_text("utf-8"))
@@ -230,34 +229,34 @@ def load_config(path: Path) -> TrainConfig:
         raise UnreadableImage(f"There is no configuration {path}.", "Check the path.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadParameter(
-            f"{path.name} is no TOML: {error}.", "See the example in docs/training.md."
+            f"{path.name} is not TOML: {error}.", "See the example in docs/training.md."
         ) from None
     return config_of(content, path.resolve().parent)
 
 
 def config_of(content: Mapping[str, Any], folder: Path) -> TrainConfig:
-    """The configuration that a parsed TOML says; see `load_config`."""
-    known = ("model", "data", *OF_A_STAGE, "run", "score", "stage")
+    """Return the configuration of a parsed TOML; see `load_config`."""
+    tables = ("model", "data", *STAGE_TABLES, "run", "score", "stage")
     for name in content:
-        if name not in known:
-            raise BadParameter(f"There is no table [{name}].", f"There are: {', '.join(known)}.")
+        if name not in tables:
+            raise BadParameter(f"There is no table [{name}].", f"There are: {', '.join(tables)}.")
     for name in ("model", "data", "run"):
         if name not in content:
             raise BadParameter(f"The table [{name}] is missing.", "See docs/training.md.")
     run = dict(table_of(content["run"], "[run]"))
     train_only = run.pop("train_only", [])
-    own_run = fill(RunConfig, run, "[run]", folder)
+    run_config = fill(RunConfig, run, "[run]", folder)
     top = {
-        **{name: table_of(content.get(name, {}), f"[{name}]") for name in OF_A_STAGE},
+        **{name: table_of(content.get(name, {}), f"[{name}]") for name in STAGE_TABLES},
         "train_only": train_only,
-        "steps": own_run.steps,
-        "minutes": own_run.minutes,
+        "steps": run_config.steps,
+        "minutes": run_config.minutes,
     }
     return TrainConfig(
         model=fill(ModelConfig, content["model"], "[model]", folder),
         data=fill(DataConfig, content["data"], "[data]", folder),
         score=fill(ScoreConfig, content.get("score", {}), "[score]", folder),
-        run=own_run,
+        run=run_config,
         stages=stages_of(content.get("stage", [{}]), top, folder),
     )
 
@@ -274,7 +273,7 @@ def _flat(value: Any, name: str) -> list[tuple[str, Any]]:
             for key, inner in value.items()
             for pair in _flat(inner, f"{name}.{key}" if name else str(key))
         ]
-    # Where files lie decides nothing; the scenes themselves are compared.
+    # Paths are ignored; the scenes themselves are compared.
     return [] if isinstance(value, Path) else [(name, _jsonable(value))]
 
 

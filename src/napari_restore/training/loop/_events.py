@@ -1,4 +1,4 @@
-"""What a training run tells while it works; beside the engine's events."""
+"""Events of a training run, in addition to those of the engine."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from napari_restore.engine import Event
 
 @dataclass(frozen=True)
 class Trained(Event):
-    """How far the run is; told every few seconds."""
+    """Progress of a run, sent every few seconds."""
 
     stage: str
     step: int
-    """Steps of the stage that are done."""
+    """Finished steps of the stage."""
     steps: int | None
     """Steps of the stage, None if its length is a time."""
     loss: float
     pairs_per_second: float
     seconds_left: float | None
-    """Of the stage."""
+    """Remaining time of the stage."""
     score: float | None
     """The last dev score in dB."""
 
 
 @dataclass(frozen=True)
 class Scored(Event):
-    """dev figures of the average of the weights."""
+    """Validation figures of the averaged weights."""
 
     step: int
     best: bool
-    """Whether it is the best so far, which is kept."""
+    """Whether it is the best so far, and saved."""
     text: str
     figures: dict[str, float] = field(default_factory=dict)

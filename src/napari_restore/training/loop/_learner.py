@@ -1,4 +1,4 @@
-"""What learns: a network, the average that follows it, and the optimiser; one step at a time."""
+"""Network, weight average and optimiser of a run, and a single training step."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from napari_restore.training.loop._network import (
 )
 from napari_restore.training.loop._schedule import learning_rate, share_done
 
-SETTLED = 50
-"""Steps after which a mean loss is a measure."""
-RECENT = 100
-"""Steps that the running mean of the loss looks back on."""
+MIN_STEPS_FOR_MEAN = 50
+"""Steps before the running mean of the loss is used as a reference."""
+RUNNING_MEAN_STEPS = 100
+"""Window in steps of the running mean of the loss."""
 
 
-class Taken(NamedTuple):
-    """A step that was taken."""
+class StepResult(NamedTuple):
+    """Losses of a step."""
 
     loss: float
     losses: dict[str, float]
-    """By name, before their weights."""
+    """Losses by name, unweighted."""
 
 
 class Learner:
-    """Network, average and optimiser of a run; `state` tells where it is."""
+    """Network, average and optimiser of a run."""
 
     def __init__(self, config: TrainConfig, device: torch.device) -> None:
         self.config, self.device = config, device
@@ -48,21 +48,21 @@ class Learner:
             raise BadParameter("[loss] leaves no loss.", "Give one a weight above 0.")
         self.model = make_network(config.model, config.run.seed)
         for stage in config.stages:
-            # What fits nothing in the last stage shows now.
+            # Invalid patterns of any stage raise before the training.
             choose_parameters(self.model, stage.train_only)
-        # The order in which convolutions are quickest on processors.
+        # The memory format in which convolutions are fastest on CPUs.
         self.model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        # Before options that hold in training only.
+        # Copied before options of the training are applied.
         self.average = Average(self.model, config.run.ema)
         set_up_staged(self.model, config.model)
         self.is_whole = True
-        """False if a step broke off while it was taken: only a checkpoint is sound then."""
+        """False after a step that failed halfway: then only the checkpoint is consistent."""
         self.enter(0)
 
     def enter(self, stage: int) -> None:
-        """Begin a stage: its parameters, and an optimiser that remembers nothing."""
+        """Begin a stage: select its parameters and create a new optimiser."""
         self.stage = self.config.stages[stage]
-        self.wanted = {n: w for n, w in self.weights[stage].items() if w}
+        self.loss_weights = {n: w for n, w in self.weights[stage].items() if w}
         choose_parameters(self.model, self.stage.train_only)
         self.optimiser = make_optimiser(self.model, self.stage.optimiser)
 
@@ -71,44 +71,48 @@ class Learner:
         """The learning rate of the last step."""
         return float(self.optimiser.param_groups[0]["lr"])
 
-    def step(self, batch: Any, state: State) -> Taken | None:
-        """Learn from a batch and count in `state`.
+    def step(self, batch: Any, state: State) -> StepResult | None:
+        """Train on a batch and update `state`; return its losses.
 
-        None where loss or gradients are not finite, or the loss is so many times the recent
-        mean that something went wrong: network, average and optimiser are then as before.
+        None where the step is skipped: loss or gradients are not finite, or the loss exceeds the
+        recent mean by `skip_above`. Network, average and optimiser are then unchanged.
         """
         rate = learning_rate(self.stage.optimiser, state.stage_step, share_done(state, self.stage))
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        # All that is random in a step follows from seed and step, so no generator is kept.
+        # The random state follows from seed and step, so that no generator is saved.
         torch.manual_seed(_seed_of(self.config.run.seed, state.step))
         losses = self.objective.compute(
-            self.model, batch.to(self.device), self.config.run.bf16, self.wanted.keys()
+            self.model, batch.to(self.device), self.config.run.bf16, self.loss_weights.keys()
         )
         total = torch.zeros((), device=self.device)
         for name, value in losses.items():
-            total = total + self.wanted[name] * value
+            total = total + self.loss_weights[name] * value
         loss = float(total.detach())
-        good = self._is_likely(loss, state) and self._apply(total)
+        is_taken = self._is_likely(loss, state) and self._apply(total)
         state.step += 1
         state.stage_step += 1
-        if not good:
+        if not is_taken:
             state.skipped += 1
             state.in_a_row += 1
             return None
         state.in_a_row = 0
         state.running_of += 1
-        state.running_loss += (loss - state.running_loss) / min(state.running_of, RECENT)
-        return Taken(loss, {name: float(value.detach()) for name, value in losses.items()})
+        state.running_loss += (loss - state.running_loss) / min(
+            state.running_of, RUNNING_MEAN_STEPS
+        )
+        return StepResult(loss, {name: float(value.detach()) for name, value in losses.items()})
 
     def _is_likely(self, loss: float, state: State) -> bool:
-        most = self.config.run.skip_above
+        limit = self.config.run.skip_above
         if not math.isfinite(loss):
             return False
-        return not (most and state.running_of >= SETTLED and loss > most * state.running_loss)
+        return not (
+            limit and state.running_of >= MIN_STEPS_FOR_MEAN and loss > limit * state.running_loss
+        )
 
     def _apply(self, total: Tensor) -> bool:
-        """Take the step; False, and nothing changed, where a gradient is not finite."""
+        """Apply the step; return False without changes where a gradient is not finite."""
         self.optimiser.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
         trained = [p for group in self.optimiser.param_groups for p in group["params"]]
@@ -121,8 +125,8 @@ class Learner:
         self.is_whole = True
         return True
 
-    def go_back(self, content: Mapping[str, Any] | None, state: State) -> None:
-        """Take up the average of a checkpoint (else its own) with a fresh optimiser."""
+    def restart_from_average(self, content: Mapping[str, Any] | None, state: State) -> None:
+        """Restart from the average of a checkpoint, else the present one, with a new optimiser."""
         if content is not None:
             self._load_average(content)
         self.model.load_state_dict(self.average.module.state_dict())
@@ -130,7 +134,7 @@ class Learner:
         self.enter(self.config.stages.index(self.stage))
 
     def content(self) -> dict[str, Any]:
-        """What a checkpoint keeps of it."""
+        """Return the contents for a checkpoint."""
         return {
             "model": self.model.state_dict(),
             "average": self.average.module.state_dict(),
@@ -139,7 +143,7 @@ class Learner:
         }
 
     def resume(self, content: Mapping[str, Any], stage: int) -> None:
-        """Go on in `stage` with what a checkpoint kept."""
+        """Continue in `stage` from a checkpoint."""
         self.model.load_state_dict(content["model"])
         self._load_average(content)
         self.enter(stage)

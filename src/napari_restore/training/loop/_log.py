@@ -1,4 +1,4 @@
-"""The account of a run: a CSV that grows with it, and a plot of it."""
+"""The log of a run as CSV, and its plot."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Log:
         self._columns = [*FIRST, *losses, *scores]
 
     def start(self, step: int) -> None:
-        """Begin, or go on behind `step`: later rows, told by a call that broke off, go."""
+        """Start the log, or continue after `step`: rows of an interrupted call beyond it are removed."""
         rows = [row for row in self.rows() if int(row["step"]) <= step] if step else []
         with replacing(self.path) as part, part.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, self._columns, restval="", extrasaction="ignore")
@@ -34,13 +34,13 @@ class Log:
             writer.writerows(rows)
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Append a row; what it does not name stays empty."""
-        told = {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()}
+        """Append a row; missing columns stay empty."""
+        cells = {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()}
         with self.path.open("a", encoding="utf-8", newline="") as file:
-            csv.DictWriter(file, self._columns, restval="").writerow(told)
+            csv.DictWriter(file, self._columns, restval="").writerow(cells)
 
     def rows(self) -> list[dict[str, str]]:
-        """All rows as text, but for one that was cut off."""
+        """Return all complete rows as text."""
         if not self.path.is_file():
             return []
         with self.path.open(encoding="utf-8", newline="") as file:
@@ -82,7 +82,7 @@ class Log:
 
 @dataclass
 class Sums:
-    """What is summed up between two rows of the log."""
+    """Sums between two rows of the log."""
 
     seconds: float = 0.0
     pairs: int = 0

@@ -1,4 +1,4 @@
-"""What training makes small: differences over the pixels that are valid."""
+"""Training losses over valid pixels."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from napari_restore.models import RestorationModel, cut, pad_to_multiple
 from napari_restore.models.inf_dehaze import DEEPEST
 
 THINNEST = 1e-3
-"""Transmission below which an optical depth tells nothing more."""
+"""Lower limit of transmission in the loss of optical depth."""
 
 
 class Clear(Protocol):
-    """The pictures to come near to, and where they are valid."""
+    """Target images and their validity."""
 
     @property
     def clear(self) -> Tensor: ...
@@ -30,7 +30,7 @@ class Clear(Protocol):
 
 
 class Pairs(Clear, Protocol):
-    """What an objective sees of a batch; see `napari_restore.training.data.Batch`."""
+    """The fields of a batch used by objectives; see `napari_restore.training.data.Batch`."""
 
     @property
     def hazy(self) -> Tensor: ...
@@ -42,52 +42,52 @@ class Pairs(Clear, Protocol):
     def is_clear(self) -> Tensor: ...
 
 
-FAR_FROM_AIRLIGHT = 0.1
-"""Distance in display values from which on a pixel tells how deep the haze before it is."""
+MIN_AIRLIGHT_DISTANCE = 0.1
+"""Smallest difference to the airlight, in display values, at which the optical depth is defined."""
 SMALL = 4e-4
-"""Squared error (34 dB) below which a picture is no longer made better."""
+"""Squared error (34 dB) below which the loss saturates."""
 
 Losses = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Objective:
-    """Named losses of a model on a batch, and how much each counts by default."""
+    """Named losses of a model on a batch, and their default weights."""
 
     weights: Mapping[str, float]
     compute: Callable[[RestorationModel, Pairs, bool, Set[str]], Losses]
-    """(model, batch, whether the network runs in bfloat16, which are wanted) → scalars by name."""
+    """(model, batch, whether the network runs in bfloat16, requested losses) → scalars by name."""
 
-    def weighted(self, given: Mapping[str, float]) -> dict[str, float]:
-        """All weights with `given` over the defaults; raises `BadParameter`."""
-        for name, weight in given.items():
+    def weighted(self, overrides: Mapping[str, float]) -> dict[str, float]:
+        """Return the default weights updated by `overrides`; raises `BadParameter`."""
+        for name, weight in overrides.items():
             if name not in self.weights:
                 raise BadParameter(
                     f"[loss] has no key {name!r}.", f"This model has: {', '.join(self.weights)}."
                 )
             if not weight >= 0:
                 raise BadParameter(f"[loss] {name} = {weight} is below 0.", "Write 0 for none.")
-        return {**self.weights, **given}
+        return {**self.weights, **overrides}
 
 
 def objective_of(model_id: str) -> Objective:
-    """The objective that belongs to a model."""
+    """Return the objective of a model."""
     return OBJECTIVES.get(model_id, DEFAULT)
 
 
 def masked_l1(a: Tensor, b: Tensor, valid: Tensor) -> Tensor:
-    """Mean |a − b| of (N, C, H, W) where `valid` (N, 1 or C, H, W) is true; 0 if nowhere."""
+    """Return the mean |a − b| of (N, C, H, W) where `valid` (N, 1 or C, H, W) is true; 0 if nowhere."""
     count = valid.expand_as(a).sum()
-    # Not times the mask: what is not valid may be NaN.
+    # `where`, not a product: invalid pixels may be NaN.
     mean: Tensor = (a - b).abs().where(valid, 0.0).sum() / count.clamp(min=1)
     return mean
 
 
 def log_error(a: Tensor, b: Tensor, valid: Tensor) -> Tensor:
-    """Mean over images of log10(mean (a − b)² + `SMALL`): −PSNR / 10, which is what is scored.
+    """Return the mean over images of log10(mean (a − b)² + `SMALL`), i.e. −PSNR / 10.
 
-    A picture under thin haze counts as much as one under thick haze, whose errors are a
-    hundred times as large.
+    Images under thin haze count as much as those under thick haze, whose errors are a hundred
+    times larger.
     """
     count = valid.sum((1, 2, 3)).clamp(min=1) * a.shape[1]
     error = (a - b).square().where(valid, 0.0).sum((1, 2, 3)) / count
@@ -95,10 +95,10 @@ def log_error(a: Tensor, b: Tensor, valid: Tensor) -> Tensor:
 
 
 def ssim(a: Tensor, b: Tensor, valid: Tensor | None = None) -> Tensor:
-    """Structural similarity of (N, C, H, W) float32 in 0 … 1, differentiable.
+    """Return the structural similarity of (N, C, H, W) float32 in 0 … 1, differentiable.
 
     As `napari_restore.metrics.ssim` with a range of 1: Gaussian windows of 11 × 11 that
-    lie inside, those with a pixel that is not `valid` (N, 1, H, W) left out. The mean is
+    lie inside, without those with an invalid pixel (`valid` (N, 1, H, W)). The mean is
     over all windows of the batch that count; 1 where there are none.
     """
     if min(a.shape[2:]) < SSIM_WINDOW:
@@ -123,9 +123,9 @@ def ssim(a: Tensor, b: Tensor, valid: Tensor | None = None) -> Tensor:
 
 
 def _blurred(maps: Tensor) -> Tensor:
-    """(…, H, W) under the Gaussian, where the window lies inside: (…, H − 10, W − 10).
+    """Convolve (…, H, W) with the Gaussian without padding: (…, H − 10, W − 10).
 
-    As products with banded matrices: with a processor's gradients 4 times as fast as sums
+    As products with banded matrices: on CPUs, with gradients, 4 times as fast as sums
     of shifted maps and 16 times as fast as convolutions (crops of 256 pixels, measured).
     """
     rows, columns = _band(maps.shape[-2], maps), _band(maps.shape[-1], maps)
@@ -133,7 +133,7 @@ def _blurred(maps: Tensor) -> Tensor:
 
 
 def _band(length: int, like: Tensor) -> Tensor:
-    """(length − 10, length): the Gaussian's weights, in each row one place further."""
+    """Return the banded matrix of the Gaussian, (length − 10, length)."""
     offsets = torch.arange(SSIM_WINDOW, dtype=torch.float64) - SSIM_WINDOW // 2
     weights = torch.exp(-0.5 * (offsets / SSIM_SIGMA) ** 2)
     weights = weights / weights.sum()
@@ -144,21 +144,21 @@ def _band(length: int, like: Tensor) -> Tensor:
 
 
 def _picture(model: RestorationModel, y: Tensor, batch: Clear, wanted: Set[str]) -> Losses:
-    """How far the restored picture is from the clear one."""
+    """Return the losses of the restored image against the clear one."""
     y = y.float()
-    found = {}
+    losses = {}
     if "l1" in wanted:
-        found["l1"] = masked_l1(y, batch.clear, batch.valid)
+        losses["l1"] = masked_l1(y, batch.clear, batch.valid)
     if "log_error" in wanted:
-        found["log_error"] = log_error(y, batch.clear, batch.valid)
+        losses["log_error"] = log_error(y, batch.clear, batch.valid)
     if "ssim" in wanted:
-        found["ssim"] = 1 - ssim(y, batch.clear, batch.valid)
-    own: Any = getattr(model, "auxiliary_loss", None)
-    # Asked for in any case: it drops what it has kept of the call.
-    extra = None if own is None else own()
+        losses["ssim"] = 1 - ssim(y, batch.clear, batch.valid)
+    network: Any = getattr(model, "auxiliary_loss", None)
+    # Always called, as it frees what the forward pass stored for it.
+    extra = None if network is None else network()
     if extra is not None and "auxiliary" in wanted:
-        found["auxiliary"] = extra.float()
-    return found
+        losses["auxiliary"] = extra.float()
+    return losses
 
 
 def _default(model: RestorationModel, batch: Pairs, bf16: bool, wanted: Set[str]) -> Losses:
@@ -168,80 +168,80 @@ def _default(model: RestorationModel, batch: Pairs, bf16: bool, wanted: Set[str]
 
 
 def _atmosphere(model: RestorationModel, batch: Pairs, bf16: bool, wanted: Set[str]) -> Losses:
-    """Of every third row and column, and of a window where neighbours count.
+    """Return the losses on every third row and column, and SSIM on a window.
 
-    Haze varies slowly, so a ninth of the pixels tells as much, in half of the time.
+    Haze varies slowly, so a ninth of the pixels suffices, in half of the time.
     """
-    own: Any = model
+    network: Any = model
     with _precision(batch, bf16):
-        statistics = own.observe(batch.hazy, batch.valid)
+        statistics = network.observe(batch.hazy, batch.valid)
         rows, columns = (slice(start, None, 3) for start in torch.randint(3, (2,)).tolist())
-        y, maps = own.invert(batch.hazy, statistics, rows, columns)
+        y, maps = network.invert(batch.hazy, statistics, rows, columns)
     part = _Part(batch, rows, columns)
-    found = _picture(model, y, part, wanted - {"ssim"})
+    losses = _picture(model, y, part, wanted - {"ssim"})
     if "ssim" in wanted:
         window = [_window(side) for side in batch.hazy.shape[2:]]
         with _precision(batch, bf16):
-            y, _ = own.invert(batch.hazy, statistics, *window)
-        found |= _picture(model, y, _Part(batch, *window), {"ssim"})
+            y, _ = network.invert(batch.hazy, statistics, *window)
+        losses |= _picture(model, y, _Part(batch, *window), {"ssim"})
     if "depth" in wanted:
         depth = -maps["transmission"].float().clamp(min=THINNEST).log()
-        found["depth"] = masked_l1(depth, part.depth, part.valid)
+        losses["depth"] = masked_l1(depth, part.depth, part.valid)
     if "airlight" in wanted:
-        # The thinner the haze, the less its colour shows.
-        there = (1 - torch.exp(-batch.depth)).where(batch.valid, 0.0).mean((1, 2, 3))
-        apart = (statistics["airlight"].float()[..., 0, 0] - batch.airlight).abs().mean(1)
-        found["airlight"] = (apart * there).mean()
-    return found
+        # Weighted by haze: the airlight of thin haze is hardly visible.
+        haze_share = (1 - torch.exp(-batch.depth)).where(batch.valid, 0.0).mean((1, 2, 3))
+        difference = (statistics["airlight"].float()[..., 0, 0] - batch.airlight).abs().mean(1)
+        losses["airlight"] = (difference * haze_share).mean()
+    return losses
 
 
 def _smooth_and_tiles(
     model: RestorationModel, batch: Pairs, bf16: bool, wanted: Set[str]
 ) -> Losses:
-    """Of a staged network that takes haze off: its smooth maps, and a quarter of the tiles.
+    """Return the losses of a staged dehazing network: its smooth maps, and a quarter of the tiles.
 
-    Decoding is half of a step; the smooth maps of every third row and column tell as much.
+    Decoding takes half of a step; the smooth maps are evaluated on every third row and column.
     """
-    own: Any = model
-    whole = pad_to_multiple(batch.hazy, own.tile)
+    network: Any = model
+    whole = pad_to_multiple(batch.hazy, network.tile)
     rows, columns = (slice(int(torch.randint(3, ())), side, 3) for side in batch.hazy.shape[2:])
-    inside = _tiles(batch.valid, own.tile)
-    # A tile without a valid pixel would count as one without an error.
+    inside = _tiles(batch.valid, network.tile)
+    # A tile without valid pixels would have zero error.
     some = inside.flatten(1).any(1)
     some = (some if some.any() else ~some).nonzero()[:, 0]
     chosen = some[torch.randperm(len(some))[: -(-len(inside) // 4)]]
     with _precision(batch, bf16):
-        y, depth, airlight, tiles = own.smooth_and_tiles(whole, rows, columns, chosen)
+        y, depth, airlight, tiles = network.smooth_and_tiles(whole, rows, columns, chosen)
     smooth = _Part(batch, rows, columns)
-    found = _picture(model, y, smooth, wanted - {"ssim"})
-    drawn = _Drawn(_tiles(batch.clear, own.tile)[chosen], inside[chosen])
+    losses = _picture(model, y, smooth, wanted - {"ssim"})
+    drawn = _Drawn(_tiles(batch.clear, network.tile)[chosen], inside[chosen])
     for name, value in _picture(model, tiles, drawn, wanted - {"auxiliary"}).items():
-        # The mean of both; neighbours, which SSIM is about, are there in tiles only.
-        found[name] = (found.get(name, value) + value) / 2
+        # The mean of both; SSIM is available for tiles only.
+        losses[name] = (losses.get(name, value) + value) / 2
     if "depth" in wanted:
         target, known = depth_in_display(smooth)
-        found["depth"] = masked_l1(depth.float(), target, known)
+        losses["depth"] = masked_l1(depth.float(), target, known)
     if "airlight" in wanted:
-        apart = (airlight.float() - batch.airlight[..., None, None]).abs()
-        # The thinner the haze, the less its colour shows.
+        difference = (airlight.float() - batch.airlight[..., None, None]).abs()
+        # Weighted by haze: the airlight of thin haze is hardly visible.
         share = 1 - torch.exp(-smooth.depth)
-        found["airlight"] = (apart * share).where(smooth.valid, 0.0).mean()
-    return found
+        losses["airlight"] = (difference * share).where(smooth.valid, 0.0).mean()
+    return losses
 
 
 def depth_in_display(batch: Pairs) -> tuple[Tensor, Tensor]:
-    """Optical depth (N, 3, H, W) between clear and hazy display values; where it can be told.
+    """Return optical depth (N, 3, H, W) in display values, and where it is defined.
 
-    Haze that was added in linear light is deeper in the dark, seen in display values.
+    Haze added in linear light has a larger depth in dark display values.
     """
     airlight = batch.airlight[..., None, None]
-    known = ((airlight - batch.clear).abs() > FAR_FROM_AIRLIGHT) & batch.valid
+    known = ((airlight - batch.clear).abs() > MIN_AIRLIGHT_DISTANCE) & batch.valid
     share = (airlight - batch.hazy) / (airlight - batch.clear)
     return -share.where(known, 1.0).clamp(math.exp(-DEEPEST), 1).log(), known
 
 
 class _Part:
-    """Some rows and columns of a batch."""
+    """A subset of rows and columns of a batch."""
 
     def __init__(self, batch: Pairs, rows: slice, columns: slice) -> None:
         def cut(values: Tensor) -> Tensor:
@@ -253,16 +253,16 @@ class _Part:
 
 
 class _Drawn(NamedTuple):
-    """The clear pictures of some tiles (M, 3, T, T), and where they are valid."""
+    """Clear images of tiles (M, 3, T, T), and their validity."""
 
     clear: Tensor
     valid: Tensor
 
 
 def _tiles(values: Tensor, side: int) -> Tensor:
-    """Tiles of pictures (N, C, H, W), row by row and picture by picture: (M, C, side, side).
+    """Split images (N, C, H, W) into tiles (M, C, side, side), row by row, image by image.
 
-    Beyond a picture they are zero, or false.
+    Tiles are padded with zeros or false.
     """
     height, width = values.shape[2:]
     whole = functional.pad(values, (0, -width % side, 0, -height % side))
@@ -270,7 +270,7 @@ def _tiles(values: Tensor, side: int) -> Tensor:
 
 
 def _window(side: int) -> slice:
-    """A random third of `side` pixels."""
+    """Return a random third of `side` pixels."""
     start = int(torch.randint(side - side // 3 + 1, (1,)))
     return slice(start, start + side // 3)
 

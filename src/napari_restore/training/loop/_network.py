@@ -1,4 +1,4 @@
-"""The network to be trained: made, started, and set up for a stage."""
+"""Creates the network, initialises it, and selects the parameters of a stage."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from napari_restore.training.loop._stages import OptimiserConfig
 
 
 def make_network(config: ModelConfig, seed: int) -> RestorationModel:
-    """The network of [model] on the CPU, float32, ready to be trained.
+    """Create the network of [model] on the CPU, float32, in training mode.
 
-    It starts with the given weights, or with its own start drawn from `seed`. Raises
+    Its weights are the given ones, or initialised from `seed`. Raises
     `UnknownModel`, `BadParameter`, `MissingWeights`, `BadModel`.
     """
     entry = entry_of(config.id)
     card = replace(entry.card, values=entry.card.fill(config.parameters))
     state = None if config.weights is None else entry.renamed(read_state(config.weights))
     read = resolve(entry.sizes)(state) if entry.sizes and state is not None else {}
-    # Not the caller's generator: what he draws later must not hang on a network's size.
+    # Forked, so that the caller's random state does not depend on the network's size.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
@@ -53,9 +53,9 @@ def make_network(config: ModelConfig, seed: int) -> RestorationModel:
 
 
 class RandomOrigin:
-    """Places every grid of tokens at a random origin, drawn from torch's generator.
+    """Offsets every grid of tokens by a random origin, from the generator of torch.
 
-    So crops are shown the places of larger images.
+    Crops then have the positions of larger images.
     """
 
     def __init__(self, model: Any, limit: int) -> None:
@@ -68,45 +68,45 @@ class RandomOrigin:
 
 
 def set_up_staged(model: RestorationModel, config: ModelConfig) -> None:
-    """Apply the options of [model] that hold while a staged network is trained.
+    """Apply the training options of [model] for staged networks.
 
-    Raises `BadParameter` where the network does not have what they change.
+    Raises `BadParameter` where the network does not support them.
     """
-    asked = {
+    requested = {
         "exact_below": config.exact_below is not None,
         "random_origin": config.random_origin > 0,
         "checkpointing": config.checkpointing,
     }
     hashed: list[Any] = [part for part in model.modules() if hasattr(part, "exact_below")]
-    able = {"exact_below": bool(hashed), "random_origin": bool(hashed)}
-    for name in asked:
-        if asked[name] and not (isinstance(model, StagedModel) and able.get(name, True)):
+    supported = {"exact_below": bool(hashed), "random_origin": bool(hashed)}
+    for name in requested:
+        if requested[name] and not (isinstance(model, StagedModel) and supported.get(name, True)):
             raise BadParameter(
-                f"[model] {name} means nothing to {config.id}.", "Leave it out of the table."
+                f"[model] {name} has no effect on {config.id}.", "Leave it out of the table."
             )
     if config.exact_below is not None:
         for part in hashed:
             part.exact_below = config.exact_below
-    changed: Any = model
+    network: Any = model
     if config.random_origin > 0:
-        changed.place_tokens = RandomOrigin(model, config.random_origin)
+        network.place_tokens = RandomOrigin(model, config.random_origin)
     if config.checkpointing:
-        # Without reentry: else the first pass has no gradients, and experts no balance.
+        # Non-reentrant: the reentrant variant runs the first pass without gradients, which experts need.
         for name in ("encode", "bottleneck_layer", "decode"):
-            again = partial(checkpoint, getattr(model, name), use_reentrant=False)
-            setattr(changed, name, again)
+            checkpointed = partial(checkpoint, getattr(model, name), use_reentrant=False)
+            setattr(network, name, checkpointed)
 
 
 def choose_parameters(model: nn.Module, patterns: Sequence[str]) -> int:
-    """Let only parameters whose names begin with a pattern be trained; all if there is none.
+    """Train only parameters whose names begin with a pattern; all without patterns.
 
-    Returns how many numbers that are. Raises `BadParameter` for a pattern that fits none.
+    Returns the number of trained values. Raises `BadParameter` for a pattern without a match.
     """
     names = [name for name, _ in model.named_parameters()]
     for pattern in patterns:
         if not any(re.match(pattern, name) for name in names):
             raise BadParameter(
-                f"train_only {pattern!r} fits no parameter.",
+                f"train_only {pattern!r} matches no parameter.",
                 f"Names begin with {', '.join(sorted({n.partition('.')[0] for n in names}))}.",
             )
     for name, parameter in model.named_parameters():
@@ -116,11 +116,11 @@ def choose_parameters(model: nn.Module, patterns: Sequence[str]) -> int:
 
 
 def make_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:
-    """AdamW over what is to be trained; only matrices and kernels decay."""
+    """Return AdamW over the trained parameters, with weight decay of matrices and kernels only."""
     trained = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
-    kept = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(kept, lr=config.lr, betas=config.betas)
+    nonempty = [group for group in groups if group["params"]]
+    return torch.optim.AdamW(nonempty, lr=config.lr, betas=config.betas)

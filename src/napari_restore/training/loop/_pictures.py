@@ -1,4 +1,4 @@
-"""The clear pictures of a run, opened: a feed for training, dev scenes to be judged on."""
+"""Opens the clear images of a run: batches for training, and validation scenes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from napari_restore.engine import Event, Note, Phase, Progress
 from napari_restore.errors import BadParameter, Cancelled, InputError
 from napari_restore.training.data import (
-    Feed,
+    BatchLoader,
     Pack,
     Recipe,
     Sampler,
@@ -32,83 +32,83 @@ from napari_restore.training.data._scenes import by_source, has_splits
 from napari_restore.training.loop._config import TrainConfig
 from napari_restore.training.loop._score import DevScene
 
-Tell = Callable[[Event], None]
+Emit = Callable[[Event], None]
 
 
 class Batches(Protocol):
-    """What gives batches; see `napari_restore.training.data.Feed`."""
+    """A source of batches; see `napari_restore.training.data.BatchLoader`."""
 
     def batches(self, start_step: int) -> Generator[Any, None, None]:
-        """Batches from `start_step` on, in order; closed when no more is wanted."""
+        """Yield batches from `start_step` on, in order, until closed."""
         ...
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """What a run is trained and judged on."""
+    """Training batches and validation scenes of a run."""
 
     feed: Callable[[Any], Batches]
-    """The feed of a stage's recipe."""
+    """Returns the batches of a stage's recipe."""
     rows: Sequence[Mapping[str, Any]]
     """Name, source and licence of every training scene, for the card."""
     dev: Sequence[DevScene] = field(default_factory=tuple)
     left_out: Sequence[str] = ()
-    """Names of scenes that are not trained on: by [data] leave_out, or too small."""
+    """Names of excluded scenes: by [data] leave_out, or too small."""
 
     @property
     def digest(self) -> str:
-        """Of the names of what it is trained on."""
+        """sha256 of the names of the training scenes."""
         return sha256("\n".join(str(row["name"]) for row in self.rows).encode()).hexdigest()
 
 
 def open_pictures(
-    config: TrainConfig, tell: Tell, cancelled: Callable[[], bool] = lambda: False
+    config: TrainConfig, emit: Emit, cancelled: Callable[[], bool] = lambda: False
 ) -> Pictures:
-    """Read what [data] and [score] name; pictures in files are packed once, into the cache.
+    """Open the scenes of [data] and [score]; images in files are packed once, into the cache.
 
-    Raises `InputError` where there is nothing, or nothing to train on, and `Cancelled`
-    where `cancelled`, which is asked after every picture, became true.
+    Raises `InputError` where there are none for training, and `Cancelled` once `cancelled`, which
+    is called after every image, returns true.
     """
 
-    def ask(event: Event) -> None:
+    def check_cancelled(event: Event) -> None:
         if cancelled():
-            raise Cancelled("Stopped while pictures were read.", "The same command reads them.")
-        tell(event)
+            raise Cancelled("Stopped while pictures were read.", "The same command continues.")
+        emit(event)
 
     data, run = config.data, config.run
     cache = data.cache or run.output / "pictures"
-    packed, without = _training(config, cache / "train", ask)
-    dev = tuple(_dev(config, cache / "dev", ask)) if config.score.scenes else ()
+    packed, without = _training(config, cache / "train", check_cancelled)
+    dev = tuple(_dev(config, cache / "dev", check_cancelled)) if config.score.scenes else ()
     if config.score.scenes and not dev:
         if config.score.index is not None:
             raise InputError(
-                f"{config.score.index} holds no {config.score.split} scene of the kinds of [data].",
+                f"{config.score.index} contains no {config.score.split} scene of the kinds of [data].",
                 "Name another index in [score].",
             )
         split = config.score.split
-        tell(Note(f"There are no {split} scenes: the last average is kept, unscored."))
+        emit(Note(f"There are no {split} scenes: the last average is saved, without a score."))
     samplers = [Sampler(packed, stage.recipe) for stage in config.stages]
     small = set(samplers[0].left_out).intersection(*(s.left_out for s in samplers))
     if small:
-        tell(Note(f"Pictures that are too small for the crops and not trained on: {len(small)}."))
+        emit(Note(f"Pictures excluded as too small for the crops: {len(small)}."))
     rows = [
         {"name": entry.scene.name, "source": entry.scene.source, "licence": entry.scene.licence}
         for entry in packed.entries
         if entry.scene.name not in small
     ]
 
-    def feed(recipe: Recipe) -> Feed:
-        return Feed(packed, recipe, run.seed, run.workers)
+    def feed(recipe: Recipe) -> BatchLoader:
+        return BatchLoader(packed, recipe, run.seed, run.workers)
 
     return Pictures(feed, rows, dev, (*without, *sorted(small)))
 
 
-def _training(config: TrainConfig, cache: Path, tell: Tell) -> tuple[Pack, list[str]]:
-    """What is trained on, at all scales, and the names of what is left out by name."""
+def _training(config: TrainConfig, cache: Path, emit: Emit) -> tuple[Pack, list[str]]:
+    """Return the pack for training, and the names excluded by [data] leave_out."""
     data = config.data
 
     def unwanted(scene: Scene) -> bool:
-        return any(_is_called(scene, pattern) for pattern in data.leave_out)
+        return any(_matches_name(scene, pattern) for pattern in data.leave_out)
 
     def fits(scene: Scene) -> bool:
         return scene.kind in data.kinds and (data.licences == "any" or shippable(scene))
@@ -118,38 +118,38 @@ def _training(config: TrainConfig, cache: Path, tell: Tell) -> tuple[Pack, list[
         for entry in found.entries:
             if entry.scene.split != "train" or not fits(entry.scene) or unwanted(entry.scene):
                 raise InputError(
-                    f"{data.index} holds {entry.scene.name}, which [data] leaves out.",
-                    "Pack only what is to be trained on.",
+                    f"{data.index} contains {entry.scene.name}, which [data] excludes.",
+                    "Pack only scenes for training.",
                 )
         return found, []
     scenes = [scene for scene in scenes_of(data.index, split="train") if fits(scene)]
     for pattern in data.leave_out:
-        if not any(_is_called(scene, pattern) for scene in scenes):
+        if not any(_matches_name(scene, pattern) for scene in scenes):
             raise BadParameter(
-                f"[data] leave_out {pattern!r} fits no file that would be trained on.",
-                "Write names as the index does; * stands for any letters.",
+                f"[data] leave_out {pattern!r} matches no training file.",
+                "Write names as in the index; * matches any characters.",
             )
     without = [scene.file for scene in scenes if unwanted(scene)]
     scenes = [scene for scene in scenes if not unwanted(scene)]
     if not scenes:
         raise InputError(
-            f"{data.index} holds no scene of these kinds and licences.", "Allow more in [data]."
+            f"{data.index} contains no scene of these kinds and licences.", "Allow more in [data]."
         )
-    return _pack(scenes, cache, data.long_side, tell), without
+    return _pack(scenes, cache, data.long_side, emit), without
 
 
-def _is_called(scene: Scene, pattern: str) -> bool:
-    """Whether `pattern` fits the file's name, with or without its folders."""
+def _matches_name(scene: Scene, pattern: str) -> bool:
+    """Return whether `pattern` matches the file's name, with or without its folders."""
     return any(fnmatchcase(name, pattern) for name in (scene.file, Path(scene.file).name))
 
 
-def _dev(config: TrainConfig, cache: Path, tell: Tell) -> Iterator[DevScene]:
-    """The dev scenes of every kind, sources in turn."""
+def _dev(config: TrainConfig, cache: Path, emit: Emit) -> Iterator[DevScene]:
+    """Yield the validation scenes of every kind, alternating sources."""
     index, side = config.score.index or config.data.index, config.score.side
     found = _packed(index, cache)
     if found is None:
         if not has_splits(index) and index.resolve() == config.data.index.resolve():
-            return  # a plain folder, all of which is trained on
+            return  # a plain folder is all used for training
         try:
             scenes = scenes_of(index, split=config.score.split)
         except InputError:
@@ -159,7 +159,7 @@ def _dev(config: TrainConfig, cache: Path, tell: Tell) -> Iterator[DevScene]:
         chosen = _chosen(scenes, config)
         if not chosen:
             return
-        found = _pack(chosen, cache, side, tell)
+        found = _pack(chosen, cache, side, emit)
     chosen = _chosen(
         [e.scene for e in found.entries if e.scene.split == config.score.split], config
     )
@@ -167,7 +167,7 @@ def _dev(config: TrainConfig, cache: Path, tell: Tell) -> Iterator[DevScene]:
     for entry in found.entries:
         if entry.scene.name not in names:
             continue
-        # The smallest that is large enough.
+        # The smallest sufficient level.
         level = max((n for n, p in enumerate(entry.levels) if max(p.shape) >= side), default=0)
         codes = found.view(entry.levels[level])
         scale = min(1.0, side / max(codes.shape[:2]))
@@ -195,7 +195,7 @@ def _shares(codes: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 
 
 def _chosen(scenes: Sequence[Scene], config: TrainConfig) -> list[Scene]:
-    """The first scenes of every kind on which haze may lie, one source after the other."""
+    """Return the first scenes of every kind suitable for haze, alternating sources."""
     chosen: list[Scene] = []
     for kind in config.data.kinds:
         own = [scene for scene in scenes if scene.kind == kind and not scene.no_haze_depth]
@@ -206,12 +206,12 @@ def _chosen(scenes: Sequence[Scene], config: TrainConfig) -> list[Scene]:
 
 
 def _packed(path: Path, cache: Path) -> Pack | None:
-    """What was packed before; None for pictures in files."""
+    """Return an existing pack; None for images in files."""
     if path.suffix.lower() == ".zip":
         return expand(path, cache)
     return Pack(path) if (path / INDEX).is_file() else None
 
 
-def _pack(scenes: Sequence[Scene], folder: Path, long_side: int, tell: Tell) -> Pack:
-    tell(Phase("Reading pictures"))
-    return pack(scenes, folder, long_side=long_side, progress=lambda n, of: tell(Progress(n, of)))
+def _pack(scenes: Sequence[Scene], folder: Path, long_side: int, emit: Emit) -> Pack:
+    emit(Phase("Reading pictures"))
+    return pack(scenes, folder, long_side=long_side, progress=lambda n, of: emit(Progress(n, of)))

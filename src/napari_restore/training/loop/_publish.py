@@ -1,4 +1,4 @@
-"""The end of a run: weights in half precision, and the card that tells how they came about."""
+"""Writes the weights of a run in half precision, with a card on their training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from napari_restore.training.loop._pictures import Pictures
 
 
 def write_weights(module: nn.Module, path: Path) -> str:
-    """All tensors of a network, as they are, into a .safetensors file; returns its sha256."""
+    """Write all tensors of a network to a .safetensors file; return its sha256."""
     state = {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
     _write(state, path)
     return sha256_of_file(path)
@@ -29,8 +29,8 @@ def write_weights(module: nn.Module, path: Path) -> str:
 def publish(source: Path, path: Path, card: Mapping[str, Any]) -> str:
     """Write the weights of `source` as float16 to `path`, and their card beside it.
 
-    `card` holds fields of a model card, ``model`` and ``training``; the digest is added.
-    What float16 cannot hold stays float32. Returns the digest.
+    `card` has fields of a model card, ``model`` and ``training``; the digest is added. Tensors
+    beyond the range of float16 stay float32. Returns the digest.
     """
     _write({name: _halved(tensor) for name, tensor in load_file(source).items()}, path)
     digest = sha256_of_file(path)
@@ -46,7 +46,7 @@ def card(
     scored: str,
     device: torch.device,
 ) -> dict[str, Any]:
-    """What the card beside the weights of a run says; `scored` are `figures` in words."""
+    """Return the card of the weights of a run; `scored` is the summary of `figures`."""
     rows = pictures.rows
     sources = {row.get("source") for row in rows}
     dev = f"{len(pictures.dev)} other scenes, made-up haze of spectrum {config.score.spectrum}"
@@ -67,7 +67,7 @@ def card(
             "device": torch.cuda.get_device_name(device) if used_cuda else str(device),
             "torch": str(torch.__version__),
             "best_step": state.best_step,
-            # JSON has no word for infinity.
+            # JSON has no infinity.
             "figures": {k: v if math.isfinite(v) else None for k, v in figures.items()},
         },
     }
@@ -82,5 +82,5 @@ def _halved(tensor: Tensor) -> Tensor:
 
 def _write(state: dict[str, Tensor], path: Path) -> None:
     with replacing(path) as part:
-        # save_file makes a file that nobody else may read.
+        # `save_file` would set permissions for the owner only.
         part.write_bytes(save(state))

@@ -1,4 +1,4 @@
-"""How far a stage is, and the learning rate that follows."""
+"""Progress of a stage, learning rate, and intervals."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from napari_restore.training.loop._stages import OptimiserConfig, Stage
 
 
 def learning_rate(config: OptimiserConfig, step: int, progress: float) -> float:
-    """The rate of a step.
+    """Return the learning rate of a step.
 
     `step` counts a stage's steps from 0, `progress` (0 to 1) is the share of the stage
-    that is done. The warm-up rises in steps, whatever the stage's length is told in; the
+    that is done. The warm-up is in steps, also where the stage has a length in minutes; the
     cosine falls over the whole stage to ``final · lr``.
     """
     rate = config.lr
@@ -24,7 +24,7 @@ def learning_rate(config: OptimiserConfig, step: int, progress: float) -> float:
 
 
 def share_done(state: State, stage: Stage) -> float:
-    """The share of a stage that is done, in steps or in time."""
+    """Return the finished share of a stage, by steps or time."""
     if stage.steps is not None:
         return state.stage_step / stage.steps
     assert stage.minutes is not None
@@ -32,7 +32,7 @@ def share_done(state: State, stage: Stage) -> float:
 
 
 def is_due(every: Every, step: int, seconds: float) -> bool:
-    """Whether an interval is over: steps count from the start, `seconds` from the last time."""
+    """Return whether an interval is over: steps count from the start, `seconds` from the last time."""
     if every.steps is not None:
         return step % every.steps == 0
     assert every.minutes is not None

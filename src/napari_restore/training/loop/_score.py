@@ -1,4 +1,4 @@
-"""dev figures while training: other scenes, hazed with another spectrum than the training's."""
+"""Validation during training: other scenes, with haze of another spectrum."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from napari_restore.training.haze import add_haze, haze_scene
 from napari_restore.training.loop._config import ScoreConfig
 
 OMEGAS = (0.95, 0.85)
-"""Shares of haze that dcp takes away, beside the network's figures."""
-MOST = 60.0
-"""dB that an unchanged picture counts, where it would be infinite."""
+"""Values of omega for which dcp is scored, too."""
+MAX_PSNR = 60.0
+"""Limit of PSNR in dB, which is infinite for equal images."""
 
 Kind = Literal["aerial", "natural"]
 Array = npt.NDArray[np.float32]
@@ -27,7 +27,7 @@ Array = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class DevScene:
-    """A clear picture to score on."""
+    """A clear image for validation."""
 
     name: str
     kind: Kind
@@ -49,11 +49,11 @@ class _Pair:
 
 
 class Validator:
-    """Scores models on the same pairs every time.
+    """Scores models on a fixed set of pairs.
 
     Figures are means over scenes of PSNR in dB over valid pixels, by kind: ``KIND_model``
-    on hazy scenes, ``KIND_clean`` of what it makes of the same scenes without haze, and
-    once for all ``KIND_input``, ``KIND_dcp_0.95`` and ``KIND_dcp_0.85``. ``score`` is the
+    on hazy scenes, ``KIND_clean`` on the same scenes without haze, and once
+    ``KIND_input``, ``KIND_dcp_0.95`` and ``KIND_dcp_0.85``. ``score`` is the
     mean of ``KIND_model`` over kinds.
     """
 
@@ -72,30 +72,30 @@ class Validator:
         names = ["model", "clean", *fixed]
         return ["score", *(f"{kind}_{name}" for kind in self.kinds for name in names)]
 
-    def baselines(self, ask: Callable[[], None] = lambda: None) -> dict[str, float]:
-        """The figures that do not hang on the network; `ask` is called between scenes."""
+    def baselines(self, check_cancelled: Callable[[], None] = lambda: None) -> dict[str, float]:
+        """Return the figures independent of the network; `check_cancelled` is called between scenes."""
         unchanged = [psnr(p.hazy, p.scene.clear, 1, p.scene.valid) for p in self._pairs]
-        found = self._means("input", [min(MOST, value) for value in unchanged])
+        figures = self._means("input", [min(MAX_PSNR, value) for value in unchanged])
         for omega in OMEGAS if self._classical else ():
             model = load("dcp", parameters={"omega": omega})
             values = []
             for pair in self._pairs:
-                ask()
+                check_cancelled()
                 values.append(self._on(model, pair, pair.hazy))
-            found |= self._means(f"dcp_{omega}", values)
-        return found
+            figures |= self._means(f"dcp_{omega}", values)
+        return figures
 
     @torch.no_grad()
     def score(
-        self, model: RestorationModel, ask: Callable[[], None] = lambda: None
+        self, model: RestorationModel, check_cancelled: Callable[[], None] = lambda: None
     ) -> dict[str, float]:
-        """``score``, ``KIND_model`` and ``KIND_clean`` of `model`, which runs where it lies.
+        """Return ``score``, ``KIND_model`` and ``KIND_clean`` of `model`, on its device.
 
-        `ask` is called between scenes and may raise.
+        `check_cancelled` is called between scenes and may raise.
         """
         on_hazy, on_clear = [], []
         for pair in self._pairs:
-            ask()
+            check_cancelled()
             on_hazy.append(self._on(model, pair, pair.hazy))
             on_clear.append(self._on(model, pair, pair.scene.clear))
         hazy, clean = self._means("model", on_hazy), self._means("clean", on_clear)
@@ -110,18 +110,18 @@ class Validator:
         y = model(x, None, valid)[0].permute(1, 2, 0).float().clamp(0, 1).numpy(force=True)
         if not np.isfinite(y).all():
             return 0.0
-        return min(MOST, psnr(y, pair.scene.clear, 1, pair.scene.valid))
+        return min(MAX_PSNR, psnr(y, pair.scene.clear, 1, pair.scene.valid))
 
     def _means(self, name: str, values: Sequence[float]) -> dict[str, float]:
-        found = {}
+        figures = {}
         for kind in self.kinds:
-            own = [v for v, p in zip(values, self._pairs, strict=True) if p.scene.kind == kind]
-            found[f"{kind}_{name}"] = fmean(own)
-        return found
+            of_kind = [v for v, p in zip(values, self._pairs, strict=True) if p.scene.kind == kind]
+            figures[f"{kind}_{name}"] = fmean(of_kind)
+        return figures
 
 
 def sentence(figures: Mapping[str, float], kinds: Sequence[Kind]) -> str:
-    """The figures in words for a progress line."""
+    """Format the figures for a progress line."""
     parts = []
     for kind in kinds:
         text = f"{kind} {figures[f'{kind}_model']:.2f} dB"
@@ -147,6 +147,6 @@ def _pair(scene: DevScene, config: ScoreConfig) -> _Pair:
         is_light=scene.is_light,
     )
     hazy = np.clip(add_haze(scene.clear, haze), 0, 1).astype(np.float32)
-    # As a file would hold it.
+    # Quantised as in an 8-bit file.
     hazy = np.where(scene.valid[..., None], np.rint(hazy * 255) / 255, scene.clear)
     return _Pair(scene, hazy.astype(np.float32))

@@ -1,4 +1,4 @@
-"""The stages of a training: what differs from one stretch of steps to the next."""
+"""Stages of a training run, with their own crops, schedule and parameters."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class OptimiserConfig:
 
     lr: float = 5e-4
     weight_decay: float = 0.01
-    """Of matrices and kernels; scales and biases have none."""
+    """Weight decay of matrices and kernels; scales and biases have none."""
     betas: tuple[float, float] = (0.9, 0.99)
     warmup: int = 200
-    """Steps from 0 to `lr`."""
+    """Warm-up steps from 0 to `lr`."""
     schedule: Literal["cosine", "constant"] = "cosine"
     final: float = 0.02
     """Share of `lr` at the end of the cosine."""
     clip: float = 0.3
-    """Largest norm of all gradients together; 0: as they are."""
+    """Largest global gradient norm; 0: no clipping."""
 
     def __post_init__(self) -> None:
         check(self.lr > 0, f"lr = {self.lr} is not above 0", "Write for instance 5e-4.")
@@ -40,13 +40,13 @@ class OptimiserConfig:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stretch of training with its own crops, schedule and parameters."""
+    """A stage of training."""
 
     name: str
     recipe: Recipe
     optimiser: OptimiserConfig
     loss: dict[str, float]
-    """Weights of losses by name, over the objective's own."""
+    """Weights of losses by name, overriding those of the objective."""
     steps: int | None
     minutes: float | None
     train_only: tuple[str, ...] = ()
@@ -55,7 +55,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class _StageTable:
-    """[[stage]]: what differs from the tables above."""
+    """[[stage]]: settings that override the tables above."""
 
     name: str = ""
     recipe: dict[str, Any] = field(default_factory=dict)
@@ -73,13 +73,13 @@ class _StageTable:
             try:
                 re.compile(pattern)
             except re.error as error:
-                check(False, f"train_only {pattern!r} is no pattern ({error})", "")
+                check(False, f"train_only {pattern!r} is not a regular expression ({error})", "")
 
 
 def stages_of(tables: Any, top: Mapping[str, Any], folder: Path) -> tuple[Stage, ...]:
-    """The stages that [[stage]] tables make of the tables above them, `top`.
+    """Return the stages of the [[stage]] tables, with defaults from the tables above, `top`.
 
-    `top` holds recipe, optimiser, loss, train_only, steps and minutes. Raises `BadParameter`.
+    `top` has recipe, optimiser, loss, train_only, steps and minutes. Raises `BadParameter`.
     """
     if not isinstance(tables, list):
         raise BadParameter("[stage] is not a list of tables.", "Write [[stage]], once for each.")
@@ -93,21 +93,21 @@ def stages_of(tables: Any, top: Mapping[str, Any], folder: Path) -> tuple[Stage,
 
 
 def _stage(table: Any, top: Mapping[str, Any], where: str, number: int, folder: Path) -> Stage:
-    given = {"train_only": top["train_only"], **table_of(table, f"[[stage]] {number}")}
-    own = fill(_StageTable, given, where, folder)
-    steps, minutes = own.steps, own.minutes
+    values = {"train_only": top["train_only"], **table_of(table, f"[[stage]] {number}")}
+    stage = fill(_StageTable, values, where, folder)
+    steps, minutes = stage.steps, stage.minutes
     if steps is None and minutes is None:
         steps, minutes = top["steps"], top["minutes"]
     if steps is None and minutes is None:
         raise BadParameter(f"{where} has no length.", "Give steps, or minutes.")
     return Stage(
-        name=own.name or str(number),
-        recipe=fill(Recipe, {**top["recipe"], **own.recipe}, "[recipe]", folder),
+        name=stage.name or str(number),
+        recipe=fill(Recipe, {**top["recipe"], **stage.recipe}, "[recipe]", folder),
         optimiser=fill(
-            OptimiserConfig, {**top["optimiser"], **own.optimiser}, "[optimiser]", folder
+            OptimiserConfig, {**top["optimiser"], **stage.optimiser}, "[optimiser]", folder
         ),
-        loss={**convert(dict[str, float], top["loss"], "[loss]", folder), **own.loss},
+        loss={**convert(dict[str, float], top["loss"], "[loss]", folder), **stage.loss},
         steps=steps,
         minutes=minutes,
-        train_only=own.train_only or (),
+        train_only=stage.train_only or (),
     )

@@ -1,4 +1,4 @@
-"""Fills dataclasses from TOML tables, and says in one sentence what does not fit."""
+"""Fills dataclasses from TOML tables, with one-sentence errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from napari_restore.errors import BadParameter, RestoreError, did_you_mean
 
 T = TypeVar("T")
 
-_WORDS = {
+_TYPE_TEXT = {
     int: "a whole number",
     float: "a number",
     bool: "true or false",
@@ -23,11 +23,11 @@ _WORDS = {
 
 
 def fill(kind: type[T], table: Any, where: str, folder: Path) -> T:
-    """An instance of the dataclass `kind` with the values of a TOML table.
+    """Create an instance of the dataclass `kind` from a TOML table.
 
-    `where` names the table in messages, as ``[run]``. Paths that are not absolute lie
-    in `folder`. What the class itself refuses with `ValueError` is told the same way.
-    A class may have a method ``from_toml(value)`` that takes the value of its key.
+    `where` names the table in messages, as ``[run]``. Relative paths are relative to `folder`. A
+    `ValueError` of the class is converted to the same kind of error. A class may have a method
+    ``from_toml(value)`` that parses the value of its key.
 
     Raises
     ------
@@ -37,15 +37,15 @@ def fill(kind: type[T], table: Any, where: str, folder: Path) -> T:
     table = table_of(table, where)
     if not is_dataclass(kind):
         raise TypeError(f"{kind} is no dataclass")
-    known = {field.name: field for field in fields(kind) if field.init}
+    known_fields = {field.name: field for field in fields(kind) if field.init}
     for name in table:
-        if name not in known:
+        if name not in known_fields:
             raise BadParameter(
-                f"{where} has no key {name!r}.", did_you_mean(name, list(known), "It has")
+                f"{where} has no key {name!r}.", did_you_mean(name, list(known_fields), "It has")
             )
     hints = get_type_hints(kind)
     values = {}
-    for name, field in known.items():
+    for name, field in known_fields.items():
         if name in table:
             values[name] = convert(hints[name], table[name], f"{where} {name}", folder)
         elif field.default is MISSING and field.default_factory is MISSING:
@@ -55,13 +55,13 @@ def fill(kind: type[T], table: Any, where: str, folder: Path) -> T:
     except RestoreError as error:
         raise BadParameter(f"{where}: {error.message}", error.hint) from None
     except ValueError as error:
-        # "lr = 0 is too small. Write …": what the class says, and where that stands.
+        # The message of the class, as "lr = 0 is too small. Write …", prefixed by the table.
         message, _, hint = str(error).partition(". ")
         raise BadParameter(f"{where} {message.rstrip('.')}.", hint) from None
 
 
 def table_of(value: Any, where: str) -> Mapping[str, Any]:
-    """`value` if it is a table; raises `BadParameter`."""
+    """Return `value` if it is a table; raises `BadParameter`."""
     if not isinstance(value, Mapping):
         raise BadParameter(
             f"{where} is {value!r} and not a table.", f"Write {where} above its keys."
@@ -69,20 +69,20 @@ def table_of(value: Any, where: str) -> Mapping[str, Any]:
     return value
 
 
-def check(good: bool, message: str, hint: str) -> None:
-    """Raise `ValueError` as `fill` tells it, unless `good`."""
-    if not good:
+def check(is_valid: bool, message: str, hint: str) -> None:
+    """Raise `ValueError` in the form of `fill` unless `is_valid`."""
+    if not is_valid:
         raise ValueError(f"{message}. {hint}")
 
 
 def check_length(steps: int | None, minutes: float | None) -> None:
-    """Refuse the length of a stage that is none."""
+    """Raise `ValueError` for an invalid length of a stage."""
     check(steps is None or steps >= 1, f"steps = {steps} is below 1", "Write 1 or more.")
     check(minutes is None or minutes > 0, f"minutes = {minutes} is not above 0", "")
 
 
 def convert(kind: Any, value: Any, where: str, folder: Path) -> Any:
-    """`value`, as TOML gives it, in the type `kind`; raises `BadParameter`."""
+    """Convert `value` from TOML to the type `kind`; raises `BadParameter`."""
     origin, inner = get_origin(kind), get_args(kind)
     if kind is Any:
         return value
@@ -137,5 +137,5 @@ def _plain(kind: Any, value: Any, where: str, folder: Path) -> Any:
         raise BadParameter(f"{where} cannot be {value!r}.", "It takes a finite number.")
     if kind in (int, str, bool) and type(value) is kind:
         return value
-    words = _WORDS.get(kind, f"a {getattr(kind, '__name__', kind)}")
+    words = _TYPE_TEXT.get(kind, f"a {getattr(kind, '__name__', kind)}")
     raise BadParameter(f"{where} cannot be {value!r}.", f"It takes {words}.")

@@ -1,4 +1,4 @@
-"""The loop: batches in, steps, an average, dev scores, checkpoints, and weights at the end."""
+"""The training loop: steps, averaging, validation, checkpoints, and final weights."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from napari_restore.training.loop._log import NO_PLOT, Log, Sums
 from napari_restore.training.loop._pictures import Pictures
 from napari_restore.training.loop._schedule import is_due, share_done
 
-IN_A_ROW = 3
-"""Steps that go wrong one after another before the run goes back."""
-RETURNS = 5
-"""Times it goes back before it gives up."""
-TELL_EVERY = 2.0
-"""Seconds between two events of progress."""
+MAX_SKIPPED_IN_A_ROW = 3
+"""Consecutive skipped steps before the run restarts from its average."""
+MAX_RESTARTS = 5
+"""Restarts before the run fails."""
+PROGRESS_SECONDS = 2.0
+"""Seconds between two progress events."""
 CHECKPOINT, LOG, PLOT = "checkpoint.pt", "training.csv", "training.png"
 
 
 @dataclass
 class Control:
-    """How the caller follows and stops a run."""
+    """Callbacks to follow and cancel a run."""
 
-    tell: Callable[[Event], None] = lambda event: None
+    emit: Callable[[Event], None] = lambda event: None
     cancelled: Callable[[], bool] = lambda: False
     clock: Callable[[], float] = time.monotonic
 
@@ -47,23 +47,22 @@ def train(
     device: str = "auto",
     control: Control | None = None,
 ) -> dict[str, Any]:
-    """Train, or go on where the run in the output folder stopped.
+    """Train, or continue the run in the output folder.
 
-    Returns an account: ``status`` ("done", or "stopped" at `stop_after`), ``step``,
+    Returns a report: ``status`` ("done", or "stopped" at `stop_after`), ``step``,
     ``seconds``, ``best``, ``figures``, ``weights`` (path), ``sha256``. On one machine and
-    a processor a run that was stopped takes the same steps, bit for bit, as one that was
-    not, as long as stages have a length in steps; it keeps the same average if
-    `score_every` is in steps, too. A run that went back does not: what it goes back to
-    is what was saved last.
+    on the CPU an interrupted run takes the same steps, bit for bit, as an uninterrupted one, if
+    stages have a length in steps; it selects the same average if `score_every` is in steps, too.
+    A run that restarted from an average does not, as this depends on the last checkpoint.
 
     Raises
     ------
     Cancelled
-        `control.cancelled` became true; all is saved.
+        `control.cancelled` returned true; all is saved.
     OutOfMemory
         A step or a score was too large; all before it is saved.
     BadParameter, MissingWeights, BadModel, InputError
-        Nothing was trained, or it diverged again and again.
+        Nothing was trained, or the training diverged repeatedly.
     """
     with torch.random.fork_rng(), _threads(config.run.threads):
         run = _Run(config, pictures, choose_device(device).torch, control or Control())
@@ -71,7 +70,7 @@ def train(
 
 
 def verify(config: TrainConfig) -> None:
-    """Refuse what model or losses do not have, before any picture is read.
+    """Check model and losses before any image is read.
 
     Raises `UnknownModel`, `BadParameter`, `MissingWeights`, `BadModel`.
     """
@@ -92,8 +91,8 @@ class _Run:
         self.best = Best(config, pictures)
         self.log = Log(self.folder / LOG, list(self.learner.objective.weights), self.best.columns)
         self._sums = Sums()
-        self._told = -math.inf
-        self._noted: set[str] = set()
+        self._last_progress = -math.inf
+        self._notes_sent: set[str] = set()
 
     # -- the run -------------------------------------------------------------------
 
@@ -114,7 +113,7 @@ class _Run:
             if self.state.stage < len(self.config.stages):
                 self.learner.enter(self.state.stage)
                 self._save()
-        # A stop must not add a score: it might become the best.
+        # An interruption must not add a score, which might become the best.
         if status == "done" and self.best.is_due(self.state):
             self._score()
         self._row()
@@ -122,24 +121,26 @@ class _Run:
         return self._end(status)
 
     def _begin(self) -> None:
-        found = _checkpoint.load(self.folder / CHECKPOINT)
+        checkpoint_content = _checkpoint.load(self.folder / CHECKPOINT)
         self.deciding = self.config.deciding() | {"data.scenes": self.pictures.digest}
-        if found is not None:
-            _checkpoint.check_same(self.deciding, found["deciding"], self.folder)
-            self.state = State(**found["state"])
-            self.learner.resume(found, min(self.state.stage, len(self.config.stages) - 1))
-            self._note(f"Goes on from step {self.state.step}.")
-            if not self.best.take_up(found, self.state):
-                self._note("[score] or its scenes changed: the best average is sought anew.")
+        if checkpoint_content is not None:
+            _checkpoint.check_same(self.deciding, checkpoint_content["deciding"], self.folder)
+            self.state = State(**checkpoint_content["state"])
+            self.learner.resume(
+                checkpoint_content, min(self.state.stage, len(self.config.stages) - 1)
+            )
+            self._note(f"Continues from step {self.state.step}.")
+            if not self.best.restore(checkpoint_content, self.state):
+                self._note("[score] or its scenes changed: the best average is determined again.")
         elif self.weights.exists():
             raise BadOutput(
                 f"{self.weights} exists and is not of this run.", "Choose another run.output."
             )
         self.log.start(self.state.step)
         if self.best.validator is not None and not self.state.baselines:
-            self.control.tell(Phase("Scoring dcp"))
-            self.state.baselines = self.best.validator.baselines(self._ask)
-        self.control.tell(Phase("Training"))
+            self.control.emit(Phase("Scoring dcp"))
+            self.state.baselines = self.best.validator.baselines(self._check_cancelled)
+        self.control.emit(Phase("Training"))
         every = self.config.run.score_every.steps
         if (
             self.state.step
@@ -147,28 +148,28 @@ class _Run:
             and self.state.step % every == 0
             and self.best.is_due(self.state)
         ):
-            # The last call was stopped while it scored.
+            # The last call was interrupted during scoring.
             self._score()
 
     def _stage(self, deadline: float) -> bool:
-        """Train to the end of the stage; False if the time of this call is over."""
+        """Train to the end of the stage; return False if the time of this call is over."""
         stage = self.learner.stage
         feed = self.pictures.feed(stage.recipe)
         with contextlib.closing(feed.batches(self.state.step)) as batches:
             then = self.control.clock()
             while share_done(self.state, stage) < 1:
-                self._ask()
+                self._check_cancelled()
                 if self.control.clock() >= deadline:
                     return False
-                with self._memory_told("Choose a smaller recipe.batch or recipe.size"):
+                with self._out_of_memory_handled("Choose a smaller recipe.batch or recipe.size"):
                     self._step(self._next(batches))
                 now = self.control.clock()
                 self.state.seconds += now - then
                 self.state.stage_seconds += now - then
                 self._sums.seconds += now - then
-                self._tell(now)
+                self._emit_progress(now)
                 self._intervals()
-                # What scores and files cost is no part of the training's time.
+                # Time for scores and files does not count as training.
                 then = self.control.clock()
         return True
 
@@ -176,21 +177,21 @@ class _Run:
         try:
             return next(batches)
         except (RestoreError, OSError, MemoryError):
-            # Ctrl-C may have ended a process that makes batches.
+            # Ctrl-C may have ended a worker process.
             if self.control.cancelled():
                 self._stop()
-            # Nothing of the steps so far is to be lost.
+            # Save the steps so far.
             self._row()
             self._save()
             raise
 
-    def _ask(self) -> None:
-        """Save and raise `Cancelled` if the caller wants to stop."""
+    def _check_cancelled(self) -> None:
+        """Save and raise `Cancelled` if the caller cancelled the run."""
         if self.control.cancelled():
             self._stop()
 
     @contextlib.contextmanager
-    def _memory_told(self, hint: str) -> Iterator[None]:
+    def _out_of_memory_handled(self, hint: str) -> Iterator[None]:
         """Save and raise `OutOfMemory` where memory runs out."""
         try:
             yield
@@ -210,7 +211,7 @@ class _Run:
         self._row()
         self._save()
         raise Cancelled(
-            f"Stopped at step {self.state.step}.", "The same command goes on from there."
+            f"Stopped at step {self.state.step}.", "The same command continues from there."
         )
 
     def _step(self, batch: Any) -> None:
@@ -218,26 +219,26 @@ class _Run:
         self._sums.pairs += len(batch.names)
         if taken is not None:
             self._sums.add(taken.loss, taken.losses)
-        elif self.state.in_a_row >= IN_A_ROW:
+        elif self.state.in_a_row >= MAX_SKIPPED_IN_A_ROW:
             self._go_back()
 
     def _go_back(self) -> None:
         state = self.state
         state.returns += 1
-        if state.returns > RETURNS:
+        if state.returns > MAX_RESTARTS:
             raise InputError(
-                f"The training diverges: {state.skipped} of {state.step} steps could not be taken.",
+                f"The training diverges: {state.skipped} of {state.step} steps were skipped.",
                 "Lower optimiser.lr or optimiser.clip in a new run.output.",
             )
-        found = _checkpoint.load(self.folder / CHECKPOINT)
-        since = state.step if found is None else found["state"]["step"]
-        self.learner.go_back(found, state)
+        checkpoint_content = _checkpoint.load(self.folder / CHECKPOINT)
+        since = state.step if checkpoint_content is None else checkpoint_content["state"]["step"]
+        self.learner.restart_from_average(checkpoint_content, state)
         self._note(
-            f"{IN_A_ROW} steps in a row went wrong at step {state.step}: "
-            f"back to the average of step {since}."
+            f"{MAX_SKIPPED_IN_A_ROW} steps in a row were skipped at step {state.step}: "
+            f"restarted from the average of step {since}."
         )
 
-    # -- telling and keeping -------------------------------------------------------
+    # -- progress and files --------------------------------------------------------
 
     def _intervals(self) -> None:
         state, run = self.state, self.config.run
@@ -268,13 +269,15 @@ class _Run:
         self._sums = Sums()
 
     def _score(self) -> None:
-        with self._memory_told("Choose a smaller score.side"):
-            is_best, text = self.best.score(self.learner.average.module, self.state, self._ask)
+        with self._out_of_memory_handled("Choose a smaller score.side"):
+            is_best, text = self.best.score(
+                self.learner.average.module, self.state, self._check_cancelled
+            )
         self._row(self.best.figures)
         if is_best:
-            # The file and what is known of it go together.
+            # Weights file and checkpoint must match.
             self._save()
-        self.control.tell(Scored(self.state.step, is_best, text, self.best.figures))
+        self.control.emit(Scored(self.state.step, is_best, text, self.best.figures))
         if not self.log.plot(self.folder / PLOT):
             self._note(NO_PLOT)
 
@@ -290,7 +293,7 @@ class _Run:
         _checkpoint.save(self.folder / CHECKPOINT, content)
 
     def _end(self, status: str) -> dict[str, Any]:
-        scored = self.best.settle(self.learner.average.module, self.state)
+        scored = self.best.ensure_best(self.learner.average.module, self.state)
         figures = self.best.best_figures
         card = _publish.card(self.config, self.pictures, self.state, figures, scored, self.device)
         digest = _publish.publish(self.best.path, self.weights, card)
@@ -308,14 +311,14 @@ class _Run:
             "sha256": digest,
         }
 
-    def _tell(self, now: float) -> None:
-        if now - self._told < TELL_EVERY:
+    def _emit_progress(self, now: float) -> None:
+        if now - self._last_progress < PROGRESS_SECONDS:
             return
-        self._told = now
+        self._last_progress = now
         state, stage = self.state, self.learner.stage
         done = share_done(state, stage)
         left = state.stage_seconds * (1 - done) / done if done > 0 else None
-        self.control.tell(
+        self.control.emit(
             Trained(
                 stage=stage.name,
                 step=state.stage_step,
@@ -328,9 +331,9 @@ class _Run:
         )
 
     def _note(self, text: str) -> None:
-        if text not in self._noted:
-            self._noted.add(text)
-            self.control.tell(Note(text))
+        if text not in self._notes_sent:
+            self._notes_sent.add(text)
+            self.control.emit(Note(text))
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""How good models are on pairs of a hazy and a clear picture: scores, tests, tables, strips."""
+"""Evaluation of models on pairs of hazy and clear images: scores, tests, tables, strips."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One hazy picture with its clear one, opened when its turn comes: from files, or hazed there and then."""
+"""Pairs of a hazy and a clear image, opened on demand: from files, or with synthetic haze."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from napari_restore.training.score._pairs import Pair
 Mask = npt.NDArray[np.bool_]
 
 LONGEST = 1024
-"""Pixels along a side to which a scene is reduced before it is hazed."""
+"""Longest side in pixels to which a scene is reduced before haze is added."""
 _HAZE = "napari-restore haze"
-"""Word of a PNG under which it stands how it was hazed."""
+"""PNG text key of the settings of the haze."""
 RGB = "red=1,green=2,blue=3"
 
 
 @dataclass(frozen=True)
-class Opened:
-    """Both pictures of a case."""
+class OpenCase:
+    """The open images of a case."""
 
     hazy: Image
     clear: Image
     valid: Mask | None = None
-    """(h, w); None: as far as the images themselves tell."""
+    """(h, w); None: as in the images themselves."""
 
 
 class Case(Protocol):
-    """What is scored: a name, unique within its group, and two pictures."""
+    """A pair to score: a name, unique within its group, and two images."""
 
     @property
     def name(self) -> str: ...
@@ -47,17 +47,17 @@ class Case(Protocol):
     @property
     def group(self) -> str: ...
 
-    def open(self) -> Opened:
-        """Raises `InputError` (`UnreadableImage`)."""
+    def open(self) -> OpenCase:
+        """Open both images; raises `InputError` (`UnreadableImage`)."""
 
 
 @dataclass(frozen=True)
 class PairCase:
-    """Two files."""
+    """A pair of files."""
 
     pair: Pair
     bands: str | None = None
-    """Which band is what, as `open_image` takes it."""
+    """Band roles, as for `open_image`."""
 
     @property
     def name(self) -> str:
@@ -67,19 +67,19 @@ class PairCase:
     def group(self) -> str:
         return self.pair.group
 
-    def open(self) -> Opened:
+    def open(self) -> OpenCase:
         hazy, clear = (
             open_image(str(path), bands=self.bands) for path in (self.pair.hazy, self.pair.clear)
         )
-        return Opened(hazy, clear)
+        return OpenCase(hazy, clear)
 
 
 @dataclass(frozen=True)
 class HazedCase:
-    """A clear scene under haze that follows from `seed` and its file's name alone, as `haze` makes it.
+    """A clear scene under synthetic haze, determined by `seed` and file name, as in `haze`.
 
-    The hazy picture is in 8 bits, without noise or compression. Where the scene is
-    not valid (the border of a mosaic) it stays as it is.
+    The hazy image has 8 bits, without noise or compression. Invalid pixels (the border of a
+    mosaic) are unchanged.
     """
 
     name: str
@@ -92,12 +92,12 @@ class HazedCase:
     def group(self) -> str:
         return self.scene.kind
 
-    def open(self) -> Opened:
+    def open(self) -> OpenCase:
         clear, hazy, valid = self.pixels()
-        return Opened(open_image(hazy, bands=RGB), open_image(clear, bands=RGB), valid)
+        return OpenCase(open_image(hazy, bands=RGB), open_image(clear, bands=RGB), valid)
 
     def pixels(self) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], Mask]:
-        """The clear and the hazy picture (h, w, 3), red green blue, and which pixels count (h, w)."""
+        """Return the clear and the hazy image (h, w, 3), RGB, and validity (h, w)."""
         picture = read_picture(self.scene, self.longest)
         clear = picture.rgb.astype(np.float32) / np.float32(255)
         haze = haze_scene(
@@ -115,27 +115,27 @@ class HazedCase:
 
     @property
     def settings(self) -> str:
-        """What says how all scenes are hazed, in a line."""
+        """Settings of the haze of all scenes, in one line."""
         return f"spectrum {self.spectrum}, seed {self.seed}, longest {self.longest}:"
 
     def keep(self, folder: Path, *, overwrite: bool = False) -> None:
-        """Write the pictures to hazy/ and clear/ in `folder`, as PNG that tells how it was hazed.
+        """Write the pictures to hazy/ and clear/ in `folder`, as PNG with the settings of the haze.
 
-        What was hazed like this stays. Raises `BadOutput` if a file of somebody else has the
-        name, unless `overwrite`.
+        Files with the same settings are left. Raises `BadOutput` for other existing files, unless
+        `overwrite`.
         """
         from PIL.PngImagePlugin import PngInfo
 
         paths = [folder / kind / f"{self.name}.png" for kind in ("clear", "hazy")]
-        found = self.scene.path.stat()
-        haze = f"{self.settings} {self.scene.file} {found.st_size} {found.st_mtime_ns}"
-        told = [_told_in(path) for path in paths]
-        if told == [haze, haze]:
+        status = self.scene.path.stat()
+        haze = f"{self.settings} {self.scene.file} {status.st_size} {status.st_mtime_ns}"
+        recorded = [_haze_settings_in(path) for path in paths]
+        if recorded == [haze, haze]:
             return
-        for path, other in zip(paths, told, strict=True):
+        for path, other in zip(paths, recorded, strict=True):
             if path.exists() and other is None and not overwrite:
                 raise BadOutput(
-                    f"{path} exists and was not kept by an evaluation.",
+                    f"{path} exists and is not from an evaluation.",
                     "Add --overwrite to replace it, or choose another folder.",
                 )
         info = PngInfo()
@@ -147,23 +147,23 @@ class HazedCase:
 
 
 def drop_others(folder: Path, cases: Sequence[Case]) -> None:
-    """Remove pictures that were kept under other settings: they do not belong to these scores."""
+    """Remove images of other settings, which do not belong to these scores."""
     settings = {f"{case.settings} " for case in cases if isinstance(case, HazedCase)}
     for kind in ("hazy", "clear"):
         for path in (folder / kind).glob("*.png"):
-            told = _told_in(path)
-            if told is not None and not told.startswith(tuple(settings)):
+            recorded = _haze_settings_in(path)
+            if recorded is not None and not recorded.startswith(tuple(settings)):
                 path.unlink()
 
 
-def _told_in(path: Path) -> str | None:
-    """How a picture that `HazedCase.keep` wrote was hazed; None of another file, or none."""
+def _haze_settings_in(path: Path) -> str | None:
+    """Return the haze settings in an image of `HazedCase.keep`; None for other files."""
     try:
         with Picture.open(path) as file:
-            told = file.info.get(_HAZE)
+            recorded = file.info.get(_HAZE)
     except OSError:
         return None
-    return None if told is None else str(told)
+    return None if recorded is None else str(recorded)
 
 
 def hazed_cases(
@@ -175,24 +175,24 @@ def hazed_cases(
     kind: Kind | None = None,
     longest: int | None = LONGEST,
 ) -> list[Case]:
-    """A case for each scene of an index or folder; see `scenes_of`.
+    """Return a case for each scene of an index or folder; see `scenes_of`.
 
-    `kind` takes only aerial or only natural scenes. Natural ones on which haze that
-    grows with distance would be wrong are left out. Raises `InputError`.
+    `kind` selects aerial or natural scenes. Natural ones unsuitable for haze by distance are
+    excluded. Raises `InputError`.
     """
     if spectrum not in SPECTRA:
         raise BadParameter(
             f"There is no spectrum {spectrum!r}.", f"There are: {', '.join(SPECTRA)}."
         )
     scenes = scenes_of(data, split=split)
-    kept = [s for s in scenes if kind in (None, s.kind) and not s.no_haze_depth]
-    if not kept:
-        told = f"{kind} scene" if kind else "scene"
+    suitable = [s for s in scenes if kind in (None, s.kind) and not s.no_haze_depth]
+    if not suitable:
+        recorded = f"{kind} scene" if kind else "scene"
         raise InputError(
-            f"{data} holds no {told} of split {split} that haze can be put on.",
+            f"{data} contains no {recorded} of split {split} that is suitable for haze.",
             "Name another split, scene or folder.",
         )
     return [
         HazedCase(name, scene, spectrum, seed, longest)
-        for name, scene in zip(stems_of(kept), kept, strict=True)
+        for name, scene in zip(stems_of(suitable), suitable, strict=True)
     ]

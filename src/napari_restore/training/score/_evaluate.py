@@ -1,4 +1,4 @@
-"""Every method over every case: restored on the user's own path, scored, kept, pictured."""
+"""Restores and scores every case with every method, through the same engine as `restore`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from napari_restore.engine import (
 from napari_restore.errors import Cancelled, DiskFull, InputError, OutOfMemory, RestoreError
 from napari_restore.images import Image
 from napari_restore.metrics import Metric
-from napari_restore.training.score._cases import Case, Opened
+from napari_restore.training.score._cases import Case, OpenCase
 from napari_restore.training.score._journal import Journal
 from napari_restore.training.score._methods import Method
 from napari_restore.training.score._scores import (
@@ -41,29 +41,29 @@ from napari_restore.training.score._scores import (
 from napari_restore.training.score._strips import CLEAR, Previews
 
 VERSION = 1
-"""Of what is measured; scores kept by another are made anew."""
+"""Version of the scores: stored ones of another version are computed again."""
 
 
 @dataclass(frozen=True)
-class Setting:
-    """How to evaluate."""
+class EvaluationSettings:
+    """Settings and callbacks of an evaluation."""
 
     methods: Sequence[Method]
     metrics: Mapping[str, Metric]
     plan: Callable[[Image, Any], Plan]
-    """Of an image and a model."""
+    """Plans an image and a model."""
     run: Callable[[Plan], Result]
-    """To its end; raises `Cancelled` when the user stops it."""
-    tell: Callable[[Event], None] = lambda event: None
+    """Runs a plan; raises `Cancelled` when the user cancels it."""
+    emit: Callable[[Event], None] = lambda event: None
     with_clear: bool = False
-    """Also how far methods change the clear pictures themselves."""
+    """Whether to score changes of the clear images, too."""
     keep: Callable[[Case], None] = lambda case: None
     """Called with each case before it is scored."""
 
 
 @dataclass
 class Outcome:
-    """What came of it."""
+    """Rows and failures of an evaluation."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     """For each image and method: key, image, group, scene (its clear picture), method, kind,
@@ -73,85 +73,90 @@ class Outcome:
 
 
 def evaluate(
-    cases: Sequence[Case], setting: Setting, journal: Journal, previews: Previews
+    cases: Sequence[Case], settings: EvaluationSettings, journal: Journal, previews: Previews
 ) -> Outcome:
-    """Score every case; what `journal` knows already is not run again.
+    """Score every case; scores in `journal` are not computed again.
 
-    A picture or method that fails is told and left out; the rest goes on. Raises
-    `Cancelled` and `DiskFull`, after which the next would fare no better.
+    A failure of an image or method is recorded, and the others continue. Raises `Cancelled` and
+    `DiskFull`, which would affect the next image, too.
     """
     outcome, began, fresh = Outcome(), time.monotonic(), 0
     for number, case in enumerate(cases, start=1):
-        setting.tell(ImageStarted(case.name, number, len(cases)))
+        settings.emit(ImageStarted(case.name, number, len(cases)))
         try:
-            ran = _score_case(case, setting, journal, previews, outcome)
+            ran = _score_case(case, settings, journal, previews, outcome)
         except (RestoreError, OSError, MemoryError) as error:
             ran = True
-            _failed(outcome, case, "", error, setting)
+            _failed(outcome, case, "", error, settings)
         fresh += ran
-        # Images that were known already tell nothing of the time the others will take.
+        # Images with stored scores do not count for the remaining time.
         left = (time.monotonic() - began) / fresh * (len(cases) - number) if fresh else None
-        setting.tell(Phase("images"))
-        setting.tell(Progress(number, len(cases), left))
+        settings.emit(Phase("images"))
+        settings.emit(Progress(number, len(cases), left))
     return outcome
 
 
 def _score_case(
-    case: Case, setting: Setting, journal: Journal, previews: Previews, outcome: Outcome
+    case: Case, settings: EvaluationSettings, journal: Journal, previews: Previews, outcome: Outcome
 ) -> bool:
-    """Whether anything had to be run."""
-    setting.keep(case)
+    """Score a case; return whether any model was run."""
+    settings.keep(case)
     opened = case.open()
     box_of(opened.hazy, opened.clear)
-    one = _One(case, opened, setting, journal, previews)
-    for method in setting.methods:
+    one = _CaseEvaluation(case, opened, settings, journal, previews)
+    for method in settings.methods:
         try:
             outcome.rows.append(one.row_of(method))
         except (RestoreError, OSError, MemoryError) as error:
-            _failed(outcome, case, method.label, error, setting)
+            _failed(outcome, case, method.label, error, settings)
     return one.ran
 
 
 def show(
     cases: Sequence[Case],
     wanted: Mapping[tuple[str, str], Mapping[str, str]],
-    setting: Setting,
+    settings: EvaluationSettings,
     previews: Previews,
 ) -> None:
-    """Make small pictures that are missing: of (group, image) each label with its row's key.
+    """Create missing previews; `wanted` maps (group, image) to row keys by label.
 
-    A picture that fails now is told and left out.
+    Failures are reported as notes.
     """
-    by_label = {method.label: method for method in setting.methods}
+    by_label = {method.label: method for method in settings.methods}
     for case in cases:
         place = (case.group, case.name)
         if all(previews.has(*place, *one) for one in wanted.get(place, {}).items()):
             continue
         try:
-            one = _One(case, case.open(), setting, Journal(None), previews)
+            one = _CaseEvaluation(case, case.open(), settings, Journal(None), previews)
             for label, key in wanted[place].items():
                 if label in by_label:
                     one.show(by_label[label], key)
         except (RestoreError, OSError, MemoryError) as error:
-            known = _in_words(error)
+            known = _as_restore_error(error)
             if isinstance(known, (Cancelled, DiskFull)):
                 raise known from error
-            setting.tell(Note(f"{case.name}: {known}"))
+            settings.emit(Note(f"{case.name}: {known}"))
 
 
-class _One:
-    """One case while its methods are scored; the clear picture is read at most once."""
+class _CaseEvaluation:
+    """Scores one case for several methods; the clear image is read at most once."""
 
     def __init__(
-        self, case: Case, opened: Opened, setting: Setting, journal: Journal, previews: Previews
+        self,
+        case: Case,
+        opened: OpenCase,
+        settings: EvaluationSettings,
+        journal: Journal,
+        previews: Previews,
     ) -> None:
-        self._case, self._opened, self._setting = case, opened, setting
+        self._case, self._opened, self._setting = case, opened, settings
         self._journal, self._previews = journal, previews
         self._reference: tuple[Scale, Reference] | None = None
         self.ran = False
 
     def row_of(self, method: Method) -> dict[str, Any]:
-        """Scores of one method, from the journal or made now."""
+        """Return the scores of one method, from the journal or computed."""
         hazy, clear = self._opened.hazy, self._opened.clear
         planned = self._setting.plan(hazy, method.model)
         if clear.block_bytes > planned.memory:
@@ -180,12 +185,12 @@ class _One:
             self._journal.add(row)
         row["values"] = {name: row["values"][name] for name in metrics}
         if is_input:
-            # A model that changes nothing, if one is asked for, shares this row.
+            # An identity model, if requested, shares this row.
             return {name: value for name, value in row.items() if not name.startswith("clear_")}
         return row
 
     def show(self, method: Method, key: str) -> None:
-        """Make the small pictures that strips need, if they are not there."""
+        """Create the previews for strips where they are missing."""
         place, clear = (self._case.group, self._case.name), self._opened.clear
         if not (
             self._previews.has(*place, method.label, key)
@@ -227,10 +232,12 @@ class _One:
             "clear_values": change_of(pixels, clear.read(box), scale, valid),
         }
 
-    def _restored(self, planned: Plan, told: str) -> tuple[npt.NDArray[Any], dict[str, Any], float]:
-        """The pixels (h, w, bands), the run's record, and seconds it took."""
+    def _restored(
+        self, planned: Plan, phase: str
+    ) -> tuple[npt.NDArray[Any], dict[str, Any], float]:
+        """Run a plan; return pixels (h, w, bands), record, and seconds."""
         self.ran = True
-        self._setting.tell(Phase(told))
+        self._setting.emit(Phase(phase))
         began = time.monotonic()
         result = self._setting.run(planned)
         seconds = time.monotonic() - began
@@ -249,10 +256,10 @@ class _One:
 
 
 def _failed(
-    outcome: Outcome, case: Case, method: str, error: BaseException, setting: Setting
+    outcome: Outcome, case: Case, method: str, error: BaseException, settings: EvaluationSettings
 ) -> None:
-    """Note a failure; raise it where going on is no use."""
-    known = _in_words(error)
+    """Record a failure; raise those that would affect all cases."""
+    known = _as_restore_error(error)
     if isinstance(known, (Cancelled, DiskFull)):
         raise known from error
     outcome.failures.append(
@@ -266,16 +273,16 @@ def _failed(
             "exit_code": known.exit_code,
         }
     )
-    setting.tell(Note(f"{', '.join(filter(None, (case.name, method)))}: {known}"))
+    settings.emit(Note(f"{', '.join(filter(None, (case.name, method)))}: {known}"))
 
 
-def _in_words(error: BaseException) -> RestoreError:
+def _as_restore_error(error: BaseException) -> RestoreError:
     if isinstance(error, RestoreError):
         return error
     if isinstance(error, MemoryError):
         return OutOfMemory("The machine ran out of memory.", "Evaluate smaller pictures.")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DiskFull("No space is left where scores are kept.", "Free some, then go on.")
+        return DiskFull("No space is left for the scores.", "Free some, then continue.")
     return InputError(f"{error}.", "Check the file.")
 
 

@@ -1,4 +1,4 @@
-"""Scores on disk as they come, so that a stopped evaluation goes on."""
+"""The journal of scores, from which an interrupted evaluation continues."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAME = "scores.jsonl"
 class Journal:
     """JSON lines, one for each image and method; a later line replaces an earlier one of its key.
 
-    Without a folder it only remembers.
+    Without a folder it is in memory only.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -34,22 +34,22 @@ class Journal:
                     row["clear_values"] = _numbers(row["clear_values"])
                 self._know(row)
             except (ValueError, KeyError, TypeError, AttributeError):
-                continue  # cut off by a kill: that one is scored again
+                continue  # an incomplete line is scored again
         if text and not text.endswith("\n"):
             with self._path.open("a", encoding="utf-8") as file:
                 file.write("\n")
 
     def row(self, key: str) -> dict[str, Any] | None:
-        """What is known under a key."""
+        """Return the row of a key, or None."""
         found = self._rows.get(key)
         return None if found is None else dict(found)
 
     def values_of_clear(self, key: str) -> dict[str, float] | None:
-        """What a method did to a clear picture, which many hazy ones may share."""
+        """Return the scores of a clear image, which several hazy ones may share, or None."""
         return self._clear.get(key)
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Keep a row under its `key`, on disk before this returns."""
+        """Store a row under its `key`, written to disk before this returns."""
         self._know(row)
         if self._path is None:
             return
@@ -66,5 +66,5 @@ class Journal:
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    """Strict JSON writes infinity and NaN as text."""
+    """Convert values to float; infinity and NaN are text in strict JSON."""
     return {name: float(value) for name, value in values.items()}

@@ -1,4 +1,4 @@
-"""What is compared: the untouched input, the classical methods, and the models asked for."""
+"""The methods of an evaluation: unchanged input, classical methods, and requested models."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from napari_restore.models import Named, RestorationModel, label_of, load, load_
 Kind = Literal["input", "classical", "model"]
 
 INPUT = "input"
-"""Label of the untouched input."""
+"""Label of the unchanged input."""
 BASELINES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("dcp", {"omega": 0.95}),
     ("dcp", {"omega": 0.85}),
     ("hot", {}),
 )
-"""The classical methods that stand beside every evaluation."""
+"""Classical methods of every evaluation."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """A model with its parameters, under a name that tells it from the others."""
+    """A model with its parameters, and a unique label."""
 
     label: str
     kind: Kind
@@ -37,18 +37,18 @@ def methods_of(
     baselines: bool = True,
     trust: bool = False,
 ) -> list[Method]:
-    """The input, `BASELINES` unless they are not wanted, and `models`, in this order.
+    """Return the input, `BASELINES` if requested, and `models`, in this order.
 
-    Models are named as `named` takes them, or loaded already. `weights` are those of
-    the one model, `parameters` go to every one, under what its own name says. Raises
-    `BadParameter` and what `load` raises.
+    Models are names as for `load_named`, or loaded already. `weights` are for a single model,
+    `parameters` for every one, overridden by those in its name. Raises `BadParameter`, and as
+    `load`.
     """
     named = load_named(models, weights=weights, parameters=parameters, trust=trust, taken=(INPUT,))
-    asked = [Method(label, "model", model) for label, model in named]
+    requested = [Method(label, "model", model) for label, model in named]
     methods = [Method(INPUT, "input", load("identity"))]
-    taken = {method.label for method in asked}
+    taken = {method.label for method in requested}
     for name, values in BASELINES if baselines else ():
         label = label_of(Named(name, values))
         if label not in taken:
             methods.append(Method(label, "classical", load(name, parameters=values)))
-    return methods + asked
+    return methods + requested

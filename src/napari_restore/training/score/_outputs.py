@@ -16,7 +16,7 @@ from napari_restore.records import write_json
 from napari_restore.training._replacing import replacing
 from napari_restore.training.score._journal import NAME as JOURNAL
 from napari_restore.training.score._methods import INPUT
-from napari_restore.training.score._strips import CLEAR, Previews, chosen, file_name
+from napari_restore.training.score._strips import CLEAR, Previews, file_name, select_extremes
 from napari_restore.training.score._tables import csv_table, latex_table
 
 CSV, SUMMARY, TABLE, STRIPS, PREVIEWS, WORK = (
@@ -27,27 +27,27 @@ CSV, SUMMARY, TABLE, STRIPS, PREVIEWS, WORK = (
     "previews",
     "work",
 )
-"""In the output folder; the last three are folders, `work` is gone at the end."""
+"""Names in the output folder; the last three are folders, `work` is removed at the end."""
 ALL = -1
-"""As a number of strips: one for every image."""
+"""Number of strips that means one for every image."""
 
 
 @dataclass(frozen=True)
 class Strip:
-    """Pictures of one image to be shown beside each other."""
+    """Images to show beside each other."""
 
     place: tuple[str, str]
     """Group and image."""
     name: str
-    """Of the file."""
+    """File name."""
     columns: Sequence[tuple[str, str, str]]
-    """As `Previews.strip` takes them."""
+    """As for `Previews.strip`."""
 
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:
-    """Make the output folder. Raises `BadOutput` if it cannot be written or holds other scores.
+    """Create the output folder. Raises `BadOutput` if it cannot be written or has other scores.
 
-    Scores of an earlier evaluation, which left its journal there, may be replaced.
+    Scores of an earlier evaluation, recognised by its journal, may be replaced.
     """
     if folder.exists() and not folder.is_dir():
         raise BadOutput(f"{folder} is a file.", "Name a folder after -o.")
@@ -59,7 +59,7 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Only trying tells of rights and of read-only disks.
+        # Only an attempt is reliable for permissions and read-only disks.
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
@@ -70,31 +70,31 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
 
 
 def write_outputs(
-    folder: Path, account: Mapping[str, Any], previews: Previews, planned: Sequence[Strip]
+    folder: Path, summary: Mapping[str, Any], previews: Previews, planned: Sequence[Strip]
 ) -> dict[str, Any]:
-    """Write scores.csv, table.tex, strips and at last summary.json; returns the account."""
-    evaluation = account["evaluation"]
+    """Write scores.csv, table.tex, strips and last summary.json; return the summary."""
+    evaluation = summary["evaluation"]
     try:
         kinds = {method["label"]: method["kind"] for method in evaluation["methods"]}
         _write(folder / CSV, csv_table(evaluation, kinds))
         _write(folder / TABLE, latex_table(evaluation))
         names = _write_strips(folder, previews, planned)
-        told = {**account, "strips": names}
-        write_json(folder / SUMMARY, told)
+        complete = {**summary, "strips": names}
+        write_json(folder / SUMMARY, complete)
     except OSError as error:
         if is_disk_full(error):
-            raise DiskFull(f"No space is left for {folder}.", "Free some, then go on.") from None
+            raise DiskFull(f"No space is left for {folder}.", "Free some, then continue.") from None
         raise BadOutput(
             f"{error.filename or folder} cannot be written: {error.strerror or error}.",
             "Name another folder after -o.",
         ) from None
-    return told
+    return complete
 
 
 def strips_of(
     evaluation: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], count: int
 ) -> list[Strip]:
-    """What shows the `count` worst, median and best images of the first model, or `ALL`."""
+    """Return strips of the `count` worst, median and best images of the first model, or `ALL`."""
     known = {(row["group"], row["image"], row["method"]): row for row in rows}
     clear = {(row["group"], row["image"]): str(row["scene"]) for row in rows}
     found = []
@@ -103,7 +103,7 @@ def strips_of(
         columns = []
         for column in _columns(evaluation):
             if (row := known.get((*place, column))) is not None:
-                columns.append((column, str(row["key"]), _told(image, column)))
+                columns.append((column, str(row["key"]), _column_text(image, column)))
         columns.append((CLEAR, clear[place], CLEAR))
         name = "_".join(filter(None, (word, file_name(*place)))) + ".jpg"
         found.append(Strip(place, name, columns))
@@ -111,7 +111,7 @@ def strips_of(
 
 
 def _write_strips(folder: Path, previews: Previews, planned: Sequence[Strip]) -> list[str]:
-    """Names of the files made; those of the evaluation before go, and no others."""
+    """Write the strips, return their names, and remove those of the previous evaluation."""
     made = [
         strip.name
         for strip in planned
@@ -140,7 +140,7 @@ def _places(evaluation: Mapping[str, Any], strips: int) -> dict[tuple[str, str],
         for place, image in images.items()
         if main in image["methods"]
     }
-    return chosen(values, strips)
+    return select_extremes(values, strips)
 
 
 def _by_place(evaluation: Mapping[str, Any]) -> dict[tuple[str, str], Mapping[str, Any]]:
@@ -148,7 +148,7 @@ def _by_place(evaluation: Mapping[str, Any]) -> dict[tuple[str, str], Mapping[st
 
 
 def _main(evaluation: Mapping[str, Any]) -> str:
-    """The method by which images are worst or best: the first model."""
+    """Return the method that ranks images: the first model."""
     models = [m["label"] for m in evaluation["methods"] if m["kind"] == "model"]
     return str((models or [evaluation["classical"] or INPUT])[0])
 
@@ -159,7 +159,7 @@ def _columns(evaluation: Mapping[str, Any]) -> Sequence[str]:
     return [INPUT, *best, *models]
 
 
-def _told(image: Mapping[str, Any], column: str) -> str:
+def _column_text(image: Mapping[str, Any], column: str) -> str:
     name = "hazy" if column == INPUT else column
     psnr = image["methods"].get(column, {}).get("psnr")
     return name if psnr is None or math.isnan(psnr) else f"{name}   {psnr:.2f} dB"

@@ -1,4 +1,4 @@
-"""Which hazy picture belongs to which clear one: tables of pairs, and the folders of data sets."""
+"""Finds pairs of hazy and clear images in tables and folders of data sets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SUFFIXES = frozenset(
     ".tif .tiff .jp2 .vrt .img .png .jpg .jpeg .webp "
     ".dng .cr2 .cr3 .nef .arw .orf .raf .rw2 .zarr .bmp".split()
 )
-"""Suffixes by which the pictures of a folder are known."""
+"""Suffixes of the images in a folder."""
 CLEAR = ("clear", "clean", "gt", "groundtruth", "ground_truth", "label", "target", "reference")
 """Names of a folder of clear pictures, whatever their case."""
 HAZY = ("hazy", "haze", "cloud", "cloudy", "fog", "foggy", "input")
@@ -25,17 +25,17 @@ _LEVEL = re.compile(rf"(?:{'|'.join(HAZY)})[ _-]?(l?\d+)", re.IGNORECASE)
 _ENDING = re.compile(rf"[ _-](?:{'|'.join((*CLEAR, *HAZY))})$", re.IGNORECASE)
 """01_outdoor_hazy and 01_outdoor_GT of O-HAZE, 01_hazy and 01_GT of Dense-Haze and NH-HAZE."""
 _NUMBER = re.compile(r"_\d+(?:\.\d+)?$")
-"""0001_0.8_0.2 of RESIDE: airlight and scattering coefficient behind the name of the clear one."""
+"""0001_0.8_0.2 of RESIDE: airlight and scattering coefficient after the name of the clear one."""
 _NAMED = 3
-"""Files that a sentence names before it only counts."""
+"""Most files that a message names."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A hazy picture and what it should look like."""
+    """A hazy image and its clear reference."""
 
     name: str
-    """Tells it from the other pairs of its group."""
+    """Unique name within its group."""
     hazy: Path
     clear: Path
     group: str = ""
@@ -44,7 +44,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Pairs:
-    """What was found."""
+    """Pairs of a source, and a note."""
 
     pairs: tuple[Pair, ...]
     note: str = ""
@@ -52,13 +52,12 @@ class Pairs:
 
 
 def find_pairs(source: str | Path) -> Pairs:
-    """The pairs of a CSV file or of a folder.
+    """Return the pairs of a CSV file or of a folder.
 
     A CSV file has the columns hazy and clear, paths relative to it, and may have group.
-    A folder holds one of hazy pictures and one of clear ones (`HAZY`, `CLEAR`), several
-    of hazy ones that end in a level, or both kinds beside each other as NN_hazy and
-    NN_GT; else it holds such folders: `test` alone is taken where there is one, all
-    others become groups. Raises `InputError` with one sentence.
+    A folder has subfolders of hazy and clear images (`HAZY`, `CLEAR`), several hazy ones ending in
+    a level, or both kinds as NN_hazy and NN_GT; otherwise it has subfolders of this form: only
+    `test` is used where there is one, all others become groups. Raises `InputError` with one sentence.
     """
     path = Path(source)
     if path.is_dir():
@@ -84,7 +83,7 @@ def _of_table(path: Path) -> list[Pair]:
         ) from None
     rows = [{str(k or "").strip().lower(): v for k, v in row.items()} for row in rows]
     if not rows:
-        raise InputError(f"{path} holds no pairs.", "Give it a row for each.")
+        raise InputError(f"{path} contains no pairs.", "Give it a row for each.")
     for column in ("hazy", "clear"):
         if not all(isinstance(row.get(column), str) and row[column].strip() for row in rows):
             raise InputError(
@@ -99,7 +98,7 @@ def _of_table(path: Path) -> list[Pair]:
     if missing:
         raise InputError(
             f"{path} names files that do not exist: {_listed(missing)}.",
-            "Paths count from the folder of the table.",
+            "Paths are relative to the folder of the table.",
         )
     return _named(found, path.parent)
 
@@ -120,7 +119,7 @@ def _of_folder(folder: Path) -> Pairs:
         parts = {child.name: _in_folder(child) for child in _folders(folder)}
         parts = {name: part for name, part in parts.items() if part[0]}
         for name, (below, alone) in parts.items():
-            # The only folder with pairs, `train` for instance, is no group of its own.
+            # A single folder with pairs, for instance `train`, is no group.
             above = name if len(parts) > 1 else ""
             found += [
                 (hazy, clear, "/".join(filter(None, (above, group))))
@@ -143,7 +142,7 @@ def _of_folder(folder: Path) -> Pairs:
 
 
 def _in_folder(folder: Path) -> tuple[list[tuple[Path, Path, str]], list[Path]]:
-    """(hazy, clear, group) of one folder, and its pictures without a partner."""
+    """Return (hazy, clear, group) of one folder, and its images without a partner."""
     children = _folders(folder)
     clear_folders = [child for child in children if child.name.lower() in CLEAR]
     hazy_folders = [
@@ -172,7 +171,7 @@ def _in_folder(folder: Path) -> tuple[list[tuple[Path, Path, str]], list[Path]]:
 
 
 def _partners(clear: Sequence[Path], folder: Path) -> dict[str, Path]:
-    """Name → clear picture. Raises `InputError` where two have the same."""
+    """Return clear images by name. Raises `InputError` for equal names."""
     partners: dict[str, Path] = {}
     for file in clear:
         for key in {file.stem, _ENDING.sub("", file.stem)}:
@@ -187,7 +186,7 @@ def _partners(clear: Sequence[Path], folder: Path) -> dict[str, Path]:
 
 
 def _keys(hazy: Path) -> Iterator[str]:
-    """Names its clear picture may have, the likeliest first."""
+    """Yield possible names of the clear image, the most likely first."""
     stem = hazy.stem
     yield stem
     stem = _ENDING.sub("", stem)
@@ -216,11 +215,11 @@ def _pictures(folder: Path) -> list[Path]:
     ]
 
 
-# -- words ---------------------------------------------------------------------------
+# -- names ---------------------------------------------------------------------------
 
 
 def _named(found: Sequence[tuple[Path, Path, str]], folder: Path) -> list[Pair]:
-    """Each by its stem, or by its path where two of a group would have the same."""
+    """Name each pair by its stem, or by its path where stems of a group are equal."""
     stems = Counter((group, hazy.stem) for hazy, _, group in found)
     pairs = []
     for hazy, clear, group in found:

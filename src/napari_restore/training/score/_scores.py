@@ -1,4 +1,4 @@
-"""The scores of one restored picture against its clear one."""
+"""Scores of a restored image against its clear one."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ Codes = npt.NDArray[np.uint8]
 
 COLOURS = ("red", "green", "blue")
 MARGIN = 10
-"""RESIDE's indoor hazy pictures lack this many pixels of the clear ones on every side."""
+"""Pixels by which the indoor hazy images of RESIDE are cropped on every side."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Which bands count, and what their values mean."""
+    """Scored bands, and their value range."""
 
     bands: tuple[int, ...]
     black: tuple[float, ...]
-    """Value of no light of each of these bands."""
+    """Black of each of these bands."""
     white: float
     colour: bool
     """Whether the bands are red, green and blue."""
 
     def codes(self, pixels: Array) -> Codes:
-        """(h, w, C) in 8 bits as a screen shows it, bands as they are here; NaN is black."""
+        """Return (h, w, C) in 8 bits, in the order of `bands`; NaN is black."""
         return codes_of(self.light(pixels))
 
     def light(self, pixels: Array) -> npt.NDArray[np.float32]:
-        """(h, w, C), 0 black to 1 white, bands as they are here."""
+        """Return (h, w, C), 0 black to 1 white, in the order of `bands`."""
         black = np.asarray(self.black, np.float32)
         light: npt.NDArray[np.float32] = pixels[..., self.bands].astype(np.float32)
         light -= black
@@ -48,7 +48,7 @@ class Scale:
 
 
 def codes_of(light: npt.NDArray[np.float32]) -> Codes:
-    """8 bits of 0 … 1; NaN is black."""
+    """Quantise 0 … 1 to 8 bits; NaN is black."""
     codes: Codes = np.empty(light.shape, np.uint8)
     for rows in strips(*light.shape[:2]):
         shown = np.nan_to_num(np.clip(light[rows] * np.float32(255), 0, 255))
@@ -58,18 +58,18 @@ def codes_of(light: npt.NDArray[np.float32]) -> Codes:
 
 @dataclass(frozen=True)
 class Reference:
-    """The clear picture of a case, ready to compare with."""
+    """The clear image of a case, as the reference of scores."""
 
     light: npt.NDArray[np.float32]
     """(h, w, C), 0 black to 1 white."""
     valid: Mask
-    """(h, w): where both pictures are valid and show the scene."""
+    """(h, w): where both images are valid."""
 
 
 def scale_of(image: Image, record: Mapping[str, Any]) -> Scale:
-    """What a run's record tells of the values of its input: black and white as the model saw them.
+    """Return the scored bands with black and white of the model's input, from the record.
 
-    Red, green and blue count where an image knows them, else all bands but alpha.
+    Red, green and blue where an image has these roles, else all bands but alpha.
     """
     colour = all(role in image.roles for role in COLOURS)
     bands = tuple(image.roles.index(role) for role in COLOURS) if colour else image.data_bands
@@ -80,56 +80,56 @@ def scale_of(image: Image, record: Mapping[str, Any]) -> Scale:
 
 
 def reference_of(hazy: Image, clear: Image, scale: Scale, valid: Mask | None) -> Reference:
-    """Read the clear picture. Raises `InputError` if it does not fit the hazy one.
+    """Read the clear picture. Raises `InputError` if it does not match the hazy one.
 
-    Of the hazy one's type it has its black and white; else white is the largest value
-    of integers, 1 for floats. Not valid are pixels that one of the files says so of,
-    and a black border.
+    With the dtype of the hazy one it has its black and white; otherwise white is the largest
+    integer, or 1 for floats. Invalid are pixels that are invalid in either file, and a black
+    border.
     """
     box = box_of(hazy, clear)
     pixels = clear.read(box)
     bands = _bands_of(clear, hazy, scale)
     if clear.dtype == hazy.dtype:
-        own = Scale(bands, scale.black, scale.white, scale.colour)
+        clear_scale = Scale(bands, scale.black, scale.white, scale.colour)
     else:
         white = 1.0 if clear.dtype.kind == "f" else float(np.iinfo(clear.dtype).max)
-        own = Scale(bands, (0.0,) * len(bands), white, scale.colour)
+        clear_scale = Scale(bands, (0.0,) * len(bands), white, scale.colour)
     counts = clear.read_valid(box) & hazy.read_valid((0, 0, hazy.height, hazy.width))
     if valid is not None:
         counts &= valid
-    light = own.light(pixels)
+    light = clear_scale.light(pixels)
     return Reference(light, counts & ~_black_border(codes_of(light)))
 
 
 def scores_of(
     pixels: Array, reference: Reference, scale: Scale, metrics: Mapping[str, Metric]
 ) -> dict[str, float]:
-    """Every metric of restored pixels (h, w, bands of the image); NaN where it does not apply.
+    """Compute every metric of restored pixels (h, w, bands of the image); NaN where undefined.
 
     Raises `BadParameter` where a metric, which may be of another package, fails.
     """
-    light, found = scale.light(pixels), {}
+    light, scores = scale.light(pixels), {}
     for name, metric in metrics.items():
         if metric.needs_colour and not scale.colour:
-            found[name] = float("nan")
+            scores[name] = float("nan")
             continue
         try:
-            found[name] = float(metric.function(light, reference.light, 1.0, reference.valid))
+            scores[name] = float(metric.function(light, reference.light, 1.0, reference.valid))
         except (RestoreError, MemoryError):
             raise
         except Exception as error:
-            told = str(error).strip().splitlines() or [type(error).__name__]
+            lines = str(error).strip().splitlines() or [type(error).__name__]
             raise BadParameter(
-                f"The metric {name} failed: {told[0].rstrip('.')}.", "Leave it out of --metrics."
+                f"The metric {name} failed: {lines[0].rstrip('.')}.", "Leave it out of --metrics."
             ) from error
-    return found
+    return scores
 
 
 def change_of(pixels: Array, source: Array, scale: Scale, valid: Mask) -> dict[str, float]:
-    """How far a method changed a picture that has no haze.
+    """Measure how far a method changed an image without haze.
 
     `clear_psnr` in dB; `clear_change`, the median of |change| in 255ths of the range;
-    `clear_unchanged`, the share of valid pixels that are as they were, value for value.
+    `clear_unchanged`, the share of valid pixels with identical values.
     """
     before, after = source[..., scale.bands], pixels[..., scale.bands]
     if not valid.any():
@@ -143,7 +143,7 @@ def change_of(pixels: Array, source: Array, scale: Scale, valid: Mask) -> dict[s
 
 
 def box_of(hazy: Image, clear: Image) -> tuple[int, int, int, int]:
-    """The part (y0, x0, y1, x1) of the clear picture that the hazy one shows; raises `InputError`."""
+    """Return the part (y0, x0, y1, x1) of the clear image in the hazy one; raises `InputError`."""
     size, other = (hazy.height, hazy.width), (clear.height, clear.width)
     if other == size:
         return 0, 0, *size
@@ -166,7 +166,7 @@ def _bands_of(clear: Image, hazy: Image, scale: Scale) -> tuple[int, ...]:
     raise InputError(
         f"{_name(hazy)} is compared in {len(scale.bands)} bands, but its clear picture "
         f"{_name(clear)} has {clear.bands}.",
-        "Say which are which with --bands red=1,green=2,blue=3.",
+        "Name them with --bands red=1,green=2,blue=3.",
     )
 
 
@@ -175,5 +175,5 @@ def _name(image: Image) -> str:
 
 
 def _black_border(codes: Codes) -> Mask:
-    """Where a mosaic ends in black; an overexposed sky is no border and keeps counting."""
+    """Return the black border of a mosaic; an overexposed sky is no border."""
     return border_of(np.minimum(codes, 250))

@@ -1,4 +1,4 @@
-"""A whole evaluation: which pictures, which methods, and where to."""
+"""A complete evaluation: images, methods and outputs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from napari_restore.training.score._cases import (
     drop_others,
     hazed_cases,
 )
-from napari_restore.training.score._evaluate import Outcome, Setting, evaluate, show
+from napari_restore.training.score._evaluate import EvaluationSettings, Outcome, evaluate, show
 from napari_restore.training.score._journal import Journal
 from napari_restore.training.score._methods import Method, methods_of
 from napari_restore.training.score._outputs import (
@@ -42,7 +42,7 @@ from napari_restore.training.score._summary import summary_of
 
 @dataclass(frozen=True)
 class Request:
-    """What to evaluate; see `napari_restore.api.evaluate`."""
+    """Arguments of an evaluation; see `napari_restore.api.evaluate`."""
 
     models: Sequence[str | RestorationModel]
     pairs: Path | None = None
@@ -69,20 +69,19 @@ def perform(
     request: Request,
     plan: Callable[..., Plan],
     run: Callable[[Plan], Result],
-    tell: Callable[[Event], None],
+    emit: Callable[[Event], None],
     extra: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Evaluate and write; returns the account, `extra` in it.
+    """Evaluate and write the outputs; return the summary with the fields of `extra`.
 
-    `plan` takes an image, a model and the keyword `scratch`; `run` takes a plan to its
-    end. Raises `InputError`, `Cancelled`, `ResourceError`.
+    `plan` is called with an image, a model and the keyword `scratch`; `run` runs a plan. Raises `InputError`, `Cancelled`, `ResourceError`.
     """
     began = time.monotonic()
     metrics = {name: metric_of(name) for name in request.metrics}
     if not metrics:
         raise BadParameter("There is no metric to score with.", "Name psnr, for instance.")
     cases, note = _cases_of(request)
-    # Before the pictures of a large data set are read, all that may be wrong with models.
+    # Models are loaded before the images of a large data set are read, to report errors early.
     methods = methods_of(
         request.models,
         weights=request.weights,
@@ -103,29 +102,29 @@ def perform(
             case.keep(folder, overwrite=request.overwrite)
 
     if note:
-        tell(Note(note))
+        emit(Note(note))
     previews = Previews(folder / PREVIEWS if folder is not None and request.strips else None)
     with _scratch(folder) as scratch:
-        setting = Setting(
+        settings = EvaluationSettings(
             methods,
             metrics,
             lambda image, model: plan(image, model, scratch=str(scratch)),
             run,
-            tell,
+            emit,
             request.clear,
             keep,
         )
-        outcome = evaluate(cases, setting, Journal(folder), previews)
+        outcome = evaluate(cases, settings, Journal(folder), previews)
         evaluation = summary_of(outcome, methods, metrics)
         strips = strips_of(evaluation, outcome.rows, request.strips)
-        # Small pictures of scores that were known may be gone, or never were made.
+        # Previews of stored scores may be missing.
         show(
             cases,
             {strip.place: {name: key for name, key, _ in strip.columns} for strip in strips},
-            setting,
+            settings,
             previews,
         )
-    account = {
+    summary = {
         "status": "failed" if _all_failed(outcome, methods) else "done",
         "version": version("napari-restore"),
         "versions": {name: version(name) for name in ("numpy", "torch")},
@@ -138,20 +137,20 @@ def perform(
         "notes": [note] if note else [],
     }
     if folder is None:
-        return account
-    return write_outputs(folder, account, previews, strips)
+        return summary
+    return write_outputs(folder, summary, previews, strips)
 
 
 def _cases_of(request: Request) -> tuple[list[Case], str]:
-    """The cases, and a sentence on what was left out."""
+    """Return the cases, and a note on excluded images."""
     if (request.pairs is None) == (request.data is None):
         raise InputError(
-            "It is not clear what to evaluate on.",
+            "Either pairs or clear pictures are needed.",
             "Give --pairs FOLDER or --data INDEX, one of the two.",
         )
     if request.keep and (request.data is None or request.output is None):
         raise BadParameter(
-            "Only pictures that are hazed here can be kept, in a folder.",
+            "Only pictures with synthetic haze can be kept, in a folder.",
             "Use --keep with --data and -o.",
         )
     if request.pairs is not None:
@@ -189,10 +188,10 @@ def _all_failed(outcome: Outcome, methods: Sequence[Method]) -> bool:
 
 @contextlib.contextmanager
 def _scratch(folder: Path | None) -> Iterator[Path]:
-    """Where restored pixels lie until they are scored.
+    """Yield the folder of restored pixels until they are scored.
 
-    In the output folder they outlast a stop, so that a large picture goes on from its
-    tiles; never in the cache, whose results may be somebody's.
+    In the output folder they survive an interruption, so that a large image continues from its
+    tiles; never in the cache, which may contain results of the user.
     """
     if folder is None:
         with tempfile.TemporaryDirectory(prefix="napari-restore-") as name:

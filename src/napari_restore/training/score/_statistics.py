@@ -1,4 +1,4 @@
-"""What many values say: their spread, and whether one method is better than another."""
+"""Descriptive statistics of scores, and paired comparisons of methods."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 EQUAL = 100.0
-"""dB that count where an image equals its reference and PSNR is infinite."""
+"""PSNR in dB in place of infinity for equal images."""
 MOST_EXACT = 14
-"""Differences up to which all signs are tried; 2^14 of them."""
+"""Largest number of differences for the exact test over all 2^n signs."""
 DRAWS = 20_000
-"""Random signs for more; p is then known to about 0.003 near 0.05."""
+"""Random sign vectors for more; the error of p is about 0.003 near 0.05."""
 SEED = 20_000
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Of one metric of one method."""
+    """Statistics of one metric of one method."""
 
     n: int
     mean: float
     median: float
     std: float
-    """Of the sample (n − 1); NaN for a single image."""
+    """Sample standard deviation (n − 1); NaN for a single image."""
     min: float
     max: float
 
     def to_dict(self) -> dict[str, float]:
-        """As JSON."""
+        """Return the fields as JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How much better a method is than another on the same scenes."""
+    """Paired comparison of two methods on the same scenes."""
 
     n: int
     """Scenes: clear pictures, however many hazy ones each has."""
@@ -51,12 +51,12 @@ class Comparison:
     """Two-sided, of `sign_flip_test` over scenes; NaN without any."""
 
     def to_dict(self) -> dict[str, float]:
-        """As JSON."""
+        """Return the fields as JSON."""
         return asdict(self)
 
 
 def spread_of(values: Sequence[float]) -> Spread:
-    """Mean, median and so on of the values that are numbers; infinite ones count as `EQUAL`."""
+    """Return statistics of the values without NaN; infinite ones count as `EQUAL`."""
     numbers = _finite(values)
     numbers = numbers[~np.isnan(numbers)]
     if not numbers.size:
@@ -78,10 +78,10 @@ def compare(
     *,
     higher_is_better: bool,
 ) -> Comparison:
-    """Two methods on the same images, in the same order; images with a NaN do not count.
+    """Compare two methods on the same images in the same order, without images with a NaN.
 
-    `scenes` tells the clear picture of each image. Several hazy pictures of one scene are
-    no independent witnesses, so they count as one: by the mean of their differences.
+    `scenes` names the clear image of each. Several hazy images of one scene are not independent,
+    so they count once, by the mean of their differences.
     """
     by_scene: dict[str, list[float]] = {}
     for scene, difference in zip(scenes, _finite(values) - _finite(others), strict=True):
@@ -89,43 +89,43 @@ def compare(
             by_scene.setdefault(scene, []).append(float(difference))
     if not by_scene:
         return Comparison(0, 0, float("nan"), 0, float("nan"))
-    apart = np.array([np.mean(differences) for differences in by_scene.values()])
-    better = apart > 0 if higher_is_better else apart < 0
+    scene_differences = np.array([np.mean(differences) for differences in by_scene.values()])
+    better = scene_differences > 0 if higher_is_better else scene_differences < 0
     return Comparison(
         n=len(by_scene),
         images=sum(map(len, by_scene.values())),
-        difference=float(apart.mean()),
+        difference=float(scene_differences.mean()),
         better=int(better.sum()),
-        p=sign_flip_test(apart),
+        p=sign_flip_test(scene_differences),
     )
 
 
 def sign_flip_test(differences: npt.ArrayLike) -> float:
-    """Two-sided p of paired differences under "as often better as worse, by as much".
+    """Return the two-sided p of paired differences, under a symmetric distribution around 0.
 
-    If two methods are equally good, each difference might as well have the other sign:
+    If two methods are equally good, each difference could have the other sign:
     p is the share of all sign changes under which the mean is at least as far from 0
     (Fisher's randomisation test). They must be independent: one of each scene. Up to
-    `MOST_EXACT` all are tried; above, `DRAWS` random ones of a fixed seed, with the
-    observed one among them. With n of them p cannot fall below 2^(1 − n).
+    `MOST_EXACT` all are evaluated; above, `DRAWS` random ones of a fixed seed and the
+    observed one. With n of them p cannot fall below 2^(1 − n).
     """
     values = np.asarray(differences, np.float64)
     n = values.size
     if n == 0:
         return float("nan")
-    # Rounding must not tell equal sums apart.
+    # A tolerance, so that rounding does not distinguish equal sums.
     observed = abs(values.sum()) - 1e-12 * np.abs(values).sum()
     if n <= MOST_EXACT:
         bits = np.arange(2**n)[:, None] >> np.arange(n)[None, :] & 1
         sums = (1 - 2 * bits) @ values
         return float(np.mean(np.abs(sums) >= observed))
     rng = np.random.default_rng(SEED)
-    hits, left = 1, DRAWS
-    while left:
-        count = min(left, max(1, 2**22 // n))
+    hits, remaining = 1, DRAWS
+    while remaining:
+        count = min(remaining, max(1, 2**22 // n))
         signs = 1 - 2 * rng.integers(0, 2, (count, n), np.int8)
         hits += int(np.sum(np.abs(signs @ values) >= observed))
-        left -= count
+        remaining -= count
     return hits / (DRAWS + 1)
 
 

@@ -1,4 +1,4 @@
-"""Pictures to look at: hazy, restored and clear side by side, with names and PSNR."""
+"""Strips of hazy, restored and clear images side by side, with labels."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from napari_restore.training._replacing import replacing
 Codes = npt.NDArray[np.uint8]
 
 LONGEST = 2400
-"""Pixels along the longer side of a strip."""
+"""Longer side of a strip in pixels."""
 PREVIEW = 800
-"""The same of one picture kept for it."""
+"""Longer side of a preview in pixels."""
 CLEAR = "clear"
 """Column of the clear picture."""
 GAP, BAR, LETTERS = 6, 30, 17
-"""Pixels between pictures, of the line above them, of its letters."""
+"""Pixels: gap between images, height of the labels, font size."""
 QUALITY = 90
 
 
 class Previews:
-    """Small copies of what was restored, kept until it is known which of them belong together.
+    """Previews of restored images, stored until the strips are selected.
 
-    Without a folder nothing is kept.
+    Without a folder nothing is stored.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -39,9 +39,9 @@ class Previews:
     def keep(
         self, group: str, image: str, column: str, key: str, codes: Callable[[], Codes]
     ) -> None:
-        """Write a picture (h, w, C) in 8 bits, which is made only if it is not there.
+        """Write a preview of an image (h, w, C) in 8 bits, computed only if it is missing.
 
-        `key` tells pictures of one column apart that other pixels or settings made.
+        `key` distinguishes images of one column from other pixels or settings.
         """
         if self._folder is None or self.has(group, image, column, key):
             return
@@ -53,11 +53,11 @@ class Previews:
             picture.save(part, "JPEG", quality=QUALITY, subsampling=0)
 
     def has(self, group: str, image: str, column: str, key: str) -> bool:
-        """Whether a picture is there, or none is to be kept."""
+        """Return whether a preview exists, or none is needed."""
         return self._folder is None or self.path(group, image, column, key).is_file()
 
     def path(self, group: str, image: str, column: str, key: str) -> Path:
-        """Where a picture is kept."""
+        """Return the path of a preview."""
         assert self._folder is not None
         digest = hashlib.sha256(key.encode()).hexdigest()[:8]
         return self._folder / file_name(group, image) / f"{file_name(column)}.{digest}.jpg"
@@ -65,15 +65,14 @@ class Previews:
     def strip(
         self, group: str, image: str, columns: Sequence[tuple[str, str, str]], target: Path
     ) -> bool:
-        """Write the pictures of an image beside each other; False if none of them is there.
+        """Write a strip of the previews of an image; return False if there are none.
 
-        `columns` are names and keys under which they were kept, and what is written above
-        each.
+        `columns` are names, keys and labels of the previews.
         """
         if self._folder is None:
             return False
-        found = [(self.path(group, image, name, key), text) for name, key, text in columns]
-        panels = [(path, text) for path, text in found if path.is_file()]
+        files = [(self.path(group, image, name, key), text) for name, key, text in columns]
+        panels = [(path, text) for path, text in files if path.is_file()]
         if not panels:
             return False
         pictures = []
@@ -87,11 +86,11 @@ class Previews:
 
 
 def beside(pictures: Sequence[tuple[Image.Image, str]]) -> Image.Image:
-    """Pictures of one size in a row, their texts above; at most `LONGEST` a side."""
+    """Arrange images of one size in a row with labels; at most `LONGEST` a side."""
     count = len(pictures)
     width, height = pictures[0][0].size
-    room = (LONGEST - GAP * (count + 1)) // count
-    scale = min(1.0, room / width, (LONGEST - BAR - GAP) / height)
+    available = (LONGEST - GAP * (count + 1)) // count
+    scale = min(1.0, available / width, (LONGEST - BAR - GAP) / height)
     w, h = max(1, round(width * scale)), max(1, round(height * scale))
     sheet = Image.new("RGB", (GAP + count * (w + GAP), BAR + h + GAP), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(LETTERS)
@@ -105,8 +104,8 @@ def beside(pictures: Sequence[tuple[Image.Image, str]]) -> Image.Image:
     return sheet
 
 
-def chosen(gains: Mapping[Any, float], count: int) -> dict[Any, str]:
-    """The `count` worst, middle and best of many, each with a word for it; fewer if there are fewer."""
+def select_extremes(gains: Mapping[Any, float], count: int) -> dict[Any, str]:
+    """Return the `count` worst, median and best keys, with a label such as ``worst_1``."""
     order = sorted((key for key in gains if gains[key] == gains[key]), key=lambda key: gains[key])
     middle = max(0, (len(order) - count) // 2)
     parts = {
@@ -114,25 +113,25 @@ def chosen(gains: Mapping[Any, float], count: int) -> dict[Any, str]:
         "best": order[::-1][:count],
         "median": order[middle : middle + count],
     }
-    found: dict[Any, str] = {}
+    files: dict[Any, str] = {}
     for word, keys in parts.items():
         for number, key in enumerate(keys, start=1):
-            found.setdefault(key, f"{word}_{number}")
-    return found
+            files.setdefault(key, f"{word}_{number}")
+    return files
 
 
 def file_name(*parts: str) -> str:
-    """A name for a file, of letters, digits and a few signs; other parts have other names."""
-    given = [part for part in parts if part]
-    plain = [re.sub(r"[^\w.=-]+", "_", part).strip(".")[:80] for part in given]
+    """Return a unique file name for parts, of letters, digits and a few signs."""
+    nonempty = [part for part in parts if part]
+    plain = [re.sub(r"[^\w.=-]+", "_", part).strip(".")[:80] for part in nonempty]
     name = "+".join(plain)
-    if plain == given:
+    if plain == nonempty:
         return name
     return f"{name}_{hashlib.sha256(repr(parts).encode()).hexdigest()[:6]}"
 
 
 def _shown(codes: Codes) -> Image.Image:
-    """Of three bands in colour, of others the first in grey."""
+    """Return three bands as colour, else the first band as grey."""
     if codes.shape[2] == 3:
         return Image.fromarray(np.ascontiguousarray(codes))
     return Image.fromarray(np.ascontiguousarray(codes[..., 0])).convert("RGB")

@@ -1,4 +1,4 @@
-"""All scores in one account: spreads, groups, comparisons."""
+"""Summary of all scores: statistics, groups, comparisons."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ Place = tuple[str, str]
 def summary_of(
     outcome: Outcome, methods: Sequence[Method], metrics: Mapping[str, Metric]
 ) -> dict[str, Any]:
-    """What the evaluation found, JSON-able but for NaN and infinity.
+    """Return the summary of an evaluation, JSON-able except for NaN and infinity.
 
-    Figures of methods are over the images that all of them finished, so that they can
-    be compared; see `_compared`. `n`: how many, `scenes`: of how many clear pictures.
+    Figures of methods are over the images that all of them finished; see `_compared`. `n`: number
+    of images, `scenes`: number of clear images.
     `images`: all scores. `mean`: of the first model. `methods`: spreads,
     also by group. `classical`: the label of the best classical method by the first
     metric. `comparisons`: each model with it and with the input.
     """
     tables = {method.label: _by_place(outcome.rows, method.label) for method in methods}
-    places, counted = _compared(methods, tables, _places(outcome.rows))
+    places, complete = _compared(methods, tables, _places(outcome.rows))
     groups = sorted({group for group, _ in places if group})
-    scene_of = {(row["group"], row["image"]): row["scene"] for row in outcome.rows}
-    scenes = [scene_of[place] for place in places]
+    scene_from_dict = {(row["group"], row["image"]): row["scene"] for row in outcome.rows}
+    scenes = [scene_from_dict[place] for place in places]
 
     def values(label: str, metric: str, group: str | None = None) -> list[float]:
-        if label not in counted:
+        if label not in complete:
             return []
         return [
             tables[label][place]["values"][metric]
@@ -50,7 +50,7 @@ def summary_of(
     def means(label: str, group: str | None = None) -> dict[str, float]:
         return {name: spread_of(values(label, name, group)).mean for name in metrics}
 
-    told: list[dict[str, Any]] = []
+    method_entries: list[dict[str, Any]] = []
     for method in methods:
         card = method.model.card
         entry: dict[str, Any] = {
@@ -67,7 +67,7 @@ def summary_of(
         }
         if clear := _clear(tables[method.label]):
             entry["clear"] = clear
-        told.append(entry)
+        method_entries.append(entry)
     first = next(iter(metrics))
     best = _best([m.label for m in methods if m.kind == "classical"], first, metrics[first], means)
     models = [method.label for method in methods if method.kind == "model"]
@@ -85,7 +85,7 @@ def summary_of(
         }
         for label in models
         for other in (best, INPUT)
-        if other in counted and label in counted
+        if other in complete and label in complete
         for name, metric in metrics.items()
     ]
     return {
@@ -103,7 +103,7 @@ def summary_of(
             for name, metric in metrics.items()
         },
         "groups": groups,
-        "methods": told,
+        "methods": method_entries,
         "classical": best,
         "comparisons": comparisons,
         "test": TEST,
@@ -114,20 +114,20 @@ def summary_of(
 def _compared(
     methods: Sequence[Method], tables: Mapping[str, Mapping[Place, Row]], places: Sequence[Place]
 ) -> tuple[list[Place], set[str]]:
-    """The images that count, and the labels of the methods that have figures.
+    """Return the compared images, and the labels of the methods that finished all of them.
 
-    A method that finished nothing must not take all images from the others, and a
-    classical one that nobody asked for none: it has no figures if it misses one.
+    A method that finished nothing does not exclude images, nor does a classical baseline: it has
+    no figures if it lacks an image.
     """
-    asked = [m.label for m in methods if m.kind == "model" and tables[m.label]]
-    asked = asked or [m.label for m in methods if tables[m.label]]
-    common = [place for place in places if all(place in tables[label] for label in asked)]
-    counted = {
+    required = [m.label for m in methods if m.kind == "model" and tables[m.label]]
+    required = required or [m.label for m in methods if tables[m.label]]
+    common = [place for place in places if all(place in tables[label] for label in required)]
+    complete = {
         label
         for label, table in tables.items()
         if table and all(place in table for place in common)
     }
-    return common, counted
+    return common, complete
 
 
 def _by_place(rows: Sequence[Row], label: str) -> dict[Place, Row]:
@@ -159,7 +159,7 @@ def _images(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def _clear(table: Mapping[Place, Row]) -> dict[str, float]:
-    """Means over the clear pictures, each once however many hazy ones share it."""
+    """Return means over the clear images, each counted once."""
     by_picture = {
         row["clear_key"]: row["clear_values"]
         for row in table.values()
@@ -184,10 +184,10 @@ def _best(labels: Sequence[str], name: str, metric: Metric, means: Any) -> str |
 def _mean(
     label: str | None, best: str | None, metrics: Mapping[str, Metric], means: Any
 ) -> dict[str, float | None]:
-    """The figures of the first model that a glance needs."""
-    own = means(label) if label is not None else {}
+    """Return the main figures of the first model."""
+    first_means = means(label) if label is not None else {}
     return {
-        **{name: own.get(name) for name in metrics},
+        **{name: first_means.get(name) for name in metrics},
         "input_psnr": means(INPUT).get("psnr"),
         "classical_psnr": means(best).get("psnr") if best is not None else None,
     }

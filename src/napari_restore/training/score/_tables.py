@@ -1,4 +1,4 @@
-"""Scores as tables: for a terminal, for LaTeX, and one row per image and method as CSV."""
+"""Writes scores as plain text, LaTeX and CSV."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CLEAR = {
 
 
 def text_table(evaluation: Mapping[str, Any]) -> str:
-    """The means of `summary_of` for people."""
+    """Return the means of `summary_of` as a text table."""
     metrics: Mapping[str, Any] = evaluation["metrics"]
     rows = [("", *(_heading(metric, "↑", "↓") for metric in metrics.values()))]
     for method in evaluation["methods"]:
@@ -39,13 +39,13 @@ def text_table(evaluation: Mapping[str, Any]) -> str:
     if any("clear" in method for method in evaluation["methods"]):
         inner = [("clear pictures:", *CLEAR.values())]
         for method in evaluation["methods"]:
-            if told := method.get("clear"):
-                unchanged = told["clear_unchanged"]
+            if row_values := method.get("clear"):
+                unchanged = row_values["clear_unchanged"]
                 inner.append(
                     (
                         f"  {method['label']}",
-                        _number(told["clear_psnr"], 2),
-                        _number(told["clear_change"], 2),
+                        _number(row_values["clear_psnr"], 2),
+                        _number(row_values["clear_change"], 2),
                         "–" if math.isnan(unchanged) else f"{unchanged:.1%}",
                     )
                 )
@@ -55,7 +55,7 @@ def text_table(evaluation: Mapping[str, Any]) -> str:
 
 
 def latex_table(evaluation: Mapping[str, Any]) -> str:
-    """A booktabs table of the means, by group where there are some; the best are bold."""
+    """Return a booktabs table of the means, by group where there are some; the best are bold."""
     metrics: Mapping[str, Any] = evaluation["metrics"]
     heads = [_heading(m, r"$\uparrow$", r"$\downarrow$", latex) for m in metrics.values()]
     lines = [
@@ -67,8 +67,8 @@ def latex_table(evaluation: Mapping[str, Any]) -> str:
     for group in (*evaluation["groups"], None):
         lines.append(r"\midrule")
         if evaluation["groups"]:
-            told = "All" if group is None else latex(group)
-            lines.append(rf"\multicolumn{{{len(metrics) + 1}}}{{l}}{{\emph{{{told}}}}} \\")
+            heading = "All" if group is None else latex(group)
+            lines.append(rf"\multicolumn{{{len(metrics) + 1}}}{{l}}{{\emph{{{heading}}}}} \\")
         by_metric = [_cells(evaluation["methods"], name, metrics[name], group) for name in metrics]
         for method, *cells in zip(evaluation["methods"], *by_metric, strict=True):
             lines.append(rf"{latex(method['label'])} & {' & '.join(cells)} \\")
@@ -76,9 +76,9 @@ def latex_table(evaluation: Mapping[str, Any]) -> str:
 
 
 def csv_table(evaluation: Mapping[str, Any], kinds: Mapping[str, str]) -> str:
-    """A row for each image and method (RFC 4180); empty where there is no number.
+    """Return CSV (RFC 4180) with a row for each image and method; NaN is empty.
 
-    `kinds` tells input, classical or model of each label.
+    `kinds` is input, classical or model by label.
     """
     names = [*evaluation["metrics"]]
     rows = [
@@ -108,7 +108,7 @@ def csv_table(evaluation: Mapping[str, Any], kinds: Mapping[str, str]) -> str:
 def _cells(
     methods: Sequence[Mapping[str, Any]], name: str, metric: Mapping[str, Any], group: str | None
 ) -> list[str]:
-    """One column; all that read like the best are bold."""
+    """Format one column; values equal to the best as shown are bold."""
     values = [
         m["metrics"][name]["mean"] if group is None else m["groups"][group][name] for m in methods
     ]
@@ -122,16 +122,16 @@ def _cells(
 
 def _sentences(evaluation: Mapping[str, Any]) -> list[str]:
     lines = []
-    for told in evaluation["comparisons"]:
-        if told["other"] != evaluation["classical"] or not told["n"]:
+    for row_values in evaluation["comparisons"]:
+        if row_values["other"] != evaluation["classical"] or not row_values["n"]:
             continue
-        metric = evaluation["metrics"][told["metric"]]
-        gain = f"{told['difference']:+.{metric['decimals']}f} {metric['unit']}".rstrip()
+        metric = evaluation["metrics"][row_values["metric"]]
+        gain = f"{row_values['difference']:+.{metric['decimals']}f} {metric['unit']}".rstrip()
         lines.append(
-            f"{told['method']} against {told['other']}, the best classical: "
-            f"{metric['title']} {gain}, better on {told['better']} of {told['n']} "
-            f"scene{'s' if told['n'] != 1 else ''}, "
-            f"p = {told['p']:.2g}"
+            f"{row_values['method']} against {row_values['other']}, the best classical: "
+            f"{metric['title']} {gain}, better on {row_values['better']} of {row_values['n']} "
+            f"scene{'s' if row_values['n'] != 1 else ''}, "
+            f"p = {row_values['p']:.2g}"
         )
     count = evaluation["n"]
     scenes = evaluation["scenes"]

@@ -1,4 +1,4 @@
-"""Tasks, and the commands that repeat them."""
+"""Tasks: plans as JSON, and the commands that repeat them."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 from napari_restore.api._images import Pathlike, check_output, output_box
 from napari_restore.api._models import load_described
-from napari_restore.api._progress_bar import run_to_the_end
-from napari_restore.api._recorded import Recorded, read_recorded
+from napari_restore.api._progress_bar import run_with_progress_bar
+from napari_restore.api._record_file import RecordFile, read_record_file
 from napari_restore.engine import Region
 
 if TYPE_CHECKING:
     from napari_restore.engine import Plan, Result
 
-OF_THE_FILE = ("cog", "compress", "bit_depth", "quality")
-"""Options of `Result.save` that are taken from a record."""
+EXPORT_OPTIONS = ("cog", "compress", "bit_depth", "quality")
+"""Options of `Result.save` that a rerun takes from the record."""
 
 
 def task_of(plan: Plan) -> dict[str, Any] | None:
-    """All that is needed to make `plan` again elsewhere; None if image or model cannot travel.
+    """Return `plan` as JSON, to plan again elsewhere; None if image or model exist only in memory.
 
-    What belongs to one machine – memory, workers, device, scratch – is left out.
+    Options of the machine – memory, workers, device, scratch – are not part of it.
     """
     if plan.image.spec is None or not plan.model.spec:
         return None
@@ -42,7 +42,7 @@ def task_of(plan: Plan) -> dict[str, Any] | None:
             "other_bands": plan.other_bands,
             "black": plan.black,
             "white": plan.white,
-            # Tiles of a staged model are its own, and batches belong to the machine.
+            # A staged model fixes its tiles, and its batches depend on the machine.
             "tile": plan.tile if plan.staged is None else None,
             "tile_batch": plan.tile_batch if plan.staged is None else None,
             "precision": plan.precision,
@@ -54,11 +54,11 @@ def task_of(plan: Plan) -> dict[str, Any] | None:
     }
 
 
-def lasting_task(task: Mapping[str, Any]) -> dict[str, Any]:
-    """`task` for a command or a record: it names no mask that the cache may remove.
+def portable_task(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `task` without references to masks that the cache may remove.
 
-    Drawn areas become text, long or painted ones stay in the cache until it is told to
-    remove them, too.
+    For commands and records: drawn areas become text; long or painted ones are kept in the cache
+    until `clear_cache(needed=True)`.
     """
     from napari_restore.images import lasting_mask
 
@@ -69,8 +69,8 @@ def lasting_task(task: Mapping[str, Any]) -> dict[str, Any]:
     return {**task, "options": options}
 
 
-def settled_task(plan: Plan) -> dict[str, Any] | None:
-    """As `task_of`, with all that was settled here; None if image or model cannot travel."""
+def serialised_task(plan: Plan) -> dict[str, Any] | None:
+    """Return the task of `plan` with its decisions, for another process; None as for `task_of`."""
     from napari_restore.engine import settled
 
     task = task_of(plan)
@@ -80,7 +80,7 @@ def settled_task(plan: Plan) -> dict[str, Any] | None:
 
 
 def plan_of(task: Mapping[str, Any], *, trust: bool = False) -> Plan:
-    """The plan that `task_of` described; code of a model's file runs only with `trust`."""
+    """Return the plan of a task; code of a model's file runs only with `trust`."""
     from napari_restore.images import Image
 
     options = dict(task["options"])
@@ -88,7 +88,7 @@ def plan_of(task: Mapping[str, Any], *, trust: bool = False) -> Plan:
     if task.get("mosaic") is not None:
         options["mosaic"] = Image.from_spec(task["mosaic"])
     image = Image.from_spec(task["image"])
-    # Torch comes with these; a missing file is told of without it.
+    # Imports torch: a missing file is reported without it.
     from napari_restore.engine import make_plan
 
     return make_plan(image, load_described(task["model"], trust=trust), **options)
@@ -104,95 +104,103 @@ def rerun(
 ) -> Result:
     """Repeat the restoration of a record; `output` defaults to the record's own path.
 
-    A record may come from anybody: code that it names runs only with `trust`, and a VRT takes
-    pixels from files outside its folder only with `allow_outside`. `options` are those of `Result.save`, by default the record's. Raises `InputError`
-    when the record does not say enough and `SourceChanged` when image or weights are not
-    those it tells of.
+    A record may come from anybody: code that it names runs only with `trust`, and a VRT reads
+    pixels from files outside its folder only with `allow_outside`. `options` are those of
+    `Result.save`, by default the record's. Raises `InputError` when the record does not contain
+    enough and `SourceChanged` when image or weights are not the recorded ones.
     """
-    planned, path, told = repeat_of(record, output, trust=trust, allow_outside=allow_outside)
-    # Torch comes with it; a record that cannot be repeated is told of without it.
+    planned, path, recorded_options = repeat_of(
+        record, output, trust=trust, allow_outside=allow_outside
+    )
+    # Imports torch: a record that cannot be repeated is reported without it.
     from napari_restore.engine import Job
 
-    chosen = {**told, **options}
-    check_output(path, planned.part or planned.image, region=output_box(planned), **chosen)
-    result = run_to_the_end(Job(planned), None)
-    result.save(path, **chosen)
+    export_options = {**recorded_options, **options}
+    check_output(path, planned.part or planned.image, region=output_box(planned), **export_options)
+    result = run_with_progress_bar(Job(planned), None)
+    result.save(path, **export_options)
     return result
 
 
 def repeat_of(
-    record: Pathlike | Recorded,
+    record: Pathlike | RecordFile,
     output: Pathlike | None = None,
     *,
     trust: bool = False,
     allow_outside: bool = False,
 ) -> tuple[Plan, Path, dict[str, Any]]:
-    """What repeats the run of a record: its plan, the path to write, options of `Result.save`.
+    """Return what repeats the run of a record: plan, output path, options of `Result.save`.
 
     Raises `InputError` and `SourceChanged`; see `rerun`.
     """
     from napari_restore.errors import InputError
 
-    recorded = read_recorded(record)
-    task = recorded.task("restoration", allow_outside=allow_outside)
-    told = recorded.told
-    written = told["output"] or {}
+    record_file = read_record_file(record)
+    task = record_file.task("restoration", allow_outside=allow_outside)
+    recorded = record_file.record
+    written = recorded["output"] or {}
     path = output or written.get("path")
     if path is None:
-        raise InputError(f"{recorded.path} names no file to write.", "Name one with -o.")
+        raise InputError(f"{record_file.path} names no file to write.", "Name one with -o.")
     planned = plan_of(task, trust=trust)
-    recorded.check_image(planned.image, told["input"]["fingerprint"])
-    recorded.check_model(planned.model, told["model"]["weights_sha256"])
-    # No more than how the file is made: whether it replaces another is said today.
-    given = written.get("options", {})
-    return planned, Path(path), {name: given[name] for name in OF_THE_FILE if name in given}
+    record_file.check_image(planned.image, recorded["input"]["fingerprint"])
+    record_file.check_model(planned.model, recorded["model"]["weights_sha256"])
+    # Only options of the format: the record must not decide to overwrite a file.
+    recorded_options = written.get("options", {})
+    return (
+        planned,
+        Path(path),
+        {name: recorded_options[name] for name in EXPORT_OPTIONS if name in recorded_options},
+    )
 
 
 def command_of(
     what: Plan | Mapping[str, Any], output: Pathlike, *, device: str = "auto", **options: Any
 ) -> str:
-    """The `napari-restore restore` line that writes `output` with the same pixels.
+    """Return the `napari-restore restore` command that writes `output` with the same pixels.
 
     `what` is a plan or a record (or its `task` and `input`), `options` are those of
-    `Result.save`. Raises `InputError` for what the command line cannot do: an image
-    or model that lies in no file, for instance.
+    `Result.save`. Raises `InputError` for what the command line cannot express: an
+    image or model in memory, for instance.
     """
-    from napari_restore.api._command_line import quoted, words_of
+    from napari_restore.api._command_line import command_arguments, quoted
     from napari_restore.errors import InputError
 
     if isinstance(what, Mapping):
         task, size = what.get("task"), what["input"]["size"]
     else:
-        own = what.part or what.image
-        task, size = task_of(what), (own.height, own.width)
+        image = what.part or what.image
+        task, size = task_of(what), (image.height, image.width)
     if task is None:
         raise InputError(
-            "There is no command for it: image and model must lie in files.",
+            "There is no command for it: image and model must be files.",
             "Save the image and open the file.",
         )
-    return quoted(words_of(lasting_task(task), size, output, device=device, options=options))
+    return quoted(
+        command_arguments(portable_task(task), size, output, device=device, options=options)
+    )
 
 
 def folder_command(
     folder: Pathlike, output: Pathlike, model: Mapping[str, Any], **options: Any
 ) -> list[str]:
-    """The words after `napari-restore` that restore all images of `folder` into `output`.
+    """Return the arguments of `napari-restore` that restore all images of `folder` into `output`.
 
-    `model` holds the arguments of `load_model` and its id or file as `model`; `options`
-    are those of `plan` that any image can be given: device, memory, residuals, tile, tile_batch,
+    `model` has the arguments of `load_model` and its id or file as `model`; `options`
+    are those of `plan` that suit any image: device, memory, residuals, tile, tile_batch,
     exclude, strength and the like.
     """
-    from napari_restore.api._command_line import words_of
+    from napari_restore.api._command_line import command_arguments
 
     given = {name: value for name, value in options.items() if value is not None}
     device, memory = given.pop("device", "auto"), given.pop("memory", None)
     residuals = given.pop("residuals", "auto")
-    # Many images may lie in many systems: areas stay in their file, which names its own.
+    # The images may have different CRSs: areas stay in their file, which names its own.
     if given.get("exclude") is not None:
         given["exclude"] = os.path.abspath(given["exclude"])
     whole = {"region": [[0, 0, 1, 1]], **given}
     task = {"image": {"source": os.fspath(folder)}, "model": dict(model), "options": whole}
-    # A folder even where it is to be made and holds one image.
-    words = words_of(task, (1, 1), os.path.join(output, ""), device=device)[1:]
-    words += ["--memory", str(memory)] if memory is not None else []
-    return words + (["--residuals", residuals] if residuals != "auto" else [])
+    # The trailing separator marks a folder, even one that does not exist yet.
+    arguments = command_arguments(task, (1, 1), os.path.join(output, ""), device=device)[1:]
+    arguments += ["--memory", str(memory)] if memory is not None else []
+    return arguments + (["--residuals", residuals] if residuals != "auto" else [])

@@ -1,4 +1,4 @@
-"""A map by a method that goes along no path, checked before it is believed to be one."""
+"""Runs a method that is not a path integral, and validates its map."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from napari_restore.explain.sums._sums import Summed, Sums
 
 
 @dataclass(frozen=True)
-class Explained:
-    """A map without a path; where its method is not complete, nothing it should add up to."""
+class ExplainerMap:
+    """Map of a method without a path; `difference` is None where the method claims no completeness."""
 
     total: Summed = field(repr=False)
     sum: float | None
-    """What all shares add up to …"""
+    """Sum of all shares."""
     difference: float | None
-    """… and D(x) − D(x′): what they should."""
+    """D(x) − D(x′), which the shares should sum to."""
     goal: float | None
     overview: None = None
     rule: None = None
@@ -41,55 +41,55 @@ class Explained:
 
     @property
     def is_complete(self) -> bool | None:
-        """Whether the gap is as small as it was to be; None where there is none."""
+        """Whether the gap is at most `goal`; None without a gap."""
         return None if self.gap is None or self.goal is None else self.gap <= self.goal
 
 
-def explained(
+def run_explainer(
     explainer: Explainer,
     name: str,
-    asked: Problem,
+    problem: Problem,
     arguments: Mapping[str, Any],
     sums: Sums,
     goal: float,
-) -> Explained:
-    """The map of `explainer`, which the user calls `name`; raises `BadParameter` if it is none."""
+) -> ExplainerMap:
+    """Return the map of `explainer`, known to the user as `name`; raises `BadParameter` if invalid."""
     try:
-        found: Any = explainer.function(asked, **arguments)
+        shares: Any = explainer.function(problem, **arguments)
     except RestoreError:
         raise
     except Exception as error:
         if not explainer.package:
             raise
-        said = f"{type(error).__name__}: {error}".rstrip(": .")
+        cause = f"{type(error).__name__}: {error}".rstrip(": .")
         raise BadParameter(
-            f"Method {name} failed: {said}.",
-            "Look at its --argument values, and its documentation.",
+            f"Method {name} failed: {cause}.",
+            "Check its --argument values against its documentation.",
         ) from error
-    if not isinstance(found, Tensor) or found.shape != asked.image.shape:
-        shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+    if not isinstance(shares, Tensor) or shares.shape != problem.image.shape:
+        shape = tuple(shares.shape) if isinstance(shares, Tensor) else type(shares).__name__
         raise BadParameter(
             f"Method {name} gave no map of the image: {shape}.",
-            f"It must give a tensor of {tuple(asked.image.shape)}.",
+            f"It must give a tensor of {tuple(problem.image.shape)}.",
         )
-    found = found.detach().to(asked.image.device)
-    if asked.valid is not None:
-        found = found * asked.valid
-    if not bool(found.isfinite().all()):
+    shares = shares.detach().to(problem.image.device)
+    if problem.valid is not None:
+        shares = shares * problem.valid
+    if not bool(shares.isfinite().all()):
         raise BadParameter(
             f"The map of method {name} is not finite.", "Choose other --argument values."
         )
-    sums.add([1.0], asked.region, found)
+    sums.add([1.0], problem.region, shares)
     if not explainer.is_complete:
-        return Explained(sums.of(0), None, None, None)
+        return ExplainerMap(sums.of(0), None, None, None)
     with torch.no_grad():
-        ends = asked.objective(torch.cat([asked.baseline, asked.image])).tolist()
-    total = float(found.sum(dtype=torch.float64))
-    return Explained(sums.of(0), total, ends[1] - ends[0], goal)
+        ends = problem.objective(torch.cat([problem.baseline, problem.image])).tolist()
+    total = float(shares.sum(dtype=torch.float64))
+    return ExplainerMap(sums.of(0), total, ends[1] - ends[0], goal)
 
 
 def version_of(package: str) -> str:
-    """The version of a distribution, as far as it has one."""
+    """Return the version of a distribution, ``"unknown"`` if it is not installed as one."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Processes that make batches ahead, in memory shared with the one that asks for them."""
+"""Worker processes that prefetch batches into shared memory."""
 
 from __future__ import annotations
 
@@ -22,50 +22,50 @@ from napari_restore.training.data._pack import Pack
 from napari_restore.training.data._recipe import Recipe
 from napari_restore.training.data._sample import Sampler
 
-SLOTS = 2
-"""Batches that each process may have ready."""
+SLOTS_PER_WORKER = 2
+"""Batches that each worker may have ready."""
 NICENESS = 5
-"""Training comes first, and a person's other work before both."""
+"""Niceness of the workers: training and other programs have priority."""
 
 
 class WorkerLost(RestoreError):
-    """A process that makes batches has ended."""
+    """A worker process has ended."""
 
 
-class Ahead:
-    """Batches from number `start` on, in order; number i comes from process i % `workers`."""
+class Prefetcher:
+    """Iterator over batches from number `start` on; batch i comes from worker i % `workers`."""
 
     def __init__(self, packed: Pack, recipe: Recipe, seed: int, workers: int, start: int) -> None:
         context = multiprocessing.get_context("spawn")
         self._recipe, self._step = recipe, start
-        self._lines: list[Connection] = []
+        self._connections: list[Connection] = []
         self._processes: list[BaseProcess] = []
         self._buffers: list[Any] = []
         try:
             for number in range(workers):
-                # Anonymous shared memory where there is room for it, else a deleted file.
-                buffer = context.RawArray(ctypes.c_byte, SLOTS * slot_bytes(recipe))
-                here, there = context.Pipe()
-                # The first of the process: the least step from `start` on that is its own.
+                # Anonymous shared memory where it fits, else a deleted file.
+                buffer = context.RawArray(ctypes.c_byte, SLOTS_PER_WORKER * slot_bytes(recipe))
+                parent_end, child_end = context.Pipe()
+                # First step of this worker: the smallest from `start` on with its remainder.
                 first = start + (number - start) % workers
                 process = context.Process(
-                    target=_work,
-                    args=(there, buffer, packed, recipe, seed, first, workers),
+                    target=_make_batches,
+                    args=(child_end, buffer, packed, recipe, seed, first, workers),
                     name=f"batches-{number}",
                     daemon=True,
                 )
                 self._buffers.append(buffer)
-                self._lines.append(here)
+                self._connections.append(parent_end)
                 self._processes.append(process)
-                with _deaf():
+                with _sigint_blocked():
                     process.start()
-                # Else the line would stay open when the process dies.
-                there.close()
+                # Otherwise the connection would stay open when the process ends.
+                child_end.close()
         except BaseException:
             self.close()
             raise
 
-    def __enter__(self) -> Ahead:
+    def __enter__(self) -> Prefetcher:
         return self
 
     def __exit__(
@@ -77,27 +77,27 @@ class Ahead:
         self.close()
 
     def next(self) -> tuple[Arrays, tuple[str, ...]]:
-        """The next batch's arrays and names. Raises what its process raised, or `WorkerLost`."""
-        number = self._step % len(self._lines)
-        line = self._lines[number]
+        """Return arrays and names of the next batch. Raises errors of its worker, or `WorkerLost`."""
+        number = self._step % len(self._connections)
+        connection = self._connections[number]
         try:
-            told = line.recv()
+            message = connection.recv()
         except (EOFError, OSError) as error:
             raise WorkerLost(
-                "A process that makes batches has ended.", "Start again; the run goes on."
+                "A process that makes batches has ended.", "Start again; the run continues."
             ) from error
-        if isinstance(told, BaseException):
-            raise told
-        step, slot, names = told
+        if isinstance(message, BaseException):
+            raise message
+        step, slot, names = message
         assert step == self._step
         shared = views(self._buffers[number], self._recipe, slot)
         arrays = {name: values.copy() for name, values in shared.items()}
-        line.send(slot)
+        connection.send(slot)
         self._step += 1
         return arrays, names
 
     def close(self) -> None:
-        """End all processes at once."""
+        """Terminate all workers."""
         for process in self._processes:
             if process.pid is not None:
                 process.terminate()
@@ -107,13 +107,13 @@ class Ahead:
                 if process.is_alive():
                     process.kill()
                     process.join()
-        for line in self._lines:
-            line.close()
-        self._processes, self._lines, self._buffers = [], [], []
+        for connection in self._connections:
+            connection.close()
+        self._processes, self._connections, self._buffers = [], [], []
 
 
-def _work(
-    line: Connection,
+def _make_batches(
+    connection: Connection,
     buffer: Any,
     packed: Pack,
     recipe: Recipe,
@@ -121,8 +121,8 @@ def _work(
     step: int,
     stride: int,
 ) -> None:
-    """Make batches number `step`, `step + stride`, … until nobody listens any more."""
-    # Ctrl-C reaches the whole group; the process that trains decides what it means.
+    """Make batches `step`, `step + stride`, … until the connection is closed."""
+    # Ctrl-C reaches the whole process group, but only the training process handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if hasattr(os, "nice"):
@@ -130,26 +130,26 @@ def _work(
     torch.set_num_threads(1)
     try:
         sampler = Sampler(packed, recipe)
-        slots = [views(buffer, recipe, slot) for slot in range(SLOTS)]
-        free = list(range(SLOTS))
+        slots = [views(buffer, recipe, slot) for slot in range(SLOTS_PER_WORKER)]
+        free = list(range(SLOTS_PER_WORKER))
         while True:
-            while not free or line.poll():
-                free.append(line.recv())
+            while not free or connection.poll():
+                free.append(connection.recv())
             slot = free.pop(0)
             names = fill(slots[slot], sampler, seed, step)
-            line.send((step, slot, names))
+            connection.send((step, slot, names))
             step += stride
     except (EOFError, BrokenPipeError, ConnectionError):
         return
     except Exception as error:
-        line.send(error)
+        connection.send(error)
 
 
 @contextlib.contextmanager
-def _deaf() -> Iterator[None]:
-    """Processes started within hear no Ctrl-C, not even while they import; POSIX only.
+def _sigint_blocked() -> Iterator[None]:
+    """Block SIGINT for processes started within the block, also during their imports; POSIX only.
 
-    Blocked and not ignored: what comes meanwhile reaches this process afterwards.
+    A blocked signal is delivered to this process afterwards.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield

@@ -1,4 +1,4 @@
-"""Results that stay in the cache, and the cache itself."""
+"""Results kept in the cache, and the cache itself."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_restore.api._images import Pathlike, open_image
-from napari_restore.api._recorded import with_consent
-from napari_restore.api._repeating import plan_of
+from napari_restore.api._record_file import with_consent
+from napari_restore.api._tasks import plan_of
 
 if TYPE_CHECKING:
     from napari_restore.engine import KeptResult, Plan, Result
@@ -23,10 +23,10 @@ def keep_result(
     method: str,
     record: Mapping[str, Any] | None = None,
 ) -> str:
-    """Leave a note in a store, so that `kept_results` finds what was made; returns its name.
+    """Register a result in its store, so that `kept_results` lists it; return its name.
 
-    `task` is that of `task_of`, `title` what people know it by, `method` the model's
-    title, `record` the run's once it has ended.
+    `task` is that of `task_of`, `title` the displayed name, `method` the model's title,
+    `record` that of the run once it has ended.
     """
     from napari_restore.engine import keep_result
 
@@ -34,16 +34,16 @@ def keep_result(
 
 
 def kept_name(plan: Plan) -> str:
-    """The name of the `KeptResult` that `plan` leaves: it tells areas of one store apart."""
+    """Return the name of the `KeptResult` of `plan`, unique among the areas of one store."""
     from napari_restore.engine import name_of_plan
 
     return name_of_plan(plan)
 
 
 def kept_results(image: Any) -> list[KeptResult]:
-    """Results of `image` that lie in the cache from earlier, the newest first.
+    """Return earlier results of `image` in the cache, the newest first.
 
-    Reads a part of the image to know it again: not for the thread of a window.
+    Reads a part of the image for its fingerprint: not for the GUI thread.
     """
     from napari_restore.engine import kept_results
 
@@ -51,11 +51,11 @@ def kept_results(image: Any) -> list[KeptResult]:
 
 
 def result_of_kept(kept: KeptResult, image: Any, *, trust: bool = False) -> Result:
-    """The pixels of a `KeptResult` of `image`. Makes its plan again: that may take seconds.
+    """Open the pixels of a `KeptResult` of `image`. Plans again, which may take seconds.
 
-    Levels that the image lacks are those of the cache, if they are there. Raises
-    `ResourceError` if other pixels would be made today, by another version of the
-    model for instance.
+    Pyramid levels that the image lacks are taken from the cache where it has them. Raises
+    `ResourceError` if the run would give other pixels today, for instance with another
+    version of the model.
     """
     from napari_restore.engine import Result
     from napari_restore.images import attach_pyramid
@@ -66,23 +66,23 @@ def result_of_kept(kept: KeptResult, image: Any, *, trust: bool = False) -> Resu
 
 
 def plan_of_kept(kept: KeptResult, image: Any, *, trust: bool = False) -> Plan:
-    """The plan that makes a `KeptResult` of `image`, which may have another name now.
+    """Return the plan of a `KeptResult` of `image`, whose path may have changed.
 
     Code of its model's file runs only with `trust`.
     """
     spec = open_image(image).spec
-    # What the user said when the image was opened, not what the note in the cache says.
-    allowed = spec is not None and bool(spec.get("allow_outside"))
-    task = with_consent(kept.task, allow_outside=allowed)
+    # The consent given when the image was opened; the entry in the cache may come from anybody.
+    allow_outside = spec is not None and bool(spec.get("allow_outside"))
+    task = with_consent(kept.task, allow_outside=allow_outside)
     if spec is not None:
         task["image"] = {**task["image"], "source": spec["source"]}
     return replace(plan_of(task, trust=trust), store=kept.store)
 
 
 def forget_result(store: Pathlike, name: str) -> bool:
-    """Remove a `KeptResult`, and its store when it was the last; whether the store went.
+    """Remove a `KeptResult`, and its store with the last one; return whether the store was removed.
 
-    Raises `ResourceError` while somebody uses the store.
+    Raises `ResourceError` while the store is in use.
     """
     from napari_restore.engine import forget_result
 
@@ -90,16 +90,16 @@ def forget_result(store: Pathlike, name: str) -> bool:
 
 
 def cache_entries() -> list[CacheEntry]:
-    """What lies in the cache, the most recently used first."""
+    """Return the entries of the cache, the most recently used first."""
     from napari_restore import images
 
     return images.cache_entries()
 
 
 def clear_cache(*, needed: bool = False) -> int:
-    """Empty the cache but for what is in use; returns the bytes freed.
+    """Remove all entries of the cache that are not in use; return the bytes freed.
 
-    Masks that copied commands and records name stay without `needed`.
+    Masks that copied commands and records refer to are removed only with `needed`.
     """
     from napari_restore import images
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from napari_restore.errors import BadParameter
-from napari_restore.training.data import Feed, Recipe, Sampler
-from napari_restore.training.data._ahead import Ahead
+from napari_restore.training.data import BatchLoader, Recipe, Sampler
+from napari_restore.training.data._prefetch import Prefetcher
 from napari_restore.training.haze import Haze, add_haze
 from napari_restore.training.loop._table import fill
 
@@ -33,7 +33,7 @@ def same(one, other) -> bool:
 
 
 def test_a_batch_is_what_the_contract_says(packed):
-    batch = Feed(packed, RECIPE, 0).batch(4)
+    batch = BatchLoader(packed, RECIPE, 0).batch(4)
     assert batch.hazy.shape == batch.clear.shape == (3, 3, 64, 64)
     assert batch.depth.shape == batch.valid.shape == (3, 1, 64, 64)
     assert batch.airlight.shape == (3, 3)
@@ -50,16 +50,16 @@ def test_a_batch_is_what_the_contract_says(packed):
 
 
 def test_a_batch_follows_from_seed_and_step(packed):
-    one, other = Feed(packed, RECIPE, 5), Feed(packed, RECIPE, 5)
+    one, other = BatchLoader(packed, RECIPE, 5), BatchLoader(packed, RECIPE, 5)
     later = one.batch(9)
     assert same(one.batch(2), other.batch(2))
     assert same(later, other.batch(9))
     assert not same(later, one.batch(8))
-    assert not same(later, Feed(packed, RECIPE, 6).batch(9))
+    assert not same(later, BatchLoader(packed, RECIPE, 6).batch(9))
 
 
 def test_workers_change_nothing_and_end_when_closed(packed):
-    alone, shared = Feed(packed, RECIPE, 5), Feed(packed, RECIPE, 5, workers=2)
+    alone, shared = BatchLoader(packed, RECIPE, 5), BatchLoader(packed, RECIPE, 5, workers=2)
     before = set(torch.multiprocessing.active_children())
     batches = shared.batches(7)
     # More than all of them can have ready, so that places are used again.
@@ -71,7 +71,7 @@ def test_workers_change_nothing_and_end_when_closed(packed):
 
 
 def test_a_worker_that_fails_says_why(packed, monkeypatch, tmp_path):
-    feed = Feed(packed, RECIPE, 0, workers=1)
+    feed = BatchLoader(packed, RECIPE, 0, workers=1)
     feed.pack = replace_folder(packed, tmp_path)
     with pytest.raises(BadParameter, match="No picture is large enough"):
         next(feed.batches())
@@ -207,7 +207,7 @@ def display(values):
 
 def test_a_batch_tells_the_haze_that_was_applied(packed):
     recipe = replace(RECIPE, clear=0.4, degraded=0, spectra={"even": 1})
-    batch = Feed(packed, recipe, 3).batch(0)
+    batch = BatchLoader(packed, recipe, 3).batch(0)
     assert batch.is_clear.any()
     assert not batch.is_clear.all()
     for n in range(3):
@@ -264,7 +264,7 @@ def test_scenes_are_enlarged_up_to_twice_and_smaller_ones_left_out(packed, tmp_p
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no signals of POSIX")
 def test_ctrl_c_does_not_reach_a_worker_that_is_still_importing(packed):
-    with Ahead(packed, RECIPE, 0, 1, 0) as ahead:
+    with Prefetcher(packed, RECIPE, 0, 1, 0) as ahead:
         for process in ahead._processes:
             os.kill(process.pid, signal.SIGINT)
         arrays, names = ahead.next()

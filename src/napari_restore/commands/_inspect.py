@@ -1,4 +1,4 @@
-"""`view`, `models` and `cache`: commands that only look."""
+"""`view`, `models` and `cache`: commands without computation."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import Any
 
 from napari_restore._format import format_size
 from napari_restore.commands import _streams
-from napari_restore.commands._answer import Answer
+from napari_restore.commands._result import CommandResult
 from napari_restore.errors import InputError, UnreadableImage, escape_controls
 
 
-def view(options: Namespace) -> Answer:
+def view(options: Namespace) -> CommandResult:
     """Open napari in a process of its own, and wait until it is closed."""
     for path in options.paths:
         if not Path(path).exists():
@@ -27,50 +27,52 @@ def view(options: Namespace) -> Answer:
         raise InputError(
             "napari is not installed here.", "Install it with: pip install 'napari-restore[all]'"
         )
-    # napari's own command line: it loads plugins, and it alone knows how.
-    words = [
+    # napari's own command line, which loads the plugin.
+    argv = [
         sys.executable,
         "-m",
         "napari_restore.plugin._start",
         *(str(Path(p).absolute()) for p in options.paths),
     ]
     if options.paths:
-        words += ["--plugin", "napari-restore"]
-    words += ["--with", "napari-restore", "Restore"]
-    # Ours is a copy of the descriptor it would inherit, which leads nowhere.
-    code = subprocess.call(words, stderr=_streams.stderr_number())
-    return Answer({"exit_code": code}, "", 1 if code else 0)
+        argv += ["--plugin", "napari-restore"]
+    argv += ["--with", "napari-restore", "Restore"]
+    # `_streams.set_up` redirected the descriptor it would inherit to the null device.
+    code = subprocess.call(argv, stderr=_streams.stderr_number())
+    return CommandResult({"exit_code": code}, "", 1 if code else 0)
 
 
-def models(options: Namespace) -> Answer:
+def models(options: Namespace) -> CommandResult:
     """List the models, or show one card in full."""
     from napari_restore import api
 
     cards = {card.id: card for card in api.models()}
     if options.id is None:
-        data = [_told_of(card) for card in cards.values()]
+        data = [_fields_of(card) for card in cards.values()]
         rows = [("", "model", "task", "scope", "weights", "")]
         rows += [
             ("*" if c.recommended_for else "", c.id, c.task, c.scope, _weights_of(c), c.title)
             for c in cards.values()
         ]
-        text = f"{_columns(rows)}\n\n* recommended; `napari-restore models ID` tells more"
-        return Answer(data, text)
-    # Loading an unknown one says which names are near.
+        text = f"{_columns(rows)}\n\n* recommended; see `napari-restore models ID` for details"
+        return CommandResult(data, text)
+    # The error for an unknown id suggests similar ones.
     card = cards.get(options.id) or api.load_model(options.id).card
-    told = _told_of(card)
+    fields = _fields_of(card)
     if api.is_ready(card.id):
-        told["tile_invariance"] = api.tile_invariance(card.id)
-    return Answer(told, _fields({k: v for k, v in told.items() if v not in ("", (), None, {})}))
+        fields["tile_invariance"] = api.tile_invariance(card.id)
+    return CommandResult(
+        fields, _fields({k: v for k, v in fields.items() if v not in ("", (), None, {})})
+    )
 
 
-def _told_of(card: Any) -> dict[str, Any]:
-    """The card's fields, and where its weights come from."""
+def _fields_of(card: Any) -> dict[str, Any]:
+    """Return the fields of a card, and the source of its weights."""
     return {**asdict(card), "weights": _weights_of(card)}
 
 
 def _weights_of(card: Any) -> str:
-    """One word: "shipped", "yours" for a network that needs a file, "" for what needs none."""
+    """Return "shipped", "yours" for a network that needs a file, "" for models without weights."""
     from napari_restore import api
 
     if not card.needs_weights:
@@ -78,12 +80,12 @@ def _weights_of(card: Any) -> str:
     return "shipped" if api.is_ready(card.id) else "yours"
 
 
-def cache(options: Namespace) -> Answer:
-    """Show what lies in the cache, or remove what nobody uses."""
+def cache(options: Namespace) -> CommandResult:
+    """List the entries of the cache, or remove those not in use."""
     from napari_restore import api
 
     if options.masks and not options.clear:
-        raise InputError("--masks says what --clear removes, too.", "Add --clear.")
+        raise InputError("--masks has an effect only with --clear.", "Add --clear.")
     if options.clear:
         freed = api.clear_cache(needed=options.masks)
         kept = sum(entry.needed for entry in api.cache_entries())
@@ -94,7 +96,7 @@ def cache(options: Namespace) -> Answer:
                 f"kept {masks} that copied commands or records name; "
                 "napari-restore cache --clear --masks removes them"
             )
-        return Answer({"freed_bytes": freed, "kept_masks": kept}, "\n".join(lines))
+        return CommandResult({"freed_bytes": freed, "kept_masks": kept}, "\n".join(lines))
     entries: list[dict[str, Any]] = [
         {
             "path": str(entry.path),
@@ -111,7 +113,7 @@ def cache(options: Namespace) -> Answer:
     rows = [("kind", "size", "last used", "")]
     rows += [(e["kind"], format_size(e["bytes"]), e["used"][:16], e["path"]) for e in entries]
     text = f"{_columns(rows)}\n{format_size(total)} in all" if entries else "the cache is empty"
-    return Answer({"bytes": total, "entries": entries}, text)
+    return CommandResult({"bytes": total, "entries": entries}, text)
 
 
 def _columns(rows: Sequence[tuple[str, ...]]) -> str:
@@ -122,7 +124,7 @@ def _columns(rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def _fields(data: Mapping[str, Any], indent: str = "") -> str:
-    """Names and values, nested ones indented."""
+    """Format names and values, nested ones indented."""
     lines = []
     for name, value in data.items():
         label = f"{indent}{name.replace('_', ' ')}:"

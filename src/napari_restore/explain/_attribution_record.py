@@ -1,4 +1,4 @@
-"""What the record of an attribution says of it."""
+"""Writes the `attribution` part of a record."""
 
 from __future__ import annotations
 
@@ -15,48 +15,53 @@ from napari_restore.explain._context_choice import ContextChoice, share_of
 from napari_restore.explain._integral import Integral
 from napari_restore.explain._methods import FIXED, RECOMPUTED, THROUGH, Method
 from napari_restore.explain._paths import Path
-from napari_restore.explain.explainers._explained import Explained
+from napari_restore.explain.explainers._run_explainer import ExplainerMap
 
 
-def account(
+def attribution_record(
     run: AttributionRun,
     method: Method,
     path: Path | None,
-    told: str | None,
-    integral: Integral | Explained,
+    baseline_text: str | None,
+    integral: Integral | ExplainerMap,
     arguments: Mapping[str, Any],
-    choice: ContextChoice,
+    context: ContextChoice,
     difference: float | None,
 ) -> dict[str, Any]:
-    """The record's `attribution`. `difference` is what the map's shares should add up to."""
+    """Return the record's `attribution`; `difference` is D(x) − D(x′), which the shares should sum to."""
     explainer = method.explainer
     mass = integral.total.magnitude()
     rings = _measures.rings(mass, run.region, run.box)
-    near = window_of(run.box, run.region)
-    through, share = run.through, 0.0
+    window = window_of(run.box, run.region)
+    through, overview_share = run.through, 0.0
     if through is not None and integral.overview is not None:
-        # Each pixel of the overview stands for a block of the image, told by its middle.
-        far = integral.overview.magnitude()
-        share = float(far.sum() / max(far.sum() + mass.sum(), np.finfo(np.float64).tiny))
-        around = _measures.rings(
-            far, through.region, run.box, step=through.step, corner=through.corner
+        # Each pixel of the overview stands for a block of the image, placed at its centre.
+        overview_mass = integral.overview.magnitude()
+        overview_share = float(
+            overview_mass.sum() / max(overview_mass.sum() + mass.sum(), np.finfo(np.float64).tiny)
         )
-        rings = {name: (1 - share) * rings[name] + share * around[name] for name in rings}
+        overview_rings = _measures.rings(
+            overview_mass, through.region, run.box, step=through.step, corner=through.corner
+        )
+        rings = {
+            name: (1 - overview_share) * rings[name] + overview_share * overview_rings[name]
+            for name in rings
+        }
     return {
         "method": method.name,
         "source": method.source,
         "path": None if path is None or explainer is not None else path.name,
         "arguments": dict(arguments),
-        "baseline": told if explainer is None or explainer.takes_baseline else None,
+        "baseline": baseline_text if explainer is None or explainer.takes_baseline else None,
         "objective": run.objective.name,
         "box": list(run.box),
         "polygon": None if run.polygon is None else run.polygon.to_list(),
         "nodes": [list(node) for node in integral.nodes],
         "rule": integral.rule,
         "region": list(run.region),
-        "context": _context(choice, integral.through_context, difference),
+        "context": _context(context, integral.through_context, difference),
         "routing": _routing_of(run),
-        "overview_share": share,
+        "overview_share": overview_share,
         "completeness": {
             "sum": integral.sum,
             "difference": integral.difference,
@@ -67,8 +72,8 @@ def account(
         },
         "diffusion_index": _measures.diffusion_index(mass),
         "window": {
-            "region": list(near),
-            "diffusion_index": _measures.diffusion_index(mass[near.within(run.region)]),
+            "region": list(window),
+            "diffusion_index": _measures.diffusion_index(mass[window.within(run.region)]),
         },
         "area_95": _measures.area(mass),
         "rings": rings,
@@ -79,20 +84,21 @@ def account(
 
 
 def _routing_of(run: AttributionRun) -> str:
+    """Return `FIXED`, `RECOMPUTED`, or ``"none"`` for a model without routing."""
     if run.fixed_routing:
         return FIXED
     return RECOMPUTED if run.source.plan.model.routing_bytes else "none"
 
 
 def _context(
-    choice: ContextChoice, through: float | None, difference: float | None
+    context: ContextChoice, through: float | None, difference: float | None
 ) -> dict[str, Any]:
-    """What became of the context, and which share of D(x) − D(x′) came through it."""
-    rest = difference or 0.0
-    if through is not None and choice.used == THROUGH:
-        rest -= through
+    """Return how the context was treated, and its part in D(x) − D(x′)."""
+    pixel_difference = difference or 0.0
+    if through is not None and context.used == THROUGH:
+        pixel_difference -= through
     return {
-        **asdict(choice),
+        **asdict(context),
         "difference": through,
-        "share": share_of(through, rest),
+        "share": share_of(through, pixel_difference),
     }

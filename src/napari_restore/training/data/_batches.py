@@ -1,4 +1,4 @@
-"""Batches in order, made ahead by other processes, the same whatever their number."""
+"""Batches in order, prefetched by worker processes and independent of their number."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from napari_restore.errors import BadParameter
-from napari_restore.training.data._ahead import Ahead
 from napari_restore.training.data._arrays import Arrays, empty, fill
 from napari_restore.training.data._pack import Pack
+from napari_restore.training.data._prefetch import Prefetcher
 from napari_restore.training.data._recipe import Recipe
 from napari_restore.training.data._sample import Sampler
 
@@ -25,20 +25,20 @@ class Batch:
     clear: torch.Tensor
     """(N, 3, h, w)."""
     depth: torch.Tensor
-    """(N, 1, h, w) optical depth at 550 nm that was applied; 0 where `is_clear`."""
+    """(N, 1, h, w) applied optical depth at 550 nm; 0 where `is_clear`."""
     airlight: torch.Tensor
-    """(N, 3); without meaning where `is_clear`."""
+    """(N, 3); undefined where `is_clear`."""
     exponent: torch.Tensor
-    """(N,) of Ångström's law; without meaning where `is_clear`."""
+    """(N,) exponent of Ångström's law; undefined where `is_clear`."""
     valid: torch.Tensor
-    """(N, 1, h, w) bool; False: no picture there, not to be learned from."""
+    """(N, 1, h, w) bool; False for pixels without data, excluded from losses."""
     is_clear: torch.Tensor
     """(N,) bool: no haze was added."""
     names: tuple[str, ...]
-    """Of the scenes."""
+    """Names of the scenes."""
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
-        """The same on another device."""
+        """Return the batch on another device."""
         tensors: dict[str, Any] = {
             item.name: value.to(device, non_blocking=non_blocking)
             for item in fields(self)
@@ -47,19 +47,19 @@ class Batch:
         return replace(self, **tensors)
 
 
-class Feed:
-    """An endless sequence of batches; batch number `step` follows from pack, recipe and seed.
+class BatchLoader:
+    """An endless sequence of batches; batch `step` is a function of pack, recipe and seed.
 
     Parameters
     ----------
     packed
         The scenes.
     recipe
-        How crops are made.
+        Settings of the crops.
     seed
-        Any whole number from 0.
+        A whole number from 0.
     workers
-        Processes that make batches ahead; 0: none, each is made when it is asked for.
+        Worker processes that prefetch batches; 0: batches are made on request.
     """
 
     def __init__(self, packed: Pack, recipe: Recipe, seed: int, workers: int = 0) -> None:
@@ -69,18 +69,18 @@ class Feed:
         self._sampler = Sampler(packed, recipe)
 
     def batch(self, step: int) -> Batch:
-        """Batch number `step`, made here and now."""
+        """Return batch `step`, made in this process."""
         arrays = empty(self.recipe)
         return _batch(arrays, fill(arrays, self._sampler, self.seed, step))
 
     def batches(self, start_step: int = 0) -> Generator[Batch, None, None]:
-        """Batches from number `start_step` on; closing the iterator ends its processes."""
+        """Yield batches from `start_step` on; closing the iterator ends its workers."""
         if not self.workers:
             step = start_step
             while True:
                 yield self.batch(step)
                 step += 1
-        with Ahead(self.pack, self.recipe, self.seed, self.workers, start_step) as ahead:
+        with Prefetcher(self.pack, self.recipe, self.seed, self.workers, start_step) as ahead:
             while True:
                 yield _batch(*ahead.next())
 

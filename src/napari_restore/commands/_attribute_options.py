@@ -1,4 +1,4 @@
-"""The options of `attribute` that say what is asked, and how it is answered."""
+"""The options of `attribute` for target, method and objective."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from napari_restore.commands._arguments import context_of
 from napari_restore.errors import BadParameter
 
 
-def add_question(parser: argparse.ArgumentParser) -> None:
-    """What is asked, and how it is answered."""
-    group = parser.add_argument_group("question")
+def add_attribute_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options for target, method and objective."""
+    group = parser.add_argument_group("attribution")
     place = group.add_mutually_exclusive_group(required=True)
     place.add_argument(
         "--box",
         nargs=4,
         type=int,
         metavar=("X", "Y", "WIDTH", "HEIGHT"),
-        help="the box of the result that is asked about, in pixels, origin top left",
+        help="the attribution target: a box of the result in pixels, origin top left",
     )
     place.add_argument(
         "--polygon",
         nargs="+",
         type=_values.number,
         metavar="X Y",
-        help="the vertices of a polygon in its place, three or more",
+        help="the vertices of a polygon instead, three or more",
     )
     place.add_argument(
         "--boxes",
         metavar="CSV",
-        help="a table of many: columns x, y, width, height and, if you like, name and image",
+        help="a table of many: columns x, y, width, height and, optionally, name and image",
     )
     group.add_argument(
         "--method",
         metavar="NAME",
-        help="haze: along thinner haze, the default for what removes haze; ig: from a baseline, "
+        help="haze: along thinner haze, the default for dehazing models; ig: from a baseline, "
         "the default for other models; lam: from a blur; "
         "dam: from a clear image; lam-2021, dam-paper, dam-released: as published; smoothgrad, "
-        "occlusion, captum:NAME: no paths",
+        "occlusion, captum:NAME: not path integrals",
     )
     group.add_argument(
         "--argument",
@@ -48,24 +48,24 @@ def add_question(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=_values.assignment,
         metavar="NAME=VALUE",
-        help="a setting of a method that is no path; may be repeated",
+        help="a setting of a method that is not a path integral; may be repeated",
     )
     group.add_argument(
         "--objective",
         metavar="NAME",
-        help="what of the box is asked: change, mean, sum, channel:N, gradient, mean+variance "
+        help="scalar function of the box: change, mean, sum, channel:N, gradient, mean+variance "
         "(default: the method's)",
     )
     group.add_argument(
         "--baseline",
         metavar="NAME|FILE",
-        help="where a straight path begins: blur, zero, output, dehazed, or a clear image",
+        help="start of a straight path: blur, zero, output, dehazed, or a clear image",
     )
     group.add_argument(
         "--steps",
         default=None,
         metavar="auto|N",
-        help="points of the path (default: the method's; auto takes 9 to 65 until --gap)",
+        help="points of the path (default: the method's; auto uses 9 to 65 until --gap)",
     )
     group.add_argument(
         "--rule",
@@ -76,7 +76,7 @@ def add_question(parser: argparse.ArgumentParser) -> None:
         "--context-gradient",
         choices=("auto", "stop", "through"),
         default="auto",
-        help="the context, which is what the model takes from the whole image: stop the gradient there, let "
+        help="the context, the model's statistics of the whole image: stop the gradient there, let "
         "it go through the overview, or auto (default): through where the model allows it and that is "
         "predicted to add less than ten seconds on two cores; the choice depends on image and options, "
         "not on the machine, and is in the record",
@@ -92,8 +92,8 @@ def add_question(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="ask level N of the image's pyramid in the place of its true pixels (0); boxes stay in "
-        "true pixels",
+        help="use level N of the image's pyramid instead of full resolution (0); boxes stay in "
+        "full-resolution pixels",
     )
     group.add_argument(
         "--gap",
@@ -105,13 +105,13 @@ def add_question(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--check",
         choices=("insertion-deletion",),
-        help="whether the map ranks pixels better than chance: D as the first of them are brought in, "
-        "and taken away",
+        help="whether the map ranks pixels better than chance: D as the first of them are "
+        "inserted and deleted",
     )
 
 
-def question_of(options: Namespace) -> dict[str, Any]:
-    """The options as keywords of `nr.attribute`, but for the place."""
+def attribute_options(options: Namespace) -> dict[str, Any]:
+    """Return the options as keywords of `nr.attribute`, except for the target."""
     from napari_restore import api
 
     return {
@@ -139,11 +139,11 @@ def question_of(options: Namespace) -> dict[str, Any]:
 
 
 def polygon_of(options: Namespace) -> list[tuple[float, float]] | None:
-    """The vertices (y, x) of --polygon; raises `BadParameter` for half a vertex."""
+    """Return the vertices (y, x) of --polygon; raises `BadParameter` for an odd count."""
     if options.polygon is None:
         return None
     if len(options.polygon) % 2:
         raise BadParameter(
-            "--polygon ends with half a vertex.", "Write X and Y of each, one after another."
+            "--polygon has an odd number of coordinates.", "Write X and Y of each vertex in turn."
         )
     return list(zip(options.polygon[1::2], options.polygon[::2], strict=True))

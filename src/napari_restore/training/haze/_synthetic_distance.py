@@ -1,4 +1,4 @@
-"""Distances for pictures that tell none: 0 near to 1 far, made up in different ways."""
+"""Synthetic distances, 0 near to 1 far, by several generators."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Array = npt.NDArray[np.float32]
 Maker = Callable[[np.random.Generator, tuple[int, int], Array], Array]
 
 CELL = 4
-"""Pixels per cell of what is smooth."""
+"""Pixels per cell of smooth fields."""
 
 
 def ramp(rng: np.random.Generator, shape: tuple[int, int], guide: Array) -> Array:
-    """Ground that recedes to a horizon; all above it is as far, or thins out upwards."""
+    """Draw ground to a horizon; above it a constant or decreasing distance."""
     y = _rows(rng, shape)
     horizon = rng.uniform(0.0, 0.7)
     ground = np.clip((y - horizon) / (1 - horizon), 0, 1)
@@ -30,7 +30,7 @@ def ramp(rng: np.random.Generator, shape: tuple[int, int], guide: Array) -> Arra
 
 
 def planes(rng: np.random.Generator, shape: tuple[int, int], guide: Array) -> Array:
-    """Up to four planes of any tilt, the nearest of which is seen: streets, rooms, slopes."""
+    """Draw up to four tilted planes, the nearest visible: streets, rooms, slopes."""
     y, x = _grid(shape)
     nearest = np.full(shape, np.inf)
     for _ in range(int(rng.integers(1, 5))):
@@ -43,7 +43,7 @@ def planes(rng: np.random.Generator, shape: tuple[int, int], guide: Array) -> Ar
 
 
 def ridges(rng: np.random.Generator, shape: tuple[int, int], guide: Array) -> Array:
-    """Hills one behind the other, each with a jagged line above it."""
+    """Draw hills behind each other, with jagged outlines."""
     y, _ = _grid(shape)
     count = int(rng.integers(2, 8))
     lines = np.sort(rng.uniform(0.05, 0.95, count))
@@ -60,13 +60,13 @@ def ridges(rng: np.random.Generator, shape: tuple[int, int], guide: Array) -> Ar
 
 
 def segments(rng: np.random.Generator, shape: tuple[int, int], guide: Array) -> Array:
-    """The picture's own parts, each at a distance that its brightness does not tell."""
+    """Draw a distance for each segment of the image, independent of its brightness."""
     count = int(rng.integers(3, 9))
     smooth = _means(guide, shape, int(rng.integers(2, 7)))
     bounds = np.quantile(smooth, np.sort(rng.uniform(0.02, 0.98, count - 1)))
     part = np.searchsorted(bounds, smooth)
     if rng.random() < 0.6:
-        # Things in different places are different things.
+        # Equal brightness in different places means different objects.
         noise = value_noise(rng, shape, np.exp(rng.uniform(0, np.log(6))), 1.0)
         part = part + count * (noise > 0) + 2 * count * (noise > 1)
     away = rng.uniform(0, 1, 4 * count).astype(np.float32)
@@ -78,7 +78,7 @@ def segments(rng: np.random.Generator, shape: tuple[int, int], guide: Array) -> 
 
 
 def bright(rng: np.random.Generator, shape: tuple[int, int], guide: Array) -> Array:
-    """A ramp that also follows the large parts of the picture, either way round."""
+    """Draw a ramp that also follows the coarse brightness of the image, with either sign."""
     parts = _means(guide, shape, CELL)
     sign = 1 if rng.random() < 0.65 else -1
     wall = enlarged(SPECTRA["octaves"].draw(rng, _cells(shape), 1.0), shape)
@@ -91,8 +91,8 @@ def bright(rng: np.random.Generator, shape: tuple[int, int], guide: Array) -> Ar
 MAKERS: tuple[Maker, ...] = (ramp, planes, ridges, segments, bright)
 
 
-def made_up_distance(rng: np.random.Generator, shape: tuple[int, int], guide: Array) -> Array:
-    """One of `MAKERS`; `guide` (h, w) is the picture's luminance, 0 to 1."""
+def synthetic_distance(rng: np.random.Generator, shape: tuple[int, int], guide: Array) -> Array:
+    """Draw from one of `MAKERS`; `guide` (h, w) is the picture's luminance, 0 to 1."""
     return MAKERS[int(rng.integers(len(MAKERS)))](rng, shape, guide)
 
 
@@ -102,14 +102,14 @@ def _grid(shape: tuple[int, int]) -> tuple[npt.NDArray[np.floating], npt.NDArray
 
 
 def _rows(rng: np.random.Generator, shape: tuple[int, int]) -> npt.NDArray[np.floating]:
-    """How far down a pixel lies, 0 to 1, with the camera held a little askew."""
+    """Return the vertical position of pixels, 0 to 1, with a small camera roll."""
     y, x = _grid(shape)
     down: npt.NDArray[np.floating] = y + rng.uniform(-0.1, 0.1) * (x - 0.5)
     return down
 
 
 def _means(guide: Array, shape: tuple[int, int], cell: int) -> Array:
-    """`guide` (h, w) without what is smaller than `cell` pixels."""
+    """Smooth `guide` (h, w) over cells of `cell` pixels."""
     tall, wide = min(cell, shape[0]), min(cell, shape[1])
     small = guide[: shape[0] // tall * tall, : shape[1] // wide * wide]
     small = small.reshape(shape[0] // tall, tall, shape[1] // wide, wide).mean(axis=(1, 3))

@@ -1,0 +1,118 @@
+"""Record files as tasks, and the check that their input files are unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from napari_restore.api._images import Pathlike
+
+if TYPE_CHECKING:
+    from napari_restore.images import Image
+    from napari_restore.models import RestorationModel
+
+
+@dataclass(frozen=True)
+class RecordFile:
+    """The record of a finished run in a file, for `repeat_of`, `repeat_attribution`, `repeat_table`."""
+
+    path: Path
+    record: Mapping[str, Any]
+    """In the format of `napari_restore.records`."""
+
+    RUN_AGAIN: ClassVar[Mapping[str, str]] = {
+        "restoration": "Restore it as a new image: napari-restore restore.",
+        "attribution": "Run it again: napari-restore attribute.",
+        "table": "Run it again: napari-restore attribute.",
+    }
+
+    @property
+    def kind(self) -> str:
+        """``"restoration"``, ``"attribution"`` or ``"table"``, of many attributions."""
+        if "attribution" in self.record:
+            return "attribution"
+        return "table" if "rows" in self.record else "restoration"
+
+    @property
+    def models(self) -> list[str]:
+        """Ids and files of the models that a rerun would load."""
+        task = self.record.get("task") or {}
+        specs = [each["spec"] for each in task["models"]] if "models" in task else []
+        specs += [task["model"]] if "model" in task else []
+        return [spec["model"] for spec in specs]
+
+    def task(self, kind: str, *, allow_outside: bool = False) -> dict[str, Any]:
+        """Return the task that repeats the run; see `with_consent`.
+
+        Raises `InputError` where the record has none, or is of another `kind`.
+        """
+        from napari_restore.errors import InputError
+
+        if self.kind != kind:
+            raise InputError(
+                f"{self.path} is the record of another kind of run: {self.kind}.",
+                f"Repeat it with: napari-restore rerun {self.path}.",
+            )
+        if self.record.get("task") is None:
+            raise InputError(
+                f"{self.path} does not contain enough to repeat the run.",
+                "Only finished runs of images and models in files can be repeated.",
+            )
+        return with_consent(self.record["task"], allow_outside=allow_outside)
+
+    def check_image(self, image: Image, fingerprint: str, what: str = "image") -> None:
+        """Raise `SourceChanged` for an image other than the recorded one; `what` names it."""
+        if image.fingerprint != fingerprint:
+            raise self._changed(f"{image.name} is not the {what} of the record {self.path}.")
+
+    def check_model(self, model: RestorationModel, weights_sha256: str | None) -> None:
+        """Raise `SourceChanged` for a model with other weights than the recorded ones."""
+        if model.card.weights_sha256 != weights_sha256:
+            raise self._changed(
+                f"The weights of {model.card.id} are not those of the record {self.path}."
+            )
+
+    def check_files(self, digests: Mapping[str, str]) -> None:
+        """Raise `SourceChanged` for a file, by path, whose sha256 is not the recorded one."""
+        from napari_restore.engine import digest
+
+        for name, sha256 in digests.items():
+            if not Path(name).exists() or digest(Path(name)) != sha256:
+                raise self._changed(f"{name} is not the file of the record {self.path}.")
+
+    def _changed(self, sentence: str) -> Exception:
+        from napari_restore.errors import SourceChanged
+
+        return SourceChanged(sentence, self.RUN_AGAIN[self.kind])
+
+
+def with_consent(task: Mapping[str, Any], *, allow_outside: bool) -> dict[str, Any]:
+    """Return a task from a file with the user's present consent to VRT sources outside its folder.
+
+    The consent in the file itself is ignored: it may come from anybody.
+    """
+    checked = dict(task)
+    for name in ("image", "mosaic"):
+        if checked.get(name) is not None:
+            checked[name] = _spec(checked[name], allow_outside)
+    if "images" in checked:
+        checked["images"] = [
+            {**each, "spec": _spec(each["spec"], allow_outside)} for each in checked["images"]
+        ]
+    return checked
+
+
+def _spec(spec: Mapping[str, Any], allow_outside: bool) -> dict[str, Any]:
+    rest = {name: value for name, value in spec.items() if name != "allow_outside"}
+    return {**rest, "allow_outside": True} if allow_outside else rest
+
+
+def read_record_file(record: Pathlike | RecordFile) -> RecordFile:
+    """Read the record in a JSON file; a `RecordFile` is returned as it is. Raises `InputError`."""
+    from napari_restore.records import read_any_record
+
+    if isinstance(record, RecordFile):
+        return record
+    return RecordFile(Path(record), read_any_record(Path(record)))
