@@ -28,7 +28,7 @@ _LATEX = {
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder (zarr)."""
+    """Return bytes of a file, or of all files in a folder (zarr)."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())
 
@@ -49,7 +49,7 @@ def format_size(size: float, *, like: float | None = None) -> str:
 
 
 def format_seconds(seconds: float, *, tenths: bool = False) -> str:
-    """A time for people, rounded up: ``"8 s"``, ``"3 min 20 s"``, ``"2 h 5 min"``.
+    """Return a time for people, rounded up: ``"8 s"``, ``"3 min 20 s"``, ``"2 h 5 min"``.
 
     With `tenths`, for what was measured, times below ten seconds keep one: ``"0.4 s"``.
     """
@@ -63,12 +63,12 @@ def format_seconds(seconds: float, *, tenths: bool = False) -> str:
 
 
 def latex(text: str) -> str:
-    """Text as LaTeX prints it."""
+    """Return text as LaTeX prints it."""
     return "".join(_LATEX.get(letter, letter) for letter in text)
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of equally many cells: the first to the left, numbers to the right."""
+    """Return rows of equally many cells: the first to the left, numbers to the right."""
     rows = [[escape_controls(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []

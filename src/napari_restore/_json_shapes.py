@@ -28,7 +28,7 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds.
+    """Return what a JSON file holds.
 
     Raises `OSError`, and `ValueError` with what is wrong: no UTF-8, no JSON, a key that stands
     twice, NaN or infinity, nesting too deep, more than `LARGEST_FILE` bytes, no plain file.
@@ -41,7 +41,7 @@ def read_json(path: Path) -> Any:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """What JSON text holds; raises `ValueError` as `read_json` does."""
+    """Return what JSON text holds; raises `ValueError` as `read_json` does."""
     try:
         return json.loads(
             text if isinstance(text, str) else text.decode("utf-8-sig"),
@@ -107,14 +107,14 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON knows in place of a number or array of numpy, a mapping or a dataclass."""
+    """Return what JSON knows in place of a number or array of numpy, a mapping or a dataclass."""
     if hasattr(value, "tolist"):
         return value.tolist()
     return dict(value) if isinstance(value, Mapping) else getattr(value, "__dict__", str(value))
 
 
 def _refused(value: object, name: str) -> Iterator[str]:
-    """Text that no file and no terminal takes, and numbers of no machine."""
+    """Yield text that no file and no terminal takes, and numbers of no machine."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from _refused(key, f"a key of {name}")
@@ -131,7 +131,7 @@ def _refused(value: object, name: str) -> Iterator[str]:
 
 
 def _phrase(value: Any, problem: ErrorDetails, name: str) -> str:
-    """What pydantic found, at its place in `value`."""
+    """Return what pydantic found, at its place in `value`."""
     for step in problem["loc"]:
         if isinstance(value, (list, tuple)) and isinstance(step, int):
             value, name = value[step], f"{name}[{step}]"

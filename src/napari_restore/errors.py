@@ -134,7 +134,8 @@ class DiskFull(ResourceError):
 def did_you_mean(
     name: str, known: Collection[str], otherwise: str = "There are", *, most: int = 1
 ) -> str:
-    """The hint about a name that is not `known`: up to `most` near ones, else all of them."""
+    """Return the hint about a name that is not `known`: up to `most` near ones, else all of
+    them."""
     import difflib  # only where something is wrong already
 
     near = difflib.get_close_matches(name, known, most, 0.6 if most == 1 else 0.4)

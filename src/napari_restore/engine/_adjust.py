@@ -61,12 +61,12 @@ class Adjustment:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields by name, JSON-able."""
+        """Return the fields by name, JSON-able."""
         return asdict(self)
 
 
 def colours_of(image: Image) -> tuple[int, int, int] | None:
-    """The numbers of the red, green and blue band; None unless there are all three."""
+    """Return the numbers of the red, green and blue band; None unless there are all three."""
     if not set(COLOURS) <= set(image.roles):
         return None
     red, green, blue = (image.roles.index(name) for name in COLOURS)

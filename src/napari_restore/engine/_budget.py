@@ -20,7 +20,7 @@ DEFAULT_SHARE = 0.6
 
 
 def parse_size(text: str | int | float) -> int:
-    """Bytes of ``"1.5GiB"``, ``"512 MiB"``, ``"800MB"`` or a plain number."""
+    """Return bytes of ``"1.5GiB"``, ``"512 MiB"``, ``"800MB"`` or a plain number."""
     if isinstance(text, (int, float)):
         number, unit = float(text), ""
     else:
@@ -37,7 +37,7 @@ def parse_size(text: str | int | float) -> int:
 
 
 def default_memory() -> int:
-    """The budget when the user names none: 60 % of the RAM now available.
+    """Return the budget when the user names none: 60 % of the RAM now available.
 
     Where the address space is limited (``ulimit -v``), no more than 60 % of what is left of it.
     """
@@ -53,7 +53,7 @@ def default_memory() -> int:
 
 
 def process_memory(children: bool = True) -> int:
-    """Bytes only this process (and its children) hold: unique set size, summed."""
+    """Return bytes only this process (and its children) hold: unique set size, summed."""
     import psutil
 
     own = psutil.Process()

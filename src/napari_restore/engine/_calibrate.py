@@ -41,10 +41,10 @@ _KNOWN = Remembered[Cost]()
 def calibrate(
     model: RestorationModel, device: Device, threads: int, *, roughly: bool = False
 ) -> Cost:
-    """The cost of `model` on `device` with `threads` threads; remembered in the process.
+    """Return the cost of `model` on `device` with `threads` threads; remembered in the process.
 
-    Models of one kind cost the same; `roughly` also those of one name.
-    Two sizes give a line for the memory; the larger one, run twice, the time.
+    Models of one kind cost the same; `roughly` also those of one name. Two sizes give a line for
+    the memory; the larger one, run twice, the time.
     """
     return _KNOWN.of(
         model,

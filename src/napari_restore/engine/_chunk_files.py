@@ -18,7 +18,7 @@ class DamagedChunk(ValueError):
 
 
 def create_array(group: Any, name: str, shape: tuple[int, int, int], side: int, dtype: str) -> Any:
-    """An array (c, y, x) in `group` whose chunks `write_chunks` can write.
+    """Return an array (c, y, x) in `group` whose chunks `write_chunks` can write.
 
     Light compression, and a checksum: half a chunk must not pass for pixels.
     """
@@ -66,7 +66,7 @@ def write_chunks(array: Any, folder: Path, box: Region, pixels: npt.NDArray[Any]
 
 
 def _read(file: Path, array: Any) -> npt.NDArray[Any] | None:
-    """A chunk as written by `_write`; None if there is none yet. Raises `DamagedChunk`."""
+    """Return a chunk as written by `_write`; None if there is none yet. Raises `DamagedChunk`."""
     import google_crc32c
     from numcodecs import blosc
 

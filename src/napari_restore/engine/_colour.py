@@ -15,12 +15,12 @@ STRIP_PIXELS = 1 << 20
 
 
 def mean_colour(image: Image, card: ModelCard, box: Box, level: int = 0) -> tuple[float, ...]:
-    """Mean of the valid pixels of `box`, in pixels of `level`, in model range.
+    """Return mean of the valid pixels of `box`, in pixels of `level`, in model range.
 
-    One number per band the model takes, in its order. Pixels of a level that is still
-    being made do not count where nothing has landed. Where white follows from all
-    values the image's context is taken from the cache, or made and kept there.
-    Raises `BadRegion` if no pixel of the box is valid, and `UnknownBands`.
+    One number per band the model takes, in its order. Pixels of a level that is still being made do
+    not count where nothing has landed. Where white follows from all values the image's context is
+    taken from the cache, or made and kept there. Raises `BadRegion` if no pixel of the box is
+    valid, and `UnknownBands`.
     """
     bands = list(model_bands(image, card))
     context = None

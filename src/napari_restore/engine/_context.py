@@ -52,7 +52,8 @@ _VERSION = 3
 
 
 def dark_bands(image: Image) -> tuple[int, ...]:
-    """The bands of the dark channel: the visible ones where roles are known, else all data bands."""
+    """Return the bands of the dark channel: the visible ones where roles are known, else all
+    data bands."""
     return visible_bands(image) or image.data_bands
 
 
@@ -75,7 +76,8 @@ def context_key(
 
 
 def context_exclude(image: Image, exclude: str | os.PathLike[str] | None) -> Weight | None:
-    """The mask of pixels that do not count, on the image whose statistics stand for `image`."""
+    """Return the mask of pixels that do not count, on the image whose statistics stand for
+    `image`."""
     return None if exclude is None else open_weight(os.fspath(exclude), image.full or image)
 
 
@@ -86,7 +88,7 @@ def find_context(
     *,
     extent: str = "image",
 ) -> Context | None:
-    """The context computed earlier, or None."""
+    """Return the context computed earlier, or None."""
     key = context_key(image, exclude, region, extent=extent)
     try:
         return read_context(_path(key), key)
@@ -106,15 +108,14 @@ def compute_context(
     cancelled: Callable[[], bool] | None = None,
     sampled: bool = True,
 ) -> Context:
-    """The context of `image` over all its bands, kept on disk for the next time.
+    """Return the context of `image` over all its bands, kept on disk for the next time.
 
-    With `region` only that part is looked at. Drafts take what a fraction of a second
-    gives: the `extent` "overview" looks at a small level, "sample" at a few blocks
-    spread over the image; the last of them stay in memory. Where there is no small level
-    (any more), "overview" takes such blocks, or all of the image unless `sampled`.
-    The context of a level is that of its whole image, in whose pixels region and
-    `exclude` are. Blocks are read and counted by `workers` threads and added up in one
-    fixed order, so the same bytes come out whatever their number.
+    With `region` only that part is looked at. Drafts take what a fraction of a second gives: the
+    `extent` "overview" looks at a small level, "sample" at a few blocks spread over the image; the
+    last of them stay in memory. Where there is no small level (any more), "overview" takes such
+    blocks, or all of the image unless `sampled`. The context of a level is that of its whole image,
+    in whose pixels region and `exclude` are. Blocks are read and counted by `workers` threads and
+    added up in one fixed order, so the same bytes come out whatever their number.
     """
     image = image.full or image
     key = context_key(image, exclude, region, extent=extent)
@@ -199,12 +200,12 @@ def _bytes_of(context: Context) -> int:
 
 
 def rough_extent(image: Image) -> str:
-    """Which of `ROUGH` can be had in a moment: a small level, if there is one."""
+    """Return which of `ROUGH` can be had in a moment: a small level, if there is one."""
     return "sample" if overview_level(image.full or image) is None else "overview"
 
 
 def overview_level(image: Image) -> int | None:
-    """The finest level of at most half of `OVERVIEW_PIXELS` pixels that can be read at once.
+    """Return the finest level of at most half of `OVERVIEW_PIXELS` pixels that can be read at once.
 
     None where such levels are not made yet, or are no power of two smaller.
     """
@@ -230,7 +231,7 @@ def _overview_context(image: Image, level: int, exclude: Weight | None) -> Conte
 
 
 def _spread(image: Image, factor: int) -> list[Region]:
-    """Blocks of a sample: parts of up to SAMPLE_CHUNKS² chunks, evenly over the image."""
+    """Return blocks of a sample: parts of up to SAMPLE_CHUNKS² chunks, evenly over the image."""
     step = max(BLOCK, factor)
     picked: list[list[tuple[int, int]]] = []
     for length, chunk in zip((image.height, image.width), image.chunk, strict=True):
@@ -250,7 +251,7 @@ def _spread(image: Image, factor: int) -> list[Region]:
 def _in_order(
     blocks: list[Region], look: Callable[[Region], BlockStatistics | None], workers: int
 ) -> Iterator[BlockStatistics | None]:
-    """Results in the order of `blocks`, at most `workers` + 1 waiting."""
+    """Yield results in the order of `blocks`, at most `workers` + 1 waiting."""
     waiting: deque[Future[BlockStatistics | None]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="context") as pool:
         try:
@@ -266,10 +267,10 @@ def _in_order(
 
 
 def joint_context(contexts: Iterable[Context]) -> Context:
-    """The statistics of several images taken as one; looked at one by one.
+    """Return the statistics of several images taken as one; looked at one by one.
 
-    Counts add up. Overviews are thinned and stacked, the first image's factor stands
-    for all. Raises `InputError` if the images are not of one kind.
+    Counts add up. Overviews are thinned and stacked, the first image's factor stands for all.
+    Raises `InputError` if the images are not of one kind.
     """
     joint: Context | None = None
     longest = 0
@@ -310,7 +311,7 @@ def joint_context(contexts: Iterable[Context]) -> Context:
 def context_of_images(
     images: Iterable[Image], exclude: str | os.PathLike[str] | None = None
 ) -> Context:
-    """The statistics of `images` taken as one, computed where they are not known yet."""
+    """Return the statistics of `images` taken as one, computed where they are not known yet."""
 
     def of_one(image: Image) -> Context:
         weight = None if exclude is None else open_weight(os.fspath(exclude), image)
@@ -351,7 +352,7 @@ def _thinned(overview: Overview, side: int) -> Overview:
 
 
 def _stacked(overviews: list[Overview]) -> Overview:
-    """One above the other, filled up with NaN on the right."""
+    """Return one above the other, filled up with NaN on the right."""
     width = max(overview.shape[1] for overview in overviews)
     pads = [((0, 0), (0, width - overview.shape[1]), (0, 0)) for overview in overviews]
     return np.concatenate(
@@ -365,10 +366,10 @@ def save_context(path: Path, context: Context) -> None:
 
 
 def load_context(path: Path, image: Image | None = None) -> Context:
-    """The context `save_context` wrote, checked against `image`.
+    """Return the context `save_context` wrote, checked against `image`.
 
-    Raises `InputError` for a file that is missing, damaged, no context, or one of
-    images of another kind.
+    Raises `InputError` for a file that is missing, damaged, no context, or one of images of another
+    kind.
     """
     try:
         context = read_context(path)
@@ -387,7 +388,7 @@ def load_context(path: Path, image: Image | None = None) -> Context:
 def context_path(
     image: Image, exclude: Weight | None, region: Region | None, *, extent: str = "image"
 ) -> Path:
-    """Where the context is kept."""
+    """Return where the context is kept."""
     return _path(context_key(image, exclude, region, extent=extent))
 
 

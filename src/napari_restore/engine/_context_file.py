@@ -40,7 +40,7 @@ def write_context(path: Path, context: Context, key: str = "") -> None:
 
 
 def _digest(arrays: Mapping[str, npt.NDArray[Any]], key: str) -> str:
-    """A checksum of names, types, shapes and values, which only holds for `key`."""
+    """Return a checksum of names, types, shapes and values, which only holds for `key`."""
     found = hashlib.blake2b(key=key.encode(), digest_size=16)
     for name, array in sorted(arrays.items()):
         found.update(f"{name} {array.dtype.str} {array.shape} ".encode())
@@ -49,7 +49,7 @@ def _digest(arrays: Mapping[str, npt.NDArray[Any]], key: str) -> str:
 
 
 def _arrays_in(file: BinaryIO) -> dict[str, Any]:
-    """The arrays of an .npz file; raises `ValueError`."""
+    """Return the arrays of an .npz file; raises `ValueError`."""
     try:
         with np.load(file, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
@@ -59,7 +59,7 @@ def _arrays_in(file: BinaryIO) -> dict[str, Any]:
 
 
 def read_context(path: Path, key: str = "") -> Context:
-    """What `write_context` wrote under the same key; raises one of `UNREADABLE`."""
+    """Return what `write_context` wrote under the same key; raises one of `UNREADABLE`."""
     with open(path, "rb") as file:
         data = _arrays_in(file)
     if str(data.pop("digest")) != _digest(data, key):

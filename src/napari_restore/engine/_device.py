@@ -54,7 +54,7 @@ class Device:
         return parse_size(self.name.removeprefix(SIMULATED)) if self.is_simulated else None
 
     def take(self, tensor: Tensor) -> Tensor:
-        """`tensor` in the memory of this device; of a simulated one, a copy."""
+        """Return `tensor` in the memory of this device; of a simulated one, a copy."""
         return tensor.clone() if self.is_simulated else tensor.to(self.torch)
 
     def wait(self) -> None:
@@ -72,7 +72,7 @@ class Device:
             torch.cuda.empty_cache()
 
     def free_bytes(self) -> int | None:
-        """Bytes of its own memory that are free now; None where nobody can tell."""
+        """Return bytes of its own memory that are free now; None where nobody can tell."""
         if not self.is_cuda:
             return self.capacity
         import torch
@@ -86,7 +86,8 @@ tensors are counted, and one too many is out of memory. Shows what a card would 
 
 
 def choose_device(wanted: str = "auto") -> Device:
-    """The device for `wanted`: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``, ``simulated:6GiB``."""
+    """Return the device for `wanted`: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``,
+    ``simulated:6GiB``."""
     import torch
 
     if wanted.startswith(SIMULATED):
@@ -108,7 +109,7 @@ def choose_device(wanted: str = "auto") -> Device:
 
 
 def cores() -> int:
-    """Processor cores this process may use."""
+    """Return processor cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -145,7 +146,8 @@ def freed_memory_returned() -> Iterator[None]:
 
 
 def _set_heap(mapped: int, trimmed: int) -> bool:
-    """Bytes from which on a block is mapped on its own, and of free ones that stay at the top."""
+    """Return bytes from which on a block is mapped on its own, and of free ones that stay at the
+    top."""
     if not sys.platform.startswith("linux"):
         return False
     import ctypes

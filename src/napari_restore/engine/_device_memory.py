@@ -28,7 +28,7 @@ class DeviceMemory:
             torch.cuda.reset_peak_memory_stats(device.torch)
 
     def watched(self) -> AbstractContextManager[object]:
-        """A context in which the tensors that this thread makes are counted."""
+        """Return a context in which the tensors that this thread makes are counted."""
         return self._count.mode() if self._device.is_simulated else contextlib.nullcontext()
 
     @contextlib.contextmanager
@@ -49,7 +49,8 @@ class DeviceMemory:
 
 
 def peak_of(call: Callable[[], object], device: Device) -> float:
-    """Bytes that `call` holds at most of `device` beyond what is there; counted on the processor."""
+    """Return bytes that `call` holds at most of `device` beyond what is there; counted on the
+    processor."""
     if device.is_cuda:
         torch.cuda.reset_peak_memory_stats(device.torch)
         before = torch.cuda.memory_allocated(device.torch)
@@ -76,7 +77,7 @@ class TensorCount:
         self._seen: set[int] = set()
 
     def mode(self) -> AbstractContextManager[object]:
-        """A context in which the calling thread's new storages are counted."""
+        """Return a context in which the calling thread's new storages are counted."""
         return _Counting(self)
 
     def take(self, size: int) -> None:

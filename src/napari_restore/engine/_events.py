@@ -71,7 +71,7 @@ class Stopped(Event):
 
 
 def event_from_dict(data: dict[str, Any]) -> Event:
-    """The event that `Event.to_dict` wrote."""
+    """Return the event that `Event.to_dict` wrote."""
     fields = dict(data)
     kinds = (Note, ImageStarted, Phase, Progress, TileDone, Finished, Stopped)
     kind = {c.__name__: c for c in kinds}[fields.pop("event")]

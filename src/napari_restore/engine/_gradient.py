@@ -42,7 +42,7 @@ class GradientWeight:
             )
 
     def read(self, box: Region) -> npt.NDArray[np.float32]:
-        """(h, w) strengths of `box`, at the middle of each pixel."""
+        """Return (h, w) strengths of `box`, at the middle of each pixel."""
         x = np.arange(box.x0, box.x1) + 0.5 - self._start[0]
         y = np.arange(box.y0, box.y1) + 0.5 - self._start[1]
         strength = (self._step[0] * x)[None, :] + (self._step[1] * y)[:, None]
@@ -50,7 +50,7 @@ class GradientWeight:
         return weight
 
     def _reached(self, size: tuple[int, int]) -> Region:
-        """The box around the part of the image where the strength is above 0."""
+        """Return the box around the part of the image where the strength is above 0."""
         height, width = size
         corners = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float64)
         strength = (corners - self._start) @ self._step

@@ -40,6 +40,6 @@ def hold_for_writing(owner: object, path: Path) -> Callable[[], None]:
 
 
 def writer_of(path: Path) -> int | None:
-    """The living process that writes to `path`, this one too, or None."""
+    """Return the living process that writes to `path`, this one too, or None."""
     lock = path / WRITER
     return owner_in(lock) if is_locked(lock) else None

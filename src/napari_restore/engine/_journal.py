@@ -35,7 +35,7 @@ class Journal:
         self._height, self._width = header["shape"][:2]
 
     def read(self) -> list[dict[str, Any]]:
-        """The lines, as they were given to `append`.
+        """Return the lines, as they were given to `append`.
 
         Raises `DamagedJournal` where a whole line does not add up.
         """
@@ -53,7 +53,7 @@ class Journal:
             file.write(json.dumps(whole) + "\n")
 
     def _whole(self) -> bytes:
-        """All lines that have an end."""
+        """Return all lines that have an end."""
         try:
             content = self._path.read_bytes()
         except FileNotFoundError:

@@ -111,7 +111,8 @@ def _name_of(boxes: Sequence[Sequence[int]], mask: str | None, feather: int) -> 
 
 
 def kept_results(fingerprint: str) -> list[KeptResult]:
-    """Results of the image with that fingerprint, the newest first. Reads many small files."""
+    """Return results of the image with that fingerprint, the newest first. Reads many small
+    files."""
     found: list[KeptResult] = []
     for header in (cache_dir() / "results").glob("*.zarr/header.json"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):

@@ -28,7 +28,7 @@ KEPT_BOXES = 64
 
 
 def nearest_level(image: Image, level: int) -> int:
-    """The coarsest level of `image` that can be read and halved to `level` of a result.
+    """Return the coarsest level of `image` that can be read and halved to `level` of a result.
 
     A file's own overviews may have other sizes than halving gives: they do not count.
     """
@@ -42,10 +42,10 @@ def nearest_level(image: Image, level: int) -> int:
 
 
 def is_affordable(image: Image, level: int) -> bool:
-    """Whether `read_source` reads a bounded number of pixels for one of `level`.
+    """Return whether `read_source` reads a bounded number of pixels for one of `level`.
 
-    Else so much more than it gives that a window must not wait for it: `image` then
-    lacks levels, which `build_pyramid` makes.
+    Else so much more than it gives that a window must not wait for it: `image` then lacks levels,
+    which `build_pyramid` makes.
     """
     return image.source.random_access and _costs_little(image, level, _read_level(image, level))
 
@@ -53,11 +53,11 @@ def is_affordable(image: Image, level: int) -> bool:
 def read_source(
     image: Image, box: Region, level: int = 0
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
-    """Pixels (h, w, C) of `box`, in pixels of a result's `level`, and which are valid.
+    """Return pixels (h, w, C) of `box`, in pixels of a result's `level`, and which are valid.
 
-    Levels the image does not have (yet) are halved from the nearest finer one; where
-    that is much finer and there are overviews of other sizes, picked from those.
-    Validity (h, w) is None where every pixel is valid.
+    Levels the image does not have (yet) are halved from the nearest finer one; where that is much
+    finer and there are overviews of other sizes, picked from those. Validity (h, w) is None where
+    every pixel is valid.
     """
     number = _read_level(image, level)
     scale = image.level_scale(number)
@@ -78,7 +78,8 @@ def read_source(
 
 
 def _read_level(image: Image, level: int) -> int:
-    """The level of `image` that is read for `level`: an exact one unless that is too fine."""
+    """Return the level of `image` that is read for `level`: an exact one unless that is too
+    fine."""
     exact = nearest_level(image, level)
     if _costs_little(image, level, exact):
         return exact
@@ -121,7 +122,7 @@ def _halved(
 def _picked(
     image: Image, box: Region, level: int, number: int
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
-    """The pixels of another level that lie in the middles of those of `box`."""
+    """Return the pixels of another level that lie in the middles of those of `box`."""
     height, width = image.level_shapes[number]
     rows = _middles(box.y0, box.y1, level, image.height, height)
     columns = _middles(box.x0, box.x1, level, image.width, width)
@@ -132,14 +133,14 @@ def _picked(
 
 
 def _middles(start: int, stop: int, level: int, whole: int, length: int) -> npt.NDArray[np.intp]:
-    """Where the middles of pixels of `level` lie in `whole` pixels that are now `length`."""
+    """Return where the middles of pixels of `level` lie in `whole` pixels that are now `length`."""
     middles = (np.arange(start, stop) << level) + ((1 << level) >> 1)
     found: npt.NDArray[np.intp] = np.minimum(middles, whole - 1) * length // whole
     return found
 
 
 def _size(image: Image, level: int) -> tuple[int, int]:
-    """(height, width) of a result's `level`."""
+    """Return (height, width) of a result's `level`."""
     return -(-image.height >> level), -(-image.width >> level)
 
 
@@ -148,7 +149,7 @@ def _area(size: tuple[int, int]) -> int:
 
 
 def weight_at(weight: Weight, level: int, size: tuple[int, int]) -> Weight:
-    """`weight` on the grid of `level`; `size` is (height, width) of level 0.
+    """Return `weight` on the grid of `level`; `size` is (height, width) of level 0.
 
     Shapes are drawn smaller, rasters asked in the middle of every pixel.
     """
@@ -186,7 +187,7 @@ class SampledWeight:
         self._kept = lru_cache(KEPT_BOXES)(self._read)
 
     def read(self, box: Region) -> npt.NDArray[np.float32]:
-        """(h, w) strengths of `box`."""
+        """Return (h, w) strengths of `box`."""
         return self._kept(Region(*box))
 
     def _read(self, box: Region) -> npt.NDArray[np.float32]:
@@ -205,7 +206,7 @@ class SampledWeight:
 
 
 def smaller(region: Region, level: int) -> Region:
-    """`region` in pixels of `level`, grown to whole ones."""
+    """Return `region` in pixels of `level`, grown to whole ones."""
     return Region(
         region.y0 >> level,
         region.x0 >> level,

@@ -52,16 +52,16 @@ class Light:
         return cls(radiometry, plan.bands, colours_of(plan.image))
 
     def luma(self, pixels: Pixels) -> Plane:
-        """(h, w) of (h, w, C) source values: 0 is black, 1 is white."""
+        """Return (h, w) of (h, w, C) source values: 0 is black, 1 is white."""
         return self._luma_of(self._seen(pixels, self.colours or self.bands))
 
     def share(self, pixels: Pixels, shadows: float, highlights: float) -> Plane:
-        """(h, w) float32 share of a change that the protection of tones lets through.
+        """Return (h, w) float32 share of a change that the protection of tones lets through.
 
-        ``(1 - shadows (1 - s(0, 1/3, Y))) (1 - highlights s(2/3, 1, Y))`` with the
-        source's luma Y and the cubic step s(a, b, Y) = t² (3 - 2 t), t = (Y - a) /
-        (b - a) clipped to 0 … 1 (smoothstep of the OpenGL shading language, 8.3).
-        The middle third passes whole, black and white as the settings say.
+        ``(1 - shadows (1 - s(0, 1/3, Y))) (1 - highlights s(2/3, 1, Y))`` with the source's luma Y
+        and the cubic step s(a, b, Y) = t² (3 - 2 t), t = (Y - a) / (b - a) clipped to 0 … 1
+        (smoothstep of the OpenGL shading language, 8.3). The middle third passes whole, black and
+        white as the settings say.
         """
         luma = self.luma(pixels)
         low = 1 - _step(luma / SHADOWS)
@@ -70,15 +70,14 @@ class Light:
         return share
 
     def shift(self, source: Pixels, restored: Pixels, weight: Plane) -> Pixels:
-        """(h, w, 3) change of red, green and blue, in model range, that keeps the colour.
+        """Return (h, w, 3) change of red, green and blue, in model range, that keeps the colour.
 
-        The same amount ``d = weight (Y(restored) - Y(source))`` is added to all three:
-        the blend mode "luminosity" (W3C, Compositing and Blending Level 1, SetLum and
-        ClipColor), which leaves the colour differences of Y'CbCr as they were. Scaling
-        all three instead would keep their ratio, but has no meaning in black, makes
-        noise of dark pixels into colour, and is not what haze does: it adds a grey
-        veil. Where a band would leave what the file's type holds, all three are moved
-        towards their luma until it does not: lightness comes before saturation.
+        The same amount ``d = weight (Y(restored) - Y(source))`` is added to all three: the blend
+        mode "luminosity" (W3C, Compositing and Blending Level 1, SetLum and ClipColor), which
+        leaves the colour differences of Y'CbCr as they were. Scaling all three instead would keep
+        their ratio, but has no meaning in black, makes noise of dark pixels into colour, and is not
+        what haze does: it adds a grey veil. Where a band would leave what the file's type holds,
+        all three are moved towards their luma until it does not: lightness comes before saturation.
         """
         assert self.colours is not None
         seen = self._seen(source, self.colours)
@@ -95,7 +94,7 @@ class Light:
         return change
 
     def _seen(self, pixels: Pixels, bands: tuple[int, ...]) -> Pixels:
-        """(h, w, c) of `bands` in model range, in float32 where that holds the values."""
+        """Return (h, w, c) of `bands` in model range, in float32 where that holds the values."""
         if pixels.dtype.itemsize > 2:
             wide: Pixels = self.radiometry.to_model(pixels)[..., list(bands)]
             return wide
@@ -111,7 +110,7 @@ class Light:
         return total
 
     def _limits(self, dtype: np.dtype[Any]) -> tuple[Plane, Plane]:
-        """(3,) smallest and largest values, in model range, that each colour can have."""
+        """Return (3,) smallest and largest values, in model range, that each colour can have."""
         if dtype.kind not in "iu":
             return np.full(3, -np.inf), np.full(3, np.inf)
         chosen, whole = list(self.colours or ()), np.iinfo(dtype)
@@ -162,7 +161,8 @@ def _mix(
 
 
 def _within(colours: Pixels, before: Plane, step: Plane, low: Plane, high: Plane) -> Pixels:
-    """(n, 3) changes by which `colours` of luma `before` + `step` stay within their limits."""
+    """Return (n, 3) changes by which `colours` of luma `before` + `step` stay within their
+    limits."""
     luma = np.clip(before + step, low.max(), high.min())[:, None]
     apart = colours - before[:, None]
     room = np.where(apart < 0, luma - low, high - luma)
@@ -173,7 +173,8 @@ def _within(colours: Pixels, before: Plane, step: Plane, low: Plane, high: Plane
 
 
 def _context_of(plan: Plan) -> Context | None:
-    """What a run of `plan` has found out about the whole image, where white follows from it."""
+    """Return what a run of `plan` has found out about the whole image, where white follows from
+    it."""
     if not needs_percentile(plan.image, white=plan.white):
         return None
     if plan.context_file is not None:

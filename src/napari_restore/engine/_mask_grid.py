@@ -32,10 +32,10 @@ class MaskGrid:
 
     @classmethod
     def between(cls, mask: Image, image: Image) -> MaskGrid | None:
-        """None if the mask's pixels are the image's, or the mask has no place at all.
+        """Return None if the mask's pixels are the image's, or the mask has no place at all.
 
-        Where the image lies on no map, a mask of another size that names no coordinate
-        system either is placed in the image's pixels, as polygons are then.
+        Where the image lies on no map, a mask of another size that names no coordinate system
+        either is placed in the image's pixels, as polygons are then.
         """
         own, other = image.georeference, mask.georeference
         same_size = (mask.height, mask.width) == (image.height, image.width)
@@ -85,7 +85,7 @@ class MaskGrid:
         )
 
     def places(self, box: Region) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """(h, w) row and column in the mask, whole numbers, of each pixel's centre.
+        """Return (h, w) row and column in the mask, whole numbers, of each pixel's centre.
 
         They may lie outside the mask; NaN where the coordinate system has no such place.
         """
@@ -118,7 +118,7 @@ def _backward(place: Georeference, x: Any, y: Any) -> Points:
 
 
 def _differ(one: str | None, other: str | None) -> bool:
-    """Whether two systems differ; one that is not told is taken for the other's."""
+    """Return whether two systems differ; one that is not told is taken for the other's."""
     if one is None or other is None or one == other:
         return False
     from rasterio.crs import CRS

@@ -10,7 +10,8 @@ T = TypeVar("T")
 
 
 def on_own_thread(body: Callable[[], T], name: str) -> T:
-    """The result of `body`, whose thread count leaves the caller's as it is; its errors, too."""
+    """Return the result of `body`, whose thread count leaves the caller's as it is; its errors,
+    too."""
     found: list[T] = []
     errors: list[BaseException] = []
 

@@ -131,7 +131,7 @@ class Pipeline(Generic[In, Out]):
             yield batch
 
     def _compute(self, batch: list[In]) -> list[Out]:
-        """The batch; after running out of memory one by one, then in quarters."""
+        """Return the batch; after running out of memory one by one, then in quarters."""
         try:
             return self.compute(batch)
         except OutOfMemory as error:
@@ -170,7 +170,7 @@ class Pipeline(Generic[In, Out]):
 
 
 def quarters(core: Region, step: int = CELL) -> list[Region]:
-    """`core` cut in up to four at multiples of `step`; itself when it is one cell."""
+    """Return `core` cut in up to four at multiples of `step`; itself when it is one cell."""
 
     def halves(low: int, high: int) -> list[tuple[int, int]]:
         middle = (low // step + -(-(high - low) // (2 * step))) * step

@@ -138,7 +138,7 @@ class Plan:
         )
 
     def radiometry(self, context: Context | None) -> Radiometry:
-        """The values that are no light and full light, which `context` may have to tell."""
+        """Return the values that are no light and full light, which `context` may have to tell."""
         image = self.image
         return resolve_radiometry(
             image,
@@ -165,13 +165,13 @@ class Plan:
         return weight_bytes(self.model)
 
     def summary(self) -> str:
-        """One line for people: tiles, memory, time."""
+        """Return one line for people: tiles, memory, time."""
         tiles = f"{self.tiles} tile{'s' if self.tiles != 1 else ''}"
         ram = f"≈ {format_size(self.predicted_peak_ram_bytes)}"
         return f"{tiles} · {ram} · ≈ {format_seconds(self.predicted_seconds)}"
 
     def to_dict(self) -> dict[str, Any]:
-        """The record's `plan` object and what else tells the run apart."""
+        """Return the record's `plan` object and what else tells the run apart."""
         return {
             "key": self.key,
             "scope": self.model.card.scope,
@@ -200,7 +200,7 @@ class Plan:
 
 
 def on_full(region: Region, image: Image) -> Region:
-    """`region` of `image` in pixels of the image it is a level of, or of itself."""
+    """Return `region` of `image` in pixels of the image it is a level of, or of itself."""
     if image.full is None:
         return region
     y0, x0, y1, x1 = (edge * image.scale for edge in region)
@@ -223,10 +223,10 @@ def folder_name(image: Image, model: RestorationModel, settings: dict[str, Any])
 
 
 def model_key(model: RestorationModel) -> list[Any]:
-    """All that decides what `model` computes: card, values, weights, and foreign code.
+    """Return all that decides what `model` computes: card, values, weights, and foreign code.
 
-    A module handed over in Python cannot be named by its code; it has a name of its
-    own, which lasts as long as it does.
+    A module handed over in Python cannot be named by its code; it has a name of its own, which
+    lasts as long as it does.
     """
     card, spec = model.card, model.spec
     code = ""
@@ -275,11 +275,11 @@ def lay_out(
     invariance: TileInvariance = TileInvariance.FULL,
     block_bytes: int = 0,
 ) -> Layout:
-    """The fastest tile size and number of workers whose peak fits `memory`.
+    """Return the fastest tile size and number of workers whose peak fits `memory`.
 
-    `cost(threads)` gives a tile's cost for that many threads per worker; `block_bytes` are those
-    of a block of the image that must be decoded as one.
-    Raises `BudgetTooSmall` naming the smallest budget that would do.
+    `cost(threads)` gives a tile's cost for that many threads per worker; `block_bytes` are those of
+    a block of the image that must be decoded as one. Raises `BudgetTooSmall` naming the smallest
+    budget that would do.
     """
     multiple = tile_step(model)
     if invariance is TileInvariance.FIXED_TILES:
@@ -349,7 +349,7 @@ def lay_out(
 
 
 def block_too_large(image: Image, memory: int, needed: int) -> BudgetTooSmall:
-    """The error of an image that is decoded in blocks for which `memory` is too small."""
+    """Return the error of an image that is decoded in blocks for which `memory` is too small."""
     return BudgetTooSmall(
         f"{image.name} must be decoded in blocks of {format_size(image.block_bytes)}, for which "
         f"the budget of {format_size(memory)} is too small.",
@@ -363,7 +363,7 @@ def weight_bytes(model: RestorationModel) -> int:
 
 
 def tile_step(model: RestorationModel) -> int:
-    """What edges of tiles must be multiples of."""
+    """Return what edges of tiles must be multiples of."""
     return math.lcm(CELL, model.card.multiple_of)
 
 
@@ -372,7 +372,7 @@ def image_bytes(image: Image) -> int:
 
 
 def cache_for(image: Image, tile: int, halo: int, workers: int) -> int:
-    """Bytes of chunks worth keeping: those of one row of tiles, as wide as a band."""
+    """Return bytes of chunks worth keeping: those of one row of tiles, as wide as a band."""
     rows, columns = image.chunk
     if halo == 0 and tile % rows == 0 and tile % columns == 0:
         return 0
@@ -383,13 +383,13 @@ def cache_for(image: Image, tile: int, halo: int, workers: int) -> int:
 
 
 def fragmentation(tiles: int) -> float:
-    """Bytes that tiles take of a heap per byte alive; see `FRAGMENTATION`."""
+    """Return bytes that tiles take of a heap per byte alive; see `FRAGMENTATION`."""
     first, last = FRAGMENTATION
     return first + (last - first) * min(1.0, max(0.0, math.log10(tiles / 40)))
 
 
 def _tile_seconds(image: Image, cost: Cost, fed: int) -> float:
-    """What one tile of `fed` pixels along a side takes, read and written."""
+    """Return what one tile of `fed` pixels along a side takes, read and written."""
     pixel = image.bands * image.dtype.itemsize
     return cost.seconds(fed**2) + fed**2 * pixel * IO_SECONDS_PER_BYTE
 

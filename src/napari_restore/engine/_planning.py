@@ -93,20 +93,18 @@ def make_plan(
     precision: str = "float32",
     residual_dtype: str | None = None,
 ) -> Plan:
-    """What restoring `region` (default: all of `image`) with `model` will do.
+    """Return what restoring `region` (default: all of `image`) with `model` will do.
 
-    With `mosaic`, an image that holds this one among its neighbours, whole-image
-    statistics and the surroundings of a pixel come from there, so that neighbouring
-    files join without a seam. With `output`, a ``.zarr`` of the whole image, tiles
-    are written right where it will be.
+    With `mosaic`, an image that holds this one among its neighbours, whole-image statistics and the
+    surroundings of a pixel come from there, so that neighbouring files join without a seam. With
+    `output`, a ``.zarr`` of the whole image, tiles are written right where it will be.
 
-    No pixel is restored; the model is probed and timed on made-up tiles the first time it
-    is seen, and the scratch disk is tried with a file of 64 MiB if a run needs it. Parameters are those of the command
-    line (`napari-restore restore --help`); sizes are bytes or text like ``"2GiB"``.
-    `extent` is "image" (the model knows the whole image, whatever the target), "region"
-    (only the target: a draft for global models) or "draft": that takes its whole-image statistics from as
-    much as can be looked at in a moment, and the plan says from what, "overview" or
-    "sample".
+    No pixel is restored; the model is probed and timed on made-up tiles the first time it is seen,
+    and the scratch disk is tried with a file of 64 MiB if a run needs it. Parameters are those of
+    the command line (`napari-restore restore --help`); sizes are bytes or text like ``"2GiB"``.
+    `extent` is "image" (the model knows the whole image, whatever the target), "region" (only the
+    target: a draft for global models) or "draft": that takes its whole-image statistics from as
+    much as can be looked at in a moment, and the plan says from what, "overview" or "sample".
     """
     card = model.card
     check_precision(precision, card)
@@ -331,7 +329,7 @@ def make_plan(
 
 
 def _fixed_tiles_note(card: ModelCard, tile: int | None) -> str:
-    """Why the tile that was asked for is not the one that is taken."""
+    """Return why the tile that was asked for is not the one that is taken."""
     instead = "" if tile is None else f" in place of {tile}"
     return (
         f"On this processor the last bit of what {card.id} computes follows the shape of a tile; "
@@ -359,7 +357,8 @@ def _device_peak(layout: Layout, staged: StagedLayout | None, device: Device) ->
 def _targets(
     image: Image, region: Box | Sequence[Box] | None, notes: list[str]
 ) -> tuple[Region, ...]:
-    """The regions clipped to the image; raises `BadRegion` for one without area or outside."""
+    """Return the regions clipped to the image; raises `BadRegion` for one without area or
+    outside."""
     whole = Region(0, 0, image.height, image.width)
     if region is None:
         return (whole,)
@@ -388,7 +387,7 @@ def _targets(
 
 
 def _place_in(mosaic: Image, image: Image) -> tuple[int, int]:
-    """(y, x) of `image`'s first pixel in `mosaic`."""
+    """Return (y, x) of `image`'s first pixel in `mosaic`."""
     box_of = getattr(mosaic.reader, "box_of", None)
     if box_of is None or image.path is None:
         raise BadRegion(f"{mosaic.name} is no mosaic of files.", "Open the files together.")
@@ -399,7 +398,7 @@ def _place_in(mosaic: Image, image: Image) -> tuple[int, int]:
 def _needs_context(
     image: Image, model: RestorationModel, white: float | None, excludes: bool
 ) -> bool:
-    """Whether the whole image must be looked at before the first tile."""
+    """Return whether the whole image must be looked at before the first tile."""
     if model.card.needs_context or needs_percentile(image, white=white):
         return True
     # Networks see a neutral value where pixels do not count: the image's median.
@@ -407,7 +406,7 @@ def _needs_context(
 
 
 def _is_known(image: Image, exclusion: Any, draft: Region | None, extent: str) -> bool:
-    """Whether no pass over the image is needed: for the plan's line, so a look suffices."""
+    """Return whether no pass over the image is needed: for the plan's line, so a look suffices."""
     return extent in ROUGH or context_path(image, exclusion, draft).exists()
 
 
@@ -421,7 +420,8 @@ def _context_name(
 
 
 def _device_budget(device: Device, wanted: str | int | None, memory: int) -> int:
-    """Bytes the run may take on an accelerator: what was asked, else 85 % of what is free."""
+    """Return bytes the run may take on an accelerator: what was asked, else 85 % of what is
+    free."""
     free = device.free_bytes()
     if wanted is not None:
         return parse_size(wanted) if free is None else min(parse_size(wanted), free)
@@ -429,7 +429,7 @@ def _device_budget(device: Device, wanted: str | int | None, memory: int) -> int
 
 
 def _maps(wanted: bool | Sequence[str], offered: tuple[str, ...]) -> tuple[str, ...]:
-    """The side maps to keep: those asked for, or all the model gives."""
+    """Return the side maps to keep: those asked for, or all the model gives."""
     if wanted is False:
         return ()
     possible = tuple(m for m in MAPS if m in offered or m in ("change", "quality"))

@@ -51,11 +51,11 @@ def prepare_cost(
     extent: str = "image",
     region: Region | None = None,
 ) -> PrepareCost:
-    """The cost for `image`; nothing for models whose statistics are a few numbers.
+    """Return the cost for `image`; nothing for models whose statistics are a few numbers.
 
-    `extent` and `region` are those of the context, see `compute_context`. Measured once per
-    kind of model on a made-up overview of the size (rounded up) that there will be: what
-    a network does to a larger one follows from no smaller one, as it may reduce it.
+    `extent` and `region` are those of the context, see `compute_context`. Measured once per kind of
+    model on a made-up overview of the size (rounded up) that there will be: what a network does to
+    a larger one follows from no smaller one, as it may reduce it.
     """
     if not model.card.placed:
         return PrepareCost()
@@ -114,7 +114,8 @@ def _measure(model: RestorationModel, device: Device, shape: _Shape) -> PrepareC
 
 
 def _widened(small: Context, shape: _Shape) -> Context:
-    """A context whose overview has `shape`: one row for all, which takes next to no memory."""
+    """Return a context whose overview has `shape`: one row for all, which takes next to no
+    memory."""
     height, width = shape
     row = np.resize(small.overview[:1], (1, width, small.bands))
     overview = np.broadcast_to(row, (height, width, small.bands))

@@ -57,11 +57,11 @@ def prepare(
     keep: bool = False,
     around: Around = nullcontext,
 ) -> Prepared:
-    """What `plan` needs of its image's `context`; its model moves to the plan's device.
+    """Return what `plan` needs of its image's `context`; its model moves to the plan's device.
 
-    With `keep` it is kept, and `context` not asked for what an earlier run of the
-    same model on the same image has found. The model prepares within `around`, which
-    may raise instead of letting it begin.
+    With `keep` it is kept, and `context` not asked for what an earlier run of the same model on the
+    same image has found. The model prepares within `around`, which may raise instead of letting it
+    begin.
     """
     # Before it is told by its weights: moved ones are others.
     plan.model.to(plan.device.torch)
@@ -95,7 +95,7 @@ def prepare(
 
 
 def _statistics(plan: Plan, found: Context, radiometry: Radiometry, around: Around) -> Statistics:
-    """Statistics of the whole image, as the model gives them: tensors may be its own."""
+    """Return statistics of the whole image, as the model gives them: tensors may be its own."""
 
     def body() -> Statistics:
         torch.set_num_threads(cores())

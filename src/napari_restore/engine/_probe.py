@@ -60,13 +60,13 @@ def probe(model: RestorationModel) -> Probe:
 
 
 def presumed(model: RestorationModel) -> Probe:
-    """What the card says, not looked into: for drafts, where a seam does no harm."""
+    """Return what the card says, not looked into: for drafts, where a seam does no harm."""
     step = model.card.multiple_of
     return Probe(-(-model.card.halo // step) * step)
 
 
 def kind_of(model: RestorationModel) -> tuple[Any, ...] | None:
-    """What models have in common that differ in numbers only; None if that cannot be told.
+    """Return what models have in common that differ in numbers only; None if that cannot be told.
 
     Whole numbers are sizes and counts, which change a model's reach and cost.
     """
@@ -78,13 +78,13 @@ def kind_of(model: RestorationModel) -> tuple[Any, ...] | None:
 
 
 def weights_state(model: RestorationModel) -> tuple[int, ...]:
-    """Numbers that change whenever a weight of `model` is replaced or written to."""
+    """Return numbers that change whenever a weight of `model` is replaced or written to."""
     tensors = [*model.parameters(), *model.buffers()]
     return tuple(n for tensor in tensors for n in (tensor.data_ptr(), tensor._version))
 
 
 def example_statistics(model: RestorationModel, x: Tensor) -> Statistics:
-    """Statistics for a made-up image, so that a model can be probed without a real one."""
+    """Return statistics for a made-up image, so that a model can be probed without a real one."""
     context = example_context(x)
     statistics = model.prepare(context, lambda v: v.astype("float64"), tuple(range(x.shape[1])))
     # Copies: what a network computed for inference only could not be probed by gradients.
@@ -93,12 +93,12 @@ def example_statistics(model: RestorationModel, x: Tensor) -> Statistics:
 
 
 def example_context(x: Tensor) -> Context:
-    """The context of the first image of `x` (N, C, H, W) in model range."""
+    """Return the context of the first image of `x` (N, C, H, W) in model range."""
     return context_of(x[0].permute(1, 2, 0).contiguous().numpy(force=True))
 
 
 def example_input(model: RestorationModel, height: int, width: int) -> Tensor:
-    """(1, C, height, width) noise in [0.1, 0.9] with the bands the model takes, where it is.
+    """Return (1, C, height, width) noise in [0.1, 0.9] with the bands the model takes, where it is.
 
     Raises `BadModel` where what the card claims would take more than `LARGEST_INPUT`.
     """
@@ -195,7 +195,8 @@ def _check_output(model: RestorationModel, x: Tensor, statistics: Statistics) ->
 
 
 def _nan_reach(model: RestorationModel, x: Tensor, statistics: Statistics, step: int) -> int:
-    """How far a NaN in one aligned block spreads beyond it; everywhere if it breaks the model."""
+    """Return how far a NaN in one aligned block spreads beyond it; everywhere if it breaks the
+    model."""
     low = x.shape[-1] // 2 // step * step
     poisoned = x.clone()
     poisoned[..., low : low + step, low : low + step] = float("nan")
@@ -209,7 +210,7 @@ def _nan_reach(model: RestorationModel, x: Tensor, statistics: Statistics, step:
 
 
 def _gradient_reach(model: RestorationModel, x: Tensor, statistics: Statistics, step: int) -> int:
-    """How far the gradient of one aligned output block reaches beyond it."""
+    """Return how far the gradient of one aligned output block reaches beyond it."""
     low = x.shape[-1] // 2 // step * step
     leaf = x.clone().requires_grad_(True)
     with torch.enable_grad():
@@ -224,7 +225,7 @@ def _gradient_reach(model: RestorationModel, x: Tensor, statistics: Statistics, 
 def _unmoved(
     model: RestorationModel, x: Tensor, statistics: Statistics, step: int, margin: int
 ) -> bool:
-    """Whether an output block stays when everything beyond `margin` of it changes."""
+    """Return whether an output block stays when everything beyond `margin` of it changes."""
     low = x.shape[-1] // 2 // step * step
     near = slice(low - margin, low + step + margin)
     changed = 1 - x
@@ -237,7 +238,7 @@ def _unmoved(
 
 
 def _reach(touched: Tensor, low: int, high: int) -> int:
-    """The largest distance of a touched pixel from the block [low, high)²."""
+    """Return the largest distance of a touched pixel from the block [low, high)²."""
     if not touched.any():
         return 0
     rows = touched.any(dim=1).nonzero().flatten()

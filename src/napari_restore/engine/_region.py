@@ -51,7 +51,7 @@ class Region(NamedTuple):
         return slice(self.y0, self.y1), slice(self.x0, self.x1)
 
     def intersect(self, other: Region) -> Region:
-        """The common part; check `is_empty`."""
+        """Return the common part; check `is_empty`."""
         return Region(
             max(self.y0, other.y0),
             max(self.x0, other.x0),
@@ -64,7 +64,7 @@ class Region(NamedTuple):
         return Region(self.y0 - margin, self.x0 - margin, self.y1 + margin, self.x1 + margin)
 
     def union(self, other: Region) -> Region:
-        """The smallest box holding both."""
+        """Return the smallest box holding both."""
         return Region(
             min(self.y0, other.y0),
             min(self.x0, other.x0),
@@ -76,7 +76,7 @@ class Region(NamedTuple):
         return Region(self.y0 + dy, self.x0 + dx, self.y1 + dy, self.x1 + dx)
 
     def within(self, outer: Region) -> tuple[slice, slice]:
-        """Rows and columns of this box in an array that holds `outer`."""
+        """Return rows and columns of this box in an array that holds `outer`."""
         return self.shift(-outer.y0, -outer.x0).slices
 
     def align(self, multiple: int) -> Region:
@@ -88,5 +88,5 @@ class Region(NamedTuple):
 
 
 def bounding_box(regions: Sequence[Region]) -> Region:
-    """The smallest box holding all of `regions`, of which there is at least one."""
+    """Return the smallest box holding all of `regions`, of which there is at least one."""
     return functools.reduce(Region.union, regions)

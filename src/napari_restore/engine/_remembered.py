@@ -36,7 +36,8 @@ class Remembered(Generic[T]):
         *circumstances: Hashable,
         roughly: bool = False,
     ) -> T:
-        """What is known, or else what `measure` finds; raises `OutOfMemory` where it has no room.
+        """Return what is known, or else what `measure` finds; raises `OutOfMemory` where it has no
+        room.
 
         With `roughly`, what is known of a model of the same name will do.
         """

@@ -69,7 +69,7 @@ class Result:
 
     @classmethod
     def of_run(cls, plan: Plan, record: dict[str, Any]) -> Result:
-        """The result of `plan`, whose store is complete."""
+        """Return the result of `plan`, whose store is complete."""
         store = ResultStore.attach(plan.store)
         if store.header["key"] != plan.key:
             raise ResourceError(
@@ -91,10 +91,10 @@ class Result:
         return self.plan.adjustment
 
     def with_adjustment(self, adjustment: Adjustment) -> Result:
-        """The same restored pixels, applied otherwise: nothing is run or read for it.
+        """Return the same restored pixels, applied otherwise: nothing is run or read for it.
 
-        Its record tells of `adjustment` and of no output yet. Raises `BadParameter` if
-        the image lacks the bands that it needs.
+        Its record tells of `adjustment` and of no output yet. Raises `BadParameter` if the image
+        lacks the bands that it needs.
         """
         adjustment.check(self.image)
         told = adjustment.to_dict()
@@ -118,7 +118,8 @@ class Result:
     def __array__(
         self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
     ) -> npt.NDArray[Any]:
-        """All pixels (H, W, C) of the region, in the image's dtype: what ``np.asarray`` takes."""
+        """Return all pixels (H, W, C) of the region, in the image's dtype: what ``np.asarray``
+        takes."""
         if copy is False:
             raise ValueError(
                 "The pixels of a result are always read anew: copy=False is not possible."
@@ -149,11 +150,11 @@ class Result:
         )
 
     def read(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[Any]:
-        """Pixels (h, w, C) of `box`, blended; `box` is in pixels of `level`.
+        """Return pixels (h, w, C) of `box`, blended; `box` is in pixels of `level`.
 
-        Levels above 0 are for looking: their pixels are made from those of source and
-        restored image at that level, which the run must have been planned to keep.
-        Raises `ResourceError` if the store lacks a pixel that the run was to restore.
+        Levels above 0 are for looking: their pixels are made from those of source and restored
+        image at that level, which the run must have been planned to keep. Raises `ResourceError` if
+        the store lacks a pixel that the run was to restore.
         """
         return self._read(Region(*box), level, check=True)
 
@@ -162,7 +163,8 @@ class Result:
         return self._read(Region(*box), level, check=False)
 
     def reaches(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[np.bool_]:
-        """Which pixels (h, w) of `box`, in pixels of `level`, the areas or the mask of the run reach.
+        """Return which pixels (h, w) of `box`, in pixels of `level`, the areas or the mask of the
+        run reach.
 
         The others are the source's, whatever the adjustment.
         """
@@ -172,7 +174,8 @@ class Result:
         return self._weight_of(self._weight, region, level) > 0
 
     def left_out(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[np.uint8]:
-        """(h, w) bits of `QUALITY` of the pixels that no run touches: nodata, and excluded ones.
+        """Return (h, w) bits of `QUALITY` of the pixels that no run touches: nodata, and excluded
+        ones.
 
         `box` is in pixels of `level`; 0 where pixels count.
         """
@@ -190,7 +193,7 @@ class Result:
         return bits
 
     def is_affordable(self, level: int) -> bool:
-        """Whether reading `level` costs no more than a bounded number of pixels for each.
+        """Return whether reading `level` costs no more than a bounded number of pixels for each.
 
         False where the source is needed and lacks levels; its `build_pyramid` makes them.
         """
@@ -232,14 +235,14 @@ class Result:
         return blend(source, restored, weight, self.image.nodata, valid, light)
 
     def _strength_of(self, region: Region, level: int = 0) -> npt.NDArray[np.float32]:
-        """(h, w) strength of the mask and the adjustment, whatever the source."""
+        """Return (h, w) strength of the mask and the adjustment, whatever the source."""
         strength = np.full(region.shape, self.adjustment.strength, np.float32)
         if self._weight is None:
             return strength
         return strength * self._weight_of(self._weight, region, level)
 
     def _weight_of(self, weight: Weight, region: Region, level: int) -> npt.NDArray[np.float32]:
-        """(h, w) strength of the mask alone."""
+        """Return (h, w) strength of the mask alone."""
         if level not in self._weights:
             size = (self.image.height, self.image.width)
             self._weights[level] = weight_at(weight, level, size)
@@ -248,7 +251,7 @@ class Result:
     def _protected(
         self, source: npt.NDArray[Any], strength: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.float32]:
-        """`strength` less what keeps the source's shadows and highlights."""
+        """Return `strength` less what keeps the source's shadows and highlights."""
         shadows, highlights = self.adjustment.protect_shadows, self.adjustment.protect_highlights
         if not (shadows or highlights):
             return strength
@@ -383,7 +386,7 @@ class Result:
         return written
 
     def read_map(self, name: str, box: tuple[int, int, int, int]) -> npt.NDArray[Any]:
-        """Side map (h, w, n) of `box` in level-0 coordinates, as `save_maps` writes it.
+        """Return side map (h, w, n) of `box` in level-0 coordinates, as `save_maps` writes it.
 
         `name` is "change" or a map that the run kept.
         """
@@ -410,7 +413,7 @@ class Result:
         return change.astype(np.float32)
 
     def _quality(self, region: Region) -> npt.NDArray[np.uint8]:
-        """The stored bits, brought up to date with strength and mask."""
+        """Return the stored bits, brought up to date with strength and mask."""
         quality: npt.NDArray[np.uint8] = self.store.read(region, "map_quality")
         if self._is_plain:
             return quality
@@ -435,7 +438,7 @@ class Result:
 
 
 def cells_of(box: Region) -> Iterator[Region]:
-    """The parts of `box` in each cell that the store keeps account of."""
+    """Yield the parts of `box` in each cell that the store keeps account of."""
     grid = box.align(CELL)
     for y in range(grid.y0, grid.y1, CELL):
         for x in range(grid.x0, grid.x1, CELL):
@@ -443,7 +446,7 @@ def cells_of(box: Region) -> Iterator[Region]:
 
 
 def store_layout(plan: Plan) -> dict[str, Any]:
-    """The levels and maps of a plan's store, as `ResultStore.open` takes them."""
+    """Return the levels and maps of a plan's store, as `ResultStore.open` takes them."""
     image = plan.image
     sizes = {"airlight": len(plan.bands)}
     # The change depends on strength and mask: it is made when it is saved.
@@ -455,7 +458,7 @@ def store_layout(plan: Plan) -> dict[str, Any]:
 
 
 def result_levels(image: Image) -> tuple[tuple[int, int], ...]:
-    """Sizes of the result's further pyramid levels, down to a long side ≤ 512.
+    """Return sizes of the result's further pyramid levels, down to a long side ≤ 512.
 
     No more than seven: a tile begins on a whole pixel of those, whatever its size.
     """
@@ -463,7 +466,7 @@ def result_levels(image: Image) -> tuple[tuple[int, int], ...]:
 
 
 def digest(path: Path) -> str:
-    """sha256 of a file, or of a folder's files in the order of their names."""
+    """Return sha256 of a file, or of a folder's files in the order of their names."""
     total = hashlib.sha256()
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     for file in files:

@@ -139,7 +139,8 @@ class Run:
         self._check_source()
 
     def open(self) -> tuple[TileWork, Weight | None]:
-        """What all tiles share, after a look at the whole image; and what is left out of it."""
+        """Return what all tiles share, after a look at the whole image; and what is left out of
+        it."""
         plan, image = self.plan, self.plan.image
         if not image.is_prepared:
             self.emit(Phase("Decoding the file once"))
@@ -155,7 +156,7 @@ class Run:
         return self._work(prepared), exclude
 
     def context(self) -> Context:
-        """Statistics of the whole image that `open` looked at."""
+        """Return statistics of the whole image that `open` looked at."""
         return self._context(self._uncounted)
 
     def _open_store(self) -> ResultStore:
@@ -266,7 +267,7 @@ class Run:
         raise NotImplementedError
 
     def _tiles(self, mask: Weight | None) -> tuple[list[Region], list[Region]]:
-        """All tiles of the target, and those still to be restored; tells of the others."""
+        """Return all tiles of the target, and those still to be restored; tells of the others."""
         plan, image = self.plan, self.plan.image
         assert self.store is not None
         touches = None if mask is None else lambda core: bool(mask.read(core).any())
@@ -282,14 +283,14 @@ class Run:
         return tiles, pending
 
     def _schedule(self, tiles: list[Region], backwards: bool = False) -> Schedule:
-        """The order of `tiles`, which the user may change while they are worked on."""
+        """Return the order of `tiles`, which the user may change while they are worked on."""
         plan = self.plan
         centre = _middle(plan.region) if plan.centre_first else None
         self.schedule = Schedule(tiles, centre, backwards=backwards)
         return self.schedule
 
     def _read(self, core: Region, fed: Region, exclude: Weight | None) -> TileInput:
-        """`fed` with what counts in it."""
+        """Return `fed` with what counts in it."""
         image = self.plan.image
         pixels = image.read(fed)
         valid = image.read_valid(fed) if image.may_be_invalid else None
@@ -345,7 +346,8 @@ class Run:
             self._backoffs += pipeline.backoffs
 
     def _counts(self) -> dict[str, int]:
-        """Pixels of each kind in the targets; of what several tiles hold, the newest counts."""
+        """Return pixels of each kind in the targets; of what several tiles hold, the newest
+        counts."""
         counts: Counter[str] = Counter()
         if self.store is None:
             return counts
@@ -369,7 +371,7 @@ class Run:
         return counts
 
     def _counts_inside(self, core: Region, line: dict[str, Any]) -> dict[str, int]:
-        """What the journal's `line` says of the part of `core` that lies in the targets."""
+        """Return what the journal's `line` says of the part of `core` that lies in the targets."""
         parts = parts_inside(core, self.plan.targets)
         if parts is None:
             return dict(line["counts"])
@@ -383,7 +385,7 @@ class Run:
         return counts
 
     def _recount(self, part: Region, of_tile: dict[str, int]) -> dict[str, int]:
-        """Pixels of each kind in `part` of a finished tile, from source and result."""
+        """Return pixels of each kind in `part` of a finished tile, from source and result."""
         assert self.store is not None
         source = self._read(part, part, self._excluded)
         quality = change_bits(source.pixels, self.store.read(part))
@@ -401,11 +403,11 @@ class Run:
     # -- telling -------------------------------------------------------------------
 
     def _measured(self) -> dict[str, Any]:
-        """What the record's `measured` tells beside what every run does."""
+        """Return what the record's `measured` tells beside what every run does."""
         return {}
 
     def _progress(self, already: int = 0) -> Callable[[int, int], None]:
-        """A callback that turns done/total into a `Progress` with the time left."""
+        """Return a callback that turns done/total into a `Progress` with the time left."""
         began = time.perf_counter()
 
         def tell(done: int, total: int) -> None:
@@ -417,7 +419,7 @@ class Run:
         return tell
 
     def _account(self, status: str, seconds: float, memory: PeakMemory) -> dict[str, Any]:
-        """The parts of the record only the run knows."""
+        """Return the parts of the record only the run knows."""
         plan = self.plan
         counts = self._counts()
         pixels, valid = self._pixels_done, counts.get("valid", 0)

@@ -18,7 +18,7 @@ _APART = ("image", "model", "part")
 
 
 def settled(plan: Plan) -> dict[str, Any]:
-    """All fields of `plan` but image, model and part, JSON-able."""
+    """Return all fields of `plan` but image, model and part, JSON-able."""
     data = {f.name: getattr(plan, f.name) for f in fields(plan) if f.name not in _APART}
     return data | {
         "device": [plan.device.name, plan.device.reason],
@@ -31,7 +31,7 @@ def settled(plan: Plan) -> dict[str, Any]:
 def plan_from_settled(
     data: dict[str, Any], image: Image, model: RestorationModel, part: Image | None = None
 ) -> Plan:
-    """The plan that `settled` described, for the same image and model."""
+    """Return the plan that `settled` described, for the same image and model."""
     told = dict(data)
     told |= {
         "device": Device(*told["device"]),

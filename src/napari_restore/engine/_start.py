@@ -20,7 +20,7 @@ from napari_restore.engine.staged._run import StagedRun
 def run_of(
     plan: Plan, emit: Emit, stop: threading.Event, keep: bool = False, wait: bool = False
 ) -> Run:
-    """The run that the scope of the plan's model asks for; see `Run`."""
+    """Return the run that the scope of the plan's model asks for; see `Run`."""
     kind = LocalRun if plan.staged is None else StagedRun
     return kind(plan, emit, stop, keep, wait)
 

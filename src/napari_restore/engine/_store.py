@@ -85,7 +85,7 @@ class ResultStore:
 
     @classmethod
     def attach(cls, path: Path) -> ResultStore:
-        """The store at `path` for reading, while another process may be writing to it.
+        """Return the store at `path` for reading, while another process may be writing to it.
 
         Changes nothing on disk; raises `FileNotFoundError` when there is none (yet).
         """
@@ -110,12 +110,12 @@ class ResultStore:
         maps: dict[str, int] | None = None,
         fresh: bool = False,
     ) -> ResultStore:
-        """The store at `path` for writing, made if missing, rebuilt if corrupt or of another key.
+        """Return the store at `path` for writing, made if missing, rebuilt if corrupt or of another
+        key.
 
-        Raises `SourceChanged` when it was made from a source with another `fingerprint`
-        (and not `fresh`), `ResourceError` while another run writes to it. `levels` are
-        the sizes of further pyramid levels to keep current, `maps` the names and band
-        counts of side maps.
+        Raises `SourceChanged` when it was made from a source with another `fingerprint` (and not
+        `fresh`), `ResourceError` while another run writes to it. `levels` are the sizes of further
+        pyramid levels to keep current, `maps` the names and band counts of side maps.
         """
         header = {
             "format": FORMAT,
@@ -206,7 +206,8 @@ class ResultStore:
         return height, width, bands
 
     def array(self, name: str = "0") -> Any:
-        """The zarr array (C, H, W) of a level (``"0"``, ``"1"`` …) or side map (``"map_NAME"``)."""
+        """Return the zarr array (C, H, W) of a level (``"0"``, ``"1"`` …) or side map
+        (``"map_NAME"``)."""
         return self._arrays[name]
 
     @property
@@ -218,7 +219,7 @@ class ResultStore:
         return tuple(self.header["maps"])
 
     def read(self, box: tuple[int, int, int, int], name: str = "0") -> npt.NDArray[Any]:
-        """Pixels (h, w, C) of `box` of a level or map; zeros where nothing was finished."""
+        """Return pixels (h, w, C) of `box` of a level or map; zeros where nothing was finished."""
         y0, x0, y1, x1 = box
         try:
             planes: npt.NDArray[Any] = self._arrays[name][:, y0:y1, x0:x1]
@@ -227,7 +228,7 @@ class ResultStore:
         return np.ascontiguousarray(np.moveaxis(planes, 0, 2))
 
     def is_done(self, region: Region) -> bool:
-        """Whether every pixel of `region` is finished."""
+        """Return whether every pixel of `region` is finished."""
         rows, columns = self._cells(region)
         return bool(self._done[rows, columns].all())
 

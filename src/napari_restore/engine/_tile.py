@@ -123,7 +123,7 @@ class TileWork:
             yield
 
     def to_model(self, tile: TileInput) -> npt.NDArray[np.float32]:
-        """(h, w, len(bands)) of `fed` in model range, filled where pixels do not count."""
+        """Return (h, w, len(bands)) of `fed` in model range, filled where pixels do not count."""
         x = self.radiometry.to_model_tile(tile.pixels, self.bands)
         if tile.valid is not None:
             # Whatever stands in an invalid pixel must not reach its neighbours.
@@ -139,7 +139,8 @@ class TileWork:
     def _call(
         self, x: torch.Tensor, valid: torch.Tensor | None, fed: list[Region]
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Change (N, c, h, w) of the regions `fed`, and maps (N, 1 or c, h, w), in model range."""
+        """Return change (N, c, h, w) of the regions `fed`, and maps (N, 1 or c, h, w), in model
+        range."""
         wants_maps = bool(self.maps) or bool(self.others and self.other_bands == "correct")
         try:
             with self.computing():
@@ -157,7 +158,7 @@ class TileWork:
         return change, spread
 
     def statistics_at(self, fed: list[Region], x: torch.Tensor) -> Statistics:
-        """The statistics for one call; a placed model is told where `x` lies."""
+        """Return the statistics for one call; a placed model is told where `x` lies."""
         if not self.model.card.placed:
             return self.statistics
         top, left = self.corner
@@ -170,7 +171,7 @@ class TileWork:
         change: npt.NDArray[np.float32],
         maps: dict[str, npt.NDArray[np.float32]],
     ) -> TileOutput:
-        """The tile's output from the core's change and maps, (h, w, c) in model range."""
+        """Return the tile's output from the core's change and maps, (h, w, c) in model range."""
         source = tile.pixels[tile.inner]
         valid = None if tile.valid is None else tile.valid[tile.inner]
         failed = None
@@ -209,7 +210,7 @@ class TileWork:
         valid: npt.NDArray[np.bool_] | None,
         failed: npt.NDArray[np.bool_] | None,
     ) -> dict[str, int]:
-        """`tally` of the pixels of `core` in `parts`, which may overlap."""
+        """Return `tally` of the pixels of `core` in `parts`, which may overlap."""
         chosen = np.zeros(core.shape, bool)
         for part in parts:
             chosen[part.within(core)] = True
@@ -234,7 +235,7 @@ class TileWork:
     def _applied(
         self, source: npt.NDArray[Any], change: npt.NDArray[np.float32], bands: tuple[int, ...]
     ) -> npt.NDArray[Any]:
-        """(h, w, C) `source` with `change` put on `bands`."""
+        """Return (h, w, C) `source` with `change` put on `bands`."""
         if bands == tuple(range(source.shape[2])):
             return self.radiometry.apply_change(source, change, bands, self.nodata)
         pixels = source.copy()
@@ -247,7 +248,7 @@ class TileWork:
     def _other_changes(
         self, source: npt.NDArray[Any], maps: dict[str, npt.NDArray[np.float32]]
     ) -> npt.NDArray[np.float32]:
-        """Change of the bands the model does not see, from its transmission."""
+        """Return change of the bands the model does not see, from its transmission."""
         x = self.radiometry.to_model_tile(source, self.others)
         reference = self.model.card.transmission_wavelength
         if reference is None:
@@ -278,7 +279,7 @@ class TileWork:
         maps: dict[str, npt.NDArray[np.float32]],
         valid: npt.NDArray[np.bool_] | None,
     ) -> npt.NDArray[np.uint8]:
-        """(h, w) bits of `QUALITY`."""
+        """Return (h, w) bits of `QUALITY`."""
         quality = change_bits(source, pixels)
         if "transmission" in maps:
             low = maps["transmission"][..., 0] < TRUSTED_TRANSMISSION
@@ -304,7 +305,7 @@ FAILURES = (
 
 
 def as_failure(model: RestorationModel, error: Exception) -> OutOfMemory | BadModel:
-    """What to tell of an error that `model` raised on a tile."""
+    """Return what to tell of an error that `model` raised on a tile."""
     if is_out_of_memory(error):
         return OutOfMemory("Out of memory in a tile.")
     told = str(error).strip().splitlines() or [type(error).__name__]
@@ -315,7 +316,7 @@ def as_failure(model: RestorationModel, error: Exception) -> OutOfMemory | BadMo
 
 
 def as_pixels(planes: torch.Tensor, rows: slice, columns: slice) -> npt.NDArray[np.float32]:
-    """The core of (c, h, w) as a contiguous (h, w, c) array."""
+    """Return the core of (c, h, w) as a contiguous (h, w, c) array."""
     pixels: npt.NDArray[np.float32] = (
         planes[:, rows, columns].permute(1, 2, 0).contiguous().cpu().numpy()
     )
@@ -323,7 +324,7 @@ def as_pixels(planes: torch.Tensor, rows: slice, columns: slice) -> npt.NDArray[
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch or Python ran out of memory; torch says it in several ways."""
+    """Return whether torch or Python ran out of memory; torch says it in several ways."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     text = str(error).lower()

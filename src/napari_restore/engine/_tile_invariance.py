@@ -52,10 +52,10 @@ class TileInvariance(StrEnum):
 
 
 def tile_invariance(model: RestorationModel, device: Device, halo: int) -> TileInvariance:
-    """What holds for the local `model` on this machine; kept in the cache folder.
+    """Return what holds for the local `model` on this machine; kept in the cache folder.
 
-    Tiles of several shapes, alone and in a batch, on one thread and on several, are held
-    against the whole, to the bit.
+    Tiles of several shapes, alone and in a batch, on one thread and on several, are held against
+    the whole, to the bit.
     """
     if model.card.scope != "local":
         # Its tiles are all alike; see `StagedModel`.
@@ -64,7 +64,7 @@ def tile_invariance(model: RestorationModel, device: Device, halo: int) -> TileI
 
 
 def invariance_here(model: RestorationModel) -> str:
-    """What holds on the device a run would choose by itself, in words."""
+    """Return what holds on the device a run would choose by itself, in words."""
     return str(tile_invariance(model, choose_device(), probe(model).halo))
 
 
@@ -123,7 +123,7 @@ def _measure_in_room(model: RestorationModel, device: Device, halo: int) -> Tile
 def _measure(
     model: RestorationModel, device: Device, halo: int, smaller: int
 ) -> TileInvariance | None:
-    """None where the model is too slow to tell; sides are divided by `smaller`."""
+    """Return None where the model is too slow to tell; sides are divided by `smaller`."""
     began = time.thread_time()
     step = math.lcm(CELL, model.card.multiple_of)
     model.to(device.torch)

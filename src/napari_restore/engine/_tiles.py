@@ -25,14 +25,13 @@ def cut_into_tiles(
     touches: Callable[[Region], bool] | None = None,
     step: int = CELL,
 ) -> list[Region]:
-    """The cores of all tiles that touch a target.
+    """Return the cores of all tiles that touch a target.
 
-    Cores lie on one grid of `tile` pixels from the image's origin whatever the
-    target, so that a region's tiles are the same as in a run over the whole
-    image. Cores are cropped to the image (`size` = height, width) and to the
-    targets' bounding boxes grown to multiples of `step`, itself one of `CELL` and of
-    the model's own steps. `touches` may rule out cores, for instance those no polygon
-    reaches.
+    Cores lie on one grid of `tile` pixels from the image's origin whatever the target, so that a
+    region's tiles are the same as in a run over the whole image. Cores are cropped to the image
+    (`size` = height, width) and to the targets' bounding boxes grown to multiples of `step`, itself
+    one of `CELL` and of the model's own steps. `touches` may rule out cores, for instance those no
+    polygon reaches.
     """
     height, width = size
     whole = Region(0, 0, height, width)
@@ -48,10 +47,10 @@ def cut_into_tiles(
 
 
 def fed_box(core: Region, halo: int, size: tuple[int, int], step: int = CELL) -> Region:
-    """What a model must see to produce `core`: grown by the halo, cropped to the image.
+    """Return what a model must see to produce `core`: grown by the halo, cropped to the image.
 
-    Never thinner than `LEAST_FED` where the image allows: convolution libraries
-    switch to other kernels for slivers, which round differently.
+    Never thinner than `LEAST_FED` where the image allows: convolution libraries switch to other
+    kernels for slivers, which round differently.
     """
     rows = _fed_range(core.y0, core.y1, halo, size[0], step)
     columns = _fed_range(core.x0, core.x1, halo, size[1], step)
@@ -78,7 +77,7 @@ class TileSizes:
 def tile_sizes(
     targets: Sequence[Region], size: tuple[int, int], tile: int, halo: int, step: int = CELL
 ) -> TileSizes:
-    """What `cut_into_tiles` would give, without making a list of a hundred thousand.
+    """Return what `cut_into_tiles` would give, without making a list of a hundred thousand.
 
     Overlapping targets are counted twice, so this is an upper bound then.
     """
@@ -94,7 +93,7 @@ def tile_sizes(
 
 
 def _fed_lengths(low: int, high: int, tile: int, halo: int, limit: int, step: int) -> list[int]:
-    """Lengths along one axis of the boxes the tiles of [low, high) are fed."""
+    """Return lengths along one axis of the boxes the tiles of [low, high) are fed."""
     starts = range(low // tile * tile, high, tile)
     ranges = (_fed_range(max(s, low), min(s + tile, high), halo, limit, step) for s in starts)
     return [end - begin for begin, end in ranges]
@@ -123,7 +122,7 @@ class Schedule:
         return len(self._heap)
 
     def pop(self) -> Region | None:
-        """The next tile, or None when all were handed out."""
+        """Return the next tile, or None when all were handed out."""
         with self._lock:
             return heapq.heappop(self._heap)[1] if self._heap else None
 

@@ -34,7 +34,7 @@ class Weight(Protocol):
     """Nothing outside this box has a strength above 0."""
 
     def read(self, box: Region) -> npt.NDArray[np.float32]:
-        """(h, w) strengths of `box`."""
+        """Return (h, w) strengths of `box`."""
         ...
 
 
@@ -97,7 +97,7 @@ class RasterWeight:
         return weight
 
     def _strengths(self, box: Region) -> npt.NDArray[np.float32]:
-        """(h, w) strengths of `box` in the mask's own pixels."""
+        """Return (h, w) strengths of `box` in the mask's own pixels."""
         values = self._mask.read(box)[..., 0].astype(np.float32)
         values /= np.float32(self._scale)
         weight: npt.NDArray[np.float32] = np.clip(np.nan_to_num(values, nan=0.0), 0.0, 1.0)
@@ -201,7 +201,7 @@ class Feathered:
 
 
 def open_weight(mask: str | Path, image: Image, feather: int = 0) -> Weight:
-    """The weight in `mask`: a raster, or polygons or one line of two points.
+    """Return the weight in `mask`: a raster, or polygons or one line of two points.
 
     These are in a GeoJSON file, or `mask` is itself GeoJSON or WKT.
 
@@ -225,7 +225,8 @@ def open_weight(mask: str | Path, image: Image, feather: int = 0) -> Weight:
 
 
 def _drawn_weight(source: Path | str, image: Image) -> Weight:
-    """The polygons of a file or text, or the gradient that its one line of two points stands for."""
+    """Return the polygons of a file or text, or the gradient that its one line of two points
+    stands for."""
     from napari_restore.engine._gradient import GradientWeight
     from napari_restore.images import read_gradient, read_polygons
 
@@ -236,14 +237,14 @@ def _drawn_weight(source: Path | str, image: Image) -> Weight:
 
 
 def feathered(weight: Weight, feather: int, image: Image) -> Weight:
-    """`weight` with a fade of `feather` pixels, or itself when that is 0."""
+    """Return `weight` with a fade of `feather` pixels, or itself when that is 0."""
     if feather <= 0:
         return weight
     return Feathered(weight, feather, (image.height, image.width))
 
 
 def pieces_of(box: Region, rows: int = _PIECE_ROWS, pixels: int = PIECE_PIXELS) -> Iterator[Region]:
-    """`box` cut into pieces of at most `rows` rows and `pixels` pixels."""
+    """Yield `box` cut into pieces of at most `rows` rows and `pixels` pixels."""
     high = max(1, min(rows, box.height))
     wide = max(1, pixels // high)
     for y in range(box.y0, box.y1, high):
@@ -256,7 +257,7 @@ _binary: dict[str, bool] = {}
 
 
 def _is_binary(mask: Image) -> bool:
-    """Whether no valid value is above 1; looked up once per file."""
+    """Return whether no valid value is above 1; looked up once per file."""
     key = mask.fingerprint
     if key not in _binary:
         _binary[key] = all(
@@ -274,11 +275,11 @@ def _largest(mask: Image, box: Region) -> int:
 
 
 def _box_means(values: npt.NDArray[np.float32], radii: tuple[int, int]) -> npt.NDArray[np.int32]:
-    """Means over boxes of (2 radius + 1)² for each radius in turn, 0 … `_ONE`.
+    """Return means over boxes of (2 radius + 1)² for each radius in turn, 0 … `_ONE`.
 
-    `values` (h, w) in [0, 1]; the result is smaller by the sum of the radii on all
-    sides, so that every box is whole. Sums of whole numbers below 2**53 are exact in
-    float64, which makes each mean the same wherever the sum began.
+    `values` (h, w) in [0, 1]; the result is smaller by the sum of the radii on all sides, so that
+    every box is whole. Sums of whole numbers below 2**53 are exact in float64, which makes each
+    mean the same wherever the sum began.
     """
     margin = sum(radii)
     height, width = values.shape[0] - 2 * margin, values.shape[1] - 2 * margin

@@ -53,15 +53,16 @@ class ImageBase(ABC):
 
     @abstractmethod
     def has_landed(self, box: Box, level: int) -> bool:
-        """Whether the pixels of `box` of `level` are there, in the file or the cache."""
+        """Return whether the pixels of `box` of `level` are there, in the file or the cache."""
 
     @abstractmethod
     def read(self, box: Box, level: int = 0) -> Array:
-        """The pixels of `box` (y0, x0, y1, x1), in pixels of `level`: a new (h, w, C) array."""
+        """Return the pixels of `box` (y0, x0, y1, x1), in pixels of `level`: a new (h, w, C)
+        array."""
 
     @abstractmethod
     def read_valid(self, box: Box, level: int = 0) -> npt.NDArray[np.bool_]:
-        """Which pixels of `box` are valid, a new (h, w) array."""
+        """Return which pixels of `box` are valid, a new (h, w) array."""
 
     @abstractmethod
     def read_landed(self, box: Box, level: int = 0) -> Array:

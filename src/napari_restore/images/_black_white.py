@@ -24,10 +24,10 @@ def resolve_radiometry(
     white: float | None = None,
     sensor: str | None = None,
 ) -> Radiometry:
-    """Which values of `image` are no light and full light, and why.
+    """Return which values of `image` are no light and full light, and why.
 
-    `percentile` gives the value below which that many percent of the image's data
-    bands lie; needed where `needs_percentile` says so. Raises `BadParameter`.
+    `percentile` gives the value below which that many percent of the image's data bands lie; needed
+    where `needs_percentile` says so. Raises `BadParameter`.
     """
     preset = _preset(image, sensor)
     blacks, black_reason = _black(image, black, preset)
@@ -46,7 +46,7 @@ def resolve_radiometry(
 def needs_percentile(
     image: ImageBase, white: float | None = None, sensor: str | None = None
 ) -> bool:
-    """Whether `resolve_radiometry` must look at the whole image's values."""
+    """Return whether `resolve_radiometry` must look at the whole image's values."""
     if white is not None:
         return False
     preset = _preset(image, sensor)

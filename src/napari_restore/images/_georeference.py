@@ -63,7 +63,7 @@ class Georeference:
         return float(np.hypot(b, e)), float(np.hypot(a, d))
 
     def shifted(self, x0: int, y0: int) -> Georeference:
-        """The georeference of the part whose first pixel is column `x0`, row `y0`."""
+        """Return the georeference of the part whose first pixel is column `x0`, row `y0`."""
         if x0 == 0 and y0 == 0:
             return self
         transform = self.transform
@@ -92,17 +92,17 @@ class Georeference:
 
     @classmethod
     def transform_from_napari_affine(cls, matrix: npt.ArrayLike) -> Transform:
-        """The six numbers whose `to_napari_affine` is `matrix`, up to rounding."""
+        """Return the six numbers whose `to_napari_affine` is `matrix`, up to rounding."""
         (e, d, f), (b, a, c), _ = np.asarray(matrix, np.float64).tolist()
         return (a, b, c - 0.5 * (a + b), d, e, f - 0.5 * (d + e))
 
     def to_world(self, column: float, row: float) -> tuple[float, float]:
-        """(x, y) of a point counted from the top left corner of the first pixel."""
+        """Return (x, y) of a point counted from the top left corner of the first pixel."""
         a, b, c, d, e, f = self.transform or IDENTITY
         return a * column + b * row + c, d * column + e * row + f
 
     def to_pixel(self, x: float, y: float) -> tuple[float, float]:
-        """(column, row) from the top left corner of the first pixel, not rounded."""
+        """Return (column, row) from the top left corner of the first pixel, not rounded."""
         a, b, c, d, e, f = self.transform or IDENTITY
         determinant = a * e - b * d
         x, y = x - c, y - f
@@ -121,7 +121,7 @@ def _shifted_rpcs(rpcs: Mapping[str, Any] | None, x0: int, y0: int) -> Mapping[s
 
 
 def units_of(crs: Any) -> str:
-    """The unit of a rasterio CRS's coordinates, by pint's name."""
+    """Return the unit of a rasterio CRS's coordinates, by pint's name."""
     if not crs:
         return "pixel"
     if crs.is_geographic:
@@ -138,7 +138,7 @@ def units_of(crs: Any) -> str:
 
 
 def crs_name(wkt: str) -> str:
-    """A coordinate system as people name it: ``"EPSG:32633 (WGS 84 / UTM zone 33N)"``."""
+    """Return a coordinate system as people name it: ``"EPSG:32633 (WGS 84 / UTM zone 33N)"``."""
     from rasterio.crs import CRS
 
     named = re.match(r'\w+\["([^"]*)"', wkt)

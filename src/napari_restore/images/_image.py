@@ -109,10 +109,11 @@ class Image(ImageBase):
         return open_image(arguments.pop("source"), **arguments)
 
     def with_bands(self, numbers: Sequence[int]) -> Image:
-        """The bands `numbers`, counted from 0, as an image of their own that travels likewise.
+        """Return the bands `numbers`, counted from 0, as an image of their own that travels
+        likewise.
 
-        Roles, wavelengths and everything else a band has go with it; validity stays
-        that of the whole file. Raises `BadParameter` for bands there are not.
+        Roles, wavelengths and everything else a band has go with it; validity stays that of the
+        whole file. Raises `BadParameter` for bands there are not.
         """
         chosen = tuple(numbers)
         if chosen == tuple(range(self.bands)):
@@ -138,10 +139,10 @@ class Image(ImageBase):
         return part
 
     def with_roles(self, bands: Bands) -> Image:
-        """The same pixels with `bands` said to be what they are, numbers from 1.
+        """Return the same pixels with `bands` said to be what they are, numbers from 1.
 
-        What was known of the other bands stays. Shares files and caches with this
-        image and travels likewise. Raises `BadParameter`.
+        What was known of the other bands stays. Shares files and caches with this image and travels
+        likewise. Raises `BadParameter`.
         """
         given = parse_bands(bands, self.bands)
         # Not `copy.copy`: that opens the file again, and an array has none.
@@ -197,7 +198,7 @@ class Image(ImageBase):
         return scale_of(self, number)
 
     def has_landed(self, box: Box, level: int) -> bool:
-        """Whether the pixels of `box` of `level` are there, in the file or the cache."""
+        """Return whether the pixels of `box` of `level` are there, in the file or the cache."""
         source, number = self._source_of(level)
         if source is None:
             return False
@@ -225,21 +226,20 @@ class Image(ImageBase):
 
     # -- pixels ------------------------------------------------------------------
     def read(self, box: Box, level: int = 0) -> Array:
-        """The pixels of `box` (y0, x0, y1, x1), in pixels of `level`: a new (h, w, C) array.
+        """Return the pixels of `box` (y0, x0, y1, x1), in pixels of `level`: a new (h, w, C) array.
 
-        The box must lie inside the level. An untiled file is streamed into the
-        tiled cache first, which may take a while; see `prepare`. Raises
-        `UnreadableImage`, `DiskFull`.
+        The box must lie inside the level. An untiled file is streamed into the tiled cache first,
+        which may take a while; see `prepare`. Raises `UnreadableImage`, `DiskFull`.
         """
         self.prepare()
         return self.read_landed(box, level)
 
     def read_valid(self, box: Box, level: int = 0) -> npt.NDArray[np.bool_]:
-        """Which pixels of `box` are valid, a new (h, w) array.
+        """Return which pixels of `box` are valid, a new (h, w) array.
 
-        Not valid are pixels that are masked by the file, fully transparent, not
-        finite in any data band, or nodata: in any data band for floats and signed
-        integers (but for a nodata value of 0), else in all of them.
+        Not valid are pixels that are masked by the file, fully transparent, not finite in any data
+        band, or nodata: in any data band for floats and signed integers (but for a nodata value of
+        0), else in all of them.
         """
         y0, x0, y1, x1 = box = self._checked(box, level)
         if not self.may_be_invalid:
@@ -270,7 +270,7 @@ class Image(ImageBase):
         return valid
 
     def is_built(self, level: int) -> bool:
-        """Whether all of `level` can be read; else some of it must be made first."""
+        """Return whether all of `level` can be read; else some of it must be made first."""
         source, _ = self._source_of(level)
         return source is not None and (
             source is self.source or bool(getattr(source, "cached", True))

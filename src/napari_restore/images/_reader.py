@@ -52,7 +52,7 @@ class Reader(Source):
         return interp.index("alpha") if "alpha" in interp else None
 
     def valid_in(self, level: int, box: Box, pixels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-        """Which of `pixels` (h, w, C), those of `box` of `level`, are valid, (h, w)."""
+        """Return which of `pixels` (h, w, C), those of `box` of `level`, are valid, (h, w)."""
         return np.ones(pixels.shape[:2], bool)
 
     def read_valid_chunk(
@@ -64,7 +64,7 @@ class Reader(Source):
         return self.valid_in(0, (y0, 0, y1, self.levels[0].width), pixels)
 
     def files(self) -> tuple[Path, ...]:
-        """The files that hold pixels; the fingerprint is taken over them."""
+        """Return the files that hold pixels; the fingerprint is taken over them."""
         return (self.path,)
 
     def fingerprint(self) -> str:
@@ -73,7 +73,7 @@ class Reader(Source):
 
 
 def check_dtype(dtype: npt.DTypeLike, name: str) -> np.dtype[Any]:
-    """`dtype` if pixels may have it; raises `UnreadableImage`."""
+    """Return `dtype` if pixels may have it; raises `UnreadableImage`."""
     kind = np.dtype(dtype)
     if kind.kind == "c":
         raise UnreadableImage(

@@ -24,7 +24,7 @@ class Level(NamedTuple):
 
 
 def chunk_box(level: Level, row: int, column: int) -> Box:
-    """The pixels that chunk (row, column) of a level covers."""
+    """Return the pixels that chunk (row, column) of a level covers."""
     y0, x0 = row * level.chunk_height, column * level.chunk_width
     return (
         y0,
@@ -35,7 +35,7 @@ def chunk_box(level: Level, row: int, column: int) -> Box:
 
 
 def chunk_shape(level: Level, row: int, column: int) -> tuple[int, int]:
-    """(height, width) of a chunk after cropping to its level."""
+    """Return (height, width) of a chunk after cropping to its level."""
     return (
         min(level.chunk_height, level.height - row * level.chunk_height),
         min(level.chunk_width, level.width - column * level.chunk_width),
@@ -43,13 +43,13 @@ def chunk_shape(level: Level, row: int, column: int) -> tuple[int, int]:
 
 
 def chunk_grid(level: Level) -> list[tuple[int, int]]:
-    """All (row, column) of a level's chunks."""
+    """Return all (row, column) of a level's chunks."""
     rows, columns = -(-level.height // level.chunk_height), -(-level.width // level.chunk_width)
     return [(row, column) for row in range(rows) for column in range(columns)]
 
 
 def chunks_of(level: Level, box: Box) -> Iterator[tuple[int, int, Box]]:
-    """(row, column, box of the chunk) for all chunks that touch `box`."""
+    """Yield (row, column, box of the chunk) for all chunks that touch `box`."""
     y0, x0, y1, x1 = box
     for row in range(y0 // level.chunk_height, -(-y1 // level.chunk_height)):
         for column in range(x0 // level.chunk_width, -(-x1 // level.chunk_width)):
@@ -76,11 +76,12 @@ class Source(ABC):
     @classmethod
     @abstractmethod
     def supports(cls, path: Path, head: bytes) -> bool:
-        """Whether this reader opens `path`, judged by its first 4 KiB (empty for a folder)."""
+        """Return whether this reader opens `path`, judged by its first 4 KiB (empty for a
+        folder)."""
 
     @abstractmethod
     def read_chunk(self, level: int, row: int, column: int) -> npt.NDArray[Any]:
-        """One decoded chunk (h, w, C); chunks at the edge are cropped to the level."""
+        """Return one decoded chunk (h, w, C); chunks at the edge are cropped to the level."""
 
     # -- optional ----------------------------------------------------------------
     random_access: bool = True
@@ -93,15 +94,15 @@ class Source(ABC):
     def read_valid_chunk(
         self, level: int, row: int, column: int, pixels: npt.NDArray[Any]
     ) -> npt.NDArray[np.bool_]:
-        """Which of `pixels` (that chunk's) are valid, (h, w)."""
+        """Return which of `pixels` (that chunk's) are valid, (h, w)."""
         return np.ones(pixels.shape[:2], bool)
 
     def read_rows(self, y0: int, y1: int) -> npt.NDArray[Any]:
-        """Rows y0 … y1 of level 0 over the full width; cheap when called in order."""
+        """Return rows y0 … y1 of level 0 over the full width; cheap when called in order."""
         raise NotImplementedError
 
     def read_valid_rows(self, y0: int, y1: int, pixels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-        """Which of `pixels`, those of `read_rows`, are valid, (h, w)."""
+        """Return which of `pixels`, those of `read_rows`, are valid, (h, w)."""
         return np.ones(pixels.shape[:2], bool)
 
     def close(self) -> None:  # noqa: B027 - most have nothing to release

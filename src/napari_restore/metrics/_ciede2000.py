@@ -26,17 +26,15 @@ def ciede2000(
     data_range: float,
     valid: npt.ArrayLike | None = None,
 ) -> float:
-    """Mean CIEDE2000 colour difference ΔE₀₀, 0 for equal images; about 1 is just seen.
+    """Return mean CIEDE2000 colour difference ΔE₀₀, 0 for equal images; about 1 is just seen.
 
-    `a` and `b` are (h, w, 3) in sRGB, red green blue from 0 to `data_range`; what lies
-    outside is clipped, as a screen does. They go to CIELAB under D65; kL = kC = kH = 1.
-    Only pixels where `valid` (h, w) is true count; NaN where none does. Raises
-    `BadParameter` for other shapes.
+    `a` and `b` are (h, w, 3) in sRGB, red green blue from 0 to `data_range`; what lies outside is
+    clipped, as a screen does. They go to CIELAB under D65; kL = kC = kH = 1. Only pixels where
+    `valid` (h, w) is true count; NaN where none does. Raises `BadParameter` for other shapes.
 
-    G. Sharma, W. Wu, E. N. Dalal, "The CIEDE2000 color-difference formula:
-    implementation notes, supplementary test data, and mathematical observations", Color
-    Res. Appl. 30(1), 2005, doi:10.1002/col.20070. Equal to
-    ``skimage.color.deltaE_ciede2000`` of ``rgb2lab``.
+    G. Sharma, W. Wu, E. N. Dalal, "The CIEDE2000 color-difference formula: implementation notes,
+    supplementary test data, and mathematical observations", Color Res. Appl. 30(1), 2005,
+    doi:10.1002/col.20070. Equal to ``skimage.color.deltaE_ciede2000`` of ``rgb2lab``.
     """
     first, second, counts = comparable(a, b, data_range, valid)
     if first.shape[2] != 3:

@@ -70,13 +70,13 @@ def _foreign() -> dict[str, Metric | str]:
 
 
 def metric_ids() -> tuple[str, ...]:
-    """All usable metrics, ours first."""
+    """Return all usable metrics, ours first."""
     usable = (name for name, metric in _foreign().items() if isinstance(metric, Metric))
     return tuple(dict.fromkeys([*_BUILT_IN, *usable]))
 
 
 def metric_of(name: str) -> Metric:
-    """The metric of a name; raises `BadParameter` with the nearest names."""
+    """Return the metric of a name; raises `BadParameter` with the nearest names."""
     metric = _BUILT_IN.get(name) or _foreign().get(name)
     if isinstance(metric, Metric):
         return metric

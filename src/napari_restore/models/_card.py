@@ -28,7 +28,7 @@ class Parameter:
     unit: str = ""
 
     def parse(self, value: Value) -> Value:
-        """`value` (possibly text from a command line) in this parameter's type.
+        """Return `value` (possibly text from a command line) in this parameter's type.
 
         Raises `BadParameter` when it does not parse or lies outside the range.
         """
@@ -114,14 +114,15 @@ class ModelCard:
     """The parameter values of the loaded model, defaults filled in."""
 
     def no_shared_statistics(self) -> BadParameter:
-        """What to raise where this placed model is to take the statistics of other images."""
+        """Return what to raise where this placed model is to take the statistics of other
+        images."""
         return BadParameter(
             f"Model {self.id} maps the image itself: statistics of other images do not fit it.",
             "Leave --context out, or use --context joint for images on one map grid.",
         )
 
     def fill(self, given: Mapping[str, Any]) -> dict[str, Value]:
-        """All parameters with `given` over the defaults; raises `BadParameter`."""
+        """Return all parameters with `given` over the defaults; raises `BadParameter`."""
         known = {p.name: p for p in self.parameters}
         for name in given:
             if name not in known:

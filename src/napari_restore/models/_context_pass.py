@@ -14,7 +14,7 @@ OVERVIEW_SIDE = 2048
 
 
 def overview_factor(height: int, width: int) -> int:
-    """The power of two by which the long side shrinks to at most `OVERVIEW_SIDE`."""
+    """Return the power of two by which the long side shrinks to at most `OVERVIEW_SIDE`."""
     factor = 1
     while -(-max(height, width) // factor) > OVERVIEW_SIDE:
         factor *= 2
@@ -35,7 +35,7 @@ class BlockStatistics:
     dark_sums: npt.NDArray[np.float64]
 
     def plus(self, other: BlockStatistics | None) -> BlockStatistics:
-        """Those of both blocks; None is one without statistics."""
+        """Return those of both blocks; None is one without statistics."""
         if other is None:
             return self
         return BlockStatistics(
@@ -52,7 +52,8 @@ def block_statistics(
     factor: int,
     overview: npt.NDArray[np.float32],
 ) -> BlockStatistics | None:
-    """The statistics of `pixels` (h, w, C); `valid` (h, w) or None for all. None if nothing is valid.
+    """Return the statistics of `pixels` (h, w, C); `valid` (h, w) or None for all. None if nothing
+    is valid.
 
     Nothing is touched but `overview`, (h, w, C) on cells of `factor` pixels, which is written.
     """
@@ -120,7 +121,8 @@ class ContextPass:
     def look(
         self, y0: int, x0: int, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None
     ) -> BlockStatistics | None:
-        """The statistics of a block, for `add_statistics`; its part of the overview is in its place already.
+        """Return the statistics of a block, for `add_statistics`; its part of the overview is in
+        its place already.
 
         Several threads may look at once, each at a block of its own.
         """
@@ -156,7 +158,7 @@ def context_of(
     valid: npt.NDArray[np.bool_] | None = None,
     dark_bands: tuple[int, ...] | None = None,
 ) -> Context:
-    """The context of an array (H, W, C) held in memory."""
+    """Return the context of an array (H, W, C) held in memory."""
     height, width, bands = pixels.shape
     dark = tuple(range(bands)) if dark_bands is None else dark_bands
     whole = ContextPass(height, width, bands, pixels.dtype, dark)
@@ -194,7 +196,7 @@ def _pool(array: npt.NDArray[Any], block: int) -> npt.NDArray[Any]:
 
 
 def _means(counts: npt.NDArray[np.int64], sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    """(h, w, C) means; NaN where nothing was counted."""
+    """Return (h, w, C) means; NaN where nothing was counted."""
     with np.errstate(invalid="ignore", divide="ignore"):
         means: npt.NDArray[np.float32] = (sums / counts[..., None]).astype(np.float32)
     return means
@@ -234,14 +236,14 @@ def _add_columns(plane: npt.NDArray[Any], block: int) -> npt.NDArray[Any]:
 
 
 def _extents(length: int, block: int) -> npt.NDArray[np.int64]:
-    """Pixels in each cell along one axis: `block`, fewer in the last."""
+    """Return pixels in each cell along one axis: `block`, fewer in the last."""
     return np.minimum(block, length - np.arange(0, length, block)).astype(np.int64)
 
 
 def _block_minimum(
     pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None, block: int
 ) -> npt.NDArray[Any]:
-    """The smallest valid value per block over all given bands."""
+    """Return the smallest valid value per block over all given bands."""
     top = np.iinfo(pixels.dtype).max if pixels.dtype.kind in "iu" else np.inf
     darkest = pixels[..., 0]
     for band in range(1, pixels.shape[2]):

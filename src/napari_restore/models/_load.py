@@ -39,7 +39,7 @@ def load(
     card: Card | None = None,
     trust: bool = False,
 ) -> RestorationModel:
-    """A model in evaluation mode on the CPU.
+    """Return a model in evaluation mode on the CPU.
 
     Parameters
     ----------
@@ -123,10 +123,9 @@ def _from_registry(
 
 
 def shipped_weights(entry: ModelEntry) -> Path:
-    """The weights that come with `entry`, which has some.
+    """Return the weights that come with `entry`, which has some.
 
-    Raises `MissingWeights` or `BadModel` for an installation that has lost or damaged
-    them.
+    Raises `MissingWeights` or `BadModel` for an installation that has lost or damaged them.
     """
     path = WEIGHTS / (entry.shipped or "")
     again = "Install napari-restore again, or give a weights file."
@@ -142,7 +141,7 @@ def shipped_weights(entry: ModelEntry) -> Path:
 def _from_weights(
     path: Path, card: Card | None, parameters: Mapping[str, Any], spec: dict[str, Any]
 ) -> RestorationModel:
-    """A weights file dropped by itself: its card names the network it belongs to."""
+    """Return a weights file dropped by itself: its card names the network it belongs to."""
     if not path.is_file():
         raise MissingWeights(f"There is no weights file {path}.", "Check the path.")
     found = dict(card_beside(path) or {})
@@ -237,7 +236,8 @@ def _wrapped(
     parameters: Mapping[str, Any],
     counts: Sequence[int] = BAND_COUNTS,
 ) -> RestorationModel:
-    """`module` with `card`; without one it is measured, with each of `counts` bands in turn."""
+    """Return `module` with `card`; without one it is measured, with each of `counts` bands in
+    turn."""
     fallback = ModelCard(name, name, "A model of your own.", task="other", licence="unknown")
     own = as_card(_measured(module, name, counts) if card is None else card, fallback)
     model = WrappedModel(module, replace(own, values=own.fill(parameters)))
@@ -246,7 +246,8 @@ def _wrapped(
 
 
 def _measured(module: nn.Module, name: str, counts: Sequence[int]) -> dict[str, int]:
-    """The card of a module without one: what it takes of what is tried. Raises `BadModel`."""
+    """Return the card of a module without one: what it takes of what is tried. Raises
+    `BadModel`."""
     if isinstance(module, Program) and module.fixed is not None:
         # It takes any size, in windows of its own; which step they need it has found out.
         return {"bands": module.fixed[1], "multiple_of": module.step}

@@ -54,20 +54,21 @@ class RestorationModel(nn.Module):
         """What `load` needs to make this model again; empty when it cannot."""
 
     def extra_repr(self) -> str:
-        """The id and the parameter values, before the layers that torch lists."""
+        """Return the id and the parameter values, before the layers that torch lists."""
         values = ", ".join(f"{name}={value!r}" for name, value in self.card.values.items())
         told = f"{self.card.id!r}, scope={self.card.scope!r}, halo={self.card.halo}"
         return f"{told}, {values}" if values else told
 
     def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Statistics:
-        """Statistics of one image; `bands` are the image's band numbers behind x's channels."""
+        """Return statistics of one image; `bands` are the image's band numbers behind x's
+        channels."""
         return {}
 
     def follow(self, overview: Tensor, valid: Tensor, statistics: Statistics) -> Statistics | None:
-        """The statistics that `prepare` would draw from another overview, with gradients.
+        """Return the statistics that `prepare` would draw from another overview, with gradients.
 
-        `overview` (1, C, h, w) is in model range, `valid` (1, 1, h, w) float 0 or 1, `statistics` those of
-        the image itself: what has no gradient is taken from there. None for a model that
+        `overview` (1, C, h, w) is in model range, `valid` (1, 1, h, w) float 0 or 1, `statistics`
+        those of the image itself: what has no gradient is taken from there. None for a model that
         cannot tell.
         """
         return None
@@ -75,10 +76,10 @@ class RestorationModel(nn.Module):
     def forward_with_maps(
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The restored image and the side maps named by the card, each (N, 1 or C, H, W).
+        """Return the restored image and the side maps named by the card, each (N, 1 or C, H, W).
 
-        `valid` (N, 1, H, W) bool marks pixels that count; invalid ones may hold
-        anything finite and their results are thrown away.
+        `valid` (N, 1, H, W) bool marks pixels that count; invalid ones may hold anything finite and
+        their results are thrown away.
         """
         raise NotImplementedError
 
@@ -91,7 +92,8 @@ class RestorationModel(nn.Module):
 def placed_at(
     statistics: Statistics, origins: Sequence[tuple[int, int]], scale: float, like: Tensor
 ) -> Statistics:
-    """`statistics` with the places of one call's items (y, x), where the tensor `like` lies."""
+    """Return `statistics` with the places of one call's items (y, x), where the tensor `like`
+    lies."""
     origin = torch.tensor(origins, dtype=torch.int64, device=like.device)
     # A number on the CPU goes with tensors of any device, also of one without float64.
     return {**statistics, "origin": origin, "scale": torch.tensor(scale, dtype=torch.float64)}
@@ -100,7 +102,7 @@ def placed_at(
 def one_shot_statistics(
     model: RestorationModel, x: Tensor, valid: Tensor | None = None
 ) -> Statistics:
-    """The statistics of ``x`` (1, C, H, W) taken as a whole image."""
+    """Return the statistics of ``x`` (1, C, H, W) taken as a whole image."""
     from napari_restore.models._context_pass import context_of
 
     pixels = x[0].permute(1, 2, 0).contiguous().numpy(force=True)

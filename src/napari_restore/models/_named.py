@@ -35,7 +35,7 @@ class Labelled(NamedTuple):
 
 
 def named(text: str) -> Named:
-    """``ID``, ``ID:omega=0.9,t0=0.2`` or ``ID:weights=FILE``, also after FILE.py:factory."""
+    """Return ``ID``, ``ID:omega=0.9,t0=0.2`` or ``ID:weights=FILE``, also after FILE.py:factory."""
     found = _PARAMETERS.fullmatch(text)
     if found is None:
         raise BadParameter("A model has no name.", "Name one of: napari-restore models.")
@@ -52,10 +52,10 @@ def load_named(
     trust: bool = False,
     taken: Sequence[str] = (),
 ) -> list[Labelled]:
-    """`models`, named as `named` takes them or loaded already, in this order.
+    """Return `models`, named as `named` takes them or loaded already, in this order.
 
-    `weights` are those of the one model, `parameters` go to every one, under what its own
-    name says. The second of a label, those `taken` included, has ``(2)`` behind it. Raises
+    `weights` are those of the one model, `parameters` go to every one, under what its own name
+    says. The second of a label, those `taken` included, has ``(2)`` behind it. Raises
     `BadParameter` and what `load` raises.
     """
     if weights is not None and len(models) != 1:

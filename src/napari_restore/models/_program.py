@@ -19,7 +19,8 @@ _STEPS = (32, 16, 8, 4, 2, 1)
 
 
 def fixed_shape(program: ExportedProgram) -> tuple[int, int, int, int] | None:
-    """(count, bands, height, width) of the images that `program` takes; None where any is open.
+    """Return (count, bands, height, width) of the images that `program` takes; None where any is
+    open.
 
     A program of anything but one image takes what it takes: that is found when it is tried.
     """
@@ -30,13 +31,13 @@ def fixed_shape(program: ExportedProgram) -> tuple[int, int, int, int] | None:
 
 
 def batch_size(program: ExportedProgram) -> int | None:
-    """The number of images that `program` takes at a time; None where it is open."""
+    """Return the number of images that `program` takes at a time; None where it is open."""
     count = next(iter(_input_shape(program)), None)
     return count if isinstance(count, int) else None
 
 
 def band_counts(program: ExportedProgram) -> tuple[int, ...]:
-    """The number of bands that `program` takes; those usually met where it leaves them open.
+    """Return the number of bands that `program` takes; those usually met where it leaves them open.
 
     Raises `BadModel` for a program of anything but one image.
     """
@@ -107,12 +108,12 @@ class Program(nn.Module):
         return whole[..., : x.shape[2], : x.shape[3]]
 
     def _one_by_one(self, x: Tensor) -> Tensor:
-        """What the program makes of each image by itself, as it was exported with one."""
+        """Return what the program makes of each image by itself, as it was exported with one."""
         found = [self.program(part) for part in torch.split(x, 1)]
         return torch.cat([y[0] if isinstance(y, (tuple, list)) and y else y for y in found])
 
     def _seen(self, windows: Tensor, count: int) -> Tensor:
-        """What the program makes of up to `count` windows or images; it takes no fewer."""
+        """Return what the program makes of up to `count` windows or images; it takes no fewer."""
         missing = count - len(windows)
         filled = torch.cat([windows, windows[:1].expand(missing, -1, -1, -1)])
         y = self.program(filled.contiguous())
@@ -139,7 +140,7 @@ class Program(nn.Module):
         )
 
     def _reach(self, fixed: tuple[int, int, int, int]) -> int:
-        """Pixels beyond the middle of a window that its output there depends on."""
+        """Return pixels beyond the middle of a window that its output there depends on."""
         _, _, height, width = fixed
         weight = next(iter((*self.program.parameters(), *self.program.buffers())), torch.empty(0))
         noise = torch.rand(fixed, generator=torch.Generator().manual_seed(0))

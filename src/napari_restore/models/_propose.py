@@ -42,7 +42,7 @@ class Proposal:
 
 
 def propose(path: str | os.PathLike[str], *, trust: bool = False) -> Proposal:
-    """What the model file at `path` is; see `napari_restore.api.inspect_model`.
+    """Return what the model file at `path` is; see `napari_restore.api.inspect_model`.
 
     Raises `MissingWeights` and `BadModel`.
     """
@@ -124,7 +124,7 @@ def _of_weights(file: Path, beside: Mapping[str, Any] | None) -> Proposal:
 
 
 def _of_code(source: str) -> Proposal:
-    """A program or a module without a card: bands and sizes are tried out."""
+    """Return a program or a module without a card: bands and sizes are tried out."""
     file = _file_of(source)
 
     def with_card(card: Mapping[str, Any]) -> RestorationModel:

@@ -51,18 +51,18 @@ class ModelEntry:
         return self.shipped is not None or not self.card.needs_weights
 
     def renamed(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """`state` under the names of this model."""
+        """Return `state` under the names of this model."""
         return dict(resolve(self.rename)(state)) if self.rename else dict(state)
 
     def make(self, card: ModelCard, state: Mapping[str, Any] | None = None) -> RestorationModel:
-        """The model, with sizes read off `state` where it is given."""
+        """Return the model, with sizes read off `state` where it is given."""
         sizes = resolve(self.sizes)(state) if self.sizes and state is not None else {}
         model: RestorationModel = resolve(self.factory)(card, **sizes)
         return model
 
 
 def resolve(reference: str | Callable[..., Any]) -> Callable[..., Any]:
-    """The function behind ``"package.module:function"``; functions as they are."""
+    """Return the function behind ``"package.module:function"``; functions as they are."""
     if not isinstance(reference, str):
         return reference
     module, _, name = reference.partition(":")
@@ -100,13 +100,13 @@ def _foreign() -> dict[str, ModelEntry | str]:
 
 
 def model_ids() -> tuple[str, ...]:
-    """All usable models, ours first."""
+    """Return all usable models, ours first."""
     usable = (name for name, entry in _foreign().items() if isinstance(entry, ModelEntry))
     return tuple(dict.fromkeys([*_entries(), *usable]))
 
 
 def entry_of(model_id: str) -> ModelEntry:
-    """The entry of a model; raises `UnknownModel` with the nearest names."""
+    """Return the entry of a model; raises `UnknownModel` with the nearest names."""
     entry = _entries().get(model_id) or _foreign().get(model_id)
     if isinstance(entry, ModelEntry):
         return entry
@@ -117,22 +117,22 @@ def entry_of(model_id: str) -> ModelEntry:
 
 
 def card_of(model_id: str) -> ModelCard:
-    """A model's card with its default parameter values; raises `UnknownModel`."""
+    """Return a model's card with its default parameter values; raises `UnknownModel`."""
     return entry_of(model_id).card
 
 
 def ships(model_id: str) -> bool:
-    """Whether a model brings its weights; raises `UnknownModel`."""
+    """Return whether a model brings its weights; raises `UnknownModel`."""
     return entry_of(model_id).shipped is not None
 
 
 def is_ready(model_id: str) -> bool:
-    """Whether a model runs without a weights file of the user's; raises `UnknownModel`."""
+    """Return whether a model runs without a weights file of the user's; raises `UnknownModel`."""
     return entry_of(model_id).is_ready
 
 
 def recommended(task: str, scene: str) -> str:
-    """The id of the model to offer first; raises `UnknownModel` if none does the task."""
+    """Return the id of the model to offer first; raises `UnknownModel` if none does the task."""
     cards = [card_of(name) for name in model_ids()]
     able = [card for card in cards if card.task == task]
     if not able:

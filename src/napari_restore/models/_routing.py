@@ -19,7 +19,7 @@ class Routing:
         self.made: dict[Hashable, Tensor] = {}
 
     def fixed(self, name: Hashable, make: Callable[[], Tensor]) -> Tensor:
-        """The decision of that name; `make` is called where there is none yet."""
+        """Return the decision of that name; `make` is called where there is none yet."""
         if name not in self.made:
             self.made[name] = make()
         return self.made[name]

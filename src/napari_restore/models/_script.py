@@ -36,7 +36,7 @@ def factories_in(path: Path) -> list[str]:
 
 
 def without_factory(path: Path) -> BadModel:
-    """What to raise for a Python file that is named without a factory."""
+    """Return what to raise for a Python file that is named without a factory."""
     names = factories_in(path)
     others = f" It also has {', '.join(names[1:])}." if len(names) > 1 else ""
     return BadModel(

@@ -34,11 +34,10 @@ def correct_band(
     exponent: float = HAZE_EXPONENT,
     deadband: float = 0.03,
 ) -> npt.NDArray[np.float32]:
-    """The band `values` (h, w) in model range without haze.
+    """Return the band `values` (h, w) in model range without haze.
 
-    `transmission` (h, w) is the model's, at `reference` nm; `airlight` is this
-    band's. Where the model changed nothing (1 − t ≤ `deadband`) the values come back
-    bit for bit.
+    `transmission` (h, w) is the model's, at `reference` nm; `airlight` is this band's. Where the
+    model changed nothing (1 − t ≤ `deadband`) the values come back bit for bit.
     """
     t = transmission_at(transmission, reference, wavelength, exponent)
     if deadband > 0:

@@ -26,7 +26,7 @@ class Residual:
     """Pixels per cell along a side."""
 
     def shape(self, tile: int) -> tuple[int, int, int]:
-        """(C, h, w) for a tile of `tile` pixels along a side."""
+        """Return (C, h, w) for a tile of `tile` pixels along a side."""
         return self.channels, tile // self.stride, tile // self.stride
 
 
@@ -70,15 +70,17 @@ class StagedModel(RestorationModel):
     """Tiles at once that the model is meant for; None: by the size of the image."""
 
     def view(self, x: Tensor, statistics: Statistics | None = None) -> Tensor:
-        """What the parts are given of tiles or images `x` (N, C, h, w), whose planes come first.
+        """Return what the parts are given of tiles or images `x` (N, C, h, w), whose planes come
+        first.
 
-        Nothing else, unless the model needs the context: then also what follows, pixel by
-        pixel, from `statistics`; without them from `x`, taken for whole images.
+        Nothing else, unless the model needs the context: then also what follows, pixel by pixel,
+        from `statistics`; without them from `x`, taken for whole images.
         """
         return x
 
     def encode(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Tokens (N, width, tile/stride, tile/stride) and residuals of tiles, as `view` gives them."""
+        """Return tokens (N, width, tile/stride, tile/stride) and residuals of tiles, as `view`
+        gives them."""
         raise NotImplementedError
 
     def encode_first(self, x: Tensor) -> Tensor:
@@ -104,7 +106,8 @@ class StagedModel(RestorationModel):
         raise NotImplementedError
 
     def bottleneck_bytes(self, height: int, width: int) -> int:
-        """Bytes that a layer holds at its peak for a grid of `height` × `width` float32 tokens.
+        """Return bytes that a layer holds at its peak for a grid of `height` × `width` float32
+        tokens.
 
         The grid itself is part of it.
         """
@@ -125,7 +128,7 @@ class StagedModel(RestorationModel):
         raise NotImplementedError
 
     def relate(self, grid: Tensor) -> Tensor:
-        """The bottleneck on one grid (H, W, width): places, then all layers."""
+        """Return the bottleneck on one grid (H, W, width): places, then all layers."""
         grid = self.place_tokens(grid)
         for index in range(self.layers):
             grid = self.bottleneck_layer(index, grid)
@@ -146,7 +149,8 @@ class StagedModel(RestorationModel):
     def viewed(
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
     ) -> Tensor:
-        """The view of images (N, C, h, w) grown to whole tiles; statistics are those before that."""
+        """Return the view of images (N, C, h, w) grown to whole tiles; statistics are those
+        before that."""
         whole = pad_to_multiple(x, self.tile)
         if statistics is not None or not self.card.needs_context:
             return self.view(whole, statistics)
@@ -158,7 +162,7 @@ class StagedModel(RestorationModel):
         return torch.cat(views)
 
     def see(self, whole: Tensor) -> Seen:
-        """All that is computed before decoding, of the view (N, C, H, W) of whole tiles."""
+        """Return all that is computed before decoding, of the view (N, C, H, W) of whole tiles."""
         # Tiles of all images at once: a crop of training is often a single one.
         tiles = torch.cat([cut(image, self.tile) for image in whole])
         rows, columns = whole.shape[2] // self.tile, whole.shape[3] // self.tile
@@ -170,14 +174,15 @@ class StagedModel(RestorationModel):
         return Seen(tiles, encoded, residuals, torch.stack(grids), tokens)
 
     def related(self, encoded: Tensor, rows: int, columns: int) -> Tensor:
-        """The grid (width, H, W) of an image whose tiles' tokens these are, after the bottleneck."""
+        """Return the grid (width, H, W) of an image whose tiles' tokens these are, after the
+        bottleneck."""
         # A copy even of one tile: layers overwrite it, and `encoded` is needed again.
         grid = stitch(encoded, rows, columns).permute(1, 2, 0)
         grid = self.relate(grid.clone(memory_format=torch.contiguous_format))
         return grid.permute(2, 0, 1)
 
     def with_margin(self, grid: Tensor) -> Tensor:
-        """A grid of tokens (C, H, W), its edges repeated for the `margin` on every side."""
+        """Return a grid of tokens (C, H, W), its edges repeated for the `margin` on every side."""
         beyond = [self.margin] * 4
         return nn.functional.pad(grid[None], beyond, mode="replicate")[0] if self.margin else grid
 
@@ -192,7 +197,7 @@ def cut(image: Tensor, side: int, margin: int = 0) -> Tensor:
 
 
 def stitch(tiles: Tensor, rows: int, columns: int) -> Tensor:
-    """The image (C, H, W) whose tiles these are."""
+    """Return the image (C, H, W) whose tiles these are."""
     _, channels, side, _ = tiles.shape
     image = tiles.reshape(rows, columns, channels, side, side).permute(2, 0, 3, 1, 4)
     return image.reshape(channels, rows * side, columns * side)

@@ -21,10 +21,10 @@ _NESTS = ("params_ema", "params", "state_dict", "model_state_dict", "model", "ne
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The state dict of a .safetensors or .pth file, on the CPU.
+    """Return the state dict of a .safetensors or .pth file, on the CPU.
 
-    Pickled files are read with torch's weights-only unpickler, which runs no code
-    of the file. Raises `MissingWeights` or `BadModel`.
+    Pickled files are read with torch's weights-only unpickler, which runs no code of the file.
+    Raises `MissingWeights` or `BadModel`.
     """
     if not path.is_file():
         raise MissingWeights(f"There is no weights file {path}.", "Check the path.")
@@ -100,7 +100,7 @@ def randomise(module: nn.Module, seed: int) -> None:
 
 
 def seed_of(weights: str) -> int:
-    """The number in ``random:SEED``; raises `BadParameter`."""
+    """Return the number in ``random:SEED``; raises `BadParameter`."""
     text = weights.removeprefix(RANDOM)
     if not text.isdecimal():
         raise BadParameter(

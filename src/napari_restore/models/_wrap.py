@@ -48,7 +48,7 @@ class WrappedModel(RestorationModel):
 
 
 def as_card(given: ModelCard | Mapping[str, Any], fallback: ModelCard) -> ModelCard:
-    """A card from a mapping of its fields over `fallback`; raises `BadModel`."""
+    """Return a card from a mapping of its fields over `fallback`; raises `BadModel`."""
     if isinstance(given, ModelCard):
         return given
     _check_fields(given, "the model card")
@@ -74,7 +74,7 @@ def as_card(given: ModelCard | Mapping[str, Any], fallback: ModelCard) -> ModelC
 
 
 def card_beside(path: Path) -> dict[str, Any] | None:
-    """The card kept beside a model file as NAME.json; None if there is none.
+    """Return the card kept beside a model file as NAME.json; None if there is none.
 
     Its key ``training``, an account of how the weights came about, is for people.
     """

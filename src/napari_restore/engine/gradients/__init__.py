@@ -29,7 +29,7 @@ __all__ = [
 def gradients_of(
     source: GradientSource, box: Region, beside: Beside = lambda region: 0
 ) -> Gradients:
-    """What gives gradients of the output in `box`, by the scope of the source plan's model.
+    """Return what gives gradients of the output in `box`, by the scope of the source plan's model.
 
     `beside` tells the bytes of the budget that something else takes, by the region of the
     gradients: tiles are worked on side by side only if they fit what is left.

@@ -40,7 +40,7 @@ _KNOWN = Remembered[GradientCost](releases=True)
 
 
 def gradient_cost(model: RestorationModel, device: Device) -> GradientCost:
-    """The cost of `model` on `device`; remembered in the process, also by kind."""
+    """Return the cost of `model` on `device`; remembered in the process, also by kind."""
     return _KNOWN.of(model, device, lambda: _measure(model, device))
 
 
@@ -119,7 +119,7 @@ def context_cost(
 
 
 def staged_gradient_cost(model: StagedModel, device: Device) -> StagedGradientCost:
-    """The cost of `model` on `device`; remembered in the process, also by kind."""
+    """Return the cost of `model` on `device`; remembered in the process, also by kind."""
     return _STAGED.of(model, device, lambda: _measure_staged(model, device))
 
 

@@ -73,7 +73,7 @@ class GradientSource:
         release_freed_memory()
 
     def account(self, predicted_bytes: int) -> dict[str, Any]:
-        """The record of a finished run, as `Run` gives it; raises `SourceChanged`.
+        """Return the record of a finished run, as `Run` gives it; raises `SourceChanged`.
 
         `predicted_bytes` is what it was to add to what the process held.
         """
@@ -102,7 +102,8 @@ class GradientSource:
         return self._own.statistics
 
     def overview(self) -> tuple[Tensor, Tensor, int]:
-        """(1, C, h, w) in model range, (1, 1, h, w) float 0 or 1 where there is any, and its step.
+        """Return (1, C, h, w) in model range, (1, 1, h, w) float 0 or 1 where there is any, and its
+        step.
 
         The step is level-0 pixels per overview pixel.
         """
@@ -121,11 +122,11 @@ class GradientSource:
             raise Cancelled("Cancelled; nothing was written.", "Run it again.")
 
     def read(self, box: Region) -> TileInput:
-        """The source's pixels of a box within the image, and what counts there."""
+        """Return the source's pixels of a box within the image, and what counts there."""
         return self._run._read(box, box, self._exclude)
 
     def valid(self, box: Region) -> Tensor | None:
-        """(1, 1, h, w) bool which pixels count; None where all do."""
+        """Return (1, 1, h, w) bool which pixels count; None where all do."""
         if self._exclude is None and not self.plan.image.may_be_invalid:
             return None
         found = self.read(box).valid
@@ -134,22 +135,24 @@ class GradientSource:
         return self.plan.device.take(torch.from_numpy(found)[None, None])
 
     def image(self, box: Region) -> Tensor:
-        """The source in model range, filled where pixels do not count."""
+        """Return the source in model range, filled where pixels do not count."""
         return self.planes(self.read(box))
 
     def planes(self, tile: TileInput) -> Tensor:
-        """(1, C, h, w) of what was read."""
+        """Return (1, C, h, w) of what was read."""
         values = torch.from_numpy(self.work.to_model(tile)).permute(2, 0, 1)
         return self.plan.device.take(values.contiguous()[None])
 
     def fed(self, box: Region) -> Region:
-        """What a local model must see for `box`: the halo around its cells of the model's steps."""
+        """Return what a local model must see for `box`: the halo around its cells of the model's
+        steps."""
         step = self.plan.model.card.multiple_of
         core = box.align(step).intersect(Region(0, 0, *self.size))
         return fed_box(core, self.plan.halo, self.size, step)
 
     def output(self, x: Tensor, fed: Region) -> tuple[Tensor, dict[str, Tensor]]:
-        """The model's output and maps of a picture `x` of the box `fed`, as a run has them."""
+        """Return the model's output and maps of a picture `x` of the box `fed`, as a run has
+        them."""
         model = self.work.model
         valid = self.valid(fed) if model.card.uses_validity else None
         with self.computing():

@@ -44,7 +44,7 @@ class LocalGradients:
         """As of `StagedGradients`: a model that sees a halo has no `Routing`."""
 
     def forward(self, picture: Picture, keep: bool = False) -> Tensor:
-        """The model's output of `picture` in the box, (1, C, h, w) in model range.
+        """Return the model's output of `picture` in the box, (1, C, h, w) in model range.
 
         With `keep`, the next call is `backward` for the same picture.
         """
@@ -68,7 +68,7 @@ class LocalGradients:
         return y
 
     def backward(self, picture: Picture, by_y: Tensor) -> Iterator[tuple[Region, Tensor]]:
-        """Parts of the gradient with respect to the picture, which add up; with their boxes.
+        """Yield parts of the gradient with respect to the picture, which add up; with their boxes.
 
         `by_y` is ∂D/∂y in the box.
         """

@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 def pulled_back(
     outputs: Sequence[Tensor], by_outputs: Sequence[Tensor], inputs: Sequence[Tensor]
 ) -> tuple[Tensor, ...]:
-    """∂D/∂ of each of `inputs`, of its shape; zeros for what no output depends on.
+    """Return ∂D/∂ of each of `inputs`, of its shape; zeros for what no output depends on.
 
     `by_outputs` are ∂D/∂ of `outputs`, of their shapes. The graph of `outputs` is freed.
     """

@@ -13,7 +13,8 @@ EDGE = 1024
 
 
 def restored(source: GradientSource, box: Region) -> tuple[Tensor, dict[str, Tensor]]:
-    """(1, C, h, w) in model range and the card's maps (1, 1 or C, h, w), as a run has them."""
+    """Return (1, C, h, w) in model range and the card's maps (1, 1 or C, h, w), as a run has
+    them."""
     whole: dict[str, Tensor] = {}
     for y0 in range(box.y0 // EDGE * EDGE, box.y1, EDGE):
         for x0 in range(box.x0 // EDGE * EDGE, box.x1, EDGE):

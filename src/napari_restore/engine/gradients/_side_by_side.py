@@ -14,11 +14,11 @@ R = TypeVar("R")
 
 
 def side_by_side(jobs: Iterable[T], work: Callable[[T], R], workers: int) -> Iterator[R]:
-    """``work(job)`` for every job, in their order, on `workers` threads.
+    """Yield ``work(job)`` for every job, in their order, on `workers` threads.
 
-    Each computes with one thread of torch's, whatever their number: sums that threads share
-    come out otherwise with another number of them. No more than `workers` results wait, whatever takes them. What a job raises is raised here;
-    jobs that have not begun are then left.
+    Each computes with one thread of torch's, whatever their number: sums that threads share come
+    out otherwise with another number of them. No more than `workers` results wait, whatever takes
+    them. What a job raises is raised here; jobs that have not begun are then left.
     """
 
     def begin() -> None:

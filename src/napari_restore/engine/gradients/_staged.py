@@ -113,7 +113,7 @@ class StagedGradients:
                 self._encode(picture, keep=False)
 
     def forward(self, picture: Picture, keep: bool = False) -> Tensor:
-        """The model's output of `picture` in the box, (1, C, h, w) in model range.
+        """Return the model's output of `picture` in the box, (1, C, h, w) in model range.
 
         With `keep`, the next call is `backward` for the same picture.
         """
@@ -129,7 +129,7 @@ class StagedGradients:
         return y
 
     def backward(self, picture: Picture, by_y: Tensor) -> Iterator[tuple[Region, Tensor]]:
-        """Parts of the gradient with respect to the picture, which add up; with their boxes.
+        """Yield parts of the gradient with respect to the picture, which add up; with their boxes.
 
         `by_y` is ∂D/∂y in the box.
         """
@@ -161,7 +161,7 @@ class StagedGradients:
         release_freed_memory()
 
     def _in_threads(self, work: Callable[[tuple[int, int]], R], workers: int) -> Iterator[R]:
-        """`work` on every tile, row by row, `workers` of them at once."""
+        """Yield `work` on every tile, row by row, `workers` of them at once."""
         places = itertools.product(range(self._rows), range(self._columns))
         with self.source.computing():
             yield from side_by_side(places, work, workers)
@@ -228,7 +228,8 @@ class StagedGradients:
         by_y: Tensor,
         by_related: Tensor,
     ) -> tuple[Tensor, ...]:
-        """∂D/∂ of a tile's tokens, residuals and view; of what is related into `by_related`."""
+        """Return ∂D/∂ of a tile's tokens, residuals and view; of what is related into
+        `by_related`."""
         with torch.no_grad():
             view = self._view(picture, *at)
         leaves = [
@@ -248,7 +249,7 @@ class StagedGradients:
         return tuple(rest)
 
     def _back_through_bottleneck(self, kept: _Kept, by_related: Tensor) -> Tensor:
-        """∂D/∂ of the tokens as they were encoded, (H, W, width); `kept.between` is used up.
+        """Return ∂D/∂ of the tokens as they were encoded, (H, W, width); `kept.between` is used up.
 
         Layer by layer from the last, so that no more than the graph of one is there.
         """
@@ -270,7 +271,8 @@ class StagedGradients:
         by_tokens: Tensor,
         by_left: tuple[Tensor, ...] | None,
     ) -> tuple[Region, Tensor, dict[str, Tensor]]:
-        """∂D/∂x of a tile's pixels after the box that they lie in; and ∂D/∂ of the statistics."""
+        """Return ∂D/∂x of a tile's pixels after the box that they lie in; and ∂D/∂ of the
+        statistics."""
         needed, rows, columns = self._source(*at)
         x = picture(needed).detach()
         with torch.no_grad():
@@ -299,7 +301,7 @@ class StagedGradients:
     # -- places ----------------------------------------------------------------------
 
     def _tile(self, row: int, column: int) -> Region:
-        """The whole tile, which may reach beyond the image."""
+        """Return the whole tile, which may reach beyond the image."""
         tile = self.model.tile
         y, x = self._origin[0] + row * tile, self._origin[1] + column * tile
         return Region(y, x, y + tile, x + tile)
@@ -309,7 +311,7 @@ class StagedGradients:
         return slice(row * side, (row + 1) * side), slice(column * side, (column + 1) * side)
 
     def _window(self, row: int, column: int) -> tuple[slice, slice, slice]:
-        """A tile's tokens with the margin, in a grid that has it on every side."""
+        """Return a tile's tokens with the margin, in a grid that has it on every side."""
         side, margin = self._side, 2 * self.model.margin
         return (
             slice(None),
@@ -318,7 +320,8 @@ class StagedGradients:
         )
 
     def _source(self, row: int, column: int) -> tuple[Region, Tensor, Tensor]:
-        """What of the image makes a tile, and which of its rows and columns, reflected at the edge."""
+        """Return what of the image makes a tile, and which of its rows and columns, reflected at
+        the edge."""
         needed, (rows, columns) = reflection(self._tile(row, column), self.source.size)
         return needed, torch.from_numpy(rows), torch.from_numpy(columns)
 
@@ -334,7 +337,7 @@ class StagedGradients:
 
 
 def _back(step: Callable[[Tensor], Tensor], given: Tensor, by_result: Tensor) -> Tensor:
-    """∂D/∂ of what a step was `given`, which it may write into, from that of its result."""
+    """Return ∂D/∂ of what a step was `given`, which it may write into, from that of its result."""
     leaf = given.detach().requires_grad_(True)
     with torch.enable_grad():
         # A leaf may not be written to.

@@ -40,13 +40,12 @@ _MEASURED: dict[int, Bandwidth] = {}
 
 
 def probe(folder: Path, size: int = PROBE) -> Bandwidth:
-    """The bandwidth of the disk of `folder`.
+    """Return the bandwidth of the disk of `folder`.
 
-    Writes `size` bytes, or half the free space where that is less, waits until they
-    are on the disk, and reads them back, past the system's cache where it can be
-    emptied (not on macOS and Windows, whose figure for reading is that of the cache).
-    Measured once per file system in a process. Raises `DiskFull` where not even 1 MiB
-    can be written.
+    Writes `size` bytes, or half the free space where that is less, waits until they are on the
+    disk, and reads them back, past the system's cache where it can be emptied (not on macOS and
+    Windows, whose figure for reading is that of the cache). Measured once per file system in a
+    process. Raises `DiskFull` where not even 1 MiB can be written.
     """
     with _LOCK:
         disk = folder.stat().st_dev
@@ -57,7 +56,8 @@ def probe(folder: Path, size: int = PROBE) -> Bandwidth:
 
 @functools.cache
 def ram_bandwidth() -> float:
-    """Bytes per second that one thread copies within memory, of 16 MiB, the best of three."""
+    """Return bytes per second that one thread copies within memory, of 16 MiB, the best of
+    three."""
     source = np.ones(_COPIED, np.uint8)
     target = np.zeros_like(source)
     seconds = []

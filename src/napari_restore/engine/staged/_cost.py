@@ -62,7 +62,8 @@ _KNOWN = Remembered[StagedCost]()
 def calibrate_staged(
     model: StagedModel, device: Device, threads: int, precision: str
 ) -> StagedCost:
-    """The cost of `model` with `threads` threads; remembered in the process, also by kind."""
+    """Return the cost of `model` with `threads` threads; remembered in the process, also by
+    kind."""
     return _KNOWN.of(
         model,
         device,

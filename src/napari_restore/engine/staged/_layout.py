@@ -105,7 +105,7 @@ class StagedLayout:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> StagedLayout:
-        """What `to_dict` wrote."""
+        """Return what `to_dict` wrote."""
         return cls(**data | {"box": Region(*data["box"]), "slots": Slots(**data["slots"])})
 
 
@@ -158,13 +158,13 @@ def batch_of(long_side: int) -> int:
 
 
 def split(demand: Demand, room: Room, wanted: str) -> Split:
-    """The quickest way to have the residuals of all tiles again when they are decoded.
+    """Return the quickest way to have the residuals of all tiles again when they are decoded.
 
-    Kept residuals fill the device, then RAM, then the disk, in the order of encoding;
-    tiles that find no room are encoded twice. Copies run beside the computing, so a
-    phase takes the longer of the two. The order of use is known beforehand, so this
-    is settled once and nothing is ever evicted. `wanted` is one of `TIERS`; a named
-    tier that has too little room raises `BudgetTooSmall` or `DiskFull`.
+    Kept residuals fill the device, then RAM, then the disk, in the order of encoding; tiles that
+    find no room are encoded twice. Copies run beside the computing, so a phase takes the longer of
+    the two. The order of use is known beforehand, so this is settled once and nothing is ever
+    evicted. `wanted` is one of `TIERS`; a named tier that has too little room raises
+    `BudgetTooSmall` or `DiskFull`.
     """
     if wanted not in TIERS:
         raise BadParameter(f"There is no tier {wanted!r}.", f"Choose among {', '.join(TIERS)}.")
@@ -187,7 +187,7 @@ def _of_tier(wanted: str) -> Recompute:
 
 
 def _kept(demand: Demand, room: Room, wanted: str, recompute: Recompute) -> list[Split]:
-    """The ways to keep what is not recomputed: in memory alone, and with the disk."""
+    """Return the ways to keep what is not recomputed: in memory alone, and with the disk."""
     record = sum(demand.stage_bytes[1:] if recompute == "first" else demand.stage_bytes)
     tiles = demand.tiles
     if record == 0:
@@ -245,6 +245,6 @@ def _timed(demand: Demand, room: Room, slots: Slots, recompute: Recompute, recor
 
 
 def grid_of(target: Region, size: tuple[int, int], tile: int, whole: bool) -> Region:
-    """The pixels a bottleneck sees: the whole image, or whole tiles around `target`."""
+    """Return the pixels a bottleneck sees: the whole image, or whole tiles around `target`."""
     image = Region(0, 0, *size)
     return image if whole else target.align(tile).intersect(image)

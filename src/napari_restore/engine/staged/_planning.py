@@ -119,7 +119,7 @@ class _Ground:
 
 
 def lay_out_staged(request: StagedRequest, cost: Callable[[int], StagedCost]) -> StagedChoice:
-    """The quickest way to run within the budgets; `cost(threads)` is per worker.
+    """Return the quickest way to run within the budgets; `cost(threads)` is per worker.
 
     Raises `BudgetTooSmall` naming the smallest budget that would do.
     """
@@ -148,7 +148,7 @@ def _workers(request: StagedRequest) -> list[int]:
 
 
 def _batches(request: StagedRequest, cost: StagedCost) -> list[int]:
-    """The policy's batch and smaller ones; one tile where more at once gain nothing."""
+    """Return the policy's batch and smaller ones; one tile where more at once gain nothing."""
     if request.batch is not None:
         return [request.batch]
     policy = batch_of(max(request.image.height, request.image.width))
@@ -163,7 +163,7 @@ def _batches(request: StagedRequest, cost: StagedCost) -> list[int]:
 def _choice(
     request: StagedRequest, ground: _Ground, cost: StagedCost, workers: int, batch: int
 ) -> StagedChoice:
-    """What these workers and this batch take, with residuals where they have room."""
+    """Return what these workers and this batch take, with residuals where they have room."""
     image, tile, on_device = request.image, request.model.tile, request.device.is_accelerator
     threads = max(1, cores() // workers)
     batch = min(batch, ground.tiles)
@@ -246,7 +246,7 @@ def _choice(
 
 
 def _quickest(choices: list[StagedChoice], memory: int, device_memory: int) -> StagedChoice:
-    """The quickest that keeps to both budgets; raises `BudgetTooSmall`.
+    """Return the quickest that keeps to both budgets; raises `BudgetTooSmall`.
 
     Of those that are hardly slower, the one that takes least.
     """
@@ -324,7 +324,7 @@ class _Need:
 
 
 def _disk_room(request: StagedRequest, tokens: int) -> int:
-    """Bytes that residuals may take on the scratch disk beside tokens and result."""
+    """Return bytes that residuals may take on the scratch disk beside tokens and result."""
     free = shutil.disk_usage(_existing(request.folder)).free
     if request.folder.exists():
         # What an earlier try has set aside is this run's own.
@@ -334,7 +334,7 @@ def _disk_room(request: StagedRequest, tokens: int) -> int:
 
 
 def _existing(folder: Path) -> Path:
-    """The nearest folder that is there: nothing is made before a run begins."""
+    """Return the nearest folder that is there: nothing is made before a run begins."""
     while not folder.is_dir():
         folder = folder.parent
     return folder
@@ -355,7 +355,7 @@ def check_staged(model: StagedModel, tile: int | None) -> None:
 
 
 def about_extent(layout: StagedLayout, image: Image) -> list[str]:
-    """What to tell of a model that does not see the whole image."""
+    """Return what to tell of a model that does not see the whole image."""
     if layout.box == (0, 0, image.height, image.width):
         return []
     return ["A draft: the model knows only the region, not the whole image (--extent region)."]

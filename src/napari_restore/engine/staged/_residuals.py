@@ -43,7 +43,7 @@ class Slots:
         return Slots(device, ram, min(self.disk, tiles - device - ram))
 
     def of(self, slot: int) -> str | None:
-        """``"device"``, ``"ram"`` or ``"disk"``; None for a tile that is recomputed."""
+        """Return ``"device"``, ``"ram"`` or ``"disk"``; None for a tile that is recomputed."""
         end = 0
         for name, count in (("device", self.device), ("ram", self.ram), ("disk", self.disk)):
             end += count
@@ -132,7 +132,7 @@ class ResidualStore:
             self._there.add(slot)
 
     def get(self, slot: int) -> tuple[Tensor, ...] | None:
-        """The residuals of `slot`, (C, h, w) each, in `dtype` on `device`, the caller's own.
+        """Return the residuals of `slot`, (C, h, w) each, in `dtype` on `device`, the caller's own.
 
         None if they were not kept or are damaged: the caller encodes the tile again.
         """
@@ -153,7 +153,8 @@ class ResidualStore:
     # -- figures -----------------------------------------------------------------
 
     def bytes_by_tier(self) -> dict[str, int]:
-        """Bytes held on ``"device"``, ``"ram"`` and ``"disk"``, slots still empty included."""
+        """Return bytes held on ``"device"``, ``"ram"`` and ``"disk"``, slots still empty
+        included."""
         held = {name: int(slab.nbytes) for name, slab in self._slabs.items()}
         disk = self._disk.nbytes if self._disk is not None else 0
         return {"device": held.get("device", 0), "ram": held.get("ram", 0), "disk": disk}
@@ -182,7 +183,7 @@ class ResidualStore:
     # -- memory ------------------------------------------------------------------
 
     def _allocate(self, count: int, device: torch.device) -> Tensor:
-        """A slab (count, values of a record), pinned in RAM where the device is CUDA."""
+        """Return a slab (count, values of a record), pinned in RAM where the device is CUDA."""
         try:
             slab = torch.empty((count, sum(self._sizes)), dtype=self.dtype, device=device)
         except (MemoryError, RuntimeError) as error:
@@ -201,7 +202,7 @@ class ResidualStore:
         return self._split(self._slabs[tier][slot - first])
 
     def _split(self, record: Tensor) -> tuple[Tensor, ...]:
-        """Views (C, h, w) of the residuals in a record of values."""
+        """Return views (C, h, w) of the residuals in a record of values."""
         parts = torch.split(record, self._sizes)
         return tuple(part.view(shape) for part, shape in zip(parts, self.shapes, strict=True))
 
@@ -236,7 +237,7 @@ class ResidualStore:
             return self._transfer.into(self._split(record))
 
     def _buffer(self, way: str) -> Tensor:
-        """One record in RAM that is used again and again, pinned for CUDA."""
+        """Return one record in RAM that is used again and again, pinned for CUDA."""
         if way not in self._staging:
             self._staging[way] = self._allocate(1, torch.device("cpu"))[0]
         return self._staging[way]
@@ -245,7 +246,7 @@ class ResidualStore:
 def earlier_slots(
     folder: Path, shapes: tuple[Shape, ...], dtype: torch.dtype, *, key: str
 ) -> Slots | None:
-    """The split of the store that an earlier run with this `key` left in `folder`.
+    """Return the split of the store that an earlier run with this `key` left in `folder`.
 
     What lies on disk is found again only by a store with the same split.
     """
@@ -258,7 +259,7 @@ def earlier_slots(
 
 
 def _full_key(key: str, shapes: tuple[Shape, ...], dtype: torch.dtype, slots: Slots) -> str:
-    """All that says which values a record holds, and of which tile."""
+    """Return all that says which values a record holds, and of which tile."""
     sizes = ",".join("x".join(map(str, shape)) for shape in shapes)
     return f"{key} {dtype} {sizes} {slots.device}+{slots.ram}+{slots.disk}"
 

@@ -104,7 +104,7 @@ class StagedRun(Run):
         tokens: TokenStore,
         stack: ExitStack,
     ) -> tuple[ResidualStore, Recompute]:
-        """Where residuals are parked, and whose are not: what lies there already counts."""
+        """Return where residuals are parked, and whose are not: what lies there already counts."""
         dtype, device = dtype_of(layout.residual_dtype), self.plan.device.torch
         named = json.dumps([self.plan.key, [list(core) for core in order]])
         key = hashlib.sha256(named.encode()).hexdigest()
@@ -158,7 +158,7 @@ class StagedRun(Run):
             raise Cancelled("Cancelled while encoding.")
 
     def _grid(self, layout: StagedLayout) -> dict[Region, int]:
-        """All tiles that the bottleneck sees, numbered row by row."""
+        """Return all tiles that the bottleneck sees, numbered row by row."""
         tile, box = self.plan.tile, layout.box
         return {
             Region(y, x, y + tile, x + tile).intersect(box): row * layout.columns + column
@@ -167,7 +167,7 @@ class StagedRun(Run):
         }
 
     def _tile(self, core: Region, exclude: Weight | None) -> TileInput:
-        """The whole tile around `core`, reflected where it reaches beyond the image."""
+        """Return the whole tile around `core`, reflected where it reaches beyond the image."""
         image = self.plan.image
         box = box_of_tile(core, self.plan.tile)
         needed, (rows, columns) = reflection(box, (image.height, image.width))

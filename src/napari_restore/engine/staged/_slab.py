@@ -108,10 +108,10 @@ class SlabFile:
             self._checksums[index] = checksum
 
     def get(self, index: int, out: Bytes | None = None) -> Bytes | None:
-        """Record `index`, (record_bytes,); None if never written or not as it was written.
+        """Return record `index`, (record_bytes,); None if never written or not as it was written.
 
-        With `out`, a contiguous (record_bytes,) array, the record is read into it; it
-        holds anything when None is returned.
+        With `out`, a contiguous (record_bytes,) array, the record is read into it; it holds
+        anything when None is returned.
         """
         self._check(index)
         checksum = self._checksums.get(index)
@@ -221,12 +221,12 @@ class SlabFile:
 
 
 def journal_of(path: Path) -> Path:
-    """The journal of the slab file `path`."""
+    """Return the journal of the slab file `path`."""
     return path.with_name(f"{path.name}.journal")
 
 
 def key_of(path: Path) -> str | None:
-    """The key that the slab file `path` was made with; None where there is no such file."""
+    """Return the key that the slab file `path` was made with; None where there is no such file."""
     try:
         with open(journal_of(path), "rb") as journal:
             header = _as_header(journal.readline())
@@ -236,7 +236,8 @@ def key_of(path: Path) -> str | None:
 
 
 def written(path: Path) -> int:
-    """How many records of the slab file `path` are written; 0 where there is no such file."""
+    """Return how many records of the slab file `path` are written; 0 where there is no such
+    file."""
     try:
         return len(_read_journal(journal_of(path).read_bytes())[1])
     except OSError:
@@ -250,7 +251,7 @@ def discard(path: Path) -> None:
 
 
 def _read_journal(content: bytes) -> tuple[dict[str, Any] | None, dict[int, int], int]:
-    """What the file is, the checksums of its records, and the length of all whole lines."""
+    """Return what the file is, the checksums of its records, and the length of all whole lines."""
     # What follows the last line's end was torn by a crash.
     whole = content[: content.rfind(b"\n") + 1]
     first, *lines = whole.splitlines() or [b""]

@@ -71,7 +71,7 @@ class TokenStore:
         self.encoded.put(tile, _bytes_of(tokens))
 
     def tile(self, tile: int) -> tuple[Tensor, Tensor]:
-        """(C, side + 2 · margin, …) from the bottleneck, and (C, side, side) as encoded."""
+        """Return (C, side + 2 · margin, …) from the bottleneck, and (C, side, side) as encoded."""
         return self._get(self._finished, tile, self._margin), self._get(self.encoded, tile)
 
     def _get(self, slab: SlabFile, tile: int, margin: int = 0) -> Tensor:
@@ -90,10 +90,10 @@ class TokenStore:
     # -- the grid --------------------------------------------------------------------
 
     def load(self, device: torch.device, tick: Callable[[], None]) -> tuple[Tensor, int]:
-        """The grid (H, W, C) on `device`, and the layer it is to go through next.
+        """Return the grid (H, W, C) on `device`, and the layer it is to go through next.
 
-        -1 stands before the first: positions are not added yet. `tick` is called now and
-        then, and may raise.
+        -1 stands before the first: positions are not added yet. `tick` is called now and then, and
+        may raise.
         """
         grid = torch.empty(self.shape, device=device)
         layer = self._load_checkpoint(grid, tick)
@@ -154,13 +154,14 @@ class TokenStore:
             (self._folder / name).unlink(missing_ok=True)
 
     def _place(self, grid: Tensor, tile: int) -> Tensor:
-        """The (side, side, C) of `grid` that belongs to a tile."""
+        """Return the (side, side, C) of `grid` that belongs to a tile."""
         row, column = divmod(tile, self._layout.columns)
         side = self._side
         return grid[row * side : (row + 1) * side, column * side : (column + 1) * side]
 
     def _around(self, grid: Tensor, tile: int) -> Tensor:
-        """(C, side + 2 · margin, …): a tile's tokens and those around; beyond the edge, its last."""
+        """Return (C, side + 2 · margin, …): a tile's tokens and those around; beyond the edge,
+        its last."""
         row, column = divmod(tile, self._layout.columns)
         cut, beyond = [], []
         for at, length in zip((row, column), grid.shape, strict=False):
@@ -178,12 +179,12 @@ class TokenStore:
 
 
 def tile_bytes(width: int, side: int, margin: int = 0) -> int:
-    """Bytes of a tile's tokens of `width` channels, with `margin` more on every side."""
+    """Return bytes of a tile's tokens of `width` channels, with `margin` more on every side."""
     return int(width * (side + 2 * margin) ** 2 * TOKEN_BYTES)
 
 
 def is_related(folder: Path, tiles: int, key: str) -> bool:
-    """Whether the bottleneck's whole result for a grid of so many tiles lies in `folder`."""
+    """Return whether the bottleneck's whole result for a grid of so many tiles lies in `folder`."""
     path = folder / TOKENS
     return key_of(path) == key and written(path) == tiles
 

@@ -72,11 +72,11 @@ class Transfer:
         return pending
 
     def into(self, sources: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Copies of the host tensors `sources` on the device, complete on return.
+        """Return copies of the host tensors `sources` on the device, complete on return.
 
-        The caller's thread waits for the copy, the device's other streams do not: read
-        ahead on a thread of your own and the copies lie beside the computations.
-        The copies share no memory with `sources`.
+        The caller's thread waits for the copy, the device's other streams do not: read ahead on a
+        thread of your own and the copies lie beside the computations. The copies share no memory
+        with `sources`.
         """
         if self._stream is None:
             return tuple(source.to(self.device, copy=True) for source in sources)

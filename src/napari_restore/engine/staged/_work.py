@@ -58,7 +58,7 @@ class StagedWork:
     """Of the residuals to `residual_dtype`."""
 
     def encode(self, batch: list[TileInput]) -> list[Encoded]:
-        """Tokens and residuals of each tile."""
+        """Return tokens and residuals of each tile."""
         try:
             with self.tile.computing():
                 tokens, residuals = self.model.encode(self._view(self._input(batch), batch))
@@ -70,7 +70,7 @@ class StagedWork:
         ]
 
     def decode(self, batch: list[DecodeInput]) -> list[TileOutput]:
-        """The restored cores."""
+        """Return the restored cores."""
         device = self.tile.device
         try:
             with self.tile.computing():
@@ -90,7 +90,7 @@ class StagedWork:
         return outputs
 
     def kept(self, residuals: Residuals) -> Residuals:
-        """Those of a tile's residuals that are kept for decoding."""
+        """Return those of a tile's residuals that are kept for decoding."""
         kept = residuals[1:] if self.recompute == "first" else residuals
         self.rounding.note(kept)
         return kept
@@ -103,7 +103,7 @@ class StagedWork:
         return self.model.view(x, self.tile.statistics_at([tile.fed for tile in batch], x))
 
     def _residuals(self, batch: list[DecodeInput], x: Tensor) -> Residuals:
-        """(N, C, h, w) by stage: as they were kept, or made again."""
+        """Return (N, C, h, w) by stage: as they were kept, or made again."""
         if not self.model.residuals:
             return ()
         stored, computed = dtype_of(self.residual_dtype), dtype_of(self.tile.precision)
@@ -131,7 +131,7 @@ class StagedWork:
 
 
 def box_of_tile(core: Region, tile: int) -> Region:
-    """The whole tile that `core` lies in; it may reach beyond the image."""
+    """Return the whole tile that `core` lies in; it may reach beyond the image."""
     y, x = core.y0 // tile * tile, core.x0 // tile * tile
     return Region(y, x, y + tile, x + tile)
 
@@ -139,10 +139,10 @@ def box_of_tile(core: Region, tile: int) -> Region:
 def reflection(
     box: Region, size: tuple[int, int]
 ) -> tuple[Region, tuple[npt.NDArray[np.intp], ...]]:
-    """What of an image of `size` to read for `box`, and the rows and columns of it to take.
+    """Return what of an image of `size` to read for `box`, and the rows and columns of it to take.
 
-    Beyond bottom and right the image is reflected, as `pad_to_multiple` does it to the
-    whole, so that a tile at the edge is padded from its neighbours where it is thin.
+    Beyond bottom and right the image is reflected, as `pad_to_multiple` does it to the whole, so
+    that a tile at the edge is padded from its neighbours where it is thin.
     """
     rows, columns = (
         reflected(limit, high, torch.device("cpu"))[low:high].numpy()

@@ -44,7 +44,7 @@ class ChunkCache:
         self._forgotten: deque[int] = deque()
 
     def get(self, source: Source, key: Hashable, decode: Callable[[], Array]) -> Array:
-        """The array of `key` of `source`, read-only; `decode` makes it if it is not here."""
+        """Return the array of `key` of `source`, read-only; `decode` makes it if it is not here."""
         full = (self._token(source), key)
         while True:
             with self._lock:
@@ -137,7 +137,7 @@ chunk_cache = ChunkCache()
 
 
 def read_chunk(source: Source, level: int, row: int, column: int) -> Array:
-    """One decoded chunk (h, w, C) through the cache; do not write into it."""
+    """Return one decoded chunk (h, w, C) through the cache; do not write into it."""
     if not _keeps(source, level, row, column):
         return source.read_chunk(level, row, column)
     return chunk_cache.get(
@@ -146,7 +146,7 @@ def read_chunk(source: Source, level: int, row: int, column: int) -> Array:
 
 
 def read_valid_chunk(source: Source, level: int, row: int, column: int) -> npt.NDArray[np.bool_]:
-    """Which pixels of one chunk are valid, (h, w), through the cache."""
+    """Return which pixels of one chunk are valid, (h, w), through the cache."""
 
     def decode() -> Array:
         return source.read_valid_chunk(level, row, column, read_chunk(source, level, row, column))
@@ -157,7 +157,8 @@ def read_valid_chunk(source: Source, level: int, row: int, column: int) -> npt.N
 
 
 def _keeps(source: Source, level: int, row: int, column: int) -> bool:
-    """Whether a chunk may be kept: it costs something, and is not the blank of an unbuilt one."""
+    """Return whether a chunk may be kept: it costs something, and is not the blank of an unbuilt
+    one."""
     if not getattr(source, "cached", True):
         return False
     is_built = getattr(source, "is_built", None)
@@ -165,7 +166,7 @@ def _keeps(source: Source, level: int, row: int, column: int) -> bool:
 
 
 def read_window(source: Source, level: int, box: Box) -> Array:
-    """The pixels of `box` (h, w, C), put together from chunks; a new array."""
+    """Return the pixels of `box` (h, w, C), put together from chunks; a new array."""
     y0, x0, y1, x1 = box
     out = np.empty((y1 - y0, x1 - x0, source.bands), source.dtype)
     _put_together(out, read_chunk, source, level, box)
@@ -173,7 +174,7 @@ def read_window(source: Source, level: int, box: Box) -> Array:
 
 
 def read_valid_window(source: Source, level: int, box: Box) -> npt.NDArray[np.bool_]:
-    """Which pixels of `box` are valid, (h, w); a new array."""
+    """Return which pixels of `box` are valid, (h, w); a new array."""
     y0, x0, y1, x1 = box
     out = np.ones((y1 - y0, x1 - x0), bool)
     if not source.may_be_invalid:

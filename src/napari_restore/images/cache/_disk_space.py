@@ -28,7 +28,7 @@ class no_space_as_error:
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Whether `error` or what caused it says that the disk or the quota is used up."""
+    """Return whether `error` or what caused it says that the disk or the quota is used up."""
     # A limit on the size of a file leaves no more room than a full disk.
     codes = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
     while error is not None:

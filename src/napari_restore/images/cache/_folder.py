@@ -38,7 +38,8 @@ REBUILDABLE = ("pyramids", "streams")
 
 
 def cache_dir() -> Path:
-    """The cache folder: ``NAPARI_RESTORE_CACHE``, else the platform's place; made if missing.
+    """Return the cache folder: ``NAPARI_RESTORE_CACHE``, else the platform's place; made if
+    missing.
 
     Raises `BadOutput` when it cannot be made, or when others may write to it.
     """
@@ -61,7 +62,7 @@ def cache_dir() -> Path:
 
 
 def entry_key(fingerprint: str, about: dict[str, Any]) -> str:
-    """A folder name for one file read one way."""
+    """Return a folder name for one file read one way."""
     digest = hashlib.sha256(json.dumps([fingerprint, about], sort_keys=True).encode()).hexdigest()
     return digest[:32]
 
@@ -101,10 +102,10 @@ class Entry:
 
     @classmethod
     def open(cls, kind: str, key: str, about: dict[str, Any]) -> Entry:
-        """The entry ``kind/key``, shared by all who open it in this process.
+        """Return the entry ``kind/key``, shared by all who open it in this process.
 
-        `about` is JSON-able and says what the entry must hold; one that says
-        something else (another format, other sizes) is removed first.
+        `about` is JSON-able and says what the entry must hold; one that says something else
+        (another format, other sizes) is removed first.
         """
         path = cache_dir() / kind / key
         with _LOCK:
@@ -247,7 +248,7 @@ def _adopt(path: Path, about: dict[str, Any]) -> None:
 
 
 def is_whole(path: Path, about: dict[str, Any]) -> bool:
-    """Whether `path` is a finished entry about `about`."""
+    """Return whether `path` is a finished entry about `about`."""
     marker = _read_marker(path)
     return marker is not None and marker["complete"] and marker["about"] == about
 
@@ -275,7 +276,7 @@ def _write_marker(path: Path, about: dict[str, Any], *, complete: bool) -> None:
 
 
 def _marked(root: Path) -> Iterator[Path]:
-    """The entries below `root`; links are never followed, nor is what may not be read."""
+    """Yield the entries below `root`; links are never followed, nor is what may not be read."""
     for kind in _folders(root):
         for path in _folders(kind):
             # What a crash left of a removal has its marker still and is listed too.
@@ -284,7 +285,7 @@ def _marked(root: Path) -> Iterator[Path]:
 
 
 def _folders(path: Path) -> list[Path]:
-    """The folders in `path` that are no links, by name."""
+    """Return the folders in `path` that are no links, by name."""
     try:
         with os.scandir(path) as found:
             return sorted(Path(each.path) for each in found if each.is_dir(follow_symlinks=False))
@@ -293,7 +294,7 @@ def _folders(path: Path) -> list[Path]:
 
 
 def _measure(path: Path) -> tuple[int, float]:
-    """(bytes, time of last use) of an entry."""
+    """Return (bytes, time of last use) of an entry."""
     size = 0
     for folder, _, names in os.walk(path):
         for name in names:

@@ -105,11 +105,11 @@ class LevelStore:
                 self._write("valid", level, row, column, valid[..., None])
 
     def read(self, level: int, row: int, column: int) -> npt.NDArray[Any]:
-        """One chunk (h, w, C), cropped to the level. Raises `DamagedStore`."""
+        """Return one chunk (h, w, C), cropped to the level. Raises `DamagedStore`."""
         return self._read("pixels", level, row, column)
 
     def read_valid(self, level: int, row: int, column: int) -> npt.NDArray[np.bool_]:
-        """Which pixels of one chunk are valid, (h, w). Raises `DamagedStore`."""
+        """Return which pixels of one chunk are valid, (h, w). Raises `DamagedStore`."""
         if not self._with_valid:
             level_ = self.levels[level]
             return np.ones(chunk_shape(level_, row, column), bool)
@@ -145,7 +145,7 @@ class LevelStore:
         return self.path / kind / str(number) / f"c.{row}.{column}.0"
 
     def looks_whole(self) -> bool:
-        """Whether every chunk file of every level is there in its full size."""
+        """Return whether every chunk file of every level is there in its full size."""
         for kind in self._kinds:
             item = self._dtype_of[kind].itemsize
             for number in range(self.first, len(self.levels)):
@@ -176,7 +176,7 @@ def _write_chunk(file: Path, chunk: npt.NDArray[Any]) -> None:
 
 
 def _opened(file: Path) -> BinaryIO:
-    """`file` for writing; its folder is made again if the cache was emptied meanwhile."""
+    """Return `file` for writing; its folder is made again if the cache was emptied meanwhile."""
     try:
         return file.open("wb")
     except FileNotFoundError:
@@ -185,7 +185,7 @@ def _opened(file: Path) -> BinaryIO:
 
 
 def _read_chunk(file: Path, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """A chunk as it was written. Raises `DamagedStore`."""
+    """Return a chunk as it was written. Raises `DamagedStore`."""
     try:
         content = np.fromfile(file, np.uint8)
     except OSError as error:

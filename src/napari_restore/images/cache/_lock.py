@@ -72,7 +72,7 @@ def lock_file(path: Path) -> LockedFile | None:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a living process, this one too, has `path` locked."""
+    """Return whether a living process, this one too, has `path` locked."""
     try:
         handle = os.open(path, os.O_RDWR)
     except OSError:
@@ -84,7 +84,7 @@ def is_locked(path: Path) -> bool:
 
 
 def is_own(path: Path) -> bool:
-    """Whether this process has `path` locked."""
+    """Return whether this process has `path` locked."""
     try:
         found = os.stat(path)
     except OSError:
@@ -94,7 +94,7 @@ def is_own(path: Path) -> bool:
 
 
 def owner_in(path: Path) -> int:
-    """The process id that a locked file holds; 0 where it cannot be read."""
+    """Return the process id that a locked file holds; 0 where it cannot be read."""
     try:
         return int(path.read_bytes()[:20])
     except (OSError, ValueError):
@@ -102,7 +102,8 @@ def owner_in(path: Path) -> int:
 
 
 def _is_at(handle: int, path: Path) -> bool:
-    """Whether the open file is still the one of that name: its owner may just have removed it."""
+    """Return whether the open file is still the one of that name: its owner may just have
+    removed it."""
     try:
         return os.path.samestat(os.fstat(handle), os.stat(path))
     except OSError:

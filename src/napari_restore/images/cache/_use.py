@@ -58,24 +58,24 @@ def mark_use(path: Path) -> Callable[[], None]:
 
 
 def users_of(path: Path) -> int:
-    """How often this process uses the folder, and how many others do."""
+    """Return how often this process uses the folder, and how many others do."""
     with _LOCK:
         mark = _MARKS.get(path)
         return (0 if mark is None else mark.users) + used_by_others(path)
 
 
 def used_by_others(path: Path) -> int:
-    """How many other living processes use the folder."""
+    """Return how many other living processes use the folder."""
     return sum(1 for mark in _living(path) if not is_own(mark))
 
 
 def is_used(path: Path) -> bool:
-    """Whether this or another living process uses the folder."""
+    """Return whether this or another living process uses the folder."""
     return next(_living(path), None) is not None
 
 
 def _living(path: Path) -> Iterator[Path]:
-    """The marks of living processes; those of dead ones go."""
+    """Yield the marks of living processes; those of dead ones go."""
     for mark in path.glob(PATTERN):
         if is_locked(mark):
             yield mark

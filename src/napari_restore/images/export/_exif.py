@@ -26,7 +26,7 @@ _CAMERA_TAGS = (271, 272, 305, 306, 315, 33432)
 
 
 def iptc_records(iptc: bytes | None) -> bytes | None:
-    """The bare IPTC records of an `iptc` block, whichever container it came from."""
+    """Return the bare IPTC records of an `iptc` block, whichever container it came from."""
     if not iptc or not iptc.startswith((_PHOTOSHOP_HEADER, b"8BIM")):
         return iptc or None
     data = iptc.removeprefix(_PHOTOSHOP_HEADER)
@@ -43,7 +43,7 @@ def iptc_records(iptc: bytes | None) -> bytes | None:
 
 
 def photoshop_segment(iptc: bytes) -> bytes:
-    """An `iptc` block as a JPEG keeps it."""
+    """Return an `iptc` block as a JPEG keeps it."""
     if iptc.startswith(_PHOTOSHOP_HEADER):
         return iptc
     if iptc.startswith(b"8BIM"):
@@ -55,7 +55,8 @@ def photoshop_segment(iptc: bytes) -> bytes:
 def jpeg_segments(
     exif: bytes | None, icc: bytes | None, xmp: bytes | None, iptc: bytes | None
 ) -> list[tuple[int, bytes]]:
-    """(marker, content) of what to put at the start of a JPEG; what is too long is left out."""
+    """Return (marker, content) of what to put at the start of a JPEG; what is too long is left
+    out."""
     segments = []
     if upright := upright_exif(exif):
         segments.append((0xE1, upright))
@@ -96,7 +97,7 @@ def splice_jpeg(source: Path, target: Path, segments: list[tuple[int, bytes]]) -
 def png_chunks(
     exif: bytes | None, icc: bytes | None, xmp: bytes | None, iptc: bytes | None
 ) -> list[tuple[bytes, bytes]]:
-    """(type, content) of what to put after a PNG's header."""
+    """Return (type, content) of what to put after a PNG's header."""
     chunks = []
     if icc:
         chunks.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(icc)))
@@ -211,7 +212,7 @@ def _read_directory(
 def _entry(
     order: str, big: bool, tag: int, kind: int, count: int, content: bytes, append: Any
 ) -> bytes:
-    """One directory entry; content that does not fit into it is appended to the file."""
+    """Return one directory entry; content that does not fit into it is appended to the file."""
     word, room = ("Q", 8) if big else ("I", 4)
     if len(content) > room:
         content = struct.pack(order + word, append(content))

@@ -120,7 +120,7 @@ def _write_with_levels(job: ExportJob, path: Path) -> None:
 
 
 def _creation(job: ExportJob) -> dict[str, Any]:
-    """The options GDAL creates the file with."""
+    """Return the options GDAL creates the file with."""
     like, options = job.like, job.options
     keep = job.source_bands
     creation: dict[str, Any] = {
@@ -159,7 +159,8 @@ def _creation(job: ExportJob) -> dict[str, Any]:
 
 
 def _is_big(job: ExportJob) -> bool:
-    """Whether offsets may need more than 32 bits; known beforehand, as all levels must agree."""
+    """Return whether offsets may need more than 32 bits; known beforehand, as all levels must
+    agree."""
     pixels = job.height * job.width * (job.bands * job.dtype.itemsize + job.writes_mask)
     return pixels * 4 / 3 > BIGTIFF_BYTES
 
@@ -179,7 +180,7 @@ def _compression(job: ExportJob) -> dict[str, Any]:
 
 
 def _interleave(job: ExportJob) -> str:
-    """The source's own order, else by pixel for pictures and by band for many bands."""
+    """Return the source's own order, else by pixel for pictures and by band for many bands."""
     own = job.like.profile.interleave
     if job.source_bands is not None and own in ("pixel", "band") and job.like.profile.tiled:
         return own
@@ -236,10 +237,10 @@ def _describe(job: ExportJob, dataset: Any, profile: Profile) -> None:
 
 
 def kept_tags(space: str, tags: Mapping[str, str]) -> dict[str, str]:
-    """Those of a namespace's tags that are true of new pixels as well.
+    """Return those of a namespace's tags that are true of new pixels as well.
 
-    Not the source's statistics, nor GDAL's text copies of EXIF, which would tell
-    an orientation that was applied long ago; EXIF itself is carried as such.
+    Not the source's statistics, nor GDAL's text copies of EXIF, which would tell an orientation
+    that was applied long ago; EXIF itself is carried as such.
     """
     if space in _NOT_COPIED:
         return {}

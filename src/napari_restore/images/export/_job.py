@@ -135,9 +135,11 @@ class ExportJob:
     def blocks(
         self, rows: int = BLOCK, *, with_valid: bool = False, whole_rows: bool = False
     ) -> Iterator[Block]:
-        """The output's pixels in row-major order, `rows` high, as wide as `BLOCK_BYTES` allows.
+        """Yield the output's pixels in row-major order, `rows` high, as wide as `BLOCK_BYTES`
+        allows.
 
-        With `whole_rows` always over the full width. The next block is read while the caller writes this one. Raises `Cancelled`.
+        With `whole_rows` always over the full width. The next block is read while the caller writes
+        this one. Raises `Cancelled`.
         """
         pixel = self.bands * max(self.given_dtype.itemsize, self.dtype.itemsize)
         columns = max(1, BLOCK_BYTES // (rows * pixel * BLOCK)) * BLOCK
@@ -180,7 +182,7 @@ class ExportJob:
             raise Cancelled("Writing the file was cancelled.", "Nothing was left behind.")
 
     def _converted(self, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """`pixels` in the file's dtype; a change of bit depth keeps black and white."""
+        """Return `pixels` in the file's dtype; a change of bit depth keeps black and white."""
         if pixels.dtype == self.dtype:
             return pixels
         if pixels.dtype == np.uint16 and self.dtype == np.uint8:
@@ -219,7 +221,8 @@ class ExportJob:
 
 
 def same_pixels(one: Any, other: Any, *, lossy: bool) -> bool:
-    """Whether two patches (h, w, C) are equal, NaN being NaN, or alike if the format is lossy."""
+    """Return whether two patches (h, w, C) are equal, NaN being NaN, or alike if the format is
+    lossy."""
     if not lossy:
         return bool(np.array_equal(one, other, equal_nan=other.dtype.kind == "f"))
     if one.shape != other.shape:
@@ -244,7 +247,7 @@ def full_disk_told(path: Path) -> Iterator[None]:
 
 
 def disk_full(path: Path) -> DiskFull:
-    """The error of a disk without room for `path`."""
+    """Return the error of a disk without room for `path`."""
     return DiskFull(f"No space is left in {path.parent}.", "Free some, or choose another disk.")
 
 

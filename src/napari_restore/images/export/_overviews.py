@@ -22,7 +22,7 @@ SMALLEST = 512
 
 
 def overview_sizes(job: ExportJob) -> list[tuple[int, int]]:
-    """(height, width) of the overviews that `job` asks for, the finest first."""
+    """Return (height, width) of the overviews that `job` asks for, the finest first."""
     if not job.options.overviews:
         return []
     return level_sizes(job.height, job.width, SMALLEST)[1:]
@@ -51,7 +51,7 @@ class OverviewFiles:
 
     @classmethod
     def suit(cls, job: ExportJob) -> bool:
-        """Whether a row of tiles over the full width may be held in memory."""
+        """Return whether a row of tiles over the full width may be held in memory."""
         row = BLOCK * job.width * job.bands * job.dtype.itemsize
         return bool(overview_sizes(job)) and row <= BLOCK_BYTES
 

@@ -14,17 +14,17 @@ from pathlib import Path
 
 
 def part_of(target: Path) -> Path:
-    """A new name beside `target` to write under; it tells which process writes."""
+    """Return a new name beside `target` to write under; it tells which process writes."""
     return target.with_name(f"{_prefix(target)}{os.getpid()}-{_random()}.part{target.suffix}")
 
 
 def aside_of(target: Path) -> Path:
-    """A new name beside `target` for what stands there until it is replaced."""
+    """Return a new name beside `target` for what stands there until it is replaced."""
     return target.with_name(f"{_prefix(target)}{os.getpid()}-{_random()}.old{target.suffix}")
 
 
 def sidecars(path: Path) -> list[Path]:
-    """Files that GDAL reads together with `path`."""
+    """Return files that GDAL reads together with `path`."""
     return [path.with_name(path.name + end) for end in (".aux.xml", ".ovr", ".msk")]
 
 

@@ -94,7 +94,7 @@ def _unpack(file: BinaryIO, layout: str, place: int) -> tuple[int, ...]:
 
 
 def _read_directory(file: BinaryIO, flavour: Flavour, place: int) -> tuple[list[Entry], int]:
-    """A directory's entries, and where the place of the next one is kept."""
+    """Return a directory's entries, and where the place of the next one is kept."""
     (number,) = _unpack(file, flavour.entries, place)
     layout = flavour.order + ("HHQ8s" if flavour.big else "HHI4s")
     size = struct.calcsize(layout)
@@ -103,7 +103,7 @@ def _read_directory(file: BinaryIO, flavour: Flavour, place: int) -> tuple[list[
 
 
 def _directories(file: BinaryIO, flavour: Flavour, place: int, base: int) -> Iterator[list[Entry]]:
-    """All directories of a file that was appended at `base`."""
+    """Yield all directories of a file that was appended at `base`."""
     while place != base:
         entries, after = _read_directory(file, flavour, place)
         yield entries
@@ -111,7 +111,7 @@ def _directories(file: BinaryIO, flavour: Flavour, place: int, base: int) -> Ite
 
 
 def _last_link(file: BinaryIO, flavour: Flavour) -> int:
-    """Where the last directory keeps the place of the next one, now 0."""
+    """Return where the last directory keeps the place of the next one, now 0."""
     link = flavour.first
     while (place := _unpack(file, flavour.word, link)[0]) != 0:
         _, link = _read_directory(file, flavour, place)
@@ -134,7 +134,7 @@ def _aligned_end(file: BinaryIO) -> int:
 
 
 def _moved(file: BinaryIO, flavour: Flavour, entry: Entry, base: int) -> Entry:
-    """`entry` of a file appended at `base`; places it lists are moved where they lie."""
+    """Return `entry` of a file appended at `base`; places it lists are moved where they lie."""
     size = _SIZES[entry.kind] * entry.length
     inside = size <= flavour.room
     if not inside:
@@ -157,7 +157,7 @@ def _moved(file: BinaryIO, flavour: Flavour, entry: Entry, base: int) -> Entry:
 
 
 def _as_reduced(flavour: Flavour, entries: list[Entry]) -> list[Entry]:
-    """`entries` saying that they describe a smaller version of the image or of its mask."""
+    """Return `entries` saying that they describe a smaller version of the image or of its mask."""
     kind = REDUCED
     for entry in entries:
         if entry.tag == NEW_SUBFILE_TYPE:

@@ -232,7 +232,7 @@ def _check(module: ModuleType, job: ExportJob, part: Path) -> None:
 
 
 def format_of(path: Path) -> Format:
-    """The format of a suffix. Raises `BadOutput`."""
+    """Return the format of a suffix. Raises `BadOutput`."""
     form = FORMATS.get(path.suffix.lower())
     if form is None:
         raise BadOutput(
@@ -245,7 +245,8 @@ def format_of(path: Path) -> Format:
 def file_dtype(
     path: Path, like: Image, dtype: np.dtype[Any], options: ExportOptions
 ) -> np.dtype[Any]:
-    """The dtype the file will have. Raises `BadOutput` for a bit depth that makes no sense."""
+    """Return the dtype the file will have. Raises `BadOutput` for a bit depth that makes no
+    sense."""
     form, depth = format_of(path), options.bit_depth
     if depth is None:
         photo = like.georeference is None and like.nodata is None
@@ -335,7 +336,7 @@ def take_name(part: Path, target: Path) -> None:
 
 
 def _as_ours(error: Exception, target: Path) -> Exception:
-    """The error to raise for `error`: ours where it is about the disk or the output."""
+    """Return the error to raise for `error`: ours where it is about the disk or the output."""
     if isinstance(error, RestoreError) and not isinstance(error, DamagedOutput):
         return error
     # A damaged file on a full disk has that one reason.

@@ -99,7 +99,7 @@ def _opaque(dtype: np.dtype[Any]) -> Any:
 
 
 def attributes(job: ExportJob, levels: tuple[Level, ...]) -> dict[str, Any]:
-    """The group's attributes: what OME-Zarr says of `levels`, and our own description."""
+    """Return the group's attributes: what OME-Zarr says of `levels`, and our own description."""
     like = job.like
     place = like.georeference.shifted(job.box[1], job.box[0]) if like.georeference else None
     size = (place.pixel_size if place else None) or (1.0, 1.0)
@@ -179,6 +179,6 @@ def _own(job: ExportJob, place: Any) -> dict[str, Any]:
 
 
 def _kept(tags: Tags) -> dict[str, dict[str, str]]:
-    """`tags` without those that would be stale, and without empty namespaces."""
+    """Return `tags` without those that would be stale, and without empty namespaces."""
     kept = {space: kept_tags(space, part) for space, part in tags.items()}
     return {space: part for space, part in kept.items() if part}

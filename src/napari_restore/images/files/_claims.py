@@ -95,7 +95,7 @@ def check_whole_size(name: str, claimed: int) -> None:
 
 
 def _jpeg_claim(path: Path) -> tuple[int, int, int] | None:
-    """(height, width, marker) of the first frame header, None where there is none."""
+    """Return (height, width, marker) of the first frame header, None where there is none."""
     with path.open("rb") as file:
         file.seek(2)
         while True:

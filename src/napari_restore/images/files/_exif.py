@@ -35,7 +35,7 @@ class PhotoTags:
 
 
 def read_photo_tags(path: Path, head: bytes) -> PhotoTags:
-    """What a JPEG, PNG, WebP or TIFF carries; empty for others.
+    """Return what a JPEG, PNG, WebP or TIFF carries; empty for others.
 
     Raises `UnreadableImage` if the file ends before its image does.
     """
@@ -54,7 +54,7 @@ def read_photo_tags(path: Path, head: bytes) -> PhotoTags:
 
 
 def orientation_of(exif: bytes | None) -> int:
-    """The orientation 1 … 8 that an EXIF block tells; 1 where it does not."""
+    """Return the orientation 1 … 8 that an EXIF block tells; 1 where it does not."""
     if not exif:
         return 1
     from PIL.Image import Exif
@@ -69,7 +69,7 @@ def orientation_of(exif: bytes | None) -> int:
 
 
 def upright_exif(exif: bytes | None) -> bytes | None:
-    """`exif` for an upright copy: orientation 1, the stale thumbnail dropped, GPS kept."""
+    """Return `exif` for an upright copy: orientation 1, the stale thumbnail dropped, GPS kept."""
     if not exif:
         return None
     from PIL.Image import Exif
@@ -119,7 +119,7 @@ def _walk_jpeg(path: Path) -> PhotoTags:
 
 
 def _holds_after(file: BinaryIO, pattern: bytes, start: int) -> bool:
-    """Whether `pattern` occurs at or after `start`; looked for from the end."""
+    """Return whether `pattern` occurs at or after `start`; looked for from the end."""
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         return data.rfind(pattern, start) >= 0
 
@@ -156,7 +156,7 @@ def _walk_png(path: Path) -> PhotoTags:
 
 
 def _png_xmp(data: bytes) -> bytes | None:
-    """The XMP packet of an iTXt chunk, if that is what it holds."""
+    """Return the XMP packet of an iTXt chunk, if that is what it holds."""
     import zlib
 
     keyword, _, rest = data.partition(b"\0")
@@ -211,7 +211,7 @@ def _binary(value: bytes | tuple[int, ...] | None) -> bytes | None:
 
 
 def _tiff_exif(path: Path) -> bytes | None:
-    """The camera's part of a TIFF's directory, as an EXIF block of its own."""
+    """Return the camera's part of a TIFF's directory, as an EXIF block of its own."""
     from PIL.Image import Exif
     from PIL.TiffImagePlugin import TiffImageFile
 

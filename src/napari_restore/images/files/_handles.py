@@ -100,7 +100,7 @@ def _reader() -> Any:
 
 
 def open_dataset(key: Key | tuple[str, int | None]) -> Any:
-    """A new rasterio dataset, closed by the caller."""
+    """Return a new rasterio dataset, closed by the caller."""
     key = Key(*key)
     extra = {} if key.overview is None else {"overview_level": key.overview}
     alone = contextlib.nullcontext() if key.sidecars else environment(**WITHOUT_SIDECARS)
@@ -111,7 +111,7 @@ def open_dataset(key: Key | tuple[str, int | None]) -> Any:
 
 
 def open_for_writing(path: Path, mode: str = "w", **creation: Any) -> Any:
-    """A rasterio dataset, new ("w") or to be changed ("r+"), closed by the caller."""
+    """Return a rasterio dataset, new ("w") or to be changed ("r+"), closed by the caller."""
     import rasterio
 
     with unplaced_is_fine():

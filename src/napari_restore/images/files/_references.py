@@ -74,11 +74,12 @@ class References(NamedTuple):
 
 
 def check_references(path: Path, head: bytes, *, allow_outside: bool = False) -> References:
-    """Whether `path` names only files below its own folder, found without opening any by GDAL.
+    """Return whether `path` names only files below its own folder, found without opening any by
+    GDAL.
 
-    `head` are its first bytes. With `allow_outside` a VRT may take files from anywhere
-    on this computer, as its user has agreed to. A sidecar that must not be followed is
-    left out with a note. Raises `UnreadableImage` for everything else.
+    `head` are its first bytes. With `allow_outside` a VRT may take files from anywhere on this
+    computer, as its user has agreed to. A sidecar that must not be followed is left out with a
+    note. Raises `UnreadableImage` for everything else.
     """
     asked = _Check(path, allow_outside)
     try:
@@ -209,7 +210,7 @@ class _Check:
         self.sidecars_of(beside)
 
     def _beside(self, folder: Path) -> dict[str, list[str]]:
-        """The sidecars in a folder by all that they may belong to; GDAL ignores the case."""
+        """Return the sidecars in a folder by all that they may belong to; GDAL ignores the case."""
         found = self.listings.get(folder)
         if found is None:
             found = self.listings[folder] = {}
@@ -276,7 +277,7 @@ class _Check:
 
 
 def _value(element: Element, name: str, otherwise: str = "") -> str:
-    """An attribute or child by name without case, as GDAL's reader of XML has it."""
+    """Return an attribute or child by name without case, as GDAL's reader of XML has it."""
     for key, value in element.attrib.items():
         if key.casefold() == name:
             return value.strip()
@@ -287,7 +288,7 @@ def _value(element: Element, name: str, otherwise: str = "") -> str:
 
 
 def plain_path(text: str, folder: Path) -> Path:
-    """The path of a plain local file named `text`; raises `Unfit` for any other name."""
+    """Return the path of a plain local file named `text`; raises `Unfit` for any other name."""
     low = text.casefold()
     if (
         not text
@@ -302,7 +303,7 @@ def plain_path(text: str, folder: Path) -> Path:
 
 
 def _overviews_named(data: bytes) -> list[str]:
-    """The values of OVERVIEW_FILE in GDAL's XML of metadata, however they are written."""
+    """Return the values of OVERVIEW_FILE in GDAL's XML of metadata, however they are written."""
     if b"VERVIEW" not in data.upper() and b"&#" not in data:
         return []
     try:
@@ -330,7 +331,7 @@ def _regular(path: Path) -> None:
 
 
 def head_of(path: Path) -> bytes:
-    """The first bytes of a file."""
+    """Return the first bytes of a file."""
     with path.open("rb") as file:
         return file.read(HEAD_BYTES)
 

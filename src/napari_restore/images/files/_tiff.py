@@ -129,7 +129,7 @@ def check_whole(path: Path) -> TiffLook:
 
 
 def truncated(path: Path) -> UnreadableImage:
-    """The error of a file that ends too early."""
+    """Return the error of a file that ends too early."""
     return UnreadableImage(
         f"{path.name} is truncated: the file ends before its image does.",
         "Copy or download it again.",
@@ -178,7 +178,7 @@ class _Walk:
         return TiffLook(tags, needed, tuple(self.metadata))
 
     def directory(self, offset: int) -> tuple[dict[int, bytes | tuple[int, ...]], int]:
-        """The kept tags of the directory at `offset`, and where the next one is."""
+        """Return the kept tags of the directory at `offset`, and where the next one is."""
         file, order = self.file, self.order
         if offset >= self.size:
             raise ValueError("directory beyond the end")
@@ -227,13 +227,13 @@ class _Walk:
 
 
 def _one(tags: Tags, tag: int, otherwise: int = 1) -> int:
-    """The first number of a tag."""
+    """Return the first number of a tag."""
     values = tags.get(tag)
     return int(values[0]) if values else otherwise
 
 
 def _block_of(tags: Tags) -> tuple[str, tuple[int, int], int]:
-    """What the blocks are called, their rows and columns, and bytes of a pixel in one."""
+    """Return what the blocks are called, their rows and columns, and bytes of a pixel in one."""
     samples = _one(tags, SAMPLES) if _one(tags, PLANES) == 1 else 1
     itemsize = max(1, (_one(tags, BITS) * samples + 7) // 8)
     if TILE_WIDTH in tags:

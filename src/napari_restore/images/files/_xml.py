@@ -15,10 +15,10 @@ other parsers take only the part before it."""
 
 
 def parse_xml(data: bytes | str) -> Element:
-    """The root element of `data`, tags and attributes with their namespaces as written.
+    """Return the root element of `data`, tags and attributes with their namespaces as written.
 
-    Raises `ValueError` for what is not well-formed, not UTF-8, too long, or has a
-    document type, since the entities that one declares grow without bound or name files.
+    Raises `ValueError` for what is not well-formed, not UTF-8, too long, or has a document type,
+    since the entities that one declares grow without bound or name files.
     """
     encoded = data.encode() if isinstance(data, str) else data
     if len(encoded) > LONGEST:

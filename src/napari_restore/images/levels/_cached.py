@@ -62,10 +62,10 @@ class CachedSource(Source):
 
     @abstractmethod
     def is_built(self, level: int, row: int, column: int) -> bool:
-        """Whether that chunk holds pixels."""
+        """Return whether that chunk holds pixels."""
 
     def about(self, fingerprint: str) -> dict[str, Any]:
-        """What the cache must hold to serve this source."""
+        """Return what the cache must hold to serve this source."""
         return {
             "format": FORMAT,
             "fingerprint": fingerprint,
@@ -105,7 +105,7 @@ class Shared:
 
     @classmethod
     def share(cls, source: CachedSource, fingerprint: str) -> Self:
-        """What there is for `source`, made if it is the first of its file."""
+        """Return what there is for `source`, made if it is the first of its file."""
         about = source.about(fingerprint)
         with cls._guard:
             entry = Entry.open(cls.KIND, entry_key(fingerprint, about), about)
@@ -116,7 +116,7 @@ class Shared:
 
     @classmethod
     def is_whole(cls, source: CachedSource, fingerprint: str) -> bool:
-        """Whether the cache has all that `source` needs; makes nothing."""
+        """Return whether the cache has all that `source` needs; makes nothing."""
         about = source.about(fingerprint)
         return is_whole(cache_dir() / cls.KIND / entry_key(fingerprint, about), about)
 
@@ -141,15 +141,15 @@ class LevelsFrom(Source):
         return self.source.complete
 
     def is_built(self, level: int, row: int, column: int) -> bool:
-        """Whether that chunk holds pixels."""
+        """Return whether that chunk holds pixels."""
         return self.source.is_built(level + self._first, row, column)
 
     def read_chunk(self, level: int, row: int, column: int) -> npt.NDArray[Any]:
-        """A chunk; zeros while it is not built."""
+        """Return a chunk; zeros while it is not built."""
         return self.source.read_chunk(level + self._first, row, column)
 
     def read_valid_chunk(
         self, level: int, row: int, column: int, pixels: npt.NDArray[Any]
     ) -> npt.NDArray[np.bool_]:
-        """A chunk's validity."""
+        """Return a chunk's validity."""
         return self.source.read_valid_chunk(level + self._first, row, column, pixels)

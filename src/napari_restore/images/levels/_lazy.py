@@ -32,10 +32,10 @@ class _LazyLevel:
 
 
 def lazy_level(image: ImageBase, level: int) -> Any:
-    """A dask array (h, w, C) that calls `Image.read`, one decoded chunk per task.
+    """Return a dask array (h, w, C) that calls `Image.read`, one decoded chunk per task.
 
-    Its name is a running number: nothing is hashed, and chunks that land later
-    appear when it is computed again.
+    Its name is a running number: nothing is hashed, and chunks that land later appear when it is
+    computed again.
     """
     import dask.array as da
 

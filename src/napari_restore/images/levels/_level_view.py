@@ -74,7 +74,8 @@ class LevelReader(Reader):
 
 
 def scale_of(image: ImageBase, number: int) -> int | None:
-    """How many level-0 pixels make one of level `number` along a side; a power of two, else None."""
+    """Return how many level-0 pixels make one of level `number` along a side; a power of two,
+    else None."""
     height, width = image.level_shapes[number]
     ratio = max(image.height / height, image.width / width)
     scale = 1 << max(0, math.ceil(math.log2(ratio)))
@@ -83,7 +84,7 @@ def scale_of(image: ImageBase, number: int) -> int | None:
 
 
 def scaled(place: Georeference, scale: int) -> Georeference:
-    """The place of an image whose pixels are `scale` times as large."""
+    """Return the place of an image whose pixels are `scale` times as large."""
     transform = place.transform
     if transform is not None:
         a, b, c, d, e, f = transform

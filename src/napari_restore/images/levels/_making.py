@@ -22,7 +22,7 @@ _running: weakref.WeakKeyDictionary[ImageBase, StreamedSource] = weakref.WeakKey
 
 
 def planned_levels(reader: Reader) -> tuple[Level, ...]:
-    """The file's own levels, and those to be made below its smallest."""
+    """Return the file's own levels, and those to be made below its smallest."""
     stored = reader.levels
     smallest = stored[-1]
     if reader.random_access and max(smallest.height, smallest.width) <= ENOUGH:
@@ -86,12 +86,13 @@ def stream(
 
 
 def is_streamed(image: ImageBase) -> bool:
-    """Whether `stream` has nothing to do: the file is tiled, or the cache holds all of it."""
+    """Return whether `stream` has nothing to do: the file is tiled, or the cache holds all of
+    it."""
     return image.source.random_access or _stream_behind(image).complete
 
 
 def _stream_behind(image: ImageBase) -> StreamedSource:
-    """The stream of the untiled file behind `image`, begun or not."""
+    """Return the stream of the untiled file behind `image`, begun or not."""
     running = _running.get(image)
     if running is None:
         new = StreamedSource(image.reader, image.fingerprint, nodata=image.nodata)
@@ -101,5 +102,5 @@ def _stream_behind(image: ImageBase) -> StreamedSource:
 
 
 def stream_of(image: ImageBase) -> StreamedSource | None:
-    """The stream of the untiled file behind `image`; None before it begins."""
+    """Return the stream of the untiled file behind `image`; None before it begins."""
     return _running.get(image)

@@ -81,7 +81,7 @@ class PyramidSource(CachedSource):
         return 1.0 if self._built is None else float(self._built.done.mean())
 
     def is_built(self, level: int, row: int, column: int) -> bool:
-        """Whether that chunk holds pixels; chunks of the file's own levels always do."""
+        """Return whether that chunk holds pixels; chunks of the file's own levels always do."""
         if self._built is None or level < self.first:
             return True
         return bool(self._built.done[self._owner(level, row, column)])
@@ -111,7 +111,7 @@ class PyramidSource(CachedSource):
             self._built.entry.finish()
 
     def box_of(self, block: tuple[int, int]) -> Box:
-        """The level-0 box of a super-block."""
+        """Return the level-0 box of a super-block."""
         first, top = self.levels[0], self.levels[self.first - 1]
         fy, fx = first.height / top.height, first.width / top.width
         y0, x0 = block[0] * self.block, block[1] * self.block
@@ -119,7 +119,7 @@ class PyramidSource(CachedSource):
         return round(y0 * fy), round(x0 * fx), round(y1 * fy), round(x1 * fx)
 
     def read_chunk(self, level: int, row: int, column: int) -> npt.NDArray[Any]:
-        """A chunk; zeros while it is not built. A damaged one is built again."""
+        """Return a chunk; zeros while it is not built. A damaged one is built again."""
         if level < self.first:
             return self.base.read_chunk(level, row, column)
         return self._from_store("read", level, row, column, (self.bands,), self.dtype)
@@ -127,7 +127,7 @@ class PyramidSource(CachedSource):
     def read_valid_chunk(
         self, level: int, row: int, column: int, pixels: npt.NDArray[Any]
     ) -> npt.NDArray[np.bool_]:
-        """A chunk's validity; all invalid while it is not built, if anything may be."""
+        """Return a chunk's validity; all invalid while it is not built, if anything may be."""
         if level < self.first:
             return self.base.read_valid_chunk(level, row, column, pixels)
         if not self.may_be_invalid:
@@ -135,11 +135,11 @@ class PyramidSource(CachedSource):
         return self._from_store("read_valid", level, row, column, (), np.dtype(bool))
 
     def read_rows(self, y0: int, y1: int) -> npt.NDArray[Any]:
-        """Rows of level 0."""
+        """Return rows of level 0."""
         return self.base.read_rows(y0, y1)
 
     def about(self, fingerprint: str) -> dict[str, Any]:
-        """What the cache must hold to serve this source."""
+        """Return what the cache must hold to serve this source."""
         return super().about(fingerprint) | {"first": self.first}
 
     def _from_store(
@@ -157,7 +157,7 @@ class PyramidSource(CachedSource):
         return chunk
 
     def _owner(self, level: int, row: int, column: int) -> tuple[int, int]:
-        """The super-block that makes a chunk."""
+        """Return the super-block that makes a chunk."""
         side = self.block >> (level - self.first + 1)
         chunk = self.levels[level].chunk_height
         return row * chunk // side, column * chunk // side
@@ -215,7 +215,7 @@ class PyramidSource(CachedSource):
     def _read_block(
         self, block: tuple[int, int]
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
-        """The pixels of a super-block, joined from the file's own chunks."""
+        """Return the pixels of a super-block, joined from the file's own chunks."""
         number = self.first - 1
         top = self.levels[number]
         y0, x0 = block[0] * self.block, block[1] * self.block
@@ -266,7 +266,7 @@ class _Built(Shared):
 
 
 def _block_side(base: Source) -> int:
-    """A power of two, at least a chunk of level 1 and, if memory allows, of the file."""
+    """Return a power of two, at least a chunk of level 1 and, if memory allows, of the file."""
     top = base.levels[-1]
     pixel = base.bands * base.dtype.itemsize
     side = BLOCK_SIDE

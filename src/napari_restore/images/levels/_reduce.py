@@ -27,12 +27,12 @@ _WIDE = {"b1": "u2", "u1": "u2", "i1": "i2", "u2": "u4", "i2": "i4", "u4": "u8",
 
 
 def half(size: int) -> int:
-    """The size of the next level; an odd pixel at the end counts."""
+    """Return the size of the next level; an odd pixel at the end counts."""
     return (size + 1) // 2
 
 
 def level_sizes(height: int, width: int, smallest: int = 512) -> list[tuple[int, int]]:
-    """(height, width) of all levels, level 0 first, until the long side is ≤ `smallest`."""
+    """Return (height, width) of all levels, level 0 first, until the long side is ≤ `smallest`."""
     sizes = [(height, width)]
     while max(sizes[-1]) > smallest:
         sizes.append((half(sizes[-1][0]), half(sizes[-1][1])))
@@ -46,7 +46,7 @@ def halve(
     fill: float = 0,
     nodata: float | None = None,
 ) -> tuple[Pixels, Valid | None]:
-    """The next pyramid level of `pixels` (h, w, C), and its validity.
+    """Return the next pyramid level of `pixels` (h, w, C), and its validity.
 
     Parameters
     ----------
@@ -105,13 +105,13 @@ def _sum4(pixels: Pixels, wide: np.dtype[Any]) -> Pixels:
 
 
 def _strips(pixels: Pixels) -> Iterator[tuple[int, int]]:
-    """(first row, rows) of the result, for parts whose sums stay in cache."""
+    """Yield (first row, rows) of the result, for parts whose sums stay in cache."""
     step = max(1, STRIP_BYTES // max(1, 4 * pixels[:1].nbytes))
     return ((top, step) for top in range(0, len(pixels) // 2, step))
 
 
 def _mean(pixels: Pixels) -> Pixels:
-    """Means over full 2 × 2 blocks."""
+    """Return means over full 2 × 2 blocks."""
     height, width, bands = pixels.shape
     dtype = pixels.dtype
     result = np.empty((height // 2, width // 2, bands), dtype)
@@ -139,7 +139,7 @@ def _mean(pixels: Pixels) -> Pixels:
 
 
 def _mean_valid(pixels: Pixels, valid: Valid, counts: npt.NDArray[np.uint8]) -> Pixels:
-    """Means over the valid pixels of 2 × 2 blocks; `counts` (h/2, w/2, 1) of them."""
+    """Return means over the valid pixels of 2 × 2 blocks; `counts` (h/2, w/2, 1) of them."""
     dtype = pixels.dtype
     kept = np.where(valid[..., None], pixels, dtype.type(0))
     some = np.maximum(counts, 1)
@@ -163,7 +163,7 @@ def _mean_valid(pixels: Pixels, valid: Valid, counts: npt.NDArray[np.uint8]) -> 
 
 
 def _off_nodata(pixels: Pixels, found: Valid | None, nodata: float | None) -> Pixels:
-    """`pixels` with valid ones that would be read as `nodata` moved by one step."""
+    """Return `pixels` with valid ones that would be read as `nodata` moved by one step."""
     if nodata is None or not np.isfinite(nodata):
         return pixels
     hit = pixels == nodata
@@ -177,7 +177,7 @@ def _off_nodata(pixels: Pixels, found: Valid | None, nodata: float | None) -> Pi
 
 
 def next_value(dtype: npt.DTypeLike, value: float) -> Any:
-    """The representable value of `dtype` next to `value`, upwards unless at the top."""
+    """Return the representable value of `dtype` next to `value`, upwards unless at the top."""
     kind = np.dtype(dtype)
     if kind.kind == "b":
         return not value

@@ -22,7 +22,7 @@ Sink = Callable[[int, int, npt.NDArray[Any], npt.NDArray[np.bool_] | None], None
 
 
 def row_levels(height: int, width: int, pixel_bytes: int) -> tuple[Level, ...]:
-    """Levels down to `SMALLEST` whose chunks are as high as a band.
+    """Return levels down to `SMALLEST` whose chunks are as high as a band.
 
     That is a power of two up to `CHUNK`, less where rows are long.
     """
@@ -81,7 +81,7 @@ class _Collector:
     def add(
         self, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None
     ) -> tuple[int, npt.NDArray[Any], npt.NDArray[np.bool_] | None] | None:
-        """(first row, pixels, validity) once a row of chunks is full or the level ends."""
+        """Return (first row, pixels, validity) once a row of chunks is full or the level ends."""
         size = min(self._level.chunk_height, self._level.height - self._top)
         if self._pixels is None:
             self._pixels = np.empty((size, *pixels.shape[1:]), pixels.dtype)

@@ -68,7 +68,7 @@ class StreamedSource(CachedSource):
         return self._landed.rows[0] / self.levels[0].height
 
     def is_built(self, level: int, row: int, column: int) -> bool:
-        """Whether that chunk has landed."""
+        """Return whether that chunk has landed."""
         top = row * self.levels[level].chunk_height
         bottom = min(top + self.levels[level].chunk_height, self.levels[level].height)
         return self._landed.rows[level] >= bottom
@@ -86,13 +86,13 @@ class StreamedSource(CachedSource):
                 self._stream(on_band, cancelled)
 
     def read_chunk(self, level: int, row: int, column: int) -> npt.NDArray[Any]:
-        """A chunk; zeros before it has landed. After damage the file is streamed again."""
+        """Return a chunk; zeros before it has landed. After damage the file is streamed again."""
         return self._read("read", level, row, column, (self.bands,), self.dtype)
 
     def read_valid_chunk(
         self, level: int, row: int, column: int, pixels: npt.NDArray[Any]
     ) -> npt.NDArray[np.bool_]:
-        """A chunk's validity; all invalid before it has landed, if anything may be."""
+        """Return a chunk's validity; all invalid before it has landed, if anything may be."""
         if not self.may_be_invalid:
             return np.ones(pixels.shape[:2], bool)
         return self._read("read_valid", level, row, column, (), np.dtype(bool))

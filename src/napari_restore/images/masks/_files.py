@@ -46,23 +46,23 @@ _held: dict[Path, Entry] = {}
 
 
 def keep_polygons(image: Image, polygons: Sequence[Polygon]) -> Path:
-    """The GeoJSON file of `polygons`, whose points are (x, y) in pixels of `image`."""
+    """Return the GeoJSON file of `polygons`, whose points are (x, y) in pixels of `image`."""
     areas = [[_closed(_on_map(image, ring)) for ring in polygon] for polygon in polygons]
     return _keep_geometry(image, "areas", {"type": "MultiPolygon", "coordinates": areas})
 
 
 def keep_line(image: Image, start: tuple[float, float], end: tuple[float, float]) -> Path:
-    """The GeoJSON file of a gradient from `start` (0) to `end` (1), (x, y) in pixels."""
+    """Return the GeoJSON file of a gradient from `start` (0) to `end` (1), (x, y) in pixels."""
     line = _on_map(image, [start, end])
     return _keep_geometry(image, "gradient", {"type": "LineString", "coordinates": line})
 
 
 def keep_strengths(image: Image, strengths: Any, place: Transform = IDENTITY) -> Path:
-    """The GeoTIFF of `strengths`, an array (h, w) of any kind that can be sliced.
+    """Return the GeoTIFF of `strengths`, an array (h, w) of any kind that can be sliced.
 
-    `place` takes (column, row) in the array to pixels of `image`, both counted from
-    the corner of the first pixel. Floats are 0 … 1, integers as `RasterWeight` has
-    them. Raises `BadMask` where no strength is above 0.
+    `place` takes (column, row) in the array to pixels of `image`, both counted from the corner of
+    the first pixel. Floats are 0 … 1, integers as `RasterWeight` has them. Raises `BadMask` where
+    no strength is above 0.
     """
     if isinstance(strengths, np.ndarray):
         strengths, place = _cropped(strengths, place)
@@ -91,10 +91,11 @@ def keep_strengths(image: Image, strengths: Any, place: Transform = IDENTITY) ->
 
 
 def lasting_mask(mask: str) -> str:
-    """`mask` so that a command or a record may name it for ever: nothing the cache may remove.
+    """Return `mask` so that a command or a record may name it for ever: nothing the cache may
+    remove.
 
-    Areas that were drawn in a window become WKT where it is short. Other files of the cache
-    are marked as needed; files of the user's own are named by their full path.
+    Areas that were drawn in a window become WKT where it is short. Other files of the cache are
+    marked as needed; files of the user's own are named by their full path.
     """
     if is_inline(mask):
         return mask
@@ -137,7 +138,7 @@ def _closed(ring: Ring) -> Ring:
 
 
 def _crs_name(wkt: str) -> str:
-    """The short name where it says the same, so that other programs know it, too."""
+    """Return the short name where it says the same, so that other programs know it, too."""
     from rasterio.crs import CRS
 
     system = CRS.from_wkt(wkt)
@@ -151,7 +152,7 @@ def _crs_name(wkt: str) -> str:
 
 
 def _cropped(strengths: npt.NDArray[Any], place: Transform) -> tuple[npt.NDArray[Any], Transform]:
-    """The part that holds all strengths above 0, and its place."""
+    """Return the part that holds all strengths above 0, and its place."""
     above = strengths > 0
     rows, columns = np.flatnonzero(above.any(axis=1)), np.flatnonzero(above.any(axis=0))
     if rows.size == 0:
@@ -205,7 +206,7 @@ def _write_raster(
 def _pieces(
     strengths: Any, dtype: np.dtype[Any], size: tuple[int, int]
 ) -> Iterator[tuple[int, int, npt.NDArray[Any]]]:
-    """(row, column, values) of pieces that end on blocks, within `size`."""
+    """Yield (row, column, values) of pieces that end on blocks, within `size`."""
     height, width = (min(a, b) for a, b in zip(strengths.shape, size, strict=True))
     wide = min(width, AT_ONCE // BLOCK)
     for y in range(0, height, BLOCK):
@@ -215,7 +216,7 @@ def _pieces(
 
 
 def _dtype_of(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """What a GeoTIFF holds it in."""
+    """Return what a GeoTIFF holds it in."""
     if dtype.kind == "b":
         return np.dtype(np.uint8)
     if dtype.kind == "f":

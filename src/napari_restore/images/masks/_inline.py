@@ -16,14 +16,14 @@ _KINDS = {"MULTIPOLYGON": "MultiPolygon", "POLYGON": "Polygon", "LINESTRING": "L
 
 
 def is_inline(mask: object) -> bool:
-    """Whether `mask` is WKT or GeoJSON itself and no file's name."""
+    """Return whether `mask` is WKT or GeoJSON itself and no file's name."""
     return isinstance(mask, str) and (
         mask.lstrip().startswith("{") or _WKT.fullmatch(mask) is not None
     )
 
 
 def parse_inline(mask: str) -> tuple[dict[str, Any], str | None]:
-    """The GeoJSON object, and for WKT its system: ``"EPSG:N"``, or "" for the image's own.
+    """Return the GeoJSON object, and for WKT its system: ``"EPSG:N"``, or "" for the image's own.
 
     For GeoJSON the object itself says it, which is None here. Raises `BadMask`.
     """
@@ -51,7 +51,7 @@ def parse_inline(mask: str) -> tuple[dict[str, Any], str | None]:
 
 
 def wkt_of(geometry: dict[str, Any]) -> str:
-    """A GeoJSON polygon, multipolygon or line as WKT, all digits kept."""
+    """Return a GeoJSON polygon, multipolygon or line as WKT, all digits kept."""
     kind, coordinates = geometry["type"], geometry["coordinates"]
     if kind == "MultiPolygon" and len(coordinates) == 1:
         kind, coordinates = "Polygon", coordinates[0]

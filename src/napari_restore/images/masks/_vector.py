@@ -28,11 +28,11 @@ _KNOWN_CRS = re.compile(
 
 
 def read_polygons(source: Path | str, image: Image) -> list[Polygon]:
-    """The polygons of a GeoJSON file, or of text, in pixel coordinates of `image`.
+    """Return the polygons of a GeoJSON file, or of text, in pixel coordinates of `image`.
 
-    Coordinates are in the ``crs`` that GeoJSON names, else longitude and latitude as
-    RFC 7946 has it; those of WKT are in the image's own system. An image without
-    georeference takes them as pixels.
+    Coordinates are in the ``crs`` that GeoJSON names, else longitude and latitude as RFC 7946 has
+    it; those of WKT are in the image's own system. An image without georeference takes them as
+    pixels.
     """
     polygons, _, crs = _read(source)
     if not polygons:
@@ -41,7 +41,8 @@ def read_polygons(source: Path | str, image: Image) -> list[Polygon]:
 
 
 def read_gradient(source: Path | str, image: Image) -> Ring | None:
-    """The two ends of the line in a GeoJSON file, or in text, that holds this one line, as `read_polygons`.
+    """Return the two ends of the line in a GeoJSON file, or in text, that holds this one line, as
+    `read_polygons`.
 
     None if there is anything else.
     """
@@ -56,7 +57,7 @@ def _named(source: Path | str) -> str:
 
 
 def _read(source: Path | str) -> tuple[list[Polygon], list[Ring], str]:
-    """(polygons, lines, crs) in their own coordinates; crs is "" for those of the image."""
+    """Return (polygons, lines, crs) in their own coordinates; crs is "" for those of the image."""
     path = _named(source)
     own = None
     if isinstance(source, str):
@@ -83,7 +84,7 @@ def _read(source: Path | str) -> tuple[list[Polygon], list[Ring], str]:
 
 
 def rasterise(polygons: list[Polygon], box: Box) -> npt.NDArray[np.uint8]:
-    """(h, w) mask of `box`: 1 where a pixel's centre lies inside a polygon."""
+    """Return (h, w) mask of `box`: 1 where a pixel's centre lies inside a polygon."""
     from rasterio.features import rasterize
     from rasterio.transform import Affine
 
@@ -161,7 +162,7 @@ def _to_pixels(ring: Ring, image: Image, crs: str) -> Ring:
 
 
 def _is_same(crs: str, wkt: str) -> bool:
-    """Whether two systems are one: then coordinates stay as they are, to the last digit."""
+    """Return whether two systems are one: then coordinates stay as they are, to the last digit."""
     from rasterio.crs import CRS
     from rasterio.errors import CRSError
 

@@ -114,7 +114,7 @@ class ArrayReader(Reader):
         return valid_by_values(pixels, np.ones(pixels.shape[:2], bool), self.alpha, nodata)
 
     def rows(self) -> Iterator[Array]:
-        """The array in bands of rows, for its fingerprint."""
+        """Yield the array in bands of rows, for its fingerprint."""
         height, step = self.levels[0].height, self.levels[0].chunk_height
         for top in range(0, height, step):
             yield np.asarray(self._arrays[0][top : top + step])
@@ -137,7 +137,7 @@ class LazyArrayReader(ArrayReader):
 
 
 def reader_of_array(source: Any, *, named: bool = False) -> ArrayReader:
-    """The reader for an array or a list of levels. Raises `UnreadableImage`.
+    """Return the reader for an array or a list of levels. Raises `UnreadableImage`.
 
     With `named` somebody says what the bands are, and nothing is assumed of them.
     """
@@ -188,7 +188,7 @@ def _checked_shape(array: Any) -> tuple[int, int, int]:
 
 
 def _chunk(array: Any, height: int, width: int) -> tuple[int, int]:
-    """The array's own chunks where it has some, neither tiny nor huge."""
+    """Return the array's own chunks where it has some, neither tiny nor huge."""
     chunks: Sequence[Any] | None = getattr(array, "chunks", None)
     rows = columns = CHUNK
     if chunks and len(chunks) >= 2:
@@ -214,7 +214,7 @@ def _band_names(array: Any, count: int) -> tuple[str | None, ...]:
 
 
 def _georeference(array: Any) -> Georeference | None:
-    """What rioxarray's accessor tells, where it is loaded."""
+    """Return what rioxarray's accessor tells, where it is loaded."""
     rio = getattr(array, "rio", None) if hasattr(array, "dims") else None
     if rio is None or getattr(rio, "crs", None) is None:
         return None

@@ -57,13 +57,13 @@ class Axes:
         )
 
     def size(self, shape: Sequence[int]) -> tuple[int, int]:
-        """(height, width)."""
+        """Return (height, width)."""
         return int(shape[self.y]), int(shape[self.x])
 
     chunk = size
 
     def read(self, array: Any, box: Box, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-        """A new (h, w, C) array of `box`."""
+        """Return a new (h, w, C) array of `box`."""
         where: list[Any] = [0] * self.count
         where[self.y], where[self.x] = slice(box[0], box[2]), slice(box[1], box[3])
         for axis in self.band:

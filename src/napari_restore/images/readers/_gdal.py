@@ -229,7 +229,8 @@ def _no_larger(level: Level) -> Level:
 
 
 def _block_bytes(dataset: Any) -> int:
-    """What GDAL decodes at once: a block of one band or, where they are interleaved, of all."""
+    """Return what GDAL decodes at once: a block of one band or, where they are interleaved, of
+    all."""
     if dataset.driver in WHOLE:
         return int(8 * dataset.height * dataset.width)
     rows, columns = dataset.block_shapes[0]
@@ -254,7 +255,7 @@ def _check_sizes(dataset: Any, name: str) -> None:
 
 
 def _holds_all(dataset: Any, path: Path) -> bool:
-    """Whether a flat file is as long as its pixels; compressed ones are taken on trust."""
+    """Return whether a flat file is as long as its pixels; compressed ones are taken on trust."""
     if "compress" in " ".join(description.tags_of(dataset, ns="ENVI")) or path.suffix.lower() in (
         ".gz",
         ".vrt",
@@ -268,7 +269,8 @@ def _holds_all(dataset: Any, path: Path) -> bool:
 
 
 def _data_file(path: Path, head: bytes) -> Path:
-    """The file of pixels where `path` is its header (ENVI and ESRI write ``.hdr`` beside it)."""
+    """Return the file of pixels where `path` is its header (ENVI and ESRI write ``.hdr`` beside
+    it)."""
     if path.suffix.lower() != ".hdr" or head.startswith(b"#?"):
         return path
     for suffix in ("", ".img", ".dat", ".bil", ".bsq", ".bip", ".raw", ".bin"):

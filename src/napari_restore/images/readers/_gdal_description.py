@@ -25,12 +25,12 @@ _STRUCTURE = ("IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "RPC", "C
 
 
 def nodata_of(dataset: Any, dtype: np.dtype[Any]) -> Nodata:
-    """The nodata values that a pixel of `dtype` can have, as that dtype rounds them."""
+    """Return the nodata values that a pixel of `dtype` can have, as that dtype rounds them."""
     return tuple(as_dtype(value, dtype) for value in dataset.nodatavals)
 
 
 def mask_kind(dataset: Any, nodata: Nodata) -> Masks:
-    """How the file marks invalid pixels."""
+    """Return how the file marks invalid pixels."""
     from rasterio.enums import ColorInterp, MaskFlags
 
     flags = dataset.mask_flag_enums
@@ -45,12 +45,13 @@ def mask_kind(dataset: Any, nodata: Nodata) -> Masks:
 
 
 def is_tiled(dataset: Any) -> bool:
-    """Whether blocks are tiles; also formats without tiles that are read in place count not."""
+    """Return whether blocks are tiles; also formats without tiles that are read in place count
+    not."""
     return bool(dataset.profile.get("tiled")) or dataset.block_shapes[0][1] < dataset.width
 
 
 def georeference_of(dataset: Any) -> Georeference | None:
-    """Where the dataset lies; None if it does not say."""
+    """Return where the dataset lies; None if it does not say."""
     crs = dataset.crs
     gcps, gcps_crs = dataset.gcps
     rpcs = tags_of(dataset, ns="RPC") or None
@@ -75,7 +76,7 @@ def georeference_of(dataset: Any) -> Georeference | None:
 
 
 def is_bitmap(dataset: Any) -> bool:
-    """Whether pixels are single bits, 0 black and 1 white: a mask, kept as 0 and 1."""
+    """Return whether pixels are single bits, 0 black and 1 white: a mask, kept as 0 and 1."""
     if tags_of(dataset, 1, ns="IMAGE_STRUCTURE").get("NBITS") != "1":
         return False
     if dataset.colorinterp[0].name != "palette":
@@ -85,7 +86,7 @@ def is_bitmap(dataset: Any) -> bool:
 
 
 def was_cmyk(dataset: Any) -> bool:
-    """Whether the file holds inks, also where GDAL shows them as light (JPEG)."""
+    """Return whether the file holds inks, also where GDAL shows them as light (JPEG)."""
     told = tags_of(dataset, ns="IMAGE_STRUCTURE").get("SOURCE_COLOR_SPACE", "")
     return dataset.colorinterp[0].name == "cyan" or told in ("CMYK", "YCCK")
 
@@ -150,7 +151,8 @@ def profile_of(
 
 
 def tags_of(dataset: Any, band: int | None = None, *, ns: str = "") -> dict[str, str]:
-    """The tags of a namespace; none where one of them is not UTF-8, which rasterio cannot tell."""
+    """Return the tags of a namespace; none where one of them is not UTF-8, which rasterio cannot
+    tell."""
     arguments = {"ns": ns} if ns else {}
     with contextlib.suppress(UnicodeDecodeError):
         return dict(dataset.tags(band, **arguments) if band else dataset.tags(**arguments))
@@ -158,19 +160,19 @@ def tags_of(dataset: Any, band: int | None = None, *, ns: str = "") -> dict[str,
 
 
 def _texts(dataset: Any, name: str) -> tuple[str | None, ...]:
-    """One text per band; None for all where one is not UTF-8."""
+    """Return one text per band; None for all where one is not UTF-8."""
     with contextlib.suppress(UnicodeDecodeError):
         return tuple(getattr(dataset, name))
     return (None,) * int(dataset.count)
 
 
 def _lower(value: Any) -> str | None:
-    """The name of one of rasterio's enumerations, or the text it has no name for."""
+    """Return the name of one of rasterio's enumerations, or the text it has no name for."""
     return str(getattr(value, "name", value)).lower() if value else None
 
 
 def _tags(dataset: Any, band: int | None = None) -> Tags:
-    """Tags by namespace, without what describes the encoding or the pixels' statistics."""
+    """Return tags by namespace, without what describes the encoding or the pixels' statistics."""
     spaces = ["", *(dataset.tag_namespaces(band) if band else dataset.tag_namespaces())]
     found: dict[str, dict[str, str]] = {}
     for space in spaces:

@@ -68,7 +68,7 @@ class MosaicReader(Reader):
         self.may_be_invalid = not gapless or any(image.may_be_invalid for image in images)
 
     def box_of(self, path: Path) -> Box:
-        """The box that the file `path` fills."""
+        """Return the box that the file `path` fills."""
         return next(box for image, box in self.members if image.path == Path(path).absolute())
 
     def read_chunk(self, level: int, row: int, column: int) -> Array:
@@ -115,7 +115,7 @@ def _grid_of(image: ImageBase) -> Transform:
 
 
 def _place(first: ImageBase, image: ImageBase, grid: Transform) -> tuple[int, int]:
-    """(row, column) of `image`'s first pixel on the grid of `first`."""
+    """Return (row, column) of `image`'s first pixel on the grid of `first`."""
     own = _grid_of(image)
     if image.bands != first.bands or image.dtype != first.dtype:
         raise UnreadableImage(

@@ -68,7 +68,7 @@ class OmeTiffReader(Reader):
         self.profile = self._described(opened.file, page)
 
     def _open(self) -> _Opened:
-        """The file, opened once; again after `close`."""
+        """Return the file, opened once; again after `close`."""
         with self._lock:
             if self._opened is None:
                 self._opened = _Opened(self.path)
@@ -154,12 +154,12 @@ def _check_files(path: Path, text: bytes | tuple[int, ...]) -> None:
 
 
 def _local(tag: str) -> str:
-    """A tag without its prefix."""
+    """Return a tag without its prefix."""
     return tag.rpartition(":")[2]
 
 
 def _name_of(value: Any) -> str:
-    """The name of one of tifffile's enumerations, or the number it has no name for."""
+    """Return the name of one of tifffile's enumerations, or the number it has no name for."""
     return str(getattr(value, "name", value)).lower()
 
 

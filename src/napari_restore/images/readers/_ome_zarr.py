@@ -83,7 +83,7 @@ class OmeZarrReader(Reader):
 
 
 def _images_of(node: Any, name: str) -> tuple[list[Any], Axes, Mapping[str, Any]]:
-    """The levels of the image in `node`, its axes, and the attributes that describe it."""
+    """Return the levels of the image in `node`, its axes, and the attributes that describe it."""
     import zarr
 
     if isinstance(node, zarr.Array):
@@ -122,7 +122,7 @@ def _array_axes(array: Any, name: str) -> Axes:
 
 
 def _shrinking(arrays: Sequence[Any], axes: Axes) -> list[Any]:
-    """Levels as long as they get smaller."""
+    """Return levels as long as they get smaller."""
     kept = [arrays[0]]
     for array in arrays[1:]:
         if max(axes.size(array.shape)) >= max(axes.size(kept[-1].shape)):
@@ -161,7 +161,7 @@ def _profile(
 
 
 def _channel_labels(attributes: Mapping[str, Any]) -> list[str | None]:
-    """What OMERO's block calls the channels; nothing where it has another shape."""
+    """Return what OMERO's block calls the channels; nothing where it has another shape."""
     block = attributes.get("omero")
     channels = block.get("channels") if isinstance(block, Mapping) else None
     if not isinstance(channels, Sequence) or isinstance(channels, str):

@@ -99,7 +99,7 @@ class OrientedReader(Reader):
         return np.ascontiguousarray(array.swapaxes(0, 1) if self._transposed else array)
 
     def _stored_box(self, level: int, box: Box) -> Box:
-        """Where the stored picture keeps what the upright one shows in `box`."""
+        """Return where the stored picture keeps what the upright one shows in `box`."""
         y0, x0, y1, x1 = box
         height, width = self.levels[level][:2]
         if self._flip_rows:

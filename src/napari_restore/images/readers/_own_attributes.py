@@ -29,7 +29,7 @@ class OwnAttributes:
 
 
 def checked_attributes(given: Any, bands: int, name: str) -> OwnAttributes:
-    """`given`, as JSON has it, for an image of `bands`. Raises `UnreadableImage`."""
+    """Return `given`, as JSON has it, for an image of `bands`. Raises `UnreadableImage`."""
     field = ""
     try:
         own = {} if given is None else _mapping(given)

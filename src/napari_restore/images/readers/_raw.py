@@ -83,7 +83,8 @@ class RawReader(Reader):
         self._pixels = None
 
     def _developed(self) -> npt.NDArray[np.uint16]:
-        """The whole picture: LibRaw knows no parts. Kept until the last row was asked for."""
+        """Return the whole picture: LibRaw knows no parts. Kept until the last row was asked
+        for."""
         with self._lock:
             pixels = self._pixels
             if pixels is None:

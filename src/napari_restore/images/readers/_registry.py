@@ -40,7 +40,7 @@ def reader_of(
     allow_outside: bool = False,
     cancelled: Callable[[], bool] | None = None,
 ) -> Reader:
-    """The reader of a file or a zarr folder, upright; see `open_image` for the options.
+    """Return the reader of a file or a zarr folder, upright; see `open_image` for the options.
 
     Raises `UnreadableImage`, `Cancelled`.
     """
@@ -62,7 +62,7 @@ def reader_of(
 
 
 def _local(text: str) -> Path:
-    """The absolute path that `text` names; raises `UnreadableImage` where it names none."""
+    """Return the absolute path that `text` names; raises `UnreadableImage` where it names none."""
     if "\0" in text:
         raise UnreadableImage(f"{text!r} is no name of a file.", "Check the spelling.")
     try:
@@ -93,7 +93,7 @@ def _check_chunks(reader: Reader) -> None:
 
 
 def _head_of(path: Path) -> bytes:
-    """The first bytes of a file, empty for a folder; raises `UnreadableImage`."""
+    """Return the first bytes of a file, empty for a folder; raises `UnreadableImage`."""
     try:
         kind = path.stat().st_mode
         if stat.S_ISDIR(kind):
@@ -132,7 +132,7 @@ def _similar(path: Path) -> str:
 
 
 def _plainer(error: UnreadableImage, path: Path, head: bytes) -> UnreadableImage:
-    """A plainer sentence than GDAL's where the content tells that this is no image."""
+    """Return a plainer sentence than GDAL's where the content tells that this is no image."""
     if "not recognized as being in a supported" not in error.message:
         return error
     try:

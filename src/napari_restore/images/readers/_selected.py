@@ -100,7 +100,7 @@ class SelectedReader(Reader):
 
 
 def _selected(profile: Profile, numbers: tuple[int, ...], roles: tuple[str | None, ...]) -> Profile:
-    """`profile` with the descriptions of the chosen bands only."""
+    """Return `profile` with the descriptions of the chosen bands only."""
     chosen: dict[str, Any] = {
         name: tuple(values[n] for n in numbers)
         for name in _PER_BAND

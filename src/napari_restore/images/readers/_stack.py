@@ -67,7 +67,7 @@ class StackReader(Reader):
 
 
 def band_name(path: Path) -> str | None:
-    """The band a file name tells: ``…_B04_10m.jp2`` → B04."""
+    """Return the band a file name tells: ``…_B04_10m.jp2`` → B04."""
     found = _BAND_NAME.findall(path.stem)
     return found[-1].upper() if found else None
 
@@ -91,7 +91,7 @@ def _check_fits(first: ImageBase, other: ImageBase) -> None:
 
 
 def _joined_profile(images: Sequence[ImageBase]) -> Any:
-    """The first file's profile with the bands of all."""
+    """Return the first file's profile with the bands of all."""
 
     def joined(name: str, missing: Any) -> tuple[Any, ...]:
         parts = [getattr(i.profile, name) or (missing,) * i.bands for i in images]

@@ -134,7 +134,7 @@ def _unknown(name: str, codec: object) -> UnreadableImage:
 
 
 def _bounded(kind: str, codec: Any, limit: int) -> Callable[..., Any]:
-    """`codec.decode` that stops at `limit` bytes."""
+    """Return `codec.decode` that stops at `limit` bytes."""
     decode = codec.decode
 
     def bounded(data: Any, out: Any = None) -> Any:
@@ -147,7 +147,8 @@ def _bounded(kind: str, codec: Any, limit: int) -> Callable[..., Any]:
 
 
 def _inflate(kind: str, data: Any, limit: int, codec: Any = None) -> bytes | None:
-    """`data` decompressed, None if its header allows the codec to do it; at most `limit` bytes."""
+    """Return `data` decompressed, None if its header allows the codec to do it; at most `limit`
+    bytes."""
     view = memoryview(data).cast("B")
     if kind in ("zlib", "gzip"):
         return _until(view, limit, lambda: zlib.decompressobj(31 if kind == "gzip" else 15))
@@ -168,7 +169,7 @@ def _inflate(kind: str, data: Any, limit: int, codec: Any = None) -> bytes | Non
 
 
 def _until(view: memoryview, limit: int, start: Callable[[], Any]) -> bytes:
-    """All streams of `view` one after another."""
+    """Return all streams of `view` one after another."""
     parts: list[bytes] = []
     total, rest = 0, b""
     source: Any = view
@@ -190,7 +191,7 @@ def _until(view: memoryview, limit: int, start: Callable[[], Any]) -> bytes:
 
 
 def _declared(kind: str, view: memoryview) -> int | None:
-    """The decompressed size that the header of a chunk tells; None if it does not."""
+    """Return the decompressed size that the header of a chunk tells; None if it does not."""
     data = bytes(view[:18])
     if kind == "lz4":
         return int.from_bytes(data[:4], "little")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 def palette_table(
     colours: Mapping[int, tuple[int, int, int, int]], largest: int
 ) -> npt.NDArray[np.uint8]:
-    """(entries, 1 | 3 | 4) colours by palette index: grey, RGB, or RGBA, whatever they need.
+    """Return (entries, 1 | 3 | 4) colours by palette index: grey, RGB, or RGBA, whatever they need.
 
     Indices beyond the palette are black; `largest` is the largest index the file can hold.
     """
@@ -30,7 +30,8 @@ def palette_table(
 
 
 def cmyk_to_rgb(inks: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """(h, w, 4 + extra) inks, 0 … full, as (h, w, 3 + extra) light: ``(1 - ink) (1 - black)``.
+    """Return (h, w, 4 + extra) inks, 0 … full, as (h, w, 3 + extra) light: ``(1 - ink) (1 -
+    black)``.
 
     Without the press's profile this is the common approximation.
     """

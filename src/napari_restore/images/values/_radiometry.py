@@ -38,7 +38,7 @@ class Radiometry:
         return self.white - self.black
 
     def to_model(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """(..., C) source values, all bands, in model range."""
+        """Return (..., C) source values, all bands, in model range."""
         seen = values.astype(np.float64)
         if self.colour is not None:
             rgb = list(self.colour.bands)
@@ -47,7 +47,7 @@ class Radiometry:
         return result
 
     def from_model(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """(..., C) model values, all bands, in source units, neither rounded nor clamped.
+        """Return (..., C) model values, all bands, in source units, neither rounded nor clamped.
 
         Colours stay those of the working space.
         """
@@ -57,7 +57,7 @@ class Radiometry:
     def to_model_tile(
         self, values: npt.NDArray[Any], bands: Sequence[int]
     ) -> npt.NDArray[np.float32]:
-        """(h, w, C) source values, all bands, as the (h, w, c) of `bands` a model sees.
+        """Return (h, w, C) source values, all bands, as the (h, w, c) of `bands` a model sees.
 
         Equal to `to_model` rounded to float32.
         """
@@ -83,7 +83,7 @@ class Radiometry:
         bands: Sequence[int],
         nodata: float | None = None,
     ) -> npt.NDArray[Any]:
-        """``source + change * (white - black)`` in the source's dtype.
+        """Return ``source + change * (white - black)`` in the source's dtype.
 
         Parameters
         ----------
@@ -121,7 +121,7 @@ class Radiometry:
         places: list[int],
         span: npt.NDArray[np.float64],
     ) -> npt.NDArray[np.float32]:
-        """`change` with that of red, green and blue in the file's own colours."""
+        """Return `change` with that of red, green and blue in the file's own colours."""
         assert self.colour is not None
         units = span[places].astype(np.float32)
         finite = np.where(np.isfinite(change), change, np.float32(0))
@@ -193,7 +193,7 @@ def _each_band(
 
 
 def _bands_of(values: npt.NDArray[Any], chosen: Sequence[int]) -> npt.NDArray[Any]:
-    """``values[..., chosen]``, faster."""
+    """Return ``values[..., chosen]``, faster."""
     out = np.empty((*values.shape[:-1], len(chosen)), values.dtype)
     for number, band in enumerate(chosen):
         out[..., number] = values[..., band]
@@ -201,7 +201,7 @@ def _bands_of(values: npt.NDArray[Any], chosen: Sequence[int]) -> npt.NDArray[An
 
 
 def _as_value(number: float, dtype: np.dtype[Any]) -> Any:
-    """`number` as a scalar of `dtype`; None if none of its finite values equals it."""
+    """Return `number` as a scalar of `dtype`; None if none of its finite values equals it."""
     if not np.isfinite(number):
         return None
     if dtype.kind == "f":
@@ -218,10 +218,10 @@ def _is_small(dtype: np.dtype[Any]) -> bool:
 def _float32_suffices(
     dtype: np.dtype[Any], black: npt.NDArray[np.float64], span: npt.NDArray[np.float64]
 ) -> bool:
-    """Whether float32 gives the float64 result rounded once.
+    """Return whether float32 gives the float64 result rounded once.
 
-    A quotient of two float32 numbers is the same either way (Figueroa, "When is
-    double rounding innocuous?", 1995); their difference must be exact as well.
+    A quotient of two float32 numbers is the same either way (Figueroa, "When is double rounding
+    innocuous?", 1995); their difference must be exact as well.
     """
     exact = bool((span.astype(np.float32) == span).all())
     if _is_small(dtype):
@@ -235,7 +235,8 @@ def _beside(
     source: npt.NDArray[Any],
     dtype: np.dtype[Any],
 ) -> npt.NDArray[Any]:
-    """The values next to `nodata`, on the side of `exact`, or of `source` where that is equal."""
+    """Return the values next to `nodata`, on the side of `exact`, or of `source` where that is
+    equal."""
     side = np.where(exact == nodata, source.astype(np.float64), exact) >= nodata
     if dtype.kind == "f":
         value = dtype.type(nodata)

@@ -45,12 +45,12 @@ class Sensor:
     reason: str = ""
 
     def band(self, name: str) -> SensorBand | None:
-        """The band a file calls `name` ("B4", "B04", "SR_B4")."""
+        """Return the band a file calls `name` ("B4", "B04", "SR_B4")."""
         wanted = name.upper()
         return next((b for b in self.bands if wanted in b.names), None)
 
     def of_count(self, count: int) -> tuple[SensorBand, ...] | None:
-        """The bands of a usual file with `count` of them."""
+        """Return the bands of a usual file with `count` of them."""
         for order in self.orders:
             if len(order) == count:
                 found = [self.band(name) for name in order]
@@ -197,7 +197,7 @@ Tags = Mapping[str, Mapping[str, str]]
 
 
 def sensor_of(name: str, file_name: str = "", tags: Tags | None = None) -> Sensor:
-    """The preset `name`, with the offsets of the product that file name and tags tell.
+    """Return the preset `name`, with the offsets of the product that file name and tags tell.
 
     Raises `BadParameter` for an unknown name.
     """
@@ -217,13 +217,13 @@ def sensor_of(name: str, file_name: str = "", tags: Tags | None = None) -> Senso
 
 
 def detect_sensor(file_name: str, tags: Tags) -> str | None:
-    """The sensor that the name or the tags speak of."""
+    """Return the sensor that the name or the tags speak of."""
     text = _text(file_name, tags)
     return next((name for name, pattern in _PATTERNS if re.search(pattern, text)), None)
 
 
 def is_reflectance_product(file_name: str, tags: Tags) -> bool:
-    """Whether name or tags tell a surface-reflectance product."""
+    """Return whether name or tags tell a surface-reflectance product."""
     text = _text(file_name, tags)
     return bool(re.search(_REFLECTANCE, text)) or '"ATMOSPHERIC_CORRECTION' in text
 

@@ -39,21 +39,22 @@ class WorkingSpace:
     """Largest value of the image's dtype."""
 
     def places(self, bands: Sequence[int]) -> list[int] | None:
-        """Where red, green and blue stand among `bands`; None unless all three do."""
+        """Return where red, green and blue stand among `bands`; None unless all three do."""
         chosen = list(bands)
         if not set(self.bands) <= set(chosen):
             return None
         return [chosen.index(band) for band in self.bands]
 
     def to_working(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """(..., 3) red, green, blue of the file, as sRGB on the same scale 0 … `full`."""
+        """Return (..., 3) red, green, blue of the file, as sRGB on the same scale 0 … `full`."""
         return self._scaled(_converted(self._as16(stored), self.icc, None))
 
     def to_display(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """(h, w, 3 + extra) values of the file as a screen of sRGB shows them; for eyes only.
+        """Return (h, w, 3 + extra) values of the file as a screen of sRGB shows them; for eyes
+        only.
 
-        8 bit with LittleCMS's short cut: ten times faster, and within a level for usual
-        profiles. At 16 bit that is a table, and off by up to 19 of 255 levels [measured].
+        8 bit with LittleCMS's short cut: ten times faster, and within a level for usual profiles.
+        At 16 bit that is a table, and off by up to 19 of 255 levels [measured].
         """
         import imagecodecs
 
@@ -74,7 +75,7 @@ class WorkingSpace:
     def stored_change(
         self, stored: npt.NDArray[Any], change: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.float32]:
-        """What `change` (..., 3) of the sRGB values is for the file's values; 0 for 0."""
+        """Return what `change` (..., 3) of the sRGB values is for the file's values; 0 for 0."""
         result = np.zeros(stored.shape, np.float32)
         moved = (change != 0).any(axis=-1)
         source, step = self._as16(stored[moved]), change[moved] * np.float32(FULL / self.full)
@@ -105,7 +106,7 @@ class WorkingSpace:
 def working_space_of(
     profile: Profile, roles: Sequence[str | None], dtype: np.dtype[Any]
 ) -> tuple[WorkingSpace | None, str | None]:
-    """How a picture's colours reach the model, and the sentence that tells of it.
+    """Return how a picture's colours reach the model, and the sentence that tells of it.
 
     None for sRGB, for what is no picture, and where the profile cannot be used.
     """
@@ -133,7 +134,7 @@ def working_space_of(
 def _converted(
     values: npt.NDArray[np.uint16], source: bytes | None, target: bytes | None
 ) -> npt.NDArray[np.uint16]:
-    """(..., 3) values at 16 bit from one profile to another; None is sRGB."""
+    """Return (..., 3) values at 16 bit from one profile to another; None is sRGB."""
     import imagecodecs
 
     if not values.size:

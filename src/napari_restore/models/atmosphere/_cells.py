@@ -91,12 +91,12 @@ def coarser(cells: Cells, factor: int) -> tuple[Tensor, Tensor]:
 
 
 def mean_of(planes: Tensor, share: Tensor) -> Tensor:
-    """(N, C) means of planes (N, C, h, w) over what is valid of each cell."""
+    """Return (N, C) means of planes (N, C, h, w) over what is valid of each cell."""
     return total(planes * share) / total(share).clamp(min=1e-6)
 
 
 def total(planes: Tensor) -> Tensor:
-    """(N, C) sums of planes (N, C, h, w), whatever the number of threads.
+    """Return (N, C) sums of planes (N, C, h, w), whatever the number of threads.
 
     Row by row: a sum to a single number is cut at other places by each number of threads.
     """
@@ -104,7 +104,7 @@ def total(planes: Tensor) -> Tensor:
 
 
 def widened(plane: Tensor, reach: int) -> Tensor:
-    """The largest value within `reach` cells."""
+    """Return the largest value within `reach` cells."""
     side = 2 * reach + 1
     # Rows, then columns: a window as a whole takes `side` / 2 times as long.
     plane = max_pool2d(plane, (side, 1), stride=1, padding=(reach, 0))
@@ -117,7 +117,8 @@ def pooled(share: Tensor, rows: int) -> Tensor:
 
 
 def _most(planes: Tensor, side: int) -> Tensor:
-    """The largest value of each block of `side` × `side`; several times as fast as a max pool."""
+    """Return the largest value of each block of `side` × `side`; several times as fast as a max
+    pool."""
     n, bands, height, width = planes.shape
     rows = planes.reshape(n, bands, height // side, side, width).amax(3)
     return rows.reshape(n, bands, height // side, width // side, side).amax(4)

@@ -45,7 +45,8 @@ def guarded_green(
     red, green, blue = statistics["airlight"]
 
     def mean_colour(factor: Tensor | None) -> Tensor:
-        """(3,) sum over the image, weighted by the haze: of the source, or of what is restored."""
+        """Return (3,) sum over the image, weighted by the haze: of the source, or of what is
+        restored."""
         total = x.new_zeros(3)
         for rows, depth in depth_by_strips(x, statistics):
             haze = 1 - torch.exp(-depth)

@@ -23,7 +23,7 @@ RATIOS = tuple(550.0 / wavelength for wavelength in (650.0, 550.0, 450.0))
 def optical_depth(
     x: Tensor, offset: Tensor, slope: Tensor, statistics: Mapping[str, Tensor]
 ) -> Tensor:
-    """(N, 1, h, w) at 550 nm."""
+    """Return (N, 1, h, w) at 550 nm."""
     luminance = (x[:, :1] + x[:, 1:2]).add_(x[:, 2:3]).mul_(statistics["brightness"] / 3)
     logit = torch.addcmul(offset, slope, luminance.clamp_(0, 2).sub_(0.5))
     return sigmoid(logit) * (THICKEST * statistics["presence"])
@@ -44,11 +44,10 @@ def sigmoid(x: Tensor) -> Tensor:
 def inverted(
     x: Tensor, depth: Tensor, airlight: Tensor, statistics: Mapping[str, Tensor], deadband: float
 ) -> tuple[Tensor, Tensor]:
-    """The J of x = J·t + A·(1 − t), and t (N, 1, h, w) at 550 nm.
+    """Return the J of x = J·t + A·(1 − t), and t (N, 1, h, w) at 550 nm.
 
-    J is x, bit for bit, where 1 − t is within the deadband. Light adds up in the power
-    `CURVE` ** (1 − display) of the values: 1 for haze made of display values, `CURVE` for
-    linear light.
+    J is x, bit for bit, where 1 − t is within the deadband. Light adds up in the power `CURVE` **
+    (1 − display) of the values: 1 for haze made of display values, `CURVE` for linear light.
     """
     curve = CURVE ** (1 - statistics["display"])
     least = DARKEST / statistics["brightness"]

@@ -72,7 +72,7 @@ class Look(nn.Module):
             last.bias = nn.Parameter(torch.tensor(values))
 
     def forward(self, features: Tensor, share: Tensor, told: Tensor) -> tuple[Said, Tensor]:
-        """What is seen, and what it was drawn from: (N, widths[finest], h, w).
+        """Return what is seen, and what it was drawn from: (N, widths[finest], h, w).
 
         `share` (N, 1, h, w) of each cell that is valid, `told` (N, …).
         """

@@ -77,7 +77,7 @@ class Atmosphere(RestorationModel):
         return {**statistics, **found}
 
     def _statistics_from(self, one: _Shown) -> dict[str, Tensor]:
-        """What one picture tells, before it is restrained."""
+        """Return what one picture tells, before it is restrained."""
         seen = self.network(one.cells, one.reduced)
         cells = torch.cat([seen.offset, seen.slope], 1)
         return {
@@ -105,7 +105,7 @@ class Atmosphere(RestorationModel):
     def _statistics_of(
         self, x: Tensor, n: int, statistics: Statistics | None, valid: Tensor | None
     ) -> Statistics:
-        """Those of image `n` of the batch; drawn from itself if none are given."""
+        """Return those of image `n` of the batch; drawn from itself if none are given."""
         if statistics is None:
             seen = None if valid is None else valid[n : n + 1]
             own = dict(one_shot_statistics(self, x[n : n + 1], seen))
@@ -140,10 +140,10 @@ class Atmosphere(RestorationModel):
             transmission[:, :, top:bottom] = found[1]
 
     def observe(self, x: Tensor, valid: Tensor | None = None) -> Statistics:
-        """Statistics of N whole images (N, 3, h, w) at once, with gradients, for training.
+        """Return statistics of N whole images (N, 3, h, w) at once, with gradients, for training.
 
-        As those of `prepare`, with the images in front: ``maps`` (N, 2, h, w) and numbers
-        (N, 1 or 3, 1, 1). Nothing is restrained: what goes too far shows in the loss.
+        As those of `prepare`, with the images in front: ``maps`` (N, 2, h, w) and numbers (N, 1 or
+        3, 1, 1). Nothing is restrained: what goes too far shows in the loss.
         """
         known = x.new_ones(x[:, :1].shape) if valid is None else valid.to(x.dtype)
         whole = _shown(small(x, known))
@@ -193,7 +193,7 @@ class _Shown(NamedTuple):
 
 
 def _shown(pictures: Small) -> _Shown:
-    """The cells of small pictures, brought to one brightness."""
+    """Return the cells of small pictures, brought to one brightness."""
     picture, valid = pictures.picture, pictures.valid
     # One value far out of range must not darken all others.
     seen = picture.mean(1, keepdim=True).clamp(0, 4) * valid
@@ -205,14 +205,15 @@ def _shown(pictures: Small) -> _Shown:
 
 
 def _with_green(airlight: Tensor, factor: Tensor) -> Tensor:
-    """The airlight (3,) with its green times `factor` ()."""
+    """Return the airlight (3,) with its green times `factor` ()."""
     return torch.stack([airlight[0], airlight[1] * factor, airlight[2]])
 
 
 def _airlight_of_all(
     context: Context, to_model: ToModel, bands: tuple[int, ...], airlight: Tensor
 ) -> Tensor:
-    """(bands of the image,): those the network does not see keep the classical ratio to it."""
+    """Return (bands of the image,): those the network does not see keep the classical ratio to
+    it."""
     classical = torch.from_numpy(airlight_of(context, to_model, tuple(range(context.bands))))
     classical = classical.to(airlight.device)
     everywhere = classical * (airlight.mean() / classical[list(bands)].mean().clamp(min=1e-6))

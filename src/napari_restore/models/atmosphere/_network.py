@@ -76,7 +76,7 @@ class AtmosphereNetwork(nn.Module):
             self.second.start([0.0, 0.0], [0.0] * NUMBERS, 0.05)
 
     def forward(self, cells: Cells, shape: tuple[int, int]) -> Seen:
-        """What is seen in `cells_of` pictures of `shape` and of mean luminance near 0.45."""
+        """Return what is seen in `cells_of` pictures of `shape` and of mean luminance near 0.45."""
         mean, spread = _statistics(cells.colour, cells.share)
         told = torch.cat([mean, spread, cells.share.mean((2, 3))], 1)
         said, drawn = self.first(cells.features, cells.share, told)
@@ -111,13 +111,14 @@ def _seen(said: Said, cells: Cells) -> Seen:
 
 
 def _tint(cells: Cells) -> Tensor:
-    """(N,) 1 for pictures with colours, 0 for grey ones: their haze is grey, too."""
+    """Return (N,) 1 for pictures with colours, 0 for grey ones: their haze is grey, too."""
     chroma = cells.colour.amax(1, keepdim=True) - cells.colour.amin(1, keepdim=True)
     return (mean_of(chroma, cells.share)[:, 0] / COLOURED).clamp(max=1)
 
 
 def _left(cells: Cells, said: Said, told: Tensor) -> tuple[Tensor, Tensor]:
-    """What is left when the haze that was seen is taken away: features of cells, and numbers."""
+    """Return what is left when the haze that was seen is taken away: features of cells, and
+    numbers."""
     with torch.autocast(cells.share.device.type, enabled=False):
         seen = _seen(said, cells)
         share, colour, dark = (part.float() for part in halved(cells))
@@ -154,7 +155,7 @@ def _left(cells: Cells, said: Said, told: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _statistics(colour: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, 3) mean and standard deviation of the cells' colours."""
+    """Return (N, 3) mean and standard deviation of the cells' colours."""
     mean = mean_of(colour, share)
     square = mean_of((colour - mean[:, :, None, None]) ** 2, share)
     return mean, (square + 1e-8).sqrt()
@@ -166,7 +167,7 @@ def _clamped(x: Tensor) -> Tensor:
 
 
 def _looked_at(logits: Tensor, cells: Cells) -> Tensor:
-    """(N, 3) mean colour of the cells that `logits` (N, 1, h, w) points at."""
+    """Return (N, 3) mean colour of the cells that `logits` (N, 1, h, w) points at."""
     factor = cells.share.shape[2] // logits.shape[2]
     share, colour = coarser(cells, factor)
     # A picture without a valid cell must not give NaN.
@@ -175,7 +176,7 @@ def _looked_at(logits: Tensor, cells: Cells) -> Tensor:
 
 
 def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
-    """Sizes of the network whose state dict this is; raises `BadModel`."""
+    """Return sizes of the network whose state dict this is; raises `BadModel`."""
     stem = state.get("network.first.stem.weight")
     if stem is None or stem.ndim != 4 or stem.shape[1] != FEATURES:
         raise BadModel(

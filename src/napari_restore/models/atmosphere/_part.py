@@ -16,7 +16,7 @@ CONTEXT = "atmosphere."
 
 
 def with_shipped(state: Mapping[str, Tensor], layer: str, planes: int) -> dict[str, Tensor]:
-    """A state dict with the atmosphere that its network is to work behind.
+    """Return a state dict with the atmosphere that its network is to work behind.
 
     Files that need one, told by the input channels (`planes`) of the first `layer`, and do not hold
     it, as the shipped ones, take the one that comes with the package. Others stay as they are.
@@ -30,7 +30,8 @@ def with_shipped(state: Mapping[str, Tensor], layer: str, planes: int) -> dict[s
 
 
 def sizes_of_context(state: Mapping[str, Tensor]) -> dict[str, int]:
-    """``context`` and ``looks`` of the atmosphere within a network's state dict; empty without one.
+    """Return ``context`` and ``looks`` of the atmosphere within a network's state dict; empty
+    without one.
 
     Raises `BadModel`.
     """

@@ -27,7 +27,7 @@ ROWS = 128
 
 
 def step_of(shape: tuple[int, int]) -> int:
-    """Every how manieth pixel of an overview (h, w) is looked at."""
+    """Return every how manieth pixel of an overview (h, w) is looked at."""
     return -(-max(shape) // SIDE)
 
 
@@ -44,10 +44,10 @@ def depth_by_strips(x: Tensor, statistics: Mapping[str, Tensor]) -> Iterator[tup
 def restrained(
     x: Tensor, valid: Tensor, statistics: Mapping[str, Tensor], deadband: float
 ) -> Tensor:
-    """The presence () of haze, as large as it may be for `LOST`.
+    """Return the presence () of haze, as large as it may be for `LOST`.
 
-    No scene is black where it was not: a result that is tells that the haze was taken for
-    thicker than it is, most of all in scenes with an offset in all their values.
+    No scene is black where it was not: a result that is tells that the haze was taken for thicker
+    than it is, most of all in scenes with an offset in all their values.
 
     Parameters
     ----------

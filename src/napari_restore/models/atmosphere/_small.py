@@ -42,10 +42,11 @@ def small(picture: Tensor, valid: Tensor) -> Small:
 def small_overview(
     context: Context, to_model: ToModel, bands: tuple[int, ...], device: torch.device
 ) -> tuple[Small, Tensor, Tensor]:
-    """The overview's `bands` on `device`; and they and what is valid of them, thinned by `step_of`.
+    """Return the overview's `bands` on `device`; and they and what is valid of them, thinned by
+    `step_of`.
 
-    As `small` makes it of the whole, which is never held in model range: that of a large image
-    has four million pixels.
+    As `small` makes it of the whole, which is never held in model range: that of a large image has
+    four million pixels.
     """
     height, width = context.overview.shape[:2]
     factor, step = _factor((height, width)), step_of((height, width))

@@ -32,7 +32,7 @@ def _unchequered(cells: Tensor) -> Tensor:
 
 
 def _weights(length: int, cells: int, stride: int, like: Tensor) -> Tensor:
-    """(length, cells) share of every cell in every pixel."""
+    """Return (length, cells) share of every cell in every pixel."""
     place = (torch.arange(length, dtype=torch.float64) + 0.5) / stride - 0.5
     first = place.floor()
     f = place - first
@@ -74,15 +74,15 @@ class Sampler:
         self._first = first - top
 
     def rows(self, start: int, stop: int) -> Tensor:
-        """(1, C, stop − start, w)."""
+        """Return (1, C, stop − start, w)."""
         return _between(self._lines, self._first[start:stop], self._below[start:stop])
 
 
 def _between(lines: Tensor, first: Tensor, part: Tensor) -> Tensor:
-    """(1, C, n, w): `part` of the way from line number `first` (n,) to the next one.
+    """Return (1, C, n, w): `part` of the way from line number `first` (n,) to the next one.
 
-    `lines` (1, C, L, w); `first` rises. Line by line: to gather lines takes ten times as
-    long as to mix them.
+    `lines` (1, C, L, w); `first` rises. Line by line: to gather lines takes ten times as long as to
+    mix them.
     """
     if not part.any():
         # A map of the image's own pixels.
@@ -106,7 +106,7 @@ def _between(lines: Tensor, first: Tensor, part: Tensor) -> Tensor:
 
 
 def _taps(origin: int, length: int, step: float, cells: int) -> tuple[Tensor, Tensor]:
-    """The cell before each pixel and how far it lies towards the next."""
+    """Return the cell before each pixel and how far it lies towards the next."""
     place = (torch.arange(length, dtype=torch.float64) + (origin + 0.5)) * step - 0.5
     place = place.clamp(0, cells - 1)
     first = place.floor()

@@ -18,7 +18,8 @@ class ClassicalModel(RestorationModel):
     def restore(
         self, x: Tensor, statistics: Statistics, valid: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """`forward_with_maps` with statistics given and `valid` None if everything is valid."""
+        """Return `forward_with_maps` with statistics given and `valid` None if everything is
+        valid."""
         raise NotImplementedError
 
     def forward_with_maps(
@@ -39,5 +40,5 @@ class ClassicalModel(RestorationModel):
 
 
 def exact_device(x: Tensor) -> torch.device:
-    """Where float64 sums over `x` can run: its own device, unless that has no float64."""
+    """Return where float64 sums over `x` can run: its own device, unless that has no float64."""
     return torch.device("cpu") if x.device.type == "mps" else x.device

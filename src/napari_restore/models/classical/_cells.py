@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def blank_invalid(x: Tensor, valid: Tensor | None, fill: float) -> Tensor:
-    """`x` (N, C, H, W) with `fill` where `valid` (N, 1, H, W) is False."""
+    """Return `x` (N, C, H, W) with `fill` where `valid` (N, 1, H, W) is False."""
     return x if valid is None else torch.where(valid, x, x.new_tensor(fill))
 
 

@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 
 def clear_level(haze: npt.NDArray[Any]) -> float:
-    """The value up to which pixels count as clear; 0 for an empty array.
+    """Return the value up to which pixels count as clear; 0 for an empty array.
 
-    The clearest tenth is taken for one side of the scatter that clear land shows
-    anyway; its mirror image belongs to the clear part too.
+    The clearest tenth is taken for one side of the scatter that clear land shows anyway; its mirror
+    image belongs to the clear part too.
     """
     if haze.size == 0:
         return 0.0
@@ -21,7 +21,7 @@ def clear_level(haze: npt.NDArray[Any]) -> float:
 
 
 def monotone(curve: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """`curve` smoothed over three points and made non-decreasing, its first point kept.
+    """Return `curve` smoothed over three points and made non-decreasing, its first point kept.
 
     The mean of the smallest rising curve above and the largest one below it.
     """

@@ -16,7 +16,7 @@ def soft_gate(haze: Tensor, deadband: float = DEADBAND) -> Tensor:
 
 
 def inversion_gain(transmission: Tensor, deadband: float = DEADBAND) -> Tensor:
-    """The g in J = x + g · (x − A), the inverse of x = J·t + A·(1 − t) behind the soft gate.
+    """Return the g in J = x + g · (x − A), the inverse of x = J·t + A·(1 − t) behind the soft gate.
 
     Writing the correction as a change keeps x itself wherever g is 0.
     """

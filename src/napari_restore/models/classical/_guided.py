@@ -61,7 +61,7 @@ def guided_coefficients(
 
 
 def apply_coefficients(coefficients: Tensor, guide: Tensor, side: int) -> Tensor:
-    """The filtered image at the resolution of `guide` (N, 1, H, W) float32."""
+    """Return the filtered image at the resolution of `guide` (N, 1, H, W) float32."""
     full = spread(coefficients, side, *guide.shape[2:])
     return torch.addcmul(full[:, 1:], full[:, :1], guide)
 

@@ -103,7 +103,7 @@ def reach(values: Mapping[str, Value]) -> tuple[int, int]:
 
 
 def make(card: ModelCard) -> DarkChannelPrior:
-    """The model, its halo following from the radii.
+    """Return the model, its halo following from the radii.
 
     Whole cells depend on the minimum, two stacked means and one cell to interpolate.
     """
@@ -112,7 +112,7 @@ def make(card: ModelCard) -> DarkChannelPrior:
 
 
 def parse_airlight(text: str) -> tuple[float, ...] | None:
-    """None for ``auto``, else positive numbers separated by commas."""
+    """Return None for ``auto``, else positive numbers separated by commas."""
     if text.strip().lower() == "auto":
         return None
     try:

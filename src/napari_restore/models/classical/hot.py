@@ -77,7 +77,7 @@ class HazeOptimizedTransform(ClassicalModel):
 
 
 def make(card: ModelCard) -> HazeOptimizedTransform:
-    """The model of a card with its values filled in."""
+    """Return the model of a card with its values filled in."""
     return HazeOptimizedTransform(card)
 
 
@@ -108,7 +108,7 @@ def clear_line_slope(blue: npt.NDArray[np.float64], red: npt.NDArray[np.float64]
 def dark_object_offsets(
     pixels: npt.NDArray[np.float64], hot: npt.NDArray[np.float64], clear: float, top: float
 ) -> npt.NDArray[np.float32]:
-    """(C, ENTRIES): rise of each band's dark objects from the clear level to `top`."""
+    """Return (C, ENTRIES): rise of each band's dark objects from the clear level to `top`."""
     bands = pixels.shape[1]
     offsets = np.zeros((bands, ENTRIES), np.float32)
     if (hot <= clear).sum() < FEWEST or top - clear <= ROUNDING * np.abs(pixels).max():
@@ -137,7 +137,7 @@ def _samples(
 
 
 def _windows(band: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """(windows, WINDOW²) from (h, w); rests at the edges are left out."""
+    """Return (windows, WINDOW²) from (h, w); rests at the edges are left out."""
     side = min(WINDOW, *band.shape)
     rows, columns = band.shape[0] // side, band.shape[1] // side
     cut = band[: rows * side, : columns * side].reshape(rows, side, columns, side)

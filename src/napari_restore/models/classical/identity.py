@@ -19,5 +19,5 @@ class Identity(ClassicalModel):
 
 
 def make(card: ModelCard) -> Identity:
-    """The model of a card."""
+    """Return the model of a card."""
     return Identity(card)

@@ -31,7 +31,7 @@ class Doubling(nn.ConvTranspose2d):
         return pixel_shuffle(four, 2)
 
     def _kernel(self) -> Tensor:
-        """(4 · outputs, inputs, 3, 3), in the order `pixel_shuffle` takes channels in."""
+        """Return (4 · outputs, inputs, 3, 3), in the order `pixel_shuffle` takes channels in."""
         padded = nn.functional.pad(self.weight, (0, 1, 0, 1))
         rows = torch.tensor([[4 if tap is None else tap for tap in row] for row in _TAPS])
         # (inputs, outputs, 2, 3, 2, 3): parity of the row, its taps; the same of columns.

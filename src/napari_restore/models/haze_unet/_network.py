@@ -97,12 +97,12 @@ def make(
 
 
 def with_context(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict with the atmosphere that it is to work behind; see `with_shipped`."""
+    """Return a state dict with the atmosphere that it is to work behind; see `with_shipped`."""
     return with_shipped(state, "stem.weight", SEEN)
 
 
 def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
-    """Sizes of the network whose state dict this is; raises `BadModel`."""
+    """Return sizes of the network whose state dict this is; raises `BadModel`."""
     stem = state.get("stem.weight")
     blocks = sum(1 for name in state if name.startswith("middle.") and name.endswith("conv.weight"))
     if stem is None or stem.ndim != 4 or stem.shape[1] not in (BANDS, SEEN) or blocks == 0:
@@ -113,11 +113,11 @@ def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
 
 
 def halo_of(blocks: int) -> int:
-    """Pixels around an aligned block of `STRIDE` pixels that reach it, in whole blocks.
+    """Return pixels around an aligned block of `STRIDE` pixels that reach it, in whole blocks.
 
-    Walks back through the network with the interval of cells that a block needs:
-    head and fine decoder, middle decoder, bottom, then down the encoder. Skips reach
-    less far. A convolution widens it by one cell of its grid on each side.
+    Walks back through the network with the interval of cells that a block needs: head and fine
+    decoder, middle decoder, bottom, then down the encoder. Skips reach less far. A convolution
+    widens it by one cell of its grid on each side.
     """
     low, high = 0 - 1 - blocks, 3 + 1 + blocks
     low, high = low // 2 - blocks, high // 2 + blocks

@@ -14,7 +14,7 @@ from napari_restore.models.inf_dehaze._config import InfDehazeConfig
 
 
 def add(x: Tensor, change: Tensor) -> Tensor:
-    """The sum, in the memory of `change` where no gradient needs it."""
+    """Return the sum, in the memory of `change` where no gradient needs it."""
     # A sum in place spares a tensor, but a gradient needs the one it overwrites, and
     # under autocast a change in half precision must not round x.
     if change.requires_grad or change.dtype != x.dtype:
@@ -30,7 +30,7 @@ def to_windows(x: Tensor, window: int) -> Tensor:
 
 
 def from_windows(windows: Tensor, window: int, height: int, width: int) -> Tensor:
-    """The maps (N, H, W, C) whose windows these are."""
+    """Return the maps (N, H, W, C) whose windows these are."""
     channels = windows.shape[-1]
     split = windows.reshape(-1, height // window, width // window, window, window, channels)
     return split.transpose(2, 3).reshape(-1, height, width, channels)
@@ -72,7 +72,7 @@ class WindowAttention(nn.Module):
         self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, side, side, C), normalised → the same shape."""
+        """Return (N, side, side, C), normalised → the same shape."""
         count, _, _, channels = x.shape
         moved = x.roll((-self.shift, -self.shift), (1, 2)) if self.shift else x
         windows = to_windows(moved, self.window)
@@ -83,10 +83,11 @@ class WindowAttention(nn.Module):
         return out.roll((self.shift, self.shift), (1, 2)) if self.shift else out
 
     def row(self, x: Tensor, query: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """What the cell `query` (row, column) of the normalised map (side, side, C) looks at.
+        """Return what the cell `query` (row, column) of the normalised map (side, side, C) looks
+        at.
 
-        Softmax weights (heads, window²) and the cells (window², 2) they belong to, as
-        rows and columns of the map, from its window's tokens alone.
+        Softmax weights (heads, window²) and the cells (window², 2) they belong to, as rows and
+        columns of the map, from its window's tokens alone.
         """
         rows, columns = (self._window_line(at, x.device) for at in query)
         cells = torch.cartesian_prod(rows, columns)
@@ -102,18 +103,19 @@ class WindowAttention(nn.Module):
         return scores.softmax(-1), cells
 
     def _window_line(self, at: int, device: torch.device) -> Tensor:
-        """Rows (or columns) of the map in the window that holds `at`."""
+        """Return rows (or columns) of the map in the window that holds `at`."""
         start = (at - self.shift) % self.side // self.window * self.window
         line = torch.arange(start, start + self.window, device=device)
         return (line + self.shift) % self.side
 
     def _split(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
-        """(windows, tokens, parts · C) → `parts` of (windows, heads, tokens, C/heads)."""
+        """Return (windows, tokens, parts · C) → `parts` of (windows, heads, tokens, C/heads)."""
         windows, tokens, _ = x.shape
         return x.reshape(windows, tokens, parts, self.heads, -1).permute(2, 0, 3, 1, 4).unbind()
 
     def _bias(self, count: int) -> Tensor:
-        """What is added to the scores of `count` maps: (1 or windows, heads, tokens, tokens)."""
+        """Return what is added to the scores of `count` maps: (1 or windows, heads, tokens,
+        tokens)."""
         bias = self.bias_table[self.index].permute(2, 0, 1)[None]
         if self.mask is None:
             return bias
@@ -123,10 +125,10 @@ class WindowAttention(nn.Module):
 
 
 def relative_index(window: int) -> Tensor:
-    """The row of the bias table for each pair of tokens: (window², window²) int64.
+    """Return the row of the bias table for each pair of tokens: (window², window²) int64.
 
-    Entry (i, j) is (Δy + window - 1) · (2 · window - 1) + Δx + window - 1 for token i
-    looking at token j, with Δ = i - j.
+    Entry (i, j) is (Δy + window - 1) · (2 · window - 1) + Δx + window - 1 for token i looking at
+    token j, with Δ = i - j.
     """
     line = torch.arange(window)
     cells = torch.cartesian_prod(line, line)
@@ -201,7 +203,8 @@ class ConvNeXtBlock(nn.Module):
 def blocks_of(
     depth: int, width: int, heads: int, side: int, config: InfDehazeConfig
 ) -> nn.ModuleList:
-    """The blocks of one stage for maps of `side` cells; every second Swin block is shifted."""
+    """Return the blocks of one stage for maps of `side` cells; every second Swin block is
+    shifted."""
     if config.block == "convnext":
         return nn.ModuleList(ConvNeXtBlock(width, config) for _ in range(depth))
     return nn.ModuleList(

@@ -89,7 +89,7 @@ class BottleneckLayer(nn.Module):
     def forward(
         self, grid: Tensor, tick: Tick | None = None, routing: Routing | None = None
     ) -> Tensor:
-        """(H, W, C) → (H, W, C); `grid` is overwritten unless this `learns`."""
+        """Return (H, W, C) → (H, W, C); `grid` is overwritten unless this `learns`."""
         height, width, _ = grid.shape
         share = self._attention_share(height, width)
         grid = self.attend(grid, None if tick is None else lambda part: tick(share * part), routing)
@@ -113,7 +113,7 @@ class BottleneckLayer(nn.Module):
     def attend(
         self, grid: Tensor, tick: Tick | None = None, routing: Routing | None = None
     ) -> Tensor:
-        """The first step alone."""
+        """Return the first step alone."""
         x = grid.reshape(-1, grid.shape[2])
         gathered = self.attention(x, self.norm1, tick, routing)
         if learns(grid, self):
@@ -123,12 +123,12 @@ class BottleneckLayer(nn.Module):
         return x.view_as(grid)
 
     def centre(self, grid: Tensor) -> Tensor | None:
-        """What the experts' gate does not see of `grid`, the first step's result."""
+        """Return what the experts' gate does not see of `grid`, the first step's result."""
         return channel_means(grid.reshape(-1, grid.shape[2])) if self.centred_gate else None
 
     @torch.no_grad()
     def _chosen_experts(self, grid: Tensor, centre: Tensor | None) -> Tensor:
-        """Which experts every cell asks, (H, W, k) uint8."""
+        """Return which experts every cell asks, (H, W, k) uint8."""
         height, width, _ = grid.shape
         shape = (height, width, self.experts.top_k)
         chosen = torch.empty(shape, dtype=torch.uint8, device=grid.device)
@@ -167,7 +167,7 @@ class BottleneckLayer(nn.Module):
         return gathering / (gathering + rest)
 
     def peak_bytes(self, height: int, width: int) -> int:
-        """Bytes held at most for a float32 grid of `height` × `width`, itself included."""
+        """Return bytes held at most for a float32 grid of `height` × `width`, itself included."""
         channels = self.mlp.gate.in_features
         size = self.dtype.itemsize
         grid = 4 * height * width * channels
@@ -232,11 +232,12 @@ class Bottleneck(nn.Module):
         return max(taken, default=0)
 
     def peak_bytes(self, height: int, width: int) -> int:
-        """Bytes the largest layer holds at most for `height` × `width` tokens, them included."""
+        """Return bytes the largest layer holds at most for `height` × `width` tokens, them
+        included."""
         return max(layer.peak_bytes(height, width) for layer in self._layers())
 
     def auxiliary_loss(self) -> Tensor:
-        """Mean balance loss of the layers' experts for the last grid seen in training.
+        """Return mean balance loss of the layers' experts for the last grid seen in training.
 
         0 without one, and after it was asked for. Under checkpointing it needs
         ``use_reentrant=False``: else the grid is first seen without gradients.
@@ -244,10 +245,10 @@ class Bottleneck(nn.Module):
         return torch.stack([layer.experts.balance() for layer in self._layers()]).mean()
 
     def row(self, index: int, grid: Tensor, cell: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """How the cell (y, x) weighs others in the attention of layer `index`.
+        """Return how the cell (y, x) weighs others in the attention of layer `index`.
 
-        `grid` (H, W, C) is the layer's input. Weights and keys, each (heads, K): a key
-        is y · W + x, −1 for nothing; the weights of a head sum to 1.
+        `grid` (H, W, C) is the layer's input. Weights and keys, each (heads, K): a key is y · W +
+        x, −1 for nothing; the weights of a head sum to 1.
         """
         layer = self._layers()[index]
         y, x = cell
@@ -259,7 +260,8 @@ class Bottleneck(nn.Module):
 
 
 def _waves(start: int, length: int, channels: int, like: Tensor) -> Tensor:
-    """(length, channels): sines, then cosines, of start, start + 1, … at falling frequencies."""
+    """Return (length, channels): sines, then cosines, of start, start + 1, … at falling
+    frequencies."""
     steps = torch.arange(channels // 2, dtype=torch.float64) / (channels // 2)
     angles = torch.arange(start, start + length, dtype=torch.float64)[:, None] * _BASE**-steps
     return torch.cat([angles.sin(), angles.cos()], dim=1).to(like)

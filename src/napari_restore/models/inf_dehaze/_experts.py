@@ -87,7 +87,7 @@ class LMMoE(nn.Module):
     def forward(
         self, x: Tensor, centre: Tensor | None = None, chosen: Tensor | None = None
     ) -> Tensor:
-        """(H, W, C) → (H, W, C) in the dtype of the weights; `centre` (C,) is for the gate.
+        """Return (H, W, C) → (H, W, C) in the dtype of the weights; `centre` (C,) is for the gate.
 
         `chosen` (H, W, k): the experts that each cell asks, where that is decided already.
         """
@@ -115,7 +115,7 @@ class LMMoE(nn.Module):
         return out
 
     def routing(self, x: Tensor, centre: Tensor | None = None) -> Tensor:
-        """The experts (H, W, k) that each cell of (H, W, C) asks, by rising number."""
+        """Return the experts (H, W, k) that each cell of (H, W, C) asks, by rising number."""
         return self._route(x, centre)[2][0].permute(1, 2, 0).sort(-1).values
 
     def _route(
@@ -144,14 +144,14 @@ class LMMoE(nn.Module):
         return self.gate.weight.new_zeros(()) if last is None else last
 
     def peak_bytes(self, cells: int, size: int) -> int:
-        """Bytes held at most beside a map of `cells` cells, `size` of them per value."""
+        """Return bytes held at most beside a map of `cells` cells, `size` of them per value."""
         width, experts = self.gate.in_channels, len(self.experts)
         inside = max(2 * self.hidden, self.hidden + width)
         return cells * ((width + inside + experts) * size)
 
 
 def channel_means(x: Tensor) -> Tensor:
-    """(C,) float32 means of the tokens (L, C), summed in float64."""
+    """Return (C,) float32 means of the tokens (L, C), summed in float64."""
     total = x.new_zeros(x.shape[1], dtype=torch.float64)
     # In chunks, for a sum in another dtype copies what it adds up.
     for rows in chunks(x):

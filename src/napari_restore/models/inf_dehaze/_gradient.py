@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 def learns(x: Tensor, *modules: object) -> bool:
-    """Whether somebody may want a gradient of what `modules` make of `x`.
+    """Return whether somebody may want a gradient of what `modules` make of `x`.
 
     Where it is false, they may work in pieces and overwrite `x`.
     """

@@ -83,14 +83,14 @@ class HazeHead(nn.Module):
 
 
 def restored(x: Tensor, depth: Tensor, airlight: Tensor) -> Tensor:
-    """Pixels x + (exp(τ) − 1) · (x − A), of optical depth τ and airlight A (N, 3, h, w)."""
+    """Return pixels x + (exp(τ) − 1) · (x − A), of optical depth τ and airlight A (N, 3, h, w)."""
     return x + torch.expm1(depth) * (x - airlight)
 
 
 # Arrays: a tensor made in inference mode could not be trained with.
 @functools.lru_cache(maxsize=16)
 def spline(pixels: int, stride: int) -> npt.NDArray[np.float32]:
-    """(pixels, pixels / stride + 2): weights of quadratic B-splines with a knot per token.
+    """Return (pixels, pixels / stride + 2): weights of quadratic B-splines with a knot per token.
 
     The first and the last knot lie `MARGIN` tokens outside. Each row sums to 1.
     """
@@ -103,7 +103,7 @@ def spline(pixels: int, stride: int) -> npt.NDArray[np.float32]:
 
 @functools.lru_cache(maxsize=16)
 def _fade(pixels: int) -> npt.NDArray[np.float32]:
-    """(pixels,): 0 at both ends, 1 from `FADE` pixels on."""
+    """Return (pixels,): 0 at both ends, 1 from `FADE` pixels on."""
     at = np.arange(pixels) + 0.5
     fade: npt.NDArray[np.float32] = np.minimum(np.minimum(at, pixels - at) / FADE, 1).astype("f4")
     return fade

@@ -44,20 +44,20 @@ class HeadwiseAttention(nn.Module):
         self.value_width = value_width
 
     def head_weights(self, head: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Weights (width, C) that make q, k and v of `head`."""
+        """Return weights (width, C) that make q, k and v of `head`."""
         raise NotImplementedError
 
     def attend(
         self, q: Tensor, k: Tensor, v: Tensor, buckets: Tensor | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Parts of one head's output: the tokens they are for, (n,), and values (n, width).
+        """Yield parts of one head's output: the tokens they are for, (n,), and values (n, width).
 
         `buckets` as `choose` gives them, if they are decided already.
         """
         return exact(q, k, v)
 
     def is_exact(self, length: int) -> bool:
-        """Whether every one of so many tokens sees all others."""
+        """Return whether every one of so many tokens sees all others."""
         return True
 
     def choose(self, q: Tensor, k: Tensor) -> Tensor:
@@ -65,12 +65,12 @@ class HeadwiseAttention(nn.Module):
         raise NotImplementedError
 
     def row_of(self, q: Tensor, k: Tensor, query: int) -> tuple[Tensor, Tensor]:
-        """One head's weights (K,) for a query, and whose they are, (K,), −1 for nobody's."""
+        """Return one head's weights (K,) for a query, and whose they are, (K,), −1 for nobody's."""
         scores = (k @ q[query]).float() * self.key_width**-0.5
         return scores.softmax(0), torch.arange(len(k), device=k.device)
 
     def project(self, gathered: Tensor) -> Tensor:
-        """(n, C) of all heads → (n, C)."""
+        """Return (n, C) of all heads → (n, C)."""
         return gathered
 
     def forward(
@@ -80,7 +80,7 @@ class HeadwiseAttention(nn.Module):
         tick: Tick | None = None,
         routing: Routing | None = None,
     ) -> Tensor:
-        """What the tokens (L, C) gather from each other: (L, C), the residual not added."""
+        """Return what the tokens (L, C) gather from each other: (L, C), the residual not added."""
         if learns(x, self, norm):
             return self._in_one_piece(norm(x) if norm is not None else x, routing)
         out = torch.empty_like(x)
@@ -116,10 +116,10 @@ class HeadwiseAttention(nn.Module):
 
     @torch.no_grad()
     def row(self, x: Tensor, query: int, norm: Norm | None = None) -> tuple[Tensor, Tensor]:
-        """How token `query` weighs the tokens (L, C): weights and keys, each (heads, K).
+        """Return how token `query` weighs the tokens (L, C): weights and keys, each (heads, K).
 
-        The weights of a head sum to 1. `keys` are int64 numbers of tokens, −1 where a
-        place is empty (its weight is 0); a key that was sampled may stand there twice.
+        The weights of a head sum to 1. `keys` are int64 numbers of tokens, −1 where a place is
+        empty (its weight is 0); a key that was sampled may stand there twice.
         """
         rows = []
         for head in range(self.heads):
@@ -129,13 +129,13 @@ class HeadwiseAttention(nn.Module):
         return torch.stack(weights), torch.stack(keys)
 
     def peak_bytes(self, length: int, channels: int, size: int) -> int:
-        """Bytes held at most beside tokens and output, `size` of them per value."""
+        """Return bytes held at most beside tokens and output, `size` of them per value."""
         head = (2 * self.key_width + self.value_width) * (length + channels) * size
         chunk = 2 * 4 * min(length * channels, _CHUNK_VALUES)
         return head + max(chunk, self.attend_bytes(length, size))
 
     def attend_bytes(self, length: int, size: int) -> int:
-        """Bytes that `attend` holds at most beside q, k and v."""
+        """Return bytes that `attend` holds at most beside q, k and v."""
         width = max(self.key_width, self.value_width)
         padded = length if self.value_width != self.key_width else 0
         queries = min(length, _queries("cpu", length))
@@ -242,7 +242,8 @@ class IBSSA(HeadwiseAttention):
         return scores.softmax(0), seen[0].where(bias[0].isfinite(), -1)
 
     def _drawn(self, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """The sampled tokens and the blocks of the sorted `keys` they lie in: (samples,) each."""
+        """Return the sampled tokens and the blocks of the sorted `keys` they lie in: (samples,)
+        each."""
         if not self.samples:
             return keys[:0], keys[:0]
         generator = torch.Generator().manual_seed(_SEED)
@@ -261,7 +262,7 @@ class IBSSA(HeadwiseAttention):
         drawn: tuple[Tensor, Tensor],
         first: int,
     ) -> Tensor:
-        """Values for the sorted queries `q`, which fill the blocks from `first` on."""
+        """Return values for the sorted queries `q`, which fill the blocks from `first` on."""
         length = len(q)
         count = -(-length // self.block_size)
         q = functional.pad(q, (0, 0, 0, count * self.block_size - length))
@@ -273,10 +274,11 @@ class IBSSA(HeadwiseAttention):
     def _seen(
         self, keys: Tensor, drawn: tuple[Tensor, Tensor], first: int, count: int
     ) -> tuple[Tensor, Tensor]:
-        """What each of `count` blocks of queries sees: keys (count, K), added to scores (count, K).
+        """Return what each of `count` blocks of queries sees: keys (count, K), added to scores
+        (count, K).
 
-        `keys` are the sorted ones. −inf is added where a place is empty, and to samples
-        that the block sees anyway.
+        `keys` are the sorted ones. −inf is added where a place is empty, and to samples that the
+        block sees anyway.
         """
         length, device = len(keys), keys.device
         blocks = torch.arange(first, first + count, device=device)[:, None]
@@ -318,15 +320,15 @@ class IBSSA(HeadwiseAttention):
 
 
 def _order(buckets: Tensor) -> Tensor:
-    """Tokens (L,) sorted by their buckets."""
+    """Return tokens (L,) sorted by their buckets."""
     return buckets.argsort(stable=True)
 
 
 def directions_of(config: InfDehazeConfig, seed: int) -> Tensor:
-    """The directions (bits, key width) float32 of an `IBSSA` made with `seed`.
+    """Return the directions (bits, key width) float32 of an `IBSSA` made with `seed`.
 
-    They are values that half precisions hold as well, so that a network in half precision
-    hashes by the same ones.
+    They are values that half precisions hold as well, so that a network in half precision hashes by
+    the same ones.
     """
     generator = torch.Generator().manual_seed(seed)
     shape = config.lsh_bits, config.qk_width // config.bottleneck_heads
@@ -374,14 +376,14 @@ def _widened(x: Tensor, width: int) -> Tensor:
 
 
 def chunks(x: Tensor) -> Iterator[slice]:
-    """Rows of the tokens (L, C), few enough to be worked on at once."""
+    """Yield rows of the tokens (L, C), few enough to be worked on at once."""
     step = max(1, _CHUNK_VALUES // x.shape[1])
     for start in range(0, len(x), step):
         yield slice(start, start + step)
 
 
 def project(x: Tensor, weights: Sequence[Tensor], norm: Norm | None = None) -> list[Tensor]:
-    """``norm(x) @ weight.T`` (L, width) for each of `weights`, chunk by chunk."""
+    """Return ``norm(x) @ weight.T`` (L, width) for each of `weights`, chunk by chunk."""
     widths = [len(weight) for weight in weights]
     weight = torch.cat(list(weights))
     made = [weight.new_empty(len(x), width) for width in widths]

@@ -80,7 +80,7 @@ class Encoder(nn.Module):
         return maps
 
     def in_order(self) -> list[EncoderStage]:
-        """The stages as they follow each other."""
+        """Return the stages as they follow each other."""
         return cast("list[EncoderStage]", list(self.stages))
 
 
@@ -94,7 +94,7 @@ class Decoder(nn.Module):
         self.unembed = PatchExpand(config.widths[0], BANDS, config.patch)
 
     def start(self, tokens: Tensor, maps: list[Tensor], stage: int) -> Tensor:
-        """The map that the blocks of `stage`, 0 being the coarsest, are given."""
+        """Return the map that the blocks of `stage`, 0 being the coarsest, are given."""
         x = tokens
         stages = self.in_order()
         for before, residual in zip(stages[:stage], reversed(maps), strict=False):
@@ -102,7 +102,8 @@ class Decoder(nn.Module):
         return stages[stage].join(x, maps[-1 - stage])
 
     def forward(self, tokens: Tensor, maps: list[Tensor]) -> Tensor:
-        """Tokens and the encoder's maps (N, h, w, C) → what the head is given, (N, T, T, …)."""
+        """Return tokens and the encoder's maps (N, h, w, C) → what the head is given, (N, T, T,
+        …)."""
         x = tokens
         for stage, residual in zip(self.in_order(), reversed(maps), strict=True):
             x = stage(x, residual)
@@ -110,7 +111,7 @@ class Decoder(nn.Module):
         return out
 
     def in_order(self) -> list[DecoderStage]:
-        """The stages as they follow each other, the coarsest first."""
+        """Return the stages as they follow each other, the coarsest first."""
         return cast("list[DecoderStage]", list(self.stages))
 
 
@@ -223,11 +224,11 @@ class InfDehaze(StagedModel):
         return self._unveiled(x, self._cast(tokens), out)[0]
 
     def auxiliary_loss(self) -> Tensor:
-        """How unevenly experts were used, a scalar for the loss of training.
+        """Return how unevenly experts were used, a scalar for the loss of training.
 
-        The mean over the images of the last call, or over the layers for the last grid
-        they saw when the parts were called one by one. 0 once it was asked for. Layers
-        under checkpointing need ``use_reentrant=False`` for it.
+        The mean over the images of the last call, or over the layers for the last grid they saw
+        when the parts were called one by one. 0 once it was asked for. Layers under checkpointing
+        need ``use_reentrant=False`` for it.
         """
         last, self._balances = self._balances, []
         return torch.stack(last).mean() if last else self.bottleneck.auxiliary_loss()
@@ -235,11 +236,11 @@ class InfDehaze(StagedModel):
     def smooth_and_tiles(
         self, x: Tensor, rows: slice, columns: slice, chosen: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What training makes small, of images (N, 3, H, W) of whole tiles; head "haze" only.
+        """Return what training makes small, of images (N, 3, H, W) of whole tiles; head "haze"
+        only.
 
-        By the smooth maps alone: `rows` and `columns` restored, with optical depth and
-        airlight. And the tiles that are `chosen`, counted row by row and image by image,
-        restored with all.
+        By the smooth maps alone: `rows` and `columns` restored, with optical depth and airlight.
+        And the tiles that are `chosen`, counted row by row and image by image, restored with all.
         """
         x = self.view(x)
         seen = self.see(x)
@@ -294,7 +295,7 @@ class InfDehaze(StagedModel):
         query: tuple[int, int],
         tokens: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """What one cell of a tile looks at in a window block.
+        """Return what one cell of a tile looks at in a window block.
 
         Parameters
         ----------
@@ -334,7 +335,7 @@ class InfDehaze(StagedModel):
     def _window_block(
         self, part: Part, stage: int, block: int
     ) -> tuple[SwinBlock, list[nn.Module]]:
-        """A window block and those before it in its stage."""
+        """Return a window block and those before it in its stage."""
         stages = (self.encoder if part == "encoder" else self.decoder).in_order()
         blocks = list(stages[stage].blocks) if 0 <= stage < len(stages) else []
         found = blocks[block] if 0 <= block < len(blocks) else None
@@ -354,12 +355,12 @@ class InfDehaze(StagedModel):
 
 
 def as_planes(feature: Tensor) -> Tensor:
-    """(N, H, W, C) seen as (N, C, H, W); nothing is copied."""
+    """Return (N, H, W, C) seen as (N, C, H, W); nothing is copied."""
     return feature.permute(0, 3, 1, 2)
 
 
 def as_map(feature: Tensor) -> Tensor:
-    """(N, C, H, W) as (N, H, W, C), laid out so that a cell's channels lie together."""
+    """Return (N, C, H, W) as (N, H, W, C), laid out so that a cell's channels lie together."""
     return feature.permute(0, 2, 3, 1).contiguous()
 
 
@@ -370,7 +371,7 @@ def make(
     context: int = 0,
     looks: int = 2,
 ) -> InfDehaze:
-    """The network of a preset; `released` takes the public release's shape instead."""
+    """Return the network of a preset; `released` takes the public release's shape instead."""
     return InfDehaze(card, RELEASED if released else config, context, looks)
 
 

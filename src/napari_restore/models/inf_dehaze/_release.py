@@ -55,10 +55,10 @@ _MARK = "encoder.patch_embed.proj.weight"
 
 
 def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of the public release under our names; any other as it is.
+    """Return a state dict of the public release under our names; any other as it is.
 
-    The release draws the directions of its hashes anew in every process and does not save
-    them; here they are the ones every network starts with.
+    The release draws the directions of its hashes anew in every process and does not save them;
+    here they are the ones every network starts with.
     """
     if _MARK not in state:
         return dict(state)
@@ -72,7 +72,8 @@ def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def with_context(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of `small` with the atmosphere that it is to work behind; see `with_shipped`."""
+    """Return a state dict of `small` with the atmosphere that it is to work behind; see
+    `with_shipped`."""
     return with_shipped(state, "encoder.embed.weight", SEEN)
 
 

@@ -38,7 +38,7 @@ class SpatialFrequencyAttention(nn.Module):
         nn.init.zeros_(self.restore.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, H, W, C) → the same shape; H and W whole windows."""
+        """Return (N, H, W, C) → the same shape; H and W whole windows."""
         reduced = self.reduce(x)
         bands = frequency_bands(reduced).to(reduced.dtype)
         queries = self.query(reduced).chunk(BANDS, dim=-1)
@@ -52,7 +52,8 @@ class SpatialFrequencyAttention(nn.Module):
         return add(x, self.restore((weights[..., None, None, None] * seen).sum(0)))
 
     def bands(self, x: Tensor) -> Tensor:
-        """The low, middle and high band (3, N, H, W, 32) float32 of W_in x; they sum to it."""
+        """Return the low, middle and high band (3, N, H, W, 32) float32 of W_in x; they sum to
+        it."""
         return frequency_bands(self.reduce(x))
 
     def band_weights(self, seen: Tensor) -> Tensor:
@@ -70,7 +71,7 @@ class SpatialFrequencyAttention(nn.Module):
 
 
 def _heads(x: Tensor) -> Tensor:
-    """(windows, tokens, C) → (windows, heads, tokens, C/heads)."""
+    """Return (windows, tokens, C) → (windows, heads, tokens, C/heads)."""
     return x.reshape(*x.shape[:2], HEADS, -1).transpose(1, 2)
 
 
@@ -100,10 +101,10 @@ def radii(side: int) -> tuple[int, int]:
 
 
 def _box(x: Tensor, radius_y: int, radius_x: int) -> Tensor:
-    """`x` (N, H, W, C) without frequencies beyond the radii.
+    """Return `x` (N, H, W, C) without frequencies beyond the radii.
 
-    Column by column: one product of a few waves and a wide map sums in an order that
-    follows the number of threads.
+    Column by column: one product of a few waves and a wide map sums in an order that follows the
+    number of threads.
     """
     down, across = _basis(x.shape[1], radius_y, x), _basis(x.shape[2], radius_x, x)
     waves = (down.T @ x.transpose(1, 2)).transpose(1, 2)

@@ -143,7 +143,7 @@ class DecoderStage(nn.Module):
             self.expand = PatchExpand(width, config.widths[index - 1])
 
     def join(self, x: Tensor, residual: Tensor) -> Tensor:
-        """What the blocks are given."""
+        """Return what the blocks are given."""
         out: Tensor = self.project(torch.cat([x, residual], dim=-1))
         return out
 
