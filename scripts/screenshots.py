@@ -249,7 +249,7 @@ def attribution(stage: Stage) -> None:
     for model in ("dcp", "haze-unet"):
         stage.choose(model)
         ask(stage, box)
-    stage.panel.attribution.found.side_by_side.click()
+    stage.panel.attribution.found.map_parallel.click()
     stage.until(lambda: stage.viewer.canvas.grid.enabled, "the two maps")
     scroll = stage.panel.findChild(QScrollArea)
     scroll.ensureWidgetVisible(stage.panel.attribution.found.record)

@@ -135,7 +135,8 @@ def did_you_mean(
     name: str, known: Collection[str], otherwise: str = "There are", *, most: int = 1
 ) -> str:
     """Return the hint about a name that is not `known`: up to `most` near ones, else all of
-    them."""
+    them.
+    """
     import difflib  # only where something is wrong already
 
     near = difflib.get_close_matches(name, known, most, 0.6 if most == 1 else 0.4)

@@ -12,9 +12,9 @@ import napari_restore as nr
 from napari_restore import api, errors
 from napari_restore.engine import Region
 from napari_restore.engine._adjust import Adjustment
-from napari_restore.engine._levels import read_source, weight_at
-from napari_restore.engine._light import REC_709, Light, blend
-from napari_restore.engine._weight import Feathered, PolygonWeight, RegionWeight
+from napari_restore.engine._levels import mask_at_level, read_source
+from napari_restore.engine._luma import REC_709, Light, blend
+from napari_restore.engine._mask_strength import Feathered, PolygonMask, RegionMask
 from napari_restore.images import Radiometry
 
 from ._whole import model, whole
@@ -289,7 +289,7 @@ def test_levels_an_image_lacks_are_halved_from_what_it_has():
 def test_masks_keep_their_place_at_every_level(tmp_path):
     size = (800, 1000)
     ring = [[200.0, 160.0], [600.0, 160.0], [600.0, 640.0], [200.0, 640.0], [200.0, 160.0]]
-    polygon = PolygonWeight([[[tuple(point) for point in ring]]], *size)
+    polygon = PolygonMask([[[tuple(point) for point in ring]]], *size)
 
     class Drawn:
         """Some other weight."""
@@ -299,12 +299,12 @@ def test_masks_keep_their_place_at_every_level(tmp_path):
         def read(self, box):
             return polygon.read(box)
 
-    weights = (polygon, RegionWeight([Region(160, 200, 640, 600)]), Drawn())
+    weights = (polygon, RegionMask([Region(160, 200, 640, 600)]), Drawn())
     for weight in (*weights, Feathered(polygon, 64, size)):
         fine = weight.read(Region(0, 0, *size))
         for level in (1, 3):
             step = 1 << level
-            found = weight_at(weight, level, size).read(Region(0, 0, 800 // step, 1000 // step))
+            found = mask_at_level(weight, level, size).read(Region(0, 0, 800 // step, 1000 // step))
             middle = fine[step // 2 :: step, step // 2 :: step]
             assert np.abs(found - middle).max() <= (0.15 if isinstance(weight, Feathered) else 0)
             assert 0 < found.mean() < 1

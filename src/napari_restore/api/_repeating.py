@@ -71,12 +71,12 @@ def lasting_task(task: Mapping[str, Any]) -> dict[str, Any]:
 
 def settled_task(plan: Plan) -> dict[str, Any] | None:
     """As `task_of`, with all that was settled here; None if image or model cannot travel."""
-    from napari_restore.engine import settled
+    from napari_restore.engine import serialise_plan
 
     task = task_of(plan)
     if task is None:
         return None
-    return {**task, "settled": settled(plan), "fingerprint": plan.image.fingerprint}
+    return {**task, "settled": serialise_plan(plan), "fingerprint": plan.image.fingerprint}
 
 
 def plan_of(task: Mapping[str, Any], *, trust: bool = False) -> Plan:

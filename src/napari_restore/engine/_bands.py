@@ -1,4 +1,4 @@
-"""Which of an image's bands a model sees, and what happens to the others."""
+"""Choice of the bands that a model takes, and treatment of the others."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def model_bands(image: Image, card: ModelCard) -> tuple[int, ...]:
 
 
 def missing_roles(image: Image, card: ModelCard) -> tuple[str, ...]:
-    """Return the roles that must be named before the model runs on `image`; none if all are known.
+    """Return the roles that must be given before the model can run on `image`; empty if none.
 
     Raises `UnknownBands` where naming cannot help: no band is left whose light is unknown.
     """
@@ -91,7 +91,7 @@ def choose_other_bands(
     """Return `correct` where the physics can be carried over, else `copy`.
 
     Correcting scales the optical depth by wavelength, so both sides must be known and the model
-    must say its transmission. Raises `BadParameter` for another word.
+    must say its transmission. Raises `BadParameter` for any other value.
     """
     if wanted not in (None, *get_args(OtherBands)):
         raise BadParameter(

@@ -1,4 +1,4 @@
-"""Writes whole chunks of a zarr array as files, without zarr's cost per chunk."""
+"""Whole chunks of a zarr array written as files, without zarr's cost per chunk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from napari_restore.engine._region import Region
 
 
 class DamagedChunk(ValueError):
-    """A chunk's checksum is not that of its content."""
+    """The checksum of a chunk differs from that of its content."""
 
 
 def create_array(group: Any, name: str, shape: tuple[int, int, int], side: int, dtype: str) -> Any:
@@ -33,7 +33,7 @@ def create_array(group: Any, name: str, shape: tuple[int, int, int], side: int, 
         compressors=[BloscCodec(cname="lz4", clevel=1, shuffle="noshuffle"), Crc32cCodec()],
         fill_value=0,
         dimension_names=("c", "y", "x"),
-        # A finished black tile is not the same as none.
+        # A finished black tile differs from a missing one.
         config={"write_empty_chunks": True},
     )
 
@@ -41,8 +41,8 @@ def create_array(group: Any, name: str, shape: tuple[int, int, int], side: int, 
 def write_chunks(array: Any, folder: Path, box: Region, pixels: npt.NDArray[Any]) -> None:
     """Write `pixels` (h, w, C) to `box` of `array`, whose chunks lie in `folder`.
 
-    Every chunk becomes a file at once, whole or not there. One that `box` covers in
-    part keeps its other pixels; raises `DamagedChunk`. To be called by one thread.
+    Every chunk is written atomically. One that `box` covers in part keeps its other pixels; raises
+    `DamagedChunk`. Call it from one thread only.
     """
     _, height, width = array.shape
     bands, rows, columns = array.chunks

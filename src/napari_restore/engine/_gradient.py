@@ -1,4 +1,4 @@
-"""A strength that grows along a line."""
+"""A mask whose strength grows linearly between two points."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from napari_restore.errors import BadMask
 
 Point = tuple[float, float]
 SHORTEST = 1e-3
-"""Pixels between the ends of a line below which it has no direction."""
+"""Least distance in pixels between the two points."""
 
 
-class GradientWeight:
-    """0 before the line's first end, 1 beyond its second, evenly growing in between.
+class GradientMask:
+    """Strength 0 before the first point, 1 beyond the second, linear in between.
 
-    `start` and `end` are (x, y) in pixels with edges at whole numbers; what lies
-    beside the line has the strength of the nearest point on it. Raises `BadMask`.
+    `start` and `end` are (x, y) in pixels with edges at whole numbers; a pixel has the strength of
+    the nearest point of the segment. Raises `BadMask`.
     """
 
     def __init__(self, start: Point, end: Point, size: tuple[int, int]) -> None:
@@ -32,7 +32,7 @@ class GradientWeight:
                 "The gradient's line has no length.", "Draw it from one place to another."
             )
         self._step = along / length**2
-        """How much the strength grows per pixel in x and y."""
+        """Growth of the strength per pixel in x and y."""
         text = json.dumps([list(start), list(end)])
         self.digest = hashlib.sha256(text.encode()).hexdigest()[:16]
         self.bounds = self._reached(size)

@@ -1,4 +1,4 @@
-"""A source and a weight on the grid of a result's coarser levels, for looking at them."""
+"""Source and mask on the grid of a result's coarser levels, for display."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.engine._region import Region
-from napari_restore.engine._weight import (
+from napari_restore.engine._mask_strength import (
     Feathered,
-    PolygonWeight,
-    RegionWeight,
-    Weight,
+    MaskStrength,
+    PolygonMask,
+    RegionMask,
     Within,
     pieces_of,
 )
+from napari_restore.engine._region import Region
 from napari_restore.images import Image, default_fill, halve
 
 AT_ONCE = 2**22
 """Pixels of a finer level that are read at a time."""
 AFFORDABLE = 16
-"""Pixels read for one of a coarser level that nobody notices: two halvings."""
+"""Pixels read per pixel of a coarser level without noticeable delay: two halvings."""
 KEPT_BOXES = 64
 
 
@@ -42,10 +42,10 @@ def nearest_level(image: Image, level: int) -> int:
 
 
 def is_affordable(image: Image, level: int) -> bool:
-    """Return whether `read_source` reads a bounded number of pixels for one of `level`.
+    """Return whether `read_source` reads a bounded number of pixels per pixel of `level`.
 
-    Else so much more than it gives that a window must not wait for it: `image` then lacks levels,
-    which `build_pyramid` makes.
+    Else it reads so many that a window must not wait for it: `image` then lacks levels, which
+    `build_pyramid` makes.
     """
     return image.source.random_access and _costs_little(image, level, _read_level(image, level))
 
@@ -56,8 +56,8 @@ def read_source(
     """Return pixels (h, w, C) of `box`, in pixels of a result's `level`, and which are valid.
 
     Levels the image does not have (yet) are halved from the nearest finer one; where that is much
-    finer and there are overviews of other sizes, picked from those. Validity (h, w) is None where
-    every pixel is valid.
+    finer and there are overviews of other sizes, resampled from those. Validity (h, w) is None
+    where every pixel is valid.
     """
     number = _read_level(image, level)
     scale = image.level_scale(number)
@@ -122,7 +122,7 @@ def _halved(
 def _picked(
     image: Image, box: Region, level: int, number: int
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
-    """Return the pixels of another level that lie in the middles of those of `box`."""
+    """Return the pixels of another level that lie at the centres of those of `box`."""
     height, width = image.level_shapes[number]
     rows = _middles(box.y0, box.y1, level, image.height, height)
     columns = _middles(box.x0, box.x1, level, image.width, width)
@@ -133,7 +133,8 @@ def _picked(
 
 
 def _middles(start: int, stop: int, level: int, whole: int, length: int) -> npt.NDArray[np.intp]:
-    """Return where the middles of pixels of `level` lie in `whole` pixels that are now `length`."""
+    """Return the indices of the centres of pixels of `level` along an axis of `whole` pixels,
+    now `length`."""
     middles = (np.arange(start, stop) << level) + ((1 << level) >> 1)
     found: npt.NDArray[np.intp] = np.minimum(middles, whole - 1) * length // whole
     return found
@@ -148,65 +149,67 @@ def _area(size: tuple[int, int]) -> int:
     return size[0] * size[1]
 
 
-def weight_at(weight: Weight, level: int, size: tuple[int, int]) -> Weight:
-    """Return `weight` on the grid of `level`; `size` is (height, width) of level 0.
+def mask_at_level(mask: MaskStrength, level: int, size: tuple[int, int]) -> MaskStrength:
+    """Return `mask` on the grid of `level`; `size` is (height, width) of level 0.
 
-    Shapes are drawn smaller, rasters asked in the middle of every pixel.
+    Shapes are scaled, rasters sampled at the centre of every pixel.
     """
     if level == 0:
-        return weight
+        return mask
     step = 1 << level
     height, width = (-(-length // step) for length in size)
-    if isinstance(weight, RegionWeight):
-        return RegionWeight([smaller(region, level) for region in weight.regions])
-    if isinstance(weight, PolygonWeight):
+    if isinstance(mask, RegionMask):
+        return RegionMask([smaller(region, level) for region in mask.regions])
+    if isinstance(mask, PolygonMask):
         polygons = [
             [[(x / step, y / step) for x, y in ring] for ring in polygon]
-            for polygon in weight.polygons
+            for polygon in mask.polygons
         ]
-        return PolygonWeight(polygons, height, width)
-    if isinstance(weight, Within):
-        return Within(weight_at(weight.weight, level, size), weight_at(weight.regions, level, size))
-    if isinstance(weight, Feathered):
-        inner = weight_at(weight.weight, level, size)
-        fade = round(weight.width / step)
+        return PolygonMask(polygons, height, width)
+    if isinstance(mask, Within):
+        return Within(
+            mask_at_level(mask.mask, level, size), mask_at_level(mask.regions, level, size)
+        )
+    if isinstance(mask, Feathered):
+        inner = mask_at_level(mask.mask, level, size)
+        fade = round(mask.width / step)
         return Feathered(inner, fade, (height, width)) if fade else inner
-    return SampledWeight(weight, level, size)
+    return ResampledMask(mask, level, size)
 
 
-class SampledWeight:
-    """Another weight, asked at the middle of every pixel of a level.
+class ResampledMask:
+    """Another mask, sampled at the centre of every pixel of a level.
 
-    The boxes asked for last are kept: a display asks for the same ones again and again.
+    The latest boxes are cached: a display reads the same ones again and again.
     """
 
-    def __init__(self, weight: Weight, level: int, size: tuple[int, int]) -> None:
-        self._weight, self._level, self._size = weight, level, size
-        self.digest = f"{weight.digest}/{level}"
-        self.bounds = smaller(weight.bounds, level)
-        self._kept = lru_cache(KEPT_BOXES)(self._read)
+    def __init__(self, mask: MaskStrength, level: int, size: tuple[int, int]) -> None:
+        self._mask, self._level, self._size = mask, level, size
+        self.digest = f"{mask.digest}/{level}"
+        self.bounds = smaller(mask.bounds, level)
+        self._recent = lru_cache(KEPT_BOXES)(self._read)
 
     def read(self, box: Region) -> npt.NDArray[np.float32]:
         """Return (h, w) strengths of `box`."""
-        return self._kept(Region(*box))
+        return self._recent(Region(*box))
 
     def _read(self, box: Region) -> npt.NDArray[np.float32]:
         step, (height, width) = 1 << self._level, self._size
-        weight = np.zeros(box.shape, np.float32)
+        strengths = np.zeros(box.shape, np.float32)
         inside = box.intersect(self.bounds)
         if inside.is_empty:
-            return weight
+            return strengths
         x0, x1 = inside.x0 * step, min(inside.x1 * step, width)
         columns = np.minimum(np.arange(x0, x1, step) + step // 2, width - 1) - x0
         for y in range(inside.y0, inside.y1):
             row = min(y * step + step // 2, height - 1)
-            values = self._weight.read(Region(row, x0, row + 1, x1))[0]
-            weight[y - box.y0, inside.x0 - box.x0 : inside.x1 - box.x0] = values[columns]
-        return weight
+            values = self._mask.read(Region(row, x0, row + 1, x1))[0]
+            strengths[y - box.y0, inside.x0 - box.x0 : inside.x1 - box.x0] = values[columns]
+        return strengths
 
 
 def smaller(region: Region, level: int) -> Region:
-    """Return `region` in pixels of `level`, grown to whole ones."""
+    """Return `region` in pixels of `level`, expanded to whole ones."""
     return Region(
         region.y0 >> level,
         region.x0 >> level,

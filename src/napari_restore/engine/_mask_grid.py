@@ -1,4 +1,4 @@
-"""Where the pixels of an image lie in a mask with a georeference of its own."""
+"""Position of an image's pixels in a mask with a georeference of its own."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from napari_restore.errors import BadMask
 from napari_restore.images import Georeference, Image
 
 SAME = 1e-6
-"""Grids that differ by less of a pixel are one."""
+"""Grids that differ by less than this share of a pixel are the same."""
 _STEPS = 65
-"""Points along each side of a mask by which its bounds in another CRS are found."""
+"""Points along each side of a mask from which its bounds in another CRS are computed."""
 _PIXELS = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-"""The place of an image that lies on no map: its own pixels."""
+"""The georeference of an image without one: its own pixels."""
 
 
 @dataclass(frozen=True)
 class MaskGrid:
-    """The way from pixels of an image to those of a mask: nearest pixel, no averaging."""
+    """Mapping from pixels of an image to those of a mask: nearest pixel, no averaging."""
 
     image: Georeference
     mask: Georeference
@@ -32,10 +32,10 @@ class MaskGrid:
 
     @classmethod
     def between(cls, mask: Image, image: Image) -> MaskGrid | None:
-        """Return None if the mask's pixels are the image's, or the mask has no place at all.
+        """Return None if the mask's pixels are the image's, or the mask has no georeference at all.
 
-        Where the image lies on no map, a mask of another size that names no coordinate system
-        either is placed in the image's pixels, as polygons are then.
+        Where the image has no georeference, a mask of another size without a coordinate system is
+        taken in the image's pixels, as polygons are then.
         """
         own, other = image.georeference, mask.georeference
         same_size = (mask.height, mask.width) == (image.height, image.width)
@@ -55,7 +55,7 @@ class MaskGrid:
 
     @property
     def name(self) -> list[Any]:
-        """What tells this placing from another, JSON-able."""
+        """Identifier of this mapping, JSON-able."""
         return [
             [list(place.transform or ()), place.crs_wkt if self.reprojected else None]
             for place in (self.image, self.mask)
@@ -63,7 +63,7 @@ class MaskGrid:
 
     @property
     def bounds(self) -> Region:
-        """The image's pixels, perhaps beyond its border, that the mask can reach."""
+        """The image's pixels, perhaps beyond its border, that the mask can cover."""
         height, width = self.mask_size
         along = np.linspace(0, 1, _STEPS)
         rows = np.concatenate([0 * along, 0 * along + 1, along, along]) * height
@@ -118,7 +118,7 @@ def _backward(place: Georeference, x: Any, y: Any) -> Points:
 
 
 def _differ(one: str | None, other: str | None) -> bool:
-    """Return whether two systems differ; one that is not told is taken for the other's."""
+    """Return whether two systems differ; a missing one is taken to be equal."""
     if one is None or other is None or one == other:
         return False
     from rasterio.crs import CRS

@@ -1,4 +1,4 @@
-"""The bits of the quality map."""
+"""Bits of the quality map."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ def tally(
     valid: npt.NDArray[np.bool_] | None = None,
     failed: npt.NDArray[np.bool_] | None = None,
 ) -> dict[str, int]:
-    """Return number of pixels, of valid ones, of those with each bit of `quality`, and of failures.
+    """Return the number of pixels, of valid ones, of those with each bit of `quality`, and of
+    failures.
 
     Arrays are of one shape; `valid` None: all of them, `failed` (not finite) None: none.
     """
@@ -36,7 +37,7 @@ def tally(
     counts["pixels"] = counts["valid"] = quality.size
     if valid is not None:
         counts["valid"] = int(np.count_nonzero(valid))
-        # Pixels that do not count are no achievement.
+        # Pixels that do not count are not counted as unchanged.
         counts["unchanged"] -= counts["pixels"] - counts["valid"]
     if failed is not None:
         counts["not_finite"] = int(np.count_nonzero(failed if valid is None else failed & valid))
@@ -61,7 +62,7 @@ def disjoint(boxes: Iterable[Region]) -> list[Region]:
 
 
 def _without(box: Region, other: Region) -> list[Region]:
-    """Return what is left of `box` without `other`, as up to four boxes."""
+    """Return `box` without `other`, as up to four boxes."""
     cut = box.intersect(other)
     if cut.is_empty:
         return [box]

@@ -1,4 +1,4 @@
-"""Restores one tile: source values in, source values out."""
+"""Restoration of one tile: source values in, source values out."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ from napari_restore.models import (
 )
 
 TRUSTED_TRANSMISSION = 0.25
-"""Below it a haze model divides noise by a small number: bit ``low_transmission``."""
+"""Least trusted transmission; below it a haze model divides noise by a small number: bit
+``low_transmission``."""
 
 
 @dataclass(frozen=True)
@@ -37,23 +38,23 @@ class TileInput:
     """Pixels of a tile and its halo, as read."""
 
     core: Region
-    fed: Region
+    input_box: Region
     pixels: npt.NDArray[Any]
-    """(h, w, C) of `fed` in source units."""
+    """(h, w, C) of `input_box` in source units."""
     valid: npt.NDArray[np.bool_] | None
-    """(h, w) of `fed`: neither nodata nor excluded; None when all are."""
+    """(h, w) of `input_box`: neither nodata nor excluded; None when all are."""
     excluded: npt.NDArray[np.bool_] | None = None
-    """(h, w) of `fed`: kept out by the user's mask."""
+    """(h, w) of `input_box`: excluded by the user's mask."""
 
     @property
     def inner(self) -> tuple[slice, slice]:
-        """Rows and columns of the core within `fed`."""
-        return self.core.within(self.fed)
+        """Rows and columns of the core within `input_box`."""
+        return self.core.within(self.input_box)
 
 
 @dataclass
 class TileOutput:
-    """The restored core and what is to be said of it."""
+    """The restored core and its counts."""
 
     core: Region
     pixels: npt.NDArray[Any]
@@ -61,16 +62,16 @@ class TileOutput:
     levels: list[npt.NDArray[Any]] = field(default_factory=list)
     """`pixels` halved once, twice … for the result's pyramid."""
     counts: dict[str, int] = field(default_factory=dict)
-    """Of the whole core; see `tally`."""
+    """Counts of the whole core; see `tally`."""
     inside: list[Region] | None = None
-    """The parts of the core that the run was asked for, where it is not all of it …"""
+    """Parts of the core inside the targets, where that is not all of it …"""
     counts_inside: dict[str, int] | None = None
-    """… and what is to be said of those."""
+    """… and their counts."""
 
 
 @dataclass(frozen=True)
 class TileWork:
-    """Everything tiles of one run share."""
+    """Everything that the tiles of one run share."""
 
     model: RestorationModel
     statistics: Statistics
@@ -89,19 +90,19 @@ class TileWork:
     wavelengths: tuple[float | None, ...] = ()
     precision: str = "float32"
     corner: tuple[int, int] = (0, 0)
-    """(y, x) in the image of what the statistics describe, for a placed model."""
+    """(y, x) in the image of the first pixel of the statistics, for a position-dependent model."""
     scale: float = 1.0
     """Pixels of the context along a side of one of the image."""
     targets: tuple[Region, ...] = ()
-    """What the run was asked for: tiles reach beyond it."""
+    """Targets of the run: tiles reach beyond them."""
 
     def run(self, batch: list[TileInput]) -> list[TileOutput]:
-        """Restore tiles of equal fed shape in one call of the model."""
+        """Restore tiles of equal input shape in one call of the model."""
         inputs = [self.to_model(tile) for tile in batch]
-        # Planes behind one another: with interleaved input kernels differ by shape.
+        # Planar memory layout: with interleaved input, kernels differ by shape.
         x = torch.stack([torch.from_numpy(values).permute(2, 0, 1) for values in inputs])
         valid = self._valid_tensor(batch)
-        change, maps = self._call(x, valid, [tile.fed for tile in batch])
+        change, maps = self._call(x, valid, [tile.input_box for tile in batch])
         outputs = []
         for i, tile in enumerate(batch):
             rows, columns = tile.inner
@@ -114,7 +115,7 @@ class TileWork:
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """What the model is called within: its precision, no gradients, memory counted."""
+        """Set up the model's call: its precision, no gradients, memory counted."""
         with (
             torch.inference_mode(),
             computing(self.device, self.precision),
@@ -123,30 +124,31 @@ class TileWork:
             yield
 
     def to_model(self, tile: TileInput) -> npt.NDArray[np.float32]:
-        """Return (h, w, len(bands)) of `fed` in model range, filled where pixels do not count."""
+        """Return (h, w, len(bands)) of `input_box` in model range, filled where pixels do not
+        count."""
         x = self.radiometry.to_model_tile(tile.pixels, self.bands)
         if tile.valid is not None:
-            # Whatever stands in an invalid pixel must not reach its neighbours.
+            # The value of an invalid pixel must not reach its neighbours.
             x[~tile.valid] = self.fill
         return x
 
     def _valid_tensor(self, batch: list[TileInput]) -> torch.Tensor | None:
         if not self.model.card.uses_validity or all(t.valid is None for t in batch):
             return None
-        masks = [np.ones(t.fed.shape, bool) if t.valid is None else t.valid for t in batch]
+        masks = [np.ones(t.input_box.shape, bool) if t.valid is None else t.valid for t in batch]
         return torch.from_numpy(np.stack(masks))[:, None]
 
     def _call(
-        self, x: torch.Tensor, valid: torch.Tensor | None, fed: list[Region]
+        self, x: torch.Tensor, valid: torch.Tensor | None, input_box: list[Region]
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Return change (N, c, h, w) of the regions `fed`, and maps (N, 1 or c, h, w), in model
+        """Return change (N, c, h, w) and maps (N, 1 or c, h, w) of the input boxes, in model
         range."""
         wants_maps = bool(self.maps) or bool(self.others and self.other_bands == "correct")
         try:
             with self.computing():
                 there = self.device.take(x)
                 mask = None if valid is None else self.device.take(valid)
-                statistics = self.statistics_at(fed, there)
+                statistics = self.statistics_at(input_box, there)
                 if wants_maps and self.model.card.maps:
                     y, maps = self.model.forward_with_maps(there, statistics, mask)
                 else:
@@ -157,12 +159,13 @@ class TileWork:
         spread = {name: values.expand(-1, -1, *x.shape[-2:]) for name, values in maps.items()}
         return change, spread
 
-    def statistics_at(self, fed: list[Region], x: torch.Tensor) -> Statistics:
-        """Return the statistics for one call; a placed model is told where `x` lies."""
+    def statistics_at(self, input_box: list[Region], x: torch.Tensor) -> Statistics:
+        """Return the statistics for one call, with the position of `x` for a position-dependent
+        model."""
         if not self.model.card.placed:
             return self.statistics
         top, left = self.corner
-        origins = [(region.y0 - top, region.x0 - left) for region in fed]
+        origins = [(region.y0 - top, region.x0 - left) for region in input_box]
         return placed_at(self.statistics, origins, self.scale, x)
 
     def to_source(
@@ -210,7 +213,7 @@ class TileWork:
         valid: npt.NDArray[np.bool_] | None,
         failed: npt.NDArray[np.bool_] | None,
     ) -> dict[str, int]:
-        """Return `tally` of the pixels of `core` in `parts`, which may overlap."""
+        """Return the `tally` of the pixels of `core` in `parts`, which may overlap."""
         chosen = np.zeros(core.shape, bool)
         for part in parts:
             chosen[part.within(core)] = True
@@ -235,7 +238,7 @@ class TileWork:
     def _applied(
         self, source: npt.NDArray[Any], change: npt.NDArray[np.float32], bands: tuple[int, ...]
     ) -> npt.NDArray[Any]:
-        """Return (h, w, C) `source` with `change` put on `bands`."""
+        """Return (h, w, C) `source` with `change` added to `bands`."""
         if bands == tuple(range(source.shape[2])):
             return self.radiometry.apply_change(source, change, bands, self.nodata)
         pixels = source.copy()
@@ -248,7 +251,7 @@ class TileWork:
     def _other_changes(
         self, source: npt.NDArray[Any], maps: dict[str, npt.NDArray[np.float32]]
     ) -> npt.NDArray[np.float32]:
-        """Return change of the bands the model does not see, from its transmission."""
+        """Return the change of the bands that the model does not take, from its transmission."""
         x = self.radiometry.to_model_tile(source, self.others)
         reference = self.model.card.transmission_wavelength
         if reference is None:
@@ -301,16 +304,16 @@ FAILURES = (
     AssertionError,
     AttributeError,
 )
-"""What a model that does not work raises."""
+"""Exceptions that a broken model raises."""
 
 
 def as_failure(model: RestorationModel, error: Exception) -> OutOfMemory | BadModel:
-    """Return what to tell of an error that `model` raised on a tile."""
+    """Return the error to raise for one that `model` raised on a tile."""
     if is_out_of_memory(error):
         return OutOfMemory("Out of memory in a tile.")
-    told = str(error).strip().splitlines() or [type(error).__name__]
+    lines = str(error).strip().splitlines() or [type(error).__name__]
     return BadModel(
-        f"Model {model.card.id} failed on a tile: {told[0]}",
+        f"Model {model.card.id} failed on a tile: {lines[0]}",
         "Finished tiles are kept; check the model or try another tile size.",
     )
 
@@ -324,17 +327,17 @@ def as_pixels(planes: torch.Tensor, rows: slice, columns: slice) -> npt.NDArray[
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether torch or Python ran out of memory; torch says it in several ways."""
+    """Return whether torch or Python ran out of memory; torch reports it in several ways."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     text = str(error).lower()
     return "out of memory" in text or "can't allocate memory" in text
 
 
-def let_go(error: BaseException) -> None:
-    """Free the tensors of the calls that ended with `error`: its traceback holds them.
+def clear_frames(error: BaseException) -> None:
+    """Free the tensors in the stack frames of `error`, which its traceback keeps alive.
 
-    Otherwise the memory that ran out is still taken while it is tried with less.
+    Otherwise the memory that ran out is still in use while a smaller batch is tried.
     """
     cause: BaseException | None = error
     while cause is not None:

@@ -58,7 +58,8 @@ class ImageBase(ABC):
     @abstractmethod
     def read(self, box: Box, level: int = 0) -> Array:
         """Return the pixels of `box` (y0, x0, y1, x1), in pixels of `level`: a new (h, w, C)
-        array."""
+        array.
+        """
 
     @abstractmethod
     def read_valid(self, box: Box, level: int = 0) -> npt.NDArray[np.bool_]:

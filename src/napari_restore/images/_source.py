@@ -77,7 +77,8 @@ class Source(ABC):
     @abstractmethod
     def supports(cls, path: Path, head: bytes) -> bool:
         """Return whether this reader opens `path`, judged by its first 4 KiB (empty for a
-        folder)."""
+        folder).
+        """
 
     @abstractmethod
     def read_chunk(self, level: int, row: int, column: int) -> npt.NDArray[Any]:

@@ -115,7 +115,8 @@ class ModelCard:
 
     def no_shared_statistics(self) -> BadParameter:
         """Return what to raise where this placed model is to take the statistics of other
-        images."""
+        images.
+        """
         return BadParameter(
             f"Model {self.id} maps the image itself: statistics of other images do not fit it.",
             "Leave --context out, or use --context joint for images on one map grid.",

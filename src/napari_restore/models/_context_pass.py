@@ -116,9 +116,9 @@ class ContextPass:
         self, y0: int, x0: int, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None
     ) -> None:
         """Add `pixels` (h, w, C) whose top left pixel is (y0, x0); `valid` as in `block_statistics`."""
-        self.add_statistics(self.look(y0, x0, pixels, valid))
+        self.add_statistics(self.measure(y0, x0, pixels, valid))
 
-    def look(
+    def measure(
         self, y0: int, x0: int, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None
     ) -> BlockStatistics | None:
         """Return the statistics of a block, for `add_statistics`; its part of the overview is in

@@ -237,7 +237,8 @@ def _wrapped(
     counts: Sequence[int] = BAND_COUNTS,
 ) -> RestorationModel:
     """Return `module` with `card`; without one it is measured, with each of `counts` bands in
-    turn."""
+    turn.
+    """
     fallback = ModelCard(name, name, "A model of your own.", task="other", licence="unknown")
     own = as_card(_measured(module, name, counts) if card is None else card, fallback)
     model = WrappedModel(module, replace(own, values=own.fill(parameters)))
@@ -247,7 +248,8 @@ def _wrapped(
 
 def _measured(module: nn.Module, name: str, counts: Sequence[int]) -> dict[str, int]:
     """Return the card of a module without one: what it takes of what is tried. Raises
-    `BadModel`."""
+    `BadModel`.
+    """
     if isinstance(module, Program) and module.fixed is not None:
         # It takes any size, in windows of its own; which step they need it has found out.
         return {"bands": module.fixed[1], "multiple_of": module.step}

@@ -61,7 +61,8 @@ class RestorationModel(nn.Module):
 
     def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Statistics:
         """Return statistics of one image; `bands` are the image's band numbers behind x's
-        channels."""
+        channels.
+        """
         return {}
 
     def follow(self, overview: Tensor, valid: Tensor, statistics: Statistics) -> Statistics | None:
@@ -93,7 +94,8 @@ def placed_at(
     statistics: Statistics, origins: Sequence[tuple[int, int]], scale: float, like: Tensor
 ) -> Statistics:
     """Return `statistics` with the places of one call's items (y, x), where the tensor `like`
-    lies."""
+    lies.
+    """
     origin = torch.tensor(origins, dtype=torch.int64, device=like.device)
     # A number on the CPU goes with tensors of any device, also of one without float64.
     return {**statistics, "origin": origin, "scale": torch.tensor(scale, dtype=torch.float64)}

@@ -80,7 +80,8 @@ class StagedModel(RestorationModel):
 
     def encode(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return tokens (N, width, tile/stride, tile/stride) and residuals of tiles, as `view`
-        gives them."""
+        gives them.
+        """
         raise NotImplementedError
 
     def encode_first(self, x: Tensor) -> Tensor:
@@ -150,7 +151,8 @@ class StagedModel(RestorationModel):
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
     ) -> Tensor:
         """Return the view of images (N, C, h, w) grown to whole tiles; statistics are those
-        before that."""
+        before that.
+        """
         whole = pad_to_multiple(x, self.tile)
         if statistics is not None or not self.card.needs_context:
             return self.view(whole, statistics)
@@ -175,7 +177,8 @@ class StagedModel(RestorationModel):
 
     def related(self, encoded: Tensor, rows: int, columns: int) -> Tensor:
         """Return the grid (width, H, W) of an image whose tiles' tokens these are, after the
-        bottleneck."""
+        bottleneck.
+        """
         # A copy even of one tile: layers overwrite it, and `encoded` is needed again.
         grid = stitch(encoded, rows, columns).permute(1, 2, 0)
         grid = self.relate(grid.clone(memory_format=torch.contiguous_format))

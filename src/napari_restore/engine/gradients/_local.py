@@ -1,4 +1,5 @@
-"""Gradients of models that see a halo around a pixel: only what the box can see is computed."""
+"""Gradients of models that depend on a halo around a pixel: only the box's receptive field is
+computed."""
 
 from __future__ import annotations
 
@@ -10,18 +11,18 @@ from torch import Tensor
 from napari_restore.engine._region import Region
 from napari_restore.engine.gradients._cost import gradient_cost
 from napari_restore.engine.gradients._gradient_source import GradientSource, Picture
-from napari_restore.engine.gradients._pull_back import pulled_back
+from napari_restore.engine.gradients._vjp import vjp
 from napari_restore.errors import BudgetTooSmall
 
 EDGES = (2048, 1024, 512, 256, 128)
-"""Sides of the pieces that a box is cut into, tried in turn until one fits the budget."""
+"""Sides of the pieces that a box is cut into; the first that fits the budget is used."""
 
 
 class LocalGradients:
-    """∂D/∂x of a number D that hangs on a box of the output.
+    """∂D/∂x of a scalar D that depends on a box of the output.
 
-    A box that fits the budget is computed once, with its graph; a larger one is computed
-    piece by piece, and each piece again for its gradient, which is exact: gradients add up.
+    A box that fits the budget is computed once, with its graph; a larger one is computed piece by
+    piece, and each piece again for its gradient, which is exact: gradients add up.
     """
 
     def __init__(self, source: GradientSource, box: Region) -> None:
@@ -30,18 +31,18 @@ class LocalGradients:
         self._pieces = self._cut(box)
         self._graph: tuple[Tensor, Tensor] | None = None
         self.by_statistics: dict[str, Tensor] = {}
-        """After `backward`: ∂D/∂ of those statistics that want a gradient."""
-        fed = [self.source.fed(piece) for piece in self._pieces]
-        self.region = fed[0]
-        """Outside of it every gradient is zero."""
-        for one in fed[1:]:
+        """After `backward`: ∂D/∂ of those statistics that require a gradient."""
+        input_box = [self.source.input_box(piece) for piece in self._pieces]
+        self.region = input_box[0]
+        """Every gradient outside of it is zero."""
+        for one in input_box[1:]:
             self.region = self.region.union(one)
         cost = gradient_cost(plan.model, plan.device)
-        self.bytes = cost.bytes(max(one.pixels for one in fed))
-        """What a gradient takes at its peak."""
+        self.bytes = cost.bytes(max(one.pixels for one in input_box))
+        """Bytes of a gradient at its peak."""
 
     def fix_routing(self, picture: Picture | None) -> None:
-        """As of `StagedGradients`: a model that sees a halo has no `Routing`."""
+        """Do nothing, as `StagedGradients` would: a local model has no `Routing`."""
 
     def forward(self, picture: Picture, keep: bool = False) -> Tensor:
         """Return the model's output of `picture` in the box, (1, C, h, w) in model range.
@@ -51,7 +52,7 @@ class LocalGradients:
         self._graph = None
         if keep and len(self._pieces) == 1:
             with torch.enable_grad():
-                x = picture(self.source.fed(self.box)).detach().requires_grad_(True)
+                x = picture(self.source.input_box(self.box)).detach().requires_grad_(True)
                 y = self._output(x, self.box)
             self._graph = x, y
             return y.detach()
@@ -59,7 +60,7 @@ class LocalGradients:
         for piece in self._pieces:
             self.source.check()
             with torch.no_grad():
-                part = self._output(picture(self.source.fed(piece)), piece)
+                part = self._output(picture(self.source.input_box(piece)), piece)
             if len(self._pieces) == 1:
                 return part
             if not y.numel():
@@ -75,15 +76,15 @@ class LocalGradients:
         self.by_statistics = {}
         if self._graph is not None:
             (x, y), self._graph = self._graph, None
-            yield self.source.fed(self.box), self._gradient(x, y, by_y)
+            yield self.source.input_box(self.box), self._gradient(x, y, by_y)
             return
         for piece in self._pieces:
             self.source.check()
             with torch.enable_grad():
-                x = picture(self.source.fed(piece)).detach().requires_grad_(True)
+                x = picture(self.source.input_box(piece)).detach().requires_grad_(True)
                 y = self._output(x, piece)
             yield (
-                self.source.fed(piece),
+                self.source.input_box(piece),
                 self._gradient(x, y, by_y[(..., *piece.within(self.box))]),
             )
 
@@ -92,20 +93,20 @@ class LocalGradients:
             return torch.zeros_like(x)
         statistics = {name: f for name, f in self.source.work.statistics.items() if f.requires_grad}
         with self.source.computing():
-            found, *rest = pulled_back([y], [by_y], [x, *statistics.values()])
+            found, *rest = vjp([y], [by_y], [x, *statistics.values()])
         for name, part in zip(statistics, rest, strict=True):
             self.by_statistics[name] = self.by_statistics.get(name, 0) + part
         return found
 
     def _output(self, x: Tensor, piece: Region) -> Tensor:
-        fed = self.source.fed(piece)
-        inside: Tensor = self.source.output(x, fed)[0][(..., *piece.within(fed))]
+        input_box = self.source.input_box(piece)
+        inside: Tensor = self.source.output(x, input_box)[0][(..., *piece.within(input_box))]
         return inside
 
     def _cut(self, box: Region) -> list[Region]:
         plan = self.source.plan
         cost = gradient_cost(plan.model, plan.device)
-        if cost.bytes(self.source.fed(box).pixels) <= plan.memory:
+        if cost.bytes(self.source.input_box(box).pixels) <= plan.memory:
             return [box]
         for edge in EDGES:
             pieces = [
@@ -113,7 +114,7 @@ class LocalGradients:
                 for y in range(box.y0, box.y1, edge)
                 for x in range(box.x0, box.x1, edge)
             ]
-            needed = cost.bytes(max(self.source.fed(piece).pixels for piece in pieces))
+            needed = cost.bytes(max(self.source.input_box(piece).pixels for piece in pieces))
             if needed <= plan.memory:
                 return pieces
         raise BudgetTooSmall(

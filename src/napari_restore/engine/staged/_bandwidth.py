@@ -1,4 +1,4 @@
-"""How fast the scratch disk and the memory are: measured before they are planned on."""
+"""Bandwidth of the scratch disk and of the memory, measured before planning."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MIB = 1 << 20
 PROBE = 64 * MIB
 _BLOCK = 4 * MIB
 _LEAST = MIB
-"""A probe below this would tell nothing."""
+"""Least bytes of a meaningful probe."""
 _COPIED = 16 * MIB
 
 
@@ -36,7 +36,7 @@ class Bandwidth:
 
 _LOCK = threading.Lock()
 _MEASURED: dict[int, Bandwidth] = {}
-"""Device number of a file system → what was measured there."""
+"""Device number of a file system → its measured bandwidth."""
 
 
 def probe(folder: Path, size: int = PROBE) -> Bandwidth:
@@ -57,7 +57,8 @@ def probe(folder: Path, size: int = PROBE) -> Bandwidth:
 @functools.cache
 def ram_bandwidth() -> float:
     """Return bytes per second that one thread copies within memory, of 16 MiB, the best of
-    three."""
+    three.
+    """
     source = np.ones(_COPIED, np.uint8)
     target = np.zeros_like(source)
     seconds = []
@@ -69,7 +70,8 @@ def ram_bandwidth() -> float:
 
 
 def _measure(folder: Path, size: int) -> Bandwidth:
-    """Tries half as much again and again: a quota allows less than what is free."""
+    """Measure the disk, with half the size again and again: a quota may allow less than what is
+    free."""
     size = min(size, shutil.disk_usage(folder).free // 2)
     while size >= _LEAST:
         try:
@@ -85,7 +87,7 @@ def _measure(folder: Path, size: int) -> Bandwidth:
 
 
 def _write_and_read(folder: Path, size: int) -> Bandwidth:
-    # Random: a file system that compresses must not look faster than it is.
+    # Random bytes: a file system that compresses must not appear faster than it is.
     block = np.random.default_rng(0).integers(0, 256, min(_BLOCK, size), np.uint8)
     with tempfile.TemporaryFile(dir=folder, prefix="bandwidth.", buffering=0) as file:
         begun = time.perf_counter()

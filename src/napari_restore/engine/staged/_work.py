@@ -1,4 +1,4 @@
-"""Encodes and decodes batches of tiles with a staged model."""
+"""Encoding and decoding of batches of tiles with a staged model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Residuals = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class Encoded:
-    """What a tile was encoded to, on the device."""
+    """Encoder output of a tile, on the device."""
 
     core: Region
     tokens: Tensor
@@ -38,7 +38,7 @@ class Encoded:
 
 @dataclass(frozen=True)
 class DecodeInput(TileInput):
-    """A tile with all that was made of it before; residuals are None if they are not kept."""
+    """A tile with its encoder and bottleneck output; residuals are None if they are not kept."""
 
     tokens: Tensor | None = None
     encoded: Tensor | None = None
@@ -47,18 +47,19 @@ class DecodeInput(TileInput):
 
 @dataclass(frozen=True)
 class StagedWork:
-    """What the tiles of one run share. `tile` turns pixels into model input and back."""
+    """Everything that the tiles of one run share. `tile` converts pixels to model input and
+    back."""
 
     model: StagedModel
     tile: TileWork
     residual_dtype: str
     recompute: Recompute
-    """Whose residuals are missing from those that are kept."""
+    """Which residuals are missing from those that are kept."""
     rounding: Rounding
-    """Of the residuals to `residual_dtype`."""
+    """Rounding of the residuals to `residual_dtype`."""
 
     def encode(self, batch: list[TileInput]) -> list[Encoded]:
-        """Return tokens and residuals of each tile."""
+        """Return the tokens and residuals of each tile."""
         try:
             with self.tile.computing():
                 tokens, residuals = self.model.encode(self._view(self._input(batch), batch))
@@ -100,10 +101,10 @@ class StagedWork:
         return self.tile.device.take(torch.stack(planes))
 
     def _view(self, x: Tensor, batch: list[TileInput] | list[DecodeInput]) -> Tensor:
-        return self.model.view(x, self.tile.statistics_at([tile.fed for tile in batch], x))
+        return self.model.view(x, self.tile.statistics_at([tile.input_box for tile in batch], x))
 
     def _residuals(self, batch: list[DecodeInput], x: Tensor) -> Residuals:
-        """Return (N, C, h, w) by stage: as they were kept, or made again."""
+        """Return (N, C, h, w) by stage: as they were kept, or recomputed."""
         if not self.model.residuals:
             return ()
         stored, computed = dtype_of(self.residual_dtype), dtype_of(self.tile.precision)
@@ -121,7 +122,7 @@ class StagedWork:
                 found[i] = (first[n], *(batch[i].residuals or ()))
         elif kept:
             found |= {i: batch[i].residuals or () for i in kept}
-        # Rounded alike whether they were kept or not: the tier must not show.
+        # Rounded alike whether they were kept or not: the result must not depend on the tier.
         return tuple(
             torch.stack([found[i][stage].to(x.device).to(stored) for i in range(len(batch))]).to(
                 computed
@@ -139,7 +140,8 @@ def box_of_tile(core: Region, tile: int) -> Region:
 def reflection(
     box: Region, size: tuple[int, int]
 ) -> tuple[Region, tuple[npt.NDArray[np.intp], ...]]:
-    """Return what of an image of `size` to read for `box`, and the rows and columns of it to take.
+    """Return the box of an image of `size` to read for `box`, and the rows and columns of it to
+    take.
 
     Beyond bottom and right the image is reflected, as `pad_to_multiple` does it to the whole, so
     that a tile at the edge is padded from its neighbours where it is thin.

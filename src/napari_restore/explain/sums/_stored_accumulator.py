@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_restore._json_shapes import read_json
-from napari_restore.engine import Region, StoreBusy, hold, hold_for_writing, writer_of
+from napari_restore.engine import Region, StoreBusy, lock_exclusive, lock_shared, writer_of
 from napari_restore.errors import DiskFull
 from napari_restore.explain._quadrature import Quadrature
 from napari_restore.explain.sums._accumulator import Accumulator, AddAll, Node
@@ -32,7 +32,7 @@ class Reading:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.leave = weakref.finalize(self, _leave, path, hold(self, path))
+        self.leave = weakref.finalize(self, _leave, path, lock_shared(self, path))
 
     def deliver(self, is_delivered: bool) -> None:
         """Say whether whoever asked has got what is in it."""
@@ -44,8 +44,8 @@ class Reading:
                 (self.path / DELIVERED).unlink(missing_ok=True)
 
 
-def _leave(path: Path, let_go: Callable[[], None]) -> None:
-    let_go()
+def _leave(path: Path, unlock: Callable[[], None]) -> None:
+    unlock()
     if (path / DELIVERED).exists() and not is_used(path) and writer_of(path) is None:
         shutil.rmtree(path, ignore_errors=True)
 
@@ -90,7 +90,7 @@ class StoredAccumulator(Accumulator):
 
     def _locked(self) -> Callable[[], None]:
         try:
-            return hold_for_writing(self, self.path)
+            return lock_exclusive(self, self.path)
         except StoreBusy as error:
             raise StoreBusy(
                 f"The same question is being answered (process {writer_of(self.path)}).",

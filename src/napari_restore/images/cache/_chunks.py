@@ -158,7 +158,8 @@ def read_valid_chunk(source: Source, level: int, row: int, column: int) -> npt.N
 
 def _keeps(source: Source, level: int, row: int, column: int) -> bool:
     """Return whether a chunk may be kept: it costs something, and is not the blank of an unbuilt
-    one."""
+    one.
+    """
     if not getattr(source, "cached", True):
         return False
     is_built = getattr(source, "is_built", None)

@@ -103,7 +103,8 @@ def owner_in(path: Path) -> int:
 
 def _is_at(handle: int, path: Path) -> bool:
     """Return whether the open file is still the one of that name: its owner may just have
-    removed it."""
+    removed it.
+    """
     try:
         return os.path.samestat(os.fstat(handle), os.stat(path))
     except OSError:

@@ -56,7 +56,8 @@ def jpeg_segments(
     exif: bytes | None, icc: bytes | None, xmp: bytes | None, iptc: bytes | None
 ) -> list[tuple[int, bytes]]:
     """Return (marker, content) of what to put at the start of a JPEG; what is too long is left
-    out."""
+    out.
+    """
     segments = []
     if upright := upright_exif(exif):
         segments.append((0xE1, upright))

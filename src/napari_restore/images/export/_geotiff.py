@@ -160,7 +160,8 @@ def _creation(job: ExportJob) -> dict[str, Any]:
 
 def _is_big(job: ExportJob) -> bool:
     """Return whether offsets may need more than 32 bits; known beforehand, as all levels must
-    agree."""
+    agree.
+    """
     pixels = job.height * job.width * (job.bands * job.dtype.itemsize + job.writes_mask)
     return pixels * 4 / 3 > BIGTIFF_BYTES
 

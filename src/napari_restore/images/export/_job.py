@@ -222,7 +222,8 @@ class ExportJob:
 
 def same_pixels(one: Any, other: Any, *, lossy: bool) -> bool:
     """Return whether two patches (h, w, C) are equal, NaN being NaN, or alike if the format is
-    lossy."""
+    lossy.
+    """
     if not lossy:
         return bool(np.array_equal(one, other, equal_nan=other.dtype.kind == "f"))
     if one.shape != other.shape:

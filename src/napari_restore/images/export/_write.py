@@ -246,7 +246,8 @@ def file_dtype(
     path: Path, like: Image, dtype: np.dtype[Any], options: ExportOptions
 ) -> np.dtype[Any]:
     """Return the dtype the file will have. Raises `BadOutput` for a bit depth that makes no
-    sense."""
+    sense.
+    """
     form, depth = format_of(path), options.bit_depth
     if depth is None:
         photo = like.georeference is None and like.nodata is None

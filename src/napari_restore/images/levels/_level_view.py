@@ -75,7 +75,8 @@ class LevelReader(Reader):
 
 def scale_of(image: ImageBase, number: int) -> int | None:
     """Return how many level-0 pixels make one of level `number` along a side; a power of two,
-    else None."""
+    else None.
+    """
     height, width = image.level_shapes[number]
     ratio = max(image.height / height, image.width / width)
     scale = 1 << max(0, math.ceil(math.log2(ratio)))

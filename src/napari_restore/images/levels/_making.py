@@ -87,7 +87,8 @@ def stream(
 
 def is_streamed(image: ImageBase) -> bool:
     """Return whether `stream` has nothing to do: the file is tiled, or the cache holds all of
-    it."""
+    it.
+    """
     return image.source.random_access or _stream_behind(image).complete
 
 

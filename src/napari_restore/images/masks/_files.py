@@ -61,7 +61,7 @@ def keep_strengths(image: Image, strengths: Any, place: Transform = IDENTITY) ->
     """Return the GeoTIFF of `strengths`, an array (h, w) of any kind that can be sliced.
 
     `place` takes (column, row) in the array to pixels of `image`, both counted from the corner of
-    the first pixel. Floats are 0 … 1, integers as `RasterWeight` has them. Raises `BadMask` where
+    the first pixel. Floats are 0 … 1, integers as `RasterMask` has them. Raises `BadMask` where
     no strength is above 0.
     """
     if isinstance(strengths, np.ndarray):

@@ -230,7 +230,8 @@ def _no_larger(level: Level) -> Level:
 
 def _block_bytes(dataset: Any) -> int:
     """Return what GDAL decodes at once: a block of one band or, where they are interleaved, of
-    all."""
+    all.
+    """
     if dataset.driver in WHOLE:
         return int(8 * dataset.height * dataset.width)
     rows, columns = dataset.block_shapes[0]
@@ -270,7 +271,8 @@ def _holds_all(dataset: Any, path: Path) -> bool:
 
 def _data_file(path: Path, head: bytes) -> Path:
     """Return the file of pixels where `path` is its header (ENVI and ESRI write ``.hdr`` beside
-    it)."""
+    it).
+    """
     if path.suffix.lower() != ".hdr" or head.startswith(b"#?"):
         return path
     for suffix in ("", ".img", ".dat", ".bil", ".bsq", ".bip", ".raw", ".bin"):

@@ -46,7 +46,8 @@ def mask_kind(dataset: Any, nodata: Nodata) -> Masks:
 
 def is_tiled(dataset: Any) -> bool:
     """Return whether blocks are tiles; also formats without tiles that are read in place count
-    not."""
+    not.
+    """
     return bool(dataset.profile.get("tiled")) or dataset.block_shapes[0][1] < dataset.width
 
 
@@ -152,7 +153,8 @@ def profile_of(
 
 def tags_of(dataset: Any, band: int | None = None, *, ns: str = "") -> dict[str, str]:
     """Return the tags of a namespace; none where one of them is not UTF-8, which rasterio cannot
-    tell."""
+    tell.
+    """
     arguments = {"ns": ns} if ns else {}
     with contextlib.suppress(UnicodeDecodeError):
         return dict(dataset.tags(band, **arguments) if band else dataset.tags(**arguments))

@@ -84,7 +84,8 @@ class RawReader(Reader):
 
     def _developed(self) -> npt.NDArray[np.uint16]:
         """Return the whole picture: LibRaw knows no parts. Kept until the last row was asked
-        for."""
+        for.
+        """
         with self._lock:
             pixels = self._pixels
             if pixels is None:

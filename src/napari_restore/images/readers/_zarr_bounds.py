@@ -148,7 +148,8 @@ def _bounded(kind: str, codec: Any, limit: int) -> Callable[..., Any]:
 
 def _inflate(kind: str, data: Any, limit: int, codec: Any = None) -> bytes | None:
     """Return `data` decompressed, None if its header allows the codec to do it; at most `limit`
-    bytes."""
+    bytes.
+    """
     view = memoryview(data).cast("B")
     if kind in ("zlib", "gzip"):
         return _until(view, limit, lambda: zlib.decompressobj(31 if kind == "gzip" else 15))

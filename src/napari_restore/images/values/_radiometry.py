@@ -236,7 +236,8 @@ def _beside(
     dtype: np.dtype[Any],
 ) -> npt.NDArray[Any]:
     """Return the values next to `nodata`, on the side of `exact`, or of `source` where that is
-    equal."""
+    equal.
+    """
     side = np.where(exact == nodata, source.astype(np.float64), exact) >= nodata
     if dtype.kind == "f":
         value = dtype.type(nodata)

@@ -118,7 +118,8 @@ def pooled(share: Tensor, rows: int) -> Tensor:
 
 def _most(planes: Tensor, side: int) -> Tensor:
     """Return the largest value of each block of `side` × `side`; several times as fast as a max
-    pool."""
+    pool.
+    """
     n, bands, height, width = planes.shape
     rows = planes.reshape(n, bands, height // side, side, width).amax(3)
     return rows.reshape(n, bands, height // side, width // side, side).amax(4)

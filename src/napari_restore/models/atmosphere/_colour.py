@@ -46,7 +46,8 @@ def guarded_green(
 
     def mean_colour(factor: Tensor | None) -> Tensor:
         """Return (3,) sum over the image, weighted by the haze: of the source, or of what is
-        restored."""
+        restored.
+        """
         total = x.new_zeros(3)
         for rows, depth in depth_by_strips(x, statistics):
             haze = 1 - torch.exp(-depth)

@@ -213,7 +213,8 @@ def _airlight_of_all(
     context: Context, to_model: ToModel, bands: tuple[int, ...], airlight: Tensor
 ) -> Tensor:
     """Return (bands of the image,): those the network does not see keep the classical ratio to
-    it."""
+    it.
+    """
     classical = torch.from_numpy(airlight_of(context, to_model, tuple(range(context.bands))))
     classical = classical.to(airlight.device)
     everywhere = classical * (airlight.mean() / classical[list(bands)].mean().clamp(min=1e-6))

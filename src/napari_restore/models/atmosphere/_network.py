@@ -118,7 +118,8 @@ def _tint(cells: Cells) -> Tensor:
 
 def _left(cells: Cells, said: Said, told: Tensor) -> tuple[Tensor, Tensor]:
     """Return what is left when the haze that was seen is taken away: features of cells, and
-    numbers."""
+    numbers.
+    """
     with torch.autocast(cells.share.device.type, enabled=False):
         seen = _seen(said, cells)
         share, colour, dark = (part.float() for part in halved(cells))

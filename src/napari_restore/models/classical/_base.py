@@ -19,7 +19,8 @@ class ClassicalModel(RestorationModel):
         self, x: Tensor, statistics: Statistics, valid: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return `forward_with_maps` with statistics given and `valid` None if everything is
-        valid."""
+        valid.
+        """
         raise NotImplementedError
 
     def forward_with_maps(

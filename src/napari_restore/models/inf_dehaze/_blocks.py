@@ -115,7 +115,8 @@ class WindowAttention(nn.Module):
 
     def _bias(self, count: int) -> Tensor:
         """Return what is added to the scores of `count` maps: (1 or windows, heads, tokens,
-        tokens)."""
+        tokens).
+        """
         bias = self.bias_table[self.index].permute(2, 0, 1)[None]
         if self.mask is None:
             return bias
@@ -204,7 +205,8 @@ def blocks_of(
     depth: int, width: int, heads: int, side: int, config: InfDehazeConfig
 ) -> nn.ModuleList:
     """Return the blocks of one stage for maps of `side` cells; every second Swin block is
-    shifted."""
+    shifted.
+    """
     if config.block == "convnext":
         return nn.ModuleList(ConvNeXtBlock(width, config) for _ in range(depth))
     return nn.ModuleList(

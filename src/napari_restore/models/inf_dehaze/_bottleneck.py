@@ -233,7 +233,8 @@ class Bottleneck(nn.Module):
 
     def peak_bytes(self, height: int, width: int) -> int:
         """Return bytes the largest layer holds at most for `height` × `width` tokens, them
-        included."""
+        included.
+        """
         return max(layer.peak_bytes(height, width) for layer in self._layers())
 
     def auxiliary_loss(self) -> Tensor:
@@ -261,7 +262,8 @@ class Bottleneck(nn.Module):
 
 def _waves(start: int, length: int, channels: int, like: Tensor) -> Tensor:
     """Return (length, channels): sines, then cosines, of start, start + 1, … at falling
-    frequencies."""
+    frequencies.
+    """
     steps = torch.arange(channels // 2, dtype=torch.float64) / (channels // 2)
     angles = torch.arange(start, start + length, dtype=torch.float64)[:, None] * _BASE**-steps
     return torch.cat([angles.sin(), angles.cos()], dim=1).to(like)

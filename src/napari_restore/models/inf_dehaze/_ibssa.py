@@ -243,7 +243,8 @@ class IBSSA(HeadwiseAttention):
 
     def _drawn(self, keys: Tensor) -> tuple[Tensor, Tensor]:
         """Return the sampled tokens and the blocks of the sorted `keys` they lie in: (samples,)
-        each."""
+        each.
+        """
         if not self.samples:
             return keys[:0], keys[:0]
         generator = torch.Generator().manual_seed(_SEED)

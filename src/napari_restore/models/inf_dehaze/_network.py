@@ -103,7 +103,8 @@ class Decoder(nn.Module):
 
     def forward(self, tokens: Tensor, maps: list[Tensor]) -> Tensor:
         """Return tokens and the encoder's maps (N, h, w, C) → what the head is given, (N, T, T,
-        …)."""
+        …).
+        """
         x = tokens
         for stage, residual in zip(self.in_order(), reversed(maps), strict=True):
             x = stage(x, residual)

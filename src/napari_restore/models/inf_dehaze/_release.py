@@ -73,7 +73,8 @@ def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def with_context(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return a state dict of `small` with the atmosphere that it is to work behind; see
-    `with_shipped`."""
+    `with_shipped`.
+    """
     return with_shipped(state, "encoder.embed.weight", SEEN)
 
 

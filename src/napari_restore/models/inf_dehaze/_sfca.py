@@ -53,7 +53,8 @@ class SpatialFrequencyAttention(nn.Module):
 
     def bands(self, x: Tensor) -> Tensor:
         """Return the low, middle and high band (3, N, H, W, 32) float32 of W_in x; they sum to
-        it."""
+        it.
+        """
         return frequency_bands(self.reduce(x))
 
     def band_weights(self, seen: Tensor) -> Tensor:

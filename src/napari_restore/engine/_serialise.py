@@ -1,4 +1,4 @@
-"""A settled plan as JSON, so that another process runs just it and settles nothing again."""
+"""Plans as JSON, so that another process runs exactly the same plan without planning again."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from napari_restore.engine.staged._layout import StagedLayout
 from napari_restore.images import Image
 from napari_restore.models import RestorationModel
 
-_APART = ("image", "model", "part")
-"""What a plan holds that travels by a description of its own."""
+_SEPARATE = ("image", "model", "part")
+"""Fields of a plan that are described separately."""
 
 
-def settled(plan: Plan) -> dict[str, Any]:
+def serialise_plan(plan: Plan) -> dict[str, Any]:
     """Return all fields of `plan` but image, model and part, JSON-able."""
-    data = {f.name: getattr(plan, f.name) for f in fields(plan) if f.name not in _APART}
+    data = {f.name: getattr(plan, f.name) for f in fields(plan) if f.name not in _SEPARATE}
     return data | {
         "device": [plan.device.name, plan.device.reason],
         "store": str(plan.store),
@@ -28,18 +28,18 @@ def settled(plan: Plan) -> dict[str, Any]:
     }
 
 
-def plan_from_settled(
+def deserialise_plan(
     data: dict[str, Any], image: Image, model: RestorationModel, part: Image | None = None
 ) -> Plan:
-    """Return the plan that `settled` described, for the same image and model."""
-    told = dict(data)
-    told |= {
-        "device": Device(*told["device"]),
-        "store": Path(told["store"]),
-        "targets": tuple(Region(*target) for target in told["targets"]),
+    """Return the plan that `serialise_plan` described, for the same image and model."""
+    values = dict(data)
+    values |= {
+        "device": Device(*values["device"]),
+        "store": Path(values["store"]),
+        "targets": tuple(Region(*target) for target in values["targets"]),
     }
-    if told["staged"] is not None:
-        told["staged"] = StagedLayout.from_dict(told["staged"])
+    if values["staged"] is not None:
+        values["staged"] = StagedLayout.from_dict(values["staged"])
     for name in ("bands", "maps", "notes", "origin"):
-        told[name] = tuple(told[name])
-    return Plan(image=image, model=model, part=part, **told)
+        values[name] = tuple(values[name])
+    return Plan(image=image, model=model, part=part, **values)
