@@ -13,7 +13,7 @@ from napari_restore.engine import Region
 from napari_restore.engine._gradient import GradientMask
 from napari_restore.engine._mask_strength import open_mask
 from napari_restore.errors import BadMask, InputError
-from napari_restore.images import cache_entries, clear_cache, lasting_mask
+from napari_restore.images import cache_entries, clear_cache, persistent_mask
 from napari_restore.images.masks import _files
 
 HEIGHT, WIDTH = 40, 60
@@ -194,7 +194,7 @@ POLYGONS = {
 @pytest.mark.parametrize("polygons", POLYGONS.values(), ids=POLYGONS)
 def test_drawn_areas_as_text_are_those_of_the_file(image, polygons):
     path = api.mask_of_polygons(image, polygons)
-    text = lasting_mask(str(path))
+    text = persistent_mask(str(path))
     assert text.startswith("POLYGON ((" if len(polygons) == 1 else "MULTIPOLYGON (((")
     describe, found = open_mask(path, image), open_mask(text, image)
     assert describe.digest == found.digest and describe.bounds == found.bounds
@@ -203,7 +203,7 @@ def test_drawn_areas_as_text_are_those_of_the_file(image, polygons):
 
 def test_so_is_a_gradient(image):
     path = api.mask_of_line(image, (10.5, 4), (30, 20))
-    text = lasting_mask(str(path))
+    text = persistent_mask(str(path))
     assert text.startswith("LINESTRING (")
     describe, found = open_mask(path, image).read(WHOLE), open_mask(text, image).read(WHOLE)
     np.testing.assert_array_equal(describe, found)
@@ -250,7 +250,7 @@ def test_areas_with_many_corners_and_painted_ones_stay_while_a_command_needs_the
     ]
     idle = api.mask_of_polygons(image, [[[(1, 1), (9, 1), (9, 9)]]])
     for path in paths:
-        assert lasting_mask(str(path)) == str(path)
+        assert persistent_mask(str(path)) == str(path)
     # As in another program, where nobody holds them open.
     for entry in list(_files._held.values()):
         entry.close()
@@ -265,4 +265,4 @@ def test_areas_with_many_corners_and_painted_ones_stay_while_a_command_needs_the
 def test_a_file_of_the_users_own_is_named_in_full(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.geojson").write_text("{}")
-    assert lasting_mask("own.geojson") == str(tmp_path / "own.geojson")
+    assert persistent_mask("own.geojson") == str(tmp_path / "own.geojson")

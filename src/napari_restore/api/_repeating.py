@@ -60,12 +60,12 @@ def lasting_task(task: Mapping[str, Any]) -> dict[str, Any]:
     Drawn areas become text, long or painted ones stay in the cache until it is told to
     remove them, too.
     """
-    from napari_restore.images import lasting_mask
+    from napari_restore.images import persistent_mask
 
     options = dict(task["options"])
     for name in ("mask", "exclude"):
         if options.get(name) is not None:
-            options[name] = lasting_mask(os.fspath(options[name]))
+            options[name] = persistent_mask(os.fspath(options[name]))
     return {**task, "options": options}
 
 

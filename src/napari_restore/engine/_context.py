@@ -53,7 +53,8 @@ _VERSION = 3
 
 def dark_bands(image: Image) -> tuple[int, ...]:
     """Return the bands of the dark channel: visible ones where roles are known, else all data
-    bands."""
+    bands.
+    """
     return visible_bands(image) or image.data_bands
 
 
@@ -152,7 +153,7 @@ def compute_context(
     if together % max(BLOCK, whole.factor):
         together = side
 
-    def count(block: Region) -> BlockStatistics | None:
+    def count_block(block: Region) -> BlockStatistics | None:
         found = None
         for y in range(block.y0, block.y1, together):
             part = measure_block(block.intersect(block._replace(y0=y, y1=y + together)))
@@ -168,7 +169,7 @@ def compute_context(
             valid = kept if valid is None else valid & kept
         return whole.measure(block.y0, block.x0, pixels, valid)
 
-    for i, statistics in enumerate(_in_order(blocks, count, workers or cores())):
+    for i, statistics in enumerate(_in_order(blocks, count_block, workers or cores())):
         if cancelled is not None and cancelled():
             raise Cancelled("Cancelled while looking at the whole image.")
         whole.add_statistics(statistics)
@@ -231,7 +232,8 @@ def _overview_context(image: Image, level: int, exclude: MaskStrength | None) ->
 
 def _spread(image: Image, factor: int) -> list[Region]:
     """Return the blocks of a sample: parts of up to SAMPLE_CHUNKS² chunks, evenly over the
-    image."""
+    image.
+    """
     step = max(BLOCK, factor)
     picked: list[list[tuple[int, int]]] = []
     for length, chunk in zip((image.height, image.width), image.chunk, strict=True):
@@ -283,7 +285,7 @@ def joint_context(contexts: Iterable[Context]) -> Context:
             continue
         if _kind(context) != _kind(joint):
             raise InputError(
-                f"One image has {_told(_kind(joint))}, another {_told(_kind(context))}: "
+                f"One image has {_description(_kind(joint))}, another {_description(_kind(context))}: "
                 "they have no statistics in common.",
                 "Give images of one kind, or leave --context out.",
             )
@@ -325,7 +327,7 @@ def check_context(context: Context, image: Image) -> None:
     own = (str(image.dtype), image.bands, dark_bands(image))
     if _kind(context) != own:
         raise InputError(
-            f"The context is of {_told(_kind(context))}, {image.name} has {_told(own)}.",
+            f"The context is of {_description(_kind(context))}, {image.name} has {_description(own)}.",
             "Make a context of images of its kind.",
         )
 
@@ -338,14 +340,15 @@ def _kind(context: Context) -> _Kind:
     return np.dtype(context.dtype).name, context.bands, tuple(context.dark_bands)
 
 
-def _told(kind: _Kind) -> str:
+def _description(kind: _Kind) -> str:
     dtype, bands, dark = kind
     return f"{bands} bands of {dtype} (dark channel from {', '.join(str(b + 1) for b in dark)})"
 
 
 def _thinned(overview: Overview, side: int) -> Overview:
     """Return `overview` halved until its long side is at most `side`; NaN where no pixel is
-    valid."""
+    valid.
+    """
     while max(overview.shape[:2]) > side:
         known = ~np.isnan(overview[..., 0])
         overview, _ = halve(overview, known, fill=np.nan)

@@ -87,7 +87,8 @@ tensors are counted, and one too many is out of memory. Shows what a card would 
 
 def choose_device(wanted: str = "auto") -> Device:
     """Return the device named `wanted`: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``,
-    ``simulated:6GiB``."""
+    ``simulated:6GiB``.
+    """
     import torch
 
     if wanted.startswith(SIMULATED):
@@ -147,7 +148,8 @@ def freed_memory_returned() -> Iterator[None]:
 
 def _set_heap(mapped: int, trimmed: int) -> bool:
     """Set the least size of blocks that are mapped on their own, and the bytes kept free at the
-    top."""
+    top.
+    """
     if not sys.platform.startswith("linux"):
         return False
     import ctypes

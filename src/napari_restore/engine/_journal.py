@@ -39,16 +39,16 @@ class Journal:
 
         Raises `DamagedJournal` where the checksum of a complete entry does not match.
         """
-        return [self._parse(line) for line in self._whole().splitlines()]
+        return [self._parse(entry) for entry in self._whole().splitlines()]
 
     def mend(self) -> None:
         """Cut off an incomplete last line, left by a crash or a full disk."""
         with contextlib.suppress(FileNotFoundError):
             os.truncate(self._path, len(self._whole()))
 
-    def append(self, line: Mapping[str, Any]) -> None:
+    def append(self, entry: Mapping[str, Any]) -> None:
         """Append an entry; it must have ``region``, the box of its tile."""
-        whole = {**line, DIGEST: self._digest(line)}
+        whole = {**entry, DIGEST: self._digest(entry)}
         with open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps(whole) + "\n")
 
@@ -62,17 +62,17 @@ class Journal:
 
     def _parse(self, text: bytes) -> dict[str, Any]:
         try:
-            line = parse_json(text)
-            digest = line.pop(DIGEST)
-            box = Region(*line["region"])
+            entry = parse_json(text)
+            digest = entry.pop(DIGEST)
+            box = Region(*entry["region"])
             is_inside = box == box.intersect(Region(0, 0, self._height, self._width))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DamagedJournal(f"{self._path} holds a line that is none") from error
-        if digest != self._digest(line) or not is_inside:
+        if digest != self._digest(entry) or not is_inside:
             raise DamagedJournal(f"{self._path} holds a line of another run")
-        return dict(line)
+        return dict(entry)
 
-    def _digest(self, line: Mapping[str, Any]) -> str:
+    def _digest(self, entry: Mapping[str, Any]) -> str:
         # As JSON reads it: a tuple has become a list by then.
-        text = json.dumps(json.loads(json.dumps(line)), sort_keys=True)
+        text = json.dumps(json.loads(json.dumps(entry)), sort_keys=True)
         return hashlib.blake2b(text.encode(), key=self._key, digest_size=16).hexdigest()

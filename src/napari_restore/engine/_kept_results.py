@@ -95,7 +95,8 @@ def keep_result(
 
 def name_of(task: Mapping[str, Any]) -> str:
     """Return the name of a task's area: a store contains the results of one image with one
-    method."""
+    method.
+    """
     options = task["options"]
     return _name_of(options["region"], options["mask"], options["feather"])
 
@@ -113,7 +114,8 @@ def _name_of(boxes: Sequence[Sequence[int]], mask: str | None, feather: int) -> 
 
 def kept_results(fingerprint: str) -> list[KeptResult]:
     """Return the results of the image with that fingerprint, newest first. Reads many small
-    files."""
+    files.
+    """
     results: list[KeptResult] = []
     for header in (cache_dir() / "results").glob("*.zarr/header.json"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):

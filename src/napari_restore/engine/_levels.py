@@ -79,7 +79,8 @@ def read_source(
 
 def _read_level(image: Image, level: int) -> int:
     """Return the level of `image` that is read for `level`: an exact one unless that is too
-    fine."""
+    fine.
+    """
     exact = nearest_level(image, level)
     if _costs_little(image, level, exact):
         return exact
@@ -134,7 +135,8 @@ def _picked(
 
 def _middles(start: int, stop: int, level: int, whole: int, length: int) -> npt.NDArray[np.intp]:
     """Return the indices of the centres of pixels of `level` along an axis of `whole` pixels,
-    now `length`."""
+    now `length`.
+    """
     middles = (np.arange(start, stop) << level) + ((1 << level) >> 1)
     found: npt.NDArray[np.intp] = np.minimum(middles, whole - 1) * length // whole
     return found

@@ -201,7 +201,7 @@ class Feathered:
 
 
 def open_mask(mask: str | Path, image: Image, feather: int = 0) -> MaskStrength:
-    """Return the strength in `mask`: a raster, or polygons or one line of two points.
+    """Return the strengths of `mask`: a raster, or polygons or one line of two points.
 
     Polygons and line are in a GeoJSON file, or `mask` is itself GeoJSON or WKT.
 

@@ -1,5 +1,6 @@
 """Pipeline of a run's tiles: reading ahead, computing and writing behind in three kinds of
-threads."""
+threads.
+"""
 
 from __future__ import annotations
 
@@ -133,7 +134,8 @@ class Pipeline(Generic[In, Out]):
 
     def _compute(self, batch: list[In]) -> list[Out]:
         """Return the outputs of the batch; after running out of memory one by one, then in
-        quarters."""
+        quarters.
+        """
         try:
             return self.compute(batch)
         except OutOfMemory as error:

@@ -448,7 +448,8 @@ def _cost_of(
 
 def context_pass_cost(image: Image, workers: int, *, whole: bool) -> tuple[int, int, float]:
     """Return bytes kept, peak bytes of a block and seconds of a pass over the whole image; else
-    zeros."""
+    zeros.
+    """
     if not whole:
         return 0, 0, 0.0
     pixels = image.height * image.width

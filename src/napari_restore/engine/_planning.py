@@ -340,7 +340,8 @@ def _fixed_tiles_note(card: ModelCard, tile: int | None) -> str:
 
 def _check_position_dependent(card: ModelCard, context: Any) -> None:
     """Raise for what whole-image maps cannot do: come from other images, or be passed to no
-    tile."""
+    tile.
+    """
     if card.scope == "swept":
         raise BadModel(
             f"The card of {card.id} says both placed and scope {card.scope!r}.",
@@ -360,7 +361,8 @@ def _targets(
     image: Image, region: Box | Sequence[Box] | None, notes: list[str]
 ) -> tuple[Region, ...]:
     """Return the regions clipped to the image; raise `BadRegion` for an empty one or one
-    outside."""
+    outside.
+    """
     whole = Region(0, 0, image.height, image.width)
     if region is None:
         return (whole,)
@@ -423,7 +425,8 @@ def _context_name(
 
 def _device_budget(device: Device, wanted: str | int | None, memory: int) -> int:
     """Return the bytes the run may take on an accelerator: as requested, else 85 % of the free
-    ones."""
+    ones.
+    """
     free = device.free_bytes()
     if wanted is not None:
         return parse_size(wanted) if free is None else min(parse_size(wanted), free)

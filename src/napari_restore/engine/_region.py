@@ -23,7 +23,8 @@ class Region(NamedTuple):
     @classmethod
     def from_xywh(cls, x: int, y: int, width: int, height: int) -> Region:
         """Return the region of column, row, width and height in pixels, the order of GDAL's
-        ``-srcwin``."""
+        ``-srcwin``.
+        """
         return cls(y, x, y + height, x + width)
 
     @property

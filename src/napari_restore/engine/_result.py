@@ -57,7 +57,7 @@ class Result:
         plan: Plan,
         store: ResultStore,
         record: dict[str, Any],
-        weight: MaskStrength | None = None,
+        mask: MaskStrength | None = None,
     ) -> None:
         self.plan = plan
         self.image = plan.image
@@ -71,8 +71,8 @@ class Result:
             self.region = Region(0, 0, self.like.height, self.like.width).shift(*plan.origin)
         self._origin = plan.origin
         self._maps = plan.maps
-        self._weight = weight
-        self._weights: dict[int, MaskStrength] = {} if weight is None else {0: weight}
+        self._mask = mask
+        self._masks: dict[int, MaskStrength] = {} if mask is None else {0: mask}
         """By level."""
         self._luma_model: LumaModel | None = None
         self._excluded: MaskStrength | None = None
@@ -85,15 +85,15 @@ class Result:
             raise ResourceError(
                 f"The result in {plan.store} is not the one of this run.", "Run it again."
             )
-        weight: MaskStrength | None = None
+        mask: MaskStrength | None = None
         if plan.mask is not None:
-            weight = open_mask(plan.mask, plan.image, plan.feather)
-            if plan.targets != (weight.bounds,):
+            mask = open_mask(plan.mask, plan.image, plan.feather)
+            if plan.targets != (mask.bounds,):
                 # A mask may reach beyond the region; nothing was restored there.
-                weight = Within(weight, RegionMask(list(plan.targets)))
+                mask = Within(mask, RegionMask(list(plan.targets)))
         elif len(plan.targets) > 1:
-            weight = RegionMask(list(plan.targets))
-        return cls(plan, store, record, weight)
+            mask = RegionMask(list(plan.targets))
+        return cls(plan, store, record, mask)
 
     @property
     def adjustment(self) -> Adjustment:
@@ -169,7 +169,8 @@ class Result:
 
     def read_landed(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[Any]:
         """Return pixels as `read`, with 0 where they are not finished yet; raises no error for
-        those."""
+        those.
+        """
         return self._read(Region(*box), level, check=False)
 
     def reaches(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[np.bool_]:
@@ -178,9 +179,9 @@ class Result:
         The others are the source's, whatever the adjustment.
         """
         region = Region(*box)
-        if self._weight is None:
+        if self._mask is None:
             return np.ones(region.shape, bool)
-        return self._weight_of(self._weight, region, level) > 0
+        return self._mask_strength_of(self._mask, region, level) > 0
 
     def left_out(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[np.uint8]:
         """Return (h, w) bits of `QUALITY` of the pixels that no run restores: nodata, and excluded
@@ -216,19 +217,19 @@ class Result:
                 self._check_finished(region, level)
             return self.store.read(region, str(level))
         pixels = np.empty((*region.shape, self.image.bands), self.image.dtype)
-        luma_model = self.adjustment.needs_luma
-        for piece in pieces_of(region, pixels=LUMA_PIXELS) if luma_model else pieces_of(region):
-            weight = self._strength_of(piece, level)
+        needs_luma = self.adjustment.needs_luma
+        for piece in pieces_of(region, pixels=LUMA_PIXELS) if needs_luma else pieces_of(region):
+            strength = self._strength_of(piece, level)
             if check:
-                self._check_finished(piece, level, weight)
-            blended = self._blended(piece, level, weight)
+                self._check_finished(piece, level, strength)
+            blended = self._blended(piece, level, strength)
             pixels[piece.within(region)] = blended
         return pixels
 
     @property
     def _is_plain(self) -> bool:
         """Whether pixels are those of the store."""
-        return self._weight is None and self.adjustment.is_neutral
+        return self._mask is None and self.adjustment.is_neutral
 
     def _blended(
         self, region: Region, level: int, strength: npt.NDArray[np.float32]
@@ -239,25 +240,25 @@ class Result:
         restored = self.store.read(region, str(level))
         if not self.adjustment.needs_luma:
             return blend(source, restored, strength, self.image.nodata, valid)
-        weight = self._protected(source, strength)
+        strength = self._protected(source, strength)
         luma_model = self._find_luma_model() if self.adjustment.luminance_only else None
-        return blend(source, restored, weight, self.image.nodata, valid, luma_model)
+        return blend(source, restored, strength, self.image.nodata, valid, luma_model)
 
     def _strength_of(self, region: Region, level: int = 0) -> npt.NDArray[np.float32]:
         """Return (h, w) strength of the mask and the adjustment, whatever the source."""
         strength = np.full(region.shape, self.adjustment.strength, np.float32)
-        if self._weight is None:
+        if self._mask is None:
             return strength
-        return strength * self._weight_of(self._weight, region, level)
+        return strength * self._mask_strength_of(self._mask, region, level)
 
-    def _weight_of(
-        self, weight: MaskStrength, region: Region, level: int
+    def _mask_strength_of(
+        self, mask: MaskStrength, region: Region, level: int
     ) -> npt.NDArray[np.float32]:
         """Return (h, w) strength of the mask alone."""
-        if level not in self._weights:
+        if level not in self._masks:
             size = (self.image.height, self.image.width)
-            self._weights[level] = mask_at_level(weight, level, size)
-        return self._weights[level].read(region)
+            self._masks[level] = mask_at_level(mask, level, size)
+        return self._masks[level].read(region)
 
     def _protected(
         self, source: npt.NDArray[Any], strength: npt.NDArray[np.float32]
@@ -274,7 +275,7 @@ class Result:
         return self._luma_model
 
     def _check_finished(
-        self, region: Region, level: int, weight: npt.NDArray[np.float32] | None = None
+        self, region: Region, level: int, strength: npt.NDArray[np.float32] | None = None
     ) -> None:
         """Raise `ResourceError` if a pixel that counts is not finished in the store.
 
@@ -287,7 +288,7 @@ class Result:
                 continue
             for cell in cells_of(part):
                 own = smaller(cell, level).within(region)
-                counts = weight is None or weight[own].any()
+                counts = strength is None or strength[own].any()
                 if counts and not self.store.is_done(cell):
                     raise ResourceError(
                         f"The result in {self.store.path} is not complete.", "Run it again."
@@ -314,8 +315,8 @@ class Result:
             written = self._write(Path(path), progress, cancelled, options)
         measured = self.record["measured"]
         self.record["output"] = {"path": str(written), "sha256": digest(written)}
-        if self._weight is not None:
-            self.record["output"]["weight"] = self._weight.digest
+        if self._mask is not None:
+            self.record["output"]["weight"] = self._mask.digest
         if "run_seconds" in measured:
             measured["seconds"] = measured["run_seconds"] + time.perf_counter() - began
         return written
@@ -412,8 +413,8 @@ class Result:
         if name == "quality":
             return self._quality(region)
         values = self.store.read(region, f"map_{name}")
-        if self._weight is not None:
-            values[self._weight.read(region) == 0] = np.nan
+        if self._mask is not None:
+            values[self._mask.read(region) == 0] = np.nan
         return values
 
     def _change(self, region: Region) -> npt.NDArray[np.float32]:
@@ -433,8 +434,8 @@ class Result:
         # A NaN differs from itself.
         bits[still] = QUALITY["unchanged"]
         quality = (quality & ~np.uint8(ABOUT_CHANGE)) | bits
-        weight = self._protected(source, self._strength_of(region))
-        quality[weight == 0] = QUALITY["unchanged"]
+        strength = self._protected(source, self._strength_of(region))
+        quality[strength == 0] = QUALITY["unchanged"]
         return quality
 
     def _tags(self) -> dict[str, str]:

@@ -140,7 +140,8 @@ class Run:
 
     def open(self) -> tuple[TileWork, MaskStrength | None]:
         """Return what all tiles share, after reading the whole image; and the mask of excluded
-        pixels."""
+        pixels.
+        """
         plan, image = self.plan, self.plan.image
         if not image.is_prepared:
             self.emit(Phase("Decoding the file once"))
@@ -270,7 +271,8 @@ class Run:
 
     def _tiles(self, mask: MaskStrength | None) -> tuple[list[Region], list[Region]]:
         """Return all tiles of the target, and those still to be restored; report the others as
-        done."""
+        done.
+        """
         plan, image = self.plan, self.plan.image
         assert self.store is not None
         touches = None if mask is None else lambda core: bool(mask.read(core).any())
@@ -307,7 +309,8 @@ class Run:
 
     def _writer(self, total: int) -> Callable[[TileOutput], None]:
         """Return the function that writes a restored tile of `total` to the store and reports
-        it."""
+        it.
+        """
         progress = self._progress(self._resumed)
         progress(self._resumed, total)
 
@@ -351,18 +354,19 @@ class Run:
 
     def _counts(self) -> dict[str, int]:
         """Return the number of pixels of each kind in the targets; where tiles overlap, the
-        newest counts."""
+        newest counts.
+        """
         counts: Counter[str] = Counter()
         if self.store is None:
             return counts
         height, width, _ = self.store.shape
         counted = np.zeros((-(-height // CELL), -(-width // CELL)), bool)
-        for line in reversed(self.store.journal):
-            core = Region(*line["region"])
+        for entry in reversed(self.store.journal):
+            core = Region(*entry["region"])
             y0, x0, y1, x1 = core.align(CELL)
             cells = counted[y0 // CELL : y1 // CELL, x0 // CELL : x1 // CELL]
             if not cells.any():
-                counts.update(self._counts_inside(core, line))
+                counts.update(self._counts_inside(core, entry))
             elif not cells.all():
                 # A tile of an earlier run with another tile grid.
                 left = [Region(y, x, y + 1, x + 1) for y, x in np.argwhere(~cells).tolist()]
@@ -370,23 +374,24 @@ class Run:
                     own = Region(*(CELL * edge for edge in cell)).shift(y0, x0).intersect(core)
                     parts = parts_inside(own, self.plan.targets)
                     for part in [own] if parts is None else disjoint(parts):
-                        counts.update(self._recount(part, line["counts"]))
+                        counts.update(self._recount(part, entry["counts"]))
             cells[:] = True
         return counts
 
-    def _counts_inside(self, core: Region, line: dict[str, Any]) -> dict[str, int]:
+    def _counts_inside(self, core: Region, entry: dict[str, Any]) -> dict[str, int]:
         """Return the counts of the journal's `entry` for the part of `core` that lies in the
-        targets."""
+        targets.
+        """
         parts = parts_inside(core, self.plan.targets)
         if parts is None:
-            return dict(line["counts"])
-        inside = line.get("inside") or {}
+            return dict(entry["counts"])
+        inside = entry.get("inside") or {}
         if [list(part) for part in parts] == inside.get("parts"):
             return dict(inside["counts"])
         # A tile of an earlier run with other targets.
         counts: Counter[str] = Counter()
         for part in disjoint(parts):
-            counts.update(self._recount(part, line["counts"]))
+            counts.update(self._recount(part, entry["counts"]))
         return counts
 
     def _recount(self, part: Region, of_tile: dict[str, int]) -> dict[str, int]:

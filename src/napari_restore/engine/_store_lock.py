@@ -23,7 +23,8 @@ def lock_shared(owner: object, path: Path) -> Callable[[], None]:
 
 def lock_exclusive(owner: object, path: Path) -> Callable[[], None]:
     """Lock `path` for writing and mark it as in use; raises `StoreBusy` if another run writes to
-    it."""
+    it.
+    """
     locked = lock_file(path / WRITER)
     if locked is None:
         raise StoreBusy(

@@ -38,7 +38,8 @@ _KNOWN = MeasurementCache["TileInvariance"]()
 
 class TileInvariance(StrEnum):
     """What the bits of a pixel do not depend on; convolution libraries choose kernels by shape
-    and threads."""
+    and threads.
+    """
 
     FULL = "any tiles, any threads"
     ONE_THREAD = "any tiles, one thread each"
@@ -92,7 +93,8 @@ def _found(model: RestorationModel, device: Device, halo: int) -> TileInvariance
 
 def _digest(model: RestorationModel, device: Device, halo: int) -> str:
     """Return a hash of what determines the kernels: the layers' shapes, the processor, the
-    libraries."""
+    libraries.
+    """
     instructions = os.environ.get("ONEDNN_MAX_CPU_ISA", ""), os.environ.get("DNNL_MAX_CPU_ISA", "")
     kernels = [torch.__version__, torch.backends.cpu.get_cpu_capability(), *instructions]
     machine = [_processor(), device.name, device.reason if device.is_cuda else "", cores()]

@@ -1,4 +1,4 @@
-"""What an image says of itself, and that it can be read: all that levels and readers know of it."""
+"""Interface of an image for levels and readers: its description and its reading methods."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Array = npt.NDArray[Any]
 
 
 class ImageBase(ABC):
-    """The part of `Image` that does not depend on how its levels come to be."""
+    """The part of `Image` that does not depend on how its levels are made."""
 
     reader: Reader
-    """What the file tells, and the levels it stores."""
+    """Description of the file, and the levels it stores."""
     source: Source
     """Level 0 and the levels the file stores, or the tiled cache of an untiled file."""
     pyramid: Source | None
@@ -36,13 +36,15 @@ class ImageBase(ABC):
     planned_levels: tuple[Level, ...]
     """Size and chunks of all levels, built or not; fixed from the start."""
     progressive: bool
-    """True: `levels` show what has landed of an untiled file and never wait for it."""
+    """True: `levels` show what is decoded so far of an untiled file and never wait for it."""
     working_space: WorkingSpace | None
     """How models see the colours of a photo that is not sRGB; else None."""
 
     @property
     def block_bytes(self) -> int:
-        """Bytes of what must be decoded as one beside chunks; 0 once it lies decoded in the cache."""
+        """Bytes of what must be decoded as one beside chunks; 0 once it is decoded into the
+        cache.
+        """
         landed = self.source is not self.reader and getattr(self.source, "complete", False)
         return 0 if landed and not self.reader.random_access else self.reader.block_bytes
 
@@ -53,7 +55,7 @@ class ImageBase(ABC):
 
     @abstractmethod
     def has_landed(self, box: Box, level: int) -> bool:
-        """Return whether the pixels of `box` of `level` are there, in the file or the cache."""
+        """Return whether the pixels of `box` of `level` are available, in the file or the cache."""
 
     @abstractmethod
     def read(self, box: Box, level: int = 0) -> Array:
@@ -77,7 +79,7 @@ class ImageBase(ABC):
     def close(self) -> None:
         """Release file handles and cached chunks; reading opens them again."""
 
-    # -- what it is --------------------------------------------------------------
+    # -- description -------------------------------------------------------------
     @property
     def height(self) -> int:
         return self.planned_levels[0].height
@@ -112,12 +114,12 @@ class ImageBase(ABC):
 
     @property
     def stored_levels(self) -> int:
-        """How many of the levels the file itself has, level 0 included."""
+        """Number of levels in the file itself, level 0 included."""
         return len(self.reader.levels)
 
     @property
     def profile(self) -> Profile:
-        """What an export must carry."""
+        """Metadata that an export carries."""
         return self.reader.profile
 
     @property
@@ -154,10 +156,10 @@ class ImageBase(ABC):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hex digest that tells this content from another; independent of name and time."""
+        """Hex digest that identifies the content; independent of name and time."""
         return self.reader.fingerprint()
 
     @property
     @abstractmethod
     def known_range(self) -> tuple[float, float] | None:
-        """Smallest and largest finite value where it costs nothing to know, else None."""
+        """Smallest and largest finite value where they are known without reading, else None."""

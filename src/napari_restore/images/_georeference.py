@@ -1,4 +1,4 @@
-"""Where an image lies on the ground."""
+"""Position of an image on the ground."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IDENTITY: Transform = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 @dataclass(frozen=True)
 class ControlPoint:
-    """A ground control point: pixel corner coordinates and the place they show."""
+    """A ground control point: pixel corner coordinates and their map coordinates."""
 
     row: float
     column: float
@@ -30,13 +30,11 @@ class ControlPoint:
 
 @dataclass(frozen=True)
 class Georeference:
-    """What the file says about its place; numbers are kept as they were read.
-
-    `transform` holds six numbers (a, b, c, d, e, f): a point at column ``x`` and
-    row ``y``, counted from the top left *corner* of the first pixel, lies at
-    ``(a x + b y + c, d x + e y + f)``. That also holds where `area_or_point` is
-    "Point": GDAL has moved such transforms by half a pixel already, and moves
-    them back when it writes. None where only `gcps` or `rpcs` place the image.
+    """Georeference as stored in the file; numbers are kept as they were read. `transform` is six
+    numbers (a, b, c, d, e, f): a point at column ``x`` and row ``y``, counted from the top left
+    *corner* of the first pixel, lies at ``(a x + b y + c, d x + e y + f)``. That also holds
+    where `area_or_point` is "Point": GDAL has moved such transforms by half a pixel already, and
+    moves them back when it writes. None where only `gcps` or `rpcs` locate the image.
     """
 
     crs_wkt: str | None = None
@@ -51,7 +49,7 @@ class Georeference:
 
     @property
     def is_placed(self) -> bool:
-        """Whether a transform gives every pixel a place."""
+        """Whether there is a transform from pixels to map coordinates."""
         return self.transform is not None
 
     @property
@@ -74,10 +72,11 @@ class Georeference:
         return replace(self, transform=transform, gcps=gcps, rpcs=_shifted_rpcs(self.rpcs, x0, y0))
 
     def to_napari_affine(self) -> npt.NDArray[np.float64]:
-        """3 × 3 matrix from napari's data coordinates (row, column, 1) to world (y, x, 1).
+        """Return the 3 × 3 matrix from napari's data coordinates (row, column, 1) to world (y, x,
+        1).
 
-        napari puts the *centre* of the first pixel at (0, 0), so its place is the
-        transform's image of (½, ½). Without a transform: the identity.
+        napari puts the *centre* of the first pixel at (0, 0), so its position is the transform's
+        image of (½, ½). Without a transform: the identity.
         """
         if self.transform is None:
             return np.eye(3)
@@ -138,7 +137,7 @@ def units_of(crs: Any) -> str:
 
 
 def crs_name(wkt: str) -> str:
-    """Return a coordinate system as people name it: ``"EPSG:32633 (WGS 84 / UTM zone 33N)"``."""
+    """Return the usual name of a coordinate system: ``"EPSG:32633 (WGS 84 / UTM zone 33N)"``."""
     from rasterio.crs import CRS
 
     named = re.match(r'\w+\["([^"]*)"', wkt)

@@ -1,4 +1,4 @@
-"""Levels, the chunks they are decoded in, and the abstract base of all that pixels are read from."""
+"""Pyramid levels, their chunks, and the abstract base of all sources of pixels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Box = tuple[int, int, int, int]
 
 
 class Level(NamedTuple):
-    """Size of one pyramid level and of the chunks it is decoded in."""
+    """Size of one pyramid level and of its chunks."""
 
     height: int
     width: int
@@ -59,10 +59,9 @@ def chunks_of(level: Level, box: Box) -> Iterator[tuple[int, int, Box]]:
 class Source(ABC):
     """Pixels as one file (or array) stores them, decoded chunk by chunk.
 
-    A reader is one subclass with `PRIORITY` and `supports`; the first supporting
-    reader in order of priority (highest first) opens the file. Everything a
-    subclass must provide stands in the mandatory section. `read_chunk` and
-    `read_valid_chunk` are called from several threads at once.
+    A reader is one subclass with `PRIORITY` and `supports`; the first supporting reader in order of
+    priority (highest first) opens the file. Everything a subclass must provide is in the mandatory
+    section. `read_chunk` and `read_valid_chunk` are called from several threads at once.
     """
 
     PRIORITY: ClassVar[int] = 0
@@ -90,7 +89,7 @@ class Source(ABC):
     block_bytes: int = 0
     """Bytes of a tile, strip or picture that must be decoded as one, where it is larger than a chunk."""
     may_be_invalid: bool = False
-    """False: every pixel is valid, `read_valid_chunk` need not be asked."""
+    """False: every pixel is valid, `read_valid_chunk` need not be called."""
 
     def read_valid_chunk(
         self, level: int, row: int, column: int, pixels: npt.NDArray[Any]

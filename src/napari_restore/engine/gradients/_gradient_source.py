@@ -1,5 +1,6 @@
 """Image and model of a plan, prepared for gradients: statistics, pixels, and what all scopes
-share."""
+share.
+"""
 
 from __future__ import annotations
 
@@ -150,7 +151,8 @@ class GradientSource:
 
     def input_box(self, box: Region) -> Region:
         """Return the input box of a local model for `box`: the halo around its cells of the
-        model's steps."""
+        model's steps.
+        """
         step = self.plan.model.card.multiple_of
         core = box.align(step).intersect(Region(0, 0, *self.size))
         return box_with_halo(core, self.plan.halo, self.size, step)
@@ -165,7 +167,8 @@ class GradientSource:
     @contextmanager
     def computing(self) -> Iterator[None]:
         """Compute gradients with respect to pixels only, in float32; failures are raised as
-        those of a tile."""
+        those of a tile.
+        """
         model = self.work.model
         trained = [p for p in model.parameters() if p.requires_grad]
         for parameter in trained:

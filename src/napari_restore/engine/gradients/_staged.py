@@ -232,7 +232,8 @@ class StagedGradients:
         by_related: Tensor,
     ) -> tuple[Tensor, ...]:
         """Return ∂D/∂ of a tile's tokens, residuals and view; add that of the related to
-        `by_related`."""
+        `by_related`.
+        """
         with torch.no_grad():
             view = self._view(picture, *at)
         leaves = [
@@ -323,7 +324,8 @@ class StagedGradients:
 
     def _source(self, row: int, column: int) -> tuple[Region, Tensor, Tensor]:
         """Return the box of the image that makes a tile, and its rows and columns, reflected at
-        the edge."""
+        the edge.
+        """
         needed, (rows, columns) = reflection(self._tile(row, column), self.source.size)
         return needed, torch.from_numpy(rows), torch.from_numpy(columns)
 
@@ -340,7 +342,8 @@ class StagedGradients:
 
 def _back(step: Callable[[Tensor], Tensor], given: Tensor, by_result: Tensor) -> Tensor:
     """Return ∂D/∂ of the input of `step`, from that of its result; `step` may write into its
-    input."""
+    input.
+    """
     leaf = given.detach().requires_grad_(True)
     with torch.enable_grad():
         # A leaf may not be written to.

@@ -71,7 +71,8 @@ def ram_bandwidth() -> float:
 
 def _measure(folder: Path, size: int) -> Bandwidth:
     """Measure the disk, with half the size again and again: a quota may allow less than what is
-    free."""
+    free.
+    """
     size = min(size, shutil.disk_usage(folder).free // 2)
     while size >= _LEAST:
         try:

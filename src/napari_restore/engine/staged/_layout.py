@@ -188,7 +188,8 @@ def _of_tier(wanted: str) -> Recompute:
 
 def _kept(demand: Demand, room: Room, wanted: str, recompute: Recompute) -> list[Split]:
     """Return the ways to keep residuals that are not recomputed: in memory alone, and with the
-    disk."""
+    disk.
+    """
     record = sum(demand.stage_bytes[1:] if recompute == "first" else demand.stage_bytes)
     tiles = demand.tiles
     if record == 0:

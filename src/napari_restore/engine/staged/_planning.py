@@ -172,11 +172,11 @@ def _choice(
     swell = 1.0 if on_device else fragmentation(shared.tiles)
     tiles_peak = int(swell * max(need.encoding, need.decoding))
     cache_bytes = cache_for(image, tile, 0, workers)
-    looking, prepare = request.context, request.prepare
+    context_missing, prepare = request.context, request.prepare
     # Known statistics are read from the disk, which takes as much.
-    known = bool(prepare.peak_bytes) and not looking
+    known = bool(prepare.peak_bytes) and not context_missing
     context_bytes, block_bytes, context_seconds = context_pass_cost(
-        image.full or image, workers, whole=looking or known
+        image.full or image, workers, whole=context_missing or known
     )
     if known:
         block_bytes, context_seconds = 0, 0.0
@@ -206,13 +206,13 @@ def _choice(
         speed=shared.speed,
         ram_speed=ram_bandwidth(),
     )
-    found: Split = split(demand, room, "recompute" if shared.related else request.residuals)
+    split_: Split = split(demand, room, "recompute" if shared.related else request.residuals)
     pixel = image.bands * image.dtype.itemsize
     reading = tile * tile * pixel * IO_SECONDS_PER_BYTE / cores()
     encode_seconds = context_seconds + prepare.seconds
     if not shared.related:
         others = max(0, shared.tiles - shared.decoded)
-        encode_seconds += found.encode_seconds
+        encode_seconds += split_.encode_seconds
         encode_seconds += others * demand.encode_seconds + shared.tiles * reading
     staged = StagedLayout(
         box=request.box,
@@ -220,18 +220,18 @@ def _choice(
         columns=shared.columns,
         tokens=shared.tokens,
         decoded=shared.decoded,
-        slots=found.slots,
-        recompute=found.recompute,
-        record_bytes=found.record_bytes,
+        slots=split_.slots,
+        recompute=split_.recompute,
+        record_bytes=split_.record_bytes,
         precision=request.precision,
         residual_dtype=request.residual_dtype,
         bottleneck_on_host=on_host,
-        ram_bytes=ram + found.slots.ram * found.record_bytes,
-        device_bytes=device_peak + found.slots.device * found.record_bytes,
-        disk_bytes=shared.token_bytes + found.slots.disk * found.record_bytes,
+        ram_bytes=ram + split_.slots.ram * split_.record_bytes,
+        device_bytes=device_peak + split_.slots.device * split_.record_bytes,
+        disk_bytes=shared.token_bytes + split_.slots.disk * split_.record_bytes,
         encode_seconds=encode_seconds,
         bottleneck_seconds=shared.operations * cost.seconds_per_operation,
-        decode_seconds=found.decode_seconds + shared.decoded * reading,
+        decode_seconds=split_.decode_seconds + shared.decoded * reading,
     )
     layout = Layout(
         tile=tile,
@@ -342,7 +342,8 @@ def _existing(folder: Path) -> Path:
 
 def check_staged(model: StagedModel, tile: int | None) -> None:
     """Raise `BadParameter` for a tile size, which the model fixes, and `BadModel` for an odd
-    one."""
+    one.
+    """
     if model.tile % CELL:
         raise BadModel(
             f"Tiles of {model.card.id} have {model.tile} pixels along a side.",

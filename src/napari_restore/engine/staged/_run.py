@@ -106,7 +106,8 @@ class StagedRun(Run):
         stack: ExitStack,
     ) -> tuple[ResidualStore, Recompute]:
         """Return the tiles whose residuals are stored, and the others; what lies there already
-        counts."""
+        counts.
+        """
         dtype, device = dtype_of(layout.residual_dtype), self.plan.device.torch
         named = json.dumps([self.plan.key, [list(core) for core in order]])
         key = hashlib.sha256(named.encode()).hexdigest()

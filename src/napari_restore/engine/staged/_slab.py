@@ -141,7 +141,8 @@ class SlabFile:
 
     def _take_over(self, header: dict[str, Any]) -> bool:
         """Read the journal of an earlier file that `header` describes; return False if there is
-        none."""
+        none.
+        """
         journal = journal_of(self.path)
         try:
             content = journal.read_bytes()
@@ -158,7 +159,8 @@ class SlabFile:
 
     def _make(self, header: dict[str, Any]) -> None:
         """Preallocate the file; its journal is written last, so where it exists the file is
-        complete."""
+        complete.
+        """
         journal = journal_of(self.path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         journal.unlink(missing_ok=True)

@@ -127,7 +127,8 @@ class TokenStore:
 
     def _load_checkpoint(self, grid: Tensor, tick: Callable[[], None]) -> int | None:
         """Fill `grid` from the latest complete checkpoint; return the layer that processes it
-        next."""
+        next.
+        """
         try:
             describe = read_json(self._folder / "layer.json")
             if describe["key"] != self._key or describe["shape"] != list(self.shape):
@@ -161,7 +162,8 @@ class TokenStore:
 
     def _around(self, grid: Tensor, tile: int) -> Tensor:
         """Return (C, side + 2 · margin, …): a tile's tokens and those around, replicated at the
-        edge."""
+        edge.
+        """
         row, column = divmod(tile, self._layout.columns)
         cut, beyond = [], []
         for at, length in zip((row, column), grid.shape, strict=False):
@@ -185,7 +187,8 @@ def tile_bytes(width: int, side: int, margin: int = 0) -> int:
 
 def is_related(folder: Path, tiles: int, key: str) -> bool:
     """Return whether the bottleneck's complete result for a grid of so many tiles lies in
-    `folder`."""
+    `folder`.
+    """
     path = folder / TOKENS
     return key_of(path) == key and written(path) == tiles
 

@@ -48,7 +48,8 @@ class DecodeInput(TileInput):
 @dataclass(frozen=True)
 class StagedWork:
     """Everything that the tiles of one run share. `tile` converts pixels to model input and
-    back."""
+    back.
+    """
 
     model: StagedModel
     tile: TileWork

@@ -1,4 +1,4 @@
-"""Folders that only their user may write to: what lies in them decides pixels."""
+"""Folders that only their user may write to, as their content determines pixels."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 def make_private(path: Path) -> None:
-    """Make the folder `path`, open to its user alone, or check the one that is there.
+    """Create the folder `path`, open to its user alone, or check the existing one.
 
-    Folders above it that are missing are made as well. Raises `BadOutput` where the folder
-    belongs to another user or others may write to it, `OSError` where it cannot be made.
+    Missing parent folders are created as well. Raises `BadOutput` where the folder belongs to
+    another user or others may write to it, `OSError` where it cannot be created.
     """
     path.parent.mkdir(mode=OWNER_ONLY, parents=True, exist_ok=True)
     try:
@@ -26,9 +26,9 @@ def make_private(path: Path) -> None:
 
 
 def check_private(path: Path) -> None:
-    """Raise `BadOutput` where somebody else could put files into the folder `path`.
+    """Raise `BadOutput` where another user could write files into the folder `path`.
 
-    Systems without owners and modes, such as Windows, guard a user's folders themselves.
+    Systems without owners and modes, such as Windows, protect a user's folders themselves.
     """
     if not hasattr(os, "getuid"):
         return

@@ -1,4 +1,4 @@
-"""Who uses a folder of the cache: nobody removes what somebody else reads."""
+"""Marks of the processes that use a folder of the cache, so that no other removes it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PATTERN = "in-use.*"
 
 
 class _Mark:
-    """The mark of this process in one folder, shared by all who use it here."""
+    """Mark of this process in one folder, shared by all its users in the process."""
 
     def __init__(self, locked: LockedFile) -> None:
         self.locked = locked
@@ -29,12 +29,12 @@ _LOCK = threading.RLock()
 def mark_use(path: Path) -> Callable[[], None]:
     """Mark the folder `path` as in use by this process until the returned function is called.
 
-    The mark is a locked file in it, which goes with its last user. Raises `OSError` where
-    none can be made.
+    The mark is a locked file in it, which is removed with its last user. Raises `OSError` where it
+    cannot be created.
     """
     with _LOCK:
         if path not in _MARKS:
-            # The process id is for people; the other part tells two containers apart.
+            # The process id is for people; the other part distinguishes two containers.
             name = f"in-use.{os.getpid()}-{uuid.uuid4().hex[:8]}"
             locked = lock_file(path / name)
             assert locked is not None, "nobody else knows the name"
@@ -75,7 +75,7 @@ def is_used(path: Path) -> bool:
 
 
 def _living(path: Path) -> Iterator[Path]:
-    """Yield the marks of living processes; those of dead ones go."""
+    """Yield the marks of living processes; those of dead ones are removed."""
     for mark in path.glob(PATTERN):
         if is_locked(mark):
             yield mark

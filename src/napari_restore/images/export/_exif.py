@@ -1,7 +1,7 @@
 """EXIF, IPTC and colour profiles put into finished photo files.
 
-Pixels are encoded by GDAL; what a camera wrote beside them is spliced in
-afterwards, because GDAL carries it in part only.
+Pixels are encoded by GDAL; a camera's metadata is inserted afterwards, because GDAL copies it in
+part only.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def iptc_records(iptc: bytes | None) -> bytes | None:
 
 
 def photoshop_segment(iptc: bytes) -> bytes:
-    """Return an `iptc` block as a JPEG keeps it."""
+    """Return an `iptc` block in the form of a JPEG."""
     if iptc.startswith(_PHOTOSHOP_HEADER):
         return iptc
     if iptc.startswith(b"8BIM"):
@@ -55,7 +55,7 @@ def photoshop_segment(iptc: bytes) -> bytes:
 def jpeg_segments(
     exif: bytes | None, icc: bytes | None, xmp: bytes | None, iptc: bytes | None
 ) -> list[tuple[int, bytes]]:
-    """Return (marker, content) of what to put at the start of a JPEG; what is too long is left
+    """Return (marker, content) of the segments at the start of a JPEG; too long ones are left
     out.
     """
     segments = []
@@ -107,7 +107,7 @@ def png_chunks(
     if xmp:
         chunks.append((b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp))
     if records := iptc_records(iptc):
-        # PNG has no place for IPTC; this is the one that photo software looks at.
+        # PNG has no place for IPTC; this is the one that photo software reads.
         text = f"\niptc\n{len(records):8d}\n{records.hex()}\n".encode()
         chunks.append((b"zTXt", b"Raw profile type iptc\0\0" + zlib.compress(text)))
     return chunks
@@ -116,7 +116,7 @@ def png_chunks(
 def splice_png(source: Path, target: Path, chunks: list[tuple[bytes, bytes]]) -> None:
     """Copy a PNG with `chunks` after its header, in place of its own of these types."""
     own = {kind for kind, _ in chunks if kind != b"zTXt"}
-    # A profile and the plain statement that the image is sRGB exclude each other.
+    # A profile and the statement that the image is sRGB exclude each other.
     if b"iCCP" in own:
         own |= {b"sRGB", b"gAMA", b"cHRM"}
     with source.open("rb") as old, target.open("wb") as new:
@@ -143,9 +143,9 @@ def add_to_tiff(path: Path, exif: bytes | None, iptc: bytes | None) -> None:
         head = file.read(16)
         order = "<" if head[:2] == b"II" else ">"
         big = head[2:4] in (b"+\0", b"\0+")
-        word = order + ("Q" if big else "I")
+        number = order + ("Q" if big else "I")
         pointer = 8 if big else 4
-        (first,) = struct.unpack_from(word, head, pointer)
+        (first,) = struct.unpack_from(number, head, pointer)
         entries, following = _read_directory(file, first, order, big)
 
         def append(content: bytes) -> int:
@@ -163,24 +163,24 @@ def add_to_tiff(path: Path, exif: bytes | None, iptc: bytes | None) -> None:
             content = text.encode("utf-8") + b"\0"
             entries[tag] = _entry(order, big, tag, 2, len(content), content, append)
         for tag, values in directories.items():
-            # In the file's own flavour and byte order, or its offsets mean nothing.
+            # In the file's own layout and byte order, or its offsets mean nothing.
             directory = ImageFileDirectory_v2(head[: 16 if big else 8])
             for name, value in values.items():
                 directory[name] = value
             place = append(directory.tobytes(offset()))
-            content = struct.pack(word, place)
+            content = struct.pack(number, place)
             entries[tag] = _entry(order, big, tag, 16 if big else 4, 1, content, append)
         if records := iptc_records(iptc):
             entries[_IPTC_TAG] = _entry(order, big, _IPTC_TAG, 7, len(records), records, append)
         count = struct.pack(order + ("Q" if big else "H"), len(entries))
         table = b"".join(entries[tag] for tag in sorted(entries))
-        place = append(count + table + struct.pack(word, following))
+        place = append(count + table + struct.pack(number, following))
         file.seek(pointer)
-        file.write(struct.pack(word, place))
+        file.write(struct.pack(number, place))
 
 
 def _parsed(exif: bytes | None) -> tuple[dict[int, str], dict[int, dict[int, Any]]]:
-    """Texts of EXIF's main directory, and its sub-directories EXIF and GPS."""
+    """Return the text tags of EXIF's main directory, and its sub-directories EXIF and GPS."""
     from PIL.Image import Exif
 
     upright = upright_exif(exif)
@@ -190,7 +190,7 @@ def _parsed(exif: bytes | None) -> tuple[dict[int, str], dict[int, dict[int, Any
     parsed.load(upright)
     main = {tag: str(parsed[tag]) for tag in _CAMERA_TAGS if tag in parsed}
     found = {tag: dict(parsed.get_ifd(tag)) for tag in (_EXIF_TAG, _GPS_TAG)}
-    # Interoperability lies behind a pointer that would lead nowhere.
+    # Interoperability is behind a pointer that would lead nowhere.
     found[_EXIF_TAG].pop(40965, None)
     return main, {tag: values for tag, values in found.items() if values}
 
@@ -198,7 +198,9 @@ def _parsed(exif: bytes | None) -> tuple[dict[int, str], dict[int, dict[int, Any
 def _read_directory(
     file: BinaryIO, place: int, order: str, big: bool
 ) -> tuple[dict[int, bytes], int]:
-    """Entries of a TIFF directory as they are, by tag, and where the next one lies."""
+    """Return the entries of a TIFF directory as they are, by tag, and the offset of the next
+    one.
+    """
     file.seek(place)
     (count,) = struct.unpack(order + ("Q" if big else "H"), file.read(8 if big else 2))
     size = 20 if big else 12
@@ -214,10 +216,10 @@ def _entry(
     order: str, big: bool, tag: int, kind: int, count: int, content: bytes, append: Any
 ) -> bytes:
     """Return one directory entry; content that does not fit into it is appended to the file."""
-    word, room = ("Q", 8) if big else ("I", 4)
+    number, room = ("Q", 8) if big else ("I", 4)
     if len(content) > room:
-        content = struct.pack(order + word, append(content))
-    return struct.pack(order + "HH" + word, tag, kind, count) + content.ljust(room, b"\0")
+        content = struct.pack(order + number, append(content))
+    return struct.pack(order + "HH" + number, tag, kind, count) + content.ljust(room, b"\0")
 
 
 def _copy_rest(old: BinaryIO, new: BinaryIO) -> None:

@@ -1,8 +1,7 @@
-"""Writing an image to a file: what suits which suffix, and never half a file.
+"""Writing an image to a complete file, in the format of its suffix.
 
-A file is written beside its final name, opened again and compared, and only then
-takes the name; whatever goes wrong before leaves nothing there and what stood
-there untouched.
+A file is written beside its final name, opened again and compared, and only then renamed; an error
+before leaves no file behind and an existing one untouched.
 """
 
 from __future__ import annotations
@@ -44,16 +43,16 @@ from napari_restore.images.files._handles import handles
 
 
 class Format(NamedTuple):
-    """What files of one kind can hold, and the module that writes them.
+    """Limits of one format, and the module that writes it.
 
-    The module has ``write(job, path)`` and ``check(job, path)``; the latter raises
-    `DamagedOutput` if `path` does not hold what was written.
+    The module has ``write(job, path)`` and ``check(job, path)``; the latter raises `DamagedOutput`
+    if `path` does not contain what was written.
     """
 
     name: str
     module: ModuleType
     dtypes: tuple[str, ...] = ()
-    """By name; empty: any the readers know."""
+    """By name; empty: any that the readers support."""
     bands: tuple[int, ...] = ()
     """Empty: any number."""
     longest: int | None = None
@@ -75,7 +74,7 @@ FORMATS: dict[str, Format] = {
     ".jpeg": _JPEG,
     ".webp": _WEBP,
 }
-"""Who writes which suffix. A new format is one module and one line here."""
+"""Format by suffix. A new format is one module and one entry here."""
 
 
 def check_output(
@@ -88,11 +87,11 @@ def check_output(
     dtype: npt.DTypeLike | None = None,
     options: ExportOptions | None = None,
 ) -> None:
-    """Find out before any work whether `path` can be written.
+    """Check before any work whether `path` can be written.
 
-    Raises `BadOutput` if the suffix is unknown, the path is one of `inputs` or
-    exists without `overwrite`, its folder is missing or not writable, or, where
-    `like` is given, if the format cannot hold (H, W, C) `shape` of `dtype`.
+    Raises `BadOutput` if the suffix is unknown, the path is one of `inputs` or exists without
+    `overwrite`, its folder is missing or not writable, or, where `like` is given, if the format
+    cannot store (H, W, C) `shape` of `dtype`.
     """
     target = Path(path)
     form = format_of(target)
@@ -121,7 +120,7 @@ def check_output(
         whole = shape or like.shape
         chosen = options or ExportOptions()
         kind_ = file_dtype(target, like, np.dtype(dtype or like.dtype), chosen)
-        _check_holds(target, form, whole, kind_)
+        _check_fits(target, form, whole, kind_)
         if form is _GEOTIFF and chosen.compress == "jpeg" and kind_ != np.uint8:
             raise BadOutput(
                 f"JPEG compression cannot hold {kind_} values.", "Choose deflate, zstd or lzw."
@@ -206,7 +205,7 @@ def write_image(
         cancelled=cancelled,
     )
     module = format_of(target).module
-    # Written where it will stand, so that taking the name is one step on one disk.
+    # Written in its final folder, so that the rename is one step on one disk.
     remove_leftovers(target)
     part = part_of(target)
     try:
@@ -245,13 +244,11 @@ def format_of(path: Path) -> Format:
 def file_dtype(
     path: Path, like: Image, dtype: np.dtype[Any], options: ExportOptions
 ) -> np.dtype[Any]:
-    """Return the dtype the file will have. Raises `BadOutput` for a bit depth that makes no
-    sense.
-    """
+    """Return the dtype of the file. Raises `BadOutput` for a meaningless bit depth."""
     form, depth = format_of(path), options.bit_depth
     if depth is None:
         photo = like.georeference is None and like.nodata is None
-        # A picture of 16 bits fills them; a measurement's counts must not be guessed at.
+        # A picture of 16 bits uses them all; a measurement's range must not be guessed.
         if form.dtypes == ("uint8",) and dtype == np.uint16 and photo:
             return np.dtype(np.uint8)
         if dtype == np.float16 and form is _GEOTIFF:
@@ -272,7 +269,7 @@ def file_dtype(
     return wanted
 
 
-def _check_holds(
+def _check_fits(
     path: Path, form: Format, shape: tuple[int, int, int], dtype: np.dtype[Any]
 ) -> None:
     hint = "Write a .tif or .zarr instead."
@@ -286,7 +283,7 @@ def _check_holds(
 
 
 def _check_writable(folder: Path) -> None:
-    # Only trying tells: access() knows nothing of Windows' rights or read-only mounts.
+    # Only trying shows it: access() ignores Windows' rights and read-only mounts.
     probe = folder / f".napari-restore-{uuid.uuid4().hex[:8]}"
     try:
         probe.touch(exist_ok=False)
@@ -311,7 +308,7 @@ def _is_zarr(folder: Path) -> bool:
 
 
 def take_name(part: Path, target: Path) -> None:
-    """Give a finished file its name; the old one and its sidecars go."""
+    """Rename a finished file to its final name; the old one and its sidecars are removed."""
     handles.close(target)
     if part.is_dir():
         old = aside_of(target)
@@ -329,7 +326,7 @@ def take_name(part: Path, target: Path) -> None:
         return
     os.replace(part, target)
     for new, stale in zip(sidecars(part), sidecars(target), strict=True):
-        # The old file's statistics or overviews would be taken for the new one's.
+        # The old file's statistics or overviews would be read as the new one's.
         if new.exists():
             os.replace(new, stale)
         else:
@@ -337,10 +334,12 @@ def take_name(part: Path, target: Path) -> None:
 
 
 def _as_ours(error: Exception, target: Path) -> Exception:
-    """Return the error to raise for `error`: ours where it is about the disk or the output."""
+    """Return the error to raise for `error`: one of `errors` where it is about the disk or the
+    output.
+    """
     if isinstance(error, RestoreError) and not isinstance(error, DamagedOutput):
         return error
-    # A damaged file on a full disk has that one reason.
+    # A damaged file on a full disk has that one cause.
     full = isinstance(error, DamagedOutput) and free_bytes(target.parent) < FULL_BYTES
     if full or is_disk_full(error):
         return disk_full(target)
@@ -350,7 +349,7 @@ def _as_ours(error: Exception, target: Path) -> Exception:
             "The disk may be failing or full; write to another one.",
         )
     if type(error).__module__.startswith("rasterio"):
-        # The last says to see the one before.
+        # The last message refers to the one before.
         while isinstance(error.__cause__, Exception):
             error = error.__cause__
     elif not isinstance(error, OSError):

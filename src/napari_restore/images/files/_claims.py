@@ -1,7 +1,7 @@
-"""Sizes that a header claims, held against the bytes of the file before anything is allocated.
+"""Sizes that a header claims, checked against the bytes of the file before anything is allocated.
 
-No coder shrinks without limit. A header that claims more than its coder could have
-packed into the file is damaged or made to exhaust the memory, as libtiff and GDAL have it.
+No coder shrinks without limit. A header that claims more than its coder could have packed into the
+file is damaged or malicious, which libtiff and GDAL assume as well.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LARGEST_BLOCK = 512 * 2**20
 LARGEST_WHOLE = 2 * 2**30
 """Bytes of the largest picture whose format can only be decoded as a whole."""
 UNQUESTIONED = 32 * 2**20
-"""Bytes that any header may claim."""
+"""Bytes that any header may claim without a check."""
 
 MOST_BANDS = 4096
 
@@ -53,11 +53,13 @@ def check_claims(path: Path, head: bytes) -> None:
         _check_netcdf(path, size)
 
 
-def check_ratio(name: str, claimed: int, held: int, ratio: int, what: str) -> None:
-    """Raise `UnreadableImage` if `claimed` bytes cannot be in `held` that shrank by `ratio`."""
-    if claimed > max(UNQUESTIONED, held * ratio):
+def check_ratio(name: str, claimed: int, available: int, ratio: int, what: str) -> None:
+    """Raise `UnreadableImage` if `claimed` bytes cannot be in `available` that shrank by
+    `ratio`.
+    """
+    if claimed > max(UNQUESTIONED, available * ratio):
         raise UnreadableImage(
-            f"{name} claims {what}, which its {held} bytes cannot hold.",
+            f"{name} claims {what}, which its {available} bytes cannot hold.",
             "It seems damaged or truncated; copy or download it again.",
         )
 
@@ -118,7 +120,9 @@ _MOST_ITEMS = 65536
 
 
 def _check_netcdf(path: Path, size: int) -> None:
-    """Every list and text of the header must lie in the file: the library allocates them first."""
+    """Check that every list and text of the header lies in the file: the library allocates them
+    first.
+    """
     try:
         with path.open("rb") as file:
             _NetcdfHeader(file, size).check()

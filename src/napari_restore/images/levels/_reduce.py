@@ -1,10 +1,9 @@
 """Halving an image: means over blocks of 2 × 2 valid pixels.
 
-The mean of integers is rounded half up, ``floor((2 * sum + n) / (2 * n))`` with
-`n` the number of valid pixels of the block, also for negative values; that of
-floats is summed in float64 and rounded once. Blocks at an odd edge hold the
-pixels that exist. Every level of every pyramid is made by `halve`, so that
-equal pixels give equal overviews wherever they are computed.
+The mean of integers is rounded half up, ``floor((2 * sum + n) / (2 * n))`` with `n` the number of
+valid pixels of the block, also for negative values; that of floats is summed in float64 and rounded
+once. Blocks at an odd edge have the pixels that exist. Every level of every pyramid is made by
+`halve`, so that equal pixels give equal overviews wherever they are computed.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ def halve(
     pixels
         (h, w, C) of any integer, float or bool dtype.
     valid
-        (h, w); None when all are. Invalid pixels do not enter the means, and a
+        (h, w); None when all are. Invalid pixels are not part of the means, and a
         block without a valid one becomes `fill`.
     fill
         Value of blocks without a valid pixel.
@@ -86,7 +85,7 @@ def halve(
 
 
 def _even(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Grown to even sides by repeating the last row and column: means stay the same."""
+    """Return `pixels` with even sides by repeating the last row and column: means stay the same."""
     if array.shape[0] % 2:
         array = np.concatenate([array, array[-1:]], axis=0)
     if array.shape[1] % 2:
@@ -95,7 +94,7 @@ def _even(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _sum4(pixels: Pixels, wide: np.dtype[Any]) -> Pixels:
-    """Sums over 2 × 2 blocks in dtype `wide`."""
+    """Return sums over 2 × 2 blocks in dtype `wide`."""
     rows = np.add(pixels[0::2], pixels[1::2], dtype=wide)
     sums = np.empty((rows.shape[0], rows.shape[1] // 2, rows.shape[2]), wide)
     # One long strided addition per band is three times faster than one over (…, 3).

@@ -1,4 +1,4 @@
-"""Areas that are written where a file is named: WKT in the image's own system, or GeoJSON text."""
+"""Areas given as text instead of a file: WKT in the image's own system, or GeoJSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _KINDS = {"MULTIPOLYGON": "MultiPolygon", "POLYGON": "Polygon", "LINESTRING": "L
 
 
 def is_inline(mask: object) -> bool:
-    """Return whether `mask` is WKT or GeoJSON itself and no file's name."""
+    """Return whether `mask` is WKT or GeoJSON itself and no file name."""
     return isinstance(mask, str) and (
         mask.lstrip().startswith("{") or _WKT.fullmatch(mask) is not None
     )
@@ -25,7 +25,7 @@ def is_inline(mask: object) -> bool:
 def parse_inline(mask: str) -> tuple[dict[str, Any], str | None]:
     """Return the GeoJSON object, and for WKT its system: ``"EPSG:N"``, or "" for the image's own.
 
-    For GeoJSON the object itself says it, which is None here. Raises `BadMask`.
+    For GeoJSON the object itself names it, and None is returned. Raises `BadMask`.
     """
     found = _WKT.fullmatch(mask)
     if found is None:

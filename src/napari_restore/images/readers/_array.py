@@ -1,4 +1,4 @@
-"""Arrays as images: numpy, dask, zarr, xarray, PIL, torch, or a list of levels of them."""
+"""Images from arrays: numpy, dask, zarr, xarray, PIL, torch, or a list of levels of them."""
 
 from __future__ import annotations
 
@@ -26,17 +26,16 @@ Array = npt.NDArray[Any]
 CHUNK = 512
 LARGEST_CHUNK_PIXELS = 4096 * 4096
 RANGE_BYTES = 256 * 2**20
-"""Float arrays in memory up to this size are looked through for their range."""
+"""Float arrays in memory up to this size are searched for their range."""
 COLOURS = {3: ("red", "green", "blue"), 4: ("red", "green", "blue", "alpha")}
-"""What the bands of an array (H, W, 3 or 4) are where nobody says otherwise: as in napari,
-scikit-image and Pillow."""
+"""Default roles of the bands of an array (H, W, 3 or 4): as in napari, scikit-image and Pillow."""
 _Y, _X, _BAND = ("y", "lat", "latitude", "row"), ("x", "lon", "longitude", "col"), ("band", "c")
 
 
 class ArrayReader(Reader):
     """(H, W) or (H, W, C) arrays, lazily sliced; only slices become numpy arrays.
 
-    `colours`, one per band, are what the bands show.
+    `colours` has the colour of each band.
     """
 
     cached: ClassVar[bool] = False
@@ -75,11 +74,13 @@ class ArrayReader(Reader):
             colorinterp=colours,
         )
         self.may_be_invalid = self.dtype.kind == "f" or nodata is not None or self.alpha is not None
-        # Only numpy's arrays lie in memory; slices of others are worth keeping.
+        # Only numpy's arrays lie in memory; slices of others are worth caching.
         self.in_memory = all(isinstance(level, np.ndarray) for level in self._arrays)
 
     def with_roles(self, roles: Sequence[str | None]) -> ArrayReader:
-        """Itself; or where a band was taken for alpha and is not, one that reads it as data."""
+        """Return itself; or where a band was taken for alpha and is not, one that reads it as
+        data.
+        """
         if self.alpha is None or roles[self.alpha] == "alpha":
             return self
         other = copy.copy(self)
@@ -89,7 +90,7 @@ class ArrayReader(Reader):
 
     @property
     def known_range(self) -> tuple[float, float] | None:
-        """Smallest and largest finite value where looking is cheap."""
+        """Smallest and largest finite value where computing them is cheap."""
         level = self._arrays[0]
         if not isinstance(level, np.ndarray) or level.nbytes > RANGE_BYTES:
             return None
@@ -132,14 +133,14 @@ class LazyArrayReader(ArrayReader):
     cached: ClassVar[bool] = True
 
     def read_chunk(self, level: int, row: int, column: int) -> Array:
-        # Slices of an array the user holds must not be frozen or pinned.
+        # Slices of an array of the user must not be made read-only or pinned.
         return np.array(super().read_chunk(level, row, column), copy=True)
 
 
 def reader_of_array(source: Any, *, named: bool = False) -> ArrayReader:
     """Return the reader for an array or a list of levels. Raises `UnreadableImage`.
 
-    With `named` somebody says what the bands are, and nothing is assumed of them.
+    With `named` the roles of the bands are given, and none is assumed.
     """
     array = as_array(source)
     first = array[0] if isinstance(array, list) and array else array
@@ -153,14 +154,14 @@ def reader_of_array(source: Any, *, named: bool = False) -> ArrayReader:
         picture = source[0] if isinstance(source, (list, tuple)) else source
         colours = ("gray", "alpha") if has_grey_and_alpha(picture) else COLOURS.get(reader.bands)
         tells = reader.georeference is not None or any(reader.profile.descriptions)
-        # Four bands with a place on the map are more often infrared than transparency.
+        # Four bands with a georeference are more often infrared than transparency.
         if colours is not None and not tells:
             reader = ArrayReader(array, colours)
     return reader if reader.in_memory else LazyArrayReader(array, reader.profile.colorinterp)
 
 
 def _without_labels(array: Any) -> Any:
-    """Xarray's data with (y, x, band) order; other arrays as they are."""
+    """Return xarray's data with (y, x, band) order; other arrays as they are."""
     dims = getattr(array, "dims", None)
     if not isinstance(dims, tuple) or not hasattr(array, "transpose"):
         return array
@@ -214,7 +215,7 @@ def _band_names(array: Any, count: int) -> tuple[str | None, ...]:
 
 
 def _georeference(array: Any) -> Georeference | None:
-    """Return what rioxarray's accessor tells, where it is loaded."""
+    """Return the georeference of rioxarray's accessor, where it is loaded."""
     rio = getattr(array, "rio", None) if hasattr(array, "dims") else None
     if rio is None or getattr(rio, "crs", None) is None:
         return None

@@ -32,7 +32,7 @@ def as_array(source: Any) -> Any:
 
 
 def has_grey_and_alpha(source: Any) -> bool:
-    """Return whether a PIL image holds grey and alpha, which its array does not say."""
+    """Return whether a PIL image has grey and alpha, which its array does not show."""
     return getattr(source, "mode", None) == "LA"
 
 

@@ -1,4 +1,4 @@
-"""What a GDAL dataset says about itself, in this package's words."""
+"""Metadata of a GDAL dataset, as this package's types."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def mask_kind(dataset: Any, nodata: Nodata) -> Masks:
 
 
 def is_tiled(dataset: Any) -> bool:
-    """Return whether blocks are tiles; also formats without tiles that are read in place count
-    not.
+    """Return whether blocks are tiles; True for untiled formats with cheap random access as
+    well.
     """
     return bool(dataset.profile.get("tiled")) or dataset.block_shapes[0][1] < dataset.width
 
 
 def georeference_of(dataset: Any) -> Georeference | None:
-    """Return where the dataset lies; None if it does not say."""
+    """Return the georeference of the dataset; None if it has none."""
     crs = dataset.crs
     gcps, gcps_crs = dataset.gcps
     rpcs = tags_of(dataset, ns="RPC") or None
@@ -87,9 +87,9 @@ def is_bitmap(dataset: Any) -> bool:
 
 
 def was_cmyk(dataset: Any) -> bool:
-    """Return whether the file holds inks, also where GDAL shows them as light (JPEG)."""
-    told = tags_of(dataset, ns="IMAGE_STRUCTURE").get("SOURCE_COLOR_SPACE", "")
-    return dataset.colorinterp[0].name == "cyan" or told in ("CMYK", "YCCK")
+    """Return whether the file has CMYK inks, also where GDAL returns RGB (JPEG)."""
+    colour_space = tags_of(dataset, ns="IMAGE_STRUCTURE").get("SOURCE_COLOR_SPACE", "")
+    return dataset.colorinterp[0].name == "cyan" or colour_space in ("CMYK", "YCCK")
 
 
 def profile_of(
@@ -100,7 +100,9 @@ def profile_of(
     nodata: Nodata,
     georeference: Georeference | None,
 ) -> Profile:
-    """Everything an export carries. `names` are the colour interpretations after expansion."""
+    """Return all metadata that an export carries. `names` are the colour interpretations after
+    expansion.
+    """
     tags = _tags(dataset)
     palette = dataset.colorinterp[0].name == "palette" and not is_bitmap(dataset)
     expanded = len(names) != dataset.count or palette
@@ -130,7 +132,7 @@ def profile_of(
         colorinterp=tuple(names),
         tags=tags,
         masks=kind,
-        # A profile of inks does not describe the light they were turned into.
+        # A profile of inks does not describe the RGB they were converted to.
         icc=None if cmyk else photo.icc,
         exif=photo.exif,
         xmp=photo.xmp,
@@ -153,7 +155,7 @@ def profile_of(
 
 def tags_of(dataset: Any, band: int | None = None, *, ns: str = "") -> dict[str, str]:
     """Return the tags of a namespace; none where one of them is not UTF-8, which rasterio cannot
-    tell.
+    read.
     """
     arguments = {"ns": ns} if ns else {}
     with contextlib.suppress(UnicodeDecodeError):
@@ -169,7 +171,7 @@ def _texts(dataset: Any, name: str) -> tuple[str | None, ...]:
 
 
 def _lower(value: Any) -> str | None:
-    """Return the name of one of rasterio's enumerations, or the text it has no name for."""
+    """Return the name of one of rasterio's enumerations, or its text if it has no name."""
     return str(getattr(value, "name", value)).lower() if value else None
 
 
@@ -188,7 +190,7 @@ def _tags(dataset: Any, band: int | None = None) -> Tags:
 
 
 def _wavelength(dataset: Any, band: int) -> float | None:
-    """Centre of a band in nm, from GDAL's IMAGERY tags or ENVI's header."""
+    """Return the centre of a band in nm, from GDAL's IMAGERY tags or ENVI's header."""
     micro = tags_of(dataset, band, ns="IMAGERY").get("CENTRAL_WAVELENGTH_UM")
     own = tags_of(dataset, band)
     with contextlib.suppress(ValueError):
@@ -197,7 +199,7 @@ def _wavelength(dataset: Any, band: int) -> float | None:
         if "wavelength" in own:
             unit = own.get("wavelength_units", tags_of(dataset).get("wavelength_units", ""))
             value = float(own["wavelength"])
-            # Headers without a unit give micrometres for small numbers.
+            # Headers without a unit mean micrometres for small numbers.
             micrometres = unit.lower().startswith("micro") or (not unit and value < 100)
             return value * 1000 if micrometres else value
     return None

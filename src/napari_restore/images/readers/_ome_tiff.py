@@ -32,7 +32,7 @@ class OmeTiffReader(Reader):
         if not _tiff.is_tiff(head):
             return False
         try:
-            text = _tiff.look(path).tags.get(_tiff.IMAGE_DESCRIPTION, b"")
+            text = _tiff.read_directories(path).tags.get(_tiff.IMAGE_DESCRIPTION, b"")
         except UnreadableImage:
             return False
         return isinstance(text, bytes) and b"<OME" in text[:4096]
@@ -135,10 +135,10 @@ class _Opened:
 
 
 def _check_files(path: Path, text: bytes | tuple[int, ...]) -> None:
-    """The XML may spread an image over files, which must lie beside this one."""
-    told = bytes(text).rstrip(b"\0")
+    """Check that files named in the XML, over which an image may be spread, lie beside this one."""
+    description = bytes(text).rstrip(b"\0")
     try:
-        root = parse_xml(told.decode("utf-8", "replace"))
+        root = parse_xml(description.decode("utf-8", "replace"))
     except ValueError as error:
         raise UnreadableImage(
             f"{path.name} cannot be read as OME-TIFF: {error}.", "Save it again as OME-TIFF."
@@ -159,12 +159,12 @@ def _local(tag: str) -> str:
 
 
 def _name_of(value: Any) -> str:
-    """Return the name of one of tifffile's enumerations, or the number it has no name for."""
+    """Return the name of one of tifffile's enumerations, or its number if it has no name."""
     return str(getattr(value, "name", value)).lower()
 
 
 def _channels(xml: str, count: int) -> tuple[tuple[str | None, ...], tuple[float | None, ...]]:
-    """Names and emission wavelengths (nm) of the channels that OME-XML lists."""
+    """Return names and emission wavelengths (nm) of the channels in the OME-XML."""
     names: list[str | None] = []
     waves: list[float | None] = []
     try:

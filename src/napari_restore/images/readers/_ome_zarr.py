@@ -23,7 +23,8 @@ Array = npt.NDArray[Any]
 
 MARKERS = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 OWN_ATTRIBUTES = "napari_restore"
-"""Where this package's exports keep what OME has no word for: CRS, transform, nodata …"""
+"""Attribute of this package's exports for metadata that OME does not define: CRS, transform,
+nodata …"""
 
 
 class OmeZarrReader(Reader):
@@ -59,7 +60,7 @@ class OmeZarrReader(Reader):
             block_level(*axes.size(a.shape), axes.chunk(a.chunks)) for a in _shrinking(arrays, axes)
         )
         own = checked_attributes(attributes.get(OWN_ATTRIBUTES), self.bands, path.name)
-        # JSON has no NaN; it is written as a word.
+        # JSON has no NaN; it is written as text.
         self._nodata = as_dtype(own.nodata, self.dtype)
         self.georeference = own.georeference
         self.profile = _profile(path.name, attributes, own, self.bands, self._nodata, self._is_bool)
@@ -107,7 +108,7 @@ def _images_of(node: Any, name: str) -> tuple[list[Any], Axes, Mapping[str, Any]
 
 
 def _ome_attributes(node: Any) -> dict[str, Any]:
-    """Attributes of version 0.4 (at the top) and 0.5 (below "ome") alike."""
+    """Return the attributes of version 0.4 (at the top) and 0.5 (below "ome") alike."""
     attributes = dict(node.attrs)
     ome = attributes.get("ome")
     return {**attributes, **ome} if isinstance(ome, Mapping) else attributes
@@ -161,7 +162,7 @@ def _profile(
 
 
 def _channel_labels(attributes: Mapping[str, Any]) -> list[str | None]:
-    """Return what OMERO's block calls the channels; nothing where it has another shape."""
+    """Return the channel names of OMERO's block; none where it has another structure."""
     block = attributes.get("omero")
     channels = block.get("channels") if isinstance(block, Mapping) else None
     if not isinstance(channels, Sequence) or isinstance(channels, str):

@@ -1,4 +1,4 @@
-"""A picture turned upright."""
+"""Pictures turned upright."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class OrientedReader(Reader):
         return np.ascontiguousarray(array.swapaxes(0, 1) if self._transposed else array)
 
     def _stored_box(self, level: int, box: Box) -> Box:
-        """Return where the stored picture keeps what the upright one shows in `box`."""
+        """Return the box of the stored picture that the upright one shows in `box`."""
         y0, x0, y1, x1 = box
         height, width = self.levels[level][:2]
         if self._flip_rows:
@@ -109,7 +109,7 @@ class OrientedReader(Reader):
         return (x0, y0, x1, y1) if self._transposed else (y0, x0, y1, x1)
 
     def _fill_spool(self) -> None:
-        """Write the stored rows, which come cheaply only in order, to a scratch file."""
+        """Write the stored rows, which are cheap only in order, to a scratch file."""
         height, width = self.inner.levels[0][:2]
         self._spool_file = tempfile.TemporaryFile(prefix="napari-restore-")
         shape = (height, width, self.bands)

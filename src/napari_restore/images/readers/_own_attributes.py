@@ -1,4 +1,4 @@
-"""What this package's exports keep in a zarr's attributes, checked before any of it is believed."""
+"""Attributes of this package's exports in a zarr, checked before they are used."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class OwnAttributes:
 
 
 def checked_attributes(given: Any, bands: int, name: str) -> OwnAttributes:
-    """Return `given`, as JSON has it, for an image of `bands`. Raises `UnreadableImage`."""
+    """Return the `given` JSON, checked for an image of `bands`. Raises `UnreadableImage`."""
     field = ""
     try:
         own = {} if given is None else _mapping(given)
@@ -75,7 +75,7 @@ def _georeference(found: Mapping[str, Any]) -> Georeference | None:
     )
 
 
-# -- checks, each of one kind of value --------------------------------------------------
+# -- checks, one per kind of value ---------------------------------------------------
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

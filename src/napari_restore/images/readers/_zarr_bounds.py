@@ -1,4 +1,6 @@
-"""Zarr from strangers: a store that stays in its folder, codecs that stop where the chunk is full."""
+"""Zarr from untrusted sources: a store that stays in its folder, codecs that stop where the
+chunk is full.
+"""
 
 from __future__ import annotations
 
@@ -41,9 +43,10 @@ _opening = threading.Lock()
 
 @contextlib.contextmanager
 def opened_folder(path: Path) -> Iterator[Any]:
-    """The zarr group or array in the folder `path`, of files below it only.
+    """Open the zarr group or array in the folder `path`, of files below it only.
 
-    Arrays of a group are opened within: their codecs are made from what is set meanwhile.
+    Arrays of a group are opened inside the block: their codecs depend on the configuration set
+    there.
     """
     import zarr
 
@@ -56,7 +59,9 @@ def _store_class() -> Any:
     from zarr.storage import LocalStore
 
     class FolderStore(LocalStore):
-        """Reads plain files below its folder: no link leads out, no pipe is waited for."""
+        """Store of the plain files below its folder: links out of it are not followed, pipes not
+        opened.
+        """
 
         longest = METADATA_BYTES
         """Bytes of the largest file that is read as a whole."""
@@ -109,7 +114,7 @@ def _bound_filters(array: Any, name: str, size: int) -> None:
         if codec is not None and codec.codec_id not in known:
             raise _unknown(name, codec.codec_id)
     if compressor is not None:
-        # What filters make of a chunk may be wider than its pixels.
+        # The output of filters may be wider than the chunk's pixels.
         limit = size * (16 if filters else 1) + SLACK
         decode = _bounded(compressor.codec_id, compressor, limit)
         compressor.decode = decode
@@ -117,9 +122,11 @@ def _bound_filters(array: Any, name: str, size: int) -> None:
 
 def _check_codecs(codecs: Sequence[Any], name: str) -> None:
     for codec in codecs:
-        told = codec.to_dict().get("name")
-        if told not in CODECS or (f"codecs.{told}" in _register() and not _is_bounded(codec)):
-            raise _unknown(name, told)
+        codec_name = codec.to_dict().get("name")
+        if codec_name not in CODECS or (
+            f"codecs.{codec_name}" in _register() and not _is_bounded(codec)
+        ):
+            raise _unknown(name, codec_name)
         _check_codecs(getattr(codec, "codecs", ()), name)
 
 
@@ -147,8 +154,8 @@ def _bounded(kind: str, codec: Any, limit: int) -> Callable[..., Any]:
 
 
 def _inflate(kind: str, data: Any, limit: int, codec: Any = None) -> bytes | None:
-    """Return `data` decompressed, None if its header allows the codec to do it; at most `limit`
-    bytes.
+    """Return `data` decompressed to at most `limit` bytes; None if its header allows the codec
+    to do it.
     """
     view = memoryview(data).cast("B")
     if kind in ("zlib", "gzip"):
@@ -192,7 +199,7 @@ def _until(view: memoryview, limit: int, start: Callable[[], Any]) -> bytes:
 
 
 def _declared(kind: str, view: memoryview) -> int | None:
-    """Return the decompressed size that the header of a chunk tells; None if it does not."""
+    """Return the decompressed size in the header of a chunk; None if it has none."""
     data = bytes(view[:18])
     if kind == "lz4":
         return int.from_bytes(data[:4], "little")
@@ -200,7 +207,7 @@ def _declared(kind: str, view: memoryview) -> int | None:
         if len(data) < 16:
             raise ValueError("a chunk is cut off")
         size, block, packed = struct.unpack_from("<III", data, 4)
-        # Blosc believes these and reads beyond the end where they are wrong.
+        # Blosc trusts these and reads beyond the end where they are wrong.
         if packed != len(view) or (size and not 0 < block <= size) or data[3] == 0:
             raise ValueError("a chunk is damaged")
         return int(size)
@@ -217,7 +224,7 @@ def _declared(kind: str, view: memoryview) -> int | None:
 
 @cache
 def _register() -> dict[str, str]:
-    """Our versions of zarr 3's codecs, as its configuration names them."""
+    """Register our versions of zarr 3's codecs, as named in its configuration."""
     from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
     from zarr.registry import register_codec
 
@@ -250,7 +257,7 @@ def _bounded_class(name: str, base: Any) -> Any:
             return base._decode_sync(self, chunk_bytes, chunk_spec)
 
         members["_decode_sync"] = decode_sync
-        # Zarr's own goes to another thread and asks for the one above.
+        # Zarr's own method runs on another thread and calls the one above.
         del members["_decode_single"]
     return type(title, (base,), members)
 

@@ -12,9 +12,9 @@ import numpy.typing as npt
 def palette_table(
     colours: Mapping[int, tuple[int, int, int, int]], largest: int
 ) -> npt.NDArray[np.uint8]:
-    """Return (entries, 1 | 3 | 4) colours by palette index: grey, RGB, or RGBA, whatever they need.
+    """Return (entries, 1 | 3 | 4) colours by palette index: grey, RGB, or RGBA, as needed.
 
-    Indices beyond the palette are black; `largest` is the largest index the file can hold.
+    Indices beyond the palette are black; `largest` is the largest index the file can store.
     """
     table = np.zeros((largest + 1, 4), np.uint8)
     table[:, 3] = 255

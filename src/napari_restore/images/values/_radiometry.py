@@ -1,4 +1,4 @@
-"""From a file's values to a model's range and back."""
+"""Conversion from a file's values to a model's range and back."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import numpy.typing as npt
 from napari_restore.images.values._working_space import WorkingSpace
 
 STRIP_BYTES = 1 << 18
-"""Of float32 numbers that are worked on at a time."""
+"""Bytes of float32 numbers that are processed at a time."""
 
 
 @dataclass(frozen=True)
 class Radiometry:
     """The linear map ``(value - black) / (white - black)`` and its exact inverse.
 
-    Values beyond white or below black are carried, never clipped. `black` is the
-    physical zero, one per band; `white` one number, so that colours keep their
-    proportions. Between both and a photo with a colour profile of its own stands
-    `colour`, wherever a model sees red, green and blue together.
+    Values beyond white or below black are kept, never clipped. `black` is the physical zero, one
+    per band; `white` one number, so that colours keep their proportions. For a photo with a colour
+    profile of its own `colour` is applied in addition, wherever a model takes red, green and blue
+    together.
     """
 
     black: npt.NDArray[np.float64]
@@ -39,11 +39,11 @@ class Radiometry:
 
     def to_model(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Return (..., C) source values, all bands, in model range."""
-        seen = values.astype(np.float64)
+        converted = values.astype(np.float64)
         if self.colour is not None:
             rgb = list(self.colour.bands)
-            seen[..., rgb] = self.colour.to_working(seen[..., rgb])
-        result: npt.NDArray[np.float64] = (seen - self.black) / self.span
+            converted[..., rgb] = self.colour.to_working(converted[..., rgb])
+        result: npt.NDArray[np.float64] = (converted - self.black) / self.span
         return result
 
     def from_model(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
@@ -57,19 +57,19 @@ class Radiometry:
     def to_model_tile(
         self, values: npt.NDArray[Any], bands: Sequence[int]
     ) -> npt.NDArray[np.float32]:
-        """Return (h, w, C) source values, all bands, as the (h, w, c) of `bands` a model sees.
+        """Return (h, w, C) source values, all bands, as the (h, w, c) of `bands` in model range.
 
         Equal to `to_model` rounded to float32.
         """
         chosen = list(bands)
         black, span = self.black[chosen], self.span[chosen]
-        seen = values if chosen == list(range(values.shape[2])) else _bands_of(values, chosen)
+        converted = values if chosen == list(range(values.shape[2])) else _bands_of(values, chosen)
         if self.colour is not None and (places := self.colour.places(chosen)):
-            seen = seen.astype(np.float32)
-            seen[..., places] = self.colour.to_working(values[..., list(self.colour.bands)])
+            converted = converted.astype(np.float32)
+            converted[..., places] = self.colour.to_working(values[..., list(self.colour.bands)])
         if not _float32_suffices(values.dtype, black, span):
-            return ((seen.astype(np.float64) - black) / span).astype(np.float32)
-        out = seen.astype(np.float32)
+            return ((converted.astype(np.float64) - black) / span).astype(np.float32)
+        out = converted.astype(np.float32)
         if black.any():
             _each_band(np.subtract, out, black.astype(np.float32), out)
         if (span != 1).any():
@@ -88,7 +88,7 @@ class Radiometry:
         Parameters
         ----------
         source
-            (h, w, c) source values of the bands the model saw.
+            (h, w, c) source values of the model's bands.
         change
             (h, w, c) model output minus model input, in model range.
         bands
@@ -145,7 +145,7 @@ def _apply_strip(
     units, exact = span.astype(work), np.empty(source.shape, work)
     with np.errstate(over="ignore", invalid="ignore"):
         _each_band(np.multiply, change, units, exact)
-        # A sum is finite only if all are; if it overflows, a closer look costs time only.
+        # A sum is finite only if all are; if it overflows, the exact check costs time only.
         finite = np.isfinite(exact.sum())
     if not finite:
         change = np.where(np.isfinite(change), change, np.float32(0))
@@ -179,10 +179,10 @@ def _each_band(
     numbers: npt.NDArray[Any],
     out: npt.NDArray[Any],
 ) -> None:
-    """``out = function(values, numbers)`` for (h, w, c) and one number per band.
+    """Compute ``out = function(values, numbers)`` for (h, w, c) and one number per band.
 
-    Three times faster than broadcasting over a last axis of a few items, also
-    where a model's output lies band by band in memory.
+    Three times faster than broadcasting over a last axis of a few items, also where a model's
+    output lies band by band in memory.
     """
     interleaved = values.strides[-1] == values.itemsize
     if interleaved and (numbers == numbers[0]).all():

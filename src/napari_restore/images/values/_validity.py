@@ -1,4 +1,4 @@
-"""Which pixels are valid: nodata, alpha, what is finite."""
+"""Validity of pixels: nodata, alpha, finite values."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 Nodata = tuple[float | None, ...]
-"""Per band of the file; None where no value of its dtype says nodata."""
+"""Per band of the file; None where no value of its dtype means nodata."""
 
 
 def as_dtype(value: float | None, dtype: np.dtype[Any]) -> float | None:
-    """Return `value` as a pixel would hold it; None if it cannot."""
+    """Return `value` as a pixel would store it; None if it cannot."""
     if value is None:
         return None
     if dtype.kind == "f":
@@ -30,7 +30,7 @@ def is_sentinel(nodata: float | None, dtype: np.dtype[Any]) -> bool:
 
 
 def default_fill(dtype: np.dtype[Any], nodata: float | None) -> float:
-    """Return what stands where nothing is valid: nodata, else NaN for floats, else 0."""
+    """Return the value of pixels where nothing is valid: nodata, else NaN for floats, else 0."""
     if nodata is not None:
         return nodata
     return float("nan") if dtype.kind in "fc" else 0
