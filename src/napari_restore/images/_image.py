@@ -86,9 +86,9 @@ class Image(ImageBase):
         self.roles: tuple[str | None, ...] = found.roles
         self.wavelengths: tuple[float | None, ...] = found.wavelengths
         if sensor is None and self.profile.sensor and self.dtype != np.uint8:
-            sensor = SENSORS[self.profile.sensor]
+            detected = SENSORS[self.profile.sensor]
             self.notes.append(
-                f"Its name or tags name {sensor.title}: --sensor {sensor.id} sets zero and bands."
+                f"Its name or tags name {detected.title}: --sensor {detected.id} sets zero and bands."
             )
         if self.profile.is_reflectance:
             self.notes.append(

@@ -14,12 +14,11 @@ def psnr(
     data_range: float,
     valid: npt.ArrayLike | None = None,
 ) -> float:
-    """Peak signal-to-noise ratio in dB: 10 · log10(L² / mean((a − b)²)).
+    """Return the peak signal-to-noise ratio in dB: 10 · log10(L² / mean((a − b)²)).
 
-    `a` and `b` are (h, w) or (h, w, C) of any real type, `data_range` is L, the
-    distance of white from black in their units. Only pixels where `valid` (h, w) is
-    true count. Equal images give infinity, no valid pixel gives NaN. Raises
-    `BadParameter` for shapes that differ.
+    `a` and `b` are (h, w) or (h, w, C) of any real type, `data_range` is L, the distance of white
+    from black in their units. Only pixels where `valid` (h, w) is true count. Equal images give
+    infinity, no valid pixel gives NaN. Raises `BadParameter` for shapes that differ.
     """
     first, second, counts = comparable(a, b, data_range, valid)
     total = int(counts.sum()) * first.shape[2]

@@ -15,7 +15,7 @@ SIGMA = 1.5
 """Standard deviation of its Gaussian in pixels."""
 K1, K2 = 0.01, 0.03
 STRIP = 32
-"""Rows at a time, so that all that is computed from them stays in the processor's cache."""
+"""Rows at a time, so that all intermediate arrays stay in the processor's cache."""
 
 
 def ssim(
@@ -84,7 +84,7 @@ def _blurred(image: Array) -> Array:
         total = weights[half] * _cut(image, axis, half, length)
         pair = np.empty_like(total)
         for start in range(half):
-            # The window is the same from both sides.
+            # The window is symmetric.
             end = WINDOW - 1 - start
             np.add(_cut(image, axis, start, length), _cut(image, axis, end, length), out=pair)
             pair *= weights[start]

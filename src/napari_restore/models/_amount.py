@@ -1,4 +1,4 @@
-"""The parameter by which a user corrects how much haze a method sees."""
+"""Parameter that scales the haze that a method estimates."""
 
 from __future__ import annotations
 

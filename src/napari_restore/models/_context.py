@@ -17,7 +17,7 @@ def bin_of(values: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
     """Return a bin number per value, growing with the value, for any dtype.
 
     8- and 16-bit integers have one bin per value. Other types are binned by the upper 16 bits of
-    their float32 pattern (relative width 2**-7), so no range has to be known beforehand and partial
+    their float32 pattern (relative width 2**-7), so no range has to be known in advance and partial
     results can be added up.
     """
     dtype = values.dtype

@@ -1,4 +1,4 @@
-"""Makes a model ready to run, from a name, a file or a module."""
+"""Loading of models from a name, a file or a module."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from napari_restore.models._wrap import WrappedModel, as_card, card_beside
 
 Card = ModelCard | Mapping[str, Any]
 WEIGHTS = Path(__file__).parent / "weights"
-"""Where the weights lie that come with the package."""
+"""Folder of the weights that come with the package."""
 _FOREIGN = (
     "It can do anything on this machine: load it, with trust=True or --yes, only if you trust its "
     "author."
@@ -47,15 +47,13 @@ def load(
         A registered id; ``"FILE.py:factory"``; the path of a .safetensors or .pth
         file whose card (NAME.json beside it, or `card`) names the network in its
         field ``model``; the path of an exported .pt2 program; or a torch module.
-        Where a program, a module or a factory comes without a card, its bands and
-        `multiple_of` are found by trying.
+        Where a program, a module or a factory comes without a card, its bands and `multiple_of` are measured.
     weights
-        A .safetensors or .pth file, or ``"random:SEED"``; None: those that come with
-        the model.
+        A .safetensors or .pth file, or ``"random:SEED"``; None: those that come with the model.
     parameters
         Values over the card's defaults.
     card
-        A `ModelCard` or a mapping of its fields, over the card found otherwise.
+        A `ModelCard` or a mapping of its fields, over those of the card found otherwise.
     trust
         Whether code of a .py or .pt2 file may run.
 
@@ -105,7 +103,7 @@ def _from_registry(
 ) -> RestorationModel:
     base = entry.card
     if weights is not None:
-        # What was found of the shipped weights says nothing of others.
+        # Measurements of the shipped weights are not valid for others.
         base = replace(base, trained_on="", validated_on="")
     own = base if card is None else as_card(card, base)
     own = replace(own, values=own.fill(parameters))
@@ -123,9 +121,9 @@ def _from_registry(
 
 
 def shipped_weights(entry: ModelEntry) -> Path:
-    """Return the weights that come with `entry`, which has some.
+    """Return the weights that come with `entry`, which must have some.
 
-    Raises `MissingWeights` or `BadModel` for an installation that has lost or damaged them.
+    Raises `MissingWeights` or `BadModel` for an installation where they are missing or damaged.
     """
     path = WEIGHTS / (entry.shipped or "")
     again = "Install napari-restore again, or give a weights file."
@@ -141,7 +139,7 @@ def shipped_weights(entry: ModelEntry) -> Path:
 def _from_weights(
     path: Path, card: Card | None, parameters: Mapping[str, Any], spec: dict[str, Any]
 ) -> RestorationModel:
-    """Return a weights file dropped by itself: its card names the network it belongs to."""
+    """Return the model of a weights file alone: its card names the network."""
     if not path.is_file():
         raise MissingWeights(f"There is no weights file {path}.", "Check the path.")
     found = dict(card_beside(path) or {})
@@ -236,9 +234,7 @@ def _wrapped(
     parameters: Mapping[str, Any],
     counts: Sequence[int] = BAND_COUNTS,
 ) -> RestorationModel:
-    """Return `module` with `card`; without one it is measured, with each of `counts` bands in
-    turn.
-    """
+    """Return `module` with `card`; without one it is measured, trying each of `counts` bands."""
     fallback = ModelCard(name, name, "A model of your own.", task="other", licence="unknown")
     own = as_card(_measured(module, name, counts) if card is None else card, fallback)
     model = WrappedModel(module, replace(own, values=own.fill(parameters)))
@@ -247,11 +243,9 @@ def _wrapped(
 
 
 def _measured(module: nn.Module, name: str, counts: Sequence[int]) -> dict[str, int]:
-    """Return the card of a module without one: what it takes of what is tried. Raises
-    `BadModel`.
-    """
+    """Return the card of a module without one: the input that it accepts. Raises `BadModel`."""
     if isinstance(module, Program) and module.fixed is not None:
-        # It takes any size, in windows of its own; which step they need it has found out.
+        # It takes any size, in windows of its own; it has measured which step they need.
         return {"bands": module.fixed[1], "multiple_of": module.step}
     # Batch statistics and dropout are for training.
     sizes = next(possible_sizes(module.eval(), counts), None)
@@ -269,7 +263,7 @@ def _ready(
     spec: dict[str, Any],
     state: Mapping[str, Tensor] | None = None,
 ) -> RestorationModel:
-    """Fill in weights, note their digest, freeze."""
+    """Load weights, note their digest, freeze."""
     target = model.module if isinstance(model, WrappedModel) else model
     if weights is not None and not any(True for _ in target.parameters()):
         raise BadModel(f"Model {model.card.id} takes no weights.", "Leave them out.")

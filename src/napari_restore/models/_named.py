@@ -1,4 +1,4 @@
-"""Several models as people name them, under labels that tell them apart."""
+"""Several models by their names, with labels that distinguish them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PARAMETERS = re.compile(r"(?P<model>.+?)(?::(?P<given>\w+=[^,]*(?:,\w+=[^,]*)*)
 
 @dataclass(frozen=True)
 class Named:
-    """A model as somebody names it."""
+    """A model as the user names it."""
 
     model: str
     parameters: dict[str, str] = field(default_factory=dict)
@@ -28,14 +28,14 @@ class Named:
 
 
 class Labelled(NamedTuple):
-    """A model, and what it is called among others."""
+    """A model and its label among others."""
 
     label: str
     model: RestorationModel
 
 
 def named(text: str) -> Named:
-    """Return ``ID``, ``ID:omega=0.9,t0=0.2`` or ``ID:weights=FILE``, also after FILE.py:factory."""
+    """Parse ``ID``, ``ID:omega=0.9,t0=0.2`` or ``ID:weights=FILE``, also after FILE.py:factory."""
     found = _PARAMETERS.fullmatch(text)
     if found is None:
         raise BadParameter("A model has no name.", "Name one of: napari-restore models.")
@@ -52,10 +52,10 @@ def load_named(
     trust: bool = False,
     taken: Sequence[str] = (),
 ) -> list[Labelled]:
-    """Return `models`, named as `named` takes them or loaded already, in this order.
+    """Return `models`, as `named` parses them or loaded already, in this order.
 
-    `weights` are those of the one model, `parameters` go to every one, under what its own name
-    says. The second of a label, those `taken` included, has ``(2)`` behind it. Raises
+    `weights` are for a single model; `parameters` are for every one, and those in its own name
+    override them. The second of a label, those `taken` included, gets the suffix ``(2)``. Raises
     `BadParameter` and what `load` raises.
     """
     if weights is not None and len(models) != 1:
@@ -83,7 +83,7 @@ def load_named(
 
 
 def label_of(told: Named) -> str:
-    """As it is named, without folders."""
+    """Return the name without folders."""
     script, colon, factory = told.model.rpartition(":")
     if colon and script.lower().endswith(".py"):
         name = f"{Path(script).name}:{factory}"

@@ -21,9 +21,7 @@ def pad_to_multiple(x: Tensor, multiple: int, smallest: int = 1) -> Tensor:
 
 
 def reflected(length: int, wanted: int, device: torch.device, before: int = 0) -> Tensor:
-    """Return indices 0 … length − 1 … 0 … of `wanted` entries, `before` of them ahead of the
-    first; edges not repeated.
-    """
+    """Return indices 0 … length − 1 … 0 … of `wanted` entries, edges not repeated."""
     period = max(1, 2 * (length - 1))
     index = (torch.arange(wanted, device=device) - before) % period
     return torch.where(index < length, index, period - index)

@@ -1,4 +1,4 @@
-"""Which models there are; nothing heavy is imported to know it."""
+"""Registry of the models; listing them imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BUILT_IN = (
     "napari_restore.models.haze_unet",
     "napari_restore.models.inf_dehaze",
 )
-"""Packages with ENTRIES; a new model of ours is one package and one line here."""
+"""Packages with ENTRIES; a new built-in model is one package and one entry here."""
 
 
 @dataclass(frozen=True)
@@ -32,30 +32,30 @@ class ModelEntry:
 
     card: ModelCard
     factory: str | Callable[..., RestorationModel]
-    """Called with the card (values filled in, halo still to be set by the factory);
-    as ``"package.module:function"`` it is imported at the first use."""
+    """Called with the card (values filled in, halo still to be set by the factory); as
+    ``"package.module:function"`` it is imported at the first use."""
     sizes: str | Callable[[Mapping[str, Any]], dict[str, int]] | None = None
-    """Reads the network's sizes (width, depth …) off a state dict; they are passed
-    to the factory as keyword arguments."""
+    """Returns the network's sizes (width, depth …) from a state dict; they are passed to the
+    factory as keyword arguments."""
     rename: str | Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
-    """Turns a state dict of another implementation into one of ours, and leaves others
-    as they are; called before `sizes`."""
+    """Converts a state dict of another implementation to our names, and leaves others unchanged;
+    called before `sizes`."""
     shipped: str | None = None
-    """Weights that come with the package: a file of models/weights/, or for an entry of
-    another package its absolute path. Its sha256 must be the card's `weights_sha256`.
-    Tensors may be float16: they are filled into float32 ones."""
+    """Weights that come with the package: a file of models/weights/, or for an entry of another
+    package its absolute path. Its sha256 must be the card's `weights_sha256`. Tensors may be
+    float16: they are loaded into float32 ones."""
 
     @property
     def is_ready(self) -> bool:
-        """Whether the model runs as it is: needs no weights, or brings them."""
+        """Whether the model runs as it is: needs no weights, or includes them."""
         return self.shipped is not None or not self.card.needs_weights
 
     def renamed(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """Return `state` under the names of this model."""
+        """Return `state` with the tensor names of this model."""
         return dict(resolve(self.rename)(state)) if self.rename else dict(state)
 
     def make(self, card: ModelCard, state: Mapping[str, Any] | None = None) -> RestorationModel:
-        """Return the model, with sizes read off `state` where it is given."""
+        """Return the model, with sizes read from `state` where it is given."""
         sizes = resolve(self.sizes)(state) if self.sizes and state is not None else {}
         model: RestorationModel = resolve(self.factory)(card, **sizes)
         return model
@@ -81,9 +81,9 @@ def _entries() -> dict[str, ModelEntry]:
 
 @cache
 def _foreign() -> dict[str, ModelEntry | str]:
-    """Entries of other packages; a sentence in place of one that cannot be used.
+    """Return the entries of other packages; a message in place of one that cannot be used.
 
-    One broken package must not take all models away.
+    One broken package must not remove all models.
     """
     found: dict[str, ModelEntry | str] = {}
     for point in entry_points(group=GROUP):
@@ -100,13 +100,13 @@ def _foreign() -> dict[str, ModelEntry | str]:
 
 
 def model_ids() -> tuple[str, ...]:
-    """Return all usable models, ours first."""
+    """Return all usable models, built-in ones first."""
     usable = (name for name, entry in _foreign().items() if isinstance(entry, ModelEntry))
     return tuple(dict.fromkeys([*_entries(), *usable]))
 
 
 def entry_of(model_id: str) -> ModelEntry:
-    """Return the entry of a model; raises `UnknownModel` with the nearest names."""
+    """Return the entry of a model; raises `UnknownModel` with similar names."""
     entry = _entries().get(model_id) or _foreign().get(model_id)
     if isinstance(entry, ModelEntry):
         return entry
@@ -122,7 +122,7 @@ def card_of(model_id: str) -> ModelCard:
 
 
 def ships(model_id: str) -> bool:
-    """Return whether a model brings its weights; raises `UnknownModel`."""
+    """Return whether a model includes its weights; raises `UnknownModel`."""
     return entry_of(model_id).shipped is not None
 
 
@@ -132,7 +132,7 @@ def is_ready(model_id: str) -> bool:
 
 
 def recommended(task: str, scene: str) -> str:
-    """Return the id of the model to offer first; raises `UnknownModel` if none does the task."""
+    """Return the id of the recommended model; raises `UnknownModel` if none does the task."""
     cards = [card_of(name) for name in model_ids()]
     able = [card for card in cards if card.task == task]
     if not able:

@@ -17,7 +17,7 @@ from napari_restore.errors import BadModel, BadParameter, MissingWeights
 RANDOM = "random:"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 _NESTS = ("params_ema", "params", "state_dict", "model_state_dict", "model", "net")
-"""Keys under which training scripts hide the state dict; averaged weights first."""
+"""Keys under which training scripts nest the state dict; averaged weights first."""
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -48,7 +48,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def fill(module: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
-    """Put `state` into `module`; raises `BadModel` naming what does not fit."""
+    """Load `state` into `module`; raises `BadModel` naming what does not fit."""
     own = module.state_dict()
     missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     wrong = [k for k in own.keys() & state.keys() if own[k].shape != state[k].shape]
@@ -72,11 +72,10 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
 def randomise(module: nn.Module, seed: int) -> None:
     """Fill `module` with weights that follow from `seed` alone.
 
-    Every tensor has its own generator, so the values do not depend on the order in
-    which layers were made. Scales keep a signal's size (LeCun et al. 1998), so deep
-    networks stay finite; those of the last matrix, or of those that the module names
-    as its `ends`, are a hundredth, so that a network starts near the identity and its
-    results stay in range.
+    Every tensor has its own generator, so the values do not depend on the order in which layers
+    were made. Scales keep a signal's size (LeCun et al. 1998), so deep networks stay finite; those
+    of the last matrix, or of those that the module names as its `ends`, are a hundredth, so that a
+    network starts near the identity and its results stay in range.
     """
     last: Sequence[str] = getattr(module, "ends", ())
     last = last or [name for name, tensor in module.named_parameters() if tensor.ndim >= 2][-1:]
@@ -89,10 +88,10 @@ def randomise(module: nn.Module, seed: int) -> None:
                 tensor.fill_(1.0 if name.endswith("weight") else 0.0)
                 continue
             if name.endswith("bias_table"):
-                # Added to scores as it is (Liu et al. 2021), where a matrix multiplies.
+                # Added to scores as it is (Liu et al. 2021), where a matrix would multiply.
                 tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.02)
                 continue
-            # Transposed convolutions add up other values than their first row, and say so.
+            # Transposed convolutions sum over another axis than their first, and define it.
             owner = module.get_submodule(name.rpartition(".")[0])
             fan_in = getattr(owner, "fan_in", tensor[0].numel())
             spread = math.sqrt(1.0 / fan_in) * (0.01 if name in last else 1.0)
@@ -115,7 +114,7 @@ def sha256_of_file(path: Path) -> str:
 
 
 def sha256_of_state(module: nn.Module) -> str:
-    """Digest of names, types, shapes and bytes of all tensors, in order of names."""
+    """Return a digest of names, types, shapes and bytes of all tensors, in order of names."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name}/{tensor.dtype}/{tuple(tensor.shape)}".encode())

@@ -1,4 +1,4 @@
-"""A plain module or an exported program behind the interface of a model."""
+"""A plain module or an exported program with the interface of a model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from napari_restore.models._model import RestorationModel, Statistics
 from napari_restore.models._padding import pad_to_multiple
 
 MOST_STEP, MOST_LEAST = 128, 1024
-"""Of `multiple_of` and `min_size`: a model is tried on several steps before a run has a budget."""
+"""Limits of `multiple_of` and `min_size`: a model is tried on several steps before a run has a
+budget."""
 
 
 class WrappedModel(RestorationModel):
@@ -74,9 +75,9 @@ def as_card(given: ModelCard | Mapping[str, Any], fallback: ModelCard) -> ModelC
 
 
 def card_beside(path: Path) -> dict[str, Any] | None:
-    """Return the card kept beside a model file as NAME.json; None if there is none.
+    """Return the card stored beside a model file as NAME.json; None if there is none.
 
-    Its key ``training``, an account of how the weights came about, is for people.
+    Its key ``training``, a description of the training, is for readers only.
     """
     beside = path.with_suffix(".json")
     if not beside.is_file():
@@ -93,7 +94,8 @@ def card_beside(path: Path) -> dict[str, Any] | None:
 
 
 def _check_fields(given: Mapping[str, Any], name: str) -> None:
-    """Raise `BadModel` for what is no field of a card or of another type; `name` is its file's."""
+    """Raise `BadModel` for a key that is no field of a card or of another type; `name` is its
+    file's."""
     known = sorted(f.name for f in fields(ModelCard))
     unknown = sorted(set(given) - set(known))
     if unknown:

@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_restore.images._profile import Tags
 from napari_restore.images._source import Level, chunk_grid
-from napari_restore.images.export._geotiff import kept_tags
+from napari_restore.images.export._geotiff import current_tags
 from napari_restore.images.export._job import DamagedOutput, ExportJob, same_pixels
 from napari_restore.images.levels._row_pyramid import RowPyramid, row_levels
 from napari_restore.images.readers._ome_zarr import OWN_ATTRIBUTES
@@ -182,5 +182,5 @@ def _own_attributes(job: ExportJob, place: Any) -> dict[str, Any]:
 
 def _current_tags(tags: Tags) -> dict[str, dict[str, str]]:
     """Return `tags` without those that would be stale, and without empty namespaces."""
-    kept = {space: kept_tags(space, part) for space, part in tags.items()}
+    kept = {space: current_tags(space, part) for space, part in tags.items()}
     return {space: part for space, part in kept.items() if part}

@@ -1,4 +1,4 @@
-"""Haze seen as a whole: a network looks at the overview, pixels are inverted one by one. Cards only."""
+"""Haze from the whole image: a network on the overview, then pixelwise inversion. Cards only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One look at a picture: a U-Net with a token that sees everything."""
+"""One pass of the network over a picture: a U-Net with a global token."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ NUMBERS = 6
 
 
 class Said(NamedTuple):
-    """What a look says, before it is given its range; what looks say adds up."""
+    """Output of a pass, before its ranges are applied; outputs of several passes are added."""
 
     maps: Tensor
     """(N, 2, h, w) offset and slope of the optical depth's logit."""
     where: Tensor
-    """(N, 1, h / 2, w / 2) logit of how much a place tells of the airlight."""
+    """(N, 1, h / 2, w / 2) logit of a cell's weight in the airlight."""
     numbers: Tensor
     """(N, NUMBERS)."""
 
@@ -36,15 +36,15 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         change = relu_(self.conv(x))
-        # A sum in place spares a tensor, but a gradient needs the one it overwrites.
+        # A sum in place saves a tensor, but a gradient needs the one it overwrites.
         return x + change if change.requires_grad else change.add_(x)
 
 
 class Look(nn.Module):
-    """Looks at `inputs` features on cells of which the maps' are `1 << finest` wide.
+    """U-Net on `inputs` features of cells; the cells of its maps are `1 << finest` wide.
 
-    `widths` are channels of the grids from the finest to the coarsest, each half as fine
-    as the one before; `told` further numbers about the whole picture.
+    `widths` are channels of the grids from the finest to the coarsest, each half as fine as the one
+    before; `told` is the number of further values about the whole picture.
     """
 
     def __init__(self, inputs: int, widths: list[int], finest: int, told: int) -> None:
@@ -65,14 +65,14 @@ class Look(nn.Module):
         self.numbers = nn.Linear(deep, NUMBERS)
 
     def start(self, maps: list[float], numbers: list[float], strength: float = 0.1) -> None:
-        """Begin with saying about this, whatever is seen."""
+        """Initialise the biases so that the output begins at these values, whatever the input."""
         for last, values in ((self.maps, maps), (self.numbers, numbers), (self.look, [0.0])):
             with torch.no_grad():
                 last.weight.mul_(strength)
             last.bias = nn.Parameter(torch.tensor(values))
 
     def forward(self, features: Tensor, share: Tensor, told: Tensor) -> tuple[Said, Tensor]:
-        """Return what is seen, and what it was drawn from: (N, widths[finest], h, w).
+        """Return the output, and the features of its maps: (N, widths[finest], h, w).
 
         `share` (N, 1, h, w) of each cell that is valid, `told` (N, …).
         """

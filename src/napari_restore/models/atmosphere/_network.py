@@ -1,4 +1,4 @@
-"""The network that reads airlight, spectral exponent and transmission off a small picture."""
+"""Network that estimates airlight, spectral exponent and transmission from a small picture."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from napari_restore.models.atmosphere._inversion import inverted, optical_depth
 from napari_restore.models.atmosphere._look import NUMBERS, Look, Said
 
 STRIDE = 8
-"""Pixels per cell of the maps it draws."""
+"""Pixels per cell of the maps it estimates."""
 GUIDED = 4.0
 """Largest slope of the transmission's logit over luminance."""
 COLOURED = 0.02
 """Mean difference of the brightest and the darkest band from which a picture has colours."""
 TOLD = 7
-"""Numbers about a picture: mean colour, its spread, the share that is valid."""
+"""Numbers about a picture: mean colour, its standard deviation, the valid share."""
 AGAIN = 16
-"""Features that a second look adds: the picture as the first one leaves it."""
+"""Features that a second pass adds: the picture after the first one."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What the network says of N pictures in units of their own brightness."""
+    """Estimate for N pictures in units of their own brightness."""
 
     offset: Tensor
     """(N, 1, gh, gw) logit of the haze at luminance 0.5, on cells of `STRIDE` pixels."""
     slope: Tensor
-    """(N, 1, gh, gw) how that logit grows with a pixel's luminance."""
+    """(N, 1, gh, gw) growth of that logit with a pixel's luminance."""
     presence: Tensor
     """(N,) factor 0 to 1 of the optical depth: exactly 0 in pictures without haze."""
     airlight: Tensor
@@ -53,13 +53,12 @@ class Seen:
 
 
 class AtmosphereNetwork(nn.Module):
-    """Looks at a picture, frees it of the haze it saw, and looks again at both.
+    """Network with two passes: on the picture, and on the picture with the result of the first.
 
-    What went wrong shows in the result: values below black where the haze was taken for
-    too thick, what is still pale, edges of a map that are no edges of the scene. The
-    second look says what to add to the first. Airlight is a weighted mean of the
-    picture's own colours, pushed by the token, so that no colour has to be learned by
-    heart. `width` channels at the finest grid; `looks` is 1 or 2.
+    Errors show in the result: values below black where the haze was overestimated, remaining haze,
+    edges of a map that are no edges of the scene. The second pass adds a correction to the first.
+    Airlight is a weighted mean of the picture's own colours, shifted by the token, so that no
+    colour has to be memorised. `width` channels at the finest grid; `looks` is 1 or 2.
     """
 
     def __init__(self, width: int = 24, looks: int = 2) -> None:
@@ -76,12 +75,13 @@ class AtmosphereNetwork(nn.Module):
             self.second.start([0.0, 0.0], [0.0] * NUMBERS, 0.05)
 
     def forward(self, cells: Cells, shape: tuple[int, int]) -> Seen:
-        """Return what is seen in `cells_of` pictures of `shape` and of mean luminance near 0.45."""
+        """Return the estimate for `cells_of` pictures of `shape` and of mean luminance near
+        0.45."""
         mean, spread = _statistics(cells.colour, cells.share)
         told = torch.cat([mean, spread, cells.share.mean((2, 3))], 1)
         said, drawn = self.first(cells.features, cells.share, told)
         if self.second is not None:
-            # In training no gradient goes back: the first look is taught by what both say.
+            # In training no gradient goes back: the first pass is trained by the sum of both.
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self.training):
                 features, told = _left(cells, said, told)
             more, _ = self.second(torch.cat([drawn, features], 1), cells.share, told)
@@ -117,9 +117,7 @@ def _tint(cells: Cells) -> Tensor:
 
 
 def _left(cells: Cells, said: Said, told: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what is left when the haze that was seen is taken away: features of cells, and
-    numbers.
-    """
+    """Return the picture without the estimated haze: features of cells, and numbers."""
     with torch.autocast(cells.share.device.type, enabled=False):
         seen = _seen(said, cells)
         share, colour, dark = (part.float() for part in halved(cells))
@@ -163,12 +161,12 @@ def _statistics(colour: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _clamped(x: Tensor) -> Tensor:
-    """0 … 1, with gradients beyond: a presence that has become 0 can come back."""
+    """Clamp to 0 … 1, with gradients beyond: a presence of 0 can grow again."""
     return x + (x.clamp(0, 1) - x).detach()
 
 
 def _looked_at(logits: Tensor, cells: Cells) -> Tensor:
-    """Return (N, 3) mean colour of the cells that `logits` (N, 1, h, w) points at."""
+    """Return (N, 3) mean colour of the cells weighted by `logits` (N, 1, h, w)."""
     factor = cells.share.shape[2] // logits.shape[2]
     share, colour = coarser(cells, factor)
     # A picture without a valid cell must not give NaN.
@@ -177,7 +175,7 @@ def _looked_at(logits: Tensor, cells: Cells) -> Tensor:
 
 
 def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
-    """Return sizes of the network whose state dict this is; raises `BadModel`."""
+    """Return the sizes of the network of this state dict; raises `BadModel`."""
     stem = state.get("network.first.stem.weight")
     if stem is None or stem.ndim != 4 or stem.shape[1] != FEATURES:
         raise BadModel(

@@ -1,4 +1,4 @@
-"""What the classical methods share."""
+"""Common base of the classical methods."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ class ClassicalModel(RestorationModel):
     def restore(
         self, x: Tensor, statistics: Statistics, valid: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return `forward_with_maps` with statistics given and `valid` None if everything is
-        valid.
-        """
+        """Return the result of `forward_with_maps`, with statistics given and `valid` None if
+        all are."""
         raise NotImplementedError
 
     def forward_with_maps(
@@ -41,5 +40,5 @@ class ClassicalModel(RestorationModel):
 
 
 def exact_device(x: Tensor) -> torch.device:
-    """Return where float64 sums over `x` can run: its own device, unless that has no float64."""
+    """Return the device for float64 sums over `x`: its own, unless that has no float64."""
     return torch.device("cpu") if x.device.type == "mps" else x.device

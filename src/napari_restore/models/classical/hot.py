@@ -20,28 +20,27 @@ BLUE, RED = 0, 1
 SAMPLED_SIDE = 1024
 """The overview is thinned to at most this many samples a side."""
 WINDOW = 16
-"""Side in samples of the windows in which the clear line's slope is sought."""
+"""Side in samples of the windows in which the clear line's slope is estimated."""
 LEVELS = 32
 ENTRIES = 4096
 FEWEST = 64
-"""Samples below which a haze level's dark objects are not trusted."""
+"""Samples below which a haze level's dark objects are not used."""
 ROUNDING = 1e-6
 """Range of HOT, as a share of the brightest value, up to which it is rounding: a grey image's."""
 
 
 class HazeOptimizedTransform(ClassicalModel):
-    """Subtracts from each band what its dark objects gain with rising haze.
+    """Subtraction from each band of what its dark objects gain with rising haze.
 
-    Over clear land blue and red lie on a line; haze lifts blue more, so the
-    distance to that line, HOT = B·sin θ − R·cos θ, measures haze. Y. Zhang,
-    B. Guindon, J. Cihlar, "An image transform to characterize and compensate for
-    spatial variations in thin cloud contamination of Landsat images", Remote
-    Sensing of Environment 82, 2002. The slope is the median of the windows in which
-    blue and red agree best. All tables come from the overview; a pixel's result
-    then depends on that pixel alone.
+    Over clear land blue and red lie on a line; haze lifts blue more, so the distance to that line,
+    HOT = B·sin θ − R·cos θ, measures haze. Y. Zhang, B. Guindon, J. Cihlar, "An image transform to
+    characterize and compensate for spatial variations in thin cloud contamination of Landsat
+    images", Remote Sensing of Environment 82, 2002. The slope is the median of the windows in which
+    blue and red agree best. All tables come from the overview; a pixel's result then depends on
+    that pixel alone.
 
-    Statistics: ``line`` (4,) sin θ, cos θ, clear HOT, entries per HOT; ``offsets``
-    (C, ENTRIES), what is subtracted per band, in model range.
+    Statistics: ``line`` (4,) sin θ, cos θ, clear HOT, entries per HOT; ``offsets`` (C, ENTRIES),
+    what is subtracted per band, in model range.
     """
 
     def __init__(self, card: ModelCard) -> None:
@@ -82,10 +81,10 @@ def make(card: ModelCard) -> HazeOptimizedTransform:
 
 
 def clear_line_slope(blue: npt.NDArray[np.float64], red: npt.NDArray[np.float64]) -> float:
-    """Slope of red over blue where the two agree best; 1 if they agree nowhere.
+    """Return the slope of red over blue where the two agree best; 1 if they agree nowhere.
 
-    Within a small window haze is even and keeps blue and red on a line, so hazy
-    windows tell the slope too. Windows touching invalid samples are left out.
+    Within a small window haze is even and keeps blue and red on a line, so hazy windows show the
+    slope too. Windows touching invalid samples are left out.
     """
     b, r = _windows(blue), _windows(red)
     keep = np.isfinite(b).all(axis=1) & np.isfinite(r).all(axis=1)

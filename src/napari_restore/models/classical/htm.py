@@ -90,7 +90,7 @@ class HazeThicknessMap(ClassicalModel):
 
 
 def make(card: ModelCard) -> HazeThicknessMap:
-    """Return the model, its halo following from the window.
+    """Return the model, its halo computed from the window.
 
     Whole cells depend on the minimum, two stacked means and one cell to interpolate.
     """
@@ -98,7 +98,7 @@ def make(card: ModelCard) -> HazeThicknessMap:
 
 
 def radius_of(card: ModelCard) -> int:
-    """Half the window, in cells."""
+    """Return half the window, in cells."""
     return max(1, round((int(card.values["window"]) - 1) / 2 / CELL))
 
 

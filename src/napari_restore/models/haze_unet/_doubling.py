@@ -13,11 +13,11 @@ _TAPS = ((3, 1, None), (None, 2, 0))
 class Doubling(nn.ConvTranspose2d):
     """`ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1)`, computed as a convolution.
 
-    Each of the four output pixels of an input pixel is a 3 × 3 convolution: together
-    4 · `outputs` channels that are put in their places. On processors with AVX-512, oneDNN
-    3.12 sums transposed convolutions to few channels in an order that follows the picture's
-    shape and the number of threads, so that tiles and the whole differ in the last bit; its
-    convolutions do not. Names and shapes of the weights are those of `ConvTranspose2d`.
+    Each of the four output pixels of an input pixel is a 3 × 3 convolution: together 4 · `outputs`
+    channels that are rearranged. On processors with AVX-512, oneDNN 3.12 sums transposed
+    convolutions to few channels in an order that depends on the picture's shape and the number of
+    threads, so that tiles and the whole differ in the last bit; its convolutions do not. Names and
+    shapes of the weights are those of `ConvTranspose2d`.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -25,7 +25,7 @@ class Doubling(nn.ConvTranspose2d):
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         assert self.bias is not None
-        # Channels last again: how pixels lie decides on the kernel.
+        # Channels last again: the kernel depends on the memory layout.
         kernel = self._kernel().contiguous(memory_format=torch.channels_last)
         four = conv2d(x, kernel, self.bias.repeat_interleave(4), padding=1)
         return pixel_shuffle(four, 2)

@@ -10,7 +10,7 @@ from napari_restore.models._registry import ModelEntry
 
 _HERE = __name__
 DEEPEST = 2.5
-"""Optical depth that is never reached: the inversion multiplies errors by exp of it."""
+"""Upper bound of the optical depth: the inversion multiplies errors by exp of it."""
 
 _BASE = ModelCard(
     id="inf-dehaze",

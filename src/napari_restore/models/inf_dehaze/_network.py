@@ -1,4 +1,4 @@
-"""Inf-Dehaze: tiles are encoded, meet in a global bottleneck, and are decoded."""
+"""Inf-Dehaze: tiles are encoded, related in a global bottleneck, and decoded."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ class Encoder(nn.Module):
             self.cells = CellStatistics(config.stride, config.widths[-1], planes)
 
     def start(self, x: Tensor, stage: int) -> Tensor:
-        """Tiles (N, planes, T, T) → the map (N, h, w, C) that `stage` is given."""
+        """Return the input map (N, h, w, C) of `stage` for tiles (N, planes, T, T)."""
         x = self.embed(x)
         for before in self.in_order()[:stage]:
             x = before.merge(before(x))
         return x
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Tiles (N, planes, T, T) → the map (N, h, w, C) that each stage ends with."""
+        """Return the map (N, h, w, C) at the end of each stage for tiles (N, planes, T, T)."""
         tiles, x = x, self.embed(x)
         maps = []
         for stage in self.in_order():
@@ -80,7 +80,7 @@ class Encoder(nn.Module):
         return maps
 
     def in_order(self) -> list[EncoderStage]:
-        """Return the stages as they follow each other."""
+        """Return the stages in the order of computation."""
         return cast("list[EncoderStage]", list(self.stages))
 
 
@@ -94,7 +94,7 @@ class Decoder(nn.Module):
         self.unembed = PatchExpand(config.widths[0], BANDS, config.patch)
 
     def start(self, tokens: Tensor, maps: list[Tensor], stage: int) -> Tensor:
-        """Return the map that the blocks of `stage`, 0 being the coarsest, are given."""
+        """Return the input map of the blocks of `stage`, 0 being the coarsest."""
         x = tokens
         stages = self.in_order()
         for before, residual in zip(stages[:stage], reversed(maps), strict=False):
@@ -102,9 +102,7 @@ class Decoder(nn.Module):
         return stages[stage].join(x, maps[-1 - stage])
 
     def forward(self, tokens: Tensor, maps: list[Tensor]) -> Tensor:
-        """Return tokens and the encoder's maps (N, h, w, C) → what the head is given, (N, T, T,
-        …).
-        """
+        """Return the head's input (N, T, T, …) for tokens and the encoder's maps (N, h, w, C)."""
         x = tokens
         for stage, residual in zip(self.in_order(), reversed(maps), strict=True):
             x = stage(x, residual)
@@ -112,12 +110,12 @@ class Decoder(nn.Module):
         return out
 
     def in_order(self) -> list[DecoderStage]:
-        """Return the stages as they follow each other, the coarsest first."""
+        """Return the stages in the order of computation, the coarsest first."""
         return cast("list[DecoderStage]", list(self.stages))
 
 
 class Veil(NamedTuple):
-    """What the head takes haze off: (N, 3, H, W) pixels, airlight, and the share that may go."""
+    """Input of the head: (N, 3, H, W) pixels, airlight, and the largest removable share."""
 
     pixels: Tensor
     airlight: Tensor | float
@@ -127,24 +125,24 @@ class Veil(NamedTuple):
 class InfDehaze(StagedModel):
     """y = head(x, decoder(bottleneck(encoder(x)), residuals)), the source's head being a sum.
 
-    Encoder and decoder see one tile, the bottleneck the tokens of the whole image. With
-    `context` above 0, which is ours, an atmosphere network of that width, with so many
-    `looks`, sees the overview first, and the rest works on what it has left: it corrects
-    its haze, and nothing where it sees none.
-    Arithmetic is in the dtype of the weights, that of the head in the dtype of the tiles.
-    Source: supplement of Inf-Dehaze; what it leaves open is said in `InfDehazeConfig`.
+    Encoder and decoder take one tile, the bottleneck the tokens of the whole image. With `context`
+    above 0, which is ours, an atmosphere network of that width, with so many `looks`, runs on the
+    overview first, and the rest works on its result: it corrects the context's haze, and changes
+    nothing where the context finds none. Arithmetic is in the dtype of the weights, that of the
+    head in the dtype of the tiles. Source: supplement of Inf-Dehaze; our choices where it is silent
+    are in `InfDehazeConfig`.
     """
 
     def __init__(
         self, card: ModelCard, config: InfDehazeConfig, context: int = 0, looks: int = 2
     ) -> None:
-        # Whether there is a context is up to the weights.
+        # Whether there is a context depends on the weights.
         super().__init__(replace(card, needs_context=context > 0, placed=context > 0))
         self.config = config
         self.tile, self.stride = config.tile, config.stride
         self.width, self.layers = config.widths[-1], len(config.layers)
         self.batch = config.batch
-        # The last stage's map is the tokens themselves, which the engine holds anyway.
+        # The last stage's map is the tokens themselves, which the engine keeps anyway.
         self.residuals = tuple(
             Residual(width, config.patch << index) for index, width in enumerate(config.widths[:-1])
         )
@@ -162,7 +160,7 @@ class InfDehaze(StagedModel):
         if self.head is not None:
             nn.init.zeros_(self.head.knots.weight)
         if self.encoder.cells is not None:
-            # As if they were not there.
+            # As if they were absent.
             nn.init.zeros_(self.encoder.cells.out.weight)
         # An untrained network changes nothing.
         nn.init.zeros_(self.decoder.unembed.weight)
@@ -170,7 +168,7 @@ class InfDehaze(StagedModel):
         self.amount = float(card.values.get("amount", 1.0))
 
     def __getstate__(self) -> dict[str, Any]:
-        # What still hangs on a graph can be neither copied nor saved.
+        # A tensor that is still part of a graph can be neither copied nor saved.
         return {**self.__dict__, "_balances": []}
 
     def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Statistics:
@@ -182,7 +180,7 @@ class InfDehaze(StagedModel):
         )
 
     def view(self, x: Tensor, statistics: Statistics | None = None) -> Tensor:
-        """Planes (N, 3 or 10, h, w): see `SEEN`."""
+        """Return planes (N, 3 or 10, h, w): see `SEEN`."""
         if self.atmosphere is None:
             return x
         left, maps = self.atmosphere.forward_with_maps(x, statistics)
@@ -227,9 +225,9 @@ class InfDehaze(StagedModel):
     def auxiliary_loss(self) -> Tensor:
         """Return how unevenly experts were used, a scalar for the loss of training.
 
-        The mean over the images of the last call, or over the layers for the last grid they saw
-        when the parts were called one by one. 0 once it was asked for. Layers under checkpointing
-        need ``use_reentrant=False`` for it.
+        The mean over the images of the last call, or over the layers for their last grid when the
+        parts were called one by one. 0 once it was returned. Layers under checkpointing need
+        ``use_reentrant=False`` for it.
         """
         last, self._balances = self._balances, []
         return torch.stack(last).mean() if last else self.bottleneck.auxiliary_loss()
@@ -237,10 +235,10 @@ class InfDehaze(StagedModel):
     def smooth_and_tiles(
         self, x: Tensor, rows: slice, columns: slice, chosen: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return what training makes small, of images (N, 3, H, W) of whole tiles; head "haze"
+        """Return the small outputs of training, of images (N, 3, H, W) of whole tiles; head "haze"
         only.
 
-        By the smooth maps alone: `rows` and `columns` restored, with optical depth and airlight.
+        From the smooth maps alone: `rows` and `columns` restored, with optical depth and airlight.
         And the tiles that are `chosen`, counted row by row and image by image, restored with all.
         """
         x = self.view(x)
@@ -258,7 +256,8 @@ class InfDehaze(StagedModel):
         rows: slice = slice(None),
         columns: slice = slice(None),
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Restored pixels of a view, and the optical depth and airlight that were taken off."""
+        """Return restored pixels of a view, and the optical depth and airlight that were
+        removed."""
         assert self.head is not None
         veil = self._veil(x)
         depth, tint = self.head(veil.pixels, tokens, detail, rows, columns)
@@ -274,7 +273,7 @@ class InfDehaze(StagedModel):
         if self.atmosphere is None:
             return Veil(x, AIRLIGHT, 1.0)
         _, left, transmission, airlight = torch.split(x, [BANDS, BANDS, 1, BANDS], dim=1)
-        # Where the context sees no haze, the source stays as it is.
+        # Where the context finds no haze, the source is unchanged.
         return Veil(left, airlight, soft_gate(1 - transmission, self.atmosphere.deadband))
 
     def see(self, whole: Tensor) -> Seen:
@@ -296,12 +295,12 @@ class InfDehaze(StagedModel):
         query: tuple[int, int],
         tokens: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Return what one cell of a tile looks at in a window block.
+        """Return the attention of one cell of a tile in a window block.
 
         Parameters
         ----------
         x
-            The tile (1, C, tile, tile), as `view` gives it.
+            The tile (1, C, tile, tile), as from `view`.
         part, stage, block
             Stages count in the order of computation: the decoder's 0 is the coarsest.
         query
@@ -348,7 +347,7 @@ class InfDehaze(StagedModel):
         return found, blocks[:block]
 
     def _seen(self, x: Tensor) -> Tensor:
-        """Of a view, the planes that the encoder is given."""
+        """Return the planes of a view that the encoder takes."""
         return self._cast(x if self.atmosphere is None else x[:, :SEEN])
 
     def _cast(self, x: Tensor) -> Tensor:
@@ -356,12 +355,12 @@ class InfDehaze(StagedModel):
 
 
 def as_planes(feature: Tensor) -> Tensor:
-    """Return (N, H, W, C) seen as (N, C, H, W); nothing is copied."""
+    """Return (N, H, W, C) viewed as (N, C, H, W); nothing is copied."""
     return feature.permute(0, 3, 1, 2)
 
 
 def as_map(feature: Tensor) -> Tensor:
-    """Return (N, C, H, W) as (N, H, W, C), laid out so that a cell's channels lie together."""
+    """Return (N, C, H, W) as (N, H, W, C), with a cell's channels contiguous in memory."""
     return feature.permute(0, 2, 3, 1).contiguous()
 
 
@@ -372,7 +371,7 @@ def make(
     context: int = 0,
     looks: int = 2,
 ) -> InfDehaze:
-    """Return the network of a preset; `released` takes the public release's shape instead."""
+    """Return the network of a preset; `released` selects the public release's shape instead."""
     return InfDehaze(card, RELEASED if released else config, context, looks)
 
 
