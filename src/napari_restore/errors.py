@@ -134,8 +134,10 @@ class DiskFull(ResourceError):
 def did_you_mean(
     name: str, known: Collection[str], otherwise: str = "There are", *, most: int = 1
 ) -> str:
-    """Return the hint for a name that is not `known`: up to `most` similar ones, else all of
-    them."""
+    """Return the hint for a name that is not `known`.
+
+    Up to `most` similar ones, else all of them.
+    """
     import difflib  # only where something is wrong already
 
     near = difflib.get_close_matches(name, known, most, 0.6 if most == 1 else 0.4)

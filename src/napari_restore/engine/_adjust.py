@@ -13,11 +13,11 @@ COLOURS = ("red", "green", "blue")
 
 @dataclass(frozen=True)
 class Adjustment:
-    """Blending of a result with its source, applied whenever pixels are read; the model never runs
-    again.
+    """Blending of a result with its source, applied whenever pixels are read.
 
-    Every pixel follows from the source and the restored value at its position alone, so tiles, zoom
-    and the saved file agree. Raises `BadParameter` beyond the limits.
+    The model never runs again. Every pixel follows from the source and the restored value at its
+    position alone, so tiles, zoom and the saved file agree. Raises `BadParameter` beyond the
+    limits.
     """
 
     strength: float = 1.0

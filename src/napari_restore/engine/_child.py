@@ -94,10 +94,10 @@ class Worker:
             threading.Thread(target=_wait_or_kill, args=(child,), daemon=True).start()
 
     def rest(self) -> None:
-        """Release the child's memory: as `close`, but wait for it, and the next task starts
-        another.
+        """Release the child's memory.
 
-        Takes up to a few seconds: not for the GUI thread.
+        As `close`, but wait for it, and the next task starts another. Takes up to a few seconds:
+        not for the GUI thread.
         """
         with self._lock:
             child = self._detach()

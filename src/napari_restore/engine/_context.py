@@ -52,8 +52,9 @@ _VERSION = 3
 
 
 def dark_bands(image: Image) -> tuple[int, ...]:
-    """Return the bands of the dark channel: visible ones where roles are known, else all data
-    bands.
+    """Return the bands of the dark channel.
+
+    Visible ones where roles are known, else all data bands.
     """
     return visible_bands(image) or image.data_bands
 
@@ -231,8 +232,9 @@ def _overview_context(image: Image, level: int, exclude: MaskStrength | None) ->
 
 
 def _spread(image: Image, factor: int) -> list[Region]:
-    """Return the blocks of a sample: parts of up to SAMPLE_CHUNKS² chunks, evenly over the
-    image.
+    """Return the blocks of a sample.
+
+    Parts of up to SAMPLE_CHUNKS² chunks, evenly over the image.
     """
     step = max(BLOCK, factor)
     picked: list[list[tuple[int, int]]] = []
@@ -346,8 +348,9 @@ def _description(kind: _Kind) -> str:
 
 
 def _thinned(overview: Overview, side: int) -> Overview:
-    """Return `overview` halved until its long side is at most `side`; NaN where no pixel is
-    valid.
+    """Return `overview` halved until its long side is at most `side`.
+
+    NaN where no pixel is valid.
     """
     while max(overview.shape[:2]) > side:
         known = ~np.isnan(overview[..., 0])

@@ -86,8 +86,9 @@ tensors are counted, and one too many is out of memory. Shows what a card would 
 
 
 def choose_device(wanted: str = "auto") -> Device:
-    """Return the device named `wanted`: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``,
-    ``simulated:6GiB``.
+    """Return the device named `wanted`.
+
+    ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``, ``simulated:6GiB``.
     """
     import torch
 
@@ -147,9 +148,7 @@ def freed_memory_returned() -> Iterator[None]:
 
 
 def _set_heap(mapped: int, trimmed: int) -> bool:
-    """Set the least size of blocks that are mapped on their own, and the bytes kept free at the
-    top.
-    """
+    """Set the least size of blocks mapped on their own, and the bytes kept free at the top."""
     if not sys.platform.startswith("linux"):
         return False
     import ctypes

@@ -94,8 +94,9 @@ def keep_result(
 
 
 def name_of(task: Mapping[str, Any]) -> str:
-    """Return the name of a task's area: a store contains the results of one image with one
-    method.
+    """Return the name of a task's area.
+
+    A store contains the results of one image with one method.
     """
     options = task["options"]
     return _name_of(options["region"], options["mask"], options["feather"])
@@ -113,8 +114,9 @@ def _name_of(boxes: Sequence[Sequence[int]], mask: str | None, feather: int) -> 
 
 
 def kept_results(fingerprint: str) -> list[KeptResult]:
-    """Return the results of the image with that fingerprint, newest first. Reads many small
-    files.
+    """Return the results of the image with that fingerprint, newest first.
+
+    Reads many small files.
     """
     results: list[KeptResult] = []
     for header in (cache_dir() / "results").glob("*.zarr/header.json"):
@@ -164,10 +166,9 @@ def _finished(store: ResultStore, boxes: list[list[int]]) -> float:
 
 
 def forget_result(store: Path, name: str) -> bool:
-    """Remove the entry `name`, and the store with its last entry; return whether the store was
-    removed.
+    """Remove the entry `name`, and the store with its last entry.
 
-    Raises `ResourceError` while somebody uses the store.
+    Return whether the store was removed. Raises `ResourceError` while somebody uses the store.
     """
     if any(note.stem != f"result-{name}" for note in store.glob(PATTERN)):
         (store / PATTERN.replace("*", name)).unlink(missing_ok=True)

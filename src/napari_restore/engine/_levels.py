@@ -78,8 +78,9 @@ def read_source(
 
 
 def _read_level(image: Image, level: int) -> int:
-    """Return the level of `image` that is read for `level`: an exact one unless that is too
-    fine.
+    """Return the level of `image` that is read for `level`.
+
+    An exact one unless that is too fine.
     """
     exact = nearest_level(image, level)
     if _costs_little(image, level, exact):
@@ -134,8 +135,9 @@ def _picked(
 
 
 def _middles(start: int, stop: int, level: int, whole: int, length: int) -> npt.NDArray[np.intp]:
-    """Return the indices of the centres of pixels of `level` along an axis of `whole` pixels,
-    now `length`.
+    """Return the indices of the centres of pixels of `level` along one axis.
+
+    The axis has `whole` pixels at level 0, and `length` in the array.
     """
     middles = (np.arange(start, stop) << level) + ((1 << level) >> 1)
     found: npt.NDArray[np.intp] = np.minimum(middles, whole - 1) * length // whole

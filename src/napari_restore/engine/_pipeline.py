@@ -1,6 +1,4 @@
-"""Pipeline of a run's tiles: reading ahead, computing and writing behind in three kinds of
-threads.
-"""
+"""Pipeline of a run's tiles: threads that read ahead, compute, and write behind."""
 
 from __future__ import annotations
 
@@ -133,8 +131,9 @@ class Pipeline(Generic[In, Out]):
             yield batch
 
     def _compute(self, batch: list[In]) -> list[Out]:
-        """Return the outputs of the batch; after running out of memory one by one, then in
-        quarters.
+        """Return the outputs of the batch.
+
+        After running out of memory one by one, then in quarters.
         """
         try:
             return self.compute(batch)

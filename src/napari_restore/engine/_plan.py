@@ -223,11 +223,10 @@ def folder_name(image: Image, model: RestorationModel, settings: dict[str, Any])
 
 
 def model_key(model: RestorationModel) -> list[Any]:
-    """Return everything that determines what `model` computes: card, values, weights, and foreign
-    code.
+    """Return everything that determines what `model` computes.
 
-    A module passed in from Python cannot be identified by its code; it gets a random name for its
-    lifetime.
+    Card, values, weights, and foreign code. A module passed in from Python cannot be identified by
+    its code; it gets a random name for its lifetime.
     """
     card, spec = model.card, model.spec
     code = ""
@@ -447,8 +446,9 @@ def _cost_of(
 
 
 def context_pass_cost(image: Image, workers: int, *, whole: bool) -> tuple[int, int, float]:
-    """Return bytes kept, peak bytes of a block and seconds of a pass over the whole image; else
-    zeros.
+    """Return bytes kept, peak bytes of a block and seconds of a pass over the whole image.
+
+    Else zeros.
     """
     if not whole:
         return 0, 0, 0.0

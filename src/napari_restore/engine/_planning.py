@@ -339,9 +339,7 @@ def _fixed_tiles_note(card: ModelCard, tile: int | None) -> str:
 
 
 def _check_position_dependent(card: ModelCard, context: Any) -> None:
-    """Raise for what whole-image maps cannot do: come from other images, or be passed to no
-    tile.
-    """
+    """Raise for what whole-image maps do not support: other images, or tiles."""
     if card.scope == "swept":
         raise BadModel(
             f"The card of {card.id} says both placed and scope {card.scope!r}.",
@@ -360,8 +358,9 @@ def _device_peak(layout: Layout, staged: StagedLayout | None, device: Device) ->
 def _targets(
     image: Image, region: Box | Sequence[Box] | None, notes: list[str]
 ) -> tuple[Region, ...]:
-    """Return the regions clipped to the image; raise `BadRegion` for an empty one or one
-    outside.
+    """Return the regions clipped to the image.
+
+    Raise `BadRegion` for an empty one or one outside.
     """
     whole = Region(0, 0, image.height, image.width)
     if region is None:
@@ -424,8 +423,9 @@ def _context_name(
 
 
 def _device_budget(device: Device, wanted: str | int | None, memory: int) -> int:
-    """Return the bytes the run may take on an accelerator: as requested, else 85 % of the free
-    ones.
+    """Return the bytes the run may take on an accelerator.
+
+    As requested, else 85 % of the free ones.
     """
     free = device.free_bytes()
     if wanted is not None:

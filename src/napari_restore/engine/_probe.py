@@ -97,8 +97,7 @@ def example_context(x: Tensor) -> Context:
 
 
 def example_input(model: RestorationModel, height: int, width: int) -> Tensor:
-    """Return (1, C, height, width) noise in [0.1, 0.9] with the bands the model takes, on its
-    device.
+    """Return (1, C, height, width) noise in [0.1, 0.9] with the model's bands, on its device.
 
     Raises `BadModel` where what the card claims would take more than `LARGEST_INPUT`.
     """

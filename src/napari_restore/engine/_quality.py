@@ -28,8 +28,7 @@ def tally(
     valid: npt.NDArray[np.bool_] | None = None,
     failed: npt.NDArray[np.bool_] | None = None,
 ) -> dict[str, int]:
-    """Return the number of pixels, of valid ones, of those with each bit of `quality`, and of
-    failures.
+    """Return the number of pixels, valid ones, those with each bit of `quality`, and failures.
 
     Arrays are of one shape; `valid` None: all of them, `failed` (not finite) None: none.
     """

@@ -168,8 +168,9 @@ class Result:
         return self._read(Region(*box), level, check=True)
 
     def read_landed(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[Any]:
-        """Return pixels as `read`, with 0 where they are not finished yet; raises no error for
-        those.
+        """Return pixels as `read`, with 0 where they are not finished yet.
+
+        Raises no error for those.
         """
         return self._read(Region(*box), level, check=False)
 
@@ -184,10 +185,9 @@ class Result:
         return self._mask_strength_of(self._mask, region, level) > 0
 
     def left_out(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[np.uint8]:
-        """Return (h, w) bits of `QUALITY` of the pixels that no run restores: nodata, and excluded
-        ones.
+        """Return (h, w) bits of `QUALITY` of the pixels that no run restores.
 
-        `box` is in pixels of `level`; 0 where pixels count.
+        Nodata, and excluded ones. `box` is in pixels of `level`; 0 where pixels count.
         """
         region = Region(*box)
         bits = np.zeros(region.shape, np.uint8)
@@ -287,8 +287,8 @@ class Result:
             if part.is_empty or self.store.is_done(part):
                 continue
             for cell in cells_of(part):
-                own = smaller(cell, level).within(region)
-                counts = strength is None or strength[own].any()
+                part_slices = smaller(cell, level).within(region)
+                counts = strength is None or strength[part_slices].any()
                 if counts and not self.store.is_done(cell):
                     raise ResourceError(
                         f"The result in {self.store.path} is not complete.", "Run it again."

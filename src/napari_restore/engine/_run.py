@@ -139,8 +139,8 @@ class Run:
         self._check_source()
 
     def open(self) -> tuple[TileWork, MaskStrength | None]:
-        """Return what all tiles share, after reading the whole image; and the mask of excluded
-        pixels.
+        """Return what all tiles share, and the mask of excluded pixels, after reading the whole
+        image.
         """
         plan, image = self.plan, self.plan.image
         if not image.is_prepared:
@@ -270,8 +270,9 @@ class Run:
         raise NotImplementedError
 
     def _tiles(self, mask: MaskStrength | None) -> tuple[list[Region], list[Region]]:
-        """Return all tiles of the target, and those still to be restored; report the others as
-        done.
+        """Return all tiles of the target, and those still to be restored.
+
+        Report the others as done.
         """
         plan, image = self.plan, self.plan.image
         assert self.store is not None
@@ -308,9 +309,7 @@ class Run:
         return TileInput(core, input_box, pixels, valid, excluded)
 
     def _writer(self, total: int) -> Callable[[TileOutput], None]:
-        """Return the function that writes a restored tile of `total` to the store and reports
-        it.
-        """
+        """Return the function that writes and reports a restored tile of `total`."""
         progress = self._progress(self._resumed)
         progress(self._resumed, total)
 
@@ -353,8 +352,9 @@ class Run:
             self._backoffs += pipeline.backoffs
 
     def _counts(self) -> dict[str, int]:
-        """Return the number of pixels of each kind in the targets; where tiles overlap, the
-        newest counts.
+        """Return the number of pixels of each kind in the targets.
+
+        Where tiles overlap, the newest counts.
         """
         counts: Counter[str] = Counter()
         if self.store is None:
@@ -379,9 +379,7 @@ class Run:
         return counts
 
     def _counts_inside(self, core: Region, entry: dict[str, Any]) -> dict[str, int]:
-        """Return the counts of the journal's `entry` for the part of `core` that lies in the
-        targets.
-        """
+        """Return the counts of the journal's `entry` for the part of `core` inside the targets."""
         parts = parts_inside(core, self.plan.targets)
         if parts is None:
             return dict(entry["counts"])

@@ -110,12 +110,12 @@ class ResultStore:
         maps: dict[str, int] | None = None,
         fresh: bool = False,
     ) -> ResultStore:
-        """Return the store at `path` for writing; created if missing, rebuilt if corrupt or of
-        another key.
+        """Return the store at `path` for writing.
 
-        Raises `SourceChanged` when it was made from a source with another `fingerprint` (and not
-        `fresh`), `ResourceError` while another run writes to it. `levels` are the sizes of further
-        pyramid levels to keep current, `maps` the names and band counts of side maps.
+        Created if missing, rebuilt if corrupt or of another key. Raises `SourceChanged` when it was
+        made from a source with another `fingerprint` (and not `fresh`), `ResourceError` while
+        another run writes to it. `levels` are the sizes of further pyramid levels to keep current,
+        `maps` the names and band counts of side maps.
         """
         header = {
             "format": FORMAT,
@@ -206,7 +206,7 @@ class ResultStore:
         return height, width, bands
 
     def array(self, name: str = "0") -> Any:
-        """Return the zarr array (C, H, W) of a level (``"0"``, ``"1"`` …) or side map
+        """Return the zarr array (C, H, W) of a level (``"0"``, ``"1"`` …) or map
         (``"map_NAME"``).
         """
         return self._arrays[name]

@@ -22,8 +22,9 @@ def lock_shared(owner: object, path: Path) -> Callable[[], None]:
 
 
 def lock_exclusive(owner: object, path: Path) -> Callable[[], None]:
-    """Lock `path` for writing and mark it as in use; raises `StoreBusy` if another run writes to
-    it.
+    """Lock `path` for writing and mark it as in use.
+
+    Raises `StoreBusy` if another run writes to it.
     """
     locked = lock_file(path / WRITER)
     if locked is None:

@@ -124,9 +124,7 @@ class TileWork:
             yield
 
     def to_model(self, tile: TileInput) -> npt.NDArray[np.float32]:
-        """Return (h, w, len(bands)) of `input_box` in model range, filled where pixels do not
-        count.
-        """
+        """Return (h, w, len(bands)) of `input_box` in model range, filled where invalid."""
         x = self.radiometry.to_model_tile(tile.pixels, self.bands)
         if tile.valid is not None:
             # The value of an invalid pixel must not reach its neighbours.
@@ -142,9 +140,7 @@ class TileWork:
     def _call(
         self, x: torch.Tensor, valid: torch.Tensor | None, input_box: list[Region]
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Return change (N, c, h, w) and maps (N, 1 or c, h, w) of the input boxes, in model
-        range.
-        """
+        """Return change (N, c, h, w) and maps (N, 1 or c, h, w) of input boxes, in model range."""
         wants_maps = bool(self.maps) or bool(self.others and self.other_bands == "correct")
         try:
             with self.computing():
@@ -162,9 +158,7 @@ class TileWork:
         return change, spread
 
     def statistics_at(self, input_box: list[Region], x: torch.Tensor) -> Statistics:
-        """Return the statistics for one call, with the position of `x` for a position-dependent
-        model.
-        """
+        """Return the statistics for one call; a position-dependent model gets the origin of `x`."""
         if not self.model.card.placed:
             return self.statistics
         top, left = self.corner

@@ -37,8 +37,9 @@ _KNOWN = MeasurementCache["TileInvariance"]()
 
 
 class TileInvariance(StrEnum):
-    """What the bits of a pixel do not depend on; convolution libraries choose kernels by shape
-    and threads.
+    """What the bits of a pixel do not depend on.
+
+    Convolution libraries choose kernels by shape and threads.
     """
 
     FULL = "any tiles, any threads"
@@ -92,8 +93,9 @@ def _found(model: RestorationModel, device: Device, halo: int) -> TileInvariance
 
 
 def _digest(model: RestorationModel, device: Device, halo: int) -> str:
-    """Return a hash of what determines the kernels: the layers' shapes, the processor, the
-    libraries.
+    """Return a hash of what determines the kernels.
+
+    The layers' shapes, the processor, the libraries.
     """
     instructions = os.environ.get("ONEDNN_MAX_CPU_ISA", ""), os.environ.get("DNNL_MAX_CPU_ISA", "")
     kernels = [torch.__version__, torch.backends.cpu.get_cpu_capability(), *instructions]

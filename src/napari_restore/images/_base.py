@@ -42,8 +42,9 @@ class ImageBase(ABC):
 
     @property
     def block_bytes(self) -> int:
-        """Bytes of what must be decoded as one beside chunks; 0 once it is decoded into the
-        cache.
+        """Bytes of what must be decoded as one beside chunks.
+
+        0 once it is decoded into the cache.
         """
         landed = self.source is not self.reader and getattr(self.source, "complete", False)
         return 0 if landed and not self.reader.random_access else self.reader.block_bytes
@@ -59,8 +60,9 @@ class ImageBase(ABC):
 
     @abstractmethod
     def read(self, box: Box, level: int = 0) -> Array:
-        """Return the pixels of `box` (y0, x0, y1, x1), in pixels of `level`: a new (h, w, C)
-        array.
+        """Return the pixels of `box` (y0, x0, y1, x1), in pixels of `level`.
+
+        A new (h, w, C) array.
         """
 
     @abstractmethod

@@ -30,11 +30,12 @@ class ControlPoint:
 
 @dataclass(frozen=True)
 class Georeference:
-    """Georeference as stored in the file; numbers are kept as they were read. `transform` is six
-    numbers (a, b, c, d, e, f): a point at column ``x`` and row ``y``, counted from the top left
-    *corner* of the first pixel, lies at ``(a x + b y + c, d x + e y + f)``. That also holds
-    where `area_or_point` is "Point": GDAL has moved such transforms by half a pixel already, and
-    moves them back when it writes. None where only `gcps` or `rpcs` locate the image.
+    """Georeference as stored in the file; numbers are kept as they were read.
+
+    `transform` is six numbers (a, b, c, d, e, f): a point at column ``x`` and row ``y``, counted
+    from the top left *corner* of the first pixel, lies at ``(a x + b y + c, d x + e y + f)``. That
+    also holds where `area_or_point` is "Point": GDAL has moved such transforms by half a pixel
+    already, and moves them back when it writes. None where only `gcps` or `rpcs` locate the image.
     """
 
     crs_wkt: str | None = None
@@ -72,8 +73,8 @@ class Georeference:
         return replace(self, transform=transform, gcps=gcps, rpcs=_shifted_rpcs(self.rpcs, x0, y0))
 
     def to_napari_affine(self) -> npt.NDArray[np.float64]:
-        """Return the 3 × 3 matrix from napari's data coordinates (row, column, 1) to world (y, x,
-        1).
+        """Return the 3 × 3 matrix from napari's data (row, column, 1) to world (y, x, 1)
+        coordinates.
 
         napari puts the *centre* of the first pixel at (0, 0), so its position is the transform's
         image of (½, ½). Without a transform: the identity.

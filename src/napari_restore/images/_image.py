@@ -193,8 +193,9 @@ class Image(ImageBase):
         return view
 
     def level_scale(self, number: int) -> int | None:
-        """Return the level-0 pixels along a side of one of level `number`: a power of two, else
-        None.
+        """Return the level-0 pixels along a side of one of level `number`.
+
+        A power of two, else None.
         """
         return scale_of(self, number)
 
@@ -302,9 +303,7 @@ class Image(ImageBase):
         return None, 0
 
     def _landed_source_of(self, level: int) -> tuple[Source | None, int]:
-        """Return the source of what is available of `level` without decoding a whole file, and
-        the number.
-        """
+        """Return the source of what is decoded so far of `level`, and the level's number in it."""
         if level == 0 and not self.source.random_access:
             return stream_of(self), 0
         return self._source_of(level)

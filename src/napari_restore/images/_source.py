@@ -75,9 +75,7 @@ class Source(ABC):
     @classmethod
     @abstractmethod
     def supports(cls, path: Path, head: bytes) -> bool:
-        """Return whether this reader opens `path`, judged by its first 4 KiB (empty for a
-        folder).
-        """
+        """Return whether this reader opens `path`, by its first 4 KiB (empty for a folder)."""
 
     @abstractmethod
     def read_chunk(self, level: int, row: int, column: int) -> npt.NDArray[Any]:

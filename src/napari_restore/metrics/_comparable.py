@@ -43,13 +43,13 @@ def comparable(
             for rows in strips(*image.shape[:2]):
                 counts[rows] &= np.isfinite(image[rows]).all(axis=2)
     if valid is not None:
-        asked = np.asarray(valid, bool)
-        if asked.shape != counts.shape:
+        mask = np.asarray(valid, bool)
+        if mask.shape != counts.shape:
             raise BadParameter(
-                f"A mask of {asked.shape} does not fit an image of {counts.shape}.",
+                f"A mask of {mask.shape} does not fit an image of {counts.shape}.",
                 "Give one value per pixel.",
             )
-        counts &= asked
+        counts &= mask
     return first, second, counts
 
 

@@ -37,8 +37,9 @@ def luma(rgb: npt.ArrayLike, data_range: float) -> npt.NDArray[np.float32]:
 def psnr_y(
     a: npt.ArrayLike, b: npt.ArrayLike, data_range: float, valid: npt.ArrayLike | None = None
 ) -> float:
-    """Return `psnr` of the `luma` of two images (h, w, 3); its peak is 1, though Y spans
-    219/255.
+    """Return `psnr` of the `luma` of two images (h, w, 3).
+
+    Its peak is 1, though Y spans 219/255.
     """
     return psnr(*_lumas(a, b, data_range), 1.0, valid)
 

@@ -77,8 +77,9 @@ class Context:
         return int(self.histograms[0].sum())
 
     def percentile(self, q: float, bands: tuple[int, ...] | None = None) -> float:
-        """Return the value below which `q` percent of the (pooled) bands' pixels lie; 0 if none
-        are valid.
+        """Return the value below which `q` percent of the (pooled) bands' pixels lie.
+
+        0 if none are valid.
         """
         pooled = self.histograms[list(bands) if bands is not None else slice(None)].sum(axis=0)
         total = int(pooled.sum())

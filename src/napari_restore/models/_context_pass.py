@@ -52,10 +52,10 @@ def block_statistics(
     factor: int,
     overview: npt.NDArray[np.float32],
 ) -> BlockStatistics | None:
-    """Return the statistics of `pixels` (h, w, C); `valid` (h, w) or None for all. None if no pixel
-    is valid.
+    """Return the statistics of `pixels` (h, w, C); `valid` (h, w) or None for all.
 
-    Only `overview`, (h, w, C) on cells of `factor` pixels, is written to.
+    None if no pixel is valid. Only `overview`, (h, w, C) on cells of `factor` pixels, is written
+    to.
     """
     if valid is not None and valid.all():
         valid = None
@@ -114,7 +114,10 @@ class ContextPass:
     def add(
         self, y0: int, x0: int, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None
     ) -> None:
-        """Add `pixels` (h, w, C) whose top left pixel is (y0, x0); `valid` as in `block_statistics`."""
+        """Add `pixels` (h, w, C) whose top left pixel is (y0, x0).
+
+        `valid` as in `block_statistics`.
+        """
         self.add_statistics(self.measure(y0, x0, pixels, valid))
 
     def measure(

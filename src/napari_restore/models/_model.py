@@ -55,8 +55,8 @@ class RestorationModel(nn.Module):
     def extra_repr(self) -> str:
         """Return the id and the parameter values, before the layers that torch prints."""
         values = ", ".join(f"{name}={value!r}" for name, value in self.card.values.items())
-        told = f"{self.card.id!r}, scope={self.card.scope!r}, halo={self.card.halo}"
-        return f"{told}, {values}" if values else told
+        summary = f"{self.card.id!r}, scope={self.card.scope!r}, halo={self.card.halo}"
+        return f"{summary}, {values}" if values else summary
 
     def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Statistics:
         """Return statistics of one image; `bands` are the image's band numbers of x's channels."""
@@ -90,8 +90,7 @@ class RestorationModel(nn.Module):
 def placed_at(
     statistics: Statistics, origins: Sequence[tuple[int, int]], scale: float, like: Tensor
 ) -> Statistics:
-    """Return `statistics` with the positions of one call's items (y, x), on the device of
-    `like`."""
+    """Return `statistics` with the positions of one call's items (y, x), on `like`'s device."""
     origin = torch.tensor(origins, dtype=torch.int64, device=like.device)
     # A number on the CPU goes with tensors of any device, also of one without float64.
     return {**statistics, "origin": origin, "scale": torch.tensor(scale, dtype=torch.float64)}

@@ -69,9 +69,9 @@ def load_named(
             ready = model if isinstance(model, RestorationModel) else load(model)
             found.append(Labelled(ready.card.id, ready))
             continue
-        told = named(model)
-        values = {**(parameters or {}), **told.parameters}
-        own = Named(told.model, values, told.weights or weights)
+        parsed = named(model)
+        values = {**(parameters or {}), **parsed.parameters}
+        own = Named(parsed.model, values, parsed.weights or weights)
         loaded = load(own.model, weights=own.weights, parameters=own.parameters, trust=trust)
         found.append(Labelled(label_of(own), loaded))
     seen = Counter(taken)
@@ -82,17 +82,17 @@ def load_named(
     return apart
 
 
-def label_of(told: Named) -> str:
+def label_of(parsed: Named) -> str:
     """Return the name without folders."""
-    script, colon, factory = told.model.rpartition(":")
+    script, colon, factory = parsed.model.rpartition(":")
     if colon and script.lower().endswith(".py"):
         name = f"{Path(script).name}:{factory}"
     else:
         # The file of a model is known by its stem; ids have no suffix.
-        path = Path(told.model)
+        path = Path(parsed.model)
         name = path.stem if path.suffix in (".safetensors", ".pth", ".pt", ".pt2") else path.name
-    parts = [f"{key}={value}" for key, value in told.parameters.items()]
-    if told.weights is not None:
-        weights = told.weights
+    parts = [f"{key}={value}" for key, value in parsed.parameters.items()]
+    if parsed.weights is not None:
+        weights = parsed.weights
         parts.insert(0, weights if weights.startswith("random:") else Path(weights).stem)
     return ":".join(filter(None, (name, ",".join(parts))))

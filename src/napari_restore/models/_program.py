@@ -20,8 +20,10 @@ often."""
 
 
 def fixed_shape(program: ExportedProgram) -> tuple[int, int, int, int] | None:
-    """Return (count, bands, height, width) of the images that `program` takes; None where any is
-    open. A program of other inputs than one image fails when it is tried."""
+    """Return (count, bands, height, width) of the images that `program` takes.
+
+    None where any is open. A program of other inputs than one image fails when it is tried.
+    """
     shape = _input_shape(program)
     if len(shape) != 4 or not all(isinstance(n, int) for n in shape[1:]):
         return None
@@ -66,8 +68,9 @@ class Program(nn.Module):
         fixed: tuple[int, int, int, int] | None = None,
         count: int | None = None,
     ) -> None:
-        """Fix the input to `fixed`, (count, bands, height, width), or only to the `count` of its
-        images."""
+        """Wrap `program`; `fixed` is its (count, bands, height, width), `count` that of its
+        images alone.
+        """
         super().__init__()
         self.program = program
         self.fixed = fixed
@@ -87,7 +90,9 @@ class Program(nn.Module):
         if self.fixed is None:
             if self.count in (None, len(x)):
                 return self.program(x)
-            return torch.cat([self._seen(part, self.count) for part in torch.split(x, self.count)])
+            return torch.cat(
+                [self._run_padded(part, self.count) for part in torch.split(x, self.count)]
+            )
         count, _, height, width = self.fixed
         down, along = height - 2 * self.margin, width - 2 * self.margin
         rows, columns = (-(-n // core) for n, core in zip(x.shape[2:], (down, along), strict=True))
@@ -101,7 +106,7 @@ class Program(nn.Module):
         windows = windows.permute(0, 2, 3, 1, 4, 5).reshape(-1, x.shape[1], height, width)
         inner = slice(self.margin, self.margin + down), slice(self.margin, self.margin + along)
         parts = torch.split(windows, count)
-        cores = torch.cat([self._seen(part, count)[(..., *inner)] for part in parts])
+        cores = torch.cat([self._run_padded(part, count)[(..., *inner)] for part in parts])
         joined = cores.reshape(x.shape[0], rows, columns, x.shape[1], down, along)
         whole = joined.permute(0, 3, 1, 4, 2, 5).reshape(*x.shape[:2], rows * down, columns * along)
         return whole[..., : x.shape[2], : x.shape[3]]
@@ -111,7 +116,7 @@ class Program(nn.Module):
         found = [self.program(part) for part in torch.split(x, 1)]
         return torch.cat([y[0] if isinstance(y, (tuple, list)) and y else y for y in found])
 
-    def _seen(self, windows: Tensor, count: int) -> Tensor:
+    def _run_padded(self, windows: Tensor, count: int) -> Tensor:
         """Return the outputs of up to `count` windows or images; the program takes no fewer."""
         missing = count - len(windows)
         filled = torch.cat([windows, windows[:1].expand(missing, -1, -1, -1)])

@@ -67,7 +67,10 @@ def propose(path: str | os.PathLike[str], *, trust: bool = False) -> Proposal:
 
 
 def write_card(proposal: Proposal, fields: Mapping[str, Any]) -> Path:
-    """Write `proposal.card` with `fields` over it beside the file; raises `BadOutput`, `BadModel`."""
+    """Write `proposal.card` with `fields` over it beside the file.
+
+    Raises `BadOutput`, `BadModel`.
+    """
     content = {**proposal.card, **fields}
     as_card({k: v for k, v in content.items() if k != "model"}, proposal.model.card)
     target = proposal.path.with_suffix(".json")
@@ -106,8 +109,10 @@ def _of(source: str, model: RestorationModel, card: Mapping[str, Any], **found: 
 
 
 def _of_weights(file: Path, beside: Mapping[str, Any] | None) -> Proposal:
-    """Return the proposal for weights: the network that their card names, else one that they
-    fit."""
+    """Return the proposal for weights.
+
+    The network that their card names, else one that they fit.
+    """
     if beside is not None and "model" in beside:
         return _of(str(file), load(file), beside, known=True)
     _weights.read_state(file)
@@ -125,8 +130,10 @@ def _of_weights(file: Path, beside: Mapping[str, Any] | None) -> Proposal:
 
 
 def _of_code(source: str) -> Proposal:
-    """Return the proposal for a program or a module without a card: bands and sizes are
-    measured."""
+    """Return the proposal for a program or a module without a card.
+
+    Bands and sizes are measured.
+    """
     file = _file_of(source)
 
     def with_card(card: Mapping[str, Any]) -> RestorationModel:

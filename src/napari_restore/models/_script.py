@@ -12,8 +12,7 @@ USUAL = ("make", "make_model", "build", "create_model", "get_model", "model")
 
 
 def factories_in(path: Path) -> list[str]:
-    """Return public functions and classes of a Python file that may make a model, usual names
-    first.
+    """Return public functions and classes of a Python file that may make a model, usual first.
 
     The file is parsed and not run. Raises `BadModel`.
     """

@@ -15,10 +15,10 @@ def transmission_at(
     wavelength: float,
     exponent: float = HAZE_EXPONENT,
 ) -> npt.NDArray[np.float32]:
-    """Return the transmission at `wavelength` from that at `reference`, both in nm: t_λ = t^((λref
-    / λ)^q).
+    """Return the transmission at `wavelength` from that at `reference`, both in nm.
 
-    Ångström's law for the optical depth −ln t; longer waves are scattered less.
+    T_λ = t^((λref / λ)^q). Ångström's law for the optical depth −ln t; longer waves are scattered
+    less.
     """
     t = np.maximum(transmission, np.float32(1e-6))
     power: npt.NDArray[np.float32] = np.power(t, np.float32((reference / wavelength) ** exponent))

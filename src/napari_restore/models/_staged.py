@@ -30,7 +30,7 @@ class Residual:
         return self.channels, tile // self.stride, tile // self.stride
 
 
-class Seen(NamedTuple):
+class EncodedImages(NamedTuple):
     """Output of a staged model's encoder and bottleneck, before decoding.
 
     Tiles (M, …) are in order row by row and image by image.
@@ -71,8 +71,7 @@ class StagedModel(RestorationModel):
     """Number of tiles at once that the model is intended for; None: by the size of the image."""
 
     def view(self, x: Tensor, statistics: Statistics | None = None) -> Tensor:
-        """Return the input of the parts for tiles or images `x` (N, C, h, w), whose planes come
-        first.
+        """Return the parts' input for tiles or images `x` (N, C, h, w), whose planes come first.
 
         No further planes, unless the model needs the context: then also those computed pixel by
         pixel from `statistics`; without them from `x`, taken for whole images.
@@ -113,8 +112,7 @@ class StagedModel(RestorationModel):
         raise NotImplementedError
 
     def bottleneck_operations(self, index: int, height: int, width: int) -> float:
-        """Return about how many multiplications layer `index` needs for `height` × `width`
-        tokens."""
+        """Return roughly the multiplications of layer `index` for `height` × `width` tokens."""
         raise NotImplementedError
 
     def decode(
@@ -149,8 +147,10 @@ class StagedModel(RestorationModel):
     def viewed(
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
     ) -> Tensor:
-        """Return the view of images (N, C, h, w) padded to whole tiles; statistics are those
-        before padding."""
+        """Return the view of images (N, C, h, w) padded to whole tiles.
+
+        Statistics are those before padding.
+        """
         whole = pad_to_multiple(x, self.tile)
         if statistics is not None or not self.card.needs_context:
             return self.view(whole, statistics)
@@ -161,9 +161,8 @@ class StagedModel(RestorationModel):
             views.append(self.view(whole[n : n + 1], own))
         return torch.cat(views)
 
-    def see(self, whole: Tensor) -> Seen:
-        """Return the output of all parts before decoding, for the view (N, C, H, W) of whole
-        tiles."""
+    def see(self, whole: Tensor) -> EncodedImages:
+        """Return the output of all parts before decoding, for views (N, C, H, W) of whole tiles."""
         # Tiles of all images at once: a crop in training is often a single one.
         tiles = torch.cat([cut(image, self.tile) for image in whole])
         rows, columns = whole.shape[2] // self.tile, whole.shape[3] // self.tile
@@ -172,11 +171,12 @@ class StagedModel(RestorationModel):
         grids = [self.with_margin(self.related(part, rows, columns)) for part in parts]
         side = self.tile // self.stride
         tokens = torch.cat([cut(grid, side, self.margin) for grid in grids])
-        return Seen(tiles, encoded, residuals, torch.stack(grids), tokens)
+        return EncodedImages(tiles, encoded, residuals, torch.stack(grids), tokens)
 
     def related(self, encoded: Tensor, rows: int, columns: int) -> Tensor:
-        """Return the grid (width, H, W) of an image after the bottleneck, from its tiles'
-        tokens."""
+        """Return the grid (width, H, W) of an image after the bottleneck, from its tokens by
+        tile.
+        """
         # A copy even of one tile: layers overwrite it, and `encoded` is needed again.
         grid = stitch(encoded, rows, columns).permute(1, 2, 0)
         grid = self.relate(grid.clone(memory_format=torch.contiguous_format))

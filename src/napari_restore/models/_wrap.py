@@ -94,8 +94,10 @@ def card_beside(path: Path) -> dict[str, Any] | None:
 
 
 def _check_fields(given: Mapping[str, Any], name: str) -> None:
-    """Raise `BadModel` for a key that is no field of a card or of another type; `name` is its
-    file's."""
+    """Raise `BadModel` for a key that is no field of a card or of another type.
+
+    `name` is its file's.
+    """
     known = sorted(f.name for f in fields(ModelCard))
     unknown = sorted(set(given) - set(known))
     if unknown:

@@ -1,5 +1,6 @@
-"""Image and model of a plan, prepared for gradients: statistics, pixels, and what all scopes
-share.
+"""Image and model of a plan, prepared for gradients.
+
+Statistics, pixels, and what all scopes share.
 """
 
 from __future__ import annotations
@@ -108,8 +109,7 @@ class GradientSource:
         return self._own_statistics.statistics
 
     def overview(self) -> tuple[Tensor, Tensor, int]:
-        """Return (1, C, h, w) in model range, its mask (1, 1, h, w) float 0 or 1 where there is
-        any, and its step.
+        """Return (1, C, h, w) in model range, its mask (1, 1, h, w) float or None, and its step.
 
         The step is level-0 pixels per overview pixel.
         """
@@ -150,8 +150,9 @@ class GradientSource:
         return self.plan.device.take(values.contiguous()[None])
 
     def input_box(self, box: Region) -> Region:
-        """Return the input box of a local model for `box`: the halo around its cells of the
-        model's steps.
+        """Return the input box of a local model for `box`.
+
+        The halo around its cells of the model's steps.
         """
         step = self.plan.model.card.multiple_of
         core = box.align(step).intersect(Region(0, 0, *self.size))
@@ -166,8 +167,9 @@ class GradientSource:
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """Compute gradients with respect to pixels only, in float32; failures are raised as
-        those of a tile.
+        """Compute gradients with respect to pixels only, in float32.
+
+        Failures are raised as those of a tile.
         """
         model = self.work.model
         trained = [p for p in model.parameters() if p.requires_grad]

@@ -1,5 +1,6 @@
-"""Gradients of models that depend on a halo around a pixel: only the box's receptive field is
-computed.
+"""Gradients of models that depend on a halo around a pixel.
+
+Only the box's receptive field is computed.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class StagedGradients:
         self._origin = plan.staged.box.y0, plan.staged.box.x0
         self.region = plan.staged.box.intersect(Region(0, 0, *source.size))
         """Every gradient outside of it is zero."""
-        self._seen = [
+        self._tiles_of_box = [
             (row, column)
             for row in range(self._rows)
             for column in range(self._columns)
@@ -93,7 +93,7 @@ class StagedGradients:
         cost = staged_gradient_cost(model, self.source.plan.device)
         tokens = self._rows * self._columns * self._side**2
         left = sum(r.channels * (model.tile // r.stride) ** 2 for r in model.residuals)
-        state = 4 * ((3 + model.layers) * tokens * model.width + 2 * left * len(self._seen))
+        state = 4 * ((3 + model.layers) * tokens * model.width + 2 * left * len(self._tiles_of_box))
         state += model.layers * model.routing_bytes * tokens
         swell = fragmentation(self._rows * self._columns)
         tiles = max(back * cost.tile, forward * cost.tile_forward)
@@ -121,7 +121,7 @@ class StagedGradients:
         with torch.no_grad():
             state = self._encode(picture, keep)
             y = torch.empty(0)
-            for at in self._seen:
+            for at in self._tiles_of_box:
                 part, core = self._decoded(picture, state, at)
                 if not y.numel():
                     y = part.new_empty(1, part.shape[1], *self.box.shape)
@@ -141,7 +141,7 @@ class StagedGradients:
                 state = self._encode(picture, keep=True)
         by_related = torch.zeros_like(state.related)
         by_left: dict[tuple[int, int], tuple[Tensor, ...]] = {}
-        for at in self._seen:
+        for at in self._tiles_of_box:
             self.source.check()
             by_left[at] = self._back_through_decoder(picture, state, at, by_y, by_related)
         release_freed_memory()
@@ -179,14 +179,14 @@ class StagedGradients:
             self.source.check()
             with torch.no_grad():
                 tokens, left = model.encode(self._view(picture, *at))
-            return at, tokens, left if at in self._seen else ()
+            return at, tokens, left if at in self._tiles_of_box else ()
 
         for at, tokens, left in self._in_threads(encode, self._forward):
             if not encoded.numel():
                 shape = (self._rows * side, self._columns * side, model.width)
                 encoded = tokens.new_empty(shape)
             encoded[self._cells(*at)] = tokens[0].permute(1, 2, 0)
-            if at in self._seen:
+            if at in self._tiles_of_box:
                 residuals[at] = left
         release_freed_memory()
         between = []
@@ -231,8 +231,9 @@ class StagedGradients:
         by_y: Tensor,
         by_related: Tensor,
     ) -> tuple[Tensor, ...]:
-        """Return ∂D/∂ of a tile's tokens, residuals and view; add that of the related to
-        `by_related`.
+        """Return ∂D/∂ of a tile's tokens, residuals and view.
+
+        Add that of the related to `by_related`.
         """
         with torch.no_grad():
             view = self._view(picture, *at)
@@ -323,9 +324,7 @@ class StagedGradients:
         )
 
     def _source(self, row: int, column: int) -> tuple[Region, Tensor, Tensor]:
-        """Return the box of the image that makes a tile, and its rows and columns, reflected at
-        the edge.
-        """
+        """Return the image's box of a tile, and its rows and columns, reflected at the edge."""
         needed, (rows, columns) = reflection(self._tile(row, column), self.source.size)
         return needed, torch.from_numpy(rows), torch.from_numpy(columns)
 
@@ -341,8 +340,9 @@ class StagedGradients:
 
 
 def _back(step: Callable[[Tensor], Tensor], given: Tensor, by_result: Tensor) -> Tensor:
-    """Return ∂D/∂ of the input of `step`, from that of its result; `step` may write into its
-    input.
+    """Return ∂D/∂ of the input of `step`, from that of its result.
+
+    `step` may write into its input.
     """
     leaf = given.detach().requires_grad_(True)
     with torch.enable_grad():

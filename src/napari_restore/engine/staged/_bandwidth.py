@@ -56,8 +56,8 @@ def probe(folder: Path, size: int = PROBE) -> Bandwidth:
 
 @functools.cache
 def ram_bandwidth() -> float:
-    """Return bytes per second that one thread copies within memory, of 16 MiB, the best of
-    three.
+    """Return bytes per second that one thread copies within memory: the best of three times 16
+    MiB.
     """
     source = np.ones(_COPIED, np.uint8)
     target = np.zeros_like(source)
@@ -70,8 +70,9 @@ def ram_bandwidth() -> float:
 
 
 def _measure(folder: Path, size: int) -> Bandwidth:
-    """Measure the disk, with half the size again and again: a quota may allow less than what is
-    free.
+    """Measure the disk, with half the size again and again.
+
+    A quota may allow less than what is free.
     """
     size = min(size, shutil.disk_usage(folder).free // 2)
     while size >= _LEAST:

@@ -187,8 +187,9 @@ def _of_tier(wanted: str) -> Recompute:
 
 
 def _kept(demand: Demand, room: Room, wanted: str, recompute: Recompute) -> list[Split]:
-    """Return the ways to keep residuals that are not recomputed: in memory alone, and with the
-    disk.
+    """Return the ways to keep residuals that are not recomputed.
+
+    In memory alone, and with the disk.
     """
     record = sum(demand.stage_bytes[1:] if recompute == "first" else demand.stage_bytes)
     tiles = demand.tiles

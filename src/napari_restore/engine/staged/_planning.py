@@ -341,9 +341,7 @@ def _existing(folder: Path) -> Path:
 
 
 def check_staged(model: StagedModel, tile: int | None) -> None:
-    """Raise `BadParameter` for a tile size, which the model fixes, and `BadModel` for an odd
-    one.
-    """
+    """Raise `BadParameter` for a tile size, which the model fixes, `BadModel` for an odd one."""
     if model.tile % CELL:
         raise BadModel(
             f"Tiles of {model.card.id} have {model.tile} pixels along a side.",

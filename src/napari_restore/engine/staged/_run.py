@@ -105,8 +105,9 @@ class StagedRun(Run):
         tokens: TokenStore,
         stack: ExitStack,
     ) -> tuple[ResidualStore, Recompute]:
-        """Return the tiles whose residuals are stored, and the others; what lies there already
-        counts.
+        """Return the tiles whose residuals are stored, and the others.
+
+        What lies there already counts.
         """
         dtype, device = dtype_of(layout.residual_dtype), self.plan.device.torch
         named = json.dumps([self.plan.key, [list(core) for core in order]])

@@ -140,8 +140,9 @@ class SlabFile:
     # -- opening -----------------------------------------------------------------
 
     def _take_over(self, header: dict[str, Any]) -> bool:
-        """Read the journal of an earlier file that `header` describes; return False if there is
-        none.
+        """Read the journal of an earlier file that `header` describes.
+
+        Return False if there is none.
         """
         journal = journal_of(self.path)
         try:
@@ -158,8 +159,9 @@ class SlabFile:
         return True
 
     def _make(self, header: dict[str, Any]) -> None:
-        """Preallocate the file; its journal is written last, so where it exists the file is
-        complete.
+        """Preallocate the file.
+
+        Its journal is written last, so where it exists the file is complete.
         """
         journal = journal_of(self.path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -239,8 +241,9 @@ def key_of(path: Path) -> str | None:
 
 
 def written(path: Path) -> int:
-    """Return how many records of the slab file `path` are written; 0 where there is no such
-    file.
+    """Return how many records of the slab file `path` are written.
+
+    0 where there is no such file.
     """
     try:
         return len(_read_journal(journal_of(path).read_bytes())[1])

@@ -126,8 +126,9 @@ class TokenStore:
         self._saved = time.monotonic()
 
     def _load_checkpoint(self, grid: Tensor, tick: Callable[[], None]) -> int | None:
-        """Fill `grid` from the latest complete checkpoint; return the layer that processes it
-        next.
+        """Fill `grid` from the latest complete checkpoint.
+
+        Return the layer that processes it next.
         """
         try:
             describe = read_json(self._folder / "layer.json")
@@ -161,8 +162,9 @@ class TokenStore:
         return grid[row * side : (row + 1) * side, column * side : (column + 1) * side]
 
     def _around(self, grid: Tensor, tile: int) -> Tensor:
-        """Return (C, side + 2 · margin, …): a tile's tokens and those around, replicated at the
-        edge.
+        """Return (C, side + 2 · margin, …).
+
+        A tile's tokens and those around, replicated at the edge.
         """
         row, column = divmod(tile, self._layout.columns)
         cut, beyond = [], []
@@ -186,9 +188,7 @@ def tile_bytes(width: int, side: int, margin: int = 0) -> int:
 
 
 def is_related(folder: Path, tiles: int, key: str) -> bool:
-    """Return whether the bottleneck's complete result for a grid of so many tiles lies in
-    `folder`.
-    """
+    """Return whether the bottleneck's complete result for so many tiles lies in `folder`."""
     path = folder / TOKENS
     return key_of(path) == key and written(path) == tiles
 

@@ -47,8 +47,9 @@ class DecodeInput(TileInput):
 
 @dataclass(frozen=True)
 class StagedWork:
-    """Everything that the tiles of one run share. `tile` converts pixels to model input and
-    back.
+    """Everything that the tiles of one run share.
+
+    `tile` converts pixels to model input and back.
     """
 
     model: StagedModel
@@ -141,8 +142,7 @@ def box_of_tile(core: Region, tile: int) -> Region:
 def reflection(
     box: Region, size: tuple[int, int]
 ) -> tuple[Region, tuple[npt.NDArray[np.intp], ...]]:
-    """Return the box of an image of `size` to read for `box`, and the rows and columns of it to
-    take.
+    """Return the box of an image of `size` to read for `box`, and its rows and columns to take.
 
     Beyond bottom and right the image is reflected, as `pad_to_multiple` does it to the whole, so
     that a tile at the edge is padded from its neighbours where it is thin.

@@ -44,8 +44,9 @@ class ChunkCache:
         self._forgotten: deque[int] = deque()
 
     def get(self, source: Source, key: Hashable, decode: Callable[[], Array]) -> Array:
-        """Return the array of `key` of `source`, read-only; `decode` makes it if it is not
-        cached.
+        """Return the array of `key` of `source`, read-only.
+
+        `decode` makes it if it is not cached.
         """
         full = (self._token(source), key)
         while True:
@@ -187,9 +188,7 @@ def read_valid_window(source: Source, level: int, box: Box) -> npt.NDArray[np.bo
 def _put_together(
     out: Array, read: Callable[[Source, int, int, int], Array], source: Source, level: int, box: Box
 ) -> None:
-    """Fill `out`, the pixels of `box`, with the result of `read` for every chunk that it
-    touches.
-    """
+    """Fill `out`, the pixels of `box`, with the result of `read` for every chunk it touches."""
     y0, x0, y1, x1 = box
     for row, column, (cy0, cx0, cy1, cx1) in chunks_of(source.levels[level], box):
         top, left = max(y0, cy0), max(x0, cx0)

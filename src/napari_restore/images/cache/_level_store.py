@@ -176,8 +176,9 @@ def _write_chunk(file: Path, chunk: npt.NDArray[Any]) -> None:
 
 
 def _opened(file: Path) -> BinaryIO:
-    """Return `file` opened for writing; its folder is created again if the cache was emptied
-    meanwhile.
+    """Return `file` opened for writing.
+
+    Its folder is created again if the cache was emptied meanwhile.
     """
     try:
         return file.open("wb")

@@ -102,9 +102,7 @@ def owner_in(path: Path) -> int:
 
 
 def _is_at(handle: int, path: Path) -> bool:
-    """Return whether the open file is still the one of that name, and not just removed by its
-    owner.
-    """
+    """Return whether the open file still has that name: its owner may just have removed it."""
     try:
         return os.path.samestat(os.fstat(handle), os.stat(path))
     except OSError:

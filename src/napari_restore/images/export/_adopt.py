@@ -28,11 +28,11 @@ def adopt_zarr(
     extras: tuple[str, ...],
     overwrite: bool = False,
 ) -> Path:
-    """Write metadata for the group at `store`, arrays (c, y, x) ``0``, ``1`` …, and rename it to
-    `target`.
+    """Write the metadata of the group at `store` and rename it to `target`.
 
-    It must contain all of `like`'s pixels. `extras` are files and folders in it that are no part of
-    the result. Raises `BadOutput` when a chunk is missing or `target` exists.
+    The group has arrays (c, y, x) ``0``, ``1`` … and must contain all of `like`'s pixels. `extras`
+    are files and folders in it that are no part of the result. Raises `BadOutput` when a chunk is
+    missing or `target` exists.
     """
     import zarr
 

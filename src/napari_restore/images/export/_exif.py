@@ -55,8 +55,9 @@ def photoshop_segment(iptc: bytes) -> bytes:
 def jpeg_segments(
     exif: bytes | None, icc: bytes | None, xmp: bytes | None, iptc: bytes | None
 ) -> list[tuple[int, bytes]]:
-    """Return (marker, content) of the segments at the start of a JPEG; too long ones are left
-    out.
+    """Return (marker, content) of the segments at the start of a JPEG.
+
+    Too long ones are left out.
     """
     segments = []
     if upright := upright_exif(exif):
@@ -198,9 +199,7 @@ def _parsed(exif: bytes | None) -> tuple[dict[int, str], dict[int, dict[int, Any
 def _read_directory(
     file: BinaryIO, place: int, order: str, big: bool
 ) -> tuple[dict[int, bytes], int]:
-    """Return the entries of a TIFF directory as they are, by tag, and the offset of the next
-    one.
-    """
+    """Return the entries of a TIFF directory unchanged, by tag, and the offset of the next one."""
     file.seek(place)
     (count,) = struct.unpack(order + ("Q" if big else "H"), file.read(8 if big else 2))
     size = 20 if big else 12

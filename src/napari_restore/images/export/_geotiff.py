@@ -159,8 +159,9 @@ def _creation(job: ExportJob) -> dict[str, Any]:
 
 
 def _is_big(job: ExportJob) -> bool:
-    """Return whether offsets may need more than 32 bits; known in advance, as all levels must
-    agree.
+    """Return whether offsets may need more than 32 bits.
+
+    Known in advance, as all levels must agree.
     """
     pixels = job.height * job.width * (job.bands * job.dtype.itemsize + job.writes_mask)
     return pixels * 4 / 3 > BIGTIFF_BYTES
@@ -257,7 +258,7 @@ def _set_tags(dataset: Any, band: int | None, space: str, tags: Mapping[str, str
 
 
 def _set_xmp(dataset: Any, xmp: bytes) -> None:
-    """Set the domains of XML, one text each, which GDAL's list of NAME=VALUE cuts at its first
+    """Set the domains of XML, one text each, which GDAL's list of NAME=VALUE cuts at the first
     "=".
     """
     name, sign, value = xmp.decode("utf-8", "replace").rstrip("\0").partition("=")

@@ -134,8 +134,7 @@ class ExportJob:
     def blocks(
         self, rows: int = BLOCK, *, with_valid: bool = False, whole_rows: bool = False
     ) -> Iterator[Block]:
-        """Yield the output's pixels in row-major order, `rows` high, as wide as `BLOCK_BYTES`
-        allows.
+        """Yield the output's pixels in row-major order, `rows` high, at most `BLOCK_BYTES` each.
 
         With `whole_rows` always over the full width. The next block is read while the caller writes
         this one. Raises `Cancelled`.
@@ -195,8 +194,9 @@ class ExportJob:
         return pixels.astype(self.dtype)
 
     def _sample_places(self) -> list[tuple[int, int]]:
-        """Return the top left corners of the patches to compare later; the same for the same
-        size.
+        """Return the top left corners of the patches to compare later.
+
+        The same for the same size.
         """
         bottom, right = max(0, self.height - SAMPLE_SIDE), max(0, self.width - SAMPLE_SIDE)
         rng = np.random.default_rng([self.height, self.width])
@@ -222,9 +222,7 @@ class ExportJob:
 
 
 def same_pixels(one: Any, other: Any, *, lossy: bool) -> bool:
-    """Return whether two patches (h, w, C) are equal, NaN being NaN, or alike if the format is
-    lossy.
-    """
+    """Return whether two patches (h, w, C) are equal, NaN included, or similar if lossy."""
     if not lossy:
         return bool(np.array_equal(one, other, equal_nan=other.dtype.kind == "f"))
     if one.shape != other.shape:

@@ -14,8 +14,9 @@ from pathlib import Path
 
 
 def part_of(target: Path) -> Path:
-    """Return a new name beside `target` to write under; it contains the id of the writing
-    process.
+    """Return a new name beside `target` to write under.
+
+    It contains the id of the writing process.
     """
     return target.with_name(f"{_prefix(target)}{os.getpid()}-{_random()}.part{target.suffix}")
 

@@ -334,8 +334,9 @@ def take_name(part: Path, target: Path) -> None:
 
 
 def _as_ours(error: Exception, target: Path) -> Exception:
-    """Return the error to raise for `error`: one of `errors` where it is about the disk or the
-    output.
+    """Return the error to raise for `error`.
+
+    One of `errors` where it is about the disk or the output.
     """
     if isinstance(error, RestoreError) and not isinstance(error, DamagedOutput):
         return error

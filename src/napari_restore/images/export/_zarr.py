@@ -138,9 +138,7 @@ def _labels(job: ExportJob, own: Mapping[str, Any]) -> list[str]:
 
 
 def _own_attributes(job: ExportJob, place: Any) -> dict[str, Any]:
-    """Return georeference, meaning of values and tags, under the names that the zarr reader
-    reads.
-    """
+    """Return georeference, meaning of values and tags, under the names of the zarr reader."""
     like, profile, keep = job.like, job.like.profile, job.source_bands
     nodata = job.nodata
     own: dict[str, Any] = {

@@ -54,7 +54,7 @@ def check_claims(path: Path, head: bytes) -> None:
 
 
 def check_ratio(name: str, claimed: int, available: int, ratio: int, what: str) -> None:
-    """Raise `UnreadableImage` if `claimed` bytes cannot be in `available` that shrank by
+    """Raise `UnreadableImage` if `claimed` bytes cannot be in `available` ones shrunk by
     `ratio`.
     """
     if claimed > max(UNQUESTIONED, available * ratio):
@@ -120,8 +120,9 @@ _MOST_ITEMS = 65536
 
 
 def _check_netcdf(path: Path, size: int) -> None:
-    """Check that every list and text of the header lies in the file: the library allocates them
-    first.
+    """Check that every list and text of the header lies in the file.
+
+    The library allocates them first.
     """
     try:
         with path.open("rb") as file:

@@ -11,7 +11,7 @@ class ForbiddenReference(Exception):
 
 
 def check_pcidsk(path: Path) -> None:
-    """Check a PCIDSK file: its channels may lie in other files, which GDAL opens with every
+    """Check a PCIDSK file: its channels may lie in other files, opened by GDAL with every
     driver.
     """
     with path.open("rb") as file:

@@ -15,8 +15,7 @@ _HASHED_FILES = 64
 
 
 def fingerprint_files(paths: Iterable[Path]) -> str:
-    """Return the hex digest over size, first and last MiB, and 64 fixed blocks of each file or
-    folder.
+    """Return a hex digest over size, first and last MiB, and 64 fixed blocks of each file.
 
     The modification time is not part of it: a copied file keeps its fingerprint.
     """

@@ -130,9 +130,7 @@ def _read_directories(path: Path, stamp: tuple[int, int, int]) -> TiffSummary:
 
 
 def check_whole(path: Path) -> TiffSummary:
-    """Return `read_directories`; raise `UnreadableImage` if strips or tiles lie beyond the
-    file's end.
-    """
+    """Return `read_directories`; raise `UnreadableImage` if blocks lie beyond the file's end."""
     found = read_directories(path)
     if found.needed > path.stat().st_size:
         raise truncated(path)

@@ -23,8 +23,10 @@ Array = npt.NDArray[Any]
 
 
 class LevelReader(Reader):
-    """Level `number` of another image, `scale` times smaller, with all its metadata. What is not
-    built yet is halved from the level below when it is read: the same values, only slower.
+    """Level `number` of another image, `scale` times smaller, with all its metadata.
+
+    What is not built yet is halved from the level below when it is read: the same values, only
+    slower.
     """
 
     def __init__(self, image: ImageBase, number: int, scale: int) -> None:
@@ -72,8 +74,9 @@ class LevelReader(Reader):
 
 
 def scale_of(image: ImageBase, number: int) -> int | None:
-    """Return the level-0 pixels along a side of one of level `number`; a power of two, else
-    None.
+    """Return the level-0 pixels along a side of one of level `number`.
+
+    A power of two, else None.
     """
     height, width = image.level_shapes[number]
     ratio = max(image.height / height, image.width / width)

@@ -238,9 +238,7 @@ def _open(key: str, file: str) -> Entry:
 
 @cache
 def _trim_once() -> None:
-    """Trim the cache: masks of this process are in use and stay, only those of earlier ones are
-    removed.
-    """
+    """Trim the cache of masks of earlier processes: those of this one are in use and stay."""
     trim_cache(LIMIT, (KIND,))
 
 

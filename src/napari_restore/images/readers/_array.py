@@ -78,9 +78,7 @@ class ArrayReader(Reader):
         self.in_memory = all(isinstance(level, np.ndarray) for level in self._arrays)
 
     def with_roles(self, roles: Sequence[str | None]) -> ArrayReader:
-        """Return itself; or where a band was taken for alpha and is not, one that reads it as
-        data.
-        """
+        """Return itself, or a reader of the band as data where it was wrongly taken for alpha."""
         if self.alpha is None or roles[self.alpha] == "alpha":
             return self
         other = copy.copy(self)

@@ -45,8 +45,9 @@ def _of_picture(picture: Any) -> Any:
 
 
 def _of_tensor(tensor: Any) -> Any:
-    """Return (H, W) or (H, W, C) on the CPU; a tensor of three axes is (C, H, W), as torch has
-    it.
+    """Return (H, W) or (H, W, C) on the CPU.
+
+    A tensor of three axes is (C, H, W), as torch has it.
     """
     shape = tuple(tensor.shape)
     if len(shape) == 4:

@@ -232,8 +232,9 @@ def _no_larger(level: Level) -> Level:
 
 
 def _block_bytes(dataset: Any) -> int:
-    """Return what GDAL decodes at once: a block of one band or, where they are interleaved, of
-    all.
+    """Return what GDAL decodes at once.
+
+    A block of one band or, where they are interleaved, of all.
     """
     if dataset.driver in WHOLE:
         return int(8 * dataset.height * dataset.width)
@@ -273,9 +274,7 @@ def _is_full_length(dataset: Any, path: Path) -> bool:
 
 
 def _data_file(path: Path, head: bytes) -> Path:
-    """Return the file of pixels where `path` is its header (ENVI and ESRI write ``.hdr`` beside
-    it).
-    """
+    """Return the file of pixels where `path` is its header (``.hdr`` of ENVI and ESRI)."""
     if path.suffix.lower() != ".hdr" or head.startswith(b"#?"):
         return path
     for suffix in ("", ".img", ".dat", ".bil", ".bsq", ".bip", ".raw", ".bin"):

@@ -45,8 +45,9 @@ def mask_kind(dataset: Any, nodata: Nodata) -> Masks:
 
 
 def is_tiled(dataset: Any) -> bool:
-    """Return whether blocks are tiles; True for untiled formats with cheap random access as
-    well.
+    """Return whether blocks are tiles.
+
+    True for untiled formats with cheap random access as well.
     """
     return bool(dataset.profile.get("tiled")) or dataset.block_shapes[0][1] < dataset.width
 
@@ -100,8 +101,9 @@ def profile_of(
     nodata: Nodata,
     georeference: Georeference | None,
 ) -> Profile:
-    """Return all metadata that an export carries. `names` are the colour interpretations after
-    expansion.
+    """Return all metadata that an export carries.
+
+    `names` are the colour interpretations after expansion.
     """
     tags = _tags(dataset)
     palette = dataset.colorinterp[0].name == "palette" and not is_bitmap(dataset)
@@ -154,8 +156,9 @@ def profile_of(
 
 
 def tags_of(dataset: Any, band: int | None = None, *, ns: str = "") -> dict[str, str]:
-    """Return the tags of a namespace; none where one of them is not UTF-8, which rasterio cannot
-    read.
+    """Return the tags of a namespace.
+
+    None where one of them is not UTF-8, which rasterio cannot read.
     """
     arguments = {"ns": ns} if ns else {}
     with contextlib.suppress(UnicodeDecodeError):

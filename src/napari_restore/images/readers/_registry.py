@@ -153,8 +153,9 @@ def _plainer(error: UnreadableImage, path: Path, head: bytes) -> UnreadableImage
 
 
 def _upright(reader: Reader) -> Reader:
-    """Return the reader turned by its orientation tag; a georeference takes precedence over that
-    tag.
+    """Return the reader turned by its orientation tag.
+
+    A georeference takes precedence over that tag.
     """
     if reader.profile.orientation == 1:
         return reader

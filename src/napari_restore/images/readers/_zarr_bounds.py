@@ -1,5 +1,6 @@
-"""Zarr from untrusted sources: a store that stays in its folder, codecs that stop where the
-chunk is full.
+"""Zarr from untrusted sources.
+
+A store that stays in its folder, codecs that stop where the chunk is full.
 """
 
 from __future__ import annotations
@@ -59,8 +60,9 @@ def _store_class() -> Any:
     from zarr.storage import LocalStore
 
     class FolderStore(LocalStore):
-        """Store of the plain files below its folder: links out of it are not followed, pipes not
-        opened.
+        """Store of the plain files below its folder.
+
+        Links out of it are not followed, pipes not opened.
         """
 
         longest = METADATA_BYTES
@@ -154,8 +156,9 @@ def _bounded(kind: str, codec: Any, limit: int) -> Callable[..., Any]:
 
 
 def _inflate(kind: str, data: Any, limit: int, codec: Any = None) -> bytes | None:
-    """Return `data` decompressed to at most `limit` bytes; None if its header allows the codec
-    to do it.
+    """Return `data` decompressed to at most `limit` bytes.
+
+    None if its header allows the codec to do it.
     """
     view = memoryview(data).cast("B")
     if kind in ("zlib", "gzip"):

@@ -30,10 +30,9 @@ def palette_table(
 
 
 def cmyk_to_rgb(inks: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return (h, w, 4 + extra) inks, 0 … full, as (h, w, 3 + extra) light: ``(1 - ink) (1 -
-    black)``.
+    """Return (h, w, 4 + extra) inks, 0 … full, as (h, w, 3 + extra) light.
 
-    Without the press's profile this is the common approximation.
+    ``(1 - ink) (1 - black)``. Without the press's profile this is the common approximation.
     """
     full = np.iinfo(inks.dtype).max if inks.dtype.kind in "iu" else 1.0
     light = full - inks[..., :4].astype(np.float32)

@@ -235,9 +235,7 @@ def _beside(
     source: npt.NDArray[Any],
     dtype: np.dtype[Any],
 ) -> npt.NDArray[Any]:
-    """Return the values next to `nodata`, on the side of `exact`, or of `source` where that is
-    equal.
-    """
+    """Return the values next to `nodata`, on the side of `exact`, or of `source` if equal."""
     side = np.where(exact == nodata, source.astype(np.float64), exact) >= nodata
     if dtype.kind == "f":
         value = dtype.type(nodata)

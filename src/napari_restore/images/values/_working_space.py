@@ -39,8 +39,9 @@ class WorkingSpace:
     """Largest value of the image's dtype."""
 
     def places(self, bands: Sequence[int]) -> list[int] | None:
-        """Return the positions of red, green and blue among `bands`; None unless all three
-        exist.
+        """Return the positions of red, green and blue among `bands`.
+
+        None unless all three exist.
         """
         chosen = list(bands)
         if not set(self.bands) <= set(chosen):
@@ -76,8 +77,9 @@ class WorkingSpace:
     def stored_change(
         self, stored: npt.NDArray[Any], change: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.float32]:
-        """Return the change of the file's values for a `change` (..., 3) of the sRGB values; 0
-        for 0.
+        """Return the change of the file's values for a `change` (..., 3) of the sRGB values.
+
+        0 for 0.
         """
         result = np.zeros(stored.shape, np.float32)
         moved = (change != 0).any(axis=-1)

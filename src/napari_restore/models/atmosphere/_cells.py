@@ -35,10 +35,10 @@ class Cells(NamedTuple):
 
 
 def cells_of(picture: Tensor, valid: Tensor, brightness: Tensor) -> Cells:
-    """Return the cells of pictures (N, 3, H, W) times `brightness` (N,); `valid` (N, 1, H, W) float
-    0 or 1.
+    """Return the cells of pictures (N, 3, H, W) times `brightness` (N,).
 
-    Padded at the right and bottom with invalid pixels. Those may have any finite value.
+    `valid` (N, 1, H, W) float 0 or 1. Padded at the right and bottom with invalid pixels. Those may
+    have any finite value.
     """
     # With gradients all of it is kept in any case.
     rows = picture.shape[2] if picture.requires_grad else ROWS
@@ -65,8 +65,7 @@ def cells_of(picture: Tensor, valid: Tensor, brightness: Tensor) -> Cells:
 
 
 def _gathered(picture: Tensor, valid: Tensor, bottom: int) -> tuple[Tensor, ...]:
-    """Return share, mean, mean square of the luminance, darkest and brightest of the cells of
-    some rows."""
+    """Return share, mean, mean square of luminance, darkest and brightest of some rows of cells."""
     beyond = (0, -picture.shape[3] % MULTIPLE, 0, bottom)
     valid = pad(valid, beyond)
     picture = pad(picture, beyond) * valid

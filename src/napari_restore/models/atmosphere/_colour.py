@@ -1,5 +1,7 @@
-"""Guards against colours that are not in the source: magenta casts from the airlight, and
-clipped white."""
+"""Guards against colours that are not in the source.
+
+Magenta casts from the airlight, and clipped white.
+"""
 
 from __future__ import annotations
 
@@ -47,8 +49,10 @@ def guarded_green(
     red, green, blue = statistics["airlight"]
 
     def mean_colour(factor: Tensor | None) -> Tensor:
-        """Return (3,) sum over the image, weighted by the haze: of the source, or of the
-        restored image."""
+        """Return (3,) sum over the image, weighted by the haze.
+
+        Of the source, or of the restored image.
+        """
         total = x.new_zeros(3)
         for rows, depth in depth_by_strips(x, statistics):
             haze = 1 - torch.exp(-depth)
@@ -80,8 +84,7 @@ def guarded_green(
 
 
 def magenta(colour: Tensor) -> Tensor:
-    """Return the excess of red and blue together over green, relative to the mean, of a colour
-    (3,).
+    """Return the excess of red and blue over green, relative to the mean, of a colour (3,).
 
     The difference of the two does not count: brick and sky are not magenta.
     """

@@ -54,7 +54,7 @@ class Atmosphere(RestorationModel):
     def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Statistics:
         device = self.network.first.stem.weight.device
         overview, thinned, valid = small_overview(context, to_model, bands, device)
-        shown = _shown(overview)
+        shown = _network_input(overview)
         # Pixels need not be in memory beside the network's activations.
         del overview
         statistics = self._statistics_from(shown)
@@ -70,13 +70,13 @@ class Atmosphere(RestorationModel):
         return statistics
 
     def follow(self, overview: Tensor, valid: Tensor, statistics: Statistics) -> Statistics:
-        found = self._statistics_from(_shown(small(overview, valid)))
+        found = self._statistics_from(_network_input(small(overview, valid)))
         # Both are found by bisection, so they have no gradient.
         found["presence"] = found["presence"] * statistics["restraint"]
         found["airlight"] = _with_green(found["airlight"], statistics["green"])
         return {**statistics, **found}
 
-    def _statistics_from(self, one: _Shown) -> dict[str, Tensor]:
+    def _statistics_from(self, one: _NetworkInput) -> dict[str, Tensor]:
         """Return the statistics of one picture, before the restraint."""
         seen = self.network(one.cells, one.reduced)
         cells = torch.cat([seen.offset, seen.slope], 1)
@@ -105,8 +105,10 @@ class Atmosphere(RestorationModel):
     def _statistics_of(
         self, x: Tensor, n: int, statistics: Statistics | None, valid: Tensor | None
     ) -> Statistics:
-        """Return the statistics of image `n` of the batch; computed from itself if none are
-        given."""
+        """Return the statistics of image `n` of the batch.
+
+        Computed from itself if none are given.
+        """
         if statistics is None:
             seen = None if valid is None else valid[n : n + 1]
             own = dict(one_shot_statistics(self, x[n : n + 1], seen))
@@ -147,7 +149,7 @@ class Atmosphere(RestorationModel):
         3, 1, 1). No restraint is applied: too much dehazing shows in the loss.
         """
         known = x.new_ones(x[:, :1].shape) if valid is None else valid.to(x.dtype)
-        whole = _shown(small(x, known))
+        whole = _network_input(small(x, known))
         seen, brightness = self.network(whole.cells, whole.reduced), whole.brightness
         cells = torch.cat([seen.offset, seen.slope], 1)
         return {
@@ -166,8 +168,7 @@ class Atmosphere(RestorationModel):
         rows: slice = slice(None),
         columns: slice = slice(None),
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the restored `rows` and `columns` of the images passed to `observe`, and their
-        maps.
+        """Return restored `rows` and `columns` of the images passed to `observe`, and their maps.
 
         An inversion with gradients costs more than the network; a part of the pixels trains as
         well.
@@ -180,7 +181,7 @@ class Atmosphere(RestorationModel):
         return y, {"transmission": transmission, "airlight": airlight.expand(x.shape)}
 
 
-class _Shown(NamedTuple):
+class _NetworkInput(NamedTuple):
     """Input of the network for N pictures."""
 
     cells: Cells
@@ -194,7 +195,7 @@ class _Shown(NamedTuple):
     """… of an image of this shape."""
 
 
-def _shown(pictures: Small) -> _Shown:
+def _network_input(pictures: Small) -> _NetworkInput:
     """Return the cells of small pictures, scaled to one brightness."""
     picture, valid = pictures.picture, pictures.valid
     # One value far out of range must not darken all others.
@@ -203,7 +204,7 @@ def _shown(pictures: Small) -> _Shown:
     brightness = BRIGHTNESS / mean.clamp(min=1e-4)
     cells = cells_of(picture, valid, brightness)
     reduced = picture.shape[2], picture.shape[3]
-    return _Shown(cells, brightness, reduced, pictures.factor, pictures.shape)
+    return _NetworkInput(cells, brightness, reduced, pictures.factor, pictures.shape)
 
 
 def _with_green(airlight: Tensor, factor: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from napari_restore.models.atmosphere._cells import (
     widened,
 )
 from napari_restore.models.atmosphere._inversion import inverted, optical_depth
-from napari_restore.models.atmosphere._look import NUMBERS, Look, Said
+from napari_restore.models.atmosphere._pass import NUMBERS, AtmospherePass, PassOutput
 
 STRIDE = 8
 """Pixels per cell of the maps it estimates."""
@@ -28,14 +28,14 @@ GUIDED = 4.0
 """Largest slope of the transmission's logit over luminance."""
 COLOURED = 0.02
 """Mean difference of the brightest and the darkest band from which a picture has colours."""
-TOLD = 7
+PICTURE_NUMBERS = 7
 """Numbers about a picture: mean colour, its standard deviation, the valid share."""
-AGAIN = 16
+SECOND_PASS_FEATURES = 16
 """Features that a second pass adds: the picture after the first one."""
 
 
 @dataclass(frozen=True)
-class Seen:
+class Estimate:
     """Estimate for N pictures in units of their own brightness."""
 
     offset: Tensor
@@ -66,43 +66,44 @@ class AtmosphereNetwork(nn.Module):
         if looks not in (1, 2):
             raise ValueError(f"looks is {looks}; it is 1 or 2")
         widths = [width, 2 * width, 10 * width // 3, 14 * width // 3, 16 * width // 3]
-        self.first = Look(FEATURES, widths, 1, TOLD)
+        self.first = AtmospherePass(FEATURES, widths, 1, PICTURE_NUMBERS)
         # Airlight is brighter than what it is mixed with; most pictures have haze.
         self.first.start([-1.5, 0.0], [0.3, 0.3, 0.3, 0.0, 2.0, 0.0])
-        self.second: Look | None = None
+        self.second: AtmospherePass | None = None
         if looks == 2:
-            self.second = Look(widths[1] + AGAIN, widths[1:], 0, TOLD + NUMBERS + 7)
+            self.second = AtmospherePass(
+                widths[1] + SECOND_PASS_FEATURES, widths[1:], 0, PICTURE_NUMBERS + NUMBERS + 7
+            )
             self.second.start([0.0, 0.0], [0.0] * NUMBERS, 0.05)
 
-    def forward(self, cells: Cells, shape: tuple[int, int]) -> Seen:
-        """Return the estimate for `cells_of` pictures of `shape` and of mean luminance near
-        0.45."""
+    def forward(self, cells: Cells, shape: tuple[int, int]) -> Estimate:
+        """Return the estimate for cells of pictures of `shape`, with mean luminance near 0.45."""
         mean, spread = _statistics(cells.colour, cells.share)
-        told = torch.cat([mean, spread, cells.share.mean((2, 3))], 1)
-        said, drawn = self.first(cells.features, cells.share, told)
+        numbers_in = torch.cat([mean, spread, cells.share.mean((2, 3))], 1)
+        output, drawn = self.first(cells.features, cells.share, numbers_in)
         if self.second is not None:
             # In training no gradient goes back: the first pass is trained by the sum of both.
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self.training):
-                features, told = _left(cells, said, told)
-            more, _ = self.second(torch.cat([drawn, features], 1), cells.share, told)
-            said = Said(*(a + b for a, b in zip(said, more, strict=True)))
-        seen = _seen(said, cells)
+                features, numbers_in = _without_haze(cells, output, numbers_in)
+            more, _ = self.second(torch.cat([drawn, features], 1), cells.share, numbers_in)
+            output = PassOutput(*(a + b for a, b in zip(output, more, strict=True)))
+        estimate = _estimate_of(output, cells)
         height, width = (-(-s // STRIDE) for s in shape)
         return replace(
-            seen,
-            offset=seen.offset[:, :, :height, :width],
-            slope=seen.slope[:, :, :height, :width],
+            estimate,
+            offset=estimate.offset[:, :, :height, :width],
+            slope=estimate.slope[:, :, :height, :width],
         )
 
 
-def _seen(said: Said, cells: Cells) -> Seen:
-    numbers = said.numbers
-    airlight = _looked_at(said.where, cells) * torch.exp(0.7 * torch.tanh(numbers[:, :3]))
+def _estimate_of(output: PassOutput, cells: Cells) -> Estimate:
+    numbers = output.numbers
+    airlight = _weighted_colour(output.where, cells) * torch.exp(0.7 * torch.tanh(numbers[:, :3]))
     grey = airlight.mean(1, keepdim=True)
     tint = _tint(cells)
-    return Seen(
-        offset=said.maps[:, :1],
-        slope=GUIDED * torch.tanh(said.maps[:, 1:]),
+    return Estimate(
+        offset=output.maps[:, :1],
+        slope=GUIDED * torch.tanh(output.maps[:, 1:]),
         presence=_clamped(1.2 * torch.sigmoid(numbers[:, 4]) - 0.1),
         airlight=grey + (airlight - grey) * tint[:, None],
         exponent=(1.6 * torch.sigmoid(numbers[:, 3]) - 0.1) * tint,
@@ -116,20 +117,20 @@ def _tint(cells: Cells) -> Tensor:
     return (mean_of(chroma, cells.share)[:, 0] / COLOURED).clamp(max=1)
 
 
-def _left(cells: Cells, said: Said, told: Tensor) -> tuple[Tensor, Tensor]:
+def _without_haze(cells: Cells, output: PassOutput, numbers_in: Tensor) -> tuple[Tensor, Tensor]:
     """Return the picture without the estimated haze: features of cells, and numbers."""
     with torch.autocast(cells.share.device.type, enabled=False):
-        seen = _seen(said, cells)
+        estimate = _estimate_of(output, cells)
         share, colour, dark = (part.float() for part in halved(cells))
-        there = (share > 0).to(share.dtype)
+        has_valid = (share > 0).to(share.dtype)
         wide = {
             "brightness": share.new_ones(1, 1, 1, 1),
-            "presence": seen.presence[:, None, None, None],
-            "exponent": seen.exponent[:, None, None, None],
-            "display": seen.display[:, None, None, None],
+            "presence": estimate.presence[:, None, None, None],
+            "exponent": estimate.exponent[:, None, None, None],
+            "display": estimate.display[:, None, None, None],
         }
-        airlight = seen.airlight[:, :, None, None]
-        depth = optical_depth(colour, seen.offset, seen.slope, wide)
+        airlight = estimate.airlight[:, :, None, None]
+        depth = optical_depth(colour, estimate.offset, estimate.slope, wide)
         mean = inverted(colour, depth, airlight, wide, 0.0)[0].clamp(-1, 2)
         least = inverted(dark, depth, airlight, wide, 0.0)[0].clamp(-1, 2)
         darkest = torch.where(share > 0, least.amin(1, keepdim=True), HIDDEN)
@@ -150,7 +151,9 @@ def _left(cells: Cells, said: Said, told: Tensor) -> tuple[Tensor, Tensor]:
         )
         average, spread = _statistics(mean, share)
         mist = mean_of(depth, share)
-        return features * there, torch.cat([told, said.numbers, average, spread, mist], 1)
+        return features * has_valid, torch.cat(
+            [numbers_in, output.numbers, average, spread, mist], 1
+        )
 
 
 def _statistics(colour: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
@@ -165,7 +168,7 @@ def _clamped(x: Tensor) -> Tensor:
     return x + (x.clamp(0, 1) - x).detach()
 
 
-def _looked_at(logits: Tensor, cells: Cells) -> Tensor:
+def _weighted_colour(logits: Tensor, cells: Cells) -> Tensor:
     """Return (N, 3) mean colour of the cells weighted by `logits` (N, 1, h, w)."""
     factor = cells.share.shape[2] // logits.shape[2]
     share, colour = coarser(cells, factor)

@@ -42,8 +42,7 @@ def small(picture: Tensor, valid: Tensor) -> Small:
 def small_overview(
     context: Context, to_model: ToModel, bands: tuple[int, ...], device: torch.device
 ) -> tuple[Small, Tensor, Tensor]:
-    """Return the overview's `bands` on `device`, reduced, and thinned by `step_of` with their
-    validity.
+    """Return the overview's `bands` on `device`, reduced; and thinned, with their validity.
 
     The values of `small` for the whole, which is never in memory in model range: that of a large
     image has four million pixels.

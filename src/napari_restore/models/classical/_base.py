@@ -18,8 +18,7 @@ class ClassicalModel(RestorationModel):
     def restore(
         self, x: Tensor, statistics: Statistics, valid: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the result of `forward_with_maps`, with statistics given and `valid` None if
-        all are."""
+        """Return the result of `forward_with_maps`; `valid` is None if all pixels are."""
         raise NotImplementedError
 
     def forward_with_maps(

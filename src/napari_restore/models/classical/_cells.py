@@ -25,8 +25,10 @@ def cell_minimum(x: Tensor, side: int) -> Tensor:
 
 
 def cell_sum(x: Tensor, side: int) -> Tensor:
-    """Return the sum per cell in float64; shapes as `cell_minimum`, partial cells sum their
-    pixels."""
+    """Return the sum per cell in float64.
+
+    Shapes as `cell_minimum`, partial cells sum their pixels.
+    """
     x = _whole_cells(x, side, 0.0)
     return _columns(_rows(x, side).sum(3), side).sum(4, dtype=torch.float64)
 

@@ -9,8 +9,10 @@ DEADBAND = 0.03
 
 
 def soft_gate(haze: Tensor, deadband: float = DEADBAND) -> Tensor:
-    """Return the strength of a change: exactly 0 up to `deadband`, rising linearly to 1 at twice
-    that."""
+    """Return the strength of a change.
+
+    Exactly 0 up to `deadband`, rising linearly to 1 at twice that.
+    """
     if deadband <= 0:
         return (haze > 0).to(haze.dtype)
     return ((haze - deadband) / deadband).clamp(0.0, 1.0)

@@ -13,9 +13,9 @@ from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
 from napari_restore.models._model import RestorationModel, Statistics, ToModel
 from napari_restore.models._padding import pad_to_multiple
-from napari_restore.models.atmosphere._look import Block
 from napari_restore.models.atmosphere._model import Atmosphere
 from napari_restore.models.atmosphere._part import sizes_of_context, with_shipped
+from napari_restore.models.atmosphere._pass import Block
 from napari_restore.models.classical._deadband import soft_gate
 from napari_restore.models.haze_unet._doubling import Doubling
 

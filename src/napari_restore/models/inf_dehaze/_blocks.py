@@ -83,8 +83,7 @@ class WindowAttention(nn.Module):
         return out.roll((self.shift, self.shift), (1, 2)) if self.shift else out
 
     def row(self, x: Tensor, query: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Return the attention of the cell `query` (row, column) of the normalised map (side, side,
-        C).
+        """Return the attention of cell `query` (row, column) of the normalised map (side, side, C).
 
         It is the softmax weights (heads, window²) and the cells (window², 2) they belong to, as
         rows and columns of the map, from its window's tokens alone.
@@ -114,8 +113,10 @@ class WindowAttention(nn.Module):
         return x.reshape(windows, tokens, parts, self.heads, -1).permute(2, 0, 3, 1, 4).unbind()
 
     def _bias(self, count: int) -> Tensor:
-        """Return the bias added to the scores of `count` maps: (1 or windows, heads, tokens,
-        tokens)."""
+        """Return the bias added to the scores of `count` maps.
+
+        (1 or windows, heads, tokens, tokens).
+        """
         bias = self.bias_table[self.index].permute(2, 0, 1)[None]
         if self.mask is None:
             return bias
@@ -203,8 +204,9 @@ class ConvNeXtBlock(nn.Module):
 def blocks_of(
     depth: int, width: int, heads: int, side: int, config: InfDehazeConfig
 ) -> nn.ModuleList:
-    """Return the blocks of one stage for maps of `side` cells; every second Swin block is
-    shifted.
+    """Return the blocks of one stage for maps of `side` cells.
+
+    Every second Swin block is shifted.
     """
     if config.block == "convnext":
         return nn.ModuleList(ConvNeXtBlock(width, config) for _ in range(depth))

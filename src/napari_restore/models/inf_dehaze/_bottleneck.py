@@ -104,8 +104,8 @@ class BottleneckLayer(nn.Module):
         out = torch.empty_like(grid)
         parts = list(pieces(height, width, self.piece, self.experts.halo))
         for done, (core, around, inner) in enumerate(parts, start=1):
-            asked = None if chosen is None else chosen[around]
-            self._work(grid, out, centre, asked, core, around, inner)
+            chosen_here = None if chosen is None else chosen[around]
+            self._work(grid, out, centre, chosen_here, core, around, inner)
             if tick is not None:
                 tick(share + (1 - share) * done / len(parts))
         return out
@@ -141,13 +141,13 @@ class BottleneckLayer(nn.Module):
         grid: Tensor,
         out: Tensor,
         centre: Tensor | None,
-        asked: Tensor | None,
+        chosen_here: Tensor | None,
         core: Slices,
         around: Slices,
         inner: Slices,
     ) -> None:
         cells = grid[around].clone(memory_format=torch.contiguous_format)
-        local = self.experts(cells, centre, asked)[inner]
+        local = self.experts(cells, centre, chosen_here)[inner]
         del cells
         x = grid[core]
         target = out[core]
@@ -231,8 +231,7 @@ class Bottleneck(nn.Module):
         return max(taken, default=0)
 
     def peak_bytes(self, height: int, width: int) -> int:
-        """Return the peak bytes of the largest layer for `height` × `width` tokens, them
-        included."""
+        """Return the peak bytes of the largest layer for `height` × `width` tokens, included."""
         return max(layer.peak_bytes(height, width) for layer in self._layers())
 
     def auxiliary_loss(self) -> Tensor:
@@ -259,8 +258,7 @@ class Bottleneck(nn.Module):
 
 
 def _waves(start: int, length: int, channels: int, like: Tensor) -> Tensor:
-    """Return (length, channels): sines, then cosines, of start, start + 1, … at falling
-    frequencies."""
+    """Return (length, channels): sines, then cosines, of start, start + 1, … by frequency."""
     steps = torch.arange(channels // 2, dtype=torch.float64) / (channels // 2)
     angles = torch.arange(start, start + length, dtype=torch.float64)[:, None] * _BASE**-steps
     return torch.cat([angles.sin(), angles.cos()], dim=1).to(like)

@@ -100,11 +100,11 @@ class LMMoE(nn.Module):
         x = x.to(self.gate.weight.dtype).permute(2, 0, 1)[None]
         shares = torch.zeros_like(probabilities).scatter(1, experts, weights).to(x.dtype)
         del probabilities, weights, experts
-        asked = (shares != 0).any(3).any(2)[0].tolist()
+        is_used = (shares != 0).any(3).any(2)[0].tolist()
         keep = learns(x, self)
         mixed = self.shared(x) * self.shared_weight
         for index, expert in enumerate(self.experts):
-            if not asked[index]:
+            if not is_used[index]:
                 continue
             share = shares[:, index : index + 1]
             if keep:
@@ -121,8 +121,10 @@ class LMMoE(nn.Module):
     def _route(
         self, x: Tensor, centre: Tensor | None, chosen: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return probabilities (1, N, H, W) in float32; weights and experts of the best, (1, k,
-        H, W)."""
+        """Return probabilities (1, N, H, W) in float32.
+
+        Weights and experts of the best, (1, k, H, W).
+        """
         # Half precision, autocast's too, would choose other experts.
         with torch.autocast(x.device.type, enabled=False):
             weight, bias = self.gate.weight.flatten(1).float(), self.gate.bias
@@ -140,8 +142,10 @@ class LMMoE(nn.Module):
         return probabilities, best / (best.sum(1, keepdim=True) + _EPSILON), experts
 
     def balance(self) -> Tensor:
-        """Return the balance loss, a scalar, of the last map in training; 0 without one, and
-        afterwards."""
+        """Return the balance loss, a scalar, of the last map in training.
+
+        0 without one, and afterwards.
+        """
         last, self._balance = self._balance, None
         return self.gate.weight.new_zeros(()) if last is None else last
 

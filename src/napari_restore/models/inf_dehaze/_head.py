@@ -39,9 +39,9 @@ class HazeHead(nn.Module):
         self.stride = stride
         self.deepest = LEFT if context else DEEPEST
         # An airlight of every token shows as bands in bright skies; a context gives a better one.
-        self.told = 2 if context else 3
+        self.map_count = 2 if context else 3
         self.norm = nn.LayerNorm(width)
-        self.knots = nn.Linear(width, self.told * _BANDS)
+        self.knots = nn.Linear(width, self.map_count * _BANDS)
 
     def forward(
         self,
@@ -67,7 +67,7 @@ class HazeHead(nn.Module):
         self, x: Tensor, knots: Tensor, detail: Tensor | None, rows: slice, columns: slice
     ) -> tuple[Tensor, Tensor]:
         down, along = (torch.from_numpy(spline(n, self.stride)).to(x) for n in x.shape[2:])
-        depth, slope, *rest = (down[rows] @ knots @ along[columns].T).chunk(self.told, dim=1)
+        depth, slope, *rest = (down[rows] @ knots @ along[columns].T).chunk(self.map_count, dim=1)
         airlight = rest[0] if rest else torch.zeros_like(depth)
         brightness = x[..., rows, columns].mean(1, keepdim=True)
         depth = depth + slope * (brightness - 0.5)
@@ -89,10 +89,10 @@ def restored(x: Tensor, depth: Tensor, airlight: Tensor) -> Tensor:
 # Arrays: a tensor made in inference mode could not be trained with.
 @functools.lru_cache(maxsize=16)
 def spline(pixels: int, stride: int) -> npt.NDArray[np.float32]:
-    """Return (pixels, pixels / stride + 2): the weights of quadratic B-splines with a knot per
-    token.
+    """Return (pixels, pixels / stride + 2).
 
-    The first and the last knot lie `MARGIN` tokens outside. Each row sums to 1.
+    The weights of quadratic B-splines with a knot per token. The first and the last knot lie
+    `MARGIN` tokens outside. Each row sums to 1.
     """
     at = (np.arange(pixels) + 0.5) / stride
     knots = np.arange(pixels // stride + 2 * MARGIN) + 0.5 - MARGIN

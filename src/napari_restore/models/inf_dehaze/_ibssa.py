@@ -116,11 +116,11 @@ class HeadwiseAttention(nn.Module):
 
     @torch.no_grad()
     def row(self, x: Tensor, query: int, norm: Norm | None = None) -> tuple[Tensor, Tensor]:
-        """Return the attention weights of token `query` on the tokens (L, C): weights and keys,
-        each (heads, K).
+        """Return the attention weights of token `query` on the tokens (L, C).
 
-        The weights of a head sum to 1. `keys` are int64 numbers of tokens, −1 where a position is
-        empty (its weight is 0); a key that was sampled may occur twice.
+        Weights and keys, each (heads, K). The weights of a head sum to 1. `keys` are int64 numbers
+        of tokens, −1 where a position is empty (its weight is 0); a key that was sampled may occur
+        twice.
         """
         rows = []
         for head in range(self.heads):
@@ -195,8 +195,7 @@ class IBSSA(HeadwiseAttention):
 
     @torch.no_grad()
     def buckets(self, tokens: Tensor) -> Tensor:
-        """Return buckets (L,) int16 of one head's queries or keys (L, width), in Gray-code
-        order."""
+        """Return buckets (L,) int16 of one head's queries or keys (L, width), in Gray code."""
         found = tokens.new_empty(len(tokens), dtype=torch.int16)
         bits = 1 << torch.arange(len(self.directions), device=tokens.device, dtype=torch.int32)
         for start in range(0, len(tokens), _HASHED):
@@ -238,13 +237,14 @@ class IBSSA(HeadwiseAttention):
             return super().row_of(q, k, query)
         keys = _order(self.buckets(k))
         place = int((_order(self.buckets(q)) == query).nonzero())
-        seen, bias = self._seen(keys, self._drawn(keys), place // self.block_size, 1)
-        scores = (k[seen[0]] @ q[query]).float() * self.key_width**-0.5 + bias[0]
-        return scores.softmax(0), seen[0].where(bias[0].isfinite(), -1)
+        attended, bias = self._attended(keys, self._drawn(keys), place // self.block_size, 1)
+        scores = (k[attended[0]] @ q[query]).float() * self.key_width**-0.5 + bias[0]
+        return scores.softmax(0), attended[0].where(bias[0].isfinite(), -1)
 
     def _drawn(self, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the sampled tokens and the blocks of the sorted `keys` they lie in: (samples,)
-        each.
+        """Return the sampled tokens and the blocks of the sorted `keys` they lie in.
+
+        (samples,) each.
         """
         if not self.samples:
             return keys[:0], keys[:0]
@@ -269,15 +269,14 @@ class IBSSA(HeadwiseAttention):
         count = -(-length // self.block_size)
         q = functional.pad(q, (0, 0, 0, count * self.block_size - length))
         q = q.view(count, self.block_size, -1)
-        seen, bias = self._seen(keys, drawn, first, count)
-        values = _softmax_attention(q, k[seen], v[seen], bias[:, None].to(q.dtype))
+        attended, bias = self._attended(keys, drawn, first, count)
+        values = _softmax_attention(q, k[attended], v[attended], bias[:, None].to(q.dtype))
         return values.reshape(-1, self.value_width)[:length]
 
-    def _seen(
+    def _attended(
         self, keys: Tensor, drawn: tuple[Tensor, Tensor], first: int, count: int
     ) -> tuple[Tensor, Tensor]:
-        """Return the keys of each of `count` blocks of queries (count, K), and what is added to
-        scores (count, K).
+        """Return the keys of `count` blocks of queries, (count, K), and the addends of scores.
 
         `keys` are the sorted ones. −inf is added where a position is empty, and to samples that are
         in the block anyway.
@@ -288,16 +287,16 @@ class IBSSA(HeadwiseAttention):
         offsets = torch.arange(-before * self.block_size, self.block_size, device=device)
         place = blocks * self.block_size + offsets
         empty = (place < 0) | (place >= length)
-        seen = keys[place.clamp_(0, length - 1)]
+        attended = keys[place.clamp_(0, length - 1)]
         bias = torch.zeros_like(empty, dtype=torch.float32).masked_fill_(empty, -math.inf)
         if not self.samples:
-            return seen, bias
+            return attended, bias
         tokens, home = drawn
         ahead = blocks - home
         own = (ahead >= 0) & (ahead <= before)
         stands_for = torch.full_like(own, math.log(length / self.samples), dtype=torch.float32)
         return (
-            torch.cat([seen, tokens.expand(count, -1)], dim=1),
+            torch.cat([attended, tokens.expand(count, -1)], dim=1),
             torch.cat([bias, stands_for.masked_fill_(own, -math.inf)], dim=1),
         )
 
@@ -372,8 +371,10 @@ def _softmax_attention(
 
 
 def _widened(x: Tensor, width: int) -> Tensor:
-    """Return the tensor with zeros appended to the channels: some backends need one width for
-    all."""
+    """Return the tensor with zeros appended to the channels.
+
+    Some backends need one width for all.
+    """
     missing = width - x.shape[-1]
     return functional.pad(x, (0, missing)) if missing > 0 else x
 

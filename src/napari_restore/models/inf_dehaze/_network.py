@@ -14,7 +14,7 @@ from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
 from napari_restore.models._model import Statistics, ToModel
 from napari_restore.models._routing import Routing
-from napari_restore.models._staged import Residual, Seen, StagedModel, Tick
+from napari_restore.models._staged import EncodedImages, Residual, StagedModel, Tick
 from napari_restore.models.atmosphere._model import Atmosphere
 from napari_restore.models.classical._deadband import soft_gate
 from napari_restore.models.inf_dehaze._blocks import SwinBlock
@@ -187,11 +187,13 @@ class InfDehaze(StagedModel):
         return torch.cat([x, left, maps["transmission"], maps["airlight"]], dim=1)
 
     def encode(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        *residuals, tokens = (as_planes(feature) for feature in self.encoder(self._seen(x)))
+        *residuals, tokens = (
+            as_planes(feature) for feature in self.encoder(self._encoder_planes(x))
+        )
         return tokens, tuple(residuals)
 
     def encode_first(self, x: Tensor) -> Tensor:
-        return as_planes(self.encoder.stages[0](self.encoder.embed(self._seen(x))))
+        return as_planes(self.encoder.stages[0](self.encoder.embed(self._encoder_planes(x))))
 
     def place_tokens(self, grid: Tensor, origin: tuple[int, int] = (0, 0)) -> Tensor:
         return self.bottleneck.place(grid, origin)
@@ -235,17 +237,22 @@ class InfDehaze(StagedModel):
     def smooth_and_tiles(
         self, x: Tensor, rows: slice, columns: slice, chosen: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the small outputs of training, of images (N, 3, H, W) of whole tiles; head "haze"
-        only.
+        """Return the small outputs of training, of images (N, 3, H, W) of whole tiles.
 
-        From the smooth maps alone: `rows` and `columns` restored, with optical depth and airlight.
-        And the tiles that are `chosen`, counted row by row and image by image, restored with all.
+        Head "haze" only. From the smooth maps alone: `rows` and `columns` restored, with optical
+        depth and airlight. And the tiles that are `chosen`, counted row by row and image by image,
+        restored with all.
         """
         x = self.view(x)
-        seen = self.see(x)
-        smooth, depth, airlight = self._unveiled(x, seen.grids, None, rows, columns)
-        kept = tuple(residual[chosen] for residual in seen.residuals)
-        drawn = self.decode(seen.tokens[chosen], seen.encoded[chosen], kept, seen.tiles[chosen])
+        encoded_images = self.see(x)
+        smooth, depth, airlight = self._unveiled(x, encoded_images.grids, None, rows, columns)
+        kept = tuple(residual[chosen] for residual in encoded_images.residuals)
+        drawn = self.decode(
+            encoded_images.tokens[chosen],
+            encoded_images.encoded[chosen],
+            kept,
+            encoded_images.tiles[chosen],
+        )
         return smooth, depth, airlight, drawn
 
     def _unveiled(
@@ -256,8 +263,7 @@ class InfDehaze(StagedModel):
         rows: slice = slice(None),
         columns: slice = slice(None),
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return restored pixels of a view, and the optical depth and airlight that were
-        removed."""
+        """Return restored pixels of a view, and the optical depth and airlight removed."""
         assert self.head is not None
         veil = self._veil(x)
         depth, tint = self.head(veil.pixels, tokens, detail, rows, columns)
@@ -276,7 +282,7 @@ class InfDehaze(StagedModel):
         # Where the context finds no haze, the source is unchanged.
         return Veil(left, airlight, soft_gate(1 - transmission, self.atmosphere.deadband))
 
-    def see(self, whole: Tensor) -> Seen:
+    def see(self, whole: Tensor) -> EncodedImages:
         self._balances = []
         return super().see(whole)
 
@@ -317,9 +323,9 @@ class InfDehaze(StagedModel):
         """
         attention, before = self._window_block(part, stage, block)
         if part == "encoder":
-            feature = self.encoder.start(self._seen(x), stage)
+            feature = self.encoder.start(self._encoder_planes(x), stage)
         else:
-            maps = self.encoder(self._seen(x))
+            maps = self.encoder(self._encoder_planes(x))
             # The bottleneck may overwrite its grid, which here is a map still needed.
             grid = self.relate(maps[-1][0].clone())[None] if tokens is None else as_map(tokens)
             feature = self.decoder.start(self._cast(grid), maps, stage)
@@ -346,7 +352,7 @@ class InfDehaze(StagedModel):
             )
         return found, blocks[:block]
 
-    def _seen(self, x: Tensor) -> Tensor:
+    def _encoder_planes(self, x: Tensor) -> Tensor:
         """Return the planes of a view that the encoder takes."""
         return self._cast(x if self.atmosphere is None else x[:, :SEEN])
 

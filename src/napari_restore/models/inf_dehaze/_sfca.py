@@ -52,14 +52,16 @@ class SpatialFrequencyAttention(nn.Module):
         return add(x, self.restore((weights[..., None, None, None] * seen).sum(0)))
 
     def bands(self, x: Tensor) -> Tensor:
-        """Return the low, middle and high band (3, N, H, W, 32) float32 of W_in x; they sum to
-        it.
+        """Return the low, middle and high band (3, N, H, W, 32) float32 of W_in x.
+
+        They sum to it.
         """
         return frequency_bands(self.reduce(x))
 
     def band_weights(self, seen: Tensor) -> Tensor:
-        """Return ω (3, N), summing to 1 over the bands, of their attention's results (3, N, H,
-        W, 32)."""
+        """Return ω (3, N), summing to 1 over the bands, of the attention results (3, N, H, W,
+        32).
+        """
         maps: Tensor = self.weight_net(seen.flatten(0, 1).permute(0, 3, 1, 2))
         # A mean over thousands of cells exceeds half precision.
         return maps.float().mean((1, 2, 3)).reshape(seen.shape[:2]).softmax(0)
@@ -97,8 +99,7 @@ def frequency_bands(x: Tensor) -> Tensor:
 
 
 def radii(side: int) -> tuple[int, int]:
-    """Return the highest frequency of the low and of the middle band, in waves over `side`
-    cells."""
+    """Return the highest frequency of the low and of the middle band, in waves per `side` cells."""
     low = max(1, side // 32)
     return low, max(low + 1, side // 16)
 
@@ -116,8 +117,7 @@ def _box(x: Tensor, radius_y: int, radius_x: int) -> Tensor:
 
 
 def _basis(side: int, radius: int, like: Tensor) -> Tensor:
-    """Return orthonormal waves (side, 2 · radius + 1) of frequencies up to `radius`, with cos
-    and sin."""
+    """Return orthonormal waves (side, 2 · radius + 1) up to `radius`, with cos and sin."""
     radius = min(radius, (side - 1) // 2)
     place = torch.arange(side, dtype=torch.float64, device=like.device)
     turns = torch.outer(place, torch.arange(1, radius + 1, device=like.device)) / side

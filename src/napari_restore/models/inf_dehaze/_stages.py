@@ -58,9 +58,11 @@ class PatchExpand(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """2 × 2 neighbours → one cell of `out` channels, half as many along a side. They are joined
-    in the order (0, 0), (1, 0), (0, 1), (1, 1) as (row, column), as in Swin, so that its weights
-    fit."""
+    """2 × 2 neighbours → one cell of `out` channels, half as many along a side.
+
+    They are joined in the order (0, 0), (1, 0), (0, 1), (1, 1) as (row, column), as in Swin, so
+    that its weights fit.
+    """
 
     def __init__(self, width: int, out: int) -> None:
         super().__init__()
@@ -78,8 +80,7 @@ class PatchMerging(nn.Module):
 
 
 class CellStatistics(nn.Module):
-    """Statistics that show haze: darkest, mean and brightest value of a token's pixels, band by
-    band.
+    """Statistics that show haze: darkest, mean and brightest value of a token's pixels, by band.
 
     They are added to the encoder's tokens. Stages of linear layers hardly learn a minimum, and the
     darkest pixels nearby show haze best (He et al. 2011).

@@ -16,7 +16,7 @@ NUMBERS = 6
 """Red, green and blue of the airlight, exponent, presence, display share."""
 
 
-class Said(NamedTuple):
+class PassOutput(NamedTuple):
     """Output of a pass, before its ranges are applied; outputs of several passes are added."""
 
     maps: Tensor
@@ -40,14 +40,14 @@ class Block(nn.Module):
         return x + change if change.requires_grad else change.add_(x)
 
 
-class Look(nn.Module):
+class AtmospherePass(nn.Module):
     """U-Net on `inputs` features of cells; the cells of its maps are `1 << finest` wide.
 
     `widths` are channels of the grids from the finest to the coarsest, each half as fine as the one
-    before; `told` is the number of further values about the whole picture.
+    before; `numbers_in` is the number of further values about the whole picture.
     """
 
-    def __init__(self, inputs: int, widths: list[int], finest: int, told: int) -> None:
+    def __init__(self, inputs: int, widths: list[int], finest: int, numbers_in: int) -> None:
         super().__init__()
         self.finest = finest
         self.stem = nn.Conv2d(inputs, widths[0], 3, padding=1)
@@ -55,7 +55,7 @@ class Look(nn.Module):
         self.downs = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
         deep, drawn = widths[-1], widths[finest:]
         self.token = nn.Sequential(
-            nn.Linear(2 * deep + told, deep), nn.ReLU(), nn.Linear(deep, deep), nn.ReLU()
+            nn.Linear(2 * deep + numbers_in, deep), nn.ReLU(), nn.Linear(deep, deep), nn.ReLU()
         )
         self.tell = nn.ModuleList(nn.Linear(deep, w) for w in drawn)
         self.ups = nn.ModuleList(Pointwise(b, 4 * a) for a, b in pairwise(drawn))
@@ -71,10 +71,12 @@ class Look(nn.Module):
                 last.weight.mul_(strength)
             last.bias = nn.Parameter(torch.tensor(values))
 
-    def forward(self, features: Tensor, share: Tensor, told: Tensor) -> tuple[Said, Tensor]:
+    def forward(
+        self, features: Tensor, share: Tensor, numbers_in: Tensor
+    ) -> tuple[PassOutput, Tensor]:
         """Return the output, and the features of its maps: (N, widths[finest], h, w).
 
-        `share` (N, 1, h, w) of each cell that is valid, `told` (N, …).
+        `share` (N, 1, h, w) of each cell that is valid, `numbers_in` (N, …).
         """
         x = self.stem(features)
         kept = []
@@ -83,7 +85,7 @@ class Look(nn.Module):
                 x = self.downs[level - 1](x)
             x = encode(x)
             kept.append(x)
-        token = self._token(x, share, told)
+        token = self._token(x, share, numbers_in)
         x = x + self.tell[-1](token)[:, :, None, None]
         finer = x
         for level in range(len(self.decoders) - 1, -1, -1):
@@ -91,15 +93,17 @@ class Look(nn.Module):
             up = pixel_shuffle(self.ups[level](x), 2)
             x = kept[level + self.finest] + up + self.tell[level](token)[:, :, None, None]
             x = self.decoders[level](x)
-        said = Said(self.maps(x).float(), self.look(finer).float(), self.numbers(token).float())
-        return said, x
+        output = PassOutput(
+            self.maps(x).float(), self.look(finer).float(), self.numbers(token).float()
+        )
+        return output, x
 
-    def _token(self, x: Tensor, share: Tensor, told: Tensor) -> Tensor:
+    def _token(self, x: Tensor, share: Tensor, numbers_in: Tensor) -> Tensor:
         share = pooled(share, x.shape[2])
         weight = share / total(share)[:, :, None, None].clamp(min=1e-6)
         mean = total(x * weight)
         most = x.masked_fill(share == 0, -1e3).amax((2, 3))
-        return torch.as_tensor(self.token(torch.cat([mean, most, told], 1)))
+        return torch.as_tensor(self.token(torch.cat([mean, most, numbers_in], 1)))
 
 
 def _blocks(width: int) -> nn.Sequential:
