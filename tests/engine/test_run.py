@@ -28,7 +28,7 @@ def load(name):
 
 @pytest.fixture
 def scene(data_dir):
-    """A real aerial image, 700 × 640, under made-up haze, uint8."""
+    """A real aerial image, 700 × 640, under synthetic haze, uint8."""
     clear = nr.open_image(data_dir / SCENE).read((0, 0, 700, 640))
     y, x = np.mgrid[0:700, 0:640] / 700
     t = (0.6 + 0.25 * np.cos(5 * y + 3 * x))[..., None]

@@ -169,7 +169,7 @@ def jpeg(height: int, width: int) -> bytes:
 def test_a_jpeg_claims_more_than_it_holds(tmp_path: Path) -> None:
     path = tmp_path / "photo.jpg"
     path.write_bytes(jpeg(65000, 65000))
-    refused(path, "65000 × 65000", "cannot hold")
+    refused(path, "65000 × 65000", "cannot contain")
     outer = tmp_path / "photo.vrt"
     outer.write_text(vrt("photo.jpg", relative=1))
     refused(outer, "65000 × 65000")

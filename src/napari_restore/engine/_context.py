@@ -172,7 +172,7 @@ def compute_context(
 
     for i, statistics in enumerate(_in_order(blocks, count_block, workers or cores())):
         if cancelled is not None and cancelled():
-            raise Cancelled("Cancelled while looking at the whole image.")
+            raise Cancelled("Cancelled while reading the whole image.")
         whole.add_statistics(statistics)
         if progress is not None:
             progress(i + 1, len(blocks))

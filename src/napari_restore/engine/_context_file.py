@@ -55,7 +55,7 @@ def _arrays_in(file: BinaryIO) -> dict[str, Any]:
             return {name: stored[name] for name in stored.files}
     except Exception as error:
         # Errors of zip, zlib, and array headers, which are Python and may claim any size.
-        raise ValueError(f"it holds no arrays: {error}") from error
+        raise ValueError(f"it contains no arrays: {error}") from error
 
 
 def read_context(path: Path, key: str = "") -> Context:
@@ -63,7 +63,7 @@ def read_context(path: Path, key: str = "") -> Context:
     with open(path, "rb") as file:
         data = _arrays_in(file)
     if str(data.pop("digest")) != _digest(data, key):
-        raise ValueError(f"the checksum of {path} does not hold")
+        raise ValueError(f"the checksum of {path} does not match")
     height, width, factor = (int(v) for v in data["scalars"])
     bins = data["bins"]
     bands = data["histograms"].shape[0]

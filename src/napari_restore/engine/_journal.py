@@ -67,9 +67,9 @@ class Journal:
             box = Region(*entry["region"])
             is_inside = box == box.intersect(Region(0, 0, self._height, self._width))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise DamagedJournal(f"{self._path} holds a line that is none") from error
+            raise DamagedJournal(f"{self._path} contains an unreadable entry") from error
         if digest != self._digest(entry) or not is_inside:
-            raise DamagedJournal(f"{self._path} holds a line of another run")
+            raise DamagedJournal(f"{self._path} contains an entry of another run")
         return dict(entry)
 
     def _digest(self, entry: Mapping[str, Any]) -> str:

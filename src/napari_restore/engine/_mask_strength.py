@@ -115,7 +115,7 @@ class PolygonMask:
         self.digest = hashlib.sha256(text.encode()).hexdigest()[:16]
         points = np.array([p for polygon in polygons for ring in polygon for p in ring], float)
         if len(points) == 0:
-            raise BadMask("The mask holds no polygon.", "Draw at least one.")
+            raise BadMask("The mask contains no polygon.", "Draw at least one.")
         x0, y0 = np.floor(points.min(axis=0)).astype(int)
         x1, y1 = np.ceil(points.max(axis=0)).astype(int)
         self.bounds = Region(int(y0), int(x0), int(y1), int(x1)).intersect(

@@ -62,6 +62,6 @@ def _measured(measure: Callable[[], T], device: Device) -> T:
         if not is_out_of_memory(error):
             raise
         raise OutOfMemory(
-            f"There is not even room on {device.name} to try one tile.",
+            f"There is not enough memory on {device.name} to try one tile.",
             "Close other programs that use it, or use --device cpu.",
         ) from error

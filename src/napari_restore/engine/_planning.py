@@ -178,7 +178,7 @@ def make_plan(
     draft = on_full(bounding_box(targets), image) if extent == "region" else None
     known = needs_context and (context is not None or _is_known(image, uncounted, draft, extent))
     if has_no_level and not known:
-        notes.append("No small level is made yet: all of the image must be looked at first.")
+        notes.append("No small level is made yet: all of the image must be read first.")
     budget = parse_size(memory) if memory is not None else default_memory()
     accelerated = chosen.is_accelerator
     block_bytes = (image.full or image).block_bytes
@@ -343,7 +343,7 @@ def _check_position_dependent(card: ModelCard, context: Any) -> None:
     if card.scope == "swept":
         raise BadModel(
             f"The card of {card.id} says both placed and scope {card.scope!r}.",
-            "Models of that scope are told where they are; leave placed out.",
+            "Models of that scope get their position anyway; omit placed.",
         )
     if context is not None:
         raise card.no_shared_statistics()

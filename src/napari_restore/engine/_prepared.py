@@ -107,7 +107,7 @@ def _statistics(plan: Plan, found: Context, radiometry: Radiometry, around: Arou
         if not is_out_of_memory(error):
             raise
         raise OutOfMemory(
-            f"Out of memory on {plan.device.name} while looking at the whole image.",
+            f"Out of memory on {plan.device.name} while the model processed the whole image.",
             "Close other programs that use it, or use --device cpu.",
         ) from error
 

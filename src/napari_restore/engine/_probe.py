@@ -121,7 +121,7 @@ def _probe_in_room(model: RestorationModel) -> Probe:
         if not is_out_of_memory(error):
             raise
         raise OutOfMemory(
-            f"There is no room to try model {model.card.id}.",
+            f"There is not enough memory to try model {model.card.id}.",
             "Check its card: halo, bands, min_size and multiple_of.",
         ) from error
 

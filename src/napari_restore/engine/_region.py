@@ -22,9 +22,7 @@ class Region(NamedTuple):
 
     @classmethod
     def from_xywh(cls, x: int, y: int, width: int, height: int) -> Region:
-        """Return the region of column, row, width, height in pixels, the order of GDAL's
-        ``-srcwin``.
-        """
+        """Return the region of column, row, width, height in pixels, as GDAL's ``-srcwin``."""
         return cls(y, x, y + height, x + width)
 
     @property

@@ -131,7 +131,7 @@ class Result:
         """Return all pixels (H, W, C) of the region, in the image's dtype, for ``np.asarray``."""
         if copy is False:
             raise ValueError(
-                "The pixels of a result are always read anew: copy=False is not possible."
+                "The pixels of a result are read again each time: copy=False is not possible."
             )
         pixels = self.read(self.region)
         return pixels if dtype is None else pixels.astype(dtype, copy=False)

@@ -47,7 +47,7 @@ KEPT_RESULTS = 32 << 30
 """Bytes of unused results that stay in the cache."""
 TRIM_SECONDS = 300.0
 """Least seconds between two trims of the cache: one takes longer than a tile."""
-LOOKING = "Looking at the whole image"
+READING_IMAGE = "Reading the whole image"
 PREPARING = "Mapping the whole image"
 WAITING = "Waiting for another run with the same settings"
 WAIT_SECONDS = 0.1
@@ -139,9 +139,7 @@ class Run:
         self._check_source()
 
     def open(self) -> tuple[TileWork, MaskStrength | None]:
-        """Return what all tiles share, and the mask of excluded pixels, after reading the whole
-        image.
-        """
+        """Return what all tiles share, and the mask of excluded pixels; reads the image."""
         plan, image = self.plan, self.plan.image
         if not image.is_prepared:
             self.emit(Phase("Decoding the file once"))
@@ -202,7 +200,7 @@ class Run:
     def _preparing(self) -> Iterator[None]:
         """Release what reading the image took, before the model prepares from its statistics."""
         if self.stop.is_set():
-            raise Cancelled("Cancelled after looking at the whole image.")
+            raise Cancelled("Cancelled after reading the whole image.")
         # What reading the image took must not lie beside the maps.
         release_freed_memory()
         if self.plan.model.card.placed:
@@ -224,7 +222,7 @@ class Run:
             self.emit(
                 Note("The cached statistics of this image were damaged and are counted again.")
             )
-        self.emit(Phase("Looking at a part of the image" if rough else LOOKING))
+        self.emit(Phase("Reading a part of the image" if rough else READING_IMAGE))
         return compute_context(
             plan.image,
             exclude=exclude,

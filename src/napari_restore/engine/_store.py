@@ -206,9 +206,7 @@ class ResultStore:
         return height, width, bands
 
     def array(self, name: str = "0") -> Any:
-        """Return the zarr array (C, H, W) of a level (``"0"``, ``"1"`` …) or map
-        (``"map_NAME"``).
-        """
+        """Return the zarr array (C, H, W) of a level (``"0"``, ``"1"`` …) or map (``"map_…"``)."""
         return self._arrays[name]
 
     @property

@@ -142,8 +142,8 @@ def _measure(
         torch.set_num_threads(threads)
         pixels = torch.cat([x[(..., *box.slices)] for box in input_box])
         origins = [(box.y0, box.x0) for box in input_box]
-        placed = placed_at(statistics, origins, 1.0, pixels) if model.card.placed else statistics
-        y: Tensor = model(pixels, placed)
+        statistics_here = placed_at(statistics, origins, 1.0, pixels) if model.card.statistics_here else statistics
+        y: Tensor = model(pixels, statistics_here)
         return y
 
     several = max(2, cores())

@@ -73,8 +73,7 @@ class Georeference:
         return replace(self, transform=transform, gcps=gcps, rpcs=_shifted_rpcs(self.rpcs, x0, y0))
 
     def to_napari_affine(self) -> npt.NDArray[np.float64]:
-        """Return the 3 × 3 matrix from napari's data (row, column, 1) to world (y, x, 1)
-        coordinates.
+        """Return the 3 × 3 matrix from napari's data (row, column, 1) to world (y, x, 1).
 
         napari puts the *centre* of the first pixel at (0, 0), so its position is the transform's
         image of (½, ½). Without a transform: the identity.

@@ -119,7 +119,7 @@ class Image(ImageBase):
             return self
         if not chosen or not all(0 <= number < self.bands for number in chosen):
             raise BadParameter(
-                f"{self.name} has {self.bands} bands, not those asked for.",
+                f"{self.name} has {self.bands} bands, not the requested ones.",
                 "Count them from 0.",
             )
         if self.full is not None:

@@ -77,12 +77,12 @@ def check_dtype(dtype: npt.DTypeLike, name: str) -> np.dtype[Any]:
     kind = np.dtype(dtype)
     if kind.kind == "c":
         raise UnreadableImage(
-            f"{name} holds complex numbers, which have no brightness.",
+            f"{name} contains complex numbers, which have no brightness.",
             "Save its amplitude as an image of real numbers first.",
         )
     if kind.name not in SUPPORTED:
         raise UnreadableImage(
-            f"{name} holds {kind.name} values, which are not supported.",
+            f"{name} contains {kind.name} values, which are not supported.",
             "Save it as 8-, 16- or 32-bit integers or as 32- or 64-bit floats.",
         )
     return kind.newbyteorder("=")

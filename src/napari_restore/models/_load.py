@@ -149,7 +149,7 @@ def _from_weights(
         network = found.pop("model", network)
     if not isinstance(network, str):
         raise BadModel(
-            f"{path.name} holds weights but not the network they belong to.",
+            f"{path.name} contains weights but not the network they belong to.",
             f'Name it in {path.stem}.json, as {{"model": "haze-unet"}}, or load the network '
             "with this file as its weights.",
         )

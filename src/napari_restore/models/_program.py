@@ -68,8 +68,9 @@ class Program(nn.Module):
         fixed: tuple[int, int, int, int] | None = None,
         count: int | None = None,
     ) -> None:
-        """Wrap `program`; `fixed` is its (count, bands, height, width), `count` that of its
-        images alone.
+        """Wrap `program`.
+
+        `fixed` is its (count, bands, height, width), `count` that of its images alone.
         """
         super().__init__()
         self.program = program

@@ -138,8 +138,8 @@ class StagedModel(RestorationModel):
         height, width = x.shape[2:]
         whole = self.viewed(x, statistics, valid)
         rows, columns = whole.shape[2] // self.tile, whole.shape[3] // self.tile
-        seen = self.see(whole)
-        restored = self.decode(seen.tokens, seen.encoded, seen.residuals, seen.tiles)
+        encoded_images = self.encode_images(whole)
+        restored = self.decode(encoded_images.tokens, encoded_images.encoded, encoded_images.residuals, encoded_images.tiles)
         parts = torch.split(restored, rows * columns)
         images = torch.stack([stitch(part, rows, columns) for part in parts])
         return images[..., :height, :width], {}
@@ -161,8 +161,8 @@ class StagedModel(RestorationModel):
             views.append(self.view(whole[n : n + 1], own))
         return torch.cat(views)
 
-    def see(self, whole: Tensor) -> EncodedImages:
-        """Return the output of all parts before decoding, for views (N, C, H, W) of whole tiles."""
+    def encode_images(self, whole: Tensor) -> EncodedImages:
+        """Return the output of the parts before decoding, for views (N, C, H, W) of whole tiles."""
         # Tiles of all images at once: a crop in training is often a single one.
         tiles = torch.cat([cut(image, self.tile) for image in whole])
         rows, columns = whole.shape[2] // self.tile, whole.shape[3] // self.tile
@@ -174,9 +174,7 @@ class StagedModel(RestorationModel):
         return EncodedImages(tiles, encoded, residuals, torch.stack(grids), tokens)
 
     def related(self, encoded: Tensor, rows: int, columns: int) -> Tensor:
-        """Return the grid (width, H, W) of an image after the bottleneck, from its tokens by
-        tile.
-        """
+        """Return the grid (width, H, W) of an image after the bottleneck, from tokens by tile."""
         # A copy even of one tile: layers overwrite it, and `encoded` is needed again.
         grid = stitch(encoded, rows, columns).permute(1, 2, 0)
         grid = self.relate(grid.clone(memory_format=torch.contiguous_format))

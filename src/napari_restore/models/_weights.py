@@ -36,7 +36,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise BadModel(
-            f"{path.name} holds more than weights and could run code.",
+            f"{path.name} contains more than weights and could run code.",
             "Save its state dict as .safetensors.",
         ) from None
     except Exception as error:
@@ -65,7 +65,7 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
             )
     bad = [k for k, v in state.items() if v.is_floating_point() and not torch.isfinite(v).all()]
     if bad:
-        raise BadModel(f"{name} holds NaN or infinity in {bad[0]}.", "The file is damaged.")
+        raise BadModel(f"{name} contains NaN or infinity in {bad[0]}.", "The file is damaged.")
     module.load_state_dict(dict(state))
 
 
@@ -127,9 +127,9 @@ def _state_in(content: Any, name: str) -> dict[str, Tensor]:
         if isinstance(content, Mapping) and isinstance(content.get(nest), Mapping):
             return _state_in(content[nest], name)
     if not isinstance(content, Mapping) or not content:
-        raise BadModel(f"{name} holds no state dict.", "Save module.state_dict().")
+        raise BadModel(f"{name} contains no state dict.", "Save module.state_dict().")
     if not all(isinstance(v, Tensor) for v in content.values()):
-        raise BadModel(f"{name} holds no plain state dict.", "Save module.state_dict().")
+        raise BadModel(f"{name} contains no plain state dict.", "Save module.state_dict().")
     # DataParallel puts its own name before every key.
     return {str(k).removeprefix("module."): v for k, v in content.items()}
 

@@ -85,9 +85,9 @@ def card_beside(path: Path) -> dict[str, Any] | None:
     try:
         content: dict[str, Any] = read_json(beside)
     except (OSError, ValueError) as error:
-        raise BadModel(f"{beside.name} is no readable card: {error}.", "It holds JSON.") from None
+        raise BadModel(f"{beside.name} is no readable card: {error}.", "It must be JSON.") from None
     if wrong := mismatches(content, dict[str, Any], "it"):
-        raise BadModel(f"{beside.name} is no card: {wrong[0]}.", "It holds one JSON object.")
+        raise BadModel(f"{beside.name} is no card: {wrong[0]}.", "It must be one JSON object.")
     content.pop("training", None)
     _check_fields({k: v for k, v in content.items() if k != "model"}, beside.name)
     return content

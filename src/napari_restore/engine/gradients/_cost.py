@@ -148,7 +148,7 @@ def _measure_staged(model: StagedModel, device: Device) -> StagedGradientCost:
         tokens, residuals = model.encode(view)
         return [tokens, *residuals]
 
-    def look() -> None:
+    def forward_and_back() -> None:
         with torch.no_grad():
             model.encode(model.view(x, statistics))
 
@@ -171,6 +171,6 @@ def _measure_staged(model: StagedModel, device: Device) -> StagedGradientCost:
 
     return StagedGradientCost(
         int(max(peak_of(encode, device), peak_of(decode, device))) + SCRATCH_BYTES,
-        int(peak_of(look, device)) + SCRATCH_BYTES,
+        int(peak_of(forward_and_back, device)) + SCRATCH_BYTES,
         peak_of(layer, device) / GRID**2,
     )

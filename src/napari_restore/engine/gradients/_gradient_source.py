@@ -41,7 +41,7 @@ class GradientSource:
     """The pixels of a plan's image in model range, and its model with the statistics of the image.
 
     Statistics are computed from the image itself and stay constant, whatever picture the model is
-    given, unless `show` replaces them. Within ``with`` time and memory are measured, for `account`.
+    given, unless `show` replaces them. Within ``with`` time and memory are measured, for `finished_record`.
     Raises `Cancelled` when `stop` is set while the image is read.
     """
 
@@ -75,7 +75,7 @@ class GradientSource:
         self._memory.__exit__()
         release_freed_memory()
 
-    def account(self, predicted_bytes: int) -> dict[str, Any]:
+    def finished_record(self, predicted_bytes: int) -> dict[str, Any]:
         """Return the record of a finished run, as `Run` gives it; raises `SourceChanged`.
 
         `predicted_bytes` is the predicted addition to the idle process.

@@ -120,6 +120,6 @@ class LocalGradients:
             if needed <= plan.memory:
                 return pieces
         raise BudgetTooSmall(
-            "The budget does not hold the gradient of one small piece.",
+            "The budget is too small for the gradient of one small piece.",
             f"Use --memory {-(-needed // 2**20)}MiB or more.",
         )

@@ -56,9 +56,7 @@ def probe(folder: Path, size: int = PROBE) -> Bandwidth:
 
 @functools.cache
 def ram_bandwidth() -> float:
-    """Return bytes per second that one thread copies within memory: the best of three times 16
-    MiB.
-    """
+    """Return bytes per second that one thread copies in memory: the best of three times 16 MiB."""
     source = np.ones(_COPIED, np.uint8)
     target = np.zeros_like(source)
     seconds = []

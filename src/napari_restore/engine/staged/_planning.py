@@ -266,7 +266,7 @@ def _quickest(choices: list[StagedChoice], memory: int, device_memory: int) -> S
     else:
         needed, flag = least.ram_bytes, "--memory"
     raise BudgetTooSmall(
-        f"The budget does not hold this model's {least.tokens} tokens and one tile.",
+        f"The budget is too small for this model's {least.tokens} tokens and one tile.",
         f"Use {flag} {math.ceil(needed * 1.05 / 2**20)}MiB or more, or restore a region with "
         "--extent region.",
     )
@@ -350,7 +350,7 @@ def check_staged(model: StagedModel, tile: int | None) -> None:
     if tile is not None and tile != model.tile:
         raise BadParameter(
             f"Tiles of {model.card.id} have {model.tile} pixels along a side: that is part of it.",
-            "Leave --tile out; --tile-batch says how many are worked on at once.",
+            "Omit --tile; --tile-batch sets how many are processed at once.",
         )
 
 

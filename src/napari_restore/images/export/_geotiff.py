@@ -258,9 +258,7 @@ def _set_tags(dataset: Any, band: int | None, space: str, tags: Mapping[str, str
 
 
 def _set_xmp(dataset: Any, xmp: bytes) -> None:
-    """Set the domains of XML, one text each, which GDAL's list of NAME=VALUE cuts at the first
-    "=".
-    """
+    """Set the domains of XML, one text each, which GDAL's list of NAME=VALUE cuts at "="."""
     name, sign, value = xmp.decode("utf-8", "replace").rstrip("\0").partition("=")
     if sign:
         dataset.update_tags(ns="xml:XMP", **{name: value})

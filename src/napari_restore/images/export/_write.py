@@ -123,7 +123,7 @@ def check_output(
         _check_fits(target, form, whole, kind_)
         if form is _GEOTIFF and chosen.compress == "jpeg" and kind_ != np.uint8:
             raise BadOutput(
-                f"JPEG compression cannot hold {kind_} values.", "Choose deflate, zstd or lzw."
+                f"JPEG compression does not support {kind_} values.", "Choose deflate, zstd or lzw."
             )
 
 
@@ -275,9 +275,9 @@ def _check_fits(
     hint = "Write a .tif or .zarr instead."
     if form.dtypes and dtype.name not in form.dtypes:
         more = " or add --bit-depth 8" if dtype == np.uint16 else ""
-        raise BadOutput(f"{form.name} cannot hold {dtype} values.", f"{hint[:-1]}{more}.")
+        raise BadOutput(f"{form.name} does not support {dtype} values.", f"{hint[:-1]}{more}.")
     if form.bands and shape[2] not in form.bands:
-        raise BadOutput(f"{form.name} cannot hold {shape[2]} bands.", hint)
+        raise BadOutput(f"{form.name} does not support {shape[2]} bands.", hint)
     if form.longest is not None and max(shape[:2]) > form.longest:
         raise BadOutput(f"{form.name} ends at {form.longest} pixels a side.", hint)
 
@@ -346,7 +346,7 @@ def _as_ours(error: Exception, target: Path) -> Exception:
         return disk_full(target)
     if isinstance(error, DamagedOutput):
         return BadOutput(
-            f"{target.name} did not hold what was written ({error.message}) and was removed.",
+            f"{target.name} did not contain what was written ({error.message}) and was removed.",
             "The disk may be failing or full; write to another one.",
         )
     if type(error).__module__.startswith("rasterio"):

@@ -54,12 +54,10 @@ def check_claims(path: Path, head: bytes) -> None:
 
 
 def check_ratio(name: str, claimed: int, available: int, ratio: int, what: str) -> None:
-    """Raise `UnreadableImage` if `claimed` bytes cannot be in `available` ones shrunk by
-    `ratio`.
-    """
+    """Raise `UnreadableImage` if `claimed` bytes cannot be in `available` ones by `ratio`."""
     if claimed > max(UNQUESTIONED, available * ratio):
         raise UnreadableImage(
-            f"{name} claims {what}, which its {available} bytes cannot hold.",
+            f"{name} claims {what}, which its {available} bytes cannot contain.",
             "It seems damaged or truncated; copy or download it again.",
         )
 

@@ -11,9 +11,7 @@ class ForbiddenReference(Exception):
 
 
 def check_pcidsk(path: Path) -> None:
-    """Check a PCIDSK file: its channels may lie in other files, opened by GDAL with every
-    driver.
-    """
+    """Check a PCIDSK file: its channels may lie in other files, opened by every driver."""
     with path.open("rb") as file:
         head = file.read(512)
         try:

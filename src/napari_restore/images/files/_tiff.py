@@ -260,7 +260,7 @@ def _check_count(name: str, tags: Tags, count: int) -> None:
     if needed > count:
         # libtiff would invent the others, one by one.
         raise UnreadableImage(
-            f"{name} claims {width} × {height} pixels, {needed} {what}s, and holds {count}.",
+            f"{name} claims {width} × {height} pixels, {needed} {what}s, and contains {count}.",
             "It seems damaged; copy or download it again.",
         )
 

@@ -36,7 +36,7 @@ def read_polygons(source: Path | str, image: Image) -> list[Polygon]:
     """
     polygons, _, crs = _read(source)
     if not polygons:
-        raise BadMask(f"{_named(source)} holds no polygon.", "Draw at least one.")
+        raise BadMask(f"{_named(source)} contains no polygon.", "Draw at least one.")
     return [[_to_pixels(ring, image, crs) for ring in polygon] for polygon in polygons]
 
 

@@ -151,9 +151,9 @@ def reader_of_array(source: Any, *, named: bool = False) -> ArrayReader:
     if not named:
         picture = source[0] if isinstance(source, (list, tuple)) else source
         colours = ("gray", "alpha") if has_grey_and_alpha(picture) else COLOURS.get(reader.bands)
-        tells = reader.georeference is not None or any(reader.profile.descriptions)
+        is_described = reader.georeference is not None or any(reader.profile.descriptions)
         # Four bands with a georeference are more often infrared than transparency.
-        if colours is not None and not tells:
+        if colours is not None and not is_described:
             reader = ArrayReader(array, colours)
     return reader if reader.in_memory else LazyArrayReader(array, reader.profile.colorinterp)
 

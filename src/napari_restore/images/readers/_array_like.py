@@ -53,7 +53,7 @@ def _of_tensor(tensor: Any) -> Any:
     if len(shape) == 4:
         if shape[0] != 1:
             raise UnreadableImage(
-                f"A tensor of shape {shape} holds {shape[0]} images.",
+                f"A tensor of shape {shape} contains {shape[0]} images.",
                 "Give one of them, for instance tensor[0].",
             )
         tensor, shape = tensor[0], shape[1:]

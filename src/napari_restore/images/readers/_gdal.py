@@ -89,7 +89,7 @@ class GdalReader(Reader):
         if dataset.count == 0:
             parts = [name.rpartition(":")[2].strip('"') for name in dataset.subdatasets]
             raise UnreadableImage(
-                f"{self.path.name} holds no single image but {len(parts)} parts.",
+                f"{self.path.name} contains no single image but {len(parts)} parts.",
                 f"Extract one of them first: {', '.join(parts[:8])}.",
             )
         check_bands(self.path.name, dataset.count)
@@ -126,7 +126,7 @@ class GdalReader(Reader):
         if not np.isfinite(tuple(dataset.transform)).all():
             self.notes.append("Its transform is not finite and was ignored: it has no place.")
         if self.georeference and not self.georeference.is_placed and self.georeference.gcps:
-            self.notes.append("The image is placed by ground control points only.")
+            self.notes.append("The image is located by ground control points only.")
         self.profile = description.profile_of(
             dataset, self.photo, names, self._kind, self._nodata, self.georeference
         )

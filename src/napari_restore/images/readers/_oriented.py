@@ -51,7 +51,7 @@ class OrientedReader(Reader):
         self._spool: Array | None = None
         self._spool_file: Any = None
         self._lock = threading.Lock()
-        self.notes.append("The picture was turned upright as its orientation tag says.")
+        self.notes.append("The picture was turned upright by its orientation tag.")
 
     def read_chunk(self, level: int, row: int, column: int) -> Array:
         box = self._stored_box(level, chunk_box(self.levels[level], row, column))

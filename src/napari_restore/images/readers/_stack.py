@@ -81,7 +81,7 @@ def _check_fits(first: ImageBase, other: ImageBase) -> None:
         )
     if other.dtype != first.dtype:
         raise UnreadableImage(
-            f"{other.name} holds {other.dtype}, {first.name} {first.dtype} values.",
+            f"{other.name} contains {other.dtype}, {first.name} {first.dtype} values.",
             "Stack files of one type.",
         )
     if (other.crs, other.transform) != (first.crs, first.transform):

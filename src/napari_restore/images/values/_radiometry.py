@@ -207,8 +207,8 @@ def _as_value(number: float, dtype: np.dtype[Any]) -> Any:
     if dtype.kind == "f":
         return dtype.type(number)
     limits = np.iinfo(dtype)
-    held = number == int(number) and limits.min <= number <= limits.max
-    return dtype.type(int(number)) if held else None
+    is_exact = number == int(number) and limits.min <= number <= limits.max
+    return dtype.type(int(number)) if is_exact else None
 
 
 def _is_small(dtype: np.dtype[Any]) -> bool:

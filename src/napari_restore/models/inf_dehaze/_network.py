@@ -244,7 +244,7 @@ class InfDehaze(StagedModel):
         restored with all.
         """
         x = self.view(x)
-        encoded_images = self.see(x)
+        encoded_images = self.encode_images(x)
         smooth, depth, airlight = self._unveiled(x, encoded_images.grids, None, rows, columns)
         kept = tuple(residual[chosen] for residual in encoded_images.residuals)
         drawn = self.decode(
@@ -282,9 +282,9 @@ class InfDehaze(StagedModel):
         # Where the context finds no haze, the source is unchanged.
         return Veil(left, airlight, soft_gate(1 - transmission, self.atmosphere.deadband))
 
-    def see(self, whole: Tensor) -> EncodedImages:
+    def encode_images(self, whole: Tensor) -> EncodedImages:
         self._balances = []
-        return super().see(whole)
+        return super().encode_images(whole)
 
     def related(self, encoded: Tensor, rows: int, columns: int) -> Tensor:
         tokens = super().related(encoded, rows, columns)

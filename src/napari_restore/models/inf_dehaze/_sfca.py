@@ -59,9 +59,7 @@ class SpatialFrequencyAttention(nn.Module):
         return frequency_bands(self.reduce(x))
 
     def band_weights(self, seen: Tensor) -> Tensor:
-        """Return ω (3, N), summing to 1 over the bands, of the attention results (3, N, H, W,
-        32).
-        """
+        """Return ω (3, N), summing to 1 over the bands, of attention results (3, N, H, W, 32)."""
         maps: Tensor = self.weight_net(seen.flatten(0, 1).permute(0, 3, 1, 2))
         # A mean over thousands of cells exceeds half precision.
         return maps.float().mean((1, 2, 3)).reshape(seen.shape[:2]).softmax(0)
