@@ -56,9 +56,9 @@ def process_memory(children: bool = True) -> int:
     """Return the bytes that only this process (and its children) use: unique set size, summed."""
     import psutil
 
-    own = psutil.Process()
-    others = own.children(recursive=True) if children else []
-    return _unique(own) + sum(_unique(child) for child in others)
+    process = psutil.Process()
+    others = process.children(recursive=True) if children else []
+    return _unique(process) + sum(_unique(child) for child in others)
 
 
 def _unique(process: Any) -> int:
@@ -110,11 +110,11 @@ class PeakMemory:
     def _sample(self) -> None:
         import psutil
 
-        own = psutil.Process()
-        begun = int(own.memory_info().rss)
+        process = psutil.Process()
+        begun = int(process.memory_info().rss)
         quiet_until = 0.0
         while not self._stop.wait(self._interval):
-            now = int(own.memory_info().rss)
+            now = int(process.memory_info().rss)
             self.peak = max(self.peak, self.start + now - begun)
             near = self._limit is not None and now - begun > NEAR * self._limit
             if near and self._release is not None and time.monotonic() > quiet_until:

@@ -155,19 +155,19 @@ def compute_context(
         together = side
 
     def count_block(block: Region) -> BlockStatistics | None:
-        found = None
+        total = None
         for y in range(block.y0, block.y1, together):
             part = measure_block(block.intersect(block._replace(y0=y, y1=y + together)))
-            found = part if found is None else found.plus(part)
-        return found
+            total = part if total is None else total.plus(part)
+        return total
 
     def measure_block(block: Region) -> BlockStatistics | None:
         box = block.shift(scope.y0, scope.x0)
         pixels = image.read(box)
         valid = image.read_valid(box) if image.may_be_invalid else None
         if exclude is not None:
-            kept = exclude.read(box) == 0
-            valid = kept if valid is None else valid & kept
+            counted = exclude.read(box) == 0
+            valid = counted if valid is None else valid & counted
         return whole.measure(block.y0, block.x0, pixels, valid)
 
     for i, statistics in enumerate(_in_order(blocks, count_block, workers or cores())):
@@ -223,8 +223,8 @@ def _overview_context(image: Image, level: int, exclude: MaskStrength | None) ->
     valid = view.read_valid(box) if view.may_be_invalid else None
     if exclude is not None:
         size = (image.height, image.width)
-        kept = mask_at_level(exclude, view.scale.bit_length() - 1, size).read(box) == 0
-        valid = kept if valid is None else valid & kept
+        counted = mask_at_level(exclude, view.scale.bit_length() - 1, size).read(box) == 0
+        valid = counted if valid is None else valid & counted
     context = context_of(view.read(box), valid, dark_bands(image))
     return replace(
         context, height=image.height, width=image.width, factor=context.factor * view.scale
@@ -326,10 +326,10 @@ def context_of_images(
 
 def check_context(context: Context, image: Image) -> None:
     """Raise `InputError` if `context` does not describe images like `image`."""
-    own = (str(image.dtype), image.bands, dark_bands(image))
-    if _kind(context) != own:
+    image_kind = (str(image.dtype), image.bands, dark_bands(image))
+    if _kind(context) != image_kind:
         raise InputError(
-            f"The context is of {_description(_kind(context))}, {image.name} has {_description(own)}.",
+            f"The context is of {_description(_kind(context))}, {image.name} has {_description(image_kind)}.",
             "Make a context of images of its kind.",
         )
 

@@ -41,11 +41,11 @@ def write_context(path: Path, context: Context, key: str = "") -> None:
 
 def _digest(arrays: Mapping[str, npt.NDArray[Any]], key: str) -> str:
     """Return a checksum of names, types, shapes and values, keyed by `key`."""
-    found = hashlib.blake2b(key=key.encode(), digest_size=16)
+    digest = hashlib.blake2b(key=key.encode(), digest_size=16)
     for name, array in sorted(arrays.items()):
-        found.update(f"{name} {array.dtype.str} {array.shape} ".encode())
-        found.update(np.ascontiguousarray(array).tobytes())
-    return found.hexdigest()
+        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def _arrays_in(file: BinaryIO) -> dict[str, Any]:

@@ -56,10 +56,10 @@ class GradientMask:
         strength = (corners - self._start) @ self._step
         reached = [corner for corner, value in zip(corners, strength, strict=True) if value > 0]
         for here in range(4):
-            there = (here + 1) % 4
-            if (strength[here] > 0) != (strength[there] > 0):
-                share = strength[here] / (strength[here] - strength[there])
-                reached.append(corners[here] + share * (corners[there] - corners[here]))
+            after = (here + 1) % 4
+            if (strength[here] > 0) != (strength[after] > 0):
+                share = strength[here] / (strength[here] - strength[after])
+                reached.append(corners[here] + share * (corners[after] - corners[here]))
         if not reached:
             return Region(0, 0, 0, 0)
         x0, y0 = np.floor(np.min(reached, axis=0)).astype(int)

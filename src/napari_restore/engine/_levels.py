@@ -69,9 +69,9 @@ def read_source(
     valid = np.empty(box.shape, bool) if image.may_be_invalid else None
     read = _halved if scale is not None and scale < 1 << level else _picked
     for piece in pieces_of(box, pixels=max(1, AT_ONCE // per_pixel)):
-        found, flags = read(image, piece, level, number)
+        values, flags = read(image, piece, level, number)
         place = piece.within(box)
-        pixels[place] = found
+        pixels[place] = values
         if valid is not None:
             valid[place] = flags
     return pixels, valid
@@ -113,12 +113,12 @@ def _halved(
     y0, x0, y1, x1 = box
     whole = Region(0, 0, *image.level_shapes[number])
     part = Region(y0 << steps, x0 << steps, y1 << steps, x1 << steps).intersect(whole)
-    found = image.read(part, number)
+    values = image.read(part, number)
     flags = image.read_valid(part, number) if image.may_be_invalid else None
     fill = default_fill(image.dtype, image.nodata)
     for _ in range(steps):
-        found, flags = halve(found, flags, fill=fill, nodata=image.nodata)
-    return found, flags
+        values, flags = halve(values, flags, fill=fill, nodata=image.nodata)
+    return values, flags
 
 
 def _picked(
@@ -129,9 +129,9 @@ def _picked(
     rows = _middles(box.y0, box.y1, level, image.height, height)
     columns = _middles(box.x0, box.x1, level, image.width, width)
     part = Region(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
-    own = np.ix_(rows - rows[0], columns - columns[0])
-    flags = image.read_valid(part, number)[own] if image.may_be_invalid else None
-    return image.read(part, number)[own], flags
+    selected = np.ix_(rows - rows[0], columns - columns[0])
+    flags = image.read_valid(part, number)[selected] if image.may_be_invalid else None
+    return image.read(part, number)[selected], flags
 
 
 def _middles(start: int, stop: int, level: int, whole: int, length: int) -> npt.NDArray[np.intp]:
@@ -140,8 +140,8 @@ def _middles(start: int, stop: int, level: int, whole: int, length: int) -> npt.
     The axis has `whole` pixels at level 0, and `length` in the array.
     """
     middles = (np.arange(start, stop) << level) + ((1 << level) >> 1)
-    found: npt.NDArray[np.intp] = np.minimum(middles, whole - 1) * length // whole
-    return found
+    values: npt.NDArray[np.intp] = np.minimum(middles, whole - 1) * length // whole
+    return values
 
 
 def _size(image: Image, level: int) -> tuple[int, int]:

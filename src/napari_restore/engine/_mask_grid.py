@@ -37,15 +37,20 @@ class MaskGrid:
         Where the image has no georeference, a mask of another size without a coordinate system is
         taken in the image's pixels, as polygons are then.
         """
-        own, other = image.georeference, mask.georeference
+        image_reference, mask_reference = image.georeference, mask.georeference
         same_size = (mask.height, mask.width) == (image.height, image.width)
-        if other is None or other.transform is None:
+        if mask_reference is None or mask_reference.transform is None:
             return None
-        if own is None or own.transform is None:
-            if same_size or other.crs_wkt is not None:
+        if image_reference is None or image_reference.transform is None:
+            if same_size or mask_reference.crs_wkt is not None:
                 return None
-            own = Georeference(transform=_PIXELS)
-        grid = cls(own, other, (mask.height, mask.width), _differ(own.crs_wkt, other.crs_wkt))
+            image_reference = Georeference(transform=_PIXELS)
+        grid = cls(
+            image_reference,
+            mask_reference,
+            (mask.height, mask.width),
+            _differ(image_reference.crs_wkt, mask_reference.crs_wkt),
+        )
         if grid.reprojected or not same_size:
             return grid
         corners = np.array([[0, 0], [0, image.width], [image.height, 0]], float)
@@ -72,16 +77,16 @@ class MaskGrid:
         if self.reprojected:
             x, y = _reproject(self.mask.crs_wkt, self.image.crs_wkt, x, y)
         columns, rows = _backward(self.image, x, y)
-        found = np.isfinite(rows) & np.isfinite(columns)
-        if not found.any():
+        finite = np.isfinite(rows) & np.isfinite(columns)
+        if not finite.any():
             return Region(0, 0, 0, 0)
         # Straight edges of one map are slightly curved in another.
-        slack = 2 + (0.01 * max(np.ptp(rows[found]), np.ptp(columns[found])) * self.reprojected)
+        slack = 2 + (0.01 * max(np.ptp(rows[finite]), np.ptp(columns[finite])) * self.reprojected)
         return Region(
-            int(np.floor(rows[found].min() - slack)),
-            int(np.floor(columns[found].min() - slack)),
-            int(np.ceil(rows[found].max() + slack)),
-            int(np.ceil(columns[found].max() + slack)),
+            int(np.floor(rows[finite].min() - slack)),
+            int(np.floor(columns[finite].min() - slack)),
+            int(np.ceil(rows[finite].max() + slack)),
+            int(np.ceil(columns[finite].max() + slack)),
         )
 
     def places(self, box: Region) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -117,13 +122,13 @@ def _backward(place: Georeference, x: Any, y: Any) -> Points:
     return np.asarray(columns), np.asarray(rows)
 
 
-def _differ(one: str | None, other: str | None) -> bool:
+def _differ(one: str | None, mask_reference: str | None) -> bool:
     """Return whether two systems differ; a missing one is taken to be equal."""
-    if one is None or other is None or one == other:
+    if one is None or mask_reference is None or one == mask_reference:
         return False
     from rasterio.crs import CRS
 
-    return bool(CRS.from_wkt(one) != CRS.from_wkt(other))
+    return bool(CRS.from_wkt(one) != CRS.from_wkt(mask_reference))
 
 
 def _reproject(source: str | None, target: str | None, x: Any, y: Any) -> Points:

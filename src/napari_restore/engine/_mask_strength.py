@@ -183,9 +183,9 @@ class Feathered:
         wide = box.expand(margin)
         inside = wide.intersect(Region(0, 0, *self._size))
         sharp = self.mask.read(inside)
-        own = sharp[box.within(inside)].copy()
+        values = sharp[box.within(inside)].copy()
         if sharp.min() == sharp.max() and sharp[0, 0] in (0, 1):
-            return own
+            return values
         # The image's border is no edge of the mask: it is continued outwards.
         if inside != wide:
             rows = (inside.y0 - wide.y0, wide.y1 - inside.y1)
@@ -196,7 +196,7 @@ class Feathered:
         faded *= np.float32(2 / _ONE)
         faded -= 1
         np.clip(faded, 0, 1, out=faded)
-        faded *= own
+        faded *= values
         return faded
 
 

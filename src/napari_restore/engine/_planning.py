@@ -156,13 +156,13 @@ def make_plan(
             "photograph from the ground it may take the sky for haze and change its colour."
         )
     # Levels are for drafts: their models are those of the image with other settings.
-    found = probe(model) if image.full is None else presumed(model)
-    if found.note:
-        notes.append(found.note)
+    probed = probe(model) if image.full is None else presumed(model)
+    if probed.note:
+        notes.append(probed.note)
     chosen = choose_device(device)
     invariance = TileInvariance.FULL
     if image.full is None:
-        invariance = tile_invariance(model, chosen, found.halo)
+        invariance = tile_invariance(model, chosen, probed.halo)
     if invariance is TileInvariance.FIXED_TILES:
         tile_batch = None
         notes.append(_fixed_tiles_note(card, tile))
@@ -216,7 +216,7 @@ def make_plan(
         "sensor": getattr(image, "sensor", None),
         "exclude": exclusion.digest if exclusion else None,
         "extent": ["region", list(draft or ())] if extent == "region" else extent,
-        "halo": found.halo,
+        "halo": probed.halo,
         "maps": wanted_maps,
         "pyramid": pyramid,
     }
@@ -270,7 +270,7 @@ def make_plan(
             model,
             bands,
             targets,
-            found.halo,
+            probed.halo,
             cost,
             memory=accelerator_budget if accelerated else budget,
             tile=tile,
@@ -292,7 +292,7 @@ def make_plan(
         targets=targets,
         extent=extent,
         tile=layout.tile,
-        halo=found.halo,
+        halo=probed.halo,
         tile_batch=tile_batch or 1,
         tiles=layout.tiles,
         workers=layout.workers,

@@ -61,14 +61,14 @@ def prepare_cost(
         return PrepareCost()
     height, width = _overview_shape(image, extent, region)
     shape = (-(-height // STEP) * STEP, -(-width // STEP) * STEP)
-    found = _KNOWN.of(
+    cost = _KNOWN.of(
         model,
         device,
         lambda: on_new_thread(lambda: _measure(model, device, shape), "calibrate"),
         shape,
     )
-    host = HOST_BYTES_PER_VALUE * min(found.pixels, height * width) * image.bands
-    return replace(found, peak_bytes=found.peak_bytes + host)
+    host = HOST_BYTES_PER_VALUE * min(cost.pixels, height * width) * image.bands
+    return replace(cost, peak_bytes=cost.peak_bytes + host)
 
 
 def _overview_shape(image: Image, extent: str, region: Region | None) -> _Shape:
@@ -86,7 +86,7 @@ def _measure(model: RestorationModel, device: Device, shape: _Shape) -> PrepareC
     torch.set_num_threads(cores())
     model.to(device.torch)
     small = example_context(example_input(model, STEP, STEP))
-    found = PrepareCost()
+    cost = PrepareCost()
     with torch.no_grad():
         # The first call does one-off work that later ones do not repeat.
         for context in (small, _widened(small, shape)):
@@ -109,8 +109,8 @@ def _measure(model: RestorationModel, device: Device, shape: _Shape) -> PrepareC
             device.wait()
             seconds = time.perf_counter() - began
             left = sum(value.numel() * value.element_size() for value in statistics[0].values())
-            found = PrepareCost(int(peak), left, seconds, max(pixels))
-    return found
+            cost = PrepareCost(int(peak), left, seconds, max(pixels))
+    return cost
 
 
 def _widened(small: Context, shape: _Shape) -> Context:

@@ -70,17 +70,17 @@ def prepare(
     if key in known:
         known.move_to_end(key)
         return known[key]
-    found = context() if plan.needs_context else None
+    computed = context() if plan.needs_context else None
     bands = plan.bands
-    radiometry = plan.radiometry(found)
+    radiometry = plan.radiometry(computed)
     statistics: Statistics = {}
     fill = np.full(len(bands), 0.5, np.float32)
-    if found is not None:
-        medians = np.array([found.percentile(50, (b,)) for b in range(found.bands)])
+    if computed is not None:
+        medians = np.array([computed.percentile(50, (b,)) for b in range(computed.bands)])
         fill = radiometry.to_model(medians)[list(bands)].astype(np.float32)
-        made = _statistics(plan, found, radiometry, around)
+        made = _statistics(plan, computed, radiometry, around)
         # Its overview need not be in memory beside two copies of each map.
-        found = None
+        computed = None
         statistics = {name: value.to("cpu", copy=True) for name, value in made.items()}
     elif plan.model.card.needs_context:
         raise AssertionError("the plan forgot the context")
@@ -93,13 +93,15 @@ def prepare(
     return prepared
 
 
-def _statistics(plan: Plan, found: Context, radiometry: Radiometry, around: Around) -> Statistics:
+def _statistics(
+    plan: Plan, computed: Context, radiometry: Radiometry, around: Around
+) -> Statistics:
     """Return the statistics of the whole image from the model: tensors may be its own."""
 
     def body() -> Statistics:
         torch.set_num_threads(cores())
         with around(), torch.no_grad():
-            return plan.model.eval().prepare(found, radiometry.to_model, plan.bands)
+            return plan.model.eval().prepare(computed, radiometry.to_model, plan.bands)
 
     try:
         return on_new_thread(body, "prepare")

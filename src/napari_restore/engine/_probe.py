@@ -50,12 +50,12 @@ def probe(model: RestorationModel) -> Probe:
                 known[key] = _probe_in_room(model)
             if kind is not None:
                 _KINDS[kind] = known[key]
-    found = known[key]
-    if model.measured and model.card.halo != found.halo:
+    result = known[key]
+    if model.measured and model.card.halo != result.halo:
         # The card claims no other halo: it states the measured one from now on.
-        model.card = replace(model.card, halo=found.halo)
-        known[model.card.halo, *key[1:]] = found
-    return found
+        model.card = replace(model.card, halo=result.halo)
+        known[model.card.halo, *key[1:]] = result
+    return result
 
 
 def presumed(model: RestorationModel) -> Probe:

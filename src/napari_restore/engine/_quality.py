@@ -51,13 +51,13 @@ def parts_inside(core: Region, targets: Iterable[Region]) -> list[Region] | None
 
 def disjoint(boxes: Iterable[Region]) -> list[Region]:
     """Return boxes that cover just what `boxes` do, each pixel once."""
-    found: list[Region] = []
+    result: list[Region] = []
     for box in boxes:
         left = [box]
-        for other in found:
+        for other in result:
             left = [piece for one in left for piece in _without(one, other)]
-        found += left
-    return found
+        result += left
+    return result
 
 
 def _without(box: Region, other: Region) -> list[Region]:
@@ -91,7 +91,7 @@ def change_bits(source: npt.NDArray[Any], written: npt.NDArray[Any]) -> npt.NDAr
 
 def _any_band(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """Return (h, w): whether any of (h, w, C); much faster than `any` over so short an axis."""
-    found = flags[..., 0].copy()
+    result = flags[..., 0].copy()
     for band in range(1, flags.shape[2]):
-        found |= flags[..., band]
-    return found
+        result |= flags[..., band]
+    return result

@@ -240,10 +240,10 @@ class Run:
         others = other_bands(plan.image, plan.bands)
         with self._device_memory.watched():
             # Once for all tiles: they may be maps.
-            there = {name: plan.device.take(value) for name, value in statistics.items()}
+            on_device = {name: plan.device.take(value) for name, value in statistics.items()}
         return TileWork(
             model=plan.model.eval(),
-            statistics=there,
+            statistics=on_device,
             radiometry=prepared.radiometry,
             bands=plan.bands,
             fill=prepared.fill,
@@ -369,9 +369,9 @@ class Run:
                 # A tile of an earlier run with another tile grid.
                 left = [Region(y, x, y + 1, x + 1) for y, x in np.argwhere(~cells).tolist()]
                 for cell in left:
-                    own = Region(*(CELL * edge for edge in cell)).shift(y0, x0).intersect(core)
-                    parts = parts_inside(own, self.plan.targets)
-                    for part in [own] if parts is None else disjoint(parts):
+                    cell_box = Region(*(CELL * edge for edge in cell)).shift(y0, x0).intersect(core)
+                    parts = parts_inside(cell_box, self.plan.targets)
+                    for part in [cell_box] if parts is None else disjoint(parts):
                         counts.update(self._recount(part, entry["counts"]))
             cells[:] = True
         return counts

@@ -129,11 +129,11 @@ class ResultStore:
         if path.exists():
             check_private(path)
         if not fresh:
-            found = cls._reopen(path, header)
-            if found is not None:
-                return found
-        there = not fresh and (path / JOURNAL).exists()
-        damaged = there and _read_header(path) in (None, header)
+            existing = cls._reopen(path, header)
+            if existing is not None:
+                return existing
+        has_tiles = not fresh and (path / JOURNAL).exists()
+        damaged = has_tiles and _read_header(path) in (None, header)
         discard(path)
         try:
             store = cls._create(path, header)
@@ -146,15 +146,15 @@ class ResultStore:
     def _reopen(cls, path: Path, header: dict[str, Any]) -> ResultStore | None:
         import zarr
 
-        found = _read_header(path)
-        if found is None:
+        existing = _read_header(path)
+        if existing is None:
             return None
-        if found.get("fingerprint") != header["fingerprint"]:
+        if existing.get("fingerprint") != header["fingerprint"]:
             raise SourceChanged(
                 "The image has changed since its unfinished run.",
                 "Use --fresh to discard what that run finished.",
             )
-        if found != header:
+        if existing != header:
             return None
         try:
             group = zarr.open_group(str(path), mode="r+")

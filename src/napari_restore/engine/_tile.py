@@ -144,14 +144,14 @@ class TileWork:
         wants_maps = bool(self.maps) or bool(self.others and self.other_bands == "correct")
         try:
             with self.computing():
-                there = self.device.take(x)
+                on_device = self.device.take(x)
                 mask = None if valid is None else self.device.take(valid)
-                statistics = self.statistics_at(input_box, there)
+                statistics = self.statistics_at(input_box, on_device)
                 if wants_maps and self.model.card.maps:
-                    y, maps = self.model.forward_with_maps(there, statistics, mask)
+                    y, maps = self.model.forward_with_maps(on_device, statistics, mask)
                 else:
-                    y, maps = self.model(there, statistics, mask), {}
-                change = y.float() - there
+                    y, maps = self.model(on_device, statistics, mask), {}
+                change = y.float() - on_device
         except FAILURES as error:
             raise as_failure(self.model, error) from error
         spread = {name: values.expand(-1, -1, *x.shape[-2:]) for name, values in maps.items()}
@@ -252,10 +252,10 @@ class TileWork:
         x = self.radiometry.to_model_tile(source, self.others)
         reference = self.model.card.transmission_wavelength
         if reference is None:
-            seen = [w for w in (self.wavelengths[b] for b in self.bands) if w is not None]
-            reference = sum(seen) / len(seen)
-        found = self.statistics.get("exponent")
-        exponent = HAZE_EXPONENT if found is None else float(found)
+            known = [w for w in (self.wavelengths[b] for b in self.bands) if w is not None]
+            reference = sum(known) / len(known)
+        estimated = self.statistics.get("exponent")
+        exponent = HAZE_EXPONENT if estimated is None else float(estimated)
         airlight = self.statistics["airlight_all"].cpu().numpy()
         changes = [
             correct_band(

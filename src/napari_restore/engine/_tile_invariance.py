@@ -77,19 +77,19 @@ def _found(model: RestorationModel, device: Device, halo: int) -> TileInvariance
         return TileInvariance(read_json(file)["tiles"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    found = on_new_thread(partial(_measure_in_room, model, device, halo), "tile-invariance")
-    if found is None:
+    measured_here = on_new_thread(partial(_measure_in_room, model, device, halo), "tile-invariance")
+    if measured_here is None:
         # At another time there may be less of it.
         return TileInvariance.FIXED_TILES
     partly = file.with_suffix(f".{os.getpid()}.partial")
     try:
         file.parent.mkdir(exist_ok=True)
-        partly.write_text(json.dumps({"model": model.card.id, "tiles": found}), "utf-8")
+        partly.write_text(json.dumps({"model": model.card.id, "tiles": measured_here}), "utf-8")
         partly.replace(file)
     except OSError:
         # It is measured again.
         partly.unlink(missing_ok=True)
-    return found
+    return measured_here
 
 
 def _digest(model: RestorationModel, device: Device, halo: int) -> str:
@@ -142,7 +142,9 @@ def _measure(
         torch.set_num_threads(threads)
         pixels = torch.cat([x[(..., *box.slices)] for box in input_box])
         origins = [(box.y0, box.x0) for box in input_box]
-        statistics_here = placed_at(statistics, origins, 1.0, pixels) if model.card.statistics_here else statistics
+        statistics_here = (
+            placed_at(statistics, origins, 1.0, pixels) if model.card.placed else statistics
+        )
         y: Tensor = model(pixels, statistics_here)
         return y
 
@@ -153,15 +155,15 @@ def _measure(
         for box in _TILES:
             core = Region(*(side // smaller for side in box)).align(step).intersect(whole)
             input_box = box_with_halo(core, halo, (height, width), step)
-            there = (0, ..., *core.within(input_box))
-            expected = expected[(0, ..., *core.slices)]
-            if not torch.equal(output(1, input_box)[there], expected):
+            core_slices = (0, ..., *core.within(input_box))
+            part = expected[(0, ..., *core.slices)]
+            if not torch.equal(output(1, input_box)[core_slices], part):
                 return TileInvariance.FIXED_TILES
-            divided = divided or not torch.equal(output(several, input_box)[there], expected)
+            divided = divided or not torch.equal(output(several, input_box)[core_slices], part)
             if time.thread_time() - began > PATIENCE:
                 return None
         # Kernels are also chosen by the size of a batch: of the last tile, the largest.
-        if not torch.equal(output(1, input_box, input_box)[there], expected):
+        if not torch.equal(output(1, input_box, input_box)[core_slices], part):
             return TileInvariance.FIXED_TILES
         divided = divided or not torch.equal(output(several, whole), expected)
     return TileInvariance.ONE_THREAD if divided else TileInvariance.FULL

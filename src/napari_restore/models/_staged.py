@@ -139,7 +139,12 @@ class StagedModel(RestorationModel):
         whole = self.viewed(x, statistics, valid)
         rows, columns = whole.shape[2] // self.tile, whole.shape[3] // self.tile
         encoded_images = self.encode_images(whole)
-        restored = self.decode(encoded_images.tokens, encoded_images.encoded, encoded_images.residuals, encoded_images.tiles)
+        restored = self.decode(
+            encoded_images.tokens,
+            encoded_images.encoded,
+            encoded_images.residuals,
+            encoded_images.tiles,
+        )
         parts = torch.split(restored, rows * columns)
         images = torch.stack([stitch(part, rows, columns) for part in parts])
         return images[..., :height, :width], {}

@@ -106,8 +106,8 @@ def context_pass_cost(
     def backward() -> None:
         leaf = overview.detach().requires_grad_(True)
         with torch.enable_grad():
-            found = model.follow(leaf, valid, statistics) or {}
-        outputs = [value for value in found.values() if value.requires_grad]
+            followed = model.follow(leaf, valid, statistics) or {}
+        outputs = [value for value in followed.values() if value.requires_grad]
         if outputs:
             vjp(outputs, [torch.ones_like(value) for value in outputs], [leaf])
 
@@ -153,12 +153,14 @@ def _measure_staged(model: StagedModel, device: Device) -> StagedGradientCost:
             model.encode(model.view(x, statistics))
 
     with torch.no_grad():
-        seen = model.view(x, statistics)
-        encoded, left = model.encode(seen)
+        tile_view = model.view(x, statistics)
+        encoded, left = model.encode(tile_view)
         around = model.with_margin(encoded[0])[None]
 
     def decode() -> None:
-        leaves = [leaf.detach().requires_grad_(True) for leaf in (around, encoded, *left, seen)]
+        leaves = [
+            leaf.detach().requires_grad_(True) for leaf in (around, encoded, *left, tile_view)
+        ]
         with torch.enable_grad():
             y = model.decode(leaves[0], leaves[1], tuple(leaves[2:-1]), leaves[-1])
         torch.autograd.grad(y.sum(), leaves, materialize_grads=True)

@@ -98,10 +98,10 @@ class GradientSource:
     def range(self) -> dict[str, float]:
         """Black and white of the image, as options of a plan for an image like it."""
         black = self._radiometry.black
-        found = {"white": float(self._radiometry.white)}
+        result = {"white": float(self._radiometry.white)}
         if len(set(map(float, black))) == 1:
-            found["black"] = float(black[0])
-        return found
+            result["black"] = float(black[0])
+        return result
 
     @property
     def statistics(self) -> Statistics:
@@ -135,10 +135,10 @@ class GradientSource:
         """Return (1, 1, h, w) bool which pixels count; None where all do."""
         if self._exclude is None and not self.plan.image.may_be_invalid:
             return None
-        found = self.read(box).valid
-        if found is None:
+        result = self.read(box).valid
+        if result is None:
             return None
-        return self.plan.device.take(torch.from_numpy(found)[None, None])
+        return self.plan.device.take(torch.from_numpy(result)[None, None])
 
     def image(self, box: Region) -> Tensor:
         """Return the source in model range, filled where pixels do not count."""

@@ -95,10 +95,10 @@ class LocalGradients:
             return torch.zeros_like(x)
         statistics = {name: f for name, f in self.source.work.statistics.items() if f.requires_grad}
         with self.source.computing():
-            found, *rest = vjp([y], [by_y], [x, *statistics.values()])
+            by_pixels, *rest = vjp([y], [by_y], [x, *statistics.values()])
         for name, part in zip(statistics, rest, strict=True):
             self.by_statistics[name] = self.by_statistics.get(name, 0) + part
-        return found
+        return by_pixels
 
     def _output(self, x: Tensor, piece: Region) -> Tensor:
         input_box = self.source.input_box(piece)

@@ -23,10 +23,10 @@ def restored(source: GradientSource, box: Region) -> tuple[Tensor, dict[str, Ten
             with torch.no_grad():
                 y, maps = source.output(source.image(input_box), input_box)
             inner = core.within(input_box)
-            there = core.within(box)
+            in_box = core.within(box)
             for name, values in {"": y, **maps}.items():
                 spread = values.expand(-1, -1, *input_box.shape)
                 if name not in whole:
                     whole[name] = spread.new_empty(1, spread.shape[1], *box.shape)
-                whole[name][(..., *there)] = spread[(..., *inner)]
+                whole[name][(..., *in_box)] = spread[(..., *inner)]
     return whole.pop(""), whole

@@ -155,10 +155,10 @@ class StagedGradients:
             part = by_encoded[self._cells(*at)].permute(2, 0, 1)[None]
             return self._back_through_encoder(picture, at, part, by_left.get(at))
 
-        for box, found, by_statistics in self._in_threads(back, self._back):
+        for box, by_pixels, by_statistics in self._in_threads(back, self._back):
             for name, part in by_statistics.items():
                 self.by_statistics[name] = self.by_statistics.get(name, 0) + part
-            yield box, found
+            yield box, by_pixels
         release_freed_memory()
 
     def _in_threads(self, work: Callable[[tuple[int, int]], R], workers: int) -> Iterator[R]:
@@ -285,13 +285,13 @@ class StagedGradients:
         view.requires_grad_(True)
         with torch.enable_grad():
             tokens, residuals = self.model.encode(view)
-        outputs, given = [tokens], [by_tokens]
+        outputs, by_outputs = [tokens], [by_tokens]
         if by_left is not None:
             by_encoded, *by_residuals, by_left_view = by_left
-            given[0] = by_tokens + by_encoded
+            by_outputs[0] = by_tokens + by_encoded
             outputs += residuals
-            given += by_residuals
-        (by_view,) = vjp(outputs, given, [view])
+            by_outputs += by_residuals
+        (by_view,) = vjp(outputs, by_outputs, [view])
         if by_left is not None:
             by_view = by_view + by_left_view
         del tokens, residuals, outputs
@@ -299,8 +299,8 @@ class StagedGradients:
         with torch.enable_grad():
             view = self._viewed(x, rows, columns, at)
         statistics = {name: f for name, f in self.source.work.statistics.items() if f.requires_grad}
-        found, *rest = vjp([view], [by_view], [x, *statistics.values()])
-        return needed, found, dict(zip(statistics, rest, strict=True))
+        by_pixels, *rest = vjp([view], [by_view], [x, *statistics.values()])
+        return needed, by_pixels, dict(zip(statistics, rest, strict=True))
 
     # -- positions --------------------------------------------------------------------
 
@@ -339,12 +339,12 @@ class StagedGradients:
         return self.model.view(tile, self.source.work.statistics_at([self._tile(*at)], tile))
 
 
-def _back(step: Callable[[Tensor], Tensor], given: Tensor, by_result: Tensor) -> Tensor:
+def _back(step: Callable[[Tensor], Tensor], by_outputs: Tensor, by_result: Tensor) -> Tensor:
     """Return ∂D/∂ of the input of `step`, from that of its result.
 
     `step` may write into its input.
     """
-    leaf = given.detach().requires_grad_(True)
+    leaf = by_outputs.detach().requires_grad_(True)
     with torch.enable_grad():
         # A leaf may not be written to.
         result = step(leaf.clone())

@@ -34,5 +34,5 @@ class _End(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, _: Tensor) -> tuple[Tensor | None, ...]:
-        given: tuple[Tensor, ...] = ctx.saved_tensors
-        return (*given, *[None] * len(given))
+        saved: tuple[Tensor, ...] = ctx.saved_tensors
+        return (*saved, *[None] * len(saved))

@@ -48,8 +48,8 @@ class StagedLayout:
     @property
     def residual_bytes(self) -> dict[str, int]:
         """Kept bytes by tier."""
-        kept = {"device": self.slots.device, "ram": self.slots.ram, "disk": self.slots.disk}
-        return {tier: tiles * self.record_bytes for tier, tiles in kept.items()}
+        stored = {"device": self.slots.device, "ram": self.slots.ram, "disk": self.slots.disk}
+        return {tier: tiles * self.record_bytes for tier, tiles in stored.items()}
 
     @property
     def tier(self) -> str:
@@ -63,10 +63,10 @@ class StagedLayout:
         """Return text for the user: the grid, and where residuals lie."""
         places = {"device": "on the device", "ram": "in memory", "disk": "on disk"}
         sizes = self.residual_bytes.items()
-        kept = [f"{format_size(size)} {places[tier]}" for tier, size in sizes if size]
+        stored = [f"{format_size(size)} {places[tier]}" for tier, size in sizes if size]
         if "recompute" in self.tier:
-            kept.append("made again in part" if kept else "made again")
-        return f"{self.tokens:,} tokens · residuals: {', '.join(kept) or 'none'}"
+            stored.append("made again in part" if stored else "made again")
+        return f"{self.tokens:,} tokens · residuals: {', '.join(stored) or 'none'}"
 
     def phases(self) -> str:
         """Return text for the user: what each phase will take."""
@@ -218,8 +218,8 @@ def _kept(demand: Demand, room: Room, wanted: str, recompute: Recompute) -> list
     return ways
 
 
-def _check_fit(kept: int, demand: Demand, room: Room, wanted: str, record: int) -> None:
-    if kept < demand.tiles:
+def _check_fit(stored: int, demand: Demand, room: Room, wanted: str, record: int) -> None:
+    if stored < demand.tiles:
         flag = "--device-memory" if wanted == "device" else "--memory"
         if wanted == "device" and not room.has_device:
             raise BadParameter(
@@ -228,13 +228,13 @@ def _check_fit(kept: int, demand: Demand, room: Room, wanted: str, record: int) 
             )
         raise BudgetTooSmall(
             f"The residuals take {format_size(demand.tiles * record)}, "
-            f"the budget leaves {format_size(kept * record)} for them.",
+            f"the budget leaves {format_size(stored * record)} for them.",
             f"Raise {flag}, or use --residuals auto.",
         )
 
 
 def _timed(demand: Demand, room: Room, slots: Slots, recompute: Recompute, record: int) -> Split:
-    kept, again = slots.total, demand.tiles - slots.total
+    stored, again = slots.total, demand.tiles - slots.total
     out = back = (slots.ram * record) / room.ram_speed
     if slots.disk:
         speed = room.speed()
@@ -243,7 +243,7 @@ def _timed(demand: Demand, room: Room, slots: Slots, recompute: Recompute, recor
     encode = demand.tiles * demand.encode_seconds
     decode = demand.tiles * demand.decode_seconds + again * demand.encode_seconds
     if recompute == "first":
-        decode += kept * demand.first_seconds
+        decode += stored * demand.first_seconds
     return Split(slots, recompute, record, max(encode, out), max(decode, back))
 
 

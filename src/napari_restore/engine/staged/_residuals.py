@@ -115,9 +115,9 @@ class ResidualStore:
         tier = self.slots.of(slot)
         if tier is None or (tier != "disk" and tier not in self._slabs):
             return
-        found = tuple(tuple(tensor.shape) for tensor in residuals)
-        if found != self.shapes:
-            raise ValueError(f"residuals of {found} instead of {self.shapes}")
+        actual = tuple(tuple(tensor.shape) for tensor in residuals)
+        if actual != self.shapes:
+            raise ValueError(f"residuals of {actual} instead of {self.shapes}")
         if tier == "disk":
             self._put_on_disk(slot, residuals)
             return
@@ -226,8 +226,8 @@ class ResidualStore:
         if self.device.type == "cpu":
             # Read directly into the caller's tensors.
             record = torch.empty(sum(self._sizes), dtype=self.dtype)
-            there = self._disk.get(self._record(slot), _as_bytes(record)) is not None
-            return self._split(record) if there else None
+            is_stored = self._disk.get(self._record(slot), _as_bytes(record)) is not None
+            return self._split(record) if is_stored else None
         with self._reading:
             record = self._buffer("in")
             if self._disk.get(self._record(slot), _as_bytes(record)) is None:
@@ -248,12 +248,12 @@ def earlier_slots(
 
     What lies on disk is found again only by a store with the same split.
     """
-    found = (key_of(folder / FILE) or "").rpartition(" ")
+    actual = (key_of(folder / FILE) or "").rpartition(" ")
     try:
-        slots = Slots(*map(int, found[2].split("+")))
+        slots = Slots(*map(int, actual[2].split("+")))
     except (ValueError, TypeError):
         return None
-    return slots if _full_key(key, shapes, dtype, slots) == "".join(found) else None
+    return slots if _full_key(key, shapes, dtype, slots) == "".join(actual) else None
 
 
 def _full_key(key: str, shapes: tuple[Shape, ...], dtype: torch.dtype, slots: Slots) -> str:

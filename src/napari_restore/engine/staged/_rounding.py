@@ -30,9 +30,9 @@ class Rounding:
         error, largest = float(self._error), float(self._largest)
         return error / largest if error else 0.0
 
-    def note(self, given: Iterable[Tensor]) -> None:
+    def note(self, tensors: Iterable[Tensor]) -> None:
         """Measure tensors, (C, ...) each, that are about to be rounded."""
-        for tensor in given:
+        for tensor in tensors:
             if torch.promote_types(tensor.dtype, self._dtype) == self._dtype:
                 continue
             exact = torch.promote_types(tensor.dtype, torch.float32)

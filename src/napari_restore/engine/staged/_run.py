@@ -271,9 +271,9 @@ class StagedRun(Run):
 
         def read(core: Region) -> DecodeInput:
             tile = self._tile(core, exclude)
-            found, encoded = tokens.tile(grid[core])
+            related, encoded = tokens.tile(grid[core])
             residuals = parked.get(slots[core])
-            return DecodeInput(**vars(tile), tokens=found, encoded=encoded, residuals=residuals)
+            return DecodeInput(**vars(tile), tokens=related, encoded=encoded, residuals=residuals)
 
         # The last to be written come first: they are still in the system's cache.
         schedule = self._schedule(pending, backwards=True)

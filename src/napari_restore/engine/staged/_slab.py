@@ -150,8 +150,8 @@ class SlabFile:
             size = self.path.stat().st_size
         except OSError:
             return False
-        found, checksums, whole = _read_journal(content)
-        if found != header or size != self.nbytes:
+        earlier, checksums, whole = _read_journal(content)
+        if earlier != header or size != self.nbytes:
             return False
         self._checksums = checksums
         if whole < len(content):

@@ -111,24 +111,24 @@ class StagedWork:
             return ()
         stored, computed = dtype_of(self.residual_dtype), dtype_of(self.tile.precision)
         lost = [i for i, tile in enumerate(batch) if tile.residuals is None]
-        found: dict[int, Residuals] = {}
+        available: dict[int, Residuals] = {}
         if lost:
             _, again = self.model.encode(x[lost])
             self.rounding.note(again)
-            found = {i: tuple(stage[n] for stage in again) for n, i in enumerate(lost)}
-        kept = [i for i in range(len(batch)) if i not in found]
+            available = {i: tuple(stage[n] for stage in again) for n, i in enumerate(lost)}
+        kept = [i for i in range(len(batch)) if i not in available]
         if kept and self.recompute == "first":
             first = self.model.encode_first(x[kept])
             self.rounding.note([first])
             for n, i in enumerate(kept):
-                found[i] = (first[n], *(batch[i].residuals or ()))
+                available[i] = (first[n], *(batch[i].residuals or ()))
         elif kept:
-            found |= {i: batch[i].residuals or () for i in kept}
+            available |= {i: batch[i].residuals or () for i in kept}
         # Rounded alike whether they were kept or not: the result must not depend on the tier.
         return tuple(
-            torch.stack([found[i][stage].to(x.device).to(stored) for i in range(len(batch))]).to(
-                computed
-            )
+            torch.stack(
+                [available[i][stage].to(x.device).to(stored) for i in range(len(batch))]
+            ).to(computed)
             for stage in range(len(self.model.residuals))
         )
 

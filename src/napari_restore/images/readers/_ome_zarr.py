@@ -104,7 +104,9 @@ def _images_of(node: Any, name: str) -> tuple[list[Any], Axes, Mapping[str, Any]
     if len(arrays) == 1:
         return arrays, _array_axes(arrays[0], name), dict(arrays[0].attrs)
     inside = ", ".join(sorted(key for key, _ in node.members())[:8]) or "nothing"
-    raise UnreadableImage(f"{name} contains no multiscale image.", f"Open one of its parts: {inside}.")
+    raise UnreadableImage(
+        f"{name} contains no multiscale image.", f"Open one of its parts: {inside}."
+    )
 
 
 def _ome_attributes(node: Any) -> dict[str, Any]:

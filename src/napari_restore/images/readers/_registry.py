@@ -160,7 +160,9 @@ def _upright(reader: Reader) -> Reader:
     if reader.profile.orientation == 1:
         return reader
     if reader.georeference is not None:
-        reader.notes.append("The orientation tag is ignored: the georeference defines the orientation.")
+        reader.notes.append(
+            "The orientation tag is ignored: the georeference defines the orientation."
+        )
         return reader
 
     return OrientedReader(reader)
