@@ -46,10 +46,11 @@ def ciede2000(
         return float("nan")
     total = 0.0
     for rows in strips(*counts.shape):
-        there = counts[rows]
+        valid_rows = counts[rows]
         total += float(
             difference(
-                to_lab(first[rows][there] / data_range), to_lab(second[rows][there] / data_range)
+                to_lab(first[rows][valid_rows] / data_range),
+                to_lab(second[rows][valid_rows] / data_range),
             ).sum()
         )
     return total / int(counts.sum())

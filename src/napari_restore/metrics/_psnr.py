@@ -26,7 +26,7 @@ def psnr(
         return float("nan")
     squares = 0.0
     for rows in strips(*counts.shape):
-        there = counts[rows]
-        apart = first[rows][there].astype(np.float64) - second[rows][there]
+        valid_rows = counts[rows]
+        apart = first[rows][valid_rows].astype(np.float64) - second[rows][valid_rows]
         squares += float(np.square(apart).sum())
     return float("inf") if squares == 0 else float(10 * np.log10(data_range**2 * total / squares))

@@ -52,21 +52,21 @@ _BUILT_IN = {
 @cache
 def _foreign() -> dict[str, Metric | str]:
     """Return the metrics of other packages; a message in place of one that cannot be used."""
-    found: dict[str, Metric | str] = {}
+    metrics: dict[str, Metric | str] = {}
     for point in entry_points(group=GROUP):
         try:
             offered = point.load()
         except Exception as error:
-            found[point.name] = f"Metric {point.name} of another package cannot load: {error}."
+            metrics[point.name] = f"Metric {point.name} of another package cannot load: {error}."
             continue
         if isinstance(offered, Metric):
-            found[point.name] = offered
+            metrics[point.name] = offered
         elif callable(offered):
             better = bool(getattr(offered, "higher_is_better", True))
-            found[point.name] = Metric(offered, better, title=point.name)
+            metrics[point.name] = Metric(offered, better, title=point.name)
         else:
-            found[point.name] = f"Metric {point.name} of another package is no function."
-    return found
+            metrics[point.name] = f"Metric {point.name} of another package is no function."
+    return metrics
 
 
 def metric_ids() -> tuple[str, ...]:

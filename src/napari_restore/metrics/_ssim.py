@@ -51,11 +51,11 @@ def ssim(
     for y in range(0, len(whole), STRIP):
         windows = whole[y : y + STRIP]
         rows = slice(y, y + len(windows) + WINDOW - 1)
-        there = counts[rows]
+        valid_rows = counts[rows]
         for band in range(first.shape[2]):
             # Windows with such pixels do not count, but NaN there would spread along rows.
             a_part, b_part = (
-                np.where(there, image[rows, :, band], 0).astype(np.float64)
+                np.where(valid_rows, image[rows, :, band], 0).astype(np.float64)
                 for image in (first, second)
             )
             total += float(_ssim_map(a_part, b_part, data_range)[windows].sum())
@@ -97,10 +97,10 @@ def _any_in_window(flags: Mask) -> Mask:
     """Return (h − 10, w − 10): whether any pixel of the window around is flagged."""
     for axis in (0, 1):
         length = flags.shape[axis] - WINDOW + 1
-        found = _cut(flags, axis, 0, length).copy()
+        any_flag = _cut(flags, axis, 0, length).copy()
         for start in range(1, WINDOW):
-            found |= _cut(flags, axis, start, length)
-        flags = found
+            any_flag |= _cut(flags, axis, start, length)
+        flags = any_flag
     return flags
 
 

@@ -129,8 +129,8 @@ class ContextPass:
         """
         rows, columns = (-(-side // self.factor) for side in pixels.shape[:2])
         top, left = y0 // self.factor, x0 // self.factor
-        there = self._overview[top : top + rows, left : left + columns]
-        return block_statistics(pixels, valid, self.dark_bands, self.factor, there)
+        overview_part = self._overview[top : top + rows, left : left + columns]
+        return block_statistics(pixels, valid, self.dark_bands, self.factor, overview_part)
 
     def add_statistics(self, statistics: BlockStatistics | None) -> None:
         """Add the statistics that `measure` returned for a block."""

@@ -61,11 +61,11 @@ def load(
     ------
     UnknownModel, MissingWeights, BadModel, BadParameter
     """
-    given = dict(parameters or {})
+    values = dict(parameters or {})
     if isinstance(model, RestorationModel):
         return _ready(model, weights, {})
     if isinstance(model, nn.Module):
-        return _ready(_wrapped(model, card, type(model).__name__, given), weights, {})
+        return _ready(_wrapped(model, card, type(model).__name__, values), weights, {})
     if not isinstance(model, (str, os.PathLike)):
         raise BadModel(
             f"A model cannot be made of {type(model).__name__}.",
@@ -75,23 +75,23 @@ def load(
     spec: dict[str, Any] = {
         "model": name,
         "weights": _absolute(weights),
-        "parameters": given,
+        "parameters": values,
         "card": asdict(card) if isinstance(card, ModelCard) else dict(card) if card else None,
     }
     script, _, factory = name.rpartition(":")
     if script.lower().endswith(".py"):
         spec |= {"model": f"{Path(script).resolve()}:{factory}", "code": True}
-        return _ready(_from_script(Path(script), factory, card, given, trust), weights, spec)
+        return _ready(_from_script(Path(script), factory, card, values, trust), weights, spec)
     suffix = Path(name).suffix.lower()
     if suffix == ".py":
         raise without_factory(Path(name))
     if suffix == ".pt2":
         spec |= {"model": str(Path(name).resolve()), "code": True}
-        return _ready(_from_program(Path(name), card, given, trust), weights, spec)
+        return _ready(_from_program(Path(name), card, values, trust), weights, spec)
     if suffix in _weights.SUFFIXES:
         spec["model"] = str(Path(name).resolve())
-        return _from_weights(Path(name), card, given, spec)
-    return _from_registry(entry_of(name), weights, given, card, spec)
+        return _from_weights(Path(name), card, values, spec)
+    return _from_registry(entry_of(name), weights, values, card, spec)
 
 
 def _from_registry(
@@ -105,19 +105,19 @@ def _from_registry(
     if weights is not None:
         # Measurements of the shipped weights are not valid for others.
         base = replace(base, trained_on="", validated_on="")
-    own = base if card is None else as_card(card, base)
-    own = replace(own, values=own.fill(parameters))
+    full_card = base if card is None else as_card(card, base)
+    full_card = replace(full_card, values=full_card.fill(parameters))
     if weights is None and entry.shipped is not None:
         weights = shipped_weights(entry)
     if weights is None and entry.card.needs_weights:
         raise MissingWeights(
-            f"Model {own.id} comes without weights.",
+            f"Model {full_card.id} comes without weights.",
             "Give a weights file, or random:0 to try the machinery.",
         )
     state = None
     if weights is not None and not _is_random(weights):
         state = entry.renamed(_weights.read_state(Path(weights)))
-    return _ready(entry.make(own, state), weights, spec, state)
+    return _ready(entry.make(full_card, state), weights, spec, state)
 
 
 def shipped_weights(entry: ModelEntry) -> Path:
@@ -153,8 +153,8 @@ def _from_weights(
             f'Name it in {path.stem}.json, as {{"model": "haze-unet"}}, or load the network '
             "with this file as its weights.",
         )
-    own: Card = card if isinstance(card, ModelCard) else found
-    return _from_registry(entry_of(network), path, parameters, own, spec)
+    full_card: Card = card if isinstance(card, ModelCard) else found
+    return _from_registry(entry_of(network), path, parameters, full_card, spec)
 
 
 def _from_script(
@@ -208,10 +208,10 @@ def _from_program(
         raise BadModel(f"{path.name} is a program.", _FOREIGN)
     import torch.export
 
-    own = card or card_beside(path)
+    full_card = card or card_beside(path)
     try:
         program = torch.export.load(path)
-        counts = band_counts(program) if own is None else ()
+        counts = band_counts(program) if full_card is None else ()
         module = Program(program.module(), fixed_shape(program), batch_size(program))
     except BadModel:
         raise
@@ -219,7 +219,7 @@ def _from_program(
         raise BadModel(
             f"{path.name} is no exported program: {error}", "Export it again."
         ) from error
-    model = _wrapped(module, own, path.stem, parameters, counts)
+    model = _wrapped(module, full_card, path.stem, parameters, counts)
     if module.fixed is not None:
         step, halo = model.card.multiple_of, max(model.card.halo, module.margin)
         model.card = replace(model.card, multiple_of=math.lcm(step, module.step), halo=halo)
@@ -236,8 +236,8 @@ def _wrapped(
 ) -> RestorationModel:
     """Return `module` with `card`; without one it is measured, trying each of `counts` bands."""
     fallback = ModelCard(name, name, "A model of your own.", task="other", licence="unknown")
-    own = as_card(_measured(module, name, counts) if card is None else card, fallback)
-    model = WrappedModel(module, replace(own, values=own.fill(parameters)))
+    full_card = as_card(_measured(module, name, counts) if card is None else card, fallback)
+    model = WrappedModel(module, replace(full_card, values=full_card.fill(parameters)))
     model.measured = card is None
     return model
 

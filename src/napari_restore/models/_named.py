@@ -36,12 +36,12 @@ class Labelled(NamedTuple):
 
 def named(text: str) -> Named:
     """Parse ``ID``, ``ID:omega=0.9,t0=0.2`` or ``ID:weights=FILE``, also after FILE.py:factory."""
-    found = _PARAMETERS.fullmatch(text)
-    if found is None:
+    match = _PARAMETERS.fullmatch(text)
+    if match is None:
         raise BadParameter("A model has no name.", "Name one of: napari-restore models.")
-    given = dict(part.split("=", 1) for part in filter(None, (found["given"] or "").split(",")))
+    given = dict(part.split("=", 1) for part in filter(None, (match["given"] or "").split(",")))
     weights = given.pop("weights", None)
-    return Named(found["model"], given, weights)
+    return Named(match["model"], given, weights)
 
 
 def load_named(
@@ -63,22 +63,29 @@ def load_named(
             f"Weights for {len(models)} models: it is not clear whose they are.",
             "Name them with each: --model ID:weights=FILE.",
         )
-    found = []
+    labelled = []
     for model in models:
         if not isinstance(model, str):
             ready = model if isinstance(model, RestorationModel) else load(model)
-            found.append(Labelled(ready.card.id, ready))
+            labelled.append(Labelled(ready.card.id, ready))
             continue
         parsed = named(model)
         values = {**(parameters or {}), **parsed.parameters}
-        own = Named(parsed.model, values, parsed.weights or weights)
-        loaded = load(own.model, weights=own.weights, parameters=own.parameters, trust=trust)
-        found.append(Labelled(label_of(own), loaded))
-    seen = Counter(taken)
+        overridden = Named(parsed.model, values, parsed.weights or weights)
+        loaded = load(
+            overridden.model,
+            weights=overridden.weights,
+            parameters=overridden.parameters,
+            trust=trust,
+        )
+        labelled.append(Labelled(label_of(overridden), loaded))
+    counts = Counter(taken)
     apart = []
-    for label, loaded in found:
-        seen[label] += 1
-        apart.append(Labelled(label if seen[label] == 1 else f"{label} ({seen[label]})", loaded))
+    for label, loaded in labelled:
+        counts[label] += 1
+        apart.append(
+            Labelled(label if counts[label] == 1 else f"{label} ({counts[label]})", loaded)
+        )
     return apart
 
 

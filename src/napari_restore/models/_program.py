@@ -114,8 +114,8 @@ class Program(nn.Module):
 
     def _one_by_one(self, x: Tensor) -> Tensor:
         """Return the outputs of each image by itself, for a program exported with one."""
-        found = [self.program(part) for part in torch.split(x, 1)]
-        return torch.cat([y[0] if isinstance(y, (tuple, list)) and y else y for y in found])
+        outputs = [self.program(part) for part in torch.split(x, 1)]
+        return torch.cat([y[0] if isinstance(y, (tuple, list)) and y else y for y in outputs])
 
     def _run_padded(self, windows: Tensor, count: int) -> Tensor:
         """Return the outputs of up to `count` windows or images; the program takes no fewer."""
@@ -158,13 +158,13 @@ class Program(nn.Module):
                 y = self.program(x)
                 y = y[0] if isinstance(y, (tuple, list)) and y else y
                 block = y[..., low:high, left:right]
-                (found,) = torch.autograd.grad(
+                (outputs,) = torch.autograd.grad(
                     (block * noise.to(block)[..., low:high, left:right]).sum(), x
                 )
         except (RuntimeError, TypeError, IndexError):
             # Without gradients this cannot be measured; a quarter is what tiling tools usually use.
             return min(height, width) // 4
-        rows, columns = (found != 0).flatten(0, 1).any(0).nonzero().T
+        rows, columns = (outputs != 0).flatten(0, 1).any(0).nonzero().T
         if not len(rows):
             return 0
         beyond = (low - rows.min(), rows.max() - high + 1, left - columns.min())

@@ -142,8 +142,13 @@ def _of_code(source: str) -> Proposal:
     title = {"title": file.stem, "summary": f"From {file.name}."}
     if file.suffix.lower() == ".pt2":
         # The sizes are fixed in the program.
-        own = load(source, trust=True).card
-        card = {**title, "bands": own.bands, "multiple_of": own.multiple_of, "halo": own.halo}
+        loaded_card = load(source, trust=True).card
+        card = {
+            **title,
+            "bands": loaded_card.bands,
+            "multiple_of": loaded_card.multiple_of,
+            "halo": loaded_card.halo,
+        }
         return _of(source, with_card(card), card, measured=True)
     first = with_card({"bands": BAND_COUNTS[0]})
     if not isinstance(first, WrappedModel):

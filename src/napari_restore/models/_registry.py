@@ -72,11 +72,11 @@ def resolve(reference: str | Callable[..., Any]) -> Callable[..., Any]:
 
 @cache
 def _entries() -> dict[str, ModelEntry]:
-    found: dict[str, ModelEntry] = {}
+    entries: dict[str, ModelEntry] = {}
     for package in BUILT_IN:
         for entry in importlib.import_module(package).ENTRIES:
-            found[entry.card.id] = entry
-    return found
+            entries[entry.card.id] = entry
+    return entries
 
 
 @cache
@@ -85,18 +85,18 @@ def _foreign() -> dict[str, ModelEntry | str]:
 
     One broken package must not remove all models.
     """
-    found: dict[str, ModelEntry | str] = {}
+    entries: dict[str, ModelEntry | str] = {}
     for point in entry_points(group=GROUP):
         try:
             entry = point.load()
         except Exception as error:
-            found[point.name] = f"Model {point.name} of another package cannot load: {error}."
+            entries[point.name] = f"Model {point.name} of another package cannot load: {error}."
             continue
         if isinstance(entry, ModelEntry):
-            found.setdefault(entry.card.id, entry)
+            entries.setdefault(entry.card.id, entry)
         else:
-            found[point.name] = f"Model {point.name} of another package is no ModelEntry."
-    return found
+            entries[point.name] = f"Model {point.name} of another package is no ModelEntry."
+    return entries
 
 
 def model_ids() -> tuple[str, ...]:

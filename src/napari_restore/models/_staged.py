@@ -162,8 +162,8 @@ class StagedModel(RestorationModel):
         views = []
         for n in range(len(x)):
             counted = None if valid is None else valid[n : n + 1]
-            own = one_shot_statistics(self, x[n : n + 1], counted)
-            views.append(self.view(whole[n : n + 1], own))
+            one_statistics = one_shot_statistics(self, x[n : n + 1], counted)
+            views.append(self.view(whole[n : n + 1], one_statistics))
         return torch.cat(views)
 
     def encode_images(self, whole: Tensor) -> EncodedImages:

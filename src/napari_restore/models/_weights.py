@@ -49,9 +49,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 def fill(module: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
     """Load `state` into `module`; raises `BadModel` naming what does not fit."""
-    own = module.state_dict()
-    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    wrong = [k for k in own.keys() & state.keys() if own[k].shape != state[k].shape]
+    expected = module.state_dict()
+    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    wrong = [k for k in expected.keys() & state.keys() if expected[k].shape != state[k].shape]
     for keys, what in (
         (missing, "lacks"),
         (extra, "has the unknown"),

@@ -48,14 +48,14 @@ class WrappedModel(RestorationModel):
         return y[..., :height, :width].to(x.dtype), {}
 
 
-def as_card(given: ModelCard | Mapping[str, Any], fallback: ModelCard) -> ModelCard:
+def as_card(fields_or_card: ModelCard | Mapping[str, Any], fallback: ModelCard) -> ModelCard:
     """Return a card from a mapping of its fields over `fallback`; raises `BadModel`."""
-    if isinstance(given, ModelCard):
-        return given
-    _check_fields(given, "the model card")
-    values = {name: _as_tuple(value) for name, value in given.items()}
-    if "parameters" in given:
-        values["parameters"] = tuple(map(_parameter, given["parameters"]))
+    if isinstance(fields_or_card, ModelCard):
+        return fields_or_card
+    _check_fields(fields_or_card, "the model card")
+    values = {name: _as_tuple(value) for name, value in fields_or_card.items()}
+    if "parameters" in fields_or_card:
+        values["parameters"] = tuple(map(_parameter, fields_or_card["parameters"]))
     card = replace(fallback, **values)
     limits = {
         "halo": (0, None),
@@ -93,16 +93,16 @@ def card_beside(path: Path) -> dict[str, Any] | None:
     return content
 
 
-def _check_fields(given: Mapping[str, Any], name: str) -> None:
+def _check_fields(fields_or_card: Mapping[str, Any], name: str) -> None:
     """Raise `BadModel` for a key that is no field of a card or of another type.
 
     `name` is its file's.
     """
     known = sorted(f.name for f in fields(ModelCard))
-    unknown = sorted(set(given) - set(known))
+    unknown = sorted(set(fields_or_card) - set(known))
     if unknown:
         raise BadModel(f"{name} has no field {unknown[0]!r}.", f"A card has: {', '.join(known)}.")
-    whole = {"id": "", "title": "", "summary": "", **given}
+    whole = {"id": "", "title": "", "summary": "", **fields_or_card}
     if wrong := mismatches(whole, ModelCard, name):
         raise BadModel(f"{wrong[0]}.", "Check the fields of the model card.")
 
@@ -111,7 +111,7 @@ def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _parameter(given: Parameter | Mapping[str, Any]) -> Parameter:
-    if isinstance(given, Parameter):
-        return given
-    return Parameter(**{name: _as_tuple(value) for name, value in given.items()})
+def _parameter(fields_or_card: Parameter | Mapping[str, Any]) -> Parameter:
+    if isinstance(fields_or_card, Parameter):
+        return fields_or_card
+    return Parameter(**{name: _as_tuple(value) for name, value in fields_or_card.items()})

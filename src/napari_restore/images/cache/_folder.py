@@ -41,9 +41,9 @@ def cache_dir() -> Path:
 
     Raises `BadOutput` when it cannot be made, or when others may write to it.
     """
-    given = os.environ.get(ENVIRONMENT)
-    if given:
-        path = Path(given).expanduser()
+    configured = os.environ.get(ENVIRONMENT)
+    if configured:
+        path = Path(configured).expanduser()
     else:
         import platformdirs
 

@@ -153,10 +153,10 @@ class LevelStore:
                 size = math.prod(self._chunk_shape(kind, number)) * item + CHECKSUM_BYTES
                 for row, column in chunk_grid(level):
                     try:
-                        found = self._chunk_file(kind, number, row, column).stat().st_size
+                        file_size = self._chunk_file(kind, number, row, column).stat().st_size
                     except OSError:
                         return False
-                    if found != size:
+                    if file_size != size:
                         return False
         return True
 

@@ -30,8 +30,8 @@ class LockedFile:
     def __init__(self, path: Path, handle: int) -> None:
         self.path = path
         self._handle: int | None = handle
-        found = os.fstat(handle)
-        self._inode = found.st_dev, found.st_ino
+        status = os.fstat(handle)
+        self._inode = status.st_dev, status.st_ino
         with _GUARD:
             _LOCKED_HERE.add(self._inode)
 
@@ -86,11 +86,11 @@ def is_locked(path: Path) -> bool:
 def is_own(path: Path) -> bool:
     """Return whether this process has locked `path`."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return False
     with _GUARD:
-        return (found.st_dev, found.st_ino) in _LOCKED_HERE
+        return (status.st_dev, status.st_ino) in _LOCKED_HERE
 
 
 def owner_in(path: Path) -> int:

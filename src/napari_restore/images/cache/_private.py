@@ -32,15 +32,15 @@ def check_private(path: Path) -> None:
     """
     if not hasattr(os, "getuid"):
         return
-    found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode):
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode):
         raise BadOutput(f"{path} is no folder, or a link to one.", "Name another folder.")
-    if found.st_uid != os.getuid():
+    if status.st_uid != os.getuid():
         raise BadOutput(
             f"The folder {path} belongs to another user, who could change results in it.",
             "Name a folder of your own.",
         )
-    if found.st_mode & WRITABLE_BY_OTHERS:
+    if status.st_mode & WRITABLE_BY_OTHERS:
         raise BadOutput(
             f"Other users may write to the folder {path} and could change results in it.",
             f"Forbid it with: chmod go-w {path}, or name another folder.",

@@ -78,18 +78,18 @@ def splice_jpeg(source: Path, target: Path, segments: list[tuple[int, bytes]]) -
     """Copy a JPEG with `segments` in place of its own application segments 1, 2 and 13."""
     with source.open("rb") as old, target.open("wb") as new:
         new.write(old.read(2))
-        kept = b""
+        segments_copied = b""
         while True:
             marker = old.read(2)
             if marker[1:] and 0xE0 <= marker[1] <= 0xEF:
                 size = old.read(2)
                 content = old.read(struct.unpack(">H", size)[0] - 2)
                 if marker[1] not in (0xE1, 0xE2, 0xED):
-                    kept += marker + size + content
+                    segments_copied += marker + size + content
                 continue
             break
         # JFIF, where present, must come first.
-        new.write(kept)
+        new.write(segments_copied)
         for code, content in segments:
             new.write(struct.pack(">BBH", 0xFF, code, len(content) + 2) + content)
         new.write(marker)
@@ -116,10 +116,10 @@ def png_chunks(
 
 def splice_png(source: Path, target: Path, chunks: list[tuple[bytes, bytes]]) -> None:
     """Copy a PNG with `chunks` after its header, in place of its own of these types."""
-    own = {kind for kind, _ in chunks if kind != b"zTXt"}
+    kinds = {kind for kind, _ in chunks if kind != b"zTXt"}
     # A profile and the statement that the image is sRGB exclude each other.
-    if b"iCCP" in own:
-        own |= {b"sRGB", b"gAMA", b"cHRM"}
+    if b"iCCP" in kinds:
+        kinds |= {b"sRGB", b"gAMA", b"cHRM"}
     with source.open("rb") as old, target.open("wb") as new:
         new.write(old.read(8 + 25))
         for kind, content in chunks:
@@ -127,7 +127,7 @@ def splice_png(source: Path, target: Path, chunks: list[tuple[bytes, bytes]]) ->
             new.write(struct.pack(">I", zlib.crc32(kind + content)))
         while len(head := old.read(8)) == 8 and head[4:] != b"IDAT":
             body = old.read(struct.unpack(">I", head[:4])[0] + 4)
-            if head[4:] not in own:
+            if head[4:] not in kinds:
                 new.write(head + body)
         new.write(head)
         _copy_rest(old, new)
@@ -190,10 +190,10 @@ def _parsed(exif: bytes | None) -> tuple[dict[int, str], dict[int, dict[int, Any
     parsed = Exif()
     parsed.load(upright)
     main = {tag: str(parsed[tag]) for tag in _CAMERA_TAGS if tag in parsed}
-    found = {tag: dict(parsed.get_ifd(tag)) for tag in (_EXIF_TAG, _GPS_TAG)}
+    directories = {tag: dict(parsed.get_ifd(tag)) for tag in (_EXIF_TAG, _GPS_TAG)}
     # Interoperability is behind a pointer that would lead nowhere.
-    found[_EXIF_TAG].pop(40965, None)
-    return main, {tag: values for tag, values in found.items() if values}
+    directories[_EXIF_TAG].pop(40965, None)
+    return main, {tag: values for tag, values in directories.items() if values}
 
 
 def _read_directory(

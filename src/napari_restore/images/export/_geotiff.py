@@ -55,9 +55,9 @@ def write(job: ExportJob, path: Path) -> None:
 
 def check(job: ExportJob, path: Path) -> None:
     """Open `path` again and compare. Raises `DamagedOutput`."""
-    found = _tiff.check_whole(path)
+    creation = _tiff.check_whole(path)
     for tag in (279, 325):
-        if 0 in found.tags.get(tag, ()):
+        if 0 in creation.tags.get(tag, ()):
             raise DamagedOutput("a block is missing")
     with environment(), open_dataset(Key(str(path))) as dataset:
         if (dataset.height, dataset.width, dataset.count) != (job.height, job.width, job.bands):
@@ -171,21 +171,21 @@ def _compression(job: ExportJob) -> dict[str, Any]:
     options = job.options
     if options.compress == "none":
         return {}
-    found: dict[str, Any] = {"compress": options.compress}
+    creation: dict[str, Any] = {"compress": options.compress}
     if options.compress == "jpeg":
-        return found | {"jpeg_quality": options.quality or 95}
-    found["predictor"] = 3 if job.dtype.kind == "f" else 2
+        return creation | {"jpeg_quality": options.quality or 95}
+    creation["predictor"] = 3 if job.dtype.kind == "f" else 2
     level = options.level or 1
-    return found | {"deflate": {"zlevel": level}, "zstd": {"zstd_level": level}}.get(
+    return creation | {"deflate": {"zlevel": level}, "zstd": {"zstd_level": level}}.get(
         options.compress, {}
     )
 
 
 def _interleave(job: ExportJob) -> str:
     """Return the source's own order, else by pixel for pictures and by band for many bands."""
-    own = job.like.profile.interleave
-    if job.source_bands is not None and own in ("pixel", "band") and job.like.profile.tiled:
-        return own
+    interleave = job.like.profile.interleave
+    if job.source_bands is not None and interleave in ("pixel", "band") and job.like.profile.tiled:
+        return interleave
     return "pixel" if job.bands <= 4 else "band"
 
 
@@ -251,10 +251,10 @@ def current_tags(space: str, tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def _set_tags(dataset: Any, band: int | None, space: str, tags: Mapping[str, str]) -> None:
-    kept = current_tags(space, tags)
-    if kept:
+    current = current_tags(space, tags)
+    if current:
         arguments = {"ns": space} if space else {}
-        dataset.update_tags(*([band] if band else []), **arguments, **kept)
+        dataset.update_tags(*([band] if band else []), **arguments, **current)
 
 
 def _set_xmp(dataset: Any, xmp: bytes) -> None:
@@ -268,9 +268,11 @@ def _set_per_band(
     dataset: Any, name: str, values: tuple[Any, ...], keep: tuple[int, ...], default: Any
 ) -> None:
     if len(values) > max(keep, default=-1):
-        kept = [values[band] for band in keep]
-        if any(value != default for value in kept):
-            setattr(dataset, name, [value or "" for value in kept] if default is None else kept)
+        current = [values[band] for band in keep]
+        if any(value != default for value in current):
+            setattr(
+                dataset, name, [value or "" for value in current] if default is None else current
+            )
 
 
 def _set_control_points(dataset: Any, place: Any) -> None:

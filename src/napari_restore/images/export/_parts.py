@@ -52,10 +52,10 @@ def remove_leftovers(target: Path) -> None:
     kinds = "part|old" if target.exists() else "part"
     name = re.compile(rf"{re.escape(_prefix(target))}(\d+)-[0-9a-f]{{8}}\.(?:{kinds})\..+")
     try:
-        found = [(path, name.fullmatch(path.name)) for path in target.parent.iterdir()]
+        candidates = [(path, name.fullmatch(path.name)) for path in target.parent.iterdir()]
     except OSError:
         return
-    for path, match in found:
+    for path, match in candidates:
         if match is None or _runs(int(match[1])):
             continue
         if path.is_dir() and not path.is_symlink():

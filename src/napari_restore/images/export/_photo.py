@@ -74,9 +74,11 @@ def check(job: ExportJob, path: Path) -> None:
             pixels = dataset.read(window=((top, bottom), (0, job.width))).transpose(1, 2, 0)
             for sample in here:
                 first, last = max(top, sample.y), min(bottom, sample.y + len(sample.pixels))
-                found = pixels[first - top : last - top, sample.x :][:, : sample.pixels.shape[1]]
+                read_back = pixels[first - top : last - top, sample.x :][
+                    :, : sample.pixels.shape[1]
+                ]
                 wanted = sample.pixels[first - sample.y : last - sample.y]
-                if not same_pixels(found, wanted, lossy=job.suffix != ".png"):
+                if not same_pixels(read_back, wanted, lossy=job.suffix != ".png"):
                     raise DamagedOutput(f"pixels at row {first}, column {sample.x} differ")
 
 

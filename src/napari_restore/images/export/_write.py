@@ -99,8 +99,8 @@ def check_output(
         str(target).encode()
     except UnicodeEncodeError:
         raise BadOutput(f"The name {target} is not UTF-8.", "Choose another name.") from None
-    for given in inputs:
-        if _is_same(target, Path(given)):
+    for input_dtype in inputs:
+        if _is_same(target, Path(input_dtype)):
             raise BadOutput(
                 f"The output {target.name} is the input itself.", "Choose another name or folder."
             )
@@ -185,17 +185,23 @@ def write_image(
     whole = shape or (y1 - y0, x1 - x0, like.bands)
     if whole[:2] != (y1 - y0, x1 - x0):
         raise ValueError(f"shape {whole} does not fit box {box}")
-    given = np.dtype(dtype or like.dtype)
+    input_dtype = np.dtype(dtype or like.dtype)
     inputs = [like.path] if like.path is not None else []
     check_output(
-        target, inputs, options.overwrite, like=like, shape=whole, dtype=given, options=options
+        target,
+        inputs,
+        options.overwrite,
+        like=like,
+        shape=whole,
+        dtype=input_dtype,
+        options=options,
     )
     job = ExportJob(
         like=like,
         box=(y0, x0, y1, x1),
         bands=whole[2],
-        given_dtype=given,
-        dtype=file_dtype(target, like, given, options),
+        given_dtype=input_dtype,
+        dtype=file_dtype(target, like, input_dtype, options),
         read=read,
         read_valid=read_valid or like.read_valid,
         options=options,

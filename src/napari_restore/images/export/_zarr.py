@@ -63,8 +63,8 @@ def check(job: ExportJob, path: Path) -> None:
     whole: Any = group["0"]
     for sample in job.samples:
         height, width = sample.pixels.shape[:2]
-        found = whole[: job.bands, sample.y : sample.y + height, sample.x : sample.x + width]
-        if not same_pixels(np.moveaxis(found, 0, 2), sample.pixels, lossy=False):
+        read_back = whole[: job.bands, sample.y : sample.y + height, sample.x : sample.x + width]
+        if not same_pixels(np.moveaxis(read_back, 0, 2), sample.pixels, lossy=False):
             raise DamagedOutput(f"pixels at row {sample.y}, column {sample.x} differ")
 
 
@@ -122,15 +122,15 @@ def attributes(job: ExportJob, levels: tuple[Level, ...]) -> dict[str, Any]:
     axes = [{"name": "c", "type": "channel"}, {"name": "y", **space}, {"name": "x", **space}]
     multiscale = {"name": like.name, "axes": axes, "datasets": datasets, "type": "mean"}
     ome: dict[str, Any] = {"version": "0.5", "multiscales": [multiscale]}
-    own = _own_attributes(job, place)
+    description = _own_attributes(job, place)
     if job.source_bands is not None:
-        ome["omero"] = {"channels": [{"label": label} for label in _labels(job, own)]}
-    return {"ome": ome, OWN_ATTRIBUTES: own}
+        ome["omero"] = {"channels": [{"label": label} for label in _labels(job, description)]}
+    return {"ome": ome, OWN_ATTRIBUTES: description}
 
 
-def _labels(job: ExportJob, own: Mapping[str, Any]) -> list[str]:
-    names = own["descriptions"] or [None] * _bands(job)
-    roles = [*own["roles"], *["alpha"] * job.writes_mask]
+def _labels(job: ExportJob, description: Mapping[str, Any]) -> list[str]:
+    names = description["descriptions"] or [None] * _bands(job)
+    roles = [*description["roles"], *["alpha"] * job.writes_mask]
     return [
         name or role or f"band {number}"
         for number, (name, role) in enumerate(zip(names, roles, strict=True), 1)
@@ -141,14 +141,14 @@ def _own_attributes(job: ExportJob, place: Any) -> dict[str, Any]:
     """Return georeference, meaning of values and tags, under the names of the zarr reader."""
     like, profile, keep = job.like, job.like.profile, job.source_bands
     nodata = job.nodata
-    own: dict[str, Any] = {
+    description: dict[str, Any] = {
         # JSON has no NaN.
         "nodata": "NaN" if nodata is not None and math.isnan(nodata) else nodata,
         "tags": _current_tags(profile.tags) if keep else {},
     }
-    own["tags"].setdefault("", {}).update(job.tags)
+    description["tags"].setdefault("", {}).update(job.tags)
     if place is not None:
-        own |= {
+        description |= {
             "crs_wkt": place.crs_wkt,
             "transform": place.transform and list(place.transform),
             "area_or_point": place.area_or_point,
@@ -157,7 +157,7 @@ def _own_attributes(job: ExportJob, place: Any) -> dict[str, Any]:
             "rpcs": place.rpcs and {k: str(v) for k, v in place.rpcs.items()},
         }
     if keep is None:
-        return own
+        return description
     alpha = job.writes_mask
 
     def of_bands(values: tuple[Any, ...], extra: Any) -> list[Any]:
@@ -166,7 +166,7 @@ def _own_attributes(job: ExportJob, place: Any) -> dict[str, Any]:
         return [values[band] for band in keep] + [extra] * alpha
 
     interp = profile.colorinterp or ("undefined",) * like.bands
-    return own | {
+    return description | {
         "roles": [like.roles[band] for band in keep],
         "wavelengths": of_bands(like.wavelengths, None),
         "descriptions": of_bands(like.descriptions, None),
@@ -180,5 +180,5 @@ def _own_attributes(job: ExportJob, place: Any) -> dict[str, Any]:
 
 def _current_tags(tags: Tags) -> dict[str, dict[str, str]]:
     """Return `tags` without those that would be stale, and without empty namespaces."""
-    kept = {space: current_tags(space, part) for space, part in tags.items()}
-    return {space: part for space, part in kept.items() if part}
+    current = {space: current_tags(space, part) for space, part in tags.items()}
+    return {space: part for space, part in current.items() if part}

@@ -34,9 +34,9 @@ def check_claims(path: Path, head: bytes) -> None:
     """Raise `UnreadableImage` if a picture that is decoded as a whole cannot be in `path`."""
     size = path.stat().st_size
     if head.startswith(b"\xff\xd8\xff"):
-        found = _jpeg_claim(path)
-        if found is not None:
-            height, width, marker = found
+        claim = _jpeg_claim(path)
+        if claim is not None:
+            height, width, marker = claim
             ratio = ARITHMETIC_RATIO if marker >= 0xC9 else JPEG_RATIO
             check_ratio(path.name, height * width, size, ratio, f"{height} × {width} pixels")
     elif head.startswith(b"\x89PNG\r\n\x1a\n") and len(head) >= 29:
@@ -175,8 +175,8 @@ class _NetcdfHeader:
             self.skip(self.number(self.count_format) * _TYPE_BYTES[kind])
 
     def list_length(self, tag: int) -> int:
-        found = self.number(">i")
-        if found not in (0, tag):
+        claim = self.number(">i")
+        if claim not in (0, tag):
             raise ValueError("no list")
         return self.bounded()
 

@@ -192,16 +192,16 @@ def _walk_webp(path: Path) -> PhotoTags:
 
 
 def _tiff_tags(path: Path) -> PhotoTags:
-    found = _tiff.check_whole(path).tags
+    file_tags = _tiff.check_whole(path).tags
     tags = PhotoTags(
-        icc=_binary(found.get(_tiff.ICC)),
-        xmp=_binary(found.get(_tiff.XMP)),
-        iptc=_binary(found.get(_tiff.IPTC)),
+        icc=_binary(file_tags.get(_tiff.ICC)),
+        xmp=_binary(file_tags.get(_tiff.XMP)),
+        iptc=_binary(file_tags.get(_tiff.IPTC)),
     )
-    orientation = found.get(_tiff.ORIENTATION)
+    orientation = file_tags.get(_tiff.ORIENTATION)
     if isinstance(orientation, tuple) and orientation and 1 <= orientation[0] <= 8:
         tags.orientation = orientation[0]
-    if not {_tiff.EXIF_IFD, _tiff.GPS_IFD, _tiff.MAKE}.isdisjoint(found):
+    if not {_tiff.EXIF_IFD, _tiff.GPS_IFD, _tiff.MAKE}.isdisjoint(file_tags):
         tags.exif = _tiff_exif(path)
     return tags
 
@@ -219,15 +219,15 @@ def _tiff_exif(path: Path) -> bytes | None:
         # The class itself, not Image.open: that refuses large images by their size.
         with TiffImageFile(path) as image:
             whole = image.getexif()
-            kept = Exif()
+            copy = Exif()
             for tag in (0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298):
                 if tag in whole:
-                    kept[tag] = whole[tag]
+                    copy[tag] = whole[tag]
             for directory in (0x8769, 0x8825):
                 if part := dict(whole.get_ifd(directory)):
-                    kept.get_ifd(directory).update(part)
-                    kept[directory] = dict(part)
-            return bytes(kept.tobytes())
+                    copy.get_ifd(directory).update(part)
+                    copy[directory] = dict(part)
+            return bytes(copy.tobytes())
     except Exception:  # damaged EXIF never keeps an image from being opened
         return None
 

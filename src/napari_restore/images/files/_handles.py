@@ -124,10 +124,10 @@ Stamp = tuple[int, int, int] | None
 
 def _stamp(path: str) -> Stamp:
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return None
-    return found.st_size, found.st_mtime_ns, found.st_ino
+    return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 class _Open(NamedTuple):
@@ -186,10 +186,10 @@ class _Handles:
                 number = next((i for i in reversed(self._idle) if self._idle[i][0] == key), None)
                 if number is None:
                     return None
-                found = self._idle.pop(number)[1]
-            if found.is_current:
-                return found
-            _close([found])
+                dataset = self._idle.pop(number)[1]
+            if dataset.is_current:
+                return dataset
+            _close([dataset])
 
     def _put_back(self, key: Key, lent: _Open) -> None:
         surplus = []

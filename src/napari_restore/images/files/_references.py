@@ -211,9 +211,9 @@ class _Check:
 
     def _beside(self, folder: Path) -> dict[str, list[str]]:
         """Return the sidecars in a folder by all that they may belong to; GDAL ignores the case."""
-        found = self.listings.get(folder)
-        if found is None:
-            found = self.listings[folder] = {}
+        listing = self.listings.get(folder)
+        if listing is None:
+            listing = self.listings[folder] = {}
             try:
                 names = [n for n in os.listdir(folder) if n[-4:].casefold() in _ENDINGS]
             except OSError:
@@ -223,8 +223,8 @@ class _Check:
                 if lower.endswith(_SIDECARS):
                     for place, letter in enumerate(lower):
                         if letter == ".":
-                            found.setdefault(lower[:place], []).append(name)
-        return found
+                            listing.setdefault(lower[:place], []).append(name)
+        return listing
 
     # -- VRT -----------------------------------------------------------------------
     def _vrt(self, path: Path, depth: int) -> None:
@@ -319,13 +319,13 @@ def _overviews_named(data: bytes) -> list[str]:
         if "overview_file" in unescape(data.decode("latin-1")).casefold():
             raise ForbiddenReference("its metadata is damaged and names overviews") from None
         return []
-    found = []
+    listing = []
     for element in root.iter():
         values = [value.strip().casefold() for value in element.attrib.values()]
         values += [(child.text or "").strip().casefold() for child in element]
         if "overview_file" in values:
-            found.append((element.text or "").strip())
-    return found
+            listing.append((element.text or "").strip())
+    return listing
 
 
 def _regular(path: Path) -> None:

@@ -60,12 +60,12 @@ def attach_pyramid(image: ImageBase) -> bool:
     """Give `image` the levels it does not store if the cache has all of them; build nothing."""
     if image.pyramid is not None or len(image.source.levels) >= len(image.planned_levels):
         return True
-    found = PyramidSource(
+    pyramid = PyramidSource(
         image.source, image.fingerprint, nodata=image.nodata, only_if_complete=True
     )
-    if found.missing:
+    if pyramid.missing:
         return False
-    image.pyramid = LevelsFrom(found, len(image.source.levels))
+    image.pyramid = LevelsFrom(pyramid, len(image.source.levels))
     return True
 
 

@@ -79,9 +79,9 @@ def halve(
         for top, step in _strips(pixels):
             rows, halved = np.s_[2 * top : 2 * (top + step)], np.s_[top : top + step]
             result[halved] = _mean_valid(pixels[rows], valid[rows], counts[halved])
-    found = np.ones(result.shape[:2], bool) if counts is None else counts[..., 0] > 0
-    result[~found] = fill
-    return _off_nodata(result, found, nodata), found
+    has_pixels = np.ones(result.shape[:2], bool) if counts is None else counts[..., 0] > 0
+    result[~has_pixels] = fill
+    return _off_nodata(result, has_pixels, nodata), has_pixels
 
 
 def _even(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -140,36 +140,36 @@ def _mean(pixels: Pixels) -> Pixels:
 def _mean_valid(pixels: Pixels, valid: Valid, counts: npt.NDArray[np.uint8]) -> Pixels:
     """Return means over the valid pixels of 2 × 2 blocks; `counts` (h/2, w/2, 1) of them."""
     dtype = pixels.dtype
-    kept = np.where(valid[..., None], pixels, dtype.type(0))
-    some = np.maximum(counts, 1)
+    filled = np.where(valid[..., None], pixels, dtype.type(0))
+    divisors = np.maximum(counts, 1)
     if dtype.kind in "fc":
         wide = np.dtype("c16" if dtype.kind == "c" else "f8")
-        share = np.repeat(np.repeat(1.0 / some, 2, axis=0), 2, axis=1)
+        share = np.repeat(np.repeat(1.0 / divisors, 2, axis=0), 2, axis=1)
         if dtype.itemsize == wide.itemsize:
-            return _sum4(kept * share, wide)
-        mean: Pixels = (_sum4(kept, wide) / some).astype(dtype)
+            return _sum4(filled * share, wide)
+        mean: Pixels = (_sum4(filled, wide) / divisors).astype(dtype)
         return mean
     if _key(dtype) in _WIDE:
         wide = np.dtype(_WIDE[_key(dtype)])
-        n = some.astype(wide)
-        mean = ((2 * _sum4(kept, wide) + n) // (2 * n)).astype(dtype)
+        n = divisors.astype(wide)
+        mean = ((2 * _sum4(filled, wide) + n) // (2 * n)).astype(dtype)
         return mean
-    n = some.astype(dtype)
+    n = divisors.astype(dtype)
     each = np.repeat(np.repeat(n, 2, axis=0), 2, axis=1)
-    rest = _sum4(kept % each, dtype)
-    mean = _sum4(kept // each, dtype) + (2 * rest + n) // (2 * n)
+    rest = _sum4(filled % each, dtype)
+    mean = _sum4(filled // each, dtype) + (2 * rest + n) // (2 * n)
     return mean
 
 
-def _off_nodata(pixels: Pixels, found: Valid | None, nodata: float | None) -> Pixels:
+def _off_nodata(pixels: Pixels, has_pixels: Valid | None, nodata: float | None) -> Pixels:
     """Return `pixels` with valid ones that would be read as `nodata` moved by one step."""
     if nodata is None or not np.isfinite(nodata):
         return pixels
     hit = pixels == nodata
     if not is_sentinel(nodata, pixels.dtype):
         hit = hit.all(axis=-1)
-    if found is not None:
-        hit &= found if hit.ndim == 2 else found[..., None]
+    if has_pixels is not None:
+        hit &= has_pixels if hit.ndim == 2 else has_pixels[..., None]
     if hit.any():
         pixels[hit] = next_value(pixels.dtype, nodata)
     return pixels

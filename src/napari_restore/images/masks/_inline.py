@@ -27,8 +27,8 @@ def parse_inline(mask: str) -> tuple[dict[str, Any], str | None]:
 
     For GeoJSON the object itself names it, and None is returned. Raises `BadMask`.
     """
-    found = _WKT.fullmatch(mask)
-    if found is None:
+    match = _WKT.fullmatch(mask)
+    if match is None:
         try:
             data = parse_json(mask)
         except ValueError as error:
@@ -38,7 +38,7 @@ def parse_inline(mask: str) -> tuple[dict[str, Any], str | None]:
         return data, None
     # "30 10, 40 40" becomes [30,10],[40,40].
     points = re.sub(
-        r"[^(),]+", lambda m: f"[{','.join(m[0].split())}]" if m[0].strip() else "", found["body"]
+        r"[^(),]+", lambda m: f"[{','.join(m[0].split())}]" if m[0].strip() else "", match["body"]
     )
     try:
         coordinates = parse_json(points.replace("(", "[").replace(")", "]"))
@@ -46,8 +46,8 @@ def parse_inline(mask: str) -> tuple[dict[str, Any], str | None]:
         raise BadMask(
             "The mask is no WKT.", "Write for instance POLYGON ((0 0, 90 0, 90 60, 0 0))."
         ) from None
-    geometry = {"type": _KINDS[found["kind"].upper()], "coordinates": coordinates}
-    return geometry, f"EPSG:{found['srid']}" if found["srid"] else ""
+    geometry = {"type": _KINDS[match["kind"].upper()], "coordinates": coordinates}
+    return geometry, f"EPSG:{match['srid']}" if match["srid"] else ""
 
 
 def wkt_of(geometry: dict[str, Any]) -> str:

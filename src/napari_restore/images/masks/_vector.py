@@ -58,9 +58,9 @@ def _named(source: Path | str) -> str:
 def _read(source: Path | str) -> tuple[list[Polygon], list[Ring], str]:
     """Return (polygons, lines, crs) in their own coordinates; crs is "" for those of the image."""
     path = _named(source)
-    own = None
+    inline_crs = None
     if isinstance(source, str):
-        data, own = parse_inline(source)
+        data, inline_crs = parse_inline(source)
     elif source.exists() and not source.is_file():
         raise BadMask(f"{path} is no plain file.", "Name a GeoJSON file.")
     try:
@@ -68,7 +68,11 @@ def _read(source: Path | str) -> tuple[list[Polygon], list[Ring], str]:
             data = read_json(source)
         geometries = list(_geometries(data))
         named = data.get("crs") or {}
-        crs = str(named.get("properties", {}).get("name", _GEOJSON_CRS)) if own is None else own
+        crs = (
+            str(named.get("properties", {}).get("name", _GEOJSON_CRS))
+            if inline_crs is None
+            else inline_crs
+        )
         rings = [_rings(polygon) for geometry in geometries for polygon in _polygons(geometry)]
         lines = [_points(g["coordinates"]) for g in geometries if g["type"] == "LineString"]
     except OSError as error:

@@ -42,12 +42,12 @@ class ArrayReader(Reader):
 
     def __init__(self, array: Any, colours: tuple[str, ...] = ()) -> None:
         super().__init__(Path())
-        given = list(array) if isinstance(array, (list, tuple)) else [array]
-        if not given:
+        arrays = list(array) if isinstance(array, (list, tuple)) else [array]
+        if not arrays:
             raise UnreadableImage("The list of levels is empty.", "Give at least one array.")
-        first = given[0]
+        first = arrays[0]
         self.name = str(getattr(first, "name", None) or "array").rpartition("/")[2] or "array"
-        self._arrays = [_without_labels(level) for level in given]
+        self._arrays = [_without_labels(level) for level in arrays]
         shapes = [_checked_shape(level) for level in self._arrays]
         self.bands = shapes[0][2]
         if any(shape[2] != self.bands for shape in shapes):
@@ -191,9 +191,9 @@ def _chunk(array: Any, height: int, width: int) -> tuple[int, int]:
     chunks: Sequence[Any] | None = getattr(array, "chunks", None)
     rows = columns = CHUNK
     if chunks and len(chunks) >= 2:
-        own = [c[0] if isinstance(c, tuple) else c for c in chunks[:2]]
-        if 0 < own[0] * own[1] <= LARGEST_CHUNK_PIXELS:
-            rows, columns = (-(-256 // c) * c for c in own)
+        steps = [c[0] if isinstance(c, tuple) else c for c in chunks[:2]]
+        if 0 < steps[0] * steps[1] <= LARGEST_CHUNK_PIXELS:
+            rows, columns = (-(-256 // c) * c for c in steps)
     return min(rows, height), min(columns, width)
 
 

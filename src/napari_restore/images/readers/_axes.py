@@ -70,8 +70,8 @@ class Axes:
             where[axis] = slice(None)
         part = np.asarray(array[tuple(where)])
         # Fixed axes are gone: determine the new positions of the others.
-        kept = [a for a in range(self.count) if a in (self.y, self.x, *self.band)]
-        order = [kept.index(a) for a in (self.y, self.x, *self.band)]
+        remaining = [a for a in range(self.count) if a in (self.y, self.x, *self.band)]
+        order = [remaining.index(a) for a in (self.y, self.x, *self.band)]
         turned = part.transpose(order).reshape(box[2] - box[0], box[3] - box[1], self.bands)
         pixels: npt.NDArray[Any] = np.array(turned, dtype, order="C", copy=True)
         return pixels

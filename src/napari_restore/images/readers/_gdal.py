@@ -67,10 +67,10 @@ class GdalReader(Reader):
         self._path = str(data)
         if data != path:
             head = head_of(data)
-        found = check_references(data, head, allow_outside=allow_outside)
-        self._sidecars = found.sidecars
+        references = check_references(data, head, allow_outside=allow_outside)
+        self._sidecars = references.sidecars
         self._allow_outside = allow_outside
-        self.notes += found.notes
+        self.notes += references.notes
         self._table: Array | None = None
         self._rows: Any = None
         self._rows_lock = threading.Lock()

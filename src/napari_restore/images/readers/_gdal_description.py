@@ -181,27 +181,27 @@ def _lower(value: Any) -> str | None:
 def _tags(dataset: Any, band: int | None = None) -> Tags:
     """Return tags by namespace, without what describes the encoding or the pixels' statistics."""
     spaces = ["", *(dataset.tag_namespaces(band) if band else dataset.tag_namespaces())]
-    found: dict[str, dict[str, str]] = {}
+    by_space: dict[str, dict[str, str]] = {}
     for space in spaces:
         if space in _STRUCTURE:
             continue
         read = tags_of(dataset, band, ns=space)
-        kept = {k: v for k, v in read.items() if not k.startswith("STATISTICS_")}
-        if kept:
-            found[space] = kept
-    return found
+        current = {k: v for k, v in read.items() if not k.startswith("STATISTICS_")}
+        if current:
+            by_space[space] = current
+    return by_space
 
 
 def _wavelength(dataset: Any, band: int) -> float | None:
     """Return the centre of a band in nm, from GDAL's IMAGERY tags or ENVI's header."""
     micro = tags_of(dataset, band, ns="IMAGERY").get("CENTRAL_WAVELENGTH_UM")
-    own = tags_of(dataset, band)
+    band_tags = tags_of(dataset, band)
     with contextlib.suppress(ValueError):
         if micro:
             return float(micro) * 1000
-        if "wavelength" in own:
-            unit = own.get("wavelength_units", tags_of(dataset).get("wavelength_units", ""))
-            value = float(own["wavelength"])
+        if "wavelength" in band_tags:
+            unit = band_tags.get("wavelength_units", tags_of(dataset).get("wavelength_units", ""))
+            value = float(band_tags["wavelength"])
             # Headers without a unit mean micrometres for small numbers.
             micrometres = unit.lower().startswith("micro") or (not unit and value < 100)
             return value * 1000 if micrometres else value

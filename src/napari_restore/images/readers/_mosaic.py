@@ -116,7 +116,7 @@ def _grid_of(image: ImageBase) -> Transform:
 
 def _place(first: ImageBase, image: ImageBase, grid: Transform) -> tuple[int, int]:
     """Return (row, column) of `image`'s first pixel on the grid of `first`."""
-    own = _grid_of(image)
+    image_grid = _grid_of(image)
     if image.bands != first.bands or image.dtype != first.dtype:
         raise UnreadableImage(
             f"{image.name} has {image.bands} bands of {image.dtype}, "
@@ -130,14 +130,14 @@ def _place(first: ImageBase, image: ImageBase, grid: Transform) -> tuple[int, in
         )
     size = max(abs(v) for v in (grid[0], grid[1], grid[3], grid[4]))
     longest = max(image.height, image.width)
-    steps = [abs(own[i] - grid[i]) for i in (0, 1, 3, 4)]
+    steps = [abs(image_grid[i] - grid[i]) for i in (0, 1, 3, 4)]
     if max(steps) * longest > ALIGNED * size:
         raise UnreadableImage(
             f"{image.name} has another pixel size or rotation than {first.name}.",
             "Resample it to one grid first.",
         )
     assert first.georeference is not None
-    column, row = first.georeference.to_pixel(own[2], own[5])
+    column, row = first.georeference.to_pixel(image_grid[2], image_grid[5])
     if max(abs(column - round(column)), abs(row - round(row))) > 100 * ALIGNED:
         raise UnreadableImage(
             f"{image.name} lies between the pixels of {first.name}.",

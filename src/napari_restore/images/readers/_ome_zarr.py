@@ -59,11 +59,13 @@ class OmeZarrReader(Reader):
         self.levels = tuple(
             block_level(*axes.size(a.shape), axes.chunk(a.chunks)) for a in _shrinking(arrays, axes)
         )
-        own = checked_attributes(attributes.get(OWN_ATTRIBUTES), self.bands, path.name)
+        own_attributes = checked_attributes(attributes.get(OWN_ATTRIBUTES), self.bands, path.name)
         # JSON has no NaN; it is written as text.
-        self._nodata = as_dtype(own.nodata, self.dtype)
-        self.georeference = own.georeference
-        self.profile = _profile(path.name, attributes, own, self.bands, self._nodata, self._is_bool)
+        self._nodata = as_dtype(own_attributes.nodata, self.dtype)
+        self.georeference = own_attributes.georeference
+        self.profile = _profile(
+            path.name, attributes, own_attributes, self.bands, self._nodata, self._is_bool
+        )
         self.may_be_invalid = (
             self.dtype.kind == "f" or self._nodata is not None or self.alpha is not None
         )
@@ -126,40 +128,40 @@ def _array_axes(array: Any, name: str) -> Axes:
 
 def _shrinking(arrays: Sequence[Any], axes: Axes) -> list[Any]:
     """Return levels as long as they get smaller."""
-    kept = [arrays[0]]
+    levels = [arrays[0]]
     for array in arrays[1:]:
-        if max(axes.size(array.shape)) >= max(axes.size(kept[-1].shape)):
+        if max(axes.size(array.shape)) >= max(axes.size(levels[-1].shape)):
             break
-        kept.append(array)
-    return kept
+        levels.append(array)
+    return levels
 
 
 def _profile(
     name: str,
     attributes: Mapping[str, Any],
-    own: OwnAttributes,
+    own_attributes: OwnAttributes,
     bands: int,
     nodata: float | None,
     is_bool: bool,
 ) -> Profile:
     labels = _channel_labels(attributes)
-    names = own.descriptions or (labels if len(labels) == bands else [None] * bands)
-    interp = own.colorinterp
+    names = own_attributes.descriptions or (labels if len(labels) == bands else [None] * bands)
+    interp = own_attributes.colorinterp
     return Profile(
         driver="Zarr",
         nodata=nodata,
         colorinterp=interp,
         descriptions=tuple(names),
-        wavelengths=own.wavelengths or (None,) * bands,
-        scales=own.scales,
-        offsets=own.offsets,
-        units=own.units,
-        tags=own.tags,
-        band_tags=own.band_tags,
+        wavelengths=own_attributes.wavelengths or (None,) * bands,
+        scales=own_attributes.scales,
+        offsets=own_attributes.offsets,
+        units=own_attributes.units,
+        tags=own_attributes.tags,
+        band_tags=own_attributes.band_tags,
         masks="alpha" if "alpha" in interp else "none" if nodata is None else "nodata",
         bits=1 if is_bool else None,
         tiled=True,
-        is_reflectance=is_reflectance_product(name, own.tags),
+        is_reflectance=is_reflectance_product(name, own_attributes.tags),
     )
 
 

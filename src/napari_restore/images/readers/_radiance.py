@@ -58,9 +58,9 @@ _SIZE = re.compile(rb"\n\s*\n?[-+][XY]\s+(\d+)\s+[-+][XY]\s+(\d+)\n")
 def _check_size(path: Path) -> None:
     """Refuse a size that cannot be in the file, even as runs of equal pixels."""
     with path.open("rb") as file:
-        found = _SIZE.search(file.read(65536))
-    if found is not None:
-        height, width = int(found[1]), int(found[2])
+        match = _SIZE.search(file.read(65536))
+    if match is not None:
+        height, width = int(match[1]), int(match[2])
         claimed, what = 4 * height * width, f"{height} × {width} pixels"
         check_ratio(path.name, claimed, path.stat().st_size, RUNS_RATIO, what)
         check_whole_size(path.name, 3 * claimed)

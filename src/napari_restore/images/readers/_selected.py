@@ -75,9 +75,9 @@ class SelectedReader(Reader):
 
     def read_valid_rows(self, y0: int, y1: int, pixels: Array) -> npt.NDArray[np.bool_]:
         with self._lock:
-            kept = self._rows
-        if kept is not None and kept[:2] == (y0, y1):
-            rows = kept[2]
+            last_rows = self._rows
+        if last_rows is not None and last_rows[:2] == (y0, y1):
+            rows = last_rows[2]
         else:
             rows = self.inner.read_rows(y0, y1)
         return self.inner.read_valid_rows(y0, y1, rows)

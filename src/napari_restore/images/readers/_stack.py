@@ -68,8 +68,8 @@ class StackReader(Reader):
 
 def band_name(path: Path) -> str | None:
     """Return the band in a file name: ``…_B04_10m.jp2`` → B04."""
-    found = _BAND_NAME.findall(path.stem)
-    return found[-1].upper() if found else None
+    matches = _BAND_NAME.findall(path.stem)
+    return matches[-1].upper() if matches else None
 
 
 def _check_fits(first: ImageBase, other: ImageBase) -> None:

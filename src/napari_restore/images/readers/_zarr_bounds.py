@@ -71,16 +71,16 @@ def _store_class() -> Any:
         async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Any:
             file = os.path.join(str(self.root), key)
             try:
-                found = os.stat(file)
+                status = os.stat(file)
             except OSError:
                 return None
-            if not S_ISREG(found.st_mode):
+            if not S_ISREG(status.st_mode):
                 return None
             root = os.path.realpath(self.root)
             if os.path.commonpath((os.path.realpath(file), root)) != root:
                 raise ValueError(f"{key} leads out of the folder")
-            if byte_range is None and found.st_size > self.longest:
-                raise ValueError(f"{key} has {found.st_size} bytes, more than a chunk can have")
+            if byte_range is None and status.st_size > self.longest:
+                raise ValueError(f"{key} has {status.st_size} bytes, more than a chunk can have")
             return await super().get(key, prototype, byte_range)
 
     return FolderStore

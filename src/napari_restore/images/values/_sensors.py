@@ -53,8 +53,8 @@ class Sensor:
         """Return the bands of a usual file with `count` of them."""
         for order in self.orders:
             if len(order) == count:
-                found = [self.band(name) for name in order]
-                return tuple(b for b in found if b is not None)
+                named_bands = [self.band(name) for name in order]
+                return tuple(b for b in named_bands if b is not None)
         return None
 
 

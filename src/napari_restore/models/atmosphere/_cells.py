@@ -55,13 +55,13 @@ def cells_of(picture: Tensor, valid: Tensor, brightness: Tensor) -> Cells:
     ]
     share, mean, square, dark, bright = (torch.cat(part, 2) for part in zip(*parts, strict=True))
     spread = (square - mean.mean(1, keepdim=True) ** 2).clamp(min=0).add(1e-6).sqrt()
-    there = (share > 0).to(mean.dtype)
-    saturation = (mean.amax(1, keepdim=True) - mean.amin(1, keepdim=True)) * there
+    has_valid = (share > 0).to(mean.dtype)
+    saturation = (mean.amax(1, keepdim=True) - mean.amin(1, keepdim=True)) * has_valid
     features = [mean - 0.45, dark - 0.3, bright - 0.6, 4 * spread, 2 * saturation, share - 1]
     least = dark.amin(1, keepdim=True)
     features += [least - 0.3, *(widened(-least, reach).neg() - 0.2 for reach in REACHES)]
     features.append(widened(bright, REACHES[-1]) - 0.8)
-    return Cells(torch.cat([f * there for f in features], 1), share, mean * there, dark)
+    return Cells(torch.cat([f * has_valid for f in features], 1), share, mean * has_valid, dark)
 
 
 def _gathered(picture: Tensor, valid: Tensor, bottom: int) -> tuple[Tensor, ...]:
@@ -70,13 +70,13 @@ def _gathered(picture: Tensor, valid: Tensor, bottom: int) -> tuple[Tensor, ...]
     valid = pad(valid, beyond)
     picture = pad(picture, beyond) * valid
     share = avg_pool2d(valid, CELL)
-    some = share.clamp(min=1e-6)
-    mean = avg_pool2d(picture, CELL) / some
+    divisor = share.clamp(min=1e-6)
+    mean = avg_pool2d(picture, CELL) / divisor
     hidden = (1 - valid) * HIDDEN
     dark = -_most(-(picture + hidden), CELL)
     bright = _most((picture - hidden).amax(1, keepdim=True), CELL)
     luminance = picture.mean(1, keepdim=True)
-    square = avg_pool2d(luminance * luminance, CELL) / some
+    square = avg_pool2d(luminance * luminance, CELL) / divisor
     return share, mean, square, dark, bright
 
 

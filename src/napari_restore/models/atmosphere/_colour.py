@@ -57,11 +57,11 @@ def guarded_green(
         for rows, depth in depth_by_strips(x, statistics):
             haze = 1 - torch.exp(-depth)
             weight = torch.where(haze > deadband, haze * haze, 0) * valid[rows]
-            seen = x[rows]
+            strip = x[rows]
             if factor is not None:
                 airlight = torch.stack([red, green * factor, blue])[None, :, None, None]
-                seen, _ = inverted(seen, depth, airlight, statistics, deadband)
-            total += (seen * weight).sum((0, 2, 3))
+                strip, _ = inverted(strip, depth, airlight, statistics, deadband)
+            total += (strip * weight).sum((0, 2, 3))
         return total
 
     none = torch.ones_like(green)
@@ -107,5 +107,5 @@ def keep_white(x: Tensor, y: Tensor) -> Tensor:
     clipped = ((x.amin(1, keepdim=True) - WHITE) / SOFT).clamp(0, 1)
     if not clipped.any():
         return y
-    kept = x * (y.mean(1, keepdim=True) / x.mean(1, keepdim=True).clamp(min=WHITE))
-    return torch.lerp(y, kept, clipped)
+    in_ratio = x * (y.mean(1, keepdim=True) / x.mean(1, keepdim=True).clamp(min=WHITE))
+    return torch.lerp(y, in_ratio, clipped)

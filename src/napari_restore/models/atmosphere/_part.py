@@ -37,5 +37,5 @@ def sizes_of_context(state: Mapping[str, Tensor]) -> dict[str, int]:
     names = [name for name in state if name.startswith(CONTEXT)]
     if not names:
         return {}
-    seen = sizes_of({name.removeprefix(CONTEXT): state[name] for name in names})
-    return {"context": seen["width"], "looks": seen["looks"]}
+    sizes = sizes_of({name.removeprefix(CONTEXT): state[name] for name in names})
+    return {"context": sizes["width"], "looks": sizes["looks"]}

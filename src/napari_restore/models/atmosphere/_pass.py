@@ -79,19 +79,23 @@ class AtmospherePass(nn.Module):
         `share` (N, 1, h, w) of each cell that is valid, `numbers_in` (N, …).
         """
         x = self.stem(features)
-        kept = []
+        features_by_level = []
         for level, encode in enumerate(self.encoders):
             if level:
                 x = self.downs[level - 1](x)
             x = encode(x)
-            kept.append(x)
+            features_by_level.append(x)
         token = self._token(x, share, numbers_in)
         x = x + self.tell[-1](token)[:, :, None, None]
         finer = x
         for level in range(len(self.decoders) - 1, -1, -1):
             finer = x
             up = pixel_shuffle(self.ups[level](x), 2)
-            x = kept[level + self.finest] + up + self.tell[level](token)[:, :, None, None]
+            x = (
+                features_by_level[level + self.finest]
+                + up
+                + self.tell[level](token)[:, :, None, None]
+            )
             x = self.decoders[level](x)
         output = PassOutput(
             self.maps(x).float(), self.look(finer).float(), self.numbers(token).float()

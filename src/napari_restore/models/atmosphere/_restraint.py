@@ -65,10 +65,10 @@ def restrained(
     most = LOST * float(valid.sum())
 
     def loses(share: float) -> bool:
-        some = {**statistics, "presence": statistics["presence"] * share}
+        scaled = {**statistics, "presence": statistics["presence"] * share}
         lost = 0.0
-        for rows, depth in depth_by_strips(x, some):
-            y, _ = inverted(x[rows], depth, airlight, some, deadband)
+        for rows, depth in depth_by_strips(x, scaled):
+            y, _ = inverted(x[rows], depth, airlight, scaled, deadband)
             black = y.amin(1, keepdim=True) * statistics["brightness"] < BLACK
             lost += float((black & bright[rows]).sum())
         return lost > most

@@ -56,10 +56,10 @@ def small_overview(
     reduced_valid, thinned_valid = (torch.empty(1, 1, *side, device=device) for side in sides)
     for top in range(0, height, rows):
         values = context.overview[top : top + rows]
-        seen = to_model(np.nan_to_num(values))[..., list(bands)].astype(np.float32)
-        there = np.isfinite(values).all(axis=2).astype(np.float32)
-        picture = torch.from_numpy(seen).permute(2, 0, 1)[None].to(device)
-        valid = torch.from_numpy(there)[None, None].to(device)
+        strip = to_model(np.nan_to_num(values))[..., list(bands)].astype(np.float32)
+        strip_valid = np.isfinite(values).all(axis=2).astype(np.float32)
+        picture = torch.from_numpy(strip).permute(2, 0, 1)[None].to(device)
+        valid = torch.from_numpy(strip_valid)[None, None].to(device)
         lines = slice(top // step, -(-(top + len(values)) // step))
         thinned[:, :, lines] = picture[..., ::step, ::step]
         thinned_valid[:, :, lines] = valid[..., ::step, ::step]

@@ -30,9 +30,11 @@ class ClassicalModel(RestorationModel):
             return self.restore(x, {k: v.to(x.device) for k, v in statistics.items()}, valid)
         images, maps = [], []
         for n in range(x.shape[0]):
-            one, seen = x[n : n + 1], None if valid is None else valid[n : n + 1]
-            own = {k: v.to(x.device) for k, v in one_shot_statistics(self, one, seen).items()}
-            image, side = self.restore(one, own, seen)
+            one, one_valid = x[n : n + 1], None if valid is None else valid[n : n + 1]
+            one_statistics = {
+                k: v.to(x.device) for k, v in one_shot_statistics(self, one, one_valid).items()
+            }
+            image, side = self.restore(one, one_statistics, one_valid)
             images.append(image)
             maps.append(side)
         return torch.cat(images), {k: torch.cat([m[k] for m in maps]) for k in maps[0]}

@@ -54,15 +54,15 @@ class DarkChannelPrior(ClassicalModel):
         everywhere = airlight_of(context, to_model, tuple(range(context.bands)))
         statistics = {"airlight_all": torch.from_numpy(everywhere)}
         if self.airlight is None:
-            own = airlight_of(context, to_model, bands)
-            return {"airlight": torch.from_numpy(own), **statistics}
+            estimated = airlight_of(context, to_model, bands)
+            return {"airlight": torch.from_numpy(estimated), **statistics}
         if len(self.airlight) not in (1, len(bands)):
             raise BadParameter(
                 f"Parameter airlight has {len(self.airlight)} values for {len(bands)} bands.",
                 "Give one value, one per band, or auto.",
             )
-        given = np.broadcast_to(np.asarray(self.airlight, np.float32), len(bands))
-        return {"airlight": torch.from_numpy(given.copy()), **statistics}
+        fixed = np.broadcast_to(np.asarray(self.airlight, np.float32), len(bands))
+        return {"airlight": torch.from_numpy(fixed.copy()), **statistics}
 
     def restore(
         self, x: Tensor, statistics: Statistics, valid: Tensor | None

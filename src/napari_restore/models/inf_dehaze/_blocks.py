@@ -77,8 +77,8 @@ class WindowAttention(nn.Module):
         moved = x.roll((-self.shift, -self.shift), (1, 2)) if self.shift else x
         windows = to_windows(moved, self.window)
         q, k, v = self._split(self.qkv(windows), 3)
-        seen = functional.scaled_dot_product_attention(q, k, v, attn_mask=self._bias(count))
-        joined = seen.transpose(1, 2).reshape(*windows.shape[:2], channels)
+        attended = functional.scaled_dot_product_attention(q, k, v, attn_mask=self._bias(count))
+        joined = attended.transpose(1, 2).reshape(*windows.shape[:2], channels)
         out = from_windows(self.projection(joined), self.window, self.side, self.side)
         return out.roll((self.shift, self.shift), (1, 2)) if self.shift else out
 

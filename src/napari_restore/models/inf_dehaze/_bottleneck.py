@@ -157,11 +157,11 @@ class BottleneckLayer(nn.Module):
     def _attention_share(self, height: int, width: int) -> float:
         """Return roughly the attention's share of a layer's time."""
         attention, channels = self.attention, self.mlp.gate.in_features
-        seen = length = height * width
+        key_count = length = height * width
         if isinstance(attention, IBSSA) and length >= attention.exact_below:
-            seen = attention.block_size * (1 + attention.neighbours) + attention.samples
+            key_count = attention.block_size * (1 + attention.neighbours) + attention.samples
         of_head = attention.key_width + attention.value_width
-        gathering = _GATHERING * attention.heads * of_head * (channels + seen)
+        gathering = _GATHERING * attention.heads * of_head * (channels + key_count)
         experts = 1 + len(self.experts.experts)
         rest = channels * (3 * self.mlp.gate.out_features + 2 * experts * self.experts.hidden)
         return gathering / (gathering + rest)

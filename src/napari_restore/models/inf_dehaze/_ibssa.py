@@ -196,7 +196,7 @@ class IBSSA(HeadwiseAttention):
     @torch.no_grad()
     def buckets(self, tokens: Tensor) -> Tensor:
         """Return buckets (L,) int16 of one head's queries or keys (L, width), in Gray code."""
-        found = tokens.new_empty(len(tokens), dtype=torch.int16)
+        buckets = tokens.new_empty(len(tokens), dtype=torch.int16)
         bits = 1 << torch.arange(len(self.directions), device=tokens.device, dtype=torch.int32)
         for start in range(0, len(tokens), _HASHED):
             rows = slice(start, start + _HASHED)
@@ -208,8 +208,8 @@ class IBSSA(HeadwiseAttention):
             while shift < len(bits):
                 code = code ^ (code >> shift)
                 shift *= 2
-            found[rows] = code
-        return found
+            buckets[rows] = code
+        return buckets
 
     def is_exact(self, length: int) -> bool:
         return length < self.exact_below
@@ -293,11 +293,13 @@ class IBSSA(HeadwiseAttention):
             return attended, bias
         tokens, home = drawn
         ahead = blocks - home
-        own = (ahead >= 0) & (ahead <= before)
-        stands_for = torch.full_like(own, math.log(length / self.samples), dtype=torch.float32)
+        is_duplicate = (ahead >= 0) & (ahead <= before)
+        stands_for = torch.full_like(
+            is_duplicate, math.log(length / self.samples), dtype=torch.float32
+        )
         return (
             torch.cat([attended, tokens.expand(count, -1)], dim=1),
-            torch.cat([bias, stands_for.masked_fill_(own, -math.inf)], dim=1),
+            torch.cat([bias, stands_for.masked_fill_(is_duplicate, -math.inf)], dim=1),
         )
 
     def _blocks_at_once(self) -> int:

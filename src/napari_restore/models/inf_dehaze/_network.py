@@ -218,8 +218,8 @@ class InfDehaze(StagedModel):
     ) -> Tensor:
         maps = [as_map(self._cast(feature)) for feature in (*residuals, encoded)]
         inner = slice(self.margin, tokens.shape[2] - self.margin)
-        own = as_map(self._cast(tokens[..., inner, inner]))
-        out = as_planes(self.decoder(own, maps)).to(x.dtype)
+        inner_tokens = as_map(self._cast(tokens[..., inner, inner]))
+        out = as_planes(self.decoder(inner_tokens, maps)).to(x.dtype)
         if self.head is None:
             return self._veil(x).pixels + out
         return self._unveiled(x, self._cast(tokens), out)[0]
@@ -344,13 +344,13 @@ class InfDehaze(StagedModel):
         """Return a window block and those before it in its stage."""
         stages = (self.encoder if part == "encoder" else self.decoder).in_order()
         blocks = list(stages[stage].blocks) if 0 <= stage < len(stages) else []
-        found = blocks[block] if 0 <= block < len(blocks) else None
-        if not isinstance(found, SwinBlock):
+        chosen_block = blocks[block] if 0 <= block < len(blocks) else None
+        if not isinstance(chosen_block, SwinBlock):
             raise BadParameter(
                 f"{self.card.id} has no window block {block} in stage {stage} of its {part}.",
                 f"It has {len(stages)} stages of {self.config.block} blocks.",
             )
-        return found, blocks[:block]
+        return chosen_block, blocks[:block]
 
     def _encoder_planes(self, x: Tensor) -> Tensor:
         """Return the planes of a view that the encoder takes."""

@@ -62,13 +62,13 @@ def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     if _MARK not in state:
         return dict(state)
-    kept = {name: tensor for name, tensor in state.items() if not NOT_NEEDED.fullmatch(name)}
+    needed = {name: tensor for name, tensor in state.items() if not NOT_NEEDED.fullmatch(name)}
     directions = {
         f"bottleneck.blocks.{index}.attention.directions": directions_of(RELEASED, seed=index)
         for index, attention in enumerate(RELEASED.layers)
         if attention == "ibssa"
     }
-    return directions | {_our_name(name): tensor for name, tensor in kept.items()}
+    return directions | {_our_name(name): tensor for name, tensor in needed.items()}
 
 
 def with_context(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

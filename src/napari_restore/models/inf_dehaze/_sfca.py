@@ -42,14 +42,14 @@ class SpatialFrequencyAttention(nn.Module):
         reduced = self.reduce(x)
         bands = frequency_bands(reduced).to(reduced.dtype)
         queries = self.query(reduced).chunk(BANDS, dim=-1)
-        seen = torch.stack(
+        results = torch.stack(
             [
                 self._attend(query, key_value(band))
                 for query, band, key_value in zip(queries, bands, self.key_value, strict=True)
             ]
         )
-        weights = self.band_weights(seen).to(seen.dtype)
-        return add(x, self.restore((weights[..., None, None, None] * seen).sum(0)))
+        weights = self.band_weights(results).to(results.dtype)
+        return add(x, self.restore((weights[..., None, None, None] * results).sum(0)))
 
     def bands(self, x: Tensor) -> Tensor:
         """Return the low, middle and high band (3, N, H, W, 32) float32 of W_in x.
@@ -58,18 +58,18 @@ class SpatialFrequencyAttention(nn.Module):
         """
         return frequency_bands(self.reduce(x))
 
-    def band_weights(self, seen: Tensor) -> Tensor:
+    def band_weights(self, results: Tensor) -> Tensor:
         """Return ω (3, N), summing to 1 over the bands, of attention results (3, N, H, W, 32)."""
-        maps: Tensor = self.weight_net(seen.flatten(0, 1).permute(0, 3, 1, 2))
+        maps: Tensor = self.weight_net(results.flatten(0, 1).permute(0, 3, 1, 2))
         # A mean over thousands of cells exceeds half precision.
-        return maps.float().mean((1, 2, 3)).reshape(seen.shape[:2]).softmax(0)
+        return maps.float().mean((1, 2, 3)).reshape(results.shape[:2]).softmax(0)
 
     def _attend(self, query: Tensor, key_value: Tensor) -> Tensor:
         height, width = query.shape[1:3]
         q = _heads(to_windows(query, self.window))
         k, v = (_heads(part) for part in to_windows(key_value, self.window).chunk(2, dim=-1))
-        seen = functional.scaled_dot_product_attention(q, k, v)
-        return from_windows(seen.transpose(1, 2).flatten(2), self.window, height, width)
+        results = functional.scaled_dot_product_attention(q, k, v)
+        return from_windows(results.transpose(1, 2).flatten(2), self.window, height, width)
 
 
 def _heads(x: Tensor) -> Tensor:
