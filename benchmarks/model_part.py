@@ -36,7 +36,7 @@ class Candidate:
         """Seconds, and seconds of the processor, for all tiles."""
         import torch
 
-        from napari_restore.engine._tiles import cut_into_tiles, box_with_halo
+        from napari_restore.engine._tiles import box_with_halo, cut_into_tiles
         from napari_restore.models import placed_at
 
         plan, size = self.plan, (self.image.height, self.image.width)

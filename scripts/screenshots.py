@@ -201,7 +201,7 @@ def transmission(stage: Stage) -> None:
 
 
 def error(stage: Stage) -> None:
-    """A budget thatis too small for one tile."""
+    """A budget that is too small for one tile."""
     stage.panel.memory.setValue(0.01)
     stage.settle()
     stage.panel.bar.button.click()
@@ -249,7 +249,7 @@ def attribution(stage: Stage) -> None:
     for model in ("dcp", "haze-unet"):
         stage.choose(model)
         ask(stage, box)
-    stage.panel.attribution.found.map_parallel.click()
+    stage.panel.attribution.found.side_by_side.click()
     stage.until(lambda: stage.viewer.canvas.grid.enabled, "the two maps")
     scroll = stage.panel.findChild(QScrollArea)
     scroll.ensureWidgetVisible(stage.panel.attribution.found.record)

@@ -323,7 +323,7 @@ def lay_out(
         if block_bytes and (room < 0 or least - block_bytes <= memory):
             raise block_too_large(image, memory, least)
         raise BudgetTooSmall(
-            f"The budget of {format_size(memory)}is too small for one tile.",
+            f"The budget of {format_size(memory)} is too small for one tile.",
             f"Use --memory {math.ceil(least * 1.05 / MIB)}MiB or more, or a smaller --tile.",
         )
     quick = [

@@ -63,7 +63,7 @@ class ResultStore:
         writes: bool = False,
     ) -> None:
         self.path = path
-        self._let_go = (lock_exclusive if writes else lock_shared)(self, path)
+        self._unlock = (lock_exclusive if writes else lock_shared)(self, path)
         self.header = header
         self._arrays = arrays
         height, width = header["shape"][:2]
@@ -270,7 +270,7 @@ class ResultStore:
 
     def close(self) -> None:
         """Release the locks, so that other processes may write to the store or remove it."""
-        self._let_go()
+        self._unlock()
 
     def remove(self) -> None:
         """Delete the store from disk, unless another process still uses it."""

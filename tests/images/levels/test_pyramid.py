@@ -123,11 +123,11 @@ def test_a_block_shows_before_the_rest(scene: np.ndarray) -> None:
     source = PyramidSource(Tiles(scene), "f")
     seen = []
 
-    def read_directories(box: tuple[int, int, int, int], done: int, total: int) -> None:
+    def look(box: tuple[int, int, int, int], done: int, total: int) -> None:
         if done == 1:
             seen.append(source.read_chunk(1, 2, 2))
 
-    source.build(read_directories, centre=(700, 700), workers=1)
+    source.build(look, centre=(700, 700), workers=1)
     np.testing.assert_array_equal(seen[0], halve(scene)[0][256:384, 256:384])
 
 

@@ -134,12 +134,12 @@ def test_bands_show_as_they_land(scene: np.ndarray) -> None:
     assert not source.read_chunk(0, 0, 0).any()
     seen = []
 
-    def read_directories(box: tuple[int, int, int, int], done: int, total: int) -> None:
+    def look(box: tuple[int, int, int, int], done: int, total: int) -> None:
         assert source.is_built(0, box[0] // 64, 0)
         assert box[2] == done and box[3] == 333 and total == 701
         seen.append(source.read_chunk(0, box[0] // 64, 0))
 
-    source.build(read_directories)
+    source.build(look)
     np.testing.assert_array_equal(np.concatenate(seen), scene[:, :64])
 
 

@@ -217,9 +217,9 @@ def test_two_answers_side_by_side(tab: Any, ask: Any, qtbot: Any) -> None:
     ask()
     tab.box.put(BOX.shift(60, 80))
     ask()
-    assert tab.found.map_parallel.isEnabled()
+    assert tab.found.side_by_side.isEnabled()
     before = [layer.visible for layer in tab.viewer.layers]
-    tab.found.map_parallel.click()
+    tab.found.side_by_side.click()
     qtbot.waitUntil(lambda: tab.viewer.canvas.grid.enabled)
     shown = [layer for layer in tab.viewer.layers if layer.visible]
     assert len(shown) == 2 and all(layer.rgb for layer in shown)
@@ -239,7 +239,7 @@ def test_two_answers_side_by_side(tab: Any, ask: Any, qtbot: Any) -> None:
     # The newest box is in the middle of each half.
     middle = tab.state.layer.data_to_world((160 + 23.5, 200 + 31.5))
     np.testing.assert_allclose(tab.viewer.scene.camera.center[-2:], middle[-2:])
-    tab.found.map_parallel.click()
+    tab.found.side_by_side.click()
     assert not tab.viewer.canvas.grid.enabled
     assert [layer.visible for layer in tab.viewer.layers] == before
 
@@ -277,10 +277,10 @@ def test_another_choice_ends_side_by_side(tab: Any, ask: Any, qtbot: Any) -> Non
     tab.box.put(BOX)
     for _ in range(2):
         ask()
-    tab.found.map_parallel.click()
+    tab.found.side_by_side.click()
     qtbot.waitUntil(lambda: tab.viewer.canvas.grid.enabled)
     tab.found.which.setCurrentIndex(0)
-    assert not tab.viewer.canvas.grid.enabled and not tab.found.map_parallel.isChecked()
+    assert not tab.viewer.canvas.grid.enabled and not tab.found.side_by_side.isChecked()
     assert [found.layers.map.visible for found in tab.found.all] == [True, False]
 
 

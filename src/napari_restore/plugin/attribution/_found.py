@@ -80,9 +80,9 @@ class FoundSection(Section):
             "The magnitude is (|a| / its largest) to this power: the smaller, the more of "
             "what is weak is seen"
         )
-        self.map_parallel = QPushButton("Side by side", self)
-        self.map_parallel.setCheckable(True)
-        self.map_parallel.setToolTip("Both maps over their pictures, under one camera")
+        self.side_by_side = QPushButton("Side by side", self)
+        self.side_by_side.setCheckable(True)
+        self.side_by_side.setToolTip("Both maps over their pictures, under one camera")
         self.figure = self._button("Figure …", "Maps, legends and all that was asked", self._figure)
         self.map = self._button("Map …", "Shares as a float32 raster", self._map)
         self.record = self._button("Record …", "All it takes to ask again", self._record)
@@ -90,8 +90,8 @@ class FoundSection(Section):
         self.which.currentIndexChanged.connect(self._on_chosen)
         self.view.currentIndexChanged.connect(self._on_view)
         self.exponent.currentIndexChanged.connect(self._on_view)
-        self.map_parallel.clicked.connect(self._on_side_by_side)
-        self._pair.ended.connect(lambda: self.map_parallel.setChecked(False))
+        self.side_by_side.clicked.connect(self._on_side_by_side)
+        self._pair.ended.connect(lambda: self.side_by_side.setChecked(False))
         self.listen(viewer.layers.events.removed, self._on_removed)
         self._offer()
 
@@ -100,7 +100,7 @@ class FoundSection(Section):
         form.addRow("Answer", self.which)
         form.addRow("Show", in_a_row(self.view, self.exponent))
         # Names are long, and the panel is narrow.
-        form.addRow("Compare with", stacked(self.other, self.map_parallel))
+        form.addRow("Compare with", stacked(self.other, self.side_by_side))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(form)
@@ -158,7 +158,7 @@ class FoundSection(Section):
         self.setVisible(current is not None)
         others = [found for found in reversed(self.all) if found is not current]
         _fill(self.other, others)
-        self.map_parallel.setEnabled(bool(others))
+        self.side_by_side.setEnabled(bool(others))
         if current is not None:
             self._pair.end()
             for found in self.all:

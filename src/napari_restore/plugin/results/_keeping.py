@@ -63,7 +63,7 @@ def is_same(variant: Variant, store: Path, name: str) -> bool:
     return result.store.path == store and api.kept_name(result.plan) == name
 
 
-def clear_frames(variant: Variant) -> tuple[Path, str]:
+def let_go(variant: Variant) -> tuple[Path, str]:
     """Close the stores of a result that is about to be deleted; gives store and note."""
     result = result_of(variant)
     where = result.store.path, api.kept_name(result.plan)

@@ -30,9 +30,9 @@ from napari_restore.plugin.layers._names import LIVE
 from napari_restore.plugin.results._earlier import EarlierResults
 from napari_restore.plugin.results._keeping import (
     bands_of_kept,
-    clear_frames,
     is_same,
     keep,
+    let_go,
     record_of,
     request_of_kept,
     settings_back,
@@ -296,7 +296,7 @@ class ResultsSection(Section):
         elif variant.saving:
             show_note(f"{variant.name} is being saved. Wait for it, or cancel the export.")
         elif self.confirmed(f"Delete {variant.name} and its pixels from the cache?"):
-            store, name = clear_frames(variant)
+            store, name = let_go(variant)
             self.viewer.layers.remove(variant.layer)
             self._free(store, name)
 
