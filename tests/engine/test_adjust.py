@@ -13,7 +13,7 @@ from napari_restore import api, errors
 from napari_restore.engine import Region
 from napari_restore.engine._adjust import Adjustment
 from napari_restore.engine._levels import mask_at_level, read_source
-from napari_restore.engine._luma import REC_709, Light, blend
+from napari_restore.engine._luma import REC_709, LumaModel, blend
 from napari_restore.engine._mask_strength import Feathered, PolygonMask, RegionMask
 from napari_restore.images import Radiometry
 
@@ -31,7 +31,7 @@ ONE_BY_ONE = [{name: value} for name, value in EVERYTHING.items()]
 
 def light(bands=3, black=0.0, white=1.0, colours=(0, 1, 2)):
     radiometry = Radiometry(np.full(bands, black), white, "", "")
-    return Light(radiometry, tuple(range(bands)), colours)
+    return LumaModel(radiometry, tuple(range(bands)), colours)
 
 
 def luma(values):
@@ -243,7 +243,7 @@ def test_the_share_is_smooth_and_whole_in_the_middle_third():
 
 def test_without_colours_luma_is_the_mean_of_the_models_bands():
     pixels = np.random.default_rng(3).random((5, 7, 4))
-    only = Light(Radiometry(np.zeros(4), 1.0, "", ""), (1, 3), None)
+    only = LumaModel(Radiometry(np.zeros(4), 1.0, "", ""), (1, 3), None)
     np.testing.assert_allclose(only.luma(pixels), pixels[..., [1, 3]].mean(axis=2))
 
 
@@ -324,7 +324,7 @@ def test_luma_of_a_photo_is_that_of_the_working_space(run, tmp_path):
     assert image.working_space is not None
     result = run(image)
     source, restored = image.read(whole(image)), result.read(whole(image))
-    seen = Light.of_run(result.plan, result.record)
+    seen = LumaModel.of_run(result.plan, result.record)
     mixed = result.with_adjustment(Adjustment(luminance_only=True)).read(whole(image))
     inside = (mixed > 0).all(axis=2) & (mixed < 65535).all(axis=2)
     # There and back at 16 bit; luma of the file's own numbers is another.

@@ -8,7 +8,7 @@ import pytest
 import napari_restore as nr
 from napari_restore import errors
 from napari_restore.engine import Region
-from napari_restore.engine import _weight as weight_module
+from napari_restore.engine import _mask_strength as mask_module
 from napari_restore.engine._mask_strength import (
     Feathered,
     PolygonMask,
@@ -46,7 +46,7 @@ def test_a_box_equals_the_cut_of_the_whole(weight, monkeypatch):
     assert 0 < whole.max() <= 1
     for box in (Region(0, 0, 64, 64), Region(37, 101, 203, 390), Region(299, 399, 300, 400)):
         np.testing.assert_array_equal(weight.read(box), whole[box.slices])
-    monkeypatch.setattr(weight_module, "_FADED_AT_ONCE", 5000)
+    monkeypatch.setattr(mask_module, "_FADED_AT_ONCE", 5000)
     np.testing.assert_array_equal(weight.read(WHOLE), whole)
 
 
@@ -141,10 +141,10 @@ def test_strength_of_a_value(dtype, value, strength):
 
 def test_the_largest_value_is_looked_up_once(monkeypatch):
     looked = []
-    largest = weight_module._largest
-    monkeypatch.setattr(weight_module, "_binary", {})
+    largest = mask_module._largest
+    monkeypatch.setattr(mask_module, "_binary", {})
     monkeypatch.setattr(
-        weight_module, "_largest", lambda mask, box: looked.append(box) or largest(mask, box)
+        mask_module, "_largest", lambda mask, box: looked.append(box) or largest(mask, box)
     )
     mask = nr.open_image(np.ones(SIZE, np.uint8))
     for _ in range(3):

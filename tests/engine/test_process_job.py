@@ -180,8 +180,8 @@ def test_a_changed_file_is_opened_again(worker, tmp_path):
 def test_the_plan_runs_as_it_was_settled(worker):
     planned = plan(tile=384)
     record = nr.start(planned, process=worker).result().record
-    describe = planned.to_dict()
-    assert record["plan"] == {**record["plan"], **describe}
+    plan_record = planned.to_dict()
+    assert record["plan"] == {**record["plan"], **plan_record}
 
 
 def test_the_record_counts_both_processes(worker):

@@ -237,9 +237,9 @@ def test_a_damaged_cache_is_made_again_and_said(scene, own_cache):
     context.write_bytes(b"nonsense")
     (whole.store.path / "0" / "zarr.json").unlink()
     job = nr.start(nr.plan(image, model))
-    describe = " ".join(event.text for event in job if isinstance(event, Note))
-    assert "statistics of this image were damaged" in describe
-    assert "unfinished result was damaged" in describe
+    notes = " ".join(event.text for event in job if isinstance(event, Note))
+    assert "statistics of this image were damaged" in notes
+    assert "unfinished result was damaged" in notes
     again = job.result()
     np.testing.assert_array_equal(again.read(again.region), expected)
 

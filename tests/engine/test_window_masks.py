@@ -77,8 +77,8 @@ def test_a_gradient_that_means_nothing_is_refused(start, end):
 
 def test_a_kept_gradient_is_read_back_in_place(image):
     path = api.mask_of_line(image, (10, 4), (30, 20))
-    describe = GradientMask((10, 4), (30, 20), (HEIGHT, WIDTH)).read(WHOLE)
-    np.testing.assert_allclose(open_mask(path, image).read(WHOLE), describe, atol=1e-6)
+    expected = GradientMask((10, 4), (30, 20), (HEIGHT, WIDTH)).read(WHOLE)
+    np.testing.assert_allclose(open_mask(path, image).read(WHOLE), expected, atol=1e-6)
 
 
 def test_kept_polygons_are_read_back_in_place(image):
@@ -90,8 +90,8 @@ def test_kept_polygons_are_read_back_in_place(image):
 
 def test_named_systems_are_short_where_they_can_be(tmp_path):
     image = placed(tmp_path, NORTH)
-    describe = json.loads(api.mask_of_line(image, (0, 0), (9, 9)).read_text("utf-8"))
-    assert describe["crs"]["properties"]["name"] == "urn:ogc:def:crs:EPSG::32633"
+    content = json.loads(api.mask_of_line(image, (0, 0), (9, 9)).read_text("utf-8"))
+    assert content["crs"]["properties"]["name"] == "urn:ogc:def:crs:EPSG::32633"
 
 
 PLACES = {
@@ -196,17 +196,17 @@ def test_drawn_areas_as_text_are_those_of_the_file(image, polygons):
     path = api.mask_of_polygons(image, polygons)
     text = persistent_mask(str(path))
     assert text.startswith("POLYGON ((" if len(polygons) == 1 else "MULTIPOLYGON (((")
-    describe, found = open_mask(path, image), open_mask(text, image)
-    assert describe.digest == found.digest and describe.bounds == found.bounds
-    np.testing.assert_array_equal(describe.read(WHOLE), found.read(WHOLE))
+    expected, found = open_mask(path, image), open_mask(text, image)
+    assert expected.digest == found.digest and expected.bounds == found.bounds
+    np.testing.assert_array_equal(expected.read(WHOLE), found.read(WHOLE))
 
 
 def test_so_is_a_gradient(image):
     path = api.mask_of_line(image, (10.5, 4), (30, 20))
     text = persistent_mask(str(path))
     assert text.startswith("LINESTRING (")
-    describe, found = open_mask(path, image).read(WHOLE), open_mask(text, image).read(WHOLE)
-    np.testing.assert_array_equal(describe, found)
+    expected, found = open_mask(path, image).read(WHOLE), open_mask(text, image).read(WHOLE)
+    np.testing.assert_array_equal(expected, found)
 
 
 def test_text_may_name_a_system_and_may_be_geojson(tmp_path):

@@ -96,7 +96,7 @@ class Worker:
     def rest(self) -> None:
         """Release the child's memory.
 
-        As `close`, but wait for it, and the next task starts another. Takes up to a few seconds:
+        Closes the child and waits for it; the next task starts another. Takes up to a few seconds:
         not for the GUI thread.
         """
         with self._lock:

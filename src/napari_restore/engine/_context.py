@@ -54,7 +54,7 @@ _VERSION = 3
 def dark_bands(image: Image) -> tuple[int, ...]:
     """Return the bands of the dark channel.
 
-    Visible ones where roles are known, else all data bands.
+    They are the visible ones where roles are known, else all data bands.
     """
     return visible_bands(image) or image.data_bands
 
@@ -234,7 +234,7 @@ def _overview_context(image: Image, level: int, exclude: MaskStrength | None) ->
 def _spread(image: Image, factor: int) -> list[Region]:
     """Return the blocks of a sample.
 
-    Parts of up to SAMPLE_CHUNKS² chunks, evenly over the image.
+    They are parts of up to SAMPLE_CHUNKS² chunks, spread evenly over the image.
     """
     step = max(BLOCK, factor)
     picked: list[list[tuple[int, int]]] = []
@@ -348,10 +348,7 @@ def _description(kind: _Kind) -> str:
 
 
 def _thinned(overview: Overview, side: int) -> Overview:
-    """Return `overview` halved until its long side is at most `side`.
-
-    NaN where no pixel is valid.
-    """
+    """Return `overview` halved until its long side is at most `side`; NaN where none is valid."""
     while max(overview.shape[:2]) > side:
         known = ~np.isnan(overview[..., 0])
         overview, _ = halve(overview, known, fill=np.nan)

@@ -80,7 +80,7 @@ def read_source(
 def _read_level(image: Image, level: int) -> int:
     """Return the level of `image` that is read for `level`.
 
-    An exact one unless that is too fine.
+    It is an exact one unless that is too fine.
     """
     exact = nearest_level(image, level)
     if _costs_little(image, level, exact):

@@ -133,7 +133,7 @@ class Pipeline(Generic[In, Out]):
     def _compute(self, batch: list[In]) -> list[Out]:
         """Return the outputs of the batch.
 
-        After running out of memory one by one, then in quarters.
+        After running out of memory, tiles are computed one by one, then in quarters.
         """
         try:
             return self.compute(batch)

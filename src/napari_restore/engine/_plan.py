@@ -225,8 +225,8 @@ def folder_name(image: Image, model: RestorationModel, settings: dict[str, Any])
 def model_key(model: RestorationModel) -> list[Any]:
     """Return everything that determines what `model` computes.
 
-    Card, values, weights, and foreign code. A module passed in from Python cannot be identified by
-    its code; it gets a random name for its lifetime.
+    This is card, values, weights, and foreign code. A module passed in from Python cannot be
+    identified by its code; it gets a random name for its lifetime.
     """
     card, spec = model.card, model.spec
     code = ""
@@ -448,7 +448,7 @@ def _cost_of(
 def context_pass_cost(image: Image, workers: int, *, whole: bool) -> tuple[int, int, float]:
     """Return bytes kept, peak bytes of a block and seconds of a pass over the whole image.
 
-    Else zeros.
+    Zeros if not `whole`.
     """
     if not whole:
         return 0, 0, 0.0

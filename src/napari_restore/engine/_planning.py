@@ -360,7 +360,7 @@ def _targets(
 ) -> tuple[Region, ...]:
     """Return the regions clipped to the image.
 
-    Raise `BadRegion` for an empty one or one outside.
+    Raises `BadRegion` for an empty one or one outside.
     """
     whole = Region(0, 0, image.height, image.width)
     if region is None:
@@ -425,7 +425,7 @@ def _context_name(
 def _device_budget(device: Device, wanted: str | int | None, memory: int) -> int:
     """Return the bytes the run may take on an accelerator.
 
-    As requested, else 85 % of the free ones.
+    This is the requested size, else 85 % of the free memory.
     """
     free = device.free_bytes()
     if wanted is not None:

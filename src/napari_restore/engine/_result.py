@@ -168,10 +168,7 @@ class Result:
         return self._read(Region(*box), level, check=True)
 
     def read_landed(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[Any]:
-        """Return pixels as `read`, with 0 where they are not finished yet.
-
-        Raises no error for those.
-        """
+        """Return pixels as `read`, with 0 instead of an error where they are not finished yet."""
         return self._read(Region(*box), level, check=False)
 
     def reaches(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[np.bool_]:
@@ -187,7 +184,7 @@ class Result:
     def left_out(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[np.uint8]:
         """Return (h, w) bits of `QUALITY` of the pixels that no run restores.
 
-        Nodata, and excluded ones. `box` is in pixels of `level`; 0 where pixels count.
+        They are nodata or excluded. `box` is in pixels of `level`; 0 where pixels count.
         """
         region = Region(*box)
         bits = np.zeros(region.shape, np.uint8)

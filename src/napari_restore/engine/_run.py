@@ -270,7 +270,7 @@ class Run:
     def _tiles(self, mask: MaskStrength | None) -> tuple[list[Region], list[Region]]:
         """Return all tiles of the target, and those still to be restored.
 
-        Report the others as done.
+        The others are reported as done.
         """
         plan, image = self.plan, self.plan.image
         assert self.store is not None

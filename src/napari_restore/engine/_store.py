@@ -112,10 +112,10 @@ class ResultStore:
     ) -> ResultStore:
         """Return the store at `path` for writing.
 
-        Created if missing, rebuilt if corrupt or of another key. Raises `SourceChanged` when it was
-        made from a source with another `fingerprint` (and not `fresh`), `ResourceError` while
-        another run writes to it. `levels` are the sizes of further pyramid levels to keep current,
-        `maps` the names and band counts of side maps.
+        It is created if missing, rebuilt if corrupt or of another key. Raises `SourceChanged` when
+        it was made from a source with another `fingerprint` (and not `fresh`), `ResourceError`
+        while another run writes to it. `levels` are the sizes of further pyramid levels to keep
+        current, `maps` the names and band counts of side maps.
         """
         header = {
             "format": FORMAT,

@@ -95,7 +95,7 @@ def _found(model: RestorationModel, device: Device, halo: int) -> TileInvariance
 def _digest(model: RestorationModel, device: Device, halo: int) -> str:
     """Return a hash of what determines the kernels.
 
-    The layers' shapes, the processor, the libraries.
+    This is the layers' shapes, the processor, and the libraries.
     """
     instructions = os.environ.get("ONEDNN_MAX_CPU_ISA", ""), os.environ.get("DNNL_MAX_CPU_ISA", "")
     kernels = [torch.__version__, torch.backends.cpu.get_cpu_capability(), *instructions]

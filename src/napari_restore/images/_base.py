@@ -44,7 +44,7 @@ class ImageBase(ABC):
     def block_bytes(self) -> int:
         """Bytes of what must be decoded as one beside chunks.
 
-        0 once it is decoded into the cache.
+        It is 0 once all is decoded into the cache.
         """
         landed = self.source is not self.reader and getattr(self.source, "complete", False)
         return 0 if landed and not self.reader.random_access else self.reader.block_bytes
@@ -60,10 +60,7 @@ class ImageBase(ABC):
 
     @abstractmethod
     def read(self, box: Box, level: int = 0) -> Array:
-        """Return the pixels of `box` (y0, x0, y1, x1), in pixels of `level`.
-
-        A new (h, w, C) array.
-        """
+        """Return the pixels of `box` (y0, x0, y1, x1) of `level` as a new (h, w, C) array."""
 
     @abstractmethod
     def read_valid(self, box: Box, level: int = 0) -> npt.NDArray[np.bool_]:

@@ -195,7 +195,7 @@ class Image(ImageBase):
     def level_scale(self, number: int) -> int | None:
         """Return the level-0 pixels along a side of one of level `number`.
 
-        A power of two, else None.
+        None if it is no power of two.
         """
         return scale_of(self, number)
 

@@ -85,7 +85,8 @@ class Source(ABC):
     random_access: bool = True
     """False: only row bands in order are cheap (big JPEG, PNG, striped TIFF, RAW)."""
     block_bytes: int = 0
-    """Bytes of a tile, strip or picture that must be decoded as one, where it is larger than a chunk."""
+    """Bytes of a tile, strip or picture that must be decoded as one, where it is larger than a
+    chunk."""
     may_be_invalid: bool = False
     """False: every pixel is valid, `read_valid_chunk` need not be called."""
 

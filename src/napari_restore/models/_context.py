@@ -79,7 +79,7 @@ class Context:
     def percentile(self, q: float, bands: tuple[int, ...] | None = None) -> float:
         """Return the value below which `q` percent of the (pooled) bands' pixels lie.
 
-        0 if none are valid.
+        It is 0 if none are valid.
         """
         pooled = self.histograms[list(bands) if bands is not None else slice(None)].sum(axis=0)
         total = int(pooled.sum())

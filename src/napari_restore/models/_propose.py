@@ -111,7 +111,7 @@ def _of(source: str, model: RestorationModel, card: Mapping[str, Any], **found: 
 def _of_weights(file: Path, beside: Mapping[str, Any] | None) -> Proposal:
     """Return the proposal for weights.
 
-    The network that their card names, else one that they fit.
+    The network is the one that their card names, else one that they fit.
     """
     if beside is not None and "model" in beside:
         return _of(str(file), load(file), beside, known=True)

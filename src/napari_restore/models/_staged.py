@@ -154,7 +154,7 @@ class StagedModel(RestorationModel):
     ) -> Tensor:
         """Return the view of images (N, C, h, w) padded to whole tiles.
 
-        Statistics are those before padding.
+        Statistics are computed before padding.
         """
         whole = pad_to_multiple(x, self.tile)
         if statistics is not None or not self.card.needs_context:

@@ -1,7 +1,4 @@
-"""Image and model of a plan, prepared for gradients.
-
-Statistics, pixels, and what all scopes share.
-"""
+"""Image and model of a plan, prepared for gradients: all that the scopes share."""
 
 from __future__ import annotations
 
@@ -41,8 +38,8 @@ class GradientSource:
     """The pixels of a plan's image in model range, and its model with the statistics of the image.
 
     Statistics are computed from the image itself and stay constant, whatever picture the model is
-    given, unless `show` replaces them. Within ``with`` time and memory are measured, for `finished_record`.
-    Raises `Cancelled` when `stop` is set while the image is read.
+    given, unless `show` replaces them. Within ``with`` time and memory are measured, for
+    `finished_record`. Raises `Cancelled` when `stop` is set while the image is read.
     """
 
     def __init__(self, plan: Plan, emit: Callable[[Event], None], stop: threading.Event) -> None:
@@ -152,7 +149,7 @@ class GradientSource:
     def input_box(self, box: Region) -> Region:
         """Return the input box of a local model for `box`.
 
-        The halo around its cells of the model's steps.
+        It adds the halo to the cells of the model's steps.
         """
         step = self.plan.model.card.multiple_of
         core = box.align(step).intersect(Region(0, 0, *self.size))

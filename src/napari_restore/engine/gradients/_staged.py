@@ -233,7 +233,7 @@ class StagedGradients:
     ) -> tuple[Tensor, ...]:
         """Return ∂D/∂ of a tile's tokens, residuals and view.
 
-        Add that of the related to `by_related`.
+        ∂D/∂ of the bottleneck's output is added to `by_related`.
         """
         with torch.no_grad():
             view = self._view(picture, *at)

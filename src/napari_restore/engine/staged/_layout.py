@@ -70,8 +70,8 @@ class StagedLayout:
 
     def phases(self) -> str:
         """Return text for the user: what each phase will take."""
-        describe = (f"{name} ≈ {format_seconds(s)}" for name, s in self.phase_seconds.items())
-        return " · ".join(describe)
+        phases = (f"{name} ≈ {format_seconds(s)}" for name, s in self.phase_seconds.items())
+        return " · ".join(phases)
 
     @property
     def phase_seconds(self) -> dict[str, float]:
@@ -189,7 +189,7 @@ def _of_tier(wanted: str) -> Recompute:
 def _kept(demand: Demand, room: Room, wanted: str, recompute: Recompute) -> list[Split]:
     """Return the ways to keep residuals that are not recomputed.
 
-    In memory alone, and with the disk.
+    One uses memory alone, one the disk as well.
     """
     record = sum(demand.stage_bytes[1:] if recompute == "first" else demand.stage_bytes)
     tiles = demand.tiles

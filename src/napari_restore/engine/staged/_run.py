@@ -107,7 +107,7 @@ class StagedRun(Run):
     ) -> tuple[ResidualStore, Recompute]:
         """Return the tiles whose residuals are stored, and the others.
 
-        What lies there already counts.
+        Residuals of an earlier run count as stored.
         """
         dtype, device = dtype_of(layout.residual_dtype), self.plan.device.torch
         named = json.dumps([self.plan.key, [list(core) for core in order]])

@@ -142,7 +142,7 @@ class SlabFile:
     def _take_over(self, header: dict[str, Any]) -> bool:
         """Read the journal of an earlier file that `header` describes.
 
-        Return False if there is none.
+        Returns False if there is none.
         """
         journal = journal_of(self.path)
         try:

@@ -116,8 +116,8 @@ class TokenStore:
                     checksum = zlib.crc32(strip, checksum)
                     file.write(strip)
             os.replace(partial, self._folder / "layer")
-            describe = {"key": self._key, "shape": self.shape, "layer": layer, "crc32": checksum}
-            (self._folder / "layer.json").write_text(json.dumps(describe), encoding="utf-8")
+            header = {"key": self._key, "shape": self.shape, "layer": layer, "crc32": checksum}
+            (self._folder / "layer.json").write_text(json.dumps(header), encoding="utf-8")
         except OSError as error:
             partial.unlink(missing_ok=True)
             # For convenience only: on a full disk the run itself goes on.
@@ -126,13 +126,10 @@ class TokenStore:
         self._saved = time.monotonic()
 
     def _load_checkpoint(self, grid: Tensor, tick: Callable[[], None]) -> int | None:
-        """Fill `grid` from the latest complete checkpoint.
-
-        Return the layer that processes it next.
-        """
+        """Fill `grid` from the latest complete checkpoint and return the layer that comes next."""
         try:
-            describe = read_json(self._folder / "layer.json")
-            if describe["key"] != self._key or describe["shape"] != list(self.shape):
+            header = read_json(self._folder / "layer.json")
+            if header["key"] != self._key or header["shape"] != list(self.shape):
                 return None
             checksum = 0
             with open(self._folder / "layer", "rb") as file:
@@ -142,7 +139,7 @@ class TokenStore:
                     file.readinto(_bytes_of(strip))
                     checksum = zlib.crc32(_bytes_of(strip), checksum)
                     grid[y : y + ROWS] = strip.to(grid.device)
-            return int(describe["layer"]) if describe["crc32"] == checksum else None
+            return int(header["layer"]) if header["crc32"] == checksum else None
         except (OSError, ValueError, KeyError, TypeError):
             # Missing, or torn by a crash: the layers are run again.
             return None
@@ -162,10 +159,7 @@ class TokenStore:
         return grid[row * side : (row + 1) * side, column * side : (column + 1) * side]
 
     def _around(self, grid: Tensor, tile: int) -> Tensor:
-        """Return (C, side + 2 · margin, …).
-
-        A tile's tokens and those around, replicated at the edge.
-        """
+        """Return a tile's tokens and those around, (C, side + 2 · margin, …)."""
         row, column = divmod(tile, self._layout.columns)
         cut, beyond = [], []
         for at, length in zip((row, column), grid.shape, strict=False):

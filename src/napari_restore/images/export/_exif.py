@@ -57,7 +57,7 @@ def jpeg_segments(
 ) -> list[tuple[int, bytes]]:
     """Return (marker, content) of the segments at the start of a JPEG.
 
-    Too long ones are left out.
+    Segments that are too long are left out.
     """
     segments = []
     if upright := upright_exif(exif):

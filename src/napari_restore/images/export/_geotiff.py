@@ -161,7 +161,7 @@ def _creation(job: ExportJob) -> dict[str, Any]:
 def _is_big(job: ExportJob) -> bool:
     """Return whether offsets may need more than 32 bits.
 
-    Known in advance, as all levels must agree.
+    This is decided in advance, as all levels must agree.
     """
     pixels = job.height * job.width * (job.bands * job.dtype.itemsize + job.writes_mask)
     return pixels * 4 / 3 > BIGTIFF_BYTES

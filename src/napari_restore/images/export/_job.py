@@ -196,7 +196,7 @@ class ExportJob:
     def _sample_places(self) -> list[tuple[int, int]]:
         """Return the top left corners of the patches to compare later.
 
-        The same for the same size.
+        They are the same for the same size.
         """
         bottom, right = max(0, self.height - SAMPLE_SIDE), max(0, self.width - SAMPLE_SIDE)
         rng = np.random.default_rng([self.height, self.width])

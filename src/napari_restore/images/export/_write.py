@@ -342,7 +342,7 @@ def take_name(part: Path, target: Path) -> None:
 def _as_ours(error: Exception, target: Path) -> Exception:
     """Return the error to raise for `error`.
 
-    One of `errors` where it is about the disk or the output.
+    It is one of `errors` where the disk or the output failed.
     """
     if isinstance(error, RestoreError) and not isinstance(error, DamagedOutput):
         return error

@@ -76,7 +76,7 @@ class LevelReader(Reader):
 def scale_of(image: ImageBase, number: int) -> int | None:
     """Return the level-0 pixels along a side of one of level `number`.
 
-    A power of two, else None.
+    None if it is no power of two.
     """
     height, width = image.level_shapes[number]
     ratio = max(image.height / height, image.width / width)

@@ -167,7 +167,7 @@ def _to_pixels(ring: Ring, image: Image, crs: str) -> Ring:
 def _is_same(crs: str, wkt: str) -> bool:
     """Return whether two systems are the same.
 
-    Then coordinates stay unchanged, to the last digit.
+    If so, coordinates stay unchanged, to the last digit.
     """
     from rasterio.crs import CRS
     from rasterio.errors import CRSError

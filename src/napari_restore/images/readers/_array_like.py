@@ -47,7 +47,7 @@ def _of_picture(picture: Any) -> Any:
 def _of_tensor(tensor: Any) -> Any:
     """Return (H, W) or (H, W, C) on the CPU.
 
-    A tensor of three axes is (C, H, W), as torch has it.
+    A tensor of three axes is (C, H, W), as in torch.
     """
     shape = tuple(tensor.shape)
     if len(shape) == 4:

@@ -232,9 +232,9 @@ def _no_larger(level: Level) -> Level:
 
 
 def _block_bytes(dataset: Any) -> int:
-    """Return what GDAL decodes at once.
+    """Return the bytes that GDAL decodes at once.
 
-    A block of one band or, where they are interleaved, of all.
+    This is a block of one band or, where they are interleaved, of all.
     """
     if dataset.driver in WHOLE:
         return int(8 * dataset.height * dataset.width)

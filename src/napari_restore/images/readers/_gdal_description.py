@@ -47,7 +47,7 @@ def mask_kind(dataset: Any, nodata: Nodata) -> Masks:
 def is_tiled(dataset: Any) -> bool:
     """Return whether blocks are tiles.
 
-    True for untiled formats with cheap random access as well.
+    This is also True for untiled formats with cheap random access.
     """
     return bool(dataset.profile.get("tiled")) or dataset.block_shapes[0][1] < dataset.width
 
@@ -158,7 +158,7 @@ def profile_of(
 def tags_of(dataset: Any, band: int | None = None, *, ns: str = "") -> dict[str, str]:
     """Return the tags of a namespace.
 
-    None where one of them is not UTF-8, which rasterio cannot read.
+    They are empty where one is not UTF-8, which rasterio cannot read.
     """
     arguments = {"ns": ns} if ns else {}
     with contextlib.suppress(UnicodeDecodeError):

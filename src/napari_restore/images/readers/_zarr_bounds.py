@@ -1,6 +1,6 @@
 """Zarr from untrusted sources.
 
-A store that stays in its folder, codecs that stop where the chunk is full.
+The store stays in its folder, codecs stop where the chunk is full.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def _bounded(kind: str, codec: Any, limit: int) -> Callable[..., Any]:
 def _inflate(kind: str, data: Any, limit: int, codec: Any = None) -> bytes | None:
     """Return `data` decompressed to at most `limit` bytes.
 
-    None if its header allows the codec to do it.
+    None if its header lets the codec itself do it.
     """
     view = memoryview(data).cast("B")
     if kind in ("zlib", "gzip"):

@@ -79,7 +79,7 @@ class WorkingSpace:
     ) -> npt.NDArray[np.float32]:
         """Return the change of the file's values for a `change` (..., 3) of the sRGB values.
 
-        0 for 0.
+        No change stays exactly 0.
         """
         result = np.zeros(stored.shape, np.float32)
         moved = (change != 0).any(axis=-1)

@@ -1,6 +1,6 @@
 """Guards against colours that are not in the source.
 
-Magenta casts from the airlight, and clipped white.
+These are magenta casts from the airlight, and clipped white.
 """
 
 from __future__ import annotations
@@ -49,10 +49,7 @@ def guarded_green(
     red, green, blue = statistics["airlight"]
 
     def mean_colour(factor: Tensor | None) -> Tensor:
-        """Return (3,) sum over the image, weighted by the haze.
-
-        Of the source, or of the restored image.
-        """
+        """Return (3,) sum of the source or the restored image, weighted by the haze."""
         total = x.new_zeros(3)
         for rows, depth in depth_by_strips(x, statistics):
             haze = 1 - torch.exp(-depth)

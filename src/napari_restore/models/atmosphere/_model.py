@@ -107,7 +107,7 @@ class Atmosphere(RestorationModel):
     ) -> Statistics:
         """Return the statistics of image `n` of the batch.
 
-        Computed from itself if none are given.
+        They are computed from the image itself if none are given.
         """
         if statistics is None:
             seen = None if valid is None else valid[n : n + 1]

@@ -11,7 +11,7 @@ DEADBAND = 0.03
 def soft_gate(haze: Tensor, deadband: float = DEADBAND) -> Tensor:
     """Return the strength of a change.
 
-    Exactly 0 up to `deadband`, rising linearly to 1 at twice that.
+    It is exactly 0 up to `deadband`, rising linearly to 1 at twice that.
     """
     if deadband <= 0:
         return (haze > 0).to(haze.dtype)

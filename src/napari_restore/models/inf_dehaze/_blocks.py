@@ -115,7 +115,7 @@ class WindowAttention(nn.Module):
     def _bias(self, count: int) -> Tensor:
         """Return the bias added to the scores of `count` maps.
 
-        (1 or windows, heads, tokens, tokens).
+        Its shape is (1 or windows, heads, tokens, tokens).
         """
         bias = self.bias_table[self.index].permute(2, 0, 1)[None]
         if self.mask is None:

@@ -121,9 +121,9 @@ class LMMoE(nn.Module):
     def _route(
         self, x: Tensor, centre: Tensor | None, chosen: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return probabilities (1, N, H, W) in float32.
+        """Return probabilities (1, N, H, W) in float32, and the best experts.
 
-        Weights and experts of the best, (1, k, H, W).
+        Those are weights and experts (1, k, H, W).
         """
         # Half precision, autocast's too, would choose other experts.
         with torch.autocast(x.device.type, enabled=False):
@@ -144,7 +144,7 @@ class LMMoE(nn.Module):
     def balance(self) -> Tensor:
         """Return the balance loss, a scalar, of the last map in training.
 
-        0 without one, and afterwards.
+        It is 0 without one, and after it was returned.
         """
         last, self._balance = self._balance, None
         return self.gate.weight.new_zeros(()) if last is None else last

@@ -242,10 +242,7 @@ class IBSSA(HeadwiseAttention):
         return scores.softmax(0), attended[0].where(bias[0].isfinite(), -1)
 
     def _drawn(self, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the sampled tokens and the blocks of the sorted `keys` they lie in.
-
-        (samples,) each.
-        """
+        """Return the sampled tokens and their blocks of the sorted `keys`, (samples,) each."""
         if not self.samples:
             return keys[:0], keys[:0]
         generator = torch.Generator().manual_seed(_SEED)

@@ -52,10 +52,7 @@ class SpatialFrequencyAttention(nn.Module):
         return add(x, self.restore((weights[..., None, None, None] * results).sum(0)))
 
     def bands(self, x: Tensor) -> Tensor:
-        """Return the low, middle and high band (3, N, H, W, 32) float32 of W_in x.
-
-        They sum to it.
-        """
+        """Return the low, middle and high band of W_in x, (3, N, H, W, 32) float32."""
         return frequency_bands(self.reduce(x))
 
     def band_weights(self, results: Tensor) -> Tensor:
