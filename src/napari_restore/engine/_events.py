@@ -13,7 +13,7 @@ class Event:
     """Base of all events."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON: the fields, and `event` with the class name."""
+        """Return the fields, JSON-able, and `event` with the class name."""
         return {"event": type(self).__name__, **asdict(self)}
 
 

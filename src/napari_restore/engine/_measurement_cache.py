@@ -22,7 +22,7 @@ class MeasurementCache(Generic[T]):
     """
 
     def __init__(self, *, releases: bool = False) -> None:
-        """With `releases`, memory freed by a measurement is returned to the system."""
+        """Create an empty cache; with `releases`, freed memory is returned to the system."""
         self._releases = releases
         self._by_model: WeakKeyDictionary[RestorationModel, dict[Hashable, T]] = WeakKeyDictionary()
         self._by_kind: dict[Hashable, T] = {}

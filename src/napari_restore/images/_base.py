@@ -68,11 +68,11 @@ class ImageBase(ABC):
 
     @abstractmethod
     def read_landed(self, box: Box, level: int = 0) -> Array:
-        """As `read`, but never waits: what is not in the cache yet is 0."""
+        """Return the pixels of `read` without waiting: 0 where they are not in the cache yet."""
 
     @abstractmethod
     def read_valid_landed(self, box: Box, level: int = 0) -> npt.NDArray[np.bool_]:
-        """As `read_valid`, but never waits: what is not in the cache yet is not valid."""
+        """Return the validity of `read_valid` without waiting: False where not in the cache yet."""
 
     @abstractmethod
     def close(self) -> None:

@@ -125,7 +125,7 @@ def units_of(crs: Any) -> str:
         return "pixel"
     if crs.is_geographic:
         return "degree"
-    with contextlib.suppress(Exception):  # a local or unknown system tells no unit
+    with contextlib.suppress(Exception):  # a local or unknown system has no unit
         name = crs.linear_units.lower()
         if name in ("metre", "meter", "m"):
             return "metre"

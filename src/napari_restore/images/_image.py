@@ -250,7 +250,7 @@ class Image(ImageBase):
         return self.read_valid_landed(box, level)
 
     def read_landed(self, box: Box, level: int = 0) -> Array:
-        """As `read`, but never waits: what is not in the cache yet is 0."""
+        """Return the pixels of `read` without waiting: 0 where they are not in the cache yet."""
         y0, x0, y1, x1 = box = self._checked(box, level)
         source, number = self._landed_source_of(level)
         if source is None:
@@ -258,7 +258,7 @@ class Image(ImageBase):
         return read_window(source, number, box)
 
     def read_valid_landed(self, box: Box, level: int = 0) -> npt.NDArray[np.bool_]:
-        """As `read_valid`, but never waits: what is not in the cache yet is not valid."""
+        """Return the validity of `read_valid` without waiting: False where not in the cache yet."""
         y0, x0, y1, x1 = box = self._checked(box, level)
         source, number = self._landed_source_of(level)
         if source is None:
@@ -388,7 +388,7 @@ def open_image(
         Let a VRT take its pixels from files outside its own folder, on this computer.
         Say so only for files you trust.
     cancelled
-        Asked between the steps of opening; once it is true, `Cancelled` is raised.
+        Called between the steps of opening; once it is true, `Cancelled` is raised.
 
     Raises
     ------

@@ -71,7 +71,7 @@ class LevelStore:
                 array = zarr.open_array(str(where), mode="r", zarr_format=3)
                 if (array.shape, array.chunks, array.dtype) == (shape, chunks, dtype):
                     return
-            except Exception:  # noqa: S110 - whatever is wrong with it, it is made anew
+            except Exception:  # noqa: S110 - whatever is wrong with it, it is created again
                 pass
             shutil.rmtree(where, ignore_errors=True)
         zarr.create_array(

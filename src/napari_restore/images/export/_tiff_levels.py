@@ -81,7 +81,7 @@ def append_overviews(path: Path, levels: Iterable[Path]) -> None:
 
 
 def flavour_of(file: BinaryIO) -> Flavour:
-    """Byte order and width of an open TIFF."""
+    """Return byte order and width of an open TIFF."""
     file.seek(0)
     head = file.read(4)
     order = "<" if head[:2] == b"II" else ">"

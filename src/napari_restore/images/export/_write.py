@@ -166,7 +166,7 @@ def write_image(
     progress
         Called with rows done and rows in all.
     cancelled
-        Asked between blocks.
+        Called between blocks.
 
     Returns
     -------

@@ -138,7 +138,7 @@ def _apply_strip(
     nodata: float | None,
     result: npt.NDArray[Any],
 ) -> None:
-    """`Radiometry.apply_change` of a few rows, into `result`."""
+    """Apply the change to a few rows, as `Radiometry.apply_change`, into `result`."""
     dtype = source.dtype
     # 24 bits hold every 8- and 16-bit integer and the half between two of them.
     work = np.dtype(np.float32 if _is_small(dtype) else np.float64)
