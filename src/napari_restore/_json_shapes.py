@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Kind = TypeVar("Kind")
 LARGEST_FILE = 256 << 20
 MOST_PROBLEMS = 1000
-"""How many mismatches are listed one by one: each takes a kilobyte."""
+"""Most mismatches that are listed one by one: each takes a kilobyte."""
 _INT64 = range(-(2**63), 2**63)
 _NO_TEXT = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
 """NUL, and surrogates that stand for no byte of a file name (surrogateescape)."""

@@ -112,7 +112,8 @@ class Plan:
     staged: StagedLayout | None = None
     """Grid, tiers and phases of a staged model's run."""
     tile_invariance: TileInvariance = TileInvariance.FULL
-    """What the bits of a pixel do not depend on on this machine; tiles and threads follow it."""
+    """Invariance of a pixel's bits under tiling and threads on this machine; the plan follows
+    it."""
     prepare_seconds: float = 0.0
     """Share of `predicted_seconds` for the model's preparation from the whole image; a process
     that keeps its result spends it once."""
@@ -132,7 +133,7 @@ class Plan:
 
     @property
     def adjustment(self) -> Adjustment:
-        """How the result is blended with its source."""
+        """Settings of the blending of the result with its source."""
         return Adjustment(
             self.strength, self.luminance_only, self.protect_shadows, self.protect_highlights
         )

@@ -97,7 +97,7 @@ class Result:
 
     @property
     def adjustment(self) -> Adjustment:
-        """How the restored pixels are blended with the source."""
+        """Settings of the blending of the restored pixels with the source."""
         return self.plan.adjustment
 
     def with_adjustment(self, adjustment: Adjustment) -> Result:

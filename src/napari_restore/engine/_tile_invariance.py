@@ -37,7 +37,7 @@ _KNOWN = MeasurementCache["TileInvariance"]()
 
 
 class TileInvariance(StrEnum):
-    """What the bits of a pixel do not depend on.
+    """Degree to which the bits of a pixel are independent of tile and threads.
 
     Convolution libraries choose kernels by shape and threads.
     """

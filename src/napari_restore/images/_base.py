@@ -38,7 +38,7 @@ class ImageBase(ABC):
     progressive: bool
     """True: `levels` show what is decoded so far of an untiled file and never wait for it."""
     working_space: WorkingSpace | None
-    """How models see the colours of a photo that is not sRGB; else None."""
+    """Conversion of the colours of a photo that is not sRGB for models; else None."""
 
     @property
     def block_bytes(self) -> int:

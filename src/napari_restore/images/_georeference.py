@@ -43,10 +43,10 @@ class Georeference:
     gcps: tuple[ControlPoint, ...] = ()
     gcps_crs_wkt: str | None = None
     rpcs: Mapping[str, Any] | None = None
-    """As GDAL's RPC metadata: name → text."""
+    """GDAL's RPC metadata: name → text."""
     area_or_point: str = "Area"
     units: str = "pixel"
-    """Of map coordinates: "metre", "degree", "foot", "US_survey_foot", "pixel" if unknown."""
+    """Unit of map coordinates: "metre", "degree", "foot", "US_survey_foot", "pixel" if unknown."""
 
     @property
     def is_placed(self) -> bool:

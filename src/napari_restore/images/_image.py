@@ -96,7 +96,7 @@ class Image(ImageBase):
                 "what comes out is restored appearance, not calibrated reflectance."
             )
         self.working_space: WorkingSpace | None = None
-        """How models see the colours of a photo that is not sRGB; else None."""
+        """Conversion of the colours of a photo that is not sRGB for models; else None."""
         if self.georeference is None:
             self.working_space, colour_note = working_space_of(self.profile, self.roles, self.dtype)
             self.notes += [colour_note] if colour_note else []

@@ -53,7 +53,7 @@ class StagedCost:
     """Only the first stage, whose residual may be recomputed rather than kept."""
     decode: PartCost
     seconds_per_operation: float
-    """Of the bottleneck, per multiplication."""
+    """Seconds of the bottleneck per multiplication."""
 
 
 _KNOWN = MeasurementCache[StagedCost]()

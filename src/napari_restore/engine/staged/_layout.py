@@ -14,7 +14,7 @@ from napari_restore.errors import BadParameter, BudgetTooSmall, DiskFull
 
 TIERS = ("auto", "device", "ram", "disk", "recompute-first", "recompute")
 Recompute = Literal["none", "first", "all"]
-"""Which residuals are recomputed for decoding instead of being kept."""
+"""Residuals that are recomputed for decoding instead of being kept."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Room:
 
 @dataclass(frozen=True)
 class Split:
-    """Where residuals lie, and the resulting time of encoding and decoding the tiles."""
+    """Assignment of residuals to tiers, and the resulting time of encoding and decoding."""
 
     slots: Slots
     recompute: Recompute

@@ -46,7 +46,7 @@ from napari_restore.images import Image
 from napari_restore.models import StagedModel
 
 DISK_SHARE = 0.9
-"""Of the free scratch disk that residuals may take."""
+"""Share of the free scratch disk that residuals may take."""
 LEAST_GAIN = 0.9
 """Tiles in parallel must be faster than one at a time by this factor to be worth their memory."""
 

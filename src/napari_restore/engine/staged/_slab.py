@@ -73,7 +73,7 @@ class SlabFile:
 
     @property
     def done(self) -> npt.NDArray[np.bool_]:
-        """Which records are written, (count,)."""
+        """Mask of the records that are written, (count,)."""
         done = np.zeros(self.count, bool)
         done[list(self._checksums)] = True
         return done

@@ -56,7 +56,7 @@ class StagedWork:
     tile: TileWork
     residual_dtype: str
     recompute: Recompute
-    """Which residuals are missing from those that are kept."""
+    """Residuals missing from those that are kept."""
     rounding: Rounding
     """Rounding of the residuals to `residual_dtype`."""
 

@@ -91,7 +91,7 @@ class TiffSummary(NamedTuple):
     """Content of the directories."""
 
     tags: dict[int, bytes | tuple[int, ...]]
-    """Of the first directory; text and binary tags as bytes."""
+    """Tags of the first directory; text and binary tags as bytes."""
     needed: int
     """Least bytes of the file with which every strip and tile lies in it."""
     metadata: tuple[bytes, ...]

@@ -29,9 +29,9 @@ FILTERS = (
     "delta", "shuffle", "fixedscaleoffset", "quantize", "bitround", "astype", "packbits",
     "crc32", "crc32c", "adler32", "fletcher32", "jenkins_lookup3",
 )  # fmt: skip
-"""Of zarr 2; all for numbers. Not "pickle", which runs what it decodes."""
+"""Accepted filters of zarr 2; all for numbers. Not "pickle", which runs what it decodes."""
 CODECS = ("bytes", "transpose", "gzip", "zstd", "blosc", "sharding_indexed", "crc32c")
-"""Of zarr 3."""
+"""Accepted codecs of zarr 3."""
 SLACK = 1024
 LEAST_PIXELS = 256
 """Pixels of the smallest chunk, where there are more than `MANY_CHUNKS`."""

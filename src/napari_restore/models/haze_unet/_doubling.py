@@ -7,8 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, pixel_shuffle
 
 _TAPS = ((3, 1, None), (None, 2, 0))
-"""Of an even and of an odd output row: the kernel's row for the input row above, at and below
-it."""
+"""Kernel rows of an even and of an odd output row, for the input row above, at and below it."""
 
 
 class Doubling(nn.ConvTranspose2d):

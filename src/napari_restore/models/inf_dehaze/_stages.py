@@ -130,7 +130,7 @@ class EncoderStage(nn.Module):
 
 
 class DecoderStage(nn.Module):
-    """Takes the residual of the encoder's stage `index`, mirrors its blocks, expands."""
+    """Decoder stage: adds the residual of encoder stage `index`, mirrors its blocks, expands."""
 
     def __init__(self, config: InfDehazeConfig, index: int) -> None:
         super().__init__()
