@@ -105,7 +105,7 @@ def test_a_draft_takes_a_small_level_or_all_of_the_image(monkeypatch: pytest.Mon
     for extent in ("draft", "sample"):
         plan = nr.plan(image, placed(), extent=extent)
         assert (plan.extent, plan.needs_context_pass) == ("image", True)
-        assert any("looked at first" in note for note in plan.notes)
+        assert any("read first" in note for note in plan.notes)
     # Also where the level the plan counted on is gone, and blocks were looked at before.
     monkeypatch.setattr(_context, "SAMPLE_CHUNKS", 1)
     sampled = compute_context(image, extent="overview")
