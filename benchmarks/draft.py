@@ -57,7 +57,7 @@ def compared(path: Path, model_id: str) -> list[str]:
             continue
         view = image.level_view(level)
         small = nr.load_model(model_id, parameters=dict(scaled_parameters(model.card, {}, scale)))
-        extent = "overview" if plan.must_look else "image"
+        extent = "overview" if plan.needs_context_pass else "image"
         draft = nr.start(nr.plan(view, small, extent=extent)).result()
         box = (0, 0, view.height, view.width)
         away = np.abs(draft.read(box).astype(float) - true.read(box, level).astype(float))

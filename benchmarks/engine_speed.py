@@ -49,7 +49,7 @@ def bare(scene: str, model: str, out: Path) -> float:
     import torch
 
     import napari_restore as nr
-    from napari_restore.engine._tiles import cut_into_tiles, fed_box
+    from napari_restore.engine._tiles import box_with_halo, cut_into_tiles
 
     image, net = load(scene, model)
     plan = nr.plan(image, net)
@@ -60,7 +60,7 @@ def bare(scene: str, model: str, out: Path) -> float:
     began = time.perf_counter()
     with torch.inference_mode():
         for core in cores:
-            fed = fed_box(core, plan.halo, size)
+            fed = box_with_halo(core, plan.halo, size)
             net(pixels[..., fed.y0 : fed.y1, fed.x0 : fed.x1])
     return time.perf_counter() - began
 

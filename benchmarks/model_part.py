@@ -36,7 +36,7 @@ class Candidate:
         """Seconds, and seconds of the processor, for all tiles."""
         import torch
 
-        from napari_restore.engine._tiles import cut_into_tiles, fed_box
+        from napari_restore.engine._tiles import box_with_halo, cut_into_tiles
         from napari_restore.models import placed_at
 
         plan, size = self.plan, (self.image.height, self.image.width)
@@ -52,7 +52,7 @@ class Candidate:
                         core = waiting.get_nowait()
                     except queue.Empty:
                         return
-                    fed = fed_box(core, plan.halo, size)
+                    fed = box_with_halo(core, plan.halo, size)
                     x = pixels[..., fed.y0 : fed.y1, fed.x0 : fed.x1].contiguous()
                     statistics = self.statistics
                     if self.model.card.placed:

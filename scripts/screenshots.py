@@ -201,7 +201,7 @@ def transmission(stage: Stage) -> None:
 
 
 def error(stage: Stage) -> None:
-    """A budget that does not hold one tile."""
+    """A budget that is too small for one tile."""
     stage.panel.memory.setValue(0.01)
     stage.settle()
     stage.panel.bar.button.click()

@@ -181,7 +181,7 @@ def test_tensors_of_less_bits_and_of_several_images():
     np.testing.assert_array_equal(
         image.read((0, 0, 20, 30)), tensor.float().permute(1, 2, 0).numpy()
     )
-    with pytest.raises(UnreadableImage, match="holds 2 images"):
+    with pytest.raises(UnreadableImage, match="contains 2 images"):
         nr.open_image(torch.zeros(2, 3, 20, 30))
 
 

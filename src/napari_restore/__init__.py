@@ -1,4 +1,4 @@
-"""Restore huge images region by region, and see what a restoration came from."""
+"""Restore huge images region by region, and attribute a restoration to its input."""
 
 from __future__ import annotations
 

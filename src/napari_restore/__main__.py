@@ -1,4 +1,4 @@
-"""Runs the command line as ``python -m napari_restore``."""
+"""Entry point of ``python -m napari_restore``: the command line."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Text for people: bytes, seconds and tables, for window, command line and plans."""
+"""Formatting of bytes, seconds and tables as text, for window, command line and plans."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ _LATEX = {
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder (zarr)."""
+    """Return the bytes of a file, or of all files in a folder (zarr)."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def format_size(size: float, *, like: float | None = None) -> str:
-    """Format bytes for people: ``"300 bytes"``, ``"3.4 MiB"``, ``"512 GiB"``.
+    """Format bytes as text: ``"300 bytes"``, ``"3.4 MiB"``, ``"512 GiB"``.
 
-    In the unit of `like` bytes, where that is given, for sizes that stand side by side:
-    ``"0.50 GiB"`` beside ``"1.2 GiB"``.
+    In the unit of `like` bytes, where that is given, for sizes shown side by side: ``"0.50 GiB"``
+    beside ``"1.2 GiB"``.
     """
     step, scale = 0, size if like is None else like
     while scale >= 1000 and step < len(_UNITS) - 1:
@@ -49,7 +49,7 @@ def format_size(size: float, *, like: float | None = None) -> str:
 
 
 def format_seconds(seconds: float, *, tenths: bool = False) -> str:
-    """A time for people, rounded up: ``"8 s"``, ``"3 min 20 s"``, ``"2 h 5 min"``.
+    """Return a duration as text, rounded up: ``"8 s"``, ``"3 min 20 s"``, ``"2 h 5 min"``.
 
     With `tenths`, for what was measured, times below ten seconds keep one: ``"0.4 s"``.
     """
@@ -63,12 +63,12 @@ def format_seconds(seconds: float, *, tenths: bool = False) -> str:
 
 
 def latex(text: str) -> str:
-    """Text as LaTeX prints it."""
+    """Return text escaped for LaTeX."""
     return "".join(_LATEX.get(letter, letter) for letter in text)
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of equally many cells: the first to the left, numbers to the right."""
+    """Return rows of equally many cells as text: the first left-aligned, numbers to the right."""
     rows = [[escape_controls(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []

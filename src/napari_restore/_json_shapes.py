@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 Kind = TypeVar("Kind")
 LARGEST_FILE = 256 << 20
 MOST_PROBLEMS = 1000
-"""How many are listed one by one: each takes a kilobyte."""
+"""Most mismatches that are listed one by one: each takes a kilobyte."""
 _INT64 = range(-(2**63), 2**63)
 _NO_TEXT = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")
-"""NUL, and halves of characters that stand for no byte of a file name (surrogateescape)."""
+"""NUL, and surrogates that stand for no byte of a file name (surrogateescape)."""
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds.
+    """Return the content of a JSON file.
 
-    Raises `OSError`, and `ValueError` with what is wrong: no UTF-8, no JSON, a key that stands
-    twice, NaN or infinity, nesting too deep, more than `LARGEST_FILE` bytes, no plain file.
+    Raises `OSError`, and `ValueError` with the cause: no UTF-8, no JSON, a duplicate key, NaN or
+    infinity, nesting too deep, more than `LARGEST_FILE` bytes, no plain file.
     """
     if path.exists() and not path.is_file():
         raise ValueError("it is no plain file")
@@ -41,7 +41,7 @@ def read_json(path: Path) -> Any:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """What JSON text holds; raises `ValueError` as `read_json` does."""
+    """Return the content of JSON text; raises `ValueError` as `read_json` does."""
     try:
         return json.loads(
             text if isinstance(text, str) else text.decode("utf-8-sig"),
@@ -54,12 +54,12 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
         names = [key for key, _ in pairs]
         twice = next(key for key in names if names.count(key) > 1)
         raise ValueError(f"the key {_SHORT.repr(twice)} stands twice")
-    return found
+    return mapping
 
 
 def _finite(text: str) -> float:
@@ -76,9 +76,9 @@ def closed(kind: Kind) -> Kind:
 
 
 def mismatches(value: object, kind: Any, name: str) -> list[str]:
-    """List where `value`, as JSON gives it, differs from the type `kind`: a phrase for each place.
+    """List the positions where `value`, as JSON gives it, differs from the type `kind`, as phrases.
 
-    Parts of type `Any` are held to `_refused` as well. `name` is what the value is called.
+    Parts of type `Any` are checked by `_refused` as well. `name` is the name of the value.
     """
     from pydantic import ValidationError  # here, as it would make every start slow
 
@@ -86,14 +86,14 @@ def mismatches(value: object, kind: Any, name: str) -> list[str]:
         if refused := next(_refused(value, name), None):
             return [refused]
         text = json.dumps(value, ensure_ascii=False, default=_plain)
-        # "?" stands for bytes of file names that are not UTF-8: only types are looked at.
+        # "?" stands for bytes of file names that are not UTF-8: only types are checked.
         _adapter(kind).validate_json(text.encode("utf-8", "replace"), strict=True)
     except RecursionError:
         return [f"{name} is nested too deeply"]
     except ValidationError as error:
         if error.error_count() > MOST_PROBLEMS:
             return [f"{name} differs in {error.error_count()} places"]
-        # The branch of a union that fits furthest says most.
+        # The branch of a union that fits furthest is the most informative.
         problems = sorted(error.errors(), key=lambda problem: -len(problem["loc"]))
         return list(dict.fromkeys(_phrase(value, problem, name) for problem in problems))
     return []
@@ -107,14 +107,14 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON knows in place of a number or array of numpy, a mapping or a dataclass."""
+    """Return the JSON equivalent of a number or array of numpy, a mapping or a dataclass."""
     if hasattr(value, "tolist"):
         return value.tolist()
     return dict(value) if isinstance(value, Mapping) else getattr(value, "__dict__", str(value))
 
 
 def _refused(value: object, name: str) -> Iterator[str]:
-    """Text that no file and no terminal takes, and numbers of no machine."""
+    """Yield text that no file and no terminal accepts, and numbers beyond 64 bits."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from _refused(key, f"a key of {name}")
@@ -131,13 +131,13 @@ def _refused(value: object, name: str) -> Iterator[str]:
 
 
 def _phrase(value: Any, problem: ErrorDetails, name: str) -> str:
-    """What pydantic found, at its place in `value`."""
+    """Return pydantic's message, with its position in `value`."""
     for step in problem["loc"]:
         if isinstance(value, (list, tuple)) and isinstance(step, int):
             value, name = value[step], f"{name}[{step}]"
         elif isinstance(value, Mapping) and step in value:
             value, name = value[step], f"{name}.{step}"
-        # Else it is a key that is missing, or the name of a union's branch.
+        # Else it is a missing key, or the name of a union's branch.
     if problem["type"] == "missing":
         return f"{name}.{problem['loc'][-1]} is missing"
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):

@@ -1,9 +1,8 @@
-"""What can go wrong, one class per failure.
+"""Exceptions, one class per failure.
 
-Every message is one sentence naming the cause; `hint` is the next step. The
-command line prints both on one line and exits with `exit_code`; the window
-shows them as a notification. Every folder of the package may import this
-module; it imports nothing of ours.
+Every message is one sentence naming the cause; `hint` is the next step. The command line prints
+both on one line and exits with `exit_code`; the window shows them as a notification. Every folder
+of the package may import this module; it imports none of them.
 """
 
 from __future__ import annotations
@@ -15,14 +14,15 @@ CONTROLS = re.compile(
     r"[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e"
     r"\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
 )
-"""What moves the cursor, changes the direction of text or is invisible; joiners are letters."""
+"""Characters that move the cursor, change the direction of text or are invisible; joiners are
+letters."""
 
 
 def escape_controls(text: str, keep: str = "") -> str:
-    r"""`text` with each control character, but for those in `keep`, as its escape sequence.
+    r"""Return `text` with each control character, but for those in `keep`, as its escape sequence.
 
-    Names in files come from anybody: one may hold sequences that a terminal obeys, lines that
-    look like ours, or marks that turn the letters round. Bytes that are not UTF-8 become
+    Names in files are untrusted: one may contain sequences that a terminal obeys, lines that
+    imitate our messages, or marks that reverse the letters. Bytes that are not UTF-8 become
     ``\xNN``.
     """
 
@@ -38,7 +38,7 @@ def escape_controls(text: str, keep: str = "") -> str:
 
 
 class RestoreError(Exception):
-    """Base of all errors a user can cause or must know of.
+    """Base of all errors that a user can cause or must know of.
 
     Control characters in the sentences, of names for instance, are escaped.
     """
@@ -72,7 +72,7 @@ class OutsideFolder(UnreadableImage):
 
 
 class UnknownBands(InputError):
-    """The model needs band roles that the image does not tell."""
+    """The model needs band roles that the image does not define."""
 
 
 class BadRegion(InputError):
@@ -80,7 +80,7 @@ class BadRegion(InputError):
 
 
 class BadMask(InputError):
-    """A mask has another size than the image and no georeference to place it."""
+    """A mask has another size than the image and no georeference to locate it."""
 
 
 class UnknownModel(InputError):
@@ -96,7 +96,7 @@ class MissingWeights(InputError):
 
 
 class BadModel(InputError):
-    """A model file or its card does not do what the card says."""
+    """A model file or its card does not match what the card claims."""
 
 
 class BadOutput(InputError):
@@ -104,7 +104,7 @@ class BadOutput(InputError):
 
 
 class SourceChanged(InputError):
-    """The source is not the one the unfinished run was made from."""
+    """The source is not the one of the unfinished run."""
 
 
 class Cancelled(RestoreError):
@@ -134,7 +134,10 @@ class DiskFull(ResourceError):
 def did_you_mean(
     name: str, known: Collection[str], otherwise: str = "There are", *, most: int = 1
 ) -> str:
-    """The hint about a name that is not `known`: up to `most` near ones, else all of them."""
+    """Return the hint for a name that is not `known`.
+
+    Up to `most` similar ones, else all of them.
+    """
     import difflib  # only where something is wrong already
 
     near = difflib.get_close_matches(name, known, most, 0.6 if most == 1 else 0.4)

@@ -10,7 +10,7 @@ import rasterio
 
 from ._scenes import hazy, read, write_tiff
 
-MODEL = f"{Path(__file__).parents[1] / 'engine' / '_placed_model.py'}:Placed"
+MODEL = f"{Path(__file__).parents[1] / 'engine' / '_position_dependent_model.py'}:Placed"
 WORDS = ("--model", MODEL, "--yes", "--tile", "128", "--device", "cpu")
 
 

@@ -12,9 +12,9 @@ import napari_restore as nr
 from napari_restore import api, errors
 from napari_restore.engine import Region
 from napari_restore.engine._adjust import Adjustment
-from napari_restore.engine._levels import read_source, weight_at
-from napari_restore.engine._light import REC_709, Light, blend
-from napari_restore.engine._weight import Feathered, PolygonWeight, RegionWeight
+from napari_restore.engine._levels import mask_at_level, read_source
+from napari_restore.engine._luma import REC_709, LumaModel, blend
+from napari_restore.engine._mask_strength import Feathered, PolygonMask, RegionMask
 from napari_restore.images import Radiometry
 
 from ._whole import model, whole
@@ -31,7 +31,7 @@ ONE_BY_ONE = [{name: value} for name, value in EVERYTHING.items()]
 
 def light(bands=3, black=0.0, white=1.0, colours=(0, 1, 2)):
     radiometry = Radiometry(np.full(bands, black), white, "", "")
-    return Light(radiometry, tuple(range(bands)), colours)
+    return LumaModel(radiometry, tuple(range(bands)), colours)
 
 
 def luma(values):
@@ -243,7 +243,7 @@ def test_the_share_is_smooth_and_whole_in_the_middle_third():
 
 def test_without_colours_luma_is_the_mean_of_the_models_bands():
     pixels = np.random.default_rng(3).random((5, 7, 4))
-    only = Light(Radiometry(np.zeros(4), 1.0, "", ""), (1, 3), None)
+    only = LumaModel(Radiometry(np.zeros(4), 1.0, "", ""), (1, 3), None)
     np.testing.assert_allclose(only.luma(pixels), pixels[..., [1, 3]].mean(axis=2))
 
 
@@ -289,7 +289,7 @@ def test_levels_an_image_lacks_are_halved_from_what_it_has():
 def test_masks_keep_their_place_at_every_level(tmp_path):
     size = (800, 1000)
     ring = [[200.0, 160.0], [600.0, 160.0], [600.0, 640.0], [200.0, 640.0], [200.0, 160.0]]
-    polygon = PolygonWeight([[[tuple(point) for point in ring]]], *size)
+    polygon = PolygonMask([[[tuple(point) for point in ring]]], *size)
 
     class Drawn:
         """Some other weight."""
@@ -299,12 +299,12 @@ def test_masks_keep_their_place_at_every_level(tmp_path):
         def read(self, box):
             return polygon.read(box)
 
-    weights = (polygon, RegionWeight([Region(160, 200, 640, 600)]), Drawn())
+    weights = (polygon, RegionMask([Region(160, 200, 640, 600)]), Drawn())
     for weight in (*weights, Feathered(polygon, 64, size)):
         fine = weight.read(Region(0, 0, *size))
         for level in (1, 3):
             step = 1 << level
-            found = weight_at(weight, level, size).read(Region(0, 0, 800 // step, 1000 // step))
+            found = mask_at_level(weight, level, size).read(Region(0, 0, 800 // step, 1000 // step))
             middle = fine[step // 2 :: step, step // 2 :: step]
             assert np.abs(found - middle).max() <= (0.15 if isinstance(weight, Feathered) else 0)
             assert 0 < found.mean() < 1
@@ -324,7 +324,7 @@ def test_luma_of_a_photo_is_that_of_the_working_space(run, tmp_path):
     assert image.working_space is not None
     result = run(image)
     source, restored = image.read(whole(image)), result.read(whole(image))
-    seen = Light.of_run(result.plan, result.record)
+    seen = LumaModel.of_run(result.plan, result.record)
     mixed = result.with_adjustment(Adjustment(luminance_only=True)).read(whole(image))
     inside = (mixed > 0).all(axis=2) & (mixed < 65535).all(axis=2)
     # There and back at 16 bit; luma of the file's own numbers is another.

@@ -14,7 +14,7 @@ from napari_restore.engine._context import (
     load_context,
     save_context,
 )
-from napari_restore.engine._weight import RegionWeight
+from napari_restore.engine._mask_strength import RegionMask
 from napari_restore.models import context_of
 
 
@@ -80,7 +80,7 @@ def test_a_planted_file_is_computed_again(own_cache, planted):
 
 def test_excluded_pixels_do_not_count():
     opened, pixels = image("uint8")
-    outside = RegionWeight([Region(0, 0, 350, 900)])
+    outside = RegionMask([Region(0, 0, 350, 900)])
     some = compute_context(opened, exclude=outside)
     assert some.valid_pixels == 350 * 900
     assert some.percentile(50) == np.sort(pixels[350:].ravel())[350 * 900 * 3 // 2]

@@ -8,7 +8,7 @@ import pytest
 import napari_restore as nr
 from napari_restore.engine import Region
 from napari_restore.engine._context import compute_context
-from napari_restore.engine._weight import open_weight
+from napari_restore.engine._mask_strength import open_mask
 
 from ._whole import whole
 
@@ -119,7 +119,7 @@ def test_a_faded_edge_lies_between_source_and_result(run, restored, image, geojs
     source, full = image.read(whole(image)), restored(image)
     result = run(image, mask=geojson, feather=40)
     soft = result.read(whole(image))
-    weight = open_weight(geojson, image, 40).read(whole(image))
+    weight = open_mask(geojson, image, 40).read(whole(image))
     assert ((weight > 0) & (weight < 1)).mean() > 0.1
     np.testing.assert_array_equal(soft[weight == 0], source[weight == 0])
     np.testing.assert_array_equal(soft[weight == 1], full[weight == 1])
@@ -143,7 +143,7 @@ def test_excluded_pixels_stay_and_are_not_counted(run, image, geojson):
     np.testing.assert_array_equal(some[BOX.slices], source[BOX.slices])
     assert (some != source).mean() > 0.2
     left = HEIGHT * WIDTH - BOX.pixels
-    exclusion = open_weight(geojson, image)
+    exclusion = open_mask(geojson, image)
     assert compute_context(image, exclude=exclusion).valid_pixels == left
     share = result.record["measured"]["quality_shares"]["excluded"]
     assert share == pytest.approx(BOX.pixels / (HEIGHT * WIDTH))

@@ -9,8 +9,8 @@ import rasterio
 import napari_restore as nr
 from napari_restore import errors
 from napari_restore.engine import Finished, Phase, Stopped, TileDone, _run
-from napari_restore.engine._hold import hold_for_writing
 from napari_restore.engine._local_run import LocalRun
+from napari_restore.engine._store_lock import lock_exclusive
 from napari_restore.sample import SAMPLE
 
 REGION = nr.Region(300, 400, 900, 1100)
@@ -180,8 +180,8 @@ def test_a_changed_file_is_opened_again(worker, tmp_path):
 def test_the_plan_runs_as_it_was_settled(worker):
     planned = plan(tile=384)
     record = nr.start(planned, process=worker).result().record
-    told = planned.to_dict()
-    assert record["plan"] == {**record["plan"], **told}
+    plan_record = planned.to_dict()
+    assert record["plan"] == {**record["plan"], **plan_record}
 
 
 def test_the_record_counts_both_processes(worker):
@@ -198,7 +198,7 @@ def test_a_window_waits_for_a_run_of_the_same(worker, travels):
     source = image if travels else image.read((0, 0, 600, 700))
     planned = nr.plan(source, "identity", region=nr.Region(0, 0, 600, 700), tile=256)
     first = nr.start(planned).result()
-    release = hold_for_writing(first, planned.store)
+    release = lock_exclusive(first, planned.store)
     job = nr.start(planned, process=worker)
     phases = (event.name for event in job if isinstance(event, Phase))
     assert next(name for name in phases if "Waiting" in name)
@@ -211,7 +211,7 @@ def test_a_window_waits_for_a_run_of_the_same(worker, travels):
 def test_the_wait_for_another_run_is_no_work_of_this_one(monkeypatch):
     planned = plan("identity")
     first = nr.start(planned).result()
-    release = hold_for_writing(first, planned.store)
+    release = lock_exclusive(first, planned.store)
     asked = []
 
     def writer(path):
@@ -231,7 +231,7 @@ def test_the_wait_for_another_run_is_no_work_of_this_one(monkeypatch):
 def test_waiting_for_another_run_can_be_cancelled(worker):
     planned = plan("identity")
     first = nr.start(planned).result()
-    release = hold_for_writing(first, planned.store)
+    release = lock_exclusive(first, planned.store)
     job = nr.start(planned, process=worker)
     next(e for e in job if isinstance(e, Phase) and "Waiting" in e.name)
     job.cancel()

@@ -8,8 +8,8 @@ import pytest
 import napari_restore as nr
 from napari_restore import api, errors
 from napari_restore.engine import Region
+from napari_restore.engine import _mask_strength as mask_module
 from napari_restore.engine import _result as result_module
-from napari_restore.engine import _weight as weight_module
 from napari_restore.engine._quality import QUALITY
 from napari_restore.engine._store import ResultStore
 
@@ -121,8 +121,8 @@ def test_a_result_that_is_not_complete_is_no_black_picture(run, hazy, options):
 def test_pieces_make_no_difference(run, hazy, monkeypatch, options):
     result = run(hazy, **options)
     together = result.read(whole(hazy))
-    monkeypatch.setattr(weight_module.pieces_of, "__defaults__", (77, 5000))
-    monkeypatch.setattr(result_module, "LIGHT_PIXELS", 3000)
+    monkeypatch.setattr(mask_module.pieces_of, "__defaults__", (77, 5000))
+    monkeypatch.setattr(result_module, "LUMA_PIXELS", 3000)
     np.testing.assert_array_equal(result.read(whole(hazy)), together)
 
 

@@ -28,7 +28,7 @@ def load(name):
 
 @pytest.fixture
 def scene(data_dir):
-    """A real aerial image, 700 × 640, under made-up haze, uint8."""
+    """A real aerial image, 700 × 640, under synthetic haze, uint8."""
     clear = nr.open_image(data_dir / SCENE).read((0, 0, 700, 640))
     y, x = np.mgrid[0:700, 0:640] / 700
     t = (0.6 + 0.25 * np.cos(5 * y + 3 * x))[..., None]
@@ -237,9 +237,9 @@ def test_a_damaged_cache_is_made_again_and_said(scene, own_cache):
     context.write_bytes(b"nonsense")
     (whole.store.path / "0" / "zarr.json").unlink()
     job = nr.start(nr.plan(image, model))
-    told = " ".join(event.text for event in job if isinstance(event, Note))
-    assert "statistics of this image were damaged" in told
-    assert "unfinished result was damaged" in told
+    notes = " ".join(event.text for event in job if isinstance(event, Note))
+    assert "statistics of this image were damaged" in notes
+    assert "unfinished result was damaged" in notes
     again = job.result()
     np.testing.assert_array_equal(again.read(again.region), expected)
 

@@ -40,7 +40,7 @@ def test_counts_tensors_while_they_live() -> None:
 
 
 def test_says_no_where_a_card_would() -> None:
-    memory = DeviceMemory(choose_device("simulated:8KiB"), held=4096)
+    memory = DeviceMemory(choose_device("simulated:8KiB"), initial=4096)
     with memory.watched():
         kept = torch.zeros(1024 - 8)
         with pytest.raises(torch.OutOfMemoryError):

@@ -60,8 +60,8 @@ def test_tiers_mixed_in_one_run(image: Any, tmp_path: Path) -> None:
     record = nr.plan(image, MODEL, scratch=tmp_path, residuals="disk").staged.record_bytes
     memory = plain.added_ram_bytes + 5 * record + record // 2
     result = nr.restore(image, MODEL, scratch=tmp_path, memory=memory, workers=plain.workers)
-    told = result.record["plan"]["staged"]
-    kept = told["residual_bytes"]
+    staged = result.record["plan"]["staged"]
+    kept = staged["residual_bytes"]
     assert 0 < kept["ram"] <= 5 * record
     assert np.abs(np.asarray(result.array) - one_shot(image)).max() <= TOLERANCE
 
@@ -282,11 +282,11 @@ def test_damaged_tokens_are_named_and_the_next_run_mends_them(image: Any, tmp_pa
 
 
 def test_settled_plan_survives_json(image: Any, tmp_path: Path) -> None:
-    from napari_restore.engine import plan_from_settled, settled
+    from napari_restore.engine import deserialise_plan, serialise_plan
 
     plan = nr.plan(image, MODEL, scratch=tmp_path)
-    told = json.loads(json.dumps(settled(plan)))
-    assert plan_from_settled(told, plan.image, plan.model) == plan
+    serialised = json.loads(json.dumps(serialise_plan(plan)))
+    assert deserialise_plan(serialised, plan.image, plan.model) == plan
 
 
 def test_bad_wishes_are_named(image: Any, tmp_path: Path) -> None:

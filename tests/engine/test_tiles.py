@@ -12,8 +12,8 @@ from napari_restore.engine._tiles import (
     CELL,
     Schedule,
     TileSizes,
+    box_with_halo,
     cut_into_tiles,
-    fed_box,
     tile_sizes,
 )
 
@@ -61,7 +61,7 @@ def test_touches_rules_out_tiles():
 
 
 def test_fed_box_is_grown_by_the_halo_and_cropped_to_the_image():
-    assert fed_box(Region(0, 512, 512, 1000), 48, (2000, 1000)) == Region(0, 464, 560, 1000)
+    assert box_with_halo(Region(0, 512, 512, 1000), 48, (2000, 1000)) == Region(0, 464, 560, 1000)
 
 
 def test_schedule_starts_at_the_centre_and_can_move():
@@ -99,7 +99,7 @@ def test_tile_sizes_foretell_the_cut(height, width, tile, halo, data):
     y0, x0 = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
     target = Region(y0, x0, data.draw(st.integers(y0 + 1, height)), width)
     cores = cut_into_tiles([target], (height, width), tile)
-    fed = [fed_box(core, halo, (height, width)).pixels for core in cores]
+    fed = [box_with_halo(core, halo, (height, width)).pixels for core in cores]
     assert tile_sizes([target], (height, width), tile, halo) == TileSizes(
         len(cores), sum(fed), max(fed)
     )

@@ -115,7 +115,7 @@ def test_more_strips_are_claimed_than_listed(tmp_path: Path) -> None:
     }  # fmt: skip
     path = bare_tiff(tmp_path / "scene.tif", tags, bytes(4096))
     assert isinstance(read_all(path), Image)
-    refused(bare_tiff(path, {**tags, 278: (4, 1, 8)}, bytes(4096)), "8 strips", "holds 1")
+    refused(bare_tiff(path, {**tags, 278: (4, 1, 8)}, bytes(4096)), "8 strips", "contains 1")
 
 
 def test_large_tiles_that_are_there_are_read(tmp_path: Path, tiff: Tiff) -> None:
@@ -169,7 +169,7 @@ def jpeg(height: int, width: int) -> bytes:
 def test_a_jpeg_claims_more_than_it_holds(tmp_path: Path) -> None:
     path = tmp_path / "photo.jpg"
     path.write_bytes(jpeg(65000, 65000))
-    refused(path, "65000 × 65000", "cannot hold")
+    refused(path, "65000 × 65000", "cannot contain")
     outer = tmp_path / "photo.vrt"
     outer.write_text(vrt("photo.jpg", relative=1))
     refused(outer, "65000 × 65000")

@@ -25,7 +25,7 @@ def mask_of_line(image: Any, start: tuple[float, float], end: tuple[float, float
     """Write a linear gradient from `start` (0) to `end` (1) for `mask`; see `mask_of_polygons`."""
     from napari_restore import images
 
-    return images.keep_line(open_image(image), start, end)
+    return images.keep_gradient(open_image(image), start, end)
 
 
 def mask_of_array(

@@ -146,9 +146,9 @@ def tile_invariance(model: Any) -> str:
     the tiling; otherwise plans fix what it depends on. Measured on synthetic tiles the first time,
     then read from the cache folder.
     """
-    from napari_restore.engine import invariance_here
+    from napari_restore.engine import describe_tile_invariance
 
-    return invariance_here(load_model(model))
+    return describe_tile_invariance(load_model(model))
 
 
 def is_ready(model_id: str) -> bool:

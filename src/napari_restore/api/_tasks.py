@@ -60,23 +60,23 @@ def portable_task(task: Mapping[str, Any]) -> dict[str, Any]:
     For commands and records: drawn areas become text; long or painted ones are kept in the cache
     until `clear_cache(needed=True)`.
     """
-    from napari_restore.images import lasting_mask
+    from napari_restore.images import persistent_mask
 
     options = dict(task["options"])
     for name in ("mask", "exclude"):
         if options.get(name) is not None:
-            options[name] = lasting_mask(os.fspath(options[name]))
+            options[name] = persistent_mask(os.fspath(options[name]))
     return {**task, "options": options}
 
 
 def serialised_task(plan: Plan) -> dict[str, Any] | None:
     """Return the task of `plan` with its decisions, for another process; None as for `task_of`."""
-    from napari_restore.engine import settled
+    from napari_restore.engine import serialise_plan
 
     task = task_of(plan)
     if task is None:
         return None
-    return {**task, "settled": settled(plan), "fingerprint": plan.image.fingerprint}
+    return {**task, "settled": serialise_plan(plan), "fingerprint": plan.image.fingerprint}
 
 
 def plan_of(task: Mapping[str, Any], *, trust: bool = False) -> Plan:

@@ -83,13 +83,13 @@ class _Cache:
 
     def plan(self, task: Message) -> Plan:
         """Return the plan that a serialised task describes."""
-        from napari_restore.engine import plan_from_settled
+        from napari_restore.engine import deserialise_plan
 
         whole, part = task["image"], None
         if task["mosaic"] is not None:
             whole, part = task["mosaic"], self._image(task["image"])
         image = self._image(whole, task["fingerprint"])
-        return plan_from_settled(task["settled"], image, self._model(task["model"]), part)
+        return deserialise_plan(task["settled"], image, self._model(task["model"]), part)
 
     def _image(self, spec: Message, fingerprint: str | None = None) -> Image:
         from napari_restore.images import Image

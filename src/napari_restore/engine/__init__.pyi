@@ -17,19 +17,19 @@ from ._events import (
     TileDone,
     event_from_dict,
 )
-from ._hold import StoreBusy, hold, hold_for_writing, writer_of
 from ._job import Job, ProcessJob
-from ._kept import KeptResult, forget_result, keep_result, kept_results, name_of_plan
+from ._kept_results import KeptResult, forget_result, keep_result, kept_results, name_of_plan
 from ._plan import Plan, block_too_large
 from ._planning import make_plan
 from ._probe import probe
 from ._region import Region
 from ._result import Result, digest
-from ._settled import plan_from_settled, settled
+from ._serialise import deserialise_plan, serialise_plan
 from ._start import warm_up
 from ._store import ResultStore, discard
-from ._tile import is_out_of_memory, let_go
-from ._tile_invariance import invariance_here
+from ._store_lock import StoreBusy, lock_exclusive, lock_shared, writer_of
+from ._tile import clear_frames, is_out_of_memory
+from ._tile_invariance import describe_tile_invariance
 
 __all__ = [
     "Adjustment",
@@ -53,32 +53,32 @@ __all__ = [
     "Worker",
     "block_too_large",
     "choose_device",
+    "clear_frames",
     "compute_context",
     "context_of_images",
     "create_array",
+    "describe_tile_invariance",
+    "deserialise_plan",
     "digest",
     "discard",
     "event_from_dict",
     "forget_result",
-    "hold",
-    "hold_for_writing",
-    "invariance_here",
     "is_out_of_memory",
     "joint_context",
     "keep_result",
     "kept_results",
-    "let_go",
     "load_context",
+    "lock_exclusive",
+    "lock_shared",
     "make_plan",
     "mean_colour",
     "missing_roles",
     "name_of_plan",
     "peak_in",
-    "plan_from_settled",
     "probe",
     "return_freed_memory",
     "save_context",
-    "settled",
+    "serialise_plan",
     "warm_up",
     "write_chunks",
     "writer_of",

@@ -1,4 +1,4 @@
-"""How a finished result is applied to its source: how strongly, where in the tones, in colour or not."""
+"""Settings of how a finished result is blended with its source: strength, tones, colour."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ COLOURS = ("red", "green", "blue")
 
 @dataclass(frozen=True)
 class Adjustment:
-    """What happens to a result's pixels when they are read; the model never runs again.
+    """Blending of a result with its source, applied whenever pixels are read.
 
-    Every pixel follows from the source and the restored value at its place alone, so
-    tiles, zoom and the saved file agree. Raises `BadParameter` beyond the limits.
+    The model never runs again. Every pixel follows from the source and the restored value at its
+    position alone, so tiles, zoom and the saved file agree. Raises `BadParameter` beyond the
+    limits.
     """
 
     strength: float = 1.0
@@ -35,20 +36,20 @@ class Adjustment:
             )
         for name in ("protect_shadows", "protect_highlights"):
             if not 0 <= getattr(self, name) <= 1:
-                told = name.replace("_", "-")
+                option = name.replace("_", "-")
                 raise BadParameter(
-                    f"{told} {getattr(self, name)} is outside 0 … 1.",
+                    f"{option} {getattr(self, name)} is outside 0 … 1.",
                     "0 protects nothing, 1 leaves the extreme tones as they are.",
                 )
 
     @property
     def is_neutral(self) -> bool:
-        """Whether the result is taken as the model gave it."""
+        """Whether the result is used as the model returned it."""
         return self == Adjustment()
 
     @property
-    def looks_at_light(self) -> bool:
-        """Whether the source's luma matters."""
+    def needs_luma(self) -> bool:
+        """Whether the source's luma is needed."""
         return self.luminance_only or bool(self.protect_shadows or self.protect_highlights)
 
     def check(self, image: Image) -> None:
@@ -61,12 +62,12 @@ class Adjustment:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields by name, JSON-able."""
+        """Return the fields by name, JSON-able."""
         return asdict(self)
 
 
 def colours_of(image: Image) -> tuple[int, int, int] | None:
-    """The numbers of the red, green and blue band; None unless there are all three."""
+    """Return the numbers of the red, green and blue band; None unless there are all three."""
     if not set(COLOURS) <= set(image.roles):
         return None
     red, green, blue = (image.roles.index(name) for name in COLOURS)

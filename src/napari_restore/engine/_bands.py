@@ -1,4 +1,4 @@
-"""Which of an image's bands a model sees, and what happens to the others."""
+"""Choice of the bands that a model takes, and treatment of the others."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ VISIBLE = ("red", "green", "blue")
 
 
 def visible_bands(image: Image) -> tuple[int, ...]:
-    """The bands known to be red, green or blue, in the file's order."""
+    """Return the bands known to be red, green or blue, in the file's order."""
     return tuple(i for i in image.data_bands if image.roles[i] in VISIBLE)
 
 
 def model_bands(image: Image, card: ModelCard) -> tuple[int, ...]:
-    """The image's band numbers in the order of the model's channels.
+    """Return the image's band numbers in the order of the model's channels.
 
-    A model that names roles gets those first, and all other data bands behind them
-    unless its number of bands is fixed. One that names none gets the visible bands
-    in the file's order where their roles are known, else all data bands. Raises
-    `UnknownBands` with the option to copy when a role is missing.
+    A model that names roles gets those first, and all other data bands behind them unless its
+    number of bands is fixed. One that names none gets the visible bands in the file's order where
+    their roles are known, else all data bands. Raises `UnknownBands` with the option to copy when a
+    role is missing.
     """
     if card.roles:
         missing = [role for role in card.roles if role not in image.roles]
@@ -52,10 +52,9 @@ def model_bands(image: Image, card: ModelCard) -> tuple[int, ...]:
 
 
 def missing_roles(image: Image, card: ModelCard) -> tuple[str, ...]:
-    """The roles that must be named before the model runs on `image`; none if all are known.
+    """Return the roles that must be given before the model can run on `image`; empty if none.
 
-    Raises `UnknownBands` where naming cannot help: no band is left whose light is
-    unknown.
+    Raises `UnknownBands` where naming cannot help: no band is left whose light is unknown.
     """
     try:
         model_bands(image, card)
@@ -76,12 +75,12 @@ def missing_roles(image: Image, card: ModelCard) -> tuple[str, ...]:
 
 
 def other_bands(image: Image, bands: tuple[int, ...]) -> tuple[int, ...]:
-    """Data bands the model does not see."""
+    """Return data bands the model does not see."""
     return tuple(b for b in image.data_bands if b not in bands)
 
 
 def without_others(image: Image, bands: tuple[int, ...]) -> Image:
-    """`image` with `bands` and alpha only, in the file's order."""
+    """Return `image` with `bands` and alpha only, in the file's order."""
     others = set(other_bands(image, bands))
     return image.with_bands([b for b in range(image.bands) if b not in others])
 
@@ -89,10 +88,10 @@ def without_others(image: Image, bands: tuple[int, ...]) -> Image:
 def choose_other_bands(
     image: Image, card: ModelCard, bands: tuple[int, ...], wanted: OtherBands | None
 ) -> OtherBands:
-    """`correct` where the physics can be carried over, else `copy`.
+    """Return `correct` where the physics can be carried over, else `copy`.
 
-    Correcting scales the optical depth by wavelength, so both sides must be known
-    and the model must say its transmission. Raises `BadParameter` for another word.
+    Correcting scales the optical depth by wavelength, so both sides must be known and the model
+    must say its transmission. Raises `BadParameter` for any other value.
     """
     if wanted not in (None, *get_args(OtherBands)):
         raise BadParameter(

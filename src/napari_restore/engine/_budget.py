@@ -1,4 +1,4 @@
-"""Memory budgets: what a run may add, what it added."""
+"""Memory budgets: how much a run may add to the process, and how much it added."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEFAULT_SHARE = 0.6
 
 
 def parse_size(text: str | int | float) -> int:
-    """Bytes of ``"1.5GiB"``, ``"512 MiB"``, ``"800MB"`` or a plain number."""
+    """Return bytes of ``"1.5GiB"``, ``"512 MiB"``, ``"800MB"`` or a plain number."""
     if isinstance(text, (int, float)):
         number, unit = float(text), ""
     else:
@@ -37,7 +37,7 @@ def parse_size(text: str | int | float) -> int:
 
 
 def default_memory() -> int:
-    """The budget when the user names none: 60 % of the RAM now available.
+    """Return the budget when the user sets none: 60 % of the RAM now available.
 
     Where the address space is limited (``ulimit -v``), no more than 60 % of what is left of it.
     """
@@ -53,12 +53,12 @@ def default_memory() -> int:
 
 
 def process_memory(children: bool = True) -> int:
-    """Bytes only this process (and its children) hold: unique set size, summed."""
+    """Return the bytes that only this process (and its children) use: unique set size, summed."""
     import psutil
 
-    own = psutil.Process()
-    others = own.children(recursive=True) if children else []
-    return _unique(own) + sum(_unique(child) for child in others)
+    process = psutil.Process()
+    others = process.children(recursive=True) if children else []
+    return _unique(process) + sum(_unique(child) for child in others)
 
 
 def _unique(process: Any) -> int:
@@ -73,15 +73,15 @@ def _unique(process: Any) -> int:
 
 
 class PeakMemory:
-    """Notes the most memory a run holds, sampled on a thread.
+    """Peak memory of a run, sampled on a thread.
 
-    `start` is `process_memory` at the beginning, `peak` the most so far. The exact
-    figure walks the page tables, which costs a hundredth of a second and holds up
-    everything that takes memory; in between the growth of the resident size stands
-    for it, since what is shared with other processes hardly changes.
+    `start` is `process_memory` at the beginning, `peak` the most so far. The exact figure walks the
+    page tables, which costs a hundredth of a second and delays every allocation; in between the
+    growth of the resident size stands for it, since what is shared with other processes hardly
+    changes.
 
-    With `limit`, bytes that may be added, `release` is called when the resident
-    size comes near it: the heap then gives back the gaps between its blocks.
+    With `limit`, bytes that may be added, `release` is called when the resident size comes near it:
+    which returns the gaps in the heap to the system.
     """
 
     def __init__(
@@ -110,11 +110,11 @@ class PeakMemory:
     def _sample(self) -> None:
         import psutil
 
-        own = psutil.Process()
-        begun = int(own.memory_info().rss)
+        process = psutil.Process()
+        begun = int(process.memory_info().rss)
         quiet_until = 0.0
         while not self._stop.wait(self._interval):
-            now = int(own.memory_info().rss)
+            now = int(process.memory_info().rss)
             self.peak = max(self.peak, self.start + now - begun)
             near = self._limit is not None and now - begun > NEAR * self._limit
             if near and self._release is not None and time.monotonic() > quiet_until:
@@ -124,7 +124,7 @@ class PeakMemory:
 
 @contextlib.contextmanager
 def peak_in(record: dict[str, Any]) -> Iterator[None]:
-    """What is done within counts in `peak_ram_bytes` of what `record` has measured, once it is done."""
+    """Count the memory used inside the block in `peak_ram_bytes` of `record`, once it has ended."""
     with PeakMemory() as memory:
         yield
     measured = record.setdefault("measured", {})
@@ -132,6 +132,6 @@ def peak_in(record: dict[str, Any]) -> Iterator[None]:
 
 
 NEAR = 0.95
-"""Share of the limit from which on gaps in the heap are given back."""
+"""Share of the limit from which on gaps in the heap are returned to the system."""
 _PAUSE = 0.05
-"""Seconds between two such calls: each is paid for by paging in anew."""
+"""Seconds between two such calls: after each, pages must be faulted in again."""

@@ -1,4 +1,4 @@
-"""What a tile costs on this machine: memory and time, measured once per model."""
+"""Cost of a tile on this machine, in bytes and seconds, measured once per model."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import torch
 from napari_restore.engine._budget import MIB
 from napari_restore.engine._device import Device
 from napari_restore.engine._device_memory import peak_of
-from napari_restore.engine._own_thread import on_own_thread
+from napari_restore.engine._measurement_cache import MeasurementCache
+from napari_restore.engine._new_thread import on_new_thread
 from napari_restore.engine._probe import example_input, example_statistics
-from napari_restore.engine._remembered import Remembered
 from napari_restore.models import RestorationModel
 
 _SIDES = (256, 512)
@@ -22,7 +22,7 @@ _SIDES = (256, 512)
 
 @dataclass(frozen=True)
 class Cost:
-    """What fed pixels take of one worker: bytes at the peak, seconds."""
+    """Cost of input pixels for one worker: bytes at the peak, seconds."""
 
     fixed_bytes: float
     bytes_per_pixel: float
@@ -35,21 +35,21 @@ class Cost:
         return self.seconds_per_pixel * pixels
 
 
-_KNOWN = Remembered[Cost]()
+_KNOWN = MeasurementCache[Cost]()
 
 
 def calibrate(
     model: RestorationModel, device: Device, threads: int, *, roughly: bool = False
 ) -> Cost:
-    """The cost of `model` on `device` with `threads` threads; remembered in the process.
+    """Return the cost of `model` on `device` with `threads` threads; cached in the process.
 
-    Models of one kind cost the same; `roughly` also those of one name.
-    Two sizes give a line for the memory; the larger one, run twice, the time.
+    Models of one kind cost the same; `roughly` also those of one name. The memory is fitted
+    linearly to two sizes; the larger one, run twice, gives the time.
     """
     return _KNOWN.of(
         model,
         device,
-        lambda: on_own_thread(lambda: _measure(model, device, threads), "calibrate"),
+        lambda: on_new_thread(lambda: _measure(model, device, threads), "calibrate"),
         threads,
         roughly=roughly,
     )
@@ -60,7 +60,7 @@ def _measure(model: RestorationModel, device: Device, threads: int) -> Cost:
     model.to(device.torch)
     step = model.card.multiple_of
     least = max(_SIDES[0], model.card.min_size)
-    # Two sizes, also of a model that takes nothing small.
+    # Two sizes, also for a model with a large least size.
     sides = [-(-side // step) * step for side in (least, max(_SIDES[1], least + least // 2))]
     peaks = []
     seconds = 0.0
@@ -79,4 +79,4 @@ def _measure(model: RestorationModel, device: Device, threads: int) -> Cost:
 
 
 SCRATCH_BYTES = 32 * MIB if sys.platform != "darwin" else 16 * MIB
-"""What convolution libraries take beside the tensors (measured: 8–30 MiB per worker)."""
+"""Bytes that convolution libraries use beside the tensors (measured: 8–30 MiB per worker)."""

@@ -1,4 +1,4 @@
-"""One child process that carries out task after task."""
+"""A child process that runs tasks one after another."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from napari_restore.errors import ResourceError
 
 PATIENCE = 3.0
 """Seconds a closed child has to end by itself."""
-Hear = Callable[[dict[str, Any]], None]
+Listener = Callable[[dict[str, Any]], None]
 
 
 class Worker:
@@ -33,7 +33,7 @@ class Worker:
         self._module = module
         self._lock = threading.RLock()
         self._child: subprocess.Popen[str] | None = None
-        self._open: dict[int, tuple[subprocess.Popen[str], Hear]] = {}
+        self._open: dict[int, tuple[subprocess.Popen[str], Listener]] = {}
         self._number = 0
         self._closed = False
 
@@ -42,8 +42,8 @@ class Worker:
         """The child, or None while there is none."""
         return self._child
 
-    def submit(self, task: dict[str, Any], hear: Hear, command: str = "run") -> int:
-        """Queue `task`; `hear` gets its events on another thread. Returns its number.
+    def submit(self, task: dict[str, Any], listener: Listener, command: str = "run") -> int:
+        """Queue `task`; `listener` is called with its events on another thread. Returns its number.
 
         The last event is Finished, Stopped, Error, or Ended with the child's exit code.
         """
@@ -55,7 +55,7 @@ class Worker:
                 child = self._start()
             self._number += 1
             number = self._number
-            self._open[number] = (child, hear)
+            self._open[number] = (child, listener)
             self.send({"command": command, "task": number, "what": task})
             return number
 
@@ -64,7 +64,7 @@ class Worker:
         self.submit(task or {}, lambda event: None, "warm")
 
     def send(self, message: dict[str, Any]) -> None:
-        """Tell the child something; one that has just ended no longer listens."""
+        """Send a message to the child; ignored if it has just ended."""
         with self._lock, contextlib.suppress(OSError, ValueError):
             child = self._child
             if child is not None and child.stdin is not None:
@@ -89,21 +89,22 @@ class Worker:
         """Let the child stop within a tile and end; one that does not is killed."""
         with self._lock:
             self._closed = True
-            child = self._let_go()
+            child = self._detach()
         if child is not None:
-            threading.Thread(target=_see_out, args=(child,), daemon=True).start()
+            threading.Thread(target=_wait_or_kill, args=(child,), daemon=True).start()
 
     def rest(self) -> None:
-        """Give back what the child holds: as `close`, but wait for it, and not for good.
+        """Release the child's memory.
 
-        Takes up to a few seconds: not for the GUI thread.
+        Closes the child and waits for it; the next task starts another. Takes up to a few seconds:
+        not for the GUI thread.
         """
         with self._lock:
-            child = self._let_go()
+            child = self._detach()
         if child is not None:
-            _see_out(child)
+            _wait_or_kill(child)
 
-    def _let_go(self) -> subprocess.Popen[str] | None:
+    def _detach(self) -> subprocess.Popen[str] | None:
         """Ask the child to end; None if there is none."""
         child, self._child = self._child, None
         if child is None or child.poll() is not None:
@@ -134,12 +135,12 @@ class Worker:
                     number = event.pop("task")
                     last = event["event"] in ("Finished", "Stopped", "Error", "Warm")
                 except (ValueError, TypeError, KeyError, AttributeError):
-                    # Not ours: a library that prints past Python.
+                    # Not an event: a library that prints past Python.
                     continue
                 with self._lock:
-                    found = self._open.pop(number, None) if last else self._open.get(number)
-                if found is not None:
-                    found[1](event)
+                    entry = self._open.pop(number, None) if last else self._open.get(number)
+                if entry is not None:
+                    entry[1](event)
         code = child.wait()
         with contextlib.suppress(OSError):
             if child.stdin is not None:
@@ -148,12 +149,12 @@ class Worker:
             if self._child is child:
                 self._child = None
             gone = [number for number, (owner, _) in self._open.items() if owner is child]
-            hearers = [self._open.pop(number)[1] for number in gone]
-        for hear in hearers:
-            hear({"event": "Ended", "code": code})
+            listeners = [self._open.pop(number)[1] for number in gone]
+        for listener in listeners:
+            listener({"event": "Ended", "code": code})
 
 
-def _see_out(child: subprocess.Popen[str]) -> None:
+def _wait_or_kill(child: subprocess.Popen[str]) -> None:
     try:
         child.wait(PATIENCE)
     except subprocess.TimeoutExpired:

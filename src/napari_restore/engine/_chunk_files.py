@@ -1,4 +1,4 @@
-"""Writes whole chunks of a zarr array as files, without zarr's cost per chunk."""
+"""Whole chunks of a zarr array written as files, without zarr's cost per chunk."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from napari_restore.engine._region import Region
 
 
 class DamagedChunk(ValueError):
-    """A chunk's checksum is not that of its content."""
+    """The checksum of a chunk differs from that of its content."""
 
 
 def create_array(group: Any, name: str, shape: tuple[int, int, int], side: int, dtype: str) -> Any:
-    """An array (c, y, x) in `group` whose chunks `write_chunks` can write.
+    """Return an array (c, y, x) in `group` whose chunks `write_chunks` can write.
 
     Light compression, and a checksum: half a chunk must not pass for pixels.
     """
@@ -33,7 +33,7 @@ def create_array(group: Any, name: str, shape: tuple[int, int, int], side: int, 
         compressors=[BloscCodec(cname="lz4", clevel=1, shuffle="noshuffle"), Crc32cCodec()],
         fill_value=0,
         dimension_names=("c", "y", "x"),
-        # A finished black tile is not the same as none.
+        # A finished black tile differs from a missing one.
         config={"write_empty_chunks": True},
     )
 
@@ -41,8 +41,8 @@ def create_array(group: Any, name: str, shape: tuple[int, int, int], side: int, 
 def write_chunks(array: Any, folder: Path, box: Region, pixels: npt.NDArray[Any]) -> None:
     """Write `pixels` (h, w, C) to `box` of `array`, whose chunks lie in `folder`.
 
-    Every chunk becomes a file at once, whole or not there. One that `box` covers in
-    part keeps its other pixels; raises `DamagedChunk`. To be called by one thread.
+    Every chunk is written atomically. One that `box` covers in part keeps its other pixels; raises
+    `DamagedChunk`. Call it from one thread only.
     """
     _, height, width = array.shape
     bands, rows, columns = array.chunks
@@ -66,7 +66,7 @@ def write_chunks(array: Any, folder: Path, box: Region, pixels: npt.NDArray[Any]
 
 
 def _read(file: Path, array: Any) -> npt.NDArray[Any] | None:
-    """A chunk as written by `_write`; None if there is none yet. Raises `DamagedChunk`."""
+    """Return a chunk as written by `_write`; None if there is none yet. Raises `DamagedChunk`."""
     import google_crc32c
     from numcodecs import blosc
 

@@ -1,4 +1,4 @@
-"""The colour of a place as a model sees it."""
+"""Mean colour of a box in model range."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from napari_restore.images import Box, Image, needs_percentile, resolve_radiomet
 from napari_restore.models import ModelCard
 
 STRIP_PIXELS = 1 << 20
-"""Read at a time."""
+"""Pixels read at a time."""
 
 
 def mean_colour(image: Image, card: ModelCard, box: Box, level: int = 0) -> tuple[float, ...]:
-    """Mean of the valid pixels of `box`, in pixels of `level`, in model range.
+    """Return mean of the valid pixels of `box`, in pixels of `level`, in model range.
 
-    One number per band the model takes, in its order. Pixels of a level that is still
-    being made do not count where nothing has landed. Where white follows from all
-    values the image's context is taken from the cache, or made and kept there.
-    Raises `BadRegion` if no pixel of the box is valid, and `UnknownBands`.
+    One number per band the model takes, in its order. Pixels of a level that is still being made do
+    not count where nothing is written yet. Where white follows from all values the image's context
+    is read from the cache, or computed and written there. Raises `BadRegion` if no pixel of the box
+    is valid, and `UnknownBands`.
     """
     bands = list(model_bands(image, card))
     context = None
@@ -40,9 +40,9 @@ def mean_colour(image: Image, card: ModelCard, box: Box, level: int = 0) -> tupl
         if not image.is_built(level):
             valid = valid & pixels.any(axis=2)
         if valid.any():
-            seen = radiometry.to_model(pixels[valid])
-            total += seen[:, bands].sum(axis=0)
-            count += len(seen)
+            values = radiometry.to_model(pixels[valid])
+            total += values[:, bands].sum(axis=0)
+            count += len(values)
     if count == 0:
         raise BadRegion("No pixel there is valid.", "Choose a place within the image.")
     return tuple(float(v) for v in total / count)

@@ -1,4 +1,4 @@
-"""Computes a whole image's `Context` in one pass and keeps it on disk."""
+"""Computation of a whole image's `Context` in one pass, and its cache on disk."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ import numpy.typing as npt
 from napari_restore.engine._bands import visible_bands
 from napari_restore.engine._context_file import UNREADABLE, read_context, write_context
 from napari_restore.engine._device import cores
-from napari_restore.engine._levels import weight_at
+from napari_restore.engine._levels import mask_at_level
+from napari_restore.engine._mask_strength import MaskStrength, open_mask
 from napari_restore.engine._region import Region
-from napari_restore.engine._weight import Weight, open_weight
 from napari_restore.errors import Cancelled, InputError
 from napari_restore.images import Image, attach_pyramid, cache_dir, halve, mark_entry
 from napari_restore.models import (
@@ -34,16 +34,16 @@ from napari_restore.models import (
 BLOCK_SIDE = 2048
 """Side in pixels of the blocks of a pass: a multiple of every overview factor in use."""
 READ_ROWS = 512
-"""Of a block that are read together, at least, in whole chunks: beside the overview a block of
-floats takes as much again."""
+"""Least rows of a block that are read together, in whole chunks: beside the overview a block of
+floats needs as much again."""
 OVERVIEW_SIDE = 512
-"""Overviews of several images are thinned to this side, and further if need be …"""
+"""Overviews of several images are reduced to this side, and further if necessary …"""
 OVERVIEW_PIXELS = 2048**2
 """… so that all together have no more pixels than that of one."""
 ROUGH = ("overview", "sample")
 """Extents of drafts."""
 SAMPLE_CHUNKS = 4
-"""A sample looks into this many chunks across and down …"""
+"""A sample reads this many chunks across and down …"""
 SAMPLE_SIDE = 512
 """… at this many pixels squared of each."""
 ROUGH_BYTES = 64 << 20
@@ -52,18 +52,21 @@ _VERSION = 4
 
 
 def dark_bands(image: Image) -> tuple[int, ...]:
-    """The bands of the dark channel: the visible ones where roles are known, else all data bands."""
+    """Return the bands of the dark channel.
+
+    They are the visible ones where roles are known, else all data bands.
+    """
     return visible_bands(image) or image.data_bands
 
 
 def context_key(
     image: Image,
-    exclude: Weight | None = None,
+    exclude: MaskStrength | None = None,
     region: Region | None = None,
     *,
     extent: str = "image",
 ) -> str:
-    """Names the context of this image, these bands and this exclude mask.
+    """Return the cache key of the context of this image, these bands and this exclude mask.
 
     The statistics of a level are those of its whole image.
     """
@@ -74,31 +77,31 @@ def context_key(
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
-def context_exclude(image: Image, exclude: str | os.PathLike[str] | None) -> Weight | None:
-    """The mask of pixels that do not count, on the image whose statistics stand for `image`."""
-    return None if exclude is None else open_weight(os.fspath(exclude), image.full or image)
+def context_exclude(image: Image, exclude: str | os.PathLike[str] | None) -> MaskStrength | None:
+    """Return the exclude mask on the image whose statistics stand for `image`."""
+    return None if exclude is None else open_mask(os.fspath(exclude), image.full or image)
 
 
 def find_context(
     image: Image,
-    exclude: Weight | None = None,
+    exclude: MaskStrength | None = None,
     region: Region | None = None,
     *,
     extent: str = "image",
 ) -> Context | None:
-    """The context computed earlier, or None."""
+    """Return the context computed earlier, or None."""
     key = context_key(image, exclude, region, extent=extent)
     try:
         return read_context(_path(key), key)
     except UNREADABLE:
-        # Missing, damaged, or put there by somebody else: computed again.
+        # Missing, damaged, or written by another program: computed again.
         return None
 
 
 def compute_context(
     image: Image,
     *,
-    exclude: Weight | None = None,
+    exclude: MaskStrength | None = None,
     region: Region | None = None,
     extent: str = "image",
     workers: int | None = None,
@@ -106,15 +109,14 @@ def compute_context(
     cancelled: Callable[[], bool] | None = None,
     sampled: bool = True,
 ) -> Context:
-    """The context of `image` over all its bands, kept on disk for the next time.
+    """Return the context of `image` over all its bands, kept on disk for the next time.
 
-    With `region` only that part is looked at. Drafts take what a fraction of a second
-    gives: the `extent` "overview" looks at a small level, "sample" at a few blocks
-    spread over the image; the last of them stay in memory. Where there is no small level
-    (any more), "overview" takes such blocks, or all of the image unless `sampled`.
-    The context of a level is that of its whole image, in whose pixels region and
-    `exclude` are. Blocks are read and counted by `workers` threads and added up in one
-    fixed order, so the same bytes come out whatever their number.
+    With `region` only that part is read. Drafts are limited to a fraction of a second: the `extent`
+    "overview" reads a small level, "sample" a few blocks spread over the image; the last of them
+    stay in memory. Where there is no small level (any more), "overview" reads such blocks, or all
+    of the image unless `sampled`. The context of a level is that of its whole image, in whose
+    pixels region and `exclude` are. Blocks are read and counted by `workers` threads and added up
+    in one fixed order, so the same bytes come out whatever their number.
     """
     image = image.full or image
     key = context_key(image, exclude, region, extent=extent)
@@ -122,7 +124,7 @@ def compute_context(
         _rough.move_to_end(key)
         return known
     if extent == "overview":
-        # Another process may have made the levels since.
+        # Another process may have built the levels since.
         attach_pyramid(image)
         level = overview_level(image)
         if level is not None:
@@ -152,24 +154,24 @@ def compute_context(
     if together % max(BLOCK, whole.factor):
         together = side
 
-    def look(block: Region) -> BlockStatistics | None:
-        found = None
+    def count_block(block: Region) -> BlockStatistics | None:
+        total = None
         for y in range(block.y0, block.y1, together):
-            part = look_at(block.intersect(block._replace(y0=y, y1=y + together)))
-            found = part if found is None else found.plus(part)
-        return found
+            part = measure_block(block.intersect(block._replace(y0=y, y1=y + together)))
+            total = part if total is None else total.plus(part)
+        return total
 
-    def look_at(block: Region) -> BlockStatistics | None:
+    def measure_block(block: Region) -> BlockStatistics | None:
         box = block.shift(scope.y0, scope.x0)
         valid = image.read_representative(box) if image.may_be_invalid else None
         if exclude is not None:
-            kept = exclude.read(box) == 0
-            valid = kept if valid is None else valid & kept
-        return whole.look(block.y0, block.x0, image.read(box), valid)
+            counted = exclude.read(box) == 0
+            valid = counted if valid is None else valid & counted
+        return whole.measure(block.y0, block.x0, image.read(box), valid)
 
-    for i, statistics in enumerate(_in_order(blocks, look, workers or cores())):
+    for i, statistics in enumerate(_in_order(blocks, count_block, workers or cores())):
         if cancelled is not None and cancelled():
-            raise Cancelled("Cancelled while looking at the whole image.")
+            raise Cancelled("Cancelled while reading the whole image.")
         whole.add_statistics(statistics)
         if progress is not None:
             progress(i + 1, len(blocks))
@@ -198,12 +200,12 @@ def _bytes_of(context: Context) -> int:
 
 
 def rough_extent(image: Image) -> str:
-    """Which of `ROUGH` can be had in a moment: a small level, if there is one."""
+    """Return the extent of `ROUGH` that is available at once: a small level, if there is one."""
     return "sample" if overview_level(image.full or image) is None else "overview"
 
 
 def overview_level(image: Image) -> int | None:
-    """The finest level of at most half of `OVERVIEW_PIXELS` pixels that can be read at once.
+    """Return the finest level of at most half of `OVERVIEW_PIXELS` pixels that is readable at once.
 
     None where such levels are not made yet, or are no power of two smaller.
     """
@@ -214,14 +216,14 @@ def overview_level(image: Image) -> int | None:
     return None
 
 
-def _overview_context(image: Image, level: int, exclude: Weight | None) -> Context:
+def _overview_context(image: Image, level: int, exclude: MaskStrength | None) -> Context:
     view = image.level_view(level)
     box = Region(0, 0, view.height, view.width)
     valid = view.read_representative(box) if view.may_be_invalid else None
     if exclude is not None:
         size = (image.height, image.width)
-        kept = weight_at(exclude, view.scale.bit_length() - 1, size).read(box) == 0
-        valid = kept if valid is None else valid & kept
+        counted = mask_at_level(exclude, view.scale.bit_length() - 1, size).read(box) == 0
+        valid = counted if valid is None else valid & counted
     context = context_of(view.read(box), valid, dark_bands(image))
     return replace(
         context, height=image.height, width=image.width, factor=context.factor * view.scale
@@ -229,7 +231,10 @@ def _overview_context(image: Image, level: int, exclude: Weight | None) -> Conte
 
 
 def _spread(image: Image, factor: int) -> list[Region]:
-    """Blocks of a sample: parts of up to SAMPLE_CHUNKS² chunks, evenly over the image."""
+    """Return the blocks of a sample.
+
+    They are parts of up to SAMPLE_CHUNKS² chunks, spread evenly over the image.
+    """
     step = max(BLOCK, factor)
     picked: list[list[tuple[int, int]]] = []
     for length, chunk in zip((image.height, image.width), image.chunk, strict=True):
@@ -247,14 +252,14 @@ def _spread(image: Image, factor: int) -> list[Region]:
 
 
 def _in_order(
-    blocks: list[Region], look: Callable[[Region], BlockStatistics | None], workers: int
+    blocks: list[Region], count: Callable[[Region], BlockStatistics | None], workers: int
 ) -> Iterator[BlockStatistics | None]:
-    """Results in the order of `blocks`, at most `workers` + 1 waiting."""
+    """Yield results in the order of `blocks`, at most `workers` + 1 waiting."""
     waiting: deque[Future[BlockStatistics | None]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="context") as pool:
         try:
             for block in blocks:
-                waiting.append(pool.submit(look, block))
+                waiting.append(pool.submit(count, block))
                 if len(waiting) > workers:
                     yield waiting.popleft().result()
             while waiting:
@@ -265,10 +270,10 @@ def _in_order(
 
 
 def joint_context(contexts: Iterable[Context]) -> Context:
-    """The statistics of several images taken as one; looked at one by one.
+    """Return the statistics of several images taken as one, each read on its own.
 
-    Counts add up. Overviews are thinned and stacked, the first image's factor stands
-    for all. Raises `InputError` if the images are not of one kind.
+    Counts add up. Overviews are thinned and stacked, the first image's factor stands for all.
+    Raises `InputError` if the images are not of one kind.
     """
     joint: Context | None = None
     longest = 0
@@ -281,7 +286,7 @@ def joint_context(contexts: Iterable[Context]) -> Context:
             continue
         if _kind(context) != _kind(joint):
             raise InputError(
-                f"One image has {_told(_kind(joint))}, another {_told(_kind(context))}: "
+                f"One image has {_description(_kind(joint))}, another {_description(_kind(context))}: "
                 "they have no statistics in common.",
                 "Give images of one kind, or leave --context out.",
             )
@@ -309,21 +314,21 @@ def joint_context(contexts: Iterable[Context]) -> Context:
 def context_of_images(
     images: Iterable[Image], exclude: str | os.PathLike[str] | None = None
 ) -> Context:
-    """The statistics of `images` taken as one, computed where they are not known yet."""
+    """Return the statistics of `images` taken as one, computed where they are not known yet."""
 
     def of_one(image: Image) -> Context:
-        weight = None if exclude is None else open_weight(os.fspath(exclude), image)
+        weight = None if exclude is None else open_mask(os.fspath(exclude), image)
         return find_context(image, weight) or compute_context(image, exclude=weight)
 
     return joint_context(of_one(image) for image in images)
 
 
 def check_context(context: Context, image: Image) -> None:
-    """Raise `InputError` if `context` tells nothing of images like `image`."""
-    own = (str(image.dtype), image.bands, dark_bands(image))
-    if _kind(context) != own:
+    """Raise `InputError` if `context` does not describe images like `image`."""
+    image_kind = (str(image.dtype), image.bands, dark_bands(image))
+    if _kind(context) != image_kind:
         raise InputError(
-            f"The context is of {_told(_kind(context))}, {image.name} has {_told(own)}.",
+            f"The context is of {_description(_kind(context))}, {image.name} has {_description(image_kind)}.",
             "Make a context of images of its kind.",
         )
 
@@ -336,13 +341,13 @@ def _kind(context: Context) -> _Kind:
     return np.dtype(context.dtype).name, context.bands, tuple(context.dark_bands)
 
 
-def _told(kind: _Kind) -> str:
+def _description(kind: _Kind) -> str:
     dtype, bands, dark = kind
     return f"{bands} bands of {dtype} (dark channel from {', '.join(str(b + 1) for b in dark)})"
 
 
 def _thinned(overview: Overview, side: int) -> Overview:
-    """Halved until its long side is at most `side`; means of what is there, NaN where nothing is."""
+    """Return `overview` halved until its long side is at most `side`; NaN where none is valid."""
     while max(overview.shape[:2]) > side:
         known = ~np.isnan(overview[..., 0])
         overview, _ = halve(overview, known, fill=np.nan)
@@ -350,7 +355,7 @@ def _thinned(overview: Overview, side: int) -> Overview:
 
 
 def _stacked(overviews: list[Overview]) -> Overview:
-    """One above the other, filled up with NaN on the right."""
+    """Return the arrays one above the other, padded with NaN on the right."""
     width = max(overview.shape[1] for overview in overviews)
     pads = [((0, 0), (0, width - overview.shape[1]), (0, 0)) for overview in overviews]
     return np.concatenate(
@@ -359,15 +364,15 @@ def _stacked(overviews: list[Overview]) -> Overview:
 
 
 def save_context(path: Path, context: Context) -> None:
-    """Write a context where the user wants it (``--context FILE``)."""
+    """Write a context to the path that the user chose (``--context FILE``)."""
     write_context(path, context)
 
 
 def load_context(path: Path, image: Image | None = None) -> Context:
-    """The context `save_context` wrote, checked against `image`.
+    """Return the context `save_context` wrote, checked against `image`.
 
-    Raises `InputError` for a file that is missing, damaged, no context, or one of
-    images of another kind.
+    Raises `InputError` for a file that is missing, damaged, no context, or one of images of another
+    kind.
     """
     try:
         context = read_context(path)
@@ -384,9 +389,9 @@ def load_context(path: Path, image: Image | None = None) -> Context:
 
 
 def context_path(
-    image: Image, exclude: Weight | None, region: Region | None, *, extent: str = "image"
+    image: Image, exclude: MaskStrength | None, region: Region | None, *, extent: str = "image"
 ) -> Path:
-    """Where the context is kept."""
+    """Return the path at which the context is cached."""
     return _path(context_key(image, exclude, region, extent=extent))
 
 

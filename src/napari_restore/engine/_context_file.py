@@ -1,4 +1,4 @@
-"""Contexts as files: whole, and with a checksum that a planted or damaged one does not meet."""
+"""Context files, written atomically, with a checksum that damage or tampering breaks."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import numpy.typing as npt
 from napari_restore.models import BINS, Context
 
 UNREADABLE = (OSError, ValueError, KeyError, IndexError, TypeError)
-"""What reading a file may raise that is none of ours."""
+"""Exceptions that reading a damaged file may raise."""
 
 
 def write_context(path: Path, context: Context, key: str = "") -> None:
-    """Write the file whole, with a checksum of its content that `key` is part of."""
+    """Write the file atomically, with a checksum of its content keyed by `key`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     used = np.flatnonzero(context.histograms.any(axis=0) | (context.dark_counts > 0))
@@ -33,37 +33,37 @@ def write_context(path: Path, context: Context, key: str = "") -> None:
         "dark_sums": context.dark_sums[used],
     }
     with open(partial, "wb") as file:
-        # Most bins are empty. Packing the overview as well would take longer than
-        # looking at the image again.
+        # Most bins are empty. Compressing the overview as well would take longer than computing the
+        # context again.
         np.savez(file, digest=np.array(_digest(arrays, key)), **arrays)  # type: ignore[arg-type]
     os.replace(partial, path)
 
 
 def _digest(arrays: Mapping[str, npt.NDArray[Any]], key: str) -> str:
-    """A checksum of names, types, shapes and values, which only holds for `key`."""
-    found = hashlib.blake2b(key=key.encode(), digest_size=16)
+    """Return a checksum of names, types, shapes and values, keyed by `key`."""
+    digest = hashlib.blake2b(key=key.encode(), digest_size=16)
     for name, array in sorted(arrays.items()):
-        found.update(f"{name} {array.dtype.str} {array.shape} ".encode())
-        found.update(np.ascontiguousarray(array).tobytes())
-    return found.hexdigest()
+        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def _arrays_in(file: BinaryIO) -> dict[str, Any]:
-    """The arrays of an .npz file; raises `ValueError`."""
+    """Return the arrays of an .npz file; raises `ValueError`."""
     try:
         with np.load(file, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
     except Exception as error:
-        # Of zip, zlib, and headers of arrays that are Python and claim any size.
-        raise ValueError(f"it holds no arrays: {error}") from error
+        # Errors of zip, zlib, and array headers, which are Python and may claim any size.
+        raise ValueError(f"it contains no arrays: {error}") from error
 
 
 def read_context(path: Path, key: str = "") -> Context:
-    """What `write_context` wrote under the same key; raises one of `UNREADABLE`."""
+    """Return what `write_context` wrote under the same key; raise one of `UNREADABLE`."""
     with open(path, "rb") as file:
         data = _arrays_in(file)
     if str(data.pop("digest")) != _digest(data, key):
-        raise ValueError(f"the checksum of {path} does not hold")
+        raise ValueError(f"the checksum of {path} does not match")
     height, width, factor = (int(v) for v in data["scalars"])
     bins = data["bins"]
     bands = data["histograms"].shape[0]

@@ -1,4 +1,4 @@
-"""Where a model runs, and how many threads it gets."""
+"""The device a model runs on, and its number of threads."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "MALLOC_ARENA_MAX": "1"}
-"""Must be set before the OpenMP runtime loads: idle workers that spin slow every
-neighbour (a window, a second tile) by up to ten times. And before there are threads: what
-took from a heap of its own before `keep_freed_memory` goes on to do so."""
+"""Environment variables to set before the OpenMP runtime loads: idle workers that spin slow
+every neighbour (a window, a second tile) by up to ten times. And before there are threads: a
+thread that has a heap of its own before `keep_freed_memory` keeps using it."""
 
 
 @dataclass(frozen=True)
 class Device:
-    """A torch device and the words that say why it was chosen."""
+    """A torch device and the reason why it was chosen."""
 
     name: str
     reason: str
@@ -45,7 +45,7 @@ class Device:
 
     @property
     def is_accelerator(self) -> bool:
-        """Whether it has memory of its own."""
+        """Whether the device has memory of its own."""
         return self.name != "cpu"
 
     @property
@@ -54,25 +54,25 @@ class Device:
         return parse_size(self.name.removeprefix(SIMULATED)) if self.is_simulated else None
 
     def take(self, tensor: Tensor) -> Tensor:
-        """`tensor` in the memory of this device; of a simulated one, a copy."""
+        """Return `tensor` in the memory of this device; of a simulated one, a copy."""
         return tensor.clone() if self.is_simulated else tensor.to(self.torch)
 
     def wait(self) -> None:
-        """Until all that was asked of it is done."""
+        """Wait until all queued work of the device is done."""
         if self.is_cuda:
             import torch
 
             torch.cuda.synchronize(self.torch)
 
     def empty_cache(self) -> None:
-        """Give back what freed tensors still hold."""
+        """Release the device memory that freed tensors still occupy."""
         if self.is_cuda:
             import torch
 
             torch.cuda.empty_cache()
 
     def free_bytes(self) -> int | None:
-        """Bytes of its own memory that are free now; None where nobody can tell."""
+        """Return the bytes of its own memory that are free now; None where this is unknown."""
         if not self.is_cuda:
             return self.capacity
         import torch
@@ -86,7 +86,10 @@ tensors are counted, and one too many is out of memory. Shows what a card would 
 
 
 def choose_device(wanted: str = "auto") -> Device:
-    """The device for `wanted`: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``, ``simulated:6GiB``."""
+    """Return the device named `wanted`.
+
+    Names are ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``, ``simulated:6GiB``.
+    """
     import torch
 
     if wanted.startswith(SIMULATED):
@@ -108,7 +111,7 @@ def choose_device(wanted: str = "auto") -> Device:
 
 
 def cores() -> int:
-    """Processor cores this process may use."""
+    """Return processor cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -117,10 +120,10 @@ def cores() -> int:
 def keep_freed_memory() -> bool:
     """Ask glibc to keep large freed blocks instead of returning each to the system.
 
-    A tile frees and takes the same large tensors again and again; without this
-    every one of them is paged in anew. One arena for all threads keeps what is
-    kept in one heap: with one each, workers held up to 2.4 times as much. False
-    where the C library is another. See docs/decisions/0003-threads-and-child.md.
+    A tile frees and allocates the same large tensors again and again; without this every one of
+    them is paged in again. One arena for all threads keeps freed blocks in one heap: with one each,
+    workers used up to 2.4 times as much. False where the C library is another. See
+    docs/decisions/0003-threads-and-child.md.
     """
     return _set_heap(1 << 30, 1 << 27)
 
@@ -128,15 +131,15 @@ def keep_freed_memory() -> bool:
 def return_freed_memory() -> bool:
     """Ask glibc to return every large freed block, until `keep_freed_memory`.
 
-    For work that is done once: its tensors are of all sizes, and the gaps between them
-    would take as much again. False where the C library is another.
+    For one-off work: its tensors are of all sizes, and the gaps between them would take as much
+    again. False where the C library is another.
     """
     return _set_heap(1 << 20, 1 << 20)
 
 
 @contextmanager
 def freed_memory_returned() -> Iterator[None]:
-    """Return freed memory within; then keep it again."""
+    """Return freed memory to the system inside the block; then keep it again."""
     return_freed_memory()
     try:
         yield
@@ -145,7 +148,7 @@ def freed_memory_returned() -> Iterator[None]:
 
 
 def _set_heap(mapped: int, trimmed: int) -> bool:
-    """Bytes from which on a block is mapped on its own, and of free ones that stay at the top."""
+    """Set the least size of blocks mapped on their own, and the bytes kept free at the top."""
     if not sys.platform.startswith("linux"):
         return False
     import ctypes
@@ -160,7 +163,7 @@ def _set_heap(mapped: int, trimmed: int) -> bool:
 
 
 def release_freed_memory() -> None:
-    """Give freed blocks back to the system where the C library can."""
+    """Return freed blocks to the system where the C library supports it."""
     if not sys.platform.startswith("linux"):
         return
     import ctypes

@@ -1,4 +1,4 @@
-"""Counts the bytes that tensors take of a device, and can hold them to a limit."""
+"""Counters of the bytes that tensors take on a device, optionally with a limit."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from napari_restore.engine._device import Device
 
 
 class DeviceMemory:
-    """What one run takes of its device: measured on CUDA, counted on a simulated device.
+    """Device memory of one run: measured on CUDA, counted on a simulated device.
 
     Every thread that computes does so within `watched()`. A simulated device raises
     `torch.OutOfMemoryError` where a real card of its size would.
     """
 
-    def __init__(self, device: Device, held: int = 0) -> None:
+    def __init__(self, device: Device, initial: int = 0) -> None:
         self._device = device
-        self._count = TensorCount(device.capacity, held)
+        self._count = TensorCount(device.capacity, initial)
         if device.is_cuda:
             torch.cuda.reset_peak_memory_stats(device.torch)
 
     def watched(self) -> AbstractContextManager[object]:
-        """A context in which the tensors that this thread makes are counted."""
+        """Return a context in which the tensors that this thread makes are counted."""
         return self._count.mode() if self._device.is_simulated else contextlib.nullcontext()
 
     @contextlib.contextmanager
     def holding(self, size: int) -> Iterator[None]:
-        """Count `size` bytes that lie on the device meanwhile."""
+        """Count `size` bytes that lie on the device inside the block."""
         self._count.take(size)
         try:
             yield
@@ -42,14 +42,14 @@ class DeviceMemory:
 
     @property
     def peak(self) -> int:
-        """The most bytes held at once so far; 0 on the processor."""
+        """The most bytes allocated at the same time so far; 0 on the processor."""
         if self._device.is_cuda:
             return torch.cuda.max_memory_reserved(self._device.torch)
         return self._count.peak if self._device.is_simulated else 0
 
 
 def peak_of(call: Callable[[], object], device: Device) -> float:
-    """Bytes that `call` holds at most of `device` beyond what is there; counted on the processor."""
+    """Return the peak bytes `call` adds to `device`; counted on the processor."""
     if device.is_cuda:
         torch.cuda.reset_peak_memory_stats(device.torch)
         before = torch.cuda.memory_allocated(device.torch)
@@ -62,25 +62,25 @@ def peak_of(call: Callable[[], object], device: Device) -> float:
 
 
 class TensorCount:
-    """Adds up the storages that operations create, in any number of threads.
+    """Sum of the storages that operations create, in any number of threads.
 
-    Resident memory would be the direct measure, but a window, a reader or the
-    allocator's own reserves move it; this counts only what tensors ask for.
-    `held` bytes are taken from the beginning, for instance by weights.
+    Resident memory would be the direct measure, but a window, a reader or the allocator's own
+    reserves move it; this counts only what tensors allocate. `initial` bytes are counted from the
+    start, for instance those of weights.
     """
 
-    def __init__(self, limit: int | None = None, held: int = 0) -> None:
-        self.alive = self.peak = held
+    def __init__(self, limit: int | None = None, initial: int = 0) -> None:
+        self.alive = self.peak = initial
         self._limit = limit
         self._lock = threading.Lock()
-        self._seen: set[int] = set()
+        self._storages: set[int] = set()
 
     def mode(self) -> AbstractContextManager[object]:
-        """A context in which the calling thread's new storages are counted."""
+        """Return a context in which the calling thread's new storages are counted."""
         return _Counting(self)
 
     def take(self, size: int) -> None:
-        """Count bytes that no watched operation made, or with a minus that they are gone."""
+        """Count bytes that no watched operation allocated; a negative `size` removes them."""
         with self._lock:
             self.alive += size
             self.peak = max(self.peak, self.alive)
@@ -89,21 +89,21 @@ class TensorCount:
         """Count `storage` until it is freed; raises `torch.OutOfMemoryError` over the limit."""
         key, size = storage._cdata, storage.nbytes()
         with self._lock:
-            if key in self._seen:
+            if key in self._storages:
                 return
             if self._limit is not None and self.alive + size > self._limit:
                 raise torch.OutOfMemoryError(
                     f"simulated device out of memory: {format_size(size)} more than "
                     f"{format_size(self.alive)} of {format_size(self._limit)}"
                 )
-            self._seen.add(key)
+            self._storages.add(key)
             self.alive += size
             self.peak = max(self.peak, self.alive)
         weakref.finalize(storage, self._free, key, size)
 
     def _free(self, key: int, size: int) -> None:
         with self._lock:
-            self._seen.discard(key)
+            self._storages.discard(key)
             self.alive -= size
 
 

@@ -1,4 +1,4 @@
-"""What a running job tells: the same events for window, command line and Python."""
+"""Events of a running job, the same for window, command line and Python."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ class Event:
     """Base of all events."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON: the fields, and `event` with the class name."""
+        """Return the fields, JSON-able, and `event` with the class name."""
         return {"event": type(self).__name__, **asdict(self)}
 
 
 @dataclass(frozen=True)
 class Note(Event):
-    """A sentence the user should read; the run goes on."""
+    """A sentence for the user; the run goes on."""
 
     text: str
 
@@ -35,14 +35,14 @@ class ImageStarted(Event):
 
 @dataclass(frozen=True)
 class Phase(Event):
-    """A new stretch of work begins, in words for a progress line."""
+    """A new phase of the run begins; `name` is its text in a progress bar."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Progress(Event):
-    """`done` of `total` steps of the phase; `seconds_left` is None until it can be told."""
+    """`done` of `total` steps of the phase; `seconds_left` is None until it can be estimated."""
 
     done: int
     total: int
@@ -58,7 +58,7 @@ class TileDone(Event):
 
 @dataclass(frozen=True)
 class Finished(Event):
-    """The run is complete; `record` is its account."""
+    """The run is complete, with its `record`."""
 
     record: dict[str, Any]
 
@@ -71,7 +71,7 @@ class Stopped(Event):
 
 
 def event_from_dict(data: dict[str, Any]) -> Event:
-    """The event that `Event.to_dict` wrote."""
+    """Return the event that `Event.to_dict` wrote."""
     fields = dict(data)
     kinds = (Note, ImageStarted, Phase, Progress, TileDone, Finished, Stopped)
     kind = {c.__name__: c for c in kinds}[fields.pop("event")]

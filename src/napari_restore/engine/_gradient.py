@@ -1,4 +1,4 @@
-"""A strength that grows along a line."""
+"""A mask whose strength grows linearly between two points."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from napari_restore.errors import BadMask
 
 Point = tuple[float, float]
 SHORTEST = 1e-3
-"""Pixels between the ends of a line below which it has no direction."""
+"""Least distance in pixels between the two points."""
 
 
-class GradientWeight:
-    """0 before the line's first end, 1 beyond its second, evenly growing in between.
+class GradientMask:
+    """Strength 0 before the first point, 1 beyond the second, linear in between.
 
-    `start` and `end` are (x, y) in pixels with edges at whole numbers; what lies
-    beside the line has the strength of the nearest point on it. Raises `BadMask`.
+    `start` and `end` are (x, y) in pixels with edges at whole numbers; a pixel has the strength of
+    the nearest point of the segment. Raises `BadMask`.
     """
 
     def __init__(self, start: Point, end: Point, size: tuple[int, int]) -> None:
@@ -32,7 +32,7 @@ class GradientWeight:
                 "The gradient's line has no length.", "Draw it from one place to another."
             )
         self._step = along / length**2
-        """How much the strength grows per pixel in x and y."""
+        """Growth of the strength per pixel in x and y."""
         text = json.dumps([list(start), list(end)])
         self.digest = hashlib.sha256(text.encode()).hexdigest()[:16]
         self.bounds = self._reached(size)
@@ -42,7 +42,7 @@ class GradientWeight:
             )
 
     def read(self, box: Region) -> npt.NDArray[np.float32]:
-        """(h, w) strengths of `box`, at the middle of each pixel."""
+        """Return (h, w) strengths of `box`, at the middle of each pixel."""
         x = np.arange(box.x0, box.x1) + 0.5 - self._start[0]
         y = np.arange(box.y0, box.y1) + 0.5 - self._start[1]
         strength = (self._step[0] * x)[None, :] + (self._step[1] * y)[:, None]
@@ -50,16 +50,16 @@ class GradientWeight:
         return weight
 
     def _reached(self, size: tuple[int, int]) -> Region:
-        """The box around the part of the image where the strength is above 0."""
+        """Return the box around the part of the image where the strength is above 0."""
         height, width = size
         corners = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float64)
         strength = (corners - self._start) @ self._step
         reached = [corner for corner, value in zip(corners, strength, strict=True) if value > 0]
         for here in range(4):
-            there = (here + 1) % 4
-            if (strength[here] > 0) != (strength[there] > 0):
-                share = strength[here] / (strength[here] - strength[there])
-                reached.append(corners[here] + share * (corners[there] - corners[here]))
+            after = (here + 1) % 4
+            if (strength[here] > 0) != (strength[after] > 0):
+                share = strength[here] / (strength[here] - strength[after])
+                reached.append(corners[here] + share * (corners[after] - corners[here]))
         if not reached:
             return Region(0, 0, 0, 0)
         x0, y0 = np.floor(np.min(reached, axis=0)).astype(int)

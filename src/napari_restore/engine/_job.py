@@ -1,4 +1,4 @@
-"""A running plan: iterate over its events, cancel it, take its result."""
+"""A running plan: iterate over its events, cancel it, get its result."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from napari_restore.engine._start import run_of
 class Job:
     """A plan running on a thread of this process.
 
-    Iterating gives the events as they happen and ends after `Finished` or
-    `Stopped`; an error of the run is raised there. `result` waits for the end. With
-    `keep`, what the model makes of the whole image stays in memory for the next run.
-    With `wait`, it waits while another run writes the same result instead of failing.
+    Iterating gives the events as they happen and ends after `Finished` or `Stopped`; an error of
+    the run is raised there. `result` waits for the end. With `keep`, what the model computes from
+    the whole image stays in memory for the next run. With `wait`, it waits while another run writes
+    the same result instead of failing.
     """
 
     def __init__(self, plan: Plan, *, keep: bool = False, wait: bool = False) -> None:
@@ -33,7 +33,7 @@ class Job:
         self._events: queue.Queue[Event | BaseException] = queue.Queue()
         self._outcome: Event | BaseException | None = None
         self._latest: Event | BaseException | None = None
-        """What was told last, whether or not somebody has heard it yet."""
+        """The latest event, whether or not the iterator has yielded it yet."""
         self._start()
 
     def __repr__(self) -> str:
@@ -56,7 +56,7 @@ class Job:
             event = self._events.get()
             if isinstance(event, (Finished, Stopped, BaseException)):
                 self._outcome = event
-                # Whoever else waits for the end.
+                # For other threads that wait for the end.
                 self._events.put(event)
             if isinstance(event, BaseException):
                 raise event
@@ -72,7 +72,7 @@ class Job:
             self._run.schedule.prioritise(region)
 
     def result(self) -> Result:
-        """Wait for the end; raises `Cancelled` after a cancel, else what went wrong."""
+        """Wait for the end; raise `Cancelled` after a cancel, else the error of the run."""
         for _ in self:
             pass
         if isinstance(self._outcome, BaseException):
@@ -97,7 +97,7 @@ class Job:
             try:
                 self._run.run()
             except errors.Cancelled:
-                # `Stopped` has told it.
+                # `Stopped` has been emitted.
                 pass
             except BaseException as error:
                 self._put(error)
@@ -106,18 +106,18 @@ class Job:
 
 
 class ProcessJob(Job):
-    """A plan running in a child process, so that a window keeps its own one free.
+    """A plan running in a child process, so that the window's process stays responsive.
 
-    `task` names image and model as the `worker`'s module opens them and holds the settled
-    plan; events come back as they happen. A worker that is the job's `own` ends with it.
-    A crash or a full memory in it costs only the run.
+    `task` names image and model as the `worker`'s module opens them and holds the serialised plan;
+    events come back as they happen. With `own`, the worker ends with the job. A crash of the child
+    or its running out of memory ends only the run.
     """
 
     def __init__(
         self, plan: Plan, task: dict[str, Any], worker: Worker, *, own: bool = False
     ) -> None:
         self._task = task
-        self._is_own = own
+        self._owns_worker = own
         self.worker = worker
         super().__init__(plan)
 
@@ -132,11 +132,11 @@ class ProcessJob(Job):
         self.worker.kill()
 
     def _start(self) -> None:
-        # What this process holds counts beside what the child measures of itself.
-        self._own = process_memory(children=False)
-        self._number = self.worker.submit(self._task, self._hear)
+        # The memory of this process counts beside what the child measures of itself.
+        self._own_memory = process_memory(children=False)
+        self._number = self.worker.submit(self._task, self._on_message)
 
-    def _hear(self, data: dict[str, Any]) -> None:
+    def _on_message(self, data: dict[str, Any]) -> None:
         name = data["event"]
         if name == "Error":
             kind = getattr(errors, data["kind"], errors.RestoreError)
@@ -157,10 +157,10 @@ class ProcessJob(Job):
             # The record counts all processes: the child's and this one.
             for figure in ("idle_ram_bytes", "peak_ram_bytes"):
                 if figure in event.record.get("measured", {}):
-                    event.record["measured"][figure] += self._own
+                    event.record["measured"][figure] += self._own_memory
             self._end(event)
 
     def _end(self, outcome: Event | BaseException) -> None:
-        if self._is_own:
+        if self._owns_worker:
             self.worker.close()
         self._put(outcome)

@@ -1,4 +1,4 @@
-"""The journal of finished tiles: one line each, which cannot be changed unnoticed."""
+"""Journal of finished tiles: one JSON entry per line, each with a checksum."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from napari_restore.engine._region import Region
 
 JOURNAL = "tiles.jsonl"
 DIGEST = "digest"
-"""Key of a line's checksum."""
+"""Key of an entry's checksum."""
 
 
 class DamagedJournal(ValueError):
-    """A line was changed, or belongs to another run."""
+    """An entry was changed, or belongs to another run."""
 
 
 class Journal:
-    """Lines of JSON, each with a checksum that is keyed by the header of its store.
+    """Entries of JSON, one a line, each with a checksum keyed by the header of its store.
 
-    A line of another run, or one whose box was changed, does not add up. The last line may be
-    torn by a crash: that is no damage, its tile is restored again.
+    The checksum of an entry of another run, or of one that was changed, does not match. The last
+    line may be torn by a crash: that is no damage, its tile is restored again.
     """
 
     def __init__(self, folder: Path, header: Mapping[str, Any]) -> None:
@@ -35,25 +35,25 @@ class Journal:
         self._height, self._width = header["shape"][:2]
 
     def read(self) -> list[dict[str, Any]]:
-        """The lines, as they were given to `append`.
+        """Return the entries, as they were passed to `append`.
 
-        Raises `DamagedJournal` where a whole line does not add up.
+        Raises `DamagedJournal` where the checksum of a complete entry does not match.
         """
-        return [self._parse(line) for line in self._whole().splitlines()]
+        return [self._parse(entry) for entry in self._whole().splitlines()]
 
     def mend(self) -> None:
-        """Cut off what a crash or a full disk left of the last line."""
+        """Cut off an incomplete last line, left by a crash or a full disk."""
         with contextlib.suppress(FileNotFoundError):
             os.truncate(self._path, len(self._whole()))
 
-    def append(self, line: Mapping[str, Any]) -> None:
-        """Add a line; it must have ``region``, the box of its tile."""
-        whole = {**line, DIGEST: self._digest(line)}
+    def append(self, entry: Mapping[str, Any]) -> None:
+        """Append an entry; it must have ``region``, the box of its tile."""
+        whole = {**entry, DIGEST: self._digest(entry)}
         with open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps(whole) + "\n")
 
     def _whole(self) -> bytes:
-        """All lines that have an end."""
+        """Return all complete lines."""
         try:
             content = self._path.read_bytes()
         except FileNotFoundError:
@@ -62,17 +62,17 @@ class Journal:
 
     def _parse(self, text: bytes) -> dict[str, Any]:
         try:
-            line = parse_json(text)
-            digest = line.pop(DIGEST)
-            box = Region(*line["region"])
+            entry = parse_json(text)
+            digest = entry.pop(DIGEST)
+            box = Region(*entry["region"])
             is_inside = box == box.intersect(Region(0, 0, self._height, self._width))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise DamagedJournal(f"{self._path} holds a line that is none") from error
-        if digest != self._digest(line) or not is_inside:
-            raise DamagedJournal(f"{self._path} holds a line of another run")
-        return dict(line)
+            raise DamagedJournal(f"{self._path} contains an unreadable entry") from error
+        if digest != self._digest(entry) or not is_inside:
+            raise DamagedJournal(f"{self._path} contains an entry of another run")
+        return dict(entry)
 
-    def _digest(self, line: Mapping[str, Any]) -> str:
-        # As JSON gives it back: a tuple has become a list by then.
-        text = json.dumps(json.loads(json.dumps(line)), sort_keys=True)
+    def _digest(self, entry: Mapping[str, Any]) -> str:
+        # As JSON reads it: a tuple has become a list by then.
+        text = json.dumps(json.loads(json.dumps(entry)), sort_keys=True)
         return hashlib.blake2b(text.encode(), key=self._key, digest_size=16).hexdigest()

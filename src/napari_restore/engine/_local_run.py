@@ -1,25 +1,27 @@
-"""Runs of models that see a halo around each tile and nothing farther."""
+"""Runs of models whose pixels depend on a halo around the tile only."""
 
 from __future__ import annotations
 
 from napari_restore.engine._events import Phase
+from napari_restore.engine._mask_strength import MaskStrength
 from napari_restore.engine._region import Region
 from napari_restore.engine._run import Run
 from napari_restore.engine._tile import TileInput, TileWork
-from napari_restore.engine._tiles import fed_box
-from napari_restore.engine._weight import Weight
+from napari_restore.engine._tiles import box_with_halo
 
 
 class LocalRun(Run):
     """A plan of scope `local`: every tile by itself, in any order."""
 
-    def _restore(self, work: TileWork, exclude: Weight | None, mask: Weight | None) -> None:
+    def _restore(
+        self, work: TileWork, exclude: MaskStrength | None, mask: MaskStrength | None
+    ) -> None:
         plan = self.plan
         size = (plan.image.height, plan.image.width)
         tiles, pending = self._tiles(mask)
         self.emit(Phase("Restoring"))
 
         def read(core: Region) -> TileInput:
-            return self._read(core, fed_box(core, plan.halo, size, plan.step), exclude)
+            return self._read(core, box_with_halo(core, plan.halo, size, plan.step), exclude)
 
         self._pipeline(self._schedule(pending), read, work.run, self._writer(len(tiles)))

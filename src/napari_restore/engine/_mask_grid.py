@@ -1,4 +1,4 @@
-"""Where the pixels of an image lie in a mask with a georeference of its own."""
+"""Position of an image's pixels in a mask with a georeference of its own."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from napari_restore.errors import BadMask
 from napari_restore.images import Georeference, Image
 
 SAME = 1e-6
-"""Grids that differ by less of a pixel are one."""
+"""Grids that differ by less than this share of a pixel are the same."""
 _STEPS = 65
-"""Points along each side of a mask by which its bounds in another CRS are found."""
+"""Points along each side of a mask from which its bounds in another CRS are computed."""
 _PIXELS = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-"""The place of an image that lies on no map: its own pixels."""
+"""The georeference of an image without one: its own pixels."""
 
 
 @dataclass(frozen=True)
 class MaskGrid:
-    """The way from pixels of an image to those of a mask: nearest pixel, no averaging."""
+    """Mapping from pixels of an image to those of a mask: nearest pixel, no averaging."""
 
     image: Georeference
     mask: Georeference
@@ -32,20 +32,25 @@ class MaskGrid:
 
     @classmethod
     def between(cls, mask: Image, image: Image) -> MaskGrid | None:
-        """None if the mask's pixels are the image's, or the mask has no place at all.
+        """Return None if the mask's pixels are the image's, or the mask has no georeference at all.
 
-        Where the image lies on no map, a mask of another size that names no coordinate
-        system either is placed in the image's pixels, as polygons are then.
+        Where the image has no georeference, a mask of another size without a coordinate system is
+        taken in the image's pixels, as polygons are then.
         """
-        own, other = image.georeference, mask.georeference
+        image_reference, mask_reference = image.georeference, mask.georeference
         same_size = (mask.height, mask.width) == (image.height, image.width)
-        if other is None or other.transform is None:
+        if mask_reference is None or mask_reference.transform is None:
             return None
-        if own is None or own.transform is None:
-            if same_size or other.crs_wkt is not None:
+        if image_reference is None or image_reference.transform is None:
+            if same_size or mask_reference.crs_wkt is not None:
                 return None
-            own = Georeference(transform=_PIXELS)
-        grid = cls(own, other, (mask.height, mask.width), _differ(own.crs_wkt, other.crs_wkt))
+            image_reference = Georeference(transform=_PIXELS)
+        grid = cls(
+            image_reference,
+            mask_reference,
+            (mask.height, mask.width),
+            _differ(image_reference.crs_wkt, mask_reference.crs_wkt),
+        )
         if grid.reprojected or not same_size:
             return grid
         corners = np.array([[0, 0], [0, image.width], [image.height, 0]], float)
@@ -55,7 +60,7 @@ class MaskGrid:
 
     @property
     def name(self) -> list[Any]:
-        """What tells this placing from another, JSON-able."""
+        """Identifier of this mapping, JSON-able."""
         return [
             [list(place.transform or ()), place.crs_wkt if self.reprojected else None]
             for place in (self.image, self.mask)
@@ -63,7 +68,7 @@ class MaskGrid:
 
     @property
     def bounds(self) -> Region:
-        """The image's pixels, perhaps beyond its border, that the mask can reach."""
+        """The image's pixels, perhaps beyond its border, that the mask can cover."""
         height, width = self.mask_size
         along = np.linspace(0, 1, _STEPS)
         rows = np.concatenate([0 * along, 0 * along + 1, along, along]) * height
@@ -72,20 +77,20 @@ class MaskGrid:
         if self.reprojected:
             x, y = _reproject(self.mask.crs_wkt, self.image.crs_wkt, x, y)
         columns, rows = _backward(self.image, x, y)
-        found = np.isfinite(rows) & np.isfinite(columns)
-        if not found.any():
+        finite = np.isfinite(rows) & np.isfinite(columns)
+        if not finite.any():
             return Region(0, 0, 0, 0)
         # Straight edges of one map are slightly curved in another.
-        slack = 2 + (0.01 * max(np.ptp(rows[found]), np.ptp(columns[found])) * self.reprojected)
+        slack = 2 + (0.01 * max(np.ptp(rows[finite]), np.ptp(columns[finite])) * self.reprojected)
         return Region(
-            int(np.floor(rows[found].min() - slack)),
-            int(np.floor(columns[found].min() - slack)),
-            int(np.ceil(rows[found].max() + slack)),
-            int(np.ceil(columns[found].max() + slack)),
+            int(np.floor(rows[finite].min() - slack)),
+            int(np.floor(columns[finite].min() - slack)),
+            int(np.ceil(rows[finite].max() + slack)),
+            int(np.ceil(columns[finite].max() + slack)),
         )
 
     def places(self, box: Region) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """(h, w) row and column in the mask, whole numbers, of each pixel's centre.
+        """Return (h, w) row and column in the mask, whole numbers, of each pixel's centre.
 
         They may lie outside the mask; NaN where the coordinate system has no such place.
         """
@@ -117,13 +122,13 @@ def _backward(place: Georeference, x: Any, y: Any) -> Points:
     return np.asarray(columns), np.asarray(rows)
 
 
-def _differ(one: str | None, other: str | None) -> bool:
-    """Whether two systems differ; one that is not told is taken for the other's."""
-    if one is None or other is None or one == other:
+def _differ(one: str | None, mask_reference: str | None) -> bool:
+    """Return whether two systems differ; a missing one is taken to be equal."""
+    if one is None or mask_reference is None or one == mask_reference:
         return False
     from rasterio.crs import CRS
 
-    return bool(CRS.from_wkt(one) != CRS.from_wkt(other))
+    return bool(CRS.from_wkt(one) != CRS.from_wkt(mask_reference))
 
 
 def _reproject(source: str | None, target: str | None, x: Any, y: Any) -> Points:

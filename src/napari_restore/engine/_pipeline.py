@@ -1,4 +1,4 @@
-"""Reads ahead, computes and writes behind: the tiles of a run in three kinds of threads."""
+"""Pipeline of a run's tiles: threads that read ahead, compute, and write behind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from napari_restore.engine._device import Device
 from napari_restore.engine._plan import READ_AHEAD, WRITE_BEHIND
 from napari_restore.engine._region import Region
-from napari_restore.engine._tile import TileInput, let_go
+from napari_restore.engine._tile import TileInput, clear_frames
 from napari_restore.engine._tiles import CELL, Schedule
 from napari_restore.errors import OutOfMemory
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 In = TypeVar("In", bound=TileInput)
 Out = TypeVar("Out")
 _POLL = 0.05
-"""Seconds after which a waiting thread looks whether it should stop."""
+"""Seconds after which a waiting thread checks whether it should stop."""
 
 
 @dataclass
@@ -34,9 +34,9 @@ class Pipeline(Generic[In, Out]):
 
     schedule: Schedule
     read: Callable[[Region], In]
-    """Gives a tile's input from its core."""
+    """Returns a tile's input for its core."""
     compute: Callable[[list[In]], list[Out]]
-    """Works on tiles of equal fed shape."""
+    """Computes tiles of equal input shape."""
     step: int
     """Tile edges are multiples of this many pixels."""
     workers: int
@@ -47,7 +47,7 @@ class Pipeline(Generic[In, Out]):
     backoffs: int = 0
 
     def run(self, write: Callable[[Out], None]) -> None:
-        """Work through the schedule; `write` is called in this thread, tile by tile.
+        """Work through the schedule, tile by tile; `write` is called in this thread.
 
         The first error of any thread stops all of them and is raised here.
         """
@@ -106,21 +106,21 @@ class Pipeline(Generic[In, Out]):
                 thread.join()
         if errors:
             raise errors[0]
-        # What was computed when the user cancelled is kept.
+        # Tiles that were computed when the user cancelled are kept.
         while not outputs.empty():
             output = outputs.get_nowait()
             if output is not None:
                 write(output)
 
     def _batches(self) -> Iterator[list[In]]:
-        """Inputs in scheduled order, equal fed shapes together up to the batch size."""
+        """Yield inputs in scheduled order, equal input shapes together up to the batch size."""
         batch: list[In] = []
         while not self.stop.is_set():
             core = self.schedule.pop()
             if core is None:
                 break
             tile = self.read(core)
-            if batch and batch[0].fed.shape != tile.fed.shape:
+            if batch and batch[0].input_box.shape != tile.input_box.shape:
                 yield batch
                 batch = []
             batch.append(tile)
@@ -131,11 +131,14 @@ class Pipeline(Generic[In, Out]):
             yield batch
 
     def _compute(self, batch: list[In]) -> list[Out]:
-        """The batch; after running out of memory one by one, then in quarters."""
+        """Return the outputs of the batch.
+
+        After running out of memory, tiles are computed one by one, then in quarters.
+        """
         try:
             return self.compute(batch)
         except OutOfMemory as error:
-            let_go(error)
+            clear_frames(error)
             self.backoffs += 1
         self.device.empty_cache()
         if len(batch) > 1:
@@ -170,7 +173,7 @@ class Pipeline(Generic[In, Out]):
 
 
 def quarters(core: Region, step: int = CELL) -> list[Region]:
-    """`core` cut in up to four at multiples of `step`; itself when it is one cell."""
+    """Return `core` cut in up to four at multiples of `step`; itself when it is one cell."""
 
     def halves(low: int, high: int) -> list[tuple[int, int]]:
         middle = (low // step + -(-(high - low) // (2 * step))) * step

@@ -1,4 +1,4 @@
-"""What a run will do, decided and shown before it starts."""
+"""Plan of a run: everything it will do, decided and shown before it starts."""
 
 from __future__ import annotations
 
@@ -37,29 +37,29 @@ from napari_restore.models import (
 READ_AHEAD = 2
 WRITE_BEHIND = 2
 ALMOST = 1.05
-"""Of layouts this much slower than the fastest, the smallest is taken."""
+"""Of layouts at most this much slower than the fastest, the one with the least memory is taken."""
 SHARED = 1.2
 """How much longer a tile takes on several threads beside reading and writing than
 alone: they wait for each other (measured, docs/decisions/0003-threads-and-child.md)."""
 TILE_SECONDS = 0.4
-"""A tile should take no longer, so that a cancel is felt at once …"""
+"""Most seconds of a tile, so that a cancel takes effect at once …"""
 LEAST_QUICK_TILE = 512
 """… unless the halo would then outweigh the core."""
 _EDGES = (128, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
 FRAGMENTATION = (1.5, 1.8)
-"""What tiles take of a heap that keeps its freed blocks, per byte alive at the peak, in
+"""Bytes that tiles take of a heap that keeps its freed blocks, per byte alive at the peak, in
 runs of up to 40 and from 400 tiles on: gaps grow for a while (docs/benchmarks.md)."""
 CONTEXT_BYTES_PER_PIXEL = 24
-"""What counting a block holds per pixel beyond the pixels themselves (measured)."""
+"""Bytes per pixel that counting a block needs beyond the pixels themselves (measured)."""
 CONTEXT_SECONDS_PER_PIXEL = 25e-9
 IO_SECONDS_PER_BYTE = 1 / 150e6
 SECONDS_PER_TILE = 0.005
-"""What a tile costs besides its pixels: queues, files, chunks written in part (measured)."""
+"""Seconds of a tile besides its pixels: queues, files, chunks written in part (measured)."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One run, settled. Frozen and JSON-able but for `image` and `model`.
+    """Everything that determines one run. Frozen, and JSON-able but for `image` and `model`.
 
     Sizes are bytes, times seconds, regions level-0 pixels.
     """
@@ -96,7 +96,7 @@ class Plan:
     centre_first: bool
     store: Path
     added_ram_bytes: int
-    """What the run adds at its peak to what the idle process holds."""
+    """Bytes that the run adds at its peak to those of the idle process."""
     predicted_peak_ram_bytes: int
     predicted_peak_device_bytes: int
     predicted_disk_bytes: int
@@ -106,16 +106,17 @@ class Plan:
     """The file the output belongs to, when `image` is a mosaic it is a part of."""
     origin: tuple[int, int] = (0, 0)
     """(y, x) of that file's first pixel in `image`."""
-    must_look: bool = False
+    needs_context_pass: bool = False
     """Whether statistics that the run needs are not in the cache yet."""
     precision: str = "float32"
     staged: StagedLayout | None = None
     """Grid, tiers and phases of a staged model's run."""
     tile_invariance: TileInvariance = TileInvariance.FULL
-    """What on this machine the bits of a pixel do not depend on; tiles and threads follow it."""
+    """Invariance of a pixel's bits under tiling and threads on this machine; the plan follows
+    it."""
     prepare_seconds: float = 0.0
-    """What of `predicted_seconds` the model looks at the whole image; a process that keeps
-    what it found spends it once."""
+    """Share of `predicted_seconds` for the model's preparation from the whole image; a process
+    that keeps its result spends it once."""
 
     def __repr__(self) -> str:
         return f"<Plan {self.model.card.id!r} on {self.image.name!r}: {self.summary()}>"
@@ -127,18 +128,18 @@ class Plan:
 
     @property
     def described(self) -> Region | None:
-        """What the whole-image statistics are of, in pixels of the full image; None for all of it."""
+        """Box of the whole-image statistics in pixels of the full image; None for all of it."""
         return None if self.extent != "region" else on_full(self.region, self.image)
 
     @property
     def adjustment(self) -> Adjustment:
-        """How the result is applied to its source."""
+        """Settings of the blending of the result with its source."""
         return Adjustment(
             self.strength, self.luminance_only, self.protect_shadows, self.protect_highlights
         )
 
     def radiometry(self, context: Context | None) -> Radiometry:
-        """The values that are no light and full light, which `context` may have to tell."""
+        """Return black and white of the run, for which `context` may be needed."""
         image = self.image
         return resolve_radiometry(
             image,
@@ -155,23 +156,23 @@ class Plan:
 
     @property
     def step(self) -> int:
-        """What edges of tiles are multiples of, counted from the image's origin."""
+        """Tile edges are multiples of this many pixels, counted from the image's origin."""
         fixed = self.tile_invariance is TileInvariance.FIXED_TILES
         return self.tile if fixed or self.staged is not None else tile_step(self.model)
 
     @property
     def weight_bytes(self) -> int:
-        """What the model's weights take of the device."""
+        """Bytes of the model's weights on the device."""
         return weight_bytes(self.model)
 
     def summary(self) -> str:
-        """One line for people: tiles, memory, time."""
+        """Return one line for the user: tiles, memory, time."""
         tiles = f"{self.tiles} tile{'s' if self.tiles != 1 else ''}"
         ram = f"≈ {format_size(self.predicted_peak_ram_bytes)}"
         return f"{tiles} · {ram} · ≈ {format_seconds(self.predicted_seconds)}"
 
     def to_dict(self) -> dict[str, Any]:
-        """The record's `plan` object and what else tells the run apart."""
+        """Return the record's `plan` object, with what identifies the run."""
         return {
             "key": self.key,
             "scope": self.model.card.scope,
@@ -185,7 +186,7 @@ class Plan:
             if self.staged is None
             else sum(self.staged.residual_bytes.values()),
             "precision": self.precision,
-            "staged": None if self.staged is None else self.staged.told(),
+            "staged": None if self.staged is None else self.staged.describe(),
             "tile_invariance": str(self.tile_invariance),
             "workers": self.workers,
             "threads": self.threads,
@@ -200,7 +201,7 @@ class Plan:
 
 
 def on_full(region: Region, image: Image) -> Region:
-    """`region` of `image` in pixels of the image it is a level of, or of itself."""
+    """Return `region` of `image` in pixels of the image it is a level of, or of itself."""
     if image.full is None:
         return region
     y0, x0, y1, x1 = (edge * image.scale for edge in region)
@@ -208,25 +209,25 @@ def on_full(region: Region, image: Image) -> Region:
 
 
 def run_key(image: Image, model: RestorationModel, settings: dict[str, Any]) -> str:
-    """Names the pixels a run makes: same key, same pixels.
+    """Return the key of the pixels a run makes: same key, same pixels.
 
-    `settings` holds everything but image and model that may change a value.
-    Targets and masks do not enter: they choose among pixels, they change none.
+    `settings` contains everything but image and model that may change a value. Targets and masks
+    are not part of it: they select pixels, they change none.
     """
     return _digest([version("napari-restore"), image.fingerprint, model_key(model), settings])
 
 
 def folder_name(image: Image, model: RestorationModel, settings: dict[str, Any]) -> str:
-    """Names the folder of a run: the same for a source that changed under its name."""
+    """Return the name of a run's folder: the same for a source that changed under its name."""
     source = image.fingerprint if image.path is None else str(image.path)
     return _digest([source, image.spec, model.card.id, dict(model.card.values), settings])
 
 
 def model_key(model: RestorationModel) -> list[Any]:
-    """All that decides what `model` computes: card, values, weights, and foreign code.
+    """Return everything that determines what `model` computes.
 
-    A module handed over in Python cannot be named by its code; it has a name of its
-    own, which lasts as long as it does.
+    This is card, values, weights, and foreign code. A module passed in from Python cannot be
+    identified by its code; it gets a random name for its lifetime.
     """
     card, spec = model.card, model.spec
     code = ""
@@ -246,7 +247,7 @@ def _digest(parts: list[Any]) -> str:
 
 @dataclass(frozen=True)
 class Layout:
-    """Tile size and workers with what they will cost."""
+    """Tile size and workers with their predicted cost."""
 
     tile: int
     workers: int
@@ -275,15 +276,15 @@ def lay_out(
     invariance: TileInvariance = TileInvariance.FULL,
     block_bytes: int = 0,
 ) -> Layout:
-    """The fastest tile size and number of workers whose peak fits `memory`.
+    """Return the fastest tile size and number of workers whose peak fits `memory`.
 
-    `cost(threads)` gives a tile's cost for that many threads per worker; `block_bytes` are those
-    of a block of the image that must be decoded as one.
-    Raises `BudgetTooSmall` naming the smallest budget that would do.
+    `cost(threads)` gives a tile's cost for that many threads per worker; `block_bytes` are those of
+    a block of the image that must be decoded as one. Raises `BudgetTooSmall` naming the smallest
+    budget that would do.
     """
     multiple = tile_step(model)
     if invariance is TileInvariance.FIXED_TILES:
-        # All runs take these tiles, in full: a pixel then has one way to be computed.
+        # All runs use these tiles, in full: a pixel then has one way to be computed.
         multiple = tile = -(-FIXED_TILE // multiple) * multiple
         batch = 1
     if tile is not None:
@@ -323,7 +324,7 @@ def lay_out(
         if block_bytes and (room < 0 or least - block_bytes <= memory):
             raise block_too_large(image, memory, least)
         raise BudgetTooSmall(
-            f"The budget of {format_size(memory)} does not hold one tile.",
+            f"The budget of {format_size(memory)} is too small for one tile.",
             f"Use --memory {math.ceil(least * 1.05 / MIB)}MiB or more, or a smaller --tile.",
         )
     quick = [
@@ -339,7 +340,7 @@ def lay_out(
     )
     spare = room - best.peak_bytes
     wanted = cache_for(image, best.tile, halo, best.workers)
-    # A cache that holds one row of halo chunks saves decoding them twice.
+    # A cache of one row of halo chunks saves decoding them twice.
     bonus = max(0, min(spare, wanted - best.read_cache_bytes))
     return replace(
         best,
@@ -349,7 +350,7 @@ def lay_out(
 
 
 def block_too_large(image: Image, memory: int, needed: int) -> BudgetTooSmall:
-    """The error of an image that is decoded in blocks for which `memory` is too small."""
+    """Return the error of an image that is decoded in blocks for which `memory` is too small."""
     return BudgetTooSmall(
         f"{image.name} must be decoded in blocks of {format_size(image.block_bytes)}, for which "
         f"the budget of {format_size(memory)} is too small.",
@@ -363,7 +364,7 @@ def weight_bytes(model: RestorationModel) -> int:
 
 
 def tile_step(model: RestorationModel) -> int:
-    """What edges of tiles must be multiples of."""
+    """Return the multiple of pixels that edges of tiles must be."""
     return math.lcm(CELL, model.card.multiple_of)
 
 
@@ -372,7 +373,7 @@ def image_bytes(image: Image) -> int:
 
 
 def cache_for(image: Image, tile: int, halo: int, workers: int) -> int:
-    """Bytes of chunks worth keeping: those of one row of tiles, as wide as a band."""
+    """Return the bytes of chunks worth caching: those of one row of tiles, as wide as a band."""
     rows, columns = image.chunk
     if halo == 0 and tile % rows == 0 and tile % columns == 0:
         return 0
@@ -383,15 +384,15 @@ def cache_for(image: Image, tile: int, halo: int, workers: int) -> int:
 
 
 def fragmentation(tiles: int) -> float:
-    """Bytes that tiles take of a heap per byte alive; see `FRAGMENTATION`."""
+    """Return bytes that tiles take of a heap per byte alive; see `FRAGMENTATION`."""
     first, last = FRAGMENTATION
     return first + (last - first) * min(1.0, max(0.0, math.log10(tiles / 40)))
 
 
-def _tile_seconds(image: Image, cost: Cost, fed: int) -> float:
-    """What one tile of `fed` pixels along a side takes, read and written."""
+def _tile_seconds(image: Image, cost: Cost, side: int) -> float:
+    """Return the seconds of one tile with an input of `side` × `side` pixels, read and written."""
     pixel = image.bands * image.dtype.itemsize
-    return cost.seconds(fed**2) + fed**2 * pixel * IO_SECONDS_PER_BYTE
+    return cost.seconds(side**2) + side**2 * pixel * IO_SECONDS_PER_BYTE
 
 
 def _cost_of(
@@ -427,30 +428,35 @@ def _cost_of(
     queued = waiting * batch * largest * (pixel + mask)
     queued += min(WRITE_BEHIND + batch - 1, tiles.count) * core * (pixel * 4 // 3 + maps_bytes)
     cache = min(image_bytes(image), 4 * image.chunk[0] * image.chunk[1] * pixel * workers)
-    kept, blocks, looking = context_cost(image.full or image, workers, whole=context)
+    context_bytes, blocks, context_seconds = context_pass_cost(
+        image.full or image, workers, whole=context
+    )
     if prepare.peak_bytes and not context:
-        # Known statistics are read from the disk.
-        kept = context_cost(image.full or image, workers, whole=True)[0]
+        # Statistics that are known are read from the disk.
+        context_bytes = context_pass_cost(image.full or image, workers, whole=True)[0]
     alive = int(fragmentation(tiles.count) * (running * tile_bytes + queued))
-    peak = kept + prepare.statistics_bytes + cache + max(alive, blocks, prepare.peak_bytes)
-    seconds = cost.seconds(tiles.fed_pixels) / running * (SHARED if threads > 1 else 1)
+    peak = context_bytes + prepare.statistics_bytes + cache + max(alive, blocks, prepare.peak_bytes)
+    seconds = cost.seconds(tiles.input_pixels) / running * (SHARED if threads > 1 else 1)
     if tiles.count <= 4 * running:
         rounds = -(-tiles.count // running)
         seconds = max(seconds, rounds * cost.seconds(largest))
     seconds += tiles.count * SECONDS_PER_TILE / running
-    seconds += tiles.fed_pixels * pixel * IO_SECONDS_PER_BYTE / cores()
-    seconds += looking + prepare.seconds
+    seconds += tiles.input_pixels * pixel * IO_SECONDS_PER_BYTE / cores()
+    seconds += context_seconds + prepare.seconds
     return Layout(edge, workers, threads, tiles.count, peak, seconds, cache)
 
 
-def context_cost(image: Image, workers: int, *, whole: bool) -> tuple[int, int, float]:
-    """Of a pass over the whole image: bytes kept, bytes while it lasts, seconds; else zeros."""
+def context_pass_cost(image: Image, workers: int, *, whole: bool) -> tuple[int, int, float]:
+    """Return bytes kept, peak bytes of a block and seconds of a pass over the whole image.
+
+    Zeros if not `whole`.
+    """
     if not whole:
         return 0, 0, 0.0
     pixels = image.height * image.width
     pixel = image.bands * image.dtype.itemsize
     factor = overview_factor(image.height, image.width)
-    kept = image.bands * (65536 * 24 + 4 * (pixels // factor**2))
+    context_bytes = image.bands * (65536 * 24 + 4 * (pixels // factor**2))
     block = min(2048**2, pixels) * (pixel + CONTEXT_BYTES_PER_PIXEL)
     seconds = pixels * (CONTEXT_SECONDS_PER_PIXEL + pixel * IO_SECONDS_PER_BYTE) / cores()
-    return kept, (workers + 1) * block, seconds
+    return context_bytes, (workers + 1) * block, seconds

@@ -1,4 +1,4 @@
-"""Settles a plan: checks what was asked, probes the model, fits the budget."""
+"""Planning: checks the request, probes the model, fits the run into its budget."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from napari_restore.engine._context import (
     rough_extent,
 )
 from napari_restore.engine._device import Device, choose_device
+from napari_restore.engine._mask_strength import open_mask
 from napari_restore.engine._plan import (
     Layout,
     Plan,
@@ -43,7 +44,6 @@ from napari_restore.engine._probe import presumed, probe
 from napari_restore.engine._region import Region, bounding_box
 from napari_restore.engine._store import FORMAT, STAGED
 from napari_restore.engine._tile_invariance import FIXED_TILE, TileInvariance, tile_invariance
-from napari_restore.engine._weight import open_weight
 from napari_restore.engine.staged._cost import calibrate_staged
 from napari_restore.engine.staged._layout import StagedLayout, grid_of
 from napari_restore.engine.staged._planning import (
@@ -93,20 +93,18 @@ def make_plan(
     precision: str = "float32",
     residual_dtype: str | None = None,
 ) -> Plan:
-    """What restoring `region` (default: all of `image`) with `model` will do.
+    """Return the plan of restoring `region` (default: all of `image`) with `model`.
 
-    With `mosaic`, an image that holds this one among its neighbours, whole-image
-    statistics and the surroundings of a pixel come from there, so that neighbouring
-    files join without a seam. With `output`, a ``.zarr`` of the whole image, tiles
-    are written right where it will be.
+    With `mosaic`, an image that contains this one among its neighbours, whole-image statistics and
+    the surroundings of a pixel are read from it, so that neighbouring files join without a seam.
+    With `output`, a ``.zarr`` of the whole image, tiles are written directly into it.
 
-    No pixel is restored; the model is probed and timed on made-up tiles the first time it
-    is seen, and the scratch disk is tried with a file of 64 MiB if a run needs it. Parameters are those of the command
-    line (`napari-restore restore --help`); sizes are bytes or text like ``"2GiB"``.
-    `extent` is "image" (the model knows the whole image, whatever the target), "region"
-    (only the target: a draft for global models) or "draft": that takes its whole-image statistics from as
-    much as can be looked at in a moment, and the plan says from what, "overview" or
-    "sample".
+    No pixel is restored; the model is probed and timed on synthetic tiles the first time it is
+    seen, and the scratch disk is tried with a file of 64 MiB if a run needs it. Parameters are
+    those of the command line (`napari-restore restore --help`); sizes are bytes or text like
+    ``"2GiB"``. `extent` is "image" (the model knows the whole image, whatever the target), "region"
+    (only the target: a draft for global models) or "draft": whole-image statistics then come from
+    what can be read in a moment, and the plan's extent is "overview" or "sample".
     """
     card = model.card
     check_precision(precision, card)
@@ -121,8 +119,8 @@ def make_plan(
     if extent == "draft":
         extent = rough_extent(image)
     if card.placed:
-        _check_placed(card, context)
-    # A few blocks make no map.
+        _check_position_dependent(card, context)
+    # A few blocks are no map of the image.
     has_no_level = card.placed and extent == "sample"
     if has_no_level:
         extent = "image"
@@ -158,29 +156,29 @@ def make_plan(
             "photograph from the ground it may take the sky for haze and change its colour."
         )
     # Levels are for drafts: their models are those of the image with other settings.
-    found = probe(model) if image.full is None else presumed(model)
-    if found.note:
-        notes.append(found.note)
+    probed = probe(model) if image.full is None else presumed(model)
+    if probed.note:
+        notes.append(probed.note)
     chosen = choose_device(device)
     invariance = TileInvariance.FULL
     if image.full is None:
-        invariance = tile_invariance(model, chosen, found.halo)
+        invariance = tile_invariance(model, chosen, probed.halo)
     if invariance is TileInvariance.FIXED_TILES:
         tile_batch = None
         notes.append(_fixed_tiles_note(card, tile))
-    weight = open_weight(os.fspath(mask), image, feather) if mask is not None else None
-    if weight is not None:
-        clipped = [target.intersect(weight.bounds) for target in targets]
+    mask_strength = open_mask(os.fspath(mask), image, feather) if mask is not None else None
+    if mask_strength is not None:
+        clipped = [target.intersect(mask_strength.bounds) for target in targets]
         targets = tuple(target for target in clipped if not target.is_empty)
         if not targets:
             raise BadRegion("The mask does not touch the region.", "Check where the mask lies.")
-    exclusion = open_weight(os.fspath(exclude), image) if exclude is not None else None
+    exclusion = open_mask(os.fspath(exclude), image) if exclude is not None else None
     uncounted = exclusion if image.full is None else context_exclude(image, exclude)
     needs_context = _needs_context(image, model, white, exclusion is not None)
     draft = on_full(bounding_box(targets), image) if extent == "region" else None
     known = needs_context and (context is not None or _is_known(image, uncounted, draft, extent))
     if has_no_level and not known:
-        notes.append("No small level is made yet: all of the image must be looked at first.")
+        notes.append("No small level is made yet: all of the image must be read first.")
     budget = parse_size(memory) if memory is not None else default_memory()
     accelerated = chosen.is_accelerator
     block_bytes = (image.full or image).block_bytes
@@ -197,15 +195,16 @@ def make_plan(
     in_place = (
         output is not None
         and part is None
-        and weight is None
+        and mask_strength is None
         and adjustment.is_neutral
         and not wanted_maps
         and whole
         and can_adopt(image, Path(output))
-        # Tokens and residuals lie in the store, and the user has said where they are to lie.
+        # Tokens and residuals lie in the store, and the user has chosen where.
         and not (scratch is not None and isinstance(model, StagedModel))
     )
-    # Who asks for levels looks on; a file nobody looks at is quicker row by row.
+    # Levels are for a display from the centre outwards; a file that is not displayed is faster row
+    # by row.
     centre_first = pyramid or not whole
     pyramid = pyramid or in_place
     settings: dict[str, Any] = {
@@ -217,7 +216,7 @@ def make_plan(
         "sensor": getattr(image, "sensor", None),
         "exclude": exclusion.digest if exclusion else None,
         "extent": ["region", list(draft or ())] if extent == "region" else extent,
-        "halo": found.halo,
+        "halo": probed.halo,
         "maps": wanted_maps,
         "pyramid": pyramid,
     }
@@ -271,7 +270,7 @@ def make_plan(
             model,
             bands,
             targets,
-            found.halo,
+            probed.halo,
             cost,
             memory=accelerator_budget if accelerated else budget,
             tile=tile,
@@ -293,7 +292,7 @@ def make_plan(
         targets=targets,
         extent=extent,
         tile=layout.tile,
-        halo=found.halo,
+        halo=probed.halo,
         tile_batch=tile_batch or 1,
         tiles=layout.tiles,
         workers=layout.workers,
@@ -322,7 +321,7 @@ def make_plan(
         notes=tuple(notes),
         part=part,
         origin=origin,
-        must_look=needs_context and not known,
+        needs_context_pass=needs_context and not known,
         precision=precision,
         staged=staged,
         tile_invariance=invariance,
@@ -331,7 +330,7 @@ def make_plan(
 
 
 def _fixed_tiles_note(card: ModelCard, tile: int | None) -> str:
-    """Why the tile that was asked for is not the one that is taken."""
+    """Return the note why the requested tile size is not used."""
     instead = "" if tile is None else f" in place of {tile}"
     return (
         f"On this processor the last bit of what {card.id} computes follows the shape of a tile; "
@@ -339,12 +338,12 @@ def _fixed_tiles_note(card: ModelCard, tile: int | None) -> str:
     )
 
 
-def _check_placed(card: ModelCard, context: Any) -> None:
-    """Raise for what maps over the image cannot do: come from others, or go to no tile."""
+def _check_position_dependent(card: ModelCard, context: Any) -> None:
+    """Raise for what whole-image maps do not support: other images, or tiles."""
     if card.scope == "swept":
         raise BadModel(
             f"The card of {card.id} says both placed and scope {card.scope!r}.",
-            "Models of that scope are told where they are; leave placed out.",
+            "Models of that scope get their position anyway; omit placed.",
         )
     if context is not None:
         raise card.no_shared_statistics()
@@ -359,18 +358,21 @@ def _device_peak(layout: Layout, staged: StagedLayout | None, device: Device) ->
 def _targets(
     image: Image, region: Box | Sequence[Box] | None, notes: list[str]
 ) -> tuple[Region, ...]:
-    """The regions clipped to the image; raises `BadRegion` for one without area or outside."""
+    """Return the regions clipped to the image.
+
+    Raises `BadRegion` for an empty one or one outside.
+    """
     whole = Region(0, 0, image.height, image.width)
     if region is None:
         return (whole,)
     if len(region) == 4 and not any(isinstance(part, (tuple, list)) for part in region):
-        asked = [Region(*(int(v) for v in cast("Box", region)))]
+        regions = [Region(*(int(v) for v in cast("Box", region)))]
     else:
-        asked = [Region(*box) for box in cast("Sequence[Box]", region)]
-    if not asked:
+        regions = [Region(*box) for box in cast("Sequence[Box]", region)]
+    if not regions:
         raise BadRegion("No region was given.", "Give at least one, or none for the whole image.")
     targets = []
-    for box in asked:
+    for box in regions:
         if box.is_empty:
             raise BadRegion(
                 f"The region is {box.width} × {box.height} pixels.", "Give it a width and a height."
@@ -388,7 +390,7 @@ def _targets(
 
 
 def _place_in(mosaic: Image, image: Image) -> tuple[int, int]:
-    """(y, x) of `image`'s first pixel in `mosaic`."""
+    """Return (y, x) of `image`'s first pixel in `mosaic`."""
     box_of = getattr(mosaic.reader, "box_of", None)
     if box_of is None or image.path is None:
         raise BadRegion(f"{mosaic.name} is no mosaic of files.", "Open the files together.")
@@ -399,7 +401,7 @@ def _place_in(mosaic: Image, image: Image) -> tuple[int, int]:
 def _needs_context(
     image: Image, model: RestorationModel, white: float | None, excludes: bool
 ) -> bool:
-    """Whether the whole image must be looked at before the first tile."""
+    """Return whether the whole image must be read before the first tile."""
     if model.card.needs_context or needs_percentile(image, white=white):
         return True
     # Networks see a neutral value where pixels do not count: the image's median.
@@ -407,7 +409,7 @@ def _needs_context(
 
 
 def _is_known(image: Image, exclusion: Any, draft: Region | None, extent: str) -> bool:
-    """Whether no pass over the image is needed: for the plan's line, so a look suffices."""
+    """Return whether no pass over the image is needed; quick, for the plan's summary."""
     return extent in ROUGH or context_path(image, exclusion, draft).exists()
 
 
@@ -421,7 +423,10 @@ def _context_name(
 
 
 def _device_budget(device: Device, wanted: str | int | None, memory: int) -> int:
-    """Bytes the run may take on an accelerator: what was asked, else 85 % of what is free."""
+    """Return the bytes the run may take on an accelerator.
+
+    This is the requested size, else 85 % of the free memory.
+    """
     free = device.free_bytes()
     if wanted is not None:
         return parse_size(wanted) if free is None else min(parse_size(wanted), free)
@@ -429,7 +434,7 @@ def _device_budget(device: Device, wanted: str | int | None, memory: int) -> int
 
 
 def _maps(wanted: bool | Sequence[str], offered: tuple[str, ...]) -> tuple[str, ...]:
-    """The side maps to keep: those asked for, or all the model gives."""
+    """Return the side maps to keep: the requested ones, or all of the model's."""
     if wanted is False:
         return ()
     possible = tuple(m for m in MAPS if m in offered or m in ("change", "quality"))

@@ -1,4 +1,4 @@
-"""In which floats a model computes."""
+"""Floating-point precision of a model's computations."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def check_precision(wanted: str, card: ModelCard) -> None:
 
 
 def computing(device: Device, precision: str) -> AbstractContextManager[object]:
-    """A context in which products are computed in `precision`; sums and norms stay float32."""
+    """Return a context manager in which products use `precision`; sums and norms stay float32."""
     if precision == "float32":
         return contextlib.nullcontext()
     return torch.autocast(device.torch.type, dtype_of(precision))
 
 
 def dtype_of(name: str) -> torch.dtype:
-    """The torch dtype of a name in `PRECISIONS`."""
+    """Return the torch dtype of a name in `PRECISIONS`."""
     dtype: torch.dtype = getattr(torch, name)
     return dtype

@@ -1,4 +1,4 @@
-"""What it costs that a placed model looks at a whole image: memory and time, measured once."""
+"""Cost of preparing a position-dependent model from a whole image, measured once."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import torch
 from napari_restore.engine._context import overview_level
 from napari_restore.engine._device import Device, cores
 from napari_restore.engine._device_memory import peak_of
-from napari_restore.engine._own_thread import on_own_thread
+from napari_restore.engine._measurement_cache import MeasurementCache
+from napari_restore.engine._new_thread import on_new_thread
 from napari_restore.engine._probe import example_context, example_input
 from napari_restore.engine._region import Region
-from napari_restore.engine._remembered import Remembered
 from napari_restore.images import Image
 from napari_restore.models import Context, RestorationModel, Statistics, ToModel, overview_factor
 
@@ -23,8 +23,8 @@ STEP = 256
 """Pixels to whose multiples the sides of an overview are rounded up, so that images of like
 sizes share a measurement."""
 HOST_BYTES_PER_VALUE = 24
-"""Beside the tensors, of what a model brings to model range at once: twice float64, twice
-float32."""
+"""Bytes per value, beside the tensors, while an overview is brought to model range: twice
+float64, twice float32."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,15 @@ class PrepareCost:
     """Bytes at the peak and seconds of `prepare`, and bytes of the statistics it leaves."""
 
     peak_bytes: int = 0
-    """The overview itself is not among them."""
+    """Without the overview itself."""
     statistics_bytes: int = 0
     seconds: float = 0.0
     pixels: int = 0
-    """Of the overview, brought to model range at once."""
+    """Pixels of the overview, brought to model range at once."""
 
 
 _Shape = tuple[int, int]
-_KNOWN = Remembered[PrepareCost](releases=True)
+_KNOWN = MeasurementCache[PrepareCost](releases=True)
 
 
 def prepare_cost(
@@ -51,24 +51,24 @@ def prepare_cost(
     extent: str = "image",
     region: Region | None = None,
 ) -> PrepareCost:
-    """The cost for `image`; nothing for models whose statistics are a few numbers.
+    """Return the cost for `image`; nothing for models whose statistics are a few numbers.
 
-    `extent` and `region` are those of the context, see `compute_context`. Measured once per
-    kind of model on a made-up overview of the size (rounded up) that there will be: what
-    a network does to a larger one follows from no smaller one, as it may reduce it.
+    `extent` and `region` are those of the context, see `compute_context`. Measured once per kind of
+    model on a synthetic overview of the final size (rounded up): the cost of a larger one does not
+    follow from a smaller one, as a network may reduce it.
     """
     if not model.card.placed:
         return PrepareCost()
     height, width = _overview_shape(image, extent, region)
     shape = (-(-height // STEP) * STEP, -(-width // STEP) * STEP)
-    found = _KNOWN.of(
+    cost = _KNOWN.of(
         model,
         device,
-        lambda: on_own_thread(lambda: _measure(model, device, shape), "calibrate"),
+        lambda: on_new_thread(lambda: _measure(model, device, shape), "calibrate"),
         shape,
     )
-    host = HOST_BYTES_PER_VALUE * min(found.pixels, height * width) * image.bands
-    return replace(found, peak_bytes=found.peak_bytes + host)
+    host = HOST_BYTES_PER_VALUE * min(cost.pixels, height * width) * image.bands
+    return replace(cost, peak_bytes=cost.peak_bytes + host)
 
 
 def _overview_shape(image: Image, extent: str, region: Region | None) -> _Shape:
@@ -86,9 +86,9 @@ def _measure(model: RestorationModel, device: Device, shape: _Shape) -> PrepareC
     torch.set_num_threads(cores())
     model.to(device.torch)
     small = example_context(example_input(model, STEP, STEP))
-    found = PrepareCost()
+    cost = PrepareCost()
     with torch.no_grad():
-        # The first call makes ready what later ones have.
+        # The first call does one-off work that later ones do not repeat.
         for context in (small, _widened(small, shape)):
             statistics: list[Statistics] = []
             pixels: list[int] = [0]
@@ -109,12 +109,12 @@ def _measure(model: RestorationModel, device: Device, shape: _Shape) -> PrepareC
             device.wait()
             seconds = time.perf_counter() - began
             left = sum(value.numel() * value.element_size() for value in statistics[0].values())
-            found = PrepareCost(int(peak), left, seconds, max(pixels))
-    return found
+            cost = PrepareCost(int(peak), left, seconds, max(pixels))
+    return cost
 
 
 def _widened(small: Context, shape: _Shape) -> Context:
-    """A context whose overview has `shape`: one row for all, which takes next to no memory."""
+    """Return a context whose overview has `shape`: one broadcast row, which takes little memory."""
     height, width = shape
     row = np.resize(small.overview[:1], (1, width, small.bands))
     overview = np.broadcast_to(row, (height, width, small.bands))

@@ -1,4 +1,4 @@
-"""Proves a model card on the loaded weights before the engine trusts it."""
+"""Checks of a model card on the loaded weights, before the engine trusts it."""
 
 from __future__ import annotations
 
@@ -16,29 +16,28 @@ from napari_restore.models import Context, RestorationModel, Statistics, context
 _LEAST_SIDE = 256
 """A dependence farther away than half of this may be missed if nothing lies between."""
 LARGEST_INPUT = 128 << 20
-"""Bytes of the largest made-up image that a model is tried on, whatever its card claims."""
+"""Most bytes of the synthetic image that a model is tried on, whatever its card claims."""
 _SEEN: WeakKeyDictionary[RestorationModel, dict[tuple[Any, ...], Probe]] = WeakKeyDictionary()
 _KINDS: dict[Any, Probe] = {}
-"""Of models without weights, by `kind_of`: a slider need not prove each of its values."""
+"""Probes of models without weights, by `kind_of`: a slider need not probe each of its values."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What a probe found: the halo to use, and a sentence if the card's was too small."""
+    """Result of a probe: the halo to use, and a note if the card's was too small."""
 
     halo: int
     note: str = ""
 
 
 def probe(model: RestorationModel) -> Probe:
-    """Check shape, dtype, finiteness and halo of `model`; remembered per model.
+    """Check shape, dtype, finiteness and halo of `model`; cached per model.
 
-    The halo is measured on the loaded weights: a NaN planted in one block may reach
-    no output beyond the halo, and the gradient of one output block no input beyond
-    it. Where the two disagree, everything beyond the halo is changed and the block
-    must stay. (A tolerance test of the seam on random weights says nothing:
-    training makes a network use its whole field.)
-    Raises `BadModel` when the output is unusable or depends on the whole input.
+    The halo is measured on the loaded weights: a NaN planted in one block may reach no output
+    beyond the halo, and the gradient of one output block no input beyond it. Where the two
+    disagree, everything beyond the halo is changed and the block must stay. (A tolerance test of
+    the seam on random weights shows nothing: training makes a network use its whole field.) Raises
+    `BadModel` when the output is unusable or depends on the whole input.
     """
     known = _SEEN.setdefault(model, {})
     key = (model.card.halo, *weights_state(model))
@@ -51,22 +50,22 @@ def probe(model: RestorationModel) -> Probe:
                 known[key] = _probe_in_room(model)
             if kind is not None:
                 _KINDS[kind] = known[key]
-    found = known[key]
-    if model.measured and model.card.halo != found.halo:
-        # Nobody has claimed another halo: the card says the measured one from now on.
-        model.card = replace(model.card, halo=found.halo)
-        known[model.card.halo, *key[1:]] = found
-    return found
+    result = known[key]
+    if model.measured and model.card.halo != result.halo:
+        # The card claims no other halo: it states the measured one from now on.
+        model.card = replace(model.card, halo=result.halo)
+        known[model.card.halo, *key[1:]] = result
+    return result
 
 
 def presumed(model: RestorationModel) -> Probe:
-    """What the card says, not looked into: for drafts, where a seam does no harm."""
+    """Return a probe that trusts the card: for drafts, where a seam does no harm."""
     step = model.card.multiple_of
     return Probe(-(-model.card.halo // step) * step)
 
 
 def kind_of(model: RestorationModel) -> tuple[Any, ...] | None:
-    """What models have in common that differ in numbers only; None if that cannot be told.
+    """Return a key shared by models that differ in numbers only; None if there is no such key.
 
     Whole numbers are sizes and counts, which change a model's reach and cost.
     """
@@ -78,27 +77,27 @@ def kind_of(model: RestorationModel) -> tuple[Any, ...] | None:
 
 
 def weights_state(model: RestorationModel) -> tuple[int, ...]:
-    """Numbers that change whenever a weight of `model` is replaced or written to."""
+    """Return numbers that change whenever a weight of `model` is replaced or written to."""
     tensors = [*model.parameters(), *model.buffers()]
     return tuple(n for tensor in tensors for n in (tensor.data_ptr(), tensor._version))
 
 
 def example_statistics(model: RestorationModel, x: Tensor) -> Statistics:
-    """Statistics for a made-up image, so that a model can be probed without a real one."""
+    """Return statistics of a synthetic image, so that a model can be probed without a real one."""
     context = example_context(x)
     statistics = model.prepare(context, lambda v: v.astype("float64"), tuple(range(x.shape[1])))
-    # Copies: what a network computed for inference only could not be probed by gradients.
+    # Copies: tensors computed in inference mode could not be probed by gradients.
     statistics = {name: value.to(x.device, copy=True) for name, value in statistics.items()}
     return placed_at(statistics, [(0, 0)] * len(x), 1.0, x) if model.card.placed else statistics
 
 
 def example_context(x: Tensor) -> Context:
-    """The context of the first image of `x` (N, C, H, W) in model range."""
+    """Return the context of the first image of `x` (N, C, H, W) in model range."""
     return context_of(x[0].permute(1, 2, 0).contiguous().numpy(force=True))
 
 
 def example_input(model: RestorationModel, height: int, width: int) -> Tensor:
-    """(1, C, height, width) noise in [0.1, 0.9] with the bands the model takes, where it is.
+    """Return (1, C, height, width) noise in [0.1, 0.9] with the model's bands, on its device.
 
     Raises `BadModel` where what the card claims would take more than `LARGEST_INPUT`.
     """
@@ -115,14 +114,14 @@ def example_input(model: RestorationModel, height: int, width: int) -> Tensor:
 
 
 def _probe_in_room(model: RestorationModel) -> Probe:
-    """As `_probe`; raises `OutOfMemory` where what the card claims does not fit."""
+    """Run `_probe`; raise `OutOfMemory` where what the card claims does not fit."""
     try:
         return _probe(model)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         raise OutOfMemory(
-            f"There is no room to try model {model.card.id}.",
+            f"There is not enough memory to try model {model.card.id}.",
             "Check its card: halo, bands, min_size and multiple_of.",
         ) from error
 
@@ -130,7 +129,7 @@ def _probe_in_room(model: RestorationModel) -> Probe:
 def _probe(model: RestorationModel) -> Probe:
     card = model.card
     if card.scope != "local":
-        # Its tiles are its own; what they know of each other is no matter of a halo.
+        # Its tiles are fixed; how they depend on each other is not described by a halo.
         x = example_input(model, card.min_size, card.min_size)
         _check_output(model, x, example_statistics(model, x))
         return Probe(card.halo)
@@ -149,7 +148,7 @@ def _probe(model: RestorationModel) -> Probe:
             measured = margin if _unmoved(model, x, statistics, step, margin) else spread
         if measured < side // 2 - step:
             break
-        # The dependence reached the edge of the probe: look at a wider one.
+        # The dependence reached the edge of the probe: try a wider one.
         side = -(-2 * side // step) * step
         x = example_input(model, side, side)
         statistics = example_statistics(model, x)
@@ -169,7 +168,7 @@ def _probe(model: RestorationModel) -> Probe:
         return Probe(
             needed, f"The card of {card.id} says halo {card.halo}; measured and used: {needed}."
         )
-    # A halo off the model's steps would feed tiles out of phase.
+    # A halo that is no multiple of the model's steps would shift tiles out of phase.
     return Probe(-(-card.halo // step) * step)
 
 
@@ -195,7 +194,7 @@ def _check_output(model: RestorationModel, x: Tensor, statistics: Statistics) ->
 
 
 def _nan_reach(model: RestorationModel, x: Tensor, statistics: Statistics, step: int) -> int:
-    """How far a NaN in one aligned block spreads beyond it; everywhere if it breaks the model."""
+    """Return how far a NaN in one aligned block spreads; everywhere if it breaks the model."""
     low = x.shape[-1] // 2 // step * step
     poisoned = x.clone()
     poisoned[..., low : low + step, low : low + step] = float("nan")
@@ -209,7 +208,7 @@ def _nan_reach(model: RestorationModel, x: Tensor, statistics: Statistics, step:
 
 
 def _gradient_reach(model: RestorationModel, x: Tensor, statistics: Statistics, step: int) -> int:
-    """How far the gradient of one aligned output block reaches beyond it."""
+    """Return how far the gradient of one aligned output block reaches beyond it."""
     low = x.shape[-1] // 2 // step * step
     leaf = x.clone().requires_grad_(True)
     with torch.enable_grad():
@@ -224,7 +223,7 @@ def _gradient_reach(model: RestorationModel, x: Tensor, statistics: Statistics, 
 def _unmoved(
     model: RestorationModel, x: Tensor, statistics: Statistics, step: int, margin: int
 ) -> bool:
-    """Whether an output block stays when everything beyond `margin` of it changes."""
+    """Return whether an output block is unchanged when everything beyond `margin` of it changes."""
     low = x.shape[-1] // 2 // step * step
     near = slice(low - margin, low + step + margin)
     changed = 1 - x
@@ -237,7 +236,7 @@ def _unmoved(
 
 
 def _reach(touched: Tensor, low: int, high: int) -> int:
-    """The largest distance of a touched pixel from the block [low, high)²."""
+    """Return the largest distance of a touched pixel from the block [low, high)²."""
     if not touched.any():
         return 0
     rows = touched.any(dim=1).nonzero().flatten()

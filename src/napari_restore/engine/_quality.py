@@ -1,4 +1,4 @@
-"""The bits of the quality map."""
+"""Bits of the quality map."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def tally(
     valid: npt.NDArray[np.bool_] | None = None,
     failed: npt.NDArray[np.bool_] | None = None,
 ) -> dict[str, int]:
-    """Number of pixels, of valid ones, of those with each bit of `quality`, and of failures.
+    """Return the number of pixels, valid ones, those with each bit of `quality`, and failures.
 
     Arrays are of one shape; `valid` None: all of them, `failed` (not finite) None: none.
     """
@@ -36,7 +36,7 @@ def tally(
     counts["pixels"] = counts["valid"] = quality.size
     if valid is not None:
         counts["valid"] = int(np.count_nonzero(valid))
-        # Pixels that do not count are no achievement.
+        # Pixels that do not count are not counted as unchanged.
         counts["unchanged"] -= counts["pixels"] - counts["valid"]
     if failed is not None:
         counts["not_finite"] = int(np.count_nonzero(failed if valid is None else failed & valid))
@@ -44,24 +44,24 @@ def tally(
 
 
 def parts_inside(core: Region, targets: Iterable[Region]) -> list[Region] | None:
-    """The parts of `core` that lie in `targets`; None where all of it lies in one."""
+    """Return the parts of `core` that lie in `targets`; None where all of it lies in one."""
     parts = sorted({part for t in targets if not (part := core.intersect(t)).is_empty})
     return None if core in parts else parts
 
 
 def disjoint(boxes: Iterable[Region]) -> list[Region]:
-    """Boxes that cover just what `boxes` do, each pixel once."""
-    found: list[Region] = []
+    """Return boxes that cover just what `boxes` do, each pixel once."""
+    result: list[Region] = []
     for box in boxes:
         left = [box]
-        for other in found:
+        for other in result:
             left = [piece for one in left for piece in _without(one, other)]
-        found += left
-    return found
+        result += left
+    return result
 
 
 def _without(box: Region, other: Region) -> list[Region]:
-    """What is left of `box` without `other`, as up to four boxes."""
+    """Return `box` without `other`, as up to four boxes."""
     cut = box.intersect(other)
     if cut.is_empty:
         return [box]
@@ -75,7 +75,7 @@ def _without(box: Region, other: Region) -> list[Region]:
 
 
 def change_bits(source: npt.NDArray[Any], written: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """(h, w) bits that compare pixels (h, w, C) before and after."""
+    """Return (h, w) bits that compare pixels (h, w, C) before and after."""
     changed = written != source
     quality = (~_any_band(changed)).view(np.uint8) * np.uint8(QUALITY["unchanged"])
     if written.dtype.kind in "iu":
@@ -90,8 +90,8 @@ def change_bits(source: npt.NDArray[Any], written: npt.NDArray[Any]) -> npt.NDAr
 
 
 def _any_band(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """(h, w): whether any of (h, w, C); much faster than `any` over so short an axis."""
-    found = flags[..., 0].copy()
+    """Return (h, w): whether any of (h, w, C); much faster than `any` over so short an axis."""
+    result = flags[..., 0].copy()
     for band in range(1, flags.shape[2]):
-        found |= flags[..., band]
-    return found
+        result |= flags[..., band]
+    return result

@@ -1,4 +1,4 @@
-"""A box of level-0 pixels."""
+"""Boxes of level-0 pixels."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ class Region(NamedTuple):
     """A half-open box of level-0 pixels, origin top left: ``Region(y0, x0, y1, x1)``.
 
     ``Region.from_xywh(x, y, width, height)`` takes the order of the command line, where
-    ``--srcwin`` and ``--box`` are X Y WIDTH HEIGHT. Wherever Python asks for a box, it is
-    one of these; records hold it as the list [y0, x0, y1, x1].
+    ``--srcwin`` and ``--box`` are X Y WIDTH HEIGHT. All Python functions take boxes as `Region`;
+    records contain the list [y0, x0, y1, x1].
     """
 
     y0: int
@@ -22,7 +22,7 @@ class Region(NamedTuple):
 
     @classmethod
     def from_xywh(cls, x: int, y: int, width: int, height: int) -> Region:
-        """From column, row, width and height in pixels, the order of GDAL's ``-srcwin``."""
+        """Return the region of column, row, width, height in pixels, as GDAL's ``-srcwin``."""
         return cls(y, x, y + height, x + width)
 
     @property
@@ -51,7 +51,7 @@ class Region(NamedTuple):
         return slice(self.y0, self.y1), slice(self.x0, self.x1)
 
     def intersect(self, other: Region) -> Region:
-        """The common part; check `is_empty`."""
+        """Return the intersection; check `is_empty`."""
         return Region(
             max(self.y0, other.y0),
             max(self.x0, other.x0),
@@ -60,11 +60,11 @@ class Region(NamedTuple):
         )
 
     def expand(self, margin: int) -> Region:
-        """Grown by `margin` pixels on every side."""
+        """Return the box grown by `margin` pixels on every side."""
         return Region(self.y0 - margin, self.x0 - margin, self.y1 + margin, self.x1 + margin)
 
     def union(self, other: Region) -> Region:
-        """The smallest box holding both."""
+        """Return the smallest box that contains both."""
         return Region(
             min(self.y0, other.y0),
             min(self.x0, other.x0),
@@ -76,11 +76,11 @@ class Region(NamedTuple):
         return Region(self.y0 + dy, self.x0 + dx, self.y1 + dy, self.x1 + dx)
 
     def within(self, outer: Region) -> tuple[slice, slice]:
-        """Rows and columns of this box in an array that holds `outer`."""
+        """Return rows and columns of this box in an array that covers `outer`."""
         return self.shift(-outer.y0, -outer.x0).slices
 
     def align(self, multiple: int) -> Region:
-        """Grown outwards until every edge is a multiple of `multiple`."""
+        """Return the box grown outwards until every edge is a multiple of `multiple`."""
         m = multiple
         return Region(
             self.y0 // m * m, self.x0 // m * m, -(-self.y1 // m) * m, -(-self.x1 // m) * m
@@ -88,5 +88,5 @@ class Region(NamedTuple):
 
 
 def bounding_box(regions: Sequence[Region]) -> Region:
-    """The smallest box holding all of `regions`, of which there is at least one."""
+    """Return the smallest box that contains all of `regions`, of which there is at least one."""
     return functools.reduce(Region.union, regions)

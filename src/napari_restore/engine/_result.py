@@ -1,4 +1,4 @@
-"""What a run made: pixels to look at, to blend and to save."""
+"""Result of a run: its pixels, read blended with the source, and saved."""
 
 from __future__ import annotations
 
@@ -16,14 +16,20 @@ import numpy.typing as npt
 
 from napari_restore.engine._adjust import Adjustment
 from napari_restore.engine._budget import peak_in
-from napari_restore.engine._levels import is_affordable, read_source, smaller, weight_at
-from napari_restore.engine._light import Light, blend
+from napari_restore.engine._levels import is_affordable, mask_at_level, read_source, smaller
+from napari_restore.engine._luma import LumaModel, blend
+from napari_restore.engine._mask_strength import (
+    MaskStrength,
+    RegionMask,
+    Within,
+    open_mask,
+    pieces_of,
+)
 from napari_restore.engine._plan import Plan
 from napari_restore.engine._quality import ABOUT_CHANGE, QUALITY, change_bits
 from napari_restore.engine._region import Region
 from napari_restore.engine._store import SIDECARS, ResultStore
 from napari_restore.engine._tiles import CELL
-from napari_restore.engine._weight import RegionWeight, Weight, Within, open_weight, pieces_of
 from napari_restore.errors import ResourceError
 from napari_restore.images import (
     ExportOptions,
@@ -35,7 +41,7 @@ from napari_restore.images import (
     write_image,
 )
 
-LIGHT_PIXELS = 2**20
+LUMA_PIXELS = 2**20
 """Pixels blended at a time by their luma, which takes twice the memory of a plain blend."""
 
 
@@ -47,7 +53,11 @@ class Result:
     """
 
     def __init__(
-        self, plan: Plan, store: ResultStore, record: dict[str, Any], weight: Weight | None = None
+        self,
+        plan: Plan,
+        store: ResultStore,
+        record: dict[str, Any],
+        mask: MaskStrength | None = None,
     ) -> None:
         self.plan = plan
         self.image = plan.image
@@ -57,54 +67,54 @@ class Result:
         self.record = record
         self.region = plan.region
         if plan.mask is not None:
-            # A mask's output has the source's extent.
+            # With a mask, the output has the source's extent.
             self.region = Region(0, 0, self.like.height, self.like.width).shift(*plan.origin)
         self._origin = plan.origin
         self._maps = plan.maps
-        self._weight = weight
-        self._weights: dict[int, Weight] = {} if weight is None else {0: weight}
+        self._mask = mask
+        self._masks: dict[int, MaskStrength] = {} if mask is None else {0: mask}
         """By level."""
-        self._light: Light | None = None
-        self._excluded: Weight | None = None
+        self._luma_model: LumaModel | None = None
+        self._excluded: MaskStrength | None = None
 
     @classmethod
     def of_run(cls, plan: Plan, record: dict[str, Any]) -> Result:
-        """The result of `plan`, whose store is complete."""
+        """Return the result of `plan`, whose store is complete."""
         store = ResultStore.attach(plan.store)
         if store.header["key"] != plan.key:
             raise ResourceError(
                 f"The result in {plan.store} is not the one of this run.", "Run it again."
             )
-        weight: Weight | None = None
+        mask: MaskStrength | None = None
         if plan.mask is not None:
-            weight = open_weight(plan.mask, plan.image, plan.feather)
-            if plan.targets != (weight.bounds,):
+            mask = open_mask(plan.mask, plan.image, plan.feather)
+            if plan.targets != (mask.bounds,):
                 # A mask may reach beyond the region; nothing was restored there.
-                weight = Within(weight, RegionWeight(list(plan.targets)))
+                mask = Within(mask, RegionMask(list(plan.targets)))
         elif len(plan.targets) > 1:
-            weight = RegionWeight(list(plan.targets))
-        return cls(plan, store, record, weight)
+            mask = RegionMask(list(plan.targets))
+        return cls(plan, store, record, mask)
 
     @property
     def adjustment(self) -> Adjustment:
-        """How the restored pixels are applied to the source."""
+        """Settings of the blending of the restored pixels with the source."""
         return self.plan.adjustment
 
     def with_adjustment(self, adjustment: Adjustment) -> Result:
-        """The same restored pixels, applied otherwise: nothing is run or read for it.
+        """Return the same restored pixels with another adjustment: nothing is run or read for it.
 
-        Its record tells of `adjustment` and of no output yet. Raises `BadParameter` if
-        the image lacks the bands that it needs.
+        Its record contains `adjustment` and no output yet. Raises `BadParameter` if the image lacks
+        the bands that it needs.
         """
         adjustment.check(self.image)
-        told = adjustment.to_dict()
+        settings = adjustment.to_dict()
         other = copy.copy(self)
-        other.plan = replace(self.plan, **told)
+        other.plan = replace(self.plan, **settings)
         other.record = copy.deepcopy(self.record)
         if other.record:
-            other.record |= {"adjustment": told, "output": None}
+            other.record |= {"adjustment": settings, "output": None}
         if other.record.get("task") is not None:
-            other.record["task"]["options"] |= told
+            other.record["task"]["options"] |= settings
         return other
 
     def __repr__(self) -> str:
@@ -118,10 +128,10 @@ class Result:
     def __array__(
         self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
     ) -> npt.NDArray[Any]:
-        """All pixels (H, W, C) of the region, in the image's dtype: what ``np.asarray`` takes."""
+        """Return all pixels (H, W, C) of the region, in the image's dtype, for ``np.asarray``."""
         if copy is False:
             raise ValueError(
-                "The pixels of a result are always read anew: copy=False is not possible."
+                "The pixels of a result are read again each time: copy=False is not possible."
             )
         pixels = self.read(self.region)
         return pixels if dtype is None else pixels.astype(dtype, copy=False)
@@ -149,32 +159,32 @@ class Result:
         )
 
     def read(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[Any]:
-        """Pixels (h, w, C) of `box`, blended; `box` is in pixels of `level`.
+        """Return pixels (h, w, C) of `box`, blended; `box` is in pixels of `level`.
 
-        Levels above 0 are for looking: their pixels are made from those of source and
-        restored image at that level, which the run must have been planned to keep.
-        Raises `ResourceError` if the store lacks a pixel that the run was to restore.
+        Levels above 0 are for display: their pixels are computed from those of source and restored
+        image at that level, which the plan must include. Raises `ResourceError` if the store lacks
+        a pixel that the run was to restore.
         """
         return self._read(Region(*box), level, check=True)
 
     def read_landed(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[Any]:
-        """As `read`, but never complains: what is not finished yet counts as 0."""
+        """Return pixels as `read`, with 0 instead of an error where they are not finished yet."""
         return self._read(Region(*box), level, check=False)
 
     def reaches(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[np.bool_]:
-        """Which pixels (h, w) of `box`, in pixels of `level`, the areas or the mask of the run reach.
+        """Return which pixels (h, w) of `box`, in pixels of `level`, the areas or the mask cover.
 
         The others are the source's, whatever the adjustment.
         """
         region = Region(*box)
-        if self._weight is None:
+        if self._mask is None:
             return np.ones(region.shape, bool)
-        return self._weight_of(self._weight, region, level) > 0
+        return self._mask_strength_of(self._mask, region, level) > 0
 
     def left_out(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[np.uint8]:
-        """(h, w) bits of `QUALITY` of the pixels that no run touches: nodata, and excluded ones.
+        """Return (h, w) bits of `QUALITY` of the pixels that no run restores.
 
-        `box` is in pixels of `level`; 0 where pixels count.
+        They are nodata or excluded. `box` is in pixels of `level`; 0 where pixels count.
         """
         region = Region(*box)
         bits = np.zeros(region.shape, np.uint8)
@@ -183,14 +193,14 @@ class Result:
             bits[~valid] = QUALITY["unchanged"] | QUALITY["nodata"]
         if self.plan.exclude is not None:
             if self._excluded is None:
-                self._excluded = open_weight(self.plan.exclude, self.image)
+                self._excluded = open_mask(self.plan.exclude, self.image)
             size = (self.image.height, self.image.width)
-            excluded = weight_at(self._excluded, level, size).read(region) > 0
+            excluded = mask_at_level(self._excluded, level, size).read(region) > 0
             bits[excluded] = QUALITY["unchanged"] | QUALITY["excluded"]
         return bits
 
     def is_affordable(self, level: int) -> bool:
-        """Whether reading `level` costs no more than a bounded number of pixels for each.
+        """Return whether reading `level` reads a bounded number of pixels for each.
 
         False where the source is needed and lacks levels; its `build_pyramid` makes them.
         """
@@ -204,19 +214,19 @@ class Result:
                 self._check_finished(region, level)
             return self.store.read(region, str(level))
         pixels = np.empty((*region.shape, self.image.bands), self.image.dtype)
-        light = self.adjustment.looks_at_light
-        for piece in pieces_of(region, pixels=LIGHT_PIXELS) if light else pieces_of(region):
-            weight = self._strength_of(piece, level)
+        needs_luma = self.adjustment.needs_luma
+        for piece in pieces_of(region, pixels=LUMA_PIXELS) if needs_luma else pieces_of(region):
+            strength = self._strength_of(piece, level)
             if check:
-                self._check_finished(piece, level, weight)
-            blended = self._blended(piece, level, weight)
+                self._check_finished(piece, level, strength)
+            blended = self._blended(piece, level, strength)
             pixels[piece.within(region)] = blended
         return pixels
 
     @property
     def _is_plain(self) -> bool:
         """Whether pixels are those of the store."""
-        return self._weight is None and self.adjustment.is_neutral
+        return self._mask is None and self.adjustment.is_neutral
 
     def _blended(
         self, region: Region, level: int, strength: npt.NDArray[np.float32]
@@ -225,47 +235,48 @@ class Result:
         if not strength.any():
             return source
         restored = self.store.read(region, str(level))
-        if not self.adjustment.looks_at_light:
+        if not self.adjustment.needs_luma:
             return blend(source, restored, strength, self.image.nodata, valid)
-        weight = self._protected(source, strength)
-        light = self._find_light() if self.adjustment.luminance_only else None
-        return blend(source, restored, weight, self.image.nodata, valid, light)
+        strength = self._protected(source, strength)
+        luma_model = self._find_luma_model() if self.adjustment.luminance_only else None
+        return blend(source, restored, strength, self.image.nodata, valid, luma_model)
 
     def _strength_of(self, region: Region, level: int = 0) -> npt.NDArray[np.float32]:
-        """(h, w) strength of the mask and the adjustment, whatever the source."""
+        """Return (h, w) strength of the mask and the adjustment, whatever the source."""
         strength = np.full(region.shape, self.adjustment.strength, np.float32)
-        if self._weight is None:
+        if self._mask is None:
             return strength
-        return strength * self._weight_of(self._weight, region, level)
+        return strength * self._mask_strength_of(self._mask, region, level)
 
-    def _weight_of(self, weight: Weight, region: Region, level: int) -> npt.NDArray[np.float32]:
-        """(h, w) strength of the mask alone."""
-        if level not in self._weights:
+    def _mask_strength_of(
+        self, mask: MaskStrength, region: Region, level: int
+    ) -> npt.NDArray[np.float32]:
+        """Return (h, w) strength of the mask alone."""
+        if level not in self._masks:
             size = (self.image.height, self.image.width)
-            self._weights[level] = weight_at(weight, level, size)
-        return self._weights[level].read(region)
+            self._masks[level] = mask_at_level(mask, level, size)
+        return self._masks[level].read(region)
 
     def _protected(
         self, source: npt.NDArray[Any], strength: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.float32]:
-        """`strength` less what keeps the source's shadows and highlights."""
+        """Return `strength` reduced by the protection of the source's shadows and highlights."""
         shadows, highlights = self.adjustment.protect_shadows, self.adjustment.protect_highlights
         if not (shadows or highlights):
             return strength
-        return strength * self._find_light().share(source, shadows, highlights)
+        return strength * self._find_luma_model().share(source, shadows, highlights)
 
-    def _find_light(self) -> Light:
-        if self._light is None:
-            self._light = Light.of_run(self.plan, self.record)
-        return self._light
+    def _find_luma_model(self) -> LumaModel:
+        if self._luma_model is None:
+            self._luma_model = LumaModel.of_run(self.plan, self.record)
+        return self._luma_model
 
     def _check_finished(
-        self, region: Region, level: int, weight: npt.NDArray[np.float32] | None = None
+        self, region: Region, level: int, strength: npt.NDArray[np.float32] | None = None
     ) -> None:
         """Raise `ResourceError` if a pixel that counts is not finished in the store.
 
-        Where `weight`, that of `region` in pixels of `level`, is 0 nothing had to be
-        computed.
+        Where `strength`, of `region` in pixels of `level`, is 0 nothing had to be computed.
         """
         fine = Region(*(edge << level for edge in region))
         for target in self.plan.targets:
@@ -273,8 +284,8 @@ class Result:
             if part.is_empty or self.store.is_done(part):
                 continue
             for cell in cells_of(part):
-                own = smaller(cell, level).within(region)
-                counts = weight is None or weight[own].any()
+                part_slices = smaller(cell, level).within(region)
+                counts = strength is None or strength[part_slices].any()
                 if counts and not self.store.is_done(cell):
                     raise ResourceError(
                         f"The result in {self.store.path} is not complete.", "Run it again."
@@ -290,9 +301,10 @@ class Result:
         cancelled: Callable[[], bool] | None = None,
         **options: Any,
     ) -> Path:
-        """Write the region as the suffix of `path` says; `options` are `ExportOptions`' fields.
+        """Write the region in the format of `path`'s suffix; `options` are `ExportOptions`' fields.
 
-        The file is written beside, verified and renamed; its digest enters the record.
+        The file is written under a temporary name, verified and renamed; its digest enters the
+        record.
         """
         began = time.perf_counter()
         # Blending reads the source again, within the budget of the run.
@@ -300,8 +312,8 @@ class Result:
             written = self._write(Path(path), progress, cancelled, options)
         measured = self.record["measured"]
         self.record["output"] = {"path": str(written), "sha256": digest(written)}
-        if self._weight is not None:
-            self.record["output"]["weight"] = self._weight.digest
+        if self._mask is not None:
+            self.record["output"]["weight"] = self._mask.digest
         if "run_seconds" in measured:
             measured["seconds"] = measured["run_seconds"] + time.perf_counter() - began
         return written
@@ -340,7 +352,7 @@ class Result:
 
     @property
     def _is_whole_store(self) -> bool:
-        """Whether the store holds just what an output of the whole image needs, unblended."""
+        """Whether the store contains exactly what an output of the whole image needs, unblended."""
         height, width, _ = self.store.shape
         return (
             self._is_plain
@@ -354,10 +366,9 @@ class Result:
     def save_maps(self, folder: str | Path, **options: Any) -> list[Path]:
         """Write the run's side maps as georeferenced GeoTIFFs into `folder`.
 
-        They tell of the pixels that `read` gives: `change` (output − input, source
-        units, float32) and the bits *unchanged* and *clipped* of `quality` are made
-        from them. Where the strength is 0, quality is *unchanged* and the model's own
-        maps are NaN.
+        They describe the pixels that `read` returns: `change` (output − input, source units,
+        float32) and the bits *unchanged* and *clipped* of `quality` are computed from them. Where
+        the strength is 0, quality is *unchanged* and the model's own maps are NaN.
         """
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
@@ -383,7 +394,7 @@ class Result:
         return written
 
     def read_map(self, name: str, box: tuple[int, int, int, int]) -> npt.NDArray[Any]:
-        """Side map (h, w, n) of `box` in level-0 coordinates, as `save_maps` writes it.
+        """Return the side map (h, w, n) of `box` in level-0 coordinates, as `save_maps` writes it.
 
         `name` is "change" or a map that the run kept.
         """
@@ -399,8 +410,8 @@ class Result:
         if name == "quality":
             return self._quality(region)
         values = self.store.read(region, f"map_{name}")
-        if self._weight is not None:
-            values[self._weight.read(region) == 0] = np.nan
+        if self._mask is not None:
+            values[self._mask.read(region) == 0] = np.nan
         return values
 
     def _change(self, region: Region) -> npt.NDArray[np.float32]:
@@ -410,7 +421,7 @@ class Result:
         return change.astype(np.float32)
 
     def _quality(self, region: Region) -> npt.NDArray[np.uint8]:
-        """The stored bits, brought up to date with strength and mask."""
+        """Return the stored bits, updated for strength and mask."""
         quality: npt.NDArray[np.uint8] = self.store.read(region, "map_quality")
         if self._is_plain:
             return quality
@@ -420,8 +431,8 @@ class Result:
         # A NaN differs from itself.
         bits[still] = QUALITY["unchanged"]
         quality = (quality & ~np.uint8(ABOUT_CHANGE)) | bits
-        weight = self._protected(source, self._strength_of(region))
-        quality[weight == 0] = QUALITY["unchanged"]
+        strength = self._protected(source, self._strength_of(region))
+        quality[strength == 0] = QUALITY["unchanged"]
         return quality
 
     def _tags(self) -> dict[str, str]:
@@ -435,7 +446,7 @@ class Result:
 
 
 def cells_of(box: Region) -> Iterator[Region]:
-    """The parts of `box` in each cell that the store keeps account of."""
+    """Yield the parts of `box` in each cell of which the store records whether it is finished."""
     grid = box.align(CELL)
     for y in range(grid.y0, grid.y1, CELL):
         for x in range(grid.x0, grid.x1, CELL):
@@ -443,10 +454,10 @@ def cells_of(box: Region) -> Iterator[Region]:
 
 
 def store_layout(plan: Plan) -> dict[str, Any]:
-    """The levels and maps of a plan's store, as `ResultStore.open` takes them."""
+    """Return the levels and maps of a plan's store, as parameters of `ResultStore.open`."""
     image = plan.image
     sizes = {"airlight": len(plan.bands)}
-    # The change depends on strength and mask: it is made when it is saved.
+    # The change depends on strength and mask: it is computed when it is saved.
     stored = [name for name in plan.maps if name != "change"]
     return {
         "levels": result_levels(image) if plan.pyramid else (),
@@ -455,7 +466,7 @@ def store_layout(plan: Plan) -> dict[str, Any]:
 
 
 def result_levels(image: Image) -> tuple[tuple[int, int], ...]:
-    """Sizes of the result's further pyramid levels, down to a long side ≤ 512.
+    """Return the sizes of the result's further pyramid levels, down to a long side ≤ 512.
 
     No more than seven: a tile begins on a whole pixel of those, whatever its size.
     """
@@ -463,7 +474,7 @@ def result_levels(image: Image) -> tuple[tuple[int, int], ...]:
 
 
 def digest(path: Path) -> str:
-    """sha256 of a file, or of a folder's files in the order of their names."""
+    """Return the sha256 of a file, or of a folder's files in the order of their names."""
     total = hashlib.sha256()
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     for file in files:

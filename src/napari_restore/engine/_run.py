@@ -1,4 +1,4 @@
-"""Carries a plan out: prepare, look at the whole image, restore tile by tile."""
+"""Execution of a plan: prepare, read the whole image, restore tile by tile."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from napari_restore.engine._context import (
 from napari_restore.engine._device import keep_freed_memory, release_freed_memory
 from napari_restore.engine._device_memory import DeviceMemory
 from napari_restore.engine._events import Event, Finished, Note, Phase, Progress, Stopped, TileDone
-from napari_restore.engine._hold import StoreBusy, writer_of
+from napari_restore.engine._mask_strength import MaskStrength, open_mask
 from napari_restore.engine._pipeline import In, Out, Pipeline
 from napari_restore.engine._plan import Plan
 from napari_restore.engine._prepared import Prepared, prepare
@@ -36,19 +36,19 @@ from napari_restore.engine._quality import QUALITY, change_bits, disjoint, parts
 from napari_restore.engine._region import Region
 from napari_restore.engine._result import result_levels, store_layout
 from napari_restore.engine._store import ResultStore
+from napari_restore.engine._store_lock import StoreBusy, writer_of
 from napari_restore.engine._tile import TileInput, TileOutput, TileWork
 from napari_restore.engine._tiles import CELL, Schedule, cut_into_tiles
-from napari_restore.engine._weight import Weight, open_weight
 from napari_restore.errors import Cancelled, SourceChanged
 from napari_restore.images import Radiometry, chunk_cache, trim_cache
 from napari_restore.models import Context
 
 Emit = Callable[[Event], None]
 KEPT_RESULTS = 32 << 30
-"""Bytes of results nobody uses any more that stay in the cache."""
+"""Bytes of unused results that stay in the cache."""
 TRIM_SECONDS = 300.0
-"""Looking through the cache takes longer than a tile: not before every run."""
-LOOKING = "Looking at the whole image"
+"""Least seconds between two trims of the cache: one takes longer than a tile."""
+READING_IMAGE = "Reading the whole image"
 PREPARING = "Mapping the whole image"
 WAITING = "Waiting for another run with the same settings"
 WAIT_SECONDS = 0.1
@@ -58,9 +58,9 @@ class Run:
     """One execution of a plan in this process; how tiles are restored depends on the scope.
 
     `emit` receives the events, most of them in the thread that calls `run`. `stop` ends the run
-    within a tile; what is finished stays in the store. With `keep`, what the model
-    makes of the whole image stays in memory for the next run. With `wait`, a run
-    waits while another one writes to its store, and goes on from what that finished.
+    within a tile; what is finished stays in the store. With `keep`, what the model computes from
+    the whole image stays in memory for the next run. With `wait`, a run waits while another one
+    writes to its store, and goes on from what that finished.
     """
 
     def __init__(
@@ -80,10 +80,10 @@ class Run:
         self.schedule: Schedule | None = None
         self._statistics: dict[str, Any] = {}
         self._radiometry: Radiometry | None = None
-        self._uncounted: Weight | None = None
-        self._excluded: Weight | None = None
+        self._uncounted: MaskStrength | None = None
+        self._excluded: MaskStrength | None = None
         self._waited = 0.0
-        """Seconds for which another run had the store."""
+        """Seconds during which another run had locked the store."""
         self._resumed = 0
         self._done = 0
         self._pixels_done = 0
@@ -91,7 +91,7 @@ class Run:
         self._device_memory = DeviceMemory(plan.device, plan.weight_bytes)
 
     def run(self) -> dict[str, Any]:
-        """Run to the end; the record is returned and also the last event.
+        """Run to the end; return the record, which is also the last event.
 
         Emits `Stopped` and raises `Cancelled` when stopped before the end.
         """
@@ -121,7 +121,7 @@ class Run:
         self.emit(Finished(record))
         return record
 
-    # -- the way of a run ----------------------------------------------------------
+    # -- steps of a run --------------------------------------------------------------
 
     def _run(self) -> None:
         plan = self.plan
@@ -130,23 +130,23 @@ class Run:
         for note in (*image.notes, *plan.notes):
             self.emit(Note(note))
         work, exclude = self.open()
-        mask = open_weight(plan.mask, image, plan.feather) if plan.mask else None
+        mask = open_mask(plan.mask, image, plan.feather) if plan.mask else None
         self.store = self._open_store()
-        # Only now: what this run goes on from is in use and stays.
+        # Only now: what this run continues from is in use and stays.
         trim_results()
         if self.store.rebuilt:
             self.emit(Note("The unfinished result was damaged; all tiles are restored again."))
         self._restore(work, exclude, mask)
         self._check_source()
 
-    def open(self) -> tuple[TileWork, Weight | None]:
-        """What all tiles share, after a look at the whole image; and what is left out of it."""
+    def open(self) -> tuple[TileWork, MaskStrength | None]:
+        """Return what all tiles share, and the mask of excluded pixels; reads the image."""
         plan, image = self.plan, self.plan.image
         if not image.is_prepared:
             self.emit(Phase("Decoding the file once"))
-            tell = self._progress()
-            image.prepare(lambda _, done, rows: tell(done, rows), self.stop.is_set)
-        exclude = open_weight(plan.exclude, image) if plan.exclude else None
+            report = self._progress()
+            image.prepare(lambda _, done, rows: report(done, rows), self.stop.is_set)
+        exclude = open_mask(plan.exclude, image) if plan.exclude else None
         self._excluded = exclude
         self._uncounted = exclude if image.full is None else context_exclude(image, plan.exclude)
         prepared = prepare(plan, self._uncounted, self.context, self._keep, self._preparing)
@@ -156,7 +156,7 @@ class Run:
         return self._work(prepared), exclude
 
     def context(self) -> Context:
-        """Statistics of the whole image that `open` looked at."""
+        """Return the statistics of the whole image that `open` has read."""
         return self._context(self._uncounted)
 
     def _open_store(self) -> ResultStore:
@@ -199,18 +199,18 @@ class Run:
 
     @contextmanager
     def _preparing(self) -> Iterator[None]:
-        """The image has been looked at; what the model makes of it comes next."""
+        """Release what reading the image took, before the model prepares from its statistics."""
         if self.stop.is_set():
-            raise Cancelled("Cancelled after looking at the whole image.")
-        # What the look took must not lie beside the maps.
+            raise Cancelled("Cancelled after reading the whole image.")
+        # What reading the image took must not lie beside the maps.
         release_freed_memory()
         if self.plan.model.card.placed:
-            # A network may take a second.
+            # Announced, as a network may take a second.
             self.emit(Phase(PREPARING))
         with self._device_memory.watched():
             yield
 
-    def _context(self, exclude: Weight | None) -> Context:
+    def _context(self, exclude: MaskStrength | None) -> Context:
         plan = self.plan
         if plan.context_file is not None:
             return load_context(Path(plan.context_file), plan.image)
@@ -223,7 +223,7 @@ class Run:
             self.emit(
                 Note("The cached statistics of this image were damaged and are counted again.")
             )
-        self.emit(Phase("Looking at a part of the image" if rough else LOOKING))
+        self.emit(Phase("Reading a part of the image" if rough else READING_IMAGE))
         return compute_context(
             plan.image,
             exclude=exclude,
@@ -241,10 +241,10 @@ class Run:
         others = other_bands(plan.image, plan.bands)
         with self._device_memory.watched():
             # Once for all tiles: they may be maps.
-            there = {name: plan.device.take(value) for name, value in statistics.items()}
+            on_device = {name: plan.device.take(value) for name, value in statistics.items()}
         return TileWork(
             model=plan.model.eval(),
-            statistics=there,
+            statistics=on_device,
             radiometry=prepared.radiometry,
             bands=plan.bands,
             fill=prepared.fill,
@@ -262,12 +262,17 @@ class Run:
             targets=plan.targets,
         )
 
-    def _restore(self, work: TileWork, exclude: Weight | None, mask: Weight | None) -> None:
-        """Write what is not finished yet to the store."""
+    def _restore(
+        self, work: TileWork, exclude: MaskStrength | None, mask: MaskStrength | None
+    ) -> None:
+        """Write the tiles that are not finished yet to the store."""
         raise NotImplementedError
 
-    def _tiles(self, mask: Weight | None) -> tuple[list[Region], list[Region]]:
-        """All tiles of the target, and those still to be restored; tells of the others."""
+    def _tiles(self, mask: MaskStrength | None) -> tuple[list[Region], list[Region]]:
+        """Return all tiles of the target, and those still to be restored.
+
+        The others are reported as done.
+        """
         plan, image = self.plan, self.plan.image
         assert self.store is not None
         touches = None if mask is None else lambda core: bool(mask.read(core).any())
@@ -283,30 +288,35 @@ class Run:
         return tiles, pending
 
     def _schedule(self, tiles: list[Region], backwards: bool = False) -> Schedule:
-        """The order of `tiles`, which the user may change while they are worked on."""
+        """Return the order of `tiles`, which the user may change during the run."""
         plan = self.plan
         centre = _middle(plan.region) if plan.centre_first else None
         self.schedule = Schedule(tiles, centre, backwards=backwards)
         return self.schedule
 
-    def _read(self, core: Region, fed: Region, exclude: Weight | None) -> TileInput:
-        """`fed` with what counts in it."""
+    def _read(self, core: Region, input_box: Region, exclude: MaskStrength | None) -> TileInput:
+        """Return the pixels of `input_box` with their validity."""
         image = self.plan.image
         valid = representative = excluded = None
         if image.may_be_invalid:
             if self.plan.model.card.uses_validity:
-                representative = image.read_representative(fed)
-            valid = image.read_valid(fed)
+                representative = image.read_representative(input_box)
+            valid = image.read_valid(input_box)
         if exclude is not None:
-            excluded = exclude.read(fed) > 0
+            excluded = exclude.read(input_box) > 0
             valid = _but(valid, excluded)
             representative = _but(representative, excluded)
         return TileInput(
-            core, fed, image.read(fed), _if_any(valid), excluded, _if_any(representative)
+            core,
+            input_box,
+            image.read(input_box),
+            _if_any(valid),
+            excluded,
+            _if_any(representative),
         )
 
     def _writer(self, total: int) -> Callable[[TileOutput], None]:
-        """Writes a restored tile of `total` to the store and tells of it."""
+        """Return the function that writes and reports a restored tile of `total`."""
         progress = self._progress(self._resumed)
         progress(self._resumed, total)
 
@@ -349,45 +359,48 @@ class Run:
             self._backoffs += pipeline.backoffs
 
     def _counts(self) -> dict[str, int]:
-        """Pixels of each kind in the targets; of what several tiles hold, the newest counts."""
+        """Return the number of pixels of each kind in the targets.
+
+        Where tiles overlap, the newest counts.
+        """
         counts: Counter[str] = Counter()
         if self.store is None:
             return counts
         height, width, _ = self.store.shape
         counted = np.zeros((-(-height // CELL), -(-width // CELL)), bool)
-        for line in reversed(self.store.journal):
-            core = Region(*line["region"])
+        for entry in reversed(self.store.journal):
+            core = Region(*entry["region"])
             y0, x0, y1, x1 = core.align(CELL)
             cells = counted[y0 // CELL : y1 // CELL, x0 // CELL : x1 // CELL]
             if not cells.any():
-                counts.update(self._counts_inside(core, line))
+                counts.update(self._counts_inside(core, entry))
             elif not cells.all():
-                # A tile of an earlier run that was cut in another way.
+                # A tile of an earlier run with another tile grid.
                 left = [Region(y, x, y + 1, x + 1) for y, x in np.argwhere(~cells).tolist()]
                 for cell in left:
-                    own = Region(*(CELL * edge for edge in cell)).shift(y0, x0).intersect(core)
-                    parts = parts_inside(own, self.plan.targets)
-                    for part in [own] if parts is None else disjoint(parts):
-                        counts.update(self._recount(part, line["counts"]))
+                    cell_box = Region(*(CELL * edge for edge in cell)).shift(y0, x0).intersect(core)
+                    parts = parts_inside(cell_box, self.plan.targets)
+                    for part in [cell_box] if parts is None else disjoint(parts):
+                        counts.update(self._recount(part, entry["counts"]))
             cells[:] = True
         return counts
 
-    def _counts_inside(self, core: Region, line: dict[str, Any]) -> dict[str, int]:
-        """What the journal's `line` says of the part of `core` that lies in the targets."""
+    def _counts_inside(self, core: Region, entry: dict[str, Any]) -> dict[str, int]:
+        """Return the counts of the journal's `entry` for the part of `core` inside the targets."""
         parts = parts_inside(core, self.plan.targets)
         if parts is None:
-            return dict(line["counts"])
-        inside = line.get("inside") or {}
+            return dict(entry["counts"])
+        inside = entry.get("inside") or {}
         if [list(part) for part in parts] == inside.get("parts"):
             return dict(inside["counts"])
-        # A tile of an earlier run, which was asked for another part of it.
+        # A tile of an earlier run with other targets.
         counts: Counter[str] = Counter()
         for part in disjoint(parts):
-            counts.update(self._recount(part, line["counts"]))
+            counts.update(self._recount(part, entry["counts"]))
         return counts
 
     def _recount(self, part: Region, of_tile: dict[str, int]) -> dict[str, int]:
-        """Pixels of each kind in `part` of a finished tile, from source and result."""
+        """Return the counts of `part` of a finished tile, from source and result."""
         assert self.store is not None
         source = self._read(part, part, self._excluded)
         quality = change_bits(source.pixels, self.store.read(part))
@@ -402,26 +415,26 @@ class Run:
             counts[name] = round(of_tile.get(name, 0) * share)
         return counts
 
-    # -- telling -------------------------------------------------------------------
+    # -- reporting -------------------------------------------------------------------
 
     def _measured(self) -> dict[str, Any]:
-        """What the record's `measured` tells beside what every run does."""
+        """Return what the scope adds to the record's `measured`."""
         return {}
 
     def _progress(self, already: int = 0) -> Callable[[int, int], None]:
-        """A callback that turns done/total into a `Progress` with the time left."""
+        """Return a callback that emits `Progress` of done and total with the time left."""
         began = time.perf_counter()
 
-        def tell(done: int, total: int) -> None:
+        def report(done: int, total: int) -> None:
             left = None
             if done > already:
                 left = (time.perf_counter() - began) / (done - already) * (total - done)
             self.emit(Progress(done, total, left))
 
-        return tell
+        return report
 
     def _account(self, status: str, seconds: float, memory: PeakMemory) -> dict[str, Any]:
-        """The parts of the record only the run knows."""
+        """Return the parts of the record that only the run knows."""
         plan = self.plan
         counts = self._counts()
         pixels, valid = self._pixels_done, counts.get("valid", 0)

@@ -1,4 +1,4 @@
-"""The result of a run on disk, readable while it grows."""
+"""Result of a run on disk, readable while it grows."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from typing_extensions import TypedDict
 
 from napari_restore._json_shapes import mismatches, read_json
 from napari_restore.engine._chunk_files import DamagedChunk, create_array, write_chunks
-from napari_restore.engine._hold import WRITER, hold, hold_for_writing, writer_of
 from napari_restore.engine._journal import JOURNAL, DamagedJournal, Journal
 from napari_restore.engine._region import Region
+from napari_restore.engine._store_lock import WRITER, lock_exclusive, lock_shared, writer_of
 from napari_restore.engine._tiles import CELL
 from napari_restore.errors import DiskFull, ResourceError, SourceChanged
 from napari_restore.images import check_private, is_disk_full, is_used, mark_entry
 
 CHUNK = 512
 STAGED = "staged"
-"""Folder of a store in which a staged model's tokens and residuals lie."""
+"""Folder of a store for the tokens and residuals of a staged model."""
 SIDECARS = ("header.json", JOURNAL, "entry.json", WRITER, STAGED)
-"""What lies in a store and is no part of the pixels."""
+"""Files of a store that are no part of the pixels."""
 FORMAT = 3
-"""Raised when the layout on disk changes; part of every run's key."""
+"""Increased when the layout on disk changes; part of every run's key."""
 
 
 class Header(TypedDict):
-    """What a store holds; all of it is part of the checksums of its journal."""
+    """Description of a store's content; all of it enters the checksums of its journal."""
 
     format: int
     key: str
@@ -49,9 +49,9 @@ class Header(TypedDict):
 class ResultStore:
     """A sparse zarr (c, y, x) of the source's full extent with a journal of finished tiles.
 
-    Only finished tiles take space, so a region and the whole image share one
-    store. A tile's chunks are written first, then one journal line; after a
-    crash the journal names just what is whole. One thread writes, any may read.
+    Only finished tiles take space, so a region and the whole image share one store. A tile's chunks
+    are written first, then one journal entry; after a crash the journal names exactly the complete
+    tiles. One thread writes, any may read.
     """
 
     def __init__(
@@ -63,16 +63,16 @@ class ResultStore:
         writes: bool = False,
     ) -> None:
         self.path = path
-        self._let_go = (hold_for_writing if writes else hold)(self, path)
+        self._unlock = (lock_exclusive if writes else lock_shared)(self, path)
         self.header = header
         self._arrays = arrays
         height, width = header["shape"][:2]
         self._done = np.zeros((-(-height // CELL), -(-width // CELL)), bool)
         self._journal = Journal(path, header)
         self.journal: list[dict[str, Any]] = []
-        """A line for each finished tile: its ``region`` and what `write` was told of it."""
+        """An entry for each finished tile: its ``region`` and the `entry` passed to `write`."""
         self.rebuilt = False
-        """Whether finished tiles were given up because the store was damaged."""
+        """Whether finished tiles were dropped because the store was damaged."""
         try:
             self._read_all()
         except BaseException:
@@ -85,9 +85,9 @@ class ResultStore:
 
     @classmethod
     def attach(cls, path: Path) -> ResultStore:
-        """The store at `path` for reading, while another process may be writing to it.
+        """Return the store at `path` for reading, while another process may be writing to it.
 
-        Changes nothing on disk; raises `FileNotFoundError` when there is none (yet).
+        Changes nothing on disk; raises `FileNotFoundError` when there is none yet.
         """
         import zarr
 
@@ -110,12 +110,12 @@ class ResultStore:
         maps: dict[str, int] | None = None,
         fresh: bool = False,
     ) -> ResultStore:
-        """The store at `path` for writing, made if missing, rebuilt if corrupt or of another key.
+        """Return the store at `path` for writing.
 
-        Raises `SourceChanged` when it was made from a source with another `fingerprint`
-        (and not `fresh`), `ResourceError` while another run writes to it. `levels` are
-        the sizes of further pyramid levels to keep current, `maps` the names and band
-        counts of side maps.
+        It is created if missing, rebuilt if corrupt or of another key. Raises `SourceChanged` when
+        it was made from a source with another `fingerprint` (and not `fresh`), `ResourceError`
+        while another run writes to it. `levels` are the sizes of further pyramid levels to keep
+        current, `maps` the names and band counts of side maps.
         """
         header = {
             "format": FORMAT,
@@ -129,11 +129,11 @@ class ResultStore:
         if path.exists():
             check_private(path)
         if not fresh:
-            found = cls._reopen(path, header)
-            if found is not None:
-                return found
-        there = not fresh and (path / JOURNAL).exists()
-        damaged = there and _read_header(path) in (None, header)
+            existing = cls._reopen(path, header)
+            if existing is not None:
+                return existing
+        has_tiles = not fresh and (path / JOURNAL).exists()
+        damaged = has_tiles and _read_header(path) in (None, header)
         discard(path)
         try:
             store = cls._create(path, header)
@@ -146,21 +146,21 @@ class ResultStore:
     def _reopen(cls, path: Path, header: dict[str, Any]) -> ResultStore | None:
         import zarr
 
-        found = _read_header(path)
-        if found is None:
+        existing = _read_header(path)
+        if existing is None:
             return None
-        if found.get("fingerprint") != header["fingerprint"]:
+        if existing.get("fingerprint") != header["fingerprint"]:
             raise SourceChanged(
                 "The image has changed since its unfinished run.",
                 "Use --fresh to discard what that run finished.",
             )
-        if found != header:
+        if existing != header:
             return None
         try:
             group = zarr.open_group(str(path), mode="r+")
             arrays: dict[str, Any] = {name: group[name] for name in cls._names(header)}
         except Exception:
-            # Whatever zarr says of metadata that something else has written.
+            # Any error of zarr about metadata that another program has written.
             return None
         for name, (size, count, dtype) in cls._names(header).items():
             if (arrays[name].shape, arrays[name].dtype) != ((count, *size), np.dtype(dtype)):
@@ -181,7 +181,7 @@ class ResultStore:
             name: create_array(group, name, (count, *size), CHUNK, dtype)
             for name, (size, count, dtype) in cls._names(header).items()
         }
-        # Written last: where a header stands, the arrays do.
+        # Written last: where there is a header, there are arrays.
         partial = path / "header.json.partial"
         partial.write_text(json.dumps(header), encoding="utf-8")
         partial.replace(path / "header.json")
@@ -189,7 +189,7 @@ class ResultStore:
 
     @staticmethod
     def _names(header: dict[str, Any]) -> dict[str, tuple[tuple[int, int], int, str]]:
-        """Array name → (height, width), bands, dtype."""
+        """Return array name → (height, width), bands, dtype."""
         height, width, bands = header["shape"]
         sizes = [(height, width), *(tuple(size) for size in header["levels"])]
         names = {str(i): (size, bands, header["dtype"]) for i, size in enumerate(sizes)}
@@ -206,7 +206,7 @@ class ResultStore:
         return height, width, bands
 
     def array(self, name: str = "0") -> Any:
-        """The zarr array (C, H, W) of a level (``"0"``, ``"1"`` …) or side map (``"map_NAME"``)."""
+        """Return the zarr array (C, H, W) of a level (``"0"``, ``"1"`` …) or map (``"map_…"``)."""
         return self._arrays[name]
 
     @property
@@ -218,7 +218,7 @@ class ResultStore:
         return tuple(self.header["maps"])
 
     def read(self, box: tuple[int, int, int, int], name: str = "0") -> npt.NDArray[Any]:
-        """Pixels (h, w, C) of `box` of a level or map; zeros where nothing was finished."""
+        """Return pixels (h, w, C) of `box` of a level or map; zeros where nothing was finished."""
         y0, x0, y1, x1 = box
         try:
             planes: npt.NDArray[Any] = self._arrays[name][:, y0:y1, x0:x1]
@@ -227,7 +227,7 @@ class ResultStore:
         return np.ascontiguousarray(np.moveaxis(planes, 0, 2))
 
     def is_done(self, region: Region) -> bool:
-        """Whether every pixel of `region` is finished."""
+        """Return whether every pixel of `region` is finished."""
         rows, columns = self._cells(region)
         return bool(self._done[rows, columns].all())
 
@@ -259,7 +259,7 @@ class ResultStore:
         self._mark(line)
 
     def moved(self, path: Path) -> None:
-        """Go on reading at `path`, where the folder was renamed to."""
+        """Continue reading at `path`, the folder's new name."""
         import zarr
 
         group = zarr.open_group(str(path), mode="r")
@@ -269,11 +269,11 @@ class ResultStore:
         self.path = path
 
     def close(self) -> None:
-        """Let others write to the store or remove it."""
-        self._let_go()
+        """Release the locks, so that other processes may write to the store or remove it."""
+        self._unlock()
 
     def remove(self) -> None:
-        """Delete the store from disk, unless somebody else still uses it."""
+        """Delete the store from disk, unless another process still uses it."""
         self.close()
         if not is_used(self.path):
             shutil.rmtree(self.path, ignore_errors=True)
@@ -307,7 +307,7 @@ class ResultStore:
         )
 
     def _read_all(self) -> None:
-        """Mark what the journal names and whose pixels are really there."""
+        """Mark the tiles that the journal names and whose pixels are really there as finished."""
         self._done[:] = False
         for line in self._journal.read():
             self._mark(line)
@@ -326,7 +326,7 @@ class ResultStore:
 
 
 def discard(path: Path) -> None:
-    """Remove the store at `path`; raises `ResourceError` while somebody uses it."""
+    """Remove the store at `path`; raise `ResourceError` while it is in use."""
     if not path.exists():
         return
     if writer_of(path) is not None or is_used(path):

@@ -1,4 +1,4 @@
-"""Restores one tile: source values in, source values out."""
+"""Restoration of one tile: source values in, source values out."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ from napari_restore.models import (
 )
 
 TRUSTED_TRANSMISSION = 0.25
-"""Below it a haze model divides noise by a small number: bit ``low_transmission``."""
+"""Least trusted transmission; below it a haze model divides noise by a small number: bit
+``low_transmission``."""
 
 
 @dataclass(frozen=True)
@@ -37,25 +38,25 @@ class TileInput:
     """Pixels of a tile and its halo, as read."""
 
     core: Region
-    fed: Region
+    input_box: Region
     pixels: npt.NDArray[Any]
-    """(h, w, C) of `fed` in source units."""
+    """(h, w, C) of `input_box` in source units."""
     valid: npt.NDArray[np.bool_] | None
-    """(h, w) of `fed`: neither nodata nor excluded; None when all are."""
+    """(h, w) of `input_box`: neither nodata nor excluded; None when all are."""
     excluded: npt.NDArray[np.bool_] | None = None
-    """(h, w) of `fed`: kept out by the user's mask."""
+    """(h, w) of `input_box`: excluded by the user's mask."""
     representative: npt.NDArray[np.bool_] | None = None
-    """(h, w) of `fed`: those of `valid` that statistics can rely on; None when all are."""
+    """(h, w) of `input_box`: those of `valid` that statistics can rely on; None when all are."""
 
     @property
     def inner(self) -> tuple[slice, slice]:
-        """Rows and columns of the core within `fed`."""
-        return self.core.within(self.fed)
+        """Rows and columns of the core within `input_box`."""
+        return self.core.within(self.input_box)
 
 
 @dataclass
 class TileOutput:
-    """The restored core and what is to be said of it."""
+    """The restored core and its counts."""
 
     core: Region
     pixels: npt.NDArray[Any]
@@ -63,16 +64,16 @@ class TileOutput:
     levels: list[npt.NDArray[Any]] = field(default_factory=list)
     """`pixels` halved once, twice … for the result's pyramid."""
     counts: dict[str, int] = field(default_factory=dict)
-    """Of the whole core; see `tally`."""
+    """Counts of the whole core; see `tally`."""
     inside: list[Region] | None = None
-    """The parts of the core that the run was asked for, where it is not all of it …"""
+    """Parts of the core inside the targets, where that is not all of it …"""
     counts_inside: dict[str, int] | None = None
-    """… and what is to be said of those."""
+    """… and their counts."""
 
 
 @dataclass(frozen=True)
 class TileWork:
-    """Everything tiles of one run share."""
+    """Everything that the tiles of one run share."""
 
     model: RestorationModel
     statistics: Statistics
@@ -91,19 +92,19 @@ class TileWork:
     wavelengths: tuple[float | None, ...] = ()
     precision: str = "float32"
     corner: tuple[int, int] = (0, 0)
-    """(y, x) in the image of what the statistics describe, for a placed model."""
+    """(y, x) in the image of the first pixel of the statistics, for a position-dependent model."""
     scale: float = 1.0
     """Pixels of the context along a side of one of the image."""
     targets: tuple[Region, ...] = ()
-    """What the run was asked for: tiles reach beyond it."""
+    """Targets of the run: tiles reach beyond them."""
 
     def run(self, batch: list[TileInput]) -> list[TileOutput]:
-        """Restore tiles of equal fed shape in one call of the model."""
+        """Restore tiles of equal input shape in one call of the model."""
         inputs = [self.to_model(tile) for tile in batch]
-        # Planes behind one another: with interleaved input kernels differ by shape.
+        # Planar memory layout: with interleaved input, kernels differ by shape.
         x = torch.stack([torch.from_numpy(values).permute(2, 0, 1) for values in inputs])
         valid = self._valid_tensor(batch)
-        change, maps = self._call(x, valid, [tile.fed for tile in batch])
+        change, maps = self._call(x, valid, [tile.input_box for tile in batch])
         outputs = []
         for i, tile in enumerate(batch):
             rows, columns = tile.inner
@@ -116,7 +117,7 @@ class TileWork:
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """What the model is called within: its precision, no gradients, memory counted."""
+        """Set up the model's call: its precision, no gradients, memory counted."""
         with (
             torch.inference_mode(),
             computing(self.device, self.precision),
@@ -125,10 +126,10 @@ class TileWork:
             yield
 
     def to_model(self, tile: TileInput) -> npt.NDArray[np.float32]:
-        """(h, w, len(bands)) of `fed` in model range, filled where pixels do not count."""
+        """Return (h, w, len(bands)) of `input_box` in model range, filled where invalid."""
         x = self.radiometry.to_model_tile(tile.pixels, self.bands)
         if tile.valid is not None:
-            # Whatever stands in an invalid pixel must not reach its neighbours.
+            # The value of an invalid pixel must not reach its neighbours.
             x[~tile.valid] = self.fill
         return x
 
@@ -137,37 +138,37 @@ class TileWork:
         if not self.model.card.uses_validity or all(mask is None for mask in found):
             return None
         masks = [
-            np.ones(tile.fed.shape, bool) if mask is None else mask
+            np.ones(tile.input_box.shape, bool) if mask is None else mask
             for tile, mask in zip(batch, found, strict=True)
         ]
         return torch.from_numpy(np.stack(masks))[:, None]
 
     def _call(
-        self, x: torch.Tensor, valid: torch.Tensor | None, fed: list[Region]
+        self, x: torch.Tensor, valid: torch.Tensor | None, input_box: list[Region]
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Change (N, c, h, w) of the regions `fed`, and maps (N, 1 or c, h, w), in model range."""
+        """Return change (N, c, h, w) and maps (N, 1 or c, h, w) of input boxes, in model range."""
         wants_maps = bool(self.maps) or bool(self.others and self.other_bands == "correct")
         try:
             with self.computing():
-                there = self.device.take(x)
+                on_device = self.device.take(x)
                 mask = None if valid is None else self.device.take(valid)
-                statistics = self.statistics_at(fed, there)
+                statistics = self.statistics_at(input_box, on_device)
                 if wants_maps and self.model.card.maps:
-                    y, maps = self.model.forward_with_maps(there, statistics, mask)
+                    y, maps = self.model.forward_with_maps(on_device, statistics, mask)
                 else:
-                    y, maps = self.model(there, statistics, mask), {}
-                change = y.float() - there
+                    y, maps = self.model(on_device, statistics, mask), {}
+                change = y.float() - on_device
         except FAILURES as error:
             raise as_failure(self.model, error) from error
         spread = {name: values.expand(-1, -1, *x.shape[-2:]) for name, values in maps.items()}
         return change, spread
 
-    def statistics_at(self, fed: list[Region], x: torch.Tensor) -> Statistics:
-        """The statistics for one call; a placed model is told where `x` lies."""
+    def statistics_at(self, input_box: list[Region], x: torch.Tensor) -> Statistics:
+        """Return the statistics for one call; a position-dependent model gets the origin of `x`."""
         if not self.model.card.placed:
             return self.statistics
         top, left = self.corner
-        origins = [(region.y0 - top, region.x0 - left) for region in fed]
+        origins = [(region.y0 - top, region.x0 - left) for region in input_box]
         return placed_at(self.statistics, origins, self.scale, x)
 
     def to_source(
@@ -176,7 +177,7 @@ class TileWork:
         change: npt.NDArray[np.float32],
         maps: dict[str, npt.NDArray[np.float32]],
     ) -> TileOutput:
-        """The tile's output from the core's change and maps, (h, w, c) in model range."""
+        """Return the tile's output from the core's change and maps, (h, w, c) in model range."""
         source = tile.pixels[tile.inner]
         valid = None if tile.valid is None else tile.valid[tile.inner]
         failed = None
@@ -215,7 +216,7 @@ class TileWork:
         valid: npt.NDArray[np.bool_] | None,
         failed: npt.NDArray[np.bool_] | None,
     ) -> dict[str, int]:
-        """`tally` of the pixels of `core` in `parts`, which may overlap."""
+        """Return the `tally` of the pixels of `core` in `parts`, which may overlap."""
         chosen = np.zeros(core.shape, bool)
         for part in parts:
             chosen[part.within(core)] = True
@@ -240,7 +241,7 @@ class TileWork:
     def _applied(
         self, source: npt.NDArray[Any], change: npt.NDArray[np.float32], bands: tuple[int, ...]
     ) -> npt.NDArray[Any]:
-        """(h, w, C) `source` with `change` put on `bands`."""
+        """Return (h, w, C) `source` with `change` added to `bands`."""
         if bands == tuple(range(source.shape[2])):
             return self.radiometry.apply_change(source, change, bands, self.nodata)
         pixels = source.copy()
@@ -253,14 +254,14 @@ class TileWork:
     def _other_changes(
         self, source: npt.NDArray[Any], maps: dict[str, npt.NDArray[np.float32]]
     ) -> npt.NDArray[np.float32]:
-        """Change of the bands the model does not see, from its transmission."""
+        """Return the change of the bands that the model does not take, from its transmission."""
         x = self.radiometry.to_model_tile(source, self.others)
         reference = self.model.card.transmission_wavelength
         if reference is None:
-            seen = [w for w in (self.wavelengths[b] for b in self.bands) if w is not None]
-            reference = sum(seen) / len(seen)
-        found = self.statistics.get("exponent")
-        exponent = HAZE_EXPONENT if found is None else float(found)
+            known = [w for w in (self.wavelengths[b] for b in self.bands) if w is not None]
+            reference = sum(known) / len(known)
+        estimated = self.statistics.get("exponent")
+        exponent = HAZE_EXPONENT if estimated is None else float(estimated)
         airlight = self.statistics["airlight_all"].cpu().numpy()
         changes = [
             correct_band(
@@ -284,7 +285,7 @@ class TileWork:
         maps: dict[str, npt.NDArray[np.float32]],
         valid: npt.NDArray[np.bool_] | None,
     ) -> npt.NDArray[np.uint8]:
-        """(h, w) bits of `QUALITY`."""
+        """Return (h, w) bits of `QUALITY`."""
         quality = change_bits(source, pixels)
         if "transmission" in maps:
             low = maps["transmission"][..., 0] < TRUSTED_TRANSMISSION
@@ -306,22 +307,22 @@ FAILURES = (
     AssertionError,
     AttributeError,
 )
-"""What a model that does not work raises."""
+"""Exceptions that a broken model raises."""
 
 
 def as_failure(model: RestorationModel, error: Exception) -> OutOfMemory | BadModel:
-    """What to tell of an error that `model` raised on a tile."""
+    """Return the error to raise for one that `model` raised on a tile."""
     if is_out_of_memory(error):
         return OutOfMemory("Out of memory in a tile.")
-    told = str(error).strip().splitlines() or [type(error).__name__]
+    lines = str(error).strip().splitlines() or [type(error).__name__]
     return BadModel(
-        f"Model {model.card.id} failed on a tile: {told[0]}",
+        f"Model {model.card.id} failed on a tile: {lines[0]}",
         "Finished tiles are kept; check the model or try another tile size.",
     )
 
 
 def as_pixels(planes: torch.Tensor, rows: slice, columns: slice) -> npt.NDArray[np.float32]:
-    """The core of (c, h, w) as a contiguous (h, w, c) array."""
+    """Return the core of (c, h, w) as a contiguous (h, w, c) array."""
     pixels: npt.NDArray[np.float32] = (
         planes[:, rows, columns].permute(1, 2, 0).contiguous().cpu().numpy()
     )
@@ -329,17 +330,17 @@ def as_pixels(planes: torch.Tensor, rows: slice, columns: slice) -> npt.NDArray[
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch or Python ran out of memory; torch says it in several ways."""
+    """Return whether torch or Python ran out of memory; torch reports it in several ways."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     text = str(error).lower()
     return "out of memory" in text or "can't allocate memory" in text
 
 
-def let_go(error: BaseException) -> None:
-    """Free the tensors of the calls that ended with `error`: its traceback holds them.
+def clear_frames(error: BaseException) -> None:
+    """Free the tensors in the stack frames of `error`, which its traceback keeps alive.
 
-    Otherwise the memory that ran out is still taken while it is tried with less.
+    Otherwise the memory that ran out is still in use while a smaller batch is tried.
     """
     cause: BaseException | None = error
     while cause is not None:

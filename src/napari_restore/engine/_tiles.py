@@ -1,4 +1,4 @@
-"""Which tiles a run consists of and in which order they are worked on."""
+"""Tiles of a run and the order in which they are restored."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from napari_restore.engine._region import Region
 CELL = 128
 """Tile edges are multiples of this many pixels, counted from the image's origin."""
 BAND = 8192
-"""Pixels across within which tiles follow each other row by row, so that the rows of
-chunks worth keeping do not grow with the image's width."""
-LEAST_FED = 256
-"""Least side in pixels of what a model is fed (measured: 160 suffices on CPUs)."""
+"""Pixels across within which tiles follow each other row by row, so that the rows of chunks
+worth caching do not grow with the image's width."""
+MIN_INPUT_SIDE = 256
+"""Least side in pixels of a model's input (measured: 160 suffices on CPUs)."""
 
 
 def cut_into_tiles(
@@ -25,14 +25,13 @@ def cut_into_tiles(
     touches: Callable[[Region], bool] | None = None,
     step: int = CELL,
 ) -> list[Region]:
-    """The cores of all tiles that touch a target.
+    """Return the cores of all tiles that touch a target.
 
-    Cores lie on one grid of `tile` pixels from the image's origin whatever the
-    target, so that a region's tiles are the same as in a run over the whole
-    image. Cores are cropped to the image (`size` = height, width) and to the
-    targets' bounding boxes grown to multiples of `step`, itself one of `CELL` and of
-    the model's own steps. `touches` may rule out cores, for instance those no polygon
-    reaches.
+    Cores lie on one grid of `tile` pixels from the image's origin whatever the target, so that a
+    region's tiles are the same as in a run over the whole image. Cores are cropped to the image
+    (`size` = height, width) and to the targets' bounding boxes grown to multiples of `step`, itself
+    one of `CELL` and of the model's own steps. `touches` may rule out cores, for instance those no
+    polygon reaches.
     """
     height, width = size
     whole = Region(0, 0, height, width)
@@ -47,64 +46,64 @@ def cut_into_tiles(
     return [core for core in wanted.values() if touches is None or touches(core)]
 
 
-def fed_box(core: Region, halo: int, size: tuple[int, int], step: int = CELL) -> Region:
-    """What a model must see to produce `core`: grown by the halo, cropped to the image.
+def box_with_halo(core: Region, halo: int, size: tuple[int, int], step: int = CELL) -> Region:
+    """Return the input box of `core`: grown by the halo, cropped to the image.
 
-    Never thinner than `LEAST_FED` where the image allows: convolution libraries
-    switch to other kernels for slivers, which round differently.
+    Never smaller than `MIN_INPUT_SIDE` where the image allows: convolution libraries switch to
+    other kernels for slivers, which round differently.
     """
-    rows = _fed_range(core.y0, core.y1, halo, size[0], step)
-    columns = _fed_range(core.x0, core.x1, halo, size[1], step)
+    rows = _input_range(core.y0, core.y1, halo, size[0], step)
+    columns = _input_range(core.x0, core.x1, halo, size[1], step)
     return Region(rows[0], columns[0], rows[1], columns[1])
 
 
-def _fed_range(low: int, high: int, halo: int, limit: int, step: int) -> tuple[int, int]:
+def _input_range(low: int, high: int, halo: int, limit: int, step: int) -> tuple[int, int]:
     low, high = max(0, low - halo), min(limit, high + halo)
-    if high - low < LEAST_FED:
-        low = min(low, max(0, high - LEAST_FED) // step * step)
-        high = min(limit, max(high, low + LEAST_FED))
+    if high - low < MIN_INPUT_SIDE:
+        low = min(low, max(0, high - MIN_INPUT_SIDE) // step * step)
+        high = min(limit, max(high, low + MIN_INPUT_SIDE))
     return low, high
 
 
 @dataclass(frozen=True)
 class TileSizes:
-    """How many tiles a cut gives, the pixels they are fed in all, and at most at once."""
+    """Number of tiles of a cut, their input pixels in all, and those of the largest."""
 
     count: int
-    fed_pixels: int
+    input_pixels: int
     largest: int
 
 
 def tile_sizes(
     targets: Sequence[Region], size: tuple[int, int], tile: int, halo: int, step: int = CELL
 ) -> TileSizes:
-    """What `cut_into_tiles` would give, without making a list of a hundred thousand.
+    """Return the sizes of `cut_into_tiles` without making a list of a hundred thousand tiles.
 
     Overlapping targets are counted twice, so this is an upper bound then.
     """
     count = pixels = largest = 0
     for target in targets:
         box = target.align(step).intersect(Region(0, 0, *size))
-        rows = _fed_lengths(box.y0, box.y1, tile, halo, size[0], step)
-        columns = _fed_lengths(box.x0, box.x1, tile, halo, size[1], step)
+        rows = _input_lengths(box.y0, box.y1, tile, halo, size[0], step)
+        columns = _input_lengths(box.x0, box.x1, tile, halo, size[1], step)
         count += len(rows) * len(columns)
         pixels += sum(rows) * sum(columns)
         largest = max(largest, max(rows) * max(columns))
     return TileSizes(count, pixels, largest)
 
 
-def _fed_lengths(low: int, high: int, tile: int, halo: int, limit: int, step: int) -> list[int]:
-    """Lengths along one axis of the boxes the tiles of [low, high) are fed."""
+def _input_lengths(low: int, high: int, tile: int, halo: int, limit: int, step: int) -> list[int]:
+    """Return the lengths along one axis of the input boxes of the tiles of [low, high)."""
     starts = range(low // tile * tile, high, tile)
-    ranges = (_fed_range(max(s, low), min(s + tile, high), halo, limit, step) for s in starts)
+    ranges = (_input_range(max(s, low), min(s + tile, high), halo, limit, step) for s in starts)
     return [end - begin for begin, end in ranges]
 
 
 class Schedule:
-    """Hands out tiles nearest to a point first; the point may move during the run.
+    """Queue of tiles, nearest to a point first; the point may move during the run.
 
-    Without a point, row by row, or from the last to the first if `backwards`. Thread safe.
-    The order never changes values, only when they arrive.
+    Without a point, row by row, or from the last to the first if `backwards`. Thread safe. The
+    order never changes values, only when they arrive.
     """
 
     def __init__(
@@ -123,7 +122,7 @@ class Schedule:
         return len(self._heap)
 
     def pop(self) -> Region | None:
-        """The next tile, or None when all were handed out."""
+        """Return the next tile, or None when there is none left."""
         with self._lock:
             return heapq.heappop(self._heap)[1] if self._heap else None
 

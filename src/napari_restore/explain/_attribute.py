@@ -205,7 +205,7 @@ def attribute(
             emit(Phase("Checking the map"))
             curves = _curves.insertion_deletion(problem(), integral.total.magnitude())
             attribution["checks"] = {check: {"baseline": baseline_text, **curves}}
-    record = source.account(run.needed_bytes)
+    record = source.finished_record(run.needed_bytes)
     if explainer is not None and explainer.package:
         record["versions"][explainer.package] = version_of(explainer.package)
     if clear is not None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from napari_restore.engine import Region
-from napari_restore.engine.gradients import ContextCost, GradientSource, context_cost, pulled_back
+from napari_restore.engine.gradients import ContextCost, GradientSource, context_pass_cost, vjp
 from napari_restore.errors import BadParameter
 from napari_restore.explain._baselines import (
     BLUR_SIGMA,
@@ -64,7 +64,7 @@ class ContextGradient:
     def cost(self) -> ContextCost:
         """Measure the memory of computing the context from the overview, in bytes."""
         source = self._source
-        return context_cost(
+        return context_pass_cost(
             self._model, self.image, self._valid, source.statistics, source.plan.device
         )
 
@@ -91,7 +91,7 @@ class ContextGradient:
                 name: statistics[name] for name in by_statistics if statistics[name].requires_grad
             }
             gradients = [by_statistics[name] for name in outputs]
-            (by_overview,) = pulled_back(list(outputs.values()), gradients, [leaf])
+            (by_overview,) = vjp(list(outputs.values()), gradients, [leaf])
         return by_overview * speed * self._valid
 
     def _statistics(self, picture: Tensor) -> Mapping[str, Tensor]:

@@ -24,7 +24,7 @@ from .export._write import check_output, write_image
 from .files._exif import upright_exif
 from .levels._making import attach_pyramid
 from .levels._reduce import halve, level_sizes
-from .masks._files import keep_line, keep_polygons, keep_strengths, lasting_mask
+from .masks._files import keep_gradient, keep_polygons, keep_strengths, persistent_mask
 from .masks._inline import is_inline
 from .masks._vector import rasterise, read_gradient, read_polygons
 from .readers._array import ArrayReader
@@ -65,10 +65,9 @@ __all__ = [
     "is_inline",
     "is_locked",
     "is_used",
-    "keep_line",
+    "keep_gradient",
     "keep_polygons",
     "keep_strengths",
-    "lasting_mask",
     "level_sizes",
     "lock_file",
     "mark_entry",
@@ -77,6 +76,7 @@ __all__ = [
     "open_image",
     "owner_in",
     "parse_bands",
+    "persistent_mask",
     "rasterise",
     "read_gradient",
     "read_polygons",

@@ -1,4 +1,4 @@
-"""What an image says of itself, and that it can be read: all that levels and readers know of it."""
+"""Interface of an image for levels and readers: its description and its reading methods."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ Array = npt.NDArray[Any]
 
 
 class ImageBase(ABC):
-    """The part of `Image` that does not depend on how its levels come to be."""
+    """The part of `Image` that does not depend on how its levels are made."""
 
     reader: Reader
-    """What the file tells, and the levels it stores."""
+    """Description of the file, and the levels it stores."""
     source: Source
     """Level 0 and the levels the file stores, or the tiled cache of an untiled file."""
     pyramid: Source | None
@@ -42,13 +42,16 @@ class ImageBase(ABC):
     planned_levels: tuple[Level, ...]
     """Size and chunks of all levels, built or not; fixed from the start."""
     progressive: bool
-    """True: `levels` show what has landed of an untiled file and never wait for it."""
+    """True: `levels` show what is decoded so far of an untiled file and never wait for it."""
     working_space: WorkingSpace | None
-    """How models see the colours of a photo that is not sRGB; else None."""
+    """Conversion of the colours of a photo that is not sRGB for models; else None."""
 
     @property
     def block_bytes(self) -> int:
-        """Bytes of what must be decoded as one beside chunks; 0 once it lies decoded in the cache."""
+        """Bytes of what must be decoded as one beside chunks.
+
+        It is 0 once all is decoded into the cache.
+        """
         landed = self.source is not self.reader and getattr(self.source, "complete", False)
         return 0 if landed and not self.reader.random_access else self.reader.block_bytes
 
@@ -59,23 +62,23 @@ class ImageBase(ABC):
 
     @abstractmethod
     def has_landed(self, box: Box, level: int) -> bool:
-        """Whether the pixels of `box` of `level` are there, in the file or the cache."""
+        """Return whether the pixels of `box` of `level` are available, in the file or the cache."""
 
     @abstractmethod
     def read(self, box: Box, level: int = 0) -> Array:
-        """The pixels of `box` (y0, x0, y1, x1), in pixels of `level`: a new (h, w, C) array."""
+        """Return the pixels of `box` (y0, x0, y1, x1) of `level` as a new (h, w, C) array."""
 
     @abstractmethod
     def read_valid(self, box: Box, level: int = 0) -> npt.NDArray[np.bool_]:
-        """Which pixels of `box` are valid, a new (h, w) array."""
+        """Return which pixels of `box` are valid, a new (h, w) array."""
 
     @abstractmethod
     def read_landed(self, box: Box, level: int = 0) -> Array:
-        """As `read`, but never waits: what is not in the cache yet is 0."""
+        """Return the pixels of `read` without waiting: 0 where they are not in the cache yet."""
 
     @abstractmethod
     def read_valid_landed(self, box: Box, level: int = 0) -> npt.NDArray[np.bool_]:
-        """As `read_valid`, but never waits: what is not in the cache yet is not valid."""
+        """Return the validity of `read_valid` without waiting: False where not in the cache yet."""
 
     def read_representative(self, box: Box) -> npt.NDArray[np.bool_]:
         """Which valid pixels of `box` of level 0 statistics can rely on, a new (h, w) array.
@@ -101,7 +104,7 @@ class ImageBase(ABC):
     def close(self) -> None:
         """Release file handles and cached chunks; reading opens them again."""
 
-    # -- what it is --------------------------------------------------------------
+    # -- description -------------------------------------------------------------
     @property
     def height(self) -> int:
         return self.planned_levels[0].height
@@ -136,12 +139,12 @@ class ImageBase(ABC):
 
     @property
     def stored_levels(self) -> int:
-        """How many of the levels the file itself has, level 0 included."""
+        """Number of levels in the file itself, level 0 included."""
         return len(self.reader.levels)
 
     @property
     def profile(self) -> Profile:
-        """What an export must carry."""
+        """Metadata that an export carries."""
         return self.reader.profile
 
     @property
@@ -178,10 +181,10 @@ class ImageBase(ABC):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hex digest that tells this content from another; independent of name and time."""
+        """Hex digest that identifies the content; independent of name and time."""
         return self.reader.fingerprint()
 
     @property
     @abstractmethod
     def known_range(self) -> tuple[float, float] | None:
-        """Smallest and largest finite value where it costs nothing to know, else None."""
+        """Smallest and largest finite value where they are known without reading, else None."""

@@ -1,4 +1,4 @@
-"""Which values of an image are no light and full light, and why."""
+"""Black and white: the values of an image for no light and full light, and their origin."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def resolve_radiometry(
     white: float | None = None,
     sensor: str | None = None,
 ) -> Radiometry:
-    """Which values of `image` are no light and full light, and why.
+    """Return black and white of `image`, and how they were determined.
 
-    `percentile` gives the value below which that many percent of the image's data
-    bands lie; needed where `needs_percentile` says so. Raises `BadParameter`.
+    `percentile` gives the value below which that many percent of the image's data bands lie; needed
+    where `needs_percentile` is true. Raises `BadParameter`.
     """
     preset = _preset(image, sensor)
     blacks, black_reason = _black(image, black, preset)
@@ -38,7 +38,7 @@ def resolve_radiometry(
             raise BadParameter(
                 f"White ({top:g}) must lie above black ({highest:g}).", "Check --black and --white."
             )
-        # Nothing lies above black: an empty or dark scene, where any white will do.
+        # No value is above black: an empty or dark scene, where any white will do.
         top, white_reason = highest + 1.0, "nothing in the image lies above black"
     return Radiometry(blacks, top, black_reason, white_reason, image.working_space)
 
@@ -46,7 +46,7 @@ def resolve_radiometry(
 def needs_percentile(
     image: ImageBase, white: float | None = None, sensor: str | None = None
 ) -> bool:
-    """Whether `resolve_radiometry` must look at the whole image's values."""
+    """Return whether `resolve_radiometry` needs the values of the whole image."""
     if white is not None:
         return False
     preset = _preset(image, sensor)
@@ -100,7 +100,7 @@ def _white(
 
 
 def _known_white(image: ImageBase) -> tuple[float, str] | None:
-    """White where the kind of file tells it."""
+    """Return white where it follows from the kind of file."""
     profile = image.profile
     if profile.bits == 1:
         return 1.0, "one bit per pixel"

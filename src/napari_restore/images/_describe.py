@@ -1,4 +1,4 @@
-"""How an image will be read, in plain data for `info`."""
+"""Description of how an image will be read, in plain data for `info`."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def describe(
     black: float | None = None,
     white: float | None = None,
 ) -> dict[str, Any]:
-    """Size, bands, place, validity, black and white with their reasons; JSON-able.
+    """Return size, bands, georeference, validity, black and white with their reasons; JSON-able.
 
-    `percentile` is asked only where white depends on all values; without it white
-    is None and the reason says so. `black` and `white` are values that somebody gives.
+    `percentile` is called only where white depends on all values; without it white is None and the
+    reason says so. `black` and `white` override the values of the image.
     """
     profile, place = image.profile, image.georeference
     return {
@@ -66,12 +66,12 @@ def describe(
 
 
 def _nodata(value: float | None) -> float | str | None:
-    """NaN by its name: JSON has none, and null is for an image without nodata."""
+    """Return NaN by its name: JSON has none, and null is for an image without nodata."""
     return str(value) if value is not None and not math.isfinite(value) else value
 
 
 def _bounds(place: Georeference, height: int, width: int) -> list[float] | None:
-    """[left, bottom, right, top] of the box around all corners, in map units."""
+    """Return [left, bottom, right, top] of the box around all corners, in map units."""
     if not place.is_placed:
         return None
     corners = [place.to_world(x, y) for x in (0, width) for y in (0, height)]

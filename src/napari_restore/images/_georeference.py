@@ -1,4 +1,4 @@
-"""Where an image lies on the ground."""
+"""Position of an image on the ground."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IDENTITY: Transform = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 @dataclass(frozen=True)
 class ControlPoint:
-    """A ground control point: pixel corner coordinates and the place they show."""
+    """A ground control point: pixel corner coordinates and their map coordinates."""
 
     row: float
     column: float
@@ -30,13 +30,12 @@ class ControlPoint:
 
 @dataclass(frozen=True)
 class Georeference:
-    """What the file says about its place; numbers are kept as they were read.
+    """Georeference as stored in the file; numbers are kept as they were read.
 
-    `transform` holds six numbers (a, b, c, d, e, f): a point at column ``x`` and
-    row ``y``, counted from the top left *corner* of the first pixel, lies at
-    ``(a x + b y + c, d x + e y + f)``. That also holds where `area_or_point` is
-    "Point": GDAL has moved such transforms by half a pixel already, and moves
-    them back when it writes. None where only `gcps` or `rpcs` place the image.
+    `transform` is six numbers (a, b, c, d, e, f): a point at column ``x`` and row ``y``, counted
+    from the top left *corner* of the first pixel, lies at ``(a x + b y + c, d x + e y + f)``. That
+    also holds where `area_or_point` is "Point": GDAL has moved such transforms by half a pixel
+    already, and moves them back when it writes. None where only `gcps` or `rpcs` locate the image.
     """
 
     crs_wkt: str | None = None
@@ -44,14 +43,14 @@ class Georeference:
     gcps: tuple[ControlPoint, ...] = ()
     gcps_crs_wkt: str | None = None
     rpcs: Mapping[str, Any] | None = None
-    """As GDAL's RPC metadata: name → text."""
+    """GDAL's RPC metadata: name → text."""
     area_or_point: str = "Area"
     units: str = "pixel"
-    """Of map coordinates: "metre", "degree", "foot", "US_survey_foot", "pixel" if unknown."""
+    """Unit of map coordinates: "metre", "degree", "foot", "US_survey_foot", "pixel" if unknown."""
 
     @property
     def is_placed(self) -> bool:
-        """Whether a transform gives every pixel a place."""
+        """Whether there is a transform from pixels to map coordinates."""
         return self.transform is not None
 
     @property
@@ -63,7 +62,7 @@ class Georeference:
         return float(np.hypot(b, e)), float(np.hypot(a, d))
 
     def shifted(self, x0: int, y0: int) -> Georeference:
-        """The georeference of the part whose first pixel is column `x0`, row `y0`."""
+        """Return the georeference of the part whose first pixel is column `x0`, row `y0`."""
         if x0 == 0 and y0 == 0:
             return self
         transform = self.transform
@@ -74,10 +73,10 @@ class Georeference:
         return replace(self, transform=transform, gcps=gcps, rpcs=_shifted_rpcs(self.rpcs, x0, y0))
 
     def to_napari_affine(self) -> npt.NDArray[np.float64]:
-        """3 × 3 matrix from napari's data coordinates (row, column, 1) to world (y, x, 1).
+        """Return the 3 × 3 matrix from napari's data (row, column, 1) to world (y, x, 1).
 
-        napari puts the *centre* of the first pixel at (0, 0), so its place is the
-        transform's image of (½, ½). Without a transform: the identity.
+        napari puts the *centre* of the first pixel at (0, 0), so its position is the transform's
+        image of (½, ½). Without a transform: the identity.
         """
         if self.transform is None:
             return np.eye(3)
@@ -92,17 +91,17 @@ class Georeference:
 
     @classmethod
     def transform_from_napari_affine(cls, matrix: npt.ArrayLike) -> Transform:
-        """The six numbers whose `to_napari_affine` is `matrix`, up to rounding."""
+        """Return the six numbers whose `to_napari_affine` is `matrix`, up to rounding."""
         (e, d, f), (b, a, c), _ = np.asarray(matrix, np.float64).tolist()
         return (a, b, c - 0.5 * (a + b), d, e, f - 0.5 * (d + e))
 
     def to_world(self, column: float, row: float) -> tuple[float, float]:
-        """(x, y) of a point counted from the top left corner of the first pixel."""
+        """Return (x, y) of a point counted from the top left corner of the first pixel."""
         a, b, c, d, e, f = self.transform or IDENTITY
         return a * column + b * row + c, d * column + e * row + f
 
     def to_pixel(self, x: float, y: float) -> tuple[float, float]:
-        """(column, row) from the top left corner of the first pixel, not rounded."""
+        """Return (column, row) from the top left corner of the first pixel, not rounded."""
         a, b, c, d, e, f = self.transform or IDENTITY
         determinant = a * e - b * d
         x, y = x - c, y - f
@@ -121,12 +120,12 @@ def _shifted_rpcs(rpcs: Mapping[str, Any] | None, x0: int, y0: int) -> Mapping[s
 
 
 def units_of(crs: Any) -> str:
-    """The unit of a rasterio CRS's coordinates, by pint's name."""
+    """Return the unit of a rasterio CRS's coordinates, by pint's name."""
     if not crs:
         return "pixel"
     if crs.is_geographic:
         return "degree"
-    with contextlib.suppress(Exception):  # a local or unknown system tells no unit
+    with contextlib.suppress(Exception):  # a local or unknown system has no unit
         name = crs.linear_units.lower()
         if name in ("metre", "meter", "m"):
             return "metre"
@@ -138,7 +137,7 @@ def units_of(crs: Any) -> str:
 
 
 def crs_name(wkt: str) -> str:
-    """A coordinate system as people name it: ``"EPSG:32633 (WGS 84 / UTM zone 33N)"``."""
+    """Return the usual name of a coordinate system: ``"EPSG:32633 (WGS 84 / UTM zone 33N)"``."""
     from rasterio.crs import CRS
 
     named = re.match(r'\w+\["([^"]*)"', wkt)

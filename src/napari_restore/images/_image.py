@@ -1,4 +1,4 @@
-"""A lazily opened image, and opening it."""
+"""A lazily opened image, and `open_image`."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ Array = npt.NDArray[Any]
 
 
 class Image(ImageBase):
-    """Pixels (H, W, C) with levels, bands, validity and place; nothing is read before it is asked for.
+    """Pixels (H, W, C) with levels, bands, validity and georeference; read on demand.
 
-    Reading is thread safe. `source` gives level 0 and the levels the file itself
-    stores; once an untiled file was streamed, its tiled cache stands there.
-    `pyramid` gives the levels after those. Until `build_pyramid` has made a chunk
-    of it, that chunk reads as 0 and, where pixels may be invalid, as not valid.
+    Reading is thread safe. `source` has level 0 and the levels the file itself stores; once an
+    untiled file was streamed, its tiled cache replaces it. `pyramid` has the levels after those.
+    Until `build_pyramid` has made a chunk of it, that chunk reads as 0 and, where pixels may be
+    invalid, as not valid.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Image(ImageBase):
         self.path: Path | None = None if isinstance(reader, ArrayReader) else reader.path
         self.notes: list[str] = list(reader.notes)
         self.progressive = False
-        """True: `levels` show what has landed of an untiled file and never wait for it."""
+        """True: `levels` show what is decoded so far of an untiled file and never wait for it."""
         self.planned_levels = planned_levels(reader)
         """Size and chunks of all levels, built or not; fixed from the start."""
         preset = sensor_of(sensor, str(self.path or ""), self.profile.tags) if sensor else None
@@ -86,9 +86,9 @@ class Image(ImageBase):
         self.roles: tuple[str | None, ...] = found.roles
         self.wavelengths: tuple[float | None, ...] = found.wavelengths
         if sensor is None and self.profile.sensor and self.dtype != np.uint8:
-            told = SENSORS[self.profile.sensor]
+            detected = SENSORS[self.profile.sensor]
             self.notes.append(
-                f"Its name or tags speak of {told.title}: --sensor {told.id} sets zero and bands."
+                f"Its name or tags name {detected.title}: --sensor {detected.id} sets zero and bands."
             )
         if self.profile.is_reflectance:
             self.notes.append(
@@ -96,30 +96,30 @@ class Image(ImageBase):
                 "what comes out is restored appearance, not calibrated reflectance."
             )
         self.working_space: WorkingSpace | None = None
-        """How models see the colours of a photo that is not sRGB; else None."""
+        """Conversion of the colours of a photo that is not sRGB for models; else None."""
         if self.georeference is None:
-            self.working_space, told_colour = working_space_of(self.profile, self.roles, self.dtype)
-            self.notes += [told_colour] if told_colour else []
+            self.working_space, colour_note = working_space_of(self.profile, self.roles, self.dtype)
+            self.notes += [colour_note] if colour_note else []
         self._preparing = threading.RLock()
 
     @classmethod
     def from_spec(cls, spec: dict[str, Any]) -> Image:
-        """Open again, perhaps in another process, what `spec` describes."""
+        """Return the image that `spec` describes, perhaps in another process."""
         arguments = dict(spec)
         return open_image(arguments.pop("source"), **arguments)
 
     def with_bands(self, numbers: Sequence[int]) -> Image:
-        """The bands `numbers`, counted from 0, as an image of their own that travels likewise.
+        """Return the bands `numbers`, counted from 0, as an image of their own with its own `spec`.
 
-        Roles, wavelengths and everything else a band has go with it; validity stays
-        that of the whole file. Raises `BadParameter` for bands there are not.
+        Roles, wavelengths and everything else a band has go with it; validity stays that of the
+        whole file. Raises `BadParameter` for bands that do not exist.
         """
         chosen = tuple(numbers)
         if chosen == tuple(range(self.bands)):
             return self
         if not chosen or not all(0 <= number < self.bands for number in chosen):
             raise BadParameter(
-                f"{self.name} has {self.bands} bands, not those asked for.",
+                f"{self.name} has {self.bands} bands, not the requested ones.",
                 "Count them from 0.",
             )
         if self.full is not None:
@@ -138,13 +138,13 @@ class Image(ImageBase):
         return part
 
     def with_roles(self, bands: Bands) -> Image:
-        """The same pixels with `bands` said to be what they are, numbers from 1.
+        """Return the same pixels with the roles of `bands`, numbers from 1.
 
-        What was known of the other bands stays. Shares files and caches with this
-        image and travels likewise. Raises `BadParameter`.
+        Roles of the other bands stay. Shares files and caches with this image and has a `spec` of
+        its own. Raises `BadParameter`.
         """
         given = parse_bands(bands, self.bands)
-        # Not `copy.copy`: that opens the file again, and an array has none.
+        # Not `copy.copy`: that opens the file again, which an array does not have.
         named = Image.__new__(Image)
         named.__dict__.update(self.__dict__)
         named.__dict__.pop("data_bands", None)
@@ -155,24 +155,24 @@ class Image(ImageBase):
         if self.spec is not None:
             # A file's bands are counted before some of them are selected.
             places = self.spec.get("select", range(self.bands))
-            said = self.spec.get("bands")
-            known = parse_bands(said, sys.maxsize) if said is not None else {}
+            text = self.spec.get("bands")
+            known = parse_bands(text, sys.maxsize) if text is not None else {}
             known |= {role: places[number] for role, number in given.items()}
-            told = {role: number + 1 for role, number in known.items()}
-            named.spec = {**self.spec, "bands": told}
+            numbers = {role: number + 1 for role, number in known.items()}
+            named.spec = {**self.spec, "bands": numbers}
         if self.georeference is None:
             found = working_space_of(named.profile, named.roles, named.dtype)
-            named.working_space, told_colour = found
+            named.working_space, colour_note = found
             earlier = working_space_of(self.profile, self.roles, self.dtype)[1]
             named.notes = [note for note in self.notes if note != earlier]
-            named.notes += [told_colour] if told_colour else []
+            named.notes += [colour_note] if colour_note else []
         return named
 
     def level_view(self, number: int) -> Image:
-        """Level `number` as an image of its own that travels likewise.
+        """Return level `number` as an image of its own with its own `spec`.
 
-        Bands, range and validity are those of this image, its place on the ground
-        stays. Raises `BadParameter` for a level there is not, or that is not halved evenly.
+        Bands, range and validity are those of this image, its georeference stays. Raises
+        `BadParameter` for a level that does not exist, or that is not halved evenly.
         """
         if number == 0:
             return self
@@ -193,11 +193,14 @@ class Image(ImageBase):
         return view
 
     def level_scale(self, number: int) -> int | None:
-        """Level-0 pixels along a side of one of level `number`: a power of two, else None."""
+        """Return the level-0 pixels along a side of one of level `number`.
+
+        None if it is no power of two.
+        """
         return scale_of(self, number)
 
     def has_landed(self, box: Box, level: int) -> bool:
-        """Whether the pixels of `box` of `level` are there, in the file or the cache."""
+        """Return whether the pixels of `box` of `level` are available, in the file or the cache."""
         source, number = self._source_of(level)
         if source is None:
             return False
@@ -214,32 +217,31 @@ class Image(ImageBase):
 
     def __repr__(self) -> str:
         named = " ".join(role or "?" for role in self.roles)
-        told = f"{self.shape} {self.dtype}, bands {named}"
+        summary = f"{self.shape} {self.dtype}, bands {named}"
         placed = "" if self.crs is None else f", {crs_name(self.crs)}"
-        return f"<Image {self.name!r} {told}{placed}>"
+        return f"<Image {self.name!r} {summary}{placed}>"
 
     @cached_property
     def known_range(self) -> tuple[float, float] | None:
-        """Smallest and largest finite value where it costs nothing to know, else None."""
+        """Smallest and largest finite value where they are known without reading, else None."""
         return self.reader.known_range if isinstance(self.reader, ArrayReader) else None
 
     # -- pixels ------------------------------------------------------------------
     def read(self, box: Box, level: int = 0) -> Array:
-        """The pixels of `box` (y0, x0, y1, x1), in pixels of `level`: a new (h, w, C) array.
+        """Return the pixels of `box` (y0, x0, y1, x1), in pixels of `level`: a new (h, w, C) array.
 
-        The box must lie inside the level. An untiled file is streamed into the
-        tiled cache first, which may take a while; see `prepare`. Raises
-        `UnreadableImage`, `DiskFull`.
+        The box must lie inside the level. An untiled file is streamed into the tiled cache first,
+        which may take a while; see `prepare`. Raises `UnreadableImage`, `DiskFull`.
         """
         self.prepare()
         return self.read_landed(box, level)
 
     def read_valid(self, box: Box, level: int = 0) -> npt.NDArray[np.bool_]:
-        """Which pixels of `box` are valid, a new (h, w) array.
+        """Return which pixels of `box` are valid, a new (h, w) array.
 
-        Not valid are pixels that are masked by the file, fully transparent, not
-        finite in any data band, or nodata: in any data band for floats and signed
-        integers (but for a nodata value of 0), else in all of them.
+        Not valid are pixels that are masked by the file, fully transparent, not finite in any data
+        band, or nodata: in any data band for floats and signed integers (but for a nodata value of
+        0), else in all of them.
         """
         y0, x0, y1, x1 = box = self._checked(box, level)
         if not self.may_be_invalid:
@@ -248,7 +250,7 @@ class Image(ImageBase):
         return self.read_valid_landed(box, level)
 
     def read_landed(self, box: Box, level: int = 0) -> Array:
-        """As `read`, but never waits: what is not in the cache yet is 0."""
+        """Return the pixels of `read` without waiting: 0 where they are not in the cache yet."""
         y0, x0, y1, x1 = box = self._checked(box, level)
         source, number = self._landed_source_of(level)
         if source is None:
@@ -256,7 +258,7 @@ class Image(ImageBase):
         return read_window(source, number, box)
 
     def read_valid_landed(self, box: Box, level: int = 0) -> npt.NDArray[np.bool_]:
-        """As `read_valid`, but never waits: what is not in the cache yet is not valid."""
+        """Return the validity of `read_valid` without waiting: False where not in the cache yet."""
         y0, x0, y1, x1 = box = self._checked(box, level)
         source, number = self._landed_source_of(level)
         if source is None:
@@ -270,7 +272,7 @@ class Image(ImageBase):
         return valid
 
     def is_built(self, level: int) -> bool:
-        """Whether all of `level` can be read; else some of it must be made first."""
+        """Return whether all of `level` can be read; else some of it must be built first."""
         source, _ = self._source_of(level)
         return source is not None and (
             source is self.source or bool(getattr(source, "cached", True))
@@ -278,7 +280,7 @@ class Image(ImageBase):
 
     @cached_property
     def levels(self) -> tuple[Any, ...]:
-        """Dask arrays (h, w, C), level 0 first, whose chunks are those that are decoded."""
+        """Return dask arrays (h, w, C), level 0 first, with the chunks that are decoded."""
         return tuple(lazy_level(self, number) for number in range(len(self.planned_levels)))
 
     def _checked(self, box: Box, level: int) -> Box:
@@ -291,7 +293,7 @@ class Image(ImageBase):
         return y0, x0, y1, x1
 
     def _source_of(self, level: int) -> tuple[Source | None, int]:
-        """Who reads `level`, and by which number."""
+        """Return the source that has `level`, and the level's number in it."""
         source, pyramid = self.source, self.pyramid
         own = len(source.levels)
         if level < own:
@@ -301,7 +303,7 @@ class Image(ImageBase):
         return None, 0
 
     def _landed_source_of(self, level: int) -> tuple[Source | None, int]:
-        """Who reads what there is of `level` without decoding a whole file, and by which number."""
+        """Return the source of what is decoded so far of `level`, and the level's number in it."""
         if level == 0 and not self.source.random_access:
             return stream_of(self), 0
         return self._source_of(level)
@@ -317,9 +319,8 @@ class Image(ImageBase):
     ) -> Image:
         """Stream an untiled file once into the tiled cache, all levels with it; returns self.
 
-        Does nothing for files that can be read in place. `progress` gets the box
-        that landed, rows done, rows in all. Raises `Cancelled`, `DiskFull`,
-        `UnreadableImage`.
+        Does nothing for files that can be read in place. `progress` is called with the box written,
+        rows done, rows in all. Raises `Cancelled`, `DiskFull`, `UnreadableImage`.
         """
         if self.source.random_access:
             return self
@@ -336,7 +337,7 @@ class Image(ImageBase):
     ) -> Image:
         """Make the levels the file lacks, from `centre` (y, x) outwards; returns self.
 
-        `on_chunk` gets the level-0 box that landed, parts done, parts in all.
+        `on_chunk` is called with the level-0 box written, parts done, parts in all.
         """
         build_pyramid(self, on_chunk, cancelled, centre)
         return self
@@ -387,7 +388,7 @@ def open_image(
         Let a VRT take its pixels from files outside its own folder, on this computer.
         Say so only for files you trust.
     cancelled
-        Asked between the steps of opening; once it is true, `Cancelled` is raised.
+        Called between the steps of opening; once it is true, `Cancelled` is raised.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What an export must carry besides pixels and place."""
+"""Metadata that an export carries besides pixels and georeference."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Tags = Mapping[str, Mapping[str, str]]
 
 @dataclass(frozen=True)
 class Profile:
-    r"""A file's own description, after palette, CMYK and orientation were applied.
+    r"""A file's metadata, after palette, CMYK and orientation were applied.
 
-    Per-band tuples have one item per band of the image as it is read. Binary
-    blocks are as the file holds them; `exif` begins with ``Exif\0\0``, `iptc` is
-    the payload of APP13 (``Photoshop 3.0\0`` …) in a JPEG and bare IIM in a TIFF.
+    Per-band tuples have one item per band of the image as it is read. Binary blocks are as in the
+    file; `exif` begins with ``Exif\0\0``, `iptc` is the payload of APP13 (``Photoshop 3.0\0`` …) in
+    a JPEG and bare IIM in a TIFF.
     """
 
     driver: str = ""
@@ -26,7 +26,7 @@ class Profile:
     colorinterp: tuple[str, ...] = ()
     descriptions: tuple[str | None, ...] = ()
     wavelengths: tuple[float | None, ...] = ()
-    """Nanometres, as the file tells."""
+    """Nanometres, as in the file."""
     scales: tuple[float, ...] = ()
     offsets: tuple[float, ...] = ()
     units: tuple[str | None, ...] = ()
@@ -46,12 +46,12 @@ class Profile:
     interleave: str | None = None
     photometric: str | None = None
     bits: int | None = None
-    """Significant bits where they are fewer than the dtype holds: 1 for masks, 12 …"""
+    """Significant bits where they are fewer than those of the dtype: 1 for masks, 12 …"""
     palette_expanded: bool = False
     cmyk_converted: bool = False
     is_photo: bool = False
-    """A camera's picture: colour profile or EXIF, and no place on a map."""
+    """A camera's picture: colour profile or EXIF, and no georeference."""
     is_reflectance: bool = False
-    """A surface-reflectance product, told by its tags or its name."""
+    """A surface-reflectance product, by its tags or its name."""
     sensor: str | None = None
-    """The sensor the tags or the name speak of; applied only when asked for."""
+    """Sensor named in tags or file name; applied only on request."""

@@ -1,4 +1,4 @@
-"""What all readers of files and arrays share."""
+"""Common base of all readers of files and arrays."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ SUPPORTED = {"uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "
 
 
 class Reader(Source):
-    """A source with the description of the file it reads."""
+    """A source with the metadata of the file it reads."""
 
     cached: ClassVar[bool] = True
-    """False: chunks are put together from cached ones, or lie in memory already."""
+    """False: chunks are assembled from cached ones, or lie in memory already."""
 
     name: str
     profile: Profile
@@ -47,12 +47,12 @@ class Reader(Source):
 
     @property
     def alpha(self) -> int | None:
-        """The band that holds alpha."""
+        """Number of the alpha band."""
         interp = self.profile.colorinterp
         return interp.index("alpha") if "alpha" in interp else None
 
     def valid_in(self, level: int, box: Box, pixels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-        """Which of `pixels` (h, w, C), those of `box` of `level`, are valid, (h, w)."""
+        """Return which of `pixels` (h, w, C), those of `box` of `level`, are valid, (h, w)."""
         return np.ones(pixels.shape[:2], bool)
 
     def read_valid_chunk(
@@ -64,32 +64,32 @@ class Reader(Source):
         return self.valid_in(0, (y0, 0, y1, self.levels[0].width), pixels)
 
     def files(self) -> tuple[Path, ...]:
-        """The files that hold pixels; the fingerprint is taken over them."""
+        """Return the files that contain pixels; the fingerprint is computed from them."""
         return (self.path,)
 
     def fingerprint(self) -> str:
-        """Hex digest of the content as it is now; raises `OSError` if it is gone."""
+        """Return the hex digest of the current content; raises `OSError` if it is gone."""
         return fingerprint_files(self.files())
 
 
 def check_dtype(dtype: npt.DTypeLike, name: str) -> np.dtype[Any]:
-    """`dtype` if pixels may have it; raises `UnreadableImage`."""
+    """Return `dtype` if pixels may have it; raises `UnreadableImage`."""
     kind = np.dtype(dtype)
     if kind.kind == "c":
         raise UnreadableImage(
-            f"{name} holds complex numbers, which have no brightness.",
+            f"{name} contains complex numbers, which have no brightness.",
             "Save its amplitude as an image of real numbers first.",
         )
     if kind.name not in SUPPORTED:
         raise UnreadableImage(
-            f"{name} holds {kind.name} values, which are not supported.",
+            f"{name} contains {kind.name} values, which are not supported.",
             "Save it as 8-, 16- or 32-bit integers or as 32- or 64-bit floats.",
         )
     return kind.newbyteorder("=")
 
 
 def strip_level(height: int, width: int, pixel_bytes: int, rows: int = 1) -> tuple[Level, bool]:
-    """Chunks of whole rows for an untiled image, and whether reading them at random is cheap.
+    """Return chunks of whole rows of an untiled image, and whether random access to them is cheap.
 
     `rows` is the number of rows the file compresses together.
     """
@@ -102,7 +102,7 @@ def strip_level(height: int, width: int, pixel_bytes: int, rows: int = 1) -> tup
 
 
 def block_level(height: int, width: int, block: tuple[int, int]) -> Level:
-    """Chunks of one block, or of several where blocks are small."""
+    """Return chunks of one block, or of several where blocks are small."""
     rows = -(-SMALL_BLOCK // block[0]) * block[0]
     columns = -(-SMALL_BLOCK // block[1]) * block[1]
     return Level(height, width, rows, columns)

@@ -1,4 +1,4 @@
-"""Levels, the chunks they are decoded in, and the abstract base of all that pixels are read from."""
+"""Pyramid levels, their chunks, and the abstract base of all sources of pixels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Box = tuple[int, int, int, int]
 
 
 class Level(NamedTuple):
-    """Size of one pyramid level and of the chunks it is decoded in."""
+    """Size of one pyramid level and of its chunks."""
 
     height: int
     width: int
@@ -24,7 +24,7 @@ class Level(NamedTuple):
 
 
 def chunk_box(level: Level, row: int, column: int) -> Box:
-    """The pixels that chunk (row, column) of a level covers."""
+    """Return the pixels that chunk (row, column) of a level covers."""
     y0, x0 = row * level.chunk_height, column * level.chunk_width
     return (
         y0,
@@ -35,7 +35,7 @@ def chunk_box(level: Level, row: int, column: int) -> Box:
 
 
 def chunk_shape(level: Level, row: int, column: int) -> tuple[int, int]:
-    """(height, width) of a chunk after cropping to its level."""
+    """Return (height, width) of a chunk after cropping to its level."""
     return (
         min(level.chunk_height, level.height - row * level.chunk_height),
         min(level.chunk_width, level.width - column * level.chunk_width),
@@ -43,13 +43,13 @@ def chunk_shape(level: Level, row: int, column: int) -> tuple[int, int]:
 
 
 def chunk_grid(level: Level) -> list[tuple[int, int]]:
-    """All (row, column) of a level's chunks."""
+    """Return all (row, column) of a level's chunks."""
     rows, columns = -(-level.height // level.chunk_height), -(-level.width // level.chunk_width)
     return [(row, column) for row in range(rows) for column in range(columns)]
 
 
 def chunks_of(level: Level, box: Box) -> Iterator[tuple[int, int, Box]]:
-    """(row, column, box of the chunk) for all chunks that touch `box`."""
+    """Yield (row, column, box of the chunk) for all chunks that touch `box`."""
     y0, x0, y1, x1 = box
     for row in range(y0 // level.chunk_height, -(-y1 // level.chunk_height)):
         for column in range(x0 // level.chunk_width, -(-x1 // level.chunk_width)):
@@ -59,10 +59,9 @@ def chunks_of(level: Level, box: Box) -> Iterator[tuple[int, int, Box]]:
 class Source(ABC):
     """Pixels as one file (or array) stores them, decoded chunk by chunk.
 
-    A reader is one subclass with `PRIORITY` and `supports`; the first supporting
-    reader in order of priority (highest first) opens the file. Everything a
-    subclass must provide stands in the mandatory section. `read_chunk` and
-    `read_valid_chunk` are called from several threads at once.
+    A reader is one subclass with `PRIORITY` and `supports`; the first supporting reader in order of
+    priority (highest first) opens the file. Everything a subclass must provide is in the mandatory
+    section. `read_chunk` and `read_valid_chunk` are called from several threads at once.
     """
 
     PRIORITY: ClassVar[int] = 0
@@ -76,32 +75,33 @@ class Source(ABC):
     @classmethod
     @abstractmethod
     def supports(cls, path: Path, head: bytes) -> bool:
-        """Whether this reader opens `path`, judged by its first 4 KiB (empty for a folder)."""
+        """Return whether this reader opens `path`, by its first 4 KiB (empty for a folder)."""
 
     @abstractmethod
     def read_chunk(self, level: int, row: int, column: int) -> npt.NDArray[Any]:
-        """One decoded chunk (h, w, C); chunks at the edge are cropped to the level."""
+        """Return one decoded chunk (h, w, C); chunks at the edge are cropped to the level."""
 
     # -- optional ----------------------------------------------------------------
     random_access: bool = True
     """False: only row bands in order are cheap (big JPEG, PNG, striped TIFF, RAW)."""
     block_bytes: int = 0
-    """Bytes of a tile, strip or picture that must be decoded as one, where it is larger than a chunk."""
+    """Bytes of a tile, strip or picture that must be decoded as one, where it is larger than a
+    chunk."""
     may_be_invalid: bool = False
-    """False: every pixel is valid, `read_valid_chunk` need not be asked."""
+    """False: every pixel is valid, `read_valid_chunk` need not be called."""
 
     def read_valid_chunk(
         self, level: int, row: int, column: int, pixels: npt.NDArray[Any]
     ) -> npt.NDArray[np.bool_]:
-        """Which of `pixels` (that chunk's) are valid, (h, w)."""
+        """Return which of `pixels` (that chunk's) are valid, (h, w)."""
         return np.ones(pixels.shape[:2], bool)
 
     def read_rows(self, y0: int, y1: int) -> npt.NDArray[Any]:
-        """Rows y0 … y1 of level 0 over the full width; cheap when called in order."""
+        """Return rows y0 … y1 of level 0 over the full width; cheap when called in order."""
         raise NotImplementedError
 
     def read_valid_rows(self, y0: int, y1: int, pixels: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-        """Which of `pixels`, those of `read_rows`, are valid, (h, w)."""
+        """Return which of `pixels`, those of `read_rows`, are valid, (h, w)."""
         return np.ones(pixels.shape[:2], bool)
 
     def close(self) -> None:  # noqa: B027 - most have nothing to release

@@ -1,9 +1,9 @@
-"""How much two images differ, over the pixels that are valid.
+"""Metrics of the difference of two images over their valid pixels.
 
-A metric is a function ``(a, b, data_range, valid=None) -> float`` of two images (h, w) or
-(h, w, C) of any real type: `data_range` is the distance of white from black in their
-units, and only pixels where `valid` (h, w) is true count. Other packages add theirs
-through the entry-point group ``napari_restore.metrics``.
+A metric is a function ``(a, b, data_range, valid=None) -> float`` of two images (h, w) or (h, w, C)
+of any real type: `data_range` is the distance of white from black in their units, and only pixels
+where `valid` (h, w) is true count. Other packages add theirs through the entry-point group
+``napari_restore.metrics``.
 """
 
 from __future__ import annotations

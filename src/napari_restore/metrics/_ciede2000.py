@@ -1,4 +1,4 @@
-"""Colour difference as people see it."""
+"""Perceptual colour difference CIEDE2000."""
 
 from __future__ import annotations
 
@@ -26,17 +26,15 @@ def ciede2000(
     data_range: float,
     valid: npt.ArrayLike | None = None,
 ) -> float:
-    """Mean CIEDE2000 colour difference ΔE₀₀, 0 for equal images; about 1 is just seen.
+    """Return mean CIEDE2000 colour difference ΔE₀₀, 0 for equal images; about 1 is just visible.
 
-    `a` and `b` are (h, w, 3) in sRGB, red green blue from 0 to `data_range`; what lies
-    outside is clipped, as a screen does. They go to CIELAB under D65; kL = kC = kH = 1.
-    Only pixels where `valid` (h, w) is true count; NaN where none does. Raises
-    `BadParameter` for other shapes.
+    `a` and `b` are (h, w, 3) in sRGB, red green blue from 0 to `data_range`; values outside are
+    clipped, as on a screen. They go to CIELAB under D65; kL = kC = kH = 1. Only pixels where
+    `valid` (h, w) is true count; NaN where none does. Raises `BadParameter` for other shapes.
 
-    G. Sharma, W. Wu, E. N. Dalal, "The CIEDE2000 color-difference formula:
-    implementation notes, supplementary test data, and mathematical observations", Color
-    Res. Appl. 30(1), 2005, doi:10.1002/col.20070. Equal to
-    ``skimage.color.deltaE_ciede2000`` of ``rgb2lab``.
+    G. Sharma, W. Wu, E. N. Dalal, "The CIEDE2000 color-difference formula: implementation notes,
+    supplementary test data, and mathematical observations", Color Res. Appl. 30(1), 2005,
+    doi:10.1002/col.20070. Equal to ``skimage.color.deltaE_ciede2000`` of ``rgb2lab``.
     """
     first, second, counts = comparable(a, b, data_range, valid)
     if first.shape[2] != 3:
@@ -48,17 +46,18 @@ def ciede2000(
         return float("nan")
     total = 0.0
     for rows in strips(*counts.shape):
-        there = counts[rows]
+        valid_rows = counts[rows]
         total += float(
             difference(
-                to_lab(first[rows][there] / data_range), to_lab(second[rows][there] / data_range)
+                to_lab(first[rows][valid_rows] / data_range),
+                to_lab(second[rows][valid_rows] / data_range),
             ).sum()
         )
     return total / int(counts.sum())
 
 
 def to_lab(rgb: npt.ArrayLike) -> Array:
-    """CIELAB under D65, L* 0 … 100, of sRGB (n, 3) in 0 … 1."""
+    """Return CIELAB under D65, L* 0 … 100, of sRGB (n, 3) in 0 … 1."""
     shown = np.clip(np.asarray(rgb, np.float64), 0, 1)
     linear = np.where(shown > 0.04045, ((shown + 0.055) / 1.055) ** 2.4, shown / 12.92)
     xyz = linear @ TO_XYZ.T / WHITE
@@ -68,7 +67,7 @@ def to_lab(rgb: npt.ArrayLike) -> Array:
 
 
 def difference(lab1: Array, lab2: Array) -> Array:
-    """ΔE₀₀ (n,) of CIELAB (n, 3) and (n, 3); numbers are those of the equations of Sharma 2005."""
+    """Return ΔE₀₀ (n,) of CIELAB (n, 3) and (n, 3), by the numbered equations of Sharma 2005."""
     (l1, a1, b1), (l2, a2, b2) = lab1.T, lab2.T
     # (2) to (7): greys get more chroma, so that hue means something there.
     c_mean = (np.hypot(a1, b1) + np.hypot(a2, b2)) / 2

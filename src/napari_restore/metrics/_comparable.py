@@ -1,4 +1,4 @@
-"""Two images made comparable: one shape, and which of their pixels count."""
+"""Preparation of two images for comparison: one shape, and a mask of the pixels that count."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 STRIP_PIXELS = 2**18
-"""Pixels that are turned into float64 at a time: images themselves may be huge."""
+"""Pixels that are converted to float64 at a time: images themselves may be huge."""
 
 
 def comparable(
     a: npt.ArrayLike, b: npt.ArrayLike, data_range: float, valid: npt.ArrayLike | None
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], Mask]:
-    """Both as (h, w, C), not copied, and which pixels count; what is not finite never does.
+    """Return both as (h, w, C), not copied, and which pixels count; non-finite ones never do.
 
-    Raises `BadParameter` for shapes that differ, a range without a white, and a mask that
-    does not fit.
+    Raises `BadParameter` for shapes that differ, a range without a white, and a mask that does not
+    fit.
     """
     first, second = np.asarray(a), np.asarray(b)
     if first.shape != second.shape or first.ndim not in (2, 3):
@@ -43,17 +43,17 @@ def comparable(
             for rows in strips(*image.shape[:2]):
                 counts[rows] &= np.isfinite(image[rows]).all(axis=2)
     if valid is not None:
-        asked = np.asarray(valid, bool)
-        if asked.shape != counts.shape:
+        mask = np.asarray(valid, bool)
+        if mask.shape != counts.shape:
             raise BadParameter(
-                f"A mask of {asked.shape} does not fit an image of {counts.shape}.",
+                f"A mask of {mask.shape} does not fit an image of {counts.shape}.",
                 "Give one value per pixel.",
             )
-        counts &= asked
+        counts &= mask
     return first, second, counts
 
 
 def strips(height: int, width: int) -> Iterator[slice]:
-    """Slices of rows that hold at most about `STRIP_PIXELS` each."""
+    """Yield slices of rows with at most about `STRIP_PIXELS` pixels each."""
     step = max(1, STRIP_PIXELS // max(1, width))
     return (slice(y, min(y + step, height)) for y in range(0, height, step))

@@ -1,4 +1,4 @@
-"""PSNR and SSIM of the lightness alone, as much of the literature on dehazing gives them."""
+"""PSNR and SSIM of the luma alone, as much of the literature on dehazing reports them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from napari_restore.metrics._psnr import psnr
 from napari_restore.metrics._ssim import ssim
 
 WEIGHTS = (65.481, 128.553, 24.966)
-"""Of red, green and blue from 0 to 1, ITU-R BT.601 with 8-bit studio range."""
+"""Weights of red, green and blue from 0 to 1, ITU-R BT.601 with 8-bit studio range."""
 BLACK = 16
 
 
 def luma(rgb: npt.ArrayLike, data_range: float) -> npt.NDArray[np.float32]:
-    """Y = (65.481 R + 128.553 G + 24.966 B + 16) / 255 of (h, w, 3) from 0 to `data_range`.
+    """Return Y = (65.481 R + 128.553 G + 24.966 B + 16) / 255 of (h, w, 3) from 0 to `data_range`.
 
-    ITU-R BT.601 with the studio range, MATLAB's ``rgb2ycbcr``: black is 16/255, white
-    235/255. Returns (h, w). Raises `BadParameter` for other shapes.
+    ITU-R BT.601 with the studio range, MATLAB's ``rgb2ycbcr``: black is 16/255, white 235/255.
+    Returns (h, w). Raises `BadParameter` for other shapes.
     """
     pixels = np.asarray(rgb)
     if pixels.ndim != 3 or pixels.shape[2] != 3:
@@ -37,14 +37,17 @@ def luma(rgb: npt.ArrayLike, data_range: float) -> npt.NDArray[np.float32]:
 def psnr_y(
     a: npt.ArrayLike, b: npt.ArrayLike, data_range: float, valid: npt.ArrayLike | None = None
 ) -> float:
-    """`psnr` of the `luma` of two images (h, w, 3); its peak is 1, though Y spans 219/255."""
+    """Return `psnr` of the `luma` of two images (h, w, 3).
+
+    Its peak is 1, though Y spans 219/255.
+    """
     return psnr(*_lumas(a, b, data_range), 1.0, valid)
 
 
 def ssim_y(
     a: npt.ArrayLike, b: npt.ArrayLike, data_range: float, valid: npt.ArrayLike | None = None
 ) -> float:
-    """`ssim` of the `luma` of two images (h, w, 3), with L = 1."""
+    """Return `ssim` of the `luma` of two images (h, w, 3), with L = 1."""
     return ssim(*_lumas(a, b, data_range), 1.0, valid)
 
 

@@ -1,4 +1,4 @@
-"""The metrics there are: ours, and those of other packages."""
+"""Registry of the metrics: built-in ones, and those of other packages."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from napari_restore.metrics._psnr import psnr
 from napari_restore.metrics._ssim import ssim
 
 GROUP = "napari_restore.metrics"
-"""Entry-point group in which other packages offer a `Metric`, or a function whose
-attribute `higher_is_better` tells the better end (true where it has none)."""
+"""Entry-point group in which other packages offer a `Metric`, or a function whose attribute
+`higher_is_better` gives the better direction (true where it has none)."""
 DEFAULT = ("psnr", "ssim", "ciede2000")
 
 Function = Callable[..., float]
@@ -24,11 +24,11 @@ Function = Callable[..., float]
 
 @dataclass(frozen=True)
 class Metric:
-    """A function of two images, and how to read its values."""
+    """A function of two images, and the meaning of its values."""
 
     function: Function
     """``(a, b, data_range, valid) -> float``: images (h, w, C) in units in which white lies
-    `data_range` above black, `valid` (h, w) bool. NaN where nothing can be said."""
+    `data_range` above black, `valid` (h, w) bool. NaN where it is undefined."""
     higher_is_better: bool = True
     title: str = ""
     unit: str = ""
@@ -51,32 +51,32 @@ _BUILT_IN = {
 
 @cache
 def _foreign() -> dict[str, Metric | str]:
-    """Metrics of other packages; a sentence in place of one that cannot be used."""
-    found: dict[str, Metric | str] = {}
+    """Return the metrics of other packages; a message in place of one that cannot be used."""
+    metrics: dict[str, Metric | str] = {}
     for point in entry_points(group=GROUP):
         try:
             offered = point.load()
         except Exception as error:
-            found[point.name] = f"Metric {point.name} of another package cannot load: {error}."
+            metrics[point.name] = f"Metric {point.name} of another package cannot load: {error}."
             continue
         if isinstance(offered, Metric):
-            found[point.name] = offered
+            metrics[point.name] = offered
         elif callable(offered):
             better = bool(getattr(offered, "higher_is_better", True))
-            found[point.name] = Metric(offered, better, title=point.name)
+            metrics[point.name] = Metric(offered, better, title=point.name)
         else:
-            found[point.name] = f"Metric {point.name} of another package is no function."
-    return found
+            metrics[point.name] = f"Metric {point.name} of another package is no function."
+    return metrics
 
 
 def metric_ids() -> tuple[str, ...]:
-    """All usable metrics, ours first."""
+    """Return all usable metrics, built-in ones first."""
     usable = (name for name, metric in _foreign().items() if isinstance(metric, Metric))
     return tuple(dict.fromkeys([*_BUILT_IN, *usable]))
 
 
 def metric_of(name: str) -> Metric:
-    """The metric of a name; raises `BadParameter` with the nearest names."""
+    """Return the metric of a name; raises `BadParameter` with similar names."""
     metric = _BUILT_IN.get(name) or _foreign().get(name)
     if isinstance(metric, Metric):
         return metric

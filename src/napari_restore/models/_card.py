@@ -1,4 +1,4 @@
-"""What engine and user must know about a model."""
+"""Description of a model for engine and user."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Value = float | int | bool | str
 @closed
 @dataclass(frozen=True)
 class Parameter:
-    """One knob of a model, declared once for window, command line and Python."""
+    """One parameter of a model, declared once for window, command line and Python."""
 
     name: str
     default: Value
@@ -28,7 +28,7 @@ class Parameter:
     unit: str = ""
 
     def parse(self, value: Value) -> Value:
-        """`value` (possibly text from a command line) in this parameter's type.
+        """Return `value` (possibly text from a command line) in this parameter's type.
 
         Raises `BadParameter` when it does not parse or lies outside the range.
         """
@@ -62,10 +62,10 @@ class Parameter:
 class ModelCard:
     """A restoration model's description.
 
-    `halo` is the margin in pixels that must be fed around a tile's core so that
-    tiled equals whole; it already reflects the parameters of the loaded model. Edges
-    of cores and of what is fed must be multiples of `multiple_of`, counted from the
-    image's origin, or lie on the image's edge.
+    `halo` is the margin in pixels that the model's input needs around a tile's core so that tiled
+    equals whole; it already reflects the parameters of the loaded model. Edges of cores and of
+    input boxes must be multiples of `multiple_of`, counted from the image's origin, or lie on the
+    image's edge.
     """
 
     id: str
@@ -83,27 +83,27 @@ class ModelCard:
     bands: int | None = None
     """Bands the model takes; None: any number."""
     roles: tuple[str, ...] = ()
-    """Band roles the model needs, in its order; empty: it takes any bands. If `bands`
-    is None the image's other data bands may follow behind them and are restored too."""
+    """Band roles the model needs, in its order; empty: it takes any bands. If `bands` is None
+    the image's other data bands may follow behind them and are restored too."""
     needs_context: bool = False
-    """Whether `prepare` must see the whole image's `Context` first."""
+    """Whether `prepare` needs the whole image's `Context` first."""
     placed: bool = False
-    """Whether `forward` must know where its pixels lie: its statistics may hold maps over the
-    whole image, and each call gets two more, "origin" and "scale"; see `Statistics`."""
+    """Whether `forward` is position-dependent: its statistics may contain maps over the whole
+    image, and each call gets two more, "origin" and "scale"; see `Statistics`."""
     uses_validity: bool = False
     """Whether `forward` takes the `valid` mask; else invalid pixels are filled."""
     maps: tuple[str, ...] = ()
     """Names of the side maps that `forward_with_maps` returns."""
     transmission_wavelength: float | None = None
-    """Wavelength in nm at which the map "transmission" holds; None: the mean wavelength
-    of the bands the model takes."""
+    """Wavelength in nm of the map "transmission"; None: the mean wavelength of the bands the
+    model takes."""
     precisions: tuple[str, ...] = ("float32",)
     parameters: tuple[Parameter, ...] = ()
     licence: str = "BSD-3-Clause"
     source: str = ""
-    """Paper or report the method comes from."""
+    """Paper or report of the method."""
     needs_weights: bool = False
-    """Whether it is a network that means nothing without trained weights."""
+    """Whether it is a network that is useless without trained weights."""
     weights_sha256: str | None = None
     weights_note: str = ""
     trained_on: str = ""
@@ -114,14 +114,14 @@ class ModelCard:
     """The parameter values of the loaded model, defaults filled in."""
 
     def no_shared_statistics(self) -> BadParameter:
-        """What to raise where this placed model is to take the statistics of other images."""
+        """Return the error of this position-dependent model for statistics of other images."""
         return BadParameter(
             f"Model {self.id} maps the image itself: statistics of other images do not fit it.",
             "Leave --context out, or use --context joint for images on one map grid.",
         )
 
     def fill(self, given: Mapping[str, Any]) -> dict[str, Value]:
-        """All parameters with `given` over the defaults; raises `BadParameter`."""
+        """Return all parameters with `given` over the defaults; raises `BadParameter`."""
         known = {p.name: p for p in self.parameters}
         for name in given:
             if name not in known:

@@ -14,11 +14,11 @@ BLOCK = 16
 
 
 def bin_of(values: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
-    """A bin number per value, growing with the value, for any dtype.
+    """Return a bin number per value, growing with the value, for any dtype.
 
-    8- and 16-bit integers have one bin per value. Other types are binned by the
-    upper 16 bits of their float32 pattern (relative width 2**-7), so no range
-    has to be known beforehand and partial results can be added up.
+    8- and 16-bit integers have one bin per value. Other types are binned by the upper 16 bits of
+    their float32 pattern (relative width 2**-7), so no range has to be known in advance and partial
+    results can be added up.
     """
     dtype = values.dtype
     if dtype.kind == "u" and dtype.itemsize <= 2:
@@ -32,7 +32,7 @@ def bin_of(values: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
 
 
 def value_of(bins: npt.ArrayLike, dtype: npt.DTypeLike) -> npt.NDArray[np.float64]:
-    """The lower edge of each bin of `bin_of` for values of `dtype`."""
+    """Return the lower edge of each bin of `bin_of` for values of `dtype`."""
     b, kind = np.asarray(bins, np.uint32), np.dtype(dtype)
     if kind.kind == "u" and kind.itemsize <= 2:
         return b.astype(np.float64)
@@ -77,7 +77,10 @@ class Context:
         return int(self.histograms[0].sum())
 
     def percentile(self, q: float, bands: tuple[int, ...] | None = None) -> float:
-        """The value below which `q` percent of the (pooled) bands' pixels lie; 0 if none are valid."""
+        """Return the value below which `q` percent of the (pooled) bands' pixels lie.
+
+        It is 0 if none are valid.
+        """
         pooled = self.histograms[list(bands) if bands is not None else slice(None)].sum(axis=0)
         total = int(pooled.sum())
         if total == 0:
@@ -87,10 +90,10 @@ class Context:
         return float(value_of(index, self.dtype))
 
     def brightest_dark(self, share: float) -> npt.NDArray[np.float64]:
-        """(C,) mean colour of the `share` of pixels with the largest dark channel.
+        """Return (C,) mean colour of the `share` of pixels with the largest dark channel.
 
-        This is the candidate set for the airlight (He, Sun, Tang, CVPR 2009,
-        section 4.4), taken over blocks. Zeros if no pixel is valid.
+        This is the candidate set for the airlight (He, Sun, Tang, CVPR 2009, section 4.4), taken
+        over blocks. Zeros if no pixel is valid.
         """
         counts, sums = self.dark_counts[::-1], self.dark_sums[::-1]
         total = int(counts.sum())

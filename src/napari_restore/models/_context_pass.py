@@ -1,4 +1,4 @@
-"""Accumulates a `Context` block by block."""
+"""Computation of a `Context` block by block."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OVERVIEW_SIDE = 2048
 
 
 def overview_factor(height: int, width: int) -> int:
-    """The power of two by which the long side shrinks to at most `OVERVIEW_SIDE`."""
+    """Return the power of two by which the long side shrinks to at most `OVERVIEW_SIDE`."""
     factor = 1
     while -(-max(height, width) // factor) > OVERVIEW_SIDE:
         factor *= 2
@@ -27,7 +27,7 @@ STRIP = 128
 
 @dataclass(frozen=True)
 class BlockStatistics:
-    """What one block of pixels adds to a `Context`."""
+    """Statistics of one block of pixels, its part of a `Context`."""
 
     histograms: npt.NDArray[np.int64]
     """(C, BINS)."""
@@ -35,7 +35,7 @@ class BlockStatistics:
     dark_sums: npt.NDArray[np.float64]
 
     def plus(self, other: BlockStatistics | None) -> BlockStatistics:
-        """Those of both blocks; None is one without statistics."""
+        """Return the sum of the statistics of both blocks; None is one without statistics."""
         if other is None:
             return self
         return BlockStatistics(
@@ -52,9 +52,10 @@ def block_statistics(
     factor: int,
     overview: npt.NDArray[np.float32],
 ) -> BlockStatistics | None:
-    """The statistics of `pixels` (h, w, C); `valid` (h, w) or None for all. None if nothing is valid.
+    """Return the statistics of `pixels` (h, w, C); `valid` (h, w) or None for all.
 
-    Nothing is touched but `overview`, (h, w, C) on cells of `factor` pixels, which is written.
+    None if no pixel is valid. Only `overview`, (h, w, C) on cells of `factor` pixels, is written
+    to.
     """
     if valid is not None and valid.all():
         valid = None
@@ -87,11 +88,10 @@ def block_statistics(
 
 
 class ContextPass:
-    """Adds the blocks of one image; their order changes sums by rounding only.
+    """Sum of the blocks of one image; their order changes sums by rounding only.
 
-    Blocks must start at multiples of both `BLOCK` and the overview factor, and
-    end there or at the image's edge. Not thread safe: add blocks in one fixed
-    order to get the same bytes every time.
+    Blocks must start at multiples of both `BLOCK` and the overview factor, and end there or at the
+    image's edge. Not thread safe: add blocks in one fixed order to get the same bytes every time.
     """
 
     def __init__(
@@ -114,23 +114,26 @@ class ContextPass:
     def add(
         self, y0: int, x0: int, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None
     ) -> None:
-        """Add `pixels` (h, w, C) whose top left pixel is (y0, x0); `valid` as in `block_statistics`."""
-        self.add_statistics(self.look(y0, x0, pixels, valid))
+        """Add `pixels` (h, w, C) whose top left pixel is (y0, x0).
 
-    def look(
+        `valid` as in `block_statistics`.
+        """
+        self.add_statistics(self.measure(y0, x0, pixels, valid))
+
+    def measure(
         self, y0: int, x0: int, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None
     ) -> BlockStatistics | None:
-        """The statistics of a block, for `add_statistics`; its part of the overview is in its place already.
+        """Return the statistics of a block, for `add_statistics`; writes its part of the overview.
 
-        Several threads may look at once, each at a block of its own.
+        Several threads may measure different blocks at once.
         """
         rows, columns = (-(-side // self.factor) for side in pixels.shape[:2])
         top, left = y0 // self.factor, x0 // self.factor
-        there = self._overview[top : top + rows, left : left + columns]
-        return block_statistics(pixels, valid, self.dark_bands, self.factor, there)
+        overview_part = self._overview[top : top + rows, left : left + columns]
+        return block_statistics(pixels, valid, self.dark_bands, self.factor, overview_part)
 
     def add_statistics(self, statistics: BlockStatistics | None) -> None:
-        """Add what `look` counted in a block."""
+        """Add the statistics that `measure` returned for a block."""
         if statistics is None:
             return
         self._histograms += statistics.histograms
@@ -156,7 +159,7 @@ def context_of(
     valid: npt.NDArray[np.bool_] | None = None,
     dark_bands: tuple[int, ...] | None = None,
 ) -> Context:
-    """The context of an array (H, W, C) held in memory."""
+    """Return the context of an array (H, W, C) in memory."""
     height, width, bands = pixels.shape
     dark = tuple(range(bands)) if dark_bands is None else dark_bands
     whole = ContextPass(height, width, bands, pixels.dtype, dark)
@@ -167,7 +170,7 @@ def context_of(
 def _histograms(
     pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None
 ) -> list[npt.NDArray[np.int64]]:
-    """Counts per bin and band, cut after the last used bin."""
+    """Return counts per bin and band, cut after the last used bin."""
     bands = [
         pixels[..., b] if valid is None else pixels[..., b][valid] for b in range(pixels.shape[2])
     ]
@@ -175,7 +178,7 @@ def _histograms(
 
 
 def _pad(array: npt.NDArray[Any], block: int, value: Any) -> npt.NDArray[Any]:
-    """Grown at bottom and right to whole blocks, filled with `value`."""
+    """Return the array padded at bottom and right to whole blocks, filled with `value`."""
     bottom, right = -array.shape[0] % block, -array.shape[1] % block
     if not (bottom or right):
         return array
@@ -184,7 +187,7 @@ def _pad(array: npt.NDArray[Any], block: int, value: Any) -> npt.NDArray[Any]:
 
 
 def _pool(array: npt.NDArray[Any], block: int) -> npt.NDArray[Any]:
-    """Sums over `block` × `block` cells of the first two axes."""
+    """Return sums over `block` × `block` cells of the first two axes."""
     if block == 1:
         return array
     padded = _pad(array, block, 0)
@@ -194,7 +197,7 @@ def _pool(array: npt.NDArray[Any], block: int) -> npt.NDArray[Any]:
 
 
 def _means(counts: npt.NDArray[np.int64], sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    """(h, w, C) means; NaN where nothing was counted."""
+    """Return (h, w, C) means; NaN where no pixel was counted."""
     with np.errstate(invalid="ignore", divide="ignore"):
         means: npt.NDArray[np.float32] = (sums / counts[..., None]).astype(np.float32)
     return means
@@ -203,14 +206,13 @@ def _means(counts: npt.NDArray[np.int64], sums: npt.NDArray[np.float64]) -> npt.
 def _block_sums(
     pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None, block: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Valid pixels per `block`² cell (a power of two), and their sums per band."""
+    """Return valid pixels per `block`² cell (a power of two), and their sums per band."""
     small = pixels.dtype.kind == "u" and pixels.dtype.itemsize <= 2
     wide = np.uint32 if small else np.float64
     if valid is not None:
         pixels = np.where(valid[..., None], pixels, pixels.dtype.type(0))
     padded = _pad(pixels, block, 0)
-    # Bands one by one and columns pair by pair: long rows of equal steps are what
-    # numpy adds fastest.
+    # Bands one by one and columns pair by pair: numpy adds long rows of equal steps fastest.
     planes = []
     for band in range(pixels.shape[2]):
         plane: npt.NDArray[Any] = padded[::block, :, band].astype(wide)
@@ -234,14 +236,14 @@ def _add_columns(plane: npt.NDArray[Any], block: int) -> npt.NDArray[Any]:
 
 
 def _extents(length: int, block: int) -> npt.NDArray[np.int64]:
-    """Pixels in each cell along one axis: `block`, fewer in the last."""
+    """Return pixels in each cell along one axis: `block`, fewer in the last."""
     return np.minimum(block, length - np.arange(0, length, block)).astype(np.int64)
 
 
 def _block_minimum(
     pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None, block: int
 ) -> npt.NDArray[Any]:
-    """The smallest valid value per block over all given bands."""
+    """Return the smallest valid value per block over all given bands."""
     top = np.iinfo(pixels.dtype).max if pixels.dtype.kind in "iu" else np.inf
     darkest = pixels[..., 0]
     for band in range(1, pixels.shape[2]):

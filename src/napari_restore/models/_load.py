@@ -1,4 +1,4 @@
-"""Makes a model ready to run, from a name, a file or a module."""
+"""Loading of models from a name, a file or a module."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from napari_restore.models._wrap import WrappedModel, as_card, card_beside
 
 Card = ModelCard | Mapping[str, Any]
 WEIGHTS = Path(__file__).parent / "weights"
-"""Where the weights lie that come with the package."""
+"""Folder of the weights that come with the package."""
 _FOREIGN = (
     "It can do anything on this machine: load it, with trust=True or --yes, only if you trust its "
     "author."
@@ -39,7 +39,7 @@ def load(
     card: Card | None = None,
     trust: bool = False,
 ) -> RestorationModel:
-    """A model in evaluation mode on the CPU.
+    """Return a model in evaluation mode on the CPU.
 
     Parameters
     ----------
@@ -47,15 +47,13 @@ def load(
         A registered id; ``"FILE.py:factory"``; the path of a .safetensors or .pth
         file whose card (NAME.json beside it, or `card`) names the network in its
         field ``model``; the path of an exported .pt2 program; or a torch module.
-        Where a program, a module or a factory comes without a card, its bands and
-        `multiple_of` are found by trying.
+        Where a program, a module or a factory comes without a card, its bands and `multiple_of` are measured.
     weights
-        A .safetensors or .pth file, or ``"random:SEED"``; None: those that come with
-        the model.
+        A .safetensors or .pth file, or ``"random:SEED"``; None: those that come with the model.
     parameters
         Values over the card's defaults.
     card
-        A `ModelCard` or a mapping of its fields, over the card found otherwise.
+        A `ModelCard` or a mapping of its fields, over those of the card found otherwise.
     trust
         Whether code of a .py or .pt2 file may run.
 
@@ -63,11 +61,11 @@ def load(
     ------
     UnknownModel, MissingWeights, BadModel, BadParameter
     """
-    given = dict(parameters or {})
+    values = dict(parameters or {})
     if isinstance(model, RestorationModel):
         return _ready(model, weights, {})
     if isinstance(model, nn.Module):
-        return _ready(_wrapped(model, card, type(model).__name__, given), weights, {})
+        return _ready(_wrapped(model, card, type(model).__name__, values), weights, {})
     if not isinstance(model, (str, os.PathLike)):
         raise BadModel(
             f"A model cannot be made of {type(model).__name__}.",
@@ -77,23 +75,23 @@ def load(
     spec: dict[str, Any] = {
         "model": name,
         "weights": _absolute(weights),
-        "parameters": given,
+        "parameters": values,
         "card": asdict(card) if isinstance(card, ModelCard) else dict(card) if card else None,
     }
     script, _, factory = name.rpartition(":")
     if script.lower().endswith(".py"):
         spec |= {"model": f"{Path(script).resolve()}:{factory}", "code": True}
-        return _ready(_from_script(Path(script), factory, card, given, trust), weights, spec)
+        return _ready(_from_script(Path(script), factory, card, values, trust), weights, spec)
     suffix = Path(name).suffix.lower()
     if suffix == ".py":
         raise without_factory(Path(name))
     if suffix == ".pt2":
         spec |= {"model": str(Path(name).resolve()), "code": True}
-        return _ready(_from_program(Path(name), card, given, trust), weights, spec)
+        return _ready(_from_program(Path(name), card, values, trust), weights, spec)
     if suffix in _weights.SUFFIXES:
         spec["model"] = str(Path(name).resolve())
-        return _from_weights(Path(name), card, given, spec)
-    return _from_registry(entry_of(name), weights, given, card, spec)
+        return _from_weights(Path(name), card, values, spec)
+    return _from_registry(entry_of(name), weights, values, card, spec)
 
 
 def _from_registry(
@@ -105,28 +103,27 @@ def _from_registry(
 ) -> RestorationModel:
     base = entry.card
     if weights is not None:
-        # What was found of the shipped weights says nothing of others.
+        # Measurements of the shipped weights are not valid for others.
         base = replace(base, trained_on="", validated_on="")
-    own = base if card is None else as_card(card, base)
-    own = replace(own, values=own.fill(parameters))
+    full_card = base if card is None else as_card(card, base)
+    full_card = replace(full_card, values=full_card.fill(parameters))
     if weights is None and entry.shipped is not None:
         weights = shipped_weights(entry)
     if weights is None and entry.card.needs_weights:
         raise MissingWeights(
-            f"Model {own.id} comes without weights.",
+            f"Model {full_card.id} comes without weights.",
             "Give a weights file, or random:0 to try the machinery.",
         )
     state = None
     if weights is not None and not _is_random(weights):
         state = entry.renamed(_weights.read_state(Path(weights)))
-    return _ready(entry.make(own, state), weights, spec, state)
+    return _ready(entry.make(full_card, state), weights, spec, state)
 
 
 def shipped_weights(entry: ModelEntry) -> Path:
-    """The weights that come with `entry`, which has some.
+    """Return the weights that come with `entry`, which must have some.
 
-    Raises `MissingWeights` or `BadModel` for an installation that has lost or damaged
-    them.
+    Raises `MissingWeights` or `BadModel` for an installation where they are missing or damaged.
     """
     path = WEIGHTS / (entry.shipped or "")
     again = "Install napari-restore again, or give a weights file."
@@ -142,7 +139,7 @@ def shipped_weights(entry: ModelEntry) -> Path:
 def _from_weights(
     path: Path, card: Card | None, parameters: Mapping[str, Any], spec: dict[str, Any]
 ) -> RestorationModel:
-    """A weights file dropped by itself: its card names the network it belongs to."""
+    """Return the model of a weights file alone: its card names the network."""
     if not path.is_file():
         raise MissingWeights(f"There is no weights file {path}.", "Check the path.")
     found = dict(card_beside(path) or {})
@@ -152,12 +149,12 @@ def _from_weights(
         network = found.pop("model", network)
     if not isinstance(network, str):
         raise BadModel(
-            f"{path.name} holds weights but not the network they belong to.",
+            f"{path.name} contains weights but not the network they belong to.",
             f'Name it in {path.stem}.json, as {{"model": "haze-unet"}}, or load the network '
             "with this file as its weights.",
         )
-    own: Card = card if isinstance(card, ModelCard) else found
-    return _from_registry(entry_of(network), path, parameters, own, spec)
+    full_card: Card = card if isinstance(card, ModelCard) else found
+    return _from_registry(entry_of(network), path, parameters, full_card, spec)
 
 
 def _from_script(
@@ -211,10 +208,10 @@ def _from_program(
         raise BadModel(f"{path.name} is a program.", _FOREIGN)
     import torch.export
 
-    own = card or card_beside(path)
+    full_card = card or card_beside(path)
     try:
         program = torch.export.load(path)
-        counts = band_counts(program) if own is None else ()
+        counts = band_counts(program) if full_card is None else ()
         module = Program(program.module(), fixed_shape(program), batch_size(program))
     except BadModel:
         raise
@@ -222,7 +219,7 @@ def _from_program(
         raise BadModel(
             f"{path.name} is no exported program: {error}", "Export it again."
         ) from error
-    model = _wrapped(module, own, path.stem, parameters, counts)
+    model = _wrapped(module, full_card, path.stem, parameters, counts)
     if module.fixed is not None:
         step, halo = model.card.multiple_of, max(model.card.halo, module.margin)
         model.card = replace(model.card, multiple_of=math.lcm(step, module.step), halo=halo)
@@ -237,18 +234,18 @@ def _wrapped(
     parameters: Mapping[str, Any],
     counts: Sequence[int] = BAND_COUNTS,
 ) -> RestorationModel:
-    """`module` with `card`; without one it is measured, with each of `counts` bands in turn."""
+    """Return `module` with `card`; without one it is measured, trying each of `counts` bands."""
     fallback = ModelCard(name, name, "A model of your own.", task="other", licence="unknown")
-    own = as_card(_measured(module, name, counts) if card is None else card, fallback)
-    model = WrappedModel(module, replace(own, values=own.fill(parameters)))
+    full_card = as_card(_measured(module, name, counts) if card is None else card, fallback)
+    model = WrappedModel(module, replace(full_card, values=full_card.fill(parameters)))
     model.measured = card is None
     return model
 
 
 def _measured(module: nn.Module, name: str, counts: Sequence[int]) -> dict[str, int]:
-    """The card of a module without one: what it takes of what is tried. Raises `BadModel`."""
+    """Return the card of a module without one: the input that it accepts. Raises `BadModel`."""
     if isinstance(module, Program) and module.fixed is not None:
-        # It takes any size, in windows of its own; which step they need it has found out.
+        # It takes any size, in windows of its own; it has measured which step they need.
         return {"bands": module.fixed[1], "multiple_of": module.step}
     # Batch statistics and dropout are for training.
     sizes = next(possible_sizes(module.eval(), counts), None)
@@ -266,7 +263,7 @@ def _ready(
     spec: dict[str, Any],
     state: Mapping[str, Tensor] | None = None,
 ) -> RestorationModel:
-    """Fill in weights, note their digest, freeze."""
+    """Load weights, note their digest, freeze."""
     target = model.module if isinstance(model, WrappedModel) else model
     if weights is not None and not any(True for _ in target.parameters()):
         raise BadModel(f"Model {model.card.id} takes no weights.", "Leave them out.")

@@ -1,4 +1,4 @@
-"""Finds out by trying which bands and sizes a module takes that comes without a card."""
+"""Measurement of the bands and sizes that a module without a card takes."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import torch
 from torch import nn
 
 STEPS = (1, 2, 4, 8, 16, 32, 64)
-"""Multiples that sizes are tried in: networks halve an image at most so often."""
+"""Multiples that sizes are tried in: networks halve an image no more often."""
 TRIAL_SIDE = 128
 BAND_COUNTS = (3, 1, 4)
-"""Tried in this order where a module does not say how many it takes."""
+"""Band counts tried in this order where a module does not define its own."""
 
 
 def possible_sizes(
     module: Callable[..., Any], counts: Sequence[int] = BAND_COUNTS
 ) -> Iterator[dict[str, int]]:
-    """Card fields ``bands`` and ``multiple_of`` that `module` takes, the least demanding first.
+    """Return card fields ``bands`` and ``multiple_of`` that `module` takes, the least strict first.
 
     It is called with (1, bands, side, side) float32 of 0.5, and takes them if it gives the same
     shape back.

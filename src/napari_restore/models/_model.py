@@ -1,4 +1,4 @@
-"""What every restoration model is to the engine: a module with a card."""
+"""Interface between engine and restoration models: a module with a card."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
 
 Statistics = Mapping[str, Tensor]
-"""Tensors that `prepare` draws from the whole image: airlight, tables …
+"""Tensors that `prepare` computes from the whole image: airlight, tables …
 
-They are small unless the card says `placed`; then they may be maps of the whole image,
-and each call's statistics also hold
+They are small unless the card says `placed`; then they may be maps of the whole image, and each
+call's statistics also hold
 
 - ``origin`` (N, 2) int64: y, x of each item's top left pixel, in pixels of the image it
-  is cut from, counted from the corner of what the context describes (may be negative);
+  is cut from, counted from the corner of the context's image (may be negative);
 - ``scale`` () float64, on the CPU: pixels of the context along a side of one of those
   (1 but for coarser levels).
 
-Statistics read by name elsewhere: ``airlight_all`` (C,) in model range, of all bands of the
-image, and ``exponent`` (), how haze's optical depth falls with wavelength, for the bands
-the model does not see.
+Statistics read by name elsewhere: ``airlight_all`` (C,) in model range, of all bands of the image,
+and ``exponent`` (), how haze's optical depth falls with wavelength, for the bands the model does
+not take.
 """
 
 ToModel = Callable[[npt.NDArray[Any]], npt.NDArray[np.float64]]
@@ -36,49 +36,48 @@ ToModel = Callable[[npt.NDArray[Any]], npt.NDArray[np.float64]]
 class RestorationModel(nn.Module):
     """A network or classical method behind one interface.
 
-    ``model(x)`` with ``x`` (N, C, H, W) float32, nominally in [0, 1] (values
-    outside are carried, not clipped), is the one-shot reference: statistics are then
-    taken from ``x`` itself. The engine calls `prepare` once per image and
-    `forward` per tile, and both agree.
+    ``model(x)`` with ``x`` (N, C, H, W) float32, nominally in [0, 1] (values outside are kept, not
+    clipped), is the one-shot reference: statistics are then taken from ``x`` itself. The engine
+    calls `prepare` once per image and `forward` per tile, and both agree.
     """
 
     routing_bytes: int = 0
-    """Bytes per token that the `Routing` of a layer take at most; 0: it chooses nothing."""
+    """Most bytes per token of the `Routing` of a layer; 0: it has none."""
     measured: bool = False
-    """Whether the sizes on its card were found by trying, because it came without a card."""
+    """Whether the sizes on its card were measured, because it came without a card."""
 
     def __init__(self, card: ModelCard) -> None:
         super().__init__()
         self.card = card
         self.spec: dict[str, Any] = {}
-        """What `load` needs to make this model again; empty when it cannot."""
+        """Arguments of `load` that make this model again; empty when it cannot."""
 
     def extra_repr(self) -> str:
-        """The id and the parameter values, before the layers that torch lists."""
+        """Return the id and the parameter values, before the layers that torch prints."""
         values = ", ".join(f"{name}={value!r}" for name, value in self.card.values.items())
-        told = f"{self.card.id!r}, scope={self.card.scope!r}, halo={self.card.halo}"
-        return f"{told}, {values}" if values else told
+        summary = f"{self.card.id!r}, scope={self.card.scope!r}, halo={self.card.halo}"
+        return f"{summary}, {values}" if values else summary
 
     def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Statistics:
-        """Statistics of one image; `bands` are the image's band numbers behind x's channels."""
+        """Return statistics of one image; `bands` are the image's band numbers of x's channels."""
         return {}
 
     def follow(self, overview: Tensor, valid: Tensor, statistics: Statistics) -> Statistics | None:
-        """The statistics that `prepare` would draw from another overview, with gradients.
+        """Return the statistics that `prepare` would compute from another overview, with gradients.
 
-        `overview` (1, C, h, w) is in model range, `valid` (1, 1, h, w) float 0 or 1, `statistics` those of
-        the image itself: what has no gradient is taken from there. None for a model that
-        cannot tell.
+        `overview` (1, C, h, w) is in model range, `valid` (1, 1, h, w) float 0 or 1, `statistics`
+        those of the image itself: values without a gradient are taken from there. None for a model
+        that does not support it.
         """
         return None
 
     def forward_with_maps(
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The restored image and the side maps named by the card, each (N, 1 or C, H, W).
+        """Return the restored image and the side maps named by the card, each (N, 1 or C, H, W).
 
-        `valid` (N, 1, H, W) bool marks pixels that count; invalid ones may hold
-        anything finite and their results are thrown away.
+        `valid` (N, 1, H, W) bool marks pixels that count; invalid ones may have any finite value
+        and their results are discarded.
         """
         raise NotImplementedError
 
@@ -91,7 +90,7 @@ class RestorationModel(nn.Module):
 def placed_at(
     statistics: Statistics, origins: Sequence[tuple[int, int]], scale: float, like: Tensor
 ) -> Statistics:
-    """`statistics` with the places of one call's items (y, x), where the tensor `like` lies."""
+    """Return `statistics` with the positions of one call's items (y, x), on `like`'s device."""
     origin = torch.tensor(origins, dtype=torch.int64, device=like.device)
     # A number on the CPU goes with tensors of any device, also of one without float64.
     return {**statistics, "origin": origin, "scale": torch.tensor(scale, dtype=torch.float64)}
@@ -100,7 +99,7 @@ def placed_at(
 def one_shot_statistics(
     model: RestorationModel, x: Tensor, valid: Tensor | None = None
 ) -> Statistics:
-    """The statistics of ``x`` (1, C, H, W) taken as a whole image."""
+    """Return the statistics of ``x`` (1, C, H, W) taken as a whole image."""
     from napari_restore.models._context_pass import context_of
 
     pixels = x[0].permute(1, 2, 0).contiguous().numpy(force=True)

@@ -1,4 +1,4 @@
-"""Several models as people name them, under labels that tell them apart."""
+"""Several models by their names, with labels that distinguish them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PARAMETERS = re.compile(r"(?P<model>.+?)(?::(?P<given>\w+=[^,]*(?:,\w+=[^,]*)*)
 
 @dataclass(frozen=True)
 class Named:
-    """A model as somebody names it."""
+    """A model as the user names it."""
 
     model: str
     parameters: dict[str, str] = field(default_factory=dict)
@@ -28,20 +28,20 @@ class Named:
 
 
 class Labelled(NamedTuple):
-    """A model, and what it is called among others."""
+    """A model and its label among others."""
 
     label: str
     model: RestorationModel
 
 
 def named(text: str) -> Named:
-    """``ID``, ``ID:omega=0.9,t0=0.2`` or ``ID:weights=FILE``, also after FILE.py:factory."""
-    found = _PARAMETERS.fullmatch(text)
-    if found is None:
+    """Parse ``ID``, ``ID:omega=0.9,t0=0.2`` or ``ID:weights=FILE``, also after FILE.py:factory."""
+    match = _PARAMETERS.fullmatch(text)
+    if match is None:
         raise BadParameter("A model has no name.", "Name one of: napari-restore models.")
-    given = dict(part.split("=", 1) for part in filter(None, (found["given"] or "").split(",")))
+    given = dict(part.split("=", 1) for part in filter(None, (match["given"] or "").split(",")))
     weights = given.pop("weights", None)
-    return Named(found["model"], given, weights)
+    return Named(match["model"], given, weights)
 
 
 def load_named(
@@ -52,10 +52,10 @@ def load_named(
     trust: bool = False,
     taken: Sequence[str] = (),
 ) -> list[Labelled]:
-    """`models`, named as `named` takes them or loaded already, in this order.
+    """Return `models`, as `named` parses them or loaded already, in this order.
 
-    `weights` are those of the one model, `parameters` go to every one, under what its own
-    name says. The second of a label, those `taken` included, has ``(2)`` behind it. Raises
+    `weights` are for a single model; `parameters` are for every one, and those in its own name
+    override them. The second of a label, those `taken` included, gets the suffix ``(2)``. Raises
     `BadParameter` and what `load` raises.
     """
     if weights is not None and len(models) != 1:
@@ -63,36 +63,43 @@ def load_named(
             f"Weights for {len(models)} models: it is not clear whose they are.",
             "Name them with each: --model ID:weights=FILE.",
         )
-    found = []
+    labelled = []
     for model in models:
         if not isinstance(model, str):
             ready = model if isinstance(model, RestorationModel) else load(model)
-            found.append(Labelled(ready.card.id, ready))
+            labelled.append(Labelled(ready.card.id, ready))
             continue
-        told = named(model)
-        values = {**(parameters or {}), **told.parameters}
-        own = Named(told.model, values, told.weights or weights)
-        loaded = load(own.model, weights=own.weights, parameters=own.parameters, trust=trust)
-        found.append(Labelled(label_of(own), loaded))
-    seen = Counter(taken)
+        parsed = named(model)
+        values = {**(parameters or {}), **parsed.parameters}
+        overridden = Named(parsed.model, values, parsed.weights or weights)
+        loaded = load(
+            overridden.model,
+            weights=overridden.weights,
+            parameters=overridden.parameters,
+            trust=trust,
+        )
+        labelled.append(Labelled(label_of(overridden), loaded))
+    counts = Counter(taken)
     apart = []
-    for label, loaded in found:
-        seen[label] += 1
-        apart.append(Labelled(label if seen[label] == 1 else f"{label} ({seen[label]})", loaded))
+    for label, loaded in labelled:
+        counts[label] += 1
+        apart.append(
+            Labelled(label if counts[label] == 1 else f"{label} ({counts[label]})", loaded)
+        )
     return apart
 
 
-def label_of(told: Named) -> str:
-    """As it is named, without folders."""
-    script, colon, factory = told.model.rpartition(":")
+def label_of(parsed: Named) -> str:
+    """Return the name without folders."""
+    script, colon, factory = parsed.model.rpartition(":")
     if colon and script.lower().endswith(".py"):
         name = f"{Path(script).name}:{factory}"
     else:
         # The file of a model is known by its stem; ids have no suffix.
-        path = Path(told.model)
+        path = Path(parsed.model)
         name = path.stem if path.suffix in (".safetensors", ".pth", ".pt", ".pt2") else path.name
-    parts = [f"{key}={value}" for key, value in told.parameters.items()]
-    if told.weights is not None:
-        weights = told.weights
+    parts = [f"{key}={value}" for key, value in parsed.parameters.items()]
+    if parsed.weights is not None:
+        weights = parsed.weights
         parts.insert(0, weights if weights.startswith("random:") else Path(weights).stem)
     return ":".join(filter(None, (name, ",".join(parts))))

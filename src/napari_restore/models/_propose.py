@@ -1,4 +1,4 @@
-"""Finds out what a model file is, and which card it needs."""
+"""Inspection of a model file, and the card it needs."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from napari_restore.models._wrap import WrappedModel, as_card, card_beside
 
 @dataclass(frozen=True)
 class Proposal:
-    """What a file was found to be. `card` is what NAME.json should hold."""
+    """Result of an inspection. `card` is the proposed content of NAME.json."""
 
     source: str
-    """What `load` takes: the file, or ``"FILE.py:factory"``."""
+    """Argument of `load`: the file, or ``"FILE.py:factory"``."""
     model: RestorationModel
     card: Mapping[str, Any]
     """Fields of a card; empty if the model brings its own."""
@@ -31,7 +31,7 @@ class Proposal:
     bytes: int
     sha256: str
     measured: bool = False
-    """Whether the sizes in `card` were found by trying."""
+    """Whether the sizes in `card` were measured."""
     known: bool = False
     """Whether the card lay beside the file already."""
 
@@ -42,7 +42,7 @@ class Proposal:
 
 
 def propose(path: str | os.PathLike[str], *, trust: bool = False) -> Proposal:
-    """What the model file at `path` is; see `napari_restore.api.inspect_model`.
+    """Return the description of the model file at `path`; see `napari_restore.api.inspect_model`.
 
     Raises `MissingWeights` and `BadModel`.
     """
@@ -60,14 +60,17 @@ def propose(path: str | os.PathLike[str], *, trust: bool = False) -> Proposal:
     if suffix in _weights.SUFFIXES:
         return _of_weights(file, beside)
     if beside is not None or not trust:
-        # Without trust this is where loading refuses.
+        # Without trust, loading raises here.
         model = load(source, trust=trust)
         return _of(source, model, beside or {}, known=True)
     return _of_code(source)
 
 
 def write_card(proposal: Proposal, fields: Mapping[str, Any]) -> Path:
-    """Write `proposal.card` with `fields` over it beside the file; raises `BadOutput`, `BadModel`."""
+    """Write `proposal.card` with `fields` over it beside the file.
+
+    Raises `BadOutput`, `BadModel`.
+    """
     content = {**proposal.card, **fields}
     as_card({k: v for k, v in content.items() if k != "model"}, proposal.model.card)
     target = proposal.path.with_suffix(".json")
@@ -106,7 +109,10 @@ def _of(source: str, model: RestorationModel, card: Mapping[str, Any], **found: 
 
 
 def _of_weights(file: Path, beside: Mapping[str, Any] | None) -> Proposal:
-    """Weights: the network is the one their card names, else the one they fit into."""
+    """Return the proposal for weights.
+
+    The network is the one that their card names, else one that they fit.
+    """
     if beside is not None and "model" in beside:
         return _of(str(file), load(file), beside, known=True)
     _weights.read_state(file)
@@ -124,7 +130,10 @@ def _of_weights(file: Path, beside: Mapping[str, Any] | None) -> Proposal:
 
 
 def _of_code(source: str) -> Proposal:
-    """A program or a module without a card: bands and sizes are tried out."""
+    """Return the proposal for a program or a module without a card.
+
+    Bands and sizes are measured.
+    """
     file = _file_of(source)
 
     def with_card(card: Mapping[str, Any]) -> RestorationModel:
@@ -132,9 +141,14 @@ def _of_code(source: str) -> Proposal:
 
     title = {"title": file.stem, "summary": f"From {file.name}."}
     if file.suffix.lower() == ".pt2":
-        # What it takes stands in the program.
-        own = load(source, trust=True).card
-        card = {**title, "bands": own.bands, "multiple_of": own.multiple_of, "halo": own.halo}
+        # The sizes are fixed in the program.
+        loaded_card = load(source, trust=True).card
+        card = {
+            **title,
+            "bands": loaded_card.bands,
+            "multiple_of": loaded_card.multiple_of,
+            "halo": loaded_card.halo,
+        }
         return _of(source, with_card(card), card, measured=True)
     first = with_card({"bands": BAND_COUNTS[0]})
     if not isinstance(first, WrappedModel):

@@ -1,4 +1,4 @@
-"""Which models there are; nothing heavy is imported to know it."""
+"""Registry of the models; listing them imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BUILT_IN = (
     "napari_restore.models.haze_unet",
     "napari_restore.models.inf_dehaze",
 )
-"""Packages with ENTRIES; a new model of ours is one package and one line here."""
+"""Packages with ENTRIES; a new built-in model is one package and one entry here."""
 
 
 @dataclass(frozen=True)
@@ -32,37 +32,37 @@ class ModelEntry:
 
     card: ModelCard
     factory: str | Callable[..., RestorationModel]
-    """Called with the card (values filled in, halo still to be set by the factory);
-    as ``"package.module:function"`` it is imported at the first use."""
+    """Called with the card (values filled in, halo still to be set by the factory); as
+    ``"package.module:function"`` it is imported at the first use."""
     sizes: str | Callable[[Mapping[str, Any]], dict[str, int]] | None = None
-    """Reads the network's sizes (width, depth …) off a state dict; they are passed
-    to the factory as keyword arguments."""
+    """Returns the network's sizes (width, depth …) from a state dict; they are passed to the
+    factory as keyword arguments."""
     rename: str | Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
-    """Turns a state dict of another implementation into one of ours, and leaves others
-    as they are; called before `sizes`."""
+    """Converts a state dict of another implementation to our names, and leaves others unchanged;
+    called before `sizes`."""
     shipped: str | None = None
-    """Weights that come with the package: a file of models/weights/, or for an entry of
-    another package its absolute path. Its sha256 must be the card's `weights_sha256`.
-    Tensors may be float16: they are filled into float32 ones."""
+    """Weights that come with the package: a file of models/weights/, or for an entry of another
+    package its absolute path. Its sha256 must be the card's `weights_sha256`. Tensors may be
+    float16: they are loaded into float32 ones."""
 
     @property
     def is_ready(self) -> bool:
-        """Whether the model runs as it is: needs no weights, or brings them."""
+        """Whether the model runs as it is: needs no weights, or includes them."""
         return self.shipped is not None or not self.card.needs_weights
 
     def renamed(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """`state` under the names of this model."""
+        """Return `state` with the tensor names of this model."""
         return dict(resolve(self.rename)(state)) if self.rename else dict(state)
 
     def make(self, card: ModelCard, state: Mapping[str, Any] | None = None) -> RestorationModel:
-        """The model, with sizes read off `state` where it is given."""
+        """Return the model, with sizes read from `state` where it is given."""
         sizes = resolve(self.sizes)(state) if self.sizes and state is not None else {}
         model: RestorationModel = resolve(self.factory)(card, **sizes)
         return model
 
 
 def resolve(reference: str | Callable[..., Any]) -> Callable[..., Any]:
-    """The function behind ``"package.module:function"``; functions as they are."""
+    """Return the function behind ``"package.module:function"``; functions as they are."""
     if not isinstance(reference, str):
         return reference
     module, _, name = reference.partition(":")
@@ -72,41 +72,41 @@ def resolve(reference: str | Callable[..., Any]) -> Callable[..., Any]:
 
 @cache
 def _entries() -> dict[str, ModelEntry]:
-    found: dict[str, ModelEntry] = {}
+    entries: dict[str, ModelEntry] = {}
     for package in BUILT_IN:
         for entry in importlib.import_module(package).ENTRIES:
-            found[entry.card.id] = entry
-    return found
+            entries[entry.card.id] = entry
+    return entries
 
 
 @cache
 def _foreign() -> dict[str, ModelEntry | str]:
-    """Entries of other packages; a sentence in place of one that cannot be used.
+    """Return the entries of other packages; a message in place of one that cannot be used.
 
-    One broken package must not take all models away.
+    One broken package must not remove all models.
     """
-    found: dict[str, ModelEntry | str] = {}
+    entries: dict[str, ModelEntry | str] = {}
     for point in entry_points(group=GROUP):
         try:
             entry = point.load()
         except Exception as error:
-            found[point.name] = f"Model {point.name} of another package cannot load: {error}."
+            entries[point.name] = f"Model {point.name} of another package cannot load: {error}."
             continue
         if isinstance(entry, ModelEntry):
-            found.setdefault(entry.card.id, entry)
+            entries.setdefault(entry.card.id, entry)
         else:
-            found[point.name] = f"Model {point.name} of another package is no ModelEntry."
-    return found
+            entries[point.name] = f"Model {point.name} of another package is no ModelEntry."
+    return entries
 
 
 def model_ids() -> tuple[str, ...]:
-    """All usable models, ours first."""
+    """Return all usable models, built-in ones first."""
     usable = (name for name, entry in _foreign().items() if isinstance(entry, ModelEntry))
     return tuple(dict.fromkeys([*_entries(), *usable]))
 
 
 def entry_of(model_id: str) -> ModelEntry:
-    """The entry of a model; raises `UnknownModel` with the nearest names."""
+    """Return the entry of a model; raises `UnknownModel` with similar names."""
     entry = _entries().get(model_id) or _foreign().get(model_id)
     if isinstance(entry, ModelEntry):
         return entry
@@ -117,22 +117,22 @@ def entry_of(model_id: str) -> ModelEntry:
 
 
 def card_of(model_id: str) -> ModelCard:
-    """A model's card with its default parameter values; raises `UnknownModel`."""
+    """Return a model's card with its default parameter values; raises `UnknownModel`."""
     return entry_of(model_id).card
 
 
 def ships(model_id: str) -> bool:
-    """Whether a model brings its weights; raises `UnknownModel`."""
+    """Return whether a model includes its weights; raises `UnknownModel`."""
     return entry_of(model_id).shipped is not None
 
 
 def is_ready(model_id: str) -> bool:
-    """Whether a model runs without a weights file of the user's; raises `UnknownModel`."""
+    """Return whether a model runs without a weights file of the user's; raises `UnknownModel`."""
     return entry_of(model_id).is_ready
 
 
 def recommended(task: str, scene: str) -> str:
-    """The id of the model to offer first; raises `UnknownModel` if none does the task."""
+    """Return the id of the recommended model; raises `UnknownModel` if none does the task."""
     cards = [card_of(name) for name in model_ids()]
     able = [card for card in cards if card.task == task]
     if not able:

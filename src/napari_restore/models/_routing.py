@@ -1,4 +1,4 @@
-"""What a layer decides, which is no smooth function of its input: made once, then fixed."""
+"""Discrete decisions of a layer, made once and then fixed."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from torch import Tensor
 
 
 class Routing:
-    """Which experts a cell asks, which tokens lie side by side: the decisions of one layer.
+    """Routing of one layer: its experts of each cell, its order of tokens.
 
-    The layer that is given an empty one makes its decisions and leaves them here; given again,
-    they are taken from here, whatever the input. Between two changes of mind a network is smooth;
-    with its routing fixed it is smooth everywhere.
+    A layer called with an empty routing stores its decisions in it; called with it again, it reuses
+    them, whatever the input. A network is smooth only between two changes of a decision; with its
+    routing fixed it is smooth everywhere.
     """
 
     def __init__(self) -> None:
         self.made: dict[Hashable, Tensor] = {}
 
     def fixed(self, name: Hashable, make: Callable[[], Tensor]) -> Tensor:
-        """The decision of that name; `make` is called where there is none yet."""
+        """Return the decision of that name; `make` is called where there is none yet."""
         if name not in self.made:
             self.made[name] = make()
         return self.made[name]

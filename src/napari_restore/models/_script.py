@@ -1,4 +1,4 @@
-"""Python files of the user's own that make a model: what is in them, without running them."""
+"""Python files of the user that make a model: their factories, without running them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from napari_restore.errors import BadModel
 
 USUAL = ("make", "make_model", "build", "create_model", "get_model", "model")
-"""Names that factories usually have; offered first."""
+"""Usual names of factories; offered first."""
 
 
 def factories_in(path: Path) -> list[str]:
-    """Public functions and classes of a Python file that may make a model, the usual names first.
+    """Return public functions and classes of a Python file that may make a model, usual first.
 
     The file is parsed and not run. Raises `BadModel`.
     """
@@ -36,7 +36,7 @@ def factories_in(path: Path) -> list[str]:
 
 
 def without_factory(path: Path) -> BadModel:
-    """What to raise for a Python file that is named without a factory."""
+    """Return the error for a Python file that is named without a factory."""
     names = factories_in(path)
     others = f" It also has {', '.join(names[1:])}." if len(names) > 1 else ""
     return BadModel(

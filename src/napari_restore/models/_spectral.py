@@ -1,4 +1,4 @@
-"""Bands a model does not see, corrected with the transmission it estimated."""
+"""Bands that a model does not take, corrected with the transmission it estimated."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ def transmission_at(
     wavelength: float,
     exponent: float = HAZE_EXPONENT,
 ) -> npt.NDArray[np.float32]:
-    """Transmission at `wavelength` from that at `reference`, both in nm: t_λ = t^((λref / λ)^q).
+    """Return the transmission at `wavelength` from that at `reference`, both in nm.
 
-    Ångström's law for the optical depth −ln t; longer waves see less haze.
+    T_λ = t^((λref / λ)^q). Ångström's law for the optical depth −ln t; longer waves are scattered
+    less.
     """
     t = np.maximum(transmission, np.float32(1e-6))
     power: npt.NDArray[np.float32] = np.power(t, np.float32((reference / wavelength) ** exponent))
@@ -34,11 +35,10 @@ def correct_band(
     exponent: float = HAZE_EXPONENT,
     deadband: float = 0.03,
 ) -> npt.NDArray[np.float32]:
-    """The band `values` (h, w) in model range without haze.
+    """Return the band `values` (h, w) in model range without haze.
 
-    `transmission` (h, w) is the model's, at `reference` nm; `airlight` is this
-    band's. Where the model changed nothing (1 − t ≤ `deadband`) the values come back
-    bit for bit.
+    `transmission` (h, w) is the model's, at `reference` nm; `airlight` is this band's. Where the
+    model changed nothing (1 − t ≤ `deadband`) the values are unchanged, bit for bit.
     """
     t = transmission_at(transmission, reference, wavelength, exponent)
     if deadband > 0:

@@ -1,4 +1,4 @@
-"""Models that encode tiles, look at all of them at once, and decode tiles."""
+"""Base of models that encode tiles, relate all of them, and decode tiles."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ Tick = Callable[[float], None]
 
 @dataclass(frozen=True)
 class Residual:
-    """A feature of every tile that the encoder leaves for the decoder."""
+    """A feature of every tile that the encoder passes to the decoder."""
 
     channels: int
     stride: int
     """Pixels per cell along a side."""
 
     def shape(self, tile: int) -> tuple[int, int, int]:
-        """(C, h, w) for a tile of `tile` pixels along a side."""
+        """Return (C, h, w) for a tile of `tile` pixels along a side."""
         return self.channels, tile // self.stride, tile // self.stride
 
 
-class Seen(NamedTuple):
-    """What a staged model knows of images before it decodes them.
+class EncodedImages(NamedTuple):
+    """Output of a staged model's encoder and bottleneck, before decoding.
 
     Tiles (M, …) are in order row by row and image by image.
     """
@@ -48,10 +48,10 @@ class Seen(NamedTuple):
 class StagedModel(RestorationModel):
     """encode → bottleneck over the stitched grid of tokens → decode, plus the input.
 
-    Tiles lie on a grid of `tile` pixels from the image's origin, without overlap; an
-    image is first grown to whole tiles by reflection at bottom and right. All that one
-    tile learns of the others goes through the bottleneck, so the parts can be run tile
-    by tile: that equals ``model(x)`` but for rounding.
+    Tiles lie on a grid of `tile` pixels from the image's origin, without overlap; an image is first
+    grown to whole tiles by reflection at bottom and right. Information between tiles passes through
+    the bottleneck only, so the parts can be run tile by tile: that equals ``model(x)`` but for
+    rounding.
     """
 
     tile: int
@@ -61,32 +61,33 @@ class StagedModel(RestorationModel):
     width: int
     """Channels of a token."""
     residuals: tuple[Residual, ...]
-    """What `encode` leaves, fine to coarse. The encoder's last feature is the tokens."""
+    """Features that `encode` leaves for `decode`, fine to coarse. The encoder's last feature is
+    the tokens."""
     layers: int
     """Layers of the bottleneck."""
     margin: int = 0
-    """Tokens around its own that `decode` is shown of a tile; at the image's edges the last."""
+    """Tokens around a tile's own in the input of `decode`; replicated at the image's edges."""
     batch: int | None = None
-    """Tiles at once that the model is meant for; None: by the size of the image."""
+    """Number of tiles at once that the model is intended for; None: by the size of the image."""
 
     def view(self, x: Tensor, statistics: Statistics | None = None) -> Tensor:
-        """What the parts are given of tiles or images `x` (N, C, h, w), whose planes come first.
+        """Return the parts' input for tiles or images `x` (N, C, h, w), whose planes come first.
 
-        Nothing else, unless the model needs the context: then also what follows, pixel by
-        pixel, from `statistics`; without them from `x`, taken for whole images.
+        No further planes, unless the model needs the context: then also those computed pixel by
+        pixel from `statistics`; without them from `x`, taken for whole images.
         """
         return x
 
     def encode(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Tokens (N, width, tile/stride, tile/stride) and residuals of tiles, as `view` gives them."""
+        """Return tokens (N, width, tile/stride, tile/stride) and residuals of tiles from `view`."""
         raise NotImplementedError
 
     def encode_first(self, x: Tensor) -> Tensor:
-        """Only the first of `residuals`, with the values that `encode` gives it."""
+        """Return only the first of `residuals`, with the same values as from `encode`."""
         raise NotImplementedError
 
     def place_tokens(self, grid: Tensor) -> Tensor:
-        """Tell the tokens of `grid` (H, W, width) where they lie; may overwrite `grid`."""
+        """Add their positions to the tokens of `grid` (H, W, width); may overwrite `grid`."""
         raise NotImplementedError
 
     def bottleneck_layer(
@@ -96,36 +97,36 @@ class StagedModel(RestorationModel):
         tick: Tick | None = None,
         routing: Routing | None = None,
     ) -> Tensor:
-        """Layer `index` on the tokens (H, W, width) of a whole image; may overwrite `grid`.
+        """Apply layer `index` to the tokens (H, W, width) of a whole image; may overwrite `grid`.
 
-        Works in strips and head by head, so that at its peak it holds about two grids. What it
-        decides is left in `routing`, or taken from there; see `Routing`.
+        Works in strips and head by head, so that its peak is about two grids. Its decisions are
+        stored in `routing`, or taken from there; see `Routing`.
         """
         raise NotImplementedError
 
     def bottleneck_bytes(self, height: int, width: int) -> int:
-        """Bytes that a layer holds at its peak for a grid of `height` × `width` float32 tokens.
+        """Return the peak bytes of a layer for a grid of `height` × `width` float32 tokens.
 
         The grid itself is part of it.
         """
         raise NotImplementedError
 
     def bottleneck_operations(self, index: int, height: int, width: int) -> float:
-        """Multiplications of layer `index` for a grid of `height` × `width` tokens, about."""
+        """Return roughly the multiplications of layer `index` for `height` × `width` tokens."""
         raise NotImplementedError
 
     def decode(
         self, tokens: Tensor, encoded: Tensor, residuals: tuple[Tensor, ...], x: Tensor
     ) -> Tensor:
-        """Restored tiles (N, C, tile, tile).
+        """Return restored tiles (N, C, tile, tile).
 
         `tokens` (N, width, side + 2 · margin, …) come from the bottleneck; `encoded` and
-        `residuals` are what `encode` gave, `x` the tiles as it was given them.
+        `residuals` are the output of `encode`, `x` its input.
         """
         raise NotImplementedError
 
     def relate(self, grid: Tensor) -> Tensor:
-        """The bottleneck on one grid (H, W, width): places, then all layers."""
+        """Return the bottleneck's output for one grid (H, W, width): positions, then all layers."""
         grid = self.place_tokens(grid)
         for index in range(self.layers):
             grid = self.bottleneck_layer(index, grid)
@@ -137,8 +138,13 @@ class StagedModel(RestorationModel):
         height, width = x.shape[2:]
         whole = self.viewed(x, statistics, valid)
         rows, columns = whole.shape[2] // self.tile, whole.shape[3] // self.tile
-        seen = self.see(whole)
-        restored = self.decode(seen.tokens, seen.encoded, seen.residuals, seen.tiles)
+        encoded_images = self.encode_images(whole)
+        restored = self.decode(
+            encoded_images.tokens,
+            encoded_images.encoded,
+            encoded_images.residuals,
+            encoded_images.tiles,
+        )
         parts = torch.split(restored, rows * columns)
         images = torch.stack([stitch(part, rows, columns) for part in parts])
         return images[..., :height, :width], {}
@@ -146,20 +152,23 @@ class StagedModel(RestorationModel):
     def viewed(
         self, x: Tensor, statistics: Statistics | None = None, valid: Tensor | None = None
     ) -> Tensor:
-        """The view of images (N, C, h, w) grown to whole tiles; statistics are those before that."""
+        """Return the view of images (N, C, h, w) padded to whole tiles.
+
+        Statistics are computed before padding.
+        """
         whole = pad_to_multiple(x, self.tile)
         if statistics is not None or not self.card.needs_context:
             return self.view(whole, statistics)
         views = []
         for n in range(len(x)):
             counted = None if valid is None else valid[n : n + 1]
-            own = one_shot_statistics(self, x[n : n + 1], counted)
-            views.append(self.view(whole[n : n + 1], own))
+            one_statistics = one_shot_statistics(self, x[n : n + 1], counted)
+            views.append(self.view(whole[n : n + 1], one_statistics))
         return torch.cat(views)
 
-    def see(self, whole: Tensor) -> Seen:
-        """All that is computed before decoding, of the view (N, C, H, W) of whole tiles."""
-        # Tiles of all images at once: a crop of training is often a single one.
+    def encode_images(self, whole: Tensor) -> EncodedImages:
+        """Return the output of the parts before decoding, for views (N, C, H, W) of whole tiles."""
+        # Tiles of all images at once: a crop in training is often a single one.
         tiles = torch.cat([cut(image, self.tile) for image in whole])
         rows, columns = whole.shape[2] // self.tile, whole.shape[3] // self.tile
         encoded, residuals = self.encode(tiles)
@@ -167,23 +176,23 @@ class StagedModel(RestorationModel):
         grids = [self.with_margin(self.related(part, rows, columns)) for part in parts]
         side = self.tile // self.stride
         tokens = torch.cat([cut(grid, side, self.margin) for grid in grids])
-        return Seen(tiles, encoded, residuals, torch.stack(grids), tokens)
+        return EncodedImages(tiles, encoded, residuals, torch.stack(grids), tokens)
 
     def related(self, encoded: Tensor, rows: int, columns: int) -> Tensor:
-        """The grid (width, H, W) of an image whose tiles' tokens these are, after the bottleneck."""
+        """Return the grid (width, H, W) of an image after the bottleneck, from tokens by tile."""
         # A copy even of one tile: layers overwrite it, and `encoded` is needed again.
         grid = stitch(encoded, rows, columns).permute(1, 2, 0)
         grid = self.relate(grid.clone(memory_format=torch.contiguous_format))
         return grid.permute(2, 0, 1)
 
     def with_margin(self, grid: Tensor) -> Tensor:
-        """A grid of tokens (C, H, W), its edges repeated for the `margin` on every side."""
+        """Return a grid of tokens (C, H, W), its edges repeated for the `margin` on every side."""
         beyond = [self.margin] * 4
         return nn.functional.pad(grid[None], beyond, mode="replicate")[0] if self.margin else grid
 
 
 def cut(image: Tensor, side: int, margin: int = 0) -> Tensor:
-    """Tiles of an image (C, H, W), row by row: (rows · columns, C, side, side).
+    """Return the tiles of an image (C, H, W), row by row: (rows · columns, C, side, side).
 
     With a `margin`, which the image has on every side, each tile is larger by it on every side.
     """
@@ -192,7 +201,7 @@ def cut(image: Tensor, side: int, margin: int = 0) -> Tensor:
 
 
 def stitch(tiles: Tensor, rows: int, columns: int) -> Tensor:
-    """The image (C, H, W) whose tiles these are."""
+    """Return the image (C, H, W) of these tiles."""
     _, channels, side, _ = tiles.shape
     image = tiles.reshape(rows, columns, channels, side, side).permute(2, 0, 3, 1, 4)
     return image.reshape(channels, rows * side, columns * side)

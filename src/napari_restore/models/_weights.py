@@ -17,14 +17,14 @@ from napari_restore.errors import BadModel, BadParameter, MissingWeights
 RANDOM = "random:"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 _NESTS = ("params_ema", "params", "state_dict", "model_state_dict", "model", "net")
-"""Keys under which training scripts hide the state dict; averaged weights first."""
+"""Keys under which training scripts nest the state dict; averaged weights first."""
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The state dict of a .safetensors or .pth file, on the CPU.
+    """Return the state dict of a .safetensors or .pth file, on the CPU.
 
-    Pickled files are read with torch's weights-only unpickler, which runs no code
-    of the file. Raises `MissingWeights` or `BadModel`.
+    Pickled files are read with torch's weights-only unpickler, which runs no code of the file.
+    Raises `MissingWeights` or `BadModel`.
     """
     if not path.is_file():
         raise MissingWeights(f"There is no weights file {path}.", "Check the path.")
@@ -36,7 +36,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise BadModel(
-            f"{path.name} holds more than weights and could run code.",
+            f"{path.name} contains more than weights and could run code.",
             "Save its state dict as .safetensors.",
         ) from None
     except Exception as error:
@@ -48,10 +48,10 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def fill(module: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
-    """Put `state` into `module`; raises `BadModel` naming what does not fit."""
-    own = module.state_dict()
-    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    wrong = [k for k in own.keys() & state.keys() if own[k].shape != state[k].shape]
+    """Load `state` into `module`; raises `BadModel` naming what does not fit."""
+    expected = module.state_dict()
+    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    wrong = [k for k in expected.keys() & state.keys() if expected[k].shape != state[k].shape]
     for keys, what in (
         (missing, "lacks"),
         (extra, "has the unknown"),
@@ -65,18 +65,17 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
             )
     bad = [k for k, v in state.items() if v.is_floating_point() and not torch.isfinite(v).all()]
     if bad:
-        raise BadModel(f"{name} holds NaN or infinity in {bad[0]}.", "The file is damaged.")
+        raise BadModel(f"{name} contains NaN or infinity in {bad[0]}.", "The file is damaged.")
     module.load_state_dict(dict(state))
 
 
 def randomise(module: nn.Module, seed: int) -> None:
     """Fill `module` with weights that follow from `seed` alone.
 
-    Every tensor has its own generator, so the values do not depend on the order in
-    which layers were made. Scales keep a signal's size (LeCun et al. 1998), so deep
-    networks stay finite; those of the last matrix, or of those that the module names
-    as its `ends`, are a hundredth, so that a network starts near the identity and its
-    results stay in range.
+    Every tensor has its own generator, so the values do not depend on the order in which layers
+    were made. Scales keep a signal's size (LeCun et al. 1998), so deep networks stay finite; those
+    of the last matrix, or of those that the module names as its `ends`, are a hundredth, so that a
+    network starts near the identity and its results stay in range.
     """
     last: Sequence[str] = getattr(module, "ends", ())
     last = last or [name for name, tensor in module.named_parameters() if tensor.ndim >= 2][-1:]
@@ -89,10 +88,10 @@ def randomise(module: nn.Module, seed: int) -> None:
                 tensor.fill_(1.0 if name.endswith("weight") else 0.0)
                 continue
             if name.endswith("bias_table"):
-                # Added to scores as it is (Liu et al. 2021), where a matrix multiplies.
+                # Added to scores as it is (Liu et al. 2021), where a matrix would multiply.
                 tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.02)
                 continue
-            # Transposed convolutions add up other values than their first row, and say so.
+            # Transposed convolutions sum over another axis than their first, and define it.
             owner = module.get_submodule(name.rpartition(".")[0])
             fan_in = getattr(owner, "fan_in", tensor[0].numel())
             spread = math.sqrt(1.0 / fan_in) * (0.01 if name in last else 1.0)
@@ -100,7 +99,7 @@ def randomise(module: nn.Module, seed: int) -> None:
 
 
 def seed_of(weights: str) -> int:
-    """The number in ``random:SEED``; raises `BadParameter`."""
+    """Return the number in ``random:SEED``; raises `BadParameter`."""
     text = weights.removeprefix(RANDOM)
     if not text.isdecimal():
         raise BadParameter(
@@ -115,7 +114,7 @@ def sha256_of_file(path: Path) -> str:
 
 
 def sha256_of_state(module: nn.Module) -> str:
-    """Digest of names, types, shapes and bytes of all tensors, in order of names."""
+    """Return a digest of names, types, shapes and bytes of all tensors, in order of names."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name}/{tensor.dtype}/{tuple(tensor.shape)}".encode())
@@ -128,9 +127,9 @@ def _state_in(content: Any, name: str) -> dict[str, Tensor]:
         if isinstance(content, Mapping) and isinstance(content.get(nest), Mapping):
             return _state_in(content[nest], name)
     if not isinstance(content, Mapping) or not content:
-        raise BadModel(f"{name} holds no state dict.", "Save module.state_dict().")
+        raise BadModel(f"{name} contains no state dict.", "Save module.state_dict().")
     if not all(isinstance(v, Tensor) for v in content.values()):
-        raise BadModel(f"{name} holds no plain state dict.", "Save module.state_dict().")
+        raise BadModel(f"{name} contains no plain state dict.", "Save module.state_dict().")
     # DataParallel puts its own name before every key.
     return {str(k).removeprefix("module."): v for k, v in content.items()}
 

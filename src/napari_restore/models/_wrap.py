@@ -1,4 +1,4 @@
-"""A plain module or an exported program behind the interface of a model."""
+"""A plain module or an exported program with the interface of a model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from napari_restore.models._model import RestorationModel, Statistics
 from napari_restore.models._padding import pad_to_multiple
 
 MOST_STEP, MOST_LEAST = 128, 1024
-"""Of `multiple_of` and `min_size`: a model is tried on several steps before a run has a budget."""
+"""Limits of `multiple_of` and `min_size`: a model is tried on several steps before a run has a
+budget."""
 
 
 class WrappedModel(RestorationModel):
@@ -47,14 +48,14 @@ class WrappedModel(RestorationModel):
         return y[..., :height, :width].to(x.dtype), {}
 
 
-def as_card(given: ModelCard | Mapping[str, Any], fallback: ModelCard) -> ModelCard:
-    """A card from a mapping of its fields over `fallback`; raises `BadModel`."""
-    if isinstance(given, ModelCard):
-        return given
-    _check_fields(given, "the model card")
-    values = {name: _as_tuple(value) for name, value in given.items()}
-    if "parameters" in given:
-        values["parameters"] = tuple(map(_parameter, given["parameters"]))
+def as_card(fields_or_card: ModelCard | Mapping[str, Any], fallback: ModelCard) -> ModelCard:
+    """Return a card from a mapping of its fields over `fallback`; raises `BadModel`."""
+    if isinstance(fields_or_card, ModelCard):
+        return fields_or_card
+    _check_fields(fields_or_card, "the model card")
+    values = {name: _as_tuple(value) for name, value in fields_or_card.items()}
+    if "parameters" in fields_or_card:
+        values["parameters"] = tuple(map(_parameter, fields_or_card["parameters"]))
     card = replace(fallback, **values)
     limits = {
         "halo": (0, None),
@@ -74,9 +75,9 @@ def as_card(given: ModelCard | Mapping[str, Any], fallback: ModelCard) -> ModelC
 
 
 def card_beside(path: Path) -> dict[str, Any] | None:
-    """The card kept beside a model file as NAME.json; None if there is none.
+    """Return the card stored beside a model file as NAME.json; None if there is none.
 
-    Its key ``training``, an account of how the weights came about, is for people.
+    Its key ``training``, a description of the training, is for readers only.
     """
     beside = path.with_suffix(".json")
     if not beside.is_file():
@@ -84,21 +85,24 @@ def card_beside(path: Path) -> dict[str, Any] | None:
     try:
         content: dict[str, Any] = read_json(beside)
     except (OSError, ValueError) as error:
-        raise BadModel(f"{beside.name} is no readable card: {error}.", "It holds JSON.") from None
+        raise BadModel(f"{beside.name} is no readable card: {error}.", "It must be JSON.") from None
     if wrong := mismatches(content, dict[str, Any], "it"):
-        raise BadModel(f"{beside.name} is no card: {wrong[0]}.", "It holds one JSON object.")
+        raise BadModel(f"{beside.name} is no card: {wrong[0]}.", "It must be one JSON object.")
     content.pop("training", None)
     _check_fields({k: v for k, v in content.items() if k != "model"}, beside.name)
     return content
 
 
-def _check_fields(given: Mapping[str, Any], name: str) -> None:
-    """Raise `BadModel` for what is no field of a card or of another type; `name` is its file's."""
+def _check_fields(fields_or_card: Mapping[str, Any], name: str) -> None:
+    """Raise `BadModel` for a key that is no field of a card or of another type.
+
+    `name` is its file's.
+    """
     known = sorted(f.name for f in fields(ModelCard))
-    unknown = sorted(set(given) - set(known))
+    unknown = sorted(set(fields_or_card) - set(known))
     if unknown:
         raise BadModel(f"{name} has no field {unknown[0]!r}.", f"A card has: {', '.join(known)}.")
-    whole = {"id": "", "title": "", "summary": "", **given}
+    whole = {"id": "", "title": "", "summary": "", **fields_or_card}
     if wrong := mismatches(whole, ModelCard, name):
         raise BadModel(f"{wrong[0]}.", "Check the fields of the model card.")
 
@@ -107,7 +111,7 @@ def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _parameter(given: Parameter | Mapping[str, Any]) -> Parameter:
-    if isinstance(given, Parameter):
-        return given
-    return Parameter(**{name: _as_tuple(value) for name, value in given.items()})
+def _parameter(fields_or_card: Parameter | Mapping[str, Any]) -> Parameter:
+    if isinstance(fields_or_card, Parameter):
+        return fields_or_card
+    return Parameter(**{name: _as_tuple(value) for name, value in fields_or_card.items()})

@@ -9,7 +9,7 @@ from rasterio.transform import from_origin
 
 from napari_restore.engine import Region, make_plan
 from napari_restore.engine._context import compute_context, context_key, find_context
-from napari_restore.engine._weight import open_weight
+from napari_restore.engine._mask_strength import open_mask
 from napari_restore.errors import BadParameter
 from napari_restore.images import Image, halve, open_image
 from napari_restore.models import load
@@ -155,7 +155,7 @@ def test_a_mask_of_the_image_fits_its_levels(scene, tmp_path, own_cache):
     size = {"height": 1301, "width": 2603, "count": 1, "dtype": "uint8"}
     with rasterio.open(mask, "w", driver="GTiff", **size, **place) as file:
         file.write(values)
-    weight = open_weight(mask, image.level_view(2))
+    weight = open_mask(mask, image.level_view(2))
     assert weight.read(Region(100, 300, 200, 400)).all()
     assert not weight.read(Region(0, 0, 99, 299)).any()
 

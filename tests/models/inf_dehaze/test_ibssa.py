@@ -175,9 +175,9 @@ def test_padded_keys_have_no_influence() -> None:
     attention, x = make(), tokens()
     assert isinstance(attention, IBSSA)
     keys = torch.arange(LENGTH)
-    seen, bias = attention._seen(keys, attention._drawn(keys), 0, 10)
+    attended, bias = attention._attended(keys, attention._drawn(keys), 0, 10)
     assert [int(n) for n in bias.isfinite().sum(1)] == [16, *[32] * 8, 16 + LENGTH - 9 * 16]
-    assert sorted(set(seen[bias.isfinite()].tolist())) == list(range(LENGTH))
+    assert sorted(set(attended[bias.isfinite()].tolist())) == list(range(LENGTH))
     weights, places = attention.row(x, 0)
     assert (weights[places < 0] == 0).all()
 

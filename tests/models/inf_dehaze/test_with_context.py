@@ -43,7 +43,7 @@ def test_where_the_context_sees_no_haze_every_bit_stays() -> None:
     made.head.knots.weight.data *= 30
     x = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
     view = made.view(x)
-    seen = made.see(view)
+    seen = made.encode_images(view)
     changed = made._unveiled(view, seen.grids, None)[0]
     assert not torch.allclose(changed, view[:, 3:6], atol=1e-3)
     view[:, 3:6], view[:, 6:7] = x, 1.0

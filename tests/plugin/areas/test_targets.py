@@ -12,7 +12,7 @@ from napari.components import ViewerModel
 
 import napari_restore as nr
 from napari_restore import Region
-from napari_restore.engine._weight import open_weight
+from napari_restore.engine._mask_strength import open_mask
 from napari_restore.errors import BadMask, BadRegion, RestoreError
 from napari_restore.plugin._state import RestoreState, image_of
 from napari_restore.plugin.areas._areas import area_of
@@ -97,7 +97,7 @@ def found(target: Target, viewer: ViewerModel, layer: Any, **options: Any) -> Ar
 def weight_of(area: Area, layer: Any, feather: int = 0) -> np.ndarray:
     """(h, w) what the engine makes of an area's mask."""
     assert area.mask is not None
-    return open_weight(area.mask, image_of(layer), feather).read(WHOLE)
+    return open_mask(area.mask, image_of(layer), feather).read(WHOLE)
 
 
 def test_the_whole_image(scene):
@@ -269,7 +269,7 @@ def test_over_a_huge_image_the_layer_is_coarse_and_lies_right():
     step = -(-30_001 // PAINT_SIDE)
     expected = Region(10 * step, 20 * step, 12 * step, 24 * step)
     assert area.targets == (expected,) and area.pixels == expected.pixels
-    weight = open_weight(area.mask, image).read(expected.expand(step))
+    weight = open_mask(area.mask, image).read(expected.expand(step))
     assert weight[step:-step, step:-step].all()
     assert weight.sum() == expected.pixels
 

@@ -14,7 +14,7 @@ from napari_restore.plugin._request import Request
 from napari_restore.plugin.areas._targets import Area
 from napari_restore.plugin.runs._draft import Sight, first_look, live_looks
 
-MODEL = f"{Path(__file__).parents[2] / 'engine' / '_placed_model.py'}:Placed"
+MODEL = f"{Path(__file__).parents[2] / 'engine' / '_position_dependent_model.py'}:Placed"
 SIDE = 2048
 
 
@@ -31,7 +31,7 @@ def test_without_a_small_level_nothing_stands_in_for_the_map():
     blocks = request_of(1, "dcp")
     assert first_look(blocks, sight, blocks.plan()) is not None
     request = request_of(1)
-    assert request.plan().must_look
+    assert request.plan().needs_context_pass
     assert first_look(request, sight, request.plan()) is None
 
 
@@ -39,7 +39,7 @@ def test_a_draft_takes_the_map_of_a_small_level():
     request = request_of(3)
     draft = first_look(request, Sight(Region(0, 0, SIDE, SIDE), 1), request.plan())
     assert draft is not None
-    assert (draft.plan.extent, draft.scale, draft.plan.must_look) == (
+    assert (draft.plan.extent, draft.scale, draft.plan.needs_context_pass) == (
         "overview",
         draft.plan.image.scale,
         False,
@@ -48,6 +48,8 @@ def test_a_draft_takes_the_map_of_a_small_level():
 
 def test_what_the_worker_keeps_does_not_make_a_draft_coarser():
     request = request_of(3)
-    true = replace(request.plan(), must_look=False, prepare_seconds=5.0, predicted_seconds=5.5)
+    true = replace(
+        request.plan(), needs_context_pass=False, prepare_seconds=5.0, predicted_seconds=5.5
+    )
     (look,) = live_looks(request, Sight(Region(0, 0, SIDE, SIDE), 0), true)
     assert look.plan is true and not look.is_draft

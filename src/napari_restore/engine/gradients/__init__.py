@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.gradients._cost import ContextCost, context_cost
+from napari_restore.engine.gradients._cost import ContextCost, context_pass_cost
 from napari_restore.engine.gradients._gradient_source import GradientSource, Picture
 from napari_restore.engine.gradients._local import LocalGradients
-from napari_restore.engine.gradients._pull_back import pulled_back
 from napari_restore.engine.gradients._restored import restored
 from napari_restore.engine.gradients._staged import Beside, StagedGradients
+from napari_restore.engine.gradients._vjp import vjp
 
 Gradients = LocalGradients | StagedGradients
 
@@ -19,20 +19,20 @@ __all__ = [
     "LocalGradients",
     "Picture",
     "StagedGradients",
-    "context_cost",
+    "context_pass_cost",
     "gradients_of",
-    "pulled_back",
     "restored",
+    "vjp",
 ]
 
 
 def gradients_of(
     source: GradientSource, box: Region, beside: Beside = lambda region: 0
 ) -> Gradients:
-    """What gives gradients of the output in `box`, by the scope of the source plan's model.
+    """Return the gradients of the output in `box`, by the scope of the source plan's model.
 
-    `beside` tells the bytes of the budget that something else takes, by the region of the
-    gradients: tiles are worked on side by side only if they fit what is left.
+    `beside` returns the bytes of the budget that are used elsewhere, given the region of the
+    gradients; tiles are worked on side by side only if they fit what is left.
     """
     if source.plan.staged is not None:
         return StagedGradients(source, box, beside)

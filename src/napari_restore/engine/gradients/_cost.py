@@ -1,4 +1,4 @@
-"""What gradients take of the memory, measured once per model on made-up tiles."""
+"""Memory that gradients take, measured once per model on synthetic tiles."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from torch import Tensor
 from napari_restore.engine._calibrate import SCRATCH_BYTES
 from napari_restore.engine._device import Device
 from napari_restore.engine._device_memory import peak_of
+from napari_restore.engine._measurement_cache import MeasurementCache
 from napari_restore.engine._probe import example_input, example_statistics
-from napari_restore.engine._remembered import Remembered
-from napari_restore.engine.gradients._pull_back import pulled_back
+from napari_restore.engine.gradients._vjp import vjp
 from napari_restore.models import RestorationModel, StagedModel, Statistics, placed_at
 
 SIDE = 128
-"""Of the smaller of two made-up tiles: they give a line. The larger one, of twice the side, takes
-no more than the maps of small boxes do."""
+"""Side of the smaller of two synthetic tiles, for a linear fit. The larger one, of twice the
+side, takes no more than the maps of small boxes do."""
 GRID = 32
-"""Side of the made-up grid of tokens."""
+"""Side of the synthetic grid of tokens."""
 
 
 @dataclass(frozen=True)
 class GradientCost:
-    """Bytes at the peak of a pass and its way back."""
+    """Bytes at the peak of a forward and backward pass."""
 
     fixed: float
     per_pixel: float
-    """Of what the model is fed."""
+    """Per pixel of the model's input."""
 
     def bytes(self, pixels: int) -> int:
         return int(self.fixed + self.per_pixel * pixels)
 
 
-_KNOWN = Remembered[GradientCost](releases=True)
+_KNOWN = MeasurementCache[GradientCost](releases=True)
 
 
 def gradient_cost(model: RestorationModel, device: Device) -> GradientCost:
-    """The cost of `model` on `device`; remembered in the process, also by kind."""
+    """Return the cost of `model` on `device`; cached in the process, also by kind."""
     return _KNOWN.of(model, device, lambda: _measure(model, device))
 
 
@@ -68,35 +68,35 @@ class StagedGradientCost:
     """Bytes at the peak of the parts of a staged model, with their graphs."""
 
     tile: int
-    """Encoding or decoding one tile and the way back."""
+    """Encoding or decoding one tile, forward and backward."""
     tile_forward: int
     """Encoding one tile without its graph."""
     bottleneck_per_token: float
-    """One layer, as each is computed again when it is its turn."""
+    """One layer: each is computed again for its backward pass."""
 
 
-_STAGED = Remembered[StagedGradientCost](releases=True)
+_STAGED = MeasurementCache[StagedGradientCost](releases=True)
 
 
 @dataclass(frozen=True)
 class ContextCost:
-    """Bytes at the peak of drawing a model's context from an overview."""
+    """Bytes at the peak of computing a model's statistics from an overview."""
 
     forward: int
     """Without its graph."""
     backward: int
-    """With it, and the way back."""
+    """With its graph, forward and backward."""
 
 
-_CONTEXT = Remembered[ContextCost](releases=True)
+_CONTEXT = MeasurementCache[ContextCost](releases=True)
 
 
-def context_cost(
+def context_pass_cost(
     model: RestorationModel, overview: Tensor, valid: Tensor, statistics: Statistics, device: Device
 ) -> ContextCost:
-    """Measure `model.follow` once on an overview (1, C, h, w); remembered by its size.
+    """Measure `model.follow` once on an overview (1, C, h, w); cached by its size.
 
-    The model may reduce what it is given, so that a smaller overview would tell nothing.
+    The model may reduce its input, so that a smaller overview would not show the cost.
     """
 
     def forward() -> None:
@@ -106,10 +106,10 @@ def context_cost(
     def backward() -> None:
         leaf = overview.detach().requires_grad_(True)
         with torch.enable_grad():
-            found = model.follow(leaf, valid, statistics) or {}
-        outputs = [value for value in found.values() if value.requires_grad]
+            followed = model.follow(leaf, valid, statistics) or {}
+        outputs = [value for value in followed.values() if value.requires_grad]
         if outputs:
-            pulled_back(outputs, [torch.ones_like(value) for value in outputs], [leaf])
+            vjp(outputs, [torch.ones_like(value) for value in outputs], [leaf])
 
     def measure() -> ContextCost:
         peaks = (int(peak_of(call, device)) + SCRATCH_BYTES for call in (forward, backward))
@@ -119,7 +119,7 @@ def context_cost(
 
 
 def staged_gradient_cost(model: StagedModel, device: Device) -> StagedGradientCost:
-    """The cost of `model` on `device`; remembered in the process, also by kind."""
+    """Return the cost of `model` on `device`; cached in the process, also by kind."""
     return _STAGED.of(model, device, lambda: _measure_staged(model, device))
 
 
@@ -135,10 +135,10 @@ def _measure_staged(model: StagedModel, device: Device) -> StagedGradientCost:
         leaf = leaf.detach().requires_grad_(True)
         with torch.enable_grad():
             outputs = step(leaf)
-        pulled_back(outputs, [torch.ones_like(y) for y in outputs], [leaf])
+        vjp(outputs, [torch.ones_like(y) for y in outputs], [leaf])
 
     def encode() -> None:
-        # As `StagedGradients` does it: the view, its graph, and the encoder's.
+        # As in `StagedGradients`: the view, its graph, and the encoder's.
         with torch.no_grad():
             view = model.view(x, statistics)
         back(view, tokens_and_residuals)
@@ -148,17 +148,19 @@ def _measure_staged(model: StagedModel, device: Device) -> StagedGradientCost:
         tokens, residuals = model.encode(view)
         return [tokens, *residuals]
 
-    def look() -> None:
+    def forward_and_back() -> None:
         with torch.no_grad():
             model.encode(model.view(x, statistics))
 
     with torch.no_grad():
-        seen = model.view(x, statistics)
-        encoded, left = model.encode(seen)
+        tile_view = model.view(x, statistics)
+        encoded, left = model.encode(tile_view)
         around = model.with_margin(encoded[0])[None]
 
     def decode() -> None:
-        leaves = [leaf.detach().requires_grad_(True) for leaf in (around, encoded, *left, seen)]
+        leaves = [
+            leaf.detach().requires_grad_(True) for leaf in (around, encoded, *left, tile_view)
+        ]
         with torch.enable_grad():
             y = model.decode(leaves[0], leaves[1], tuple(leaves[2:-1]), leaves[-1])
         torch.autograd.grad(y.sum(), leaves, materialize_grads=True)
@@ -171,6 +173,6 @@ def _measure_staged(model: StagedModel, device: Device) -> StagedGradientCost:
 
     return StagedGradientCost(
         int(max(peak_of(encode, device), peak_of(decode, device))) + SCRATCH_BYTES,
-        int(peak_of(look, device)) + SCRATCH_BYTES,
+        int(peak_of(forward_and_back, device)) + SCRATCH_BYTES,
         peak_of(layer, device) / GRID**2,
     )

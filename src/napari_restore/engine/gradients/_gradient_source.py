@@ -1,4 +1,4 @@
-"""A plan made ready to be asked for gradients: statistics, pixels, and what all scopes share."""
+"""Image and model of a plan, prepared for gradients: all that the scopes share."""
 
 from __future__ import annotations
 
@@ -27,36 +27,36 @@ from napari_restore.engine._region import Region
 from napari_restore.engine._run import Run
 from napari_restore.engine._start import run_of
 from napari_restore.engine._tile import FAILURES, TileInput, as_failure
-from napari_restore.engine._tiles import fed_box
+from napari_restore.engine._tiles import box_with_halo
 from napari_restore.errors import Cancelled
 from napari_restore.models import Statistics
 
 Picture = Callable[[Region], Tensor]
-"""Gives a box of an image: (1, C, h, w) float32 in model range, on the plan's device."""
+"""Returns a box of an image: (1, C, h, w) float32 in model range, on the plan's device."""
 
 
 class GradientSource:
     """The pixels of a plan's image in model range, and its model with the statistics of the image.
 
-    Statistics are drawn from the image itself and held constant, whatever picture is shown to
-    the model, unless others are put in their place. Within ``with`` time and memory are
-    measured, for `account`. Raises `Cancelled` when `stop` is set while the image is looked at.
+    Statistics are computed from the image itself and stay constant, whatever picture the model is
+    given, unless `show` replaces them. Within ``with`` time and memory are measured, for
+    `finished_record`. Raises `Cancelled` when `stop` is set while the image is read.
     """
 
     def __init__(self, plan: Plan, emit: Callable[[Event], None], stop: threading.Event) -> None:
         self.plan, self.stop = plan, stop
         self._run: Run = run_of(plan, emit, stop, keep=True)
         return_freed_memory()
-        # What planning left in the heap must not lie beside the look at the image …
+        # What planning left in the heap must not lie beside the pass over the image …
         release_freed_memory()
         self._began = time.perf_counter()
         self.work, self._exclude = self._run.open()
-        """`TileWork` with the statistics of the image; `show` puts others there."""
+        """`TileWork` with the statistics of the image; `show` replaces them."""
         # … nor what that took beside what follows.
         release_freed_memory()
         keep_freed_memory()
         self._memory = PeakMemory(limit=plan.memory, release=release_freed_memory)
-        self._own = self.work
+        self._own_statistics = self.work
         self.size = (plan.image.height, plan.image.width)
         self._radiometry = self.work.radiometry
 
@@ -73,10 +73,10 @@ class GradientSource:
         self._memory.__exit__()
         release_freed_memory()
 
-    def account(self, predicted_bytes: int) -> dict[str, Any]:
-        """The record of a finished run, as `Run` gives it; raises `SourceChanged`.
+    def finished_record(self, predicted_bytes: int) -> dict[str, Any]:
+        """Return the record of a finished run, as `Run` gives it; raises `SourceChanged`.
 
-        `predicted_bytes` is what it was to add to what the process held.
+        `predicted_bytes` is the predicted addition to the idle process.
         """
         run = self._run
         run._check_source()
@@ -85,25 +85,29 @@ class GradientSource:
         return record
 
     def show(self, statistics: Statistics | None) -> None:
-        """From now on the model is given `statistics`; None: those of the image."""
-        self.work = self._own if statistics is None else replace(self._own, statistics=statistics)
+        """Give the model `statistics` from now on; None: those of the image."""
+        self.work = (
+            self._own_statistics
+            if statistics is None
+            else replace(self._own_statistics, statistics=statistics)
+        )
 
     @property
     def range(self) -> dict[str, float]:
-        """The values of no light and full light, as options of a plan for an image like it."""
+        """Black and white of the image, as options of a plan for an image like it."""
         black = self._radiometry.black
-        found = {"white": float(self._radiometry.white)}
+        result = {"white": float(self._radiometry.white)}
         if len(set(map(float, black))) == 1:
-            found["black"] = float(black[0])
-        return found
+            result["black"] = float(black[0])
+        return result
 
     @property
     def statistics(self) -> Statistics:
-        """Those of the image."""
-        return self._own.statistics
+        """Statistics of the image."""
+        return self._own_statistics.statistics
 
     def overview(self) -> tuple[Tensor, Tensor, int]:
-        """(1, C, h, w) in model range, (1, 1, h, w) float 0 or 1 where there is any, and its step.
+        """Return (1, C, h, w) in model range, its mask (1, 1, h, w) float or None, and its step.
 
         The step is level-0 pixels per overview pixel.
         """
@@ -117,16 +121,16 @@ class GradientSource:
         return take(picture), take(valid), context.factor
 
     def check(self) -> None:
-        """Raise `Cancelled` if it is to stop."""
+        """Raise `Cancelled` if `stop` is set."""
         if self.stop.is_set():
             raise Cancelled("Cancelled; nothing was written.", "Run it again.")
 
     def read(self, box: Region) -> TileInput:
-        """The source's pixels of a box within the image, and what counts there."""
+        """Return the source's pixels of a box within the image, and their validity."""
         return self._run._read(box, box, self._exclude)
 
     def valid(self, box: Region) -> Tensor | None:
-        """(1, 1, h, w) bool which pixels count; None where all do."""
+        """Return (1, 1, h, w) bool which pixels count; None where all do."""
         if self._exclude is None and not self.plan.image.may_be_invalid:
             return None
         return self._mask(self.read(box).valid)
@@ -135,39 +139,45 @@ class GradientSource:
         return None if found is None else self.plan.device.take(torch.from_numpy(found)[None, None])
 
     def image(self, box: Region) -> Tensor:
-        """The source in model range, filled where pixels do not count."""
+        """Return the source in model range, filled where pixels do not count."""
         return self.planes(self.read(box))
 
     def planes(self, tile: TileInput) -> Tensor:
-        """(1, C, h, w) of what was read."""
+        """Return (1, C, h, w) of the pixels that were read."""
         values = torch.from_numpy(self.work.to_model(tile)).permute(2, 0, 1)
         return self.plan.device.take(values.contiguous()[None])
 
-    def fed(self, box: Region) -> Region:
-        """What a local model must see for `box`: the halo around its cells of the model's steps."""
+    def input_box(self, box: Region) -> Region:
+        """Return the input box of a local model for `box`.
+
+        It adds the halo to the cells of the model's steps.
+        """
         step = self.plan.model.card.multiple_of
         core = box.align(step).intersect(Region(0, 0, *self.size))
-        return fed_box(core, self.plan.halo, self.size, step)
+        return box_with_halo(core, self.plan.halo, self.size, step)
 
-    def output(self, x: Tensor, fed: Region) -> tuple[Tensor, dict[str, Tensor]]:
-        """The model's output and maps of a picture `x` of the box `fed`, as a run has them."""
+    def output(self, x: Tensor, input_box: Region) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the model's output and maps of a picture `x` of `input_box`, as in a run."""
         model = self.work.model
         seen = None
         if model.card.uses_validity and (self._exclude or self.plan.image.may_be_invalid):
-            seen = self._mask(self.read(fed).representative)
+            seen = self._mask(self.read(input_box).representative)
         with self.computing():
-            return model.forward_with_maps(x, self.work.statistics_at([fed], x), seen)
+            return model.forward_with_maps(x, self.work.statistics_at([input_box], x), seen)
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """Gradients with respect to pixels only, in float32; failures told as those of a tile."""
+        """Compute gradients with respect to pixels only, in float32.
+
+        Failures are raised as those of a tile.
+        """
         model = self.work.model
         trained = [p for p in model.parameters() if p.requires_grad]
         for parameter in trained:
             parameter.requires_grad_(False)
         threads = torch.get_num_threads()
         try:
-            # What shares a sum among threads must not share that of a gradient either.
+            # Sums divided among threads must not be divided in the backward pass either.
             torch.set_num_threads(self.plan.tile_invariance.threads or threads)
             with self.work.memory.watched():
                 yield

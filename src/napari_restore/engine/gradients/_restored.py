@@ -1,4 +1,4 @@
-"""What a local model makes of a box, with its side maps: material for baselines and paths."""
+"""Output of a local model for a box, with its side maps, for baselines and paths."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ EDGE = 1024
 
 
 def restored(source: GradientSource, box: Region) -> tuple[Tensor, dict[str, Tensor]]:
-    """(1, C, h, w) in model range and the card's maps (1, 1 or C, h, w), as a run has them."""
+    """Return (1, C, h, w) in model range and the card's maps (1, 1 or C, h, w), as in a run."""
     whole: dict[str, Tensor] = {}
     for y0 in range(box.y0 // EDGE * EDGE, box.y1, EDGE):
         for x0 in range(box.x0 // EDGE * EDGE, box.x1, EDGE):
             source.check()
             core = Region(y0, x0, y0 + EDGE, x0 + EDGE).intersect(box)
-            fed = source.fed(core)
+            input_box = source.input_box(core)
             with torch.no_grad():
-                y, maps = source.output(source.image(fed), fed)
-            inner = core.within(fed)
-            there = core.within(box)
+                y, maps = source.output(source.image(input_box), input_box)
+            inner = core.within(input_box)
+            in_box = core.within(box)
             for name, values in {"": y, **maps}.items():
-                spread = values.expand(-1, -1, *fed.shape)
+                spread = values.expand(-1, -1, *input_box.shape)
                 if name not in whole:
                     whole[name] = spread.new_empty(1, spread.shape[1], *box.shape)
-                whole[name][(..., *there)] = spread[(..., *inner)]
+                whole[name][(..., *in_box)] = spread[(..., *inner)]
     return whole.pop(""), whole

@@ -1,8 +1,8 @@
-"""Gradients of models that encode tiles, relate them all, and decode tiles: in passes.
+"""Gradients of staged models, which encode tiles, relate them all, and decode tiles: in passes.
 
-The chain rule is cut where the model's stages meet, and what is on one side is computed again
-when it is needed: exact, and never more in memory than the tokens and one batch of tiles
-(gradient checkpointing, Chen et al. 2016, along the model's own seams).
+The graph is cut between the model's stages, and the activations of a stage are recomputed when
+needed: exact, and never more in memory than the tokens and one batch of tiles (gradient
+checkpointing, Chen et al. 2016, between the model's stages).
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ from napari_restore.engine._plan import fragmentation
 from napari_restore.engine._region import Region
 from napari_restore.engine.gradients._cost import staged_gradient_cost
 from napari_restore.engine.gradients._gradient_source import GradientSource, Picture
-from napari_restore.engine.gradients._pull_back import pulled_back
-from napari_restore.engine.gradients._side_by_side import side_by_side
+from napari_restore.engine.gradients._parallel import map_parallel
+from napari_restore.engine.gradients._vjp import vjp
 from napari_restore.engine.staged._work import reflection
 from napari_restore.models import Routing, StagedModel
 
 R = TypeVar("R")
 Beside = Callable[[Region], int]
-"""Bytes that stay beside a gradient, by the region that it lies in."""
+"""Returns the bytes used elsewhere during a gradient, given the region that it lies in."""
 
 
 @dataclass
-class _Kept:
-    """What `forward` leaves for `backward`, of one picture."""
+class _Forward:
+    """Activations of `forward` for `backward`, of one picture."""
 
     encoded: Tensor
-    """(H, W, width): the tokens as they were encoded, over the whole grid."""
+    """(H, W, width): the encoded tokens, over the whole grid."""
     between: list[Tensor]
-    """What layers of the bottleneck after the first were given, each like `encoded`."""
+    """Inputs of the bottleneck's layers after the first, each like `encoded`."""
     related: Tensor
-    """(width, H + 2 · margin, W + 2 · margin): what the bottleneck made of them."""
+    """(width, H + 2 · margin, W + 2 · margin): output of the bottleneck."""
     residuals: dict[tuple[int, int], tuple[Tensor, ...]] = field(default_factory=dict)
-    """Of the tiles that the box touches."""
+    """Residuals of the tiles that the box touches."""
 
 
 class StagedGradients:
-    """∂D/∂x of a number D that hangs on a box of the output of a staged model.
+    """∂D/∂x of a scalar D that depends on a box of the output of a staged model.
 
-    All tiles have a share in it. A picture costs one pass of the encoder and the bottleneck
-    and the decoder on the tiles of the box; its gradient as much again and their way back.
+    All tiles contribute to it. A picture costs one pass of the encoder and the bottleneck, and of
+    the decoder on the tiles of the box; its gradient costs as much again and the backward passes.
     """
 
     def __init__(
@@ -63,29 +63,29 @@ class StagedGradients:
         self._rows, self._columns = plan.staged.rows, plan.staged.columns
         self._origin = plan.staged.box.y0, plan.staged.box.x0
         self.region = plan.staged.box.intersect(Region(0, 0, *source.size))
-        """Outside of it every gradient is zero."""
-        self._seen = [
+        """Every gradient outside of it is zero."""
+        self._tiles_of_box = [
             (row, column)
             for row in range(self._rows)
             for column in range(self._columns)
             if not self._tile(row, column).intersect(box).is_empty
         ]
-        self._kept: _Kept | None = None
+        self._forward_state: _Forward | None = None
         self._routing: list[Routing] | None = None
-        """Of every layer, while they are held."""
+        """Routing of every layer, while it is fixed."""
         self.by_statistics: dict[str, Tensor] = {}
-        """After `backward`: ∂D/∂ of those statistics that want a gradient."""
-        # Tiles lie side by side only where that fits; a device has one queue for all.
+        """After `backward`: ∂D/∂ of those statistics that require a gradient."""
+        # Tiles run in parallel only where that fits; a device has one queue for all.
         most = 1 if plan.device.is_accelerator else min(plan.workers, self._rows * self._columns)
         room = plan.memory - beside(self.region)
         counts = range(1, most + 1)
         self._back = max((n for n in counts if self._bytes(n, n) <= room), default=1)
         self._forward = max((n for n in counts if self._bytes(self._back, n) <= room), default=1)
         self.bytes = self._bytes(self._back, self._forward)
-        """What a gradient takes at its peak."""
+        """Bytes of a gradient at its peak."""
 
     def _bytes(self, back: int, forward: int) -> int:
-        """With so many tiles at once on the way back, with their graphs, and forward.
+        """Return the peak with so many tiles at once backward, with their graphs, and forward.
 
         Tokens as encoded, between layers and related, with gradients; the bottleneck or tiles.
         """
@@ -93,18 +93,19 @@ class StagedGradients:
         cost = staged_gradient_cost(model, self.source.plan.device)
         tokens = self._rows * self._columns * self._side**2
         left = sum(r.channels * (model.tile // r.stride) ** 2 for r in model.residuals)
-        kept = 4 * ((3 + model.layers) * tokens * model.width + 2 * left * len(self._seen))
-        kept += model.layers * model.routing_bytes * tokens
+        state = 4 * ((3 + model.layers) * tokens * model.width + 2 * left * len(self._tiles_of_box))
+        state += model.layers * model.routing_bytes * tokens
         swell = fragmentation(self._rows * self._columns)
         tiles = max(back * cost.tile, forward * cost.tile_forward)
-        # What libraries took for the workers lies beside what they take for the bottleneck.
+        # What libraries allocated for the workers lies beside what they allocate for the
+        # bottleneck.
         bottleneck = cost.bottleneck_per_token * tokens + (forward + 1) * SCRATCH_BYTES
-        return kept + int(max(bottleneck, swell * tiles))
+        return state + int(max(bottleneck, swell * tiles))
 
     def fix_routing(self, picture: Picture | None) -> None:
-        """From now on the layers choose as they do for `picture`, whatever they are shown.
+        """Fix the layers' routing to that of `picture`, whatever input follows.
 
-        None: they choose anew for every picture. See `Routing`.
+        None: it is recomputed for every picture. See `Routing`.
         """
         self._routing = None
         if picture is not None and self.model.routing_bytes:
@@ -113,63 +114,63 @@ class StagedGradients:
                 self._encode(picture, keep=False)
 
     def forward(self, picture: Picture, keep: bool = False) -> Tensor:
-        """The model's output of `picture` in the box, (1, C, h, w) in model range.
+        """Return the model's output of `picture` in the box, (1, C, h, w) in model range.
 
         With `keep`, the next call is `backward` for the same picture.
         """
         with torch.no_grad():
-            kept = self._encode(picture, keep)
+            state = self._encode(picture, keep)
             y = torch.empty(0)
-            for at in self._seen:
-                part, core = self._decoded(picture, kept, at)
+            for at in self._tiles_of_box:
+                part, core = self._decoded(picture, state, at)
                 if not y.numel():
                     y = part.new_empty(1, part.shape[1], *self.box.shape)
                 y[(..., *core.within(self.box))] = part
-        self._kept = kept if keep else None
+        self._forward_state = state if keep else None
         return y
 
     def backward(self, picture: Picture, by_y: Tensor) -> Iterator[tuple[Region, Tensor]]:
-        """Parts of the gradient with respect to the picture, which add up; with their boxes.
+        """Yield parts of the gradient with respect to the picture, which add up; with their boxes.
 
         `by_y` is ∂D/∂y in the box.
         """
         self.by_statistics = {}
-        kept, self._kept = self._kept, None
-        if kept is None:
+        state, self._forward_state = self._forward_state, None
+        if state is None:
             with torch.no_grad():
-                kept = self._encode(picture, keep=True)
-        by_related = torch.zeros_like(kept.related)
+                state = self._encode(picture, keep=True)
+        by_related = torch.zeros_like(state.related)
         by_left: dict[tuple[int, int], tuple[Tensor, ...]] = {}
-        for at in self._seen:
+        for at in self._tiles_of_box:
             self.source.check()
-            by_left[at] = self._back_through_decoder(picture, kept, at, by_y, by_related)
+            by_left[at] = self._back_through_decoder(picture, state, at, by_y, by_related)
         release_freed_memory()
-        # The graph of a layer is of large tensors of all sizes: kept, the gaps between them were half
-        # as much again.
+        # The graph of a layer has large tensors of all sizes: with freed blocks kept, the gaps
+        # between them were half as much again.
         with freed_memory_returned():
-            by_encoded = self._back_through_bottleneck(kept, by_related)
+            by_encoded = self._back_through_bottleneck(state, by_related)
 
         def back(at: tuple[int, int]) -> tuple[Region, Tensor, dict[str, Tensor]]:
             self.source.check()
             part = by_encoded[self._cells(*at)].permute(2, 0, 1)[None]
             return self._back_through_encoder(picture, at, part, by_left.get(at))
 
-        for box, found, by_statistics in self._in_threads(back, self._back):
+        for box, by_pixels, by_statistics in self._in_threads(back, self._back):
             for name, part in by_statistics.items():
                 self.by_statistics[name] = self.by_statistics.get(name, 0) + part
-            yield box, found
+            yield box, by_pixels
         release_freed_memory()
 
     def _in_threads(self, work: Callable[[tuple[int, int]], R], workers: int) -> Iterator[R]:
-        """`work` on every tile, row by row, `workers` of them at once."""
+        """Yield `work` of every tile, row by row, `workers` of them at once."""
         places = itertools.product(range(self._rows), range(self._columns))
         with self.source.computing():
-            yield from side_by_side(places, work, workers)
+            yield from map_parallel(places, work, workers)
 
-    # -- forwards --------------------------------------------------------------------
+    # -- forward ----------------------------------------------------------------------
 
-    def _encode(self, picture: Picture, keep: bool) -> _Kept:
-        """Encode all tiles and relate them; `between` is left empty unless it is to `keep` that."""
+    def _encode(self, picture: Picture, keep: bool) -> _Forward:
+        """Encode all tiles and relate them; `between` stays empty unless `keep`."""
         model, side = self.model, self._side
         encoded = torch.empty(0)
         residuals = {}
@@ -178,14 +179,14 @@ class StagedGradients:
             self.source.check()
             with torch.no_grad():
                 tokens, left = model.encode(self._view(picture, *at))
-            return at, tokens, left if at in self._seen else ()
+            return at, tokens, left if at in self._tiles_of_box else ()
 
         for at, tokens, left in self._in_threads(encode, self._forward):
             if not encoded.numel():
                 shape = (self._rows * side, self._columns * side, model.width)
                 encoded = tokens.new_empty(shape)
             encoded[self._cells(*at)] = tokens[0].permute(1, 2, 0)
-            if at in self._seen:
+            if at in self._tiles_of_box:
                 residuals[at] = left
         release_freed_memory()
         between = []
@@ -196,7 +197,7 @@ class StagedGradients:
                     between.append(grid.clone())
                 grid = self._layer(index, grid, lambda share: self.source.check())
             related = model.with_margin(grid.permute(2, 0, 1))
-        return _Kept(encoded, between, related, residuals)
+        return _Forward(encoded, between, related, residuals)
 
     def _layer(
         self, index: int, grid: Tensor, tick: Callable[[float], None] | None = None
@@ -204,13 +205,15 @@ class StagedGradients:
         routing = None if self._routing is None else self._routing[index]
         return self.model.bottleneck_layer(index, grid, tick, routing)
 
-    def _decoded(self, picture: Picture, kept: _Kept, at: tuple[int, int]) -> tuple[Tensor, Region]:
-        """Of a tile, the pixels that lie in the box; and where they lie."""
-        encoded = kept.encoded[self._cells(*at)].permute(2, 0, 1)[None]
-        tokens = kept.related[self._window(*at)][None]
+    def _decoded(
+        self, picture: Picture, state: _Forward, at: tuple[int, int]
+    ) -> tuple[Tensor, Region]:
+        """Return the pixels of a tile that lie in the box, and their box."""
+        encoded = state.encoded[self._cells(*at)].permute(2, 0, 1)[None]
+        tokens = state.related[self._window(*at)][None]
         with self.source.computing():
             view = self._view(picture, *at)
-            y = self.model.decode(tokens, encoded, kept.residuals[at], view)
+            y = self.model.decode(tokens, encoded, state.residuals[at], view)
         return self._inside(y, at)
 
     def _inside(self, y: Tensor, at: tuple[int, int]) -> tuple[Tensor, Region]:
@@ -218,23 +221,26 @@ class StagedGradients:
         core = tile.intersect(self.box)
         return y[(..., *core.within(tile))], core
 
-    # -- and back --------------------------------------------------------------------
+    # -- backward ---------------------------------------------------------------------
 
     def _back_through_decoder(
         self,
         picture: Picture,
-        kept: _Kept,
+        state: _Forward,
         at: tuple[int, int],
         by_y: Tensor,
         by_related: Tensor,
     ) -> tuple[Tensor, ...]:
-        """∂D/∂ of a tile's tokens, residuals and view; of what is related into `by_related`."""
+        """Return ∂D/∂ of a tile's tokens, residuals and view.
+
+        ∂D/∂ of the bottleneck's output is added to `by_related`.
+        """
         with torch.no_grad():
             view = self._view(picture, *at)
         leaves = [
-            kept.related[self._window(*at)][None],
-            kept.encoded[self._cells(*at)].permute(2, 0, 1)[None],
-            *kept.residuals[at],
+            state.related[self._window(*at)][None],
+            state.encoded[self._cells(*at)].permute(2, 0, 1)[None],
+            *state.residuals[at],
             view,
         ]
         leaves = [leaf.detach().requires_grad_(True) for leaf in leaves]
@@ -243,25 +249,25 @@ class StagedGradients:
             y = self.model.decode(tokens, encoded, tuple(residuals), view)
             part, core = self._inside(y, at)
             wanted = by_y[(..., *core.within(self.box))]
-            by_tokens, *rest = pulled_back([part], [wanted], leaves)
+            by_tokens, *rest = vjp([part], [wanted], leaves)
         by_related[self._window(*at)] += by_tokens[0]
         return tuple(rest)
 
-    def _back_through_bottleneck(self, kept: _Kept, by_related: Tensor) -> Tensor:
-        """∂D/∂ of the tokens as they were encoded, (H, W, width); `kept.between` is used up.
+    def _back_through_bottleneck(self, state: _Forward, by_related: Tensor) -> Tensor:
+        """Return ∂D/∂ of the encoded tokens, (H, W, width); `state.between` is consumed.
 
-        Layer by layer from the last, so that no more than the graph of one is there.
+        Layer by layer from the last, so that only the graph of one is in memory.
         """
         model = self.model
         with self.source.computing():
             by = _back(
-                lambda grid: model.with_margin(grid.permute(2, 0, 1)), kept.encoded, by_related
+                lambda grid: model.with_margin(grid.permute(2, 0, 1)), state.encoded, by_related
             )
             for index in reversed(range(model.layers)):
                 self.source.check()
-                grid = kept.between.pop() if index else model.place_tokens(kept.encoded.clone())
+                grid = state.between.pop() if index else model.place_tokens(state.encoded.clone())
                 by = _back(partial(self._layer, index), grid, by)
-            return _back(model.place_tokens, kept.encoded, by)
+            return _back(model.place_tokens, state.encoded, by)
 
     def _back_through_encoder(
         self,
@@ -270,7 +276,7 @@ class StagedGradients:
         by_tokens: Tensor,
         by_left: tuple[Tensor, ...] | None,
     ) -> tuple[Region, Tensor, dict[str, Tensor]]:
-        """∂D/∂x of a tile's pixels after the box that they lie in; and ∂D/∂ of the statistics."""
+        """Return ∂D/∂x of a tile's pixels, after their box, and ∂D/∂ of the statistics."""
         needed, rows, columns = self._source(*at)
         x = picture(needed).detach()
         with torch.no_grad():
@@ -279,13 +285,13 @@ class StagedGradients:
         view.requires_grad_(True)
         with torch.enable_grad():
             tokens, residuals = self.model.encode(view)
-        outputs, given = [tokens], [by_tokens]
+        outputs, by_outputs = [tokens], [by_tokens]
         if by_left is not None:
             by_encoded, *by_residuals, by_left_view = by_left
-            given[0] = by_tokens + by_encoded
+            by_outputs[0] = by_tokens + by_encoded
             outputs += residuals
-            given += by_residuals
-        (by_view,) = pulled_back(outputs, given, [view])
+            by_outputs += by_residuals
+        (by_view,) = vjp(outputs, by_outputs, [view])
         if by_left is not None:
             by_view = by_view + by_left_view
         del tokens, residuals, outputs
@@ -293,13 +299,13 @@ class StagedGradients:
         with torch.enable_grad():
             view = self._viewed(x, rows, columns, at)
         statistics = {name: f for name, f in self.source.work.statistics.items() if f.requires_grad}
-        found, *rest = pulled_back([view], [by_view], [x, *statistics.values()])
-        return needed, found, dict(zip(statistics, rest, strict=True))
+        by_pixels, *rest = vjp([view], [by_view], [x, *statistics.values()])
+        return needed, by_pixels, dict(zip(statistics, rest, strict=True))
 
-    # -- places ----------------------------------------------------------------------
+    # -- positions --------------------------------------------------------------------
 
     def _tile(self, row: int, column: int) -> Region:
-        """The whole tile, which may reach beyond the image."""
+        """Return the whole tile, which may reach beyond the image."""
         tile = self.model.tile
         y, x = self._origin[0] + row * tile, self._origin[1] + column * tile
         return Region(y, x, y + tile, x + tile)
@@ -309,7 +315,7 @@ class StagedGradients:
         return slice(row * side, (row + 1) * side), slice(column * side, (column + 1) * side)
 
     def _window(self, row: int, column: int) -> tuple[slice, slice, slice]:
-        """A tile's tokens with the margin, in a grid that has it on every side."""
+        """Return a tile's tokens with the margin, in a grid that has it on every side."""
         side, margin = self._side, 2 * self.model.margin
         return (
             slice(None),
@@ -318,7 +324,7 @@ class StagedGradients:
         )
 
     def _source(self, row: int, column: int) -> tuple[Region, Tensor, Tensor]:
-        """What of the image makes a tile, and which of its rows and columns, reflected at the edge."""
+        """Return the image's box of a tile, and its rows and columns, reflected at the edge."""
         needed, (rows, columns) = reflection(self._tile(row, column), self.source.size)
         return needed, torch.from_numpy(rows), torch.from_numpy(columns)
 
@@ -333,10 +339,13 @@ class StagedGradients:
         return self.model.view(tile, self.source.work.statistics_at([self._tile(*at)], tile))
 
 
-def _back(step: Callable[[Tensor], Tensor], given: Tensor, by_result: Tensor) -> Tensor:
-    """∂D/∂ of what a step was `given`, which it may write into, from that of its result."""
-    leaf = given.detach().requires_grad_(True)
+def _back(step: Callable[[Tensor], Tensor], by_outputs: Tensor, by_result: Tensor) -> Tensor:
+    """Return ∂D/∂ of the input of `step`, from that of its result.
+
+    `step` may write into its input.
+    """
+    leaf = by_outputs.detach().requires_grad_(True)
     with torch.enable_grad():
         # A leaf may not be written to.
         result = step(leaf.clone())
-    return pulled_back([result], [by_result], [leaf])[0]
+    return vjp([result], [by_result], [leaf])[0]

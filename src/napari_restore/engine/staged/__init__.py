@@ -1,1 +1,1 @@
-"""Models that see all tiles at once: their plans, tiers and runs."""
+"""Models that relate all tiles: their plans, tiers and runs."""

@@ -1,4 +1,4 @@
-"""How fast the scratch disk and the memory are: measured before they are planned on."""
+"""Bandwidth of the scratch disk and of the memory, measured before planning."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MIB = 1 << 20
 PROBE = 64 * MIB
 _BLOCK = 4 * MIB
 _LEAST = MIB
-"""A probe below this would tell nothing."""
+"""Least bytes of a meaningful probe."""
 _COPIED = 16 * MIB
 
 
@@ -36,17 +36,16 @@ class Bandwidth:
 
 _LOCK = threading.Lock()
 _MEASURED: dict[int, Bandwidth] = {}
-"""Device number of a file system → what was measured there."""
+"""Device number of a file system → its measured bandwidth."""
 
 
 def probe(folder: Path, size: int = PROBE) -> Bandwidth:
-    """The bandwidth of the disk of `folder`.
+    """Return the bandwidth of the disk of `folder`.
 
-    Writes `size` bytes, or half the free space where that is less, waits until they
-    are on the disk, and reads them back, past the system's cache where it can be
-    emptied (not on macOS and Windows, whose figure for reading is that of the cache).
-    Measured once per file system in a process. Raises `DiskFull` where not even 1 MiB
-    can be written.
+    Writes `size` bytes, or half the free space where that is less, waits until they are on the
+    disk, and reads them back, past the system's cache where it can be emptied (not on macOS and
+    Windows, whose figure for reading is that of the cache). Measured once per file system in a
+    process. Raises `DiskFull` where not even 1 MiB can be written.
     """
     with _LOCK:
         disk = folder.stat().st_dev
@@ -57,7 +56,7 @@ def probe(folder: Path, size: int = PROBE) -> Bandwidth:
 
 @functools.cache
 def ram_bandwidth() -> float:
-    """Bytes per second that one thread copies within memory, of 16 MiB, the best of three."""
+    """Return bytes per second that one thread copies in memory: the best of three times 16 MiB."""
     source = np.ones(_COPIED, np.uint8)
     target = np.zeros_like(source)
     seconds = []
@@ -69,7 +68,10 @@ def ram_bandwidth() -> float:
 
 
 def _measure(folder: Path, size: int) -> Bandwidth:
-    """Tries half as much again and again: a quota allows less than what is free."""
+    """Measure the disk, with half the size again and again.
+
+    A quota may allow less than what is free.
+    """
     size = min(size, shutil.disk_usage(folder).free // 2)
     while size >= _LEAST:
         try:
@@ -85,7 +87,7 @@ def _measure(folder: Path, size: int) -> Bandwidth:
 
 
 def _write_and_read(folder: Path, size: int) -> Bandwidth:
-    # Random: a file system that compresses must not look faster than it is.
+    # Random bytes: a file system that compresses must not appear faster than it is.
     block = np.random.default_rng(0).integers(0, 256, min(_BLOCK, size), np.uint8)
     with tempfile.TemporaryFile(dir=folder, prefix="bandwidth.", buffering=0) as file:
         begun = time.perf_counter()

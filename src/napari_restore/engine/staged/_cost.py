@@ -1,4 +1,4 @@
-"""What the parts of a staged model cost on this machine: memory and time per tile."""
+"""Cost of the parts of a staged model on this machine, in bytes and seconds per tile."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 
 from napari_restore.engine._device import Device
 from napari_restore.engine._device_memory import peak_of
-from napari_restore.engine._own_thread import on_own_thread
+from napari_restore.engine._measurement_cache import MeasurementCache
+from napari_restore.engine._new_thread import on_new_thread
 from napari_restore.engine._precision import computing
 from napari_restore.engine._probe import example_input, example_statistics
-from napari_restore.engine._remembered import Remembered
 from napari_restore.models import StagedModel, placed_at
 
 BATCHES = (1, 2)
-"""Tiles at once in the two measurements: they give a line for the memory."""
+"""Tiles at once in the two measurements, to which the memory is fitted linearly."""
 BATCHES_CUDA = (1, 8)
 GRID = 32
 """Side of the grid of tokens on which one layer is timed."""
@@ -40,7 +40,7 @@ class PartCost:
         return int(self.fixed_bytes + self.bytes_per_tile * batch)
 
     def seconds(self, batch: int) -> float:
-        """Per tile."""
+        """Return the seconds per tile."""
         return self.seconds_alone if batch == 1 else self.seconds_together
 
 
@@ -50,23 +50,23 @@ class StagedCost:
 
     encode: PartCost
     first: PartCost
-    """Only the first stage, whose residual may be made twice rather than kept."""
+    """Only the first stage, whose residual may be recomputed rather than kept."""
     decode: PartCost
     seconds_per_operation: float
-    """Of the bottleneck, per multiplication."""
+    """Seconds of the bottleneck per multiplication."""
 
 
-_KNOWN = Remembered[StagedCost]()
+_KNOWN = MeasurementCache[StagedCost]()
 
 
 def calibrate_staged(
     model: StagedModel, device: Device, threads: int, precision: str
 ) -> StagedCost:
-    """The cost of `model` with `threads` threads; remembered in the process, also by kind."""
+    """Return the cost of `model` with `threads` threads; cached in the process, also by kind."""
     return _KNOWN.of(
         model,
         device,
-        lambda: on_own_thread(lambda: _measure(model, device, threads, precision), "calibrate"),
+        lambda: on_new_thread(lambda: _measure(model, device, threads, precision), "calibrate"),
         threads,
         precision,
     )
@@ -117,8 +117,8 @@ def _part(call: Callable[[int], object], device: Device) -> PartCost:
 
 
 def _seconds_per_operation(model: StagedModel, device: Device) -> float:
-    """Of one layer on a small grid; the layers are alike."""
-    # Tokens that differ: on equal ones few experts have work.
+    """Return the seconds of one layer on a small grid, per multiplication; the layers are alike."""
+    # Tokens that differ: with equal ones few experts are active.
     generator = torch.Generator().manual_seed(0)
     grid = torch.randn(GRID, GRID, model.width, generator=generator).to(device.torch)
     model.bottleneck_layer(0, grid.clone())

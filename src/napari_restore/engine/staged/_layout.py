@@ -1,4 +1,4 @@
-"""How a staged run is cut up, and where its residuals lie: a static split from budgets."""
+"""Layout of a staged run: its grid, and a static split of its residuals over the budgets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from napari_restore.errors import BadParameter, BudgetTooSmall, DiskFull
 
 TIERS = ("auto", "device", "ram", "disk", "recompute-first", "recompute")
 Recompute = Literal["none", "first", "all"]
-"""Whose residuals are made again for decoding instead of being kept."""
+"""Residuals that are recomputed for decoding instead of being kept."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class StagedLayout:
     """The part of a plan that only staged models have. Sizes in bytes, times in seconds."""
 
     box: Region
-    """Level-0 pixels the bottleneck sees; its tiles begin at its corner."""
+    """Level-0 pixels of the bottleneck; its tiles begin at its corner."""
     rows: int
     columns: int
     """Tiles of the grid."""
@@ -30,14 +30,14 @@ class StagedLayout:
     decoded: int
     """Tiles that are restored."""
     slots: Slots
-    """Tiles whose residuals are kept, by tier; those of the others are made again."""
+    """Tiles whose residuals are kept, by tier; those of the others are recomputed."""
     recompute: Recompute
     record_bytes: int
-    """What is kept of one tile."""
+    """Bytes kept of one tile."""
     precision: str
     residual_dtype: str
     bottleneck_on_host: bool
-    """Whether the grid does not fit the device, so that the processor takes this part."""
+    """Whether the grid does not fit the device, so that the bottleneck runs on the processor."""
     ram_bytes: int
     device_bytes: int
     disk_bytes: int
@@ -48,30 +48,30 @@ class StagedLayout:
     @property
     def residual_bytes(self) -> dict[str, int]:
         """Kept bytes by tier."""
-        kept = {"device": self.slots.device, "ram": self.slots.ram, "disk": self.slots.disk}
-        return {tier: tiles * self.record_bytes for tier, tiles in kept.items()}
+        stored = {"device": self.slots.device, "ram": self.slots.ram, "disk": self.slots.disk}
+        return {tier: tiles * self.record_bytes for tier, tiles in stored.items()}
 
     @property
     def tier(self) -> str:
-        """The tiers in words, for instance "ram+disk"."""
+        """The tiers as text, for instance "ram+disk"."""
         used = [tier for tier, size in self.residual_bytes.items() if size]
         if self.slots.total < self.decoded or self.recompute != "none":
             used.append("recompute")
         return "+".join(used)
 
     def summary(self) -> str:
-        """For people: the grid, and where residuals lie."""
+        """Return text for the user: the grid, and where residuals lie."""
         places = {"device": "on the device", "ram": "in memory", "disk": "on disk"}
         sizes = self.residual_bytes.items()
-        kept = [f"{format_size(size)} {places[tier]}" for tier, size in sizes if size]
+        stored = [f"{format_size(size)} {places[tier]}" for tier, size in sizes if size]
         if "recompute" in self.tier:
-            kept.append("made again in part" if kept else "made again")
-        return f"{self.tokens:,} tokens · residuals: {', '.join(kept) or 'none'}"
+            stored.append("made again in part" if stored else "made again")
+        return f"{self.tokens:,} tokens · residuals: {', '.join(stored) or 'none'}"
 
     def phases(self) -> str:
-        """For people: what each phase will take."""
-        told = (f"{name} ≈ {format_seconds(s)}" for name, s in self.phase_seconds.items())
-        return " · ".join(told)
+        """Return text for the user: what each phase will take."""
+        phases = (f"{name} ≈ {format_seconds(s)}" for name, s in self.phase_seconds.items())
+        return " · ".join(phases)
 
     @property
     def phase_seconds(self) -> dict[str, float]:
@@ -85,8 +85,8 @@ class StagedLayout:
     def seconds(self) -> float:
         return sum(self.phase_seconds.values())
 
-    def told(self) -> dict[str, Any]:
-        """For people and records: phases, tokens, and where residuals lie."""
+    def describe(self) -> dict[str, Any]:
+        """Return a description for users and records: phases, tokens, and where residuals lie."""
         return {
             "box": list(self.box),
             "grid": [self.rows, self.columns],
@@ -100,18 +100,18 @@ class StagedLayout:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able; `from_dict` reads it."""
+        """Return the fields, JSON-able; `from_dict` reads them."""
         return asdict(self) | {"box": list(self.box)}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> StagedLayout:
-        """What `to_dict` wrote."""
+        """Return the layout that `to_dict` wrote."""
         return cls(**data | {"box": Region(*data["box"]), "slots": Slots(**data["slots"])})
 
 
 @dataclass(frozen=True)
 class Demand:
-    """What `split` has to place: tiles to decode, and what they take."""
+    """Input of `split`: tiles to decode, and what they take."""
 
     tiles: int
     stage_bytes: tuple[int, ...]
@@ -124,20 +124,20 @@ class Demand:
 
 @dataclass(frozen=True)
 class Room:
-    """Bytes free for residuals on each tier, and how fast they go there and back."""
+    """Bytes free for residuals on each tier, and its bandwidth."""
 
     has_device: bool
     device: int
     ram: int
     disk: Callable[[], int]
-    """Asked only where the disk may be needed: it is measured."""
+    """Called only where the disk may be needed: it is measured."""
     speed: Callable[[], Bandwidth]
     ram_speed: float
 
 
 @dataclass(frozen=True)
 class Split:
-    """Where residuals go, and what encoding and decoding the tiles then takes."""
+    """Assignment of residuals to tiers, and the resulting time of encoding and decoding."""
 
     slots: Slots
     recompute: Recompute
@@ -147,7 +147,7 @@ class Split:
 
 
 def batch_of(long_side: int) -> int:
-    """Tiles at once by the image's long side in pixels: the policy of Inf-Dehaze's supplement.
+    """Return the tiles at once by the image's long side in pixels, as in Inf-Dehaze's supplement.
 
     It names 1 below 1024, 4 up to 4096 and 16 above 8192; 8 lies between.
     """
@@ -158,13 +158,13 @@ def batch_of(long_side: int) -> int:
 
 
 def split(demand: Demand, room: Room, wanted: str) -> Split:
-    """The quickest way to have the residuals of all tiles again when they are decoded.
+    """Return the fastest way to provide the residuals of all tiles for decoding.
 
-    Kept residuals fill the device, then RAM, then the disk, in the order of encoding;
-    tiles that find no room are encoded twice. Copies run beside the computing, so a
-    phase takes the longer of the two. The order of use is known beforehand, so this
-    is settled once and nothing is ever evicted. `wanted` is one of `TIERS`; a named
-    tier that has too little room raises `BudgetTooSmall` or `DiskFull`.
+    Kept residuals fill the device, then RAM, then the disk, in the order of encoding; tiles that do
+    not fit are encoded twice. Copies run beside the computing, so a phase takes the longer of the
+    two. The order of use is known beforehand, so this is decided once and nothing is ever evicted.
+    `wanted` is one of `TIERS`; a named tier that has too little room raises `BudgetTooSmall` or
+    `DiskFull`.
     """
     if wanted not in TIERS:
         raise BadParameter(f"There is no tier {wanted!r}.", f"Choose among {', '.join(TIERS)}.")
@@ -187,7 +187,10 @@ def _of_tier(wanted: str) -> Recompute:
 
 
 def _kept(demand: Demand, room: Room, wanted: str, recompute: Recompute) -> list[Split]:
-    """The ways to keep what is not recomputed: in memory alone, and with the disk."""
+    """Return the ways to keep residuals that are not recomputed.
+
+    One uses memory alone, one the disk as well.
+    """
     record = sum(demand.stage_bytes[1:] if recompute == "first" else demand.stage_bytes)
     tiles = demand.tiles
     if record == 0:
@@ -215,8 +218,8 @@ def _kept(demand: Demand, room: Room, wanted: str, recompute: Recompute) -> list
     return ways
 
 
-def _check_fit(kept: int, demand: Demand, room: Room, wanted: str, record: int) -> None:
-    if kept < demand.tiles:
+def _check_fit(stored: int, demand: Demand, room: Room, wanted: str, record: int) -> None:
+    if stored < demand.tiles:
         flag = "--device-memory" if wanted == "device" else "--memory"
         if wanted == "device" and not room.has_device:
             raise BadParameter(
@@ -225,13 +228,13 @@ def _check_fit(kept: int, demand: Demand, room: Room, wanted: str, record: int) 
             )
         raise BudgetTooSmall(
             f"The residuals take {format_size(demand.tiles * record)}, "
-            f"the budget leaves {format_size(kept * record)} for them.",
+            f"the budget leaves {format_size(stored * record)} for them.",
             f"Raise {flag}, or use --residuals auto.",
         )
 
 
 def _timed(demand: Demand, room: Room, slots: Slots, recompute: Recompute, record: int) -> Split:
-    kept, again = slots.total, demand.tiles - slots.total
+    stored, again = slots.total, demand.tiles - slots.total
     out = back = (slots.ram * record) / room.ram_speed
     if slots.disk:
         speed = room.speed()
@@ -240,11 +243,11 @@ def _timed(demand: Demand, room: Room, slots: Slots, recompute: Recompute, recor
     encode = demand.tiles * demand.encode_seconds
     decode = demand.tiles * demand.decode_seconds + again * demand.encode_seconds
     if recompute == "first":
-        decode += kept * demand.first_seconds
+        decode += stored * demand.first_seconds
     return Split(slots, recompute, record, max(encode, out), max(decode, back))
 
 
 def grid_of(target: Region, size: tuple[int, int], tile: int, whole: bool) -> Region:
-    """The pixels a bottleneck sees: the whole image, or whole tiles around `target`."""
+    """Return the bottleneck's box: the whole image, or whole tiles around `target`."""
     image = Region(0, 0, *size)
     return image if whole else target.align(tile).intersect(image)

@@ -1,4 +1,4 @@
-"""Fits a staged run into its budgets: batch, workers, and what is left for residuals."""
+"""Planning of a staged run within its budgets: batch, workers, and memory for residuals."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from napari_restore.engine._plan import (
     WRITE_BEHIND,
     Layout,
     cache_for,
-    context_cost,
+    context_pass_cost,
     fragmentation,
     image_bytes,
     weight_bytes,
@@ -46,28 +46,28 @@ from napari_restore.images import Image
 from napari_restore.models import StagedModel
 
 DISK_SHARE = 0.9
-"""Of the free scratch disk that residuals may take."""
+"""Share of the free scratch disk that residuals may take."""
 LEAST_GAIN = 0.9
-"""Tiles side by side must be so much quicker than one after another to be worth their memory."""
+"""Tiles in parallel must be faster than one at a time by this factor to be worth their memory."""
 
 
 @dataclass(frozen=True)
 class StagedRequest:
-    """What a staged plan is made from. Sizes in bytes."""
+    """Input of a staged plan. Sizes in bytes."""
 
     image: Image
     model: StagedModel
     bands: tuple[int, ...]
     targets: tuple[Region, ...]
     box: Region
-    """What the bottleneck sees."""
+    """Pixels of the bottleneck."""
     device: Device
     memory: int
     device_memory: int
     folder: Path
-    """Where tokens and residuals lie, and those of an earlier run may."""
+    """Folder of tokens and residuals, perhaps with those of an earlier run."""
     key: str
-    """Of the run: tokens of another one are of no use."""
+    """Key of the run: tokens of another one are of no use."""
     precision: str
     residual_dtype: str
     residuals: str = "auto"
@@ -80,15 +80,15 @@ class StagedRequest:
 
 @dataclass(frozen=True)
 class StagedChoice:
-    """What plans of all scopes have, what only staged ones have, and tiles at once."""
+    """Fields of plans of all scopes, those of staged ones only, and tiles at once."""
 
     layout: Layout
     staged: StagedLayout
     batch: int
 
 
-class _Ground:
-    """What of a run no batch and no number of workers changes. Sizes in bytes."""
+class _SharedCosts:
+    """Costs that depend neither on batch nor on workers. Sizes in bytes."""
 
     def __init__(self, request: StagedRequest) -> None:
         model, image, box = request.model, request.image, request.box
@@ -98,7 +98,7 @@ class _Ground:
         side = tile // model.stride
         self.tokens = self.tiles * side * side
         encoded = tile_bytes(model.width, side)
-        # Of what the bottleneck made, which is the larger.
+        # Of the bottleneck's output, which is the larger.
         self.token_tile = tile_bytes(model.width, side, model.margin)
         size = (image.height, image.width)
         self.decoded = tile_sizes(request.targets, size, tile, 0, tile).count
@@ -119,11 +119,11 @@ class _Ground:
 
 
 def lay_out_staged(request: StagedRequest, cost: Callable[[int], StagedCost]) -> StagedChoice:
-    """The quickest way to run within the budgets; `cost(threads)` is per worker.
+    """Return the fastest run within the budgets; `cost(threads)` is per worker.
 
     Raises `BudgetTooSmall` naming the smallest budget that would do.
     """
-    ground = _Ground(request)
+    shared = _SharedCosts(request)
     choices: list[StagedChoice] = []
     errors: list[ResourceError] = []
     for workers in _workers(request):
@@ -131,7 +131,7 @@ def lay_out_staged(request: StagedRequest, cost: Callable[[int], StagedCost]) ->
         known = cost(threads)
         for batch in _batches(request, known):
             try:
-                choices.append(_choice(request, ground, known, workers, batch))
+                choices.append(_choice(request, shared, known, workers, batch))
             except ResourceError as error:
                 # A named tier has too little room beside a batch of this size.
                 errors.append(error)
@@ -142,13 +142,13 @@ def lay_out_staged(request: StagedRequest, cost: Callable[[int], StagedCost]) ->
 
 def _workers(request: StagedRequest) -> list[int]:
     if request.device.is_accelerator:
-        # While one turns pixels into source values, the other keeps the device busy.
+        # While one converts pixels to source values, the other keeps the device busy.
         return [request.workers] if request.workers else [2, 1]
     return [request.workers] if request.workers else sorted({cores(), 1})
 
 
 def _batches(request: StagedRequest, cost: StagedCost) -> list[int]:
-    """The policy's batch and smaller ones; one tile where more at once gain nothing."""
+    """Return the policy's batch and smaller ones; one tile where more at once are no faster."""
     if request.batch is not None:
         return [request.batch]
     policy = batch_of(max(request.image.height, request.image.width))
@@ -161,39 +161,39 @@ def _batches(request: StagedRequest, cost: StagedCost) -> list[int]:
 
 
 def _choice(
-    request: StagedRequest, ground: _Ground, cost: StagedCost, workers: int, batch: int
+    request: StagedRequest, shared: _SharedCosts, cost: StagedCost, workers: int, batch: int
 ) -> StagedChoice:
-    """What these workers and this batch take, with residuals where they have room."""
+    """Return the choice for these workers and this batch, with residuals where they fit."""
     image, tile, on_device = request.image, request.model.tile, request.device.is_accelerator
     threads = max(1, cores() // workers)
-    batch = min(batch, ground.tiles)
-    workers = min(workers, -(-ground.tiles // batch))
-    need = _Need(request, cost, workers, batch, ground.token_tile, sum(ground.stages))
-    swell = 1.0 if on_device else fragmentation(ground.tiles)
+    batch = min(batch, shared.tiles)
+    workers = min(workers, -(-shared.tiles // batch))
+    need = _Need(request, cost, workers, batch, shared.token_tile, sum(shared.stages))
+    swell = 1.0 if on_device else fragmentation(shared.tiles)
     tiles_peak = int(swell * max(need.encoding, need.decoding))
     cache_bytes = cache_for(image, tile, 0, workers)
-    looking, prepare = request.context, request.prepare
-    # Statistics that are known are read from the disk, which holds as much.
-    known = bool(prepare.peak_bytes) and not looking
-    context_bytes, block_bytes, context_seconds = context_cost(
-        image.full or image, workers, whole=looking or known
+    context_missing, prepare = request.context, request.prepare
+    # Known statistics are read from the disk, which takes as much.
+    known = bool(prepare.peak_bytes) and not context_missing
+    context_bytes, block_bytes, context_seconds = context_pass_cost(
+        image.full or image, workers, whole=context_missing or known
     )
     if known:
         block_bytes, context_seconds = 0, 0.0
-    on_host = on_device and ground.weights + ground.grid > request.device_memory
+    on_host = on_device and shared.weights + shared.grid > request.device_memory
     device_peak = 0
     if on_device:
-        grid = 0 if on_host else ground.grid
-        device_peak = ground.weights + max(workers * need.on_device, grid)
-    # Cores work side by side, batches on a device one after another.
+        grid = 0 if on_host else shared.grid
+        device_peak = shared.weights + max(workers * need.on_device, grid)
+    # Cores work in parallel, batches on a device one after another.
     lanes = 1 if on_device else workers
-    grid = 0 if on_device and not on_host else ground.grid
+    grid = 0 if on_device and not on_host else shared.grid
     ram = context_bytes + prepare.statistics_bytes + cache_bytes
     ram += max(tiles_peak, block_bytes, prepare.peak_bytes, grid)
 
     demand = Demand(
-        ground.decoded,
-        ground.stages,
+        shared.decoded,
+        shared.stages,
         cost.encode.seconds(batch) / lanes,
         cost.first.seconds(batch) / lanes,
         cost.decode.seconds(batch) / lanes + SECONDS_PER_TILE / workers,
@@ -202,42 +202,42 @@ def _choice(
         has_device=on_device,
         device=request.device_memory - device_peak if on_device else 0,
         ram=request.memory - ram,
-        disk=ground.disk_room,
-        speed=ground.speed,
+        disk=shared.disk_room,
+        speed=shared.speed,
         ram_speed=ram_bandwidth(),
     )
-    found: Split = split(demand, room, "recompute" if ground.related else request.residuals)
+    split_: Split = split(demand, room, "recompute" if shared.related else request.residuals)
     pixel = image.bands * image.dtype.itemsize
     reading = tile * tile * pixel * IO_SECONDS_PER_BYTE / cores()
     encode_seconds = context_seconds + prepare.seconds
-    if not ground.related:
-        others = max(0, ground.tiles - ground.decoded)
-        encode_seconds += found.encode_seconds
-        encode_seconds += others * demand.encode_seconds + ground.tiles * reading
+    if not shared.related:
+        others = max(0, shared.tiles - shared.decoded)
+        encode_seconds += split_.encode_seconds
+        encode_seconds += others * demand.encode_seconds + shared.tiles * reading
     staged = StagedLayout(
         box=request.box,
-        rows=ground.rows,
-        columns=ground.columns,
-        tokens=ground.tokens,
-        decoded=ground.decoded,
-        slots=found.slots,
-        recompute=found.recompute,
-        record_bytes=found.record_bytes,
+        rows=shared.rows,
+        columns=shared.columns,
+        tokens=shared.tokens,
+        decoded=shared.decoded,
+        slots=split_.slots,
+        recompute=split_.recompute,
+        record_bytes=split_.record_bytes,
         precision=request.precision,
         residual_dtype=request.residual_dtype,
         bottleneck_on_host=on_host,
-        ram_bytes=ram + found.slots.ram * found.record_bytes,
-        device_bytes=device_peak + found.slots.device * found.record_bytes,
-        disk_bytes=ground.token_bytes + found.slots.disk * found.record_bytes,
+        ram_bytes=ram + split_.slots.ram * split_.record_bytes,
+        device_bytes=device_peak + split_.slots.device * split_.record_bytes,
+        disk_bytes=shared.token_bytes + split_.slots.disk * split_.record_bytes,
         encode_seconds=encode_seconds,
-        bottleneck_seconds=ground.operations * cost.seconds_per_operation,
-        decode_seconds=found.decode_seconds + ground.decoded * reading,
+        bottleneck_seconds=shared.operations * cost.seconds_per_operation,
+        decode_seconds=split_.decode_seconds + shared.decoded * reading,
     )
     layout = Layout(
         tile=tile,
         workers=workers,
         threads=threads,
-        tiles=ground.decoded,
+        tiles=shared.decoded,
         peak_bytes=staged.ram_bytes,
         seconds=staged.seconds,
         read_cache_bytes=cache_bytes,
@@ -246,9 +246,9 @@ def _choice(
 
 
 def _quickest(choices: list[StagedChoice], memory: int, device_memory: int) -> StagedChoice:
-    """The quickest that keeps to both budgets; raises `BudgetTooSmall`.
+    """Return the fastest that keeps to both budgets; raise `BudgetTooSmall`.
 
-    Of those that are hardly slower, the one that takes least.
+    Of those that are hardly slower, the one that takes the least memory.
     """
     fitting = [
         choice
@@ -266,14 +266,14 @@ def _quickest(choices: list[StagedChoice], memory: int, device_memory: int) -> S
     else:
         needed, flag = least.ram_bytes, "--memory"
     raise BudgetTooSmall(
-        f"The budget does not hold this model's {least.tokens} tokens and one tile.",
+        f"The budget is too small for this model's {least.tokens} tokens and one tile.",
         f"Use {flag} {math.ceil(needed * 1.05 / 2**20)}MiB or more, or restore a region with "
         "--extent region.",
     )
 
 
 class _Need:
-    """Bytes that batches of tiles take at once while they are encoded and decoded."""
+    """Bytes of batches of tiles while they are encoded and decoded."""
 
     def __init__(
         self,
@@ -324,24 +324,24 @@ class _Need:
 
 
 def _disk_room(request: StagedRequest, tokens: int) -> int:
-    """Bytes that residuals may take on the scratch disk beside tokens and result."""
+    """Return the bytes that residuals may take on the scratch disk beside tokens and result."""
     free = shutil.disk_usage(_existing(request.folder)).free
     if request.folder.exists():
-        # What an earlier try has set aside is this run's own.
+        # Space allocated by an earlier attempt belongs to this run.
         free += sum(file.stat().st_size for file in request.folder.iterdir() if file.is_file())
     room = free - tokens - 2 * image_bytes(request.image)
     return max(0, int(DISK_SHARE * room) - 64 * MIB)
 
 
 def _existing(folder: Path) -> Path:
-    """The nearest folder that is there: nothing is made before a run begins."""
+    """Return the nearest existing folder: none is created before a run begins."""
     while not folder.is_dir():
         folder = folder.parent
     return folder
 
 
 def check_staged(model: StagedModel, tile: int | None) -> None:
-    """Raise `BadParameter` for a tile size, which is the model's, and `BadModel` for an odd one."""
+    """Raise `BadParameter` for a tile size, which the model fixes, `BadModel` for an odd one."""
     if model.tile % CELL:
         raise BadModel(
             f"Tiles of {model.card.id} have {model.tile} pixels along a side.",
@@ -350,12 +350,12 @@ def check_staged(model: StagedModel, tile: int | None) -> None:
     if tile is not None and tile != model.tile:
         raise BadParameter(
             f"Tiles of {model.card.id} have {model.tile} pixels along a side: that is part of it.",
-            "Leave --tile out; --tile-batch says how many are worked on at once.",
+            "Omit --tile; --tile-batch sets how many are processed at once.",
         )
 
 
 def about_extent(layout: StagedLayout, image: Image) -> list[str]:
-    """What to tell of a model that does not see the whole image."""
+    """Return the note on a model that does not see the whole image."""
     if layout.box == (0, 0, image.height, image.width):
         return []
     return ["A draft: the model knows only the region, not the whole image (--extent region)."]

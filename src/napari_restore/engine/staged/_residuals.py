@@ -1,4 +1,4 @@
-"""What the encoder leaves for the decoder, parked on the device, in RAM or on disk."""
+"""Residuals of the encoder for the decoder, stored on the device, in RAM or on disk."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class Slots:
         return self.device + self.ram + self.disk
 
     def first(self, tiles: int) -> Slots:
-        """These tiers for no more than so many tiles."""
+        """Return these tiers for no more than so many tiles."""
         device = min(self.device, tiles)
         ram = min(self.ram, tiles - device)
         return Slots(device, ram, min(self.disk, tiles - device - ram))
 
     def of(self, slot: int) -> str | None:
-        """``"device"``, ``"ram"`` or ``"disk"``; None for a tile that is recomputed."""
+        """Return ``"device"``, ``"ram"`` or ``"disk"``; None for a tile that is recomputed."""
         end = 0
         for name, count in (("device", self.device), ("ram", self.ram), ("disk", self.disk)):
             end += count
@@ -53,18 +53,17 @@ class Slots:
 
 
 class ResidualStore:
-    """The residuals of a staged model's tiles, put while encoding, got while decoding.
+    """The residuals of a staged model's tiles, written while encoding, read while decoding.
 
-    `shapes` are the (C, h, w) of one tile's residuals, kept in `dtype`; slot i is the
-    i-th tile encoded. RAM and device hold one slab each, allocated here, of exactly
-    ``slots.ram`` and ``slots.device`` tiles; with a CUDA `device` the slab in RAM is
-    pinned. The disk's tiles lie in a `SlabFile` in `folder` and are there again when
-    the store is opened with the same `key`, `shapes`, `dtype` and `slots` (see
-    `earlier_slots`). With `disk_only` nothing is kept in RAM or on the device. Raises
-    `OutOfMemory` or `DiskFull`.
+    `shapes` are the (C, h, w) of one tile's residuals, kept in `dtype`; slot i is the i-th tile
+    encoded. RAM and device have one slab each, allocated here, of exactly ``slots.ram`` and
+    ``slots.device`` tiles; with a CUDA `device` the slab in RAM is pinned. The disk's tiles lie in
+    a `SlabFile` in `folder` and are found again when the store is opened with the same `key`,
+    `shapes`, `dtype` and `slots` (see `earlier_slots`). With `disk_only` nothing is kept in RAM or
+    on the device. Raises `OutOfMemory` or `DiskFull`.
 
-    Threads may put and get at once. With CUDA both are to be called where the stream of
-    the computations is current, as in `Transfer`.
+    Threads may call `put` and `get` at the same time. With CUDA both are to be called where the
+    stream of the computations is current, as in `Transfer`.
     """
 
     def __init__(
@@ -105,20 +104,20 @@ class ResidualStore:
             self.close()
             raise
 
-    # -- putting and getting -----------------------------------------------------
+    # -- put and get -------------------------------------------------------------
 
     def put(self, slot: int, residuals: Sequence[Tensor]) -> None:
         """Keep `residuals`, (C, h, w) each, of any float dtype, layout and device.
 
-        They may be let go of at once, but on CUDA not be overwritten before the next
-        `get`. A slot beyond all tiers is ignored. Raises `DiskFull`.
+        They may be freed at once, but on CUDA not be overwritten before the next `get`. A slot
+        beyond all tiers is ignored. Raises `DiskFull`.
         """
         tier = self.slots.of(slot)
         if tier is None or (tier != "disk" and tier not in self._slabs):
             return
-        found = tuple(tuple(tensor.shape) for tensor in residuals)
-        if found != self.shapes:
-            raise ValueError(f"residuals of {found} instead of {self.shapes}")
+        actual = tuple(tuple(tensor.shape) for tensor in residuals)
+        if actual != self.shapes:
+            raise ValueError(f"residuals of {actual} instead of {self.shapes}")
         if tier == "disk":
             self._put_on_disk(slot, residuals)
             return
@@ -132,7 +131,7 @@ class ResidualStore:
             self._there.add(slot)
 
     def get(self, slot: int) -> tuple[Tensor, ...] | None:
-        """The residuals of `slot`, (C, h, w) each, in `dtype` on `device`, the caller's own.
+        """Return the residuals of `slot`, (C, h, w) each, in `dtype` on `device`, the caller's own.
 
         None if they were not kept or are damaged: the caller encodes the tile again.
         """
@@ -153,15 +152,15 @@ class ResidualStore:
     # -- figures -----------------------------------------------------------------
 
     def bytes_by_tier(self) -> dict[str, int]:
-        """Bytes held on ``"device"``, ``"ram"`` and ``"disk"``, slots still empty included."""
-        held = {name: int(slab.nbytes) for name, slab in self._slabs.items()}
+        """Return bytes on ``"device"``, ``"ram"`` and ``"disk"``, slots still empty included."""
+        sizes = {name: int(slab.nbytes) for name, slab in self._slabs.items()}
         disk = self._disk.nbytes if self._disk is not None else 0
-        return {"device": held.get("device", 0), "ram": held.get("ram", 0), "disk": disk}
+        return {"device": sizes.get("device", 0), "ram": sizes.get("ram", 0), "disk": disk}
 
     # -- end ---------------------------------------------------------------------
 
     def close(self) -> None:
-        """Give memory back; what lies on disk stays there."""
+        """Release the memory; what lies on disk stays there."""
         self._transfer.wait()
         for unlock in self._unlock:
             unlock()
@@ -182,7 +181,7 @@ class ResidualStore:
     # -- memory ------------------------------------------------------------------
 
     def _allocate(self, count: int, device: torch.device) -> Tensor:
-        """A slab (count, values of a record), pinned in RAM where the device is CUDA."""
+        """Return a slab (count, values of a record), pinned in RAM where the device is CUDA."""
         try:
             slab = torch.empty((count, sum(self._sizes)), dtype=self.dtype, device=device)
         except (MemoryError, RuntimeError) as error:
@@ -201,7 +200,7 @@ class ResidualStore:
         return self._split(self._slabs[tier][slot - first])
 
     def _split(self, record: Tensor) -> tuple[Tensor, ...]:
-        """Views (C, h, w) of the residuals in a record of values."""
+        """Return views (C, h, w) of the residuals in a record of values."""
         parts = torch.split(record, self._sizes)
         return tuple(part.view(shape) for part, shape in zip(parts, self.shapes, strict=True))
 
@@ -225,10 +224,10 @@ class ResidualStore:
     def _get_from_disk(self, slot: int) -> tuple[Tensor, ...] | None:
         assert self._disk is not None
         if self.device.type == "cpu":
-            # Read straight into what the caller is given.
+            # Read directly into the caller's tensors.
             record = torch.empty(sum(self._sizes), dtype=self.dtype)
-            there = self._disk.get(self._record(slot), _as_bytes(record)) is not None
-            return self._split(record) if there else None
+            is_stored = self._disk.get(self._record(slot), _as_bytes(record)) is not None
+            return self._split(record) if is_stored else None
         with self._reading:
             record = self._buffer("in")
             if self._disk.get(self._record(slot), _as_bytes(record)) is None:
@@ -236,7 +235,7 @@ class ResidualStore:
             return self._transfer.into(self._split(record))
 
     def _buffer(self, way: str) -> Tensor:
-        """One record in RAM that is used again and again, pinned for CUDA."""
+        """Return one record in RAM that is reused, pinned for CUDA."""
         if way not in self._staging:
             self._staging[way] = self._allocate(1, torch.device("cpu"))[0]
         return self._staging[way]
@@ -245,20 +244,20 @@ class ResidualStore:
 def earlier_slots(
     folder: Path, shapes: tuple[Shape, ...], dtype: torch.dtype, *, key: str
 ) -> Slots | None:
-    """The split of the store that an earlier run with this `key` left in `folder`.
+    """Return the split of the store that an earlier run with this `key` left in `folder`.
 
     What lies on disk is found again only by a store with the same split.
     """
-    found = (key_of(folder / FILE) or "").rpartition(" ")
+    actual = (key_of(folder / FILE) or "").rpartition(" ")
     try:
-        slots = Slots(*map(int, found[2].split("+")))
+        slots = Slots(*map(int, actual[2].split("+")))
     except (ValueError, TypeError):
         return None
-    return slots if _full_key(key, shapes, dtype, slots) == "".join(found) else None
+    return slots if _full_key(key, shapes, dtype, slots) == "".join(actual) else None
 
 
 def _full_key(key: str, shapes: tuple[Shape, ...], dtype: torch.dtype, slots: Slots) -> str:
-    """All that says which values a record holds, and of which tile."""
+    """Return everything that determines the values of a record, and their tile."""
     sizes = ",".join("x".join(map(str, shape)) for shape in shapes)
     return f"{key} {dtype} {sizes} {slots.device}+{slots.ram}+{slots.disk}"
 

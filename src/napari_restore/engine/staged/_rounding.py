@@ -1,4 +1,4 @@
-"""How much is lost when residuals are kept in fewer bits."""
+"""Error of storing residuals in fewer bits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _AT_ONCE = 1 << 20
 
 
 class Rounding:
-    """The largest error that rounding to `dtype` made, over all that was noted. Thread safe."""
+    """The largest error of rounding to `dtype`, over all tensors noted. Thread safe."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         self._dtype = dtype
@@ -23,16 +23,16 @@ class Rounding:
 
     @property
     def relative(self) -> float:
-        """Largest |rounded - given| relative to the largest |given| that was rounded.
+        """Largest |rounded - value| relative to the largest |value| that was rounded.
 
-        0.0 where the dtype holds every value given, infinite where one was beyond its range.
+        0.0 where the dtype represents every value exactly, infinite where one was beyond its range.
         """
         error, largest = float(self._error), float(self._largest)
         return error / largest if error else 0.0
 
-    def note(self, given: Iterable[Tensor]) -> None:
-        """Take account of tensors, (C, ...) each, that are about to be rounded."""
-        for tensor in given:
+    def note(self, tensors: Iterable[Tensor]) -> None:
+        """Measure tensors, (C, ...) each, that are about to be rounded."""
+        for tensor in tensors:
             if torch.promote_types(tensor.dtype, self._dtype) == self._dtype:
                 continue
             exact = torch.promote_types(tensor.dtype, torch.float32)
@@ -41,12 +41,12 @@ class Rounding:
             for part in torch.split(tensor.detach(), planes):
                 values = part.to(exact)
                 off = (values.to(self._dtype).to(exact) - values).abs()
-                # What was no number before is none after: nothing was lost there.
+                # NaN before and after: nothing was lost there.
                 off.nan_to_num_(nan=0.0, posinf=math.inf)
                 error = torch.maximum(error, off.amax())
                 size = values.abs().nan_to_num_(nan=0.0, posinf=0.0)
                 largest = torch.maximum(largest, size.amax())
             with self._lock:
-                # They stay on the device: to look at them would wait for it.
+                # They stay on the device: reading them here would wait for it.
                 self._error = torch.maximum(self._error.to(error), error)
                 self._largest = torch.maximum(self._largest.to(largest), largest)

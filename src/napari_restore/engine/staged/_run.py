@@ -1,4 +1,4 @@
-"""Runs of models that encode tiles, look at all of them at once, and decode tiles."""
+"""Runs of models that encode tiles, relate all of them, and decode tiles."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import torch
 
 from napari_restore.engine._device import Device, cores
 from napari_restore.engine._events import Note, Phase, Progress
-from napari_restore.engine._own_thread import on_own_thread
+from napari_restore.engine._mask_strength import MaskStrength
+from napari_restore.engine._new_thread import on_new_thread
 from napari_restore.engine._precision import computing, dtype_of
 from napari_restore.engine._region import Region
 from napari_restore.engine._run import Run
@@ -25,11 +26,10 @@ from napari_restore.engine._tile import (
     TileInput,
     TileWork,
     as_failure,
+    clear_frames,
     is_out_of_memory,
-    let_go,
 )
 from napari_restore.engine._tiles import Schedule
-from napari_restore.engine._weight import Weight
 from napari_restore.engine.staged._layout import Recompute, StagedLayout
 from napari_restore.engine.staged._residuals import FILE, ResidualStore, earlier_slots
 from napari_restore.engine.staged._rounding import Rounding
@@ -49,10 +49,9 @@ from napari_restore.models import StagedModel
 class StagedRun(Run):
     """A plan of scope `staged`: encode batches, one bottleneck, decode batches.
 
-    Tokens and residuals lie beside the result until they are used. What is finished is
-    never done again: tiles that are encoded, layers of the bottleneck that took long,
-    tiles that are decoded. Residuals that were in the memory of a run that ended are
-    made again from the source.
+    Tokens and residuals lie beside the result until they are used. Finished work is never repeated:
+    encoded tiles, layers of the bottleneck that took long, decoded tiles. Residuals that were in
+    the memory of a run that ended are recomputed from the source.
     """
 
     def __init__(self, *arguments: Any) -> None:
@@ -62,7 +61,9 @@ class StagedRun(Run):
         self._rounding: Rounding | None = None
         self._encoded = 0
 
-    def _restore(self, work: TileWork, exclude: Weight | None, mask: Weight | None) -> None:
+    def _restore(
+        self, work: TileWork, exclude: MaskStrength | None, mask: MaskStrength | None
+    ) -> None:
         model, layout = self.plan.model, self.plan.staged
         assert isinstance(model, StagedModel) and layout is not None
         folder = self.plan.store / STAGED
@@ -70,7 +71,7 @@ class StagedRun(Run):
         if pending:
             with ExitStack() as stack:
                 tokens = self._tokens(folder, layout, model, stack)
-                # In the order of encoding: that is how residuals are handed to the tiers.
+                # In the order of encoding: that is how residuals are assigned to the tiers.
                 order = list(iter(Schedule(tiles).pop, None))
                 parked, recompute = self._parked(folder, layout, model, order, tokens, stack)
                 self._rounding = Rounding(dtype_of(layout.residual_dtype))
@@ -104,11 +105,14 @@ class StagedRun(Run):
         tokens: TokenStore,
         stack: ExitStack,
     ) -> tuple[ResidualStore, Recompute]:
-        """Where residuals are parked, and whose are not: what lies there already counts."""
+        """Return the tiles whose residuals are stored, and the others.
+
+        Residuals of an earlier run count as stored.
+        """
         dtype, device = dtype_of(layout.residual_dtype), self.plan.device.torch
         named = json.dumps([self.plan.key, [list(core) for core in order]])
         key = hashlib.sha256(named.encode()).hexdigest()
-        # A mask may leave fewer tiles than the plan could tell.
+        # A mask may leave fewer tiles than the plan could know.
         slots, recompute = layout.slots.first(len(order)), layout.recompute
         shapes = _shapes(model, recompute)
         disk_only = tokens.is_finished
@@ -134,7 +138,7 @@ class StagedRun(Run):
         parked: ResidualStore,
         grid: dict[Region, int],
         slots: dict[Region, int],
-        exclude: Weight | None,
+        exclude: MaskStrength | None,
     ) -> None:
         missing = [core for core, tile in grid.items() if not tokens.encoded.has(tile)]
         self.emit(Phase("Encoding (1 of 3)"))
@@ -158,7 +162,7 @@ class StagedRun(Run):
             raise Cancelled("Cancelled while encoding.")
 
     def _grid(self, layout: StagedLayout) -> dict[Region, int]:
-        """All tiles that the bottleneck sees, numbered row by row."""
+        """Return all tiles of the bottleneck, numbered row by row."""
         tile, box = self.plan.tile, layout.box
         return {
             Region(y, x, y + tile, x + tile).intersect(box): row * layout.columns + column
@@ -166,8 +170,8 @@ class StagedRun(Run):
             for column, x in enumerate(range(box.x0, box.x1, tile))
         }
 
-    def _tile(self, core: Region, exclude: Weight | None) -> TileInput:
-        """The whole tile around `core`, reflected where it reaches beyond the image."""
+    def _tile(self, core: Region, exclude: MaskStrength | None) -> TileInput:
+        """Return the whole tile around `core`, reflected where it reaches beyond the image."""
         image = self.plan.image
         box = box_of_tile(core, self.plan.tile)
         needed, (rows, columns) = reflection(box, (image.height, image.width))
@@ -177,7 +181,7 @@ class StagedRun(Run):
         pick = (rows[:, None], columns[None, :])
         return replace(
             tile,
-            fed=box,
+            input_box=box,
             pixels=tile.pixels[pick],
             valid=None if tile.valid is None else tile.valid[pick],
             excluded=None if tile.excluded is None else tile.excluded[pick],
@@ -187,7 +191,7 @@ class StagedRun(Run):
     # -- bottleneck ------------------------------------------------------------------
 
     def _relate(self, model: StagedModel, layout: StagedLayout, tokens: TokenStore) -> None:
-        """Carry the grid through the bottleneck, on the processor if the device is too small."""
+        """Pass the grid through the bottleneck, on the processor if the device is too small."""
         self.emit(Phase("Global bottleneck (2 of 3)"))
         if not layout.bottleneck_on_host and self._fits_device(model, tokens):
             return
@@ -198,14 +202,14 @@ class StagedRun(Run):
             model.to(self.plan.device.torch)
 
     def _fits_device(self, model: StagedModel, tokens: TokenStore) -> bool:
-        """Relate the tokens on the device; False if it ran out of memory."""
+        """Relate the tokens on the device; return False if it ran out of memory."""
         try:
             self._layers(model, self.plan.device, tokens)
             return True
         except OutOfMemory as error:
             if not self.plan.device.is_accelerator:
                 raise
-            let_go(error)
+            clear_frames(error)
             self._backoffs += 1
         self.plan.device.empty_cache()
         self.emit(Note("The bottleneck did not fit the device; the processor takes it."))
@@ -243,7 +247,7 @@ class StagedRun(Run):
                 tokens.finish(grid, check)
 
         try:
-            on_own_thread(run, "bottleneck")
+            on_new_thread(run, "bottleneck")
         except FAILURES as error:
             if is_out_of_memory(error):
                 raise OutOfMemory(
@@ -262,21 +266,21 @@ class StagedRun(Run):
         grid: dict[Region, int],
         slots: dict[Region, int],
         pending: list[Region],
-        exclude: Weight | None,
+        exclude: MaskStrength | None,
     ) -> None:
         self.emit(Phase("Decoding (3 of 3)"))
 
         def read(core: Region) -> DecodeInput:
             tile = self._tile(core, exclude)
-            found, encoded = tokens.tile(grid[core])
+            related, encoded = tokens.tile(grid[core])
             residuals = parked.get(slots[core])
-            return DecodeInput(**vars(tile), tokens=found, encoded=encoded, residuals=residuals)
+            return DecodeInput(**vars(tile), tokens=related, encoded=encoded, residuals=residuals)
 
         # The last to be written come first: they are still in the system's cache.
         schedule = self._schedule(pending, backwards=True)
         self._pipeline(schedule, read, work.decode, self._writer(len(slots)))
 
-    # -- telling ---------------------------------------------------------------------
+    # -- reporting -------------------------------------------------------------------
 
     def _measured(self) -> dict[str, Any]:
         return {
@@ -296,7 +300,7 @@ class StagedRun(Run):
 
 
 def _shapes(model: StagedModel, recompute: Recompute) -> tuple[tuple[int, int, int], ...]:
-    """Of the residuals of one tile that are kept."""
+    """Return the shapes of the residuals of one tile that are kept."""
     first = 1 if recompute == "first" else 0
     return tuple(residual.shape(model.tile) for residual in model.residuals[first:])
 

@@ -1,4 +1,4 @@
-"""A file of equally long records that survives a crash: each is whole or not there."""
+"""A file of records of equal length that survives a crash: each is complete or absent."""
 
 from __future__ import annotations
 
@@ -28,21 +28,20 @@ _NOT_OFFERED = {
     getattr(errno, "EOPNOTSUPP", errno.EINVAL),
     errno.ENOSYS,
 }
-"""What file systems say that cannot set space aside."""
+"""Errors of file systems that cannot allocate space in advance."""
 
 
 class SlabFile:
     """`count` records of `record_bytes` bytes in one preallocated file.
 
-    A record is written first and then named, with its checksum, in a journal beside
-    the file (PATH.journal). After the process was killed the journal names just what
-    is whole; after a power cut the checksum finds what never reached the disk. The
-    file is read and written, not mapped, so its pages do not count as the process's
-    memory.
+    A record is written first and then entered, with its checksum, in a journal beside the file
+    (PATH.journal). After the process was killed the journal names exactly the complete records;
+    after a power cut the checksum reveals those that never reached the disk. The file is read and
+    written, not mapped, so its pages do not count as the process's memory.
 
-    An earlier file is taken over when it was made with the same `key`, `record_bytes`
-    and `count`, and made anew otherwise. Raises `DiskFull` where there is no space for
-    all records. One thread writes, any may read; all must be done before `close`.
+    An earlier file is reused when it was made with the same `key`, `record_bytes` and `count`, and
+    created again otherwise. Raises `DiskFull` where there is no space for all records. One thread
+    writes, any may read; all must have finished before `close`.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class SlabFile:
         self._file = open(path, "r+b", buffering=0)
         self._journal = open(journal_of(path), "ab", buffering=0)
 
-    # -- what is there -----------------------------------------------------------
+    # -- state --------------------------------------------------------------------
 
     @property
     def nbytes(self) -> int:
@@ -74,7 +73,7 @@ class SlabFile:
 
     @property
     def done(self) -> npt.NDArray[np.bool_]:
-        """Which records are written, (count,)."""
+        """Mask of the records that are written, (count,)."""
         done = np.zeros(self.count, bool)
         done[list(self._checksums)] = True
         return done
@@ -87,7 +86,7 @@ class SlabFile:
     def put(self, index: int, record: memoryview | npt.NDArray[Any]) -> None:
         """Write record `index`, over an earlier one; `record` has `record_bytes` bytes.
 
-        Raises `DiskFull`: some file systems take space only when it is written.
+        Raises `DiskFull`: some file systems allocate space only when it is written.
         """
         self._check(index)
         content = np.ascontiguousarray(np.asarray(record)).reshape(-1).view(np.uint8)
@@ -97,7 +96,7 @@ class SlabFile:
         with self._writing:
             try:
                 if self._checksums.pop(index, None) is not None:
-                    # Killed half-way, neither the old record nor the new one is there.
+                    # Killed half-way, neither the old record nor the new one is valid.
                     self._note(f"{index} -\n")
                 self._write(content, index * self.record_bytes)
                 self._note(f"{index} {checksum:08x}\n")
@@ -108,10 +107,10 @@ class SlabFile:
             self._checksums[index] = checksum
 
     def get(self, index: int, out: Bytes | None = None) -> Bytes | None:
-        """Record `index`, (record_bytes,); None if never written or not as it was written.
+        """Return record `index`, (record_bytes,); None if never written or damaged.
 
-        With `out`, a contiguous (record_bytes,) array, the record is read into it; it
-        holds anything when None is returned.
+        With `out`, a contiguous (record_bytes,) array, the record is read into it; its content is
+        undefined when None is returned.
         """
         self._check(index)
         checksum = self._checksums.get(index)
@@ -123,13 +122,13 @@ class SlabFile:
         if self._read(buffer, index * self.record_bytes) and _checksum(buffer) == checksum:
             return buffer
         with self._writing:
-            # Unless it was only being written anew just then.
+            # Unless it was only being rewritten at that moment.
             if self._checksums.get(index) == checksum:
                 del self._checksums[index]
         return None
 
     def close(self) -> None:
-        """Let go of the files; what was written stays on disk."""
+        """Close the files; what was written stays on disk."""
         self._file.close()
         self._journal.close()
 
@@ -141,15 +140,18 @@ class SlabFile:
     # -- opening -----------------------------------------------------------------
 
     def _take_over(self, header: dict[str, Any]) -> bool:
-        """Read the journal of an earlier file that `header` describes; False if there is none."""
+        """Read the journal of an earlier file that `header` describes.
+
+        Returns False if there is none.
+        """
         journal = journal_of(self.path)
         try:
             content = journal.read_bytes()
             size = self.path.stat().st_size
         except OSError:
             return False
-        found, checksums, whole = _read_journal(content)
-        if found != header or size != self.nbytes:
+        earlier, checksums, whole = _read_journal(content)
+        if earlier != header or size != self.nbytes:
             return False
         self._checksums = checksums
         if whole < len(content):
@@ -157,7 +159,10 @@ class SlabFile:
         return True
 
     def _make(self, header: dict[str, Any]) -> None:
-        """Preallocate the file; its journal comes last, so where it stands the file does."""
+        """Preallocate the file.
+
+        Its journal is written last, so where it exists the file is complete.
+        """
         journal = journal_of(self.path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         journal.unlink(missing_ok=True)
@@ -181,7 +186,7 @@ class SlabFile:
             raise IndexError(f"record {index} of {self.count}")
 
     def _note(self, line: str) -> None:
-        """Add a line to the journal; one that a full disk cut off is ended first."""
+        """Add an entry to the journal; complete one that a full disk cut off first."""
         content = (b"\n" if self._torn else b"") + line.encode("ascii")
         self._torn = True
         if self._journal.write(content) != len(content):
@@ -201,7 +206,7 @@ class SlabFile:
             view, offset = view[written:], offset + written
 
     def _read(self, buffer: Bytes, offset: int) -> bool:
-        """Fill `buffer` from `offset`; False where the file or the disk fails."""
+        """Fill `buffer` from `offset`; return False where the file or the disk fails."""
         view = buffer.data
         while len(view):
             part = view[:_AT_ONCE]
@@ -221,12 +226,12 @@ class SlabFile:
 
 
 def journal_of(path: Path) -> Path:
-    """The journal of the slab file `path`."""
+    """Return the path of the journal of the slab file `path`."""
     return path.with_name(f"{path.name}.journal")
 
 
 def key_of(path: Path) -> str | None:
-    """The key that the slab file `path` was made with; None where there is no such file."""
+    """Return the key that the slab file `path` was made with; None where there is no such file."""
     try:
         with open(journal_of(path), "rb") as journal:
             header = _as_header(journal.readline())
@@ -236,7 +241,10 @@ def key_of(path: Path) -> str | None:
 
 
 def written(path: Path) -> int:
-    """How many records of the slab file `path` are written; 0 where there is no such file."""
+    """Return how many records of the slab file `path` are written.
+
+    0 where there is no such file.
+    """
     try:
         return len(_read_journal(journal_of(path).read_bytes())[1])
     except OSError:
@@ -244,21 +252,21 @@ def written(path: Path) -> int:
 
 
 def discard(path: Path) -> None:
-    """Delete the slab file `path`, which nobody has open, and its journal."""
+    """Delete the slab file `path`, which no process has open, and its journal."""
     journal_of(path).unlink(missing_ok=True)
     path.unlink(missing_ok=True)
 
 
 def _read_journal(content: bytes) -> tuple[dict[str, Any] | None, dict[int, int], int]:
-    """What the file is, the checksums of its records, and the length of all whole lines."""
-    # What follows the last line's end was torn by a crash.
+    """Return the header, the checksums of the records, and the length of all complete lines."""
+    # The rest after the last line end was torn by a crash.
     whole = content[: content.rfind(b"\n") + 1]
     first, *lines = whole.splitlines() or [b""]
     header = _as_header(first)
     count = 0 if header is None else int(header.get("count", 0))
     checksums: dict[int, int] = {}
     for line in lines:
-        # A line that a full disk tore is none: its record was given up then.
+        # An entry that a full disk tore is none: its record was dropped then.
         with contextlib.suppress(ValueError):
             index, checksum = line.decode("ascii").split(" ")
             number = int(index)
@@ -284,7 +292,7 @@ def _checksum(content: Bytes) -> int:
 
 
 def _preallocate(handle: int, path: Path, size: int) -> None:
-    """Set `size` bytes aside, so that a full disk shows before the work, not within it."""
+    """Allocate `size` bytes, so that a full disk shows before the work, not during it."""
     if size == 0:
         return
     if hasattr(os, "posix_fallocate"):

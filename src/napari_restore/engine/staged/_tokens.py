@@ -1,4 +1,4 @@
-"""The tokens of a staged run on disk: what tiles were encoded to, what the bottleneck made."""
+"""Tokens of a staged run on disk: those of the encoder and those of the bottleneck."""
 
 from __future__ import annotations
 
@@ -21,27 +21,26 @@ from napari_restore.images import is_disk_full
 
 TOKENS = "tokens"
 TOKEN_BYTES = 4
-"""Of one value. Grids are float32 whatever the model computes in: layer by layer is summed
-into them."""
+"""Bytes of one value. Grids are float32 whatever the precision of the model: layer by layer is
+added to them."""
 CHECKPOINT_SECONDS = 20.0
-"""A layer's result is kept when so much work would be lost with it."""
+"""A layer's result is kept when this much work would be lost with it."""
 ROWS = 64
 """Rows of the grid written or read at a time."""
 
 
 class TokenStore:
-    """Tile by tile, so that encoding and decoding touch only what they work on.
+    """Tokens on disk, tile by tile, so that encoding and decoding read only what they work on.
 
-    Encoded tokens are written as they come; layers of the bottleneck leave a checkpoint;
-    its result is whole or not there. A killed run goes on from whichever is the latest.
-    All are float32. Kept beside the result, so that another target of the same image is
-    only decoded.
+    Encoded tokens are written as they come; layers of the bottleneck leave a checkpoint; its result
+    is complete or absent. A killed run continues from whichever is the latest. All are float32.
+    Kept beside the result, so that another target of the same image is only decoded.
     """
 
     def __init__(
         self, folder: Path, layout: StagedLayout, width: int, side: int, margin: int, key: str
     ) -> None:
-        """Tokens of `width` channels, `side` along each side of a tile.
+        """Store tokens of `width` channels, `side` along each side of a tile.
 
         The bottleneck's are kept with `margin` more around every tile.
         """
@@ -61,17 +60,17 @@ class TokenStore:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the bottleneck is behind us."""
+        """Whether the bottleneck has been completed."""
         return bool(self._finished.done.all())
 
     # -- tiles -----------------------------------------------------------------------
 
     def put_encoded(self, tile: int, tokens: Tensor) -> None:
-        """(C, side, side) of the `tile`-th tile, row by row."""
+        """Write (C, side, side) of the `tile`-th tile, row by row."""
         self.encoded.put(tile, _bytes_of(tokens))
 
     def tile(self, tile: int) -> tuple[Tensor, Tensor]:
-        """(C, side + 2 · margin, …) from the bottleneck, and (C, side, side) as encoded."""
+        """Return (C, side + 2 · margin, …) from the bottleneck, and (C, side, side) as encoded."""
         return self._get(self._finished, tile, self._margin), self._get(self.encoded, tile)
 
     def _get(self, slab: SlabFile, tile: int, margin: int = 0) -> Tensor:
@@ -90,10 +89,10 @@ class TokenStore:
     # -- the grid --------------------------------------------------------------------
 
     def load(self, device: torch.device, tick: Callable[[], None]) -> tuple[Tensor, int]:
-        """The grid (H, W, C) on `device`, and the layer it is to go through next.
+        """Return the grid (H, W, C) on `device`, and the layer it is to go through next.
 
-        -1 stands before the first: positions are not added yet. `tick` is called now and
-        then, and may raise.
+        -1 is before the first: positions are not added yet. `tick` is called regularly, and may
+        raise.
         """
         grid = torch.empty(self.shape, device=device)
         layer = self._load_checkpoint(grid, tick)
@@ -105,7 +104,7 @@ class TokenStore:
         return grid, -1
 
     def checkpoint(self, grid: Tensor, layer: int, tick: Callable[[], None]) -> None:
-        """Keep `grid`, which is to go through `layer` next, if much work is in it."""
+        """Keep `grid`, which `layer` is to process next, if much work is in it."""
         if time.monotonic() - self._saved < CHECKPOINT_SECONDS:
             return
         partial, checksum = self._folder / "layer.part", 0
@@ -117,20 +116,20 @@ class TokenStore:
                     checksum = zlib.crc32(strip, checksum)
                     file.write(strip)
             os.replace(partial, self._folder / "layer")
-            told = {"key": self._key, "shape": self.shape, "layer": layer, "crc32": checksum}
-            (self._folder / "layer.json").write_text(json.dumps(told), encoding="utf-8")
+            header = {"key": self._key, "shape": self.shape, "layer": layer, "crc32": checksum}
+            (self._folder / "layer.json").write_text(json.dumps(header), encoding="utf-8")
         except OSError as error:
             partial.unlink(missing_ok=True)
-            # A convenience only: on a full disk the run itself goes on.
+            # For convenience only: on a full disk the run itself goes on.
             if not is_disk_full(error):
                 raise
         self._saved = time.monotonic()
 
     def _load_checkpoint(self, grid: Tensor, tick: Callable[[], None]) -> int | None:
-        """Fill `grid` from the latest whole checkpoint; the layer it is to go through next."""
+        """Fill `grid` from the latest complete checkpoint and return the layer that comes next."""
         try:
-            told = read_json(self._folder / "layer.json")
-            if told["key"] != self._key or told["shape"] != list(self.shape):
+            header = read_json(self._folder / "layer.json")
+            if header["key"] != self._key or header["shape"] != list(self.shape):
                 return None
             checksum = 0
             with open(self._folder / "layer", "rb") as file:
@@ -140,9 +139,9 @@ class TokenStore:
                     file.readinto(_bytes_of(strip))
                     checksum = zlib.crc32(_bytes_of(strip), checksum)
                     grid[y : y + ROWS] = strip.to(grid.device)
-            return int(told["layer"]) if told["crc32"] == checksum else None
+            return int(header["layer"]) if header["crc32"] == checksum else None
         except (OSError, ValueError, KeyError, TypeError):
-            # None, or one that a crash tore: the layers are run again.
+            # Missing, or torn by a crash: the layers are run again.
             return None
 
     def finish(self, grid: Tensor, tick: Callable[[], None]) -> None:
@@ -154,13 +153,13 @@ class TokenStore:
             (self._folder / name).unlink(missing_ok=True)
 
     def _place(self, grid: Tensor, tile: int) -> Tensor:
-        """The (side, side, C) of `grid` that belongs to a tile."""
+        """Return the (side, side, C) of `grid` that belongs to a tile."""
         row, column = divmod(tile, self._layout.columns)
         side = self._side
         return grid[row * side : (row + 1) * side, column * side : (column + 1) * side]
 
     def _around(self, grid: Tensor, tile: int) -> Tensor:
-        """(C, side + 2 · margin, …): a tile's tokens and those around; beyond the edge, its last."""
+        """Return a tile's tokens and those around, (C, side + 2 · margin, …)."""
         row, column = divmod(tile, self._layout.columns)
         cut, beyond = [], []
         for at, length in zip((row, column), grid.shape, strict=False):
@@ -178,12 +177,12 @@ class TokenStore:
 
 
 def tile_bytes(width: int, side: int, margin: int = 0) -> int:
-    """Bytes of a tile's tokens of `width` channels, with `margin` more on every side."""
+    """Return bytes of a tile's tokens of `width` channels, with `margin` more on every side."""
     return int(width * (side + 2 * margin) ** 2 * TOKEN_BYTES)
 
 
 def is_related(folder: Path, tiles: int, key: str) -> bool:
-    """Whether the bottleneck's whole result for a grid of so many tiles lies in `folder`."""
+    """Return whether the bottleneck's complete result for so many tiles lies in `folder`."""
     path = folder / TOKENS
     return key_of(path) == key and written(path) == tiles
 

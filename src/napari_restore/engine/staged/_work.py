@@ -1,4 +1,4 @@
-"""Encodes and decodes batches of tiles with a staged model."""
+"""Encoding and decoding of batches of tiles with a staged model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Residuals = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class Encoded:
-    """What a tile was encoded to, on the device."""
+    """Encoder output of a tile, on the device."""
 
     core: Region
     tokens: Tensor
@@ -38,7 +38,7 @@ class Encoded:
 
 @dataclass(frozen=True)
 class DecodeInput(TileInput):
-    """A tile with all that was made of it before; residuals are None if they are not kept."""
+    """A tile with its encoder and bottleneck output; residuals are None if they are not kept."""
 
     tokens: Tensor | None = None
     encoded: Tensor | None = None
@@ -47,18 +47,21 @@ class DecodeInput(TileInput):
 
 @dataclass(frozen=True)
 class StagedWork:
-    """What the tiles of one run share. `tile` turns pixels into model input and back."""
+    """Everything that the tiles of one run share.
+
+    `tile` converts pixels to model input and back.
+    """
 
     model: StagedModel
     tile: TileWork
     residual_dtype: str
     recompute: Recompute
-    """Whose residuals are missing from those that are kept."""
+    """Residuals missing from those that are kept."""
     rounding: Rounding
-    """Of the residuals to `residual_dtype`."""
+    """Rounding of the residuals to `residual_dtype`."""
 
     def encode(self, batch: list[TileInput]) -> list[Encoded]:
-        """Tokens and residuals of each tile."""
+        """Return the tokens and residuals of each tile."""
         try:
             with self.tile.computing():
                 tokens, residuals = self.model.encode(self._view(self._input(batch), batch))
@@ -70,7 +73,7 @@ class StagedWork:
         ]
 
     def decode(self, batch: list[DecodeInput]) -> list[TileOutput]:
-        """The restored cores."""
+        """Return the restored cores."""
         device = self.tile.device
         try:
             with self.tile.computing():
@@ -90,7 +93,7 @@ class StagedWork:
         return outputs
 
     def kept(self, residuals: Residuals) -> Residuals:
-        """Those of a tile's residuals that are kept for decoding."""
+        """Return those of a tile's residuals that are kept for decoding."""
         kept = residuals[1:] if self.recompute == "first" else residuals
         self.rounding.note(kept)
         return kept
@@ -100,38 +103,38 @@ class StagedWork:
         return self.tile.device.take(torch.stack(planes))
 
     def _view(self, x: Tensor, batch: list[TileInput] | list[DecodeInput]) -> Tensor:
-        return self.model.view(x, self.tile.statistics_at([tile.fed for tile in batch], x))
+        return self.model.view(x, self.tile.statistics_at([tile.input_box for tile in batch], x))
 
     def _residuals(self, batch: list[DecodeInput], x: Tensor) -> Residuals:
-        """(N, C, h, w) by stage: as they were kept, or made again."""
+        """Return (N, C, h, w) by stage: as they were kept, or recomputed."""
         if not self.model.residuals:
             return ()
         stored, computed = dtype_of(self.residual_dtype), dtype_of(self.tile.precision)
         lost = [i for i, tile in enumerate(batch) if tile.residuals is None]
-        found: dict[int, Residuals] = {}
+        available: dict[int, Residuals] = {}
         if lost:
             _, again = self.model.encode(x[lost])
             self.rounding.note(again)
-            found = {i: tuple(stage[n] for stage in again) for n, i in enumerate(lost)}
-        kept = [i for i in range(len(batch)) if i not in found]
+            available = {i: tuple(stage[n] for stage in again) for n, i in enumerate(lost)}
+        kept = [i for i in range(len(batch)) if i not in available]
         if kept and self.recompute == "first":
             first = self.model.encode_first(x[kept])
             self.rounding.note([first])
             for n, i in enumerate(kept):
-                found[i] = (first[n], *(batch[i].residuals or ()))
+                available[i] = (first[n], *(batch[i].residuals or ()))
         elif kept:
-            found |= {i: batch[i].residuals or () for i in kept}
-        # Rounded alike whether they were kept or not: the tier must not show.
+            available |= {i: batch[i].residuals or () for i in kept}
+        # Rounded alike whether they were kept or not: the result must not depend on the tier.
         return tuple(
-            torch.stack([found[i][stage].to(x.device).to(stored) for i in range(len(batch))]).to(
-                computed
-            )
+            torch.stack(
+                [available[i][stage].to(x.device).to(stored) for i in range(len(batch))]
+            ).to(computed)
             for stage in range(len(self.model.residuals))
         )
 
 
 def box_of_tile(core: Region, tile: int) -> Region:
-    """The whole tile that `core` lies in; it may reach beyond the image."""
+    """Return the whole tile that `core` lies in; it may reach beyond the image."""
     y, x = core.y0 // tile * tile, core.x0 // tile * tile
     return Region(y, x, y + tile, x + tile)
 
@@ -139,10 +142,10 @@ def box_of_tile(core: Region, tile: int) -> Region:
 def reflection(
     box: Region, size: tuple[int, int]
 ) -> tuple[Region, tuple[npt.NDArray[np.intp], ...]]:
-    """What of an image of `size` to read for `box`, and the rows and columns of it to take.
+    """Return the box of an image of `size` to read for `box`, and its rows and columns to take.
 
-    Beyond bottom and right the image is reflected, as `pad_to_multiple` does it to the
-    whole, so that a tile at the edge is padded from its neighbours where it is thin.
+    Beyond bottom and right the image is reflected, as `pad_to_multiple` does it to the whole, so
+    that a tile at the edge is padded from its neighbours where it is thin.
     """
     rows, columns = (
         reflected(limit, high, torch.device("cpu"))[low:high].numpy()

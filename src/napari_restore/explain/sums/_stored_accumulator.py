@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_restore._json_shapes import read_json
-from napari_restore.engine import Region, StoreBusy, hold, hold_for_writing, writer_of
+from napari_restore.engine import Region, StoreBusy, lock_exclusive, lock_shared, writer_of
 from napari_restore.errors import DiskFull
 from napari_restore.explain._quadrature import Quadrature
 from napari_restore.explain.sums._accumulator import Accumulator, AddAll, Node
@@ -32,7 +32,7 @@ class SharedLease:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.leave = weakref.finalize(self, _leave, path, hold(self, path))
+        self.leave = weakref.finalize(self, _leave, path, lock_shared(self, path))
 
     def deliver(self, is_delivered: bool) -> None:
         """Set or clear the marker that the result was delivered."""
@@ -44,9 +44,9 @@ class SharedLease:
                 (self.path / DELIVERED).unlink(missing_ok=True)
 
 
-def _leave(path: Path, release: Callable[[], None]) -> None:
+def _leave(path: Path, unlock: Callable[[], None]) -> None:
     """Release the lock; remove a delivered folder that nobody else uses."""
-    release()
+    unlock()
     if (path / DELIVERED).exists() and not is_used(path) and writer_of(path) is None:
         shutil.rmtree(path, ignore_errors=True)
 
@@ -91,7 +91,7 @@ class StoredAccumulator(Accumulator):
 
     def _lock_for_writing(self) -> Callable[[], None]:
         try:
-            return hold_for_writing(self, self.path)
+            return lock_exclusive(self, self.path)
         except StoreBusy as error:
             raise StoreBusy(
                 f"The same attribution is already running (process {writer_of(self.path)}).",

@@ -1,1 +1,1 @@
-"""What is kept: decoded chunks in memory, finished levels on disk."""
+"""Caches: decoded chunks in memory, finished levels on disk."""

@@ -1,4 +1,4 @@
-"""One byte-bounded store of decoded chunks for the whole process."""
+"""Cache of decoded chunks in memory, limited in bytes, for the whole process."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ Array = npt.NDArray[Any]
 
 
 class ChunkCache:
-    """Least recently used chunks go first; equal requests in flight are joined.
+    """Cache that drops the least recently used chunks first and joins equal requests.
 
-    Two threads that ask for the same chunk decode it once: the second waits. A
-    failed decode is not kept, so that the next request tries again.
+    Two threads that request the same chunk decode it once: the second waits. A failed decode is not
+    kept, so that the next request tries again.
     """
 
     def __init__(self, limit: int = DEFAULT_BYTES) -> None:
         self.limit = limit
         self.bytes = 0
-        """Bytes held now."""
+        """Bytes in the cache now."""
         self.decodes = 0
         """Chunks decoded since the process began."""
         self._chunks: OrderedDict[Hashable, Array] = OrderedDict()
@@ -40,11 +40,14 @@ class ChunkCache:
         self._usual = limit
         self._tokens: weakref.WeakKeyDictionary[Source, int] = weakref.WeakKeyDictionary()
         self._numbers = itertools.count()
-        # Filled by finalizers, which may run while this thread holds the lock.
+        # Filled by finalizers, which may run while this thread has the lock.
         self._forgotten: deque[int] = deque()
 
     def get(self, source: Source, key: Hashable, decode: Callable[[], Array]) -> Array:
-        """The array of `key` of `source`, read-only; `decode` makes it if it is not here."""
+        """Return the array of `key` of `source`, read-only.
+
+        `decode` makes it if it is not cached.
+        """
         full = (self._token(source), key)
         while True:
             with self._lock:
@@ -71,14 +74,14 @@ class ChunkCache:
             done.set()
 
     def resize(self, limit: int) -> None:
-        """Hold at most `limit` bytes from now on; 0 keeps nothing."""
+        """Limit the cache to `limit` bytes from now on; 0 caches nothing."""
         with self._lock:
             self.limit = limit
             self._shrink()
 
     @contextlib.contextmanager
     def bounded(self, limit: int) -> Iterator[None]:
-        """Hold at most `limit` bytes meanwhile, or what another run beside needs."""
+        """Limit the cache to `limit` bytes inside the block, or more if another run needs more."""
         with self._lock:
             if not self._bounds:
                 self._usual = self.limit
@@ -137,7 +140,7 @@ chunk_cache = ChunkCache()
 
 
 def read_chunk(source: Source, level: int, row: int, column: int) -> Array:
-    """One decoded chunk (h, w, C) through the cache; do not write into it."""
+    """Return one decoded chunk (h, w, C) through the cache; do not write into it."""
     if not _keeps(source, level, row, column):
         return source.read_chunk(level, row, column)
     return chunk_cache.get(
@@ -146,7 +149,7 @@ def read_chunk(source: Source, level: int, row: int, column: int) -> Array:
 
 
 def read_valid_chunk(source: Source, level: int, row: int, column: int) -> npt.NDArray[np.bool_]:
-    """Which pixels of one chunk are valid, (h, w), through the cache."""
+    """Return which pixels of one chunk are valid, (h, w), through the cache."""
 
     def decode() -> Array:
         return source.read_valid_chunk(level, row, column, read_chunk(source, level, row, column))
@@ -157,7 +160,7 @@ def read_valid_chunk(source: Source, level: int, row: int, column: int) -> npt.N
 
 
 def _keeps(source: Source, level: int, row: int, column: int) -> bool:
-    """Whether a chunk may be kept: it costs something, and is not the blank of an unbuilt one."""
+    """Return whether a chunk may be cached: it costs something, and is not one not built yet."""
     if not getattr(source, "cached", True):
         return False
     is_built = getattr(source, "is_built", None)
@@ -165,7 +168,7 @@ def _keeps(source: Source, level: int, row: int, column: int) -> bool:
 
 
 def read_window(source: Source, level: int, box: Box) -> Array:
-    """The pixels of `box` (h, w, C), put together from chunks; a new array."""
+    """Return the pixels of `box` (h, w, C), assembled from chunks; a new array."""
     y0, x0, y1, x1 = box
     out = np.empty((y1 - y0, x1 - x0, source.bands), source.dtype)
     _put_together(out, read_chunk, source, level, box)
@@ -173,7 +176,7 @@ def read_window(source: Source, level: int, box: Box) -> Array:
 
 
 def read_valid_window(source: Source, level: int, box: Box) -> npt.NDArray[np.bool_]:
-    """Which pixels of `box` are valid, (h, w); a new array."""
+    """Return which pixels of `box` are valid, (h, w); a new array."""
     y0, x0, y1, x1 = box
     out = np.ones((y1 - y0, x1 - x0), bool)
     if not source.may_be_invalid:
@@ -185,7 +188,7 @@ def read_valid_window(source: Source, level: int, box: Box) -> npt.NDArray[np.bo
 def _put_together(
     out: Array, read: Callable[[Source, int, int, int], Array], source: Source, level: int, box: Box
 ) -> None:
-    """Fill `out`, the pixels of `box`, from what `read` gives of every chunk that it touches."""
+    """Fill `out`, the pixels of `box`, with the result of `read` for every chunk it touches."""
     y0, x0, y1, x1 = box
     for row, column, (cy0, cx0, cy1, cx1) in chunks_of(source.levels[level], box):
         top, left = max(y0, cy0), max(x0, cx0)

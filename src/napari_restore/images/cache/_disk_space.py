@@ -1,4 +1,4 @@
-"""What is free on a disk, and errors that say it is full."""
+"""Free space of a disk, and errors about a full one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from napari_restore.errors import DiskFull
 
 
 class no_space_as_error:
-    """Turns a full disk into `DiskFull` naming the folder."""
+    """Context manager that turns errors of a full disk into `DiskFull` naming the folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -28,15 +28,15 @@ class no_space_as_error:
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Whether `error` or what caused it says that the disk or the quota is used up."""
-    # A limit on the size of a file leaves no more room than a full disk.
+    """Return whether `error` or its cause means that the disk or the quota is used up."""
+    # A limit on the size of a file is no different from a full disk.
     codes = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
     while error is not None:
         if isinstance(error, OSError) and (
             error.errno in codes or getattr(error, "winerror", None) in (39, 112)
         ):
             return True
-        # GDAL tells it only in words.
+        # GDAL reports it only in the message.
         if any(words in str(error) for words in ("No space left on device", "File too large")):
             return True
         error = error.__cause__ or error.__context__
@@ -44,7 +44,7 @@ def is_disk_full(error: BaseException | None) -> bool:
 
 
 def free_bytes(path: Path) -> int:
-    """Free bytes on the disk of `path`, or of its nearest existing parent."""
+    """Return the free bytes on the disk of `path`, or of its nearest existing parent."""
     while not path.exists() and path != path.parent:
         path = path.parent
     return shutil.disk_usage(os.fspath(path)).free

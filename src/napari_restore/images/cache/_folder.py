@@ -1,9 +1,8 @@
-"""The cache folder: what is kept between sessions, and how it stays bounded.
+"""The cache folder on disk, kept between sessions and limited in size.
 
-Every entry is a folder ``KIND/KEY`` with a marker file. Nothing without our
-marker is ever removed, so that a cache folder set to the wrong place costs
-nobody a file. An entry is whole only when its marker says so; a half-built one
-is taken up by its builder's successor or built again.
+Every entry is a folder ``KIND/KEY`` with a marker file. Nothing without our marker is ever removed,
+so that a cache folder set to the wrong path deletes no foreign file. An entry is complete only when
+its marker says so; an incomplete one is continued by the next builder or built again.
 """
 
 from __future__ import annotations
@@ -31,26 +30,26 @@ ENVIRONMENT = "NAPARI_RESTORE_CACHE"
 MARKER = "entry.json"
 SIGNATURE = "napari-restore cache entry"
 AUTOMATIC_LIMIT = 32 << 30
-"""Bytes of rebuildable entries (pyramids, streams) kept before the oldest go."""
+"""Bytes of rebuildable entries (pyramids, streams) above which the oldest are removed."""
 NEEDED = "needed"
-"""A file in an entry that a copied command or a record names: it stays when others go."""
+"""Marks an entry that a copied command or a record names: it stays when others are removed."""
 REBUILDABLE = ("pyramids", "streams")
 
 
 def cache_dir() -> Path:
-    """The cache folder: ``NAPARI_RESTORE_CACHE``, else the platform's place; made if missing.
+    """Return the cache folder: ``NAPARI_RESTORE_CACHE``, else the platform's; created if missing.
 
     Raises `BadOutput` when it cannot be made, or when others may write to it.
     """
-    given = os.environ.get(ENVIRONMENT)
-    if given:
-        path = Path(given).expanduser()
+    configured = os.environ.get(ENVIRONMENT)
+    if configured:
+        path = Path(configured).expanduser()
     else:
         import platformdirs
 
         path = Path(platformdirs.user_cache_dir("napari-restore", appauthor=False))
     try:
-        # Whoever moved the cache to another disk has left a link.
+        # A user who moved the cache to another disk has left a link.
         make_private(path.resolve())
     except OSError as error:
         raise BadOutput(
@@ -61,14 +60,14 @@ def cache_dir() -> Path:
 
 
 def entry_key(fingerprint: str, about: dict[str, Any]) -> str:
-    """A folder name for one file read one way."""
+    """Return a folder name for one file read with one set of options."""
     digest = hashlib.sha256(json.dumps([fingerprint, about], sort_keys=True).encode()).hexdigest()
     return digest[:32]
 
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """What lies in the cache under one key."""
+    """An entry of the cache."""
 
     path: Path
     kind: str
@@ -76,7 +75,7 @@ class CacheEntry:
     size: int
     """Bytes on disk."""
     used: float
-    """When it was last opened, seconds since 1970."""
+    """Time of the last opening, seconds since 1970."""
     complete: bool
     in_use: bool
     needed: bool
@@ -87,8 +86,8 @@ class CacheEntry:
 class Entry:
     """An opened cache folder, in use until `close` or until it is collected.
 
-    While it is not `complete`, one process at a time builds it: where another
-    living process is at it, `path` is a private folder that goes with this object.
+    While it is not `complete`, one process at a time builds it: where another living process builds
+    it, `path` is a private folder that is removed with this object.
     """
 
     def __init__(self, path: Path, about: dict[str, Any], *, private: bool) -> None:
@@ -101,10 +100,10 @@ class Entry:
 
     @classmethod
     def open(cls, kind: str, key: str, about: dict[str, Any]) -> Entry:
-        """The entry ``kind/key``, shared by all who open it in this process.
+        """Return the entry ``kind/key``, shared by all who open it in this process.
 
-        `about` is JSON-able and says what the entry must hold; one that says
-        something else (another format, other sizes) is removed first.
+        `about` is JSON-able and describes what the entry must contain; one with another description
+        (another format, other sizes) is removed first.
         """
         path = cache_dir() / kind / key
         with _LOCK:
@@ -124,12 +123,12 @@ class Entry:
         return entry
 
     def finish(self) -> None:
-        """Say that everything is there."""
+        """Mark the entry as complete."""
         _write_marker(self.path, self.about, complete=True)
         self.complete = True
 
     def spoil(self) -> None:
-        """Say that something turned out to be missing or damaged."""
+        """Mark the entry as incomplete: a part is missing or damaged."""
         self.complete = False
         _write_marker(self.path, self.about, complete=False)
 
@@ -146,7 +145,7 @@ _OPEN: weakref.WeakValueDictionary[Path, Entry] = weakref.WeakValueDictionary()
 
 
 def cache_entries() -> list[CacheEntry]:
-    """Everything in the cache, the most recently used first."""
+    """Return all entries of the cache, the most recently used first."""
     found = []
     for path in _marked(cache_dir()):
         marker = _read_marker(path)
@@ -170,7 +169,7 @@ def cache_entries() -> list[CacheEntry]:
 
 
 def clear_cache(kinds: Iterable[str] | None = None, *, needed: bool = False) -> int:
-    """Remove all entries (of `kinds`) that nobody uses; returns the bytes freed.
+    """Remove all unused entries (of `kinds`); return the bytes freed.
 
     With `needed` also those that copied commands and records name.
     """
@@ -178,15 +177,15 @@ def clear_cache(kinds: Iterable[str] | None = None, *, needed: bool = False) -> 
 
 
 def mark_needed(path: Path) -> None:
-    """Say of an entry that a copied command or a record names it."""
+    """Mark an entry as named in a copied command or a record."""
     (path / NEEDED).touch()
 
 
 def trim_cache(max_bytes: int, kinds: Iterable[str] | None = None, *, needed: bool = False) -> int:
-    """Remove the longest unused entries until the rest fits; returns the bytes freed.
+    """Remove the least recently used entries until the rest fits; return the bytes freed.
 
-    Entries that this or another living process has open stay, and without `needed` those
-    that copied commands and records name.
+    Entries that this or another living process has open stay, and without `needed` those that
+    copied commands and records name.
     """
     wanted = None if kinds is None else set(kinds)
     entries = [entry for entry in cache_entries() if wanted is None or entry.kind in wanted]
@@ -208,16 +207,17 @@ def mark_entry(path: Path, about: dict[str, Any], *, complete: bool = True) -> N
 
 
 def remove_entry(path: Path) -> bool:
-    """Remove a marked folder; False if it is none of ours or is held open by the system."""
+    """Remove a marked folder; return False if it is foreign or in use by the system."""
     if _read_marker(path) is None:
         return False
-    # Renamed first: no one can open a half-removed entry.
+    # Renamed first: no process can open a half-removed entry.
     gone = path.with_name(f"{path.name}.removed-{uuid.uuid4().hex[:8]}")
     try:
         path.rename(gone)
     except OSError:
         return False
-    # The marker goes last: what a crash leaves of a removal is still an entry, and goes next time.
+    # The marker is removed last: what a crash leaves of a removal is still an entry, removed next
+    # time.
     for name in os.listdir(gone):
         if name != MARKER:
             _remove(gone / name)
@@ -235,7 +235,7 @@ def _remove(path: Path) -> None:
 
 
 def _adopt(path: Path, about: dict[str, Any]) -> None:
-    """Make `path` an entry about `about`, removing one about something else."""
+    """Make `path` an entry described by `about`, removing one with another description."""
     if path.is_dir():
         marker = _read_marker(path)
         if marker is not None and marker["about"] == about:
@@ -247,7 +247,7 @@ def _adopt(path: Path, about: dict[str, Any]) -> None:
 
 
 def is_whole(path: Path, about: dict[str, Any]) -> bool:
-    """Whether `path` is a finished entry about `about`."""
+    """Return whether `path` is a finished entry described by `about`."""
     marker = _read_marker(path)
     return marker is not None and marker["complete"] and marker["about"] == about
 
@@ -259,7 +259,7 @@ def _read_marker(path: Path) -> dict[str, Any] | None:
         return None
     if not isinstance(marker, dict) or marker.get("signature") != SIGNATURE:
         return None
-    # Whatever a damaged one lacks, it stays an entry that may be listed and removed.
+    # Even damaged, it stays an entry that may be listed and removed.
     about = marker.get("about")
     return {
         "complete": marker.get("complete") is True,
@@ -275,16 +275,16 @@ def _write_marker(path: Path, about: dict[str, Any], *, complete: bool) -> None:
 
 
 def _marked(root: Path) -> Iterator[Path]:
-    """The entries below `root`; links are never followed, nor is what may not be read."""
+    """Yield the entries below `root`; links are never followed, unreadable folders skipped."""
     for kind in _folders(root):
         for path in _folders(kind):
-            # What a crash left of a removal has its marker still and is listed too.
+            # The rest of a removal that crashed still has its marker and is listed too.
             if (path / MARKER).is_file():
                 yield path
 
 
 def _folders(path: Path) -> list[Path]:
-    """The folders in `path` that are no links, by name."""
+    """Return the folders in `path` that are no links, by name."""
     try:
         with os.scandir(path) as found:
             return sorted(Path(each.path) for each in found if each.is_dir(follow_symlinks=False))
@@ -293,7 +293,7 @@ def _folders(path: Path) -> list[Path]:
 
 
 def _measure(path: Path) -> tuple[int, float]:
-    """(bytes, time of last use) of an entry."""
+    """Return (bytes, time of last use) of an entry."""
     size = 0
     for folder, _, names in os.walk(path):
         for name in names:

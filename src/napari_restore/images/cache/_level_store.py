@@ -26,9 +26,9 @@ class DamagedStore(Exception):
 class LevelStore:
     """Levels ``first``, ``first + 1`` … of an image, each (h, w, C), with their validity.
 
-    Chunks are stored uncompressed, followed by a checksum: zarr arrays, but zarr only
-    declares them, as its way to each chunk is long. Writing a chunk replaces it as a
-    whole; chunks may be written by several threads at once.
+    Chunks are stored uncompressed, followed by a checksum: zarr arrays, but zarr only writes their
+    metadata, as its access to single chunks is slow. Writing a chunk replaces it as a whole; chunks
+    may be written by several threads at once.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class LevelStore:
         return ("pixels", "valid") if self._with_valid else ("pixels",)
 
     def _declare(self, kind: str, number: int) -> None:
-        """Make the array's folder and metadata; one of another kind is removed."""
+        """Create the array's folder and metadata; one of another kind is removed."""
         import zarr
         from zarr.codecs import Crc32cCodec
 
@@ -71,7 +71,7 @@ class LevelStore:
                 array = zarr.open_array(str(where), mode="r", zarr_format=3)
                 if (array.shape, array.chunks, array.dtype) == (shape, chunks, dtype):
                     return
-            except Exception:  # noqa: S110 - whatever is wrong with it, it is made anew
+            except Exception:  # noqa: S110 - whatever is wrong with it, it is created again
                 pass
             shutil.rmtree(where, ignore_errors=True)
         zarr.create_array(
@@ -81,7 +81,7 @@ class LevelStore:
             dtype=dtype,
             compressors=[Crc32cCodec()],
             fill_value=0,
-            # A folder per chunk, zarr's default, takes longer to make than the chunk itself.
+            # A folder per chunk, zarr's default, takes longer to create than the chunk itself.
             chunk_key_encoding={"name": "default", "separator": "."},
         )
 
@@ -105,11 +105,11 @@ class LevelStore:
                 self._write("valid", level, row, column, valid[..., None])
 
     def read(self, level: int, row: int, column: int) -> npt.NDArray[Any]:
-        """One chunk (h, w, C), cropped to the level. Raises `DamagedStore`."""
+        """Return one chunk (h, w, C), cropped to the level. Raises `DamagedStore`."""
         return self._read("pixels", level, row, column)
 
     def read_valid(self, level: int, row: int, column: int) -> npt.NDArray[np.bool_]:
-        """Which pixels of one chunk are valid, (h, w). Raises `DamagedStore`."""
+        """Return which pixels of one chunk are valid, (h, w). Raises `DamagedStore`."""
         if not self._with_valid:
             level_ = self.levels[level]
             return np.ones(chunk_shape(level_, row, column), bool)
@@ -134,7 +134,7 @@ class LevelStore:
         shape, dtype = self._chunk_shape(kind, number), self._dtype_of[kind]
         chunk = _read_chunk(self._chunk_file(kind, number, row, column), shape, dtype)
         height, width = chunk_shape(self.levels[number], row, column)
-        # A copy where it is cropped, so that the rest does not stay in memory unseen.
+        # A copy where it is cropped, so that the rest does not stay in memory unused.
         return np.ascontiguousarray(chunk[:height, :width], dtype.newbyteorder("="))
 
     def _chunk_shape(self, kind: str, number: int) -> tuple[int, int, int]:
@@ -144,8 +144,8 @@ class LevelStore:
     def _chunk_file(self, kind: str, number: int, row: int, column: int) -> Path:
         return self.path / kind / str(number) / f"c.{row}.{column}.0"
 
-    def looks_whole(self) -> bool:
-        """Whether every chunk file of every level is there in its full size."""
+    def is_complete(self) -> bool:
+        """Return whether every chunk file of every level exists in its full size."""
         for kind in self._kinds:
             item = self._dtype_of[kind].itemsize
             for number in range(self.first, len(self.levels)):
@@ -153,16 +153,16 @@ class LevelStore:
                 size = math.prod(self._chunk_shape(kind, number)) * item + CHECKSUM_BYTES
                 for row, column in chunk_grid(level):
                     try:
-                        found = self._chunk_file(kind, number, row, column).stat().st_size
+                        file_size = self._chunk_file(kind, number, row, column).stat().st_size
                     except OSError:
                         return False
-                    if found != size:
+                    if file_size != size:
                         return False
         return True
 
 
 def _write_chunk(file: Path, chunk: npt.NDArray[Any]) -> None:
-    """Write beside, then take the name: a chunk is there as a whole or not at all."""
+    """Write under a temporary name, then rename: a chunk is complete or absent."""
     content = chunk.reshape(-1).view(np.uint8)
     beside = file.with_name(f"{file.name}.{threading.get_ident()}.new")
     try:
@@ -176,7 +176,10 @@ def _write_chunk(file: Path, chunk: npt.NDArray[Any]) -> None:
 
 
 def _opened(file: Path) -> BinaryIO:
-    """`file` for writing; its folder is made again if the cache was emptied meanwhile."""
+    """Return `file` opened for writing.
+
+    Its folder is created again if the cache was emptied meanwhile.
+    """
     try:
         return file.open("wb")
     except FileNotFoundError:
@@ -185,7 +188,7 @@ def _opened(file: Path) -> BinaryIO:
 
 
 def _read_chunk(file: Path, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """A chunk as it was written. Raises `DamagedStore`."""
+    """Return a chunk as it was written. Raises `DamagedStore`."""
     try:
         content = np.fromfile(file, np.uint8)
     except OSError as error:
@@ -199,7 +202,7 @@ def _read_chunk(file: Path, shape: tuple[int, int, int], dtype: np.dtype[Any]) -
 
 
 def _checksum(content: npt.NDArray[np.uint8]) -> bytes:
-    """As zarr's codec crc32c writes it."""
+    """Return the checksum that zarr's codec crc32c writes."""
     import google_crc32c
 
     return struct.pack("<I", google_crc32c.value(content))

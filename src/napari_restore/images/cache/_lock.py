@@ -1,6 +1,6 @@
-"""Files that a process keeps locked: the operating system frees them when it ends, however it ends.
+"""Files locked by a process: the operating system unlocks them when it ends, however it ends.
 
-Neither a step of the clock nor a process id used twice can make a dead owner look alive, or a
+Neither a step of the clock nor a process id used twice can make a dead owner appear alive, or a
 living one dead.
 """
 
@@ -16,44 +16,44 @@ from pathlib import Path
 
 ATTEMPTS = 10
 PAUSE_SECONDS = 0.01
-"""Whoever asks `is_locked` holds a shared lock for a moment; taking one waits for that."""
+"""Pause before locking is tried again: `is_locked` takes a shared lock for a moment."""
 _TAKEN = (errno.EWOULDBLOCK, errno.EACCES, errno.EAGAIN, errno.EDEADLK)
 
-_OWN: set[tuple[int, int]] = set()
+_LOCKED_HERE: set[tuple[int, int]] = set()
 """Device and inode of the files that this process has locked."""
 _GUARD = threading.Lock()
 
 
 class LockedFile:
-    """A file under an exclusive lock, which holds the id of its process, until `release`."""
+    """A file under an exclusive lock, which contains the id of its process, until `release`."""
 
     def __init__(self, path: Path, handle: int) -> None:
         self.path = path
         self._handle: int | None = handle
-        found = os.fstat(handle)
-        self._inode = found.st_dev, found.st_ino
+        status = os.fstat(handle)
+        self._inode = status.st_dev, status.st_ino
         with _GUARD:
-            _OWN.add(self._inode)
+            _LOCKED_HERE.add(self._inode)
 
     def release(self) -> None:
-        """Remove the file and free the lock; a second call does nothing."""
+        """Remove the file and unlock it; a second call does nothing."""
         with _GUARD:
             handle, self._handle = self._handle, None
             if handle is None:
                 return
-            _OWN.discard(self._inode)
-        # While it is locked, so that nobody takes a file that is about to go. Where an open
-        # file cannot be removed it stays behind unlocked, which is as good.
+            _LOCKED_HERE.discard(self._inode)
+        # Removed while it is locked, so that no process locks a file that is about to be removed.
+        # Where an open file cannot be removed it stays behind unlocked, which is as good.
         with contextlib.suppress(OSError):
             self.path.unlink()
         os.close(handle)
 
 
 def lock_file(path: Path) -> LockedFile | None:
-    """Make and lock `path`; None where another process, or this one, has it locked.
+    """Create and lock `path`; return None where another process, or this one, has locked it.
 
-    Raises `OSError` where the file cannot be made. On a disk without locks the file is taken
-    as if it were free.
+    Raises `OSError` where the file cannot be created. On a disk without locks the file counts as
+    unlocked.
     """
     for attempt in range(ATTEMPTS):
         if attempt:
@@ -72,7 +72,7 @@ def lock_file(path: Path) -> LockedFile | None:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a living process, this one too, has `path` locked."""
+    """Return whether a living process, this one included, has locked `path`."""
     try:
         handle = os.open(path, os.O_RDWR)
     except OSError:
@@ -84,17 +84,17 @@ def is_locked(path: Path) -> bool:
 
 
 def is_own(path: Path) -> bool:
-    """Whether this process has `path` locked."""
+    """Return whether this process has locked `path`."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return False
     with _GUARD:
-        return (found.st_dev, found.st_ino) in _OWN
+        return (status.st_dev, status.st_ino) in _LOCKED_HERE
 
 
 def owner_in(path: Path) -> int:
-    """The process id that a locked file holds; 0 where it cannot be read."""
+    """Return the process id in a locked file; 0 where it cannot be read."""
     try:
         return int(path.read_bytes()[:20])
     except (OSError, ValueError):
@@ -102,7 +102,7 @@ def owner_in(path: Path) -> int:
 
 
 def _is_at(handle: int, path: Path) -> bool:
-    """Whether the open file is still the one of that name: its owner may just have removed it."""
+    """Return whether the open file still has that name: its owner may just have removed it."""
     try:
         return os.path.samestat(os.fstat(handle), os.stat(path))
     except OSError:
@@ -112,11 +112,11 @@ def _is_at(handle: int, path: Path) -> bool:
 if sys.platform == "win32":
     import msvcrt
 
-    # Windows refuses to read what is locked: a byte far beyond the content is.
+    # Windows refuses to read locked bytes: one far beyond the content is locked.
     _BEYOND = 1 << 30
 
     def _try_lock(handle: int, *, exclusive: bool) -> bool:
-        """Lock a byte of the open file; False where somebody else has it."""
+        """Lock a byte of the open file; return False where another process has locked it."""
         os.lseek(handle, _BEYOND, os.SEEK_SET)
         try:
             msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
@@ -136,6 +136,6 @@ else:
         try:
             fcntl.flock(handle, kind | fcntl.LOCK_NB)
         except OSError as error:
-            # Any other failure: a file system without locks, on which nothing is ever taken.
+            # Any other failure: a file system without locks, on which nothing is ever locked.
             return error.errno not in _TAKEN
         return True

@@ -1,4 +1,4 @@
-"""Who uses a folder of the cache: nobody removes what somebody else reads."""
+"""Marks of the processes that use a folder of the cache, so that no other removes it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PATTERN = "in-use.*"
 
 
 class _Mark:
-    """The mark of this process in one folder, shared by all who use it here."""
+    """Mark of this process in one folder, shared by all its users in the process."""
 
     def __init__(self, locked: LockedFile) -> None:
         self.locked = locked
@@ -29,12 +29,12 @@ _LOCK = threading.RLock()
 def mark_use(path: Path) -> Callable[[], None]:
     """Mark the folder `path` as in use by this process until the returned function is called.
 
-    The mark is a locked file in it, which goes with its last user. Raises `OSError` where
-    none can be made.
+    The mark is a locked file in it, which is removed with its last user. Raises `OSError` where it
+    cannot be created.
     """
     with _LOCK:
         if path not in _MARKS:
-            # The process id is for people; the other part tells two containers apart.
+            # The process id is for people; the other part distinguishes two containers.
             name = f"in-use.{os.getpid()}-{uuid.uuid4().hex[:8]}"
             locked = lock_file(path / name)
             assert locked is not None, "nobody else knows the name"
@@ -58,24 +58,24 @@ def mark_use(path: Path) -> Callable[[], None]:
 
 
 def users_of(path: Path) -> int:
-    """How often this process uses the folder, and how many others do."""
+    """Return how often this process uses the folder, and how many others do."""
     with _LOCK:
         mark = _MARKS.get(path)
         return (0 if mark is None else mark.users) + used_by_others(path)
 
 
 def used_by_others(path: Path) -> int:
-    """How many other living processes use the folder."""
+    """Return how many other living processes use the folder."""
     return sum(1 for mark in _living(path) if not is_own(mark))
 
 
 def is_used(path: Path) -> bool:
-    """Whether this or another living process uses the folder."""
+    """Return whether this or another living process uses the folder."""
     return next(_living(path), None) is not None
 
 
 def _living(path: Path) -> Iterator[Path]:
-    """The marks of living processes; those of dead ones go."""
+    """Yield the marks of living processes; those of dead ones are removed."""
     for mark in path.glob(PATTERN):
         if is_locked(mark):
             yield mark

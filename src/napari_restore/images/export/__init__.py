@@ -1,1 +1,1 @@
-"""Images out: one writer per format, and never half a file."""
+"""Export of images: one writer per format, each writing complete files only."""

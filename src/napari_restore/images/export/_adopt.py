@@ -1,4 +1,4 @@
-"""Turns a zarr of finished pixels into an OME-Zarr without copying them."""
+"""Conversion of a zarr of finished pixels to OME-Zarr without copying them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from napari_restore.images.export._write import check_output, take_name
 
 
 def can_adopt(like: Image, target: Path) -> bool:
-    """Whether a store of all of `like` may become `target` as it is."""
+    """Return whether a store of all of `like` may become `target` unchanged."""
     # OME-Zarr has no mask; an export adds it as alpha, which a store lacks.
     return target.suffix.lower() == ".zarr" and like.profile.masks != "mask"
 
@@ -28,10 +28,11 @@ def adopt_zarr(
     extras: tuple[str, ...],
     overwrite: bool = False,
 ) -> Path:
-    """Describe the group at `store`, arrays (c, y, x) ``0``, ``1`` …, and rename it to `target`.
+    """Write the metadata of the group at `store` and rename it to `target`.
 
-    It must hold all of `like`'s pixels. `extras` are files and folders in it that are no part
-    of the result. Raises `BadOutput` when a chunk is missing or `target` exists.
+    The group has arrays (c, y, x) ``0``, ``1`` … and must contain all of `like`'s pixels. `extras`
+    are files and folders in it that are no part of the result. Raises `BadOutput` when a chunk is
+    missing or `target` exists.
     """
     import zarr
 
@@ -59,7 +60,7 @@ def adopt_zarr(
     )
     group.attrs.update(_zarr.attributes(job, tuple(levels)))
     take_name(store, target)
-    # Only now: until it has its name, an interrupted run must find its journal.
+    # Only now: until it has its final name, an interrupted run must find its journal.
     for name in extras:
         if (target / name).is_dir():
             shutil.rmtree(target / name, ignore_errors=True)

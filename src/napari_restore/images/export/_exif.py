@@ -1,7 +1,7 @@
 """EXIF, IPTC and colour profiles put into finished photo files.
 
-Pixels are encoded by GDAL; what a camera wrote beside them is spliced in
-afterwards, because GDAL carries it in part only.
+Pixels are encoded by GDAL; a camera's metadata is inserted afterwards, because GDAL copies it in
+part only.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CAMERA_TAGS = (271, 272, 305, 306, 315, 33432)
 
 
 def iptc_records(iptc: bytes | None) -> bytes | None:
-    """The bare IPTC records of an `iptc` block, whichever container it came from."""
+    """Return the bare IPTC records of an `iptc` block, whichever container it came from."""
     if not iptc or not iptc.startswith((_PHOTOSHOP_HEADER, b"8BIM")):
         return iptc or None
     data = iptc.removeprefix(_PHOTOSHOP_HEADER)
@@ -43,7 +43,7 @@ def iptc_records(iptc: bytes | None) -> bytes | None:
 
 
 def photoshop_segment(iptc: bytes) -> bytes:
-    """An `iptc` block as a JPEG keeps it."""
+    """Return an `iptc` block in the form of a JPEG."""
     if iptc.startswith(_PHOTOSHOP_HEADER):
         return iptc
     if iptc.startswith(b"8BIM"):
@@ -55,7 +55,10 @@ def photoshop_segment(iptc: bytes) -> bytes:
 def jpeg_segments(
     exif: bytes | None, icc: bytes | None, xmp: bytes | None, iptc: bytes | None
 ) -> list[tuple[int, bytes]]:
-    """(marker, content) of what to put at the start of a JPEG; what is too long is left out."""
+    """Return (marker, content) of the segments at the start of a JPEG.
+
+    Segments that are too long are left out.
+    """
     segments = []
     if upright := upright_exif(exif):
         segments.append((0xE1, upright))
@@ -75,18 +78,18 @@ def splice_jpeg(source: Path, target: Path, segments: list[tuple[int, bytes]]) -
     """Copy a JPEG with `segments` in place of its own application segments 1, 2 and 13."""
     with source.open("rb") as old, target.open("wb") as new:
         new.write(old.read(2))
-        kept = b""
+        segments_copied = b""
         while True:
             marker = old.read(2)
             if marker[1:] and 0xE0 <= marker[1] <= 0xEF:
                 size = old.read(2)
                 content = old.read(struct.unpack(">H", size)[0] - 2)
                 if marker[1] not in (0xE1, 0xE2, 0xED):
-                    kept += marker + size + content
+                    segments_copied += marker + size + content
                 continue
             break
         # JFIF, where present, must come first.
-        new.write(kept)
+        new.write(segments_copied)
         for code, content in segments:
             new.write(struct.pack(">BBH", 0xFF, code, len(content) + 2) + content)
         new.write(marker)
@@ -96,7 +99,7 @@ def splice_jpeg(source: Path, target: Path, segments: list[tuple[int, bytes]]) -
 def png_chunks(
     exif: bytes | None, icc: bytes | None, xmp: bytes | None, iptc: bytes | None
 ) -> list[tuple[bytes, bytes]]:
-    """(type, content) of what to put after a PNG's header."""
+    """Return (type, content) of what to put after a PNG's header."""
     chunks = []
     if icc:
         chunks.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(icc)))
@@ -105,7 +108,7 @@ def png_chunks(
     if xmp:
         chunks.append((b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp))
     if records := iptc_records(iptc):
-        # PNG has no place for IPTC; this is the one that photo software looks at.
+        # PNG has no place for IPTC; this is the one that photo software reads.
         text = f"\niptc\n{len(records):8d}\n{records.hex()}\n".encode()
         chunks.append((b"zTXt", b"Raw profile type iptc\0\0" + zlib.compress(text)))
     return chunks
@@ -113,10 +116,10 @@ def png_chunks(
 
 def splice_png(source: Path, target: Path, chunks: list[tuple[bytes, bytes]]) -> None:
     """Copy a PNG with `chunks` after its header, in place of its own of these types."""
-    own = {kind for kind, _ in chunks if kind != b"zTXt"}
-    # A profile and the plain statement that the image is sRGB exclude each other.
-    if b"iCCP" in own:
-        own |= {b"sRGB", b"gAMA", b"cHRM"}
+    kinds = {kind for kind, _ in chunks if kind != b"zTXt"}
+    # A profile and the statement that the image is sRGB exclude each other.
+    if b"iCCP" in kinds:
+        kinds |= {b"sRGB", b"gAMA", b"cHRM"}
     with source.open("rb") as old, target.open("wb") as new:
         new.write(old.read(8 + 25))
         for kind, content in chunks:
@@ -124,7 +127,7 @@ def splice_png(source: Path, target: Path, chunks: list[tuple[bytes, bytes]]) ->
             new.write(struct.pack(">I", zlib.crc32(kind + content)))
         while len(head := old.read(8)) == 8 and head[4:] != b"IDAT":
             body = old.read(struct.unpack(">I", head[:4])[0] + 4)
-            if head[4:] not in own:
+            if head[4:] not in kinds:
                 new.write(head + body)
         new.write(head)
         _copy_rest(old, new)
@@ -141,9 +144,9 @@ def add_to_tiff(path: Path, exif: bytes | None, iptc: bytes | None) -> None:
         head = file.read(16)
         order = "<" if head[:2] == b"II" else ">"
         big = head[2:4] in (b"+\0", b"\0+")
-        word = order + ("Q" if big else "I")
+        number = order + ("Q" if big else "I")
         pointer = 8 if big else 4
-        (first,) = struct.unpack_from(word, head, pointer)
+        (first,) = struct.unpack_from(number, head, pointer)
         entries, following = _read_directory(file, first, order, big)
 
         def append(content: bytes) -> int:
@@ -161,24 +164,24 @@ def add_to_tiff(path: Path, exif: bytes | None, iptc: bytes | None) -> None:
             content = text.encode("utf-8") + b"\0"
             entries[tag] = _entry(order, big, tag, 2, len(content), content, append)
         for tag, values in directories.items():
-            # In the file's own flavour and byte order, or its offsets mean nothing.
+            # In the file's own layout and byte order, or its offsets mean nothing.
             directory = ImageFileDirectory_v2(head[: 16 if big else 8])
             for name, value in values.items():
                 directory[name] = value
             place = append(directory.tobytes(offset()))
-            content = struct.pack(word, place)
+            content = struct.pack(number, place)
             entries[tag] = _entry(order, big, tag, 16 if big else 4, 1, content, append)
         if records := iptc_records(iptc):
             entries[_IPTC_TAG] = _entry(order, big, _IPTC_TAG, 7, len(records), records, append)
         count = struct.pack(order + ("Q" if big else "H"), len(entries))
         table = b"".join(entries[tag] for tag in sorted(entries))
-        place = append(count + table + struct.pack(word, following))
+        place = append(count + table + struct.pack(number, following))
         file.seek(pointer)
-        file.write(struct.pack(word, place))
+        file.write(struct.pack(number, place))
 
 
 def _parsed(exif: bytes | None) -> tuple[dict[int, str], dict[int, dict[int, Any]]]:
-    """Texts of EXIF's main directory, and its sub-directories EXIF and GPS."""
+    """Return the text tags of EXIF's main directory, and its sub-directories EXIF and GPS."""
     from PIL.Image import Exif
 
     upright = upright_exif(exif)
@@ -187,16 +190,16 @@ def _parsed(exif: bytes | None) -> tuple[dict[int, str], dict[int, dict[int, Any
     parsed = Exif()
     parsed.load(upright)
     main = {tag: str(parsed[tag]) for tag in _CAMERA_TAGS if tag in parsed}
-    found = {tag: dict(parsed.get_ifd(tag)) for tag in (_EXIF_TAG, _GPS_TAG)}
-    # Interoperability lies behind a pointer that would lead nowhere.
-    found[_EXIF_TAG].pop(40965, None)
-    return main, {tag: values for tag, values in found.items() if values}
+    directories = {tag: dict(parsed.get_ifd(tag)) for tag in (_EXIF_TAG, _GPS_TAG)}
+    # Interoperability is behind a pointer that would lead nowhere.
+    directories[_EXIF_TAG].pop(40965, None)
+    return main, {tag: values for tag, values in directories.items() if values}
 
 
 def _read_directory(
     file: BinaryIO, place: int, order: str, big: bool
 ) -> tuple[dict[int, bytes], int]:
-    """Entries of a TIFF directory as they are, by tag, and where the next one lies."""
+    """Return the entries of a TIFF directory unchanged, by tag, and the offset of the next one."""
     file.seek(place)
     (count,) = struct.unpack(order + ("Q" if big else "H"), file.read(8 if big else 2))
     size = 20 if big else 12
@@ -211,11 +214,11 @@ def _read_directory(
 def _entry(
     order: str, big: bool, tag: int, kind: int, count: int, content: bytes, append: Any
 ) -> bytes:
-    """One directory entry; content that does not fit into it is appended to the file."""
-    word, room = ("Q", 8) if big else ("I", 4)
+    """Return one directory entry; content that does not fit into it is appended to the file."""
+    number, room = ("Q", 8) if big else ("I", 4)
     if len(content) > room:
-        content = struct.pack(order + word, append(content))
-    return struct.pack(order + "HH" + word, tag, kind, count) + content.ljust(room, b"\0")
+        content = struct.pack(order + number, append(content))
+    return struct.pack(order + "HH" + number, tag, kind, count) + content.ljust(room, b"\0")
 
 
 def _copy_rest(old: BinaryIO, new: BinaryIO) -> None:

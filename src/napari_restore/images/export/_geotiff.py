@@ -1,4 +1,4 @@
-"""GeoTIFF, BigTIFF and cloud optimised GeoTIFF, with all that the source carried."""
+"""GeoTIFF, BigTIFF and cloud optimised GeoTIFF, with all metadata of the source."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from napari_restore.images.export._job import (
     BLOCK,
     DamagedOutput,
     ExportJob,
-    full_disk_told,
+    disk_full_raised,
     same_pixels,
 )
 from napari_restore.images.export._overviews import OverviewFiles, add_overviews, overview_sizes
@@ -33,7 +33,7 @@ def write(job: ExportJob, path: Path) -> None:
     # An independent name: the COG driver copies from a finished file.
     plain = path.with_name(f"{path.stem}.plain{path.suffix}") if job.options.cog else path
     try:
-        with _environment(job), full_disk_told(path):
+        with _environment(job), disk_full_raised(path):
             if OverviewFiles.suit(job):
                 _write_with_levels(job, plain)
             else:
@@ -55,9 +55,9 @@ def write(job: ExportJob, path: Path) -> None:
 
 def check(job: ExportJob, path: Path) -> None:
     """Open `path` again and compare. Raises `DamagedOutput`."""
-    found = _tiff.check_whole(path)
+    creation = _tiff.check_whole(path)
     for tag in (279, 325):
-        if 0 in found.tags.get(tag, ()):
+        if 0 in creation.tags.get(tag, ()):
             raise DamagedOutput("a block is missing")
     with environment(), open_dataset(Key(str(path))) as dataset:
         if (dataset.height, dataset.width, dataset.count) != (job.height, job.width, job.bands):
@@ -87,19 +87,19 @@ def write_pixels(
     *,
     strips: bool = False,
 ) -> None:
-    """Write a TIFF described by `profile`; `levels` are fed with the same pixels.
+    """Write a TIFF described by `profile`; `levels` receive the same pixels.
 
     `strips` of a few rows suit a reader that goes row by row.
     """
-    ask = job.writes_mask or (levels is not None and levels.asks_valid)
+    with_valid = job.writes_mask or (levels is not None and levels.needs_validity)
     creation = _creation(job)
     if strips:
-        # Without a width of blocks: GDAL warns of one that is none.
+        # Without a block width: GDAL warns of one that is ignored.
         del creation["blockxsize"]
         creation |= {"tiled": False, "blockysize": STRIP_ROWS}
     with open_for_writing(path, **creation) as dataset:
         _describe(job, dataset, profile)
-        for block in job.blocks(BLOCK, with_valid=ask, whole_rows=levels is not None):
+        for block in job.blocks(BLOCK, with_valid=with_valid, whole_rows=levels is not None):
             height, width = block.pixels.shape[:2]
             window = ((block.y, block.y + height), (block.x, block.x + width))
             dataset.write(block.pixels.transpose(2, 0, 1), window=window)
@@ -120,7 +120,7 @@ def _write_with_levels(job: ExportJob, path: Path) -> None:
 
 
 def _creation(job: ExportJob) -> dict[str, Any]:
-    """The options GDAL creates the file with."""
+    """Return the options GDAL creates the file with."""
     like, options = job.like, job.options
     keep = job.source_bands
     creation: dict[str, Any] = {
@@ -159,7 +159,10 @@ def _creation(job: ExportJob) -> dict[str, Any]:
 
 
 def _is_big(job: ExportJob) -> bool:
-    """Whether offsets may need more than 32 bits; known beforehand, as all levels must agree."""
+    """Return whether offsets may need more than 32 bits.
+
+    This is decided in advance, as all levels must agree.
+    """
     pixels = job.height * job.width * (job.bands * job.dtype.itemsize + job.writes_mask)
     return pixels * 4 / 3 > BIGTIFF_BYTES
 
@@ -168,21 +171,21 @@ def _compression(job: ExportJob) -> dict[str, Any]:
     options = job.options
     if options.compress == "none":
         return {}
-    found: dict[str, Any] = {"compress": options.compress}
+    creation: dict[str, Any] = {"compress": options.compress}
     if options.compress == "jpeg":
-        return found | {"jpeg_quality": options.quality or 95}
-    found["predictor"] = 3 if job.dtype.kind == "f" else 2
+        return creation | {"jpeg_quality": options.quality or 95}
+    creation["predictor"] = 3 if job.dtype.kind == "f" else 2
     level = options.level or 1
-    return found | {"deflate": {"zlevel": level}, "zstd": {"zstd_level": level}}.get(
+    return creation | {"deflate": {"zlevel": level}, "zstd": {"zstd_level": level}}.get(
         options.compress, {}
     )
 
 
 def _interleave(job: ExportJob) -> str:
-    """The source's own order, else by pixel for pictures and by band for many bands."""
-    own = job.like.profile.interleave
-    if job.source_bands is not None and own in ("pixel", "band") and job.like.profile.tiled:
-        return own
+    """Return the source's own order, else by pixel for pictures and by band for many bands."""
+    interleave = job.like.profile.interleave
+    if job.source_bands is not None and interleave in ("pixel", "band") and job.like.profile.tiled:
+        return interleave
     return "pixel" if job.bands <= 4 else "band"
 
 
@@ -198,7 +201,7 @@ def _colour_names(job: ExportJob) -> list[str]:
 
 
 def _describe(job: ExportJob, dataset: Any, profile: Profile) -> None:
-    """Everything of the source but pixels, size and the placing by a transform."""
+    """Write all metadata of the source but pixels, size and transform."""
     from rasterio.enums import ColorInterp
 
     like, keep = job.like, job.source_bands
@@ -206,7 +209,7 @@ def _describe(job: ExportJob, dataset: Any, profile: Profile) -> None:
     if keep is not None:
         dataset.colorinterp = [ColorInterp[name] for name in _colour_names(job)]
         for space, tags in profile.tags.items():
-            # The packet itself is better than GDAL's list cut from it.
+            # The XMP packet itself is better than GDAL's list cut from it.
             if not (space == "xml:XMP" and profile.xmp):
                 _set_tags(dataset, None, space, tags)
         for number, band in enumerate(keep, 1):
@@ -235,11 +238,11 @@ def _describe(job: ExportJob, dataset: Any, profile: Profile) -> None:
         dataset.update_tags(**job.tags)
 
 
-def kept_tags(space: str, tags: Mapping[str, str]) -> dict[str, str]:
-    """Those of a namespace's tags that are true of new pixels as well.
+def current_tags(space: str, tags: Mapping[str, str]) -> dict[str, str]:
+    """Return those of a namespace's tags that are true of new pixels as well.
 
-    Not the source's statistics, nor GDAL's text copies of EXIF, which would tell
-    an orientation that was applied long ago; EXIF itself is carried as such.
+    Without the source's statistics, and GDAL's text copies of EXIF, whose orientation was applied
+    already; EXIF itself is carried as such.
     """
     if space in _NOT_COPIED:
         return {}
@@ -248,14 +251,14 @@ def kept_tags(space: str, tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def _set_tags(dataset: Any, band: int | None, space: str, tags: Mapping[str, str]) -> None:
-    kept = kept_tags(space, tags)
-    if kept:
+    current = current_tags(space, tags)
+    if current:
         arguments = {"ns": space} if space else {}
-        dataset.update_tags(*([band] if band else []), **arguments, **kept)
+        dataset.update_tags(*([band] if band else []), **arguments, **current)
 
 
 def _set_xmp(dataset: Any, xmp: bytes) -> None:
-    """Domains of XML hold one text, which GDAL's list of NAME=VALUE carries cut at its first "="."""
+    """Set the domains of XML, one text each, which GDAL's list of NAME=VALUE cuts at "="."""
     name, sign, value = xmp.decode("utf-8", "replace").rstrip("\0").partition("=")
     if sign:
         dataset.update_tags(ns="xml:XMP", **{name: value})
@@ -265,9 +268,11 @@ def _set_per_band(
     dataset: Any, name: str, values: tuple[Any, ...], keep: tuple[int, ...], default: Any
 ) -> None:
     if len(values) > max(keep, default=-1):
-        kept = [values[band] for band in keep]
-        if any(value != default for value in kept):
-            setattr(dataset, name, [value or "" for value in kept] if default is None else kept)
+        current = [values[band] for band in keep]
+        if any(value != default for value in current):
+            setattr(
+                dataset, name, [value or "" for value in current] if default is None else current
+            )
 
 
 def _set_control_points(dataset: Any, place: Any) -> None:

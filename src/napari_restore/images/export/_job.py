@@ -1,4 +1,4 @@
-"""What one export writes: its options, its blocks in order, and samples to check it by."""
+"""One export: its options, its blocks in order, and samples for its verification."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Compression = Literal["deflate", "zstd", "lzw", "jpeg", "none"]
 
 BLOCK = 512
 BLOCK_BYTES = 64 << 20
-"""Pixels read at once take at most this; up to three such blocks are in memory."""
+"""Most bytes of pixels read at once; up to three such blocks are in memory."""
 FULL_BYTES = 1 << 20
 """A disk with less than this left is full: GDAL uses up the rest before it fails."""
 SAMPLE_SIDE = 64
@@ -34,13 +34,12 @@ SAMPLES = 24
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """How a file is written.
+    """Options of a file's format.
 
-    `compress` is one of deflate, zstd, lzw, jpeg (8 bit, lossy) or none, for TIFF;
-    `level` its effort (1 by default: with a predictor, more gains little).
-    `bit_depth` (8 or 16) rescales the full range of photos; `quality` (1 … 100) is
-    that of JPEG and WebP. `threads` compress; by default as many as there are
-    processors.
+    `compress` is one of deflate, zstd, lzw, jpeg (8 bit, lossy) or none, for TIFF; `level` its
+    effort (1 by default: with a predictor, more gains little). `bit_depth` (8 or 16) rescales the
+    full range of photos; `quality` (1 … 100) is that of JPEG and WebP. `threads` compress; by
+    default as many as there are processors.
     """
 
     compress: str = "deflate"
@@ -68,7 +67,7 @@ class ExportOptions:
 
 
 class Block(NamedTuple):
-    """Pixels (h, w, C) at (y, x) of the output, and their validity if it was asked for."""
+    """Pixels (h, w, C) at (y, x) of the output, and their validity if it is needed."""
 
     y: int
     x: int
@@ -93,13 +92,13 @@ class ExportJob:
     progress: Progress | None = None
     cancelled: Callable[[], bool] | None = None
     samples: list[Block] = field(default_factory=list)
-    """Pixels as they were written, here and there, always with all four corners."""
+    """Samples of the written pixels, always with all four corners."""
     finite: bool = True
     """Whether all pixels written so far were finite."""
 
     @property
     def suffix(self) -> str:
-        """Of the file to be written, in lower case."""
+        """Suffix of the file, in lower case."""
         return self.target.suffix.lower()
 
     @property
@@ -112,7 +111,7 @@ class ExportJob:
 
     @property
     def source_bands(self) -> tuple[int, ...] | None:
-        """The bands of `like` that the output's are; None for another thing than `like`'s pixels."""
+        """The bands of `like` that the output has; None if the output is not `like`'s pixels."""
         same = self.given_dtype == self.like.dtype
         if same and self.bands == self.like.bands:
             return tuple(range(self.bands))
@@ -135,9 +134,10 @@ class ExportJob:
     def blocks(
         self, rows: int = BLOCK, *, with_valid: bool = False, whole_rows: bool = False
     ) -> Iterator[Block]:
-        """The output's pixels in row-major order, `rows` high, as wide as `BLOCK_BYTES` allows.
+        """Yield the output's pixels in row-major order, `rows` high, at most `BLOCK_BYTES` each.
 
-        With `whole_rows` always over the full width. The next block is read while the caller writes this one. Raises `Cancelled`.
+        With `whole_rows` always over the full width. The next block is read while the caller writes
+        this one. Raises `Cancelled`.
         """
         pixel = self.bands * max(self.given_dtype.itemsize, self.dtype.itemsize)
         columns = max(1, BLOCK_BYTES // (rows * pixel * BLOCK)) * BLOCK
@@ -165,7 +165,7 @@ class ExportJob:
                     ahead = reader.submit(load, *corners[number + 1])
                 self._sample(block, places)
                 yield block
-                # GDAL's threads go on after a failed write, block by block.
+                # GDAL's threads continue after a failed write, block by block.
                 if free_bytes(self.target.parent) < FULL_BYTES:
                     raise disk_full(self.target)
                 if self.progress is not None and (
@@ -175,12 +175,12 @@ class ExportJob:
         self.check_cancelled()
 
     def check_cancelled(self) -> None:
-        """Raise `Cancelled` if the caller wants that."""
+        """Raise `Cancelled` if the caller has cancelled."""
         if self.cancelled is not None and self.cancelled():
             raise Cancelled("Writing the file was cancelled.", "Nothing was left behind.")
 
     def _converted(self, pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """`pixels` in the file's dtype; a change of bit depth keeps black and white."""
+        """Return `pixels` in the file's dtype; a change of bit depth keeps black and white."""
         if pixels.dtype == self.dtype:
             return pixels
         if pixels.dtype == np.uint16 and self.dtype == np.uint8:
@@ -194,7 +194,10 @@ class ExportJob:
         return pixels.astype(self.dtype)
 
     def _sample_places(self) -> list[tuple[int, int]]:
-        """Top left corners of the patches to be compared later; the same for the same size."""
+        """Return the top left corners of the patches to compare later.
+
+        They are the same for the same size.
+        """
         bottom, right = max(0, self.height - SAMPLE_SIDE), max(0, self.width - SAMPLE_SIDE)
         rng = np.random.default_rng([self.height, self.width])
         inner = zip(
@@ -219,7 +222,7 @@ class ExportJob:
 
 
 def same_pixels(one: Any, other: Any, *, lossy: bool) -> bool:
-    """Whether two patches (h, w, C) are equal, NaN being NaN, or alike if the format is lossy."""
+    """Return whether two patches (h, w, C) are equal, NaN included, or similar if lossy."""
     if not lossy:
         return bool(np.array_equal(one, other, equal_nan=other.dtype.kind == "f"))
     if one.shape != other.shape:
@@ -229,22 +232,22 @@ def same_pixels(one: Any, other: Any, *, lossy: bool) -> bool:
 
 
 @contextmanager
-def full_disk_told(path: Path) -> Iterator[None]:
-    """Turn what GDAL raises on a full disk, which names no reason, into `DiskFull`.
+def disk_full_raised(path: Path) -> Iterator[None]:
+    """Turn GDAL's error on a full disk, which names no cause, into `DiskFull`.
 
-    To be asked before anything is tidied up, which would make room again.
+    Used before anything is cleaned up, which would free space again.
     """
     try:
         yield
     except Exception as error:
-        told = type(error).__module__.startswith("rasterio")
-        if told and free_bytes(path.parent) < FULL_BYTES:
+        from_gdal = type(error).__module__.startswith("rasterio")
+        if from_gdal and free_bytes(path.parent) < FULL_BYTES:
             raise disk_full(path) from error
         raise
 
 
 def disk_full(path: Path) -> DiskFull:
-    """The error of a disk without room for `path`."""
+    """Return the error of a disk without room for `path`."""
     return DiskFull(f"No space is left in {path.parent}.", "Free some, or choose another disk.")
 
 

@@ -1,4 +1,4 @@
-"""Overviews of a TIFF being written: our own means, or GDAL's where rows are too long."""
+"""Overviews of a TIFF during writing: our own means, or GDAL's where rows are too long."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SMALLEST = 512
 
 
 def overview_sizes(job: ExportJob) -> list[tuple[int, int]]:
-    """(height, width) of the overviews that `job` asks for, the finest first."""
+    """Return (height, width) of the overviews that `job` requests, the finest first."""
     if not job.options.overviews:
         return []
     return level_sizes(job.height, job.width, SMALLEST)[1:]
@@ -51,12 +51,12 @@ class OverviewFiles:
 
     @classmethod
     def suit(cls, job: ExportJob) -> bool:
-        """Whether a row of tiles over the full width may be held in memory."""
+        """Return whether a row of tiles over the full width fits in memory."""
         row = BLOCK * job.width * job.bands * job.dtype.itemsize
         return bool(overview_sizes(job)) and row <= BLOCK_BYTES
 
     @property
-    def asks_valid(self) -> bool:
+    def needs_validity(self) -> bool:
         """Whether blocks must come with their validity."""
         return self._job.source_bands is not None and self._job.like.may_be_invalid
 
@@ -71,7 +71,7 @@ class OverviewFiles:
         self._stack.close()
 
     def add(self, block: Block) -> None:
-        """Take in a row of blocks over the full width."""
+        """Add a row of blocks over the full width."""
         valid = block.valid
         if valid is None and block.pixels.dtype.kind == "f":
             valid = np.isfinite(block.pixels).all(axis=2)
@@ -82,7 +82,7 @@ class OverviewFiles:
         try:
             append_overviews(path, self.paths)
         except (struct.error, ValueError) as error:
-            # GDAL's threads may fail to write without a word.
+            # GDAL's threads may fail to write without an error.
             raise DamagedOutput("a directory is missing") from error
 
     def remove(self) -> None:
@@ -109,7 +109,7 @@ class OverviewFiles:
 
 
 def add_overviews(job: ExportJob, path: Path, interleave: str) -> None:
-    """Let GDAL make the overviews of the finished TIFF `path`."""
+    """Add overviews made by GDAL to the finished TIFF `path`."""
     from rasterio.enums import Resampling
 
     # GDAL's mean leaves out nodata, masked and transparent pixels, but not NaN beside

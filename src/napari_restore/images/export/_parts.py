@@ -1,4 +1,4 @@
-"""Files in the making: their names, and what a killed process left of them."""
+"""Unfinished files: their names, and removal of those that a killed process left."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ from pathlib import Path
 
 
 def part_of(target: Path) -> Path:
-    """A new name beside `target` to write under; it tells which process writes."""
+    """Return a new name beside `target` to write under.
+
+    It contains the id of the writing process.
+    """
     return target.with_name(f"{_prefix(target)}{os.getpid()}-{_random()}.part{target.suffix}")
 
 
 def aside_of(target: Path) -> Path:
-    """A new name beside `target` for what stands there until it is replaced."""
+    """Return a new name beside `target` for the existing file until it is replaced."""
     return target.with_name(f"{_prefix(target)}{os.getpid()}-{_random()}.old{target.suffix}")
 
 
 def sidecars(path: Path) -> list[Path]:
-    """Files that GDAL reads together with `path`."""
+    """Return files that GDAL reads together with `path`."""
     return [path.with_name(path.name + end) for end in (".aux.xml", ".ovr", ".msk")]
 
 
@@ -42,30 +45,29 @@ def remove_part(part: Path) -> None:
 
 
 def remove_leftovers(target: Path) -> None:
-    """Delete parts of `target` whose process ran on this machine and runs no more.
+    """Delete parts of `target` whose process ran on this machine and has ended.
 
-    What was moved aside is deleted only where something stands at `target`:
-    else it is all there is.
+    A file that was moved aside is deleted only where `target` exists: else it is the only copy.
     """
     kinds = "part|old" if target.exists() else "part"
     name = re.compile(rf"{re.escape(_prefix(target))}(\d+)-[0-9a-f]{{8}}\.(?:{kinds})\..+")
     try:
-        found = [(path, name.fullmatch(path.name)) for path in target.parent.iterdir()]
+        candidates = [(path, name.fullmatch(path.name)) for path in target.parent.iterdir()]
     except OSError:
         return
-    for path, match in found:
+    for path, match in candidates:
         if match is None or _runs(int(match[1])):
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
-            # Windows refuses while a virus scanner looks at it: then the next write does it.
+            # Windows refuses while a virus scanner reads it: then the next write removes it.
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
 
 
 def _prefix(target: Path) -> str:
-    # On a shared disk a number tells a process only together with its machine.
+    # On a shared disk a process id identifies a process only together with its machine.
     machine = hashlib.sha256(platform.node().encode()).hexdigest()[:4]
     return f".{target.stem}-{machine}-"
 

@@ -1,8 +1,8 @@
 """PNG, JPEG and WebP with the camera's metadata.
 
-The pixels go to an uncompressed file first, from which GDAL encodes row by row:
-the memory needed does not grow with the picture (WebP's does: libwebp wants all
-of it). Metadata is spliced in while the result is copied to its place.
+The pixels go to an uncompressed file first, from which GDAL encodes row by row: the memory needed
+does not grow with the picture (WebP's does: libwebp needs all of it). Metadata is inserted while
+the result is copied to its final path.
 """
 
 from __future__ import annotations
@@ -15,7 +15,12 @@ import numpy as np
 
 from napari_restore.images._profile import Profile
 from napari_restore.images.export import _exif, _geotiff
-from napari_restore.images.export._job import DamagedOutput, ExportJob, full_disk_told, same_pixels
+from napari_restore.images.export._job import (
+    DamagedOutput,
+    ExportJob,
+    disk_full_raised,
+    same_pixels,
+)
 from napari_restore.images.files._exif import EXIF_HEADER, upright_exif
 from napari_restore.images.files._handles import Key, environment, open_dataset
 
@@ -32,7 +37,7 @@ def write(job: ExportJob, path: Path) -> None:
     plain = path.with_name(path.stem + ".plain.tif")
     encoded = path.with_name(path.stem + ".plain" + path.suffix)
     try:
-        with full_disk_told(path):
+        with disk_full_raised(path):
             _write_plain(job, plain)
             job.check_cancelled()
             _encode(job, plain, encoded)
@@ -47,7 +52,7 @@ def write(job: ExportJob, path: Path) -> None:
             _exif.splice_jpeg(encoded, path, _exif.jpeg_segments(*blocks))
         aside = encoded.with_name(encoded.name + ".aux.xml")
         if aside.exists():
-            # The only home PNG and JPEG have for a place on the ground.
+            # The only way to store a georeference with PNG and JPEG.
             aside.replace(path.with_name(path.name + ".aux.xml"))
     finally:
         for left in (plain, encoded):
@@ -69,9 +74,11 @@ def check(job: ExportJob, path: Path) -> None:
             pixels = dataset.read(window=((top, bottom), (0, job.width))).transpose(1, 2, 0)
             for sample in here:
                 first, last = max(top, sample.y), min(bottom, sample.y + len(sample.pixels))
-                found = pixels[first - top : last - top, sample.x :][:, : sample.pixels.shape[1]]
+                read_back = pixels[first - top : last - top, sample.x :][
+                    :, : sample.pixels.shape[1]
+                ]
                 wanted = sample.pixels[first - sample.y : last - sample.y]
-                if not same_pixels(found, wanted, lossy=job.suffix != ".png"):
+                if not same_pixels(read_back, wanted, lossy=job.suffix != ".png"):
                     raise DamagedOutput(f"pixels at row {first}, column {sample.x} differ")
 
 

@@ -18,21 +18,21 @@ from typing import BinaryIO, NamedTuple
 NEW_SUBFILE_TYPE = 254
 REDUCED = 1
 _OFFSETS = (273, 324)
-"""Strips and tiles: tags whose values are places in the file."""
+"""Strips and tiles: tags whose values are offsets in the file."""
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _SIZES |= {16: 8, 17: 8, 18: 8}
 _COPY = 1 << 22
 
 
 class Flavour(NamedTuple):
-    """How numbers are laid out in a TIFF."""
+    """Layout of numbers in a TIFF: byte order, and 32 or 64 bits."""
 
     order: str
     big: bool
 
     @property
-    def word(self) -> str:
-        """Format of a place in the file and of a count."""
+    def offset_format(self) -> str:
+        """Format of an offset and of a count."""
         return self.order + ("Q" if self.big else "I")
 
     @property
@@ -47,12 +47,12 @@ class Flavour(NamedTuple):
 
     @property
     def first(self) -> int:
-        """Where the header keeps the first directory's place."""
+        """Offset of the header's link to the first directory."""
         return 8 if self.big else 4
 
 
 class Entry(NamedTuple):
-    """One entry of a directory; `value` is its raw last part: the value or its place."""
+    """One entry of a directory; `value` is its raw last part: the value or its offset."""
 
     tag: int
     kind: int
@@ -63,8 +63,8 @@ class Entry(NamedTuple):
 def append_overviews(path: Path, levels: Iterable[Path]) -> None:
     """Append the TIFFs `levels`, finest first, to the TIFF `path` as its overviews.
 
-    All must be of one byte order and all classic or all BigTIFF. The masks that
-    the files hold become masks of the overviews.
+    All must be of one byte order and all classic or all BigTIFF. The masks in the files become
+    masks of the overviews.
     """
     with path.open("r+b") as main:
         flavour = flavour_of(main)
@@ -74,14 +74,14 @@ def append_overviews(path: Path, levels: Iterable[Path]) -> None:
                 if flavour_of(other) != flavour:
                     raise ValueError(f"{level} is laid out otherwise than {path}")
                 base = _append_all(main, other)
-            (first,) = _unpack(main, flavour.word, base + flavour.first)
+            (first,) = _unpack(main, flavour.offset_format, base + flavour.first)
             for entries in list(_directories(main, flavour, first + base, base)):
                 moved = [_moved(main, flavour, entry, base) for entry in entries]
                 link = _append_directory(main, flavour, _as_reduced(flavour, moved), link)
 
 
 def flavour_of(file: BinaryIO) -> Flavour:
-    """Byte order and width of an open TIFF."""
+    """Return byte order and width of an open TIFF."""
     file.seek(0)
     head = file.read(4)
     order = "<" if head[:2] == b"II" else ">"
@@ -94,7 +94,7 @@ def _unpack(file: BinaryIO, layout: str, place: int) -> tuple[int, ...]:
 
 
 def _read_directory(file: BinaryIO, flavour: Flavour, place: int) -> tuple[list[Entry], int]:
-    """A directory's entries, and where the place of the next one is kept."""
+    """Return a directory's entries, and the position of the link to the next one."""
     (number,) = _unpack(file, flavour.entries, place)
     layout = flavour.order + ("HHQ8s" if flavour.big else "HHI4s")
     size = struct.calcsize(layout)
@@ -103,23 +103,23 @@ def _read_directory(file: BinaryIO, flavour: Flavour, place: int) -> tuple[list[
 
 
 def _directories(file: BinaryIO, flavour: Flavour, place: int, base: int) -> Iterator[list[Entry]]:
-    """All directories of a file that was appended at `base`."""
+    """Yield all directories of a file that was appended at `base`."""
     while place != base:
         entries, after = _read_directory(file, flavour, place)
         yield entries
-        place = _unpack(file, flavour.word, after)[0] + base
+        place = _unpack(file, flavour.offset_format, after)[0] + base
 
 
 def _last_link(file: BinaryIO, flavour: Flavour) -> int:
-    """Where the last directory keeps the place of the next one, now 0."""
+    """Return the position of the last directory's link to the next one, now 0."""
     link = flavour.first
-    while (place := _unpack(file, flavour.word, link)[0]) != 0:
+    while (place := _unpack(file, flavour.offset_format, link)[0]) != 0:
         _, link = _read_directory(file, flavour, place)
     return link
 
 
 def _append_all(main: BinaryIO, other: BinaryIO) -> int:
-    """Append all of `other`; returns where it begins."""
+    """Append all of `other`; return where it begins."""
     base = _aligned_end(main)
     other.seek(0)
     shutil.copyfileobj(other, main, _COPY)
@@ -127,19 +127,19 @@ def _append_all(main: BinaryIO, other: BinaryIO) -> int:
 
 
 def _aligned_end(file: BinaryIO) -> int:
-    """Seek to the end, filled up to a multiple of 16 bytes."""
+    """Seek to the end, padded to a multiple of 16 bytes."""
     file.seek(0, os.SEEK_END)
     file.write(b"\0" * (-file.tell() % 16))
     return file.tell()
 
 
 def _moved(file: BinaryIO, flavour: Flavour, entry: Entry, base: int) -> Entry:
-    """`entry` of a file appended at `base`; places it lists are moved where they lie."""
+    """Return `entry` of a file appended at `base`; offsets it lists are shifted in the file."""
     size = _SIZES[entry.kind] * entry.length
     inside = size <= flavour.room
     if not inside:
-        (place,) = struct.unpack(flavour.word, entry.value)
-        entry = entry._replace(value=struct.pack(flavour.word, place + base))
+        (place,) = struct.unpack(flavour.offset_format, entry.value)
+        entry = entry._replace(value=struct.pack(flavour.offset_format, place + base))
     if entry.tag not in _OFFSETS:
         return entry
     layout = f"{flavour.order}{entry.length}{'Q' if entry.kind == 16 else 'I'}"
@@ -147,7 +147,7 @@ def _moved(file: BinaryIO, flavour: Flavour, entry: Entry, base: int) -> Entry:
         places = struct.unpack(layout, entry.value[:size])
     else:
         places = _unpack(file, layout, place + base)
-    # 0 says that a block was never written.
+    # 0 means that a block was never written.
     content = struct.pack(layout, *(p + base if p else 0 for p in places))
     if inside:
         return entry._replace(value=content.ljust(flavour.room, b"\0"))
@@ -157,7 +157,7 @@ def _moved(file: BinaryIO, flavour: Flavour, entry: Entry, base: int) -> Entry:
 
 
 def _as_reduced(flavour: Flavour, entries: list[Entry]) -> list[Entry]:
-    """`entries` saying that they describe a smaller version of the image or of its mask."""
+    """Return `entries` with the type of a smaller version of the image or of its mask."""
     kind = REDUCED
     for entry in entries:
         if entry.tag == NEW_SUBFILE_TYPE:
@@ -168,16 +168,16 @@ def _as_reduced(flavour: Flavour, entries: list[Entry]) -> list[Entry]:
 
 
 def _append_directory(file: BinaryIO, flavour: Flavour, entries: list[Entry], link: int) -> int:
-    """Write a directory at the end, its place at `link`; returns its own link."""
+    """Write a directory at the end, its offset at `link`; return its own link."""
     place = _aligned_end(file)
     layout = flavour.order + ("HHQ8s" if flavour.big else "HHI4s")
     file.write(struct.pack(flavour.entries, len(entries)))
     for entry in entries:
         file.write(struct.pack(layout, *entry))
     after = file.tell()
-    file.write(struct.pack(flavour.word, 0))
+    file.write(struct.pack(flavour.offset_format, 0))
     if not flavour.big and file.tell() > 0xFFFFFFFF:
         raise ValueError("a classic TIFF ends at 4 GiB")
     file.seek(link)
-    file.write(struct.pack(flavour.word, place))
+    file.write(struct.pack(flavour.offset_format, place))
     return after

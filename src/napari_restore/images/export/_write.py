@@ -1,8 +1,7 @@
-"""Writing an image to a file: what suits which suffix, and never half a file.
+"""Writing an image to a complete file, in the format of its suffix.
 
-A file is written beside its final name, opened again and compared, and only then
-takes the name; whatever goes wrong before leaves nothing there and what stood
-there untouched.
+A file is written beside its final name, opened again and compared, and only then renamed; an error
+before leaves no file behind and an existing one untouched.
 """
 
 from __future__ import annotations
@@ -44,16 +43,16 @@ from napari_restore.images.files._handles import handles
 
 
 class Format(NamedTuple):
-    """What files of one kind can hold, and the module that writes them.
+    """Limits of one format, and the module that writes it.
 
-    The module has ``write(job, path)`` and ``check(job, path)``; the latter raises
-    `DamagedOutput` if `path` does not hold what was written.
+    The module has ``write(job, path)`` and ``check(job, path)``; the latter raises `DamagedOutput`
+    if `path` does not contain what was written.
     """
 
     name: str
     module: ModuleType
     dtypes: tuple[str, ...] = ()
-    """By name; empty: any the readers know."""
+    """By name; empty: any that the readers support."""
     bands: tuple[int, ...] = ()
     """Empty: any number."""
     longest: int | None = None
@@ -75,7 +74,7 @@ FORMATS: dict[str, Format] = {
     ".jpeg": _JPEG,
     ".webp": _WEBP,
 }
-"""Who writes which suffix. A new format is one module and one line here."""
+"""Format by suffix. A new format is one module and one entry here."""
 
 
 def check_output(
@@ -88,11 +87,11 @@ def check_output(
     dtype: npt.DTypeLike | None = None,
     options: ExportOptions | None = None,
 ) -> None:
-    """Find out before any work whether `path` can be written.
+    """Check before any work whether `path` can be written.
 
-    Raises `BadOutput` if the suffix is unknown, the path is one of `inputs` or
-    exists without `overwrite`, its folder is missing or not writable, or, where
-    `like` is given, if the format cannot hold (H, W, C) `shape` of `dtype`.
+    Raises `BadOutput` if the suffix is unknown, the path is one of `inputs` or exists without
+    `overwrite`, its folder is missing or not writable, or, where `like` is given, if the format
+    cannot store (H, W, C) `shape` of `dtype`.
     """
     target = Path(path)
     form = format_of(target)
@@ -100,8 +99,8 @@ def check_output(
         str(target).encode()
     except UnicodeEncodeError:
         raise BadOutput(f"The name {target} is not UTF-8.", "Choose another name.") from None
-    for given in inputs:
-        if _is_same(target, Path(given)):
+    for input_dtype in inputs:
+        if _is_same(target, Path(input_dtype)):
             raise BadOutput(
                 f"The output {target.name} is the input itself.", "Choose another name or folder."
             )
@@ -121,10 +120,10 @@ def check_output(
         whole = shape or like.shape
         chosen = options or ExportOptions()
         kind_ = file_dtype(target, like, np.dtype(dtype or like.dtype), chosen)
-        _check_holds(target, form, whole, kind_)
+        _check_fits(target, form, whole, kind_)
         if form is _GEOTIFF and chosen.compress == "jpeg" and kind_ != np.uint8:
             raise BadOutput(
-                f"JPEG compression cannot hold {kind_} values.", "Choose deflate, zstd or lzw."
+                f"JPEG compression does not support {kind_} values.", "Choose deflate, zstd or lzw."
             )
 
 
@@ -167,7 +166,7 @@ def write_image(
     progress
         Called with rows done and rows in all.
     cancelled
-        Asked between blocks.
+        Called between blocks.
 
     Returns
     -------
@@ -186,17 +185,23 @@ def write_image(
     whole = shape or (y1 - y0, x1 - x0, like.bands)
     if whole[:2] != (y1 - y0, x1 - x0):
         raise ValueError(f"shape {whole} does not fit box {box}")
-    given = np.dtype(dtype or like.dtype)
+    input_dtype = np.dtype(dtype or like.dtype)
     inputs = [like.path] if like.path is not None else []
     check_output(
-        target, inputs, options.overwrite, like=like, shape=whole, dtype=given, options=options
+        target,
+        inputs,
+        options.overwrite,
+        like=like,
+        shape=whole,
+        dtype=input_dtype,
+        options=options,
     )
     job = ExportJob(
         like=like,
         box=(y0, x0, y1, x1),
         bands=whole[2],
-        given_dtype=given,
-        dtype=file_dtype(target, like, given, options),
+        given_dtype=input_dtype,
+        dtype=file_dtype(target, like, input_dtype, options),
         read=read,
         read_valid=read_valid or like.read_valid,
         options=options,
@@ -206,7 +211,7 @@ def write_image(
         cancelled=cancelled,
     )
     module = format_of(target).module
-    # Written where it will stand, so that taking the name is one step on one disk.
+    # Written in its final folder, so that the rename is one step on one disk.
     remove_leftovers(target)
     part = part_of(target)
     try:
@@ -232,7 +237,7 @@ def _check(module: ModuleType, job: ExportJob, part: Path) -> None:
 
 
 def format_of(path: Path) -> Format:
-    """The format of a suffix. Raises `BadOutput`."""
+    """Return the format of a suffix. Raises `BadOutput`."""
     form = FORMATS.get(path.suffix.lower())
     if form is None:
         raise BadOutput(
@@ -245,11 +250,11 @@ def format_of(path: Path) -> Format:
 def file_dtype(
     path: Path, like: Image, dtype: np.dtype[Any], options: ExportOptions
 ) -> np.dtype[Any]:
-    """The dtype the file will have. Raises `BadOutput` for a bit depth that makes no sense."""
+    """Return the dtype of the file. Raises `BadOutput` for a meaningless bit depth."""
     form, depth = format_of(path), options.bit_depth
     if depth is None:
         photo = like.georeference is None and like.nodata is None
-        # A picture of 16 bits fills them; a measurement's counts must not be guessed at.
+        # A picture of 16 bits uses them all; a measurement's range must not be guessed.
         if form.dtypes == ("uint8",) and dtype == np.uint16 and photo:
             return np.dtype(np.uint8)
         if dtype == np.float16 and form is _GEOTIFF:
@@ -270,21 +275,21 @@ def file_dtype(
     return wanted
 
 
-def _check_holds(
+def _check_fits(
     path: Path, form: Format, shape: tuple[int, int, int], dtype: np.dtype[Any]
 ) -> None:
     hint = "Write a .tif or .zarr instead."
     if form.dtypes and dtype.name not in form.dtypes:
         more = " or add --bit-depth 8" if dtype == np.uint16 else ""
-        raise BadOutput(f"{form.name} cannot hold {dtype} values.", f"{hint[:-1]}{more}.")
+        raise BadOutput(f"{form.name} does not support {dtype} values.", f"{hint[:-1]}{more}.")
     if form.bands and shape[2] not in form.bands:
-        raise BadOutput(f"{form.name} cannot hold {shape[2]} bands.", hint)
+        raise BadOutput(f"{form.name} does not support {shape[2]} bands.", hint)
     if form.longest is not None and max(shape[:2]) > form.longest:
         raise BadOutput(f"{form.name} ends at {form.longest} pixels a side.", hint)
 
 
 def _check_writable(folder: Path) -> None:
-    # Only trying tells: access() knows nothing of Windows' rights or read-only mounts.
+    # Only trying shows it: access() ignores Windows' rights and read-only mounts.
     probe = folder / f".napari-restore-{uuid.uuid4().hex[:8]}"
     try:
         probe.touch(exist_ok=False)
@@ -309,7 +314,7 @@ def _is_zarr(folder: Path) -> bool:
 
 
 def take_name(part: Path, target: Path) -> None:
-    """Give a finished file its name; the old one and its sidecars go."""
+    """Rename a finished file to its final name; the old one and its sidecars are removed."""
     handles.close(target)
     if part.is_dir():
         old = aside_of(target)
@@ -327,7 +332,7 @@ def take_name(part: Path, target: Path) -> None:
         return
     os.replace(part, target)
     for new, stale in zip(sidecars(part), sidecars(target), strict=True):
-        # The old file's statistics or overviews would be taken for the new one's.
+        # The old file's statistics or overviews would be read as the new one's.
         if new.exists():
             os.replace(new, stale)
         else:
@@ -335,20 +340,23 @@ def take_name(part: Path, target: Path) -> None:
 
 
 def _as_ours(error: Exception, target: Path) -> Exception:
-    """The error to raise for `error`: ours where it is about the disk or the output."""
+    """Return the error to raise for `error`.
+
+    It is one of `errors` where the disk or the output failed.
+    """
     if isinstance(error, RestoreError) and not isinstance(error, DamagedOutput):
         return error
-    # A damaged file on a full disk has that one reason.
+    # A damaged file on a full disk has that one cause.
     full = isinstance(error, DamagedOutput) and free_bytes(target.parent) < FULL_BYTES
     if full or is_disk_full(error):
         return disk_full(target)
     if isinstance(error, DamagedOutput):
         return BadOutput(
-            f"{target.name} did not hold what was written ({error.message}) and was removed.",
+            f"{target.name} did not contain what was written ({error.message}) and was removed.",
             "The disk may be failing or full; write to another one.",
         )
     if type(error).__module__.startswith("rasterio"):
-        # The last says to see the one before.
+        # The last message refers to the one before.
         while isinstance(error.__cause__, Exception):
             error = error.__cause__
     elif not isinstance(error, OSError):

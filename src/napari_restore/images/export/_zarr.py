@@ -1,4 +1,4 @@
-"""OME-Zarr 0.5: all levels, and what OME has no word for in attributes of our own."""
+"""OME-Zarr 0.5: all levels, and metadata that OME does not define in attributes of our own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_restore.images._profile import Tags
 from napari_restore.images._source import Level, chunk_grid
-from napari_restore.images.export._geotiff import kept_tags
+from napari_restore.images.export._geotiff import current_tags
 from napari_restore.images.export._job import DamagedOutput, ExportJob, same_pixels
 from napari_restore.images.levels._row_pyramid import RowPyramid, row_levels
 from napari_restore.images.readers._ome_zarr import OWN_ATTRIBUTES
@@ -33,15 +33,15 @@ def write(job: ExportJob, path: Path) -> None:
         arrays[number][:, top : top + len(pixels)] = np.moveaxis(pixels, 2, 0)
 
     pyramid = RowPyramid(levels, sink, fill=default_fill(job.dtype, job.nodata), nodata=job.nodata)
-    ask = job.source_bands is not None and job.like.may_be_invalid
-    for block in job.blocks(levels[0].chunk_height, with_valid=ask, whole_rows=True):
+    with_valid = job.source_bands is not None and job.like.may_be_invalid
+    for block in job.blocks(levels[0].chunk_height, with_valid=with_valid, whole_rows=True):
         pixels = block.pixels
         if job.writes_mask and block.valid is not None:
-            # OME-Zarr has no mask; an alpha channel is what its readers know.
+            # OME-Zarr has no mask; an alpha channel is what its readers support.
             opaque = block.valid[..., None] * _opaque(job.dtype)
             pixels = np.concatenate([pixels, opaque.astype(job.dtype)], axis=2)
         valid = block.valid
-        if not ask and pixels.dtype.kind == "f":
+        if not with_valid and pixels.dtype.kind == "f":
             valid = np.isfinite(pixels).all(axis=2)
         pyramid.add(block.y, pixels, valid)
 
@@ -63,8 +63,8 @@ def check(job: ExportJob, path: Path) -> None:
     whole: Any = group["0"]
     for sample in job.samples:
         height, width = sample.pixels.shape[:2]
-        found = whole[: job.bands, sample.y : sample.y + height, sample.x : sample.x + width]
-        if not same_pixels(np.moveaxis(found, 0, 2), sample.pixels, lossy=False):
+        read_back = whole[: job.bands, sample.y : sample.y + height, sample.x : sample.x + width]
+        if not same_pixels(np.moveaxis(read_back, 0, 2), sample.pixels, lossy=False):
             raise DamagedOutput(f"pixels at row {sample.y}, column {sample.x} differ")
 
 
@@ -99,7 +99,7 @@ def _opaque(dtype: np.dtype[Any]) -> Any:
 
 
 def attributes(job: ExportJob, levels: tuple[Level, ...]) -> dict[str, Any]:
-    """The group's attributes: what OME-Zarr says of `levels`, and our own description."""
+    """Return the group's attributes: OME-Zarr's for `levels`, and our own metadata."""
     like = job.like
     place = like.georeference.shifted(job.box[1], job.box[0]) if like.georeference else None
     size = (place.pixel_size if place else None) or (1.0, 1.0)
@@ -122,33 +122,33 @@ def attributes(job: ExportJob, levels: tuple[Level, ...]) -> dict[str, Any]:
     axes = [{"name": "c", "type": "channel"}, {"name": "y", **space}, {"name": "x", **space}]
     multiscale = {"name": like.name, "axes": axes, "datasets": datasets, "type": "mean"}
     ome: dict[str, Any] = {"version": "0.5", "multiscales": [multiscale]}
-    own = _own(job, place)
+    description = _own_attributes(job, place)
     if job.source_bands is not None:
-        ome["omero"] = {"channels": [{"label": label} for label in _labels(job, own)]}
-    return {"ome": ome, OWN_ATTRIBUTES: own}
+        ome["omero"] = {"channels": [{"label": label} for label in _labels(job, description)]}
+    return {"ome": ome, OWN_ATTRIBUTES: description}
 
 
-def _labels(job: ExportJob, own: Mapping[str, Any]) -> list[str]:
-    names = own["descriptions"] or [None] * _bands(job)
-    roles = [*own["roles"], *["alpha"] * job.writes_mask]
+def _labels(job: ExportJob, description: Mapping[str, Any]) -> list[str]:
+    names = description["descriptions"] or [None] * _bands(job)
+    roles = [*description["roles"], *["alpha"] * job.writes_mask]
     return [
         name or role or f"band {number}"
         for number, (name, role) in enumerate(zip(names, roles, strict=True), 1)
     ]
 
 
-def _own(job: ExportJob, place: Any) -> dict[str, Any]:
-    """Place, meaning of values and tags, under the names that the zarr reader looks for."""
+def _own_attributes(job: ExportJob, place: Any) -> dict[str, Any]:
+    """Return georeference, meaning of values and tags, under the names of the zarr reader."""
     like, profile, keep = job.like, job.like.profile, job.source_bands
     nodata = job.nodata
-    own: dict[str, Any] = {
+    description: dict[str, Any] = {
         # JSON has no NaN.
         "nodata": "NaN" if nodata is not None and math.isnan(nodata) else nodata,
-        "tags": _kept(profile.tags) if keep else {},
+        "tags": _current_tags(profile.tags) if keep else {},
     }
-    own["tags"].setdefault("", {}).update(job.tags)
+    description["tags"].setdefault("", {}).update(job.tags)
     if place is not None:
-        own |= {
+        description |= {
             "crs_wkt": place.crs_wkt,
             "transform": place.transform and list(place.transform),
             "area_or_point": place.area_or_point,
@@ -157,7 +157,7 @@ def _own(job: ExportJob, place: Any) -> dict[str, Any]:
             "rpcs": place.rpcs and {k: str(v) for k, v in place.rpcs.items()},
         }
     if keep is None:
-        return own
+        return description
     alpha = job.writes_mask
 
     def of_bands(values: tuple[Any, ...], extra: Any) -> list[Any]:
@@ -166,7 +166,7 @@ def _own(job: ExportJob, place: Any) -> dict[str, Any]:
         return [values[band] for band in keep] + [extra] * alpha
 
     interp = profile.colorinterp or ("undefined",) * like.bands
-    return own | {
+    return description | {
         "roles": [like.roles[band] for band in keep],
         "wavelengths": of_bands(like.wavelengths, None),
         "descriptions": of_bands(like.descriptions, None),
@@ -174,11 +174,11 @@ def _own(job: ExportJob, place: Any) -> dict[str, Any]:
         "scales": of_bands(profile.scales, 1.0),
         "offsets": of_bands(profile.offsets, 0.0),
         "units": of_bands(profile.units, None),
-        "band_tags": [_kept(part) for part in of_bands(profile.band_tags, {})],
+        "band_tags": [_current_tags(part) for part in of_bands(profile.band_tags, {})],
     }
 
 
-def _kept(tags: Tags) -> dict[str, dict[str, str]]:
-    """`tags` without those that would be stale, and without empty namespaces."""
-    kept = {space: kept_tags(space, part) for space, part in tags.items()}
-    return {space: part for space, part in kept.items() if part}
+def _current_tags(tags: Tags) -> dict[str, dict[str, str]]:
+    """Return `tags` without those that would be stale, and without empty namespaces."""
+    current = {space: current_tags(space, part) for space, part in tags.items()}
+    return {space: part for space, part in current.items() if part}

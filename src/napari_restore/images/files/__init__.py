@@ -1,1 +1,1 @@
-"""What readers and writers of files share: GDAL's datasets, TIFF directories, photo tags."""
+"""File access shared by readers and writers: GDAL's datasets, TIFF directories, photo tags."""

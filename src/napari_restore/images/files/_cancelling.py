@@ -1,4 +1,4 @@
-"""Cancelling while a file is opened: asked between the steps, in the thread that opens."""
+"""Cancellation of opening a file, checked between the steps in the opening thread."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from contextvars import ContextVar
 
 from napari_restore.errors import Cancelled
 
-_asked: ContextVar[Callable[[], bool] | None] = ContextVar("cancelled", default=None)
+_callbacks: ContextVar[Callable[[], bool] | None] = ContextVar("cancelled", default=None)
 
 
 @contextlib.contextmanager
 def cancellable(cancelled: Callable[[], bool] | None) -> Iterator[None]:
-    """`check_cancelled` within asks `cancelled`."""
-    token = _asked.set(cancelled)
+    """Let `check_cancelled` inside the block call `cancelled`."""
+    token = _callbacks.set(cancelled)
     try:
         check_cancelled()
         yield
     finally:
-        _asked.reset(token)
+        _callbacks.reset(token)
 
 
 def check_cancelled() -> None:
-    """Raise `Cancelled` if whoever opens the file no longer wants it."""
-    cancelled = _asked.get()
+    """Raise `Cancelled` if the caller has cancelled."""
+    cancelled = _callbacks.get()
     if cancelled is not None and cancelled():
         raise Cancelled("Opening the file was cancelled.")

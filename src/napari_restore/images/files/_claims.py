@@ -1,7 +1,7 @@
-"""Sizes that a header claims, held against the bytes of the file before anything is allocated.
+"""Sizes that a header claims, checked against the bytes of the file before anything is allocated.
 
-No coder shrinks without limit. A header that claims more than its coder could have
-packed into the file is damaged or made to exhaust the memory, as libtiff and GDAL have it.
+No coder shrinks without limit. A header that claims more than its coder could have packed into the
+file is damaged or malicious, which libtiff and GDAL assume as well.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LARGEST_BLOCK = 512 * 2**20
 LARGEST_WHOLE = 2 * 2**30
 """Bytes of the largest picture whose format can only be decoded as a whole."""
 UNQUESTIONED = 32 * 2**20
-"""Bytes that any header may claim."""
+"""Bytes that any header may claim without a check."""
 
 MOST_BANDS = 4096
 
@@ -34,9 +34,9 @@ def check_claims(path: Path, head: bytes) -> None:
     """Raise `UnreadableImage` if a picture that is decoded as a whole cannot be in `path`."""
     size = path.stat().st_size
     if head.startswith(b"\xff\xd8\xff"):
-        found = _jpeg_claim(path)
-        if found is not None:
-            height, width, marker = found
+        claim = _jpeg_claim(path)
+        if claim is not None:
+            height, width, marker = claim
             ratio = ARITHMETIC_RATIO if marker >= 0xC9 else JPEG_RATIO
             check_ratio(path.name, height * width, size, ratio, f"{height} × {width} pixels")
     elif head.startswith(b"\x89PNG\r\n\x1a\n") and len(head) >= 29:
@@ -53,11 +53,11 @@ def check_claims(path: Path, head: bytes) -> None:
         _check_netcdf(path, size)
 
 
-def check_ratio(name: str, claimed: int, held: int, ratio: int, what: str) -> None:
-    """Raise `UnreadableImage` if `claimed` bytes cannot be in `held` that shrank by `ratio`."""
-    if claimed > max(UNQUESTIONED, held * ratio):
+def check_ratio(name: str, claimed: int, available: int, ratio: int, what: str) -> None:
+    """Raise `UnreadableImage` if `claimed` bytes cannot be in `available` ones by `ratio`."""
+    if claimed > max(UNQUESTIONED, available * ratio):
         raise UnreadableImage(
-            f"{name} claims {what}, which its {held} bytes cannot hold.",
+            f"{name} claims {what}, which its {available} bytes cannot contain.",
             "It seems damaged or truncated; copy or download it again.",
         )
 
@@ -95,7 +95,7 @@ def check_whole_size(name: str, claimed: int) -> None:
 
 
 def _jpeg_claim(path: Path) -> tuple[int, int, int] | None:
-    """(height, width, marker) of the first frame header, None where there is none."""
+    """Return (height, width, marker) of the first frame header, None where there is none."""
     with path.open("rb") as file:
         file.seek(2)
         while True:
@@ -118,7 +118,10 @@ _MOST_ITEMS = 65536
 
 
 def _check_netcdf(path: Path, size: int) -> None:
-    """Every list and text of the header must lie in the file: the library allocates them first."""
+    """Check that every list and text of the header lies in the file.
+
+    The library allocates them first.
+    """
     try:
         with path.open("rb") as file:
             _NetcdfHeader(file, size).check()
@@ -172,8 +175,8 @@ class _NetcdfHeader:
             self.skip(self.number(self.count_format) * _TYPE_BYTES[kind])
 
     def list_length(self, tag: int) -> int:
-        found = self.number(">i")
-        if found not in (0, tag):
+        claim = self.number(">i")
+        if claim not in (0, tag):
             raise ValueError("no list")
         return self.bounded()
 

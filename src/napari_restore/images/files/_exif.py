@@ -1,7 +1,7 @@
-"""EXIF, ICC, XMP, IPTC and orientation of photos; and whether the file is whole.
+"""EXIF, ICC, XMP, IPTC and orientation of photos; and whether the file is complete.
 
-The containers are walked segment by segment without decoding a pixel, which
-also tells a truncated file; what lies in EXIF is Pillow's work.
+The containers are walked segment by segment without decoding a pixel, which also detects a
+truncated file; EXIF itself is parsed by Pillow.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 
 @dataclass
 class PhotoTags:
-    """The binary blocks of a photo, as `Profile` keeps them."""
+    """The binary blocks of a photo, as in `Profile`."""
 
     exif: bytes | None = None
     icc: bytes | None = None
@@ -35,7 +35,7 @@ class PhotoTags:
 
 
 def read_photo_tags(path: Path, head: bytes) -> PhotoTags:
-    """What a JPEG, PNG, WebP or TIFF carries; empty for others.
+    """Return the blocks of a JPEG, PNG, WebP or TIFF; empty for others.
 
     Raises `UnreadableImage` if the file ends before its image does.
     """
@@ -54,7 +54,7 @@ def read_photo_tags(path: Path, head: bytes) -> PhotoTags:
 
 
 def orientation_of(exif: bytes | None) -> int:
-    """The orientation 1 … 8 that an EXIF block tells; 1 where it does not."""
+    """Return the orientation 1 … 8 of an EXIF block; 1 where it has none."""
     if not exif:
         return 1
     from PIL.Image import Exif
@@ -69,7 +69,7 @@ def orientation_of(exif: bytes | None) -> int:
 
 
 def upright_exif(exif: bytes | None) -> bytes | None:
-    """`exif` for an upright copy: orientation 1, the stale thumbnail dropped, GPS kept."""
+    """Return `exif` for an upright copy: orientation 1, the stale thumbnail dropped, GPS kept."""
     if not exif:
         return None
     from PIL.Image import Exif
@@ -111,15 +111,15 @@ def _walk_jpeg(path: Path) -> PhotoTags:
                 icc[segment[12]] = segment[14:]
             elif marker == 0xED and segment.startswith(_IPTC_HEADER):
                 tags.iptc = segment
-        if not _holds_after(file, b"\xff\xd9", file.tell()):
+        if not _occurs_after(file, b"\xff\xd9", file.tell()):
             raise _tiff.truncated(path)
     if icc:
         tags.icc = b"".join(icc[number] for number in sorted(icc))
     return tags
 
 
-def _holds_after(file: BinaryIO, pattern: bytes, start: int) -> bool:
-    """Whether `pattern` occurs at or after `start`; looked for from the end."""
+def _occurs_after(file: BinaryIO, pattern: bytes, start: int) -> bool:
+    """Return whether `pattern` occurs at or after `start`; searched from the end."""
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         return data.rfind(pattern, start) >= 0
 
@@ -156,7 +156,7 @@ def _walk_png(path: Path) -> PhotoTags:
 
 
 def _png_xmp(data: bytes) -> bytes | None:
-    """The XMP packet of an iTXt chunk, if that is what it holds."""
+    """Return the XMP packet of an iTXt chunk, if it contains one."""
     import zlib
 
     keyword, _, rest = data.partition(b"\0")
@@ -192,16 +192,16 @@ def _walk_webp(path: Path) -> PhotoTags:
 
 
 def _tiff_tags(path: Path) -> PhotoTags:
-    found = _tiff.check_whole(path).tags
+    file_tags = _tiff.check_whole(path).tags
     tags = PhotoTags(
-        icc=_binary(found.get(_tiff.ICC)),
-        xmp=_binary(found.get(_tiff.XMP)),
-        iptc=_binary(found.get(_tiff.IPTC)),
+        icc=_binary(file_tags.get(_tiff.ICC)),
+        xmp=_binary(file_tags.get(_tiff.XMP)),
+        iptc=_binary(file_tags.get(_tiff.IPTC)),
     )
-    orientation = found.get(_tiff.ORIENTATION)
+    orientation = file_tags.get(_tiff.ORIENTATION)
     if isinstance(orientation, tuple) and orientation and 1 <= orientation[0] <= 8:
         tags.orientation = orientation[0]
-    if not {_tiff.EXIF_IFD, _tiff.GPS_IFD, _tiff.MAKE}.isdisjoint(found):
+    if not {_tiff.EXIF_IFD, _tiff.GPS_IFD, _tiff.MAKE}.isdisjoint(file_tags):
         tags.exif = _tiff_exif(path)
     return tags
 
@@ -211,7 +211,7 @@ def _binary(value: bytes | tuple[int, ...] | None) -> bytes | None:
 
 
 def _tiff_exif(path: Path) -> bytes | None:
-    """The camera's part of a TIFF's directory, as an EXIF block of its own."""
+    """Return the camera's part of a TIFF's directory, as an EXIF block of its own."""
     from PIL.Image import Exif
     from PIL.TiffImagePlugin import TiffImageFile
 
@@ -219,21 +219,21 @@ def _tiff_exif(path: Path) -> bytes | None:
         # The class itself, not Image.open: that refuses large images by their size.
         with TiffImageFile(path) as image:
             whole = image.getexif()
-            kept = Exif()
+            copy = Exif()
             for tag in (0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x8298):
                 if tag in whole:
-                    kept[tag] = whole[tag]
+                    copy[tag] = whole[tag]
             for directory in (0x8769, 0x8825):
                 if part := dict(whole.get_ifd(directory)):
-                    kept.get_ifd(directory).update(part)
-                    kept[directory] = dict(part)
-            return bytes(kept.tobytes())
+                    copy.get_ifd(directory).update(part)
+                    copy[directory] = dict(part)
+            return bytes(copy.tobytes())
     except Exception:  # damaged EXIF never keeps an image from being opened
         return None
 
 
 def exif_summary(exif: bytes | None) -> dict[str, str]:
-    """Camera, lens, time, exposure … as text, by EXIF's own names; no place."""
+    """Return camera, lens, time, exposure … as text, by EXIF's own names; without the location."""
     if not exif:
         return {}
     from PIL.ExifTags import TAGS

@@ -1,4 +1,4 @@
-"""A name for the content of files that does not need reading all of them."""
+"""Fingerprints of the content of files that do not require reading all of them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _HASHED_FILES = 64
 
 
 def fingerprint_files(paths: Iterable[Path]) -> str:
-    """Hex digest over size, first and last MiB, and 64 fixed blocks of each file or folder.
+    """Return a hex digest over size, first and last MiB, and 64 fixed blocks of each file.
 
-    No modification time enters: a copied file keeps its fingerprint.
+    The modification time is not part of it: a copied file keeps its fingerprint.
     """
     digest = hashlib.sha256()
     for path in paths:
@@ -29,7 +29,7 @@ def fingerprint_files(paths: Iterable[Path]) -> str:
 
 
 def fingerprint_array(rows: Iterable[np.ndarray[tuple[int, ...], np.dtype[np.generic]]]) -> str:
-    """Hex digest over the bytes, shapes and dtypes of arrays that come one by one."""
+    """Return the hex digest over the bytes, shapes and dtypes of arrays that come one by one."""
     digest = hashlib.sha256()
     for block in rows:
         digest.update(f"{block.shape}{block.dtype.str}".encode())
@@ -52,7 +52,7 @@ def _add_file(digest: hashlib._Hash, path: Path) -> None:
 
 
 def _add_folder(digest: hashlib._Hash, folder: Path) -> None:
-    """Names and sizes of all files, the content of the descriptions and of some chunks."""
+    """Add names and sizes of all files, the content of the metadata and of some chunks."""
     files = sorted(p for p in folder.rglob("*") if p.is_file())
     for path in files:
         digest.update(f"{path.relative_to(folder).as_posix()}:{path.stat().st_size};".encode())

@@ -1,4 +1,4 @@
-"""Open GDAL datasets, lent to one thread at a time."""
+"""Pool of open GDAL datasets, each lent to one thread at a time."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from napari_restore.images.files._drivers import (
 )
 
 IDLE_LIMIT = 48
-"""Datasets kept open in the whole process while nobody reads them."""
+"""Datasets kept open in the whole process while no thread reads them."""
 _WATCHED = 64
-"""Files of one dataset that are looked at for changes; a VRT may have thousands."""
+"""Files of one dataset that are checked for changes; a VRT may have thousands."""
 
 
 class Key(NamedTuple):
-    """What is opened."""
+    """Identifies a dataset."""
 
     path: str
     overview: int | None = None
     """Overview level; None is full resolution."""
     sidecars: bool = True
-    """False: files beside it are not looked at; see `check_references`."""
+    """False: files beside it are ignored; see `check_references`."""
 
 
 def environment(**options: Any) -> Any:
-    """Rasterio's environment in which every call of this package runs; keeps GDAL quiet."""
+    """Return rasterio's environment for every call of this package; keeps GDAL quiet."""
     import rasterio
 
     for name in PROXY_EXCEPTIONS:
         if name in os.environ:
-            # For C libraries only: Python, and whoever uses its `os.environ`, goes on to see it.
+            # For C libraries only: Python's `os.environ` does not see it.
             os.unsetenv(name)
     for name in ("unraisablehook", "excepthook"):
         if not isinstance(getattr(sys, name), _Quiet):
@@ -51,23 +51,23 @@ def environment(**options: Any) -> Any:
 
 
 class _Quiet:
-    """A hook of Python that says nothing where rasterio fails to log a message of GDAL.
+    """A Python hook that prints nothing where rasterio fails to log a message of GDAL.
 
-    Such a message may hold bytes of a damaged file, which rasterio takes for UTF-8. Cython
-    tells that to both hooks: to that for exceptions without a traceback, as no other has one.
+    Such a message may contain bytes of a damaged file, which rasterio takes for UTF-8. Cython calls
+    both hooks with that: the one for exceptions without a traceback, as no other has one.
     """
 
     def __init__(self, before: Callable[..., object]) -> None:
         self._before = before
 
-    def __call__(self, *told: Any) -> None:
-        if len(told) == 1:
-            is_log = str(told[0].object).startswith("rasterio._env.log_error")
+    def __call__(self, *arguments: Any) -> None:
+        if len(arguments) == 1:
+            is_log = str(arguments[0].object).startswith("rasterio._env.log_error")
         else:
-            kind, _, trace = told
+            kind, _, trace = arguments
             is_log = kind is UnicodeDecodeError and trace is None
         if not is_log:
-            self._before(*told)
+            self._before(*arguments)
 
 
 # warnings.catch_warnings is not thread safe, neither here nor within rasterio.
@@ -75,8 +75,8 @@ _filtering = threading.Lock()
 
 
 @contextlib.contextmanager
-def unplaced_is_fine() -> Iterator[None]:
-    """Rasterio does not warn of what lies nowhere on a map, as photos and masks do."""
+def ignore_missing_georeference() -> Iterator[None]:
+    """Suppress rasterio's warning of images without a georeference, as photos and masks are."""
     from rasterio.errors import NotGeoreferencedWarning
 
     with _filtering, warnings.catch_warnings():
@@ -89,49 +89,49 @@ def _reader() -> Any:
     from rasterio.io import DatasetReader
 
     class Reader(DatasetReader):  # type: ignore[misc]
-        """Rasterio's, which does not warn of an image without a place on the map."""
+        """Rasterio's reader without the warning of a missing georeference."""
 
         def _has_gcps_or_rpcs(self) -> bool:
-            # Asked before it warns. Many threads open files, and what those of dask and napari
-            # do to the filters of warnings meanwhile would undo `unplaced_is_fine`.
+            # Called before it warns. Many threads open files, and changes of the warning filters by
+            # those of dask and napari would undo `ignore_missing_georeference`.
             return True
 
     return Reader
 
 
 def open_dataset(key: Key | tuple[str, int | None]) -> Any:
-    """A new rasterio dataset, closed by the caller."""
+    """Return a new rasterio dataset, closed by the caller."""
     key = Key(*key)
     extra = {} if key.overview is None else {"overview_level": key.overview}
     alone = contextlib.nullcontext() if key.sidecars else environment(**WITHOUT_SIDECARS)
-    # Not rasterio.open, which takes one driver or all, the network's among them.
-    # GDAL's own sharing would hand one dataset to two threads.
+    # Not rasterio.open, which takes one driver or all, network drivers included. GDAL's own sharing
+    # would return one dataset to two threads.
     with alone:
         return _reader()(key.path, driver=list(DRIVERS), sharing=False, **extra)
 
 
 def open_for_writing(path: Path, mode: str = "w", **creation: Any) -> Any:
-    """A rasterio dataset, new ("w") or to be changed ("r+"), closed by the caller."""
+    """Return a rasterio dataset, new ("w") or to be changed ("r+"), closed by the caller."""
     import rasterio
 
-    with unplaced_is_fine():
+    with ignore_missing_georeference():
         return rasterio.open(path, mode, **creation)
 
 
 Stamp = tuple[int, int, int] | None
-"""Size, time of change and inode of a file; None for what is no file."""
+"""Size, modification time and inode of a file; None for what is no file."""
 
 
 def _stamp(path: str) -> Stamp:
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return None
-    return found.st_size, found.st_mtime_ns, found.st_ino
+    return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 class _Open(NamedTuple):
-    """A dataset, and how its files looked before it was opened."""
+    """A dataset, and the stamps of its files before it was opened."""
 
     dataset: Any
     stamps: dict[str, Stamp]
@@ -162,7 +162,7 @@ class _Handles:
 
     @contextlib.contextmanager
     def lend(self, key: Key | tuple[str, int | None]) -> Iterator[Any]:
-        """A dataset nobody else uses meanwhile; it stays open for the next reader."""
+        """Lend a dataset that no other thread uses; it stays open for the next reader."""
         key = Key(*key)
         with environment():
             lent = self._take(key) or _open(key)
@@ -186,10 +186,10 @@ class _Handles:
                 number = next((i for i in reversed(self._idle) if self._idle[i][0] == key), None)
                 if number is None:
                     return None
-                found = self._idle.pop(number)[1]
-            if found.is_current:
-                return found
-            _close([found])
+                dataset = self._idle.pop(number)[1]
+            if dataset.is_current:
+                return dataset
+            _close([dataset])
 
     def _put_back(self, key: Key, lent: _Open) -> None:
         surplus = []

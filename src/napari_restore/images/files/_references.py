@@ -1,10 +1,9 @@
-"""Which other files an image names, and whether it may: asked before GDAL opens it.
+"""Check of the files that an image refers to, before GDAL opens it.
 
-The list of drivers that a dataset is opened with guards only the dataset itself.
-The sources of a VRT and the overviews that sidecars name are opened by GDAL with
-every driver it has, those of the network among them. So their names are read here,
-down to the last source; GDAL gets the file only if all are plain files of known
-formats that lie below the folder of the image.
+The list of drivers that a dataset is opened with restricts only the dataset itself. The sources of
+a VRT and the overviews that sidecars name are opened by GDAL with every driver it has, network
+drivers included. So their names are read here, down to the last source; GDAL opens the file only if
+all are plain files of known formats that lie below the folder of the image.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from napari_restore.images.files import _tiff
 from napari_restore.images.files._cancelling import check_cancelled
 from napari_restore.images.files._claims import check_claims
 from napari_restore.images.files._containers import (
-    Unfit,
+    ForbiddenReference,
     check_geopackage,
     check_pcidsk,
     is_hdf5,
@@ -31,7 +30,7 @@ from napari_restore.images.files._xml import parse_xml
 
 HEAD_BYTES = 4096
 DEEPEST = 8
-"""How deep VRTs may be nested."""
+"""Largest depth of nested VRTs."""
 
 _VRT = re.compile(rb"<VRTDataset", re.IGNORECASE)
 _MAGIC = (
@@ -48,61 +47,61 @@ _MAGIC = (
     b"NSIF0",
     b"\x01\xda",  # SGI
 )
-"""Beginnings of the formats that name no other file."""
+"""Beginnings of the formats that refer to no other file."""
 _OVERVIEW_MAGIC = (*_tiff.MAGIC, b"EHFA_HEADER_TAG")
 _SIDECARS = (".aux.xml", ".ovr", ".msk", ".aux", ".rrd")
 _ENDINGS = {ending[-4:] for ending in _SIDECARS}
 _MARKUP = re.compile(rb"\s*(\xef\xbb\xbf)?\s*(<[?!A-Za-z]|[{\[]\s*[\"{\[])")
-"""The beginning of XML or JSON, in which formats that name other files are written."""
+"""The beginning of XML or JSON, in which formats that refer to other files are written."""
 
 _SOURCES = ("sourcefilename", "sourcedataset")
 _FORBIDDEN = ("arraysource", "derivedarray", "singlesourcearray", "overview_file", "group")
 _WARPED = ("rpc_dem", "dempath", "x_dataset", "y_dataset")
-"""What names a further dataset only where a VRT is warped."""
+"""Elements that refer to a further dataset only where a VRT is warped."""
 _TEXTS = ("srs", "mdi", "description", "metadata", "gcplist", "pixelfunctioncode")
-"""Elements whose text GDAL keeps and does not open."""
+"""Elements whose text GDAL stores and does not open."""
 _SAFE_OPTIONS = ("overview_level", "num_threads", "georef_sources", "sparse_ok")
 _OPTION_OF_NAME = re.compile(r"^[A-Za-z][\w+.-]+:")
 
 
 class References(NamedTuple):
-    """What was found out about an image before it is opened."""
+    """Result of the check of an image before it is opened."""
 
     sidecars: bool = True
-    """False: what lies beside the file must not be looked at."""
+    """False: files beside it must be ignored."""
     notes: tuple[str, ...] = ()
 
 
 def check_references(path: Path, head: bytes, *, allow_outside: bool = False) -> References:
-    """Whether `path` names only files below its own folder, found without opening any by GDAL.
+    """Return the check of `path`: it may refer only to files below its folder. Opens none by GDAL.
 
-    `head` are its first bytes. With `allow_outside` a VRT may take files from anywhere
-    on this computer, as its user has agreed to. A sidecar that must not be followed is
-    left out with a note. Raises `UnreadableImage` for everything else.
+    `head` are its first bytes. With `allow_outside` a VRT may take files from anywhere on this
+    computer, as its user has agreed to. A sidecar that must not be followed is left out with a
+    note. Raises `UnreadableImage` for everything else.
     """
-    asked = _Check(path, allow_outside)
+    check = _Check(path, allow_outside)
     try:
-        asked.file(path, head, 0)
+        check.file(path, head, 0)
     except _Outside as error:
         raise OutsideFolder(
             f"{path.name} takes pixels from {error}, which lies outside its own folder.",
             "If you trust it, allow that: allow_outside=True in Python, "
             "--allow-outside on the command line.",
         ) from None
-    except Unfit as error:
+    except ForbiddenReference as error:
         raise UnreadableImage(
             f"{path.name} {error}.",
             "If you trust it, convert it first: gdal_translate FILE COPY.tif.",
         ) from None
     try:
-        asked.sidecars_of(path)
-    except Unfit as error:
+        check.sidecars_of(path)
+    except ForbiddenReference as error:
         return References(False, (f"The files beside it were left out: {error}.",))
     return References()
 
 
 def check_listed(path: Path, listed: list[str], *, allow_outside: bool = False) -> None:
-    """Raise `UnreadableImage` if one of the files GDAL says it opened lies elsewhere."""
+    """Raise `UnreadableImage` if one of the files that GDAL lists as opened lies elsewhere."""
     folders = path.parent.resolve(), path.resolve().parent
     for name in listed if not allow_outside else ():
         if name != str(path) and not any(map(Path(name).resolve().is_relative_to, folders)):
@@ -112,22 +111,22 @@ def check_listed(path: Path, listed: list[str], *, allow_outside: bool = False) 
             )
 
 
-class _Outside(Unfit):
+class _Outside(ForbiddenReference):
     """A file elsewhere on this computer."""
 
 
 class _Check:
-    """One walk over an image and all it names."""
+    """One walk over an image and all files it refers to."""
 
     def __init__(self, path: Path, allow_outside: bool) -> None:
-        # GDAL, too, takes names in a linked VRT as relative to where it really is.
+        # GDAL, too, resolves names in a linked VRT relative to where it really is.
         self.folders = {path.parent.resolve(), path.resolve().parent}
         self.allow_outside = allow_outside
-        self.seen: set[Path] = set()
+        self.checked: set[Path] = set()
         self.listings: dict[Path, dict[str, list[str]]] = {}
 
     def file(self, path: Path, head: bytes, depth: int) -> None:
-        """Check what the content of `path` names."""
+        """Check the references in the content of `path`."""
         if head.startswith(_tiff.MAGIC):
             self._tiff(path)
         elif head.startswith(b"PCIDSK"):
@@ -135,37 +134,39 @@ class _Check:
         elif head.startswith(b"SQLite format 3"):
             check_geopackage(path, head)
         elif not head.startswith(_MAGIC) and is_hdf5(path, head):
-            raise Unfit("is HDF5 or netCDF-4, which may name further files")
+            raise ForbiddenReference("is HDF5 or netCDF-4, which may name further files")
         elif _VRT.search(head):
             self._vrt(path, depth)
 
     def named(self, text: str, folder: Path, depth: int, *, raw: bool = False) -> None:
-        """Check a file that another one names, relative to `folder`, and all that it names."""
+        """Check a file that another one refers to, relative to `folder`, and all its references."""
         check_cancelled()
         path = plain_path(text, folder)
         real = Path(os.path.realpath(path))
         inside = any(real.is_relative_to(folder) for folder in self.folders)
         if not inside and (raw or not self.allow_outside):
             raise _Outside(text)
-        if raw or real in self.seen:
-            # Bare pixels: only the bytes count, no driver looks at them.
+        if raw or real in self.checked:
+            # Raw pixels: only the bytes count, no driver opens them.
             _regular(path)
             return
-        self.seen.add(real)
+        self.checked.add(real)
         head = _head(path)
         if _VRT.search(head):
             if depth >= DEEPEST:
-                raise Unfit(f"nests VRTs deeper than {DEEPEST}")
+                raise ForbiddenReference(f"nests VRTs deeper than {DEEPEST}")
         elif not head.startswith(_MAGIC) and (
             _MARKUP.match(head) or not path.with_suffix(".hdr").is_file()
         ):
-            raise Unfit(f"takes pixels from {text}, whose format may name further files")
+            raise ForbiddenReference(
+                f"takes pixels from {text}, whose format may name further files"
+            )
         check_claims(path, head)
         self.file(path, head, depth + 1)
         self.sidecars_of(path)
 
     def sidecars_of(self, path: Path) -> None:
-        """Check the overviews, masks and auxiliary files that GDAL looks for beside `path`."""
+        """Check the overviews, masks and auxiliary files that GDAL opens beside `path`."""
         whole = path.name.casefold()
         for name in self._beside(path.parent).get(path.stem.casefold(), ()):
             if name.casefold() != whole:
@@ -179,7 +180,7 @@ class _Check:
             return
         head = _head(path)
         if not head.startswith(_OVERVIEW_MAGIC):
-            raise Unfit(f"{path.name} is neither a TIFF nor an Imagine file")
+            raise ForbiddenReference(f"{path.name} is neither a TIFF nor an Imagine file")
         if head.startswith(_tiff.MAGIC):
             self._tiff(path)
 
@@ -190,7 +191,7 @@ class _Check:
             self._overview(name, path)
 
     def _tiff(self, path: Path) -> None:
-        for data in _tiff.look(path).metadata:
+        for data in _tiff.read_directories(path).metadata:
             for name in _overviews_named(data):
                 self._overview(name, path)
 
@@ -198,21 +199,21 @@ class _Check:
         name = text.removeprefix(":::BASE:::")
         beside = plain_path(name, path.parent)
         if not beside.resolve().is_relative_to(path.parent.resolve()):
-            raise Unfit(f"{path.name} names overviews outside its folder ({text})")
-        if beside.resolve() in self.seen:
+            raise ForbiddenReference(f"{path.name} names overviews outside its folder ({text})")
+        if beside.resolve() in self.checked:
             return
-        self.seen.add(beside.resolve())
+        self.checked.add(beside.resolve())
         head = _head(beside)
         if not head.startswith(_OVERVIEW_MAGIC):
-            raise Unfit(f"{path.name} names overviews that are no TIFF ({text})")
+            raise ForbiddenReference(f"{path.name} names overviews that are no TIFF ({text})")
         self.file(beside, head, 1)
         self.sidecars_of(beside)
 
     def _beside(self, folder: Path) -> dict[str, list[str]]:
-        """The sidecars in a folder by all that they may belong to; GDAL ignores the case."""
-        found = self.listings.get(folder)
-        if found is None:
-            found = self.listings[folder] = {}
+        """Return the sidecars in a folder by all that they may belong to; GDAL ignores the case."""
+        listing = self.listings.get(folder)
+        if listing is None:
+            listing = self.listings[folder] = {}
             try:
                 names = [n for n in os.listdir(folder) if n[-4:].casefold() in _ENDINGS]
             except OSError:
@@ -222,18 +223,18 @@ class _Check:
                 if lower.endswith(_SIDECARS):
                     for place, letter in enumerate(lower):
                         if letter == ".":
-                            found.setdefault(lower[:place], []).append(name)
-        return found
+                            listing.setdefault(lower[:place], []).append(name)
+        return listing
 
     # -- VRT -----------------------------------------------------------------------
     def _vrt(self, path: Path, depth: int) -> None:
         try:
             root = parse_xml(path.read_bytes().rstrip(b"\0 \r\n"))
         except ValueError as error:
-            raise Unfit(f"is a damaged VRT ({error})") from None
+            raise ForbiddenReference(f"is a damaged VRT ({error})") from None
         kind = _value(root, "subclass")
         if kind not in ("", "VRTWarpedDataset", "VRTPansharpenedDataset"):
-            raise Unfit(f"is a VRT of the kind {kind}, which is not read")
+            raise ForbiddenReference(f"is a VRT of the kind {kind}, which is not read")
         folder = path.resolve().parent
         for element in root.iter():
             self._element(element, _WARPED if kind == "VRTWarpedDataset" else ())
@@ -247,36 +248,40 @@ class _Check:
                 continue
             text = (child.text or "").lstrip()
             if len(child) or text != text.rstrip():
-                raise Unfit(f"is a VRT with a damaged name of a source ({text.strip()[:80]})")
+                raise ForbiddenReference(
+                    f"is a VRT with a damaged name of a source ({text.strip()[:80]})"
+                )
             flag = _value(child, "relativetovrt", "1" if raw else "0")
             if flag not in ("0", "1"):
-                raise Unfit(f"is a VRT with relativeToVRT={flag[:20]!r}")
+                raise ForbiddenReference(f"is a VRT with relativeToVRT={flag[:20]!r}")
             self.named(text, folder if flag == "1" else Path.cwd(), depth, raw=raw)
 
     def _element(self, element: Element, further: tuple[str, ...]) -> None:
-        """Refuse what is not a source but could name one."""
+        """Refuse an element that is not a source but could refer to one."""
         tag = element.tag.casefold()
         names = [name.casefold() for name in element.attrib]
         if set(names).intersection(_SOURCES):
-            raise Unfit("is a VRT that names a source in an attribute")
+            raise ForbiddenReference("is a VRT that names a source in an attribute")
         words = [value.strip().casefold() for value in element.attrib.values()]
         for word in (tag, *names, *words):
             if word in _FORBIDDEN or word in further:
-                raise Unfit(f"is a VRT with {word}, which may name files that cannot be checked")
+                raise ForbiddenReference(
+                    f"is a VRT with {word}, which may name files that cannot be checked"
+                )
         if tag == "ooi":
             key = _value(element, "key").casefold()
             if key not in _SAFE_OPTIONS:
-                raise Unfit(f"opens its sources with the option {key!r}")
+                raise ForbiddenReference(f"opens its sources with the option {key!r}")
         if tag in _TEXTS or tag in _SOURCES:
             return
         for value in (element.text or "", *element.attrib.values()):
             low = value.casefold()
             if "/vsi" in low or ("://" in low and not tag.endswith("vrtdataset")):
-                raise Unfit(f"is a VRT that names {value.strip()[:80]}")
+                raise ForbiddenReference(f"is a VRT that names {value.strip()[:80]}")
 
 
 def _value(element: Element, name: str, otherwise: str = "") -> str:
-    """An attribute or child by name without case, as GDAL's reader of XML has it."""
+    """Return an attribute or child by name without case, as in GDAL's XML parser."""
     for key, value in element.attrib.items():
         if key.casefold() == name:
             return value.strip()
@@ -287,7 +292,7 @@ def _value(element: Element, name: str, otherwise: str = "") -> str:
 
 
 def plain_path(text: str, folder: Path) -> Path:
-    """The path of a plain local file named `text`; raises `Unfit` for any other name."""
+    """Return the path of a plain local file named `text`; raise `ForbiddenReference` otherwise."""
     low = text.casefold()
     if (
         not text
@@ -297,40 +302,42 @@ def plain_path(text: str, folder: Path) -> Path:
         or _OPTION_OF_NAME.match(text)
         or "\0" in text
     ):
-        raise Unfit(f"refers to {text[:120] or 'a file without a name'}, which is no plain file")
+        raise ForbiddenReference(
+            f"refers to {text[:120] or 'a file without a name'}, which is no plain file"
+        )
     return folder / text
 
 
 def _overviews_named(data: bytes) -> list[str]:
-    """The values of OVERVIEW_FILE in GDAL's XML of metadata, however they are written."""
+    """Return the values of OVERVIEW_FILE in GDAL's XML of metadata, in any notation."""
     if b"VERVIEW" not in data.upper() and b"&#" not in data:
         return []
     try:
         root = parse_xml(data)
     except ValueError:
-        # GDAL's reader forgives what is not well-formed; nothing is taken from a doubtful file.
+        # GDAL's parser accepts XML that is not well-formed; a doubtful file is refused.
         if "overview_file" in unescape(data.decode("latin-1")).casefold():
-            raise Unfit("its metadata is damaged and names overviews") from None
+            raise ForbiddenReference("its metadata is damaged and names overviews") from None
         return []
-    found = []
+    listing = []
     for element in root.iter():
         values = [value.strip().casefold() for value in element.attrib.values()]
         values += [(child.text or "").strip().casefold() for child in element]
         if "overview_file" in values:
-            found.append((element.text or "").strip())
-    return found
+            listing.append((element.text or "").strip())
+    return listing
 
 
 def _regular(path: Path) -> None:
     try:
         if not S_ISREG(path.stat().st_mode):
-            raise Unfit(f"refers to {path.name}, which is no plain file")
+            raise ForbiddenReference(f"refers to {path.name}, which is no plain file")
     except (OSError, ValueError) as error:
-        raise Unfit(f"refers to {path.name}, which cannot be read") from error
+        raise ForbiddenReference(f"refers to {path.name}, which cannot be read") from error
 
 
 def head_of(path: Path) -> bytes:
-    """The first bytes of a file."""
+    """Return the first bytes of a file."""
     with path.open("rb") as file:
         return file.read(HEAD_BYTES)
 
@@ -340,4 +347,4 @@ def _head(path: Path) -> bytes:
     try:
         return head_of(path)
     except OSError as error:
-        raise Unfit(f"refers to {path.name}, which cannot be read") from error
+        raise ForbiddenReference(f"refers to {path.name}, which cannot be read") from error

@@ -1,8 +1,7 @@
-"""A look at a TIFF's directories: which tags, and do all its strips and tiles lie in the file.
+"""Directories of a TIFF: its tags, and whether all its strips and tiles lie in the file.
 
-GDAL opens a truncated TIFF without a word and fails, or invents pixels, only
-where the missing part is read; this finds it out before. It follows the TIFF 6.0
-and BigTIFF layouts.
+GDAL opens a truncated TIFF without an error and fails, or invents pixels, only where the missing
+part is read; this detects it before. It follows the TIFF 6.0 and BigTIFF layouts.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ _RATIOS = {
     1: 1, 5: LZW_RATIO, 6: JPEG_RATIO * 3, 7: JPEG_RATIO * 3, 8: DEFLATE_RATIO,
     32773: RUNS_RATIO, 32946: DEFLATE_RATIO,
 }  # fmt: skip
-"""Compression → how many bytes one byte can become; others pack without a known limit."""
+"""Compression → how many bytes one byte can become; others have no known limit."""
 _UNLIMITED = 1 << 24
 
 _TYPES = {
@@ -57,7 +56,7 @@ _TYPES = {
     17: "q",
     18: "Q",
 }
-_KEPT = {
+_READ_TAGS = {
     IMAGE_DESCRIPTION,
     MAKE,
     ORIENTATION,
@@ -69,8 +68,18 @@ _KEPT = {
     SUB_IFDS,
     GDAL_METADATA,
 }
-_KEPT |= {tag for pair in BLOCKS for tag in pair}
-_KEPT |= {WIDTH, HEIGHT, BITS, COMPRESSION, SAMPLES, STRIP_ROWS, PLANES, TILE_WIDTH, TILE_HEIGHT}
+_READ_TAGS |= {tag for pair in BLOCKS for tag in pair}
+_READ_TAGS |= {
+    WIDTH,
+    HEIGHT,
+    BITS,
+    COMPRESSION,
+    SAMPLES,
+    STRIP_ROWS,
+    PLANES,
+    TILE_WIDTH,
+    TILE_HEIGHT,
+}
 _MOST_DIRECTORIES = 100_000
 _MOST_ENTRIES = 4_000_000
 
@@ -78,13 +87,13 @@ _MOST_ENTRIES = 4_000_000
 Tags = Mapping[int, bytes | tuple[int, ...]]
 
 
-class TiffLook(NamedTuple):
-    """What the directories say."""
+class TiffSummary(NamedTuple):
+    """Content of the directories."""
 
     tags: dict[int, bytes | tuple[int, ...]]
-    """Of the first directory; text and binary tags as bytes."""
+    """Tags of the first directory; text and binary tags as bytes."""
     needed: int
-    """Bytes the file must have so that every strip and tile lies in it."""
+    """Least bytes of the file with which every strip and tile lies in it."""
     metadata: tuple[bytes, ...]
     """GDAL's own XML, of every directory that has some."""
 
@@ -93,15 +102,15 @@ def is_tiff(head: bytes) -> bool:
     return head[:4] in MAGIC
 
 
-def look(path: Path) -> TiffLook:
+def read_directories(path: Path) -> TiffSummary:
     """Read the directories of a TIFF. Raises `UnreadableImage` where they are cut off."""
     found = path.stat()
-    return _look(path, (found.st_size, found.st_mtime_ns, found.st_ino))
+    return _read_directories(path, (found.st_size, found.st_mtime_ns, found.st_ino))
 
 
 @lru_cache(maxsize=4)
-def _look(path: Path, stamp: tuple[int, int, int]) -> TiffLook:
-    # Opening asks several times; the stamp tells a file that was replaced meanwhile.
+def _read_directories(path: Path, stamp: tuple[int, int, int]) -> TiffSummary:
+    # Opening calls it several times; the stamp detects a file that was replaced meanwhile.
     with path.open("rb") as file:
         head = file.read(16)
         order = "<" if head[:2] == b"II" else ">"
@@ -120,16 +129,16 @@ def _look(path: Path, stamp: tuple[int, int, int]) -> TiffLook:
             raise truncated(path) from error
 
 
-def check_whole(path: Path) -> TiffLook:
-    """As `look`; raises `UnreadableImage` if strips or tiles lie beyond the file's end."""
-    found = look(path)
+def check_whole(path: Path) -> TiffSummary:
+    """Return `read_directories`; raise `UnreadableImage` if blocks lie beyond the file's end."""
+    found = read_directories(path)
     if found.needed > path.stat().st_size:
         raise truncated(path)
     return found
 
 
 def truncated(path: Path) -> UnreadableImage:
-    """The error of a file that ends too early."""
+    """Return the error of a file that ends too early."""
     return UnreadableImage(
         f"{path.name} is truncated: the file ends before its image does.",
         "Copy or download it again.",
@@ -137,7 +146,7 @@ def truncated(path: Path) -> UnreadableImage:
 
 
 class _Overlapping(Exception):
-    """Directories share bytes, so that a small file could hold any number of them."""
+    """Directories share bytes, so that a small file could contain any number of them."""
 
 
 class _Walk:
@@ -149,18 +158,18 @@ class _Walk:
         self.spent = 0
         self.metadata: list[bytes] = []
 
-    def all_from(self, first: int) -> TiffLook:
+    def all_from(self, first: int) -> TiffSummary:
         tags: dict[int, bytes | tuple[int, ...]] = {}
         needed, queue = 0, [first]
-        seen: set[int] = set()
-        while queue and len(seen) < _MOST_DIRECTORIES:
+        visited: set[int] = set()
+        while queue and len(visited) < _MOST_DIRECTORIES:
             offset = queue.pop()
-            if offset == 0 or offset in seen:
+            if offset == 0 or offset in visited:
                 continue
-            seen.add(offset)
+            visited.add(offset)
             check_cancelled()
             found, following = self.directory(offset)
-            if len(seen) == 1:
+            if len(visited) == 1:
                 tags = found
             queue.append(following)
             subordinate = found.get(SUB_IFDS, ())
@@ -175,10 +184,10 @@ class _Walk:
                         needed = max(needed, int((starts[:count] + lengths[:count]).max()))
                         _check_block(self.name, found, int(lengths[:count].max()))
                         _check_count(self.name, found, count)
-        return TiffLook(tags, needed, tuple(self.metadata))
+        return TiffSummary(tags, needed, tuple(self.metadata))
 
     def directory(self, offset: int) -> tuple[dict[int, bytes | tuple[int, ...]], int]:
-        """The kept tags of the directory at `offset`, and where the next one is."""
+        """Return the needed tags of the directory at `offset`, and the offset of the next one."""
         file, order = self.file, self.order
         if offset >= self.size:
             raise ValueError("directory beyond the end")
@@ -196,7 +205,7 @@ class _Walk:
         tags: dict[int, bytes | tuple[int, ...]] = {}
         for i in range(count):
             tag, kind, number = struct.unpack_from(order + entry_format, block, i * step)
-            if tag not in _KEPT or kind not in _TYPES:
+            if tag not in _READ_TAGS or kind not in _TYPES:
                 continue
             size = struct.calcsize(order + _TYPES[kind]) * number
             inline = i * step + step - room
@@ -219,7 +228,7 @@ class _Walk:
         return tags, following
 
     def _spend(self, size: int, entries: int) -> None:
-        """Count what was read: whole directories do not share bytes, few tags do."""
+        """Count the bytes read: whole directories do not share bytes, few tags do."""
         self.spent += size
         self.entries += entries
         if self.spent > 2 * self.size or self.entries > _MOST_ENTRIES:
@@ -227,13 +236,13 @@ class _Walk:
 
 
 def _one(tags: Tags, tag: int, otherwise: int = 1) -> int:
-    """The first number of a tag."""
+    """Return the first number of a tag."""
     values = tags.get(tag)
     return int(values[0]) if values else otherwise
 
 
 def _block_of(tags: Tags) -> tuple[str, tuple[int, int], int]:
-    """What the blocks are called, their rows and columns, and bytes of a pixel in one."""
+    """Return the name of the blocks, their rows and columns, and bytes of a pixel in one."""
     samples = _one(tags, SAMPLES) if _one(tags, PLANES) == 1 else 1
     itemsize = max(1, (_one(tags, BITS) * samples + 7) // 8)
     if TILE_WIDTH in tags:
@@ -249,20 +258,20 @@ def _check_count(name: str, tags: Tags, count: int) -> None:
     planes = _one(tags, SAMPLES) if _one(tags, PLANES) == 2 else 1
     needed = -(-height // max(1, rows)) * -(-width // max(1, columns)) * planes
     if needed > count:
-        # libtiff would make up the others, one by one.
+        # libtiff would invent the others, one by one.
         raise UnreadableImage(
-            f"{name} claims {width} × {height} pixels, {needed} {what}s, and holds {count}.",
+            f"{name} claims {width} × {height} pixels, {needed} {what}s, and contains {count}.",
             "It seems damaged; copy or download it again.",
         )
 
 
-def _check_block(name: str, tags: Tags, held: int) -> None:
-    """Raise `UnreadableImage` for a tile or strip that is too large, or more than `held` holds."""
+def _check_block(name: str, tags: Tags, available: int) -> None:
+    """Raise `UnreadableImage` for a tile or strip that is too large, or cannot be in its bytes."""
     what, shape, itemsize = _block_of(tags)
     compression = _one(tags, COMPRESSION)
     if what == "strip" and compression == 1:
         return  # GDAL reads rows of it
     check_block(name, what, shape, itemsize)
     claimed = shape[0] * shape[1] * itemsize
-    told = f"a {what} of {shape[0]} × {shape[1]} pixels"
-    check_ratio(name, claimed, held, _RATIOS.get(compression, _UNLIMITED), told)
+    block_text = f"a {what} of {shape[0]} × {shape[1]} pixels"
+    check_ratio(name, claimed, available, _RATIOS.get(compression, _UNLIMITED), block_text)

@@ -1,4 +1,4 @@
-"""XML from files that nobody vouches for: no document types, no entities of its own."""
+"""XML from untrusted files: no document types, no entities of its own."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ LONGEST = 256 * 2**20
 
 
 DIVIDER = "!"
-"""Tag of an element that stands where a comment, an instruction or CDATA divides a text:
-other parsers take only the part before it."""
+"""Tag of an element that replaces a comment, an instruction or CDATA within a text: other
+parsers take only the part before it."""
 
 
 def parse_xml(data: bytes | str) -> Element:
-    """The root element of `data`, tags and attributes with their namespaces as written.
+    """Return the root element of `data`, tags and attributes with their namespaces as written.
 
-    Raises `ValueError` for what is not well-formed, not UTF-8, too long, or has a
-    document type, since the entities that one declares grow without bound or name files.
+    Raises `ValueError` for what is not well-formed, not UTF-8, too long, or has a document type,
+    since the entities that one declares grow without bound or name files.
     """
     encoded = data.encode() if isinstance(data, str) else data
     if len(encoded) > LONGEST:
         raise ValueError(f"XML of {len(encoded)} bytes")
     builder = TreeBuilder()
-    # The encoding is given, so that none the file declares can hide what other parsers see.
+    # The encoding is fixed, so that none the file declares can hide what other parsers read.
     parser = expat.ParserCreate("utf-8")
     parser.buffer_text = True
     depth = 0

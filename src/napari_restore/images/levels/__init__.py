@@ -1,1 +1,1 @@
-"""Levels of an image: halved, built, streamed, shown."""
+"""Pyramid levels of an image: halved, built, streamed, shown."""

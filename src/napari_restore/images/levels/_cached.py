@@ -1,4 +1,4 @@
-"""What pyramids and streams have in common: levels that land in the cache bit by bit."""
+"""Base of pyramids and streams: levels that are written to the cache part by part."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from napari_restore.images.values._validity import default_fill
 FORMAT = 2
 
 OnLanded = Callable[[Box, int, int], None]
-"""Called with the box that landed, in level-0 pixels, parts done, parts in all."""
+"""Called with the box written, in level-0 pixels, parts done, parts in all."""
 
 
 class CachedSource(Source):
-    """`base` with levels that it does not store, from the cache; what has not landed reads as 0.
+    """`base` with levels that it does not store, from the cache; missing parts read as 0.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class CachedSource(Source):
     """
 
     first: int
-    """The finest level that lies in the cache."""
+    """Number of the finest level in the cache."""
 
     def __init__(self, base: Source, *, fill: float | None, nodata: float | None) -> None:
         self.base = base
@@ -47,7 +47,7 @@ class CachedSource(Source):
 
     @classmethod
     def supports(cls, path: Path, head: bytes) -> bool:
-        """Never: it wraps another source."""
+        """Return False: it wraps another source."""
         return False
 
     @property
@@ -57,15 +57,15 @@ class CachedSource(Source):
 
     @property
     def cached(self) -> bool:
-        """Whether chunks may be kept: not while some of them are still to land."""
+        """Whether chunks may be cached: not while some of them are still missing."""
         return self.complete
 
     @abstractmethod
     def is_built(self, level: int, row: int, column: int) -> bool:
-        """Whether that chunk holds pixels."""
+        """Return whether that chunk has pixels."""
 
     def about(self, fingerprint: str) -> dict[str, Any]:
-        """What the cache must hold to serve this source."""
+        """Return the description of the cache entry that serves this source."""
         return {
             "format": FORMAT,
             "fingerprint": fingerprint,
@@ -83,7 +83,7 @@ class CachedSource(Source):
 
 
 class Shared:
-    """What the cache has of one file, shared by all sources of it in this process."""
+    """Cached levels of one file, shared by all sources of it in this process."""
 
     KIND: ClassVar[str]
     _shared: ClassVar[weakref.WeakValueDictionary[Path, Any]] = weakref.WeakValueDictionary()
@@ -92,7 +92,7 @@ class Shared:
     def __init__(self, source: CachedSource, entry: Entry) -> None:
         self.entry = entry
         self.building = threading.Lock()
-        """Held by who fills the cache."""
+        """Locked while a thread fills the cache."""
         with no_space_as_error(entry.path):
             self.store = LevelStore(
                 entry.path,
@@ -105,7 +105,7 @@ class Shared:
 
     @classmethod
     def share(cls, source: CachedSource, fingerprint: str) -> Self:
-        """What there is for `source`, made if it is the first of its file."""
+        """Return the shared levels of `source`, created for the first source of its file."""
         about = source.about(fingerprint)
         with cls._guard:
             entry = Entry.open(cls.KIND, entry_key(fingerprint, about), about)
@@ -116,7 +116,7 @@ class Shared:
 
     @classmethod
     def is_whole(cls, source: CachedSource, fingerprint: str) -> bool:
-        """Whether the cache has all that `source` needs; makes nothing."""
+        """Return whether the cache has all that `source` needs; creates nothing."""
         about = source.about(fingerprint)
         return is_whole(cache_dir() / cls.KIND / entry_key(fingerprint, about), about)
 
@@ -132,24 +132,24 @@ class LevelsFrom(Source):
 
     @classmethod
     def supports(cls, path: Path, head: bytes) -> bool:
-        """Never: it wraps another source."""
+        """Return False: it wraps another source."""
         return False
 
     @property
     def cached(self) -> bool:
-        """Whether chunks may be kept: not while some of them are still to land."""
+        """Whether chunks may be cached: not while some of them are still missing."""
         return self.source.complete
 
     def is_built(self, level: int, row: int, column: int) -> bool:
-        """Whether that chunk holds pixels."""
+        """Return whether that chunk has pixels."""
         return self.source.is_built(level + self._first, row, column)
 
     def read_chunk(self, level: int, row: int, column: int) -> npt.NDArray[Any]:
-        """A chunk; zeros while it is not built."""
+        """Return a chunk; zeros while it is not built."""
         return self.source.read_chunk(level + self._first, row, column)
 
     def read_valid_chunk(
         self, level: int, row: int, column: int, pixels: npt.NDArray[Any]
     ) -> npt.NDArray[np.bool_]:
-        """A chunk's validity."""
+        """Return a chunk's validity."""
         return self.source.read_valid_chunk(level + self._first, row, column, pixels)

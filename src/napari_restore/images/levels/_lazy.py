@@ -14,7 +14,7 @@ _numbers = itertools.count()
 
 
 class _LazyLevel:
-    """One level as dask sees an array: a shape, a dtype, slices."""
+    """One level with the array interface that dask needs: a shape, a dtype, slices."""
 
     ndim = 3
 
@@ -32,10 +32,10 @@ class _LazyLevel:
 
 
 def lazy_level(image: ImageBase, level: int) -> Any:
-    """A dask array (h, w, C) that calls `Image.read`, one decoded chunk per task.
+    """Return a dask array (h, w, C) that calls `Image.read`, one decoded chunk per task.
 
-    Its name is a running number: nothing is hashed, and chunks that land later
-    appear when it is computed again.
+    Its name is a running number: nothing is hashed, and chunks that are written later appear when
+    it is computed again.
     """
     import dask.array as da
 

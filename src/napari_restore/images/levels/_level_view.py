@@ -23,10 +23,10 @@ Array = npt.NDArray[Any]
 
 
 class LevelReader(Reader):
-    """Level `number` of another image, `scale` times smaller, with all else it tells.
+    """Level `number` of another image, `scale` times smaller, with all its metadata.
 
-    What is not built yet is halved from the level below when it is read: the same
-    values, only slower.
+    What is not built yet is halved from the level below when it is read: the same values, only
+    slower.
     """
 
     def __init__(self, image: ImageBase, number: int, scale: int) -> None:
@@ -74,7 +74,10 @@ class LevelReader(Reader):
 
 
 def scale_of(image: ImageBase, number: int) -> int | None:
-    """How many level-0 pixels make one of level `number` along a side; a power of two, else None."""
+    """Return the level-0 pixels along a side of one of level `number`.
+
+    None if it is no power of two.
+    """
     height, width = image.level_shapes[number]
     ratio = max(image.height / height, image.width / width)
     scale = 1 << max(0, math.ceil(math.log2(ratio)))
@@ -83,11 +86,11 @@ def scale_of(image: ImageBase, number: int) -> int | None:
 
 
 def scaled(place: Georeference, scale: int) -> Georeference:
-    """The place of an image whose pixels are `scale` times as large."""
+    """Return the georeference of an image whose pixels are `scale` times as large."""
     transform = place.transform
     if transform is not None:
         a, b, c, d, e, f = transform
         transform = (a * scale, b * scale, c, d * scale, e * scale, f)
     gcps = tuple(replace(p, row=p.row / scale, column=p.column / scale) for p in place.gcps)
-    # Rational polynomials count level-0 pixels; a level is looked at, not measured in.
+    # Rational polynomials count level-0 pixels; a level is for display, not for measuring.
     return replace(place, transform=transform, gcps=gcps, rpcs=None)

@@ -1,4 +1,4 @@
-"""Which levels an image will have, and making those that its file lacks."""
+"""Planning of the levels of an image, and building those that its file lacks."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ ENOUGH = 2048
 """Files whose smallest level is no longer than this on its long side need no further levels."""
 
 _running: weakref.WeakKeyDictionary[ImageBase, StreamedSource] = weakref.WeakKeyDictionary()
-"""Streams of images that are not whole yet, and those that became their source."""
+"""Streams of images that are not complete yet, and those that became their source."""
 
 
 def planned_levels(reader: Reader) -> tuple[Level, ...]:
-    """The file's own levels, and those to be made below its smallest."""
+    """Return the file's own levels, and those to be built below its smallest."""
     stored = reader.levels
     smallest = stored[-1]
     if reader.random_access and max(smallest.height, smallest.width) <= ENOUGH:
@@ -39,8 +39,8 @@ def build_pyramid(
 ) -> None:
     """Give `image` the levels it plans but does not store, building what the cache lacks.
 
-    They can be read from the first moment on, as zeros where nothing has landed.
-    An untiled file is streamed instead, which makes all levels.
+    They can be read at once, as zeros where nothing is written yet. An untiled file is streamed
+    instead, which makes all levels.
     """
     if not image.source.random_access:
         stream(image, on_chunk, cancelled)
@@ -57,15 +57,15 @@ def build_pyramid(
 
 
 def attach_pyramid(image: ImageBase) -> bool:
-    """Give `image` the levels it does not store if the cache has all of them; builds nothing."""
+    """Give `image` the levels it does not store if the cache has all of them; build nothing."""
     if image.pyramid is not None or len(image.source.levels) >= len(image.planned_levels):
         return True
-    found = PyramidSource(
+    pyramid = PyramidSource(
         image.source, image.fingerprint, nodata=image.nodata, only_if_complete=True
     )
-    if found.missing:
+    if pyramid.missing:
         return False
-    image.pyramid = LevelsFrom(found, len(image.source.levels))
+    image.pyramid = LevelsFrom(pyramid, len(image.source.levels))
     return True
 
 
@@ -76,8 +76,8 @@ def stream(
 ) -> None:
     """Stream the untiled file behind `image` unless the cache has it, then read from there.
 
-    While it runs, the coarser levels can be read, and `stream_of` gives what there is
-    of level 0. Raises `Cancelled`, `DiskFull`, `UnreadableImage`.
+    While it runs, the coarser levels can be read, and `stream_of` has the part of level 0 decoded
+    so far. Raises `Cancelled`, `DiskFull`, `UnreadableImage`.
     """
     running = _stream_behind(image)
     image.pyramid = LevelsFrom(running, 1) if len(running.levels) > 1 else None
@@ -86,20 +86,20 @@ def stream(
 
 
 def is_streamed(image: ImageBase) -> bool:
-    """Whether `stream` has nothing to do: the file is tiled, or the cache holds all of it."""
+    """Return whether `stream` has nothing to do: the file is tiled, or completely in the cache."""
     return image.source.random_access or _stream_behind(image).complete
 
 
 def _stream_behind(image: ImageBase) -> StreamedSource:
-    """The stream of the untiled file behind `image`, begun or not."""
+    """Return the stream of the untiled file behind `image`, begun or not."""
     running = _running.get(image)
     if running is None:
         new = StreamedSource(image.reader, image.fingerprint, nodata=image.nodata)
-        # Whoever asks may not be the thread that streams.
+        # The caller may be another thread than the one that streams.
         running = _running.setdefault(image, new)
     return running
 
 
 def stream_of(image: ImageBase) -> StreamedSource | None:
-    """The stream of the untiled file behind `image`; None before it begins."""
+    """Return the stream of the untiled file behind `image`; None before it begins."""
     return _running.get(image)

@@ -1,9 +1,9 @@
-"""Overviews of tiled files that bring none, built once in a single pass.
+"""Overviews of tiled files that have none, built once in a single pass.
 
-Level 0 is read in super-blocks, from a given centre outwards. Each super-block
-is halved down through all levels while it is in memory and owns exactly one
-chunk of every level (chunks get smaller towards the coarse end), so that a
-finished super-block is final, can be shown, and needs no neighbour.
+Level 0 is read in super-blocks, from a given centre outwards. Each super-block is halved down
+through all levels while it is in memory and corresponds to exactly one chunk of every level (chunks
+get smaller towards the coarse end), so that a finished super-block is final, can be shown, and
+needs no neighbour.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SMALLEST = 512
 """The coarsest level's long side is at most this."""
 BLOCK_SIDE = 2048
 BLOCK_BYTES = 64 << 20
-"""A super-block's pixels take at most this, by a shorter side if need be."""
+"""Most bytes of a super-block's pixels, by a shorter side if need be."""
 CHUNK = 512
 
 
@@ -61,7 +61,7 @@ class PyramidSource(CachedSource):
         ]
         self.levels = (*base.levels, *added)
         self.missing = bool(added) and only_if_complete and not _Built.is_whole(self, fingerprint)
-        """Whether the cache lacks what only a complete one was asked for."""
+        """Whether the cache lacks a level although only a complete one was requested."""
         self._built = _Built.share(self, fingerprint) if added and not self.missing else None
 
     @property
@@ -77,11 +77,11 @@ class PyramidSource(CachedSource):
 
     @property
     def built_share(self) -> float:
-        """The share of finished super-blocks, 0 … 1."""
+        """Share of finished super-blocks, 0 … 1."""
         return 1.0 if self._built is None else float(self._built.done.mean())
 
     def is_built(self, level: int, row: int, column: int) -> bool:
-        """Whether that chunk holds pixels; chunks of the file's own levels always do."""
+        """Return whether that chunk has pixels; chunks of the file's own levels always do."""
         if self._built is None or level < self.first:
             return True
         return bool(self._built.done[self._owner(level, row, column)])
@@ -111,7 +111,7 @@ class PyramidSource(CachedSource):
             self._built.entry.finish()
 
     def box_of(self, block: tuple[int, int]) -> Box:
-        """The level-0 box of a super-block."""
+        """Return the level-0 box of a super-block."""
         first, top = self.levels[0], self.levels[self.first - 1]
         fy, fx = first.height / top.height, first.width / top.width
         y0, x0 = block[0] * self.block, block[1] * self.block
@@ -119,7 +119,7 @@ class PyramidSource(CachedSource):
         return round(y0 * fy), round(x0 * fx), round(y1 * fy), round(x1 * fx)
 
     def read_chunk(self, level: int, row: int, column: int) -> npt.NDArray[Any]:
-        """A chunk; zeros while it is not built. A damaged one is built again."""
+        """Return a chunk; zeros while it is not built. A damaged one is built again."""
         if level < self.first:
             return self.base.read_chunk(level, row, column)
         return self._from_store("read", level, row, column, (self.bands,), self.dtype)
@@ -127,7 +127,7 @@ class PyramidSource(CachedSource):
     def read_valid_chunk(
         self, level: int, row: int, column: int, pixels: npt.NDArray[Any]
     ) -> npt.NDArray[np.bool_]:
-        """A chunk's validity; all invalid while it is not built, if anything may be."""
+        """Return a chunk's validity; all invalid while it is not built, if anything may be."""
         if level < self.first:
             return self.base.read_valid_chunk(level, row, column, pixels)
         if not self.may_be_invalid:
@@ -135,11 +135,11 @@ class PyramidSource(CachedSource):
         return self._from_store("read_valid", level, row, column, (), np.dtype(bool))
 
     def read_rows(self, y0: int, y1: int) -> npt.NDArray[Any]:
-        """Rows of level 0."""
+        """Return rows of level 0."""
         return self.base.read_rows(y0, y1)
 
     def about(self, fingerprint: str) -> dict[str, Any]:
-        """What the cache must hold to serve this source."""
+        """Return the description of the cache entry that serves this source."""
         return super().about(fingerprint) | {"first": self.first}
 
     def _from_store(
@@ -157,7 +157,7 @@ class PyramidSource(CachedSource):
         return chunk
 
     def _owner(self, level: int, row: int, column: int) -> tuple[int, int]:
-        """The super-block that makes a chunk."""
+        """Return the super-block of a chunk."""
         side = self.block >> (level - self.first + 1)
         chunk = self.levels[level].chunk_height
         return row * chunk // side, column * chunk // side
@@ -215,7 +215,7 @@ class PyramidSource(CachedSource):
     def _read_block(
         self, block: tuple[int, int]
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
-        """The pixels of a super-block, joined from the file's own chunks."""
+        """Return the pixels of a super-block, joined from the file's own chunks."""
         number = self.first - 1
         top = self.levels[number]
         y0, x0 = block[0] * self.block, block[1] * self.block
@@ -238,7 +238,7 @@ class PyramidSource(CachedSource):
 
 
 class _Built(Shared):
-    """What is built of one file: the store, the map of finished super-blocks, the lock."""
+    """Built levels of one file: the store, the map of finished super-blocks, the lock."""
 
     KIND: ClassVar[str] = "pyramids"
 
@@ -257,7 +257,7 @@ class _Built(Shared):
             self.done |= flags.reshape(grid).astype(bool)
 
     def mark(self, block: tuple[int, int]) -> None:
-        """Remember a finished super-block; its chunks are on disk before its mark is."""
+        """Mark a super-block as finished; its chunks are on disk before its mark is."""
         with self._marking, no_space_as_error(self._map):
             self.done[block] = True
             beside = self._map.with_suffix(".new")
@@ -266,7 +266,7 @@ class _Built(Shared):
 
 
 def _block_side(base: Source) -> int:
-    """A power of two, at least a chunk of level 1 and, if memory allows, of the file."""
+    """Return a power of two, at least a chunk of level 1 and, if memory allows, of the file."""
     top = base.levels[-1]
     pixel = base.bands * base.dtype.itemsize
     side = BLOCK_SIDE

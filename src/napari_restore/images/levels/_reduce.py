@@ -1,10 +1,9 @@
 """Halving an image: means over blocks of 2 × 2 valid pixels.
 
-The mean of integers is rounded half up, ``floor((2 * sum + n) / (2 * n))`` with
-`n` the number of valid pixels of the block, also for negative values; that of
-floats is summed in float64 and rounded once. Blocks at an odd edge hold the
-pixels that exist. Every level of every pyramid is made by `halve`, so that
-equal pixels give equal overviews wherever they are computed.
+The mean of integers is rounded half up, ``floor((2 * sum + n) / (2 * n))`` with `n` the number of
+valid pixels of the block, also for negative values; that of floats is summed in float64 and rounded
+once. Blocks at an odd edge have the pixels that exist. Every level of every pyramid is made by
+`halve`, so that equal pixels give equal overviews wherever they are computed.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ _WIDE = {"b1": "u2", "u1": "u2", "i1": "i2", "u2": "u4", "i2": "i4", "u4": "u8",
 
 
 def half(size: int) -> int:
-    """The size of the next level; an odd pixel at the end counts."""
+    """Return the size of the next level; an odd pixel at the end counts."""
     return (size + 1) // 2
 
 
 def level_sizes(height: int, width: int, smallest: int = 512) -> list[tuple[int, int]]:
-    """(height, width) of all levels, level 0 first, until the long side is ≤ `smallest`."""
+    """Return (height, width) of all levels, level 0 first, until the long side is ≤ `smallest`."""
     sizes = [(height, width)]
     while max(sizes[-1]) > smallest:
         sizes.append((half(sizes[-1][0]), half(sizes[-1][1])))
@@ -46,14 +45,14 @@ def halve(
     fill: float = 0,
     nodata: float | None = None,
 ) -> tuple[Pixels, Valid | None]:
-    """The next pyramid level of `pixels` (h, w, C), and its validity.
+    """Return the next pyramid level of `pixels` (h, w, C), and its validity.
 
     Parameters
     ----------
     pixels
         (h, w, C) of any integer, float or bool dtype.
     valid
-        (h, w); None when all are. Invalid pixels do not enter the means, and a
+        (h, w); None when all are. Invalid pixels are not part of the means, and a
         block without a valid one becomes `fill`.
     fill
         Value of blocks without a valid pixel.
@@ -80,13 +79,13 @@ def halve(
         for top, step in _strips(pixels):
             rows, halved = np.s_[2 * top : 2 * (top + step)], np.s_[top : top + step]
             result[halved] = _mean_valid(pixels[rows], valid[rows], counts[halved])
-    found = np.ones(result.shape[:2], bool) if counts is None else counts[..., 0] > 0
-    result[~found] = fill
-    return _off_nodata(result, found, nodata), found
+    has_pixels = np.ones(result.shape[:2], bool) if counts is None else counts[..., 0] > 0
+    result[~has_pixels] = fill
+    return _off_nodata(result, has_pixels, nodata), has_pixels
 
 
 def _even(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Grown to even sides by repeating the last row and column: means stay the same."""
+    """Return `pixels` with even sides by repeating the last row and column: means stay the same."""
     if array.shape[0] % 2:
         array = np.concatenate([array, array[-1:]], axis=0)
     if array.shape[1] % 2:
@@ -95,7 +94,7 @@ def _even(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _sum4(pixels: Pixels, wide: np.dtype[Any]) -> Pixels:
-    """Sums over 2 × 2 blocks in dtype `wide`."""
+    """Return sums over 2 × 2 blocks in dtype `wide`."""
     rows = np.add(pixels[0::2], pixels[1::2], dtype=wide)
     sums = np.empty((rows.shape[0], rows.shape[1] // 2, rows.shape[2]), wide)
     # One long strided addition per band is three times faster than one over (…, 3).
@@ -105,13 +104,13 @@ def _sum4(pixels: Pixels, wide: np.dtype[Any]) -> Pixels:
 
 
 def _strips(pixels: Pixels) -> Iterator[tuple[int, int]]:
-    """(first row, rows) of the result, for parts whose sums stay in cache."""
+    """Yield (first row, rows) of the result, for parts whose sums stay in cache."""
     step = max(1, STRIP_BYTES // max(1, 4 * pixels[:1].nbytes))
     return ((top, step) for top in range(0, len(pixels) // 2, step))
 
 
 def _mean(pixels: Pixels) -> Pixels:
-    """Means over full 2 × 2 blocks."""
+    """Return means over full 2 × 2 blocks."""
     height, width, bands = pixels.shape
     dtype = pixels.dtype
     result = np.empty((height // 2, width // 2, bands), dtype)
@@ -139,45 +138,45 @@ def _mean(pixels: Pixels) -> Pixels:
 
 
 def _mean_valid(pixels: Pixels, valid: Valid, counts: npt.NDArray[np.uint8]) -> Pixels:
-    """Means over the valid pixels of 2 × 2 blocks; `counts` (h/2, w/2, 1) of them."""
+    """Return means over the valid pixels of 2 × 2 blocks; `counts` (h/2, w/2, 1) of them."""
     dtype = pixels.dtype
-    kept = np.where(valid[..., None], pixels, dtype.type(0))
-    some = np.maximum(counts, 1)
+    filled = np.where(valid[..., None], pixels, dtype.type(0))
+    divisors = np.maximum(counts, 1)
     if dtype.kind in "fc":
         wide = np.dtype("c16" if dtype.kind == "c" else "f8")
-        share = np.repeat(np.repeat(1.0 / some, 2, axis=0), 2, axis=1)
+        share = np.repeat(np.repeat(1.0 / divisors, 2, axis=0), 2, axis=1)
         if dtype.itemsize == wide.itemsize:
-            return _sum4(kept * share, wide)
-        mean: Pixels = (_sum4(kept, wide) / some).astype(dtype)
+            return _sum4(filled * share, wide)
+        mean: Pixels = (_sum4(filled, wide) / divisors).astype(dtype)
         return mean
     if _key(dtype) in _WIDE:
         wide = np.dtype(_WIDE[_key(dtype)])
-        n = some.astype(wide)
-        mean = ((2 * _sum4(kept, wide) + n) // (2 * n)).astype(dtype)
+        n = divisors.astype(wide)
+        mean = ((2 * _sum4(filled, wide) + n) // (2 * n)).astype(dtype)
         return mean
-    n = some.astype(dtype)
+    n = divisors.astype(dtype)
     each = np.repeat(np.repeat(n, 2, axis=0), 2, axis=1)
-    rest = _sum4(kept % each, dtype)
-    mean = _sum4(kept // each, dtype) + (2 * rest + n) // (2 * n)
+    rest = _sum4(filled % each, dtype)
+    mean = _sum4(filled // each, dtype) + (2 * rest + n) // (2 * n)
     return mean
 
 
-def _off_nodata(pixels: Pixels, found: Valid | None, nodata: float | None) -> Pixels:
-    """`pixels` with valid ones that would be read as `nodata` moved by one step."""
+def _off_nodata(pixels: Pixels, has_pixels: Valid | None, nodata: float | None) -> Pixels:
+    """Return `pixels` with valid ones that would be read as `nodata` moved by one step."""
     if nodata is None or not np.isfinite(nodata):
         return pixels
     hit = pixels == nodata
     if not is_sentinel(nodata, pixels.dtype):
         hit = hit.all(axis=-1)
-    if found is not None:
-        hit &= found if hit.ndim == 2 else found[..., None]
+    if has_pixels is not None:
+        hit &= has_pixels if hit.ndim == 2 else has_pixels[..., None]
     if hit.any():
         pixels[hit] = next_value(pixels.dtype, nodata)
     return pixels
 
 
 def next_value(dtype: npt.DTypeLike, value: float) -> Any:
-    """The representable value of `dtype` next to `value`, upwards unless at the top."""
+    """Return the representable value of `dtype` next to `value`, upwards unless at the top."""
     kind = np.dtype(dtype)
     if kind.kind == "b":
         return not value

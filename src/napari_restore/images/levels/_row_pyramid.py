@@ -1,4 +1,4 @@
-"""All levels of an image from its rows in order, in the memory of a few bands."""
+"""All levels of an image computed from its rows in order, in the memory of a few bands."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from napari_restore.images.levels._reduce import halve, level_sizes
 CHUNK = 512
 SMALLEST = 512
 BAND_BYTES = 48 << 20
-"""A band of rows takes about this."""
+"""Approximate bytes of a band of rows."""
 LEAST_ROWS = 16
 
 Sink = Callable[[int, int, npt.NDArray[Any], npt.NDArray[np.bool_] | None], None]
-"""Takes (level, first row, pixels (h, width, C), validity (h, width) or None)."""
+"""Called with (level, first row, pixels (h, width, C), validity (h, width) or None)."""
 
 
 def row_levels(height: int, width: int, pixel_bytes: int) -> tuple[Level, ...]:
-    """Levels down to `SMALLEST` whose chunks are as high as a band.
+    """Return levels down to `SMALLEST` whose chunks are as high as a band.
 
     That is a power of two up to `CHUNK`, less where rows are long.
     """
@@ -35,8 +35,8 @@ def row_levels(height: int, width: int, pixel_bytes: int) -> tuple[Level, ...]:
 class RowPyramid:
     """Halves bands of rows into all levels, handing each full row of chunks to `sink`.
 
-    Bands are added in order, each as high as a chunk of level 0, the last one up
-    to the end. At most twice a band is kept.
+    Bands are added in order, each as high as a chunk of level 0, the last one up to the end. At
+    most two bands are in memory.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class _Collector:
     def add(
         self, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None
     ) -> tuple[int, npt.NDArray[Any], npt.NDArray[np.bool_] | None] | None:
-        """(first row, pixels, validity) once a row of chunks is full or the level ends."""
+        """Return (first row, pixels, validity) once a row of chunks is full or the level ends."""
         size = min(self._level.chunk_height, self._level.height - self._top)
         if self._pixels is None:
             self._pixels = np.empty((size, *pixels.shape[1:]), pixels.dtype)

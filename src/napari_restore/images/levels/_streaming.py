@@ -23,14 +23,14 @@ from napari_restore.images.levels._row_pyramid import LEAST_ROWS, RowPyramid, ro
 
 
 class StreamedSource(CachedSource):
-    """`base` as tiles with all levels, from the cache; rows not yet landed read as 0.
+    """`base` as tiles with all levels, from the cache; rows not yet decoded read as 0.
 
     Parameters
     ----------
     base
         Read once from top to bottom with `read_rows`.
     fingerprint
-        Tells one file from another.
+        Identifies the file.
     nodata, fill
         As for `halve`; `fill` is nodata, else NaN for floats, else 0.
     """
@@ -49,8 +49,8 @@ class StreamedSource(CachedSource):
         super().__init__(base, fill=fill, nodata=nodata)
         height, width = base.levels[0].height, base.levels[0].width
         whole = row_levels(height, width, self.bands * self.dtype.itemsize)
-        # Lower chunks in coarser levels: each band of rows lands in nearly all levels at once,
-        # and whoever looks at a coarse one need not wait for most of the file.
+        # Lower chunks in coarser levels: each band of rows is written to nearly all levels at once,
+        # so that a coarse one is shown before most of the file is decoded.
         self.levels = tuple(
             level._replace(chunk_height=max(LEAST_ROWS, level.chunk_height >> number))
             for number, level in enumerate(whole)
@@ -64,11 +64,11 @@ class StreamedSource(CachedSource):
 
     @property
     def built_share(self) -> float:
-        """The share of landed rows, 0 … 1."""
+        """Share of decoded rows, 0 … 1."""
         return self._landed.rows[0] / self.levels[0].height
 
     def is_built(self, level: int, row: int, column: int) -> bool:
-        """Whether that chunk has landed."""
+        """Return whether that chunk is written."""
         top = row * self.levels[level].chunk_height
         bottom = min(top + self.levels[level].chunk_height, self.levels[level].height)
         return self._landed.rows[level] >= bottom
@@ -76,23 +76,23 @@ class StreamedSource(CachedSource):
     def build(
         self, on_band: OnLanded | None = None, cancelled: Callable[[], bool] | None = None
     ) -> None:
-        """Stream the file; returns at once if that was done before.
+        """Stream the file; return at once if that was done before.
 
-        `on_band` is called in the calling thread, `cancelled` asked between bands.
-        Raises `Cancelled`, `DiskFull`, `UnreadableImage`; then nothing counts as there.
+        `on_band` is called in the calling thread, `cancelled` called between bands. Raises
+        `Cancelled`, `DiskFull`, `UnreadableImage`; then nothing counts as decoded.
         """
         with self._landed.building:
             if not self.complete:
                 self._stream(on_band, cancelled)
 
     def read_chunk(self, level: int, row: int, column: int) -> npt.NDArray[Any]:
-        """A chunk; zeros before it has landed. After damage the file is streamed again."""
+        """Return a chunk; zeros before it is written. After damage the file is streamed again."""
         return self._read("read", level, row, column, (self.bands,), self.dtype)
 
     def read_valid_chunk(
         self, level: int, row: int, column: int, pixels: npt.NDArray[Any]
     ) -> npt.NDArray[np.bool_]:
-        """A chunk's validity; all invalid before it has landed, if anything may be."""
+        """Return a chunk's validity; all invalid before it is written, if anything may be."""
         if not self.may_be_invalid:
             return np.ones(pixels.shape[:2], bool)
         return self._read("read_valid", level, row, column, (), np.dtype(bool))
@@ -110,7 +110,7 @@ class StreamedSource(CachedSource):
                 try:
                     return np.asarray(read(level, row, column))  # another thread was faster
                 except DamagedStore:
-                    # Everything else stays readable meanwhile: zeros would pass for pixels.
+                    # Everything else stays readable meanwhile: zeros would be taken for pixels.
                     self._landed.entry.spoil()
                     self._stream(None, None, again=True)
             chunk = read(level, row, column)
@@ -174,12 +174,12 @@ class StreamedSource(CachedSource):
 
 
 class _Landed(Shared):
-    """What has landed of one file: the store, rows per level, the lock."""
+    """Decoded part of one file: the store, rows per level, the lock."""
 
     KIND: ClassVar[str] = "streams"
 
     def __init__(self, source: StreamedSource, entry: Entry) -> None:
         super().__init__(source, entry)
-        if entry.complete and not self.store.looks_whole():
+        if entry.complete and not self.store.is_complete():
             entry.spoil()
         self.rows = [level.height if entry.complete else 0 for level in source.levels]

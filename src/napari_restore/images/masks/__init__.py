@@ -1,1 +1,1 @@
-"""Polygons, gradients and painted masks, read and kept."""
+"""Polygons, gradients and painted masks, read and stored."""

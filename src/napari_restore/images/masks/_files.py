@@ -1,8 +1,8 @@
-"""Masks made in a window, kept as files that the command line takes as well.
+"""Masks drawn in the window, stored as files that the command line reads as well.
 
-They lie in the cache under their content, placed on the map as the image is, or in
-its pixels where it lies on none. In use for as long as this process lives: results
-read their mask again whenever they are shown or saved.
+They lie in the cache under a digest of their content, with the image's georeference, or in its
+pixels where it has none. In use for the lifetime of the process: results read their mask again
+whenever they are shown or saved.
 """
 
 from __future__ import annotations
@@ -36,40 +36,40 @@ from napari_restore.images.masks._vector import Polygon, Ring
 
 KIND = "masks"
 INLINE = 4096
-"""Characters up to which drawn areas are written into a command or a record; cmd.exe takes 8191."""
+"""Most characters of drawn areas in a command or a record; cmd.exe takes 8191."""
 LIMIT = 1 << 30
-"""Bytes of masks kept before the longest unused go."""
+"""Bytes of masks above which the least recently used are removed."""
 BLOCK = 512
 AT_ONCE = 1 << 24
-"""Pixels of a mask that are held at the same time."""
+"""Pixels of a mask that are in memory at the same time."""
 _held: dict[Path, Entry] = {}
 
 
 def keep_polygons(image: Image, polygons: Sequence[Polygon]) -> Path:
-    """The GeoJSON file of `polygons`, whose points are (x, y) in pixels of `image`."""
+    """Write `polygons`, whose points are (x, y) in pixels of `image`; return the GeoJSON file."""
     areas = [[_closed(_on_map(image, ring)) for ring in polygon] for polygon in polygons]
     return _keep_geometry(image, "areas", {"type": "MultiPolygon", "coordinates": areas})
 
 
-def keep_line(image: Image, start: tuple[float, float], end: tuple[float, float]) -> Path:
-    """The GeoJSON file of a gradient from `start` (0) to `end` (1), (x, y) in pixels."""
+def keep_gradient(image: Image, start: tuple[float, float], end: tuple[float, float]) -> Path:
+    """Write a gradient from `start` (0) to `end` (1), (x, y) in pixels; return the GeoJSON file."""
     line = _on_map(image, [start, end])
     return _keep_geometry(image, "gradient", {"type": "LineString", "coordinates": line})
 
 
 def keep_strengths(image: Image, strengths: Any, place: Transform = IDENTITY) -> Path:
-    """The GeoTIFF of `strengths`, an array (h, w) of any kind that can be sliced.
+    """Write `strengths`, an array (h, w) of any kind that can be sliced; return the GeoTIFF.
 
-    `place` takes (column, row) in the array to pixels of `image`, both counted from
-    the corner of the first pixel. Floats are 0 … 1, integers as `RasterWeight` has
-    them. Raises `BadMask` where no strength is above 0.
+    `place` maps (column, row) in the array to pixels of `image`, both counted from the corner of
+    the first pixel. Floats are 0 … 1, integers as in `RasterMask`. Raises `BadMask` where no
+    strength is above 0.
     """
     if isinstance(strengths, np.ndarray):
         strengths, place = _cropped(strengths, place)
     height, width = (int(length) for length in strengths.shape)
     if image.transform is None:
-        # A mask of the image's own size is taken for its own grid, and a GeoTIFF
-        # does not keep the transform that changes nothing: they must go together.
+        # A mask of the image's own size is taken in its pixels, and a GeoTIFF does not store an
+        # identity transform: both must be written together.
         if place == IDENTITY:
             height, width = image.height, image.width
         elif (height, width) == (image.height, image.width):
@@ -90,11 +90,11 @@ def keep_strengths(image: Image, strengths: Any, place: Transform = IDENTITY) ->
     return entry.path / "strength.tif"
 
 
-def lasting_mask(mask: str) -> str:
-    """`mask` so that a command or a record may name it for ever: nothing the cache may remove.
+def persistent_mask(mask: str) -> str:
+    """Return a name of `mask` for commands and records, which the cache never removes.
 
-    Areas that were drawn in a window become WKT where it is short. Other files of the cache
-    are marked as needed; files of the user's own are named by their full path.
+    Areas that were drawn in the window become WKT where it is short. Other files of the cache are
+    marked as needed; files of the user's own are named by their full path.
     """
     if is_inline(mask):
         return mask
@@ -137,7 +137,7 @@ def _closed(ring: Ring) -> Ring:
 
 
 def _crs_name(wkt: str) -> str:
-    """The short name where it says the same, so that other programs know it, too."""
+    """Return the short name where it means the same, so that other programs know it, too."""
     from rasterio.crs import CRS
 
     system = CRS.from_wkt(wkt)
@@ -151,7 +151,7 @@ def _crs_name(wkt: str) -> str:
 
 
 def _cropped(strengths: npt.NDArray[Any], place: Transform) -> tuple[npt.NDArray[Any], Transform]:
-    """The part that holds all strengths above 0, and its place."""
+    """Return the part that contains all strengths above 0, and its place."""
     above = strengths > 0
     rows, columns = np.flatnonzero(above.any(axis=1)), np.flatnonzero(above.any(axis=0))
     if rows.size == 0:
@@ -165,7 +165,7 @@ def _cropped(strengths: npt.NDArray[Any], place: Transform) -> tuple[npt.NDArray
 def _write_raster(
     path: Path, image: Image, strengths: Any, size: tuple[int, int], place: Transform
 ) -> str:
-    """Write piece by piece; returns a digest of the values. Blocks of zeros take no room."""
+    """Write piece by piece; return a digest of the values. Blocks of zeros take no space."""
     from rasterio.transform import Affine
 
     dtype = _dtype_of(np.dtype(strengths.dtype))
@@ -205,7 +205,7 @@ def _write_raster(
 def _pieces(
     strengths: Any, dtype: np.dtype[Any], size: tuple[int, int]
 ) -> Iterator[tuple[int, int, npt.NDArray[Any]]]:
-    """(row, column, values) of pieces that end on blocks, within `size`."""
+    """Yield (row, column, values) of pieces that end on blocks, within `size`."""
     height, width = (min(a, b) for a, b in zip(strengths.shape, size, strict=True))
     wide = min(width, AT_ONCE // BLOCK)
     for y in range(0, height, BLOCK):
@@ -215,7 +215,7 @@ def _pieces(
 
 
 def _dtype_of(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """What a GeoTIFF holds it in."""
+    """Return the dtype in which a GeoTIFF stores it."""
     if dtype.kind == "b":
         return np.dtype(np.uint8)
     if dtype.kind == "f":
@@ -238,7 +238,7 @@ def _open(key: str, file: str) -> Entry:
 
 @cache
 def _trim_once() -> None:
-    """Masks of this process are in use and stay: only what earlier ones left can go."""
+    """Trim the cache of masks of earlier processes: those of this one are in use and stay."""
     trim_cache(LIMIT, (KIND,))
 
 

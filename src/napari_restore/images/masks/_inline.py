@@ -1,4 +1,4 @@
-"""Areas that are written where a file is named: WKT in the image's own system, or GeoJSON text."""
+"""Areas given as text instead of a file: WKT in the image's own system, or GeoJSON."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _KINDS = {"MULTIPOLYGON": "MultiPolygon", "POLYGON": "Polygon", "LINESTRING": "L
 
 
 def is_inline(mask: object) -> bool:
-    """Whether `mask` is WKT or GeoJSON itself and no file's name."""
+    """Return whether `mask` is WKT or GeoJSON itself and no file name."""
     return isinstance(mask, str) and (
         mask.lstrip().startswith("{") or _WKT.fullmatch(mask) is not None
     )
 
 
 def parse_inline(mask: str) -> tuple[dict[str, Any], str | None]:
-    """The GeoJSON object, and for WKT its system: ``"EPSG:N"``, or "" for the image's own.
+    """Return the GeoJSON object, and for WKT its system: ``"EPSG:N"``, or "" for the image's own.
 
-    For GeoJSON the object itself says it, which is None here. Raises `BadMask`.
+    For GeoJSON the object itself names it, and None is returned. Raises `BadMask`.
     """
-    found = _WKT.fullmatch(mask)
-    if found is None:
+    match = _WKT.fullmatch(mask)
+    if match is None:
         try:
             data = parse_json(mask)
         except ValueError as error:
@@ -38,7 +38,7 @@ def parse_inline(mask: str) -> tuple[dict[str, Any], str | None]:
         return data, None
     # "30 10, 40 40" becomes [30,10],[40,40].
     points = re.sub(
-        r"[^(),]+", lambda m: f"[{','.join(m[0].split())}]" if m[0].strip() else "", found["body"]
+        r"[^(),]+", lambda m: f"[{','.join(m[0].split())}]" if m[0].strip() else "", match["body"]
     )
     try:
         coordinates = parse_json(points.replace("(", "[").replace(")", "]"))
@@ -46,12 +46,12 @@ def parse_inline(mask: str) -> tuple[dict[str, Any], str | None]:
         raise BadMask(
             "The mask is no WKT.", "Write for instance POLYGON ((0 0, 90 0, 90 60, 0 0))."
         ) from None
-    geometry = {"type": _KINDS[found["kind"].upper()], "coordinates": coordinates}
-    return geometry, f"EPSG:{found['srid']}" if found["srid"] else ""
+    geometry = {"type": _KINDS[match["kind"].upper()], "coordinates": coordinates}
+    return geometry, f"EPSG:{match['srid']}" if match["srid"] else ""
 
 
 def wkt_of(geometry: dict[str, Any]) -> str:
-    """A GeoJSON polygon, multipolygon or line as WKT, all digits kept."""
+    """Return a GeoJSON polygon, multipolygon or line as WKT, all digits kept."""
     kind, coordinates = geometry["type"], geometry["coordinates"]
     if kind == "MultiPolygon" and len(coordinates) == 1:
         kind, coordinates = "Polygon", coordinates[0]

@@ -13,7 +13,7 @@ from napari_restore._json_shapes import read_json
 from napari_restore.errors import BadMask
 from napari_restore.images._image import Image
 from napari_restore.images._source import Box
-from napari_restore.images.files._handles import unplaced_is_fine
+from napari_restore.images.files._handles import ignore_missing_georeference
 from napari_restore.images.masks._inline import parse_inline
 
 Ring = list[tuple[float, float]]
@@ -24,24 +24,24 @@ _GEOJSON_CRS = "OGC:CRS84"
 _KNOWN_CRS = re.compile(
     r"urn:ogc:def:|[A-Za-z_]+:\w+$|[A-Z0-9_]+\s*\[|\{|\+proj=|https?://(www\.)?opengis\.net/"
 )
-"""Names that are looked up here. GDAL would fetch any other address, and read any other file."""
+"""Coordinate systems that GDAL may resolve by name. It would fetch any other address, and read
+any other file."""
 
 
 def read_polygons(source: Path | str, image: Image) -> list[Polygon]:
-    """The polygons of a GeoJSON file, or of text, in pixel coordinates of `image`.
+    """Return the polygons of a GeoJSON file, or of text, in pixel coordinates of `image`.
 
-    Coordinates are in the ``crs`` that GeoJSON names, else longitude and latitude as
-    RFC 7946 has it; those of WKT are in the image's own system. An image without
-    georeference takes them as pixels.
+    Coordinates are in the ``crs`` that GeoJSON names, else longitude and latitude as in RFC 7946;
+    those of WKT are in the image's own system. For an image without georeference they are pixels.
     """
     polygons, _, crs = _read(source)
     if not polygons:
-        raise BadMask(f"{_named(source)} holds no polygon.", "Draw at least one.")
+        raise BadMask(f"{_named(source)} contains no polygon.", "Draw at least one.")
     return [[_to_pixels(ring, image, crs) for ring in polygon] for polygon in polygons]
 
 
 def read_gradient(source: Path | str, image: Image) -> Ring | None:
-    """The two ends of the line in a GeoJSON file, or in text, that holds this one line, as `read_polygons`.
+    """Return the two ends of the only line in a GeoJSON file, or in text, as `read_polygons`.
 
     None if there is anything else.
     """
@@ -56,11 +56,11 @@ def _named(source: Path | str) -> str:
 
 
 def _read(source: Path | str) -> tuple[list[Polygon], list[Ring], str]:
-    """(polygons, lines, crs) in their own coordinates; crs is "" for those of the image."""
+    """Return (polygons, lines, crs) in their own coordinates; crs is "" for those of the image."""
     path = _named(source)
-    own = None
+    inline_crs = None
     if isinstance(source, str):
-        data, own = parse_inline(source)
+        data, inline_crs = parse_inline(source)
     elif source.exists() and not source.is_file():
         raise BadMask(f"{path} is no plain file.", "Name a GeoJSON file.")
     try:
@@ -68,7 +68,11 @@ def _read(source: Path | str) -> tuple[list[Polygon], list[Ring], str]:
             data = read_json(source)
         geometries = list(_geometries(data))
         named = data.get("crs") or {}
-        crs = str(named.get("properties", {}).get("name", _GEOJSON_CRS)) if own is None else own
+        crs = (
+            str(named.get("properties", {}).get("name", _GEOJSON_CRS))
+            if inline_crs is None
+            else inline_crs
+        )
         rings = [_rings(polygon) for geometry in geometries for polygon in _polygons(geometry)]
         lines = [_points(g["coordinates"]) for g in geometries if g["type"] == "LineString"]
     except OSError as error:
@@ -83,13 +87,13 @@ def _read(source: Path | str) -> tuple[list[Polygon], list[Ring], str]:
 
 
 def rasterise(polygons: list[Polygon], box: Box) -> npt.NDArray[np.uint8]:
-    """(h, w) mask of `box`: 1 where a pixel's centre lies inside a polygon."""
+    """Return (h, w) mask of `box`: 1 where a pixel's centre lies inside a polygon."""
     from rasterio.features import rasterize
     from rasterio.transform import Affine
 
     y0, x0, y1, x1 = box
     shapes = [{"type": "Polygon", "coordinates": polygon} for polygon in polygons]
-    with unplaced_is_fine():
+    with ignore_missing_georeference():
         mask: npt.NDArray[np.uint8] = rasterize(
             shapes,
             out_shape=(y1 - y0, x1 - x0),
@@ -118,7 +122,7 @@ def _polygons(geometry: dict[str, Any]) -> list[Any]:
 
 
 def _rings(polygon: Any) -> Polygon:
-    """Longitude and latitude, or x and y, of all corners; a height is left out."""
+    """Yield longitude and latitude, or x and y, of all corners; a height is left out."""
     rings = [_points(ring) for ring in polygon]
     if not rings or min(len(ring) for ring in rings) < 4:
         raise ValueError("a ring has at least four points")
@@ -142,7 +146,7 @@ def _to_pixels(ring: Ring, image: Image, crs: str) -> Ring:
             f"The mask's coordinate system {crs[:80]!r} is unknown.",
             "Save it as EPSG:4326 or in the image's own system.",
         )
-        # Before anything looks it up.
+        # Before anything resolves it.
         if reference.crs_wkt and crs and not _KNOWN_CRS.match(crs):
             raise unknown
         if reference.crs_wkt and crs and not _is_same(crs, reference.crs_wkt):
@@ -151,17 +155,20 @@ def _to_pixels(ring: Ring, image: Image, crs: str) -> Ring:
             except CRSError:
                 raise unknown from None
             except CPLE_BaseError as error:
-                raise _misplaced(crs) from error
+                raise _wrong_position(crs) from error
         inverse = ~Affine(*reference.transform)
         pixels = [inverse * (x, y) for x, y in zip(xs, ys, strict=True)]
         if not np.isfinite(pixels).all():
-            raise _misplaced(crs)
+            raise _wrong_position(crs)
         return [(float(x), float(y)) for x, y in pixels]
     return list(zip(xs, ys, strict=True))
 
 
 def _is_same(crs: str, wkt: str) -> bool:
-    """Whether two systems are one: then coordinates stay as they are, to the last digit."""
+    """Return whether two systems are the same.
+
+    If so, coordinates stay unchanged, to the last digit.
+    """
     from rasterio.crs import CRS
     from rasterio.errors import CRSError
 
@@ -171,7 +178,7 @@ def _is_same(crs: str, wkt: str) -> bool:
         return False
 
 
-def _misplaced(crs: str) -> BadMask:
+def _wrong_position(crs: str) -> BadMask:
     return BadMask(
         "The mask's coordinates have no place in the image's coordinate system.",
         f"They were taken as {crs}: save them so, or name their system in the file.",

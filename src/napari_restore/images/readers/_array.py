@@ -1,4 +1,4 @@
-"""Arrays as images: numpy, dask, zarr, xarray, PIL, torch, or a list of levels of them."""
+"""Images from arrays: numpy, dask, zarr, xarray, PIL, torch, or a list of levels of them."""
 
 from __future__ import annotations
 
@@ -26,29 +26,28 @@ Array = npt.NDArray[Any]
 CHUNK = 512
 LARGEST_CHUNK_PIXELS = 4096 * 4096
 RANGE_BYTES = 256 * 2**20
-"""Float arrays in memory up to this size are looked through for their range."""
+"""Float arrays in memory up to this size are searched for their range."""
 COLOURS = {3: ("red", "green", "blue"), 4: ("red", "green", "blue", "alpha")}
-"""What the bands of an array (H, W, 3 or 4) are where nobody says otherwise: as in napari,
-scikit-image and Pillow."""
+"""Default roles of the bands of an array (H, W, 3 or 4): as in napari, scikit-image and Pillow."""
 _Y, _X, _BAND = ("y", "lat", "latitude", "row"), ("x", "lon", "longitude", "col"), ("band", "c")
 
 
 class ArrayReader(Reader):
     """(H, W) or (H, W, C) arrays, lazily sliced; only slices become numpy arrays.
 
-    `colours`, one per band, are what the bands show.
+    `colours` has the colour of each band.
     """
 
     cached: ClassVar[bool] = False
 
     def __init__(self, array: Any, colours: tuple[str, ...] = ()) -> None:
         super().__init__(Path())
-        given = list(array) if isinstance(array, (list, tuple)) else [array]
-        if not given:
+        arrays = list(array) if isinstance(array, (list, tuple)) else [array]
+        if not arrays:
             raise UnreadableImage("The list of levels is empty.", "Give at least one array.")
-        first = given[0]
+        first = arrays[0]
         self.name = str(getattr(first, "name", None) or "array").rpartition("/")[2] or "array"
-        self._arrays = [_without_labels(level) for level in given]
+        self._arrays = [_without_labels(level) for level in arrays]
         shapes = [_checked_shape(level) for level in self._arrays]
         self.bands = shapes[0][2]
         if any(shape[2] != self.bands for shape in shapes):
@@ -75,11 +74,11 @@ class ArrayReader(Reader):
             colorinterp=colours,
         )
         self.may_be_invalid = self.dtype.kind == "f" or nodata is not None or self.alpha is not None
-        # Only numpy's arrays lie in memory; slices of others are worth keeping.
+        # Only numpy's arrays lie in memory; slices of others are worth caching.
         self.in_memory = all(isinstance(level, np.ndarray) for level in self._arrays)
 
     def with_roles(self, roles: Sequence[str | None]) -> ArrayReader:
-        """Itself; or where a band was taken for alpha and is not, one that reads it as data."""
+        """Return itself, or a reader of the band as data where it was wrongly taken for alpha."""
         if self.alpha is None or roles[self.alpha] == "alpha":
             return self
         other = copy.copy(self)
@@ -89,7 +88,7 @@ class ArrayReader(Reader):
 
     @property
     def known_range(self) -> tuple[float, float] | None:
-        """Smallest and largest finite value where looking is cheap."""
+        """Smallest and largest finite value where computing them is cheap."""
         level = self._arrays[0]
         if not isinstance(level, np.ndarray) or level.nbytes > RANGE_BYTES:
             return None
@@ -114,7 +113,7 @@ class ArrayReader(Reader):
         return valid_by_values(pixels, np.ones(pixels.shape[:2], bool), self.alpha, nodata)
 
     def rows(self) -> Iterator[Array]:
-        """The array in bands of rows, for its fingerprint."""
+        """Yield the array in bands of rows, for its fingerprint."""
         height, step = self.levels[0].height, self.levels[0].chunk_height
         for top in range(0, height, step):
             yield np.asarray(self._arrays[0][top : top + step])
@@ -132,14 +131,14 @@ class LazyArrayReader(ArrayReader):
     cached: ClassVar[bool] = True
 
     def read_chunk(self, level: int, row: int, column: int) -> Array:
-        # Slices of an array the user holds must not be frozen or pinned.
+        # Slices of an array of the user must not be made read-only or pinned.
         return np.array(super().read_chunk(level, row, column), copy=True)
 
 
 def reader_of_array(source: Any, *, named: bool = False) -> ArrayReader:
-    """The reader for an array or a list of levels. Raises `UnreadableImage`.
+    """Return the reader for an array or a list of levels. Raises `UnreadableImage`.
 
-    With `named` somebody says what the bands are, and nothing is assumed of them.
+    With `named` the roles of the bands are given, and none is assumed.
     """
     array = as_array(source)
     first = array[0] if isinstance(array, list) and array else array
@@ -152,15 +151,15 @@ def reader_of_array(source: Any, *, named: bool = False) -> ArrayReader:
     if not named:
         picture = source[0] if isinstance(source, (list, tuple)) else source
         colours = ("gray", "alpha") if has_grey_and_alpha(picture) else COLOURS.get(reader.bands)
-        tells = reader.georeference is not None or any(reader.profile.descriptions)
-        # Four bands with a place on the map are more often infrared than transparency.
-        if colours is not None and not tells:
+        is_described = reader.georeference is not None or any(reader.profile.descriptions)
+        # Four bands with a georeference are more often infrared than transparency.
+        if colours is not None and not is_described:
             reader = ArrayReader(array, colours)
     return reader if reader.in_memory else LazyArrayReader(array, reader.profile.colorinterp)
 
 
 def _without_labels(array: Any) -> Any:
-    """Xarray's data with (y, x, band) order; other arrays as they are."""
+    """Return xarray's data with (y, x, band) order; other arrays as they are."""
     dims = getattr(array, "dims", None)
     if not isinstance(dims, tuple) or not hasattr(array, "transpose"):
         return array
@@ -188,13 +187,13 @@ def _checked_shape(array: Any) -> tuple[int, int, int]:
 
 
 def _chunk(array: Any, height: int, width: int) -> tuple[int, int]:
-    """The array's own chunks where it has some, neither tiny nor huge."""
+    """Return the array's own chunks where it has some, neither tiny nor huge."""
     chunks: Sequence[Any] | None = getattr(array, "chunks", None)
     rows = columns = CHUNK
     if chunks and len(chunks) >= 2:
-        own = [c[0] if isinstance(c, tuple) else c for c in chunks[:2]]
-        if 0 < own[0] * own[1] <= LARGEST_CHUNK_PIXELS:
-            rows, columns = (-(-256 // c) * c for c in own)
+        steps = [c[0] if isinstance(c, tuple) else c for c in chunks[:2]]
+        if 0 < steps[0] * steps[1] <= LARGEST_CHUNK_PIXELS:
+            rows, columns = (-(-256 // c) * c for c in steps)
     return min(rows, height), min(columns, width)
 
 
@@ -214,7 +213,7 @@ def _band_names(array: Any, count: int) -> tuple[str | None, ...]:
 
 
 def _georeference(array: Any) -> Georeference | None:
-    """What rioxarray's accessor tells, where it is loaded."""
+    """Return the georeference of rioxarray's accessor, where it is loaded."""
     rio = getattr(array, "rio", None) if hasattr(array, "dims") else None
     if rio is None or getattr(rio, "crs", None) is None:
         return None

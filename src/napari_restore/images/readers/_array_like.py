@@ -15,10 +15,10 @@ _PICTURES = {"1", "L", "LA", "I", "I;16", "I;16L", "I;16B", "I;16N", "F", "RGB",
 
 
 def as_array(source: Any) -> Any:
-    """`source` with ``shape`` and ``dtype``, in the order (H, W) or (H, W, C).
+    """Return `source` with ``shape`` and ``dtype``, in the order (H, W) or (H, W, C).
 
-    PIL images, torch tensors (C, H, W) or (1, C, H, W), and whatever else numpy takes;
-    arrays and lists of levels as they are. Raises `UnreadableImage`.
+    PIL images, torch tensors (C, H, W) or (1, C, H, W), and whatever else numpy takes; arrays and
+    lists of levels as they are. Raises `UnreadableImage`.
     """
     if isinstance(source, (list, tuple)):
         return [as_array(level) for level in source]
@@ -32,7 +32,7 @@ def as_array(source: Any) -> Any:
 
 
 def has_grey_and_alpha(source: Any) -> bool:
-    """Whether a PIL image holds grey and alpha, which its array does not say."""
+    """Return whether a PIL image has grey and alpha, which its array does not show."""
     return getattr(source, "mode", None) == "LA"
 
 
@@ -45,12 +45,15 @@ def _of_picture(picture: Any) -> Any:
 
 
 def _of_tensor(tensor: Any) -> Any:
-    """(H, W) or (H, W, C) on the CPU; a tensor of three axes is (C, H, W), as torch has it."""
+    """Return (H, W) or (H, W, C) on the CPU.
+
+    A tensor of three axes is (C, H, W), as in torch.
+    """
     shape = tuple(tensor.shape)
     if len(shape) == 4:
         if shape[0] != 1:
             raise UnreadableImage(
-                f"A tensor of shape {shape} holds {shape[0]} images.",
+                f"A tensor of shape {shape} contains {shape[0]} images.",
                 "Give one of them, for instance tensor[0].",
             )
         tensor, shape = tensor[0], shape[1:]

@@ -1,4 +1,4 @@
-"""From an array with named axes to (H, W, C)."""
+"""Order of named axes, from an array to (H, W, C)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_BANDS = 512
 
 @dataclass(frozen=True)
 class Axes:
-    """Where rows, columns and bands are; other axes are fixed at their first index."""
+    """Positions of rows, columns and bands; other axes are fixed at their first index."""
 
     count: int
     y: int
@@ -29,7 +29,7 @@ class Axes:
 
     @classmethod
     def of_names(cls, names: Sequence[str], shape: Sequence[int], name: str) -> Axes:
-        """From one lower-case name per axis: y, x, c, s, and others for series."""
+        """Return the axes from one lower-case name per axis: y, x, c, s, and others for series."""
         names = [str(n).lower() for n in names]
         if len(names) != len(shape) or names.count("y") != 1 or names.count("x") != 1:
             raise UnreadableImage(
@@ -47,7 +47,7 @@ class Axes:
 
     @classmethod
     def guessed(cls, shape: Sequence[int], name: str) -> Axes:
-        """From a shape alone: (H, W), (H, W, C) or (C, H, W)."""
+        """Return the axes from a shape alone: (H, W), (H, W, C) or (C, H, W)."""
         if len(shape) == 2:
             return cls.of_names("yx", shape, name)
         if len(shape) == 3:
@@ -57,21 +57,21 @@ class Axes:
         )
 
     def size(self, shape: Sequence[int]) -> tuple[int, int]:
-        """(height, width)."""
+        """Return (height, width)."""
         return int(shape[self.y]), int(shape[self.x])
 
     chunk = size
 
     def read(self, array: Any, box: Box, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-        """A new (h, w, C) array of `box`."""
+        """Return a new (h, w, C) array of `box`."""
         where: list[Any] = [0] * self.count
         where[self.y], where[self.x] = slice(box[0], box[2]), slice(box[1], box[3])
         for axis in self.band:
             where[axis] = slice(None)
         part = np.asarray(array[tuple(where)])
-        # Fixed axes are gone: find where the others have moved.
-        kept = [a for a in range(self.count) if a in (self.y, self.x, *self.band)]
-        order = [kept.index(a) for a in (self.y, self.x, *self.band)]
+        # Fixed axes are gone: determine the new positions of the others.
+        remaining = [a for a in range(self.count) if a in (self.y, self.x, *self.band)]
+        order = [remaining.index(a) for a in (self.y, self.x, *self.band)]
         turned = part.transpose(order).reshape(box[2] - box[0], box[3] - box[1], self.bands)
         pixels: npt.NDArray[Any] = np.array(turned, dtype, order="C", copy=True)
         return pixels

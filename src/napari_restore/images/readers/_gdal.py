@@ -1,4 +1,4 @@
-"""Everything GDAL opens, read through rasterio block by block."""
+"""Reader of all GDAL formats, through rasterio block by block."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ from napari_restore.images.values._validity import valid_by_values
 Array = npt.NDArray[Any]
 
 WHOLE = ("GRIB", "WEBP")
-"""Formats of which GDAL decodes a whole picture before it gives a row."""
+"""Formats of which GDAL decodes a whole picture before it returns a row."""
 PLAIN = ("BMP", "PNM", "SGI", "TGA", "RST", "SAGA", "VICAR", "LAN", "KRO", "GSBG", "GS7BG")
-"""Formats that hold pixels as they are or as runs of equal ones."""
+"""Formats that store pixels as they are or as runs of equal ones."""
 FLAT = ("ENVI", "EHdr", "ROI_PAC", "ISCE", "RRASTER")
-"""Formats of bare pixels, whose missing end GDAL reads as zeros."""
+"""Formats of raw pixels, whose missing end GDAL reads as zeros."""
 
 
 class GdalReader(Reader):
@@ -67,14 +67,14 @@ class GdalReader(Reader):
         self._path = str(data)
         if data != path:
             head = head_of(data)
-        found = check_references(data, head, allow_outside=allow_outside)
-        self._sidecars = found.sidecars
+        references = check_references(data, head, allow_outside=allow_outside)
+        self._sidecars = references.sidecars
         self._allow_outside = allow_outside
-        self.notes += found.notes
+        self.notes += references.notes
         self._table: Array | None = None
         self._rows: Any = None
         self._rows_lock = threading.Lock()
-        with _told(path), environment():
+        with _gdal_errors(path), environment():
             dataset = open_dataset(self._key(None))
             try:
                 check_listed(data, dataset.files, allow_outside=allow_outside)
@@ -89,7 +89,7 @@ class GdalReader(Reader):
         if dataset.count == 0:
             parts = [name.rpartition(":")[2].strip('"') for name in dataset.subdatasets]
             raise UnreadableImage(
-                f"{self.path.name} holds no single image but {len(parts)} parts.",
+                f"{self.path.name} contains no single image but {len(parts)} parts.",
                 f"Extract one of them first: {', '.join(parts[:8])}.",
             )
         check_bands(self.path.name, dataset.count)
@@ -99,7 +99,7 @@ class GdalReader(Reader):
         widest = np.result_type(*map(np.dtype, dataset.dtypes))
         self.dtype = check_dtype(widest, self.path.name)
         self._stored_bands = int(dataset.count)
-        if dataset.driver in FLAT and not _holds_all(dataset, Path(self._path)):
+        if dataset.driver in FLAT and not _is_full_length(dataset, Path(self._path)):
             raise truncated(self.path)
         self._nodata = description.nodata_of(dataset, self.dtype)
         self._kind = description.mask_kind(dataset, self._nodata)
@@ -118,7 +118,7 @@ class GdalReader(Reader):
             self.notes.append("CMYK was converted to RGB.")
         else:
             if description.was_cmyk(dataset):
-                # GDAL has converted it, and put a full alpha beside it for a TIFF.
+                # GDAL has converted it, and added an opaque alpha for a TIFF.
                 self._stored_bands, self._kind, names = 3, "none", names[:3]
                 self.notes.append("CMYK was converted to RGB.")
             self.bands = self._stored_bands
@@ -126,7 +126,7 @@ class GdalReader(Reader):
         if not np.isfinite(tuple(dataset.transform)).all():
             self.notes.append("Its transform is not finite and was ignored: it has no place.")
         if self.georeference and not self.georeference.is_placed and self.georeference.gcps:
-            self.notes.append("The image is placed by ground control points only.")
+            self.notes.append("The image is located by ground control points only.")
         self.profile = description.profile_of(
             dataset, self.photo, names, self._kind, self._nodata, self.georeference
         )
@@ -174,13 +174,13 @@ class GdalReader(Reader):
     # -- pixels ------------------------------------------------------------------
     def read_chunk(self, level: int, row: int, column: int) -> Array:
         y0, x0, y1, x1 = chunk_box(self.levels[level], row, column)
-        with _told(self.path), handles.lend(self._key(self._overviews[level])) as dataset:
+        with _gdal_errors(self.path), handles.lend(self._key(self._overviews[level])) as dataset:
             stored = self._read(dataset, y0, x0, y1, x1)
         return self._shown(stored)
 
     def read_rows(self, y0: int, y1: int) -> Array:
-        # A dataset of its own keeps its place in the file from one call to the next.
-        with self._rows_lock, _told(self.path), environment(GDAL_NUM_THREADS="ALL_CPUS"):
+        # A dataset of its own keeps its position in the file from one call to the next.
+        with self._rows_lock, _gdal_errors(self.path), environment(GDAL_NUM_THREADS="ALL_CPUS"):
             if self._rows is None:
                 self._rows = open_dataset(self._key(None))
             stored = self._read(self._rows, y0, 0, y1, self.levels[0].width)
@@ -207,7 +207,10 @@ class GdalReader(Reader):
         valid = np.ones(pixels.shape[:2], bool)
         if self._kind == "mask":
             y0, x0, y1, x1 = box
-            with _told(self.path), handles.lend(self._key(self._overviews[level])) as dataset:
+            with (
+                _gdal_errors(self.path),
+                handles.lend(self._key(self._overviews[level])) as dataset,
+            ):
                 valid &= dataset.dataset_mask(window=((y0, y1), (x0, x1))) != 0
         return valid_by_values(pixels, valid, self.alpha, self._nodata)
 
@@ -223,13 +226,16 @@ class GdalReader(Reader):
 
 
 def _no_larger(level: Level) -> Level:
-    """Chunks no larger than the level itself."""
+    """Return chunks no larger than the level itself."""
     height, width, rows, columns = level
     return Level(height, width, min(rows, height), min(columns, width))
 
 
 def _block_bytes(dataset: Any) -> int:
-    """What GDAL decodes at once: a block of one band or, where they are interleaved, of all."""
+    """Return the bytes that GDAL decodes at once.
+
+    This is a block of one band or, where they are interleaved, of all.
+    """
     if dataset.driver in WHOLE:
         return int(8 * dataset.height * dataset.width)
     rows, columns = dataset.block_shapes[0]
@@ -238,23 +244,23 @@ def _block_bytes(dataset: Any) -> int:
 
 
 def _check_sizes(dataset: Any, name: str) -> None:
-    """Refuse what GDAL would have to decode at once, be it a block or all of a picture."""
+    """Refuse a block, or a whole picture, that is too large for GDAL to decode at once."""
     bands, item = dataset.count, max(np.dtype(kind).itemsize for kind in dataset.dtypes)
     if dataset.driver in WHOLE:
         check_whole_size(name, 8 * dataset.height * dataset.width)
     if dataset.driver in PLAIN:
-        held = sum(Path(f).stat().st_size for f in dataset.files if Path(f).is_file())
+        available = sum(Path(f).stat().st_size for f in dataset.files if Path(f).is_file())
         claimed = dataset.height * dataset.width * bands * item
         what = f"{dataset.height} × {dataset.width} pixels"
-        check_ratio(name, claimed, held, RUNS_RATIO, what)
+        check_ratio(name, claimed, available, RUNS_RATIO, what)
     rows, columns = dataset.block_shapes[0]
     shared = bands if str(getattr(dataset.interleaving, "name", "")) == "pixel" else 1
     if columns < dataset.width or dataset.driver != "GTiff":
         check_block(name, "block", (rows, columns, shared), item)
 
 
-def _holds_all(dataset: Any, path: Path) -> bool:
-    """Whether a flat file is as long as its pixels; compressed ones are taken on trust."""
+def _is_full_length(dataset: Any, path: Path) -> bool:
+    """Return whether a flat file is as long as its pixels; compressed ones are not checked."""
     if "compress" in " ".join(description.tags_of(dataset, ns="ENVI")) or path.suffix.lower() in (
         ".gz",
         ".vrt",
@@ -268,7 +274,7 @@ def _holds_all(dataset: Any, path: Path) -> bool:
 
 
 def _data_file(path: Path, head: bytes) -> Path:
-    """The file of pixels where `path` is its header (ENVI and ESRI write ``.hdr`` beside it)."""
+    """Return the file of pixels where `path` is its header (``.hdr`` of ENVI and ESRI)."""
     if path.suffix.lower() != ".hdr" or head.startswith(b"#?"):
         return path
     for suffix in ("", ".img", ".dat", ".bil", ".bsq", ".bip", ".raw", ".bin"):
@@ -282,8 +288,8 @@ def _data_file(path: Path, head: bytes) -> Path:
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """GDAL's errors as one sentence with a next step."""
+def _gdal_errors(path: Path) -> Iterator[None]:
+    """Turn GDAL's errors into one sentence with a next step."""
     from rasterio._err import CPLE_BaseError
     from rasterio.errors import RasterioError
 
@@ -297,7 +303,7 @@ def _told(path: Path) -> Iterator[None]:
             "Check the file, or copy it again.",
         ) from error
     except (ValueError, TypeError, ArithmeticError, LookupError) as error:
-        # What rasterio says of values that GDAL passed on from a damaged header.
+        # Rasterio's error for values that GDAL read from a damaged header.
         raise UnreadableImage(
             f"{path.name} has a damaged header ({' '.join(str(error).split())[:200]}).",
             "Check the file, or copy it again.",

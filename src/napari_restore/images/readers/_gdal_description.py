@@ -1,4 +1,4 @@
-"""What a GDAL dataset says about itself, in this package's words."""
+"""Metadata of a GDAL dataset, as this package's types."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _STRUCTURE = ("IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "RPC", "C
 
 
 def nodata_of(dataset: Any, dtype: np.dtype[Any]) -> Nodata:
-    """The nodata values that a pixel of `dtype` can have, as that dtype rounds them."""
+    """Return the nodata values that a pixel of `dtype` can have, as that dtype rounds them."""
     return tuple(as_dtype(value, dtype) for value in dataset.nodatavals)
 
 
 def mask_kind(dataset: Any, nodata: Nodata) -> Masks:
-    """How the file marks invalid pixels."""
+    """Return how the file marks invalid pixels."""
     from rasterio.enums import ColorInterp, MaskFlags
 
     flags = dataset.mask_flag_enums
@@ -45,12 +45,15 @@ def mask_kind(dataset: Any, nodata: Nodata) -> Masks:
 
 
 def is_tiled(dataset: Any) -> bool:
-    """Whether blocks are tiles; also formats without tiles that are read in place count not."""
+    """Return whether blocks are tiles.
+
+    This is also True for untiled formats with cheap random access.
+    """
     return bool(dataset.profile.get("tiled")) or dataset.block_shapes[0][1] < dataset.width
 
 
 def georeference_of(dataset: Any) -> Georeference | None:
-    """Where the dataset lies; None if it does not say."""
+    """Return the georeference of the dataset; None if it has none."""
     crs = dataset.crs
     gcps, gcps_crs = dataset.gcps
     rpcs = tags_of(dataset, ns="RPC") or None
@@ -75,7 +78,7 @@ def georeference_of(dataset: Any) -> Georeference | None:
 
 
 def is_bitmap(dataset: Any) -> bool:
-    """Whether pixels are single bits, 0 black and 1 white: a mask, kept as 0 and 1."""
+    """Return whether pixels are single bits, 0 black and 1 white: a mask, kept as 0 and 1."""
     if tags_of(dataset, 1, ns="IMAGE_STRUCTURE").get("NBITS") != "1":
         return False
     if dataset.colorinterp[0].name != "palette":
@@ -85,9 +88,9 @@ def is_bitmap(dataset: Any) -> bool:
 
 
 def was_cmyk(dataset: Any) -> bool:
-    """Whether the file holds inks, also where GDAL shows them as light (JPEG)."""
-    told = tags_of(dataset, ns="IMAGE_STRUCTURE").get("SOURCE_COLOR_SPACE", "")
-    return dataset.colorinterp[0].name == "cyan" or told in ("CMYK", "YCCK")
+    """Return whether the file has CMYK inks, also where GDAL returns RGB (JPEG)."""
+    colour_space = tags_of(dataset, ns="IMAGE_STRUCTURE").get("SOURCE_COLOR_SPACE", "")
+    return dataset.colorinterp[0].name == "cyan" or colour_space in ("CMYK", "YCCK")
 
 
 def profile_of(
@@ -98,7 +101,10 @@ def profile_of(
     nodata: Nodata,
     georeference: Georeference | None,
 ) -> Profile:
-    """Everything an export carries. `names` are the colour interpretations after expansion."""
+    """Return all metadata that an export carries.
+
+    `names` are the colour interpretations after expansion.
+    """
     tags = _tags(dataset)
     palette = dataset.colorinterp[0].name == "palette" and not is_bitmap(dataset)
     expanded = len(names) != dataset.count or palette
@@ -128,7 +134,7 @@ def profile_of(
         colorinterp=tuple(names),
         tags=tags,
         masks=kind,
-        # A profile of inks does not describe the light they were turned into.
+        # A profile of inks does not describe the RGB they were converted to.
         icc=None if cmyk else photo.icc,
         exif=photo.exif,
         xmp=photo.xmp,
@@ -150,7 +156,10 @@ def profile_of(
 
 
 def tags_of(dataset: Any, band: int | None = None, *, ns: str = "") -> dict[str, str]:
-    """The tags of a namespace; none where one of them is not UTF-8, which rasterio cannot tell."""
+    """Return the tags of a namespace.
+
+    They are empty where one is not UTF-8, which rasterio cannot read.
+    """
     arguments = {"ns": ns} if ns else {}
     with contextlib.suppress(UnicodeDecodeError):
         return dict(dataset.tags(band, **arguments) if band else dataset.tags(**arguments))
@@ -158,42 +167,42 @@ def tags_of(dataset: Any, band: int | None = None, *, ns: str = "") -> dict[str,
 
 
 def _texts(dataset: Any, name: str) -> tuple[str | None, ...]:
-    """One text per band; None for all where one is not UTF-8."""
+    """Return one text per band; None for all where one is not UTF-8."""
     with contextlib.suppress(UnicodeDecodeError):
         return tuple(getattr(dataset, name))
     return (None,) * int(dataset.count)
 
 
 def _lower(value: Any) -> str | None:
-    """The name of one of rasterio's enumerations, or the text it has no name for."""
+    """Return the name of one of rasterio's enumerations, or its text if it has no name."""
     return str(getattr(value, "name", value)).lower() if value else None
 
 
 def _tags(dataset: Any, band: int | None = None) -> Tags:
-    """Tags by namespace, without what describes the encoding or the pixels' statistics."""
+    """Return tags by namespace, without what describes the encoding or the pixels' statistics."""
     spaces = ["", *(dataset.tag_namespaces(band) if band else dataset.tag_namespaces())]
-    found: dict[str, dict[str, str]] = {}
+    by_space: dict[str, dict[str, str]] = {}
     for space in spaces:
         if space in _STRUCTURE:
             continue
         read = tags_of(dataset, band, ns=space)
-        kept = {k: v for k, v in read.items() if not k.startswith("STATISTICS_")}
-        if kept:
-            found[space] = kept
-    return found
+        current = {k: v for k, v in read.items() if not k.startswith("STATISTICS_")}
+        if current:
+            by_space[space] = current
+    return by_space
 
 
 def _wavelength(dataset: Any, band: int) -> float | None:
-    """Centre of a band in nm, from GDAL's IMAGERY tags or ENVI's header."""
+    """Return the centre of a band in nm, from GDAL's IMAGERY tags or ENVI's header."""
     micro = tags_of(dataset, band, ns="IMAGERY").get("CENTRAL_WAVELENGTH_UM")
-    own = tags_of(dataset, band)
+    band_tags = tags_of(dataset, band)
     with contextlib.suppress(ValueError):
         if micro:
             return float(micro) * 1000
-        if "wavelength" in own:
-            unit = own.get("wavelength_units", tags_of(dataset).get("wavelength_units", ""))
-            value = float(own["wavelength"])
-            # Headers without a unit give micrometres for small numbers.
+        if "wavelength" in band_tags:
+            unit = band_tags.get("wavelength_units", tags_of(dataset).get("wavelength_units", ""))
+            value = float(band_tags["wavelength"])
+            # Headers without a unit mean micrometres for small numbers.
             micrometres = unit.lower().startswith("micro") or (not unit and value < 100)
             return value * 1000 if micrometres else value
     return None

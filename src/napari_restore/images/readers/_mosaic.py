@@ -21,7 +21,7 @@ Array = npt.NDArray[Any]
 
 CHUNK = 512
 ALIGNED = 1e-3
-"""Grids may differ by this part of a pixel."""
+"""Largest misalignment of grids, as a part of a pixel."""
 
 
 class Member(NamedTuple):
@@ -34,8 +34,8 @@ class Member(NamedTuple):
 class MosaicReader(Reader):
     """Files of one coordinate system and pixel size, side by side.
 
-    Where files overlap, the first one that is valid there counts. What no file
-    covers is nodata (0 without one) and not valid.
+    Where files overlap, the first one that is valid counts. Pixels that no file covers are nodata
+    (0 without one) and not valid.
     """
 
     cached: ClassVar[bool] = False
@@ -68,7 +68,7 @@ class MosaicReader(Reader):
         self.may_be_invalid = not gapless or any(image.may_be_invalid for image in images)
 
     def box_of(self, path: Path) -> Box:
-        """The box that the file `path` fills."""
+        """Return the box of the file `path`."""
         return next(box for image, box in self.members if image.path == Path(path).absolute())
 
     def read_chunk(self, level: int, row: int, column: int) -> Array:
@@ -88,7 +88,7 @@ class MosaicReader(Reader):
         y0, x0, y1, x1 = box
         pixels = np.full((y1 - y0, x1 - x0, self.bands), self._fill, self.dtype)
         valid = np.zeros(pixels.shape[:2], bool)
-        # The last first, so that the first file has the last word.
+        # The last first, so that the first file overwrites the others.
         for image, placed in reversed(self.members):
             common = _overlap(box, placed)
             if common is None:
@@ -115,8 +115,8 @@ def _grid_of(image: ImageBase) -> Transform:
 
 
 def _place(first: ImageBase, image: ImageBase, grid: Transform) -> tuple[int, int]:
-    """(row, column) of `image`'s first pixel on the grid of `first`."""
-    own = _grid_of(image)
+    """Return (row, column) of `image`'s first pixel on the grid of `first`."""
+    image_grid = _grid_of(image)
     if image.bands != first.bands or image.dtype != first.dtype:
         raise UnreadableImage(
             f"{image.name} has {image.bands} bands of {image.dtype}, "
@@ -130,14 +130,14 @@ def _place(first: ImageBase, image: ImageBase, grid: Transform) -> tuple[int, in
         )
     size = max(abs(v) for v in (grid[0], grid[1], grid[3], grid[4]))
     longest = max(image.height, image.width)
-    steps = [abs(own[i] - grid[i]) for i in (0, 1, 3, 4)]
+    steps = [abs(image_grid[i] - grid[i]) for i in (0, 1, 3, 4)]
     if max(steps) * longest > ALIGNED * size:
         raise UnreadableImage(
             f"{image.name} has another pixel size or rotation than {first.name}.",
             "Resample it to one grid first.",
         )
     assert first.georeference is not None
-    column, row = first.georeference.to_pixel(own[2], own[5])
+    column, row = first.georeference.to_pixel(image_grid[2], image_grid[5])
     if max(abs(column - round(column)), abs(row - round(row))) > 100 * ALIGNED:
         raise UnreadableImage(
             f"{image.name} lies between the pixels of {first.name}.",

@@ -32,7 +32,7 @@ class OmeTiffReader(Reader):
         if not _tiff.is_tiff(head):
             return False
         try:
-            text = _tiff.look(path).tags.get(_tiff.IMAGE_DESCRIPTION, b"")
+            text = _tiff.read_directories(path).tags.get(_tiff.IMAGE_DESCRIPTION, b"")
         except UnreadableImage:
             return False
         return isinstance(text, bytes) and b"<OME" in text[:4096]
@@ -68,7 +68,7 @@ class OmeTiffReader(Reader):
         self.profile = self._described(opened.file, page)
 
     def _open(self) -> _Opened:
-        """The file, opened once; again after `close`."""
+        """Return the file, opened once; again after `close`."""
         with self._lock:
             if self._opened is None:
                 self._opened = _Opened(self.path)
@@ -135,10 +135,10 @@ class _Opened:
 
 
 def _check_files(path: Path, text: bytes | tuple[int, ...]) -> None:
-    """The XML may spread an image over files, which must lie beside this one."""
-    told = bytes(text).rstrip(b"\0")
+    """Check that files named in the XML, over which an image may be spread, lie beside this one."""
+    description = bytes(text).rstrip(b"\0")
     try:
-        root = parse_xml(told.decode("utf-8", "replace"))
+        root = parse_xml(description.decode("utf-8", "replace"))
     except ValueError as error:
         raise UnreadableImage(
             f"{path.name} cannot be read as OME-TIFF: {error}.", "Save it again as OME-TIFF."
@@ -154,17 +154,17 @@ def _check_files(path: Path, text: bytes | tuple[int, ...]) -> None:
 
 
 def _local(tag: str) -> str:
-    """A tag without its prefix."""
+    """Return a tag without its prefix."""
     return tag.rpartition(":")[2]
 
 
 def _name_of(value: Any) -> str:
-    """The name of one of tifffile's enumerations, or the number it has no name for."""
+    """Return the name of one of tifffile's enumerations, or its number if it has no name."""
     return str(getattr(value, "name", value)).lower()
 
 
 def _channels(xml: str, count: int) -> tuple[tuple[str | None, ...], tuple[float | None, ...]]:
-    """Names and emission wavelengths (nm) of the channels that OME-XML lists."""
+    """Return names and emission wavelengths (nm) of the channels in the OME-XML."""
     names: list[str | None] = []
     waves: list[float | None] = []
     try:

@@ -23,7 +23,8 @@ Array = npt.NDArray[Any]
 
 MARKERS = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 OWN_ATTRIBUTES = "napari_restore"
-"""Where this package's exports keep what OME has no word for: CRS, transform, nodata …"""
+"""Attribute of this package's exports for metadata that OME does not define: CRS, transform,
+nodata …"""
 
 
 class OmeZarrReader(Reader):
@@ -58,11 +59,13 @@ class OmeZarrReader(Reader):
         self.levels = tuple(
             block_level(*axes.size(a.shape), axes.chunk(a.chunks)) for a in _shrinking(arrays, axes)
         )
-        own = checked_attributes(attributes.get(OWN_ATTRIBUTES), self.bands, path.name)
-        # JSON has no NaN; it is written as a word.
-        self._nodata = as_dtype(own.nodata, self.dtype)
-        self.georeference = own.georeference
-        self.profile = _profile(path.name, attributes, own, self.bands, self._nodata, self._is_bool)
+        own_attributes = checked_attributes(attributes.get(OWN_ATTRIBUTES), self.bands, path.name)
+        # JSON has no NaN; it is written as text.
+        self._nodata = as_dtype(own_attributes.nodata, self.dtype)
+        self.georeference = own_attributes.georeference
+        self.profile = _profile(
+            path.name, attributes, own_attributes, self.bands, self._nodata, self._is_bool
+        )
         self.may_be_invalid = (
             self.dtype.kind == "f" or self._nodata is not None or self.alpha is not None
         )
@@ -83,7 +86,7 @@ class OmeZarrReader(Reader):
 
 
 def _images_of(node: Any, name: str) -> tuple[list[Any], Axes, Mapping[str, Any]]:
-    """The levels of the image in `node`, its axes, and the attributes that describe it."""
+    """Return the levels of the image in `node`, its axes, and the attributes that describe it."""
     import zarr
 
     if isinstance(node, zarr.Array):
@@ -103,11 +106,13 @@ def _images_of(node: Any, name: str) -> tuple[list[Any], Axes, Mapping[str, Any]
     if len(arrays) == 1:
         return arrays, _array_axes(arrays[0], name), dict(arrays[0].attrs)
     inside = ", ".join(sorted(key for key, _ in node.members())[:8]) or "nothing"
-    raise UnreadableImage(f"{name} holds no multiscale image.", f"Open one of its parts: {inside}.")
+    raise UnreadableImage(
+        f"{name} contains no multiscale image.", f"Open one of its parts: {inside}."
+    )
 
 
 def _ome_attributes(node: Any) -> dict[str, Any]:
-    """Attributes of version 0.4 (at the top) and 0.5 (below "ome") alike."""
+    """Return the attributes of version 0.4 (at the top) and 0.5 (below "ome") alike."""
     attributes = dict(node.attrs)
     ome = attributes.get("ome")
     return {**attributes, **ome} if isinstance(ome, Mapping) else attributes
@@ -122,46 +127,46 @@ def _array_axes(array: Any, name: str) -> Axes:
 
 
 def _shrinking(arrays: Sequence[Any], axes: Axes) -> list[Any]:
-    """Levels as long as they get smaller."""
-    kept = [arrays[0]]
+    """Return levels as long as they get smaller."""
+    levels = [arrays[0]]
     for array in arrays[1:]:
-        if max(axes.size(array.shape)) >= max(axes.size(kept[-1].shape)):
+        if max(axes.size(array.shape)) >= max(axes.size(levels[-1].shape)):
             break
-        kept.append(array)
-    return kept
+        levels.append(array)
+    return levels
 
 
 def _profile(
     name: str,
     attributes: Mapping[str, Any],
-    own: OwnAttributes,
+    own_attributes: OwnAttributes,
     bands: int,
     nodata: float | None,
     is_bool: bool,
 ) -> Profile:
     labels = _channel_labels(attributes)
-    names = own.descriptions or (labels if len(labels) == bands else [None] * bands)
-    interp = own.colorinterp
+    names = own_attributes.descriptions or (labels if len(labels) == bands else [None] * bands)
+    interp = own_attributes.colorinterp
     return Profile(
         driver="Zarr",
         nodata=nodata,
         colorinterp=interp,
         descriptions=tuple(names),
-        wavelengths=own.wavelengths or (None,) * bands,
-        scales=own.scales,
-        offsets=own.offsets,
-        units=own.units,
-        tags=own.tags,
-        band_tags=own.band_tags,
+        wavelengths=own_attributes.wavelengths or (None,) * bands,
+        scales=own_attributes.scales,
+        offsets=own_attributes.offsets,
+        units=own_attributes.units,
+        tags=own_attributes.tags,
+        band_tags=own_attributes.band_tags,
         masks="alpha" if "alpha" in interp else "none" if nodata is None else "nodata",
         bits=1 if is_bool else None,
         tiled=True,
-        is_reflectance=is_reflectance_product(name, own.tags),
+        is_reflectance=is_reflectance_product(name, own_attributes.tags),
     )
 
 
 def _channel_labels(attributes: Mapping[str, Any]) -> list[str | None]:
-    """What OMERO's block calls the channels; nothing where it has another shape."""
+    """Return the channel names of OMERO's block; none where it has another structure."""
     block = attributes.get("omero")
     channels = block.get("channels") if isinstance(block, Mapping) else None
     if not isinstance(channels, Sequence) or isinstance(channels, str):

@@ -1,4 +1,4 @@
-"""A picture turned upright."""
+"""Pictures turned upright."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class OrientedReader(Reader):
         self._spool: Array | None = None
         self._spool_file: Any = None
         self._lock = threading.Lock()
-        self.notes.append("The picture was turned upright as its orientation tag says.")
+        self.notes.append("The picture was turned upright by its orientation tag.")
 
     def read_chunk(self, level: int, row: int, column: int) -> Array:
         box = self._stored_box(level, chunk_box(self.levels[level], row, column))
@@ -99,7 +99,7 @@ class OrientedReader(Reader):
         return np.ascontiguousarray(array.swapaxes(0, 1) if self._transposed else array)
 
     def _stored_box(self, level: int, box: Box) -> Box:
-        """Where the stored picture keeps what the upright one shows in `box`."""
+        """Return the box of the stored picture that the upright one shows in `box`."""
         y0, x0, y1, x1 = box
         height, width = self.levels[level][:2]
         if self._flip_rows:
@@ -109,7 +109,7 @@ class OrientedReader(Reader):
         return (x0, y0, x1, y1) if self._transposed else (y0, x0, y1, x1)
 
     def _fill_spool(self) -> None:
-        """Write the stored rows, which come cheaply only in order, to a scratch file."""
+        """Write the stored rows, which are cheap only in order, to a scratch file."""
         height, width = self.inner.levels[0][:2]
         self._spool_file = tempfile.TemporaryFile(prefix="napari-restore-")
         shape = (height, width, self.bands)

@@ -1,4 +1,4 @@
-"""What this package's exports keep in a zarr's attributes, checked before any of it is believed."""
+"""Attributes of this package's exports in a zarr, checked before they are used."""
 
 from __future__ import annotations
 
@@ -29,31 +29,31 @@ class OwnAttributes:
 
 
 def checked_attributes(given: Any, bands: int, name: str) -> OwnAttributes:
-    """`given`, as JSON has it, for an image of `bands`. Raises `UnreadableImage`."""
+    """Return the `given` JSON, checked for an image of `bands`. Raises `UnreadableImage`."""
     field = ""
     try:
-        own = {} if given is None else _mapping(given)
-        found: dict[str, Any] = {}
+        attributes = {} if given is None else _mapping(given)
+        values: dict[str, Any] = {}
         for field, check in _FIELDS.items():
-            if own.get(field) is not None:
-                found[field] = check(own[field])
+            if attributes.get(field) is not None:
+                values[field] = check(attributes[field])
         for field in _PER_BAND:
-            if found.get(field) and len(found[field]) != bands:
-                raise ValueError(f"{len(found[field])} items for {bands} bands")
+            if values.get(field) and len(values[field]) != bands:
+                raise ValueError(f"{len(values[field])} items for {bands} bands")
         field = "place"
-        place = _georeference(found)
+        place = _georeference(values)
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise UnreadableImage(
             f"{name} has damaged attributes ({field or 'napari_restore'}: {error}).",
             "Remove the attribute 'napari_restore' of the zarr group, or save the image again.",
         ) from error
-    kept = {field: found[field] for field in ("nodata", "tags", *_PER_BAND) if field in found}
-    return OwnAttributes(**{"tags": {}, **kept}, georeference=place)
+    fields = {field: values[field] for field in ("nodata", "tags", *_PER_BAND) if field in values}
+    return OwnAttributes(**{"tags": {}, **fields}, georeference=place)
 
 
-def _georeference(found: Mapping[str, Any]) -> Georeference | None:
-    transform, wkt, gcps = found.get("transform"), found.get("crs_wkt"), found.get("gcps", ())
-    if transform is None and wkt is None and not gcps and not found.get("rpcs"):
+def _georeference(values: Mapping[str, Any]) -> Georeference | None:
+    transform, wkt, gcps = values.get("transform"), values.get("crs_wkt"), values.get("gcps", ())
+    if transform is None and wkt is None and not gcps and not values.get("rpcs"):
         return None
     units = "pixel"
     if wkt:
@@ -68,14 +68,14 @@ def _georeference(found: Mapping[str, Any]) -> Georeference | None:
         wkt,
         transform,
         gcps=gcps,
-        gcps_crs_wkt=found.get("gcps_crs_wkt"),
-        rpcs=found.get("rpcs"),
-        area_or_point=found.get("area_or_point", "Area"),
+        gcps_crs_wkt=values.get("gcps_crs_wkt"),
+        rpcs=values.get("rpcs"),
+        area_or_point=values.get("area_or_point", "Area"),
         units=units,
     )
 
 
-# -- checks, each of one kind of value --------------------------------------------------
+# -- checks, one per kind of value ---------------------------------------------------
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -17,7 +17,7 @@ from napari_restore.images.files._claims import RUNS_RATIO, check_ratio, check_w
 
 
 class RadianceReader(Reader):
-    """(H, W, 3) float32, decoded as a whole: the format has no parts."""
+    """(H, W, 3) float32, decoded as a whole: the format has no tiles."""
 
     PRIORITY: ClassVar[int] = 40
 
@@ -29,7 +29,7 @@ class RadianceReader(Reader):
         super().__init__(path)
         self.bands, self.dtype = 3, np.dtype(np.float32)
         _check_size(path)
-        # The size stands after the text; decoding is the way to know the file is whole.
+        # The size stands after the text; decoding is the only check that the file is complete.
         height, width = self._decode().shape[:2]
         self.levels = (Level(height, width, height, width),)
         self.may_be_invalid = False
@@ -56,11 +56,11 @@ _SIZE = re.compile(rb"\n\s*\n?[-+][XY]\s+(\d+)\s+[-+][XY]\s+(\d+)\n")
 
 
 def _check_size(path: Path) -> None:
-    """Refuse a size that runs of equal pixels cannot have packed into the file."""
+    """Refuse a size that cannot be in the file, even as runs of equal pixels."""
     with path.open("rb") as file:
-        found = _SIZE.search(file.read(65536))
-    if found is not None:
-        height, width = int(found[1]), int(found[2])
+        match = _SIZE.search(file.read(65536))
+    if match is not None:
+        height, width = int(match[1]), int(match[2])
         claimed, what = 4 * height * width, f"{height} × {width} pixels"
         check_ratio(path.name, claimed, path.stat().st_size, RUNS_RATIO, what)
         check_whole_size(path.name, 3 * claimed)

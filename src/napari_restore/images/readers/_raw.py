@@ -1,4 +1,4 @@
-"""Camera RAW through rawpy: developed once, plainly, to 16 bits."""
+"""Reader of camera RAW through rawpy: developed once, with neutral settings, to 16 bits."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _HEADERLESS = (b"ENVI", b"#?")
 class RawReader(Reader):
     """A developed photo (H, W, 3) uint16 in sRGB, upright.
 
-    White balance as shot, sRGB curve, no automatic brightening: what the camera
-    measured, only made visible. The three are recorded under the tag "RAW".
+    White balance as shot, sRGB curve, no automatic brightening: the measured values, only made
+    visible. The settings are recorded under the tag "RAW".
     """
 
     PRIORITY: ClassVar[int] = 10
@@ -83,7 +83,7 @@ class RawReader(Reader):
         self._pixels = None
 
     def _developed(self) -> npt.NDArray[np.uint16]:
-        """The whole picture: LibRaw knows no parts. Kept until the last row was asked for."""
+        """Return the whole picture: LibRaw has no tiles. Kept until the last row was read."""
         with self._lock:
             pixels = self._pixels
             if pixels is None:
@@ -108,7 +108,7 @@ class RawReader(Reader):
 
 
 class _opened:
-    """rawpy's handle of a file; its errors as one sentence."""
+    """Context manager of rawpy's handle of a file; turns its errors into one sentence."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -123,7 +123,7 @@ class _opened:
                 "Install it: pip install rawpy.",
             ) from error
         try:
-            # As bytes from Python: LibRaw mistakes some names on Windows.
+            # As bytes from Python: LibRaw misreads some names on Windows.
             self._file = self.path.open("rb")
             self.raw = rawpy.imread(self._file)
         except rawpy.LibRawError as error:

@@ -1,4 +1,4 @@
-"""Which reader opens the file that a user names, and what to say where none does."""
+"""Choice of the reader of a file, and the error where there is none."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ READERS: tuple[type[Reader], ...] = tuple(
         key=lambda reader: -reader.PRIORITY,
     )
 )
-"""All readers of files, the most particular first. A new format is one module and one name here."""
+"""All readers of files, the most specific first. A new format is one module and one name here."""
 
 
 def reader_of(
@@ -40,7 +40,7 @@ def reader_of(
     allow_outside: bool = False,
     cancelled: Callable[[], bool] | None = None,
 ) -> Reader:
-    """The reader of a file or a zarr folder, upright; see `open_image` for the options.
+    """Return the reader of a file or a zarr folder, upright; see `open_image` for the options.
 
     Raises `UnreadableImage`, `Cancelled`.
     """
@@ -62,7 +62,7 @@ def reader_of(
 
 
 def _local(text: str) -> Path:
-    """The absolute path that `text` names; raises `UnreadableImage` where it names none."""
+    """Return the absolute path that `text` names; raise `UnreadableImage` where it names none."""
     if "\0" in text:
         raise UnreadableImage(f"{text!r} is no name of a file.", "Check the spelling.")
     try:
@@ -93,15 +93,15 @@ def _check_chunks(reader: Reader) -> None:
 
 
 def _head_of(path: Path) -> bytes:
-    """The first bytes of a file, empty for a folder; raises `UnreadableImage`."""
+    """Return the first bytes of a file, empty for a folder; raises `UnreadableImage`."""
     try:
         kind = path.stat().st_mode
         if stat.S_ISDIR(kind):
-            # Asked for its list, a forbidden folder says so.
+            # Listing a forbidden folder raises the error.
             os.scandir(path).close()
             return b""
         if not stat.S_ISREG(kind):
-            # Opening a pipe would wait for whoever writes into it.
+            # Opening a pipe would wait for its writer.
             raise UnreadableImage(
                 f"{path.name} is no plain file but a pipe or a device.",
                 "Write what it gives into a file and open that.",
@@ -132,7 +132,7 @@ def _similar(path: Path) -> str:
 
 
 def _plainer(error: UnreadableImage, path: Path, head: bytes) -> UnreadableImage:
-    """A plainer sentence than GDAL's where the content tells that this is no image."""
+    """Return a clearer message than GDAL's where the content shows that this is no image."""
     if "not recognized as being in a supported" not in error.message:
         return error
     try:
@@ -153,11 +153,16 @@ def _plainer(error: UnreadableImage, path: Path, head: bytes) -> UnreadableImage
 
 
 def _upright(reader: Reader) -> Reader:
-    """Turned as its orientation tag says; a place on the map goes before a camera's tag."""
+    """Return the reader turned by its orientation tag.
+
+    A georeference takes precedence over that tag.
+    """
     if reader.profile.orientation == 1:
         return reader
     if reader.georeference is not None:
-        reader.notes.append("The orientation tag is ignored: the georeference tells where up is.")
+        reader.notes.append(
+            "The orientation tag is ignored: the georeference defines the orientation."
+        )
         return reader
 
     return OrientedReader(reader)

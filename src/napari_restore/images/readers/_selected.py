@@ -33,8 +33,8 @@ _PER_BAND = (
 class SelectedReader(Reader):
     """The bands `numbers` (from 0) of another reader, in that order.
 
-    `roles`, one per band of that reader, tell the colours that its file does not.
-    A pixel is valid where it is in the whole file, the bands left out included.
+    `roles`, one per band of that reader, are the colours that its file does not name. A pixel is
+    valid where it is in the whole file, the bands left out included.
     """
 
     cached: ClassVar[bool] = False
@@ -69,15 +69,15 @@ class SelectedReader(Reader):
     def read_rows(self, y0: int, y1: int) -> Array:
         rows = self.inner.read_rows(y0, y1)
         with self._lock:
-            # Their validity is asked next, and rows come cheaply only in order.
+            # Their validity is read next, and rows are cheap only in order.
             self._rows = (y0, y1, rows) if self.may_be_invalid else None
         return self._chosen(rows)
 
     def read_valid_rows(self, y0: int, y1: int, pixels: Array) -> npt.NDArray[np.bool_]:
         with self._lock:
-            kept = self._rows
-        if kept is not None and kept[:2] == (y0, y1):
-            rows = kept[2]
+            last_rows = self._rows
+        if last_rows is not None and last_rows[:2] == (y0, y1):
+            rows = last_rows[2]
         else:
             rows = self.inner.read_rows(y0, y1)
         return self.inner.read_valid_rows(y0, y1, rows)
@@ -100,17 +100,17 @@ class SelectedReader(Reader):
 
 
 def _selected(profile: Profile, numbers: tuple[int, ...], roles: tuple[str | None, ...]) -> Profile:
-    """`profile` with the descriptions of the chosen bands only."""
+    """Return `profile` with the descriptions of the chosen bands only."""
     chosen: dict[str, Any] = {
         name: tuple(values[n] for n in numbers)
         for name in _PER_BAND
         if len(values := getattr(profile, name)) > max(numbers)
     }
     if roles and "colorinterp" in chosen:
-        # A file whose bands are not told calls the first one grey.
-        told = set(profile.colorinterp) - {"gray", "undefined", "alpha"}
+        # A file with unknown bands calls the first one grey.
+        known = set(profile.colorinterp) - {"gray", "undefined", "alpha"}
         chosen["colorinterp"] = tuple(
-            role if not told and (role := roles[n]) in _COLOURS else name
+            role if not known and (role := roles[n]) in _COLOURS else name
             for n, name in zip(numbers, chosen["colorinterp"], strict=True)
         )
     return replace(profile, **chosen)

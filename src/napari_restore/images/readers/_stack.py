@@ -24,7 +24,7 @@ _BAND_NAME = re.compile(r"(?:^|[_.-])((?:SR_|ST_)?B(?:AND)?_?\d{1,2}A?|TCI)(?=[_
 class StackReader(Reader):
     """The bands of all files one after the other, on the first file's chunks.
 
-    A pixel is valid where every file says so.
+    A pixel is valid where it is valid in every file.
     """
 
     cached: ClassVar[bool] = False
@@ -67,9 +67,9 @@ class StackReader(Reader):
 
 
 def band_name(path: Path) -> str | None:
-    """The band a file name tells: ``…_B04_10m.jp2`` → B04."""
-    found = _BAND_NAME.findall(path.stem)
-    return found[-1].upper() if found else None
+    """Return the band in a file name: ``…_B04_10m.jp2`` → B04."""
+    matches = _BAND_NAME.findall(path.stem)
+    return matches[-1].upper() if matches else None
 
 
 def _check_fits(first: ImageBase, other: ImageBase) -> None:
@@ -81,7 +81,7 @@ def _check_fits(first: ImageBase, other: ImageBase) -> None:
         )
     if other.dtype != first.dtype:
         raise UnreadableImage(
-            f"{other.name} holds {other.dtype}, {first.name} {first.dtype} values.",
+            f"{other.name} contains {other.dtype}, {first.name} {first.dtype} values.",
             "Stack files of one type.",
         )
     if (other.crs, other.transform) != (first.crs, first.transform):
@@ -91,7 +91,7 @@ def _check_fits(first: ImageBase, other: ImageBase) -> None:
 
 
 def _joined_profile(images: Sequence[ImageBase]) -> Any:
-    """The first file's profile with the bands of all."""
+    """Return the first file's profile with the bands of all."""
 
     def joined(name: str, missing: Any) -> tuple[Any, ...]:
         parts = [getattr(i.profile, name) or (missing,) * i.bands for i in images]
@@ -99,12 +99,12 @@ def _joined_profile(images: Sequence[ImageBase]) -> Any:
 
     names: list[str | None] = []
     for image in images:
-        told = band_name(image.path) if image.path else None
+        name_in_path = band_name(image.path) if image.path else None
         for description in image.descriptions:
-            names.append(description or (told if image.bands == 1 else None) or image.name)
+            names.append(description or (name_in_path if image.bands == 1 else None) or image.name)
     interp = joined("colorinterp", "undefined")
     if all(image.bands == 1 for image in images):
-        # A file of one band calls it grey, which tells nothing in a stack.
+        # A file of one band calls it grey, which means nothing in a stack.
         interp = tuple("undefined" if i == "gray" else i for i in interp)
     nodata = {image.nodata for image in images}
     return replace(

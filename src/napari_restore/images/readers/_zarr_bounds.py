@@ -1,4 +1,7 @@
-"""Zarr from strangers: a store that stays in its folder, codecs that stop where the chunk is full."""
+"""Zarr from untrusted sources.
+
+The store stays in its folder, codecs stop where the chunk is full.
+"""
 
 from __future__ import annotations
 
@@ -26,9 +29,9 @@ FILTERS = (
     "delta", "shuffle", "fixedscaleoffset", "quantize", "bitround", "astype", "packbits",
     "crc32", "crc32c", "adler32", "fletcher32", "jenkins_lookup3",
 )  # fmt: skip
-"""Of zarr 2; all for numbers. Not "pickle", which runs what it decodes."""
+"""Accepted filters of zarr 2; all for numbers. Not "pickle", which runs what it decodes."""
 CODECS = ("bytes", "transpose", "gzip", "zstd", "blosc", "sharding_indexed", "crc32c")
-"""Of zarr 3."""
+"""Accepted codecs of zarr 3."""
 SLACK = 1024
 LEAST_PIXELS = 256
 """Pixels of the smallest chunk, where there are more than `MANY_CHUNKS`."""
@@ -41,9 +44,10 @@ _opening = threading.Lock()
 
 @contextlib.contextmanager
 def opened_folder(path: Path) -> Iterator[Any]:
-    """The zarr group or array in the folder `path`, of files below it only.
+    """Open the zarr group or array in the folder `path`, of files below it only.
 
-    Arrays of a group are opened within: their codecs are made from what is set meanwhile.
+    Arrays of a group are opened inside the block: their codecs depend on the configuration set
+    there.
     """
     import zarr
 
@@ -56,7 +60,10 @@ def _store_class() -> Any:
     from zarr.storage import LocalStore
 
     class FolderStore(LocalStore):
-        """Reads plain files below its folder: no link leads out, no pipe is waited for."""
+        """Store of the plain files below its folder.
+
+        Links out of it are not followed, pipes not opened.
+        """
 
         longest = METADATA_BYTES
         """Bytes of the largest file that is read as a whole."""
@@ -64,16 +71,16 @@ def _store_class() -> Any:
         async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Any:
             file = os.path.join(str(self.root), key)
             try:
-                found = os.stat(file)
+                status = os.stat(file)
             except OSError:
                 return None
-            if not S_ISREG(found.st_mode):
+            if not S_ISREG(status.st_mode):
                 return None
             root = os.path.realpath(self.root)
             if os.path.commonpath((os.path.realpath(file), root)) != root:
                 raise ValueError(f"{key} leads out of the folder")
-            if byte_range is None and found.st_size > self.longest:
-                raise ValueError(f"{key} has {found.st_size} bytes, more than a chunk can have")
+            if byte_range is None and status.st_size > self.longest:
+                raise ValueError(f"{key} has {status.st_size} bytes, more than a chunk can have")
             return await super().get(key, prototype, byte_range)
 
     return FolderStore
@@ -109,7 +116,7 @@ def _bound_filters(array: Any, name: str, size: int) -> None:
         if codec is not None and codec.codec_id not in known:
             raise _unknown(name, codec.codec_id)
     if compressor is not None:
-        # What filters make of a chunk may be wider than its pixels.
+        # The output of filters may be wider than the chunk's pixels.
         limit = size * (16 if filters else 1) + SLACK
         decode = _bounded(compressor.codec_id, compressor, limit)
         compressor.decode = decode
@@ -117,9 +124,11 @@ def _bound_filters(array: Any, name: str, size: int) -> None:
 
 def _check_codecs(codecs: Sequence[Any], name: str) -> None:
     for codec in codecs:
-        told = codec.to_dict().get("name")
-        if told not in CODECS or (f"codecs.{told}" in _register() and not _is_bounded(codec)):
-            raise _unknown(name, told)
+        codec_name = codec.to_dict().get("name")
+        if codec_name not in CODECS or (
+            f"codecs.{codec_name}" in _register() and not _is_bounded(codec)
+        ):
+            raise _unknown(name, codec_name)
         _check_codecs(getattr(codec, "codecs", ()), name)
 
 
@@ -134,7 +143,7 @@ def _unknown(name: str, codec: object) -> UnreadableImage:
 
 
 def _bounded(kind: str, codec: Any, limit: int) -> Callable[..., Any]:
-    """`codec.decode` that stops at `limit` bytes."""
+    """Return `codec.decode` that stops at `limit` bytes."""
     decode = codec.decode
 
     def bounded(data: Any, out: Any = None) -> Any:
@@ -147,7 +156,10 @@ def _bounded(kind: str, codec: Any, limit: int) -> Callable[..., Any]:
 
 
 def _inflate(kind: str, data: Any, limit: int, codec: Any = None) -> bytes | None:
-    """`data` decompressed, None if its header allows the codec to do it; at most `limit` bytes."""
+    """Return `data` decompressed to at most `limit` bytes.
+
+    None if its header lets the codec itself do it.
+    """
     view = memoryview(data).cast("B")
     if kind in ("zlib", "gzip"):
         return _until(view, limit, lambda: zlib.decompressobj(31 if kind == "gzip" else 15))
@@ -168,7 +180,7 @@ def _inflate(kind: str, data: Any, limit: int, codec: Any = None) -> bytes | Non
 
 
 def _until(view: memoryview, limit: int, start: Callable[[], Any]) -> bytes:
-    """All streams of `view` one after another."""
+    """Return all streams of `view` one after another."""
     parts: list[bytes] = []
     total, rest = 0, b""
     source: Any = view
@@ -190,7 +202,7 @@ def _until(view: memoryview, limit: int, start: Callable[[], Any]) -> bytes:
 
 
 def _declared(kind: str, view: memoryview) -> int | None:
-    """The decompressed size that the header of a chunk tells; None if it does not."""
+    """Return the decompressed size in the header of a chunk; None if it has none."""
     data = bytes(view[:18])
     if kind == "lz4":
         return int.from_bytes(data[:4], "little")
@@ -198,7 +210,7 @@ def _declared(kind: str, view: memoryview) -> int | None:
         if len(data) < 16:
             raise ValueError("a chunk is cut off")
         size, block, packed = struct.unpack_from("<III", data, 4)
-        # Blosc believes these and reads beyond the end where they are wrong.
+        # Blosc trusts these and reads beyond the end where they are wrong.
         if packed != len(view) or (size and not 0 < block <= size) or data[3] == 0:
             raise ValueError("a chunk is damaged")
         return int(size)
@@ -215,7 +227,7 @@ def _declared(kind: str, view: memoryview) -> int | None:
 
 @cache
 def _register() -> dict[str, str]:
-    """Our versions of zarr 3's codecs, as its configuration names them."""
+    """Register our versions of zarr 3's codecs, as named in its configuration."""
     from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
     from zarr.registry import register_codec
 
@@ -248,7 +260,7 @@ def _bounded_class(name: str, base: Any) -> Any:
             return base._decode_sync(self, chunk_bytes, chunk_spec)
 
         members["_decode_sync"] = decode_sync
-        # Zarr's own goes to another thread and asks for the one above.
+        # Zarr's own method runs on another thread and calls the one above.
         del members["_decode_single"]
     return type(title, (base,), members)
 

@@ -1,1 +1,1 @@
-"""What values mean: roles of bands, sensors, colours, validity, the way to a model's range."""
+"""Meaning of values: roles of bands, sensors, colours, validity, conversion to a model's range."""

@@ -12,9 +12,9 @@ import numpy.typing as npt
 def palette_table(
     colours: Mapping[int, tuple[int, int, int, int]], largest: int
 ) -> npt.NDArray[np.uint8]:
-    """(entries, 1 | 3 | 4) colours by palette index: grey, RGB, or RGBA, whatever they need.
+    """Return (entries, 1 | 3 | 4) colours by palette index: grey, RGB, or RGBA, as needed.
 
-    Indices beyond the palette are black; `largest` is the largest index the file can hold.
+    Indices beyond the palette are black; `largest` is the largest index the file can store.
     """
     table = np.zeros((largest + 1, 4), np.uint8)
     table[:, 3] = 255
@@ -30,9 +30,9 @@ def palette_table(
 
 
 def cmyk_to_rgb(inks: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """(h, w, 4 + extra) inks, 0 … full, as (h, w, 3 + extra) light: ``(1 - ink) (1 - black)``.
+    """Return (h, w, 4 + extra) inks, 0 … full, as (h, w, 3 + extra) light.
 
-    Without the press's profile this is the common approximation.
+    ``(1 - ink) (1 - black)``. Without the press's profile this is the common approximation.
     """
     full = np.iinfo(inks.dtype).max if inks.dtype.kind in "iu" else 1.0
     light = full - inks[..., :4].astype(np.float32)

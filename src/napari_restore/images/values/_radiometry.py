@@ -1,4 +1,4 @@
-"""From a file's values to a model's range and back."""
+"""Conversion from a file's values to a model's range and back."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import numpy.typing as npt
 from napari_restore.images.values._working_space import WorkingSpace
 
 STRIP_BYTES = 1 << 18
-"""Of float32 numbers that are worked on at a time."""
+"""Bytes of float32 numbers that are processed at a time."""
 
 
 @dataclass(frozen=True)
 class Radiometry:
     """The linear map ``(value - black) / (white - black)`` and its exact inverse.
 
-    Values beyond white or below black are carried, never clipped. `black` is the
-    physical zero, one per band; `white` one number, so that colours keep their
-    proportions. Between both and a photo with a colour profile of its own stands
-    `colour`, wherever a model sees red, green and blue together.
+    Values beyond white or below black are kept, never clipped. `black` is the physical zero, one
+    per band; `white` one number, so that colours keep their proportions. For a photo with a colour
+    profile of its own `colour` is applied in addition, wherever a model takes red, green and blue
+    together.
     """
 
     black: npt.NDArray[np.float64]
@@ -38,16 +38,16 @@ class Radiometry:
         return self.white - self.black
 
     def to_model(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """(..., C) source values, all bands, in model range."""
-        seen = values.astype(np.float64)
+        """Return (..., C) source values, all bands, in model range."""
+        converted = values.astype(np.float64)
         if self.colour is not None:
             rgb = list(self.colour.bands)
-            seen[..., rgb] = self.colour.to_working(seen[..., rgb])
-        result: npt.NDArray[np.float64] = (seen - self.black) / self.span
+            converted[..., rgb] = self.colour.to_working(converted[..., rgb])
+        result: npt.NDArray[np.float64] = (converted - self.black) / self.span
         return result
 
     def from_model(self, values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """(..., C) model values, all bands, in source units, neither rounded nor clamped.
+        """Return (..., C) model values, all bands, in source units, neither rounded nor clamped.
 
         Colours stay those of the working space.
         """
@@ -57,19 +57,19 @@ class Radiometry:
     def to_model_tile(
         self, values: npt.NDArray[Any], bands: Sequence[int]
     ) -> npt.NDArray[np.float32]:
-        """(h, w, C) source values, all bands, as the (h, w, c) of `bands` a model sees.
+        """Return (h, w, C) source values, all bands, as the (h, w, c) of `bands` in model range.
 
         Equal to `to_model` rounded to float32.
         """
         chosen = list(bands)
         black, span = self.black[chosen], self.span[chosen]
-        seen = values if chosen == list(range(values.shape[2])) else _bands_of(values, chosen)
+        converted = values if chosen == list(range(values.shape[2])) else _bands_of(values, chosen)
         if self.colour is not None and (places := self.colour.places(chosen)):
-            seen = seen.astype(np.float32)
-            seen[..., places] = self.colour.to_working(values[..., list(self.colour.bands)])
+            converted = converted.astype(np.float32)
+            converted[..., places] = self.colour.to_working(values[..., list(self.colour.bands)])
         if not _float32_suffices(values.dtype, black, span):
-            return ((seen.astype(np.float64) - black) / span).astype(np.float32)
-        out = seen.astype(np.float32)
+            return ((converted.astype(np.float64) - black) / span).astype(np.float32)
+        out = converted.astype(np.float32)
         if black.any():
             _each_band(np.subtract, out, black.astype(np.float32), out)
         if (span != 1).any():
@@ -83,12 +83,12 @@ class Radiometry:
         bands: Sequence[int],
         nodata: float | None = None,
     ) -> npt.NDArray[Any]:
-        """``source + change * (white - black)`` in the source's dtype.
+        """Return ``source + change * (white - black)`` in the source's dtype.
 
         Parameters
         ----------
         source
-            (h, w, c) source values of the bands the model saw.
+            (h, w, c) source values of the model's bands.
         change
             (h, w, c) model output minus model input, in model range.
         bands
@@ -121,7 +121,7 @@ class Radiometry:
         places: list[int],
         span: npt.NDArray[np.float64],
     ) -> npt.NDArray[np.float32]:
-        """`change` with that of red, green and blue in the file's own colours."""
+        """Return `change` with that of red, green and blue in the file's own colours."""
         assert self.colour is not None
         units = span[places].astype(np.float32)
         finite = np.where(np.isfinite(change), change, np.float32(0))
@@ -138,14 +138,14 @@ def _apply_strip(
     nodata: float | None,
     result: npt.NDArray[Any],
 ) -> None:
-    """`Radiometry.apply_change` of a few rows, into `result`."""
+    """Apply the change to a few rows, as `Radiometry.apply_change`, into `result`."""
     dtype = source.dtype
     # 24 bits hold every 8- and 16-bit integer and the half between two of them.
     work = np.dtype(np.float32 if _is_small(dtype) else np.float64)
     units, exact = span.astype(work), np.empty(source.shape, work)
     with np.errstate(over="ignore", invalid="ignore"):
         _each_band(np.multiply, change, units, exact)
-        # A sum is finite only if all are; if it overflows, a closer look costs time only.
+        # A sum is finite only if all are; if it overflows, the exact check costs time only.
         finite = np.isfinite(exact.sum())
     if not finite:
         change = np.where(np.isfinite(change), change, np.float32(0))
@@ -179,10 +179,10 @@ def _each_band(
     numbers: npt.NDArray[Any],
     out: npt.NDArray[Any],
 ) -> None:
-    """``out = function(values, numbers)`` for (h, w, c) and one number per band.
+    """Compute ``out = function(values, numbers)`` for (h, w, c) and one number per band.
 
-    Three times faster than broadcasting over a last axis of a few items, also
-    where a model's output lies band by band in memory.
+    Three times faster than broadcasting over a last axis of a few items, also where a model's
+    output lies band by band in memory.
     """
     interleaved = values.strides[-1] == values.itemsize
     if interleaved and (numbers == numbers[0]).all():
@@ -193,7 +193,7 @@ def _each_band(
 
 
 def _bands_of(values: npt.NDArray[Any], chosen: Sequence[int]) -> npt.NDArray[Any]:
-    """``values[..., chosen]``, faster."""
+    """Return ``values[..., chosen]``, faster."""
     out = np.empty((*values.shape[:-1], len(chosen)), values.dtype)
     for number, band in enumerate(chosen):
         out[..., number] = values[..., band]
@@ -201,14 +201,14 @@ def _bands_of(values: npt.NDArray[Any], chosen: Sequence[int]) -> npt.NDArray[An
 
 
 def _as_value(number: float, dtype: np.dtype[Any]) -> Any:
-    """`number` as a scalar of `dtype`; None if none of its finite values equals it."""
+    """Return `number` as a scalar of `dtype`; None if none of its finite values equals it."""
     if not np.isfinite(number):
         return None
     if dtype.kind == "f":
         return dtype.type(number)
     limits = np.iinfo(dtype)
-    held = number == int(number) and limits.min <= number <= limits.max
-    return dtype.type(int(number)) if held else None
+    is_exact = number == int(number) and limits.min <= number <= limits.max
+    return dtype.type(int(number)) if is_exact else None
 
 
 def _is_small(dtype: np.dtype[Any]) -> bool:
@@ -218,10 +218,10 @@ def _is_small(dtype: np.dtype[Any]) -> bool:
 def _float32_suffices(
     dtype: np.dtype[Any], black: npt.NDArray[np.float64], span: npt.NDArray[np.float64]
 ) -> bool:
-    """Whether float32 gives the float64 result rounded once.
+    """Return whether float32 gives the float64 result rounded once.
 
-    A quotient of two float32 numbers is the same either way (Figueroa, "When is
-    double rounding innocuous?", 1995); their difference must be exact as well.
+    A quotient of two float32 numbers is the same either way (Figueroa, "When is double rounding
+    innocuous?", 1995); their difference must be exact as well.
     """
     exact = bool((span.astype(np.float32) == span).all())
     if _is_small(dtype):
@@ -235,7 +235,7 @@ def _beside(
     source: npt.NDArray[Any],
     dtype: np.dtype[Any],
 ) -> npt.NDArray[Any]:
-    """The values next to `nodata`, on the side of `exact`, or of `source` where that is equal."""
+    """Return the values next to `nodata`, on the side of `exact`, or of `source` if equal."""
     side = np.where(exact == nodata, source.astype(np.float64), exact) >= nodata
     if dtype.kind == "f":
         value = dtype.type(nodata)

@@ -1,8 +1,8 @@
-"""Which band shows which light.
+"""Roles of an image's bands.
 
-Asked in this order: the user's words, colour interpretation, descriptions,
-wavelengths, the sensor preset. What none of them tells stays unknown: a silent
-1, 2, 3 would take blue for red in many a satellite file.
+Determined in this order: the user's option, colour interpretation, descriptions, wavelengths, the
+sensor preset. A role that none of them gives stays unknown: a silent 1, 2, 3 would take blue for
+red in many a satellite file.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def resolve_roles(
     sensor: Sensor | None = None,
     given: Bands | None = None,
 ) -> BandRoles:
-    """The roles of `count` bands; see the module for the order of the sources."""
+    """Return the roles of `count` bands; see the module for the order of the sources."""
     interp = _padded(colorinterp, count)
     names = _padded(descriptions, count)
     waves = [
@@ -97,11 +97,11 @@ def resolve_roles(
 
 
 def parse_bands(given: Bands, count: int) -> dict[str, int]:
-    """Band number (from 0) by role, from what a user wrote with numbers from 1.
+    """Return band number (from 0) by role, from the user's text with numbers from 1.
 
-    Understood are ``"red=4,green=3,blue=2"``, ``"4,3,2"`` (red, green, blue, then
-    nir), ``"red,green,blue,nir"`` (one role per band, in order, ``-`` for none),
-    the same as sequences, and a mapping of roles to numbers. Raises `BadParameter`.
+    Understood are ``"red=4,green=3,blue=2"``, ``"4,3,2"`` (red, green, blue, then nir),
+    ``"red,green,blue,nir"`` (one role per band, in order, ``-`` for none), the same as sequences,
+    and a mapping of roles to numbers. Raises `BadParameter`.
     """
     if isinstance(given, Mapping):
         pairs = [(str(role), number) for role, number in given.items()]
@@ -126,7 +126,7 @@ def parse_bands(given: Bands, count: int) -> dict[str, int]:
 
 
 def role_of_description(text: str | None) -> str | None:
-    """The role a band's name tells, if exactly one is named ("Band 4 (Red)" → red)."""
+    """Return the role in a band's name, if exactly one is named ("Band 4 (Red)" → red)."""
     if not text:
         return None
     words = text.strip().lower().replace("_", " ")
@@ -160,7 +160,7 @@ def _pairs(items: Sequence[int | str | None]) -> list[tuple[str, int]]:
 
 
 def named_roles(roles: Sequence[str | None], given: Mapping[str, int]) -> tuple[str | None, ...]:
-    """`roles` with the user's; a role given to one band is taken from the others."""
+    """Return `roles` with the user's; a role given to one band is removed from the others."""
     kept = [None if role in given else role for role in roles]
     for role, band in given.items():
         kept[band] = role
@@ -172,7 +172,7 @@ def _padded(values: Sequence[_T], count: int) -> list[_T | None]:
 
 
 def _wavelength_in(text: str | None) -> float | None:
-    """A wavelength named in a description, in nm ("B4, central wavelength 665 nm")."""
+    """Return a wavelength named in a description, in nm ("B4, central wavelength 665 nm")."""
     if not text:
         return None
     if match := re.search(r"(\d{3,5}(?:\.\d+)?)\s*(?:nm|nanomet)", text, re.IGNORECASE):
@@ -198,7 +198,7 @@ def _roles_of_wavelengths(waves: Sequence[float | None]) -> list[str | None]:
 def _preset(
     sensor: Sensor | None, names: Sequence[str | None], count: int
 ) -> Sequence[SensorBand | None]:
-    """The preset's bands by the names the file gives, else by the usual order."""
+    """Return the preset's bands by the names in the file, else by the usual order."""
     if sensor is None:
         return [None] * count
     named = [sensor.band(re.split(r"[ ,(:]", name.strip())[0]) if name else None for name in names]

@@ -1,9 +1,9 @@
-"""Presets of known sensors: which band is what, and which value is no light.
+"""Presets of known sensors: roles of the bands, and the value of no light.
 
-Sources: USGS Landsat Collection 2 Level-1 and Level-2 product guides (band
-centres; TOA reflectance = 2e-5 DN − 0.1, surface reflectance = 2.75e-5 DN − 0.2),
-ESA Sentinel-2 Products Specification Document (centres; (DN − 1000) / 10000 from
-processing baseline 04.00 on, DN / 10000 before), USDA NAIP, Planet.
+Sources: USGS Landsat Collection 2 Level-1 and Level-2 product guides (band centres; TOA reflectance
+= 2e-5 DN − 0.1, surface reflectance = 2.75e-5 DN − 0.2), ESA Sentinel-2 Products Specification
+Document (centres; (DN − 1000) / 10000 from processing baseline 04.00 on, DN / 10000 before), USDA
+NAIP, Planet.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from napari_restore.errors import BadParameter
 
 @dataclass(frozen=True)
 class SensorBand:
-    """One band: the names files give it, its role, its centre in nm."""
+    """One band: its names in files, its role, its centre in nm."""
 
     names: tuple[str, ...]
     role: str | None
@@ -26,11 +26,11 @@ class SensorBand:
 
 @dataclass(frozen=True)
 class Sensor:
-    """What a preset knows.
+    """A sensor's preset.
 
-    `black` is the value of zero reflectance; `white` the value of the largest, or
-    None where the scene's own high percentile serves better: reflectance 1 would
-    leave hazy scenes, which rarely pass 0.4, in the darkest third of the range.
+    `black` is the value of zero reflectance; `white` the value of the largest, or None where the
+    scene's own high percentile serves better: reflectance 1 would leave hazy scenes, which rarely
+    pass 0.4, in the darkest third of the range.
     """
 
     id: str
@@ -45,16 +45,16 @@ class Sensor:
     reason: str = ""
 
     def band(self, name: str) -> SensorBand | None:
-        """The band a file calls `name` ("B4", "B04", "SR_B4")."""
+        """Return the band that a file calls `name` ("B4", "B04", "SR_B4")."""
         wanted = name.upper()
         return next((b for b in self.bands if wanted in b.names), None)
 
     def of_count(self, count: int) -> tuple[SensorBand, ...] | None:
-        """The bands of a usual file with `count` of them."""
+        """Return the bands of a usual file with `count` of them."""
         for order in self.orders:
             if len(order) == count:
-                found = [self.band(name) for name in order]
-                return tuple(b for b in found if b is not None)
+                named_bands = [self.band(name) for name in order]
+                return tuple(b for b in named_bands if b is not None)
         return None
 
 
@@ -197,7 +197,7 @@ Tags = Mapping[str, Mapping[str, str]]
 
 
 def sensor_of(name: str, file_name: str = "", tags: Tags | None = None) -> Sensor:
-    """The preset `name`, with the offsets of the product that file name and tags tell.
+    """Return the preset `name`, with the offsets of the product in file name and tags.
 
     Raises `BadParameter` for an unknown name.
     """
@@ -217,13 +217,13 @@ def sensor_of(name: str, file_name: str = "", tags: Tags | None = None) -> Senso
 
 
 def detect_sensor(file_name: str, tags: Tags) -> str | None:
-    """The sensor that the name or the tags speak of."""
+    """Return the sensor named in the file name or the tags."""
     text = _text(file_name, tags)
     return next((name for name, pattern in _PATTERNS if re.search(pattern, text)), None)
 
 
 def is_reflectance_product(file_name: str, tags: Tags) -> bool:
-    """Whether name or tags tell a surface-reflectance product."""
+    """Return whether name or tags indicate a surface-reflectance product."""
     text = _text(file_name, tags)
     return bool(re.search(_REFLECTANCE, text)) or '"ATMOSPHERIC_CORRECTION' in text
 
@@ -236,7 +236,7 @@ def _text(file_name: str, tags: Tags) -> str:
 
 
 def _baseline(file_name: str, tags: Tags) -> int | None:
-    """Sentinel-2's processing baseline times 100, from the product's name or tags."""
+    """Return Sentinel-2's processing baseline times 100, from the product's name or tags."""
     text = file_name.upper()
     if match := re.search(r"_N(\d{4})_R\d{3}", text):
         return int(match[1])

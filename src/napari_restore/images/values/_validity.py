@@ -1,4 +1,4 @@
-"""Which pixels are valid: nodata, alpha, what is finite."""
+"""Validity of pixels: nodata, alpha, finite values."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 Nodata = tuple[float | None, ...]
-"""Per band of the file; None where no value of its dtype says nodata."""
+"""Per band of the file; None where no value of its dtype means nodata."""
 
 
 def as_dtype(value: float | None, dtype: np.dtype[Any]) -> float | None:
-    """`value` as a pixel would hold it; None if it cannot."""
+    """Return `value` as a pixel would store it; None if it cannot."""
     if value is None:
         return None
     if dtype.kind == "f":
@@ -25,12 +25,12 @@ def as_dtype(value: float | None, dtype: np.dtype[Any]) -> float | None:
 
 
 def is_sentinel(nodata: float | None, dtype: np.dtype[Any]) -> bool:
-    """Whether `nodata` is a value that no real pixel of `dtype` has."""
+    """Return whether `nodata` is a value that no real pixel of `dtype` has."""
     return dtype.kind in "fi" and nodata is not None and nodata != 0
 
 
 def default_fill(dtype: np.dtype[Any], nodata: float | None) -> float:
-    """What stands where nothing is valid: nodata, else NaN for floats, else 0."""
+    """Return the value of pixels where nothing is valid: nodata, else NaN for floats, else 0."""
     if nodata is not None:
         return nodata
     return float("nan") if dtype.kind in "fc" else 0
@@ -42,12 +42,11 @@ def valid_by_values(
     alpha: int | None,
     nodata: Nodata,
 ) -> npt.NDArray[np.bool_]:
-    """`valid` without pixels that are transparent, not finite, or nodata.
+    """Return `valid` without pixels that are transparent, not finite, or nodata.
 
-    Floats and signed integers have nodata values that no real pixel has (-9999, the
-    least value): one band of it is enough, for it must not reach statistics or
-    neighbours. 0, and any value of unsigned integers, may be real in a single band:
-    there all data bands must have it.
+    Floats and signed integers have nodata values that no real pixel has (-9999, the least value):
+    one band of it is enough, for it must not reach statistics or neighbours. 0, and any value of
+    unsigned integers, may be real in a single band: there all data bands must have it.
     """
     bands = [b for b in range(pixels.shape[2]) if b != alpha]
     if alpha is not None:

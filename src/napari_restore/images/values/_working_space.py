@@ -1,9 +1,9 @@
-"""Photos with a colour profile of their own: models see sRGB, files keep their colours.
+"""Photos with a colour profile of their own: models take sRGB, files keep their colours.
 
-Values go through the ICC profile at 16 bit (LittleCMS by imagecodecs). Only the
-change that a model made comes back, as the difference of two conversions: what the
-model left alone stays bit for bit, and colours that sRGB does not hold are moved
-like their nearest neighbour within, never clipped to it.
+Values go through the ICC profile at 16 bit (LittleCMS by imagecodecs). Only the change of a model
+is converted back, as the difference of two conversions: what the model leaves unchanged stays bit
+for bit, and colours outside sRGB are changed like their nearest neighbour within, never clipped to
+it.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from napari_restore.images._profile import Profile
 
 FULL = 65535
 TOLERANCE = 2 / 255
-"""Profiles this close to sRGB everywhere are sRGB, written by another hand."""
+"""Profiles this close to sRGB everywhere count as sRGB."""
 _RGB = ("red", "green", "blue")
 _PHOTO_FORMATS = ("JPEG", "PNG", "WEBP")
 _NO_TABLE = 0x0100
-"""cmsFLAGS_NOOPTIMIZE. With LittleCMS's table of 33³ colours, three times faster, dark
-values are off by up to 5 % of the range [measured], just where haze models look."""
+"""cmsFLAGS_NOOPTIMIZE. With LittleCMS's table of 33³ colours, three times faster, dark values
+are off by up to 5 % of the range [measured], exactly where haze matters."""
 
 
 @dataclass(frozen=True)
 class WorkingSpace:
-    """The way between a file's own colours and sRGB."""
+    """Conversion between a file's own colours and sRGB."""
 
     icc: bytes
     bands: tuple[int, ...]
@@ -39,20 +39,23 @@ class WorkingSpace:
     """Largest value of the image's dtype."""
 
     def places(self, bands: Sequence[int]) -> list[int] | None:
-        """Where red, green and blue stand among `bands`; None unless all three do."""
+        """Return the positions of red, green and blue among `bands`.
+
+        None unless all three exist.
+        """
         chosen = list(bands)
         if not set(self.bands) <= set(chosen):
             return None
         return [chosen.index(band) for band in self.bands]
 
     def to_working(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """(..., 3) red, green, blue of the file, as sRGB on the same scale 0 … `full`."""
+        """Return (..., 3) red, green, blue of the file, as sRGB on the same scale 0 … `full`."""
         return self._scaled(_converted(self._as16(stored), self.icc, None))
 
     def to_display(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """(h, w, 3 + extra) values of the file as a screen of sRGB shows them; for eyes only.
+        """Return (h, w, 3 + extra) values of the file in sRGB, for display only.
 
-        8 bit with LittleCMS's short cut: ten times faster, and within a level for usual
+        8 bit with LittleCMS's optimisation: ten times faster, and within a level for usual
         profiles. At 16 bit that is a table, and off by up to 19 of 255 levels [measured].
         """
         import imagecodecs
@@ -74,13 +77,16 @@ class WorkingSpace:
     def stored_change(
         self, stored: npt.NDArray[Any], change: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.float32]:
-        """What `change` (..., 3) of the sRGB values is for the file's values; 0 for 0."""
+        """Return the change of the file's values for a `change` (..., 3) of the sRGB values.
+
+        No change stays exactly 0.
+        """
         result = np.zeros(stored.shape, np.float32)
         moved = (change != 0).any(axis=-1)
         source, step = self._as16(stored[moved]), change[moved] * np.float32(FULL / self.full)
         before = _converted(source, self.icc, None)
         after = np.rint(np.clip(before + step, 0, FULL)).astype(np.uint16)
-        # The way there and back ends where it began, but for what sRGB does not hold.
+        # A conversion there and back is the identity, except for colours outside sRGB.
         beyond = ((before == 0) | (before == FULL)).any(axis=-1)
         origin = source.copy()
         origin[beyond] = _converted(before[beyond], None, self.icc)
@@ -105,7 +111,7 @@ class WorkingSpace:
 def working_space_of(
     profile: Profile, roles: Sequence[str | None], dtype: np.dtype[Any]
 ) -> tuple[WorkingSpace | None, str | None]:
-    """How a picture's colours reach the model, and the sentence that tells of it.
+    """Return the working space of a picture, and the note that describes it.
 
     None for sRGB, for what is no picture, and where the profile cannot be used.
     """
@@ -133,7 +139,7 @@ def working_space_of(
 def _converted(
     values: npt.NDArray[np.uint16], source: bytes | None, target: bytes | None
 ) -> npt.NDArray[np.uint16]:
-    """(..., 3) values at 16 bit from one profile to another; None is sRGB."""
+    """Return (..., 3) values at 16 bit, converted from one profile to another; None is sRGB."""
     import imagecodecs
 
     if not values.size:
@@ -161,8 +167,8 @@ def _srgb() -> bytes:
 def _is_srgb(icc: bytes) -> bool:
     steps = np.linspace(0, FULL, 9).astype(np.uint16)
     colours = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 3)
-    seen = _converted(colours, icc, None).astype(np.int64)
-    return bool(np.abs(seen - colours).max() <= TOLERANCE * FULL)
+    in_srgb = _converted(colours, icc, None).astype(np.int64)
+    return bool(np.abs(in_srgb - colours).max() <= TOLERANCE * FULL)
 
 
 def _name_of(icc: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Haze seen as a whole: a network looks at the overview, pixels are inverted one by one. Cards only."""
+"""Haze from the whole image: a network on the overview, then pixelwise inversion. Cards only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from napari_restore.models._registry import ModelEntry
 ATMOSPHERE = ModelCard(
     id="atmosphere",
     title="Atmosphere",
-    summary="A network looks at the whole picture and tells airlight and transmission; every "
+    summary="A network estimates airlight and transmission from the whole picture; every "
     "pixel is then freed of haze by itself.",
     recommended_for=("natural",),
     bands=3,
@@ -28,7 +28,7 @@ ATMOSPHERE = ModelCard(
         Parameter("deadband", 0.03, "haze share up to which pixels stay as they are", 0.0, 0.5),
     ),
     source="Scattering model: Koschmieder 1924; Narasimhan, Nayar, IJCV 48, 2002",
-    trained_on="115 images under free licences, under made-up haze (docs/models/atmosphere.md)",
+    trained_on="115 images under free licences, under synthetic haze (docs/models/atmosphere.md)",
     validated_on="synthetic haze only: 25 scenes it never saw, three times under another spectrum of "
     "haze: +6.8 dB on aerial and +7.5 dB on natural scenes, 2.5 and 2.3 dB more than the dark channel "
     "prior (docs/models/atmosphere.md).",

@@ -1,4 +1,4 @@
-"""A picture as the network sees it: cells, and what is dark and bright in and around each."""
+"""Input of the network: a picture in cells, with dark and bright values in and around each."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch.nn.functional import avg_pool2d, max_pool2d, pad
 CELL = 4
 """Pixels per cell."""
 MULTIPLE = 64
-"""Pixels that the picture's sides are grown to multiples of."""
+"""The picture's sides are padded to multiples of this many pixels."""
 ROWS = 128
-"""Of a picture that are gathered into cells at a time, a multiple of `MULTIPLE`."""
+"""Rows of a picture that are gathered into cells at a time, a multiple of `MULTIPLE`."""
 REACHES = (1, 3, 7)
-"""Cells around each in which the darkest value of any band is sought: the dark channel."""
+"""Cells around each in which the darkest value of any band is searched: the dark channel."""
 FEATURES = 12 + len(REACHES)
 HIDDEN = 4.0
-"""Added to what is not valid, so that it takes part in no extreme."""
+"""Added to invalid values, so that they are part of no extreme."""
 
 
 class Cells(NamedTuple):
@@ -35,9 +35,10 @@ class Cells(NamedTuple):
 
 
 def cells_of(picture: Tensor, valid: Tensor, brightness: Tensor) -> Cells:
-    """Cells of pictures (N, 3, H, W) times `brightness` (N,); `valid` (N, 1, H, W) float 0 or 1.
+    """Return the cells of pictures (N, 3, H, W) times `brightness` (N,).
 
-    Grown at the right and bottom, as invalid. Invalid pixels may hold anything finite.
+    `valid` (N, 1, H, W) float 0 or 1. Padded at the right and bottom with invalid pixels. Those may
+    have any finite value.
     """
     # With gradients all of it is kept in any case.
     rows = picture.shape[2] if picture.requires_grad else ROWS
@@ -54,57 +55,57 @@ def cells_of(picture: Tensor, valid: Tensor, brightness: Tensor) -> Cells:
     ]
     share, mean, square, dark, bright = (torch.cat(part, 2) for part in zip(*parts, strict=True))
     spread = (square - mean.mean(1, keepdim=True) ** 2).clamp(min=0).add(1e-6).sqrt()
-    there = (share > 0).to(mean.dtype)
-    saturation = (mean.amax(1, keepdim=True) - mean.amin(1, keepdim=True)) * there
+    has_valid = (share > 0).to(mean.dtype)
+    saturation = (mean.amax(1, keepdim=True) - mean.amin(1, keepdim=True)) * has_valid
     features = [mean - 0.45, dark - 0.3, bright - 0.6, 4 * spread, 2 * saturation, share - 1]
     least = dark.amin(1, keepdim=True)
     features += [least - 0.3, *(widened(-least, reach).neg() - 0.2 for reach in REACHES)]
     features.append(widened(bright, REACHES[-1]) - 0.8)
-    return Cells(torch.cat([f * there for f in features], 1), share, mean * there, dark)
+    return Cells(torch.cat([f * has_valid for f in features], 1), share, mean * has_valid, dark)
 
 
 def _gathered(picture: Tensor, valid: Tensor, bottom: int) -> tuple[Tensor, ...]:
-    """Of the cells of some rows: share, mean, mean square of the luminance, darkest, brightest."""
+    """Return share, mean, mean square of luminance, darkest and brightest of some rows of cells."""
     beyond = (0, -picture.shape[3] % MULTIPLE, 0, bottom)
     valid = pad(valid, beyond)
     picture = pad(picture, beyond) * valid
     share = avg_pool2d(valid, CELL)
-    some = share.clamp(min=1e-6)
-    mean = avg_pool2d(picture, CELL) / some
+    divisor = share.clamp(min=1e-6)
+    mean = avg_pool2d(picture, CELL) / divisor
     hidden = (1 - valid) * HIDDEN
     dark = -_most(-(picture + hidden), CELL)
     bright = _most((picture - hidden).amax(1, keepdim=True), CELL)
     luminance = picture.mean(1, keepdim=True)
-    square = avg_pool2d(luminance * luminance, CELL) / some
+    square = avg_pool2d(luminance * luminance, CELL) / divisor
     return share, mean, square, dark, bright
 
 
 def halved(cells: Cells) -> tuple[Tensor, Tensor, Tensor]:
-    """Share, colour and darkest values of cells of twice the side."""
+    """Return share, colour and darkest values of cells of twice the side."""
     return *coarser(cells, 2), -_most(-cells.dark, 2)
 
 
 def coarser(cells: Cells, factor: int) -> tuple[Tensor, Tensor]:
-    """Share and colour of cells of `factor` times the side."""
+    """Return share and colour of cells of `factor` times the side."""
     share = avg_pool2d(cells.share, factor)
     return share, avg_pool2d(cells.colour * cells.share, factor) / share.clamp(min=1e-6)
 
 
 def mean_of(planes: Tensor, share: Tensor) -> Tensor:
-    """(N, C) means of planes (N, C, h, w) over what is valid of each cell."""
+    """Return (N, C) means of planes (N, C, h, w) over the valid part of each cell."""
     return total(planes * share) / total(share).clamp(min=1e-6)
 
 
 def total(planes: Tensor) -> Tensor:
-    """(N, C) sums of planes (N, C, h, w), whatever the number of threads.
+    """Return (N, C) sums of planes (N, C, h, w), whatever the number of threads.
 
-    Row by row: a sum to a single number is cut at other places by each number of threads.
+    Row by row: torch divides a sum to a single number differently for each number of threads.
     """
     return planes.sum(3).sum(2)
 
 
 def widened(plane: Tensor, reach: int) -> Tensor:
-    """The largest value within `reach` cells."""
+    """Return the largest value within `reach` cells."""
     side = 2 * reach + 1
     # Rows, then columns: a window as a whole takes `side` / 2 times as long.
     plane = max_pool2d(plane, (side, 1), stride=1, padding=(reach, 0))
@@ -112,12 +113,12 @@ def widened(plane: Tensor, reach: int) -> Tensor:
 
 
 def pooled(share: Tensor, rows: int) -> Tensor:
-    """Shares of the coarser cells of a grid with so many rows."""
+    """Return the shares of the coarser cells of a grid with so many rows."""
     return avg_pool2d(share, share.shape[2] // rows)
 
 
 def _most(planes: Tensor, side: int) -> Tensor:
-    """The largest value of each block of `side` × `side`; several times as fast as a max pool."""
+    """Return the largest value of each block of `side` × `side`; faster than a max pool."""
     n, bands, height, width = planes.shape
     rows = planes.reshape(n, bands, height // side, side, width).amax(3)
     return rows.reshape(n, bands, height // side, width // side, side).amax(4)

@@ -1,4 +1,7 @@
-"""Guards against colours that are not in the source: a tint of the airlight that would cast magenta, and clipped white."""
+"""Guards against colours that are not in the source.
+
+These are magenta casts from the airlight, and clipped white.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,10 @@ from napari_restore.models.atmosphere._inversion import inverted
 from napari_restore.models.atmosphere._restraint import HALVINGS, depth_by_strips
 
 TOLERANCE = 0.02
-"""How far the mean colour may move towards magenta, as a share of its brightness."""
+"""Largest shift of the mean colour towards magenta, as a share of its brightness."""
 APART = 1.15
-"""Red over blue, or blue over red, from which a colour is red or blue rather than magenta."""
+"""Ratio of red over blue, or blue over red, from which a colour is red or blue rather than
+magenta."""
 WHITE = 0.96
 """Value in model range from which a pixel counts as clipped when its darkest band reaches it …"""
 SOFT = 0.03
@@ -23,13 +27,13 @@ SOFT = 0.03
 def guarded_green(
     x: Tensor, valid: Tensor, statistics: Mapping[str, Tensor], deadband: float
 ) -> Tensor:
-    """Return the factor () at most 1 on the airlight's green that keeps a magenta cast away.
+    """Return the factor () at most 1 on the airlight's green that prevents a magenta cast.
 
     An airlight that is greener than the haze turns what lies behind into magenta, the more the
-    thicker the haze is, and no scene is magenta on the whole. So the mean colour of all that is
-    dehazed, weighted by the haze, may not become more magenta than it was in the source, or than
-    grey, by more than `TOLERANCE`. Green is lowered as far as that takes, at most to the tint of
-    that mean colour in the source. It is decided once per image, so tiles and zoom do not matter.
+    thicker the haze is, and no scene is magenta on average. So the mean colour of the dehazed
+    image, weighted by the haze, may not become more magenta than it was in the source, or than
+    grey, by more than `TOLERANCE`. Green is lowered as far as needed, at most to the tint of that
+    mean colour in the source. It is computed once per image, so tiles and zoom do not matter.
 
     Parameters
     ----------
@@ -40,21 +44,21 @@ def guarded_green(
     statistics
         Those of the model, with ``maps`` of the whole overview.
     deadband
-        As `inverted` takes it.
+        As in `inverted`.
     """
     red, green, blue = statistics["airlight"]
 
     def mean_colour(factor: Tensor | None) -> Tensor:
-        """(3,) sum over the image, weighted by the haze: of the source, or of what is restored."""
+        """Return (3,) sum of the source or the restored image, weighted by the haze."""
         total = x.new_zeros(3)
         for rows, depth in depth_by_strips(x, statistics):
             haze = 1 - torch.exp(-depth)
             weight = torch.where(haze > deadband, haze * haze, 0) * valid[rows]
-            seen = x[rows]
+            strip = x[rows]
             if factor is not None:
                 airlight = torch.stack([red, green * factor, blue])[None, :, None, None]
-                seen, _ = inverted(seen, depth, airlight, statistics, deadband)
-            total += (seen * weight).sum((0, 2, 3))
+                strip, _ = inverted(strip, depth, airlight, statistics, deadband)
+            total += (strip * weight).sum((0, 2, 3))
         return total
 
     none = torch.ones_like(green)
@@ -77,9 +81,9 @@ def guarded_green(
 
 
 def magenta(colour: Tensor) -> Tensor:
-    """Return how much red and blue together exceed green, as a share of the mean, of a colour (3,).
+    """Return the excess of red and blue over green, relative to the mean, of a colour (3,).
 
-    What one of them has beyond the other does not count: brick and sky are not magenta.
+    The difference of the two does not count: brick and sky are not magenta.
     """
     red, green, blue = colour
     share: Tensor = (_both(red, blue) - green) / colour.mean().clamp(min=1e-6)
@@ -92,7 +96,7 @@ def _both(red: Tensor, blue: Tensor) -> Tensor:
 
 
 def keep_white(x: Tensor, y: Tensor) -> Tensor:
-    """Return the restored `y` with the ratios that bands have in `x` where `x` has clipped to white.
+    """Return the restored `y` with the band ratios of `x` where `x` has clipped to white.
 
     Both are (N, 3, h, w) in model range. A clipped pixel no longer has the airlight's tint, so
     subtracting it leaves the opposite colour; its brightness alone is restored.
@@ -100,5 +104,5 @@ def keep_white(x: Tensor, y: Tensor) -> Tensor:
     clipped = ((x.amin(1, keepdim=True) - WHITE) / SOFT).clamp(0, 1)
     if not clipped.any():
         return y
-    kept = x * (y.mean(1, keepdim=True) / x.mean(1, keepdim=True).clamp(min=WHITE))
-    return torch.lerp(y, kept, clipped)
+    in_ratio = x * (y.mean(1, keepdim=True) / x.mean(1, keepdim=True).clamp(min=WHITE))
+    return torch.lerp(y, in_ratio, clipped)

@@ -1,4 +1,4 @@
-"""The atmosphere model: maps from the overview, then a pointwise inversion."""
+"""Atmosphere model: maps from the overview, then a pixelwise inversion."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from napari_restore.models.atmosphere._spline import Sampler, smooth
 from napari_restore.models.classical._airlight import airlight_of
 
 BRIGHTNESS = 0.45
-"""Mean luminance it is brought to, by one factor for all bands."""
+"""Mean luminance of the network's input, reached by one factor for all bands."""
 STRIP = 131072
 """Pixels that are inverted at a time: more do not stay in the processor's cache, fewer make two
 workers wait for each other."""
@@ -30,12 +30,12 @@ workers wait for each other."""
 class Atmosphere(RestorationModel):
     """x = J·t + A·(1 − t) with one airlight per image and a smooth t, estimated together.
 
-    The network sees the overview, brought to one brightness, so that a scene looks the
-    same to it whatever share of the value range it fills. It draws the logit of the
-    optical depth on cells of 8 of its pixels, as an offset and a slope over luminance
-    (depth makes edges where brightness changes), and says one airlight A, one exponent
-    g (τ at λ is τ · (550 / λ)^g) and whether haze was added in linear light or in
-    display values. The inversion of each pixel needs nothing but that pixel.
+    The network takes the overview, scaled to one brightness, so that its input does not depend on
+    the share of the value range that a scene fills. It estimates the logit of the optical depth on
+    cells of 8 of its pixels, as an offset and a slope over luminance (depth makes edges where
+    brightness changes), and one airlight A, one exponent g (τ at λ is τ · (550 / λ)^g) and whether
+    haze was added in linear light or in display values. The inversion of a pixel depends on that
+    pixel alone.
 
     Statistics: ``maps`` (1, 2, h, w) offset and slope per overview pixel, ``step`` () level-0
     pixels per map pixel, ``presence`` () and the ``restraint`` () that is in it, ``brightness`` ()
@@ -54,8 +54,8 @@ class Atmosphere(RestorationModel):
     def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Statistics:
         device = self.network.first.stem.weight.device
         overview, thinned, valid = small_overview(context, to_model, bands, device)
-        shown = _shown(overview)
-        # Pixels need not lie beside what the network makes of their cells.
+        shown = _network_input(overview)
+        # Pixels need not be in memory beside the network's activations.
         del overview
         statistics = self._statistics_from(shown)
         statistics["step"] = torch.tensor(float(context.factor))
@@ -70,14 +70,14 @@ class Atmosphere(RestorationModel):
         return statistics
 
     def follow(self, overview: Tensor, valid: Tensor, statistics: Statistics) -> Statistics:
-        found = self._statistics_from(_shown(small(overview, valid)))
-        # Both are found by halving, so they have no gradient.
+        found = self._statistics_from(_network_input(small(overview, valid)))
+        # Both are found by bisection, so they have no gradient.
         found["presence"] = found["presence"] * statistics["restraint"]
         found["airlight"] = _with_green(found["airlight"], statistics["green"])
         return {**statistics, **found}
 
-    def _statistics_from(self, one: _Shown) -> dict[str, Tensor]:
-        """What one picture tells, before it is restrained."""
+    def _statistics_from(self, one: _NetworkInput) -> dict[str, Tensor]:
+        """Return the statistics of one picture, before the restraint."""
         seen = self.network(one.cells, one.reduced)
         cells = torch.cat([seen.offset, seen.slope], 1)
         return {
@@ -105,7 +105,10 @@ class Atmosphere(RestorationModel):
     def _statistics_of(
         self, x: Tensor, n: int, statistics: Statistics | None, valid: Tensor | None
     ) -> Statistics:
-        """Those of image `n` of the batch; drawn from itself if none are given."""
+        """Return the statistics of image `n` of the batch.
+
+        They are computed from the image itself if none are given.
+        """
         if statistics is None:
             seen = None if valid is None else valid[n : n + 1]
             own = dict(one_shot_statistics(self, x[n : n + 1], seen))
@@ -119,7 +122,7 @@ class Atmosphere(RestorationModel):
         }
 
     def _restore(self, x: Tensor, statistics: Statistics, y: Tensor, transmission: Tensor) -> None:
-        """One image of a batch into `y` and `transmission`, in strips that fit a cache."""
+        """Restore one image of a batch into `y` and `transmission`, in strips that fit a cache."""
         y0, x0 = statistics["origin"][0].tolist() if "origin" in statistics else (0, 0)
         scale = float(statistics["scale"]) if "scale" in statistics else 1.0
         height, width = x.shape[2:]
@@ -140,13 +143,13 @@ class Atmosphere(RestorationModel):
             transmission[:, :, top:bottom] = found[1]
 
     def observe(self, x: Tensor, valid: Tensor | None = None) -> Statistics:
-        """Statistics of N whole images (N, 3, h, w) at once, with gradients, for training.
+        """Return statistics of N whole images (N, 3, h, w) at once, with gradients, for training.
 
-        As those of `prepare`, with the images in front: ``maps`` (N, 2, h, w) and numbers
-        (N, 1 or 3, 1, 1). Nothing is restrained: what goes too far shows in the loss.
+        As those of `prepare`, with the images in front: ``maps`` (N, 2, h, w) and numbers (N, 1 or
+        3, 1, 1). No restraint is applied: too much dehazing shows in the loss.
         """
         known = x.new_ones(x[:, :1].shape) if valid is None else valid.to(x.dtype)
-        whole = _shown(small(x, known))
+        whole = _network_input(small(x, known))
         seen, brightness = self.network(whole.cells, whole.reduced), whole.brightness
         cells = torch.cat([seen.offset, seen.slope], 1)
         return {
@@ -165,10 +168,10 @@ class Atmosphere(RestorationModel):
         rows: slice = slice(None),
         columns: slice = slice(None),
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Restored `rows` and `columns` of the images that `observe` saw, and their maps.
+        """Return restored `rows` and `columns` of the images passed to `observe`, and their maps.
 
-        An inversion with gradients costs more than the network; a part of the pixels
-        teaches as much.
+        An inversion with gradients costs more than the network; a part of the pixels trains as
+        well.
         """
         offset, slope = torch.split(statistics["maps"][..., rows, columns], 1, 1)
         x = x[..., rows, columns]
@@ -178,22 +181,22 @@ class Atmosphere(RestorationModel):
         return y, {"transmission": transmission, "airlight": airlight.expand(x.shape)}
 
 
-class _Shown(NamedTuple):
-    """What the network is shown of N pictures."""
+class _NetworkInput(NamedTuple):
+    """Input of the network for N pictures."""
 
     cells: Cells
     brightness: Tensor
-    """(N,) the factor that is in them."""
+    """(N,) the factor applied to them."""
     reduced: tuple[int, int]
     """(h, w) of the pictures …"""
     factor: int
-    """… of which a pixel was so many along a side …"""
+    """… each pixel of which was this many along a side …"""
     shape: tuple[int, int]
-    """… of so many."""
+    """… of an image of this shape."""
 
 
-def _shown(pictures: Small) -> _Shown:
-    """The cells of small pictures, brought to one brightness."""
+def _network_input(pictures: Small) -> _NetworkInput:
+    """Return the cells of small pictures, scaled to one brightness."""
     picture, valid = pictures.picture, pictures.valid
     # One value far out of range must not darken all others.
     seen = picture.mean(1, keepdim=True).clamp(0, 4) * valid
@@ -201,18 +204,18 @@ def _shown(pictures: Small) -> _Shown:
     brightness = BRIGHTNESS / mean.clamp(min=1e-4)
     cells = cells_of(picture, valid, brightness)
     reduced = picture.shape[2], picture.shape[3]
-    return _Shown(cells, brightness, reduced, pictures.factor, pictures.shape)
+    return _NetworkInput(cells, brightness, reduced, pictures.factor, pictures.shape)
 
 
 def _with_green(airlight: Tensor, factor: Tensor) -> Tensor:
-    """The airlight (3,) with its green times `factor` ()."""
+    """Return the airlight (3,) with its green times `factor` ()."""
     return torch.stack([airlight[0], airlight[1] * factor, airlight[2]])
 
 
 def _airlight_of_all(
     context: Context, to_model: ToModel, bands: tuple[int, ...], airlight: Tensor
 ) -> Tensor:
-    """(bands of the image,): those the network does not see keep the classical ratio to it."""
+    """Return (bands of the image,): bands not in the network keep the classical ratio to it."""
     classical = torch.from_numpy(airlight_of(context, to_model, tuple(range(context.bands))))
     classical = classical.to(airlight.device)
     everywhere = classical * (airlight.mean() / classical[list(bands)].mean().clamp(min=1e-6))

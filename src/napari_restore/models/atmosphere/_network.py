@@ -1,4 +1,4 @@
-"""The network that reads airlight, spectral exponent and transmission off a small picture."""
+"""Network that estimates airlight, spectral exponent and transmission from a small picture."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from napari_restore.models.atmosphere._cells import (
     widened,
 )
 from napari_restore.models.atmosphere._inversion import inverted, optical_depth
-from napari_restore.models.atmosphere._look import NUMBERS, Look, Said
+from napari_restore.models.atmosphere._pass import NUMBERS, AtmospherePass, PassOutput
 
 STRIDE = 8
-"""Pixels per cell of the maps it draws."""
+"""Pixels per cell of the maps it estimates."""
 GUIDED = 4.0
 """Largest slope of the transmission's logit over luminance."""
 COLOURED = 0.02
 """Mean difference of the brightest and the darkest band from which a picture has colours."""
-TOLD = 7
-"""Numbers about a picture: mean colour, its spread, the share that is valid."""
-AGAIN = 16
-"""Features that a second look adds: the picture as the first one leaves it."""
+PICTURE_NUMBERS = 7
+"""Numbers about a picture: mean colour, its standard deviation, the valid share."""
+SECOND_PASS_FEATURES = 16
+"""Features that a second pass adds: the picture after the first one."""
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What the network says of N pictures in units of their own brightness."""
+class Estimate:
+    """Estimate for N pictures in units of their own brightness."""
 
     offset: Tensor
     """(N, 1, gh, gw) logit of the haze at luminance 0.5, on cells of `STRIDE` pixels."""
     slope: Tensor
-    """(N, 1, gh, gw) how that logit grows with a pixel's luminance."""
+    """(N, 1, gh, gw) growth of that logit with a pixel's luminance."""
     presence: Tensor
     """(N,) factor 0 to 1 of the optical depth: exactly 0 in pictures without haze."""
     airlight: Tensor
@@ -53,13 +53,12 @@ class Seen:
 
 
 class AtmosphereNetwork(nn.Module):
-    """Looks at a picture, frees it of the haze it saw, and looks again at both.
+    """Network with two passes: on the picture, and on the picture with the result of the first.
 
-    What went wrong shows in the result: values below black where the haze was taken for
-    too thick, what is still pale, edges of a map that are no edges of the scene. The
-    second look says what to add to the first. Airlight is a weighted mean of the
-    picture's own colours, pushed by the token, so that no colour has to be learned by
-    heart. `width` channels at the finest grid; `looks` is 1 or 2.
+    Errors show in the result: values below black where the haze was overestimated, remaining haze,
+    edges of a map that are no edges of the scene. The second pass adds a correction to the first.
+    Airlight is a weighted mean of the picture's own colours, shifted by the token, so that no
+    colour has to be memorised. `width` channels at the finest grid; `looks` is 1 or 2.
     """
 
     def __init__(self, width: int = 24, looks: int = 2) -> None:
@@ -67,42 +66,44 @@ class AtmosphereNetwork(nn.Module):
         if looks not in (1, 2):
             raise ValueError(f"looks is {looks}; it is 1 or 2")
         widths = [width, 2 * width, 10 * width // 3, 14 * width // 3, 16 * width // 3]
-        self.first = Look(FEATURES, widths, 1, TOLD)
+        self.first = AtmospherePass(FEATURES, widths, 1, PICTURE_NUMBERS)
         # Airlight is brighter than what it is mixed with; most pictures have haze.
         self.first.start([-1.5, 0.0], [0.3, 0.3, 0.3, 0.0, 2.0, 0.0])
-        self.second: Look | None = None
+        self.second: AtmospherePass | None = None
         if looks == 2:
-            self.second = Look(widths[1] + AGAIN, widths[1:], 0, TOLD + NUMBERS + 7)
+            self.second = AtmospherePass(
+                widths[1] + SECOND_PASS_FEATURES, widths[1:], 0, PICTURE_NUMBERS + NUMBERS + 7
+            )
             self.second.start([0.0, 0.0], [0.0] * NUMBERS, 0.05)
 
-    def forward(self, cells: Cells, shape: tuple[int, int]) -> Seen:
-        """What is seen in `cells_of` pictures of `shape` and of mean luminance near 0.45."""
+    def forward(self, cells: Cells, shape: tuple[int, int]) -> Estimate:
+        """Return the estimate for cells of pictures of `shape`, with mean luminance near 0.45."""
         mean, spread = _statistics(cells.colour, cells.share)
-        told = torch.cat([mean, spread, cells.share.mean((2, 3))], 1)
-        said, drawn = self.first(cells.features, cells.share, told)
+        numbers_in = torch.cat([mean, spread, cells.share.mean((2, 3))], 1)
+        output, drawn = self.first(cells.features, cells.share, numbers_in)
         if self.second is not None:
-            # In training no gradient goes back: the first look is taught by what both say.
+            # In training no gradient goes back: the first pass is trained by the sum of both.
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self.training):
-                features, told = _left(cells, said, told)
-            more, _ = self.second(torch.cat([drawn, features], 1), cells.share, told)
-            said = Said(*(a + b for a, b in zip(said, more, strict=True)))
-        seen = _seen(said, cells)
+                features, numbers_in = _without_haze(cells, output, numbers_in)
+            more, _ = self.second(torch.cat([drawn, features], 1), cells.share, numbers_in)
+            output = PassOutput(*(a + b for a, b in zip(output, more, strict=True)))
+        estimate = _estimate_of(output, cells)
         height, width = (-(-s // STRIDE) for s in shape)
         return replace(
-            seen,
-            offset=seen.offset[:, :, :height, :width],
-            slope=seen.slope[:, :, :height, :width],
+            estimate,
+            offset=estimate.offset[:, :, :height, :width],
+            slope=estimate.slope[:, :, :height, :width],
         )
 
 
-def _seen(said: Said, cells: Cells) -> Seen:
-    numbers = said.numbers
-    airlight = _looked_at(said.where, cells) * torch.exp(0.7 * torch.tanh(numbers[:, :3]))
+def _estimate_of(output: PassOutput, cells: Cells) -> Estimate:
+    numbers = output.numbers
+    airlight = _weighted_colour(output.where, cells) * torch.exp(0.7 * torch.tanh(numbers[:, :3]))
     grey = airlight.mean(1, keepdim=True)
     tint = _tint(cells)
-    return Seen(
-        offset=said.maps[:, :1],
-        slope=GUIDED * torch.tanh(said.maps[:, 1:]),
+    return Estimate(
+        offset=output.maps[:, :1],
+        slope=GUIDED * torch.tanh(output.maps[:, 1:]),
         presence=_clamped(1.2 * torch.sigmoid(numbers[:, 4]) - 0.1),
         airlight=grey + (airlight - grey) * tint[:, None],
         exponent=(1.6 * torch.sigmoid(numbers[:, 3]) - 0.1) * tint,
@@ -111,25 +112,25 @@ def _seen(said: Said, cells: Cells) -> Seen:
 
 
 def _tint(cells: Cells) -> Tensor:
-    """(N,) 1 for pictures with colours, 0 for grey ones: their haze is grey, too."""
+    """Return (N,) 1 for pictures with colours, 0 for grey ones: their haze is grey, too."""
     chroma = cells.colour.amax(1, keepdim=True) - cells.colour.amin(1, keepdim=True)
     return (mean_of(chroma, cells.share)[:, 0] / COLOURED).clamp(max=1)
 
 
-def _left(cells: Cells, said: Said, told: Tensor) -> tuple[Tensor, Tensor]:
-    """What is left when the haze that was seen is taken away: features of cells, and numbers."""
+def _without_haze(cells: Cells, output: PassOutput, numbers_in: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the picture without the estimated haze: features of cells, and numbers."""
     with torch.autocast(cells.share.device.type, enabled=False):
-        seen = _seen(said, cells)
+        estimate = _estimate_of(output, cells)
         share, colour, dark = (part.float() for part in halved(cells))
-        there = (share > 0).to(share.dtype)
+        has_valid = (share > 0).to(share.dtype)
         wide = {
             "brightness": share.new_ones(1, 1, 1, 1),
-            "presence": seen.presence[:, None, None, None],
-            "exponent": seen.exponent[:, None, None, None],
-            "display": seen.display[:, None, None, None],
+            "presence": estimate.presence[:, None, None, None],
+            "exponent": estimate.exponent[:, None, None, None],
+            "display": estimate.display[:, None, None, None],
         }
-        airlight = seen.airlight[:, :, None, None]
-        depth = optical_depth(colour, seen.offset, seen.slope, wide)
+        airlight = estimate.airlight[:, :, None, None]
+        depth = optical_depth(colour, estimate.offset, estimate.slope, wide)
         mean = inverted(colour, depth, airlight, wide, 0.0)[0].clamp(-1, 2)
         least = inverted(dark, depth, airlight, wide, 0.0)[0].clamp(-1, 2)
         darkest = torch.where(share > 0, least.amin(1, keepdim=True), HIDDEN)
@@ -150,23 +151,25 @@ def _left(cells: Cells, said: Said, told: Tensor) -> tuple[Tensor, Tensor]:
         )
         average, spread = _statistics(mean, share)
         mist = mean_of(depth, share)
-        return features * there, torch.cat([told, said.numbers, average, spread, mist], 1)
+        return features * has_valid, torch.cat(
+            [numbers_in, output.numbers, average, spread, mist], 1
+        )
 
 
 def _statistics(colour: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, 3) mean and standard deviation of the cells' colours."""
+    """Return (N, 3) mean and standard deviation of the cells' colours."""
     mean = mean_of(colour, share)
     square = mean_of((colour - mean[:, :, None, None]) ** 2, share)
     return mean, (square + 1e-8).sqrt()
 
 
 def _clamped(x: Tensor) -> Tensor:
-    """0 … 1, with gradients beyond: a presence that has become 0 can come back."""
+    """Clamp to 0 … 1, with gradients beyond: a presence of 0 can grow again."""
     return x + (x.clamp(0, 1) - x).detach()
 
 
-def _looked_at(logits: Tensor, cells: Cells) -> Tensor:
-    """(N, 3) mean colour of the cells that `logits` (N, 1, h, w) points at."""
+def _weighted_colour(logits: Tensor, cells: Cells) -> Tensor:
+    """Return (N, 3) mean colour of the cells weighted by `logits` (N, 1, h, w)."""
     factor = cells.share.shape[2] // logits.shape[2]
     share, colour = coarser(cells, factor)
     # A picture without a valid cell must not give NaN.
@@ -175,7 +178,7 @@ def _looked_at(logits: Tensor, cells: Cells) -> Tensor:
 
 
 def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
-    """Sizes of the network whose state dict this is; raises `BadModel`."""
+    """Return the sizes of the network of this state dict; raises `BadModel`."""
     stem = state.get("network.first.stem.weight")
     if stem is None or stem.ndim != 4 or stem.shape[1] != FEATURES:
         raise BadModel(

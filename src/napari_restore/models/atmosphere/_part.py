@@ -12,14 +12,14 @@ from napari_restore.models._weights import read_state
 from napari_restore.models.atmosphere._network import sizes_of
 
 CONTEXT = "atmosphere."
-"""What the names begin with."""
+"""Prefix of the tensor names."""
 
 
 def with_shipped(state: Mapping[str, Tensor], layer: str, planes: int) -> dict[str, Tensor]:
-    """A state dict with the atmosphere that its network is to work behind.
+    """Return a state dict with the atmosphere network that its network depends on.
 
-    Files that need one, told by the input channels (`planes`) of the first `layer`, and do not hold
-    it, as the shipped ones, take the one that comes with the package. Others stay as they are.
+    Files that need one, by the input channels (`planes`) of the first `layer`, and do not contain
+    it, as the shipped ones, get the one that comes with the package. Others are unchanged.
     """
     first = state.get(layer)
     has_own = any(name.startswith(CONTEXT) for name in state)
@@ -30,12 +30,12 @@ def with_shipped(state: Mapping[str, Tensor], layer: str, planes: int) -> dict[s
 
 
 def sizes_of_context(state: Mapping[str, Tensor]) -> dict[str, int]:
-    """``context`` and ``looks`` of the atmosphere within a network's state dict; empty without one.
+    """Return ``context`` and ``looks`` of the atmosphere in a state dict; empty without one.
 
     Raises `BadModel`.
     """
     names = [name for name in state if name.startswith(CONTEXT)]
     if not names:
         return {}
-    seen = sizes_of({name.removeprefix(CONTEXT): state[name] for name in names})
-    return {"context": seen["width"], "looks": seen["looks"]}
+    sizes = sizes_of({name.removeprefix(CONTEXT): state[name] for name in names})
+    return {"context": sizes["width"], "looks": sizes["looks"]}

@@ -1,4 +1,4 @@
-"""Less haze is taken away where as much as the network saw would leave black."""
+"""Upper limit of the presence of haze, so that its removal does not produce black."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ Rows: TypeAlias = "tuple[EllipsisType, slice[Any, Any, Any], slice[Any, Any, Any
 LOST = 0.01
 """Share of an image's pixels that may become black."""
 BLACK = 0.002
-"""Value, where the picture's mean is 0.45, below which a band tells nothing any more …"""
+"""Value, where the picture's mean is 0.45, below which a band carries no information …"""
 DARK = 0.01
 """… unless it was no brighter than this before."""
 SIDE = 512
-"""Pixels of the longer side that are looked at."""
+"""Pixels of the longer side that are used."""
 HALVINGS = 6
 ROWS = 128
-"""Of those pixels that are looked at together."""
+"""Rows of those pixels that are processed together."""
 
 
 def step_of(shape: tuple[int, int]) -> int:
-    """Every how manieth pixel of an overview (h, w) is looked at."""
+    """Return the step between the used pixels of an overview (h, w)."""
     return -(-max(shape) // SIDE)
 
 
 def depth_by_strips(x: Tensor, statistics: Mapping[str, Tensor]) -> Iterator[tuple[Rows, Tensor]]:
-    """Yield the index of each `ROWS` rows of the overview `x`, thinned by `step_of`, and their optical depth."""
+    """Yield each `ROWS` rows of the overview `x`, thinned by `step_of`, and their optical depth."""
     maps = statistics["maps"]
     step = step_of((maps.shape[2], maps.shape[3]))
     offset, slope = torch.split(maps[..., ::step, ::step], 1, 1)
@@ -44,10 +44,10 @@ def depth_by_strips(x: Tensor, statistics: Mapping[str, Tensor]) -> Iterator[tup
 def restrained(
     x: Tensor, valid: Tensor, statistics: Mapping[str, Tensor], deadband: float
 ) -> Tensor:
-    """The presence () of haze, as large as it may be for `LOST`.
+    """Return the presence () of haze, as large as it may be for `LOST`.
 
-    No scene is black where it was not: a result that is tells that the haze was taken for
-    thicker than it is, most of all in scenes with an offset in all their values.
+    No scene is black where it was not: black in the result means that the haze was overestimated,
+    most of all in scenes with an offset in all their values.
 
     Parameters
     ----------
@@ -58,17 +58,17 @@ def restrained(
     statistics
         Those of the model, with ``maps`` of the whole overview.
     deadband
-        As `inverted` takes it.
+        As in `inverted`.
     """
     airlight = statistics["airlight"][None, :, None, None]
     bright = (x.amin(1, keepdim=True) * statistics["brightness"] > DARK) & (valid > 0)
     most = LOST * float(valid.sum())
 
     def loses(share: float) -> bool:
-        some = {**statistics, "presence": statistics["presence"] * share}
+        scaled = {**statistics, "presence": statistics["presence"] * share}
         lost = 0.0
-        for rows, depth in depth_by_strips(x, some):
-            y, _ = inverted(x[rows], depth, airlight, some, deadband)
+        for rows, depth in depth_by_strips(x, scaled):
+            y, _ = inverted(x[rows], depth, airlight, scaled, deadband)
             black = y.amin(1, keepdim=True) * statistics["brightness"] < BLACK
             lost += float((black & bright[rows]).sum())
         return lost > most

@@ -1,4 +1,4 @@
-"""The overview made as small as the network takes it, strip by strip."""
+"""Reduction of the overview to the size of the network's input, strip by strip."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from napari_restore.models._model import ToModel
 from napari_restore.models.atmosphere._restraint import step_of
 
 SIDE = 1024
-"""Longest side in pixels of the picture that the network sees."""
+"""Longest side in pixels of the network's input."""
 STRIP = 128
 """Rows of an overview, at least, that are in model range at a time: as float64, in all bands."""
 
@@ -23,17 +23,17 @@ class Small(NamedTuple):
     """N pictures of at most `SIDE` pixels along a side."""
 
     picture: Tensor
-    """(N, 3, h, w) in model range, means of what is valid."""
+    """(N, 3, h, w) in model range, means of valid pixels."""
     valid: Tensor
     """(N, 1, h, w) float, 0 or 1."""
     factor: int
-    """Pixels along a side that became one."""
+    """Pixels along a side that were averaged into one."""
     shape: tuple[int, int]
     """(h, w) before that."""
 
 
 def small(picture: Tensor, valid: Tensor) -> Small:
-    """Pictures (N, 3, h, w) with `valid` (N, 1, h, w) float, 0 or 1; with gradients."""
+    """Return pictures (N, 3, h, w) reduced, `valid` (N, 1, h, w) float, 0 or 1; with gradients."""
     shape = picture.shape[2], picture.shape[3]
     factor = _factor(shape)
     return Small(*_reduced(picture, valid, factor), factor, shape)
@@ -42,24 +42,24 @@ def small(picture: Tensor, valid: Tensor) -> Small:
 def small_overview(
     context: Context, to_model: ToModel, bands: tuple[int, ...], device: torch.device
 ) -> tuple[Small, Tensor, Tensor]:
-    """The overview's `bands` on `device`; and they and what is valid of them, thinned by `step_of`.
+    """Return the overview's `bands` on `device`, reduced; and thinned, with their validity.
 
-    As `small` makes it of the whole, which is never held in model range: that of a large image
-    has four million pixels.
+    The values of `small` for the whole, which is never in memory in model range: that of a large
+    image has four million pixels.
     """
     height, width = context.overview.shape[:2]
     factor, step = _factor((height, width)), step_of((height, width))
     rows = -(-STRIP // (factor * step)) * factor * step
-    # Written in place: joined from parts they would be there twice.
+    # Written in place: joined from parts they would be in memory twice.
     sides = [(-(-height // by), -(-width // by)) for by in (factor, step)]
     reduced, thinned = (torch.empty(1, len(bands), *side, device=device) for side in sides)
     reduced_valid, thinned_valid = (torch.empty(1, 1, *side, device=device) for side in sides)
     for top in range(0, height, rows):
         values = context.overview[top : top + rows]
-        seen = to_model(np.nan_to_num(values))[..., list(bands)].astype(np.float32)
-        there = np.isfinite(values).all(axis=2).astype(np.float32)
-        picture = torch.from_numpy(seen).permute(2, 0, 1)[None].to(device)
-        valid = torch.from_numpy(there)[None, None].to(device)
+        strip = to_model(np.nan_to_num(values))[..., list(bands)].astype(np.float32)
+        strip_valid = np.isfinite(values).all(axis=2).astype(np.float32)
+        picture = torch.from_numpy(strip).permute(2, 0, 1)[None].to(device)
+        valid = torch.from_numpy(strip_valid)[None, None].to(device)
         lines = slice(top // step, -(-(top + len(values)) // step))
         thinned[:, :, lines] = picture[..., ::step, ::step]
         thinned_valid[:, :, lines] = valid[..., ::step, ::step]

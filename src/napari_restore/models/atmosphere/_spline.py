@@ -1,4 +1,4 @@
-"""Smooth maps from coarse cells, and their values at pixels."""
+"""Smooth maps interpolated from coarse cells, and sampled at pixels."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from torch.nn.functional import pad
 
 
 def smooth(cells: Tensor, stride: int, shape: tuple[int, int]) -> Tensor:
-    """Cells (N, C, gh, gw) of `stride` pixels as a map (N, C, h, w), by cubic B-splines.
+    """Return cells (N, C, gh, gw) of `stride` pixels as a map (N, C, h, w), by cubic B-splines.
 
-    They neither overshoot the cells' values nor have kinks that a division by the map
-    would show. Cells beyond the edge repeat the last one.
+    They neither overshoot the cells' values nor have kinks that a division by the map would show.
+    Cells beyond the edge repeat the last one.
     """
     rows = _weights(shape[0], cells.shape[2], stride, cells)
     columns = _weights(shape[1], cells.shape[3], stride, cells)
     cells = _unchequered(cells)
-    # Under autocast products of matrices would be rounded to steps that a map shows.
+    # Under autocast, products of matrices would be rounded to steps visible in a map.
     with torch.autocast(cells.device.type, enabled=False):
         return rows @ cells @ columns.T
 
 
 def _unchequered(cells: Tensor) -> Tensor:
-    """Without what changes from cell to cell: binomial means of three rows and three columns.
+    """Return the cells without checkerboard patterns: binomial means of three rows and columns.
 
-    Networks that draw 2 × 2 cells from one leave such patterns, which show in a sky.
+    Networks that compute 2 × 2 cells from one produce such patterns, which are visible in a sky.
     """
     grown = pad(cells, (1, 1, 1, 1), mode="replicate")
     rows = grown[:, :, :-2] + 2 * grown[:, :, 1:-1] + grown[:, :, 2:]
@@ -32,7 +32,7 @@ def _unchequered(cells: Tensor) -> Tensor:
 
 
 def _weights(length: int, cells: int, stride: int, like: Tensor) -> Tensor:
-    """(length, cells) share of every cell in every pixel."""
+    """Return (length, cells) share of every cell in every pixel."""
     place = (torch.arange(length, dtype=torch.float64) + 0.5) / stride - 0.5
     first = place.floor()
     f = place - first
@@ -52,9 +52,8 @@ def _weights(length: int, cells: int, stride: int, like: Tensor) -> Tensor:
 class Sampler:
     """Bilinear values of `maps` (1, C, H, W), one per `step` level-0 pixels, at a tile's pixels.
 
-    The tile has `shape` (h, w) pixels of `scale` level-0 pixels each, its first one at
-    `origin`. Every pixel's value follows from its place alone, to the last bit, so
-    tiles fit together.
+    The tile has `shape` (h, w) pixels of `scale` level-0 pixels each, its first one at `origin`.
+    Every pixel's value depends on its position alone, to the last bit, so tiles fit together.
     """
 
     def __init__(
@@ -74,15 +73,15 @@ class Sampler:
         self._first = first - top
 
     def rows(self, start: int, stop: int) -> Tensor:
-        """(1, C, stop − start, w)."""
+        """Return (1, C, stop − start, w)."""
         return _between(self._lines, self._first[start:stop], self._below[start:stop])
 
 
 def _between(lines: Tensor, first: Tensor, part: Tensor) -> Tensor:
-    """(1, C, n, w): `part` of the way from line number `first` (n,) to the next one.
+    """Return (1, C, n, w): interpolated by `part` from row `first` (n,) to the next one.
 
-    `lines` (1, C, L, w); `first` rises. Line by line: to gather lines takes ten times as
-    long as to mix them.
+    `lines` (1, C, L, w); `first` increases. Row by row: gathering rows takes ten times as long as
+    mixing them.
     """
     if not part.any():
         # A map of the image's own pixels.
@@ -106,7 +105,7 @@ def _between(lines: Tensor, first: Tensor, part: Tensor) -> Tensor:
 
 
 def _taps(origin: int, length: int, step: float, cells: int) -> tuple[Tensor, Tensor]:
-    """The cell before each pixel and how far it lies towards the next."""
+    """Return the cell before each pixel and its distance towards the next."""
     place = (torch.arange(length, dtype=torch.float64) + (origin + 0.5)) * step - 0.5
     place = place.clamp(0, cells - 1)
     first = place.floor()

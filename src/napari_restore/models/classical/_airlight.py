@@ -1,4 +1,4 @@
-"""The colour of the haze itself, from whole-image statistics."""
+"""Airlight from whole-image statistics."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ AIRLIGHT_SHARE = 0.001
 def airlight_of(
     context: Context, to_model: ToModel, bands: tuple[int, ...]
 ) -> npt.NDArray[np.float32]:
-    """Airlight (C,) of the image's `bands` in model range.
+    """Return the airlight (C,) of the image's `bands` in model range.
 
-    Under even haze the haziest patches still show ground, so the airlight is also at
-    least 0.9 of what the band's brightest thousandth reaches: measured on hazed
-    aerial and natural scenes, that gains 0.1 to 2.5 dB. Both follow the scene; a
-    fixed bound (≥ 0.3 is common for photographs) would darken 16-bit scenes that
-    fill a small part of the value range. A band without haze (cirrus, far infrared) is held at a tenth of the
-    brightest, since dividing by almost nothing would turn its noise into haze.
+    Under even haze the haziest patches still show ground, so the airlight is also at least 0.9 of
+    what the band's brightest thousandth reaches: measured on hazed aerial and natural scenes, that
+    gains 0.1 to 2.5 dB. Both follow the scene; a fixed bound (≥ 0.3 is common for photographs)
+    would darken 16-bit scenes that fill a small part of the value range. A band without haze
+    (cirrus, far infrared) is limited to at least a tenth of the brightest, since dividing by almost
+    nothing would turn its noise into haze.
     """
     chosen = list(bands)
     colour = to_model(context.brightest_dark(AIRLIGHT_SHARE))[chosen]

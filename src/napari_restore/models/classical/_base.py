@@ -1,4 +1,4 @@
-"""What the classical methods share."""
+"""Common base of the classical methods."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ClassicalModel(RestorationModel):
     def restore(
         self, x: Tensor, statistics: Statistics, valid: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """`forward_with_maps` with statistics given and `valid` None if everything is valid."""
+        """Return the result of `forward_with_maps`; `valid` is None if all pixels are."""
         raise NotImplementedError
 
     def forward_with_maps(
@@ -30,14 +30,16 @@ class ClassicalModel(RestorationModel):
             return self.restore(x, {k: v.to(x.device) for k, v in statistics.items()}, valid)
         images, maps = [], []
         for n in range(x.shape[0]):
-            one, seen = x[n : n + 1], None if valid is None else valid[n : n + 1]
-            own = {k: v.to(x.device) for k, v in one_shot_statistics(self, one, seen).items()}
-            image, side = self.restore(one, own, seen)
+            one, one_valid = x[n : n + 1], None if valid is None else valid[n : n + 1]
+            one_statistics = {
+                k: v.to(x.device) for k, v in one_shot_statistics(self, one, one_valid).items()
+            }
+            image, side = self.restore(one, one_statistics, one_valid)
             images.append(image)
             maps.append(side)
         return torch.cat(images), {k: torch.cat([m[k] for m in maps]) for k in maps[0]}
 
 
 def exact_device(x: Tensor) -> torch.device:
-    """Where float64 sums over `x` can run: its own device, unless that has no float64."""
+    """Return the device for float64 sums over `x`: its own, unless that has no float64."""
     return torch.device("cpu") if x.device.type == "mps" else x.device

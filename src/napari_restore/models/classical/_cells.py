@@ -1,8 +1,8 @@
-"""Between full resolution and a grid of square cells aligned to the image's origin.
+"""Conversion between full resolution and a grid of square cells aligned to the image's origin.
 
-A tile whose origin is a multiple of the cell side sees the same cells as the whole
-image. Cells at the right and bottom edge hold only the pixels that exist, so sizes
-need not be divisible and nothing is made up beyond the image.
+A tile whose origin is a multiple of the cell side has the same cells as the whole image. Cells at
+the right and bottom edge contain only the pixels that exist, so sizes need not be divisible and
+nothing is invented beyond the image.
 """
 
 from __future__ import annotations
@@ -13,25 +13,28 @@ from torch import Tensor
 
 
 def blank_invalid(x: Tensor, valid: Tensor | None, fill: float) -> Tensor:
-    """`x` (N, C, H, W) with `fill` where `valid` (N, 1, H, W) is False."""
+    """Return `x` (N, C, H, W) with `fill` where `valid` (N, 1, H, W) is False."""
     return x if valid is None else torch.where(valid, x, x.new_tensor(fill))
 
 
 def cell_minimum(x: Tensor, side: int) -> Tensor:
-    """Smallest value per cell; (N, C, H, W) to (N, C, ⌈H/side⌉, ⌈W/side⌉)."""
+    """Return the smallest value per cell; (N, C, H, W) to (N, C, ⌈H/side⌉, ⌈W/side⌉)."""
     x = _whole_cells(x, side, torch.inf)
     # Rows first: that pass is contiguous and leaves 1/side of the data to the other.
     return _columns(_rows(x, side).amin(3), side).amin(4)
 
 
 def cell_sum(x: Tensor, side: int) -> Tensor:
-    """Sum per cell in float64; shapes as `cell_minimum`, cells at the edge sum what is there."""
+    """Return the sum per cell in float64.
+
+    Shapes as `cell_minimum`, partial cells sum their pixels.
+    """
     x = _whole_cells(x, side, 0.0)
     return _columns(_rows(x, side).sum(3), side).sum(4, dtype=torch.float64)
 
 
 def cell_counts(height: int, width: int, valid: Tensor | None, side: int, like: Tensor) -> Tensor:
-    """Valid pixels per cell, (N or 1, 1, h, w) float64."""
+    """Return the valid pixels per cell, (N or 1, 1, h, w) float64."""
     if valid is not None:
         return cell_sum(valid.to(torch.float32), side)
     rows, columns = (_edge_counts(n, side, like.device) for n in (height, width))
@@ -39,13 +42,13 @@ def cell_counts(height: int, width: int, valid: Tensor | None, side: int, like: 
 
 
 def spread(cells: Tensor, side: int, height: int, width: int) -> Tensor:
-    """Bilinear interpolation of cell centres to (H, W) pixels, constant beyond the last centre."""
+    """Interpolate cell centres bilinearly to (H, W) pixels, constant beyond the last centre."""
     full = F.interpolate(cells, scale_factor=float(side), mode="bilinear", align_corners=False)
     return full[..., :height, :width]
 
 
 def widen_minimum(cells: Tensor, radius: int) -> Tensor:
-    """Smallest value in the square of `radius` cells around each cell."""
+    """Return the smallest value in the square of `radius` cells around each cell."""
     if radius == 0:
         return cells
     size = 2 * radius + 1

@@ -1,4 +1,4 @@
-"""Where haze begins in a distribution of haze values, and curves that only rise."""
+"""Level of clear land in a distribution of haze values, and monotone curves."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 
 def clear_level(haze: npt.NDArray[Any]) -> float:
-    """The value up to which pixels count as clear; 0 for an empty array.
+    """Return the value up to which pixels count as clear; 0 for an empty array.
 
-    The clearest tenth is taken for one side of the scatter that clear land shows
-    anyway; its mirror image belongs to the clear part too.
+    The clearest tenth is taken as one side of the scatter of clear land; its mirror image belongs
+    to the clear part too.
     """
     if haze.size == 0:
         return 0.0
@@ -21,9 +21,9 @@ def clear_level(haze: npt.NDArray[Any]) -> float:
 
 
 def monotone(curve: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """`curve` smoothed over three points and made non-decreasing, its first point kept.
+    """Return `curve` smoothed over three points and made non-decreasing, its first point kept.
 
-    The mean of the smallest rising curve above and the largest one below it.
+    It is the mean of the smallest rising curve above and the largest one below.
     """
     padded = np.concatenate([curve[:1], curve, curve[-1:]])
     smooth = (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4

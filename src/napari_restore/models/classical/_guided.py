@@ -1,8 +1,8 @@
-"""Guided filter on means that know how many valid pixels they cover.
+"""Guided filter with means weighted by the number of valid pixels.
 
-K. He, J. Sun, X. Tang, "Guided Image Filtering", TPAMI 2013; K. He, J. Sun, "Fast
-Guided Filter", arXiv:1505.00996, 2015 (statistics on a coarse grid, the linear
-coefficients interpolated to full resolution).
+K. He, J. Sun, X. Tang, "Guided Image Filtering", TPAMI 2013; K. He, J. Sun, "Fast Guided Filter",
+arXiv:1505.00996, 2015 (statistics on a coarse grid, the linear coefficients interpolated to full
+resolution).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ COEFFICIENT_STEP = 2.0**-28
 
 
 def box_sum(x: Tensor, radius: int) -> Tensor:
-    """Sums over the square of `radius` around each cell, cut off at the border, in float64.
+    """Return sums over the square of `radius` around each cell, cut off at the border, in float64.
 
     `x` is (N, C, H, W). Running sums in float32 lose the variance of long rows.
     """
@@ -33,9 +33,9 @@ def box_sum(x: Tensor, radius: int) -> Tensor:
 
 
 def box_mean(x: Tensor, weight: Tensor, radius: int) -> Tensor:
-    """Weighted means over the square of `radius`; 0 where no weight lies in it.
+    """Return weighted means over the square of `radius`; 0 where no weight lies in it.
 
-    `weight` holds whole numbers, or the sums are no longer exact.
+    `weight` must be whole numbers, or the sums are not exact.
     """
     x = _rounded(x, STATISTICS_STEP**2)
     return _divide(box_sum(x * weight, radius), box_sum(weight, radius))
@@ -49,7 +49,7 @@ def guided_coefficients(
     eps: float,
     unknown: float = 0.0,
 ) -> Tensor:
-    """Smoothed slope and offset, (N, 2, h, w) float32: target ≈ slope · guide + offset.
+    """Return smoothed slope and offset, (N, 2, h, w) float32: target ≈ slope · guide + offset.
 
     `guide`, `target` and `weight` are (N, 1, h, w); cells with weight 0 count for
     nothing, and where no other lies in the window, the filtered image is `unknown`.
@@ -69,13 +69,13 @@ def guided_coefficients(
 
 
 def apply_coefficients(coefficients: Tensor, guide: Tensor, side: int) -> Tensor:
-    """The filtered image at the resolution of `guide` (N, 1, H, W) float32."""
+    """Return the filtered image at the resolution of `guide` (N, 1, H, W) float32."""
     full = spread(coefficients, side, *guide.shape[2:])
     return torch.addcmul(full[:, 1:], full[:, :1], guide)
 
 
 def guided_filter(guide: Tensor, target: Tensor, radius: int, eps: float) -> Tensor:
-    """Guided filter at full resolution, (N, 1, H, W) float32."""
+    """Return the filtered image at full resolution, (N, 1, H, W) float32."""
     weight = torch.ones_like(guide, dtype=torch.float64)
     return apply_coefficients(guided_coefficients(guide, target, weight, radius, eps), guide, 1)
 
@@ -91,7 +91,7 @@ def _window_sum(x: Tensor, radius: int, axis: int) -> Tensor:
 
 
 class _WindowSum(torch.autograd.Function):
-    """Whoever lies in another's window has it in his own: the gradient is the same sum again.
+    """Windowed sum, whose gradient is the same sum again: membership of windows is symmetric.
 
     Gradients through running sums would leave rounding errors all over the image.
     """
@@ -116,7 +116,7 @@ def _rounded(x: Tensor, step: float) -> Tensor:
 
 
 class _Rounded(torch.autograd.Function):
-    """Multiples of a step, with the gradient of what was not rounded: that of steps is 0."""
+    """Rounding to multiples of a step, with the gradient of the identity: that of steps is 0."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, step: float) -> Tensor:

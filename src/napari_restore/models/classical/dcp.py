@@ -32,14 +32,13 @@ CELL = 4
 class DarkChannelPrior(ClassicalModel):
     """x = J·t + A·(1 − t), t from the darkest value nearby, A from the haziest patches.
 
-    K. He, J. Sun, X. Tang, "Single Image Haze Removal Using Dark Channel Prior",
-    CVPR 2009; refined by the fast guided filter (He, Sun 2015) with statistics at a
-    quarter of the resolution. The guide is the mean over bands of x/A: every
-    constant is relative to the airlight, so a scene looks the same to the method
-    whatever share of the value range it fills.
+    K. He, J. Sun, X. Tang, "Single Image Haze Removal Using Dark Channel Prior", CVPR 2009; refined
+    by the fast guided filter (He, Sun 2015) with statistics at a quarter of the resolution. The
+    guide is the mean over bands of x/A: every constant is relative to the airlight, so the method
+    does not depend on the share of the value range that a scene fills.
 
-    Statistics: ``airlight`` (C,) of the bands it sees and ``airlight_all`` of all bands of
-    the image, float32 in model range.
+    Statistics: ``airlight`` (C,) of the bands it takes and ``airlight_all`` of all bands of the
+    image, float32 in model range.
     """
 
     def __init__(self, card: ModelCard) -> None:
@@ -55,15 +54,15 @@ class DarkChannelPrior(ClassicalModel):
         everywhere = airlight_of(context, to_model, tuple(range(context.bands)))
         statistics = {"airlight_all": torch.from_numpy(everywhere)}
         if self.airlight is None:
-            own = airlight_of(context, to_model, bands)
-            return {"airlight": torch.from_numpy(own), **statistics}
+            estimated = airlight_of(context, to_model, bands)
+            return {"airlight": torch.from_numpy(estimated), **statistics}
         if len(self.airlight) not in (1, len(bands)):
             raise BadParameter(
                 f"Parameter airlight has {len(self.airlight)} values for {len(bands)} bands.",
                 "Give one value, one per band, or auto.",
             )
-        given = np.broadcast_to(np.asarray(self.airlight, np.float32), len(bands))
-        return {"airlight": torch.from_numpy(given.copy()), **statistics}
+        fixed = np.broadcast_to(np.asarray(self.airlight, np.float32), len(bands))
+        return {"airlight": torch.from_numpy(fixed.copy()), **statistics}
 
     def restore(
         self, x: Tensor, statistics: Statistics, valid: Tensor | None
@@ -81,7 +80,7 @@ class DarkChannelPrior(ClassicalModel):
     def _transmission(
         self, x: Tensor, guide: Tensor, airlight: Tensor, valid: Tensor | None
     ) -> Tensor:
-        """T (N, 1, H, W), refined along the edges of the guide, in [t0, 1]."""
+        """Return t (N, 1, H, W), refined along the edges of the guide, in [t0, 1]."""
         height, width = x.shape[2:]
         device = exact_device(x)
         lowest = cell_minimum(blank_invalid(x, valid, torch.inf), CELL).to(device)
@@ -100,13 +99,13 @@ class DarkChannelPrior(ClassicalModel):
 
 
 def reach(values: Mapping[str, Value]) -> tuple[int, int]:
-    """Radii of the minimum and of the guided filter, pixels in, cells out."""
+    """Return the radii of the minimum and of the guided filter, pixels in, cells out."""
     patch, window = int(values["patch_radius"]), int(values["guided_radius"])
     return round(patch / CELL), max(1, round(window / CELL))
 
 
 def make(card: ModelCard) -> DarkChannelPrior:
-    """The model, its halo following from the radii.
+    """Return the model, its halo computed from the radii.
 
     Whole cells depend on the minimum, two stacked means and one cell to interpolate.
     """
@@ -115,7 +114,7 @@ def make(card: ModelCard) -> DarkChannelPrior:
 
 
 def parse_airlight(text: str) -> tuple[float, ...] | None:
-    """None for ``auto``, else positive numbers separated by commas."""
+    """Return None for ``auto``, else positive numbers separated by commas."""
     if text.strip().lower() == "auto":
         return None
     try:
@@ -131,7 +130,7 @@ def parse_airlight(text: str) -> tuple[float, ...] | None:
 
 
 def _weighted_sum(x: Tensor, weights: Tensor) -> Tensor:
-    """Σ weight · band, (N, 1, H, W), one band after the other so every pixel sums alike."""
+    """Return Σ weight · band, (N, 1, H, W), one band after the other so every pixel sums alike."""
     total = x[:, :1] * weights[0]
     for band in range(1, x.shape[1]):
         total.addcmul_(x[:, band : band + 1], weights[band])

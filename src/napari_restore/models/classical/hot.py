@@ -20,28 +20,27 @@ BLUE, RED = 0, 1
 SAMPLED_SIDE = 1024
 """The overview is thinned to at most this many samples a side."""
 WINDOW = 16
-"""Side in samples of the windows in which the clear line's slope is sought."""
+"""Side in samples of the windows in which the clear line's slope is estimated."""
 LEVELS = 32
 ENTRIES = 4096
 FEWEST = 64
-"""Samples below which a haze level's dark objects are not trusted."""
+"""Samples below which a haze level's dark objects are not used."""
 ROUNDING = 1e-6
 """Range of HOT, as a share of the brightest value, up to which it is rounding: a grey image's."""
 
 
 class HazeOptimizedTransform(ClassicalModel):
-    """Subtracts from each band what its dark objects gain with rising haze.
+    """Subtraction from each band of what its dark objects gain with rising haze.
 
-    Over clear land blue and red lie on a line; haze lifts blue more, so the
-    distance to that line, HOT = B·sin θ − R·cos θ, measures haze. Y. Zhang,
-    B. Guindon, J. Cihlar, "An image transform to characterize and compensate for
-    spatial variations in thin cloud contamination of Landsat images", Remote
-    Sensing of Environment 82, 2002. The slope is the median of the windows in which
-    blue and red agree best. All tables come from the overview; a pixel's result
-    then depends on that pixel alone.
+    Over clear land blue and red lie on a line; haze lifts blue more, so the distance to that line,
+    HOT = B·sin θ − R·cos θ, measures haze. Y. Zhang, B. Guindon, J. Cihlar, "An image transform to
+    characterize and compensate for spatial variations in thin cloud contamination of Landsat
+    images", Remote Sensing of Environment 82, 2002. The slope is the median of the windows in which
+    blue and red agree best. All tables come from the overview; a pixel's result then depends on
+    that pixel alone.
 
-    Statistics: ``line`` (4,) sin θ, cos θ, clear HOT, entries per HOT; ``offsets``
-    (C, ENTRIES), what is subtracted per band, in model range.
+    Statistics: ``line`` (4,) sin θ, cos θ, clear HOT, entries per HOT; ``offsets`` (C, ENTRIES),
+    what is subtracted per band, in model range.
     """
 
     def __init__(self, card: ModelCard) -> None:
@@ -77,15 +76,15 @@ class HazeOptimizedTransform(ClassicalModel):
 
 
 def make(card: ModelCard) -> HazeOptimizedTransform:
-    """The model of a card with its values filled in."""
+    """Return the model of a card with its values filled in."""
     return HazeOptimizedTransform(card)
 
 
 def clear_line_slope(blue: npt.NDArray[np.float64], red: npt.NDArray[np.float64]) -> float:
-    """Slope of red over blue where the two agree best; 1 if they agree nowhere.
+    """Return the slope of red over blue where the two agree best; 1 if they agree nowhere.
 
-    Within a small window haze is even and keeps blue and red on a line, so hazy
-    windows tell the slope too. Windows touching invalid samples are left out.
+    Within a small window haze is even and keeps blue and red on a line, so hazy windows show the
+    slope too. Windows touching invalid samples are left out.
     """
     b, r = _windows(blue), _windows(red)
     keep = np.isfinite(b).all(axis=1) & np.isfinite(r).all(axis=1)
@@ -108,7 +107,7 @@ def clear_line_slope(blue: npt.NDArray[np.float64], red: npt.NDArray[np.float64]
 def dark_object_offsets(
     pixels: npt.NDArray[np.float64], hot: npt.NDArray[np.float64], clear: float, top: float
 ) -> npt.NDArray[np.float32]:
-    """(C, ENTRIES): rise of each band's dark objects from the clear level to `top`."""
+    """Return (C, ENTRIES): rise of each band's dark objects from the clear level to `top`."""
     bands = pixels.shape[1]
     offsets = np.zeros((bands, ENTRIES), np.float32)
     if (hot <= clear).sum() < FEWEST or top - clear <= ROUNDING * np.abs(pixels).max():
@@ -137,7 +136,7 @@ def _samples(
 
 
 def _windows(band: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """(windows, WINDOW²) from (h, w); rests at the edges are left out."""
+    """Return (windows, WINDOW²) from (h, w); rests at the edges are left out."""
     side = min(WINDOW, *band.shape)
     rows, columns = band.shape[0] // side, band.shape[1] // side
     cut = band[: rows * side, : columns * side].reshape(rows, side, columns, side)

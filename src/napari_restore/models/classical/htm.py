@@ -76,7 +76,7 @@ class HazeThicknessMap(ClassicalModel):
     def _overview_minima(
         self, context: Context, to_model: ToModel, bands: tuple[int, ...]
     ) -> npt.NDArray[np.float64]:
-        """(cells, C) local minima where all bands have one."""
+        """Return (cells, C) local minima where all bands have one."""
         side = max(1, CELL // context.factor)
         rows = []
         for y in range(0, context.overview.shape[0], STRIP):
@@ -90,7 +90,7 @@ class HazeThicknessMap(ClassicalModel):
 
 
 def make(card: ModelCard) -> HazeThicknessMap:
-    """The model, its halo following from the window.
+    """Return the model, its halo computed from the window.
 
     Whole cells depend on the minimum, two stacked means and one cell to interpolate.
     """
@@ -98,17 +98,17 @@ def make(card: ModelCard) -> HazeThicknessMap:
 
 
 def radius_of(card: ModelCard) -> int:
-    """Half the window, in cells."""
+    """Return half the window, in cells."""
     return max(1, round((int(card.values["window"]) - 1) / 2 / CELL))
 
 
 def band_slopes(
     minima: npt.NDArray[np.float64], airlight: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32]:
-    """(C,) rise of each band's local minimum per rise of blue's; blue's own is 1.
+    """Return (C,) rise of each band's local minimum per rise of blue's; blue's own is 1.
 
-    Noise in blue only flattens the regression, so a doubtful band is corrected less.
-    Haze adds at most its own colour to a band, which bounds the slope.
+    Noise in blue only flattens the regression, so a doubtful band is corrected less. Haze adds at
+    most its own colour to a band, which bounds the slope.
     """
     slopes = np.ones(len(airlight))
     centred = minima - minima.mean(axis=0) if len(minima) else np.zeros((1, len(airlight)))

@@ -10,7 +10,7 @@ from napari_restore.models.classical._base import ClassicalModel
 
 
 class Identity(ClassicalModel):
-    """Returns its input; shows what reading and writing alone do to a file."""
+    """A model that returns its input, to show the effect of reading and writing alone."""
 
     def restore(
         self, x: Tensor, statistics: Statistics, valid: Tensor | None
@@ -19,5 +19,5 @@ class Identity(ClassicalModel):
 
 
 def make(card: ModelCard) -> Identity:
-    """The model of a card."""
+    """Return the model of a card."""
     return Identity(card)

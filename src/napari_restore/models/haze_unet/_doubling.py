@@ -7,17 +7,17 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, pixel_shuffle
 
 _TAPS = ((3, 1, None), (None, 2, 0))
-"""Of an even and of an odd output row: the kernel's row for the input row above, at and below it."""
+"""Kernel rows of an even and of an odd output row, for the input row above, at and below it."""
 
 
 class Doubling(nn.ConvTranspose2d):
     """`ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1)`, computed as a convolution.
 
-    Each of the four output pixels of an input pixel is a 3 × 3 convolution: together
-    4 · `outputs` channels that are put in their places. On processors with AVX-512, oneDNN
-    3.12 sums transposed convolutions to few channels in an order that follows the picture's
-    shape and the number of threads, so that tiles and the whole differ in the last bit; its
-    convolutions do not. Names and shapes of the weights are those of `ConvTranspose2d`.
+    Each of the four output pixels of an input pixel is a 3 × 3 convolution: together 4 · `outputs`
+    channels that are rearranged. On processors with AVX-512, oneDNN 3.12 sums transposed
+    convolutions to few channels in an order that depends on the picture's shape and the number of
+    threads, so that tiles and the whole differ in the last bit; its convolutions do not. Names and
+    shapes of the weights are those of `ConvTranspose2d`.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -25,13 +25,13 @@ class Doubling(nn.ConvTranspose2d):
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         assert self.bias is not None
-        # Channels last again: how pixels lie decides on the kernel.
+        # Channels last again: the kernel depends on the memory layout.
         kernel = self._kernel().contiguous(memory_format=torch.channels_last)
         four = conv2d(x, kernel, self.bias.repeat_interleave(4), padding=1)
         return pixel_shuffle(four, 2)
 
     def _kernel(self) -> Tensor:
-        """(4 · outputs, inputs, 3, 3), in the order `pixel_shuffle` takes channels in."""
+        """Return (4 · outputs, inputs, 3, 3), in the order `pixel_shuffle` takes channels in."""
         padded = nn.functional.pad(self.weight, (0, 1, 0, 1))
         rows = torch.tensor([[4 if tap is None else tap for tap in row] for row in _TAPS])
         # (inputs, outputs, 2, 3, 2, 3): parity of the row, its taps; the same of columns.

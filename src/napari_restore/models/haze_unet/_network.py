@@ -13,29 +13,29 @@ from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
 from napari_restore.models._model import RestorationModel, Statistics, ToModel
 from napari_restore.models._padding import pad_to_multiple
-from napari_restore.models.atmosphere._look import Block
 from napari_restore.models.atmosphere._model import Atmosphere
 from napari_restore.models.atmosphere._part import sizes_of_context, with_shipped
+from napari_restore.models.atmosphere._pass import Block
 from napari_restore.models.classical._deadband import soft_gate
 from napari_restore.models.haze_unet._doubling import Doubling
 
 BANDS, SEEN = 3, 7
-"""Planes that it is given, alone and behind an atmosphere: x, J and t."""
+"""Planes of the input, alone and with an atmosphere: x, J and t."""
 STRIDE = 8
 """Pixels per cell of the coarsest grid: 2 × 2 × 2."""
 
 
 class HazeUNet(RestorationModel):
-    """Learns the change: y = x + f(x), or y = J + g · f(x, J, t) with `context`.
+    """U-Net of the change: y = x + f(x), or y = J + g · f(x, J, t) with `context`.
 
-    f works on three grids, the finest of 2 × 2 pixels, without any statistic over the
-    image, so tiles with the card's halo equal the whole. `width` channels on the
-    finest grid, twice and four times that below; `blocks` convolutions per grid and
-    side. 143 k weights at width 16, 567 k at 32.
+    f works on three grids, the finest of 2 × 2 pixels, without any statistic over the image, so
+    tiles with the card's halo equal the whole. `width` channels on the finest grid, twice and four
+    times that below; `blocks` convolutions per grid and side. 143 k weights at width 16, 567 k at
+    32.
 
-    With `context` above 0 an atmosphere network of that width, with so many `looks`,
-    sees the overview first: J is what its pointwise inversion makes of x, t its
-    transmission, and g the gate of its deadband: 0, and y exactly x, where there is no haze.
+    With `context` above 0 an atmosphere network of that width, with so many `looks`, runs on the
+    overview first: J is the pixelwise inversion of x, t its transmission, and g the gate of its
+    deadband: 0, and y exactly x, where there is no haze.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class HazeUNet(RestorationModel):
             return x + self._change(x), {}
         rough, maps = self.atmosphere.forward_with_maps(x, statistics, valid)
         transmission = maps["transmission"]
-        # Where the context sees no haze, the source stays as it is.
+        # Where the context finds no haze, the source is unchanged.
         gate = soft_gate(1 - transmission, self.atmosphere.deadband)
         return rough + gate * self._change(torch.cat([x, rough, transmission], 1)), maps
 
@@ -97,12 +97,12 @@ def make(
 
 
 def with_context(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict with the atmosphere that it is to work behind; see `with_shipped`."""
+    """Return a state dict with the atmosphere network that it depends on; see `with_shipped`."""
     return with_shipped(state, "stem.weight", SEEN)
 
 
 def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
-    """Sizes of the network whose state dict this is; raises `BadModel`."""
+    """Return the sizes of the network of this state dict; raises `BadModel`."""
     stem = state.get("stem.weight")
     blocks = sum(1 for name in state if name.startswith("middle.") and name.endswith("conv.weight"))
     if stem is None or stem.ndim != 4 or stem.shape[1] not in (BANDS, SEEN) or blocks == 0:
@@ -113,11 +113,11 @@ def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
 
 
 def halo_of(blocks: int) -> int:
-    """Pixels around an aligned block of `STRIDE` pixels that reach it, in whole blocks.
+    """Return the pixels around an aligned block of `STRIDE` pixels that affect it, in whole blocks.
 
-    Walks back through the network with the interval of cells that a block needs:
-    head and fine decoder, middle decoder, bottom, then down the encoder. Skips reach
-    less far. A convolution widens it by one cell of its grid on each side.
+    Walks back through the network with the interval of cells that a block needs: head and fine
+    decoder, middle decoder, bottom, then down the encoder. Skips reach less far. A convolution
+    widens it by one cell of its grid on each side.
     """
     low, high = 0 - 1 - blocks, 3 + 1 + blocks
     low, high = low // 2 - blocks, high // 2 + blocks

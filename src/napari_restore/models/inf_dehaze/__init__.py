@@ -10,7 +10,7 @@ from napari_restore.models._registry import ModelEntry
 
 _HERE = __name__
 DEEPEST = 2.5
-"""Optical depth that is never reached: the inversion multiplies errors by exp of it."""
+"""Upper bound of the optical depth: the inversion multiplies errors by exp of it."""
 
 _BASE = ModelCard(
     id="inf-dehaze",
@@ -35,7 +35,7 @@ SMALL = replace(
     parameters=(AMOUNT,),
     weights_sha256="fe155ba2e6bedf2565f7e125118ae2bd4755b0ddc08207b5a8d01d897d5de8dc",
     source="Inf-Dehaze, whose supplement describes the parts; sizes, context and head of our own",
-    trained_on="110 images under free licences, under made-up haze "
+    trained_on="110 images under free licences, under synthetic haze "
     "(docs/models/inf-dehaze-small.md)",
     validated_on="synthetic haze only: 25 scenes it never saw, three times under another spectrum of "
     "haze: 2.2 dB more than the dark channel prior on aerial, 2.4 on natural scenes "

@@ -1,7 +1,7 @@
-"""The blocks of which encoder and decoder stages are made: Swin and ConvNeXt.
+"""Blocks of the encoder and decoder stages: Swin and ConvNeXt.
 
-All of them take and give maps (N, H, W, C), so that linear layers, normalisation and
-windows need no transposes.
+All of them take and return maps (N, H, W, C), so that linear layers, normalisation and windows need
+no transposes.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from napari_restore.models.inf_dehaze._config import InfDehazeConfig
 
 
 def add(x: Tensor, change: Tensor) -> Tensor:
-    """The sum, in the memory of `change` where no gradient needs it."""
-    # A sum in place spares a tensor, but a gradient needs the one it overwrites, and
-    # under autocast a change in half precision must not round x.
+    """Return the sum, in the memory of `change` where no gradient needs it."""
+    # A sum in place saves a tensor, but a gradient needs the one it overwrites, and under autocast
+    # a change in half precision must not round x.
     if change.requires_grad or change.dtype != x.dtype:
         return x + change
     return change.add_(x)
 
 
 def to_windows(x: Tensor, window: int) -> Tensor:
-    """Windows (N · H/window · W/window, window², C) of maps (N, H, W, C), row by row."""
+    """Return windows (N · H/window · W/window, window², C) of maps (N, H, W, C), row by row."""
     count, height, width, channels = x.shape
     split = x.reshape(count, height // window, window, width // window, window, channels)
     return split.transpose(2, 3).reshape(-1, window * window, channels)
 
 
 def from_windows(windows: Tensor, window: int, height: int, width: int) -> Tensor:
-    """The maps (N, H, W, C) whose windows these are."""
+    """Return the maps (N, H, W, C) whose windows these are."""
     channels = windows.shape[-1]
     split = windows.reshape(-1, height // window, width // window, window, window, channels)
     return split.transpose(2, 3).reshape(-1, height, width, channels)
@@ -52,9 +52,9 @@ class Mlp(nn.Module):
 class WindowAttention(nn.Module):
     """Multi-head attention within windows, with a learned bias for relative positions.
 
-    With `shift` the windows are moved down and right by so many cells; those that then
-    hold opposite edges of the map are divided, and no part looks at another. Source:
-    Swin Transformer (Liu et al., ICCV 2021).
+    With `shift` the windows are moved down and right by so many cells; those that then contain
+    opposite edges of the map are divided, and no part attends to another. Source: Swin Transformer
+    (Liu et al., ICCV 2021).
     """
 
     index: Tensor
@@ -72,20 +72,20 @@ class WindowAttention(nn.Module):
         self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, side, side, C), normalised → the same shape."""
+        """Return (N, side, side, C), normalised → the same shape."""
         count, _, _, channels = x.shape
         moved = x.roll((-self.shift, -self.shift), (1, 2)) if self.shift else x
         windows = to_windows(moved, self.window)
         q, k, v = self._split(self.qkv(windows), 3)
-        seen = functional.scaled_dot_product_attention(q, k, v, attn_mask=self._bias(count))
-        joined = seen.transpose(1, 2).reshape(*windows.shape[:2], channels)
+        attended = functional.scaled_dot_product_attention(q, k, v, attn_mask=self._bias(count))
+        joined = attended.transpose(1, 2).reshape(*windows.shape[:2], channels)
         out = from_windows(self.projection(joined), self.window, self.side, self.side)
         return out.roll((self.shift, self.shift), (1, 2)) if self.shift else out
 
     def row(self, x: Tensor, query: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """What the cell `query` (row, column) of the normalised map (side, side, C) looks at.
+        """Return the attention of cell `query` (row, column) of the normalised map (side, side, C).
 
-        Softmax weights (heads, window²) and the cells (window², 2) they belong to, as
+        It is the softmax weights (heads, window²) and the cells (window², 2) they belong to, as
         rows and columns of the map, from its window's tokens alone.
         """
         rows, columns = (self._window_line(at, x.device) for at in query)
@@ -102,18 +102,21 @@ class WindowAttention(nn.Module):
         return scores.softmax(-1), cells
 
     def _window_line(self, at: int, device: torch.device) -> Tensor:
-        """Rows (or columns) of the map in the window that holds `at`."""
+        """Return the rows (or columns) of the map in the window that contains `at`."""
         start = (at - self.shift) % self.side // self.window * self.window
         line = torch.arange(start, start + self.window, device=device)
         return (line + self.shift) % self.side
 
     def _split(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
-        """(windows, tokens, parts · C) → `parts` of (windows, heads, tokens, C/heads)."""
+        """Return (windows, tokens, parts · C) → `parts` of (windows, heads, tokens, C/heads)."""
         windows, tokens, _ = x.shape
         return x.reshape(windows, tokens, parts, self.heads, -1).permute(2, 0, 3, 1, 4).unbind()
 
     def _bias(self, count: int) -> Tensor:
-        """What is added to the scores of `count` maps: (1 or windows, heads, tokens, tokens)."""
+        """Return the bias added to the scores of `count` maps.
+
+        Its shape is (1 or windows, heads, tokens, tokens).
+        """
         bias = self.bias_table[self.index].permute(2, 0, 1)[None]
         if self.mask is None:
             return bias
@@ -123,10 +126,10 @@ class WindowAttention(nn.Module):
 
 
 def relative_index(window: int) -> Tensor:
-    """The row of the bias table for each pair of tokens: (window², window²) int64.
+    """Return the row of the bias table for each pair of tokens: (window², window²) int64.
 
-    Entry (i, j) is (Δy + window - 1) · (2 · window - 1) + Δx + window - 1 for token i
-    looking at token j, with Δ = i - j.
+    Entry (i, j) is (Δy + window - 1) · (2 · window - 1) + Δx + window - 1 for token i attending to
+    token j, with Δ = i - j.
     """
     line = torch.arange(window)
     cells = torch.cartesian_prod(line, line)
@@ -135,10 +138,10 @@ def relative_index(window: int) -> Tensor:
 
 
 def shift_mask(side: int, window: int, shift: int) -> Tensor:
-    """Pairs that shifted windows must not connect: (windows, window², window²) bool.
+    """Return the pairs that shifted windows must not connect: (windows, window², window²) bool.
 
-    A map that was rolled by `shift` ends with its first rows and columns; these are
-    regions of their own.
+    A map that was rolled by `shift` ends with its first rows and columns; these are regions of
+    their own.
     """
     line = torch.arange(side)
     region = (line >= side - window).int() + (line >= side - shift).int()
@@ -155,7 +158,7 @@ class SwinBlock(nn.Module):
     ) -> None:
         super().__init__()
         window = min(config.window, side)
-        # A single window has no neighbours to look over to.
+        # A single window has no neighbours to attend to.
         shift = window // 2 if shifted and side > window else 0
         self.norm1 = nn.LayerNorm(width)
         self.attention = WindowAttention(width, heads, window, side, shift)
@@ -167,7 +170,7 @@ class SwinBlock(nn.Module):
         return add(x, self.mlp(self.norm2(x)))
 
     def row(self, x: Tensor, query: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """As `WindowAttention.row`, for the block's own input (side, side, C)."""
+        """Return `WindowAttention.row` for the block's own input (side, side, C)."""
         return self.attention.row(self.norm1(x), query)
 
 
@@ -201,7 +204,10 @@ class ConvNeXtBlock(nn.Module):
 def blocks_of(
     depth: int, width: int, heads: int, side: int, config: InfDehazeConfig
 ) -> nn.ModuleList:
-    """The blocks of one stage for maps of `side` cells; every second Swin block is shifted."""
+    """Return the blocks of one stage for maps of `side` cells.
+
+    Every second Swin block is shifted.
+    """
     if config.block == "convnext":
         return nn.ModuleList(ConvNeXtBlock(width, config) for _ in range(depth))
     return nn.ModuleList(

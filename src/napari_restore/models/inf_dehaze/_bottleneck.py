@@ -1,4 +1,4 @@
-"""The part of Inf-Dehaze that sees the tokens of the whole image."""
+"""Bottleneck of Inf-Dehaze, which relates the tokens of the whole image."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from napari_restore.models.inf_dehaze._ibssa import (
 Slices = tuple[slice, slice]
 
 _PIECE = 96
-"""Cells along a side of what experts and MLP work on at once."""
+"""Cells along a side of the pieces that experts and MLP process at once."""
 _BASE = 10_000.0
 _GATHERING = 3
-"""Time of a multiplication in the attention, of one in the rest being 1 (on a CPU)."""
+"""Time of a multiplication in the attention, relative to one in the rest (on a CPU)."""
 
 
 class RMSNorm(nn.Module):
@@ -53,7 +53,7 @@ class GatedMLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x.to(self.gate.weight.dtype)
         gated = functional.gelu(self.gate(x))
-        # A product in place spares a tensor, but a gradient needs the one it overwrites.
+        # A product in place saves a tensor, but a gradient needs the one it overwrites.
         gated = gated * self.up(x) if learns(x, self) else gated.mul_(self.up(x))
         return self.down(gated)  # type: ignore[no-any-return]
 
@@ -61,9 +61,9 @@ class GatedMLP(nn.Module):
 class BottleneckLayer(nn.Module):
     """x ← x + Attention(RMSNorm(x)), then x ← x + MLP(RMSNorm(x)) + w · LMMoE(x).
 
-    Outside training, and where no gradient is needed, the second step runs over pieces of
-    the map, the experts with a margin, from one grid into the other. What the gate sees is
-    taken from the mean over the whole grid.
+    Outside training, and where no gradient is needed, the second step runs over pieces of the map,
+    the experts with a margin, from one grid into the other. The gate's input is relative to the
+    mean over the whole grid.
     """
 
     def __init__(self, config: InfDehazeConfig, index: int) -> None:
@@ -83,13 +83,13 @@ class BottleneckLayer(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the layer computes in; the grid itself may be finer."""
+        """Dtype of the layer's computations; the grid itself may be more precise."""
         return self.mlp.gate.weight.dtype
 
     def forward(
         self, grid: Tensor, tick: Tick | None = None, routing: Routing | None = None
     ) -> Tensor:
-        """(H, W, C) → (H, W, C); `grid` is overwritten unless this `learns`."""
+        """Return (H, W, C) → (H, W, C); `grid` is overwritten unless this `learns`."""
         height, width, _ = grid.shape
         share = self._attention_share(height, width)
         grid = self.attend(grid, None if tick is None else lambda part: tick(share * part), routing)
@@ -104,8 +104,8 @@ class BottleneckLayer(nn.Module):
         out = torch.empty_like(grid)
         parts = list(pieces(height, width, self.piece, self.experts.halo))
         for done, (core, around, inner) in enumerate(parts, start=1):
-            asked = None if chosen is None else chosen[around]
-            self._work(grid, out, centre, asked, core, around, inner)
+            chosen_here = None if chosen is None else chosen[around]
+            self._work(grid, out, centre, chosen_here, core, around, inner)
             if tick is not None:
                 tick(share + (1 - share) * done / len(parts))
         return out
@@ -113,7 +113,7 @@ class BottleneckLayer(nn.Module):
     def attend(
         self, grid: Tensor, tick: Tick | None = None, routing: Routing | None = None
     ) -> Tensor:
-        """The first step alone."""
+        """Return the first step alone."""
         x = grid.reshape(-1, grid.shape[2])
         gathered = self.attention(x, self.norm1, tick, routing)
         if learns(grid, self):
@@ -123,12 +123,12 @@ class BottleneckLayer(nn.Module):
         return x.view_as(grid)
 
     def centre(self, grid: Tensor) -> Tensor | None:
-        """What the experts' gate does not see of `grid`, the first step's result."""
+        """Return what is subtracted from `grid`, the first step's result, for the experts' gate."""
         return channel_means(grid.reshape(-1, grid.shape[2])) if self.centred_gate else None
 
     @torch.no_grad()
     def _chosen_experts(self, grid: Tensor, centre: Tensor | None) -> Tensor:
-        """Which experts every cell asks, (H, W, k) uint8."""
+        """Return the experts of every cell, (H, W, k) uint8."""
         height, width, _ = grid.shape
         shape = (height, width, self.experts.top_k)
         chosen = torch.empty(shape, dtype=torch.uint8, device=grid.device)
@@ -141,13 +141,13 @@ class BottleneckLayer(nn.Module):
         grid: Tensor,
         out: Tensor,
         centre: Tensor | None,
-        asked: Tensor | None,
+        chosen_here: Tensor | None,
         core: Slices,
         around: Slices,
         inner: Slices,
     ) -> None:
         cells = grid[around].clone(memory_format=torch.contiguous_format)
-        local = self.experts(cells, centre, asked)[inner]
+        local = self.experts(cells, centre, chosen_here)[inner]
         del cells
         x = grid[core]
         target = out[core]
@@ -155,19 +155,19 @@ class BottleneckLayer(nn.Module):
         target.add_(local, alpha=self.local_weight)
 
     def _attention_share(self, height: int, width: int) -> float:
-        """Roughly the attention's part of a layer's time."""
+        """Return roughly the attention's share of a layer's time."""
         attention, channels = self.attention, self.mlp.gate.in_features
-        seen = length = height * width
+        key_count = length = height * width
         if isinstance(attention, IBSSA) and length >= attention.exact_below:
-            seen = attention.block_size * (1 + attention.neighbours) + attention.samples
+            key_count = attention.block_size * (1 + attention.neighbours) + attention.samples
         of_head = attention.key_width + attention.value_width
-        gathering = _GATHERING * attention.heads * of_head * (channels + seen)
+        gathering = _GATHERING * attention.heads * of_head * (channels + key_count)
         experts = 1 + len(self.experts.experts)
         rest = channels * (3 * self.mlp.gate.out_features + 2 * experts * self.experts.hidden)
         return gathering / (gathering + rest)
 
     def peak_bytes(self, height: int, width: int) -> int:
-        """Bytes held at most for a float32 grid of `height` × `width`, itself included."""
+        """Return the peak bytes for a float32 grid of `height` × `width`, itself included."""
         channels = self.mlp.gate.in_features
         size = self.dtype.itemsize
         grid = 4 * height * width * channels
@@ -176,7 +176,7 @@ class BottleneckLayer(nn.Module):
         cells = _longest(height, self.piece) * _longest(width, self.piece)
         around = _longest(height, self.piece, halo) * _longest(width, self.piece, halo)
         local = around * channels * size
-        # The gate and the norms see float32, what follows them a copy in half precision.
+        # The gate and the norms use float32, what follows them a copy in half precision.
         cast = size if size < 4 else 0
         experts = around * channels * (4 + cast) + self.experts.peak_bytes(around, size)
         mlp = local + cells * (channels * (4 + cast) + 2 * self.mlp.gate.out_features * size)
@@ -193,11 +193,11 @@ class Bottleneck(nn.Module):
         )
 
     def place(self, grid: Tensor, origin: tuple[int, int] = (0, 0)) -> Tensor:
-        """Add where each token of the grid (H, W, C) lies; in place unless this `learns`.
+        """Add the position of each token of the grid (H, W, C); in place unless this `learns`.
 
-        The first half of the channels gets sines and cosines of the column, the second
-        of the row. C must be a multiple of 4. `origin` is the row and column of the first
-        token: random ones in training show crops the places of larger images.
+        The first half of the channels gets sines and cosines of the column, the second of the row.
+        C must be a multiple of 4. `origin` is the row and column of the first token: random ones in
+        training give crops the positions of larger images.
         """
         height, width, channels = grid.shape
         half = channels // 2
@@ -216,38 +216,37 @@ class Bottleneck(nn.Module):
         tick: Tick | None = None,
         routing: Routing | None = None,
     ) -> Tensor:
-        """Layer `index` on the grid (H, W, C) float32; overwrites it unless this `learns`.
+        """Apply layer `index` to the grid (H, W, C) float32; overwrites it unless this `learns`.
 
-        If so it holds two grids and what one head or one piece needs. What `tick` raises
-        passes through, and leaves the grid without meaning. `routing` hold "experts" (H, W, k)
-        uint8 and, where the attention is not exact, for every head ("buckets", head) (L, 2) int16
-        of queries and keys.
+        If so its peak is two grids and what one head or one piece needs. An error raised by `tick`
+        leaves the grid undefined. `routing` contains "experts" (H, W, k) uint8 and, where the
+        attention is not exact, for every head ("buckets", head) (L, 2) int16 of queries and keys.
         """
         return self._layers()[index](grid, tick, routing)  # type: ignore[no-any-return]
 
     @property
     def routing_bytes(self) -> int:
-        """Bytes per token that the routing of a layer take at most."""
+        """Most bytes per token of a layer's routing."""
         taken = (layer.experts.top_k + 4 * layer.attention.heads for layer in self._layers())
         return max(taken, default=0)
 
     def peak_bytes(self, height: int, width: int) -> int:
-        """Bytes the largest layer holds at most for `height` × `width` tokens, them included."""
+        """Return the peak bytes of the largest layer for `height` × `width` tokens, included."""
         return max(layer.peak_bytes(height, width) for layer in self._layers())
 
     def auxiliary_loss(self) -> Tensor:
-        """Mean balance loss of the layers' experts for the last grid seen in training.
+        """Return the mean balance loss of the layers' experts for the last grid in training.
 
-        0 without one, and after it was asked for. Under checkpointing it needs
-        ``use_reentrant=False``: else the grid is first seen without gradients.
+        0 without one, and after it was returned once. Under checkpointing it needs
+        ``use_reentrant=False``: else the first pass has no gradients.
         """
         return torch.stack([layer.experts.balance() for layer in self._layers()]).mean()
 
     def row(self, index: int, grid: Tensor, cell: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """How the cell (y, x) weighs others in the attention of layer `index`.
+        """Return the attention weights of the cell (y, x) in layer `index`.
 
-        `grid` (H, W, C) is the layer's input. Weights and keys, each (heads, K): a key
-        is y · W + x, −1 for nothing; the weights of a head sum to 1.
+        `grid` (H, W, C) is the layer's input. Weights and keys, each (heads, K): a key is y · W +
+        x, −1 for nothing; the weights of a head sum to 1.
         """
         layer = self._layers()[index]
         y, x = cell
@@ -259,20 +258,20 @@ class Bottleneck(nn.Module):
 
 
 def _waves(start: int, length: int, channels: int, like: Tensor) -> Tensor:
-    """(length, channels): sines, then cosines, of start, start + 1, … at falling frequencies."""
+    """Return (length, channels): sines, then cosines, of start, start + 1, … by frequency."""
     steps = torch.arange(channels // 2, dtype=torch.float64) / (channels // 2)
     angles = torch.arange(start, start + length, dtype=torch.float64)[:, None] * _BASE**-steps
     return torch.cat([angles.sin(), angles.cos()], dim=1).to(like)
 
 
 def _spans(length: int, piece: int) -> list[tuple[int, int]]:
-    """0 … length in equal parts of at most `piece`."""
+    """Yield 0 … length in equal parts of at most `piece`."""
     step = -(-length // -(-length // piece))
     return [(start, min(start + step, length)) for start in range(0, length, step)]
 
 
 def _longest(length: int, piece: int, halo: int = 0) -> int:
-    """Length of the longest part with `halo` on each side that has as much."""
+    """Return the length of the longest part with `halo` on each side where there is as much."""
     spans = _spans(length, piece)
     return max(min(length, stop + halo) - max(0, start - halo) for start, stop in spans)
 
@@ -280,10 +279,9 @@ def _longest(length: int, piece: int, halo: int = 0) -> int:
 def pieces(
     height: int, width: int, piece: int, halo: int
 ) -> Iterator[tuple[Slices, Slices, Slices]]:
-    """Pieces of a map, of at most `piece` × `piece` cells.
+    """Yield pieces of a map, of at most `piece` × `piece` cells.
 
-    For each: itself, itself with `halo` cells more on each side that has them, and where
-    it lies in that.
+    For each: itself, itself with up to `halo` cells more on each side, and its position in that.
     """
     for top, bottom in _spans(height, piece):
         for left, right in _spans(width, piece):

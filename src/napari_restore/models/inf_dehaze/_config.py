@@ -1,4 +1,4 @@
-"""The sizes of an Inf-Dehaze network, in one place."""
+"""Sizes of an Inf-Dehaze network."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ Attention = Literal["ibssa", "full"]
 Head = Literal["change", "haze"]
 BANDS = 3
 SEEN = 2 * BANDS + 1
-"""Planes that the encoder is given with context: the tile, what is left of it when the haze that
-the context shows is taken off, and its transmission. Behind them stands its airlight."""
+"""Planes of the encoder's input with context: the tile, the tile without the haze that the
+context finds, and its transmission. Behind them the airlight."""
 
 
 @dataclass(frozen=True)
 class InfDehazeConfig:
-    """All that decides the shape of the network; what stands here once is nowhere else.
+    """Everything that determines the shape of the network, in one place.
 
-    Encoder and decoder mirror each other: `depths`, `heads` and `widths` run from fine
-    to coarse. Between two encoder stages the map is halved. Source of the defaults: the
-    supplement of Inf-Dehaze.
+    Encoder and decoder mirror each other: `depths`, `heads` and `widths` run from fine to coarse.
+    Between two encoder stages the map is halved. Source of the defaults: the supplement of
+    Inf-Dehaze.
     """
 
     patch: int
@@ -47,9 +47,9 @@ class InfDehazeConfig:
     block_size: int = 128
     """Tokens per sorted block."""
     neighbours: bool = True
-    """Whether a block of queries also sees the key block before its own."""
+    """Whether a block of queries also attends to the key block before its own."""
     samples: int = 0
-    """Keys drawn once from all tokens that every query sees as well."""
+    """Keys sampled once from all tokens that every query attends to as well."""
     experts: tuple[int, ...] = (3, 3, 3, 5, 5, 5)
     """Kernel side of each routed expert."""
     top_k: int = 2
@@ -62,16 +62,16 @@ class InfDehazeConfig:
     double_gelu: bool = False
     """Whether routed experts apply GELU twice after their convolution, as the release does."""
     centred_gate: bool = True
-    """Whether the experts are chosen by what sets a cell apart from the mean of the grid;
-    not so in the release. Our reading."""
+    """Whether the experts are chosen by a cell's difference from the mean of the grid; not so in
+    the release. Our interpretation."""
     local_weight: float = 0.1
     """Weight of the experts' branch beside the MLP."""
     head: Head = "change"
-    """What the network ends with: a change that is added to the tile, or haze that is taken off
-    it by the scattering model. The second is ours: the tokens are also shown what `CellStatistics`
-    tells, and decoding sees one token around a tile; see `HazeHead`."""
+    """Output of the network: a change that is added to the tile, or haze that is removed by the
+    scattering model. The second is ours: `CellStatistics` are added to the tokens, and decoding
+    takes one token around a tile; see `HazeHead`."""
     batch: int | None = None
-    """Tiles at once, where the supplement names a number for this variant."""
+    """Tiles at once, where the supplement gives a number for this variant."""
 
     @property
     def stride(self) -> int:
@@ -80,7 +80,7 @@ class InfDehazeConfig:
 
 
 def operations(config: InfDehazeConfig, layer: int, tokens: int) -> float:
-    """Multiplications of one bottleneck layer for a grid of so many tokens, about."""
+    """Return about how many multiplications one bottleneck layer needs for so many tokens."""
     width = config.widths[-1]
     hidden = config.expert_ratio * width
     mlp = 3 * width * config.mlp_ratio * width
@@ -149,4 +149,4 @@ RELEASED = InfDehazeConfig(
     double_gelu=True,
     centred_gate=False,
 )
-"""The public release: `lite` takes this shape when it is given such a checkpoint."""
+"""The public release: `lite` takes this shape when it loads such a checkpoint."""

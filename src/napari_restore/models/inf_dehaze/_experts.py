@@ -1,4 +1,4 @@
-"""A local mixture of convolutional experts: every cell asks a few of them."""
+"""A local mixture of convolutional experts: every cell is routed to a few of them."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ class Expert(nn.Module):
 class LMMoE(nn.Module):
     """Σ αᵢ Eᵢ(X) over the `top_k` experts of each cell, plus a shared expert.
 
-    α is the softmax of a 1 × 1 convolution of X − `centre`, worked out in float32, kept
-    for the best `top_k` and scaled to sum to 1. The centre is for what all cells have in
-    common: it would make the same experts win everywhere. A cell of the output depends on the cells at most `halo` away, beyond the
-    map on zeros; so a cut-out gives what the whole gives, `halo` cells from where it was
-    cut. Experts that no cell of the map asks are left out. Source: Inf-Dehaze.
+    α is the softmax of a 1 × 1 convolution of X − `centre`, worked out in float32, kept for the
+    best `top_k` and scaled to sum to 1. The centre removes what all cells have in common, which
+    would select the same experts everywhere. A cell of the output depends on the cells at most
+    `halo` away, beyond the map on zeros; so a cut-out equals the whole, `halo` cells from where it
+    was cut. Experts without a cell are not computed. Source: Inf-Dehaze.
     """
 
     def __init__(self, config: InfDehazeConfig) -> None:
@@ -81,30 +81,30 @@ class LMMoE(nn.Module):
         self._balance: Tensor | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        # What still hangs on a graph can be neither copied nor saved.
+        # A tensor that is still part of a graph can be neither copied nor saved.
         return {**self.__dict__, "_balance": None}
 
     def forward(
         self, x: Tensor, centre: Tensor | None = None, chosen: Tensor | None = None
     ) -> Tensor:
-        """(H, W, C) → (H, W, C) in the dtype of the weights; `centre` (C,) is for the gate.
+        """Return (H, W, C) → (H, W, C) in the dtype of the weights; `centre` (C,) is for the gate.
 
-        `chosen` (H, W, k): the experts that each cell asks, where that is decided already.
+        `chosen` (H, W, k): the experts of each cell, where they are chosen already.
         """
         probabilities, weights, experts = self._route(x, centre, chosen)
         if self.training:
-            # Assigned: checkpointing works it out a second time.
+            # Assigned: checkpointing computes it a second time.
             loss = balance_loss(probabilities, experts) if torch.is_grad_enabled() else None
             self._balance = loss
         # Channels-last, the order in which the cells lie already.
         x = x.to(self.gate.weight.dtype).permute(2, 0, 1)[None]
         shares = torch.zeros_like(probabilities).scatter(1, experts, weights).to(x.dtype)
         del probabilities, weights, experts
-        asked = (shares != 0).any(3).any(2)[0].tolist()
+        is_used = (shares != 0).any(3).any(2)[0].tolist()
         keep = learns(x, self)
         mixed = self.shared(x) * self.shared_weight
         for index, expert in enumerate(self.experts):
-            if not asked[index]:
+            if not is_used[index]:
                 continue
             share = shares[:, index : index + 1]
             if keep:
@@ -115,13 +115,16 @@ class LMMoE(nn.Module):
         return out
 
     def routing(self, x: Tensor, centre: Tensor | None = None) -> Tensor:
-        """The experts (H, W, k) that each cell of (H, W, C) asks, by rising number."""
+        """Return the experts (H, W, k) of each cell of (H, W, C), in increasing order."""
         return self._route(x, centre)[2][0].permute(1, 2, 0).sort(-1).values
 
     def _route(
         self, x: Tensor, centre: Tensor | None, chosen: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Probabilities (1, N, H, W) in float32; weights and experts of the best, (1, k, H, W)."""
+        """Return probabilities (1, N, H, W) in float32, and the best experts.
+
+        Those are weights and experts (1, k, H, W).
+        """
         # Half precision, autocast's too, would choose other experts.
         with torch.autocast(x.device.type, enabled=False):
             weight, bias = self.gate.weight.flatten(1).float(), self.gate.bias
@@ -139,31 +142,34 @@ class LMMoE(nn.Module):
         return probabilities, best / (best.sum(1, keepdim=True) + _EPSILON), experts
 
     def balance(self) -> Tensor:
-        """Balance loss, a scalar, of the last map seen in training; 0 without one, and after."""
+        """Return the balance loss, a scalar, of the last map in training.
+
+        It is 0 without one, and after it was returned.
+        """
         last, self._balance = self._balance, None
         return self.gate.weight.new_zeros(()) if last is None else last
 
     def peak_bytes(self, cells: int, size: int) -> int:
-        """Bytes held at most beside a map of `cells` cells, `size` of them per value."""
+        """Return the peak bytes beside a map of `cells` cells, `size` of them per value."""
         width, experts = self.gate.in_channels, len(self.experts)
         inside = max(2 * self.hidden, self.hidden + width)
         return cells * ((width + inside + experts) * size)
 
 
 def channel_means(x: Tensor) -> Tensor:
-    """(C,) float32 means of the tokens (L, C), summed in float64."""
+    """Return (C,) float32 means of the tokens (L, C), summed in float64."""
     total = x.new_zeros(x.shape[1], dtype=torch.float64)
-    # In chunks, for a sum in another dtype copies what it adds up.
+    # In chunks, as a sum in another dtype copies its input.
     for rows in chunks(x):
         total = total + x[rows].sum(0, dtype=torch.float64)
     return (total / len(x)).float()
 
 
 def balance_loss(probabilities: Tensor, experts: Tensor) -> Tensor:
-    """λ · N · Σ fᵢ Pᵢ: λ when all experts are asked alike, more when some are preferred.
+    """Return λ · N · Σ fᵢ Pᵢ: λ when all experts are used equally, more when some are preferred.
 
-    `probabilities` (1, N, H, W), `experts` (1, k, H, W): fᵢ is the share of routing that
-    fell on expert i, Pᵢ its mean probability.
+    `probabilities` (1, N, H, W), `experts` (1, k, H, W): fᵢ is the share of routing that fell on
+    expert i, Pᵢ its mean probability.
     """
     count = probabilities.shape[1]
     chosen = torch.bincount(experts.flatten(), minlength=count) / experts.numel()

@@ -1,4 +1,4 @@
-"""Whether memory may be overwritten, asked in one place."""
+"""Check whether a gradient may be needed, or memory be overwritten."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 def learns(x: Tensor, *modules: object) -> bool:
-    """Whether somebody may want a gradient of what `modules` make of `x`.
+    """Return whether a gradient of the outputs of `modules` for `x` may be needed.
 
     Where it is false, they may work in pieces and overwrite `x`.
     """

@@ -1,4 +1,4 @@
-"""Attention over all tokens of an image: exact, or in blocks of tokens with like hashes."""
+"""Attention over all tokens of an image: exact, or in blocks of tokens with similar hashes."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _SEED = 2024
 
 
 class HeadwiseAttention(nn.Module):
-    """Attention worked out head by head, so that only one head's q, k and v exist.
+    """Attention computed head by head, so that only one head's q, k and v exist.
 
-    Tokens are (L, C). A `norm` is applied to chunks of them, never to all at once. In
-    training, and where a gradient is needed, everything is made in one piece instead.
+    Tokens are (L, C). A `norm` is applied to chunks of them, never to all at once. In training, and
+    where a gradient is needed, everything is computed in one piece instead.
     """
 
     def __init__(self, heads: int, key_width: int, value_width: int) -> None:
@@ -44,33 +44,33 @@ class HeadwiseAttention(nn.Module):
         self.value_width = value_width
 
     def head_weights(self, head: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Weights (width, C) that make q, k and v of `head`."""
+        """Return the weights (width, C) of q, k and v of `head`."""
         raise NotImplementedError
 
     def attend(
         self, q: Tensor, k: Tensor, v: Tensor, buckets: Tensor | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Parts of one head's output: the tokens they are for, (n,), and values (n, width).
+        """Yield parts of one head's output: the tokens they are for, (n,), and values (n, width).
 
-        `buckets` as `choose` gives them, if they are decided already.
+        `buckets` as `choose` returns them, if they are chosen already.
         """
         return exact(q, k, v)
 
     def is_exact(self, length: int) -> bool:
-        """Whether every one of so many tokens sees all others."""
+        """Return whether each of so many tokens attends to all others."""
         return True
 
     def choose(self, q: Tensor, k: Tensor) -> Tensor:
-        """By what one head gathers tokens where it is not exact: (L, 2) of queries and keys."""
+        """Return the buckets of one head's queries and keys, (L, 2), where it is not exact."""
         raise NotImplementedError
 
     def row_of(self, q: Tensor, k: Tensor, query: int) -> tuple[Tensor, Tensor]:
-        """One head's weights (K,) for a query, and whose they are, (K,), −1 for nobody's."""
+        """Return one head's weights (K,) for a query, and their keys, (K,), −1 for none."""
         scores = (k @ q[query]).float() * self.key_width**-0.5
         return scores.softmax(0), torch.arange(len(k), device=k.device)
 
     def project(self, gathered: Tensor) -> Tensor:
-        """(n, C) of all heads → (n, C)."""
+        """Return (n, C) of all heads → (n, C)."""
         return gathered
 
     def forward(
@@ -80,7 +80,7 @@ class HeadwiseAttention(nn.Module):
         tick: Tick | None = None,
         routing: Routing | None = None,
     ) -> Tensor:
-        """What the tokens (L, C) gather from each other: (L, C), the residual not added."""
+        """Return the attention output (L, C) for tokens (L, C), the residual not added."""
         if learns(x, self, norm):
             return self._in_one_piece(norm(x) if norm is not None else x, routing)
         out = torch.empty_like(x)
@@ -116,10 +116,11 @@ class HeadwiseAttention(nn.Module):
 
     @torch.no_grad()
     def row(self, x: Tensor, query: int, norm: Norm | None = None) -> tuple[Tensor, Tensor]:
-        """How token `query` weighs the tokens (L, C): weights and keys, each (heads, K).
+        """Return the attention weights of token `query` on the tokens (L, C).
 
-        The weights of a head sum to 1. `keys` are int64 numbers of tokens, −1 where a
-        place is empty (its weight is 0); a key that was sampled may stand there twice.
+        Weights and keys, each (heads, K). The weights of a head sum to 1. `keys` are int64 numbers
+        of tokens, −1 where a position is empty (its weight is 0); a key that was sampled may occur
+        twice.
         """
         rows = []
         for head in range(self.heads):
@@ -129,13 +130,13 @@ class HeadwiseAttention(nn.Module):
         return torch.stack(weights), torch.stack(keys)
 
     def peak_bytes(self, length: int, channels: int, size: int) -> int:
-        """Bytes held at most beside tokens and output, `size` of them per value."""
+        """Return the peak bytes beside tokens and output, `size` of them per value."""
         head = (2 * self.key_width + self.value_width) * (length + channels) * size
         chunk = 2 * 4 * min(length * channels, _CHUNK_VALUES)
         return head + max(chunk, self.attend_bytes(length, size))
 
     def attend_bytes(self, length: int, size: int) -> int:
-        """Bytes that `attend` holds at most beside q, k and v."""
+        """Return the peak bytes of `attend` beside q, k and v."""
         width = max(self.key_width, self.value_width)
         padded = length if self.value_width != self.key_width else 0
         queries = min(length, _queries("cpu", length))
@@ -161,16 +162,15 @@ class FullAttention(HeadwiseAttention):
 
 
 class IBSSA(HeadwiseAttention):
-    """Inter-block sparse self-attention: a token sees those whose hashes lie near its own.
+    """Inter-block sparse self-attention: a token attends to those with similar hashes.
 
-    Queries and keys are each sorted by the signs of their products with a few random
-    directions, read as a reflected Gray code, so that neighbouring buckets differ in one
-    sign. A block of sorted queries sees the block of keys at its place, the one before
-    (`neighbours`), and `samples` keys drawn from all, each of which stands for L / samples
-    of them in the softmax. They are drawn by the tokens' own numbers, so that a hash that
-    falls the other way changes few tokens' results. Memory grows linearly with the tokens; with fewer than
-    `exact_below` the attention is exact. Source: Inf-Dehaze; the sorting is
-    HyperAttention's (Han et al. 2023).
+    Queries and keys are each sorted by the signs of their products with a few random directions,
+    read as a reflected Gray code, so that neighbouring buckets differ in one sign. A block of
+    sorted queries attends to the block of keys at its position, the one before (`neighbours`), and
+    `samples` keys drawn from all, each of which represents L / samples of them in the softmax. They
+    are sampled by the tokens' own numbers, so that a changed hash changes few tokens' results.
+    Memory grows linearly with the tokens; with fewer than `exact_below` the attention is exact.
+    Source: Inf-Dehaze; the sorting is HyperAttention's (Han et al. 2023).
     """
 
     directions: Tensor
@@ -195,8 +195,8 @@ class IBSSA(HeadwiseAttention):
 
     @torch.no_grad()
     def buckets(self, tokens: Tensor) -> Tensor:
-        """Buckets (L,) int16 of one head's queries or keys (L, width), in Gray-code order."""
-        found = tokens.new_empty(len(tokens), dtype=torch.int16)
+        """Return buckets (L,) int16 of one head's queries or keys (L, width), in Gray code."""
+        buckets = tokens.new_empty(len(tokens), dtype=torch.int16)
         bits = 1 << torch.arange(len(self.directions), device=tokens.device, dtype=torch.int32)
         for start in range(0, len(tokens), _HASHED):
             rows = slice(start, start + _HASHED)
@@ -208,14 +208,14 @@ class IBSSA(HeadwiseAttention):
             while shift < len(bits):
                 code = code ^ (code >> shift)
                 shift *= 2
-            found[rows] = code
-        return found
+            buckets[rows] = code
+        return buckets
 
     def is_exact(self, length: int) -> bool:
         return length < self.exact_below
 
     def choose(self, q: Tensor, k: Tensor) -> Tensor:
-        """Buckets (L, 2) int16 of one head's queries and keys."""
+        """Return buckets (L, 2) int16 of one head's queries and keys."""
         return torch.stack([self.buckets(q), self.buckets(k)], dim=1)
 
     def attend(
@@ -237,12 +237,12 @@ class IBSSA(HeadwiseAttention):
             return super().row_of(q, k, query)
         keys = _order(self.buckets(k))
         place = int((_order(self.buckets(q)) == query).nonzero())
-        seen, bias = self._seen(keys, self._drawn(keys), place // self.block_size, 1)
-        scores = (k[seen[0]] @ q[query]).float() * self.key_width**-0.5 + bias[0]
-        return scores.softmax(0), seen[0].where(bias[0].isfinite(), -1)
+        attended, bias = self._attended(keys, self._drawn(keys), place // self.block_size, 1)
+        scores = (k[attended[0]] @ q[query]).float() * self.key_width**-0.5 + bias[0]
+        return scores.softmax(0), attended[0].where(bias[0].isfinite(), -1)
 
     def _drawn(self, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """The sampled tokens and the blocks of the sorted `keys` they lie in: (samples,) each."""
+        """Return the sampled tokens and their blocks of the sorted `keys`, (samples,) each."""
         if not self.samples:
             return keys[:0], keys[:0]
         generator = torch.Generator().manual_seed(_SEED)
@@ -261,22 +261,22 @@ class IBSSA(HeadwiseAttention):
         drawn: tuple[Tensor, Tensor],
         first: int,
     ) -> Tensor:
-        """Values for the sorted queries `q`, which fill the blocks from `first` on."""
+        """Return values for the sorted queries `q`, which fill the blocks from `first` on."""
         length = len(q)
         count = -(-length // self.block_size)
         q = functional.pad(q, (0, 0, 0, count * self.block_size - length))
         q = q.view(count, self.block_size, -1)
-        seen, bias = self._seen(keys, drawn, first, count)
-        values = _softmax_attention(q, k[seen], v[seen], bias[:, None].to(q.dtype))
+        attended, bias = self._attended(keys, drawn, first, count)
+        values = _softmax_attention(q, k[attended], v[attended], bias[:, None].to(q.dtype))
         return values.reshape(-1, self.value_width)[:length]
 
-    def _seen(
+    def _attended(
         self, keys: Tensor, drawn: tuple[Tensor, Tensor], first: int, count: int
     ) -> tuple[Tensor, Tensor]:
-        """What each of `count` blocks of queries sees: keys (count, K), added to scores (count, K).
+        """Return the keys of `count` blocks of queries, (count, K), and the addends of scores.
 
-        `keys` are the sorted ones. −inf is added where a place is empty, and to samples
-        that the block sees anyway.
+        `keys` are the sorted ones. −inf is added where a position is empty, and to samples that are
+        in the block anyway.
         """
         length, device = len(keys), keys.device
         blocks = torch.arange(first, first + count, device=device)[:, None]
@@ -284,17 +284,19 @@ class IBSSA(HeadwiseAttention):
         offsets = torch.arange(-before * self.block_size, self.block_size, device=device)
         place = blocks * self.block_size + offsets
         empty = (place < 0) | (place >= length)
-        seen = keys[place.clamp_(0, length - 1)]
+        attended = keys[place.clamp_(0, length - 1)]
         bias = torch.zeros_like(empty, dtype=torch.float32).masked_fill_(empty, -math.inf)
         if not self.samples:
-            return seen, bias
+            return attended, bias
         tokens, home = drawn
         ahead = blocks - home
-        own = (ahead >= 0) & (ahead <= before)
-        stands_for = torch.full_like(own, math.log(length / self.samples), dtype=torch.float32)
+        is_duplicate = (ahead >= 0) & (ahead <= before)
+        stands_for = torch.full_like(
+            is_duplicate, math.log(length / self.samples), dtype=torch.float32
+        )
         return (
-            torch.cat([seen, tokens.expand(count, -1)], dim=1),
-            torch.cat([bias, stands_for.masked_fill_(own, -math.inf)], dim=1),
+            torch.cat([attended, tokens.expand(count, -1)], dim=1),
+            torch.cat([bias, stands_for.masked_fill_(is_duplicate, -math.inf)], dim=1),
         )
 
     def _blocks_at_once(self) -> int:
@@ -311,22 +313,22 @@ class IBSSA(HeadwiseAttention):
         # As gathered, the narrower ones widened, and the output.
         padded = width if self.value_width != self.key_width else 0
         blocks = rows * (self.key_width + padded + width) + keys * (both + padded)
-        # Two int64 orders stay; while the second is made there are buckets and a sorted copy,
-        # before that the keys' places and numbers if samples are drawn.
+        # Two int64 orders remain; while the second is computed there are buckets and a sorted copy,
+        # before that the keys' positions and numbers if samples are used.
         orders = (24 if self.samples else 20) * length
         return max(orders, 16 * length + blocks * size + keys * (8 + 4))
 
 
 def _order(buckets: Tensor) -> Tensor:
-    """Tokens (L,) sorted by their buckets."""
+    """Return tokens (L,) sorted by their buckets."""
     return buckets.argsort(stable=True)
 
 
 def directions_of(config: InfDehazeConfig, seed: int) -> Tensor:
-    """The directions (bits, key width) float32 of an `IBSSA` made with `seed`.
+    """Return the directions (bits, key width) float32 of an `IBSSA` made with `seed`.
 
-    They are values that half precisions hold as well, so that a network in half precision
-    hashes by the same ones.
+    Their values are exact in half precisions as well, so that a network in half precision uses the
+    same ones.
     """
     generator = torch.Generator().manual_seed(seed)
     shape = config.lsh_bits, config.qk_width // config.bottleneck_heads
@@ -334,7 +336,7 @@ def directions_of(config: InfDehazeConfig, seed: int) -> Tensor:
 
 
 def exact(q: Tensor, k: Tensor, v: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Softmax attention of one head over all keys, for some queries after the others."""
+    """Return the softmax attention of one head over all keys, for some queries after the others."""
     step = _queries(q.device.type, len(k))
     scale, width = q.shape[1] ** -0.5, max(q.shape[1], v.shape[1])
     k, v, narrow = _widened(k, width), _widened(v, width), v.shape[1]
@@ -351,7 +353,7 @@ def _queries(device: str, keys: int) -> int:
 def _softmax_attention(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, scale: float | None = None
 ) -> Tensor:
-    """softmax(scale · q kᵀ + bias) v for batches (N, n, width); bias (N, 1, K).
+    """Return softmax(scale · q kᵀ + bias) v for batches (N, n, width); bias (N, 1, K).
 
     `scale` belongs to the width of q as it is given.
     """
@@ -368,20 +370,23 @@ def _softmax_attention(
 
 
 def _widened(x: Tensor, width: int) -> Tensor:
-    """Zeros appended to the channels: the backends that form no scores want one width for all."""
+    """Return the tensor with zeros appended to the channels.
+
+    Some backends need one width for all.
+    """
     missing = width - x.shape[-1]
     return functional.pad(x, (0, missing)) if missing > 0 else x
 
 
 def chunks(x: Tensor) -> Iterator[slice]:
-    """Rows of the tokens (L, C), few enough to be worked on at once."""
+    """Yield slices of the tokens (L, C), few enough to be processed at once."""
     step = max(1, _CHUNK_VALUES // x.shape[1])
     for start in range(0, len(x), step):
         yield slice(start, start + step)
 
 
 def project(x: Tensor, weights: Sequence[Tensor], norm: Norm | None = None) -> list[Tensor]:
-    """``norm(x) @ weight.T`` (L, width) for each of `weights`, chunk by chunk."""
+    """Return ``norm(x) @ weight.T`` (L, width) for each of `weights`, chunk by chunk."""
     widths = [len(weight) for weight in weights]
     weight = torch.cat(list(weights))
     made = [weight.new_empty(len(x), width) for width in widths]

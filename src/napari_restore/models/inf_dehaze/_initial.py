@@ -1,4 +1,4 @@
-"""The weights that a network to be trained starts with."""
+"""Initial weights of a network to be trained."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from napari_restore.models.inf_dehaze._sfca import SpatialFrequencyAttention
 
 
 def start(weight: Tensor, bias: Tensor | None, fan_in: int, gain: float = 1.0) -> None:
-    """Normal weights that keep a signal's size (LeCun et al. 1998), no bias.
+    """Initialise normal weights that keep a signal's size (LeCun et al. 1998), no bias.
 
-    `fan_in` is how many values each result adds up; `gain` 2 makes up for what an
-    activation takes (He et al. 2015).
+    `fan_in` is the number of values in each sum; `gain` 2 compensates for an activation (He et al.
+    2015).
     """
     nn.init.normal_(weight, std=(gain / fan_in) ** 0.5)
     if bias is not None:
@@ -19,10 +19,10 @@ def start(weight: Tensor, bias: Tensor | None, fan_in: int, gain: float = 1.0) -
 
 
 def initialise(network: nn.Module) -> None:
-    """Give every linear layer and convolution of `network` its `start`.
+    """Initialise every linear layer and convolution of `network` by `start`.
 
-    What starts otherwise (bias tables, scales) is up to its module; attention to
-    frequencies changes nothing at first.
+    Other parameters (bias tables, scales) are initialised by their module; attention to frequencies
+    changes nothing at first.
     """
     for module in network.modules():
         if isinstance(module, nn.Linear):

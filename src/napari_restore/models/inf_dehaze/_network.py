@@ -1,4 +1,4 @@
-"""Inf-Dehaze: tiles are encoded, meet in a global bottleneck, and are decoded."""
+"""Inf-Dehaze: tiles are encoded, related in a global bottleneck, and decoded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from napari_restore.models._card import ModelCard
 from napari_restore.models._context import Context
 from napari_restore.models._model import Statistics, ToModel
 from napari_restore.models._routing import Routing
-from napari_restore.models._staged import Residual, Seen, StagedModel, Tick
+from napari_restore.models._staged import EncodedImages, Residual, StagedModel, Tick
 from napari_restore.models.atmosphere._model import Atmosphere
 from napari_restore.models.classical._deadband import soft_gate
 from napari_restore.models.inf_dehaze._blocks import SwinBlock
@@ -62,14 +62,14 @@ class Encoder(nn.Module):
             self.cells = CellStatistics(config.stride, config.widths[-1], planes)
 
     def start(self, x: Tensor, stage: int) -> Tensor:
-        """Tiles (N, planes, T, T) → the map (N, h, w, C) that `stage` is given."""
+        """Return the input map (N, h, w, C) of `stage` for tiles (N, planes, T, T)."""
         x = self.embed(x)
         for before in self.in_order()[:stage]:
             x = before.merge(before(x))
         return x
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Tiles (N, planes, T, T) → the map (N, h, w, C) that each stage ends with."""
+        """Return the map (N, h, w, C) at the end of each stage for tiles (N, planes, T, T)."""
         tiles, x = x, self.embed(x)
         maps = []
         for stage in self.in_order():
@@ -80,7 +80,7 @@ class Encoder(nn.Module):
         return maps
 
     def in_order(self) -> list[EncoderStage]:
-        """The stages as they follow each other."""
+        """Return the stages in the order of computation."""
         return cast("list[EncoderStage]", list(self.stages))
 
 
@@ -94,7 +94,7 @@ class Decoder(nn.Module):
         self.unembed = PatchExpand(config.widths[0], BANDS, config.patch)
 
     def start(self, tokens: Tensor, maps: list[Tensor], stage: int) -> Tensor:
-        """The map that the blocks of `stage`, 0 being the coarsest, are given."""
+        """Return the input map of the blocks of `stage`, 0 being the coarsest."""
         x = tokens
         stages = self.in_order()
         for before, residual in zip(stages[:stage], reversed(maps), strict=False):
@@ -102,7 +102,7 @@ class Decoder(nn.Module):
         return stages[stage].join(x, maps[-1 - stage])
 
     def forward(self, tokens: Tensor, maps: list[Tensor]) -> Tensor:
-        """Tokens and the encoder's maps (N, h, w, C) → what the head is given, (N, T, T, …)."""
+        """Return the head's input (N, T, T, …) for tokens and the encoder's maps (N, h, w, C)."""
         x = tokens
         for stage, residual in zip(self.in_order(), reversed(maps), strict=True):
             x = stage(x, residual)
@@ -110,12 +110,12 @@ class Decoder(nn.Module):
         return out
 
     def in_order(self) -> list[DecoderStage]:
-        """The stages as they follow each other, the coarsest first."""
+        """Return the stages in the order of computation, the coarsest first."""
         return cast("list[DecoderStage]", list(self.stages))
 
 
 class Veil(NamedTuple):
-    """What the head takes haze off: (N, 3, H, W) pixels, airlight, and the share that may go."""
+    """Input of the head: (N, 3, H, W) pixels, airlight, and the largest removable share."""
 
     pixels: Tensor
     airlight: Tensor | float
@@ -125,24 +125,24 @@ class Veil(NamedTuple):
 class InfDehaze(StagedModel):
     """y = head(x, decoder(bottleneck(encoder(x)), residuals)), the source's head being a sum.
 
-    Encoder and decoder see one tile, the bottleneck the tokens of the whole image. With
-    `context` above 0, which is ours, an atmosphere network of that width, with so many
-    `looks`, sees the overview first, and the rest works on what it has left: it corrects
-    its haze, and nothing where it sees none.
-    Arithmetic is in the dtype of the weights, that of the head in the dtype of the tiles.
-    Source: supplement of Inf-Dehaze; what it leaves open is said in `InfDehazeConfig`.
+    Encoder and decoder take one tile, the bottleneck the tokens of the whole image. With `context`
+    above 0, which is ours, an atmosphere network of that width, with so many `looks`, runs on the
+    overview first, and the rest works on its result: it corrects the context's haze, and changes
+    nothing where the context finds none. Arithmetic is in the dtype of the weights, that of the
+    head in the dtype of the tiles. Source: supplement of Inf-Dehaze; our choices where it is silent
+    are in `InfDehazeConfig`.
     """
 
     def __init__(
         self, card: ModelCard, config: InfDehazeConfig, context: int = 0, looks: int = 2
     ) -> None:
-        # Whether there is a context is up to the weights.
+        # Whether there is a context depends on the weights.
         super().__init__(replace(card, needs_context=context > 0, placed=context > 0))
         self.config = config
         self.tile, self.stride = config.tile, config.stride
         self.width, self.layers = config.widths[-1], len(config.layers)
         self.batch = config.batch
-        # The last stage's map is the tokens themselves, which the engine holds anyway.
+        # The last stage's map is the tokens themselves, which the engine keeps anyway.
         self.residuals = tuple(
             Residual(width, config.patch << index) for index, width in enumerate(config.widths[:-1])
         )
@@ -160,7 +160,7 @@ class InfDehaze(StagedModel):
         if self.head is not None:
             nn.init.zeros_(self.head.knots.weight)
         if self.encoder.cells is not None:
-            # As if they were not there.
+            # As if they were absent.
             nn.init.zeros_(self.encoder.cells.out.weight)
         # An untrained network changes nothing.
         nn.init.zeros_(self.decoder.unembed.weight)
@@ -168,7 +168,7 @@ class InfDehaze(StagedModel):
         self.amount = float(card.values.get("amount", 1.0))
 
     def __getstate__(self) -> dict[str, Any]:
-        # What still hangs on a graph can be neither copied nor saved.
+        # A tensor that is still part of a graph can be neither copied nor saved.
         return {**self.__dict__, "_balances": []}
 
     def prepare(self, context: Context, to_model: ToModel, bands: tuple[int, ...]) -> Statistics:
@@ -180,18 +180,20 @@ class InfDehaze(StagedModel):
         )
 
     def view(self, x: Tensor, statistics: Statistics | None = None) -> Tensor:
-        """Planes (N, 3 or 10, h, w): see `SEEN`."""
+        """Return planes (N, 3 or 10, h, w): see `SEEN`."""
         if self.atmosphere is None:
             return x
         left, maps = self.atmosphere.forward_with_maps(x, statistics)
         return torch.cat([x, left, maps["transmission"], maps["airlight"]], dim=1)
 
     def encode(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        *residuals, tokens = (as_planes(feature) for feature in self.encoder(self._seen(x)))
+        *residuals, tokens = (
+            as_planes(feature) for feature in self.encoder(self._encoder_planes(x))
+        )
         return tokens, tuple(residuals)
 
     def encode_first(self, x: Tensor) -> Tensor:
-        return as_planes(self.encoder.stages[0](self.encoder.embed(self._seen(x))))
+        return as_planes(self.encoder.stages[0](self.encoder.embed(self._encoder_planes(x))))
 
     def place_tokens(self, grid: Tensor, origin: tuple[int, int] = (0, 0)) -> Tensor:
         return self.bottleneck.place(grid, origin)
@@ -216,18 +218,18 @@ class InfDehaze(StagedModel):
     ) -> Tensor:
         maps = [as_map(self._cast(feature)) for feature in (*residuals, encoded)]
         inner = slice(self.margin, tokens.shape[2] - self.margin)
-        own = as_map(self._cast(tokens[..., inner, inner]))
-        out = as_planes(self.decoder(own, maps)).to(x.dtype)
+        inner_tokens = as_map(self._cast(tokens[..., inner, inner]))
+        out = as_planes(self.decoder(inner_tokens, maps)).to(x.dtype)
         if self.head is None:
             return self._veil(x).pixels + out
         return self._unveiled(x, self._cast(tokens), out)[0]
 
     def auxiliary_loss(self) -> Tensor:
-        """How unevenly experts were used, a scalar for the loss of training.
+        """Return how unevenly experts were used, a scalar for the loss of training.
 
-        The mean over the images of the last call, or over the layers for the last grid
-        they saw when the parts were called one by one. 0 once it was asked for. Layers
-        under checkpointing need ``use_reentrant=False`` for it.
+        The mean over the images of the last call, or over the layers for their last grid when the
+        parts were called one by one. 0 once it was returned. Layers under checkpointing need
+        ``use_reentrant=False`` for it.
         """
         last, self._balances = self._balances, []
         return torch.stack(last).mean() if last else self.bottleneck.auxiliary_loss()
@@ -235,17 +237,22 @@ class InfDehaze(StagedModel):
     def smooth_and_tiles(
         self, x: Tensor, rows: slice, columns: slice, chosen: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """What training makes small, of images (N, 3, H, W) of whole tiles; head "haze" only.
+        """Return the small outputs of training, of images (N, 3, H, W) of whole tiles.
 
-        By the smooth maps alone: `rows` and `columns` restored, with optical depth and
-        airlight. And the tiles that are `chosen`, counted row by row and image by image,
+        Head "haze" only. From the smooth maps alone: `rows` and `columns` restored, with optical
+        depth and airlight. And the tiles that are `chosen`, counted row by row and image by image,
         restored with all.
         """
         x = self.view(x)
-        seen = self.see(x)
-        smooth, depth, airlight = self._unveiled(x, seen.grids, None, rows, columns)
-        kept = tuple(residual[chosen] for residual in seen.residuals)
-        drawn = self.decode(seen.tokens[chosen], seen.encoded[chosen], kept, seen.tiles[chosen])
+        encoded_images = self.encode_images(x)
+        smooth, depth, airlight = self._unveiled(x, encoded_images.grids, None, rows, columns)
+        kept = tuple(residual[chosen] for residual in encoded_images.residuals)
+        drawn = self.decode(
+            encoded_images.tokens[chosen],
+            encoded_images.encoded[chosen],
+            kept,
+            encoded_images.tiles[chosen],
+        )
         return smooth, depth, airlight, drawn
 
     def _unveiled(
@@ -256,7 +263,7 @@ class InfDehaze(StagedModel):
         rows: slice = slice(None),
         columns: slice = slice(None),
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Restored pixels of a view, and the optical depth and airlight that were taken off."""
+        """Return restored pixels of a view, and the optical depth and airlight removed."""
         assert self.head is not None
         veil = self._veil(x)
         depth, tint = self.head(veil.pixels, tokens, detail, rows, columns)
@@ -272,12 +279,12 @@ class InfDehaze(StagedModel):
         if self.atmosphere is None:
             return Veil(x, AIRLIGHT, 1.0)
         _, left, transmission, airlight = torch.split(x, [BANDS, BANDS, 1, BANDS], dim=1)
-        # Where the context sees no haze, the source stays as it is.
+        # Where the context finds no haze, the source is unchanged.
         return Veil(left, airlight, soft_gate(1 - transmission, self.atmosphere.deadband))
 
-    def see(self, whole: Tensor) -> Seen:
+    def encode_images(self, whole: Tensor) -> EncodedImages:
         self._balances = []
-        return super().see(whole)
+        return super().encode_images(whole)
 
     def related(self, encoded: Tensor, rows: int, columns: int) -> Tensor:
         tokens = super().related(encoded, rows, columns)
@@ -294,12 +301,12 @@ class InfDehaze(StagedModel):
         query: tuple[int, int],
         tokens: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """What one cell of a tile looks at in a window block.
+        """Return the attention of one cell of a tile in a window block.
 
         Parameters
         ----------
         x
-            The tile (1, C, tile, tile), as `view` gives it.
+            The tile (1, C, tile, tile), as from `view`.
         part, stage, block
             Stages count in the order of computation: the decoder's 0 is the coarsest.
         query
@@ -316,9 +323,9 @@ class InfDehaze(StagedModel):
         """
         attention, before = self._window_block(part, stage, block)
         if part == "encoder":
-            feature = self.encoder.start(self._seen(x), stage)
+            feature = self.encoder.start(self._encoder_planes(x), stage)
         else:
-            maps = self.encoder(self._seen(x))
+            maps = self.encoder(self._encoder_planes(x))
             # The bottleneck may overwrite its grid, which here is a map still needed.
             grid = self.relate(maps[-1][0].clone())[None] if tokens is None else as_map(tokens)
             feature = self.decoder.start(self._cast(grid), maps, stage)
@@ -334,19 +341,19 @@ class InfDehaze(StagedModel):
     def _window_block(
         self, part: Part, stage: int, block: int
     ) -> tuple[SwinBlock, list[nn.Module]]:
-        """A window block and those before it in its stage."""
+        """Return a window block and those before it in its stage."""
         stages = (self.encoder if part == "encoder" else self.decoder).in_order()
         blocks = list(stages[stage].blocks) if 0 <= stage < len(stages) else []
-        found = blocks[block] if 0 <= block < len(blocks) else None
-        if not isinstance(found, SwinBlock):
+        chosen_block = blocks[block] if 0 <= block < len(blocks) else None
+        if not isinstance(chosen_block, SwinBlock):
             raise BadParameter(
                 f"{self.card.id} has no window block {block} in stage {stage} of its {part}.",
                 f"It has {len(stages)} stages of {self.config.block} blocks.",
             )
-        return found, blocks[:block]
+        return chosen_block, blocks[:block]
 
-    def _seen(self, x: Tensor) -> Tensor:
-        """Of a view, the planes that the encoder is given."""
+    def _encoder_planes(self, x: Tensor) -> Tensor:
+        """Return the planes of a view that the encoder takes."""
         return self._cast(x if self.atmosphere is None else x[:, :SEEN])
 
     def _cast(self, x: Tensor) -> Tensor:
@@ -354,12 +361,12 @@ class InfDehaze(StagedModel):
 
 
 def as_planes(feature: Tensor) -> Tensor:
-    """(N, H, W, C) seen as (N, C, H, W); nothing is copied."""
+    """Return (N, H, W, C) viewed as (N, C, H, W); nothing is copied."""
     return feature.permute(0, 3, 1, 2)
 
 
 def as_map(feature: Tensor) -> Tensor:
-    """(N, C, H, W) as (N, H, W, C), laid out so that a cell's channels lie together."""
+    """Return (N, C, H, W) as (N, H, W, C), with a cell's channels contiguous in memory."""
     return feature.permute(0, 2, 3, 1).contiguous()
 
 
@@ -370,7 +377,7 @@ def make(
     context: int = 0,
     looks: int = 2,
 ) -> InfDehaze:
-    """The network of a preset; `released` takes the public release's shape instead."""
+    """Return the network of a preset; `released` selects the public release's shape instead."""
     return InfDehaze(card, RELEASED if released else config, context, looks)
 
 

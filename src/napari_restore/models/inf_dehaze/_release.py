@@ -1,4 +1,4 @@
-"""Which preset a state dict belongs to, what it lacks, and how the public release names things."""
+"""Preset of a state dict, its missing parts, and the tensor names of the public release."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ NAMES = (
     ),
     (r"bottleneck\.(blocks\.\d+)\.moe\.experts\.(.+)", r"bottleneck.\1.experts.experts.\2"),
 )
-"""How a name of the public release reads here. Names without a row (norm1, norm2, mlp.fc1
-and mlp.fc2 of encoder and decoder blocks) are the same in both. Shapes and the order of
-rows and columns are the same throughout."""
+"""Our names for those of the public release. Names without a row (norm1, norm2, mlp.fc1 and
+mlp.fc2 of encoder and decoder blocks) are the same in both. Shapes and the order of rows and
+columns are the same throughout."""
 
 NOT_NEEDED = re.compile(r".*\.(attn_mask|attn\.relative_position_index)")
 """Tables that the release saves and that follow from the sizes."""
@@ -55,24 +55,24 @@ _MARK = "encoder.patch_embed.proj.weight"
 
 
 def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of the public release under our names; any other as it is.
+    """Return a state dict of the public release under our names; any other as it is.
 
-    The release draws the directions of its hashes anew in every process and does not save
-    them; here they are the ones every network starts with.
+    The release samples the directions of its hashes again in every process and does not save them;
+    here they are the ones every network starts with.
     """
     if _MARK not in state:
         return dict(state)
-    kept = {name: tensor for name, tensor in state.items() if not NOT_NEEDED.fullmatch(name)}
+    needed = {name: tensor for name, tensor in state.items() if not NOT_NEEDED.fullmatch(name)}
     directions = {
         f"bottleneck.blocks.{index}.attention.directions": directions_of(RELEASED, seed=index)
         for index, attention in enumerate(RELEASED.layers)
         if attention == "ibssa"
     }
-    return directions | {_our_name(name): tensor for name, tensor in kept.items()}
+    return directions | {_our_name(name): tensor for name, tensor in needed.items()}
 
 
 def with_context(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of `small` with the atmosphere that it is to work behind; see `with_shipped`."""
+    """Return a state dict of `small` with the atmosphere network; see `with_shipped`."""
     return with_shipped(state, "encoder.embed.weight", SEEN)
 
 
@@ -84,10 +84,11 @@ def _our_name(name: str) -> str:
 
 
 def sizes_of(state: Mapping[str, Tensor], *, config: InfDehazeConfig) -> dict[str, int]:
-    """Arguments of the network that `state`, under our names, belongs to.
+    """Return the arguments of the network of `state`, which has our names.
 
-    Empty for the preset `config` itself, ``released`` for `LITE` in the public release's
-    shape; ``context`` and ``looks`` of the atmosphere inside, if there is one. Raises `BadModel` when the weights are neither's.
+    Empty for the preset `config` itself, ``released`` for `LITE` in the public release's shape;
+    ``context`` and ``looks`` of the atmosphere inside, if there is one. Raises `BadModel` when the
+    weights are neither's.
     """
     if config is LITE and "bottleneck.blocks.1.attention.qkv.weight" in state:
         return sizes_of(state, config=RELEASED) | {"released": True}

@@ -1,4 +1,4 @@
-"""Spatial-frequency cross attention: a map looks at its own frequency bands."""
+"""Spatial-frequency cross attention: a map attends to its own frequency bands."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ HEADS = 2
 class SpatialFrequencyAttention(nn.Module):
     """x + W_out Σ ω_j softmax(Q_j K_jᵀ / √d) V_j over the bands j of x' = W_in x.
 
-    Q comes from x', K and V from its low, middle and high band; attention stays within
-    windows, and ω is a softmax over what a small network makes of each band. W_out starts at
-    zero, so that an untrained one changes nothing. Source: supplement of Inf-Dehaze.
+    Q comes from x', K and V from its low, middle and high band; attention stays within windows, and
+    ω is a softmax over the output of a small network for each band. W_out starts at zero, so that
+    an untrained one changes nothing. Source: supplement of Inf-Dehaze.
     """
 
     def __init__(self, width: int, window: int) -> None:
@@ -38,50 +38,50 @@ class SpatialFrequencyAttention(nn.Module):
         nn.init.zeros_(self.restore.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, H, W, C) → the same shape; H and W whole windows."""
+        """Return (N, H, W, C) → the same shape; H and W whole windows."""
         reduced = self.reduce(x)
         bands = frequency_bands(reduced).to(reduced.dtype)
         queries = self.query(reduced).chunk(BANDS, dim=-1)
-        seen = torch.stack(
+        results = torch.stack(
             [
                 self._attend(query, key_value(band))
                 for query, band, key_value in zip(queries, bands, self.key_value, strict=True)
             ]
         )
-        weights = self.band_weights(seen).to(seen.dtype)
-        return add(x, self.restore((weights[..., None, None, None] * seen).sum(0)))
+        weights = self.band_weights(results).to(results.dtype)
+        return add(x, self.restore((weights[..., None, None, None] * results).sum(0)))
 
     def bands(self, x: Tensor) -> Tensor:
-        """The low, middle and high band (3, N, H, W, 32) float32 of W_in x; they sum to it."""
+        """Return the low, middle and high band of W_in x, (3, N, H, W, 32) float32."""
         return frequency_bands(self.reduce(x))
 
-    def band_weights(self, seen: Tensor) -> Tensor:
-        """ω (3, N), summing to 1 over the bands, of their attention's results (3, N, H, W, 32)."""
-        maps: Tensor = self.weight_net(seen.flatten(0, 1).permute(0, 3, 1, 2))
-        # A mean over thousands of cells is no sum for half precision.
-        return maps.float().mean((1, 2, 3)).reshape(seen.shape[:2]).softmax(0)
+    def band_weights(self, results: Tensor) -> Tensor:
+        """Return ω (3, N), summing to 1 over the bands, of attention results (3, N, H, W, 32)."""
+        maps: Tensor = self.weight_net(results.flatten(0, 1).permute(0, 3, 1, 2))
+        # A mean over thousands of cells exceeds half precision.
+        return maps.float().mean((1, 2, 3)).reshape(results.shape[:2]).softmax(0)
 
     def _attend(self, query: Tensor, key_value: Tensor) -> Tensor:
         height, width = query.shape[1:3]
         q = _heads(to_windows(query, self.window))
         k, v = (_heads(part) for part in to_windows(key_value, self.window).chunk(2, dim=-1))
-        seen = functional.scaled_dot_product_attention(q, k, v)
-        return from_windows(seen.transpose(1, 2).flatten(2), self.window, height, width)
+        results = functional.scaled_dot_product_attention(q, k, v)
+        return from_windows(results.transpose(1, 2).flatten(2), self.window, height, width)
 
 
 def _heads(x: Tensor) -> Tensor:
-    """(windows, tokens, C) → (windows, heads, tokens, C/heads)."""
+    """Return (windows, tokens, C) → (windows, heads, tokens, C/heads)."""
     return x.reshape(*x.shape[:2], HEADS, -1).transpose(1, 2)
 
 
 def frequency_bands(x: Tensor) -> Tensor:
-    """Low, middle and high frequencies (3, N, H, W, C) float32 of maps (N, H, W, C).
+    """Return low, middle and high frequencies (3, N, H, W, C) float32 of maps (N, H, W, C).
 
-    Low are those of at most H/32 and W/32 waves over the map (at least one), middle those
-    of at most H/16 and W/16 that are not low, high is the rest: boxes of an odd side around
-    the zero frequency, so that the bands are real. It is what masking a 2-D FFT gives, but
-    only the few frequencies of the inner boxes are computed; always in float32, as half
-    precision loses the difference of two bands.
+    Low are those of at most H/32 and W/32 waves over the map (at least one), middle those of at
+    most H/16 and W/16 that are not low, high is the rest: boxes of an odd side around the zero
+    frequency, so that the bands are real. The result is that of masking a 2-D FFT, but only the few
+    frequencies of the inner boxes are computed; always in float32, as half precision loses the
+    difference of two bands.
     """
     x = x.float()
     # Autocast would take the products to half precision.
@@ -94,16 +94,16 @@ def frequency_bands(x: Tensor) -> Tensor:
 
 
 def radii(side: int) -> tuple[int, int]:
-    """Highest frequency of the low and of the middle band, in waves over `side` cells."""
+    """Return the highest frequency of the low and of the middle band, in waves per `side` cells."""
     low = max(1, side // 32)
     return low, max(low + 1, side // 16)
 
 
 def _box(x: Tensor, radius_y: int, radius_x: int) -> Tensor:
-    """`x` (N, H, W, C) without frequencies beyond the radii.
+    """Return `x` (N, H, W, C) without frequencies beyond the radii.
 
-    Column by column: one product of a few waves and a wide map sums in an order that
-    follows the number of threads.
+    Column by column: one product of a few waves and a wide map sums in an order that depends on the
+    number of threads.
     """
     down, across = _basis(x.shape[1], radius_y, x), _basis(x.shape[2], radius_x, x)
     waves = (down.T @ x.transpose(1, 2)).transpose(1, 2)
@@ -112,7 +112,7 @@ def _box(x: Tensor, radius_y: int, radius_x: int) -> Tensor:
 
 
 def _basis(side: int, radius: int, like: Tensor) -> Tensor:
-    """Orthonormal waves (side, 2 · radius + 1) of frequencies up to `radius`, with cos and sin."""
+    """Return orthonormal waves (side, 2 · radius + 1) up to `radius`, with cos and sin."""
     radius = min(radius, (side - 1) // 2)
     place = torch.arange(side, dtype=torch.float64, device=like.device)
     turns = torch.outer(place, torch.arange(1, radius + 1, device=like.device)) / side

@@ -1,4 +1,4 @@
-"""Encoder and decoder stages, and what leads from one size of map to the next.
+"""Encoder and decoder stages, and the layers between sizes of maps.
 
 Maps are (N, H, W, C) throughout.
 """
@@ -14,7 +14,7 @@ from napari_restore.models.inf_dehaze._initial import start
 from napari_restore.models.inf_dehaze._sfca import SpatialFrequencyAttention
 
 SFCA_SIDE = 16
-"""Cells along a side that a map must have for frequency bands to mean something."""
+"""Cells along a side that a map must have for frequency bands to be meaningful."""
 
 
 class PatchEmbed(nn.Module):
@@ -60,8 +60,8 @@ class PatchExpand(nn.Module):
 class PatchMerging(nn.Module):
     """2 × 2 neighbours → one cell of `out` channels, half as many along a side.
 
-    They are joined in the order (0, 0), (1, 0), (0, 1), (1, 1) as (row, column), as in
-    Swin, so that its weights fit.
+    They are joined in the order (0, 0), (1, 0), (0, 1), (1, 1) as (row, column), as in Swin, so
+    that its weights fit.
     """
 
     def __init__(self, width: int, out: int) -> None:
@@ -80,10 +80,10 @@ class PatchMerging(nn.Module):
 
 
 class CellStatistics(nn.Module):
-    """What haze shows in: darkest, mean and brightest value of a token's pixels, band by band.
+    """Statistics that show haze: darkest, mean and brightest value of a token's pixels, by band.
 
-    They are added to the encoder's tokens. Stages of linear layers hardly learn a minimum,
-    and the darkest pixels nearby are what tells haze best (He et al. 2011).
+    They are added to the encoder's tokens. Stages of linear layers hardly learn a minimum, and the
+    darkest pixels nearby show haze best (He et al. 2011).
     """
 
     def __init__(self, stride: int, width: int, bands: int = 3) -> None:
@@ -93,7 +93,7 @@ class CellStatistics(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Tiles (N, bands, T, T) → (N, T / stride, T / stride, width)."""
+        """Return (N, T / stride, T / stride, width) for tiles (N, bands, T, T)."""
         count, bands, height, width = x.shape
         side = self.stride
         cells = x.reshape(count, bands, height // side, side, width // side, side)
@@ -104,9 +104,9 @@ class CellStatistics(nn.Module):
 
 
 class EncoderStage(nn.Module):
-    """Blocks, then spatial-frequency attention; `merge` leads on and is called apart.
+    """Blocks, then spatial-frequency attention; `merge` follows and is called separately.
 
-    What `forward` gives, before the merge, is the stage's residual.
+    The output of `forward`, before the merge, is the stage's residual.
     """
 
     def __init__(self, config: InfDehazeConfig, index: int) -> None:
@@ -130,7 +130,7 @@ class EncoderStage(nn.Module):
 
 
 class DecoderStage(nn.Module):
-    """Takes in the residual of the encoder's stage `index`, mirrors its blocks, expands."""
+    """Decoder stage: adds the residual of encoder stage `index`, mirrors its blocks, expands."""
 
     def __init__(self, config: InfDehazeConfig, index: int) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ class DecoderStage(nn.Module):
             self.expand = PatchExpand(width, config.widths[index - 1])
 
     def join(self, x: Tensor, residual: Tensor) -> Tensor:
-        """What the blocks are given."""
+        """Return the input of the blocks."""
         out: Tensor = self.project(torch.cat([x, residual], dim=-1))
         return out
 
@@ -156,5 +156,5 @@ class DecoderStage(nn.Module):
 
 
 def side_of(config: InfDehazeConfig, index: int) -> int:
-    """Cells along a side of a tile's map in stage `index`."""
+    """Return the cells along a side of a tile's map in stage `index`."""
     return config.tile // (config.patch << index)

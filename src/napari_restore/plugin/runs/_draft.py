@@ -76,7 +76,7 @@ def live_looks(request: Request, sight: Sight, true: Plan) -> list[Look]:
         true = request.plan(extent="region")
         exact = Look(true, True)
     draft = draft_of(request, sight, true)
-    alone = request.plan(extent="draft") if true.must_look else true
+    alone = request.plan(extent="draft") if true.needs_context_pass else true
     if draft is None or _seconds(alone) <= TRUE_SECONDS:
         return [exact] if draft is None else [draft, exact]
     return [draft]
@@ -89,13 +89,13 @@ def first_look(request: Request, sight: Sight, true: Plan) -> Look | None:
     true pixels do not need it.
     """
     waits = true.staged is not None and true.staged.encode_seconds > TRUE_SECONDS
-    if not (true.must_look or waits):
+    if not (true.needs_context_pass or waits):
         return None
     try:
         draft = draft_of(request, sight, true)
         found = draft if draft or waits else _first_tile(request, sight)
         # A model that maps the image has to wait for all of it where no small level is made.
-        return None if found is None or found.plan.must_look else found
+        return None if found is None or found.plan.needs_context_pass else found
     except RestoreError as error:
         logging.getLogger(__name__).info("nothing is shown first: %s", error)
         return None
@@ -123,7 +123,7 @@ def draft_of(request: Request, sight: Sight, true: Plan) -> Look | None:
             area=Area(targets, request.area.mask, request.area.soft),
             tile=None,
         )
-        rough = true.must_look or true.staged is not None
+        rough = true.needs_context_pass or true.staged is not None
         plan = small.plan(extent="draft" if rough else "image")
         found = Look(plan, True, scale)
         if _seconds(plan) <= DRAFT_SECONDS:

@@ -160,7 +160,7 @@ class LiveControl(QObject):
     def _prepare_first_look(self, plan: Plan) -> None:
         """Let the child load also what a draft of the view needs, which must come at once."""
         wish = self._wish()
-        if wish is None or not plan.must_look:
+        if wish is None or not plan.needs_context_pass:
             return
         request, sight, _, _ = wish
         in_background(partial(first_look, request, sight, plan), self._on_first_look)

@@ -54,7 +54,7 @@ def card(
     return {
         "model": config.model.id,
         "weights_note": f"Weights of step {state.best_step} of {state.step}.",
-        "trained_on": f"{len(rows)} pictures of {len(sources)} sources under made-up haze.",
+        "trained_on": f"{len(rows)} pictures of {len(sources)} sources under synthetic haze.",
         "validated_on": f"{dev}: {scored}." if scored else "",
         "training": {
             "config": config.to_dict(),

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from napari_restore.engine import Event, Note, Phase, choose_device, is_out_of_memory, let_go
+from napari_restore.engine import Event, Note, Phase, choose_device, clear_frames, is_out_of_memory
 from napari_restore.errors import BadOutput, Cancelled, InputError, OutOfMemory, RestoreError
 from napari_restore.training.loop import _checkpoint, _publish
 from napari_restore.training.loop._best import Best
@@ -198,7 +198,7 @@ class _Run:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            let_go(error)
+            clear_frames(error)
             step = self.state.step
             if self.learner.is_whole:
                 self._row()

@@ -1,4 +1,4 @@
-"""Who is using a folder: one process writes, nobody removes what another one reads."""
+"""Locks of store folders: one process writes, and a folder that is read is not removed."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ class StoreBusy(ResourceError):
     """Another run writes to the store."""
 
 
-def hold(owner: object, path: Path) -> Callable[[], None]:
+def lock_shared(owner: object, path: Path) -> Callable[[], None]:
     """Mark `path` as in use until the returned function is called or `owner` is collected."""
     return weakref.finalize(owner, mark_use(path))
 
 
-def hold_for_writing(owner: object, path: Path) -> Callable[[], None]:
-    """As `hold`, for the one who writes; raises `StoreBusy` while another one does."""
+def lock_exclusive(owner: object, path: Path) -> Callable[[], None]:
+    """Lock `path` for writing and mark it as in use.
+
+    Raises `StoreBusy` if another run writes to it.
+    """
     locked = lock_file(path / WRITER)
     if locked is None:
         raise StoreBusy(
@@ -40,6 +43,6 @@ def hold_for_writing(owner: object, path: Path) -> Callable[[], None]:
 
 
 def writer_of(path: Path) -> int | None:
-    """The living process that writes to `path`, this one too, or None."""
+    """Return the process id of the living writer of `path`, this process included, or None."""
     lock = path / WRITER
     return owner_in(lock) if is_locked(lock) else None

@@ -1,7 +1,7 @@
 """Results that stay in the cache after the window that made them has closed.
 
-A window leaves a note of each in its store: how to make its plan again, and what
-became of it. Removing the store removes the notes with it.
+A window writes an entry for each into its store: how to make its plan again, and its record.
+Removing the store removes its entries.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import TypedDict
 
 from napari_restore._json_shapes import mismatches, read_json
-from napari_restore.engine._hold import writer_of
 from napari_restore.engine._region import Region
 from napari_restore.engine._store import FORMAT, ResultStore, discard
+from napari_restore.engine._store_lock import writer_of
 from napari_restore.images import cache_dir, is_used
 from napari_restore.records import Record, Task
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 PATTERN = "result-*.json"
 
 
-class Note(TypedDict):
-    """What is kept of a result beside its pixels."""
+class _StoredNote(TypedDict):
+    """Entry of a result, kept beside its pixels."""
 
     title: str
     method: str
@@ -41,28 +41,28 @@ class Note(TypedDict):
 
 @dataclass(frozen=True)
 class KeptResult:
-    """A result, whole or not, that lies in the cache."""
+    """A complete or partial result in the cache."""
 
     store: Path
     name: str
-    """Tells results of one store apart."""
+    """Identifies a result within its store."""
     title: str
-    """What people knew it by."""
+    """Name of the result in the window."""
     method: str
     """The model's title."""
     task: dict[str, Any] = field(repr=False)
-    """As `api.task_of` gives it."""
+    """As returned by `api.task_of`."""
     record: dict[str, Any] | None = field(repr=False)
-    """The run's record once it ended."""
+    """Record of the run once it has ended."""
     complete: bool
     finished: float
     """Share of its boxes that is finished, 0 … 1."""
     used: float
-    """When it was last written, seconds since 1970."""
+    """Time of the last write, seconds since 1970."""
 
     @property
     def in_use(self) -> bool:
-        """Whether a window or a run, this one's too, has its store open."""
+        """Whether a window or a run, this process included, has its store open."""
         return is_used(self.store) or writer_of(self.store) is not None
 
 
@@ -73,10 +73,10 @@ def keep_result(
     method: str,
     record: Mapping[str, Any] | None = None,
 ) -> str:
-    """Leave a note of a result in its store; a later one of the same area replaces it.
+    """Write an entry for a result into its store; replaces an earlier one of the same area.
 
-    `title` is what people know it by, `method` the model's title. Returns the `name`
-    of the `KeptResult`; the note is left out where there is no store (any more).
+    `title` is its name in the window, `method` the model's title. Returns the `name` of the
+    `KeptResult`; nothing is written where there is no store (any more).
     """
     name = name_of(task)
     note = {
@@ -94,13 +94,16 @@ def keep_result(
 
 
 def name_of(task: Mapping[str, Any]) -> str:
-    """Names the area of a task: a store holds the results of one image with one method."""
+    """Return the name of a task's area.
+
+    A store contains the results of one image with one method.
+    """
     options = task["options"]
     return _name_of(options["region"], options["mask"], options["feather"])
 
 
 def name_of_plan(plan: Plan) -> str:
-    """As `name_of`, of the plan itself."""
+    """Return the same name as `name_of` for a plan."""
     y, x = plan.origin
     return _name_of([box.shift(-y, -x) for box in plan.targets], plan.mask, plan.feather)
 
@@ -111,14 +114,17 @@ def _name_of(boxes: Sequence[Sequence[int]], mask: str | None, feather: int) -> 
 
 
 def kept_results(fingerprint: str) -> list[KeptResult]:
-    """Results of the image with that fingerprint, the newest first. Reads many small files."""
-    found: list[KeptResult] = []
+    """Return the results of the image with that fingerprint, newest first.
+
+    Reads many small files.
+    """
+    results: list[KeptResult] = []
     for header in (cache_dir() / "results").glob("*.zarr/header.json"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            told = read_json(header)
-            if told["fingerprint"] == fingerprint and told["format"] == FORMAT:
-                found += _of_store(header.parent)
-    return sorted(found, key=lambda kept: kept.used, reverse=True)
+            entry = read_json(header)
+            if entry["fingerprint"] == fingerprint and entry["format"] == FORMAT:
+                results += _of_store(header.parent)
+    return sorted(results, key=lambda kept: kept.used, reverse=True)
 
 
 def _of_store(path: Path) -> list[KeptResult]:
@@ -127,27 +133,27 @@ def _of_store(path: Path) -> list[KeptResult]:
         return []
     store = ResultStore.attach(path)
     try:
-        found = []
+        results = []
         for note in notes:
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                told = read_json(note)
-                if wrong := mismatches(told, Note, note.name):
+                entry = read_json(note)
+                if wrong := mismatches(entry, _StoredNote, note.name):
                     raise ValueError(wrong[0])
-                record = told["record"]
-                found.append(
+                record = entry["record"]
+                results.append(
                     KeptResult(
                         path,
                         note.name.removeprefix("result-").removesuffix(".json"),
-                        told["title"],
-                        told["method"],
-                        told["task"],
+                        entry["title"],
+                        entry["method"],
+                        entry["task"],
                         record,
                         record is not None and record["status"] == "done",
-                        _finished(store, told["task"]["options"]["region"]),
+                        _finished(store, entry["task"]["options"]["region"]),
                         note.stat().st_mtime,
                     )
                 )
-        return found
+        return results
     finally:
         store.close()
 
@@ -160,9 +166,9 @@ def _finished(store: ResultStore, boxes: list[list[int]]) -> float:
 
 
 def forget_result(store: Path, name: str) -> bool:
-    """Remove the note `name`, and the store with its last note; whether the store went.
+    """Remove the entry `name`, and the store with its last entry.
 
-    Raises `ResourceError` while somebody uses the store.
+    Return whether the store was removed. Raises `ResourceError` while somebody uses the store.
     """
     if any(note.stem != f"result-{name}" for note in store.glob(PATTERN)):
         (store / PATTERN.replace("*", name)).unlink(missing_ok=True)

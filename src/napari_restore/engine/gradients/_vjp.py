@@ -1,4 +1,4 @@
-"""Gradients of what a number D hangs on, from those that are known of it further on."""
+"""Vector-Jacobian products with `torch.autograd`."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
-def pulled_back(
+def vjp(
     outputs: Sequence[Tensor], by_outputs: Sequence[Tensor], inputs: Sequence[Tensor]
 ) -> tuple[Tensor, ...]:
-    """∂D/∂ of each of `inputs`, of its shape; zeros for what no output depends on.
+    """Return ∂D/∂ of each of `inputs`, of its shape; zeros for those that no output depends on.
 
     `by_outputs` are ∂D/∂ of `outputs`, of their shapes. The graph of `outputs` is freed.
     """
-    # Given to `torch.autograd.grad` they make it load sympy: half a second and 30 MiB.
+    # Passed to `torch.autograd.grad` they make it load sympy: half a second and 30 MiB.
     with torch.enable_grad():
         end: Tensor = _End.apply(*outputs, *by_outputs)  # type: ignore[no-untyped-call]
     return torch.autograd.grad(end, list(inputs), materialize_grads=True)
 
 
 class _End(torch.autograd.Function):
-    """A number whose gradients by the first half of its arguments are the other half."""
+    """A scalar whose gradients by the first half of its arguments are the other half."""
 
     @staticmethod
     def forward(ctx: Any, *both: Tensor) -> Tensor:
@@ -34,5 +34,5 @@ class _End(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, _: Tensor) -> tuple[Tensor | None, ...]:
-        given: tuple[Tensor, ...] = ctx.saved_tensors
-        return (*given, *[None] * len(given))
+        saved: tuple[Tensor, ...] = ctx.saved_tensors
+        return (*saved, *[None] * len(saved))

@@ -10,10 +10,10 @@ from rasterio.transform import Affine
 import napari_restore as nr
 from napari_restore import api
 from napari_restore.engine import Region
-from napari_restore.engine._gradient import GradientWeight
-from napari_restore.engine._weight import open_weight
+from napari_restore.engine._gradient import GradientMask
+from napari_restore.engine._mask_strength import open_mask
 from napari_restore.errors import BadMask, InputError
-from napari_restore.images import cache_entries, clear_cache, lasting_mask
+from napari_restore.images import cache_entries, clear_cache, persistent_mask
 from napari_restore.images.masks import _files
 
 HEIGHT, WIDTH = 40, 60
@@ -52,7 +52,7 @@ def image(request, tmp_path):
 
 
 def test_a_gradient_grows_from_its_first_end_to_its_last():
-    weight = GradientWeight((10, 0), (30, 0), (HEIGHT, WIDTH))
+    weight = GradientMask((10, 0), (30, 0), (HEIGHT, WIDTH))
     row = weight.read(WHOLE)[7]
     assert row[:10].max() == 0 and row[30:].min() == 1
     np.testing.assert_allclose(row[10:30], (np.arange(20) + 0.5) / 20, atol=1e-6)
@@ -62,7 +62,7 @@ def test_a_gradient_grows_from_its_first_end_to_its_last():
 
 
 def test_a_slanting_gradient_reaches_no_further_than_its_bounds():
-    weight = GradientWeight((50, 30), (58, 38), (HEIGHT, WIDTH))
+    weight = GradientMask((50, 30), (58, 38), (HEIGHT, WIDTH))
     outside = weight.read(WHOLE)
     outside[weight.bounds.slices] = 0
     assert outside.max() == 0
@@ -72,26 +72,26 @@ def test_a_slanting_gradient_reaches_no_further_than_its_bounds():
 @pytest.mark.parametrize(("start", "end"), [((5, 5), (5, 5)), ((70, 0), (90, 0))])
 def test_a_gradient_that_means_nothing_is_refused(start, end):
     with pytest.raises(BadMask):
-        GradientWeight(start, end, (HEIGHT, WIDTH))
+        GradientMask(start, end, (HEIGHT, WIDTH))
 
 
 def test_a_kept_gradient_is_read_back_in_place(image):
     path = api.mask_of_line(image, (10, 4), (30, 20))
-    told = GradientWeight((10, 4), (30, 20), (HEIGHT, WIDTH)).read(WHOLE)
-    np.testing.assert_allclose(open_weight(path, image).read(WHOLE), told, atol=1e-6)
+    expected = GradientMask((10, 4), (30, 20), (HEIGHT, WIDTH)).read(WHOLE)
+    np.testing.assert_allclose(open_mask(path, image).read(WHOLE), expected, atol=1e-6)
 
 
 def test_kept_polygons_are_read_back_in_place(image):
     rings = [[(5, 6), (25, 6), (25, 20), (5, 20)]], [[(40, 30), (55, 30), (40, 38)]]
-    weight = open_weight(api.mask_of_polygons(image, rings), image).read(WHOLE)
+    weight = open_mask(api.mask_of_polygons(image, rings), image).read(WHOLE)
     assert weight[6:20, 5:25].all() and weight[31, 41] == 1
     assert weight.sum() == 14 * 20 + weight[30:38, 40:55].sum()
 
 
 def test_named_systems_are_short_where_they_can_be(tmp_path):
     image = placed(tmp_path, NORTH)
-    told = json.loads(api.mask_of_line(image, (0, 0), (9, 9)).read_text("utf-8"))
-    assert told["crs"]["properties"]["name"] == "urn:ogc:def:crs:EPSG::32633"
+    content = json.loads(api.mask_of_line(image, (0, 0), (9, 9)).read_text("utf-8"))
+    assert content["crs"]["properties"]["name"] == "urn:ogc:def:crs:EPSG::32633"
 
 
 PLACES = {
@@ -112,7 +112,7 @@ def test_kept_strengths_are_read_back_in_place(image, place, dtype, full):
     strengths = strengths.astype(dtype) if dtype == "float64" else (strengths > 0.5).astype(dtype)
     if not full:
         strengths[5:] = 0
-    weight = open_weight(api.mask_of_array(image, strengths, place), image).read(WHOLE)
+    weight = open_mask(api.mask_of_array(image, strengths, place), image).read(WHOLE)
     y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
     columns, rows = ~Affine(*place) * (x, y)
     rows, columns = np.floor(rows).astype(int), np.floor(columns).astype(int)
@@ -130,7 +130,7 @@ def test_strengths_of_lazy_arrays_are_the_same(image):
     place = (1, 0, 0, 0, 1, 0)
     lazily = api.mask_of_array(image, da.from_array(strengths, chunks=7), place)
     one, other = (
-        open_weight(path, image).read(WHOLE)
+        open_mask(path, image).read(WHOLE)
         for path in (lazily, api.mask_of_array(image, strengths, place))
     )
     np.testing.assert_array_equal(one, other)
@@ -170,7 +170,7 @@ def test_a_mask_on_a_map_is_not_taken_for_pixels(tmp_path):
     ) as dataset:
         dataset.write(np.ones((1, 9, 9), np.uint8))
     with pytest.raises(BadMask, match="9 × 9"):
-        open_weight(path, unplaced())
+        open_mask(path, unplaced())
 
 
 def test_strengths_beyond_the_image_are_cut_off(tmp_path, monkeypatch):
@@ -194,31 +194,31 @@ POLYGONS = {
 @pytest.mark.parametrize("polygons", POLYGONS.values(), ids=POLYGONS)
 def test_drawn_areas_as_text_are_those_of_the_file(image, polygons):
     path = api.mask_of_polygons(image, polygons)
-    text = lasting_mask(str(path))
+    text = persistent_mask(str(path))
     assert text.startswith("POLYGON ((" if len(polygons) == 1 else "MULTIPOLYGON (((")
-    told, found = open_weight(path, image), open_weight(text, image)
-    assert told.digest == found.digest and told.bounds == found.bounds
-    np.testing.assert_array_equal(told.read(WHOLE), found.read(WHOLE))
+    expected, found = open_mask(path, image), open_mask(text, image)
+    assert expected.digest == found.digest and expected.bounds == found.bounds
+    np.testing.assert_array_equal(expected.read(WHOLE), found.read(WHOLE))
 
 
 def test_so_is_a_gradient(image):
     path = api.mask_of_line(image, (10.5, 4), (30, 20))
-    text = lasting_mask(str(path))
+    text = persistent_mask(str(path))
     assert text.startswith("LINESTRING (")
-    told, found = open_weight(path, image).read(WHOLE), open_weight(text, image).read(WHOLE)
-    np.testing.assert_array_equal(told, found)
+    expected, found = open_mask(path, image).read(WHOLE), open_mask(text, image).read(WHOLE)
+    np.testing.assert_array_equal(expected, found)
 
 
 def test_text_may_name_a_system_and_may_be_geojson(tmp_path):
     image = placed(tmp_path, NORTH)
     own = "POLYGON ((500010 5599990, 500050 5599990, 500050 5599950, 500010 5599990))"
-    expected = open_weight(own, image).read(WHOLE)
+    expected = open_mask(own, image).read(WHOLE)
     assert 0 < expected.mean() < 1
     ring = [[500010, 5599990], [500050, 5599990], [500050, 5599950], [500010, 5599990]]
     crs = {"type": "name", "properties": {"name": "EPSG:32633"}}
     data = {"type": "Polygon", "coordinates": [ring], "crs": crs}
     for text in (f"SRID=32633;{own}", own.lower(), json.dumps(data)):
-        np.testing.assert_array_equal(open_weight(text, image).read(WHOLE), expected)
+        np.testing.assert_array_equal(open_mask(text, image).read(WHOLE), expected)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_text_may_name_a_system_and_may_be_geojson(tmp_path):
 )
 def test_text_that_is_no_area_is_a_sentence(tmp_path, text):
     with pytest.raises(InputError):
-        open_weight(text, placed(tmp_path, NORTH))
+        open_mask(text, placed(tmp_path, NORTH))
 
 
 def test_areas_with_many_corners_and_painted_ones_stay_while_a_command_needs_them():
@@ -250,7 +250,7 @@ def test_areas_with_many_corners_and_painted_ones_stay_while_a_command_needs_the
     ]
     idle = api.mask_of_polygons(image, [[[(1, 1), (9, 1), (9, 9)]]])
     for path in paths:
-        assert lasting_mask(str(path)) == str(path)
+        assert persistent_mask(str(path)) == str(path)
     # As in another program, where nobody holds them open.
     for entry in list(_files._held.values()):
         entry.close()
@@ -265,4 +265,4 @@ def test_areas_with_many_corners_and_painted_ones_stay_while_a_command_needs_the
 def test_a_file_of_the_users_own_is_named_in_full(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own.geojson").write_text("{}")
-    assert lasting_mask("own.geojson") == str(tmp_path / "own.geojson")
+    assert persistent_mask("own.geojson") == str(tmp_path / "own.geojson")

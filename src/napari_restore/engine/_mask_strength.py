@@ -1,4 +1,4 @@
-"""Where and how strongly a result is applied: masks, polygons, feathered edges."""
+"""Strength of a mask per pixel: rasters, polygons, feathered edges."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from napari_restore.errors import BadMask
 from napari_restore.images import Image, is_inline, open_image, rasterise
 
 PIECE_PIXELS = 2**21
-"""Larger boxes are faded and blended in pieces of this many pixels."""
+"""Larger boxes are feathered and blended in pieces of this many pixels."""
 _PIECE_ROWS = 1024
 _ONE = 2**30
-"""1 in the whole numbers that fades are computed in: their sums are exact."""
+"""1 in the integers in which feathering is computed: their sums are exact."""
 _FADED_AT_ONCE = 2**18
-"""Pixels of a box whose running sums, in float64, are held at the same time."""
+"""Pixels of a box whose running sums, in float64, are in memory at the same time."""
 
 
-class Weight(Protocol):
+class MaskStrength(Protocol):
     """A strength in [0, 1] per level-0 pixel, read box by box."""
 
     digest: str
-    """Names the content, for keys and records."""
+    """Identifies the content, for keys and records."""
     bounds: Region
-    """Nothing outside this box has a strength above 0."""
+    """Box outside of which the strength is 0."""
 
     def read(self, box: Region) -> npt.NDArray[np.float32]:
-        """(h, w) strengths of `box`."""
+        """Return (h, w) strengths of `box`."""
         ...
 
 
-class RasterWeight:
+class RasterMask:
     """A raster's first band as strengths, placed by its georeference.
 
-    Floats are 0 … 1. Integers are 0 or 1 if none is larger, whatever their dtype,
-    else 0 … the dtype's largest value. Without a georeference on both sides, the
-    raster must have the image's size. 0 outside of it and where it is not valid.
+    Floats are 0 … 1. Integers are 0 or 1 if none is larger, whatever their dtype, else 0 … the
+    dtype's largest value. Without a georeference on both sides, the raster must have the image's
+    size. 0 outside of it and where it is not valid.
     """
 
     def __init__(self, mask: Image, image: Image) -> None:
@@ -73,40 +73,40 @@ class RasterWeight:
     def read(self, box: Region) -> npt.NDArray[np.float32]:
         if self._grid is None:
             return self._strengths(box)
-        weight = np.zeros(box.shape, np.float32)
+        strength = np.zeros(box.shape, np.float32)
         inside = box.intersect(self.bounds)
         if inside.is_empty:
-            return weight
+            return strength
         # Small pieces: where the mask is finer than the image, its part is larger.
         for piece in pieces_of(inside, 512, 512 * 512):
-            weight[piece.within(box)] = self._placed(self._grid, piece)
-        return weight
+            strength[piece.within(box)] = self._placed(self._grid, piece)
+        return strength
 
     def _placed(self, grid: MaskGrid, piece: Region) -> npt.NDArray[np.float32]:
         rows, columns = grid.places(piece)
         inside = (
             (rows >= 0) & (rows < self._mask.height) & (columns >= 0) & (columns < self._mask.width)
         )
-        weight = np.zeros(piece.shape, np.float32)
+        strength = np.zeros(piece.shape, np.float32)
         if not inside.any():
-            return weight
+            return strength
         rows, columns = rows[inside].astype(np.int64), columns[inside].astype(np.int64)
         top, left = int(rows.min()), int(columns.min())
         part = self._strengths(Region(top, left, int(rows.max()) + 1, int(columns.max()) + 1))
-        weight[inside] = part[rows - top, columns - left]
-        return weight
+        strength[inside] = part[rows - top, columns - left]
+        return strength
 
     def _strengths(self, box: Region) -> npt.NDArray[np.float32]:
-        """(h, w) strengths of `box` in the mask's own pixels."""
+        """Return (h, w) strengths of `box` in the mask's own pixels."""
         values = self._mask.read(box)[..., 0].astype(np.float32)
         values /= np.float32(self._scale)
-        weight: npt.NDArray[np.float32] = np.clip(np.nan_to_num(values, nan=0.0), 0.0, 1.0)
+        strength: npt.NDArray[np.float32] = np.clip(np.nan_to_num(values, nan=0.0), 0.0, 1.0)
         if self._mask.may_be_invalid:
-            weight[~self._mask.read_valid(box)] = 0
-        return weight
+            strength[~self._mask.read_valid(box)] = 0
+        return strength
 
 
-class PolygonWeight:
+class PolygonMask:
     """Polygons in pixel coordinates (x, y), drawn box by box; 1 inside, 0 outside."""
 
     def __init__(self, polygons: list[Any], height: int, width: int) -> None:
@@ -115,7 +115,7 @@ class PolygonWeight:
         self.digest = hashlib.sha256(text.encode()).hexdigest()[:16]
         points = np.array([p for polygon in polygons for ring in polygon for p in ring], float)
         if len(points) == 0:
-            raise BadMask("The mask holds no polygon.", "Draw at least one.")
+            raise BadMask("The mask contains no polygon.", "Draw at least one.")
         x0, y0 = np.floor(points.min(axis=0)).astype(int)
         x1, y1 = np.ceil(points.max(axis=0)).astype(int)
         self.bounds = Region(int(y0), int(x0), int(y1), int(x1)).intersect(
@@ -130,7 +130,7 @@ class PolygonWeight:
         return rasterise(self.polygons, box).astype(np.float32)
 
 
-class RegionWeight:
+class RegionMask:
     """1 inside any of the regions, 0 outside."""
 
     def __init__(self, regions: list[Region]) -> None:
@@ -139,38 +139,38 @@ class RegionWeight:
         self.bounds = bounding_box(regions)
 
     def read(self, box: Region) -> npt.NDArray[np.float32]:
-        weight = np.zeros(box.shape, np.float32)
+        strength = np.zeros(box.shape, np.float32)
         for region in self.regions:
             inner = region.intersect(box)
             if not inner.is_empty:
-                weight[inner.within(box)] = 1
-        return weight
+                strength[inner.within(box)] = 1
+        return strength
 
 
 class Within:
-    """Another weight inside any of the regions, 0 outside."""
+    """Another mask inside any of the regions, 0 outside."""
 
-    def __init__(self, weight: Weight, regions: Weight) -> None:
-        self.weight, self.regions = weight, regions
-        self.digest = f"{weight.digest}-{regions.digest}"
-        self.bounds = weight.bounds.intersect(regions.bounds)
+    def __init__(self, mask: MaskStrength, regions: MaskStrength) -> None:
+        self.mask, self.regions = mask, regions
+        self.digest = f"{mask.digest}-{regions.digest}"
+        self.bounds = mask.bounds.intersect(regions.bounds)
 
     def read(self, box: Region) -> npt.NDArray[np.float32]:
-        strength: npt.NDArray[np.float32] = self.weight.read(box) * self.regions.read(box)
+        strength: npt.NDArray[np.float32] = self.mask.read(box) * self.regions.read(box)
         return strength
 
 
 class Feathered:
-    """Another weight whose edges fade over `width` pixels on the inside.
+    """Another mask whose edges fade over `width` pixels on the inside.
 
-    The fade is a twice repeated box mean, so a box's values need `width` further
-    pixels around it; exact sums make them independent of how the image is cut.
+    The fade is a twice repeated box mean, so a box's values need `width` further pixels around it;
+    exact sums make them independent of how the image is cut.
     """
 
-    def __init__(self, weight: Weight, width: int, size: tuple[int, int]) -> None:
-        self.weight, self.width, self._size = weight, width, size
-        self.digest = f"{weight.digest}-{width}"
-        self.bounds = weight.bounds
+    def __init__(self, mask: MaskStrength, width: int, size: tuple[int, int]) -> None:
+        self.mask, self.width, self._size = mask, width, size
+        self.digest = f"{mask.digest}-{width}"
+        self.bounds = mask.bounds
 
     def read(self, box: Region) -> npt.NDArray[np.float32]:
         faded = np.empty(box.shape, np.float32)
@@ -182,11 +182,11 @@ class Feathered:
         margin = self.width
         wide = box.expand(margin)
         inside = wide.intersect(Region(0, 0, *self._size))
-        sharp = self.weight.read(inside)
-        own = sharp[box.within(inside)].copy()
+        sharp = self.mask.read(inside)
+        values = sharp[box.within(inside)].copy()
         if sharp.min() == sharp.max() and sharp[0, 0] in (0, 1):
-            return own
-        # The image's own border is no edge of the mask: it is continued outwards.
+            return values
+        # The image's border is no edge of the mask: it is continued outwards.
         if inside != wide:
             rows = (inside.y0 - wide.y0, wide.y1 - inside.y1)
             columns = (inside.x0 - wide.x0, wide.x1 - inside.x1)
@@ -196,54 +196,54 @@ class Feathered:
         faded *= np.float32(2 / _ONE)
         faded -= 1
         np.clip(faded, 0, 1, out=faded)
-        faded *= own
+        faded *= values
         return faded
 
 
-def open_weight(mask: str | Path, image: Image, feather: int = 0) -> Weight:
-    """The weight in `mask`: a raster, or polygons or one line of two points.
+def open_mask(mask: str | Path, image: Image, feather: int = 0) -> MaskStrength:
+    """Return the strengths of `mask`: a raster, or polygons or one line of two points.
 
-    These are in a GeoJSON file, or `mask` is itself GeoJSON or WKT.
+    Polygons and line are in a GeoJSON file, or `mask` is itself GeoJSON or WKT.
 
     Raises `BadMask` if it cannot be placed on `image`, `UnreadableImage`.
     """
     if image.full is not None:
-        from napari_restore.engine._levels import weight_at
+        from napari_restore.engine._levels import mask_at_level
 
         full = image.full
         level = image.scale.bit_length() - 1
-        return weight_at(open_weight(mask, full, feather), level, (full.height, full.width))
-    weight: Weight
+        return mask_at_level(open_mask(mask, full, feather), level, (full.height, full.width))
+    strength: MaskStrength
     path = Path(mask)
     if is_inline(mask):
-        weight = _drawn_weight(str(mask), image)
+        strength = _drawn_mask(str(mask), image)
     elif path.suffix.lower() in (".geojson", ".json"):
-        weight = _drawn_weight(path, image)
+        strength = _drawn_mask(path, image)
     else:
-        weight = RasterWeight(open_image(path), image)
-    return feathered(weight, feather, image)
+        strength = RasterMask(open_image(path), image)
+    return feathered(strength, feather, image)
 
 
-def _drawn_weight(source: Path | str, image: Image) -> Weight:
-    """The polygons of a file or text, or the gradient that its one line of two points stands for."""
-    from napari_restore.engine._gradient import GradientWeight
+def _drawn_mask(source: Path | str, image: Image) -> MaskStrength:
+    """Return the polygons of a file or text, or the gradient of its one line of two points."""
+    from napari_restore.engine._gradient import GradientMask
     from napari_restore.images import read_gradient, read_polygons
 
     line = read_gradient(source, image)
     if line is not None:
-        return GradientWeight(line[0], line[1], (image.height, image.width))
-    return PolygonWeight(read_polygons(source, image), image.height, image.width)
+        return GradientMask(line[0], line[1], (image.height, image.width))
+    return PolygonMask(read_polygons(source, image), image.height, image.width)
 
 
-def feathered(weight: Weight, feather: int, image: Image) -> Weight:
-    """`weight` with a fade of `feather` pixels, or itself when that is 0."""
+def feathered(strength: MaskStrength, feather: int, image: Image) -> MaskStrength:
+    """Return the mask with a fade of `feather` pixels, or itself when that is 0."""
     if feather <= 0:
-        return weight
-    return Feathered(weight, feather, (image.height, image.width))
+        return strength
+    return Feathered(strength, feather, (image.height, image.width))
 
 
 def pieces_of(box: Region, rows: int = _PIECE_ROWS, pixels: int = PIECE_PIXELS) -> Iterator[Region]:
-    """`box` cut into pieces of at most `rows` rows and `pixels` pixels."""
+    """Return `box` cut into pieces of at most `rows` rows and `pixels` pixels."""
     high = max(1, min(rows, box.height))
     wide = max(1, pixels // high)
     for y in range(box.y0, box.y1, high):
@@ -256,7 +256,7 @@ _binary: dict[str, bool] = {}
 
 
 def _is_binary(mask: Image) -> bool:
-    """Whether no valid value is above 1; looked up once per file."""
+    """Return whether no valid value is above 1; determined once per file."""
     key = mask.fingerprint
     if key not in _binary:
         _binary[key] = all(
@@ -274,11 +274,11 @@ def _largest(mask: Image, box: Region) -> int:
 
 
 def _box_means(values: npt.NDArray[np.float32], radii: tuple[int, int]) -> npt.NDArray[np.int32]:
-    """Means over boxes of (2 radius + 1)² for each radius in turn, 0 … `_ONE`.
+    """Return means over boxes of (2 radius + 1)² for each radius in turn, 0 … `_ONE`.
 
-    `values` (h, w) in [0, 1]; the result is smaller by the sum of the radii on all
-    sides, so that every box is whole. Sums of whole numbers below 2**53 are exact in
-    float64, which makes each mean the same wherever the sum began.
+    `values` (h, w) in [0, 1]; the result is smaller by the sum of the radii on all sides, so that
+    every box is whole. Sums of whole numbers below 2**53 are exact in float64, which makes each
+    mean the same wherever the sum began.
     """
     margin = sum(radii)
     height, width = values.shape[0] - 2 * margin, values.shape[1] - 2 * margin

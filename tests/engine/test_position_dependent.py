@@ -21,7 +21,7 @@ from napari_restore.engine._run import PREPARING
 from napari_restore.errors import BadModel, BadParameter, Cancelled
 from napari_restore.models import correct_band
 
-from ._placed_model import CARD, Placed, placed, restore, scene
+from ._position_dependent_model import CARD, Placed, placed, restore, scene
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +104,8 @@ def test_a_draft_takes_a_small_level_or_all_of_the_image(monkeypatch: pytest.Mon
     assert nr.plan(image, "dcp", extent="draft").extent == "sample"
     for extent in ("draft", "sample"):
         plan = nr.plan(image, placed(), extent=extent)
-        assert (plan.extent, plan.must_look) == ("image", True)
-        assert any("looked at first" in note for note in plan.notes)
+        assert (plan.extent, plan.needs_context_pass) == ("image", True)
+        assert any("read first" in note for note in plan.notes)
     # Also where the level the plan counted on is gone, and blocks were looked at before.
     monkeypatch.setattr(_context, "SAMPLE_CHUNKS", 1)
     sampled = compute_context(image, extent="overview")

@@ -103,8 +103,8 @@ def test_stores_of_other_images_formats_and_none_are_passed_over(
     assert kept_results("another") == []
     (own_cache / "results" / "x.zarr").mkdir()
     header = result.store.path / "header.json"
-    told = json.loads(header.read_text())
-    header.write_text(json.dumps({**told, "format": -1}))
+    content = json.loads(header.read_text())
+    header.write_text(json.dumps({**content, "format": -1}))
     assert api.kept_results(sample) == []
 
 

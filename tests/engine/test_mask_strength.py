@@ -8,13 +8,13 @@ import pytest
 import napari_restore as nr
 from napari_restore import errors
 from napari_restore.engine import Region
-from napari_restore.engine import _weight as weight_module
-from napari_restore.engine._weight import (
+from napari_restore.engine import _mask_strength as mask_module
+from napari_restore.engine._mask_strength import (
     Feathered,
-    PolygonWeight,
-    RasterWeight,
-    RegionWeight,
-    open_weight,
+    PolygonMask,
+    RasterMask,
+    RegionMask,
+    open_mask,
     pieces_of,
 )
 
@@ -31,12 +31,12 @@ def smooth():
 
 def weights():
     return [
-        RegionWeight([Region(10, 20, 200, 300), Region(150, 250, 300, 400)]),
-        PolygonWeight([POLYGON], *SIZE),
-        Feathered(PolygonWeight([POLYGON], *SIZE), 24, SIZE),
-        Feathered(RegionWeight([Region(0, 0, 300, 400)]), 9, SIZE),
-        Feathered(RasterWeight(smooth(), smooth()), 31, SIZE),
-        Feathered(RasterWeight(smooth(), smooth()), 400, SIZE),
+        RegionMask([Region(10, 20, 200, 300), Region(150, 250, 300, 400)]),
+        PolygonMask([POLYGON], *SIZE),
+        Feathered(PolygonMask([POLYGON], *SIZE), 24, SIZE),
+        Feathered(RegionMask([Region(0, 0, 300, 400)]), 9, SIZE),
+        Feathered(RasterMask(smooth(), smooth()), 31, SIZE),
+        Feathered(RasterMask(smooth(), smooth()), 400, SIZE),
     ]
 
 
@@ -46,12 +46,12 @@ def test_a_box_equals_the_cut_of_the_whole(weight, monkeypatch):
     assert 0 < whole.max() <= 1
     for box in (Region(0, 0, 64, 64), Region(37, 101, 203, 390), Region(299, 399, 300, 400)):
         np.testing.assert_array_equal(weight.read(box), whole[box.slices])
-    monkeypatch.setattr(weight_module, "_FADED_AT_ONCE", 5000)
+    monkeypatch.setattr(mask_module, "_FADED_AT_ONCE", 5000)
     np.testing.assert_array_equal(weight.read(WHOLE), whole)
 
 
 def test_feather_fades_inside_only_and_reaches_one():
-    sharp = RegionWeight([Region(100, 100, 200, 300)])
+    sharp = RegionMask([Region(100, 100, 200, 300)])
     soft = Feathered(sharp, 20, SIZE).read(WHOLE)
     hard = sharp.read(WHOLE)
     assert (soft[hard == 0] == 0).all()
@@ -63,7 +63,7 @@ def test_feather_fades_inside_only_and_reaches_one():
 
 
 def test_the_fade_is_that_of_two_box_means():
-    weight = RasterWeight(smooth(), smooth())
+    weight = RasterMask(smooth(), smooth())
     sharp = weight.read(WHOLE).astype(np.float64)
     mean = np.pad(sharp, 8, mode="edge")
     for radius in (4, 4):
@@ -75,7 +75,7 @@ def test_the_fade_is_that_of_two_box_means():
 
 
 def test_the_images_border_is_no_edge_of_the_mask():
-    soft = Feathered(RegionWeight([WHOLE]), 20, SIZE)
+    soft = Feathered(RegionMask([WHOLE]), 20, SIZE)
     assert (soft.read(WHOLE) == 1).all()
 
 
@@ -83,7 +83,7 @@ def test_a_wide_fade_takes_memory_for_a_piece_not_for_the_box():
     import tracemalloc
 
     size = (2000, 6000)
-    weight = Feathered(RegionWeight([Region(100, 100, 1900, 5900)]), 400, size)
+    weight = Feathered(RegionMask([Region(100, 100, 1900, 5900)]), 400, size)
     box = Region(0, 0, 512, 6000)
     tracemalloc.start()
     weight.read(box)
@@ -93,7 +93,7 @@ def test_a_wide_fade_takes_memory_for_a_piece_not_for_the_box():
 
 
 def test_polygon_bounds_hold_all_of_it():
-    weight = PolygonWeight([POLYGON], *SIZE)
+    weight = PolygonMask([POLYGON], *SIZE)
     whole = weight.read(WHOLE)
     inside = weight.read(weight.bounds)
     assert whole.sum() == inside.sum() > 0
@@ -134,21 +134,21 @@ def test_strength_of_a_value(dtype, value, strength):
     pixels = np.zeros(SIZE, dtype)
     pixels[20:40, 30:50] = value
     mask = nr.open_image(pixels)
-    read = RasterWeight(mask, mask).read(WHOLE)
+    read = RasterMask(mask, mask).read(WHOLE)
     assert read[0, 0] == 0
     np.testing.assert_allclose(read[30, 40], strength, rtol=1e-6)
 
 
 def test_the_largest_value_is_looked_up_once(monkeypatch):
     looked = []
-    largest = weight_module._largest
-    monkeypatch.setattr(weight_module, "_binary", {})
+    largest = mask_module._largest
+    monkeypatch.setattr(mask_module, "_binary", {})
     monkeypatch.setattr(
-        weight_module, "_largest", lambda mask, box: looked.append(box) or largest(mask, box)
+        mask_module, "_largest", lambda mask, box: looked.append(box) or largest(mask, box)
     )
     mask = nr.open_image(np.ones(SIZE, np.uint8))
     for _ in range(3):
-        RasterWeight(mask, mask)
+        RasterMask(mask, mask)
     assert len(looked) == 1
 
 
@@ -194,7 +194,7 @@ def test_a_mask_of_a_part_is_placed_by_its_georeference(write, image):
     values = blob(120, 150)
     a, b, c, d, e, f = PLACE
     path = write("part.tif", values, (a, b, c + 2 * 70, d, e, f - 2 * 33))
-    weight = open_weight(path, image)
+    weight = open_mask(path, image)
     expected = np.zeros(SIZE, np.float32)
     expected[33:153, 70:220] = values
     np.testing.assert_array_equal(weight.read(WHOLE), expected)
@@ -207,7 +207,7 @@ def test_a_coarser_mask_covers_the_pixels_below_it(write, image):
     values = blob(75, 100)
     path = write("coarse.tif", values, (8.0, 0.0, PLACE[2], 0.0, -8.0, PLACE[5]))
     np.testing.assert_array_equal(
-        open_weight(path, image).read(WHOLE), np.kron(values, np.ones((4, 4)))
+        open_mask(path, image).read(WHOLE), np.kron(values, np.ones((4, 4)))
     )
 
 
@@ -215,10 +215,10 @@ def test_a_mask_of_the_same_size_elsewhere_is_moved(write, image):
     values = blob(*SIZE)
     a, b, c, d, e, f = PLACE
     path = write("moved.tif", values, (a, b, c + 2 * 10, d, e, f))
-    read = open_weight(path, image).read(WHOLE)
+    read = open_mask(path, image).read(WHOLE)
     np.testing.assert_array_equal(read[:, 10:], values[:, :-10])
     assert (read[:, :10] == 0).all()
-    assert open_weight(path, image).digest != open_weight(path, nr.open_image(path)).digest
+    assert open_mask(path, image).digest != open_mask(path, nr.open_image(path)).digest
 
 
 def test_a_mask_of_another_coordinate_system_is_brought_over(write, image):
@@ -245,31 +245,31 @@ def test_a_mask_of_another_coordinate_system_is_brought_over(write, image):
         dst_crs="EPSG:32631",
         resampling=Resampling.nearest,
     )
-    read = open_weight(path, image).read(WHOLE)
+    read = open_mask(path, image).read(WHOLE)
     # GDAL's warp is approximate at the edges of its blocks.
     assert (read == expected).mean() > 0.99
     box = Region(37, 101, 203, 390)
-    np.testing.assert_array_equal(open_weight(path, image).read(box), read[box.slices])
+    np.testing.assert_array_equal(open_mask(path, image).read(box), read[box.slices])
 
 
 def test_nodata_of_a_mask_is_no_strength(write, image):
     values = blob(*SIZE)
     values[:50] = 255
     path = write("holes.tif", values, PLACE, nodata=255)
-    read = open_weight(path, image).read(WHOLE)
+    read = open_mask(path, image).read(WHOLE)
     assert (read[:50] == 0).all()
     np.testing.assert_array_equal(read[50:], values[50:])
 
 
 def test_another_size_without_a_place_is_refused(write, image):
     with pytest.raises(errors.BadMask, match="150 × 120"):
-        RasterWeight(nr.open_image(blob(120, 150)), image)
+        RasterMask(nr.open_image(blob(120, 150)), image)
 
 
 def test_a_mask_beside_the_image_is_refused(write, image):
     path = write("far.tif", blob(*SIZE), (2.0, 0.0, 900_000.0, 0.0, -2.0, 4_000_000.0))
     with pytest.raises(errors.BadMask, match="outside"):
-        open_weight(path, image)
+        open_mask(path, image)
 
 
 def test_polygons_come_from_geojson(tmp_path, image):
@@ -280,5 +280,5 @@ def test_polygons_come_from_geojson(tmp_path, image):
     crs = {"type": "name", "properties": {"name": "EPSG:32631"}}
     path.write_text(json.dumps({**geometry, "crs": crs}), encoding="utf-8")
     np.testing.assert_array_equal(
-        open_weight(path, image).read(WHOLE), PolygonWeight([POLYGON], *SIZE).read(WHOLE)
+        open_mask(path, image).read(WHOLE), PolygonMask([POLYGON], *SIZE).read(WHOLE)
     )

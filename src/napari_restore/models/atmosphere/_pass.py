@@ -1,4 +1,4 @@
-"""One look at a picture: a U-Net with a token that sees everything."""
+"""One pass of the network over a picture: a U-Net with a global token."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ NUMBERS = 6
 """Red, green and blue of the airlight, exponent, presence, display share."""
 
 
-class Said(NamedTuple):
-    """What a look says, before it is given its range; what looks say adds up."""
+class PassOutput(NamedTuple):
+    """Output of a pass, before its ranges are applied; outputs of several passes are added."""
 
     maps: Tensor
     """(N, 2, h, w) offset and slope of the optical depth's logit."""
     where: Tensor
-    """(N, 1, h / 2, w / 2) logit of how much a place tells of the airlight."""
+    """(N, 1, h / 2, w / 2) logit of a cell's weight in the airlight."""
     numbers: Tensor
     """(N, NUMBERS)."""
 
@@ -36,18 +36,18 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         change = relu_(self.conv(x))
-        # A sum in place spares a tensor, but a gradient needs the one it overwrites.
+        # A sum in place saves a tensor, but a gradient needs the one it overwrites.
         return x + change if change.requires_grad else change.add_(x)
 
 
-class Look(nn.Module):
-    """Looks at `inputs` features on cells of which the maps' are `1 << finest` wide.
+class AtmospherePass(nn.Module):
+    """U-Net on `inputs` features of cells; the cells of its maps are `1 << finest` wide.
 
-    `widths` are channels of the grids from the finest to the coarsest, each half as fine
-    as the one before; `told` further numbers about the whole picture.
+    `widths` are channels of the grids from the finest to the coarsest, each half as fine as the one
+    before; `numbers_in` is the number of further values about the whole picture.
     """
 
-    def __init__(self, inputs: int, widths: list[int], finest: int, told: int) -> None:
+    def __init__(self, inputs: int, widths: list[int], finest: int, numbers_in: int) -> None:
         super().__init__()
         self.finest = finest
         self.stem = nn.Conv2d(inputs, widths[0], 3, padding=1)
@@ -55,7 +55,7 @@ class Look(nn.Module):
         self.downs = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
         deep, drawn = widths[-1], widths[finest:]
         self.token = nn.Sequential(
-            nn.Linear(2 * deep + told, deep), nn.ReLU(), nn.Linear(deep, deep), nn.ReLU()
+            nn.Linear(2 * deep + numbers_in, deep), nn.ReLU(), nn.Linear(deep, deep), nn.ReLU()
         )
         self.tell = nn.ModuleList(nn.Linear(deep, w) for w in drawn)
         self.ups = nn.ModuleList(Pointwise(b, 4 * a) for a, b in pairwise(drawn))
@@ -65,41 +65,49 @@ class Look(nn.Module):
         self.numbers = nn.Linear(deep, NUMBERS)
 
     def start(self, maps: list[float], numbers: list[float], strength: float = 0.1) -> None:
-        """Begin with saying about this, whatever is seen."""
+        """Initialise the biases so that the output begins at these values, whatever the input."""
         for last, values in ((self.maps, maps), (self.numbers, numbers), (self.look, [0.0])):
             with torch.no_grad():
                 last.weight.mul_(strength)
             last.bias = nn.Parameter(torch.tensor(values))
 
-    def forward(self, features: Tensor, share: Tensor, told: Tensor) -> tuple[Said, Tensor]:
-        """What is seen, and what it was drawn from: (N, widths[finest], h, w).
+    def forward(
+        self, features: Tensor, share: Tensor, numbers_in: Tensor
+    ) -> tuple[PassOutput, Tensor]:
+        """Return the output, and the features of its maps: (N, widths[finest], h, w).
 
-        `share` (N, 1, h, w) of each cell that is valid, `told` (N, …).
+        `share` (N, 1, h, w) of each cell that is valid, `numbers_in` (N, …).
         """
         x = self.stem(features)
-        kept = []
+        features_by_level = []
         for level, encode in enumerate(self.encoders):
             if level:
                 x = self.downs[level - 1](x)
             x = encode(x)
-            kept.append(x)
-        token = self._token(x, share, told)
+            features_by_level.append(x)
+        token = self._token(x, share, numbers_in)
         x = x + self.tell[-1](token)[:, :, None, None]
         finer = x
         for level in range(len(self.decoders) - 1, -1, -1):
             finer = x
             up = pixel_shuffle(self.ups[level](x), 2)
-            x = kept[level + self.finest] + up + self.tell[level](token)[:, :, None, None]
+            x = (
+                features_by_level[level + self.finest]
+                + up
+                + self.tell[level](token)[:, :, None, None]
+            )
             x = self.decoders[level](x)
-        said = Said(self.maps(x).float(), self.look(finer).float(), self.numbers(token).float())
-        return said, x
+        output = PassOutput(
+            self.maps(x).float(), self.look(finer).float(), self.numbers(token).float()
+        )
+        return output, x
 
-    def _token(self, x: Tensor, share: Tensor, told: Tensor) -> Tensor:
+    def _token(self, x: Tensor, share: Tensor, numbers_in: Tensor) -> Tensor:
         share = pooled(share, x.shape[2])
         weight = share / total(share)[:, :, None, None].clamp(min=1e-6)
         mean = total(x * weight)
         most = x.masked_fill(share == 0, -1e3).amax((2, 3))
-        return torch.as_tensor(self.token(torch.cat([mean, most, told], 1)))
+        return torch.as_tensor(self.token(torch.cat([mean, most, numbers_in], 1)))
 
 
 def _blocks(width: int) -> nn.Sequential:

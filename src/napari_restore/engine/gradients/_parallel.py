@@ -1,4 +1,4 @@
-"""Tiles that know nothing of each other, worked on by several threads."""
+"""Independent jobs mapped over several threads."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def side_by_side(jobs: Iterable[T], work: Callable[[T], R], workers: int) -> Iterator[R]:
-    """``work(job)`` for every job, in their order, on `workers` threads.
+def map_parallel(jobs: Iterable[T], work: Callable[[T], R], workers: int) -> Iterator[R]:
+    """Yield ``work(job)`` for every job, in their order, computed on `workers` threads.
 
-    Each computes with one thread of torch's, whatever their number: sums that threads share
-    come out otherwise with another number of them. No more than `workers` results wait, whatever takes them. What a job raises is raised here;
-    jobs that have not begun are then left.
+    Each uses one torch thread, whatever their number: sums divided among threads depend on how many
+    there are. No more than `workers` results wait. An error of a job is raised here; jobs that have
+    not begun are then left.
     """
 
     def begin() -> None:

@@ -1,4 +1,4 @@
-"""What was measured of a model, remembered while the process lives."""
+"""Cache of measurements of models, for the lifetime of the process."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from napari_restore.models import RestorationModel
 T = TypeVar("T")
 
 
-class Remembered(Generic[T]):
-    """One sort of measurement, of every model, device and circumstance once.
+class MeasurementCache(Generic[T]):
+    """Cache of one measurement, by model, device and circumstances.
 
     Models of one kind (`kind_of`) share it.
     """
 
     def __init__(self, *, releases: bool = False) -> None:
-        """With `releases`, what a measurement freed goes back to the system."""
+        """Create an empty cache; with `releases`, freed memory is returned to the system."""
         self._releases = releases
-        self._own: WeakKeyDictionary[RestorationModel, dict[Hashable, T]] = WeakKeyDictionary()
-        self._alike: dict[Hashable, T] = {}
+        self._by_model: WeakKeyDictionary[RestorationModel, dict[Hashable, T]] = WeakKeyDictionary()
+        self._by_kind: dict[Hashable, T] = {}
         """By kind or name of a model, device and circumstances."""
 
     def of(
@@ -36,23 +36,23 @@ class Remembered(Generic[T]):
         *circumstances: Hashable,
         roughly: bool = False,
     ) -> T:
-        """What is known, or else what `measure` finds; raises `OutOfMemory` where it has no room.
+        """Return the cached value, or call `measure`; raise `OutOfMemory` where it does not fit.
 
-        With `roughly`, what is known of a model of the same name will do.
+        With `roughly`, a value of a model of the same name will do.
         """
-        own, kind = self._own.setdefault(model, {}), kind_of(model)
+        measured, kind = self._by_model.setdefault(model, {}), kind_of(model)
         key = (device.name, *circumstances)
         names: list[Hashable] = [] if kind is None else [kind, model.card.id]
         for name in names if roughly else names[:1]:
-            if key not in own and (name, *key) in self._alike:
-                own[key] = self._alike[name, *key]
-        if key not in own:
-            own[key] = _measured(measure, device)
+            if key not in measured and (name, *key) in self._by_kind:
+                measured[key] = self._by_kind[name, *key]
+        if key not in measured:
+            measured[key] = _measured(measure, device)
             if self._releases:
                 release_freed_memory()
             for name in names:
-                self._alike[name, *key] = own[key]
-        return own[key]
+                self._by_kind[name, *key] = measured[key]
+        return measured[key]
 
 
 def _measured(measure: Callable[[], T], device: Device) -> T:
@@ -62,6 +62,6 @@ def _measured(measure: Callable[[], T], device: Device) -> T:
         if not is_out_of_memory(error):
             raise
         raise OutOfMemory(
-            f"There is not even room on {device.name} to try one tile.",
+            f"There is not enough memory on {device.name} to try one tile.",
             "Close other programs that use it, or use --device cpu.",
         ) from error

@@ -1,4 +1,4 @@
-"""Runs a function on a thread of its own: torch's thread count belongs to the calling thread."""
+"""Functions run on a new thread: torch's thread count belongs to the calling thread."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def on_own_thread(body: Callable[[], T], name: str) -> T:
-    """The result of `body`, whose thread count leaves the caller's as it is; its errors, too."""
-    found: list[T] = []
+def on_new_thread(body: Callable[[], T], name: str) -> T:
+    """Run `body` on a new thread and return its result; its errors are raised here."""
+    results: list[T] = []
     errors: list[BaseException] = []
 
     def run() -> None:
         try:
-            found.append(body())
+            results.append(body())
         except BaseException as error:
             errors.append(error)
 
@@ -25,4 +25,4 @@ def on_own_thread(body: Callable[[], T], name: str) -> T:
     thread.join()
     if errors:
         raise errors[0]
-    return found[0]
+    return results[0]
