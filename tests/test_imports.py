@@ -129,7 +129,7 @@ def test_a_module_imports_only_what_its_folder_may(path: Path):
         ("api/_x.py", "from napari_restore.plugin import panel"),
         ("commands/_x.py", "from napari_restore.engine import Job"),
         ("commands/_x.py", "from .. import images"),
-        ("plugin/_x.py", "from napari_restore.engine._job import Job"),
+        ("plugin/_x.py", "from napari_restore.engine.running._job import Job"),
         ("training/_x.py", "from napari_restore.models._model import RestorationModel"),
         ("explain/_x.py", "from napari_restore.engine import _device"),
         ("plugin/_x.py", "from napari_restore.engine import ProcessJob"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_restore import explain
-from napari_restore.engine import _result
+from napari_restore.engine.results import _result
 from napari_restore.explain import _attribution
 
 TAKEN = 300 << 20

@@ -6,15 +6,15 @@ import pytest
 import napari_restore as nr
 from napari_restore import errors
 from napari_restore.engine import Region, joint_context
-from napari_restore.engine import _context as context_module
-from napari_restore.engine._context import (
+from napari_restore.engine.masks._mask_strength import RegionMask
+from napari_restore.engine.statistics import _context as context_module
+from napari_restore.engine.statistics._context import (
     compute_context,
     context_key,
     find_context,
     load_context,
     save_context,
 )
-from napari_restore.engine._mask_strength import RegionMask
 from napari_restore.models import context_of
 
 

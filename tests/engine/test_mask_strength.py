@@ -8,8 +8,8 @@ import pytest
 import napari_restore as nr
 from napari_restore import errors
 from napari_restore.engine import Region
-from napari_restore.engine import _mask_strength as mask_module
-from napari_restore.engine._mask_strength import (
+from napari_restore.engine.masks import _mask_strength as mask_module
+from napari_restore.engine.masks._mask_strength import (
     Feathered,
     PolygonMask,
     RasterMask,

@@ -10,7 +10,7 @@ import torch
 
 import napari_restore as nr
 from napari_restore.engine import warm_up
-from napari_restore.engine._local_run import LocalRun
+from napari_restore.engine.running._local_run import LocalRun
 from napari_restore.models.classical.dcp import DarkChannelPrior
 
 

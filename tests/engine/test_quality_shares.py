@@ -73,7 +73,7 @@ def test_tiles_of_an_earlier_run_are_counted_anew(scene, region, resumed):
 
 
 def test_boxes_are_cut_so_that_each_pixel_is_once_in_them():
-    from napari_restore.engine._quality import disjoint
+    from napari_restore.engine.results._quality import disjoint
 
     boxes = [Region(0, 0, 5, 5), Region(3, 2, 9, 4), Region(1, 1, 2, 2), Region(4, 4, 8, 8)]
     count = np.zeros((9, 9), int)

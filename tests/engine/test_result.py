@@ -8,10 +8,10 @@ import pytest
 import napari_restore as nr
 from napari_restore import api, errors
 from napari_restore.engine import Region
-from napari_restore.engine import _mask_strength as mask_module
-from napari_restore.engine import _result as result_module
-from napari_restore.engine._quality import QUALITY
-from napari_restore.engine._store import ResultStore
+from napari_restore.engine.masks import _mask_strength as mask_module
+from napari_restore.engine.results import _result as result_module
+from napari_restore.engine.results._quality import QUALITY
+from napari_restore.engine.storage._store import ResultStore
 
 from ._whole import model, whole
 

@@ -226,8 +226,8 @@ def test_results_are_trimmed_after_the_store_is_held(
     image: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
     """A run that goes on must not lose what it goes on from to the limit of the cache."""
-    monkeypatch.setattr("napari_restore.engine._run.KEPT_RESULTS", 1)
-    monkeypatch.setattr("napari_restore.engine._run.TRIM_SECONDS", 0.0)
+    monkeypatch.setattr("napari_restore.engine.running._run.KEPT_RESULTS", 1)
+    monkeypatch.setattr("napari_restore.engine.running._run.TRIM_SECONDS", 0.0)
     job, now = nr.start(nr.plan(image, MODEL)), ""
     for event in job:
         now = event.name if isinstance(event, Phase) else now

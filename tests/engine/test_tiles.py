@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_restore.engine import Region
-from napari_restore.engine._pipeline import quarters
-from napari_restore.engine._tiles import (
+from napari_restore.engine.planning._tiles import (
     BAND,
     CELL,
     Schedule,
@@ -16,6 +15,7 @@ from napari_restore.engine._tiles import (
     cut_into_tiles,
     tile_sizes,
 )
+from napari_restore.engine.running._pipeline import quarters
 
 SIZES = st.integers(1, 1500)
 TILES = st.integers(1, 6).map(lambda n: n * CELL)

@@ -1,12 +1,22 @@
-from ._adjust import Adjustment
-from ._bands import missing_roles
-from ._budget import peak_in
-from ._child import Worker
-from ._chunk_files import DamagedChunk, create_array, write_chunks
-from ._colour import mean_colour
-from ._context import compute_context, context_of_images, joint_context, load_context, save_context
-from ._device import choose_device, return_freed_memory
-from ._events import (
+from ._region import Region
+from .memory._budget import peak_in
+from .memory._device import choose_device, return_freed_memory
+from .planning._plan import Plan, block_too_large
+from .planning._planning import make_plan
+from .planning._probe import probe
+from .planning._serialise import deserialise_plan, serialise_plan
+from .planning._tile_invariance import describe_tile_invariance
+from .results._adjust import Adjustment
+from .results._kept_results import (
+    KeptResult,
+    forget_result,
+    keep_result,
+    kept_results,
+    name_of_plan,
+)
+from .results._result import Result, digest
+from .running._child import Worker
+from .running._events import (
     Event,
     Finished,
     ImageStarted,
@@ -17,19 +27,21 @@ from ._events import (
     TileDone,
     event_from_dict,
 )
-from ._job import Job, ProcessJob
-from ._kept_results import KeptResult, forget_result, keep_result, kept_results, name_of_plan
-from ._plan import Plan, block_too_large
-from ._planning import make_plan
-from ._probe import probe
-from ._region import Region
-from ._result import Result, digest
-from ._serialise import deserialise_plan, serialise_plan
-from ._start import warm_up
-from ._store import ResultStore, discard
-from ._store_lock import StoreBusy, lock_exclusive, lock_shared, writer_of
-from ._tile import clear_frames, is_out_of_memory
-from ._tile_invariance import describe_tile_invariance
+from .running._job import Job, ProcessJob
+from .running._start import warm_up
+from .running._tile import clear_frames, is_out_of_memory
+from .statistics._bands import missing_roles
+from .statistics._colour import mean_colour
+from .statistics._context import (
+    compute_context,
+    context_of_images,
+    joint_context,
+    load_context,
+    save_context,
+)
+from .storage._chunk_files import DamagedChunk, create_array, write_chunks
+from .storage._store import ResultStore, discard
+from .storage._store_lock import StoreBusy, lock_exclusive, lock_shared, writer_of
 
 __all__ = [
     "Adjustment",

@@ -9,12 +9,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from napari_restore.engine._calibrate import SCRATCH_BYTES
-from napari_restore.engine._device import Device
-from napari_restore.engine._device_memory import peak_of
-from napari_restore.engine._measurement_cache import MeasurementCache
-from napari_restore.engine._probe import example_input, example_statistics
 from napari_restore.engine.gradients._vjp import vjp
+from napari_restore.engine.memory._device import Device
+from napari_restore.engine.memory._device_memory import peak_of
+from napari_restore.engine.planning._calibrate import SCRATCH_BYTES
+from napari_restore.engine.planning._measurement_cache import MeasurementCache
+from napari_restore.engine.planning._probe import example_input, example_statistics
 from napari_restore.models import RestorationModel, StagedModel, Statistics, placed_at
 
 SIDE = 128

@@ -15,19 +15,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from napari_restore.engine._budget import PeakMemory
-from napari_restore.engine._device import (
+from napari_restore.engine._region import Region
+from napari_restore.engine.memory._budget import PeakMemory
+from napari_restore.engine.memory._device import (
     keep_freed_memory,
     release_freed_memory,
     return_freed_memory,
 )
-from napari_restore.engine._events import Event
-from napari_restore.engine._plan import Plan
-from napari_restore.engine._region import Region
-from napari_restore.engine._run import Run
-from napari_restore.engine._start import run_of
-from napari_restore.engine._tile import FAILURES, TileInput, as_failure
-from napari_restore.engine._tiles import box_with_halo
+from napari_restore.engine.planning._plan import Plan
+from napari_restore.engine.planning._tiles import box_with_halo
+from napari_restore.engine.running._events import Event
+from napari_restore.engine.running._run import Run
+from napari_restore.engine.running._start import run_of
+from napari_restore.engine.running._tile import FAILURES, TileInput, as_failure
 from napari_restore.errors import Cancelled
 from napari_restore.models import Statistics
 

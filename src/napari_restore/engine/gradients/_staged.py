@@ -16,14 +16,14 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from napari_restore.engine._calibrate import SCRATCH_BYTES
-from napari_restore.engine._device import freed_memory_returned, release_freed_memory
-from napari_restore.engine._plan import fragmentation
 from napari_restore.engine._region import Region
 from napari_restore.engine.gradients._cost import staged_gradient_cost
 from napari_restore.engine.gradients._gradient_source import GradientSource, Picture
 from napari_restore.engine.gradients._parallel import map_parallel
 from napari_restore.engine.gradients._vjp import vjp
+from napari_restore.engine.memory._device import freed_memory_returned, release_freed_memory
+from napari_restore.engine.planning._calibrate import SCRATCH_BYTES
+from napari_restore.engine.planning._plan import fragmentation
 from napari_restore.engine.staged._work import reflection
 from napari_restore.models import Routing, StagedModel
 

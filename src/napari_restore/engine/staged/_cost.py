@@ -10,12 +10,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from napari_restore.engine._device import Device
-from napari_restore.engine._device_memory import peak_of
-from napari_restore.engine._measurement_cache import MeasurementCache
-from napari_restore.engine._new_thread import on_new_thread
-from napari_restore.engine._precision import computing
-from napari_restore.engine._probe import example_input, example_statistics
+from napari_restore.engine.memory._device import Device
+from napari_restore.engine.memory._device_memory import peak_of
+from napari_restore.engine.planning._measurement_cache import MeasurementCache
+from napari_restore.engine.planning._probe import example_input, example_statistics
+from napari_restore.engine.running._new_thread import on_new_thread
+from napari_restore.engine.running._precision import computing
 from napari_restore.models import StagedModel, placed_at
 
 BATCHES = (1, 2)

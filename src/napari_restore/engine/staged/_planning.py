@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from napari_restore.engine._budget import MIB
-from napari_restore.engine._calibrate import SCRATCH_BYTES
-from napari_restore.engine._device import Device, cores
-from napari_restore.engine._plan import (
+from napari_restore.engine._region import Region
+from napari_restore.engine.memory._budget import MIB
+from napari_restore.engine.memory._device import Device, cores
+from napari_restore.engine.planning._calibrate import SCRATCH_BYTES
+from napari_restore.engine.planning._plan import (
     ALMOST,
     IO_SECONDS_PER_BYTE,
     READ_AHEAD,
@@ -25,10 +26,9 @@ from napari_restore.engine._plan import (
     image_bytes,
     weight_bytes,
 )
-from napari_restore.engine._precision import dtype_of
-from napari_restore.engine._prepare_cost import PrepareCost
-from napari_restore.engine._region import Region
-from napari_restore.engine._tiles import CELL, tile_sizes
+from napari_restore.engine.planning._prepare_cost import PrepareCost
+from napari_restore.engine.planning._tiles import CELL, tile_sizes
+from napari_restore.engine.running._precision import dtype_of
 from napari_restore.engine.staged import _bandwidth
 from napari_restore.engine.staged._bandwidth import ram_bandwidth
 from napari_restore.engine.staged._cost import PartCost, StagedCost

@@ -13,15 +13,15 @@ from typing import Any
 
 import torch
 
-from napari_restore.engine._device import Device, cores
-from napari_restore.engine._events import Note, Phase, Progress
-from napari_restore.engine._mask_strength import MaskStrength
-from napari_restore.engine._new_thread import on_new_thread
-from napari_restore.engine._precision import computing, dtype_of
 from napari_restore.engine._region import Region
-from napari_restore.engine._run import Run
-from napari_restore.engine._store import STAGED
-from napari_restore.engine._tile import (
+from napari_restore.engine.masks._mask_strength import MaskStrength
+from napari_restore.engine.memory._device import Device, cores
+from napari_restore.engine.planning._tiles import Schedule
+from napari_restore.engine.running._events import Note, Phase, Progress
+from napari_restore.engine.running._new_thread import on_new_thread
+from napari_restore.engine.running._precision import computing, dtype_of
+from napari_restore.engine.running._run import Run
+from napari_restore.engine.running._tile import (
     FAILURES,
     TileInput,
     TileWork,
@@ -29,7 +29,6 @@ from napari_restore.engine._tile import (
     clear_frames,
     is_out_of_memory,
 )
-from napari_restore.engine._tiles import Schedule
 from napari_restore.engine.staged._layout import Recompute, StagedLayout
 from napari_restore.engine.staged._residuals import FILE, ResidualStore, earlier_slots
 from napari_restore.engine.staged._rounding import Rounding
@@ -42,6 +41,7 @@ from napari_restore.engine.staged._work import (
     box_of_tile,
     reflection,
 )
+from napari_restore.engine.storage._store import STAGED
 from napari_restore.errors import Cancelled, OutOfMemory
 from napari_restore.models import StagedModel
 

@@ -9,9 +9,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from napari_restore.engine._precision import dtype_of
 from napari_restore.engine._region import Region
-from napari_restore.engine._tile import (
+from napari_restore.engine.running._precision import dtype_of
+from napari_restore.engine.running._tile import (
     FAILURES,
     TileInput,
     TileOutput,

@@ -1,0 +1,1 @@
+"""Where and how strongly a result is applied."""

@@ -1,0 +1,311 @@
+"""Strength of a mask per pixel: rasters, polygons, feathered edges."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.engine._region import Region, bounding_box
+from napari_restore.engine.masks._mask_grid import MaskGrid
+from napari_restore.errors import BadMask
+from napari_restore.images import Image, is_inline, open_image, rasterise
+
+PIECE_PIXELS = 2**21
+"""Larger boxes are feathered and blended in pieces of this many pixels."""
+_PIECE_ROWS = 1024
+_ONE = 2**30
+"""1 in the integers in which feathering is computed: their sums are exact."""
+_FADED_AT_ONCE = 2**18
+"""Pixels of a box whose running sums, in float64, are in memory at the same time."""
+
+
+class MaskStrength(Protocol):
+    """A strength in [0, 1] per level-0 pixel, read box by box."""
+
+    digest: str
+    """Identifies the content, for keys and records."""
+    bounds: Region
+    """Box outside of which the strength is 0."""
+
+    def read(self, box: Region) -> npt.NDArray[np.float32]:
+        """Return (h, w) strengths of `box`."""
+        ...
+
+
+class RasterMask:
+    """A raster's first band as strengths, placed by its georeference.
+
+    Floats are 0 … 1. Integers are 0 or 1 if none is larger, whatever their dtype, else 0 … the
+    dtype's largest value. Without a georeference on both sides, the raster must have the image's
+    size. 0 outside of it and where it is not valid.
+    """
+
+    def __init__(self, mask: Image, image: Image) -> None:
+        self._mask = mask
+        self._size = (image.height, image.width)
+        self._grid = MaskGrid.between(mask, image)
+        same_size = (mask.height, mask.width) == self._size
+        if self._grid is None and not same_size:
+            raise BadMask(
+                f"The mask is {mask.width} × {mask.height} pixels, "
+                f"the image {image.width} × {image.height}.",
+                "Use a mask of the image's size or with a georeference, or polygons as GeoJSON.",
+            )
+        self._scale = 1.0
+        if mask.dtype.kind in "iu" and not _is_binary(mask):
+            self._scale = float(np.iinfo(mask.dtype).max)
+        whole = Region(0, 0, *self._size)
+        self.digest, self.bounds = mask.fingerprint, whole
+        if self._grid is not None:
+            self.digest = _short_digest([mask.fingerprint, self._grid.name])
+            self.bounds = self._grid.bounds.intersect(whole)
+            if self.bounds.is_empty:
+                raise BadMask(
+                    "The mask lies outside the image.", "Check the mask's coordinate system."
+                )
+
+    def read(self, box: Region) -> npt.NDArray[np.float32]:
+        if self._grid is None:
+            return self._strengths(box)
+        strength = np.zeros(box.shape, np.float32)
+        inside = box.intersect(self.bounds)
+        if inside.is_empty:
+            return strength
+        # Small pieces: where the mask is finer than the image, its part is larger.
+        for piece in pieces_of(inside, 512, 512 * 512):
+            strength[piece.within(box)] = self._placed(self._grid, piece)
+        return strength
+
+    def _placed(self, grid: MaskGrid, piece: Region) -> npt.NDArray[np.float32]:
+        rows, columns = grid.places(piece)
+        inside = (
+            (rows >= 0) & (rows < self._mask.height) & (columns >= 0) & (columns < self._mask.width)
+        )
+        strength = np.zeros(piece.shape, np.float32)
+        if not inside.any():
+            return strength
+        rows, columns = rows[inside].astype(np.int64), columns[inside].astype(np.int64)
+        top, left = int(rows.min()), int(columns.min())
+        part = self._strengths(Region(top, left, int(rows.max()) + 1, int(columns.max()) + 1))
+        strength[inside] = part[rows - top, columns - left]
+        return strength
+
+    def _strengths(self, box: Region) -> npt.NDArray[np.float32]:
+        """Return (h, w) strengths of `box` in the mask's own pixels."""
+        values = self._mask.read(box)[..., 0].astype(np.float32)
+        values /= np.float32(self._scale)
+        strength: npt.NDArray[np.float32] = np.clip(np.nan_to_num(values, nan=0.0), 0.0, 1.0)
+        if self._mask.may_be_invalid:
+            strength[~self._mask.read_valid(box)] = 0
+        return strength
+
+
+class PolygonMask:
+    """Polygons in pixel coordinates (x, y), drawn box by box; 1 inside, 0 outside."""
+
+    def __init__(self, polygons: list[Any], height: int, width: int) -> None:
+        self.polygons = polygons
+        text = json.dumps(polygons, sort_keys=True)
+        self.digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+        points = np.array([p for polygon in polygons for ring in polygon for p in ring], float)
+        if len(points) == 0:
+            raise BadMask("The mask contains no polygon.", "Draw at least one.")
+        x0, y0 = np.floor(points.min(axis=0)).astype(int)
+        x1, y1 = np.ceil(points.max(axis=0)).astype(int)
+        self.bounds = Region(int(y0), int(x0), int(y1), int(x1)).intersect(
+            Region(0, 0, height, width)
+        )
+        if self.bounds.is_empty:
+            raise BadMask(
+                "All polygons lie outside the image.", "Check the mask's coordinate system."
+            )
+
+    def read(self, box: Region) -> npt.NDArray[np.float32]:
+        return rasterise(self.polygons, box).astype(np.float32)
+
+
+class RegionMask:
+    """1 inside any of the regions, 0 outside."""
+
+    def __init__(self, regions: list[Region]) -> None:
+        self.regions = regions
+        self.digest = hashlib.sha256(json.dumps(regions).encode()).hexdigest()[:16]
+        self.bounds = bounding_box(regions)
+
+    def read(self, box: Region) -> npt.NDArray[np.float32]:
+        strength = np.zeros(box.shape, np.float32)
+        for region in self.regions:
+            inner = region.intersect(box)
+            if not inner.is_empty:
+                strength[inner.within(box)] = 1
+        return strength
+
+
+class Within:
+    """Another mask inside any of the regions, 0 outside."""
+
+    def __init__(self, mask: MaskStrength, regions: MaskStrength) -> None:
+        self.mask, self.regions = mask, regions
+        self.digest = f"{mask.digest}-{regions.digest}"
+        self.bounds = mask.bounds.intersect(regions.bounds)
+
+    def read(self, box: Region) -> npt.NDArray[np.float32]:
+        strength: npt.NDArray[np.float32] = self.mask.read(box) * self.regions.read(box)
+        return strength
+
+
+class Feathered:
+    """Another mask whose edges fade over `width` pixels on the inside.
+
+    The fade is a twice repeated box mean, so a box's values need `width` further pixels around it;
+    exact sums make them independent of how the image is cut.
+    """
+
+    def __init__(self, mask: MaskStrength, width: int, size: tuple[int, int]) -> None:
+        self.mask, self.width, self._size = mask, width, size
+        self.digest = f"{mask.digest}-{width}"
+        self.bounds = mask.bounds
+
+    def read(self, box: Region) -> npt.NDArray[np.float32]:
+        faded = np.empty(box.shape, np.float32)
+        for piece in pieces_of(box, pixels=PIECE_PIXELS // 2):
+            faded[piece.within(box)] = self._faded(piece)
+        return faded
+
+    def _faded(self, box: Region) -> npt.NDArray[np.float32]:
+        margin = self.width
+        wide = box.expand(margin)
+        inside = wide.intersect(Region(0, 0, *self._size))
+        sharp = self.mask.read(inside)
+        values = sharp[box.within(inside)].copy()
+        if sharp.min() == sharp.max() and sharp[0, 0] in (0, 1):
+            return values
+        # The image's border is no edge of the mask: it is continued outwards.
+        if inside != wide:
+            rows = (inside.y0 - wide.y0, wide.y1 - inside.y1)
+            columns = (inside.x0 - wide.x0, wide.x1 - inside.x1)
+            sharp = np.pad(sharp, [rows, columns], mode="edge")
+        radii = (margin // 2, margin - margin // 2)
+        faded: npt.NDArray[np.float32] = _box_means(sharp, radii).astype(np.float32)
+        faded *= np.float32(2 / _ONE)
+        faded -= 1
+        np.clip(faded, 0, 1, out=faded)
+        faded *= values
+        return faded
+
+
+def open_mask(mask: str | Path, image: Image, feather: int = 0) -> MaskStrength:
+    """Return the strengths of `mask`: a raster, or polygons or one line of two points.
+
+    Polygons and line are in a GeoJSON file, or `mask` is itself GeoJSON or WKT.
+
+    Raises `BadMask` if it cannot be placed on `image`, `UnreadableImage`.
+    """
+    if image.full is not None:
+        from napari_restore.engine.results._levels import mask_at_level
+
+        full = image.full
+        level = image.scale.bit_length() - 1
+        return mask_at_level(open_mask(mask, full, feather), level, (full.height, full.width))
+    strength: MaskStrength
+    path = Path(mask)
+    if is_inline(mask):
+        strength = _drawn_mask(str(mask), image)
+    elif path.suffix.lower() in (".geojson", ".json"):
+        strength = _drawn_mask(path, image)
+    else:
+        strength = RasterMask(open_image(path), image)
+    return feathered(strength, feather, image)
+
+
+def _drawn_mask(source: Path | str, image: Image) -> MaskStrength:
+    """Return the polygons of a file or text, or the gradient of its one line of two points."""
+    from napari_restore.engine.masks._gradient import GradientMask
+    from napari_restore.images import read_gradient, read_polygons
+
+    line = read_gradient(source, image)
+    if line is not None:
+        return GradientMask(line[0], line[1], (image.height, image.width))
+    return PolygonMask(read_polygons(source, image), image.height, image.width)
+
+
+def feathered(strength: MaskStrength, feather: int, image: Image) -> MaskStrength:
+    """Return the mask with a fade of `feather` pixels, or itself when that is 0."""
+    if feather <= 0:
+        return strength
+    return Feathered(strength, feather, (image.height, image.width))
+
+
+def pieces_of(box: Region, rows: int = _PIECE_ROWS, pixels: int = PIECE_PIXELS) -> Iterator[Region]:
+    """Return `box` cut into pieces of at most `rows` rows and `pixels` pixels."""
+    high = max(1, min(rows, box.height))
+    wide = max(1, pixels // high)
+    for y in range(box.y0, box.y1, high):
+        for x in range(box.x0, box.x1, wide):
+            yield Region(y, x, y + high, x + wide).intersect(box)
+
+
+_binary: dict[str, bool] = {}
+"""By fingerprint: whether a mask's largest value is 1 or less."""
+
+
+def _is_binary(mask: Image) -> bool:
+    """Return whether no valid value is above 1; determined once per file."""
+    key = mask.fingerprint
+    if key not in _binary:
+        _binary[key] = all(
+            _largest(mask, block) <= 1
+            for block in pieces_of(Region(0, 0, mask.height, mask.width), _PIECE_ROWS)
+        )
+    return _binary[key]
+
+
+def _largest(mask: Image, box: Region) -> int:
+    values = mask.read(box)[..., 0]
+    if mask.may_be_invalid:
+        values = values[mask.read_valid(box)]
+    return int(values.max(initial=0))
+
+
+def _box_means(values: npt.NDArray[np.float32], radii: tuple[int, int]) -> npt.NDArray[np.int32]:
+    """Return means over boxes of (2 radius + 1)² for each radius in turn, 0 … `_ONE`.
+
+    `values` (h, w) in [0, 1]; the result is smaller by the sum of the radii on all sides, so that
+    every box is whole. Sums of whole numbers below 2**53 are exact in float64, which makes each
+    mean the same wherever the sum began.
+    """
+    margin = sum(radii)
+    height, width = values.shape[0] - 2 * margin, values.shape[1] - 2 * margin
+    down = np.empty((height, values.shape[1]), np.int32)
+    step = max(1, _FADED_AT_ONCE // values.shape[0])
+    for x in range(0, values.shape[1], step):
+        piece = np.rint(values[:, x : x + step].astype(np.float64) * _ONE)
+        down[:, x : x + step] = _running_means(piece, radii, 0)
+    across = np.empty((height, width), np.int32)
+    step = max(1, _FADED_AT_ONCE // values.shape[1])
+    for y in range(0, height, step):
+        across[y : y + step] = _running_means(down[y : y + step].astype(np.float64), radii, 1)
+    return across
+
+
+def _running_means(
+    values: npt.NDArray[np.float64], radii: tuple[int, int], axis: int
+) -> npt.NDArray[np.float64]:
+    for radius in radii:
+        count = 2 * radius + 1
+        total = np.cumsum(values, axis)
+        total = np.insert(total, 0, 0, axis)
+        length = total.shape[axis]
+        later = np.take(total, np.arange(count, length), axis)
+        values = np.rint((later - np.take(total, np.arange(length - count), axis)) / count)
+    return values
+
+
+def _short_digest(parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]

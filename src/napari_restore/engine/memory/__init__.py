@@ -1,0 +1,1 @@
+"""Budgets of memory, and the devices that have it."""

@@ -1,0 +1,1 @@
+"""What a run will do: its tiles, its cost and its budget, decided before it starts."""

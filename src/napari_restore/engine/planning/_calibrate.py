@@ -1,0 +1,82 @@
+"""Cost of a tile on this machine, in bytes and seconds, measured once per model."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from napari_restore.engine.memory._budget import MIB
+from napari_restore.engine.memory._device import Device
+from napari_restore.engine.memory._device_memory import peak_of
+from napari_restore.engine.planning._measurement_cache import MeasurementCache
+from napari_restore.engine.planning._probe import example_input, example_statistics
+from napari_restore.engine.running._new_thread import on_new_thread
+from napari_restore.models import RestorationModel
+
+_SIDES = (256, 512)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Cost of input pixels for one worker: bytes at the peak, seconds."""
+
+    fixed_bytes: float
+    bytes_per_pixel: float
+    seconds_per_pixel: float
+
+    def tile_bytes(self, pixels: int) -> int:
+        return int(self.fixed_bytes + self.bytes_per_pixel * pixels)
+
+    def seconds(self, pixels: int) -> float:
+        return self.seconds_per_pixel * pixels
+
+
+_KNOWN = MeasurementCache[Cost]()
+
+
+def calibrate(
+    model: RestorationModel, device: Device, threads: int, *, roughly: bool = False
+) -> Cost:
+    """Return the cost of `model` on `device` with `threads` threads; cached in the process.
+
+    Models of one kind cost the same; `roughly` also those of one name. The memory is fitted
+    linearly to two sizes; the larger one, run twice, gives the time.
+    """
+    return _KNOWN.of(
+        model,
+        device,
+        lambda: on_new_thread(lambda: _measure(model, device, threads), "calibrate"),
+        threads,
+        roughly=roughly,
+    )
+
+
+def _measure(model: RestorationModel, device: Device, threads: int) -> Cost:
+    torch.set_num_threads(threads)
+    model.to(device.torch)
+    step = model.card.multiple_of
+    least = max(_SIDES[0], model.card.min_size)
+    # Two sizes, also for a model with a large least size.
+    sides = [-(-side // step) * step for side in (least, max(_SIDES[1], least + least // 2))]
+    peaks = []
+    seconds = 0.0
+    with torch.inference_mode():
+        for side in sides:
+            x = example_input(model, side, side)
+            statistics = example_statistics(model, x)
+            peaks.append(peak_of(partial(model, x, statistics), device))
+            began = time.perf_counter()
+            model(x, statistics)
+            device.wait()
+            seconds = time.perf_counter() - began
+    small, large = (side * side for side in sides)
+    slope = max(0.0, (peaks[1] - peaks[0]) / (large - small))
+    return Cost(max(0.0, peaks[0] - slope * small), slope, seconds / large)
+
+
+SCRATCH_BYTES = 32 * MIB if sys.platform != "darwin" else 16 * MIB
+"""Bytes that convolution libraries use beside the tensors (measured: 8–30 MiB per worker)."""

@@ -1,0 +1,246 @@
+"""Checks of a model card on the loaded weights, before the engine trusts it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from napari_restore.engine.running._tile import is_out_of_memory
+from napari_restore.errors import BadModel, OutOfMemory
+from napari_restore.models import Context, RestorationModel, Statistics, context_of, placed_at
+
+_LEAST_SIDE = 256
+"""A dependence farther away than half of this may be missed if nothing lies between."""
+LARGEST_INPUT = 128 << 20
+"""Most bytes of the synthetic image that a model is tried on, whatever its card claims."""
+_SEEN: WeakKeyDictionary[RestorationModel, dict[tuple[Any, ...], Probe]] = WeakKeyDictionary()
+_KINDS: dict[Any, Probe] = {}
+"""Probes of models without weights, by `kind_of`: a slider need not probe each of its values."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Result of a probe: the halo to use, and a note if the card's was too small."""
+
+    halo: int
+    note: str = ""
+
+
+def probe(model: RestorationModel) -> Probe:
+    """Check shape, dtype, finiteness and halo of `model`; cached per model.
+
+    The halo is measured on the loaded weights: a NaN planted in one block may reach no output
+    beyond the halo, and the gradient of one output block no input beyond it. Where the two
+    disagree, everything beyond the halo is changed and the block must stay. (A tolerance test of
+    the seam on random weights shows nothing: training makes a network use its whole field.) Raises
+    `BadModel` when the output is unusable or depends on the whole input.
+    """
+    known = _SEEN.setdefault(model, {})
+    key = (model.card.halo, *weights_state(model))
+    if key not in known:
+        kind = None if weights_state(model) else kind_of(model)
+        if kind in _KINDS:
+            known[key] = _KINDS[kind]
+        else:
+            with torch.random.fork_rng(devices=[]):
+                known[key] = _probe_in_room(model)
+            if kind is not None:
+                _KINDS[kind] = known[key]
+    result = known[key]
+    if model.measured and model.card.halo != result.halo:
+        # The card claims no other halo: it states the measured one from now on.
+        model.card = replace(model.card, halo=result.halo)
+        known[model.card.halo, *key[1:]] = result
+    return result
+
+
+def presumed(model: RestorationModel) -> Probe:
+    """Return a probe that trusts the card: for drafts, where a seam does no harm."""
+    step = model.card.multiple_of
+    return Probe(-(-model.card.halo // step) * step)
+
+
+def kind_of(model: RestorationModel) -> tuple[Any, ...] | None:
+    """Return a key shared by models that differ in numbers only; None if there is no such key.
+
+    Whole numbers are sizes and counts, which change a model's reach and cost.
+    """
+    spec, card = model.spec, model.card
+    if not spec or ".py:" in str(spec.get("model", "")):
+        return None
+    sizes = tuple((n, v) for n, v in sorted(card.values.items()) if not isinstance(v, float))
+    return card.id, card.halo, card.weights_sha256, card.bands, card.multiple_of, sizes
+
+
+def weights_state(model: RestorationModel) -> tuple[int, ...]:
+    """Return numbers that change whenever a weight of `model` is replaced or written to."""
+    tensors = [*model.parameters(), *model.buffers()]
+    return tuple(n for tensor in tensors for n in (tensor.data_ptr(), tensor._version))
+
+
+def example_statistics(model: RestorationModel, x: Tensor) -> Statistics:
+    """Return statistics of a synthetic image, so that a model can be probed without a real one."""
+    context = example_context(x)
+    statistics = model.prepare(context, lambda v: v.astype("float64"), tuple(range(x.shape[1])))
+    # Copies: tensors computed in inference mode could not be probed by gradients.
+    statistics = {name: value.to(x.device, copy=True) for name, value in statistics.items()}
+    return placed_at(statistics, [(0, 0)] * len(x), 1.0, x) if model.card.placed else statistics
+
+
+def example_context(x: Tensor) -> Context:
+    """Return the context of the first image of `x` (N, C, H, W) in model range."""
+    return context_of(x[0].permute(1, 2, 0).contiguous().numpy(force=True))
+
+
+def example_input(model: RestorationModel, height: int, width: int) -> Tensor:
+    """Return (1, C, height, width) noise in [0.1, 0.9] with the model's bands, on its device.
+
+    Raises `BadModel` where what the card claims would take more than `LARGEST_INPUT`.
+    """
+    bands = model.card.bands or len(model.card.roles) or 3
+    if bands * height * width * 4 > LARGEST_INPUT:
+        raise BadModel(
+            f"Model {model.card.id} would have to be tried on {bands} bands of {width} × {height}.",
+            "Check its card: halo, bands, min_size and multiple_of.",
+        )
+    generator = torch.Generator().manual_seed(0)
+    noise = 0.1 + 0.8 * torch.rand(1, bands, height, width, generator=generator)
+    weight = next(iter((*model.parameters(), *model.buffers())), noise)
+    return noise.to(weight.device)
+
+
+def _probe_in_room(model: RestorationModel) -> Probe:
+    """Run `_probe`; raise `OutOfMemory` where what the card claims does not fit."""
+    try:
+        return _probe(model)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise OutOfMemory(
+            f"There is not enough memory to try model {model.card.id}.",
+            "Check its card: halo, bands, min_size and multiple_of.",
+        ) from error
+
+
+def _probe(model: RestorationModel) -> Probe:
+    card = model.card
+    if card.scope != "local":
+        # Its tiles are fixed; how they depend on each other is not described by a halo.
+        x = example_input(model, card.min_size, card.min_size)
+        _check_output(model, x, example_statistics(model, x))
+        return Probe(card.halo)
+    step = card.multiple_of
+    reach = max(card.halo, step)
+    side = -(-max(2 * reach + 5 * step, card.min_size, _LEAST_SIDE) // step) * step
+    x = example_input(model, side, side)
+    statistics = example_statistics(model, x)
+    _check_output(model, x, statistics)
+    for _ in range(3):
+        measured = _gradient_reach(model, x, statistics, step)
+        spread = _nan_reach(model, x, statistics, step)
+        if spread > max(measured, card.halo):
+            # Running sums carry a NaN to the far edge without depending on it.
+            margin = -(-max(measured, card.halo) // step) * step
+            measured = margin if _unmoved(model, x, statistics, step, margin) else spread
+        if measured < side // 2 - step:
+            break
+        # The dependence reached the edge of the probe: try a wider one.
+        side = -(-2 * side // step) * step
+        x = example_input(model, side, side)
+        statistics = example_statistics(model, x)
+    else:
+        raise BadModel(
+            f"Model {card.id} depends on the whole image, its card says scope 'local'.",
+            "Declare a global scope or run it untiled.",
+        )
+    needed = -(-measured // step) * step
+    if model.measured:
+        return Probe(
+            needed,
+            f"{card.id} has no card: {card.bands} band{'s' if card.bands != 1 else ''}, multiples of "
+            f"{step} pixels and a halo of {needed} were measured.",
+        )
+    if needed > card.halo:
+        return Probe(
+            needed, f"The card of {card.id} says halo {card.halo}; measured and used: {needed}."
+        )
+    # A halo that is no multiple of the model's steps would shift tiles out of phase.
+    return Probe(-(-card.halo // step) * step)
+
+
+def _check_output(model: RestorationModel, x: Tensor, statistics: Statistics) -> None:
+    card = model.card
+    try:
+        with torch.inference_mode():
+            y = model(x, statistics)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise BadModel(
+            f"Model {card.id} fails on an image of {x.shape[1]} bands: {first}",
+            "Check its card: bands, min_size and multiple_of.",
+        ) from error
+    if not isinstance(y, Tensor) or y.shape != x.shape:
+        shape = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+        raise BadModel(
+            f"Model {card.id} returns {shape} for an input of {tuple(x.shape)}.",
+            "A restoration model returns an image of the same size and bands.",
+        )
+    if not torch.isfinite(y).all():
+        raise BadModel(f"Model {card.id} returns NaN or infinity.", "Check its weights.")
+
+
+def _nan_reach(model: RestorationModel, x: Tensor, statistics: Statistics, step: int) -> int:
+    """Return how far a NaN in one aligned block spreads; everywhere if it breaks the model."""
+    low = x.shape[-1] // 2 // step * step
+    poisoned = x.clone()
+    poisoned[..., low : low + step, low : low + step] = float("nan")
+    try:
+        with torch.inference_mode():
+            y = model(poisoned, statistics)
+    except (RuntimeError, IndexError, ValueError):
+        # A table look-up, for instance, takes no NaN.
+        return x.shape[-1]
+    return _reach(torch.isnan(y).any(dim=1)[0], low, low + step)
+
+
+def _gradient_reach(model: RestorationModel, x: Tensor, statistics: Statistics, step: int) -> int:
+    """Return how far the gradient of one aligned output block reaches beyond it."""
+    low = x.shape[-1] // 2 // step * step
+    leaf = x.clone().requires_grad_(True)
+    with torch.enable_grad():
+        y = model(leaf, statistics)
+        if not y.requires_grad:
+            return 0
+        block = y[..., low : low + step, low : low + step]
+        (gradient,) = torch.autograd.grad((block * torch.rand_like(block)).sum(), leaf)
+    return _reach((gradient != 0).any(dim=1)[0], low, low + step)
+
+
+def _unmoved(
+    model: RestorationModel, x: Tensor, statistics: Statistics, step: int, margin: int
+) -> bool:
+    """Return whether an output block is unchanged when everything beyond `margin` of it changes."""
+    low = x.shape[-1] // 2 // step * step
+    near = slice(low - margin, low + step + margin)
+    changed = 1 - x
+    changed[..., near, near] = x[..., near, near]
+    block = (..., slice(low, low + step), slice(low, low + step))
+    with torch.inference_mode():
+        return torch.allclose(
+            model(x, statistics)[block], model(changed, statistics)[block], atol=1e-6
+        )
+
+
+def _reach(touched: Tensor, low: int, high: int) -> int:
+    """Return the largest distance of a touched pixel from the block [low, high)²."""
+    if not touched.any():
+        return 0
+    rows = touched.any(dim=1).nonzero().flatten()
+    columns = touched.any(dim=0).nonzero().flatten()
+    first = int(min(rows[0], columns[0]))
+    last = int(max(rows[-1], columns[-1]))
+    return max(0, low - first, last - (high - 1))

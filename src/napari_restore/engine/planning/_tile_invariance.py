@@ -1,0 +1,169 @@
+"""Measurement whether a model's pixels depend on the tile that they are computed in."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import time
+from enum import StrEnum
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from napari_restore._json_shapes import read_json
+from napari_restore.engine._region import Region
+from napari_restore.engine.memory._device import Device, choose_device, cores
+from napari_restore.engine.planning._measurement_cache import MeasurementCache
+from napari_restore.engine.planning._probe import example_input, example_statistics, probe
+from napari_restore.engine.planning._tiles import CELL, box_with_halo
+from napari_restore.engine.running._new_thread import on_new_thread
+from napari_restore.images import cache_dir
+from napari_restore.models import RestorationModel, placed_at
+
+PATIENCE = 6.0
+"""Seconds of computing after which a slow model is planned for as if its sums followed the tile."""
+FIXED_TILE = 512
+"""Side in pixels of the tiles of a model whose sums follow the tile."""
+_SIZE = (757, 643)
+"""Odd, as images are: the last pixels of a tensor may go through other code than the rest."""
+_TILES = ((0, 0, 256, 256), (256, 128, 512, 384), (128, 128, 512, 512), (384, 0, 768, 512))
+"""Cores (y0, x0, y1, x1) compared with the whole: their input boxes have different shapes."""
+_SMALLER = (1, 2, 4)
+_KNOWN = MeasurementCache["TileInvariance"]()
+
+
+class TileInvariance(StrEnum):
+    """Degree to which the bits of a pixel are independent of tile and threads.
+
+    Convolution libraries choose kernels by shape and threads.
+    """
+
+    FULL = "any tiles, any threads"
+    ONE_THREAD = "any tiles, one thread each"
+    """Sums are divided among threads: each tile is computed on one."""
+    FIXED_TILES = "fixed tiles, one thread each"
+    """Sums follow the shape of the tile: all runs use the same tiles, one at a time."""
+
+    @property
+    def threads(self) -> int | None:
+        """Threads that a tile may use; None: any number."""
+        return None if self is TileInvariance.FULL else 1
+
+
+def tile_invariance(model: RestorationModel, device: Device, halo: int) -> TileInvariance:
+    """Return the measured invariance of the local `model` on this machine; cached on disk.
+
+    Tiles of several shapes, alone and in a batch, on one thread and on several, are compared with
+    the whole, bit by bit.
+    """
+    if model.card.scope != "local":
+        # Its tiles are all alike; see `StagedModel`.
+        return TileInvariance.FULL
+    return _KNOWN.of(model, device, partial(_found, model, device, halo), halo)
+
+
+def describe_tile_invariance(model: RestorationModel) -> str:
+    """Return a description of the invariance on the device that a run would choose by itself."""
+    return str(tile_invariance(model, choose_device(), probe(model).halo))
+
+
+def _found(model: RestorationModel, device: Device, halo: int) -> TileInvariance:
+    file = cache_dir() / "kernels" / f"{_digest(model, device, halo)}.json"
+    try:
+        return TileInvariance(read_json(file)["tiles"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    measured_here = on_new_thread(partial(_measure_in_room, model, device, halo), "tile-invariance")
+    if measured_here is None:
+        # At another time there may be less of it.
+        return TileInvariance.FIXED_TILES
+    partly = file.with_suffix(f".{os.getpid()}.partial")
+    try:
+        file.parent.mkdir(exist_ok=True)
+        partly.write_text(json.dumps({"model": model.card.id, "tiles": measured_here}), "utf-8")
+        partly.replace(file)
+    except OSError:
+        # It is measured again.
+        partly.unlink(missing_ok=True)
+    return measured_here
+
+
+def _digest(model: RestorationModel, device: Device, halo: int) -> str:
+    """Return a hash of what determines the kernels.
+
+    This is the layers' shapes, the processor, and the libraries.
+    """
+    instructions = os.environ.get("ONEDNN_MAX_CPU_ISA", ""), os.environ.get("DNNL_MAX_CPU_ISA", "")
+    kernels = [torch.__version__, torch.backends.cpu.get_cpu_capability(), *instructions]
+    machine = [_processor(), device.name, device.reason if device.is_cuda else "", cores()]
+    card = model.card
+    layers = [card.id, card.weights_sha256, dict(card.values), card.multiple_of, halo, repr(model)]
+    text = json.dumps([kernels, machine, layers], default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
+            named = [line for line in lines if line.startswith(("model name", "flags"))]
+    except OSError:
+        import platform
+
+        return platform.processor()
+    return "".join(sorted(set(named)))
+
+
+def _measure_in_room(model: RestorationModel, device: Device, halo: int) -> TileInvariance | None:
+    """Return `_measure`, on smaller images where there is no memory for the usual one."""
+    for smaller in _SMALLER:
+        # A small device reports it; other errors appear in the run itself.
+        with contextlib.suppress(MemoryError, torch.OutOfMemoryError):
+            return _measure(model, device, halo, smaller)
+    return None
+
+
+def _measure(
+    model: RestorationModel, device: Device, halo: int, smaller: int
+) -> TileInvariance | None:
+    """Return None where the model is too slow to measure; sides are divided by `smaller`."""
+    began = time.thread_time()
+    step = math.lcm(CELL, model.card.multiple_of)
+    model.to(device.torch)
+    height, width = (max(side // smaller, model.card.min_size) for side in _SIZE)
+    whole = Region(0, 0, height, width)
+    x = example_input(model, height, width)
+    statistics = example_statistics(model, x)
+
+    def output(threads: int, *input_box: Region) -> Tensor:
+        torch.set_num_threads(threads)
+        pixels = torch.cat([x[(..., *box.slices)] for box in input_box])
+        origins = [(box.y0, box.x0) for box in input_box]
+        statistics_here = (
+            placed_at(statistics, origins, 1.0, pixels) if model.card.placed else statistics
+        )
+        y: Tensor = model(pixels, statistics_here)
+        return y
+
+    several = max(2, cores())
+    divided = False
+    with torch.inference_mode():
+        expected = output(1, whole)
+        for box in _TILES:
+            core = Region(*(side // smaller for side in box)).align(step).intersect(whole)
+            input_box = box_with_halo(core, halo, (height, width), step)
+            core_slices = (0, ..., *core.within(input_box))
+            part = expected[(0, ..., *core.slices)]
+            if not torch.equal(output(1, input_box)[core_slices], part):
+                return TileInvariance.FIXED_TILES
+            divided = divided or not torch.equal(output(several, input_box)[core_slices], part)
+            if time.thread_time() - began > PATIENCE:
+                return None
+        # Kernels are also chosen by the size of a batch: of the last tile, the largest.
+        if not torch.equal(output(1, input_box, input_box)[core_slices], part):
+            return TileInvariance.FIXED_TILES
+        divided = divided or not torch.equal(output(several, whole), expected)
+    return TileInvariance.ONE_THREAD if divided else TileInvariance.FULL

@@ -1,0 +1,1 @@
+"""What a run made: pixels to read, adjust and save."""

@@ -1,0 +1,487 @@
+"""Result of a run: its pixels, read blended with the source, and saved."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.engine._region import Region
+from napari_restore.engine.masks._mask_strength import (
+    MaskStrength,
+    RegionMask,
+    Within,
+    open_mask,
+    pieces_of,
+)
+from napari_restore.engine.memory._budget import peak_in
+from napari_restore.engine.planning._plan import Plan
+from napari_restore.engine.planning._tiles import CELL
+from napari_restore.engine.results._adjust import Adjustment
+from napari_restore.engine.results._levels import is_affordable, mask_at_level, read_source, smaller
+from napari_restore.engine.results._luma import LumaModel, blend
+from napari_restore.engine.results._quality import ABOUT_CHANGE, QUALITY, change_bits
+from napari_restore.engine.storage._store import SIDECARS, ResultStore
+from napari_restore.errors import ResourceError
+from napari_restore.images import (
+    ExportOptions,
+    Image,
+    adopt_zarr,
+    can_adopt,
+    chunk_cache,
+    level_sizes,
+    write_image,
+)
+
+LUMA_PIXELS = 2**20
+"""Pixels blended at a time by their luma, which takes twice the memory of a plain blend."""
+
+
+class Result:
+    """The restored pixels of a finished run.
+
+    The plan's adjustment and mask are applied when pixels are read: changing them
+    (`with_adjustment`) never runs the model again.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        store: ResultStore,
+        record: dict[str, Any],
+        mask: MaskStrength | None = None,
+    ) -> None:
+        self.plan = plan
+        self.image = plan.image
+        self.like = plan.part or plan.image
+        """The file whose description the output carries."""
+        self.store = store
+        self.record = record
+        self.region = plan.region
+        if plan.mask is not None:
+            # With a mask, the output has the source's extent.
+            self.region = Region(0, 0, self.like.height, self.like.width).shift(*plan.origin)
+        self._origin = plan.origin
+        self._maps = plan.maps
+        self._mask = mask
+        self._masks: dict[int, MaskStrength] = {} if mask is None else {0: mask}
+        """By level."""
+        self._luma_model: LumaModel | None = None
+        self._excluded: MaskStrength | None = None
+
+    @classmethod
+    def of_run(cls, plan: Plan, record: dict[str, Any]) -> Result:
+        """Return the result of `plan`, whose store is complete."""
+        store = ResultStore.attach(plan.store)
+        if store.header["key"] != plan.key:
+            raise ResourceError(
+                f"The result in {plan.store} is not the one of this run.", "Run it again."
+            )
+        mask: MaskStrength | None = None
+        if plan.mask is not None:
+            mask = open_mask(plan.mask, plan.image, plan.feather)
+            if plan.targets != (mask.bounds,):
+                # A mask may reach beyond the region; nothing was restored there.
+                mask = Within(mask, RegionMask(list(plan.targets)))
+        elif len(plan.targets) > 1:
+            mask = RegionMask(list(plan.targets))
+        return cls(plan, store, record, mask)
+
+    @property
+    def adjustment(self) -> Adjustment:
+        """Settings of the blending of the restored pixels with the source."""
+        return self.plan.adjustment
+
+    def with_adjustment(self, adjustment: Adjustment) -> Result:
+        """Return the same restored pixels with another adjustment: nothing is run or read for it.
+
+        Its record contains `adjustment` and no output yet. Raises `BadParameter` if the image lacks
+        the bands that it needs.
+        """
+        adjustment.check(self.image)
+        settings = adjustment.to_dict()
+        other = copy.copy(self)
+        other.plan = replace(self.plan, **settings)
+        other.record = copy.deepcopy(self.record)
+        if other.record:
+            other.record |= {"adjustment": settings, "output": None}
+        if other.record.get("task") is not None:
+            other.record["task"]["options"] |= settings
+        return other
+
+    def __repr__(self) -> str:
+        plan = self.plan
+        shape = (*self.region.shape, self.image.bands)
+        named = f"{plan.model.card.id!r} on {self.like.name!r}"
+        return f"<Result {named}: {shape} {self.image.dtype}, {self.region}>"
+
+    # -- pixels ----------------------------------------------------------------------
+
+    def __array__(
+        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
+    ) -> npt.NDArray[Any]:
+        """Return all pixels (H, W, C) of the region, in the image's dtype, for ``np.asarray``."""
+        if copy is False:
+            raise ValueError(
+                "The pixels of a result are read again each time: copy=False is not possible."
+            )
+        pixels = self.read(self.region)
+        return pixels if dtype is None else pixels.astype(dtype, copy=False)
+
+    @property
+    def array(self) -> Any:
+        """A dask array (height, width, bands) of the region, in the image's dtype."""
+        import dask.array as da
+
+        chunk = 1024
+        sizes = [
+            tuple(min(chunk, length - at) for at in range(0, length, chunk))
+            for length in self.region.shape
+        ]
+
+        def block(block_info: Any = None) -> npt.NDArray[Any]:
+            (y0, y1), (x0, x1), _ = block_info[None]["array-location"]
+            return self.read(Region(y0, x0, y1, x1).shift(self.region.y0, self.region.x0))
+
+        return da.map_blocks(  # type: ignore[no-untyped-call]
+            block,
+            chunks=(*sizes, (self.image.bands,)),
+            dtype=self.image.dtype,
+            meta=np.empty((0, 0, 0), self.image.dtype),
+        )
+
+    def read(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[Any]:
+        """Return pixels (h, w, C) of `box`, blended; `box` is in pixels of `level`.
+
+        Levels above 0 are for display: their pixels are computed from those of source and restored
+        image at that level, which the plan must include. Raises `ResourceError` if the store lacks
+        a pixel that the run was to restore.
+        """
+        return self._read(Region(*box), level, check=True)
+
+    def read_landed(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[Any]:
+        """Return pixels as `read`, with 0 instead of an error where they are not finished yet."""
+        return self._read(Region(*box), level, check=False)
+
+    def reaches(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[np.bool_]:
+        """Return which pixels (h, w) of `box`, in pixels of `level`, the areas or the mask cover.
+
+        The others are the source's, whatever the adjustment.
+        """
+        region = Region(*box)
+        if self._mask is None:
+            return np.ones(region.shape, bool)
+        return self._mask_strength_of(self._mask, region, level) > 0
+
+    def left_out(self, box: tuple[int, int, int, int], level: int = 0) -> npt.NDArray[np.uint8]:
+        """Return (h, w) bits of `QUALITY` of the pixels that no run restores.
+
+        They are nodata or excluded. `box` is in pixels of `level`; 0 where pixels count.
+        """
+        region = Region(*box)
+        bits = np.zeros(region.shape, np.uint8)
+        _, valid = read_source(self.image, region, level)
+        if valid is not None:
+            bits[~valid] = QUALITY["unchanged"] | QUALITY["nodata"]
+        if self.plan.exclude is not None:
+            if self._excluded is None:
+                self._excluded = open_mask(self.plan.exclude, self.image)
+            size = (self.image.height, self.image.width)
+            excluded = mask_at_level(self._excluded, level, size).read(region) > 0
+            bits[excluded] = QUALITY["unchanged"] | QUALITY["excluded"]
+        return bits
+
+    def is_affordable(self, level: int) -> bool:
+        """Return whether reading `level` reads a bounded number of pixels for each.
+
+        False where the source is needed and lacks levels; its `build_pyramid` makes them.
+        """
+        return self._is_plain or is_affordable(self.image, level)
+
+    def _read(self, region: Region, level: int, *, check: bool) -> npt.NDArray[Any]:
+        if not 0 <= level < self.store.level_count:
+            raise IndexError(f"level {level} of {self.store.level_count}")
+        if self._is_plain:
+            if check:
+                self._check_finished(region, level)
+            return self.store.read(region, str(level))
+        pixels = np.empty((*region.shape, self.image.bands), self.image.dtype)
+        needs_luma = self.adjustment.needs_luma
+        for piece in pieces_of(region, pixels=LUMA_PIXELS) if needs_luma else pieces_of(region):
+            strength = self._strength_of(piece, level)
+            if check:
+                self._check_finished(piece, level, strength)
+            blended = self._blended(piece, level, strength)
+            pixels[piece.within(region)] = blended
+        return pixels
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether pixels are those of the store."""
+        return self._mask is None and self.adjustment.is_neutral
+
+    def _blended(
+        self, region: Region, level: int, strength: npt.NDArray[np.float32]
+    ) -> npt.NDArray[Any]:
+        source, valid = read_source(self.image, region, level)
+        if not strength.any():
+            return source
+        restored = self.store.read(region, str(level))
+        if not self.adjustment.needs_luma:
+            return blend(source, restored, strength, self.image.nodata, valid)
+        strength = self._protected(source, strength)
+        luma_model = self._find_luma_model() if self.adjustment.luminance_only else None
+        return blend(source, restored, strength, self.image.nodata, valid, luma_model)
+
+    def _strength_of(self, region: Region, level: int = 0) -> npt.NDArray[np.float32]:
+        """Return (h, w) strength of the mask and the adjustment, whatever the source."""
+        strength = np.full(region.shape, self.adjustment.strength, np.float32)
+        if self._mask is None:
+            return strength
+        return strength * self._mask_strength_of(self._mask, region, level)
+
+    def _mask_strength_of(
+        self, mask: MaskStrength, region: Region, level: int
+    ) -> npt.NDArray[np.float32]:
+        """Return (h, w) strength of the mask alone."""
+        if level not in self._masks:
+            size = (self.image.height, self.image.width)
+            self._masks[level] = mask_at_level(mask, level, size)
+        return self._masks[level].read(region)
+
+    def _protected(
+        self, source: npt.NDArray[Any], strength: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float32]:
+        """Return `strength` reduced by the protection of the source's shadows and highlights."""
+        shadows, highlights = self.adjustment.protect_shadows, self.adjustment.protect_highlights
+        if not (shadows or highlights):
+            return strength
+        return strength * self._find_luma_model().share(source, shadows, highlights)
+
+    def _find_luma_model(self) -> LumaModel:
+        if self._luma_model is None:
+            self._luma_model = LumaModel.of_run(self.plan, self.record)
+        return self._luma_model
+
+    def _check_finished(
+        self, region: Region, level: int, strength: npt.NDArray[np.float32] | None = None
+    ) -> None:
+        """Raise `ResourceError` if a pixel that counts is not finished in the store.
+
+        Where `strength`, of `region` in pixels of `level`, is 0 nothing had to be computed.
+        """
+        fine = Region(*(edge << level for edge in region))
+        for target in self.plan.targets:
+            part = target.intersect(fine)
+            if part.is_empty or self.store.is_done(part):
+                continue
+            for cell in cells_of(part):
+                part_slices = smaller(cell, level).within(region)
+                counts = strength is None or strength[part_slices].any()
+                if counts and not self.store.is_done(cell):
+                    raise ResourceError(
+                        f"The result in {self.store.path} is not complete.", "Run it again."
+                    )
+
+    # -- files -----------------------------------------------------------------------
+
+    def save(
+        self,
+        path: str | Path,
+        *,
+        progress: Callable[[int, int], None] | None = None,
+        cancelled: Callable[[], bool] | None = None,
+        **options: Any,
+    ) -> Path:
+        """Write the region in the format of `path`'s suffix; `options` are `ExportOptions`' fields.
+
+        The file is written under a temporary name, verified and renamed; its digest enters the
+        record.
+        """
+        began = time.perf_counter()
+        # Blending reads the source again, within the budget of the run.
+        with chunk_cache.bounded(self.plan.read_cache_bytes), peak_in(self.record):
+            written = self._write(Path(path), progress, cancelled, options)
+        measured = self.record["measured"]
+        self.record["output"] = {"path": str(written), "sha256": digest(written)}
+        if self._mask is not None:
+            self.record["output"]["weight"] = self._mask.digest
+        if "run_seconds" in measured:
+            measured["seconds"] = measured["run_seconds"] + time.perf_counter() - began
+        return written
+
+    def _write(
+        self,
+        path: Path,
+        progress: Callable[[int, int], None] | None,
+        cancelled: Callable[[], bool] | None,
+        options: dict[str, Any],
+    ) -> Path:
+        if self._is_whole_store and not set(options) - {"overwrite"} and can_adopt(self.like, path):
+            adopted: Path = adopt_zarr(
+                self.store.path,
+                path,
+                like=self.like,
+                tags=self._tags(),
+                extras=SIDECARS,
+                overwrite=bool(options.get("overwrite")),
+            )
+            self.store.moved(adopted)
+            return adopted
+        y, x = self._origin
+        written: Path = write_image(
+            path,
+            like=self.like,
+            box=self.region.shift(-y, -x),
+            read=lambda box: self.read(Region(*box).shift(y, x)),
+            read_valid=self.like.read_valid if self.like.may_be_invalid else None,
+            options=ExportOptions(**options),
+            tags=self._tags(),
+            progress=progress,
+            cancelled=cancelled,
+        )
+        return written
+
+    @property
+    def _is_whole_store(self) -> bool:
+        """Whether the store contains exactly what an output of the whole image needs, unblended."""
+        height, width, _ = self.store.shape
+        return (
+            self._is_plain
+            and self.like is self.image
+            and self.region == Region(0, 0, height, width)
+            and self.store.level_count == len(result_levels(self.image)) + 1
+            and not self.store.map_names
+            and self.store.path.name.endswith(".unfinished")
+        )
+
+    def save_maps(self, folder: str | Path, **options: Any) -> list[Path]:
+        """Write the run's side maps as georeferenced GeoTIFFs into `folder`.
+
+        They describe the pixels that `read` returns: `change` (output − input, source units,
+        float32) and the bits *unchanged* and *clipped* of `quality` are computed from them. Where
+        the strength is 0, quality is *unchanged* and the model's own maps are NaN.
+        """
+        target = Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        with peak_in(self.record):
+            return self._write_maps(target, options)
+
+    def _write_maps(self, target: Path, options: dict[str, Any]) -> list[Path]:
+        written = []
+        for name in self._maps:
+            bands = self.image.bands if name == "change" else self._stored(name).shape[0]
+            written.append(
+                write_image(
+                    target / f"{name}.tif",
+                    like=self.like,
+                    box=self.region.shift(-self._origin[0], -self._origin[1]),
+                    read=functools.partial(self._read_map, name),
+                    shape=(*self.region.shape, bands),
+                    dtype=np.float32 if name == "change" else self._stored(name).dtype,
+                    options=ExportOptions(**{"overwrite": True, **options}),
+                    tags=self._tags(),
+                )
+            )
+        return written
+
+    def read_map(self, name: str, box: tuple[int, int, int, int]) -> npt.NDArray[Any]:
+        """Return the side map (h, w, n) of `box` in level-0 coordinates, as `save_maps` writes it.
+
+        `name` is "change" or a map that the run kept.
+        """
+        return self._read_map(name, Region(*box).shift(-self._origin[0], -self._origin[1]))
+
+    def _stored(self, name: str) -> Any:
+        return self.store.array(f"map_{name}")
+
+    def _read_map(self, name: str, box: tuple[int, int, int, int]) -> npt.NDArray[Any]:
+        region = Region(*box).shift(*self._origin)
+        if name == "change":
+            return self._change(region)
+        if name == "quality":
+            return self._quality(region)
+        values = self.store.read(region, f"map_{name}")
+        if self._mask is not None:
+            values[self._mask.read(region) == 0] = np.nan
+        return values
+
+    def _change(self, region: Region) -> npt.NDArray[np.float32]:
+        wide = np.float64 if self.image.dtype.itemsize > 2 else np.float32
+        with np.errstate(invalid="ignore"):
+            change = self.read(region).astype(wide) - self.image.read(region)
+        return change.astype(np.float32)
+
+    def _quality(self, region: Region) -> npt.NDArray[np.uint8]:
+        """Return the stored bits, updated for strength and mask."""
+        quality: npt.NDArray[np.uint8] = self.store.read(region, "map_quality")
+        if self._is_plain:
+            return quality
+        still = (quality & (QUALITY["excluded"] | QUALITY["nodata"])) > 0
+        source = self.image.read(region)
+        bits = change_bits(source, self.read(region))[..., None]
+        # A NaN differs from itself.
+        bits[still] = QUALITY["unchanged"]
+        quality = (quality & ~np.uint8(ABOUT_CHANGE)) | bits
+        strength = self._protected(source, self._strength_of(region))
+        quality[strength == 0] = QUALITY["unchanged"]
+        return quality
+
+    def _tags(self) -> dict[str, str]:
+        model = self.record.get("model", {})
+        return {
+            "NAPARI_RESTORE": "appearance restored, not calibrated reflectance",
+            "NAPARI_RESTORE_MODEL": str(model.get("id", "")),
+            "NAPARI_RESTORE_PARAMETERS": str(model.get("parameters", "")),
+            "NAPARI_RESTORE_VERSION": str(self.record.get("version", "")),
+        }
+
+
+def cells_of(box: Region) -> Iterator[Region]:
+    """Yield the parts of `box` in each cell of which the store records whether it is finished."""
+    grid = box.align(CELL)
+    for y in range(grid.y0, grid.y1, CELL):
+        for x in range(grid.x0, grid.x1, CELL):
+            yield Region(y, x, y + CELL, x + CELL).intersect(box)
+
+
+def store_layout(plan: Plan) -> dict[str, Any]:
+    """Return the levels and maps of a plan's store, as parameters of `ResultStore.open`."""
+    image = plan.image
+    sizes = {"airlight": len(plan.bands)}
+    # The change depends on strength and mask: it is computed when it is saved.
+    stored = [name for name in plan.maps if name != "change"]
+    return {
+        "levels": result_levels(image) if plan.pyramid else (),
+        "maps": {name: sizes.get(name, 1) for name in stored},
+    }
+
+
+def result_levels(image: Image) -> tuple[tuple[int, int], ...]:
+    """Return the sizes of the result's further pyramid levels, down to a long side ≤ 512.
+
+    No more than seven: a tile begins on a whole pixel of those, whatever its size.
+    """
+    return tuple(level_sizes(image.height, image.width)[1:8])
+
+
+def digest(path: Path) -> str:
+    """Return the sha256 of a file, or of a folder's files in the order of their names."""
+    total = hashlib.sha256()
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    for file in files:
+        if file.is_file():
+            if path.is_dir():
+                total.update(str(file.relative_to(path).as_posix()).encode())
+            with open(file, "rb") as stream:
+                while block := stream.read(1 << 20):
+                    total.update(block)
+    return total.hexdigest()

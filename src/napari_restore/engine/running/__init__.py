@@ -1,0 +1,1 @@
+"""A plan carried out: jobs, tiles, events, the child process."""

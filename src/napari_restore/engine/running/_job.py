@@ -1,0 +1,166 @@
+"""A running plan: iterate over its events, cancel it, get its result."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from napari_restore import errors
+from napari_restore.engine._region import Region
+from napari_restore.engine.memory._budget import process_memory
+from napari_restore.engine.planning._plan import Plan
+from napari_restore.engine.results._result import Result
+from napari_restore.engine.running._child import Worker
+from napari_restore.engine.running._events import Event, Finished, Stopped, event_from_dict
+from napari_restore.engine.running._start import run_of
+
+
+class Job:
+    """A plan running on a thread of this process.
+
+    Iterating gives the events as they happen and ends after `Finished` or `Stopped`; an error of
+    the run is raised there. `result` waits for the end. With `keep`, what the model computes from
+    the whole image stays in memory for the next run. With `wait`, it waits while another run writes
+    the same result instead of failing.
+    """
+
+    def __init__(self, plan: Plan, *, keep: bool = False, wait: bool = False) -> None:
+        self.plan = plan
+        self._keep = keep
+        self._wait = wait
+        self._events: queue.Queue[Event | BaseException] = queue.Queue()
+        self._outcome: Event | BaseException | None = None
+        self._latest: Event | BaseException | None = None
+        """The latest event, whether or not the iterator has yielded it yet."""
+        self._start()
+
+    def __repr__(self) -> str:
+        plan = self.plan
+        named = f"{plan.model.card.id!r} on {plan.image.name!r}"
+        return f"<Job {named}: {self.status}, {plan.tiles} tile{'s' if plan.tiles != 1 else ''}>"
+
+    @property
+    def status(self) -> str:
+        """``"running"``, ``"done"``, ``"cancelled"`` or ``"failed"``."""
+        outcome = self._outcome or self._latest
+        if isinstance(outcome, Finished):
+            return "done"
+        if isinstance(outcome, Stopped):
+            return "cancelled"
+        return "failed" if isinstance(outcome, BaseException) else "running"
+
+    def __iter__(self) -> Iterator[Event]:
+        while self._outcome is None:
+            event = self._events.get()
+            if isinstance(event, (Finished, Stopped, BaseException)):
+                self._outcome = event
+                # For other threads that wait for the end.
+                self._events.put(event)
+            if isinstance(event, BaseException):
+                raise event
+            yield event
+
+    def cancel(self) -> None:
+        """Stop within a tile; finished tiles are kept."""
+        self._stop.set()
+
+    def prioritise(self, region: Region) -> None:
+        """Restore the tiles nearest to the middle of `region` first."""
+        if self._run.schedule is not None:
+            self._run.schedule.prioritise(region)
+
+    def result(self) -> Result:
+        """Wait for the end; raise `Cancelled` after a cancel, else the error of the run."""
+        for _ in self:
+            pass
+        if isinstance(self._outcome, BaseException):
+            raise self._outcome
+        if isinstance(self._outcome, Stopped):
+            raise errors.Cancelled(
+                "The run was cancelled; finished tiles are kept.",
+                "The same command goes on from there.",
+            )
+        assert isinstance(self._outcome, Finished)
+        return Result.of_run(self.plan, self._outcome.record)
+
+    def _put(self, event: Event | BaseException) -> None:
+        self._latest = event
+        self._events.put(event)
+
+    def _start(self) -> None:
+        self._stop = threading.Event()
+        self._run = run_of(self.plan, self._put, self._stop, self._keep, self._wait)
+
+        def body() -> None:
+            try:
+                self._run.run()
+            except errors.Cancelled:
+                # `Stopped` has been emitted.
+                pass
+            except BaseException as error:
+                self._put(error)
+
+        threading.Thread(target=body, name="job", daemon=True).start()
+
+
+class ProcessJob(Job):
+    """A plan running in a child process, so that the window's process stays responsive.
+
+    `task` names image and model as the `worker`'s module opens them and holds the serialised plan;
+    events come back as they happen. With `own`, the worker ends with the job. A crash of the child
+    or its running out of memory ends only the run.
+    """
+
+    def __init__(
+        self, plan: Plan, task: dict[str, Any], worker: Worker, *, own: bool = False
+    ) -> None:
+        self._task = task
+        self._owns_worker = own
+        self.worker = worker
+        super().__init__(plan)
+
+    def cancel(self) -> None:
+        self.worker.cancel(self._number)
+
+    def prioritise(self, region: Region) -> None:
+        self.worker.prioritise(self._number, region)
+
+    def kill(self) -> None:
+        """End the child at once; finished tiles are kept all the same."""
+        self.worker.kill()
+
+    def _start(self) -> None:
+        # The memory of this process counts beside what the child measures of itself.
+        self._own_memory = process_memory(children=False)
+        self._number = self.worker.submit(self._task, self._on_message)
+
+    def _on_message(self, data: dict[str, Any]) -> None:
+        name = data["event"]
+        if name == "Error":
+            kind = getattr(errors, data["kind"], errors.RestoreError)
+            self._end(kind(data["message"], data["hint"]))
+        elif name == "Ended":
+            self._end(
+                errors.ResourceError(
+                    f"The process that ran the model ended unexpectedly (code {data['code']}).",
+                    "It may have run out of memory: lower the budget and run again; "
+                    "finished tiles are kept.",
+                )
+            )
+        else:
+            event = event_from_dict(data)
+            if not isinstance(event, (Finished, Stopped)):
+                self._put(event)
+                return
+            # The record counts all processes: the child's and this one.
+            for figure in ("idle_ram_bytes", "peak_ram_bytes"):
+                if figure in event.record.get("measured", {}):
+                    event.record["measured"][figure] += self._own_memory
+            self._end(event)
+
+    def _end(self, outcome: Event | BaseException) -> None:
+        if self._owns_worker:
+            self.worker.close()
+        self._put(outcome)

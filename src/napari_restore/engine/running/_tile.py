@@ -1,0 +1,348 @@
+"""Restoration of one tile: source values in, source values out."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from napari_restore.engine._region import Region
+from napari_restore.engine.memory._device import Device
+from napari_restore.engine.memory._device_memory import DeviceMemory
+from napari_restore.engine.results._quality import QUALITY, change_bits, parts_inside, tally
+from napari_restore.engine.running._precision import computing
+from napari_restore.engine.statistics._bands import OtherBands
+from napari_restore.errors import BadModel, OutOfMemory
+from napari_restore.images import Radiometry, halve
+from napari_restore.models import (
+    HAZE_EXPONENT,
+    RestorationModel,
+    Statistics,
+    correct_band,
+    placed_at,
+)
+
+TRUSTED_TRANSMISSION = 0.25
+"""Least trusted transmission; below it a haze model divides noise by a small number: bit
+``low_transmission``."""
+
+
+@dataclass(frozen=True)
+class TileInput:
+    """Pixels of a tile and its halo, as read."""
+
+    core: Region
+    input_box: Region
+    pixels: npt.NDArray[Any]
+    """(h, w, C) of `input_box` in source units."""
+    valid: npt.NDArray[np.bool_] | None
+    """(h, w) of `input_box`: neither nodata nor excluded; None when all are."""
+    excluded: npt.NDArray[np.bool_] | None = None
+    """(h, w) of `input_box`: excluded by the user's mask."""
+    representative: npt.NDArray[np.bool_] | None = None
+    """(h, w) of `input_box`: those of `valid` that statistics can rely on; None when all are."""
+
+    @property
+    def inner(self) -> tuple[slice, slice]:
+        """Rows and columns of the core within `input_box`."""
+        return self.core.within(self.input_box)
+
+
+@dataclass
+class TileOutput:
+    """The restored core and its counts."""
+
+    core: Region
+    pixels: npt.NDArray[Any]
+    maps: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    levels: list[npt.NDArray[Any]] = field(default_factory=list)
+    """`pixels` halved once, twice … for the result's pyramid."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """Counts of the whole core; see `tally`."""
+    inside: list[Region] | None = None
+    """Parts of the core inside the targets, where that is not all of it …"""
+    counts_inside: dict[str, int] | None = None
+    """… and their counts."""
+
+
+@dataclass(frozen=True)
+class TileWork:
+    """Everything that the tiles of one run share."""
+
+    model: RestorationModel
+    statistics: Statistics
+    radiometry: Radiometry
+    bands: tuple[int, ...]
+    fill: npt.NDArray[np.float32]
+    """(len(bands),) model-range value put where pixels are invalid."""
+    nodata: float | None
+    device: Device
+    memory: DeviceMemory
+    maps: tuple[str, ...] = ()
+    levels: int = 0
+    """Further pyramid levels to make of each tile."""
+    other_bands: OtherBands = "copy"
+    others: tuple[int, ...] = ()
+    wavelengths: tuple[float | None, ...] = ()
+    precision: str = "float32"
+    corner: tuple[int, int] = (0, 0)
+    """(y, x) in the image of the first pixel of the statistics, for a position-dependent model."""
+    scale: float = 1.0
+    """Pixels of the context along a side of one of the image."""
+    targets: tuple[Region, ...] = ()
+    """Targets of the run: tiles reach beyond them."""
+
+    def run(self, batch: list[TileInput]) -> list[TileOutput]:
+        """Restore tiles of equal input shape in one call of the model."""
+        inputs = [self.to_model(tile) for tile in batch]
+        # Planar memory layout: with interleaved input, kernels differ by shape.
+        x = torch.stack([torch.from_numpy(values).permute(2, 0, 1) for values in inputs])
+        valid = self._valid_tensor(batch)
+        change, maps = self._call(x, valid, [tile.input_box for tile in batch])
+        outputs = []
+        for i, tile in enumerate(batch):
+            rows, columns = tile.inner
+            own = {
+                name: as_pixels(values[i if len(values) > 1 else 0], rows, columns)
+                for name, values in maps.items()
+            }
+            outputs.append(self.to_source(tile, as_pixels(change[i], rows, columns), own))
+        return outputs
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Set up the model's call: its precision, no gradients, memory counted."""
+        with (
+            torch.inference_mode(),
+            computing(self.device, self.precision),
+            self.memory.watched(),
+        ):
+            yield
+
+    def to_model(self, tile: TileInput) -> npt.NDArray[np.float32]:
+        """Return (h, w, len(bands)) of `input_box` in model range, filled where invalid."""
+        x = self.radiometry.to_model_tile(tile.pixels, self.bands)
+        if tile.valid is not None:
+            # The value of an invalid pixel must not reach its neighbours.
+            x[~tile.valid] = self.fill
+        return x
+
+    def _valid_tensor(self, batch: list[TileInput]) -> torch.Tensor | None:
+        found = [tile.representative for tile in batch]
+        if not self.model.card.uses_validity or all(mask is None for mask in found):
+            return None
+        masks = [
+            np.ones(tile.input_box.shape, bool) if mask is None else mask
+            for tile, mask in zip(batch, found, strict=True)
+        ]
+        return torch.from_numpy(np.stack(masks))[:, None]
+
+    def _call(
+        self, x: torch.Tensor, valid: torch.Tensor | None, input_box: list[Region]
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Return change (N, c, h, w) and maps (N, 1 or c, h, w) of input boxes, in model range."""
+        wants_maps = bool(self.maps) or bool(self.others and self.other_bands == "correct")
+        try:
+            with self.computing():
+                on_device = self.device.take(x)
+                mask = None if valid is None else self.device.take(valid)
+                statistics = self.statistics_at(input_box, on_device)
+                if wants_maps and self.model.card.maps:
+                    y, maps = self.model.forward_with_maps(on_device, statistics, mask)
+                else:
+                    y, maps = self.model(on_device, statistics, mask), {}
+                change = y.float() - on_device
+        except FAILURES as error:
+            raise as_failure(self.model, error) from error
+        spread = {name: values.expand(-1, -1, *x.shape[-2:]) for name, values in maps.items()}
+        return change, spread
+
+    def statistics_at(self, input_box: list[Region], x: torch.Tensor) -> Statistics:
+        """Return the statistics for one call; a position-dependent model gets the origin of `x`."""
+        if not self.model.card.placed:
+            return self.statistics
+        top, left = self.corner
+        origins = [(region.y0 - top, region.x0 - left) for region in input_box]
+        return placed_at(self.statistics, origins, self.scale, x)
+
+    def to_source(
+        self,
+        tile: TileInput,
+        change: npt.NDArray[np.float32],
+        maps: dict[str, npt.NDArray[np.float32]],
+    ) -> TileOutput:
+        """Return the tile's output from the core's change and maps, (h, w, c) in model range."""
+        source = tile.pixels[tile.inner]
+        valid = None if tile.valid is None else tile.valid[tile.inner]
+        failed = None
+        # A sum is finite only if all are, and takes one pass.
+        if not np.isfinite(change.sum(dtype=np.float64)):
+            failed = np.logical_not(np.isfinite(change).all(axis=2))
+            change = np.where(failed[..., None], 0, change)
+        bands = self.bands
+        if self.others and self.other_bands == "correct":
+            change = np.concatenate([change, self._other_changes(source, maps)], axis=2)
+            bands = self.bands + self.others
+        pixels = self._applied(source, change, bands)
+        if valid is not None:
+            pixels = np.where(valid[..., None], pixels, source)
+        quality = self._quality(tile, source, pixels, maps, valid)
+        inside = parts_inside(tile.core, self.targets)
+        counts = (
+            None if inside is None else self._tally_of(tile.core, inside, quality, valid, failed)
+        )
+        kept: dict[str, npt.NDArray[Any]] = {}
+        for name in self.maps:
+            if name == "quality":
+                kept[name] = quality[..., None]
+            elif name in maps:
+                kept[name] = maps[name]
+        levels = self._levels(tile, pixels, valid)
+        return TileOutput(
+            tile.core, pixels, kept, levels, tally(quality, valid, failed), inside, counts
+        )
+
+    @staticmethod
+    def _tally_of(
+        core: Region,
+        parts: list[Region],
+        quality: npt.NDArray[np.uint8],
+        valid: npt.NDArray[np.bool_] | None,
+        failed: npt.NDArray[np.bool_] | None,
+    ) -> dict[str, int]:
+        """Return the `tally` of the pixels of `core` in `parts`, which may overlap."""
+        chosen = np.zeros(core.shape, bool)
+        for part in parts:
+            chosen[part.within(core)] = True
+        return tally(
+            quality[chosen],
+            None if valid is None else valid[chosen],
+            None if failed is None else failed[chosen],
+        )
+
+    def _levels(
+        self, tile: TileInput, pixels: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None
+    ) -> list[npt.NDArray[Any]]:
+        if valid is not None and tile.excluded is not None:
+            valid = valid | tile.excluded[tile.inner]
+        levels = []
+        fill = 0.0 if self.nodata is None else self.nodata
+        for _ in range(self.levels):
+            pixels, valid = halve(pixels, valid, fill=fill, nodata=self.nodata)
+            levels.append(pixels)
+        return levels
+
+    def _applied(
+        self, source: npt.NDArray[Any], change: npt.NDArray[np.float32], bands: tuple[int, ...]
+    ) -> npt.NDArray[Any]:
+        """Return (h, w, C) `source` with `change` added to `bands`."""
+        if bands == tuple(range(source.shape[2])):
+            return self.radiometry.apply_change(source, change, bands, self.nodata)
+        pixels = source.copy()
+        chosen = list(bands)
+        pixels[..., chosen] = self.radiometry.apply_change(
+            source[..., chosen], change, bands, self.nodata
+        )
+        return pixels
+
+    def _other_changes(
+        self, source: npt.NDArray[Any], maps: dict[str, npt.NDArray[np.float32]]
+    ) -> npt.NDArray[np.float32]:
+        """Return the change of the bands that the model does not take, from its transmission."""
+        x = self.radiometry.to_model_tile(source, self.others)
+        reference = self.model.card.transmission_wavelength
+        if reference is None:
+            known = [w for w in (self.wavelengths[b] for b in self.bands) if w is not None]
+            reference = sum(known) / len(known)
+        estimated = self.statistics.get("exponent")
+        exponent = HAZE_EXPONENT if estimated is None else float(estimated)
+        airlight = self.statistics["airlight_all"].cpu().numpy()
+        changes = [
+            correct_band(
+                x[..., i],
+                maps["transmission"][..., 0],
+                float(airlight[band]),
+                reference,
+                float(self.wavelengths[band] or reference),
+                exponent=exponent,
+            )
+            - x[..., i]
+            for i, band in enumerate(self.others)
+        ]
+        return np.stack(changes, axis=2).astype(np.float32)
+
+    def _quality(
+        self,
+        tile: TileInput,
+        source: npt.NDArray[Any],
+        pixels: npt.NDArray[Any],
+        maps: dict[str, npt.NDArray[np.float32]],
+        valid: npt.NDArray[np.bool_] | None,
+    ) -> npt.NDArray[np.uint8]:
+        """Return (h, w) bits of `QUALITY`."""
+        quality = change_bits(source, pixels)
+        if "transmission" in maps:
+            low = maps["transmission"][..., 0] < TRUSTED_TRANSMISSION
+            quality[low] |= QUALITY["low_transmission"]
+        if valid is not None:
+            excluded = np.zeros_like(valid) if tile.excluded is None else tile.excluded[tile.inner]
+            quality[~valid] = QUALITY["unchanged"]
+            quality[~valid & excluded] |= QUALITY["excluded"]
+            quality[~valid & ~excluded] |= QUALITY["nodata"]
+        return quality
+
+
+FAILURES = (
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    LookupError,
+    AssertionError,
+    AttributeError,
+)
+"""Exceptions that a broken model raises."""
+
+
+def as_failure(model: RestorationModel, error: Exception) -> OutOfMemory | BadModel:
+    """Return the error to raise for one that `model` raised on a tile."""
+    if is_out_of_memory(error):
+        return OutOfMemory("Out of memory in a tile.")
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return BadModel(
+        f"Model {model.card.id} failed on a tile: {lines[0]}",
+        "Finished tiles are kept; check the model or try another tile size.",
+    )
+
+
+def as_pixels(planes: torch.Tensor, rows: slice, columns: slice) -> npt.NDArray[np.float32]:
+    """Return the core of (c, h, w) as a contiguous (h, w, c) array."""
+    pixels: npt.NDArray[np.float32] = (
+        planes[:, rows, columns].permute(1, 2, 0).contiguous().cpu().numpy()
+    )
+    return pixels
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether torch or Python ran out of memory; torch reports it in several ways."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error).lower()
+    return "out of memory" in text or "can't allocate memory" in text
+
+
+def clear_frames(error: BaseException) -> None:
+    """Free the tensors in the stack frames of `error`, which its traceback keeps alive.
+
+    Otherwise the memory that ran out is still in use while a smaller batch is tried.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        traceback.clear_frames(cause.__traceback__)
+        cause = cause.__cause__ or cause.__context__

@@ -1,0 +1,399 @@
+"""Computation of a whole image's `Context` in one pass, and its cache on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_restore.engine._region import Region
+from napari_restore.engine.masks._mask_strength import MaskStrength, open_mask
+from napari_restore.engine.memory._device import cores
+from napari_restore.engine.results._levels import mask_at_level
+from napari_restore.engine.statistics._bands import visible_bands
+from napari_restore.engine.statistics._context_file import UNREADABLE, read_context, write_context
+from napari_restore.errors import Cancelled, InputError
+from napari_restore.images import Image, attach_pyramid, cache_dir, halve, mark_entry
+from napari_restore.models import (
+    BLOCK,
+    BlockStatistics,
+    Context,
+    ContextPass,
+    context_of,
+)
+
+BLOCK_SIDE = 2048
+"""Side in pixels of the blocks of a pass: a multiple of every overview factor in use."""
+READ_ROWS = 512
+"""Least rows of a block that are read together, in whole chunks: beside the overview a block of
+floats needs as much again."""
+OVERVIEW_SIDE = 512
+"""Overviews of several images are reduced to this side, and further if necessary …"""
+OVERVIEW_PIXELS = 2048**2
+"""… so that all together have no more pixels than that of one."""
+ROUGH = ("overview", "sample")
+"""Extents of drafts."""
+SAMPLE_CHUNKS = 4
+"""A sample reads this many chunks across and down …"""
+SAMPLE_SIDE = 512
+"""… at this many pixels squared of each."""
+ROUGH_BYTES = 64 << 20
+"""Contexts of drafts stay in memory up to this: about two of images with three bands."""
+_VERSION = 4
+
+
+def dark_bands(image: Image) -> tuple[int, ...]:
+    """Return the bands of the dark channel.
+
+    They are the visible ones where roles are known, else all data bands.
+    """
+    return visible_bands(image) or image.data_bands
+
+
+def context_key(
+    image: Image,
+    exclude: MaskStrength | None = None,
+    region: Region | None = None,
+    *,
+    extent: str = "image",
+) -> str:
+    """Return the cache key of the context of this image, these bands and this exclude mask.
+
+    The statistics of a level are those of its whole image.
+    """
+    image = image.full or image
+    parts = [_VERSION, image.fingerprint, dark_bands(image), image.data_bands]
+    parts += [exclude.digest if exclude else None, list(region) if region else None]
+    parts += [extent] if extent in ROUGH else []
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def context_exclude(image: Image, exclude: str | os.PathLike[str] | None) -> MaskStrength | None:
+    """Return the exclude mask on the image whose statistics stand for `image`."""
+    return None if exclude is None else open_mask(os.fspath(exclude), image.full or image)
+
+
+def find_context(
+    image: Image,
+    exclude: MaskStrength | None = None,
+    region: Region | None = None,
+    *,
+    extent: str = "image",
+) -> Context | None:
+    """Return the context computed earlier, or None."""
+    key = context_key(image, exclude, region, extent=extent)
+    try:
+        return read_context(_path(key), key)
+    except UNREADABLE:
+        # Missing, damaged, or written by another program: computed again.
+        return None
+
+
+def compute_context(
+    image: Image,
+    *,
+    exclude: MaskStrength | None = None,
+    region: Region | None = None,
+    extent: str = "image",
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    sampled: bool = True,
+) -> Context:
+    """Return the context of `image` over all its bands, kept on disk for the next time.
+
+    With `region` only that part is read. Drafts are limited to a fraction of a second: the `extent`
+    "overview" reads a small level, "sample" a few blocks spread over the image; the last of them
+    stay in memory. Where there is no small level (any more), "overview" reads such blocks, or all
+    of the image unless `sampled`. The context of a level is that of its whole image, in whose
+    pixels region and `exclude` are. Blocks are read and counted by `workers` threads and added up
+    in one fixed order, so the same bytes come out whatever their number.
+    """
+    image = image.full or image
+    key = context_key(image, exclude, region, extent=extent)
+    if extent in ROUGH and (known := _rough.get(key)) is not None:
+        _rough.move_to_end(key)
+        return known
+    if extent == "overview":
+        # Another process may have built the levels since.
+        attach_pyramid(image)
+        level = overview_level(image)
+        if level is not None:
+            return _keep_rough(key, _overview_context(image, level, exclude))
+        known = None if sampled else find_context(image, exclude, region)
+        return known or compute_context(
+            image,
+            exclude=exclude,
+            region=region,
+            extent="sample" if sampled else "image",
+            workers=workers,
+            progress=progress,
+            cancelled=cancelled,
+        )
+    scope = region or Region(0, 0, image.height, image.width)
+    whole = ContextPass(scope.height, scope.width, image.bands, image.dtype, dark_bands(image))
+    side = max(BLOCK_SIDE, whole.factor)
+    blocks = [
+        Region(y, x, y + side, x + side).intersect(Region(0, 0, *scope.shape))
+        for y in range(0, scope.height, side)
+        for x in range(0, scope.width, side)
+    ]
+    if extent == "sample":
+        blocks = _spread(image, whole.factor)
+
+    together = -(-READ_ROWS // image.chunk[0]) * image.chunk[0]
+    if together % max(BLOCK, whole.factor):
+        together = side
+
+    def count_block(block: Region) -> BlockStatistics | None:
+        total = None
+        for y in range(block.y0, block.y1, together):
+            part = measure_block(block.intersect(block._replace(y0=y, y1=y + together)))
+            total = part if total is None else total.plus(part)
+        return total
+
+    def measure_block(block: Region) -> BlockStatistics | None:
+        box = block.shift(scope.y0, scope.x0)
+        valid = image.read_representative(box) if image.may_be_invalid else None
+        if exclude is not None:
+            counted = exclude.read(box) == 0
+            valid = counted if valid is None else valid & counted
+        return whole.measure(block.y0, block.x0, image.read(box), valid)
+
+    for i, statistics in enumerate(_in_order(blocks, count_block, workers or cores())):
+        if cancelled is not None and cancelled():
+            raise Cancelled("Cancelled while reading the whole image.")
+        whole.add_statistics(statistics)
+        if progress is not None:
+            progress(i + 1, len(blocks))
+    context = whole.finish()
+    if extent in ROUGH:
+        return _keep_rough(key, context)
+    path = _path(key)
+    mark_entry(path.parent, {"image": image.name})
+    write_context(path, context, key)
+    return context
+
+
+_rough: OrderedDict[str, Context] = OrderedDict()
+
+
+def _keep_rough(key: str, context: Context) -> Context:
+    _rough[key] = context
+    while sum(map(_bytes_of, _rough.values())) > ROUGH_BYTES:
+        _rough.popitem(last=False)
+    return context
+
+
+def _bytes_of(context: Context) -> int:
+    arrays = context.overview, context.histograms, context.dark_counts, context.dark_sums
+    return sum(array.nbytes for array in arrays)
+
+
+def rough_extent(image: Image) -> str:
+    """Return the extent of `ROUGH` that is available at once: a small level, if there is one."""
+    return "sample" if overview_level(image.full or image) is None else "overview"
+
+
+def overview_level(image: Image) -> int | None:
+    """Return the finest level of at most half of `OVERVIEW_PIXELS` pixels that is readable at once.
+
+    None where such levels are not made yet, or are no power of two smaller.
+    """
+    for number, shape in enumerate(image.level_shapes):
+        small = math.prod(shape) <= OVERVIEW_PIXELS // 2
+        if small and image.level_scale(number) is not None and image.is_built(number):
+            return number
+    return None
+
+
+def _overview_context(image: Image, level: int, exclude: MaskStrength | None) -> Context:
+    view = image.level_view(level)
+    box = Region(0, 0, view.height, view.width)
+    valid = view.read_representative(box) if view.may_be_invalid else None
+    if exclude is not None:
+        size = (image.height, image.width)
+        counted = mask_at_level(exclude, view.scale.bit_length() - 1, size).read(box) == 0
+        valid = counted if valid is None else valid & counted
+    context = context_of(view.read(box), valid, dark_bands(image))
+    return replace(
+        context, height=image.height, width=image.width, factor=context.factor * view.scale
+    )
+
+
+def _spread(image: Image, factor: int) -> list[Region]:
+    """Return the blocks of a sample.
+
+    They are parts of up to SAMPLE_CHUNKS² chunks, spread evenly over the image.
+    """
+    step = max(BLOCK, factor)
+    picked: list[list[tuple[int, int]]] = []
+    for length, chunk in zip((image.height, image.width), image.chunk, strict=True):
+        count = min(SAMPLE_CHUNKS, -(-length // chunk))
+        spans = []
+        for number in range(count):
+            low = int((number + 0.5) * length / count) // chunk * chunk
+            low = -(-low // step) * step
+            high = min(low + max(step, min(chunk, SAMPLE_SIDE) // step * step), length)
+            if low < high:
+                spans.append((low, high))
+        picked.append(spans or [(0, min(length, step))])
+    rows, columns = picked
+    return [Region(y0, x0, y1, x1) for y0, y1 in rows for x0, x1 in columns]
+
+
+def _in_order(
+    blocks: list[Region], count: Callable[[Region], BlockStatistics | None], workers: int
+) -> Iterator[BlockStatistics | None]:
+    """Yield results in the order of `blocks`, at most `workers` + 1 waiting."""
+    waiting: deque[Future[BlockStatistics | None]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="context") as pool:
+        try:
+            for block in blocks:
+                waiting.append(pool.submit(count, block))
+                if len(waiting) > workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def joint_context(contexts: Iterable[Context]) -> Context:
+    """Return the statistics of several images taken as one, each read on its own.
+
+    Counts add up. Overviews are thinned and stacked, the first image's factor stands for all.
+    Raises `InputError` if the images are not of one kind.
+    """
+    joint: Context | None = None
+    longest = 0
+    overviews: list[Overview] = []
+    side = OVERVIEW_SIDE
+    for context in contexts:
+        if joint is None:
+            joint, overviews = context, [context.overview]
+            longest = max(context.overview.shape[:2])
+            continue
+        if _kind(context) != _kind(joint):
+            raise InputError(
+                f"One image has {_description(_kind(joint))}, another {_description(_kind(context))}: "
+                "they have no statistics in common.",
+                "Give images of one kind, or leave --context out.",
+            )
+        overviews.append(context.overview)
+        overviews = [_thinned(overview, side) for overview in overviews]
+        while sum(overview[..., 0].size for overview in overviews) > OVERVIEW_PIXELS:
+            side //= 2
+            overviews = [_thinned(overview, side) for overview in overviews]
+        joint = replace(
+            joint,
+            height=joint.height + context.height,
+            width=max(joint.width, context.width),
+            histograms=joint.histograms + context.histograms,
+            dark_counts=joint.dark_counts + context.dark_counts,
+            dark_sums=joint.dark_sums + context.dark_sums,
+        )
+    if joint is None:
+        raise ValueError("no context to join")
+    if len(overviews) == 1:
+        return joint
+    thinned = round(longest / max(overviews[0].shape[:2]))
+    return replace(joint, factor=joint.factor * thinned, overview=_stacked(overviews))
+
+
+def context_of_images(
+    images: Iterable[Image], exclude: str | os.PathLike[str] | None = None
+) -> Context:
+    """Return the statistics of `images` taken as one, computed where they are not known yet."""
+
+    def of_one(image: Image) -> Context:
+        weight = None if exclude is None else open_mask(os.fspath(exclude), image)
+        return find_context(image, weight) or compute_context(image, exclude=weight)
+
+    return joint_context(of_one(image) for image in images)
+
+
+def check_context(context: Context, image: Image) -> None:
+    """Raise `InputError` if `context` does not describe images like `image`."""
+    image_kind = (str(image.dtype), image.bands, dark_bands(image))
+    if _kind(context) != image_kind:
+        raise InputError(
+            f"The context is of {_description(_kind(context))}, {image.name} has {_description(image_kind)}.",
+            "Make a context of images of its kind.",
+        )
+
+
+Overview = npt.NDArray[np.float32]
+_Kind = tuple[str, int, tuple[int, ...]]
+
+
+def _kind(context: Context) -> _Kind:
+    return np.dtype(context.dtype).name, context.bands, tuple(context.dark_bands)
+
+
+def _description(kind: _Kind) -> str:
+    dtype, bands, dark = kind
+    return f"{bands} bands of {dtype} (dark channel from {', '.join(str(b + 1) for b in dark)})"
+
+
+def _thinned(overview: Overview, side: int) -> Overview:
+    """Return `overview` halved until its long side is at most `side`; NaN where none is valid."""
+    while max(overview.shape[:2]) > side:
+        known = ~np.isnan(overview[..., 0])
+        overview, _ = halve(overview, known, fill=np.nan)
+    return overview
+
+
+def _stacked(overviews: list[Overview]) -> Overview:
+    """Return the arrays one above the other, padded with NaN on the right."""
+    width = max(overview.shape[1] for overview in overviews)
+    pads = [((0, 0), (0, width - overview.shape[1]), (0, 0)) for overview in overviews]
+    return np.concatenate(
+        [np.pad(o, pad, constant_values=np.nan) for o, pad in zip(overviews, pads, strict=True)]
+    )
+
+
+def save_context(path: Path, context: Context) -> None:
+    """Write a context to the path that the user chose (``--context FILE``)."""
+    write_context(path, context)
+
+
+def load_context(path: Path, image: Image | None = None) -> Context:
+    """Return the context `save_context` wrote, checked against `image`.
+
+    Raises `InputError` for a file that is missing, damaged, no context, or one of images of another
+    kind.
+    """
+    try:
+        context = read_context(path)
+    except FileNotFoundError as error:
+        raise InputError(f"There is no context file {path}.", "Check the name.") from error
+    except UNREADABLE as error:
+        raise InputError(
+            f"{path} is damaged or no context.",
+            "Make it again with --context first or joint, or leave it out.",
+        ) from error
+    if image is not None:
+        check_context(context, image)
+    return context
+
+
+def context_path(
+    image: Image, exclude: MaskStrength | None, region: Region | None, *, extent: str = "image"
+) -> Path:
+    """Return the path at which the context is cached."""
+    return _path(context_key(image, exclude, region, extent=extent))
+
+
+def _path(key: str) -> Path:
+    return cache_dir() / "contexts" / key / "context.npz"

@@ -1,0 +1,354 @@
+"""Result of a run on disk, readable while it grows."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+from annotated_types import Len
+from typing_extensions import TypedDict
+
+from napari_restore._json_shapes import mismatches, read_json
+from napari_restore.engine._region import Region
+from napari_restore.engine.planning._tiles import CELL
+from napari_restore.engine.storage._chunk_files import DamagedChunk, create_array, write_chunks
+from napari_restore.engine.storage._journal import JOURNAL, DamagedJournal, Journal
+from napari_restore.engine.storage._store_lock import WRITER, lock_exclusive, lock_shared, writer_of
+from napari_restore.errors import DiskFull, ResourceError, SourceChanged
+from napari_restore.images import check_private, is_disk_full, is_used, mark_entry
+
+CHUNK = 512
+STAGED = "staged"
+"""Folder of a store for the tokens and residuals of a staged model."""
+SIDECARS = ("header.json", JOURNAL, "entry.json", WRITER, STAGED)
+"""Files of a store that are no part of the pixels."""
+FORMAT = 3
+"""Increased when the layout on disk changes; part of every run's key."""
+
+
+class Header(TypedDict):
+    """Description of a store's content; all of it enters the checksums of its journal."""
+
+    format: int
+    key: str
+    fingerprint: str
+    shape: Annotated[list[int], Len(3, 3)]
+    """[height, width, bands]."""
+    dtype: str
+    levels: list[Annotated[list[int], Len(2, 2)]]
+    maps: dict[str, int]
+
+
+class ResultStore:
+    """A sparse zarr (c, y, x) of the source's full extent with a journal of finished tiles.
+
+    Only finished tiles take space, so a region and the whole image share one store. A tile's chunks
+    are written first, then one journal entry; after a crash the journal names exactly the complete
+    tiles. One thread writes, any may read.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        arrays: dict[str, Any],
+        header: dict[str, Any],
+        *,
+        writes: bool = False,
+    ) -> None:
+        self.path = path
+        self._unlock = (lock_exclusive if writes else lock_shared)(self, path)
+        self.header = header
+        self._arrays = arrays
+        height, width = header["shape"][:2]
+        self._done = np.zeros((-(-height // CELL), -(-width // CELL)), bool)
+        self._journal = Journal(path, header)
+        self.journal: list[dict[str, Any]] = []
+        """An entry for each finished tile: its ``region`` and the `entry` passed to `write`."""
+        self.rebuilt = False
+        """Whether finished tiles were dropped because the store was damaged."""
+        try:
+            self._read_all()
+        except BaseException:
+            self.close()
+            raise
+        if writes:
+            self._journal.mend()
+
+    # -- opening -----------------------------------------------------------------
+
+    @classmethod
+    def attach(cls, path: Path) -> ResultStore:
+        """Return the store at `path` for reading, while another process may be writing to it.
+
+        Changes nothing on disk; raises `FileNotFoundError` when there is none yet.
+        """
+        import zarr
+
+        header = _read_header(path)
+        if header is None:
+            raise FileNotFoundError(errno.ENOENT, "there is no result store", str(path))
+        group = zarr.open_group(str(path), mode="r")
+        return cls(path, {name: group[name] for name in cls._names(header)}, header)
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        key: str,
+        fingerprint: str = "",
+        shape: tuple[int, int, int],
+        dtype: npt.DTypeLike,
+        levels: tuple[tuple[int, int], ...] = (),
+        maps: dict[str, int] | None = None,
+        fresh: bool = False,
+    ) -> ResultStore:
+        """Return the store at `path` for writing.
+
+        It is created if missing, rebuilt if corrupt or of another key. Raises `SourceChanged` when
+        it was made from a source with another `fingerprint` (and not `fresh`), `ResourceError`
+        while another run writes to it. `levels` are the sizes of further pyramid levels to keep
+        current, `maps` the names and band counts of side maps.
+        """
+        header = {
+            "format": FORMAT,
+            "key": key,
+            "fingerprint": fingerprint,
+            "shape": list(shape),
+            "dtype": np.dtype(dtype).str,
+            "levels": [list(size) for size in levels],
+            "maps": dict(maps or {}),
+        }
+        if path.exists():
+            check_private(path)
+        if not fresh:
+            existing = cls._reopen(path, header)
+            if existing is not None:
+                return existing
+        has_tiles = not fresh and (path / JOURNAL).exists()
+        damaged = has_tiles and _read_header(path) in (None, header)
+        discard(path)
+        try:
+            store = cls._create(path, header)
+            store.rebuilt = damaged
+            return store
+        except OSError as error:
+            raise _as_disk_full(error, path) from error
+
+    @classmethod
+    def _reopen(cls, path: Path, header: dict[str, Any]) -> ResultStore | None:
+        import zarr
+
+        existing = _read_header(path)
+        if existing is None:
+            return None
+        if existing.get("fingerprint") != header["fingerprint"]:
+            raise SourceChanged(
+                "The image has changed since its unfinished run.",
+                "Use --fresh to discard what that run finished.",
+            )
+        if existing != header:
+            return None
+        try:
+            group = zarr.open_group(str(path), mode="r+")
+            arrays: dict[str, Any] = {name: group[name] for name in cls._names(header)}
+        except Exception:
+            # Any error of zarr about metadata that another program has written.
+            return None
+        for name, (size, count, dtype) in cls._names(header).items():
+            if (arrays[name].shape, arrays[name].dtype) != ((count, *size), np.dtype(dtype)):
+                return None
+        try:
+            return cls(path, arrays, header, writes=True)
+        except DamagedJournal:
+            return None
+
+    @classmethod
+    def _create(cls, path: Path, header: dict[str, Any]) -> ResultStore:
+        import zarr
+
+        # Marked, so that the cache may list and remove what was left behind.
+        mark_entry(path, {"key": header["key"]}, complete=False)
+        group = zarr.open_group(str(path), mode="a", zarr_format=3)
+        arrays = {
+            name: create_array(group, name, (count, *size), CHUNK, dtype)
+            for name, (size, count, dtype) in cls._names(header).items()
+        }
+        # Written last: where there is a header, there are arrays.
+        partial = path / "header.json.partial"
+        partial.write_text(json.dumps(header), encoding="utf-8")
+        partial.replace(path / "header.json")
+        return cls(path, arrays, header, writes=True)
+
+    @staticmethod
+    def _names(header: dict[str, Any]) -> dict[str, tuple[tuple[int, int], int, str]]:
+        """Return array name → (height, width), bands, dtype."""
+        height, width, bands = header["shape"]
+        sizes = [(height, width), *(tuple(size) for size in header["levels"])]
+        names = {str(i): (size, bands, header["dtype"]) for i, size in enumerate(sizes)}
+        for name, count in header["maps"].items():
+            dtype = "|u1" if name == "quality" else "<f4"
+            names[f"map_{name}"] = ((height, width), count, dtype)
+        return names
+
+    # -- reading -----------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        height, width, bands = self.header["shape"]
+        return height, width, bands
+
+    def array(self, name: str = "0") -> Any:
+        """Return the zarr array (C, H, W) of a level (``"0"``, ``"1"`` …) or map (``"map_…"``)."""
+        return self._arrays[name]
+
+    @property
+    def level_count(self) -> int:
+        return 1 + len(self.header["levels"])
+
+    @property
+    def map_names(self) -> tuple[str, ...]:
+        return tuple(self.header["maps"])
+
+    def read(self, box: tuple[int, int, int, int], name: str = "0") -> npt.NDArray[Any]:
+        """Return pixels (h, w, C) of `box` of a level or map; zeros where nothing was finished."""
+        y0, x0, y1, x1 = box
+        try:
+            planes: npt.NDArray[Any] = self._arrays[name][:, y0:y1, x0:x1]
+        except (ValueError, RuntimeError, OSError) as error:
+            raise self._damaged() from error
+        return np.ascontiguousarray(np.moveaxis(planes, 0, 2))
+
+    def is_done(self, region: Region) -> bool:
+        """Return whether every pixel of `region` is finished."""
+        rows, columns = self._cells(region)
+        return bool(self._done[rows, columns].all())
+
+    # -- writing -----------------------------------------------------------------
+
+    def write(
+        self,
+        core: Region,
+        pixels: npt.NDArray[Any],
+        maps: dict[str, npt.NDArray[Any]],
+        entry: dict[str, Any],
+        levels: Sequence[npt.NDArray[Any]] = (),
+    ) -> None:
+        """Write one tile and mark it finished; `entry` is kept in the journal.
+
+        `levels` are the tile's pixels halved once, twice … for the further levels.
+        """
+        try:
+            self._put("0", core, pixels)
+            for name, values in maps.items():
+                self._put(f"map_{name}", core, values)
+            self._write_levels(core, levels)
+            line = {"region": list(core), **entry}
+            self._journal.append(line)
+        except OSError as error:
+            raise _as_disk_full(error, self.path) from error
+        except DamagedChunk as error:
+            raise self._damaged() from error
+        self._mark(line)
+
+    def moved(self, path: Path) -> None:
+        """Continue reading at `path`, the folder's new name."""
+        import zarr
+
+        group = zarr.open_group(str(path), mode="r")
+        self._arrays = {name: group[name] for name in self._names(self.header)}
+        for mark in path.glob("in-use.*"):
+            mark.unlink(missing_ok=True)
+        self.path = path
+
+    def close(self) -> None:
+        """Release the locks, so that other processes may write to the store or remove it."""
+        self._unlock()
+
+    def remove(self) -> None:
+        """Delete the store from disk, unless another process still uses it."""
+        self.close()
+        if not is_used(self.path):
+            shutil.rmtree(self.path, ignore_errors=True)
+
+    def _write_levels(self, core: Region, levels: Sequence[npt.NDArray[Any]]) -> None:
+        sizes = self.header["levels"]
+        for level, (pixels, (height, width)) in enumerate(zip(levels, sizes, strict=True), start=1):
+            y, x = core.y0 >> level, core.x0 >> level
+            h, w = min(pixels.shape[0], height - y), min(pixels.shape[1], width - x)
+            if h > 0 and w > 0:
+                self._put(str(level), Region(y, x, y + h, x + w), pixels[:h, :w])
+
+    def _put(self, name: str, box: Region, pixels: npt.NDArray[Any]) -> None:
+        write_chunks(self._arrays[name], self.path / name, box, pixels)
+
+    def _damaged(self) -> ResourceError:
+        return ResourceError(
+            f"The unfinished result in {self.path} is damaged.", "Use --fresh to discard it."
+        )
+
+    def _mark(self, line: dict[str, Any]) -> None:
+        self.journal.append(line)
+        rows, columns = self._cells(Region(*line["region"]))
+        self._done[rows, columns] = True
+
+    def _cells(self, region: Region) -> tuple[slice, slice]:
+        cells = region.align(CELL)
+        return (
+            slice(cells.y0 // CELL, cells.y1 // CELL),
+            slice(cells.x0 // CELL, cells.x1 // CELL),
+        )
+
+    def _read_all(self) -> None:
+        """Mark the tiles that the journal names and whose pixels are really there as finished."""
+        self._done[:] = False
+        for line in self._journal.read():
+            self._mark(line)
+        height, width = self.header["shape"][:2]
+        rows, columns = min(CHUNK, height), min(CHUNK, width)
+        folder = self.path / "0" / "c" / "0"
+        for row in range(-(-height // rows)):
+            try:
+                present = {int(name) for name in os.listdir(folder / str(row)) if name.isdigit()}
+            except OSError:
+                present = set()
+            for column in set(range(-(-width // columns))) - present:
+                y, x = row * rows, column * columns
+                cells = self._cells(Region(y, x, min(y + rows, height), min(x + columns, width)))
+                self._done[cells] = False
+
+
+def discard(path: Path) -> None:
+    """Remove the store at `path`; raise `ResourceError` while it is in use."""
+    if not path.exists():
+        return
+    if writer_of(path) is not None or is_used(path):
+        raise ResourceError(
+            "The earlier result of this run is still in use.",
+            "Close the window or program that uses it, or give another --scratch folder.",
+        )
+    shutil.rmtree(path)
+
+
+def _read_header(path: Path) -> dict[str, Any] | None:
+    try:
+        header = read_json(path / "header.json")
+    except (OSError, ValueError):
+        return None
+    return None if mismatches(header, Header, "header") else header
+
+
+def _as_disk_full(error: OSError, path: Path) -> Exception:
+    if is_disk_full(error):
+        return DiskFull(
+            f"No space left on the disk of {os.fspath(path)}; finished tiles are kept.",
+            "Free space or point --scratch elsewhere, then run the same command again.",
+        )
+    return error
