@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import pydoc
 import sys
@@ -21,6 +22,7 @@ from napari_restore.engine import Finished, Job, Phase, Stopped, make_plan
 from napari_restore.errors import BadModel, BadRegion, UnknownBands, UnreadableImage
 from napari_restore.explain import attribute as explain_attribute
 from napari_restore.explain._attribute import PLAN_OPTIONS
+from napari_restore.images import ExportOptions, SaveOptions
 
 RGB = "red=1,green=2,blue=3"
 BOX = nr.Region.from_xywh(20, 10, 16, 12)
@@ -415,3 +417,18 @@ def test_an_interrupted_wait_cancels_the_run():
     with pytest.raises(KeyboardInterrupt):
         run_with_progress_bar(job, progress=False)
     assert job.cancelled
+
+
+def test_options_of_a_file_are_declared_alike():
+    fields = {field.name for field in dataclasses.fields(ExportOptions)}
+    assert fields == set(SaveOptions.__annotations__)
+
+
+@pytest.mark.parametrize("name", sorted(set(nr.__all__) | set(api.__all__) - {"save_card"}))
+def test_no_public_function_takes_untyped_options(name: str):
+    function = getattr(api, name, None) or getattr(nr, name)
+    code = getattr(function, "__code__", None)
+    if code is None or not code.co_flags & inspect.CO_VARKEYWORDS:
+        return
+    arguments = code.co_argcount + code.co_kwonlyargcount + bool(code.co_flags & inspect.CO_VARARGS)
+    assert function.__annotations__[code.co_varnames[arguments]] != "Any"

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from napari_restore.api._images import Bands, Pathlike, open_image
 from napari_restore.api._models import as_model, load_described
-from napari_restore.api._options import AttributeOptions, checked_region, documents_options
+from napari_restore.api._options import (
+    AttributeOptions,
+    MachineOptions,
+    checked_region,
+    documents_options,
+)
 from napari_restore.api._progress_bar import progress_bar
 from napari_restore.api._record_file import RecordFile, read_record_file
 from napari_restore.engine import Region
@@ -159,16 +164,25 @@ def argument_value(text: str) -> Any:
     return value_of_text(text)
 
 
-def draw_attribution(attribution: Attribution, path: Pathlike, **options: Any) -> Path:
+def draw_attribution(
+    attribution: Attribution,
+    path: Pathlike,
+    *,
+    width_mm: float = 180.0,
+    exponent: float = 0.5,
+    overwrite: bool = False,
+) -> Path:
     """Draw a figure (.png, .pdf, .svg) of an attribution with all its settings.
 
-    Options are width_mm, exponent and overwrite; see `napari_restore.explain.draw`.
+    The magnitude is raised to the power `exponent`; see `napari_restore.explain.draw`.
     """
     from napari_restore.engine import peak_in
     from napari_restore.explain import draw
 
     with peak_in(attribution.record):
-        return draw(attribution, Path(path), **options)
+        return draw(
+            attribution, Path(path), width_mm=width_mm, exponent=exponent, overwrite=overwrite
+        )
 
 
 def check_figure(path: Pathlike, *, overwrite: bool = False) -> None:
@@ -190,7 +204,7 @@ def repeat_attribution(
     *,
     trust: bool = False,
     allow_outside: bool = False,
-    **options: Any,
+    **options: Unpack[MachineOptions],
 ) -> Attribution:
     """Repeat the attribution of a record; `options` are those of the machine.
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from napari_restore.engine import Region
 
 if TYPE_CHECKING:
     from napari_restore.engine import Plan
-    from napari_restore.images import Image
+    from napari_restore.images import FormatOptions, Image, SaveOptions
     from napari_restore.models import ModelCard
 
 Pathlike = str | os.PathLike[str]
@@ -68,15 +68,26 @@ def open_image(
     )
 
 
-def open_mosaic(sources: Sequence[Pathlike], **options: Any) -> Image | None:
+def open_mosaic(
+    sources: Sequence[Pathlike],
+    *,
+    bands: Bands | None = None,
+    sensor: str | None = None,
+    allow_outside: bool = False,
+) -> Image | None:
     """Open files on one map grid as one image; return None if they are not on one.
 
-    `options` are those of `open_image`.
+    `bands`, `sensor` and `allow_outside` are those of `open_image`.
     """
     from napari_restore.errors import UnreadableImage
 
     try:
-        return open_image([os.fspath(source) for source in sources], **options)
+        return open_image(
+            [os.fspath(source) for source in sources],
+            bands=bands,
+            sensor=sensor,
+            allow_outside=allow_outside,
+        )
     except UnreadableImage:
         return None
 
@@ -108,7 +119,7 @@ def check_output(
     overwrite: bool = False,
     *,
     region: Sequence[int] | None = None,
-    **options: Any,
+    **options: Unpack[FormatOptions],
 ) -> None:
     """Raise `BadOutput` if the result of `image` cannot be written to `path`.
 
@@ -132,7 +143,7 @@ def check_output(
     )
 
 
-def check_export(**options: Any) -> None:
+def check_export(**options: Unpack[SaveOptions]) -> None:
     """Raise `BadOutput` if `options` of `Result.save` do not exist or go beyond their limits."""
     from napari_restore import images
 

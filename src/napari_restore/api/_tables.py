@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any, Unpack
 from napari_restore.api._attribution import attribute, digests, with_absolute_paths
 from napari_restore.api._images import Bands, Pathlike, open_image
 from napari_restore.api._models import load_described
-from napari_restore.api._options import AttributeOptions, checked_region, documents_options
+from napari_restore.api._options import (
+    AttributeOptions,
+    MachineOptions,
+    checked_region,
+    documents_options,
+)
 from napari_restore.api._progress_bar import progress_bar
 from napari_restore.api._record_file import RecordFile, read_record_file
 from napari_restore.engine import Region
@@ -116,7 +121,7 @@ def repeat_table(
     stop: threading.Event | None = None,
     trust: bool = False,
     allow_outside: bool = False,
-    **options: Any,
+    **options: Unpack[MachineOptions],
 ) -> AttributionTable:
     """Repeat the attributions of a table's .json, and compare the rows.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from napari_restore.api._images import Pathlike, check_output, output_box
 from napari_restore.api._models import load_described
@@ -14,7 +14,9 @@ from napari_restore.api._record_file import RecordFile, read_record_file
 from napari_restore.engine import Region
 
 if TYPE_CHECKING:
+    from napari_restore.api._options import PlanOptions
     from napari_restore.engine import Plan, Result
+    from napari_restore.images import SaveOptions
 
 EXPORT_OPTIONS = ("cog", "compress", "bit_depth", "quality")
 """Options of `Result.save` that a rerun takes from the record."""
@@ -100,7 +102,7 @@ def rerun(
     *,
     trust: bool = False,
     allow_outside: bool = False,
-    **options: Any,
+    **options: Unpack[SaveOptions],
 ) -> Result:
     """Repeat the restoration of a record; `output` defaults to the record's own path.
 
@@ -155,7 +157,11 @@ def repeat_of(
 
 
 def command_of(
-    what: Plan | Mapping[str, Any], output: Pathlike, *, device: str = "auto", **options: Any
+    what: Plan | Mapping[str, Any],
+    output: Pathlike,
+    *,
+    device: str = "auto",
+    **options: Unpack[SaveOptions],
 ) -> str:
     """Return the `napari-restore restore` command that writes `output` with the same pixels.
 
@@ -182,7 +188,7 @@ def command_of(
 
 
 def folder_command(
-    folder: Pathlike, output: Pathlike, model: Mapping[str, Any], **options: Any
+    folder: Pathlike, output: Pathlike, model: Mapping[str, Any], /, **options: Unpack[PlanOptions]
 ) -> list[str]:
     """Return the arguments of `napari-restore` that restore all images of `folder` into `output`.
 
@@ -192,7 +198,7 @@ def folder_command(
     """
     from napari_restore.api._command_line import command_arguments
 
-    given = {name: value for name, value in options.items() if value is not None}
+    given: dict[str, Any] = {name: v for name, v in options.items() if v is not None}
     device, memory = given.pop("device", "auto"), given.pop("memory", None)
     residuals = given.pop("residuals", "auto")
     # The images may have different CRSs: areas stay in their file, which names its own.

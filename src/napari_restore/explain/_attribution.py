@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from napari_restore.engine import Region, digest, peak_in
 from napari_restore.explain import _measures
 from napari_restore.explain.sums._sums import Summed
-from napari_restore.images import ExportOptions, Image, write_image
+from napari_restore.images import ExportOptions, Image, SaveOptions, write_image
 
 LARGEST = 1 << 28
 """Most values of a map that is returned as an array in memory; larger ones are dask arrays."""
@@ -111,7 +111,7 @@ class Attribution:
         lazy: npt.NDArray[np.float32] = _lazy(self)
         return lazy
 
-    def save(self, path: str | Path, **options: Any) -> Path:
+    def save(self, path: str | Path, **options: Unpack[SaveOptions]) -> Path:
         """Write a float32 raster of the region with the image's georeference: the sum, then every band.
 
         `options` are those of `ExportOptions`. The record then names the file. Shares of an overview
@@ -122,7 +122,7 @@ class Attribution:
         self.record["output"] = {"path": str(written), "sha256": digest(written)}
         return written
 
-    def _save(self, path: Path, options: dict[str, Any]) -> Path:
+    def _save(self, path: Path, options: SaveOptions) -> Path:
         if self.overview is not None:
             self._save_overview(self.overview, overview_path(path), options)
 
@@ -138,7 +138,7 @@ class Attribution:
         self.total.deliver()
         return written
 
-    def _save_overview(self, overview: Overview, path: Path, options: dict[str, Any]) -> None:
+    def _save_overview(self, overview: Overview, path: Path, options: SaveOptions) -> None:
         step = overview.step
         # The pyramid level with these pixels has the matching georeference.
         like = self.image.level_view(step.bit_length() - 1)
@@ -156,7 +156,7 @@ class Attribution:
         like: Image,
         region: Region,
         read: Callable[[tuple[int, int, int, int]], npt.NDArray[np.float32]],
-        options: dict[str, Any],
+        options: SaveOptions,
     ) -> Path:
         return write_image(
             path,

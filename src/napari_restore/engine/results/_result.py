@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,7 @@ from napari_restore.errors import ResourceError
 from napari_restore.images import (
     ExportOptions,
     Image,
+    SaveOptions,
     adopt_zarr,
     can_adopt,
     chunk_cache,
@@ -299,7 +300,7 @@ class Result:
         *,
         progress: Callable[[int, int], None] | None = None,
         cancelled: Callable[[], bool] | None = None,
-        **options: Any,
+        **options: Unpack[SaveOptions],
     ) -> Path:
         """Write the region in the format of `path`'s suffix; `options` are `ExportOptions`' fields.
 
@@ -323,7 +324,7 @@ class Result:
         path: Path,
         progress: Callable[[int, int], None] | None,
         cancelled: Callable[[], bool] | None,
-        options: dict[str, Any],
+        options: SaveOptions,
     ) -> Path:
         if self._is_whole_store and not set(options) - {"overwrite"} and can_adopt(self.like, path):
             adopted: Path = adopt_zarr(
@@ -363,7 +364,7 @@ class Result:
             and self.store.path.name.endswith(".unfinished")
         )
 
-    def save_maps(self, folder: str | Path, **options: Any) -> list[Path]:
+    def save_maps(self, folder: str | Path, **options: Unpack[SaveOptions]) -> list[Path]:
         """Write the run's side maps as georeferenced GeoTIFFs into `folder`.
 
         They describe the pixels that `read` returns: `change` (output − input, source units,
@@ -375,7 +376,8 @@ class Result:
         with peak_in(self.record):
             return self._write_maps(target, options)
 
-    def _write_maps(self, target: Path, options: dict[str, Any]) -> list[Path]:
+    def _write_maps(self, target: Path, options: SaveOptions) -> list[Path]:
+        chosen: SaveOptions = {"overwrite": True, **options}
         written = []
         for name in self._maps:
             bands = self.image.bands if name == "change" else self._stored(name).shape[0]
@@ -387,7 +389,7 @@ class Result:
                     read=functools.partial(self._read_map, name),
                     shape=(*self.region.shape, bands),
                     dtype=np.float32 if name == "change" else self._stored(name).dtype,
-                    options=ExportOptions(**{"overwrite": True, **options}),
+                    options=ExportOptions(**chosen),
                     tags=self._tags(),
                 )
             )

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -64,6 +64,24 @@ class ExportOptions:
     def workers(self) -> int:
         """Threads that compress."""
         return self.threads or os.cpu_count() or 1
+
+
+class FormatOptions(TypedDict, total=False):
+    """Fields of `ExportOptions` as keywords, but for `overwrite`."""
+
+    compress: str
+    cog: bool
+    bit_depth: int | None
+    quality: int | None
+    overviews: bool
+    level: int | None
+    threads: int | None
+
+
+class SaveOptions(FormatOptions, total=False):
+    """Fields of `ExportOptions` as keywords."""
+
+    overwrite: bool
 
 
 class Block(NamedTuple):
