@@ -20,7 +20,7 @@ def describe(image: Image) -> str:
     return " · ".join(parts)
 
 
-def account(record: dict[str, Any]) -> str:
+def run_summary(record: dict[str, Any]) -> str:
     """What a finished run took, in one line."""
     measured = record["measured"]
     if measured["tiles_done"] == 0 and measured["tiles_resumed"]:

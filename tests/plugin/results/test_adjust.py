@@ -216,7 +216,7 @@ def test_each_result_keeps_its_own_look(
     assert second is not variant
     # It begins as the one before was left.
     assert look.sliders["protect_shadows"].value() == 30
-    assert "Look has Undo" in panel.bar.message.text()
+    assert "Adjust has Undo" in panel.bar.message.text()
     look.undo_button.click()
     assert second.adjustment.is_neutral
     look.sliders["strength"].setValue(50)

@@ -133,9 +133,9 @@ def test_what_fails_is_told_at_the_end_and_stops_nothing(
     choose(panel, "htm")
     batch.layers.click()
     settle(batch, qtbot)
-    told = batch.message.text().splitlines()
-    assert told[0] == "1 of 2 images restored."
-    assert len(told) == 2 and told[1].startswith("grey: ")
+    message = batch.message.text().splitlines()
+    assert message[0] == "1 of 2 images restored."
+    assert len(message) == 2 and message[1].startswith("grey: ")
     assert [v.source for v in panel.state.variants] == [photo]
 
 
@@ -232,9 +232,9 @@ def test_a_layer_removed_in_its_run_stops_no_other(
     qtbot.waitUntil(lambda: panel.running is not None and panel.running.source is removed)
     panel.viewer.layers.remove(removed)
     settle(batch, qtbot)
-    told = batch.message.text().splitlines()
-    assert told[0] == "2 of 3 images restored."
-    assert told[1:] == [f"{removed.name}: {removed.name} was removed. Open it again."]
+    message = batch.message.text().splitlines()
+    assert message[0] == "2 of 3 images restored."
+    assert message[1:] == [f"{removed.name}: {removed.name} was removed. Open it again."]
     done = [v.source for v in panel.state.variants if v.source is not removed]
     assert done == [layer for layer in layers if layer is not removed]
 
@@ -299,9 +299,9 @@ def test_a_folder_is_restored_as_the_command_does(
     batch.folder.image_started.connect(lambda name, n, of: seen.append(f"{n}/{of} {name}"))
     settle(batch, qtbot)
     assert seen == ["1/3 a.tif", "2/3 b.tif", "3/3 c.tif"]
-    told = batch.message.text().splitlines()
-    assert told[0] == f"2 of 3 images restored in {tmp_path / 'window'}."
-    assert len(told) == 2 and told[1].startswith("b.tif: ")
+    message = batch.message.text().splitlines()
+    assert message[0] == f"2 of 3 images restored in {tmp_path / 'window'}."
+    assert len(message) == 2 and message[1].startswith("b.tif: ")
     words = ["restore", str(folder), "-o", str(tmp_path / "command"), "--model", "dcp"]
     main([*words, "--set", "omega=0.6"])
     for name in ("a_clear.tif", "c_clear.tif"):
@@ -354,7 +354,7 @@ def test_a_folder_has_the_memory_to_itself(
     qtbot.waitUntil(lambda: run._child is not None)
     assert child.poll() is not None
     shown: list[str] = []
-    notification_manager.notification_ready.connect(lambda told: shown.append(told.message))
+    notification_manager.notification_ready.connect(lambda message: shown.append(message.message))
     panel.run()
     assert panel.running is None and "A run is going on" in shown[0]
     settle(batch, qtbot)
@@ -381,7 +381,7 @@ def test_a_folder_waits_for_what_is_left_out(
 
 def test_a_missing_folder_is_explained(panel: Any, batch: Any, tmp_path: Path):
     shown: list[str] = []
-    notification_manager.notification_ready.connect(lambda told: shown.append(told.message))
+    notification_manager.notification_ready.connect(lambda message: shown.append(message.message))
     batch.source.setText(str(tmp_path / "nowhere"))
     batch.target.setText(str(tmp_path))
     batch.start_folder.click()

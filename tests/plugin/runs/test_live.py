@@ -147,7 +147,7 @@ def test_live_waits_while_a_run_has_the_worker(panel: Any, qtbot: Any, sample: P
     rested(panel, qtbot, panel.bar.live.click)
     child = panel.live.worker.process
     outcome: list[Any] = []
-    panel.ended.connect(lambda *told: outcome.append(told))
+    panel.ended.connect(lambda *message: outcome.append(message))
     with qtbot.waitSignal(panel.live.live.rested):
         panel.bar.button.click()
         assert panel.live.live._try is None
@@ -159,9 +159,9 @@ def test_live_waits_while_a_run_has_the_worker(panel: Any, qtbot: Any, sample: P
 def test_a_problem_is_said_once_and_live_goes_on(panel: Any, qtbot: Any):
     panel.viewer.add_image(np.ones((300, 300), np.uint8), name="grey")
     choose(panel, "hot")
-    with qtbot.waitSignal(panel.live.live.failed) as told:
+    with qtbot.waitSignal(panel.live.live.failed) as message:
         panel.bar.live.click()
-    assert str(told.args[0]) in panel.bar.message.text()
+    assert str(message.args[0]) in panel.bar.message.text()
     rested(panel, qtbot, lambda: choose(panel, "identity"))
     assert panel.state.variants
 
@@ -170,15 +170,15 @@ def test_until_a_method_is_loaded_live_says_so(panel: Any, qtbot: Any, sample: P
     panel.viewer.open(sample, plugin="napari-restore")
     choose(panel, "identity")
     panel.viewer.scene.camera.zoom *= 8
-    told: list[str] = []
-    panel.live.live.told.connect(told.append)
+    message: list[str] = []
+    panel.live.live.message.connect(message.append)
     rested(panel, qtbot, panel.bar.live.click)
-    assert told[0] == "Loading the method …" and told[-1] == ""
-    told.clear()
+    assert message[0] == "Loading the method …" and message[-1] == ""
+    message.clear()
     rested(panel, qtbot, panel.live.live.update)
-    assert "Loading the method …" not in told
+    assert "Loading the method …" not in message
     rested(panel, qtbot, lambda: choose(panel, "dcp"))
-    assert told.count("Loading the method …") == 1
+    assert message.count("Loading the method …") == 1
 
 
 def test_a_slow_method_shows_a_draft_only(
@@ -195,7 +195,7 @@ def test_a_slow_method_shows_a_draft_only(
         ]
         both.append(tuple(line for line in lines if line.startswith("Draft")))
 
-    panel.live.live.told.connect(note)
+    panel.live.live.message.connect(note)
     rested(panel, qtbot, panel.bar.live.click)
     rested(panel, qtbot, panel.live.live.update)
     # One line says that it is a draft, not two.
@@ -218,7 +218,7 @@ def test_a_first_run_shows_a_draft_until_true_pixels_cover_it(panel: Any, qtbot:
     seen: list[Any] = []
     panel.viewer.layers.events.inserted.connect(lambda event: seen.append(event.value))
     ended: list[Any] = []
-    panel.ended.connect(lambda *told: ended.append(told))
+    panel.ended.connect(lambda *message: ended.append(message))
     panel.bar.button.click()
     qtbot.waitUntil(lambda: bool(ended))
     assert ended[0][0] == "done"
@@ -243,7 +243,7 @@ def test_without_levels_one_tile_is_shown_first(
     panel.bar.button.click()
     run = panel.running.run
     run.happened.connect(
-        lambda look, event: first.append(look) if isinstance(event, TileDone) else None
+        lambda step, event: first.append(step) if isinstance(event, TileDone) else None
     )
     qtbot.waitUntil(lambda: bool(first))
     assert first[0].is_draft
@@ -265,7 +265,7 @@ def test_a_run_goes_on_without_its_first_tile(
     panel.viewer.open(scene, plugin="napari-restore")
     choose(panel, "dcp")
     ended: list[Any] = []
-    panel.ended.connect(lambda *told: ended.append(told))
+    panel.ended.connect(lambda *message: ended.append(message))
     panel.bar.button.click()
     qtbot.waitUntil(lambda: bool(ended))
     assert ended[0][0] == "done", ended

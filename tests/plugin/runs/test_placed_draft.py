@@ -12,7 +12,7 @@ import napari_restore as nr
 from napari_restore import Region
 from napari_restore.plugin._request import Request
 from napari_restore.plugin.areas._targets import Area
-from napari_restore.plugin.runs._draft import Sight, first_look, live_looks
+from napari_restore.plugin.runs._draft import Viewport, first_step, live_steps
 
 MODEL = f"{Path(__file__).parents[2] / 'engine' / '_position_dependent_model.py'}:Placed"
 SIDE = 2048
@@ -27,17 +27,17 @@ def request_of(levels: int, model: str = MODEL) -> Request:
 
 
 def test_without_a_small_level_nothing_stands_in_for_the_map():
-    sight = Sight(Region(0, 0, SIDE, SIDE), 0)
+    viewport = Viewport(Region(0, 0, SIDE, SIDE), 0)
     blocks = request_of(1, "dcp")
-    assert first_look(blocks, sight, blocks.plan()) is not None
+    assert first_step(blocks, viewport, blocks.plan()) is not None
     request = request_of(1)
     assert request.plan().needs_context_pass
-    assert first_look(request, sight, request.plan()) is None
+    assert first_step(request, viewport, request.plan()) is None
 
 
 def test_a_draft_takes_the_map_of_a_small_level():
     request = request_of(3)
-    draft = first_look(request, Sight(Region(0, 0, SIDE, SIDE), 1), request.plan())
+    draft = first_step(request, Viewport(Region(0, 0, SIDE, SIDE), 1), request.plan())
     assert draft is not None
     assert (draft.plan.extent, draft.scale, draft.plan.needs_context_pass) == (
         "overview",
@@ -51,5 +51,5 @@ def test_what_the_worker_keeps_does_not_make_a_draft_coarser():
     true = replace(
         request.plan(), needs_context_pass=False, prepare_seconds=5.0, predicted_seconds=5.5
     )
-    (look,) = live_looks(request, Sight(Region(0, 0, SIDE, SIDE), 0), true)
-    assert look.plan is true and not look.is_draft
+    (step,) = live_steps(request, Viewport(Region(0, 0, SIDE, SIDE), 0), true)
+    assert step.plan is true and not step.is_draft

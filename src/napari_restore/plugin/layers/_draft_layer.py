@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
 
     from napari_restore import Region
-    from napari_restore.plugin.runs._draft import Look
+    from napari_restore.plugin.runs._draft import RunStep
 
 MARK = "napari_restore_draft"
 WHY = "Draft: a coarser level, or statistics of a part of the image. Its pixels are not the run's."
@@ -28,11 +28,11 @@ class DraftLayer:
     """
 
     def __init__(
-        self, viewer: ViewerModel, source: ImageLayer, look: Look, name: str, result: Result
+        self, viewer: ViewerModel, source: ImageLayer, step: RunStep, name: str, result: Result
     ) -> None:
         self._viewer = viewer
-        self.look = look
-        self.shown = ResultLayer(result, source, DRAFT + name, scale=look.scale)
+        self.step = step
+        self.shown = ResultLayer(result, source, DRAFT + name, scale=step.scale)
         self.shown.layer.metadata[MARK] = True
         self.shown.layer.metadata["napari_restore_why"] = WHY
         insert_above(viewer, source, self.shown.layer)

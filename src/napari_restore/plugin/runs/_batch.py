@@ -37,7 +37,7 @@ SHOWN = 8
 
 
 class BatchSection(Section):
-    """Runs one image after another; what fails is told at the end and stops nothing."""
+    """Runs one image after another; what fails is text at the end and stops nothing."""
 
     TITLE = "Several images"
     stop_asked = Signal()
@@ -166,13 +166,13 @@ class BatchSection(Section):
             if image["status"] == "failed"
         ]
         if status == "cancelled":
-            told = "Cancelled. The same folder goes on where it was."
+            text = "Cancelled. The same folder goes on where it was."
         elif status == "failed":
             error = answer["error"]
-            told = f"{error['message']} {error.get('hint') or ''}".strip()
+            text = f"{error['message']} {error.get('hint') or ''}".strip()
         else:
-            told = f"{counted(done, len(images))} in {self.target.text()}."
-        self.finish(told, problems)
+            text = f"{counted(done, len(images))} in {self.target.text()}."
+        self.finish(text, problems)
 
     # -- both --------------------------------------------------------------------
 
@@ -192,10 +192,10 @@ class BatchSection(Section):
             if own:
                 self.stop_asked.emit()
 
-    def finish(self, told: str, problems: list[tuple[str, str]]) -> None:
+    def finish(self, text: str, problems: list[tuple[str, str]]) -> None:
         """Say how it went; `problems` are names and sentences."""
         self.queue = None
-        lines = [told, *(f"{name}: {problem}" for name, problem in problems[:SHOWN])]
+        lines = [text, *(f"{name}: {problem}" for name, problem in problems[:SHOWN])]
         if len(problems) > SHOWN:
             lines.append(f"and {len(problems) - SHOWN} more")
         self.message.setText("\n".join(lines))

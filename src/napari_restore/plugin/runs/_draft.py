@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 TRUE_SECONDS = 1.0
 """True pixels are made unasked where the plan of the view takes no longer."""
 DRAFT_SECONDS = 0.3
-"""A draft looks at a coarser level until it takes no longer."""
+"""A draft uses a coarser level until it takes no longer."""
 FIRST_TILE = 512
 """Side in pixels of the tile that is shown while the whole image is looked at."""
 
 
 @dataclass(frozen=True)
-class Sight:
-    """What a viewer shows of a layer."""
+class Viewport:
+    """The part of a layer that a viewer shows."""
 
     region: Region
     level: int
@@ -41,8 +41,8 @@ class Sight:
 
 
 @dataclass(frozen=True)
-class Look:
-    """One run on the way to what a request asks for."""
+class RunStep:
+    """One run of a request: a draft, or the true pixels."""
 
     plan: Plan
     is_draft: bool
@@ -56,44 +56,44 @@ class Look:
         return Region(y0, x0, y1, x1)
 
 
-def sight_of(viewer: ViewerModel, layer: ImageLayer, region: Region) -> Sight:
+def viewport_of(viewer: ViewerModel, layer: ImageLayer, region: Region) -> Viewport:
     """How finely the screen shows `region`, the visible one, of `layer`."""
     centre = np.array(viewer.scene.camera.center[-2:])
     step = 1 / viewer.scene.camera.zoom
     points = [centre, centre + np.array([step, 0]), centre + np.array([0, step])]
     here, down, across = in_data(viewer, layer, points)
     pixels = min(np.linalg.norm(down - here), np.linalg.norm(across - here))
-    return Sight(region, max(0, math.floor(math.log2(max(1.0, float(pixels))))))
+    return Viewport(region, max(0, math.floor(math.log2(max(1.0, float(pixels))))))
 
 
-def live_looks(request: Request, sight: Sight, true: Plan) -> list[Look]:
+def live_steps(request: Request, viewport: Viewport, true: Plan) -> list[RunStep]:
     """What is made of a view unasked: the true pixels, a draft before them, or a draft only."""
-    exact = Look(true, False)
+    exact = RunStep(true, False)
     if _seconds(true) <= TRUE_SECONDS:
         return [exact]
     if true.staged is not None and true.staged.encode_seconds and request.extent == "image":
         # Encoding a whole image is no matter of a moment: the model knows the view only.
         true = request.plan(extent="region")
-        exact = Look(true, True)
-    draft = draft_of(request, sight, true)
+        exact = RunStep(true, True)
+    draft = draft_of(request, viewport, true)
     alone = request.plan(extent="draft") if true.needs_context_pass else true
     if draft is None or _seconds(alone) <= TRUE_SECONDS:
         return [exact] if draft is None else [draft, exact]
     return [draft]
 
 
-def first_look(request: Request, sight: Sight, true: Plan) -> Look | None:
+def first_step(request: Request, viewport: Viewport, true: Plan) -> RunStep | None:
     """What is shown first where the whole image must be looked at before the first true pixel.
 
-    A global model must do more than look at it. None where nothing can be made, or the
+    A global model must do more than step at it. None where nothing can be made, or the
     true pixels do not need it.
     """
     waits = true.staged is not None and true.staged.encode_seconds > TRUE_SECONDS
     if not (true.needs_context_pass or waits):
         return None
     try:
-        draft = draft_of(request, sight, true)
-        found = draft if draft or waits else _first_tile(request, sight)
+        draft = draft_of(request, viewport, true)
+        found = draft if draft or waits else _first_tile(request, viewport)
         # A model that maps the image has to wait for all of it where no small level is made.
         return None if found is None or found.plan.needs_context_pass else found
     except RestoreError as error:
@@ -101,16 +101,16 @@ def first_look(request: Request, sight: Sight, true: Plan) -> Look | None:
         return None
 
 
-def draft_of(request: Request, sight: Sight, true: Plan) -> Look | None:
+def draft_of(request: Request, viewport: Viewport, true: Plan) -> RunStep | None:
     """A draft of the visible part of `request`; None if no level for it is there."""
     image = request.image
     seen = tuple(
         part
         for target in request.area.targets
-        if not (part := target.intersect(sight.region)).is_empty
+        if not (part := target.intersect(viewport.region)).is_empty
     )
     found = None
-    for level in range(max(1, sight.level), len(image.level_shapes)):
+    for level in range(max(1, viewport.level), len(image.level_shapes)):
         scale = image.level_scale(level)
         if not seen or scale is None or not _is_there(image, seen, level, scale):
             continue
@@ -125,7 +125,7 @@ def draft_of(request: Request, sight: Sight, true: Plan) -> Look | None:
         )
         rough = true.needs_context_pass or true.staged is not None
         plan = small.plan(extent="draft" if rough else "image")
-        found = Look(plan, True, scale)
+        found = RunStep(plan, True, scale)
         if _seconds(plan) <= DRAFT_SECONDS:
             break
     return found
@@ -136,19 +136,19 @@ def _seconds(plan: Plan) -> float:
     return plan.predicted_seconds - plan.prepare_seconds
 
 
-def _first_tile(request: Request, sight: Sight) -> Look | None:
+def _first_tile(request: Request, viewport: Viewport) -> RunStep | None:
     """The true scale, but statistics of a part of the image: one tile in the middle of the view."""
-    centre = sight.region
+    centre = viewport.region
     y, x = (centre.y0 + centre.y1) // 2, (centre.x0 + centre.x1) // 2
     corner = Region(y, x, y, x).expand(FIRST_TILE // 2)
-    parts = [target.intersect(sight.region) for target in request.area.targets]
+    parts = [target.intersect(viewport.region) for target in request.area.targets]
     parts = [part for part in parts if not part.is_empty]
     if not parts:
         return None
     tile = next((t for part in parts if not (t := part.intersect(corner)).is_empty), parts[0])
     tile = tile.intersect(Region(tile.y0, tile.x0, tile.y0 + FIRST_TILE, tile.x0 + FIRST_TILE))
     area = replace(request.area, targets=(tile,))
-    return Look(replace(request, area=area, tile=FIRST_TILE).plan(extent="draft"), True)
+    return RunStep(replace(request, area=area, tile=FIRST_TILE).plan(extent="draft"), True)
 
 
 def smaller(region: Region, scale: int, size: tuple[int, int]) -> Region:

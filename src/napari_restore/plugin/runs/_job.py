@@ -14,8 +14,8 @@ from qtpy.QtCore import QTimer
 from napari_restore.engine import Event, Finished, Progress, Result
 from napari_restore.errors import RestoreError
 from napari_restore.plugin._watched_work import WatchedWork
-from napari_restore.plugin.runs._attempt import Attempt
-from napari_restore.plugin.runs._draft import Look
+from napari_restore.plugin.runs._draft import RunStep
+from napari_restore.plugin.runs._run_sequence import RunSequence
 
 if TYPE_CHECKING:
     from napari_restore.engine import Job, Worker
@@ -26,71 +26,75 @@ PATIENCE_MS = 6000
 DOCK_SECONDS = 1.0
 DOCK_EVERY_SECONDS = 1.0
 """Each step there runs Qt's events again, drawing among them, from within the step."""
-Looks = Callable[["Request"], Iterable["Look"]]
+RunSteps = Callable[["Request"], Iterable["RunStep"]]
 
 
 class Run:
     """A request on its way. All signals are emitted in the GUI thread.
 
     Planning, the jobs and their events live on another thread; napari asks before it
-    closes its window over a run, and stops it. `looks` says what is run, by default the
+    closes its window over a run, and stops it. `steps` says what is run, by default the
     request itself; `worker` is the child process it runs in.
     """
 
     planned = Signal(object)
-    """The `Look` with its plan, before its first event."""
+    """The `RunStep` with its plan, before its first event."""
     opened = Signal(object, object)
-    """`Look` and `Result` from which its pixels can be read while they are made."""
+    """`RunStep` and `Result` from which its pixels can be read while they are made."""
     happened = Signal(object, object)
-    """`Look` and every `Event` of its job."""
+    """`RunStep` and every `Event` of its job."""
     completed = Signal(object, object)
-    """`Look` and its whole `Result`."""
+    """`RunStep` and its whole `Result`."""
     ended = Signal(str, object)
     """Once: "done", "cancelled" or "failed", with the record, None or the error."""
 
     def __init__(
-        self, request: Request, title: str, looks: Looks | None = None, worker: Worker | None = None
+        self,
+        request: Request,
+        title: str,
+        steps: RunSteps | None = None,
+        worker: Worker | None = None,
     ) -> None:
         self.request = request
-        self._attempt = Attempt(worker)
+        self._sequence = RunSequence(worker)
         self._outcome: tuple[str, Any] = ("cancelled", None)
         self._patience = QTimer()
         self._patience.setSingleShot(True)
-        self._patience.timeout.connect(self._attempt.kill)
+        self._patience.timeout.connect(self._sequence.kill)
         self._title = title
         self._began = time.monotonic()
         self._dock: _DockProgress | None = None
         self._telling = self._has_ended = self._is_silent = False
-        self._looks = looks or (lambda request: [Look(request.plan(), False)])
+        self._steps = steps or (lambda request: [RunStep(request.plan(), False)])
         self._work = WatchedWork("restoration")
 
     @property
     def job(self) -> Job | None:
         """The job under way."""
-        return self._attempt.job
+        return self._sequence.job
 
     def start(self) -> None:
         """Begin; returns at once."""
-        self._work.start(self._pump, self._on_finished, self._on_told)
+        self._work.start(self._pump, self._on_finished, self._on_message)
 
     def cancel(self) -> None:
         """Stop within a tile; what is finished is kept."""
-        self._attempt.cancel()
+        self._sequence.cancel()
         if not self._has_ended and not self._patience.isActive():
             self._patience.start(PATIENCE_MS)
 
     def stop(self) -> None:
-        """End for good, and tell nothing more: the window closes."""
-        self._attempt.cancel()
+        """End for good without further reports: the window closes."""
+        self._sequence.cancel()
         self._is_silent = True
 
     # -- on the thread of the work -----------------------------------------------
 
-    def _pump(self) -> Iterator[tuple[Look, Any] | RestoreError]:
+    def _pump(self) -> Iterator[tuple[RunStep, Any] | RestoreError]:
         try:
-            yield from self._attempt.pump(self._looks(self.request))
+            yield from self._sequence.pump(self._steps(self.request))
         except RestoreError as error:
-            if not self._attempt.is_cancelled:
+            if not self._sequence.is_cancelled:
                 yield error
         except Exception as error:
             logging.getLogger(__name__).exception("run failed")
@@ -98,27 +102,27 @@ class Run:
 
     # -- on the GUI thread -------------------------------------------------------
 
-    def _on_told(self, told: Any) -> None:
+    def _on_message(self, message: Any) -> None:
         if self._is_silent:
             # napari's dock may be gone, and layers with it.
             return
-        if isinstance(told, RestoreError):
-            self._outcome = ("failed", told)
+        if isinstance(message, RestoreError):
+            self._outcome = ("failed", message)
             return
-        look, what = told
+        step, what = message
         if isinstance(what, Event):
-            if isinstance(what, Finished) and not look.is_draft:
+            if isinstance(what, Finished) and not step.is_draft:
                 self._outcome = ("done", what.record)
-            self.happened.emit(look, what)
-            if not look.is_draft:
+            self.happened.emit(step, what)
+            if not step.is_draft:
                 # Last: napari's bar runs Qt's events, those after this one among them.
-                self._tell_dock(what)
+                self._report_to_dock(what)
         elif isinstance(what, Result):
-            (self.completed if what.record else self.opened).emit(look, what)
+            (self.completed if what.record else self.opened).emit(step, what)
         else:
-            self.planned.emit(look)
+            self.planned.emit(step)
 
-    def _tell_dock(self, event: Event) -> None:
+    def _report_to_dock(self, event: Event) -> None:
         """Show the run in napari's dock too, if it lasts: the bar takes longer than a tile."""
         # Making and moving the bar runs Qt's events, which may lead here again.
         if self._telling or time.monotonic() - self._began < DOCK_SECONDS:
@@ -127,7 +131,7 @@ class Run:
         try:
             if self._dock is None:
                 self._dock = _DockProgress(self, self._title)
-            self._dock.tell(event)
+            self._dock.report(event)
         finally:
             self._telling = False
         if self._has_ended:
@@ -159,7 +163,7 @@ class _DockProgress(cancelable_progress):
         # napari's dock keeps its bars as long as the window lives.
         self._run = None
 
-    def tell(self, event: Event) -> None:
+    def report(self, event: Event) -> None:
         if not isinstance(event, Progress):
             return
         now = time.monotonic()

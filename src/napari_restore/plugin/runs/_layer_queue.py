@@ -60,7 +60,7 @@ class LayerQueue:
         self._first = state.layer
 
     def next(self) -> None:
-        """Begin with the next layer; the end is told when there is none."""
+        """Begin with the next layer; the end is text when there is none."""
         while self._waiting:
             self._now = self._waiting.pop(0)
             self._name = self._now.name
@@ -76,7 +76,7 @@ class LayerQueue:
                 self._problems.append((self._name, words_of(error)))
             else:
                 return
-        self._tell()
+        self._emit()
 
     @property
     def _is_gone(self) -> bool:
@@ -102,7 +102,7 @@ class LayerQueue:
             status, outcome = "failed", self._removed
         if status == "cancelled":
             self._waiting.clear()
-            self._tell(cancelled=True)
+            self._emit(cancelled=True)
             return
         if status == "failed":
             self._problems.append((self._name, words_of(outcome)))
@@ -116,7 +116,7 @@ class LayerQueue:
         self._latest.forget()
         self._now = self._next = None
         if self._asked is None:
-            self._tell(cancelled=True)
+            self._emit(cancelled=True)
 
     def _area_of(self, layer: ImageLayer) -> Callable[[], Area]:
         return area_of(
@@ -158,9 +158,9 @@ class LayerQueue:
         self._asked = request
         self._section.asked.emit(request, self._now, title_of(request.model), self._target.value)
 
-    def _tell(self, *, cancelled: bool = False) -> None:
-        told = f"{counted(self._done, self._count)}."
-        self._section.finish(f"Cancelled. {told}" if cancelled else told, self._problems)
+    def _emit(self, *, cancelled: bool = False) -> None:
+        text = f"{counted(self._done, self._count)}."
+        self._section.finish(f"Cancelled. {text}" if cancelled else text, self._problems)
 
 
 def title_of(model: str) -> str:

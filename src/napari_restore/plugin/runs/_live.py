@@ -19,8 +19,8 @@ from napari_restore.plugin.layers._names import LIVE, result_name
 from napari_restore.plugin.layers._result_layer import ResultLayer
 from napari_restore.plugin.results._keeping import insert_above
 from napari_restore.plugin.results._variant import Variant
-from napari_restore.plugin.runs._attempt import Attempt
-from napari_restore.plugin.runs._draft import Look, live_looks
+from napari_restore.plugin.runs._draft import RunStep, live_steps
+from napari_restore.plugin.runs._run_sequence import RunSequence
 from napari_restore.plugin.runs._running import REFRESH_MS
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from napari_restore.engine import Worker
     from napari_restore.plugin._request import Request
-    from napari_restore.plugin.runs._draft import Sight
+    from napari_restore.plugin.runs._draft import Viewport
 
-Wish = tuple["Request", "Sight", "ImageLayer", str]
+LiveRequest = tuple["Request", "Viewport", "ImageLayer", str]
 """What is wanted, how the screen shows it, the layer it is of, the method's title."""
 SETTLED_MS = 60
 """How long view and settings must rest: shorter than a tile, longer than a wheel's steps."""
@@ -40,15 +40,15 @@ SETTLED_MS = 60
 class Live(QObject):
     """One result in a viewer that follows what is in view.
 
-    The newest wish wins: what is under way for an older one stops within a tile, and
+    The newest request wins: what is under way for an older one stops within a tile, and
     finished tiles are not computed again, because all views of equal settings share a
-    store. Other settings take the place of the layer there was. `wish` gives what is
+    store. Other settings replace the layer. `live_request` returns what is
     wanted now, with the layer to restore, or None.
     """
 
     shown = Signal(object)
     """A new `Variant` in the place of the one before."""
-    told = Signal(str)
+    message = Signal(str)
     """One sentence on what happens; empty when the view is restored."""
     failed = Signal(object)
     """A `RestoreError`; nothing is tried again before something changes."""
@@ -56,12 +56,12 @@ class Live(QObject):
     """All that was wanted is done."""
     stopped = Signal()
     """The user has removed what it showed: it no longer follows the view."""
-    _heard = Signal(object, object)
+    _received = Signal(object, object)
 
     def __init__(
         self,
         viewer: ViewerModel,
-        wish: Callable[[], Wish | None],
+        live_request: Callable[[], LiveRequest | None],
         worker: Worker,
         parent: QObject | None = None,
     ) -> None:
@@ -69,24 +69,24 @@ class Live(QObject):
         self.viewer = viewer
         self.variant: Variant | None = None
         self.draft: DraftLayer | None = None
-        self._wish = wish
+        self._live_request = live_request
         self._child = worker
         self._on = False
         self._paused = False
-        self._try: _Try | None = None
+        self._attempt: _LiveAttempt | None = None
         self._waiting: list[Region] = []
         self._loaded: Any = None
         """The method that the child process is known to hold."""
         self._settle = qdebounced(self._start, timeout=SETTLED_MS)
         self._draw = qthrottled(self._refresh, timeout=REFRESH_MS)
         # Emitted on the threads of attempts, heard in that of the window.
-        self._heard.connect(self._on_heard)
+        self._received.connect(self._on_received)
         viewer.layers.events.removed.connect(self._on_removed)
 
     @property
     def is_busy(self) -> bool:
         """Whether something is under way for what is in view."""
-        return self._try is not None
+        return self._attempt is not None
 
     @property
     def is_on(self) -> bool:
@@ -106,7 +106,7 @@ class Live(QObject):
             self._drop_draft()
             self._refresh()
             self._release()
-            self.told.emit("")
+            self.message.emit("")
 
     def update(self) -> None:
         """View or settings have changed."""
@@ -137,61 +137,61 @@ class Live(QObject):
     def _start(self) -> None:
         if not self._on or self._paused:
             return
-        wish = self._wish()
+        live_request = self._live_request()
         self._cancel()
-        if wish is None:
+        if live_request is None:
             self._drop_draft()
             return
-        if self._loaded != _method(wish[0]):
-            # It may take seconds in which nothing else is told: an exported program, say.
-            self.told.emit("Loading the method …")
-        self._try = _Try(wish, self._child, self._heard.emit)
-        self._try.start()
+        if self._loaded != _method(live_request[0]):
+            # It may take seconds in which nothing else is message: an exported program, say.
+            self.message.emit("Loading the method …")
+        self._attempt = _LiveAttempt(live_request, self._child, self._received.emit)
+        self._attempt.start()
 
     def _cancel(self) -> None:
-        attempt, self._try = self._try, None
+        attempt, self._attempt = self._attempt, None
         if attempt is not None:
             attempt.cancel()
 
-    def _on_heard(self, attempt: _Try, told: Any) -> None:
-        if attempt is not self._try:
+    def _on_received(self, attempt: _LiveAttempt, message: Any) -> None:
+        if attempt is not self._attempt:
             # Told before it was given up.
             return
-        if told is None:
-            self._try = None
+        if message is None:
+            self._attempt = None
             self._refresh()
-            self.told.emit("")
+            self.message.emit("")
             self.rested.emit()
-        elif isinstance(told, RestoreError):
-            self._try = None
+        elif isinstance(message, RestoreError):
+            self._attempt = None
             self._drop_draft()
-            self.failed.emit(told)
+            self.failed.emit(message)
         elif attempt.source in self.viewer.layers:
-            look, what = told
+            step, what = message
             if isinstance(what, Result):
-                self._on_result(attempt, look, what)
+                self._on_result(attempt, step, what)
             elif isinstance(what, Event):
                 self._loaded = _method(attempt.request)
-                self._on_event(look, what)
+                self._on_event(step, what)
 
-    def _on_result(self, attempt: _Try, look: Look, result: Result) -> None:
+    def _on_result(self, attempt: _LiveAttempt, step: RunStep, result: Result) -> None:
         if result.record:
-            if not look.is_draft and self.variant is not None:
+            if not step.is_draft and self.variant is not None:
                 self._refresh()
                 self.variant.complete(result)
             return
-        if look.is_draft:
+        if step.is_draft:
             self._drop_draft()
             name = self._name(attempt)
-            self.draft = DraftLayer(self.viewer, attempt.source, look, name, result)
+            self.draft = DraftLayer(self.viewer, attempt.source, step, name, result)
             # That it is a draft is said of the layer, in a sentence of its own.
-            self.told.emit("")
+            self.message.emit("")
         elif not self._shows(attempt, result):
             self._replace(attempt, result)
 
-    def _on_event(self, look: Look, event: Event) -> None:
+    def _on_event(self, step: RunStep, event: Event) -> None:
         if isinstance(event, TileDone):
-            if look.is_draft:
+            if step.is_draft:
                 if self.draft is not None:
                     self.draft.mark(event.region)
             elif self.variant is not None:
@@ -199,12 +199,12 @@ class Live(QObject):
                 self._waiting.append(event.region)
                 self._draw()
         elif isinstance(event, Phase):
-            if not look.is_draft:
-                self.told.emit(f"{event.name} …")
+            if not step.is_draft:
+                self.message.emit(f"{event.name} …")
             else:
-                self.told.emit("" if self.draft is not None else "Draft …")
+                self.message.emit("" if self.draft is not None else "Draft …")
 
-    def _shows(self, attempt: _Try, result: Result) -> bool:
+    def _shows(self, attempt: _LiveAttempt, result: Result) -> bool:
         """Whether the layer there is has the same settings, and so the same store."""
         variant = self.variant
         return (
@@ -215,11 +215,11 @@ class Live(QObject):
             and variant.shown.result.plan.key == result.plan.key
         )
 
-    def _name(self, attempt: _Try) -> str:
+    def _name(self, attempt: _LiveAttempt) -> str:
         now = None if self.variant is None else self.variant.layer
         return result_name(self.viewer, attempt.source, attempt.title, besides=now)
 
-    def _replace(self, attempt: _Try, result: Result) -> None:
+    def _replace(self, attempt: _LiveAttempt, result: Result) -> None:
         """Show another result where the live one is."""
         before, plan = self.variant, result.plan
         image = result.image
@@ -254,7 +254,7 @@ class Live(QObject):
             return
         shown = self.variant.shown
         shown.refresh_after(waiting)
-        if self.draft is not None and shown.covers(self.draft.look.covers):
+        if self.draft is not None and shown.covers(self.draft.step.covers):
             self._drop_draft()
 
     def _release(self) -> None:
@@ -290,17 +290,19 @@ def _call_ordinary(variant: Variant) -> None:
 _PLANNING = threading.Lock()
 
 
-class _Try:
+class _LiveAttempt:
     """One attempt on a thread of its own.
 
-    `tell` gets this, and (`Look`, what `Attempt.pump` tells of it), a `RestoreError`, or
+    `emit` gets this, and (`RunStep`, what `RunSequence.pump` yields for it), a `RestoreError`, or
     None at the end.
     """
 
-    def __init__(self, wish: Wish, worker: Worker, tell: Callable[[_Try, Any], object]) -> None:
-        self.request, self._sight, self.source, self.title = wish
-        self._attempt = Attempt(worker)
-        self._tell = tell
+    def __init__(
+        self, live_request: LiveRequest, worker: Worker, emit: Callable[[_LiveAttempt, Any], object]
+    ) -> None:
+        self.request, self._viewport, self.source, self.title = live_request
+        self._sequence = RunSequence(worker)
+        self._emit = emit
         self._thread = threading.Thread(target=self._body, name="live", daemon=True)
 
     def start(self) -> None:
@@ -308,14 +310,14 @@ class _Try:
         self._thread.start()
 
     def cancel(self) -> None:
-        """Stop within a tile, and tell nothing more."""
-        self._attempt.cancel()
+        """Stop within a tile, and report nothing more."""
+        self._sequence.cancel()
 
     def _body(self) -> None:
         outcome: RestoreError | None = None
         try:
-            for told in self._attempt.pump(self._looks()):
-                self._pass_on(told)
+            for message in self._sequence.pump(self._steps()):
+                self._pass_on(message)
         except RestoreError as error:
             outcome = error
         except Exception as error:
@@ -323,19 +325,19 @@ class _Try:
             outcome = RestoreError(f"The run failed: {error}", "This is a bug; please report it.")
         self._pass_on(outcome)
 
-    def _looks(self) -> Iterator[Look]:
+    def _steps(self) -> Iterator[RunStep]:
         # Attempts that were given up must not load and probe beside the one that counts.
         with _PLANNING:
-            if self._attempt.is_cancelled:
+            if self._sequence.is_cancelled:
                 return
             true = self.request.plan()
-        if not self._attempt.is_cancelled:
-            yield from live_looks(self.request, self._sight, true)
+        if not self._sequence.is_cancelled:
+            yield from live_steps(self.request, self._viewport, true)
 
-    def _pass_on(self, told: Any) -> None:
-        if not self._attempt.is_cancelled:
+    def _pass_on(self, message: Any) -> None:
+        if not self._sequence.is_cancelled:
             try:
-                self._tell(self, told)
+                self._emit(self, message)
             except RuntimeError:
                 # The window was closed meanwhile, and what listened with it.
-                self._attempt.cancel()
+                self._sequence.cancel()

@@ -16,7 +16,7 @@ from napari_restore.plugin._state import image_of
 from napari_restore.plugin.areas._targets import Area
 from napari_restore.plugin.layers._draft_layer import drafts_in
 from napari_restore.plugin.layers._visible import visible_region
-from napari_restore.plugin.runs._draft import Look, Sight, first_look, sight_of
+from napari_restore.plugin.runs._draft import RunStep, Viewport, first_step, viewport_of
 from napari_restore.plugin.runs._live import Live
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from napari_restore.plugin._request import Request
     from napari_restore.plugin._state import RestoreState
     from napari_restore.plugin.results._variant import Variant
-    from napari_restore.plugin.runs._live import Wish
+    from napari_restore.plugin.runs._live import LiveRequest
     from napari_restore.plugin.runs._planner import Planner
     from napari_restore.plugin.runs._run_bar import RunBar
 
@@ -58,7 +58,7 @@ class LiveControl(QObject):
     ) -> None:
         super().__init__(parent)
         self.worker = api.new_worker()
-        self.live = Live(viewer, self._wish, self.worker, self)
+        self.live = Live(viewer, self._live_request, self.worker, self)
         self._viewer, self._state, self._bar = viewer, state, bar
         self._planner, self._title = planner, title
         self._warmed: Any = None
@@ -69,7 +69,7 @@ class LiveControl(QObject):
         bar.live_toggled.connect(self.live.switch)
         planner.settled.connect(self._on_planned)
         self.live.shown.connect(self._on_shown)
-        self.live.told.connect(bar.show_message)
+        self.live.message.connect(bar.show_message)
         self.live.rested.connect(self._show_draft)
         self.live.failed.connect(self._on_failed)
         self.live.stopped.connect(self._on_stopped)
@@ -90,18 +90,18 @@ class LiveControl(QObject):
             signal.disconnect(slot)
         self.worker.close()
 
-    def looks(self, request: Request, layer: ImageLayer) -> Callable[[Request], Iterable[Look]]:
-        """What a run of `request` makes: something to look at first, then the true pixels."""
-        known, seen = self._planner.plan_of(request), self._sight(layer)
+    def steps(self, request: Request, layer: ImageLayer) -> Callable[[Request], Iterable[RunStep]]:
+        """What a run of `request` makes: a draft first where that helps, then the true pixels."""
+        known, seen = self._planner.plan_of(request), self._viewport(layer)
 
-        def looks(request: Request) -> Iterator[Look]:
+        def steps(request: Request) -> Iterator[RunStep]:
             true = request.plan() if known is None else known
-            first = None if seen is None else first_look(request, seen, true)
+            first = None if seen is None else first_step(request, seen, true)
             if first is not None:
                 yield first
-            yield Look(true, False)
+            yield RunStep(true, False)
 
-        return looks
+        return steps
 
     def _signals(self) -> list[tuple[Any, Any]]:
         camera, events = self._viewer.scene.camera.events, self._state.events
@@ -123,8 +123,8 @@ class LiveControl(QObject):
     def _show_draft(self) -> None:
         """Say whether true pixels are on their way to a draft."""
         coming = self._state.running or self.live.is_busy
-        told = "Draft: true pixels follow" if coming else "Draft: Run makes the true pixels"
-        self._bar.show_draft(told if drafts_in(self._viewer) else "")
+        message = "Draft: true pixels follow" if coming else "Draft: Run makes the true pixels"
+        self._bar.show_draft(message if drafts_in(self._viewer) else "")
 
     def _on_layer(self) -> None:
         if self._state.layer is not None and self.worker.process is None:
@@ -155,38 +155,38 @@ class LiveControl(QObject):
         if known is None or any(a is not b for a, b in zip(known, warmed, strict=True)):
             self._warmed = warmed
             api.warm(self.worker, plan)
-            self._prepare_first_look(plan)
+            self._prepare_first_step(plan)
 
-    def _prepare_first_look(self, plan: Plan) -> None:
+    def _prepare_first_step(self, plan: Plan) -> None:
         """Let the child load also what a draft of the view needs, which must come at once."""
-        wish = self._wish()
-        if wish is None or not plan.needs_context_pass:
+        live_request = self._live_request()
+        if live_request is None or not plan.needs_context_pass:
             return
-        request, sight, _, _ = wish
-        in_background(partial(first_look, request, sight, plan), self._on_first_look)
+        request, viewport, _, _ = live_request
+        in_background(partial(first_step, request, viewport, plan), self._on_first_step)
 
-    def _on_first_look(self, look: Look | None) -> None:
-        if look is not None and not (self._closed or self._state.running or self.live.is_on):
-            api.warm(self.worker, look.plan)
+    def _on_first_step(self, step: RunStep | None) -> None:
+        if step is not None and not (self._closed or self._state.running or self.live.is_on):
+            api.warm(self.worker, step.plan)
 
-    def _wish(self) -> Wish | None:
+    def _live_request(self) -> LiveRequest | None:
         layer = self._state.layer
-        sight = None if layer is None else self._sight(layer)
-        if layer is None or sight is None:
+        viewport = None if layer is None else self._viewport(layer)
+        if layer is None or viewport is None:
             return None
         try:
-            request = self._state.request(Area((sight.region,)))
+            request = self._state.request(Area((viewport.region,)))
         except RestoreError:
             return None
-        return request, sight, layer, self._title()
+        return request, viewport, layer, self._title()
 
-    def _sight(self, layer: ImageLayer) -> Sight | None:
+    def _viewport(self, layer: ImageLayer) -> Viewport | None:
         try:
             image = image_of(layer)
             region: Region = visible_region(self._viewer, layer, (image.height, image.width))
         except RestoreError:
             return None
-        return sight_of(self._viewer, layer, region)
+        return viewport_of(self._viewer, layer, region)
 
     def _on_shown(self, variant: Variant) -> None:
         self._state.variants = (*self._state.variants, variant)

@@ -1,4 +1,4 @@
-"""The one run of a viewer: begun, told of in the bar, cancelled, brought to its end."""
+"""The one run of a viewer: started, shown in the bar, cancelled, brought to its end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from psygnal import Signal
 from napari_restore.engine import Note, Phase, Progress
 from napari_restore.errors import BadParameter
 from napari_restore.plugin._notices import show_note, show_problem, words_of
-from napari_restore.plugin._words import account
+from napari_restore.plugin._words import run_summary
 from napari_restore.plugin.runs._running import LayerRun
 
 if TYPE_CHECKING:
@@ -61,11 +61,11 @@ class RunControl:
             request,
             title,
             where,
-            looks=self._live.looks(request, layer),
+            steps=self._live.steps(request, layer),
             worker=self._live.worker,
         )
-        for told, slot in self._signals(run):
-            told.connect(slot)
+        for signal, slot in self._signals(run):
+            signal.connect(slot)
         # Closing the window destroys its widgets without closing them.
         self._owner.destroyed.connect(run.abandon)
         self._state.running = True
@@ -80,12 +80,12 @@ class RunControl:
             self.running.cancel()
 
     def leave(self) -> None:
-        """End the run and tell nobody: the panel is closed."""
+        """End the run without a report: the panel is closed."""
         if self.running is not None:
             self.running.abandon()
-            # Its end is told when the panel may be gone.
-            for told, slot in self._signals(self.running):
-                told.disconnect(slot)
+            # Its end may be reported when the panel is gone.
+            for signal, slot in self._signals(self.running):
+                signal.disconnect(slot)
             self._state.running = False
 
     def _signals(self, run: LayerRun) -> list[tuple[Any, Any]]:
@@ -101,11 +101,11 @@ class RunControl:
         self.planned.emit(plan)
 
     def _on_shown(self, variant: Variant) -> None:
-        self._carry_look_to(variant)
+        self._carry_adjustment_to(variant)
         self._state.variants = (*self._state.variants, variant)
         self._state.current = variant
 
-    def _carry_look_to(self, variant: Variant) -> None:
+    def _carry_adjustment_to(self, variant: Variant) -> None:
         """Adjust it as the result of its image that was last in hand; Adjust's Undo takes it back."""
         known = (*self._state.variants, self._state.current)
         last = next((x for x in reversed(known) if x and x.source is variant.source), None)
@@ -137,6 +137,6 @@ class RunControl:
             self._bar.show_message("Cancelled. Run again to go on from the finished tiles.")
         else:
             carried = self._state.current is not None and self._state.current.can_undo
-            look = " Its look is that of the result before; Look has Undo." if carried else ""
-            self._bar.show_message(account(outcome) + look)
+            adjusted = " Adjusted as the result before; Adjust has Undo." if carried else ""
+            self._bar.show_message(run_summary(outcome) + adjusted)
         self.ended.emit(status, outcome, run.run.request)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from napari_restore.engine import Event, Result, Worker
     from napari_restore.plugin._request import Request
-    from napari_restore.plugin.runs._draft import Look
-    from napari_restore.plugin.runs._job import Looks
+    from napari_restore.plugin.runs._draft import RunStep
+    from napari_restore.plugin.runs._job import RunSteps
 
 REFRESH_MS = 250
 
@@ -53,7 +53,7 @@ class LayerRun:
         title: str,
         where: str,
         *,
-        looks: Looks | None = None,
+        steps: RunSteps | None = None,
         worker: Worker | None = None,
     ) -> None:
         self.viewer = viewer
@@ -66,7 +66,7 @@ class LayerRun:
         """The layer of a result that has no tile yet."""
         self._waiting: list[Region] = []
         self._draw = qthrottled(self._refresh, timeout=REFRESH_MS)
-        self.run = Run(request, title, looks, worker)
+        self.run = Run(request, title, steps, worker)
         self.run.planned.connect(self._on_planned)
         self.run.opened.connect(self._on_opened)
         self.run.happened.connect(self._on_happened)
@@ -88,22 +88,22 @@ class LayerRun:
             signal.disconnect()
         self.run.stop()
 
-    def _on_planned(self, look: Look) -> None:
-        if not look.is_draft:
-            self.planned.emit(look.plan)
+    def _on_planned(self, step: RunStep) -> None:
+        if not step.is_draft:
+            self.planned.emit(step.plan)
 
-    def _on_opened(self, look: Look, result: Result) -> None:
+    def _on_opened(self, step: RunStep, result: Result) -> None:
         if self.source not in self.viewer.layers:
             return
-        if look.is_draft:
-            self.draft = DraftLayer(self.viewer, self.source, look, self._name, result)
+        if step.is_draft:
+            self.draft = DraftLayer(self.viewer, self.source, step, self._name, result)
             return
         self._opened = ResultLayer(result, self.source, self._name)
 
-    def _on_happened(self, look: Look, event: Event) -> None:
+    def _on_happened(self, step: RunStep, event: Event) -> None:
         if isinstance(event, TileDone):
-            self._on_tile(look, event.region)
-        if look.is_draft:
+            self._on_tile(step, event.region)
+        if step.is_draft:
             return
         if isinstance(event, (Finished, Stopped)) and self.variant is not None:
             # A stopped run has a record, but no whole result that could be saved.
@@ -111,8 +111,8 @@ class LayerRun:
             self.variant.layer.metadata["napari_restore_record"] = event.record
         self.happened.emit(event)
 
-    def _on_tile(self, look: Look, region: Region) -> None:
-        if look.is_draft:
+    def _on_tile(self, step: RunStep, region: Region) -> None:
+        if step.is_draft:
             if self.draft is not None:
                 self.draft.mark(region)
         elif self._opened is not None:
@@ -139,11 +139,11 @@ class LayerRun:
             return
         shown = self.variant.shown
         shown.refresh_after(waiting)
-        if self.draft is not None and shown.covers(self.draft.look.covers):
+        if self.draft is not None and shown.covers(self.draft.step.covers):
             self._drop_draft()
 
-    def _on_completed(self, look: Look, result: Result) -> None:
-        if not look.is_draft and self.variant is not None:
+    def _on_completed(self, step: RunStep, result: Result) -> None:
+        if not step.is_draft and self.variant is not None:
             self._refresh()
             self.variant.complete(result)
 

@@ -1,4 +1,4 @@
-"""Carries out the runs of one wish one after another, on a thread that may wait."""
+"""Carries out the runs of one live_request one after another, on a thread that may wait."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from napari_restore.errors import RestoreError
 
 if TYPE_CHECKING:
     from napari_restore.engine import Job, Worker
-    from napari_restore.plugin.runs._draft import Look
+    from napari_restore.plugin.runs._draft import RunStep
 
 
-class Attempt:
-    """The looks of a request, the coarse one first, as jobs of a worker.
+class RunSequence:
+    """The steps of a request, the coarse one first, as jobs of a worker.
 
-    `pump` tells for each look its plan, then its pixels (a `Result` without a record)
+    `pump` yields for each step its plan, then its pixels (a `Result` without a record)
     when its first tile is finished, its events, and at its end the whole `Result`.
     """
 
@@ -48,22 +48,22 @@ class Attempt:
         if job is not None:
             getattr(job, "kill", job.cancel)()
 
-    def pump(self, looks: Iterable[Look]) -> Iterator[tuple[Look, Any]]:
-        """Run look after look; ends early, without a word, when cancelled."""
-        for look in looks:
+    def pump(self, steps: Iterable[RunStep]) -> Iterator[tuple[RunStep, Any]]:
+        """Run step after step; end early and silently when cancelled."""
+        for step in steps:
             if self._stop.is_set():
                 return
-            yield look, look.plan
-            job = self._begin(look)
+            yield step, step.plan
+            job = self._begin(step)
             if job is None:
                 return
             try:
-                yield from self._events(look, job)
+                yield from self._events(step, job)
                 job = None
             except RestoreError:
                 job = None
                 # Without its draft a result only comes later.
-                if not look.is_draft:
+                if not step.is_draft:
                     raise
             finally:
                 # Unwanted work is closed.
@@ -72,20 +72,20 @@ class Attempt:
                 with self._lock:
                     self.job = None
 
-    def _begin(self, look: Look) -> Job | None:
+    def _begin(self, step: RunStep) -> Job | None:
         with self._lock:
             if self._stop.is_set():
                 return None
-            self.job = nr.start(look.plan, process=self._worker or True)
+            self.job = nr.start(step.plan, process=self._worker or True)
             return self.job
 
-    def _events(self, look: Look, job: Job) -> Iterator[tuple[Look, Any]]:
+    def _events(self, step: RunStep, job: Job) -> Iterator[tuple[RunStep, Any]]:
         opened = False
         for event in job:
             if isinstance(event, TileDone) and not opened:
                 # With its first tile the store is sure to exist.
                 opened = True
-                yield look, Result.of_run(look.plan, {})
-            yield look, event
+                yield step, Result.of_run(step.plan, {})
+            yield step, event
             if isinstance(event, Finished):
-                yield look, Result.of_run(look.plan, event.record)
+                yield step, Result.of_run(step.plan, event.record)
