@@ -21,8 +21,8 @@ OPTIONS = {
 
 def words_of(error: RestoreError) -> str:
     """What went wrong and what to do, in the panel's words where it has some."""
-    told = re.sub(r"--scratch( folder)?", "cache folder (Preferences)", str(error))
-    return re.sub(r"--([a-z-]+)", lambda found: OPTIONS.get(found[1], found[0]), told)
+    text = re.sub(r"--scratch( folder)?", "cache folder (Preferences)", str(error))
+    return re.sub(r"--([a-z-]+)", lambda found: OPTIONS.get(found[1], found[0]), text)
 
 
 def show_problem(error: RestoreError) -> None:

@@ -40,27 +40,27 @@ class WatchedWork:
         """Whether nothing of it is done any more."""
         return self._over.is_set()
 
-    def start(self, work: Work, ended: Callable[[], object], heard: Heard | None = None) -> None:
-        """Begin; to be called in the GUI thread, where `heard` and `ended` are called too.
+    def start(self, work: Work, ended: Callable[[], object], listener: Heard | None = None) -> None:
+        """Begin; to be called in the GUI thread, where `listener` and `ended` are called too.
 
-        `heard` gets what `work` gives, where that is a generator; one that is unwanted is
+        `listener` gets what `work` gives, where that is a generator; one that is unwanted is
         closed. `ended` comes last, also after an error of `work`, which napari shows.
         """
-        self._parts = work, ended, heard
+        self._parts = work, ended, listener
         self._shown = create_worker(_Named(self._name), _worker_class=_Shown)
         self._shown.unwanted = self._unwanted
         self._shown.started.emit()
         number = next(_numbers)
         _going[number] = self
-        arguments = number, on_main_thread(_hear), on_main_thread(_end)
+        arguments = number, on_main_thread(_on_item), on_main_thread(_end)
         threading.Thread(target=_run, args=arguments, name=f"napari-restore {self._name}").start()
 
-    def _run(self, number: int, hear: Callable[[int, Any], None]) -> None:
+    def _run(self, number: int, on_item: Callable[[int, Any], None]) -> None:
         assert self._parts is not None
         try:
             steps = self._parts[0]()
-            for told in () if steps is None else steps:
-                hear(number, told)
+            for item in () if steps is None else steps:
+                on_item(number, item)
                 if self._unwanted.is_set():
                     break
             close = getattr(steps, "close", None)
@@ -71,11 +71,11 @@ class WatchedWork:
         finally:
             self._over.set()
 
-    def _hear(self, told: Any) -> None:
+    def _on_item(self, item: Any) -> None:
         assert self._parts is not None
-        heard = self._parts[2]
-        if heard is not None:
-            heard(told)
+        listener = self._parts[2]
+        if listener is not None:
+            listener(item)
 
     def _end(self) -> None:
         assert self._parts is not None
@@ -92,7 +92,7 @@ class WatchedWork:
 class _Shown(FunctionWorker):
     """What napari knows of the work. It does nothing, and the GUI thread alone touches it.
 
-    What napari would make is run, and told of, on a thread of Qt's, which may be the last
+    What napari would make is run, and reported, on a thread of Qt's, which may be the last
     to let go of it.
     """
 
@@ -115,15 +115,15 @@ class _Named:
     def __call__(self) -> None: ...
 
 
-def _run(number: int, hear: Callable[[int, Any], None], end: Callable[[int], None]) -> None:
+def _run(number: int, on_item: Callable[[int, Any], None], end: Callable[[int], None]) -> None:
     try:
-        _going[number]._run(number, hear)
+        _going[number]._run(number, on_item)
     finally:
         end(number)
 
 
-def _hear(number: int, told: Any) -> None:
-    _going[number]._hear(told)
+def _on_item(number: int, item: Any) -> None:
+    _going[number]._on_item(item)
 
 
 def _end(number: int) -> None:

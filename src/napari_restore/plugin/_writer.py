@@ -58,7 +58,7 @@ def _save_with_dialog(result: Any, path: Path) -> Path:
     dialog.setAutoClose(False)
     dialog.reset()  # else it shows itself after a while of its own
     loop = QEventLoop()
-    told: list[tuple[str, Any]] = []
+    outcomes: list[tuple[str, Any]] = []
     saving = Saving(result, path, {})
 
     def on_progress(done: int, total: int, left: float | None) -> None:
@@ -67,25 +67,25 @@ def _save_with_dialog(result: Any, path: Path) -> Path:
         dialog.setLabelText(text if left is None else f"{text}\n{format_seconds(left)} left")
 
     def on_ended(*outcome: Any) -> None:
-        told.append(outcome)
+        outcomes.append(outcome)
         loop.quit()
 
     saving.progressed.connect(on_progress)
     saving.ended.connect(on_ended)
     dialog.canceled.connect(saving.cancel)
-    QTimer.singleShot(PATIENCE_MS, lambda: None if told else dialog.show())
+    QTimer.singleShot(PATIENCE_MS, lambda: None if outcomes else dialog.show())
     saving.start()
     # Until the dialog keeps them away, clicks wait.
-    while not told and not dialog.isVisible():
+    while not outcomes and not dialog.isVisible():
         QApplication.processEvents(
             QEventLoop.ProcessEventsFlag.ExcludeUserInputEvents
             | QEventLoop.ProcessEventsFlag.WaitForMoreEvents
         )
-    if not told:
+    if not outcomes:
         loop.exec()
     dialog.close()
     dialog.deleteLater()
-    status, outcome = told[0]
+    status, outcome = outcomes[0]
     if status == "failed":
         raise outcome
     if status == "cancelled":

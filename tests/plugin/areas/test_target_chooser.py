@@ -271,7 +271,7 @@ def test_an_empty_layer_to_leave_out_is_explained(panel: Any, colours: np.ndarra
     panel.viewer.add_image(colours, name="photo")
     panel.exclude.choose(panel.viewer.add_shapes(name="clouds", ndim=2))
     assert panel.state.exclude is None
-    assert "no area is drawn" in panel.exclude.told.text()
+    assert "no area is drawn" in panel.exclude.message.text()
 
 
 def test_what_is_left_out_stays_as_it_is(panel: Any, sample: Path, finished_run: Any):
@@ -381,7 +381,7 @@ def test_a_run_does_not_start_without_what_is_left_out(
     qtbot.waitUntil(lambda: not panel.state.exclude_pending)
     assert panel.running is None and not panel.state.running
     assert len(shown) == 1 and shown[0].startswith("Nothing is left out: ")
-    assert panel.exclude.told.text() == shown[0]
+    assert panel.exclude.message.text() == shown[0]
     # The next mask starts nothing that was dropped.
     panel.exclude.choose(None)
     assert panel.running is None and panel.state.exclude_problem is None

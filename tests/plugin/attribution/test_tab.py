@@ -155,7 +155,7 @@ def test_the_palette_turns_to_the_tab(tab: Any, panel: Any) -> None:
 
 
 def test_without_a_box_it_says_so(tab: Any) -> None:
-    with pytest.raises(Exception, match="No box is asked about"):
+    with pytest.raises(Exception, match="No target is drawn"):
         tab.question()
     assert "Press Box or Click" in tab.form.box.text()
     tab.box.put(Region(290, 390, 300, 400))

@@ -87,8 +87,8 @@ def _drawn_area(viewer: ViewerModel, layer: Layer, image: Image, feather: int) -
     boxes = [bounding_region(points, size) for points in drawn]
     inside = [(points, box) for points, box in zip(drawn, boxes, strict=True) if box is not None]
     if not inside:
-        told = "The area lies" if len(drawn) == 1 else "All areas lie"
-        raise BadRegion(f"{told} outside {layer.name}.", "Draw one over the image.")
+        subject = "The area lies" if len(drawn) == 1 else "All areas lie"
+        raise BadRegion(f"{subject} outside {layer.name}.", "Draw one over the image.")
     targets = tuple(box for _, box in inside)
     if len(inside) == 1 and feather == 0 and is_upright_box(inside[0][0]):
         return Area(targets)
@@ -146,7 +146,7 @@ def outlines(viewer: ViewerModel, shapes: Shapes, layer: Layer) -> list[Points]:
 
 
 def _outline(vertices: Points, kind: str) -> Points:
-    """The corners of a shape; an ellipse, told by the corners around it, becomes a polygon."""
+    """The corners of a shape; an ellipse, given by the corners around it, becomes a polygon."""
     if kind != "ellipse":
         return vertices
     centre = vertices.mean(axis=0)

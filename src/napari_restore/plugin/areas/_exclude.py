@@ -47,13 +47,13 @@ class ExcludeChooser(Section):
             "These pixels stay as they are and do not count when the haze is judged: "
             "clouds, borders, a logo"
         )
-        self.told = QLabel(self)
-        self.told.setWordWrap(True)
-        self.told.hide()
+        self.message = QLabel(self)
+        self.message.setWordWrap(True)
+        self.message.hide()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.combo)
-        layout.addWidget(self.told)
+        layout.addWidget(self.message)
         self._chosen: Any = None
         """A layer, a path or None."""
         self._given: str | None = None
@@ -194,8 +194,8 @@ class ExcludeChooser(Section):
         self._set(None, BadRegion(f"Nothing is left out: {error.message}", error.hint))
 
     def _set(self, mask: str | None, problem: RestoreError | None = None) -> None:
-        self.told.setText("" if problem is None else words_of(problem))
-        self.told.setVisible(problem is not None)
+        self.message.setText("" if problem is None else words_of(problem))
+        self.message.setVisible(problem is not None)
         waiting, self._waiting = self._waiting, None
         self._given, self._is_making = mask, False
         self.state.exclude_problem = problem

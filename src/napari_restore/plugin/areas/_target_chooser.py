@@ -99,7 +99,7 @@ class TargetChooser(QWidget):
         if area is not None:
             self.pixels.setText(words_of(area, self.target()))
         elif problem is not None:
-            # Who draws has been told what to do next.
+            # The drawing tool shows what to do next.
             self.pixels.setText(str(problem) if self.hint.isHidden() else problem.message)
         else:
             self.pixels.setText("")

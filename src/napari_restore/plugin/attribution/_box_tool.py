@@ -1,4 +1,4 @@
-"""The box that is asked about: drawn, clicked, or a polygon, in a Shapes layer."""
+"""The target of an attribution: drawn, clicked, or a polygon, in a Shapes layer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NAME = "Attribution target"
 MODES = {"rectangle": "add_rectangle", "polygon": "add_polygon"}
 
 
-class Problem(NamedTuple):
+class Target(NamedTuple):
     """Level-0 pixels, and the corners of a polygon within them, as a `Question` has them."""
 
     box: Region
@@ -153,7 +153,7 @@ class BoxTool(QObject):
         self._layer.events.mode.disconnect(self._on_mode)
         self._layer = None
 
-    def asked(self) -> Problem:
+    def target(self) -> Target:
         """The shape that counts; raises `BadRegion` where there is none."""
         source = self._state.layer
         shapes = None
@@ -164,14 +164,14 @@ class BoxTool(QObject):
             )
         drawn = [] if shapes is None or source is None else outlines(self._viewer, shapes, source)
         if source is None or not drawn:
-            raise BadRegion("No box is asked about yet.", "Press Box or Click, then the image.")
+            raise BadRegion("No target is drawn yet.", "Press Box or Click, then the image.")
         image, points = image_of(source), drawn[-1]
         box = bounding_region(points, (image.height, image.width))
         if box is None:
             raise BadRegion(f"The box lies outside {source.name}.", "Draw one over the image.")
         if is_upright_box(points):
-            return Problem(box, None)
-        return Problem(box, tuple((y, x) for x, y in ring_of(points)))
+            return Target(box, None)
+        return Target(box, tuple((y, x) for x, y in ring_of(points)))
 
     def _on_shape(self, event: Any = None) -> None:
         if str(getattr(event, "action", "")) == "added" and self.tool == "rectangle":

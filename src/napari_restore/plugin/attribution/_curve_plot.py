@@ -48,8 +48,8 @@ class CurvePlot(QWidget):
     def legend(self, name: str) -> list[str]:
         """What is written above the plot of ``insertion`` or ``deletion``."""
         assert self._checked is not None, "nothing is shown"
-        told = self._checked[name]
-        return [f"{title} {told[f'{key}area']:.3f}" for key, (title, _, _) in ORDERS.items()]
+        curves = self._checked[name]
+        return [f"{title} {curves[f'{key}area']:.3f}" for key, (title, _, _) in ORDERS.items()]
 
     def paintEvent(self, _: Any) -> None:
         if self._checked is None:
@@ -84,7 +84,7 @@ class CurvePlot(QWidget):
         painter: QPainter,
         text: QColor,
         box: QRectF,
-        told: Mapping[str, Any],
+        curves: Mapping[str, Any],
         limits: tuple[float, float],
     ) -> None:
         assert self._checked is not None
@@ -104,11 +104,11 @@ class CurvePlot(QWidget):
             painter.drawText(QRectF(box.left(), box.bottom(), box.width(), ROW), flag, share)
         for key, (_, colour, style) in ORDERS.items():
             # Records of earlier versions have the map's alone.
-            if told.get(f"{key}curve") is None:
+            if curves.get(f"{key}curve") is None:
                 continue
             points = [
                 QPointF(box.left() + at * box.width(), level(value))
-                for at, value in zip(self._checked["at"], told[f"{key}curve"], strict=True)
+                for at, value in zip(self._checked["at"], curves[f"{key}curve"], strict=True)
             ]
             painter.setPen(QPen(colour, 2, style))
             painter.drawPolyline(QPolygonF(points))

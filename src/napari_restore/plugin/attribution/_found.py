@@ -42,7 +42,7 @@ EXPONENTS = {1.0: "1", 0.5: "1/2", 0.25: "1/4", 0.125: "1/8"}
 
 
 class FoundSection(Section):
-    """All answers of a viewer; the chosen one is told of, and it alone is on the canvas."""
+    """All answers of a viewer; the chosen one is described, and it alone is on the canvas."""
 
     follow_wanted = Signal(object)
     """A `Question` that is to be asked again with its gradient through the context."""
@@ -115,7 +115,7 @@ class FoundSection(Section):
         return button
 
     def leave(self) -> None:
-        """The layers stay; they are told of no more."""
+        """The layers stay; they are no longer described."""
         self._pair.end()
         super().leave()
 
@@ -123,7 +123,7 @@ class FoundSection(Section):
 
     @property
     def current(self) -> Found | None:
-        """The answer that is told of."""
+        """The answer that is described."""
         found: Found | None = self.which.currentData()
         return found
 
@@ -165,12 +165,12 @@ class FoundSection(Section):
                 found.layers.visible = found is current
             self._hidden = []
             record = current.answer.record
-            told = record["attribution"]
+            attribution = record["attribution"]
             self.measures.setText(as_html(report(record)))
             self.follow.setVisible(leaves_out_context(record))
-            self.path.show_nodes(told["nodes"])
-            self.rings.show_rings(told["rings"])
-            self.curves.show_check(told.get("checks", {}).get(CHECK))
+            self.path.show_nodes(attribution["nodes"])
+            self.rings.show_rings(attribution["rings"])
+            self.curves.show_check(attribution.get("checks", {}).get(CHECK))
             self._on_view()
 
     def _on_view(self) -> None:

@@ -32,7 +32,7 @@ LARGEST = 1 << 22
 REDUCED = 2048
 """Longer side of that level at most."""
 ORANGE, PURPLE = (0.702, 0.345, 0.024), (0.329, 0.153, 0.533)
-"""Ends of ColorBrewer's PuOr, as the figures have it: told apart by people with any kind of sight."""
+"""Ends of ColorBrewer's PuOr, as the figures have it: distinguished by people with any kind of sight."""
 NOTE = "where the model looked, not why"
 VIEWS = {"signed": "Map", "magnitude": "Magnitude", "area": "Contribution area"}
 """Of a map, as the tab offers them."""
@@ -93,7 +93,7 @@ def signed_colours() -> Colormap:
 
     strength = np.linspace(-1, 1, 65)[:, None]
     ends = np.where(strength < 0, ORANGE, PURPLE)
-    # Soon opaque: weak shares are told by paler colours, not by the picture shining through.
+    # Soon opaque: weak shares are shown by paler colours, not by the picture shining through.
     pale = 1 - np.clip(np.abs(strength) * 1.5 + 0.15, 0, 1)
     colours = ends + (1 - ends) * pale
     alpha = np.clip(np.abs(strength) * 4, 0, 1)
@@ -195,7 +195,7 @@ class AttributionLayers:
         return layer
 
     def _raise_box(self) -> None:
-        """Show what is asked about above the map."""
+        """Show the target above the map."""
         layers = self._viewer.layers
         for layer in list(layers):
             if layer.metadata.get(ASKED) == self._source.unique_id:

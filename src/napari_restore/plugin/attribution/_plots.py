@@ -12,10 +12,10 @@ from qtpy.QtGui import QColor, QPainter, QPen, QPolygonF
 from qtpy.QtWidgets import QWidget
 
 BLUE, VERMILLION = QColor(86, 180, 233), QColor(230, 120, 30)
-"""Of Okabe and Ito's colours: told apart by people with any kind of sight."""
+"""Of Okabe and Ito's colours: distinguished by people with any kind of sight."""
 CROWDED = 1.5
 """The widest step over the narrowest from which on points crowd towards the ends."""
-TOLD = 5e-4
+MIN_SHARE = 5e-4
 """Share that is more than 0.0 %."""
 LEFT, RIGHT, TOP, BOTTOM = 58, 8, 18, 16
 """Margins for what is written, in pixels."""
@@ -99,7 +99,7 @@ class RingPlot(QWidget):
 
     def show_rings(self, rings: Mapping[str, float]) -> None:
         """Shares by the record's names of the rings; none clears it. Empty ones at the end are left out."""
-        last = max((n for n, share in enumerate(rings.values()) if share >= TOLD), default=0)
+        last = max((n for n, share in enumerate(rings.values()) if share >= MIN_SHARE), default=0)
         self._rings = dict(list(rings.items())[: last + 1])
         self.setFixedHeight(self.ROW * len(self._rings) + 4)
         self.setVisible(bool(self._rings))

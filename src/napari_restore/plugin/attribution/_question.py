@@ -1,4 +1,4 @@
-"""What is asked about a result."""
+"""The question of an attribution: image, model, target and settings."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Question:
         """Level-0 pixels along a side of one of the map's."""
         return self.request.image.level_scale(self.level) or 1
 
-    def ask(self, **told: Any) -> Attribution:
-        """The answer; not for the GUI thread. `told` are emit, watch and stop."""
+    def ask(self, **callbacks: Any) -> Attribution:
+        """The answer; not for the GUI thread. `callbacks` are emit, watch and stop."""
         request = self.request
         where: dict[str, Any] = {"box": self.box}
         if self.polygon is not None:
@@ -62,5 +62,5 @@ class Question:
             extent=request.extent,
             memory=request.memory,
             device=request.device,
-            **told,
+            **callbacks,
         )

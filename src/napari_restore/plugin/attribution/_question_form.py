@@ -64,14 +64,14 @@ CONTEXT_GRADIENTS = {
     THROUGH: "Gradient goes through",
 }
 TOOLS = {
-    "rectangle": ("Box", "Drag a box over what is asked about; Escape leaves it"),
+    "rectangle": ("Box", "Drag a box over the target; Escape leaves it"),
     "click": ("Click", "Click the image: a box is put there, as large as said below"),
     "polygon": ("Polygon", "Click the corners; a double click closes it"),
 }
 
 
 class QuestionForm(QWidget):
-    """Says what is asked; `values` are options of a `Question`."""
+    """The settings of an attribution; `values` are options of a `Question`."""
 
     tool_wanted = Signal(object)
     """``rectangle``, ``polygon``, ``click``, or None to end."""
@@ -140,7 +140,7 @@ class QuestionForm(QWidget):
         form.setContentsMargins(0, 0, 0, 0)
         # Across the whole panel, which is narrow.
         form.addRow(flowing(*self.tools.values()))
-        form.addRow("Attribution target", self.box)
+        form.addRow("Target", self.box)
         form.addRow("Clicked box", self.side)
         form.addRow("Method", self.method)
         form.addRow("Settings", self.settings)

@@ -14,7 +14,7 @@ from napari_restore.plugin._notices import show_note, show_problem, words_of
 from napari_restore.plugin._section import Section
 from napari_restore.plugin._state import image_of
 from napari_restore.plugin.areas._targets import Area
-from napari_restore.plugin.attribution._asking import Asking
+from napari_restore.plugin.attribution._attribution_job import AttributionJob
 from napari_restore.plugin.attribution._beside import Found
 from napari_restore.plugin.attribution._box_tool import BoxTool
 from napari_restore.plugin.attribution._found import FoundSection
@@ -37,11 +37,11 @@ class AttributionTab(Section):
 
     TITLE: ClassVar[str] = "Attribution"
     ended = Signal(str, object)
-    """As `Asking.ended`."""
+    """As `AttributionJob.ended`."""
 
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__(viewer, state)
-        self.asking: Asking | None = None
+        self.asking: AttributionJob | None = None
         self._asked = 0
         self.box = BoxTool(viewer, state, self)
         self.form = QuestionForm(self)
@@ -66,7 +66,7 @@ class AttributionTab(Section):
         self._on_layer()
 
     def leave(self) -> None:
-        """End what is asked, and let go of the viewer."""
+        """End the attribution, and release the viewer."""
         if self.asking is not None:
             self.asking.abandon()
             self.asking.layers.remove()
@@ -82,7 +82,7 @@ class AttributionTab(Section):
         if visible:
             self.form.look_for_methods()
 
-    # -- what is asked -----------------------------------------------------------
+    # -- the question -----------------------------------------------------------
 
     def _on_layer(self) -> None:
         self.box.use(None)
@@ -98,22 +98,22 @@ class AttributionTab(Section):
         """Say which box counts now."""
         self.form.show_tool(self.box.tool)
         try:
-            y0, x0, y1, x1 = self.box.asked().box
+            y0, x0, y1, x1 = self.box.target().box
         except RestoreError as error:
             self.form.box.setText(words_of(error))
         else:
             self.form.box.setText(f"{x1 - x0} × {y1 - y0} pixels at x {x0}, y {y0}")
 
     def question(self) -> Question:
-        """What would be asked now; raises `RestoreError` where something is missing."""
-        asked, options = self.box.asked(), self.form.values()
+        """Return the question as the form has it; raises `RestoreError` where something is missing."""
+        target, options = self.box.target(), self.form.values()
         if options["method"] in CLEAR and not options["baseline"]:
             raise BadParameter(
                 "This method goes from a clear image of the same scene.",
                 "Choose one under Baseline.",
             )
-        request = self.state.request(Area((asked.box,)))
-        return Question(request, asked.box, asked.polygon, **options)
+        request = self.state.request(Area((target.box,)))
+        return Question(request, target.box, target.polygon, **options)
 
     # -- asking ------------------------------------------------------------------
 
@@ -143,7 +143,7 @@ class AttributionTab(Section):
     def _ask(self, question: Question, layer: ImageLayer) -> None:
         self.box.use(None)
         self._asked += 1
-        asking = self.asking = Asking(self.viewer, layer, question, self._asked)
+        asking = self.asking = AttributionJob(self.viewer, layer, question, self._asked)
         asking.view = self.found.view.currentData()
         asking.exponent = self.found.exponent.currentData()
         asking.happened.connect(self._on_event)
@@ -183,8 +183,8 @@ class AttributionTab(Section):
         elif status == "cancelled":
             self.bar.show_message("Cancelled.")
         else:
-            told = outcome.record["measured"]
-            self.bar.show_message(f"Problem in {told['seconds']:.1f} s.")
+            measured = outcome.record["measured"]
+            self.bar.show_message(f"Done in {measured['seconds']:.1f} s.")
             self.found.add(Found(outcome, asking.layers, asking.source, asking.question))
             if self.isVisible():
                 # The question fills a low window: its answer is below.

@@ -9,8 +9,8 @@ from typing import Any
 CHECK = "insertion-deletion"
 """The check that there is, by its name in the record."""
 FAR = 128
-"""Pixels from the box beyond which a share is told."""
-TOLD = 0.01
+"""Pixels from the box beyond which a share is attribution."""
+MIN_SHARE = 0.01
 """Share of the unchanged input from which on it is worth a line."""
 LEFT_OUT = 0.005
 """Share of the change from which on a map without it leaves something out."""
@@ -19,42 +19,44 @@ Row = tuple[str, str]
 
 def leaves_out_context(record: Mapping[str, Any]) -> bool:
     """Whether the same question with the gradient through the context would show more."""
-    told = record["attribution"]
-    context = told["context"]
+    attribution = record["attribution"]
+    context = attribution["context"]
     return (
         context["used"] == "stop"
-        and told["path"] is not None
+        and attribution["path"] is not None
         and (context["share"] or 0.0) >= LEFT_OUT
     )
 
 
 def report(record: Mapping[str, Any]) -> list[Row]:
     """How far the map can be trusted, what it leaves out, how spread it is, and what it is of."""
-    told, model = record["attribution"], record["model"]
-    complete = told["completeness"]
-    rows = [("Complete", _trust(told))]
+    attribution, model = record["attribution"], record["model"]
+    complete = attribution["completeness"]
+    rows = [("Complete", _trust(attribution))]
     if complete["sum"] is not None:
         change = f"{complete['difference']:.4g}, shares add up to {complete['sum']:.4g}"
         rows.append(("Difference", change))
     if complete["recomputed_difference"] is not None:
         free = f"{complete['recomputed_difference']:.4g}"
-        rows.append(("Routing", f"{told['routing']}; recomputed, the difference is {free}"))
-    if told["context"]["used"] != "none":
-        rows.append(("Context", _context(told["context"])))
-    rows += [("Box", _target(told)), ("Method", _method(told))]
-    index, near = told["diffusion_index"], told["window"]["diffusion_index"]
+        rows.append(("Routing", f"{attribution['routing']}; recomputed, the difference is {free}"))
+    if attribution["context"]["used"] != "none":
+        rows.append(("Context", _context(attribution["context"])))
+    rows += [("Box", _target(attribution)), ("Method", _method(attribution))]
+    index, near = attribution["diffusion_index"], attribution["window"]["diffusion_index"]
     if index is not None:
         spread = f"{index:.2f}"
-        if near is not None and tuple(told["window"]["region"]) != tuple(told["region"]):
+        if near is not None and tuple(attribution["window"]["region"]) != tuple(
+            attribution["region"]
+        ):
             spread += f" (within 512 px of the box {near:.2f})"
         rows += [
             ("Diffusion index", spread),
-            ("95 % lies in", f"{told['area_95']} pixels"),
-            (f"Beyond {FAR} px", f"{_beyond(told['rings']):.1%}"),
+            ("95 % lies in", f"{attribution['area_95']} pixels"),
+            (f"Beyond {FAR} px", f"{_beyond(attribution['rings']):.1%}"),
         ]
-    if (told["identity_share"] or 0) >= TOLD:
-        rows.append(("Input unchanged", f"{told['identity_share']:.0%} of the map"))
-    checked = told.get("checks", {}).get(CHECK)
+    if (attribution["identity_share"] or 0) >= MIN_SHARE:
+        rows.append(("Input unchanged", f"{attribution['identity_share']:.0%} of the map"))
+    checked = attribution.get("checks", {}).get(CHECK)
     if checked is not None and checked["insertion"]["area"] is None:
         rows.append(("Check", "undefined: image and baseline hardly differ in the box"))
     elif checked is not None:
@@ -73,16 +75,16 @@ def as_html(rows: Sequence[Row]) -> str:
     return f"<table>{''.join(lines)}</table><i>Where it looked, not why.</i>"
 
 
-def _trust(told: Mapping[str, Any]) -> str:
-    complete = told["completeness"]
-    gap, steps = complete["relative_gap"], len(told["nodes"])
+def _trust(attribution: Mapping[str, Any]) -> str:
+    complete = attribution["completeness"]
+    gap, steps = complete["relative_gap"], len(attribution["nodes"])
     if complete["sum"] is None:
         return "not claimed by this method"
     if gap is None:
-        return "undefined: what is asked about hardly differs along the path"
+        return "undefined: the target hardly differs along the path"
     after = f" after {steps} points" if steps else ""
     word = "yes" if complete["reached"] else "NO"
-    return f"{word}: gap {gap:.2%}{after} (at most {complete['goal']:.2%} asked for)"
+    return f"{word}: gap {gap:.2%}{after} (at most {complete['goal']:.2%} requested)"
 
 
 def _context(context: Mapping[str, Any]) -> str:
@@ -98,18 +100,18 @@ def _context(context: Mapping[str, Any]) -> str:
     return f"constant ({reason}): {part} came through it and is NOT in this map"
 
 
-def _target(told: Mapping[str, Any]) -> str:
-    y0, x0, y1, x1 = told["box"]
-    scale = told["scale"]
+def _target(attribution: Mapping[str, Any]) -> str:
+    y0, x0, y1, x1 = attribution["box"]
+    scale = attribution["scale"]
     pixels = "px" if scale == 1 else f"px of the overview 1:{scale}"
-    within = "a polygon in " if told["polygon"] else ""
-    return f"{told['objective']} of {within}{x1 - x0} × {y1 - y0} {pixels} at x {x0}, y {y0}"
+    within = "a polygon in " if attribution["polygon"] else ""
+    return f"{attribution['objective']} of {within}{x1 - x0} × {y1 - y0} {pixels} at x {x0}, y {y0}"
 
 
-def _method(told: Mapping[str, Any]) -> str:
-    way = "" if told["path"] is None else f": {told['path']} path"
-    start = "" if told["baseline"] is None else f" from {told['baseline']}"
-    return f"{told['method']}{way}{start}"
+def _method(attribution: Mapping[str, Any]) -> str:
+    way = "" if attribution["path"] is None else f": {attribution['path']} path"
+    start = "" if attribution["baseline"] is None else f" from {attribution['baseline']}"
+    return f"{attribution['method']}{way}{start}"
 
 
 def _beyond(rings: Mapping[str, float]) -> float:

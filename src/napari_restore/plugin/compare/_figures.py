@@ -117,9 +117,9 @@ def data_range_of(dtype: np.dtype[Any], record: dict[str, Any] | None) -> float:
     """White − black: 255 for bytes, else as the run took them, else the range of the type."""
     if dtype == np.uint8:
         return 255.0
-    told = (record or {}).get("input", {})
-    if told.get("white") is not None and told.get("black"):
-        return float(told["white"]) - float(min(told["black"]))
+    source = (record or {}).get("input", {})
+    if source.get("white") is not None and source.get("black"):
+        return float(source["white"]) - float(min(source["black"]))
     if np.issubdtype(dtype, np.integer):
         limits = np.iinfo(dtype)
         return float(limits.max) - float(limits.min)

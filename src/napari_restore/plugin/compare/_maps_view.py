@@ -93,7 +93,7 @@ class MapsView(Section):
         if current is None:
             self.legend.clear()
         elif current.record is None:
-            self.legend.setText("Shares are told once the run has ended.")
+            self.legend.setText("Shares are shown once the run has ended.")
         else:
             self.legend.setText(legend(current.record))
 

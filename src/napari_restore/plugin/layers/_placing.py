@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Matrix = npt.NDArray[np.float64]
 NORTH_UP = ("up", "right")
-"""Map coordinates grow upwards; napari's rows grow downwards unless told otherwise."""
+"""Map coordinates grow upwards; napari's rows grow downwards unless set otherwise."""
 Origin = tuple[float, float]
 ORIGIN = "napari_restore_origin"
 """In a layer's metadata: where on the map (y, x) its world begins."""

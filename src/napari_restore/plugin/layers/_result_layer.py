@@ -74,7 +74,7 @@ class ResultLayer:
         )
         self.box = box
         """What the layer covers: the region grown until every level begins on a pixel."""
-        # The source's own bands: the user may have told this image's roles otherwise.
+        # The source's own bands: the user may have named this image's roles otherwise.
         shown = source.metadata.get("napari_restore", result.image)
         bands = colour_bands(shown) if source.rgb else ()
         self._levels = [GrowingLevel(result, self._done, bands, box, k) for k in range(steps + 1)]

@@ -170,8 +170,8 @@ class BandRolesForm(QWidget):
             for role, number in _pairs(self._layer.metadata.get(SAID)).items()
             if int(number) not in taken
         }
-        told = {**earlier, **{role: str(number) for role, number in numbers.items()}}
-        said = ",".join(f"{role}={number}" for role, number in told.items())
+        named = {**earlier, **{role: str(number) for role, number in numbers.items()}}
+        said = ",".join(f"{role}={number}" for role, number in named.items())
         self._layer.metadata[SAID] = said
         self._asked = (*self._asked[:2], said)
         self.changed.emit(said)

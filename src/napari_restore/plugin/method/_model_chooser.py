@@ -198,7 +198,7 @@ class ModelChooser(QWidget):
     def _why_not(self, card: ModelCard) -> tuple[str, bool]:
         """Why `card` cannot run on the image whatever is said of its bands ("" if it can).
 
-        And whether it must be told which band is which first.
+        And whether the bands must be named first.
         """
         if self._image is None:
             return "", False
@@ -237,12 +237,12 @@ class ModelChooser(QWidget):
         if self._not_chosen:
             lines.insert(0, self._not_chosen)
         self._summary.setText("\n".join(lines))
-        told = [
+        lines = [
             card.caveats,
             card.validated_on and f"Validated on {card.validated_on}",
             card.source,
         ]
-        self._summary.setToolTip("\n\n".join(filter(None, told)))
+        self._summary.setToolTip("\n\n".join(filter(None, lines)))
         self.changed.emit(self.model())
 
 

@@ -201,8 +201,8 @@ class ProposalDialog(QDialog):
         self._title.setToolTip("Under this title it is offered")
         form = QFormLayout()
         form.addRow("Title", self._title)
-        for name, told in statistics_of(found).items():
-            label = QLabel(told, self)
+        for name, text in statistics_of(found).items():
+            label = QLabel(text, self)
             label.setWordWrap(True)
             label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
             form.addRow(name, label)

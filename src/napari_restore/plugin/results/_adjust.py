@@ -70,11 +70,11 @@ class AdjustSection(Section):
         self.about.setWordWrap(True)
         form = form_layout()
         self.sliders: dict[str, QLabeledSlider] = {}
-        for name, label, largest, told in SLIDERS:
+        for name, label, largest, help_text in SLIDERS:
             slider = QLabeledSlider(Qt.Orientation.Horizontal, self)
             slider.setRange(0, largest)
             slider.setPageStep(10)
-            slider.setToolTip(f"{told} (%)")
+            slider.setToolTip(f"{help_text} (%)")
             slider.setAccessibleName(label)
             slider.valueChanged.connect(self._adjust)
             self.sliders[name] = slider

@@ -165,7 +165,7 @@ def settings_back(state: RestoreState, variant: Variant, layers: LayerList) -> N
 
 
 def target_of(variant: Variant) -> Target | None:
-    """The kind of area a result was made for; None where it cannot be told."""
+    """The kind of area a result was made for; None where it is unknown."""
     image, area = variant.request.image, variant.request.area
     if area.mask is not None:
         target = target_of_mask(area.mask)

@@ -43,10 +43,10 @@ def settings_of(variant: Variant) -> dict[str, str]:
 def line_of(variant: Variant, others: Sequence[Variant]) -> str:
     """What `variant` differs in from the `others`; method and area when it is alone."""
     own = settings_of(variant)
-    told = [settings_of(other) for other in others if other is not variant]
+    settings = [settings_of(other) for other in others if other is not variant]
     # Settings that only another method has say nothing of this one.
-    names = [name for name, value in own.items() if any(o.get(name) != value for o in told)]
-    if not told:
+    names = [name for name, value in own.items() if any(o.get(name) != value for o in settings)]
+    if not settings:
         names = ["method", "area", *look_of(variant.shown.result.plan)]
     elif not names:
         return "same settings"
@@ -165,8 +165,10 @@ def _box(target: Mapping[str, Any]) -> str:
 
 
 def _times(measured: float, predicted: float | None) -> str:
-    told = "" if predicted is None else f" (predicted {format_seconds(predicted, tenths=True)})"
-    return format_seconds(measured, tenths=True) + told
+    prediction = (
+        "" if predicted is None else f" (predicted {format_seconds(predicted, tenths=True)})"
+    )
+    return format_seconds(measured, tenths=True) + prediction
 
 
 def _bytes(measured: int, predicted: int) -> str:

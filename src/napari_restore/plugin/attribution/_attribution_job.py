@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari_restore.plugin.attribution._question import Question
 
 
-class Asking:
+class AttributionJob:
     """Asks on other threads, shows the map as it comes, and tells how it ended."""
 
     happened = Signal(object)
@@ -50,7 +50,7 @@ class Asking:
     def start(self) -> None:
         """Begin; returns at once."""
         steps = partial(answering, self.question, self._stop)
-        self._work.start(steps, self._on_end, self._on_told)
+        self._work.start(steps, self._on_end, self._on_message)
 
     def cancel(self) -> None:
         """Stop after the point in hand; what has been shown is taken away."""
@@ -64,29 +64,29 @@ class Asking:
         self._is_silent = True
         self.cancel()
 
-    def _on_told(self, told: Any) -> None:
+    def _on_message(self, message: Any) -> None:
         if self._is_silent:
             # The window may be gone, and its layers with it.
             return
         gone = self.source not in self._viewer.layers
         if gone:
             self.cancel()
-        if isinstance(told, Event):
-            self.happened.emit(told)
-        elif isinstance(told, Answer):
+        if isinstance(message, Event):
+            self.happened.emit(message)
+        elif isinstance(message, Answer):
             if not gone:
                 level = f" · 1:{self.question.scale}" if self.question.scale > 1 else ""
-                method = told.found.record["attribution"]["method"]
+                method = message.found.record["attribution"]["method"]
                 self.layers.name += f" · {method}{level}"
-                self.layers.finish(told.picture, told.found.record, self.view, self.exponent)
-                self._outcome = ("done", told.found)
-        elif isinstance(told, RestoreError):
-            if not isinstance(told, Cancelled):
-                self._outcome = ("failed", told)
+                self.layers.finish(message.picture, message.found.record, self.view, self.exponent)
+                self._outcome = ("done", message.found)
+        elif isinstance(message, RestoreError):
+            if not isinstance(message, Cancelled):
+                self._outcome = ("failed", message)
         elif not self._stop.is_set():
             if self.layers.map is None:
                 self.appeared.emit()
-            self.layers.partial(told)
+            self.layers.partial(message)
 
     def _on_end(self) -> None:
         if self._is_silent:
@@ -106,23 +106,25 @@ class Answer(NamedTuple):
 def answering(question: Question, stop: threading.Event) -> Iterator[Any]:
     """Events, `PartialAttribution`s of the map and at last an `Answer` or what went wrong.
 
-    Problem on a thread of its own, which ends soon when nobody takes any more or `stop` is set.
+    Runs on a thread of its own, which ends soon when nobody takes any more or `stop` is set.
     """
-    told: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def ask() -> None:
         try:
-            found = question.ask(emit=told.put, watch=told.put, stop=stop)
-            told.put(Answer(found, picture_of(found)))
+            found = question.ask(emit=messages.put, watch=messages.put, stop=stop)
+            messages.put(Answer(found, picture_of(found)))
         except RestoreError as error:
-            told.put(error)
+            messages.put(error)
         except Exception as error:
             logging.getLogger(__name__).exception("asking failed")
-            told.put(RestoreError(f"Asking failed: {error}", "This is a bug; please report it."))
-        told.put(None)
+            messages.put(
+                RestoreError(f"The attribution failed: {error}", "This is a bug; please report it.")
+            )
+        messages.put(None)
 
     threading.Thread(target=ask, name="napari-restore attribution").start()
     try:
-        yield from iter(told.get, None)
+        yield from iter(messages.get, None)
     finally:
         stop.set()
