@@ -152,7 +152,7 @@ def bring_into_view(part: QWidget, scroll: QScrollArea | None = None) -> None:
 
 
 def _reveal(part: QWidget, scroll: QScrollArea, *_: int) -> None:
-    """Scroll until all of `part` is in sight, or, where it is higher than that, its top."""
+    """Scroll until all of `part` is visible, or, where it is higher than that, its top."""
     inner, bar, viewport = scroll.widget(), scroll.verticalScrollBar(), scroll.viewport()
     assert inner is not None and viewport is not None
     top = part.mapTo(inner, QPoint(0, 0)).y()

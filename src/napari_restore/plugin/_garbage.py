@@ -1,4 +1,4 @@
-"""Garbage collection that holds nothing up and destroys no widget in a foreign thread."""
+"""Garbage collection that does not block and destroys no widget in a foreign thread."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class Latest(QObject):
         self._busy: Hashable | None = None
 
     def ask(self, question: Hashable, compute: Compute) -> None:
-        """Answer soon, unless something else is asked before; the same is asked once."""
+        """Answer soon, unless another question comes first; equal questions are answered once."""
         if self._wanted is not None and self._wanted[0] == question:
             return
         self._wanted = (question, compute)

@@ -16,14 +16,14 @@ class _Calls(QObject):
     destroy while the other still uses it: that crashed now and then.
     """
 
-    asked = Signal(object, object)
+    called = Signal(object, object)
 
     def __init__(self) -> None:
         super().__init__()
         app = QCoreApplication.instance()
         assert app is not None, "There is no window yet."
         self.moveToThread(app.thread())
-        self.asked.connect(self._call, Qt.ConnectionType.QueuedConnection)
+        self.called.connect(self._call, Qt.ConnectionType.QueuedConnection)
 
     def _call(self, function: Callable[..., object], arguments: tuple[Any, ...]) -> None:
         function(*arguments)
@@ -42,6 +42,6 @@ def on_main_thread(function: Callable[..., object]) -> Callable[..., None]:
         calls = _calls
 
     def call(*arguments: Any) -> None:
-        calls.asked.emit(function, arguments)
+        calls.called.emit(function, arguments)
 
     return call

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 VIEW_SETTLED_MS = 200
 NARROWEST, USUAL = 210, 340
-"""Widths in pixels: what napari 0.9 leaves on a screen 800 wide (1600 at 200 %), and what is asked."""
+"""Widths in pixels: what napari 0.9 leaves on a screen 800 wide (1600 at 200 %), and the minimum asked for."""
 SECTIONS: tuple[type[Section], ...] = (
     AdjustSection,
     CompareSection,
@@ -119,7 +119,7 @@ class RestorePanel(QWidget):
         form.add_area_to(page)
         self.sections = [section(self.viewer, self.state) for section in SECTIONS]
         for section in self.sections:
-            section.asked.connect(self.start)
+            section.run_requested.connect(self.start)
             if isinstance(section, BatchSection):
                 section.stop_asked.connect(self.cancel)
                 self.ended.connect(section.run_ended)
@@ -146,7 +146,7 @@ class RestorePanel(QWidget):
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(scroll, 1)
-        # Not in what scrolls: Run stays in sight on low screens, whatever is unfolded.
+        # Not in what scrolls: Run stays visible on low screens, whatever is unfolded.
         self.bar.setContentsMargins(10, 4, 10, 8)
         outer.addWidget(self.bar)
         self.tabs.currentChanged.connect(lambda number: self.bar.setVisible(number == 0))
@@ -170,7 +170,7 @@ class RestorePanel(QWidget):
         self._planner.settled.connect(self.advanced.show_plan)
         for signal in self._state_signals():
             signal.connect(self._on_settings)
-        # Last: who plans and runs hears of a setting before a widget answers it with others.
+        # Last: planners get a setting before a widget changes others because of it.
         self.form.follow()
         for event, slot in self._viewer_events():
             event.connect(slot)

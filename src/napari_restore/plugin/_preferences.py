@@ -37,7 +37,7 @@ def preferences() -> Any | None:
 class PreferenceLink:
     """Puts the preferences into a viewer's state: at first, and whenever they change.
 
-    What the user sets in the panel holds until he changes that preference.
+    What the user sets in the panel stays until that preference changes.
     """
 
     live_changed = Signal(bool)

@@ -1,4 +1,4 @@
-"""What one run was asked to do, and the models that runs share."""
+"""The settings of one run, and the models that runs share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LOADING = threading.Lock()
 
 @dataclass(frozen=True)
 class Request:
-    """What one run was asked to do."""
+    """The settings of one run."""
 
     image: Image = field(compare=False)
     model: str

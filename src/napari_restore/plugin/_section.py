@@ -18,7 +18,7 @@ class Section(QWidget):
 
     TITLE: ClassVar[str] = ""
     """The heading under which the panel folds it."""
-    asked = Signal(object, object, str, str)
+    run_requested = Signal(object, object, str, str)
     """A run is wanted: its `Request`, the layer to restore, the model's title, the area's name."""
 
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:

@@ -65,7 +65,7 @@ class SettingsForm(QObject):
         self.memory.setSuffix(" GiB")
         self.memory.setSpecialValueText("automatic")
         self.memory.setKeyboardTracking(False)
-        self.memory.setToolTip("What a run may take beyond what napari holds already")
+        self.memory.setToolTip("What a run may take beyond what napari uses already")
         self.advanced = AdvancedForm()
         self._connect()
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class RestoreState:
-    """The settings of one viewer. Setting a field tells `events.FIELD` and `events`."""
+    """The settings of one viewer. Setting a field emits `events.FIELD` and `events`."""
 
     events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor()
 
@@ -50,7 +50,7 @@ class RestoreState:
     exclude: str | None = None
     """Path of a mask of pixels that are left alone and do not count."""
     exclude_pending: bool = False
-    """Whether that mask is being made anew: `exclude` is the one before."""
+    """Whether that mask is being made again: `exclude` is the one before."""
     exclude_problem: RestoreError | None = None
     """Why there is no mask of what was chosen; said before `exclude_pending` ends."""
     memory: float | None = None

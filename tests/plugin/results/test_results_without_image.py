@@ -44,7 +44,7 @@ def test_without_its_image_a_result_is_still_there_to_save_and_delete(
     # What needs the image is not offered, or says so.
     compare = section(panel, "Compare")
     assert not compare.swipe.isEnabled() and "removed" in compare.hint.text()
-    results.asked.connect(lambda *_: pytest.fail("run"))
+    results.run_requested.connect(lambda *_: pytest.fail("run"))
     results._run(variant)
     panel.models.choose("dcp")
     results.use.click()

@@ -80,7 +80,7 @@ class GradientSource:
         """
         run = self._run
         run._check_source()
-        record = run._account("done", time.perf_counter() - self._began, self._memory)
+        record = run._make_record("done", time.perf_counter() - self._began, self._memory)
         record["plan"]["predicted_peak_ram_bytes"] = self._memory.start + predicted_bytes
         return record
 

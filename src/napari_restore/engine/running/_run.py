@@ -125,7 +125,7 @@ class Run:
                 if self.store is not None:
                     self.store.close()
                 release_freed_memory()
-        record = self._account(status, time.perf_counter() - began - self._waited, memory)
+        record = self._make_record(status, time.perf_counter() - began - self._waited, memory)
         if status == "cancelled":
             self.emit(Stopped(record))
             raise Cancelled(
@@ -447,7 +447,7 @@ class Run:
 
         return report
 
-    def _account(self, status: str, seconds: float, memory: PeakMemory) -> dict[str, Any]:
+    def _make_record(self, status: str, seconds: float, memory: PeakMemory) -> dict[str, Any]:
         """Return the parts of the record that only the run knows."""
         plan = self.plan
         counts = self._counts()

@@ -1,4 +1,4 @@
-"""Finds out what the target means now, and hears when that changes."""
+"""Computes the target of a run, and watches for changes of it."""
 
 from __future__ import annotations
 

@@ -24,11 +24,11 @@ Points = npt.NDArray[np.float64]
 AREAS = "Areas to restore"
 """What the layer is called that the tools make."""
 GRADIENT = "napari_restore_gradient"
-"""In the metadata of the layer that holds a gradient's line."""
+"""In the metadata of the layer of a gradient's line."""
 LEFT_OUT = "napari_restore_left_out"
 """In the metadata of a layer whose areas are left out: they are none to restore."""
 ASKED = "napari_restore_asked"
-"""In the metadata of a layer of boxes that are asked about: the identity of the image's layer."""
+"""In the metadata of a layer of attribution targets: the identity of the image's layer."""
 CLOSED = ("rectangle", "polygon", "ellipse")
 SELECTING = ("select", "direct", "vertex_insert", "vertex_remove")
 """Modes in which the selected shapes are a choice of the user, not what was drawn last."""
@@ -49,7 +49,7 @@ def area_of(
     """What `target` means now in `layer`, which shows `image`.
 
     The viewer is looked at at once; the answer itself may have to read and write a
-    large mask and is best asked for on another thread where `target` is painted.
+    large mask and is best computed on another thread where `target` is painted.
     `strength` is the layer that it is painted in. Both raise `RestoreError`.
     """
     if target is Target.PAINTED:
@@ -117,7 +117,7 @@ def areas_layer(viewer: ViewerModel) -> Shapes | None:
 
 
 def gradient_layer(viewer: ViewerModel) -> Shapes | None:
-    """The layer that holds the gradient's line."""
+    """The layer of the gradient's line."""
     return _shapes(viewer, lambda layer: GRADIENT in layer.metadata)
 
 

@@ -112,7 +112,7 @@ class Drawing(QObject):
             _finish(self._layer)
 
     def rest(self) -> None:
-        """End it, and take the paint out of sight: the image below shall be looked at."""
+        """End it, and hide the paint: the image below is to be seen."""
         self.end()
         for layer in self._viewer.layers:
             if PAINT in layer.metadata:

@@ -43,7 +43,7 @@ def new_paint_layer(layer: Layer, size: tuple[int, int]) -> Labels:
     return Labels(
         np.zeros((-(-size[0] // step), -(-size[1] // step)), np.uint8),
         name="Painted strength",
-        # The brush is round on the ground where the scale tells how large a pixel is.
+        # The brush is round on the ground where the scale gives a pixel's size.
         **scale_and_affine(matrix),
         units=layer.units[-2:],
         opacity=0.4,
@@ -122,8 +122,8 @@ def mask_of_layer(
         nonlocal values
         region, pixels = whole, None
         if np.prod(values.shape) <= AT_ONCE:
-            held = np.asarray(values)
-            values = (held > 0).astype(np.uint8) if labels else held
+            strengths = np.asarray(values)
+            values = (strengths > 0).astype(np.uint8) if labels else strengths
             region, pixels = _reach(values, matrix, whole)
         elif labels:
             values = Positive(values)

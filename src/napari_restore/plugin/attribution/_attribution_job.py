@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class AttributionJob:
-    """Asks on other threads, shows the map as it comes, and tells how it ended."""
+    """Runs an attribution on other threads, shows the map as it comes, and reports how it ended."""
 
     happened = Signal(object)
     """Every event of the engine."""
@@ -57,7 +57,7 @@ class AttributionJob:
         self._stop.set()
 
     def abandon(self) -> None:
-        """End and tell nobody: who listened is gone."""
+        """End without a report: the listener is gone."""
         self.happened.disconnect()
         self.appeared.disconnect()
         self.ended.disconnect()

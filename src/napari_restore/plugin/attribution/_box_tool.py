@@ -34,7 +34,7 @@ class Target(NamedTuple):
 
 
 class BoxTool(QObject):
-    """Puts boxes over the image of the state, and tells which one counts.
+    """Puts boxes over the image of the state; the one selected last counts.
 
     That is the one selected, or else the last, of the topmost layer that this tool has made.
     """

@@ -45,7 +45,7 @@ class FoundSection(Section):
     """All answers of a viewer; the chosen one is described, and it alone is on the canvas."""
 
     follow_wanted = Signal(object)
-    """A `Question` that is to be asked again with its gradient through the context."""
+    """A `Question` to run again with its gradient through the context."""
 
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__(viewer, state)
@@ -83,7 +83,7 @@ class FoundSection(Section):
         self.side_by_side = QPushButton("Side by side", self)
         self.side_by_side.setCheckable(True)
         self.side_by_side.setToolTip("Both maps over their pictures, under one camera")
-        self.figure = self._button("Figure …", "Maps, legends and all that was asked", self._figure)
+        self.figure = self._button("Figure …", "Maps, legends and all settings", self._figure)
         self.map = self._button("Map …", "Shares as a float32 raster", self._map)
         self.record = self._button("Record …", "All it takes to ask again", self._record)
         self._build()
@@ -244,7 +244,7 @@ def _drawn(found: Attribution, path: Path, exponent: float) -> None:
 
 
 def _saved(found: Attribution, path: Path) -> None:
-    """Write it; raises `BadOutput` rather than replace a file that nobody was asked about."""
+    """Write it; raises `BadOutput` rather than replace a file without consent."""
     overview = api.overview_path(path)
     if found.overview is not None and overview.exists():
         raise BadOutput(f"{overview} exists.", "Choose another name for the map.")

@@ -32,7 +32,7 @@ LARGEST = 1 << 22
 REDUCED = 2048
 """Longer side of that level at most."""
 ORANGE, PURPLE = (0.702, 0.345, 0.024), (0.329, 0.153, 0.533)
-"""Ends of ColorBrewer's PuOr, as the figures have it: distinguished by people with any kind of sight."""
+"""Ends of ColorBrewer's PuOr, as the figures have it: distinguishable with any kind of colour vision."""
 NOTE = "where the model looked, not why"
 VIEWS = {"signed": "Map", "magnitude": "Magnitude", "area": "Contribution area"}
 """Of a map, as the tab offers them."""

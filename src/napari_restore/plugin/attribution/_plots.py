@@ -12,7 +12,7 @@ from qtpy.QtGui import QColor, QPainter, QPen, QPolygonF
 from qtpy.QtWidgets import QWidget
 
 BLUE, VERMILLION = QColor(86, 180, 233), QColor(230, 120, 30)
-"""Of Okabe and Ito's colours: distinguished by people with any kind of sight."""
+"""Of Okabe and Ito's colours: distinguishable with any kind of colour vision."""
 CROWDED = 1.5
 """The widest step over the narrowest from which on points crowd towards the ends."""
 MIN_SHARE = 5e-4

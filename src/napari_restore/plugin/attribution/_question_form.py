@@ -186,7 +186,7 @@ class QuestionForm(QWidget):
             in_background(api.explainers, self.offer)
 
     def offer(self, explainers: list[Any]) -> None:
-        """Offer methods that go along no path, as `api.explainers` tells of them."""
+        """Offer methods without a path, as `api.explainers` lists them."""
         self._offers = {each.name: each for each in explainers}
         for name, each in self._offers.items():
             at = self.method.findData(name)

@@ -67,7 +67,7 @@ def report(record: Mapping[str, Any]) -> list[Row]:
 
 
 def as_html(rows: Sequence[Row]) -> str:
-    """A table of two columns for a label, and below it what no map tells."""
+    """Return a table of two columns for a label, and below it what no map shows."""
     lines = (
         f"<tr><td><b>{escape(name)}</b>&nbsp;&nbsp;</td><td>{escape(value)}</td></tr>"
         for name, value in rows

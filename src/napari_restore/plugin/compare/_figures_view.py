@@ -82,7 +82,7 @@ class FiguresView(Section):
         self.update_figures()
 
     def update_figures(self) -> None:
-        """Compute them anew soon, on another thread."""
+        """Compute them again soon, on another thread."""
         current, reference = self.state.current, self.reference.currentData()
         if current is None or reference is None:
             self._watch(())

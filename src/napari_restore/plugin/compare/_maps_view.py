@@ -160,7 +160,7 @@ class MapsView(Section):
             layers.selection.active = active
 
     def _on_removed(self, event: Any) -> None:
-        """The layer of a map has gone, or the result it tells of."""
+        """The layer of a map has gone, or its result."""
         for key, (made, layer) in list(self._shown.items()):
             if event.value is layer:
                 del self._shown[key]

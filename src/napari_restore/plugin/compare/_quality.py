@@ -42,7 +42,7 @@ def categories(bits: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 def categories_of_change(
     before: npt.NDArray[Any], after: npt.NDArray[Any]
 ) -> npt.NDArray[np.uint8]:
-    """Labels (h, w) that pixels (h, w, C) of an image tell by themselves."""
+    """Labels (h, w) that follow from the pixels (h, w, C) alone."""
     changed = after != before
     bits = np.where(changed.any(2), 0, 1).astype(np.uint8)
     if after.dtype.kind in "iu":

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from napari_restore.images import Image
 
 _watched: weakref.WeakSet[ViewerModel] = weakref.WeakSet()
-"""Viewers whose slider tells the band."""
+"""Viewers whose slider names the band."""
 
 
 def label_bands_in(viewer: ViewerModel) -> None:

@@ -155,7 +155,7 @@ def without_light(pixels: Any, image: Image) -> Any:
     """(h, w): which of the shown pixels (h, w, C) stand for no value, in image or result."""
     if not image.may_be_invalid:
         return np.zeros(pixels.shape[:2], bool)
-    # Where a mask tells, the values below it are 0 almost always.
+    # Where a mask says what is valid, the values below it are 0 almost always.
     nothing = 0 if image.nodata is None else image.nodata
     return (pixels == nothing).all(axis=2)
 
@@ -177,7 +177,7 @@ def look_names(layer: ImageLayer) -> tuple[str, ...]:
 
 
 def type_range(dtype: np.dtype[Any]) -> tuple[float, float]:
-    """All an integer type holds; 0 … 1 for floats."""
+    """The range of an integer type; 0 … 1 for floats."""
     if np.issubdtype(dtype, np.integer):
         info = np.iinfo(dtype)
         return float(info.min), float(info.max)

@@ -29,7 +29,7 @@ def must_grow(image: Image) -> bool:
 class Growth:
     """Makes the missing levels of one image on a thread of its own.
 
-    `coarsest` is the layer's smallest level, held in memory and filled in place:
+    `coarsest` is the layer's smallest level, kept in memory and filled in place:
     napari 0.9 reads the smallest level of a layer once and keeps it. `on_landed`
     is called on that thread, at most every 0.25 s, and with True at the end. The work
     stops when nobody shows `coarsest` any more; what is made stays in the cache.

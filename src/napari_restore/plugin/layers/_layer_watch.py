@@ -1,4 +1,4 @@
-"""Hears when what a layer holds, or where it lies, changes."""
+"""Watches a layer's data and place for changes."""
 
 from __future__ import annotations
 

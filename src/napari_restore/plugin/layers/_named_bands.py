@@ -23,7 +23,7 @@ COLOUR = " (colour)"
 
 
 def unnamed_image(layer: ImageLayer) -> Image:
-    """The image of a layer with the roles that the file tells, and no others."""
+    """The image of a layer with the roles that the file names, and no others."""
     known: Image | None = layer.metadata.get(UNNAMED)
     return image_of(layer) if known is None else known
 
@@ -32,7 +32,7 @@ def add_in_colour(viewer: ViewerModel, layer: ImageLayer, bands: str) -> ImageLa
     """Add a layer that shows the image of `layer` in the colours that `bands` names.
 
     It lies above `layer` and what was made of it, for napari cannot turn a layer into one in
-    colour. None where `bands` does not tell all three, or `layer` shows them already.
+    colour. None where `bands` does not name all three, or `layer` shows them already.
     """
     from napari.layers import Image as ImageLayer
 

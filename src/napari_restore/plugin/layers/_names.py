@@ -1,4 +1,4 @@
-"""What layers of results are called: what tells them apart first, for napari's list is narrow."""
+"""What layers of results are called: what distinguishes them first, for napari's list is narrow."""
 
 from __future__ import annotations
 

@@ -333,7 +333,7 @@ class GrowingLevel:
         if result is None or not done.any():
             return np.full((y1 - y0, x1 - x0, b1 - b0), self.nothing, self.dtype)
         box = y0, x0, y1, x1
-        # Clear beside the areas: an earlier result below stays in sight.
+        # Clear beside the areas: an earlier result below stays visible.
         return self._read(result, box, done & result.reaches(box, self._level))[..., b0:b1]
 
     def _read(
@@ -386,7 +386,7 @@ def _cuts(offset: int, length: int) -> tuple[int, ...]:
 
 
 def _float_for(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The smallest float type that holds every value of `dtype` and NaN."""
+    """Return the smallest float type that represents every value of `dtype` and NaN."""
     return np.result_type(dtype, np.float32) if dtype.kind in "iub" else np.dtype(dtype)
 
 

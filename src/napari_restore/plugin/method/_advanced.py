@@ -143,6 +143,6 @@ def _number(parent: QWidget, most: int, step: int, suffix: str) -> QSpinBox:
     box.setSingleStep(step)
     box.setSuffix(suffix)
     box.setSpecialValueText("automatic")
-    # A half-typed number is no wish.
+    # A half-typed number is not applied.
     box.setKeyboardTracking(False)
     return box

@@ -1,4 +1,4 @@
-"""Asks which band shows which light where the image does not tell and the model must know."""
+"""Asks for the roles of bands where the image does not name them and the model needs them."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ class BandRolesForm(QWidget):
 
 
 def _roles_in_question(layer: ImageLayer, card: ModelCard) -> tuple[str, ...]:
-    """The roles that `card` needs and the image by itself does not tell."""
+    """Return the roles that `card` needs and the image by itself does not name."""
     try:
         return api.missing_roles(unnamed_image(layer), card)
     except RestoreError:

@@ -186,7 +186,7 @@ class ModelChooser(QWidget):
                 self.combo.count() - 1, reason or choice.card.summary, Qt.ItemDataRole.ToolTipRole
             )
         if usable and (chosen not in usable or not self._picked):
-            # Nobody is asked which band is which before he has chosen what needs to know.
+            # Band roles are asked for only once a model that needs them is chosen.
             chosen = (ready or usable)[0]
             first = shown[0]
             if scene in first.card.recommended_for and first.key != chosen:

@@ -1,4 +1,4 @@
-"""Takes model files: what they are is found out, shown, and confirmed."""
+"""Takes model files: their card is measured, shown, and confirmed."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class AdjustSection(Section):
 
     TITLE = "Adjust"
     heading_changed = Signal(str)
-    """The heading, which tells whether the result is adjusted."""
+    """The heading, with whether the result is adjusted."""
 
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__(viewer, state)
@@ -172,7 +172,7 @@ class AdjustSection(Section):
         )
 
     def _show(self, adjustment: Adjustment) -> None:
-        """Set the widgets without their taking it for a wish."""
+        """Set the widgets without applying their values."""
         values = adjustment.to_dict()
         for widget in (*self.sliders.values(), self.keep_colours):
             widget.blockSignals(True)

@@ -58,7 +58,7 @@ def keep(variant: Variant) -> None:
 
 
 def is_same(variant: Variant, store: Path, name: str) -> bool:
-    """Whether a note of that name in that store tells of `variant`."""
+    """Whether a note of that name in that store is of `variant`."""
     result = result_of(variant)
     return result.store.path == store and api.kept_name(result.plan) == name
 
@@ -79,7 +79,7 @@ def variant_of_kept(
     shown = ResultLayer(result, source, kept.title)
     shown.mark_all([Region(*line["region"]) for line in result.store.journal])
     shown.finish(result)
-    # Whoever has loaded the model has asked.
+    # The user consented when the model was loaded.
     trust = api.code_file(str(kept.task["model"]["model"])) is not None
     request = request_of_kept(kept, result.image, trust=trust)
     variant = Variant(request, source, kept.method, shown, record=result.record, result=result)
@@ -88,7 +88,7 @@ def variant_of_kept(
 
 
 def insert_above(viewer: ViewerModel, source: ImageLayer, layer: ImageLayer) -> None:
-    """Add a result's layer above its source and the results that has already, all in sight."""
+    """Add a result's layer above its source and the results that has already, all visible."""
     layers = viewer.layers
     layer.metadata["napari_restore_source"] = source.unique_id
     above = [
@@ -101,7 +101,7 @@ def insert_above(viewer: ViewerModel, source: ImageLayer, layer: ImageLayer) -> 
 
 
 def request_of_kept(kept: KeptResult, image: Image, *, trust: bool = False) -> Request:
-    """What was asked when a kept result was made; `trust` is the user's word of today."""
+    """Return the request of a kept result; `trust` is the user's consent of today."""
     model, options = kept.task["model"], kept.task["options"]
     return Request(
         image=image,

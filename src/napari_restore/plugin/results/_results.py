@@ -59,8 +59,8 @@ LOOK_MS = 150
 class ResultsSection(Section):
     """All results of the viewer: the current one marked, names to edit, what differs.
 
-    Also offers what the cache has kept of the chosen image. `asked` of the section
-    tells the panel to run a request.
+    Also offers what the cache has kept of the chosen image. `run_requested` asks the panel
+    to run a request.
     """
 
     TITLE: ClassVar[str] = "Results"
@@ -162,7 +162,7 @@ class ResultsSection(Section):
             line = line_of(variant, others)
             if variant.source not in self.viewer.layers:
                 line += f" · {variant.source.name} was removed"
-            row.tell(line, settings_of(variant))
+            row.describe(line, settings_of(variant))
 
     def _on_renamed(self, _event: Any = None) -> None:
         for row in self.rows.values():
@@ -273,12 +273,12 @@ class ResultsSection(Section):
 
     def _run(self, variant: Variant) -> None:
         if variant.source not in self.viewer.layers:
-            show_note(f"{variant.source.name} was removed. Open it again to run anew.")
+            show_note(f"{variant.source.name} was removed. Open it again to run again.")
             return
         self._ask(variant.request, variant.source, variant.title)
 
     def _ask(self, request: Request, source: ImageLayer, title: str) -> None:
-        self.asked.emit(request, source, title, area_of(request))
+        self.run_requested.emit(request, source, title, area_of(request))
 
     # -- deleting ----------------------------------------------------------------
 

@@ -79,7 +79,7 @@ class Saving:
         self._cancelled.set()
 
     def drop(self) -> None:
-        """As `cancel`, and tell nobody: who listened is gone."""
+        """As `cancel`, without a report: the listener is gone."""
         self.cancel()
         self.progressed.disconnect()
         self.ended.disconnect()

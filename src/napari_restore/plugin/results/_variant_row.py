@@ -42,7 +42,7 @@ class VariantRow(QWidget):
                 f"{self.variant.name}\nIts name and that of its layer; edit it here"
             )
 
-    def tell(self, line: str, settings: dict[str, str]) -> None:
+    def describe(self, line: str, settings: dict[str, str]) -> None:
         """What differs, and all settings as a tooltip."""
         self.settings.setText(line)
         self.settings.setToolTip("\n".join(f"{name}: {value}" for name, value in settings.items()))

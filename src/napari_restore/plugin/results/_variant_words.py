@@ -1,4 +1,4 @@
-"""What tells results apart, in words."""
+"""Names and descriptions of results, by what distinguishes them."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def word(value: Any) -> str:
 
 
 def record_rows(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """A record in lines of (what, how much), the most asked for first."""
+    """A record in lines of (what, how much), the most wanted first."""
     model, plan, measured = record["model"], record["plan"], record["measured"]
     rows = [("Method", model["id"])]
     if model["parameters"]:

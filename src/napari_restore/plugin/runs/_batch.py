@@ -48,7 +48,7 @@ class BatchSection(Section):
         self.queue: LayerQueue | None = None
         self.folder: FolderRun | None = None
         self.make_room: Callable[[], object] = lambda: None
-        """Gives back what an idle child holds; called on a thread before a folder's process."""
+        """Releases the memory of an idle child; called on a thread before a folder's process."""
         self._then: Callable[[], None] | None = None
         """What waits for the mask of what is left out."""
         self._build()

@@ -21,7 +21,7 @@ PATIENCE_MS = 3000
 
 
 class FolderRun:
-    """Runs `napari-restore WORDS` and tells what it tells. All signals come in the GUI thread.
+    """Runs `napari-restore WORDS` and passes its reports on. All signals come in the GUI thread.
 
     napari asks before it closes its window over it, and ends it.
     """
@@ -136,5 +136,5 @@ def _answer(text: str, said: list[str]) -> dict[str, Any]:
 
 
 def _failure(message: str) -> dict[str, Any]:
-    """As the command tells one with --json."""
+    """As the command reports one with --json."""
     return {"error": {"message": message, "hint": ""}}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari_restore.plugin._request import Request
 
 PATIENCE_MS = 6000
-"""A job that has not stopped by then hears nothing: its process is ended."""
+"""The process of a job that has not stopped by then is ended."""
 DOCK_SECONDS = 1.0
 DOCK_EVERY_SECONDS = 1.0
 """Each step there runs Qt's events again, drawing among them, from within the step."""

@@ -93,7 +93,7 @@ class LayerQueue:
         return self._asked is not None
 
     def take(self, status: str, outcome: Any, request: Request) -> None:
-        """A run of `request` has ended, as the panel tells it; perhaps another's."""
+        """A run of `request` has ended, as the panel reports it; perhaps another's."""
         if request is not self._asked:
             self._ask()
             return
@@ -156,7 +156,9 @@ class LayerQueue:
             self.next()
             return
         self._asked = request
-        self._section.asked.emit(request, self._now, title_of(request.model), self._target.value)
+        self._section.run_requested.emit(
+            request, self._now, title_of(request.model), self._target.value
+        )
 
     def _emit(self, *, cancelled: bool = False) -> None:
         text = f"{counted(self._done, self._count)}."

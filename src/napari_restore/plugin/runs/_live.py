@@ -79,7 +79,7 @@ class Live(QObject):
         """The method that the child process is known to hold."""
         self._settle = qdebounced(self._start, timeout=SETTLED_MS)
         self._draw = qthrottled(self._refresh, timeout=REFRESH_MS)
-        # Emitted on the threads of attempts, heard in that of the window.
+        # Emitted on the threads of attempts, received in that of the window.
         self._received.connect(self._on_received)
         viewer.layers.events.removed.connect(self._on_removed)
 
@@ -248,7 +248,7 @@ class Live(QObject):
             self.shown.emit(self.variant)
 
     def _refresh(self) -> None:
-        """Draw again if a tile has come where the layer holds pixels for the screen."""
+        """Draw again if a tile has come where the layer has pixels for the screen."""
         waiting, self._waiting = self._waiting, []
         if self.variant is None or self.variant.layer not in self.viewer.layers:
             return

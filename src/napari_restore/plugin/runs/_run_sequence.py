@@ -30,7 +30,7 @@ class RunSequence:
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether its end was asked for."""
+        """Whether it was cancelled."""
         return self._stop.is_set()
 
     def cancel(self) -> None:

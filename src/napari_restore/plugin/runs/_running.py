@@ -83,7 +83,7 @@ class LayerRun:
         self.run.cancel()
 
     def abandon(self) -> None:
-        """End for good and tell nobody: who listened is gone."""
+        """End for good without a report: the listener is gone."""
         for signal in (self.planned, self.happened, self.shown, self.ended):
             signal.disconnect()
         self.run.stop()
@@ -133,7 +133,7 @@ class LayerRun:
         self.shown.emit(self.variant)
 
     def _refresh(self) -> None:
-        """Draw again if a tile has come where the layer holds pixels for the screen."""
+        """Draw again if a tile has come where the layer has pixels for the screen."""
         waiting, self._waiting = self._waiting, []
         if self.variant is None:
             return
