@@ -37,7 +37,7 @@ def in_background(compute: Callable[[], T], answered: Callable[..., object], *ab
     """
     number = next(_numbers)
     _questions[number] = _Question(compute, answered, about)
-    _pool.submit(_work, number, on_main_thread(_tell))
+    _pool.submit(_work, number, on_main_thread(_deliver))
 
 
 class _Question(Generic[T]):
@@ -75,5 +75,5 @@ def _work(number: int, deliver: Callable[[int], None]) -> None:
     deliver(number)
 
 
-def _tell(number: int) -> None:
+def _deliver(number: int) -> None:
     _questions.pop(number).deliver()
