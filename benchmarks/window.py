@@ -308,11 +308,11 @@ def pan(window: Window) -> None:
     window.panel.bar.live.setChecked(True)
     live = window.panel.live.live
     places = [(height / 2 + 300 * (n % 3), width / 2 + 300 * (n // 3)) for n in range(6)]
-    window.wait(lambda: live.variant is not None and live._try is None)
+    window.wait(lambda: live.variant is not None and live._attempt is None)
     for y, x in places:
         window.look_at(y, x)
         window.rest(0.3)
-        window.wait(lambda: live._try is None)
+        window.wait(lambda: live._attempt is None)
     window.rest(1.0)
     times, tiles = [], live.variant.shown
     for y, x in places:

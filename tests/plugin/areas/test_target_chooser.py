@@ -397,7 +397,7 @@ def test_live_waits_for_what_is_left_out(panel: Any, qtbot: Any, colours: np.nda
     live.shown.connect(lambda variant: seen.append(variant.request.exclude))
     panel.exclude.choose(panel.viewer.add_labels(np.ones((1300, 1700), np.uint8), name="border"))
     live.update()
-    assert panel.live._wish() is None
+    assert panel.live._live_request() is None
     qtbot.waitUntil(lambda: bool(seen))
     assert str(seen[0]).endswith(".tif")
 

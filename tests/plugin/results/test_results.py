@@ -30,11 +30,11 @@ def choose(panel: Any, model: str) -> None:
     assert panel.state.model == model
 
 
-def looked(panel: Any, qtbot: Any) -> list[Any]:
-    """What a new look into the cache finds."""
+def earlier_of(panel: Any, qtbot: Any) -> list[Any]:
+    """What a new search of the cache finds."""
     results = section(panel)
     with qtbot.waitSignal(results.earlier.found) as told:
-        results._adjust()
+        results._search_cache()
     return told.args[0]
 
 
@@ -194,7 +194,7 @@ def test_a_removed_layer_is_offered_again_and_shown_as_it_was(
     results = section(panel)
     results._note_looks()
     before = [np.asarray(level) for level in first.layer.data]
-    assert looked(panel, qtbot) == []
+    assert earlier_of(panel, qtbot) == []
     with qtbot.waitSignal(results.earlier.found):
         panel.viewer.layers.remove(first.layer)
     (row,) = results.earlier.rows
@@ -283,7 +283,7 @@ def test_an_earlier_result_is_deleted_from_the_cache(
         result.store.path, api.task_of(result.plan), "von gestern", "Unchanged", result.record
     )
     result.store.close()
-    (kept,) = looked(panel, qtbot)
+    (kept,) = earlier_of(panel, qtbot)
     assert (kept.title, kept.complete, kept.finished) == ("von gestern", True, 1.0)
     results = section(panel)
     monkeypatch.setattr(results, "confirmed", lambda question: True)
@@ -291,7 +291,7 @@ def test_an_earlier_result_is_deleted_from_the_cache(
         results.earlier.rows[0].delete.click()
     assert told.args == [True]
     assert not result.store.path.exists()
-    assert looked(panel, qtbot) == []
+    assert earlier_of(panel, qtbot) == []
 
 
 def test_results_of_another_image_are_not_offered(
@@ -300,7 +300,7 @@ def test_results_of_another_image_are_not_offered(
     other = next((data_dir / "natural_clean").glob("*.jpg"))
     result = api.start(api.plan(other, "identity", region=api.Region(0, 0, 64, 64))).result()
     api.keep_result(result.store.path, api.task_of(result.plan), "anderes", "Unchanged")
-    assert looked(panel, qtbot) == []
+    assert earlier_of(panel, qtbot) == []
 
 
 @pytest.mark.parametrize(

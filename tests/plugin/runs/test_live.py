@@ -150,7 +150,7 @@ def test_live_waits_while_a_run_has_the_worker(panel: Any, qtbot: Any, sample: P
     panel.ended.connect(lambda *message: outcome.append(message))
     with qtbot.waitSignal(panel.live.live.rested):
         panel.bar.button.click()
-        assert panel.live.live._try is None
+        assert panel.live.live._attempt is None
     assert outcome[0][0] == "done"
     assert panel.live.worker.process is child
     assert len(panel.state.variants) == 2

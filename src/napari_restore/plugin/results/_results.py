@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 ROWS_SHOWN = 4
 SETTLED_MS = 1000
-LOOK_MS = 150
+SEARCH_MS = 150
 
 
 class ResultsSection(Section):
@@ -74,13 +74,13 @@ class ResultsSection(Section):
         """Results with a note in their store, and whether it says that they are whole."""
         self._left = False
         self._note_settled = qdebounced(self._note_looks, timeout=SETTLED_MS)
-        self._look_soon = qdebounced(self._look, timeout=LOOK_MS)
+        self._search_soon = qdebounced(self._search_cache, timeout=SEARCH_MS)
         self._build()
         events = state.events
         self.listen(events.variants, self._on_variants)
         self.listen(events.current, self._on_current)
         self.listen(events.running, self._on_running)
-        self.listen(events.layer, self._look)
+        self.listen(events.layer, self._search_cache)
         for event in (viewer.layers.events.inserted, viewer.layers.events.removed):
             self.listen(event, self._tell_differences)
         self._on_variants()
@@ -154,7 +154,7 @@ class ResultsSection(Section):
         self._tell_differences()
         self._note()
         self._on_current()
-        self._look_soon()
+        self._search_soon()
 
     def _tell_differences(self) -> None:
         for variant, row in self.rows.items():
@@ -318,12 +318,12 @@ class ResultsSection(Section):
         if isinstance(answer, RestoreError):
             show_problem(answer)
             answer = False
-        self._look()
+        self._search_cache()
         self.freed.emit(answer)
 
     # -- earlier -------------------------------------------------------------------
 
-    def _look(self) -> None:
+    def _search_cache(self) -> None:
         """See what the cache has of the chosen image."""
         layer = self.state.layer
         try:
@@ -358,7 +358,7 @@ class ResultsSection(Section):
         """Let go of names and of answers that are still on their way."""
         self._left = True
         self._note_settled.cancel()
-        self._look_soon.cancel()
+        self._search_soon.cancel()
         self._note(again=True)
         for variant in self.rows:
             self._unwatch(variant)
