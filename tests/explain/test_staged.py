@@ -93,7 +93,7 @@ def test_backward_alone_is_the_same(tmp_path: Path) -> None:
     plan = make_plan(image, toy(), region=box, scratch=tmp_path, device="cpu")
     gradients = gradients_of(GradientSource(plan, lambda event: None, threading.Event()), box)
     by_y = torch.rand(1, 3, *box.shape)
-    picture = gradients.opened.image
+    picture = gradients.source.image
     gradients.forward(picture, keep=True)
     one, other = (dict(gradients.backward(picture, by_y)) for _ in range(2))
     assert one.keys() == other.keys()
