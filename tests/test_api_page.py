@@ -25,9 +25,13 @@ def small(path: Path) -> None:
             target.write(source.read(window=window))
 
 
-def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qtbot: Any) -> None:
+def test_the_examples_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_napari_viewer: Any
+) -> None:
     small(tmp_path / "scene.tif")
     monkeypatch.chdir(tmp_path)
+    # It closes what the page leaves open.
+    monkeypatch.setattr("napari.Viewer", make_napari_viewer)
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) > 5
     names: dict[str, Any] = {}

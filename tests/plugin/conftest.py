@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import gc
@@ -15,6 +16,10 @@ import pytest
 import napari_restore as nr
 from napari_restore import Region
 from napari_restore.plugin._handover import make_handover_safe
+
+# captum imports it on a thread that lists methods; napari 0.9.2 fails to make a viewer in between.
+with contextlib.suppress(ImportError):
+    import IPython  # noqa: F401
 
 HERE = Path(__file__).resolve().parent
 LIMIT_MS = 300_000
