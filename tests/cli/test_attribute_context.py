@@ -99,9 +99,9 @@ def test_the_gradient_goes_through_the_context_by_default_and_says_so(
         "gradient through the context (predicted to take " in run.out
         and "came through it" in run.out
     )
-    told = read_record(record)
-    assert told["attribution"]["context"]["requested"] == "auto"  # type: ignore[typeddict-item]
-    assert told["task"]["question"]["context_gradient"] == "through"  # type: ignore[typeddict-item]
+    saved = read_record(record)
+    assert saved["attribution"]["context"]["requested"] == "auto"  # type: ignore[typeddict-item]
+    assert saved["task"]["question"]["context_gradient"] == "through"  # type: ignore[typeddict-item]
     # What was chosen is asked again, and lies in the same two files.
     assert cli("rerun", record, "-o", again).code == 0
     for suffix in ("", "_overview"):

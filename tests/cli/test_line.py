@@ -11,13 +11,13 @@ import pytest
 from napari_restore import Region, api
 from napari_restore.api._command_line import (
     ADJUSTMENT_DEFAULTS,
-    FILE_OPTIONS,
+    EXPORT_OPTIONS,
     MAX_COMMAND_LENGTH,
     quoted,
 )
+from napari_restore.commands import _runner
 from napari_restore.commands._arguments import load_model, open_image, plan_arguments
 from napari_restore.commands._parser import build_parser
-from napari_restore.commands._runner import EXPORT_OPTIONS
 from napari_restore.errors import InputError
 
 from ._scenes import hazy, read, write_tiff
@@ -71,9 +71,9 @@ def test_the_plan_comes_back(scene, way, parameters):
     again = plan_of_line(line, pyramid=made.pyramid, device="cpu")
     assert again.key == made.key
     assert again.targets == made.targets
-    told = parsed(line)
-    assert told.output == "out dir/größe.tif"
-    assert told.memory is None
+    options_read = parsed(line)
+    assert options_read.output == "out dir/größe.tif"
+    assert options_read.memory is None
 
 
 WHOLE = Region(0, 0, 160, 200)
@@ -152,18 +152,20 @@ def test_several_files_of_one_image_come_back(tmp_path):
 
 
 def test_the_options_of_the_file_are_those_of_the_command(scene):
-    assert FILE_OPTIONS == EXPORT_OPTIONS
+    assert _runner.EXPORT_OPTIONS == EXPORT_OPTIONS
     made = api.plan(scene, "identity", device="cpu")
     options = {"cog": True, "compress": "zstd", "bit_depth": 8, "quality": 90, "overwrite": True}
-    told = parsed(api.command_of(made, "o.tif", **options))
-    assert {name: getattr(told, name) for name in FILE_OPTIONS} == {
-        name: options[name] for name in FILE_OPTIONS
+    options_read = parsed(api.command_of(made, "o.tif", **options))
+    assert {name: getattr(options_read, name) for name in EXPORT_OPTIONS} == {
+        name: options[name] for name in EXPORT_OPTIONS
     }
 
 
 def test_the_parser_knows_every_option_of_the_look():
-    told = build_parser().parse_args(["restore", "a.tif", "-o", "b.tif", "--model", "dcp"])
-    assert {name: getattr(told, name) for name in ADJUSTMENT_DEFAULTS} == ADJUSTMENT_DEFAULTS
+    options_read = build_parser().parse_args(["restore", "a.tif", "-o", "b.tif", "--model", "dcp"])
+    assert {
+        name: getattr(options_read, name) for name in ADJUSTMENT_DEFAULTS
+    } == ADJUSTMENT_DEFAULTS
 
 
 def test_a_device_is_named_only_where_it_was_chosen(scene):

@@ -86,15 +86,15 @@ def test_what_lies_far_away_has_a_share_through_the_statistics(hazy: Any, tmp_pa
     )
     assert stopped.overview is None
     assert stopped.record["attribution"]["rings"]["box"] == pytest.approx(1)
-    told = through.record["attribution"]
-    assert told["context"]["used"] == "through"
+    attribution = through.record["attribution"]
+    assert attribution["context"]["used"] == "through"
     assert through.overview is not None and through.overview.values.shape == (*SIZE, 3)
-    assert told["overview_share"] > 0
-    assert sum(told["rings"].values()) == pytest.approx(1)
-    assert told["rings"]["64-128"] > 0
+    assert attribution["overview_share"] > 0
+    assert sum(attribution["rings"].values()) == pytest.approx(1)
+    assert attribution["rings"]["64-128"] > 0
     far = through.overview.values.sum(dtype=np.float64)
     parts = through.map.sum(dtype=np.float64) + far
-    assert parts == pytest.approx(told["completeness"]["sum"], rel=1e-3)
+    assert parts == pytest.approx(attribution["completeness"]["sum"], rel=1e-3)
     blocks, side = through.overview.blocks()
     assert blocks.shape == (64, 80) and side == 4
     assert blocks.sum() == pytest.approx(far, rel=1e-4)
@@ -118,14 +118,14 @@ def chosen(image: Any, model: str = "atmosphere", **options: Any) -> dict[str, A
     """What the record says of the context, for a question of two points."""
     given = {"steps": 2, "method": "ig", "device": "cpu", **options}
     found = nr.attribute(image, load(model), BOX, **given)
-    told = found.record["attribution"]
-    assert (found.overview is None) == (told["context"]["used"] != "through")
+    attribution = found.record["attribution"]
+    assert (found.overview is None) == (attribution["context"]["used"] != "through")
     # A record that is asked again names what was used, not `auto`.
-    request = told["context"]["used"].replace("none", "stop")
-    assert told["context"]["requested"] == options.get("context_gradient", "auto")
+    request = attribution["context"]["used"].replace("none", "stop")
+    assert attribution["context"]["requested"] == options.get("context_gradient", "auto")
     if found.record["task"] is not None:
         assert found.record["task"]["question"]["context_gradient"] == request
-    return dict(told["context"])
+    return dict(attribution["context"])
 
 
 def test_the_default_follows_the_context_where_that_is_quick(
@@ -158,11 +158,14 @@ def test_what_came_through_a_held_context_is_the_change_with_its_own(hazy: Any) 
         nr.attribute(image, load("atmosphere"), BOX, context_gradient=choice, **options)
         for choice in ("stop", "through")
     )
-    told, whole = (found.record["attribution"] for found in (stopped, through))
-    context, pixels = told["context"]["difference"], told["completeness"]["difference"]
+    attribution, whole = (found.record["attribution"] for found in (stopped, through))
+    context, pixels = (
+        attribution["context"]["difference"],
+        attribution["completeness"]["difference"],
+    )
     assert context + pixels == pytest.approx(whole["completeness"]["difference"], rel=1e-3)
     share = abs(context) / (abs(context) + abs(pixels))
-    assert told["context"]["share"] == pytest.approx(share)
+    assert attribution["context"]["share"] == pytest.approx(share)
     assert through.overview is not None
     far = through.overview.values.sum(dtype=np.float64)
     assert whole["context"]["difference"] == pytest.approx(far, rel=1e-3)
@@ -187,8 +190,8 @@ def test_why_a_context_is_held_is_recorded(
         options = {**options, "arguments": {"n": 1}}
     if options.get("method") == "occlusion":
         options = {**options, "arguments": {"side": 40}}
-    told = chosen(nr.open_image(hazy, bands="red=1,green=2,blue=3"), model, **options)
-    assert told["used"] != "through" and reason in told["reason"]
+    attribution = chosen(nr.open_image(hazy, bands="red=1,green=2,blue=3"), model, **options)
+    assert attribution["used"] != "through" and reason in attribution["reason"]
 
 
 def test_a_context_that_does_not_fit_the_budget_is_held_and_said(
@@ -196,8 +199,8 @@ def test_a_context_that_does_not_fit_the_budget_is_held_and_said(
 ) -> None:
     image = nr.open_image(hazy, bands="red=1,green=2,blue=3")
     monkeypatch.setattr(_attribution_run, "OVERVIEW_BYTES", 1 << 20)
-    told = chosen(image, memory="1GiB")
-    assert told["used"] == "stop" and "memory" in told["reason"]
+    attribution = chosen(image, memory="1GiB")
+    assert attribution["used"] == "stop" and "memory" in attribution["reason"]
     with pytest.raises(BudgetTooSmall):
         chosen(image, memory="1GiB", context_gradient="through")
 
@@ -207,11 +210,11 @@ def test_a_staged_model_behind_a_context_is_followed_too(hazy: Any, path: dict[s
     image = nr.open_image(hazy, bands="red=1,green=2,blue=3")
     model = load("inf-dehaze-small")
     options = {"device": "cpu", "context_gradient": "through", "steps": 9}
-    told = nr.attribute(image, model, BOX, **path, **options).record["attribution"]
-    assert told["method"] == path.get("method", "haze")
-    assert told["overview_share"] > 0
-    assert told["completeness"]["relative_gap"] < 0.05
-    assert told["completeness"]["recomputed_difference"] is not None
+    attribution = nr.attribute(image, model, BOX, **path, **options).record["attribution"]
+    assert attribution["method"] == path.get("method", "haze")
+    assert attribution["overview_share"] > 0
+    assert attribution["completeness"]["relative_gap"] < 0.05
+    assert attribution["completeness"]["recomputed_difference"] is not None
     with pytest.raises(BadParameter, match="does not restore the overview"):
         nr.attribute(image, model, BOX, method="ig", baseline="output", **options)
 

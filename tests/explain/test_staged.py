@@ -127,10 +127,10 @@ def test_an_attribution_reaches_all_tiles_and_is_complete(tmp_path: Path) -> Non
     found = attribute(
         image, toy(), Region(120, 100, 150, 140), method="ig", scratch=tmp_path, device="cpu"
     )
-    told = found.record["attribution"]
-    assert told["completeness"]["reached"]
+    records = found.record["attribution"]
+    assert records["completeness"]["reached"]
     assert found.region == (0, 0, 300, 400)
-    assert told["rings"]["128-256"] > 0
+    assert records["rings"]["128-256"] > 0
     assert np.abs(found.map[:64, :64]).sum() > 0
 
 
@@ -156,13 +156,13 @@ def test_fixed_routing_makes_an_attribution_complete(tmp_path: Path) -> None:
     """What a model decides jumps along the path, and no gradient sees a jump."""
     box = Region(120, 100, 150, 140)
     asked = {"method": "ig", "baseline": "blur", "scratch": tmp_path, "device": "cpu"}
-    told = {}
+    records = {}
     for routing in (None, "fixed", "recomputed"):
         image = nr.open_image(scene(300, 400))
         found = attribute(image, Undecided(), box, routing=routing, **asked)
-        told[routing] = found.record["attribution"]
-    fixed, recomputed = told["fixed"], told["recomputed"]
-    assert told[None]["completeness"] == pytest.approx(fixed["completeness"], rel=1e-9)
+        records[routing] = found.record["attribution"]
+    fixed, recomputed = records["fixed"], records["recomputed"]
+    assert records[None]["completeness"] == pytest.approx(fixed["completeness"], rel=1e-9)
     assert fixed["routing"] == "fixed"
     assert recomputed["routing"] == "recomputed"
     assert fixed["completeness"]["reached"] and not recomputed["completeness"]["reached"]

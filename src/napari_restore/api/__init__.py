@@ -22,6 +22,7 @@ from napari_restore.api._cache import (
     plan_of_kept,
     result_of_kept,
 )
+from napari_restore.api._command_line import EXPORT_OPTIONS
 from napari_restore.api._images import (
     check_export,
     check_output,
@@ -65,6 +66,7 @@ from napari_restore.api._training import evaluate, haze, scores_text, train
 from napari_restore.engine import ImageStarted, Note, Phase, Progress, Region, TileDone
 
 __all__ = [
+    "EXPORT_OPTIONS",
     "ImageStarted",
     "Note",
     "Phase",

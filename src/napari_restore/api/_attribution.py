@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from napari_restore.engine import Event
-    from napari_restore.explain import Attribution, MethodInfo
+    from napari_restore.explain import Attribution, FigureOptions, MethodInfo
 
 RECORDED_OPTIONS = ("extent", "black", "white", "exclude", "context", "other_bands")
 """Options of a plan that change a map; those of the machine are not part of a record."""
@@ -165,24 +165,17 @@ def argument_value(text: str) -> Any:
 
 
 def draw_attribution(
-    attribution: Attribution,
-    path: Pathlike,
-    *,
-    width_mm: float = 180.0,
-    exponent: float = 0.5,
-    overwrite: bool = False,
+    attribution: Attribution, path: Pathlike, **options: Unpack[FigureOptions]
 ) -> Path:
     """Draw a figure (.png, .pdf, .svg) of an attribution with all its settings.
 
-    The magnitude is raised to the power `exponent`; see `napari_restore.explain.draw`.
+    `options` are those of `napari_restore.explain.draw`.
     """
     from napari_restore.engine import peak_in
     from napari_restore.explain import draw
 
     with peak_in(attribution.record):
-        return draw(
-            attribution, Path(path), width_mm=width_mm, exponent=exponent, overwrite=overwrite
-        )
+        return draw(attribution, Path(path), **options)
 
 
 def check_figure(path: Pathlike, *, overwrite: bool = False) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 from napari_restore.errors import InputError
 
 PROGRAM = "napari-restore"
-FILE_OPTIONS = ("cog", "compress", "bit_depth", "quality")
-"""Options of `Result.save` that are options of the command."""
+EXPORT_OPTIONS = ("cog", "compress", "bit_depth", "quality")
+"""Options of `Result.save` that are options of the command, and in the record for `rerun`."""
 MAX_COMMAND_LENGTH = 8191
 """Characters that cmd.exe accepts in one command."""
 _PLAIN = re.compile(r"--?[A-Za-z0-9-]+|[A-Za-z0-9_./\\:][A-Za-z0-9_./\\:-]*", re.ASCII)
@@ -194,7 +194,7 @@ ADJUSTMENT_DEFAULTS: dict[str, Any] = {
 
 
 def _export_options(options: Mapping[str, Any]) -> Iterator[str]:
-    for name in FILE_OPTIONS:
+    for name in EXPORT_OPTIONS:
         value = options.get(name)
         if value is True:
             yield _flag(name)

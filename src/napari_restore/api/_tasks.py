@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from napari_restore.api._command_line import EXPORT_OPTIONS
 from napari_restore.api._images import Pathlike, check_output, output_box
 from napari_restore.api._models import load_described
 from napari_restore.api._progress_bar import run_with_progress_bar
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from napari_restore.api._options import PlanOptions
     from napari_restore.engine import Plan, Result
     from napari_restore.images import SaveOptions
-
-EXPORT_OPTIONS = ("cog", "compress", "bit_depth", "quality")
-"""Options of `Result.save` that a rerun takes from the record."""
 
 
 def task_of(plan: Plan) -> dict[str, Any] | None:
@@ -78,7 +76,7 @@ def serialised_task(plan: Plan) -> dict[str, Any] | None:
     task = task_of(plan)
     if task is None:
         return None
-    return {**task, "settled": serialise_plan(plan), "fingerprint": plan.image.fingerprint}
+    return {**task, "plan": serialise_plan(plan), "fingerprint": plan.image.fingerprint}
 
 
 def plan_of(task: Mapping[str, Any], *, trust: bool = False) -> Plan:

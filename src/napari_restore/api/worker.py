@@ -89,7 +89,7 @@ class _Cache:
         if task["mosaic"] is not None:
             whole, part = task["mosaic"], self._image(task["image"])
         image = self._image(whole, task["fingerprint"])
-        return deserialise_plan(task["settled"], image, self._model(task["model"]), part)
+        return deserialise_plan(task["plan"], image, self._model(task["model"]), part)
 
     def _image(self, spec: Message, fingerprint: str | None = None) -> Image:
         from napari_restore.images import Image

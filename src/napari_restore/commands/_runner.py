@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from napari_restore.api import EXPORT_OPTIONS
 from napari_restore.commands._checks import check_maps, refuse_existing, refuse_old_record
 from napari_restore.commands._interrupt import Interrupt
 from napari_restore.commands._notes import notes_after, notes_before
@@ -17,9 +18,6 @@ from napari_restore.commands._progress import EventCallback, reporter
 from napari_restore.commands._streams import write_error
 from napari_restore.errors import Cancelled
 from napari_restore.records import write_record
-
-EXPORT_OPTIONS = ("cog", "compress", "bit_depth", "quality")
-"""Options of the file format; they are in the record, so that `rerun` writes the same."""
 
 
 class Runner:

@@ -6,7 +6,7 @@ from napari_restore.explain._attribute import attribute
 from napari_restore.explain._attribution import Attribution, Overview, overview_path
 from napari_restore.explain._attribution_run import PartialAttribution
 from napari_restore.explain._baselines import NAMES
-from napari_restore.explain._figure import check_figure, draw
+from napari_restore.explain._figure import FigureOptions, check_figure, draw
 from napari_restore.explain._methods import METHODS
 from napari_restore.explain.explainers._method_list import (
     MethodInfo,
@@ -26,6 +26,7 @@ __all__ = [
     "Attribution",
     "AttributionTable",
     "Explainer",
+    "FigureOptions",
     "MethodInfo",
     "Overview",
     "PartialAttribution",

@@ -6,7 +6,7 @@ import importlib.util
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -31,6 +31,14 @@ BOX_COLOURS = ("black", "white")
 DPI = 300
 CONTEXT_TEXT = {STOP: "constant", THROUGH: "gradient goes through it", "none": "none"}
 """Texts for the values of the record's `context.used`."""
+
+
+class FigureOptions(TypedDict, total=False):
+    """Options of `draw`."""
+
+    width_mm: float
+    exponent: float
+    overwrite: bool
 
 
 def draw(

@@ -81,7 +81,7 @@ class ImageBase(ABC):
         """Return the validity of `read_valid` without waiting: False where not in the cache yet."""
 
     def read_representative(self, box: Box) -> npt.NDArray[np.bool_]:
-        """Which valid pixels of `box` of level 0 statistics can rely on, a new (h, w) array.
+        """Return which valid pixels of `box` of level 0 statistics can rely on, a new (h, w) array.
 
         Along nodata, values are mixed with it or missing in some bands: such pixels are
         valid and restored, but a dark channel would take them for the scene. See

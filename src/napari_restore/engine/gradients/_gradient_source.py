@@ -131,12 +131,15 @@ class GradientSource:
 
     def valid(self, box: Region) -> Tensor | None:
         """Return (1, 1, h, w) bool which pixels count; None where all do."""
-        if self._exclude is None and not self.plan.image.may_be_invalid:
-            return None
-        return self._mask(self.read(box).valid)
+        return self._mask(self.read(box).valid) if self._may_have_invalid else None
 
-    def _mask(self, found: npt.NDArray[np.bool_] | None) -> Tensor | None:
-        return None if found is None else self.plan.device.take(torch.from_numpy(found)[None, None])
+    @property
+    def _may_have_invalid(self) -> bool:
+        return self._exclude is not None or self.plan.image.may_be_invalid
+
+    def _mask(self, mask: npt.NDArray[np.bool_] | None) -> Tensor | None:
+        """Return `mask` (h, w) as (1, 1, h, w) on the device."""
+        return None if mask is None else self.plan.device.take(torch.from_numpy(mask)[None, None])
 
     def image(self, box: Region) -> Tensor:
         """Return the source in model range, filled where pixels do not count."""
@@ -159,11 +162,11 @@ class GradientSource:
     def output(self, x: Tensor, input_box: Region) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the model's output and maps of a picture `x` of `input_box`, as in a run."""
         model = self.work.model
-        seen = None
-        if model.card.uses_validity and (self._exclude or self.plan.image.may_be_invalid):
-            seen = self._mask(self.read(input_box).representative)
+        valid = None
+        if model.card.uses_validity and self._may_have_invalid:
+            valid = self._mask(self.read(input_box).representative)
         with self.computing():
-            return model.forward_with_maps(x, self.work.statistics_at([input_box], x), seen)
+            return model.forward_with_maps(x, self.work.statistics_at([input_box], x), valid)
 
     @contextmanager
     def computing(self) -> Iterator[None]:

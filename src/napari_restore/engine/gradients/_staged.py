@@ -19,11 +19,11 @@ from torch import Tensor
 from napari_restore.engine._region import Region
 from napari_restore.engine.gradients._cost import staged_gradient_cost
 from napari_restore.engine.gradients._gradient_source import GradientSource, Picture
-from napari_restore.engine.gradients._parallel import map_parallel
 from napari_restore.engine.gradients._vjp import vjp
 from napari_restore.engine.memory._device import freed_memory_returned, release_freed_memory
 from napari_restore.engine.planning._calibrate import SCRATCH_BYTES
 from napari_restore.engine.planning._plan import fragmentation
+from napari_restore.engine.running._parallel import map_parallel
 from napari_restore.engine.staged._work import reflection
 from napari_restore.models import Routing, StagedModel
 
@@ -162,10 +162,15 @@ class StagedGradients:
         release_freed_memory()
 
     def _in_threads(self, work: Callable[[tuple[int, int]], R], workers: int) -> Iterator[R]:
-        """Yield `work` of every tile, row by row, `workers` of them at once."""
+        """Yield `work` of every tile, row by row, `workers` of them at once.
+
+        Each on one torch thread: sums divided among threads depend on how many there are.
+        """
         places = itertools.product(range(self._rows), range(self._columns))
         with self.source.computing():
-            yield from map_parallel(places, work, workers)
+            # Torch's number of threads belongs to the thread that sets it.
+            one_thread = partial(torch.set_num_threads, 1)
+            yield from map_parallel(places, work, workers, name="gradients", begin=one_thread)
 
     # -- forward ----------------------------------------------------------------------
 

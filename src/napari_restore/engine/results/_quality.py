@@ -23,7 +23,7 @@ ABOUT_CHANGE = QUALITY["unchanged"] | QUALITY["clipped_low"] | QUALITY["clipped_
 """The bits of `change_bits`."""
 
 
-def tally(
+def count_quality(
     quality: npt.NDArray[np.uint8],
     valid: npt.NDArray[np.bool_] | None = None,
     failed: npt.NDArray[np.bool_] | None = None,

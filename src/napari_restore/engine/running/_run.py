@@ -25,9 +25,9 @@ from napari_restore.engine.planning._tiles import CELL, Schedule, cut_into_tiles
 from napari_restore.engine.results._quality import (
     QUALITY,
     change_bits,
+    count_quality,
     disjoint,
     parts_inside,
-    tally,
 )
 from napari_restore.engine.results._result import result_levels, store_layout
 from napari_restore.engine.running._events import (
@@ -318,15 +318,15 @@ class Run:
             valid = image.read_valid(input_box)
         if exclude is not None:
             excluded = exclude.read(input_box) > 0
-            valid = _but(valid, excluded)
-            representative = _but(representative, excluded)
+            valid = _without(valid, excluded)
+            representative = _without(representative, excluded)
         return TileInput(
             core,
             input_box,
             image.read(input_box),
-            _if_any(valid),
+            _none_if_all(valid),
             excluded,
-            _if_any(representative),
+            _none_if_all(representative),
         )
 
     def _writer(self, total: int) -> Callable[[TileOutput], None]:
@@ -422,7 +422,7 @@ class Run:
             quality[~source.valid] = QUALITY["unchanged"] | QUALITY["nodata"]
             if source.excluded is not None:
                 quality[source.excluded] = QUALITY["unchanged"] | QUALITY["excluded"]
-        counts = tally(quality, source.valid)
+        counts = count_quality(quality, source.valid)
         # Only the model knew: as many as in the whole tile.
         share = part.pixels / max(1, of_tile.get("pixels", 0))
         for name in ("low_transmission", "not_finite"):
@@ -524,14 +524,15 @@ def trim_results() -> None:
         trim_cache(KEPT_RESULTS, ("results",))
 
 
-def _but(
+def _without(
     mask: npt.NDArray[np.bool_] | None, excluded: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.bool_]:
+    """Return `mask` less what is excluded; None stands for all."""
     return ~excluded if mask is None else mask & ~excluded
 
 
-def _if_any(mask: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_] | None:
-    """`mask`, or None where it leaves nothing out."""
+def _none_if_all(mask: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.bool_] | None:
+    """Return `mask`, or None where it is True everywhere."""
     return None if mask is None or mask.all() else mask
 
 

@@ -15,7 +15,7 @@ import torch
 from napari_restore.engine._region import Region
 from napari_restore.engine.memory._device import Device
 from napari_restore.engine.memory._device_memory import DeviceMemory
-from napari_restore.engine.results._quality import QUALITY, change_bits, parts_inside, tally
+from napari_restore.engine.results._quality import QUALITY, change_bits, count_quality, parts_inside
 from napari_restore.engine.running._precision import computing
 from napari_restore.engine.statistics._bands import OtherBands
 from napari_restore.errors import BadModel, OutOfMemory
@@ -64,7 +64,7 @@ class TileOutput:
     levels: list[npt.NDArray[Any]] = field(default_factory=list)
     """`pixels` halved once, twice … for the result's pyramid."""
     counts: dict[str, int] = field(default_factory=dict)
-    """Counts of the whole core; see `tally`."""
+    """Counts of the whole core; see `count_quality`."""
     inside: list[Region] | None = None
     """Parts of the core inside the targets, where that is not all of it …"""
     counts_inside: dict[str, int] | None = None
@@ -195,7 +195,7 @@ class TileWork:
         quality = self._quality(tile, source, pixels, maps, valid)
         inside = parts_inside(tile.core, self.targets)
         counts = (
-            None if inside is None else self._tally_of(tile.core, inside, quality, valid, failed)
+            None if inside is None else self._counts_of(tile.core, inside, quality, valid, failed)
         )
         kept: dict[str, npt.NDArray[Any]] = {}
         for name in self.maps:
@@ -205,22 +205,22 @@ class TileWork:
                 kept[name] = maps[name]
         levels = self._levels(tile, pixels, valid)
         return TileOutput(
-            tile.core, pixels, kept, levels, tally(quality, valid, failed), inside, counts
+            tile.core, pixels, kept, levels, count_quality(quality, valid, failed), inside, counts
         )
 
     @staticmethod
-    def _tally_of(
+    def _counts_of(
         core: Region,
         parts: list[Region],
         quality: npt.NDArray[np.uint8],
         valid: npt.NDArray[np.bool_] | None,
         failed: npt.NDArray[np.bool_] | None,
     ) -> dict[str, int]:
-        """Return the `tally` of the pixels of `core` in `parts`, which may overlap."""
+        """Return the `count_quality` of the pixels of `core` in `parts`, which may overlap."""
         chosen = np.zeros(core.shape, bool)
         for part in parts:
             chosen[part.within(core)] = True
-        return tally(
+        return count_quality(
             quality[chosen],
             None if valid is None else valid[chosen],
             None if failed is None else failed[chosen],

@@ -6,9 +6,8 @@ import hashlib
 import json
 import math
 import os
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from napari_restore.engine._region import Region
 from napari_restore.engine.masks._mask_strength import MaskStrength, open_mask
 from napari_restore.engine.memory._device import cores
 from napari_restore.engine.results._levels import mask_at_level
+from napari_restore.engine.running._parallel import map_parallel
 from napari_restore.engine.statistics._bands import visible_bands
 from napari_restore.engine.statistics._context_file import UNREADABLE, read_context, write_context
 from napari_restore.errors import Cancelled, InputError
@@ -169,7 +169,9 @@ def compute_context(
             valid = counted if valid is None else valid & counted
         return whole.measure(block.y0, block.x0, image.read(box), valid)
 
-    for i, statistics in enumerate(_in_order(blocks, count_block, workers or cores())):
+    for i, statistics in enumerate(
+        map_parallel(blocks, count_block, workers or cores(), name="context")
+    ):
         if cancelled is not None and cancelled():
             raise Cancelled("Cancelled while reading the whole image.")
         whole.add_statistics(statistics)
@@ -249,24 +251,6 @@ def _spread(image: Image, factor: int) -> list[Region]:
         picked.append(spans or [(0, min(length, step))])
     rows, columns = picked
     return [Region(y0, x0, y1, x1) for y0, y1 in rows for x0, x1 in columns]
-
-
-def _in_order(
-    blocks: list[Region], count: Callable[[Region], BlockStatistics | None], workers: int
-) -> Iterator[BlockStatistics | None]:
-    """Yield results in the order of `blocks`, at most `workers` + 1 waiting."""
-    waiting: deque[Future[BlockStatistics | None]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="context") as pool:
-        try:
-            for block in blocks:
-                waiting.append(pool.submit(count, block))
-                if len(waiting) > workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 def joint_context(contexts: Iterable[Context]) -> Context:

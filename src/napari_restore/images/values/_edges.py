@@ -20,7 +20,7 @@ REACH = STAGGER + 2 * KERNEL + 1
 
 
 def may_lack_a_band(bands: tuple[int, ...], nodata: float | None, dtype: np.dtype[Any]) -> bool:
-    """Whether a valid pixel may be nodata in one of `bands`.
+    """Return whether a valid pixel may be nodata in one of `bands`.
 
     Where nodata is a value that no real pixel has, one band of it makes a pixel invalid.
     """
@@ -28,7 +28,7 @@ def may_lack_a_band(bands: tuple[int, ...], nodata: float | None, dtype: np.dtyp
 
 
 def lacks_a_band(pixels: npt.NDArray[Any], bands: tuple[int, ...], nodata: float | None) -> Mask:
-    """(h, w) True where one of `bands` of `pixels` (h, w, C) is nodata."""
+    """Return (h, w) True where one of `bands` of `pixels` (h, w, C) is nodata."""
     lacking = np.zeros(pixels.shape[:2], bool)
     for band in bands:
         lacking |= pixels[..., band] == nodata
@@ -36,7 +36,7 @@ def lacks_a_band(pixels: npt.NDArray[Any], bands: tuple[int, ...], nodata: float
 
 
 def clear_of_edges(valid: Mask, lacking: Mask | None) -> Mask:
-    """(h, w) the pixels of `valid` whose values statistics can rely on.
+    """Return (h, w) the pixels of `valid` whose values statistics can rely on.
 
     Left out are those within `KERNEL` of nodata, where resampling has darkened them, and
     those that lack a band between nodata and complete pixels, where bands end apart, with
@@ -52,7 +52,7 @@ def clear_of_edges(valid: Mask, lacking: Mask | None) -> Mask:
 
 
 def widened(mask: Mask, radius: int) -> Mask:
-    """True within `radius` rows and columns of a True pixel of `mask` (h, w)."""
+    """Return True within `radius` rows and columns of a True pixel of `mask` (h, w)."""
     size = 2 * radius + 1
     for _ in range(2):
         mask = np.pad(mask.T, ((radius, radius), (0, 0)))

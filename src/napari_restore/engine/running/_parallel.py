@@ -1,4 +1,4 @@
-"""Independent jobs mapped over several threads."""
+"""Independent jobs mapped over several threads, with their results in order."""
 
 from __future__ import annotations
 
@@ -7,25 +7,24 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-import torch
-
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def map_parallel(jobs: Iterable[T], work: Callable[[T], R], workers: int) -> Iterator[R]:
+def map_parallel(
+    jobs: Iterable[T],
+    work: Callable[[T], R],
+    workers: int,
+    *,
+    name: str,
+    begin: Callable[[], object] | None = None,
+) -> Iterator[R]:
     """Yield ``work(job)`` for every job, in their order, computed on `workers` threads.
 
-    Each uses one torch thread, whatever their number: sums divided among threads depend on how many
-    there are. No more than `workers` results wait. An error of a job is raised here; jobs that have
-    not begun are then left.
+    No more than `workers` results wait. An error of a job is raised here; jobs that have not begun
+    are then left. Each thread is named after `name` and calls `begin` first.
     """
-
-    def begin() -> None:
-        # Torch's number of threads belongs to the thread that calls it.
-        torch.set_num_threads(1)
-
-    with ThreadPoolExecutor(max(1, workers), "gradients", begin) as pool:
+    with ThreadPoolExecutor(max(1, workers), name, begin) as pool:
         waiting: deque[Future[R]] = deque()
         try:
             for job in jobs:
