@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from napari_restore import Region, api
+from napari_restore._json_shapes import read_json
 from napari_restore.engine import kept_results
+from napari_restore.engine.results import _kept_results
 from napari_restore.errors import ResourceError
 
 
@@ -71,6 +75,32 @@ def test_the_store_goes_with_its_last_note_and_only_unused(result: Any, sample: 
     result.store.close()
     other.store.close()
     assert api.forget_result(store, second) is True
+    assert not store.exists()
+
+
+def test_a_store_can_be_removed_while_the_cache_is_searched(
+    result: Any, sample: Path, monkeypatch: pytest.MonkeyPatch
+):
+    name, store = note_of(result), result.store.path
+    result.store.close()
+    reading, go_on = threading.Event(), threading.Event()
+
+    def read_slowly(path: Path) -> Any:
+        if path.name.startswith("result-"):
+            reading.set()
+            go_on.wait()
+        return read_json(path)
+
+    monkeypatch.setattr(_kept_results, "read_json", read_slowly)
+    with ThreadPoolExecutor(2) as pool:
+        searched = pool.submit(api.kept_results, sample)
+        reading.wait()
+        removed = pool.submit(api.forget_result, store, name)
+        # It waits for the search; an error would come at once.
+        wait([removed], timeout=0.2)
+        go_on.set()
+        assert removed.result() is True
+        assert len(searched.result()) == 1
     assert not store.exists()
 
 

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from napari_restore.engine.planning._plan import Plan
 
 PATTERN = "result-*.json"
+_SEARCHING = threading.Lock()
+"""Taken while a store is searched, which marks it as in use, and while an entry is removed."""
 
 
 class _StoredNote(TypedDict):
@@ -128,6 +131,11 @@ def kept_results(fingerprint: str) -> list[KeptResult]:
 
 
 def _of_store(path: Path) -> list[KeptResult]:
+    with _SEARCHING:
+        return _entries_of(path)
+
+
+def _entries_of(path: Path) -> list[KeptResult]:
     notes = sorted(path.glob(PATTERN))
     if not notes:
         return []
@@ -170,8 +178,9 @@ def forget_result(store: Path, name: str) -> bool:
 
     Return whether the store was removed. Raises `ResourceError` while somebody uses the store.
     """
-    if any(note.stem != f"result-{name}" for note in store.glob(PATTERN)):
-        (store / PATTERN.replace("*", name)).unlink(missing_ok=True)
-        return False
-    discard(store)
-    return True
+    with _SEARCHING:
+        if any(note.stem != f"result-{name}" for note in store.glob(PATTERN)):
+            (store / PATTERN.replace("*", name)).unlink(missing_ok=True)
+            return False
+        discard(store)
+        return True
