@@ -23,7 +23,7 @@ from qtpy.QtWidgets import QApplication, QScrollArea
 from superqt import QCollapsible
 
 from napari_restore import Region
-from napari_restore.plugin.areas._drawing import Tool
+from napari_restore.plugin.areas._drawing_controller import Tool
 from napari_restore.plugin.areas._targets import Target
 from napari_restore.sample import SAMPLE
 

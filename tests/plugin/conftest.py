@@ -15,7 +15,7 @@ import pytest
 
 import napari_restore as nr
 from napari_restore import Region
-from napari_restore.plugin._handover import make_handover_safe
+from napari_restore.plugin.threads._handover import make_handover_safe
 
 # captum imports it on a thread that lists methods; napari 0.9.2 fails to make a viewer in between.
 with contextlib.suppress(ImportError):

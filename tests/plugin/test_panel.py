@@ -17,7 +17,7 @@ from superqt import QCollapsible
 from napari_restore import Region
 from napari_restore.engine import Adjustment
 from napari_restore.plugin.areas._targets import Target
-from napari_restore.plugin.results._export import ExportSection
+from napari_restore.plugin.results._export_section import ExportSection
 from napari_restore.plugin.runs import _job
 
 pytestmark = pytest.mark.viewer

@@ -12,30 +12,30 @@ from superqt.utils import qdebounced
 
 from napari_restore.errors import RestoreError
 from napari_restore.plugin import _actions
-from napari_restore.plugin._dock_width import DockWidth
-from napari_restore.plugin._folding import folded, one_at_a_time
-from napari_restore.plugin._handover import make_handover_safe
 from napari_restore.plugin._keys import KeyBindings, with_key
 from napari_restore.plugin._notices import show_problem, words_of
-from napari_restore.plugin._pages import Pages
 from napari_restore.plugin._preferences import PreferenceLink
-from napari_restore.plugin._section import Section
 from napari_restore.plugin._settings_form import SettingsForm
 from napari_restore.plugin._state import state_of, unwrapped
-from napari_restore.plugin._wheel import WheelFilter
-from napari_restore.plugin.areas._area_finder import AreaFinder
+from napari_restore.plugin.areas._area_controller import AreaFinder
 from napari_restore.plugin.areas._targets import Area, NotReady, Target
 from napari_restore.plugin.attribution import AttributionTab
 from napari_restore.plugin.compare import CompareSection
-from napari_restore.plugin.method._model_drop import ModelFiles
-from napari_restore.plugin.results._adjust import AdjustSection
-from napari_restore.plugin.results._export import ExportSection
-from napari_restore.plugin.results._results import ResultsSection
-from napari_restore.plugin.runs._batch import BatchSection
-from napari_restore.plugin.runs._live_control import LiveControl
-from napari_restore.plugin.runs._planner import Planner
+from napari_restore.plugin.method._model_files_dialog import ModelFiles
+from napari_restore.plugin.results._adjust_section import AdjustSection
+from napari_restore.plugin.results._export_section import ExportSection
+from napari_restore.plugin.results._results_section import ResultsSection
+from napari_restore.plugin.runs._batch_section import BatchSection
+from napari_restore.plugin.runs._plan_controller import Planner
 from napari_restore.plugin.runs._run_bar import RunBar
-from napari_restore.plugin.runs._run_control import RunControl
+from napari_restore.plugin.runs._run_controller import RunControl
+from napari_restore.plugin.runs._worker_warmup import LiveControl
+from napari_restore.plugin.threads._handover import make_handover_safe
+from napari_restore.plugin.widgets._dock_width import DockWidth
+from napari_restore.plugin.widgets._folding import folded, one_at_a_time
+from napari_restore.plugin.widgets._pages import Pages
+from napari_restore.plugin.widgets._section import Section
+from napari_restore.plugin.widgets._wheel_filter import WheelFilter
 
 if TYPE_CHECKING:
     import napari
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from napari_restore.plugin._request import Request
     from napari_restore.plugin.results._variant import Variant
-    from napari_restore.plugin.runs._running import LayerRun
+    from napari_restore.plugin.runs._layer_run import LayerRun
 
 VIEW_SETTLED_MS = 200
 NARROWEST, USUAL = 210, 340

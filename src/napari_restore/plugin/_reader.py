@@ -43,7 +43,7 @@ def read(path: Paths) -> list[Any]:
     viewer = napari.current_viewer()
     try:
         if viewer is not None and _is_gui_thread():
-            from napari_restore.plugin._opening import open_in_window
+            from napari_restore.plugin._opening_dialog import open_in_window
 
             return [layer_of(open_in_window(paths), viewer)]
         image = nr.open_image(paths, stack=True) if len(paths) > 1 else nr.open_image(paths[0])
@@ -162,7 +162,7 @@ def _refresher(image: Image, display: Any, viewer: Any, guessed: Any) -> Callabl
 
     if viewer is None:
         return lambda finished: None
-    from napari_restore.plugin._main_thread import on_main_thread
+    from napari_restore.plugin.threads._main_thread import on_main_thread
 
     call = on_main_thread(refresh)
     return call

@@ -10,24 +10,24 @@ from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QDoubleSpinBox, QLabel, QVBoxLayout, QWidget
 
 from napari_restore.errors import RestoreError
-from napari_restore.plugin._combo_box import NarrowComboBox
-from napari_restore.plugin._folding import folded, form_layout, stacked
 from napari_restore.plugin._notices import words_of
 from napari_restore.plugin._preferences import hint_at_async
 from napari_restore.plugin._state import image_of
 from napari_restore.plugin._words import describe
-from napari_restore.plugin.areas._drawing import Drawing
-from napari_restore.plugin.areas._exclude import ExcludeChooser
+from napari_restore.plugin.areas._drawing_controller import Drawing
+from napari_restore.plugin.areas._exclude_chooser import ExcludeChooser
 from napari_restore.plugin.areas._strength import chosen_strength, strength_layers
 from napari_restore.plugin.areas._target_chooser import TargetChooser
-from napari_restore.plugin.layers._front import bring_to_front
+from napari_restore.plugin.layers._layer_order import bring_to_front
 from napari_restore.plugin.layers._named_bands import add_in_colour, is_needed
 from napari_restore.plugin.layers._placing import turn_upright
-from napari_restore.plugin.method._advanced import AdvancedForm
-from napari_restore.plugin.method._airlight import AirlightPicker
-from napari_restore.plugin.method._band_roles import BandRolesForm
+from napari_restore.plugin.method._advanced_form import AdvancedForm
+from napari_restore.plugin.method._airlight_view import AirlightPicker
+from napari_restore.plugin.method._band_roles_form import BandRolesForm
 from napari_restore.plugin.method._model_chooser import ModelChooser, offered_models
 from napari_restore.plugin.method._parameter_form import ParameterForm
+from napari_restore.plugin.widgets._combo_box import NarrowComboBox
+from napari_restore.plugin.widgets._folding import folded, form_layout, stacked
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -37,7 +37,7 @@ def _save(result: Any, path: Path) -> Path:
 
     app = QApplication.instance()
     if app is None or QThread.currentThread() is not app.thread():
-        from napari_restore.plugin.results._saving import save
+        from napari_restore.plugin.results._save_task import save
 
         return save(result, path, {})
     return _save_with_dialog(result, path)
@@ -48,7 +48,7 @@ def _save_with_dialog(result: Any, path: Path) -> Path:
     from qtpy.QtWidgets import QApplication, QProgressDialog
 
     from napari_restore._format import format_seconds
-    from napari_restore.plugin.results._saving import Saving
+    from napari_restore.plugin.results._save_task import Saving
 
     text = f"Writing {path.name}"
     dialog = QProgressDialog(text, "Cancel", 0, 0, QApplication.activeWindow())

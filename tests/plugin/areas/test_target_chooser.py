@@ -12,10 +12,10 @@ import pytest
 from napari.utils.notifications import notification_manager
 
 from napari_restore import Region
-from napari_restore.plugin.areas._drawing import Tool
-from napari_restore.plugin.areas._exclude import ExcludeChooser
+from napari_restore.plugin.areas._drawing_controller import Tool
+from napari_restore.plugin.areas._exclude_chooser import ExcludeChooser
 from napari_restore.plugin.areas._targets import Target
-from napari_restore.plugin.results._keeping import settings_back
+from napari_restore.plugin.results._stored_results import settings_back
 
 pytestmark = pytest.mark.viewer
 CORNERS = np.array([(0, 0), (0, 1), (1, 1), (1, 0)], float)

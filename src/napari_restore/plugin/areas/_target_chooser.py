@@ -16,9 +16,9 @@ from qtpy.QtWidgets import (
 )
 
 from napari_restore.errors import RestoreError
-from napari_restore.plugin._combo_box import NarrowComboBox
-from napari_restore.plugin.areas._drawing import Tool
+from napari_restore.plugin.areas._drawing_controller import Tool
 from napari_restore.plugin.areas._targets import Area, Target
+from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 
 FEATHER_LIMIT = 4096
 TIPS = {

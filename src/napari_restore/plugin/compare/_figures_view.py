@@ -9,8 +9,6 @@ from qtpy.QtWidgets import QLabel, QVBoxLayout
 
 from napari_restore import Region
 from napari_restore.errors import BadRegion
-from napari_restore.plugin._combo_box import NarrowComboBox
-from napari_restore.plugin._section import Section
 from napari_restore.plugin.compare._figures import (
     Figures,
     data_range_of,
@@ -18,8 +16,10 @@ from napari_restore.plugin.compare._figures import (
     references_for,
 )
 from napari_restore.plugin.compare._pixels import LayerPixels, shown_step
-from napari_restore.plugin.compare._settled import Settled
 from napari_restore.plugin.layers._visible import visible_region
+from napari_restore.plugin.threads._debounced import Settled
+from napari_restore.plugin.widgets._combo_box import NarrowComboBox
+from napari_restore.plugin.widgets._section import Section
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

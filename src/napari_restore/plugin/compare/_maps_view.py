@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton, QVBoxLayout
 
-from napari_restore.plugin._folding import flowing
-from napari_restore.plugin._section import Section
 from napari_restore.plugin.compare._maps import MAPS, SideMap, available
 from napari_restore.plugin.compare._quality import legend
-from napari_restore.plugin.compare._settled import Settled
+from napari_restore.plugin.threads._debounced import Settled
+from napari_restore.plugin.widgets._folding import flowing
+from napari_restore.plugin.widgets._section import Section
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -20,10 +20,10 @@ from napari_restore.plugin.compare._pixels import (
     shown_step,
     within,
 )
-from napari_restore.plugin.compare._settled import Settled
 from napari_restore.plugin.compare._shown_layers import ShownLayers
 from napari_restore.plugin.layers._display import look_names
 from napari_restore.plugin.layers._visible import visible_region
+from napari_restore.plugin.threads._debounced import Settled
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

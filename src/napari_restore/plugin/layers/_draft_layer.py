@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from napari_restore.engine import Result
 from napari_restore.plugin.layers._names import DRAFT
 from napari_restore.plugin.layers._result_layer import ResultLayer
-from napari_restore.plugin.results._keeping import insert_above
+from napari_restore.plugin.results._stored_results import insert_above
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

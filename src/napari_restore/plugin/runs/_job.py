@@ -13,9 +13,9 @@ from qtpy.QtCore import QTimer
 
 from napari_restore.engine import Event, Finished, Progress, Result
 from napari_restore.errors import RestoreError
-from napari_restore.plugin._watched_work import WatchedWork
 from napari_restore.plugin.runs._draft import RunStep
 from napari_restore.plugin.runs._run_sequence import RunSequence
+from napari_restore.plugin.threads._background_task import WatchedWork
 
 if TYPE_CHECKING:
     from napari_restore.engine import Job, Worker

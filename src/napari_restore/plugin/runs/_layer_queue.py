@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from napari_restore import api
 from napari_restore.errors import RestoreError, UnreadableImage
-from napari_restore.plugin._latest import Latest
 from napari_restore.plugin._notices import words_of
 from napari_restore.plugin._state import image_of
 from napari_restore.plugin.areas._areas import area_of
+from napari_restore.plugin.threads._latest import Latest
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from napari_restore.plugin._request import Request
     from napari_restore.plugin._state import RestoreState
     from napari_restore.plugin.areas._targets import Area
-    from napari_restore.plugin.runs._batch import BatchSection
+    from napari_restore.plugin.runs._batch_section import BatchSection
 
 
 class LayerQueue:

@@ -17,11 +17,11 @@ from napari_restore.errors import RestoreError
 from napari_restore.plugin.layers._draft_layer import DraftLayer
 from napari_restore.plugin.layers._names import LIVE, result_name
 from napari_restore.plugin.layers._result_layer import ResultLayer
-from napari_restore.plugin.results._keeping import insert_above
+from napari_restore.plugin.results._stored_results import insert_above
 from napari_restore.plugin.results._variant import Variant
 from napari_restore.plugin.runs._draft import RunStep, live_steps
+from napari_restore.plugin.runs._layer_run import REFRESH_MS
 from napari_restore.plugin.runs._run_sequence import RunSequence
-from napari_restore.plugin.runs._running import REFRESH_MS
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
