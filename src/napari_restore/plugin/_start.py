@@ -31,9 +31,9 @@ def load() -> WindowGarbage:
     for name in NEEDED:
         importlib.import_module(name)
     from napari_restore.plugin.threads._garbage import WindowGarbage
-    from napari_restore.plugin.threads._handover import make_handover_safe
+    from napari_restore.plugin.threads._superqt_patch import patch_superqt
 
-    make_handover_safe()
+    patch_superqt()
     return WindowGarbage(_application())
 
 

@@ -48,7 +48,7 @@ def _save_with_dialog(result: Any, path: Path) -> Path:
     from qtpy.QtWidgets import QApplication, QProgressDialog
 
     from napari_restore._format import format_seconds
-    from napari_restore.plugin.results._save_task import Saving
+    from napari_restore.plugin.results._save_task import SaveTask
 
     text = f"Writing {path.name}"
     dialog = QProgressDialog(text, "Cancel", 0, 0, QApplication.activeWindow())
@@ -59,7 +59,7 @@ def _save_with_dialog(result: Any, path: Path) -> Path:
     dialog.reset()  # else it shows itself after a while of its own
     loop = QEventLoop()
     outcomes: list[tuple[str, Any]] = []
-    saving = Saving(result, path, {})
+    saving = SaveTask(result, path, {})
 
     def on_progress(done: int, total: int, left: float | None) -> None:
         dialog.setRange(0, max(1, total))

@@ -15,7 +15,7 @@ from napari_restore import Region
 from napari_restore.engine import Adjustment
 from napari_restore.metrics import psnr
 from napari_restore.plugin.compare import CompareSection
-from napari_restore.plugin.threads._debounced import Settled
+from napari_restore.plugin.threads._latest_query import DebouncedQuery
 
 from .conftest import show
 
@@ -261,19 +261,19 @@ def test_only_the_newest_order_counts_and_is_received_in_the_window(qtbot: Any):
     def receive(number: int) -> None:
         got.append((number, threading.current_thread() is threading.main_thread()))
 
-    settled = Settled(work, receive, 5)
+    query = DebouncedQuery(work, receive, 5)
     for number in range(5):
-        settled.ask(number)
+        query.request(number)
     qtbot.waitUntil(lambda: bool(got))
     assert got == [(4, True)]
     assert threading.main_thread() not in threads
-    settled.ask_now(7)
-    settled.ask_now(8)
+    query.request_now(7)
+    query.request_now(8)
     qtbot.waitUntil(lambda: got[-1] == (8, True))
     assert (7, True) not in got
-    settled.ask_now(9)
-    settled.close()
-    settled.ask_now(10)
+    query.request_now(9)
+    query.discard()
+    query.request_now(10)
     qtbot.waitUntil(lambda: got[-1] == (10, True))
     assert (9, True) not in got
 
@@ -285,8 +285,8 @@ def test_what_goes_wrong_on_the_thread_is_shown(qtbot: Any):
     def work() -> None:
         raise ValueError("nothing to divide")
 
-    settled = Settled(work, lambda _: pytest.fail("received"), 0)
-    settled.ask_now()
+    query = DebouncedQuery(work, lambda _: pytest.fail("received"), 0)
+    query.request_now()
     qtbot.waitUntil(lambda: bool(shown))
     assert "nothing to divide" in shown[0]
 

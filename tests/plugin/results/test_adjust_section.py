@@ -16,7 +16,7 @@ from napari_restore.plugin._reader import layer_of
 from napari_restore.plugin.areas._targets import Target
 from napari_restore.plugin.layers._result_layer import ResultLayer
 from napari_restore.plugin.results._adjust_section import AdjustSection
-from napari_restore.plugin.runs import _job
+from napari_restore.plugin.runs import _layer_run
 
 RGB = {"red": 1, "green": 2, "blue": 3}
 SETTINGS = [
@@ -170,7 +170,7 @@ def test_moving_a_slider_shows_it_and_runs_nothing(
 
     monkeypatch.setattr(nr, "start", refuse)
     monkeypatch.setattr(nr, "plan", refuse)
-    monkeypatch.setattr(_job.Run, "start", refuse)
+    monkeypatch.setattr(_layer_run.LayerRun, "start", refuse)
     assert variant.shown.result.adjustment.is_neutral
     before = np.array(variant.layer.data[0])
     drawn = []

@@ -12,7 +12,7 @@ from napari.utils.notifications import notification_manager
 from napari_restore import Region
 from napari_restore.plugin.areas._drawing_controller import Tool
 from napari_restore.plugin.areas._targets import Target
-from napari_restore.plugin.runs._batch_section import BatchSection, folder_words
+from napari_restore.plugin.runs._batch_section import BatchSection, folder_arguments
 
 pytestmark = pytest.mark.viewer
 CORNERS = np.array([(0, 0), (0, 1), (1, 1), (1, 0)], float)
@@ -335,7 +335,7 @@ def test_closing_the_panel_ends_the_command(
     qtbot.waitUntil(lambda: run._child is not None)
     panel.close()
     qtbot.waitUntil(lambda: run._child.poll() is not None)
-    qtbot.waitUntil(lambda: run._work.is_over)
+    qtbot.waitUntil(lambda: run.is_over)
 
 
 def test_a_folder_has_the_memory_to_itself(
@@ -344,8 +344,8 @@ def test_a_folder_has_the_memory_to_itself(
     add(panel, np.zeros((90, 80, 3), np.uint8), name="photo")
     choose(panel, "identity")
     panel.target.choose(Target.WHOLE)
-    qtbot.waitUntil(lambda: panel.live.worker.process is not None)
-    child = panel.live.worker.process
+    qtbot.waitUntil(lambda: panel.runs.worker.process is not None)
+    child = panel.runs.worker.process
     batch.source.setText(str(folder))
     batch.target.setText(str(tmp_path / "out"))
     batch.start_folder.click()
@@ -360,7 +360,7 @@ def test_a_folder_has_the_memory_to_itself(
     settle(batch, qtbot)
     assert not panel.state.running
     # Ready again for the next run in the window.
-    qtbot.waitUntil(lambda: panel.live.worker.process is not None)
+    qtbot.waitUntil(lambda: panel.runs.worker.process is not None)
 
 
 def test_a_folder_waits_for_what_is_left_out(
@@ -374,7 +374,7 @@ def test_a_folder_waits_for_what_is_left_out(
     batch.start_folder.click()
     assert batch.folder is None and "left out" in batch.message.text()
     qtbot.waitUntil(lambda: batch.folder is not None)
-    assert panel.state.exclude in batch.folder._words
+    assert panel.state.exclude in batch.folder._command
     batch.cancel.click()
     settle(batch, qtbot)
 
@@ -393,7 +393,7 @@ def test_the_words_carry_the_settings(panel: Any, folder: Path):
     state = panel.state
     choose(panel, "dcp")
     state.memory, state.tile, state.exclude = 1.5, 512, "clouds.geojson"
-    words = folder_words(state, str(folder), str(folder / "out"))
+    words = folder_arguments(state, str(folder), str(folder / "out"))
     line = " ".join(words)
     assert line.startswith(f"restore {folder} -o ")
     assert "--model dcp" in line and "--tile 512" in line and f"--memory {3 * 2**29}" in line

@@ -1,4 +1,4 @@
-"""Work over which napari asks before it closes its window."""
+"""Tasks over which napari asks before it closes its window."""
 
 from __future__ import annotations
 
@@ -12,25 +12,22 @@ import pytest
 from qtpy.compat import isalive
 
 from napari_restore.plugin.threads import _background_task
-from napari_restore.plugin.threads._background_task import WatchedWork
+from napari_restore.plugin.threads._background_task import BackgroundTask
 
 ROUNDS = 100
 
 
-class Task:
-    """Gives numbers until it is closed; keeps what is heard."""
+class Task(BackgroundTask):
+    """Yields numbers until it is closed; keeps what is received, and -1 for its end."""
 
     def __init__(self, count: int = 3) -> None:
+        super().__init__("test")
         self.count = count
-        self.heard: list[Any] = []
-        self.work = WatchedWork("test")
+        self.received: list[Any] = []
         self.go_on = threading.Event()
         self.closed_in: threading.Thread | None = None
 
-    def start(self) -> None:
-        self.work.start(self.steps, self.end, self.hear)
-
-    def steps(self) -> Iterator[int]:
+    def work(self) -> Iterator[int]:
         try:
             for number in range(self.count):
                 yield number
@@ -39,76 +36,88 @@ class Task:
         finally:
             self.closed_in = threading.current_thread()
 
-    def hear(self, told: int) -> None:
-        self.heard.append(told)
+    def receive(self, item: int) -> None:
+        self.received.append(item)
         assert threading.current_thread() is threading.main_thread()
 
-    def end(self) -> None:
-        self.hear(-1)
+    def finish(self) -> None:
+        self.receive(-1)
 
 
-def settle(qtbot: Any) -> None:
-    qtbot.waitUntil(lambda: not _background_task._going)
+class Function(BackgroundTask):
+    """Work that yields nothing, and may fail."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        super().__init__("test")
+        self.error = error
+        self.worked_in: threading.Thread | None = None
+        self.ended: list[bool] = []
+
+    def work(self) -> None:
+        self.worked_in = threading.current_thread()
+        if self.error is not None:
+            raise self.error
+
+    def finish(self) -> None:
+        self.ended.append(self.is_over)
 
 
-def test_what_it_gives_is_heard_here_in_order_and_then_its_end(qtbot: Any):
+def wait_for_all(qtbot: Any) -> None:
+    qtbot.waitUntil(lambda: not _background_task._tasks)
+
+
+def test_items_are_received_in_the_gui_thread_in_order_and_then_the_end(qtbot: Any):
     task = Task(1000)
     task.go_on.set()
     task.start()
-    settle(qtbot)
-    assert task.heard == [*range(1000), -1]
-    assert task.work.is_over and not task.work.is_unwanted
+    wait_for_all(qtbot)
+    assert task.received == [*range(1000), -1]
+    assert task.is_over and not task.abort_requested
     assert task.closed_in is not threading.main_thread()
 
 
-def test_a_function_may_give_nothing(qtbot: Any):
-    done: list[threading.Thread] = []
-    ended: list[bool] = []
-    work = WatchedWork("test")
-    work.start(lambda: done.append(threading.current_thread()), lambda: ended.append(work.is_over))
-    settle(qtbot)
-    assert ended == [True]
-    assert done[0] is not threading.main_thread()
+def test_a_function_may_yield_nothing(qtbot: Any):
+    task = Function()
+    task.start()
+    wait_for_all(qtbot)
+    assert task.ended == [True]
+    assert task.worked_in is not threading.main_thread()
 
 
-def test_an_error_is_raised_here_and_the_end_told(qtbot: Any):
-    ended: list[bool] = []
-
-    def fail() -> None:
-        raise KeyError("no such file")
-
+def test_an_error_is_raised_in_the_gui_thread_and_ends_the_task(qtbot: Any):
+    task = Function(KeyError("no such file"))
     with qtbot.captureExceptions() as raised:
-        WatchedWork("test").start(fail, lambda: ended.append(True))
-        settle(qtbot)
+        task.start()
+        wait_for_all(qtbot)
     assert KeyError in [kind for kind, _, _ in raised]
-    assert ended == [True]
+    assert task.ended == [True]
 
 
-def test_no_thread_is_the_last_to_hold_it(qtbot: Any):
-    gone_in: list[threading.Thread] = []
+def test_no_thread_releases_the_last_reference(qtbot: Any):
+    released_in: list[threading.Thread] = []
     for _ in range(ROUNDS):
         task = Task(2)
-        weakref.finalize(task, lambda: gone_in.append(threading.current_thread()))
+        weakref.finalize(task, lambda: released_in.append(threading.current_thread()))
         task.go_on.set()
         task.start()
         del task
-    settle(qtbot)
-    assert gone_in == [threading.main_thread()] * ROUNDS
+    wait_for_all(qtbot)
+    assert released_in == [threading.main_thread()] * ROUNDS
 
 
 @pytest.mark.viewer
-def test_napari_names_it_and_ends_it(make_napari_viewer: Any, qtbot: Any):
+def test_napari_names_it_and_aborts_it(make_napari_viewer: Any, qtbot: Any):
     manager = make_napari_viewer().window._task_status_manager
     task = Task()
     task.start()
     assert manager.get_status() == ["napari-worker: Executing test"]
-    qtbot.waitUntil(lambda: task.heard == [0])
+    qtbot.waitUntil(lambda: task.received == [0])
     manager.cancel_all()
-    assert task.work.is_unwanted
+    assert task.abort_requested
     task.go_on.set()
-    settle(qtbot)
-    assert task.heard == [0, 1, -1]
-    assert task.work.is_over and task.closed_in is not None
+    wait_for_all(qtbot)
+    assert task.received == [0, 1, -1]
+    assert task.is_over and task.closed_in is not None
     assert not manager.is_busy()
 
 
@@ -119,10 +128,10 @@ def test_nothing_of_it_is_left_to_a_later_collection(make_napari_viewer: Any, qt
     task = Task()
     task.go_on.set()
     task.start()
-    signals = task.work._shown.signals
+    signals = task._shown.signals
     gone = weakref.ref(task)
     del task
-    settle(qtbot)
+    wait_for_all(qtbot)
     qtbot.waitUntil(lambda: not isalive(signals))
     assert gone() is None
     assert len(manager._tasks) == 1 and not manager.is_busy()

@@ -13,7 +13,7 @@ from napari_restore.plugin.areas._areas import area_of, areas_layer, gradient_la
 from napari_restore.plugin.areas._strength import chosen_strength
 from napari_restore.plugin.areas._targets import Area, NotReady, Target
 from napari_restore.plugin.layers._layer_watch import LayerWatch
-from napari_restore.plugin.threads._latest import Latest
+from napari_restore.plugin.threads._latest_query import LatestQuery
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari_restore.plugin._state import RestoreState
 
 
-class AreaFinder(QObject):
+class AreaController(QObject):
     """Knows the area of a viewer's target.
 
     Masks of painted layers are read and written on another thread, everything else
@@ -42,9 +42,9 @@ class AreaFinder(QObject):
         self._viewer = viewer
         self._state = state
         self._watch = LayerWatch(self.changed.emit)
-        self._latest = Latest(self)
-        self._latest.answered.connect(self._on_answered)
-        self._answer: tuple[Any, Area | RestoreError] | None = None
+        self._query = LatestQuery("The mask cannot be made", self)
+        self._query.finished.connect(self._on_mask)
+        self._mask: tuple[Any, Area | RestoreError] | None = None
         self._waiting: Callable[[], None] | None = None
 
     def area(self, layer: ImageLayer) -> Area:
@@ -61,17 +61,17 @@ class AreaFinder(QObject):
             strength=self._watch.layer,
         )
         if state.target is not Target.PAINTED:
-            self._latest.forget()
+            self._query.discard()
             self._waiting = None
             return make()
-        question = (id(layer), id(self._watch.layer), self._watch.version)
-        if self._answer is None or self._answer[0] != question:
-            self._latest.ask(question, make)
+        key = (id(layer), id(self._watch.layer), self._watch.version)
+        if self._mask is None or self._mask[0] != key:
+            self._query.submit(key, make)
             raise NotReady("The mask is being made.", "It takes a moment.")
-        answer = self._answer[1]
-        if isinstance(answer, RestoreError):
-            raise answer
-        return answer
+        result = self._mask[1]
+        if isinstance(result, RestoreError):
+            raise result
+        return result
 
     def when_found(self, then: Callable[[], None]) -> None:
         """Call `then` once, after the mask that was not ready is there."""
@@ -81,7 +81,7 @@ class AreaFinder(QObject):
         """Let go of the viewer; called once."""
         self._waiting = None
         self._watch.follow(None)
-        self._latest.forget()
+        self._query.discard()
 
     def _drawn_in(self, layer: ImageLayer) -> Layer | None:
         """The layer whose changes matter."""
@@ -94,8 +94,8 @@ class AreaFinder(QObject):
             return None
         return chosen_strength(viewer, self._state.strength_layer, layer)
 
-    def _on_answered(self, question: Any, answer: Any) -> None:
-        self._answer = (question, answer)
+    def _on_mask(self, key: Any, result: Any) -> None:
+        self._mask = (key, result)
         self.found.emit()
         waiting, self._waiting = self._waiting, None
         if waiting is not None:

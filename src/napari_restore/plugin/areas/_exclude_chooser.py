@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +11,12 @@ from superqt.utils import qdebounced
 
 from napari_restore import api
 from napari_restore.errors import BadRegion, RestoreError
-from napari_restore.plugin._notices import show_problem, words_of
+from napari_restore.plugin._notices import error_text
 from napari_restore.plugin._state import image_of
 from napari_restore.plugin.areas._areas import AREAS, GRADIENT, LEFT_OUT, outlines, ring_of
 from napari_restore.plugin.areas._strength import is_strength, mask_of_layer
 from napari_restore.plugin.layers._layer_watch import LayerWatch
-from napari_restore.plugin.threads._latest import Latest
+from napari_restore.plugin.threads._latest_query import LatestQuery
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 from napari_restore.plugin.widgets._section import Section
 
@@ -60,11 +59,10 @@ class ExcludeChooser(Section):
         """The mask it has set itself."""
         self._is_making = False
         """Whether `exclude_pending` is its own word."""
-        self._waiting: Callable[[], None] | None = None
         self._settled = qdebounced(self._update, timeout=SETTLED_MS)
         self._watch = LayerWatch(self._on_change)
-        self._latest = Latest(self)
-        self._latest.answered.connect(self._on_mask)
+        self._query = LatestQuery("The mask cannot be made", self)
+        self._query.finished.connect(self._on_mask)
         self.combo.activated.connect(self._on_activated)
         self.listen(viewer.layers.events.inserted, self._offer)
         self.listen(viewer.layers.events.removed, self._offer)
@@ -94,16 +92,11 @@ class ExcludeChooser(Section):
         else:
             self._chosen.metadata.pop(LEFT_OUT, None)
 
-    def when_found(self, then: Callable[[], None]) -> None:
-        """Call `then` once, after the mask that is being made is there; not if it fails."""
-        self._waiting = then
-
     def leave(self) -> None:
         super().leave()
-        self._waiting = None
         self._settled.cancel()
         self._watch.follow(None)
-        self._latest.forget()
+        self._query.discard()
 
     def _offer(self) -> None:
         """Offer the layers there are; a chosen one that has gone is nothing."""
@@ -162,7 +155,7 @@ class ExcludeChooser(Section):
         """Make the mask of what is chosen."""
         chosen, layer = self._chosen, self.state.layer
         self._watch.follow(None if isinstance(chosen, Path) else chosen)
-        self._latest.forget()
+        self._query.discard()
         if chosen is None or isinstance(chosen, Path) or layer is None:
             self._set(str(chosen) if isinstance(chosen, Path) else None)
             return
@@ -173,7 +166,7 @@ class ExcludeChooser(Section):
             else:
                 make = mask_of_layer(chosen, layer, image)
                 self._begin()
-                self._latest.ask((id(layer), id(chosen), self._watch.version), make)
+                self._query.submit((id(layer), id(chosen), self._watch.version), make)
         except RestoreError as error:
             self._fail(error)
 
@@ -194,20 +187,12 @@ class ExcludeChooser(Section):
         self._set(None, BadRegion(f"Nothing is left out: {error.message}", error.hint))
 
     def _set(self, mask: str | None, problem: RestoreError | None = None) -> None:
-        self.message.setText("" if problem is None else words_of(problem))
+        self.message.setText("" if problem is None else error_text(problem))
         self.message.setVisible(problem is not None)
-        waiting, self._waiting = self._waiting, None
         self._given, self._is_making = mask, False
         self.state.exclude_problem = problem
         self.state.exclude = mask
         self.state.exclude_pending = False
-        if waiting is None:
-            return
-        if problem is None:
-            waiting()
-        else:
-            # Whoever waited wanted these pixels left alone.
-            show_problem(problem)
 
 
 def _is_mask(layer: Any) -> bool:

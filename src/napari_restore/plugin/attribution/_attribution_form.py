@@ -1,4 +1,4 @@
-"""How a question is put: method, baseline, objective and the rest, in widgets."""
+"""The settings of an attribution: target, method, baseline, objective and the rest."""
 
 from __future__ import annotations
 
@@ -70,10 +70,10 @@ TOOLS = {
 }
 
 
-class QuestionForm(QWidget):
-    """The settings of an attribution; `values` are options of a `Question`."""
+class AttributionForm(QWidget):
+    """The settings of an attribution; `values` are fields of an `AttributionRequest`."""
 
-    tool_wanted = Signal(object)
+    tool_requested = Signal(object)
     """``rectangle``, ``polygon``, ``click``, or None to end."""
     side_changed = Signal(int)
 
@@ -157,7 +157,7 @@ class QuestionForm(QWidget):
         button = QPushButton(title, self)
         button.setCheckable(True)
         button.setToolTip(tip)
-        button.clicked.connect(lambda wanted: self.tool_wanted.emit(name if wanted else None))
+        button.clicked.connect(lambda checked: self.tool_requested.emit(name if checked else None))
         return button
 
     def show_tool(self, tool: str | None) -> None:
@@ -178,8 +178,8 @@ class QuestionForm(QWidget):
                 size = f"{level.width} × {level.height}"
                 self.level.addItem(f"overview 1:{scale} ({size})", number)
 
-    def look_for_methods(self) -> None:
-        """Offer what there is besides ours, as soon as it is known; to be called when it is seen."""
+    def list_methods(self) -> None:
+        """Offer the methods of other packages, as soon as they are known; called when it is shown."""
         if self._offers is None:
             # It takes a second to import captum.
             self._offers = {}
@@ -221,7 +221,7 @@ class QuestionForm(QWidget):
 
     @property
     def _offered(self) -> Any:
-        """What is known of a method that goes along no path; else None."""
+        """The explainer of a method that goes along no path; else None."""
         return (self._offers or {}).get(self.method.currentData())
 
     def _on_method(self) -> None:

@@ -1,4 +1,4 @@
-"""The question of an attribution: image, model, target and settings."""
+"""The settings of one attribution: image, model, target and method."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Question:
-    """One question, as `napari_restore.attribute` takes it."""
+class AttributionRequest:
+    """The settings of one attribution, as `napari_restore.attribute` takes them."""
 
-    request: Request
-    """Image, model, memory and device; its area does not matter."""
+    run: Request
+    """Image, model, memory and device; its area is not used."""
     box: Region
     """Level-0 pixels of the result; around the polygon, if there is one."""
     polygon: tuple[tuple[float, float], ...] | None = None
@@ -38,17 +38,17 @@ class Question:
     @property
     def scale(self) -> int:
         """Level-0 pixels along a side of one of the map's."""
-        return self.request.image.level_scale(self.level) or 1
+        return self.run.image.level_scale(self.level) or 1
 
-    def ask(self, **callbacks: Any) -> Attribution:
-        """The answer; not for the GUI thread. `callbacks` are emit, watch and stop."""
-        request = self.request
+    def attribute(self, **callbacks: Any) -> Attribution:
+        """Compute it; not in the GUI thread. `callbacks` are emit, watch and stop."""
+        run = self.run
         where: dict[str, Any] = {"box": self.box}
         if self.polygon is not None:
             where = {"polygon": self.polygon}
         return nr.attribute(
-            request.image,
-            request.load(),
+            run.image,
+            run.load(),
             **where,
             method=self.method,
             objective=self.objective,
@@ -58,9 +58,9 @@ class Question:
             arguments=self.arguments,
             check=self.check,
             level=self.level,
-            exclude=request.exclude,
-            extent=request.extent,
-            memory=request.memory,
-            device=request.device,
+            exclude=run.exclude,
+            extent=run.extent,
+            memory=run.memory,
+            device=run.device,
             **callbacks,
         )

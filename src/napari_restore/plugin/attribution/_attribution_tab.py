@@ -1,4 +1,4 @@
-"""The tab that asks which pixels made a result."""
+"""The tab for attributions: which pixels of the image made a part of the result."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from qtpy.QtWidgets import QLabel, QVBoxLayout
 
 from napari_restore.engine import Note, Phase, Progress
 from napari_restore.errors import BadParameter, RestoreError
-from napari_restore.plugin._notices import show_note, show_problem, words_of
+from napari_restore.plugin._notices import error_text, show_note, show_problem
 from napari_restore.plugin._state import image_of
 from napari_restore.plugin.areas._targets import Area
-from napari_restore.plugin.attribution._attribution_form import CLEAR, QuestionForm
-from napari_restore.plugin.attribution._attribution_request import Question
-from napari_restore.plugin.attribution._attribution_task import AttributionJob
-from napari_restore.plugin.attribution._map_comparison import Found
-from napari_restore.plugin.attribution._results_section import FoundSection
-from napari_restore.plugin.attribution._target_controller import BoxTool
+from napari_restore.plugin.attribution._attribution_form import CLEAR, AttributionForm
+from napari_restore.plugin.attribution._attribution_request import AttributionRequest
+from napari_restore.plugin.attribution._attribution_task import AttributionResult, AttributionTask
+from napari_restore.plugin.attribution._results_section import AttributionResultsSection
+from napari_restore.plugin.attribution._target_controller import TargetController
 from napari_restore.plugin.runs._run_bar import RunBar
 from napari_restore.plugin.widgets._folding import bring_into_view
 from napari_restore.plugin.widgets._section import Section
@@ -28,138 +27,129 @@ if TYPE_CHECKING:
 
     from napari_restore.engine import Event
     from napari_restore.plugin._state import RestoreState
+    from napari_restore.plugin.runs._run_controller import RunController
 
 HINT = "Which pixels of the image made what the method does in a box: where it looked, not why."
 
 
 class AttributionTab(Section):
-    """Puts a question about the image and model of the panel, and shows the answers."""
+    """Chooses a target and a method for image and model of the panel, and shows the maps."""
 
     TITLE: ClassVar[str] = "Attribution"
     ended = Signal(str, object)
-    """As `AttributionJob.ended`."""
+    """As `AttributionTask.ended`."""
 
-    def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
+    def __init__(self, viewer: ViewerModel, state: RestoreState, runs: RunController) -> None:
         super().__init__(viewer, state)
-        self.asking: AttributionJob | None = None
-        self._asked = 0
-        self.box = BoxTool(viewer, state, self)
-        self.form = QuestionForm(self)
+        self._runs = runs
+        self.task: AttributionTask | None = None
+        self.target = TargetController(viewer, state, self)
+        self.form = AttributionForm(self)
         self.bar = RunBar(self)
         self.bar.live.hide()
         self.bar.plan_line.hide()
-        self.found = FoundSection(viewer, state)
+        self.results = AttributionResultsSection(viewer, state)
         hint = QLabel(HINT, self)
         hint.setWordWrap(True)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 4, 0, 0)
-        for widget in (hint, self.form, self.bar, self.found):
+        for widget in (hint, self.form, self.bar, self.results):
             layout.addWidget(widget)
         layout.addStretch(1)
-        self.form.tool_wanted.connect(self.box.use)
+        self.form.tool_requested.connect(self.target.use)
         self.form.side_changed.connect(self._on_side)
-        self.box.changed.connect(self.show_box)
-        self.bar.run_requested.connect(self.run)
-        self.bar.cancel_requested.connect(self.cancel)
-        self.found.follow_wanted.connect(self._follow)
+        self.target.changed.connect(self.show_target)
+        self.bar.pressed.connect(self.toggle)
+        self.results.rerun_requested.connect(self._on_rerun)
         self.listen(state.events.layer, self._on_layer)
         self._on_layer()
 
     def leave(self) -> None:
-        """End the attribution, and release the viewer."""
-        if self.asking is not None:
-            self.asking.abandon()
-            self.asking.layers.remove()
-            self.asking = None
-            self.state.running = False
-        self.box.leave()
-        self.found.leave()
+        """End the attribution, and disconnect from the viewer."""
+        task, self.task = self.task, None
+        if task is not None:
+            task.layers.remove()
+        self.target.leave()
+        self.results.leave()
         super().leave()
 
     def setVisible(self, visible: bool) -> None:
-        """The tab was chosen, or left."""
+        """Show or hide the tab; when it is shown, list the methods there are."""
         super().setVisible(visible)
         if visible:
-            self.form.look_for_methods()
+            self.form.list_methods()
 
-    # -- the question -----------------------------------------------------------
+    # -- the request ---------------------------------------------------------------
 
     def _on_layer(self) -> None:
-        self.box.use(None)
+        self.target.use(None)
         layer = self.state.layer
         self.bar.allow(layer is not None)
         self.form.show_image(None if layer is None else image_of(layer, self.state.bands))
-        self.show_box()
+        self.show_target()
 
     def _on_side(self, side: int) -> None:
-        self.box.side = side
+        self.target.side = side
 
-    def show_box(self) -> None:
-        """Say which box counts now."""
-        self.form.show_tool(self.box.tool)
+    def show_target(self) -> None:
+        """Show the target's size and place, or why there is none."""
+        self.form.show_tool(self.target.tool)
         try:
-            y0, x0, y1, x1 = self.box.target().box
+            y0, x0, y1, x1 = self.target.target().box
         except RestoreError as error:
-            self.form.box.setText(words_of(error))
+            self.form.box.setText(error_text(error))
         else:
             self.form.box.setText(f"{x1 - x0} × {y1 - y0} pixels at x {x0}, y {y0}")
 
-    def question(self) -> Question:
-        """Return the question as the form has it; raises `RestoreError` where something is missing."""
-        target, options = self.box.target(), self.form.values()
+    def request(self) -> AttributionRequest:
+        """Return what the form is set to; raises `RestoreError` where something is missing."""
+        target, options = self.target.target(), self.form.values()
         if options["method"] in CLEAR and not options["baseline"]:
             raise BadParameter(
                 "This method goes from a clear image of the same scene.",
                 "Choose one under Baseline.",
             )
-        request = self.state.request(Area((target.box,)))
-        return Question(request, target.box, target.polygon, **options)
+        run = self.state.request(Area((target.box,)))
+        return AttributionRequest(run, target.box, target.polygon, **options)
 
-    # -- asking ------------------------------------------------------------------
+    # -- the attribution -------------------------------------------------------------
 
-    def run(self) -> None:
-        """Ask, unless something is under way."""
-        if self._is_busy():
+    def toggle(self) -> None:
+        """Compute an attribution of the target, or cancel the one under way."""
+        if self.task is not None:
+            self.task.cancel()
             return
         try:
-            question = self.question()
+            request = self.request()
         except RestoreError as error:
             show_problem(error)
             return
         assert self.state.layer is not None
-        self._ask(question, self.state.layer)
-
-    def _follow(self, question: Question) -> None:
-        """Ask about the image of the current answer again."""
-        current = self.found.current
-        if current is not None and not self._is_busy():
-            self._ask(question, current.source)
-
-    def _is_busy(self) -> bool:
-        if self.state.running:
-            show_note("A run is going on. Wait for its end, or press Cancel.")
-        return bool(self.state.running)
-
-    def _ask(self, question: Question, layer: ImageLayer) -> None:
-        self.box.use(None)
-        self._asked += 1
-        asking = self.asking = AttributionJob(self.viewer, layer, question, self._asked)
-        asking.view = self.found.view.currentData()
-        asking.exponent = self.found.exponent.currentData()
-        asking.happened.connect(self._on_event)
-        asking.appeared.connect(self.found.make_room)
-        asking.ended.connect(self._on_ended)
-        # Closing the window destroys its widgets without closing them.
-        self.destroyed.connect(asking.abandon)
-        self.state.running = True
-        self.bar.show_running(True)
-        self.bar.show_message("Loading the method …")
-        asking.start()
+        self._start(request, self.state.layer)
 
     def cancel(self) -> None:
-        """Stop after the point in hand."""
-        if self.asking is not None:
-            self.asking.cancel()
+        """Stop after the present point of the path."""
+        if self.task is not None:
+            self.task.cancel()
+
+    def _on_rerun(self, request: AttributionRequest) -> None:
+        current = self.results.current
+        if current is not None:
+            self._start(request, current.source)
+
+    def _start(self, request: AttributionRequest, source: ImageLayer) -> None:
+        task = self._runs.attribute(request, source)
+        if task is None:
+            return
+        self.task = task
+        self.target.use(None)
+        task.view = self.results.view.currentData()
+        task.exponent = self.results.exponent.currentData()
+        task.happened.connect(self._on_event)
+        task.appeared.connect(self.results.hide_layers)
+        task.ended.connect(self._on_ended)
+        self.bar.show_running(True)
+        self.bar.show_message("Loading the method …")
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Progress):
@@ -170,23 +160,21 @@ class AttributionTab(Section):
             show_note(event.text)
 
     def _on_ended(self, status: str, outcome: Any) -> None:
-        asking, self.asking = self.asking, None
-        assert asking is not None
-        self.destroyed.disconnect(asking.abandon)
-        self.state.running = False
+        task, self.task = self.task, None
+        assert task is not None
         self.bar.show_running(False)
         if status != "done":
-            self.found.show_again()
+            self.results.show_layers()
         if status == "failed":
-            self.bar.show_message(words_of(outcome))
+            self.bar.show_message(error_text(outcome))
             show_problem(outcome)
         elif status == "cancelled":
             self.bar.show_message("Cancelled.")
         else:
             measured = outcome.record["measured"]
             self.bar.show_message(f"Done in {measured['seconds']:.1f} s.")
-            self.found.add(Found(outcome, asking.layers, asking.source, asking.question))
+            self.results.add(AttributionResult(outcome, task.layers, task.source, task.request))
             if self.isVisible():
-                # The question fills a low window: its answer is below.
-                bring_into_view(self.found)
+                # The form fills a low window: the results are below.
+                bring_into_view(self.results)
         self.ended.emit(status, outcome)

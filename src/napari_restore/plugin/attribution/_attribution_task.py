@@ -1,4 +1,4 @@
-"""One question under way, and the layers in which its answer comes."""
+"""One attribution under way, and the layers in which its map comes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import queue
 import threading
 from collections.abc import Iterator
-from functools import partial
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psygnal import Signal
@@ -14,116 +14,143 @@ from psygnal import Signal
 from napari_restore.engine import Event
 from napari_restore.errors import Cancelled, RestoreError
 from napari_restore.plugin.attribution._layers import AttributionLayers, Picture, picture_of
-from napari_restore.plugin.threads._background_task import WatchedWork
+from napari_restore.plugin.threads._background_task import BackgroundTask
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
     from napari_restore.explain import Attribution
-    from napari_restore.plugin.attribution._attribution_request import Question
+    from napari_restore.plugin.attribution._attribution_request import AttributionRequest
 
 
-class AttributionJob:
-    """Runs an attribution on other threads, shows the map as it comes, and reports how it ended."""
+class AttributionTask(BackgroundTask):
+    """Computes an attribution on other threads and shows the map as it comes."""
 
     happened = Signal(object)
     """Every event of the engine."""
     appeared = Signal()
     """The first part of the map is about to be on the canvas."""
     ended = Signal(str, object)
-    """``done`` and the `Attribution`, ``cancelled`` and None, ``failed`` and the `RestoreError`."""
+    """Once: "done", "cancelled" or "failed", with the `Attribution`, None or the error."""
 
     def __init__(
-        self, viewer: ViewerModel, source: ImageLayer, question: Question, number: int
+        self, viewer: ViewerModel, source: ImageLayer, request: AttributionRequest, number: int
     ) -> None:
-        self.question, self.source = question, source
-        name = f"{number} {question.request.model}"
-        self.layers = AttributionLayers(viewer, source, name, question.scale)
+        super().__init__("attribution")
+        self.request, self.source = request, source
+        name = f"{number} {request.run.model}"
+        self.layers = AttributionLayers(viewer, source, name, request.scale)
         self.view, self.exponent = "signed", 0.5
+        """How the finished map is shown."""
         self._viewer = viewer
         self._stop = threading.Event()
-        self._is_silent = False
+        self._is_abandoned = False
         self._outcome: tuple[str, Any] = ("cancelled", None)
-        self._work = WatchedWork("attribution")
-
-    def start(self) -> None:
-        """Begin; returns at once."""
-        steps = partial(answering, self.question, self._stop)
-        self._work.start(steps, self._on_end, self._on_message)
 
     def cancel(self) -> None:
-        """Stop after the point in hand; what has been shown is taken away."""
+        """Stop after the present point of the path; what has been shown is removed."""
         self._stop.set()
 
     def abandon(self) -> None:
-        """End without a report: the listener is gone."""
+        """Stop without a report: the panel or its window is gone."""
         self.happened.disconnect()
         self.appeared.disconnect()
         self.ended.disconnect()
-        self._is_silent = True
+        self._is_abandoned = True
         self.cancel()
 
-    def _on_message(self, message: Any) -> None:
-        if self._is_silent:
+    def work(self) -> Iterator[Any]:
+        """Yield what `attribution_messages` yields."""
+        return attribution_messages(self.request, self._stop)
+
+    def receive(self, item: Any) -> None:
+        """Report an event, or show a part of the map."""
+        if self._is_abandoned:
             # The window may be gone, and its layers with it.
             return
-        gone = self.source not in self._viewer.layers
-        if gone:
+        is_removed = self.source not in self._viewer.layers
+        if is_removed:
             self.cancel()
-        if isinstance(message, Event):
-            self.happened.emit(message)
-        elif isinstance(message, Answer):
-            if not gone:
-                level = f" · 1:{self.question.scale}" if self.question.scale > 1 else ""
-                method = message.found.record["attribution"]["method"]
-                self.layers.name += f" · {method}{level}"
-                self.layers.finish(message.picture, message.found.record, self.view, self.exponent)
-                self._outcome = ("done", message.found)
-        elif isinstance(message, RestoreError):
-            if not isinstance(message, Cancelled):
-                self._outcome = ("failed", message)
+        if isinstance(item, Event):
+            self.happened.emit(item)
+        elif isinstance(item, FinishedMap):
+            if not is_removed:
+                self._show(item)
+        elif isinstance(item, RestoreError):
+            if not isinstance(item, Cancelled):
+                self._outcome = ("failed", item)
         elif not self._stop.is_set():
             if self.layers.map is None:
                 self.appeared.emit()
-            self.layers.partial(message)
+            self.layers.partial(item)
 
-    def _on_end(self) -> None:
-        if self._is_silent:
+    def finish(self) -> None:
+        """Report how the attribution ended."""
+        if self._is_abandoned:
             return
         if self._outcome[0] != "done":
             self.layers.remove()
         self.ended.emit(*self._outcome)
 
+    def _show(self, finished: FinishedMap) -> None:
+        record = finished.attribution.record
+        level = f" · 1:{self.request.scale}" if self.request.scale > 1 else ""
+        self.layers.name += f" · {record['attribution']['method']}{level}"
+        self.layers.finish(finished.picture, record, self.view, self.exponent)
+        self._outcome = ("done", finished.attribution)
 
-class Answer(NamedTuple):
-    """A finished map, and what its layers show."""
 
-    found: Attribution
+@dataclass(eq=False)
+class AttributionResult:
+    """An attribution that the viewer shows."""
+
+    attribution: Attribution
+    layers: AttributionLayers
+    source: ImageLayer
+    request: AttributionRequest
+
+    @property
+    def title(self) -> str:
+        """Number, model, method, and width × height at x, y of the box."""
+        y0, x0, y1, x1 = self.attribution.box
+        return f"{self.layers.name} · {x1 - x0} × {y1 - y0} at {x0}, {y0}"
+
+    @property
+    def scale(self) -> int:
+        """Level-0 pixels along a side of one of the map's."""
+        return int(self.attribution.record["attribution"]["scale"])
+
+
+class FinishedMap(NamedTuple):
+    """A finished attribution, and what its layers show."""
+
+    attribution: Attribution
     picture: Picture
 
 
-def answering(question: Question, stop: threading.Event) -> Iterator[Any]:
-    """Events, `PartialAttribution`s of the map and at last an `Answer` or what went wrong.
+def attribution_messages(request: AttributionRequest, stop: threading.Event) -> Iterator[Any]:
+    """Yield events, each `PartialAttribution`, and at last a `FinishedMap` or the error.
 
-    Runs on a thread of its own, which ends soon when nobody takes any more or `stop` is set.
+    The attribution runs on a thread of its own, which ends soon when the iterator is closed or
+    `stop` is set.
     """
     messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
-    def ask() -> None:
+    def compute() -> None:
         try:
-            found = question.ask(emit=messages.put, watch=messages.put, stop=stop)
-            messages.put(Answer(found, picture_of(found)))
+            found = request.attribute(emit=messages.put, watch=messages.put, stop=stop)
+            messages.put(FinishedMap(found, picture_of(found)))
         except RestoreError as error:
             messages.put(error)
         except Exception as error:
-            logging.getLogger(__name__).exception("asking failed")
+            logging.getLogger(__name__).exception("attribution failed")
             messages.put(
                 RestoreError(f"The attribution failed: {error}", "This is a bug; please report it.")
             )
         messages.put(None)
 
-    threading.Thread(target=ask, name="napari-restore attribution").start()
+    threading.Thread(target=compute, name="napari-restore attribution").start()
     try:
         yield from iter(messages.get, None)
     finally:

@@ -1,8 +1,7 @@
-"""Two answers beside each other, box on box."""
+"""Two attributions side by side, box on box."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,76 +19,54 @@ if TYPE_CHECKING:
     from napari.layers import Image as ImageLayer
 
     from napari_restore.explain import Attribution
-    from napari_restore.plugin.attribution._attribution_request import Question
-    from napari_restore.plugin.attribution._layers import AttributionLayers
+    from napari_restore.plugin.attribution._attribution_task import AttributionResult
 
-SHOWN = 64
+MARGIN = 64
 """Pixels around a box that are shown at least."""
-LETTERS = 8
-"""Points of the name of each on the canvas: half of it is as wide as the name."""
+FONT_SIZE = 8
+"""Points of the name of each on the canvas, half of which is as wide as the name."""
 
 
-@dataclass(eq=False)
-class Found:
-    """An answer that the viewer shows."""
-
-    answer: Attribution
-    layers: AttributionLayers
-    source: ImageLayer
-    question: Question
-
-    @property
-    def title(self) -> str:
-        """Number, model, method, and width × height at x, y of the box."""
-        y0, x0, y1, x1 = self.answer.box
-        return f"{self.layers.name} · {x1 - x0} × {y1 - y0} at {x0}, {y0}"
-
-    @property
-    def scale(self) -> int:
-        """Level-0 pixels along a side of one of the map's."""
-        return int(self.answer.record["attribution"]["scale"])
-
-
-class Beside:
-    """Shows the maps of two answers over their pictures under one camera, until `end`."""
+class MapComparison:
+    """Shows the maps of two attributions over their images under one camera, until `end`."""
 
     ended = Signal()
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
-        self._wanted: tuple[Found, Found] | None = None
+        self._pair: tuple[AttributionResult, AttributionResult] | None = None
         self._grid: SideBySide | None = None
         self._made: list[ImageLayer] = []
 
-    def show(self, one: Found, other: Found) -> None:
+    def show(self, one: AttributionResult, other: AttributionResult) -> None:
         """Begin; the pictures are made on another thread."""
-        pair = self._wanted = one, other
-        in_background(partial(_pictures, one.answer, other.answer), self._show, pair)
+        pair = self._pair = one, other
+        in_background(partial(_pictures, one.attribution, other.attribution), self._show, pair)
 
     def end(self) -> None:
-        """Back to one view."""
-        self._wanted = None
+        """Show one view again."""
+        self._pair = None
         if self._grid is not None:
             self._grid.end()
 
-    def _show(self, pair: tuple[Found, Found], pictures: list[Any]) -> None:
-        if pair is not self._wanted:
+    def _show(self, pair: tuple[AttributionResult, AttributionResult], pictures: list[Any]) -> None:
+        if pair is not self._pair:
             return
-        place, matrix = pair[0].answer.box, enlarged(plane_of(pair[0].source), pair[0].scale)
-        for found, picture in zip(pair, pictures, strict=True):
+        place, matrix = pair[0].attribution.box, enlarged(plane_of(pair[0].source), pair[0].scale)
+        for result, picture in zip(pair, pictures, strict=True):
             # Box on box: the camera shows the same place of both.
-            (y, x, *_), (y0, x0, *_) = _around(found.answer), found.answer.box
+            (y, x, *_), (y0, x0, *_) = _around(result.attribution), result.attribution.box
             layer = self._viewer.add_image(
                 picture,
                 rgb=True,
-                name=found.title,
+                name=result.title,
                 affine=shifted(matrix, place.y0 + y - y0, place.x0 + x - x0),
-                units=found.source.units[-2:],
-                axis_labels=found.source.axis_labels[-2:],
+                units=result.source.units[-2:],
+                axis_labels=result.source.axis_labels[-2:],
                 metadata={"napari_restore_source": "attribution"},
             )
             label = layer.name_overlay
-            label.font_size, label.box, label.visible = LETTERS, True, True
+            label.font_size, label.box, label.visible = FONT_SIZE, True, True
             self._made.append(layer)
         self._grid = SideBySide(self._viewer, *self._made)
         self._grid.ended.connect(self._on_ended)
@@ -108,30 +85,30 @@ class Beside:
         self.ended.emit()
 
 
-def _pictures(*answers: Attribution) -> list[Any]:
-    """(h, w, 3) uint8 of each: the map over the grey picture of what is `_around` the box."""
+def _pictures(*attributions: Attribution) -> list[Any]:
+    """Return (h, w, 3) uint8 of each: the map over the grey image `_around` the box."""
     colours = signed_colours()
     pictures = []
-    for answer in answers:
-        around = _around(answer)
+    for attribution in attributions:
+        around = _around(attribution)
         values = np.zeros(around.shape, np.float32)
-        near = around.intersect(answer.region)
-        values[near.within(around)] = answer.read(near).sum(axis=2)
+        near = around.intersect(attribution.region)
+        values[near.within(around)] = attribution.read(near).sum(axis=2)
         # Each by its own largest: objectives and models differ in size, the places matter.
         most = float(np.abs(values).max(initial=0.0)) or 1.0
         drawn = colours.map((values / most / 2 + 0.5).ravel()).reshape(*values.shape, 4)
-        grey = np.clip(answer.picture(around), 0, 1).mean(axis=2, keepdims=True)
+        grey = np.clip(attribution.picture(around), 0, 1).mean(axis=2, keepdims=True)
         alpha = drawn[..., 3:]
         picture = np.round(255 * (alpha * drawn[..., :3] + (1 - alpha) * grey)).astype("u1")
-        _outline(picture, answer.box.within(around))
+        _outline(picture, attribution.box.within(around))
         pictures.append(picture)
     return pictures
 
 
-def _around(found: Attribution) -> Region:
-    """What is shown of an answer beside another: its box and as much around."""
-    image = found.image
-    wide = found.box.expand(max(SHOWN, *found.box.shape))
+def _around(attribution: Attribution) -> Region:
+    """Return the part that is shown: the box and as much around it."""
+    image, box = attribution.image, attribution.box
+    wide = box.expand(max(MARGIN, *box.shape))
     return wide.intersect(Region(0, 0, image.height, image.width))
 
 

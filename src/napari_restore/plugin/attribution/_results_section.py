@@ -1,4 +1,4 @@
-"""What an answer says: choosing one, its plots and measures, files, and two side by side."""
+"""The finished attributions: choosing one, its plots and measures, files, two side by side."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from napari_restore.errors import BadOutput, RestoreError
 from napari_restore.plugin._notices import show_problem
 from napari_restore.plugin.attribution._curve_plot import CurvePlot
 from napari_restore.plugin.attribution._layers import VIEWS
-from napari_restore.plugin.attribution._map_comparison import Beside, Found
+from napari_restore.plugin.attribution._map_comparison import MapComparison
 from napari_restore.plugin.attribution._plots import PathPlot, RingPlot
 from napari_restore.plugin.attribution._report import (
     CHECK,
@@ -37,22 +37,23 @@ if TYPE_CHECKING:
 
     from napari_restore.explain import Attribution
     from napari_restore.plugin._state import RestoreState
+    from napari_restore.plugin.attribution._attribution_task import AttributionResult
 
 EXPONENTS = {1.0: "1", 0.5: "1/2", 0.25: "1/4", 0.125: "1/8"}
 
 
-class FoundSection(Section):
-    """All answers of a viewer; the chosen one is described, and it alone is on the canvas."""
+class AttributionResultsSection(Section):
+    """All attributions of a viewer; the chosen one is reported, and it alone is on the canvas."""
 
-    follow_wanted = Signal(object)
-    """A `Question` to run again with its gradient through the context."""
+    rerun_requested = Signal(object)
+    """The `AttributionRequest` of the chosen one, with its gradient through the context."""
 
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__(viewer, state)
-        self.all: list[Found] = []
-        self._pair = Beside(viewer)
-        self._hidden: list[Found] = []
-        """Those that made room for an answer that is coming."""
+        self.all: list[AttributionResult] = []
+        self._comparison = MapComparison(viewer)
+        self._hidden: list[AttributionResult] = []
+        """Those that are hidden while another one is computed."""
         self._folder = Path.home()
         self.which = NarrowComboBox(self)
         self.other = NarrowComboBox(self)
@@ -61,10 +62,10 @@ class FoundSection(Section):
         self.measures.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.path, self.rings = PathPlot(self), RingPlot(self)
         self.curves = CurvePlot(self)
-        self.follow = self._button(
+        self.through_context = self._button(
             "Go through the context",
             "Ask again, with the share that came through what the model draws from the whole image",
-            self._on_follow,
+            self._on_through_context,
         )
         self.view = NarrowComboBox(self)
         for name, title in VIEWS.items():
@@ -91,7 +92,7 @@ class FoundSection(Section):
         self.view.currentIndexChanged.connect(self._on_view)
         self.exponent.currentIndexChanged.connect(self._on_view)
         self.side_by_side.clicked.connect(self._on_side_by_side)
-        self._pair.ended.connect(lambda: self.side_by_side.setChecked(False))
+        self._comparison.ended.connect(lambda: self.side_by_side.setChecked(False))
         self.listen(viewer.layers.events.removed, self._on_removed)
         self._offer()
 
@@ -104,7 +105,7 @@ class FoundSection(Section):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(form)
-        for widget in (self.measures, self.follow, self.path, self.rings, self.curves):
+        for widget in (self.measures, self.through_context, self.path, self.rings, self.curves):
             layout.addWidget(widget)
         layout.addLayout(flowing(self.figure, self.map, self.record))
 
@@ -115,34 +116,34 @@ class FoundSection(Section):
         return button
 
     def leave(self) -> None:
-        """The layers stay; they are no longer described."""
-        self._pair.end()
+        """Disconnect; the layers stay."""
+        self._comparison.end()
         super().leave()
 
-    # -- which -------------------------------------------------------------------
+    # -- choosing -------------------------------------------------------------------
 
     @property
-    def current(self) -> Found | None:
-        """The answer that is described."""
-        found: Found | None = self.which.currentData()
-        return found
+    def current(self) -> AttributionResult | None:
+        """The attribution that is chosen."""
+        result: AttributionResult | None = self.which.currentData()
+        return result
 
-    def add(self, found: Found) -> None:
-        """Tell of a new answer; the one before is offered to be compared with."""
-        self.all.append(found)
+    def add(self, result: AttributionResult) -> None:
+        """Offer and choose a new attribution; the others are offered to be compared with."""
+        self.all.append(result)
         self._offer()
 
-    def make_room(self) -> None:
-        """Hide what is on the canvas: another answer comes there."""
-        self._pair.end()
-        self._hidden = [found for found in self.all if found.layers.visible]
-        for found in self._hidden:
-            found.layers.visible = False
+    def hide_layers(self) -> None:
+        """Hide what is on the canvas: another attribution comes there."""
+        self._comparison.end()
+        self._hidden = [result for result in self.all if result.layers.visible]
+        for result in self._hidden:
+            result.layers.visible = False
 
-    def show_again(self) -> None:
-        """Undo `make_room`: no answer has come."""
-        for found in self._hidden:
-            found.layers.visible = True
+    def show_layers(self) -> None:
+        """Undo `hide_layers`: the attribution was not finished."""
+        for result in self._hidden:
+            result.layers.visible = True
         self._hidden = []
 
     def _offer(self) -> None:
@@ -156,18 +157,18 @@ class FoundSection(Section):
     def _on_chosen(self) -> None:
         current = self.current
         self.setVisible(current is not None)
-        others = [found for found in reversed(self.all) if found is not current]
+        others = [result for result in reversed(self.all) if result is not current]
         _fill(self.other, others)
         self.side_by_side.setEnabled(bool(others))
         if current is not None:
-            self._pair.end()
-            for found in self.all:
-                found.layers.visible = found is current
+            self._comparison.end()
+            for result in self.all:
+                result.layers.visible = result is current
             self._hidden = []
-            record = current.answer.record
+            record = current.attribution.record
             attribution = record["attribution"]
             self.measures.setText(as_html(report(record)))
-            self.follow.setVisible(leaves_out_context(record))
+            self.through_context.setVisible(leaves_out_context(record))
             self.path.show_nodes(attribution["nodes"])
             self.rings.show_rings(attribution["rings"])
             self.curves.show_check(attribution.get("checks", {}).get(CHECK))
@@ -178,25 +179,25 @@ class FoundSection(Section):
         if self.current is not None:
             self.current.layers.show(self.view.currentData(), self.exponent.currentData())
 
-    def _on_follow(self) -> None:
+    def _on_through_context(self) -> None:
         if self.current is not None:
             # The check takes the context as a constant.
-            question = replace(self.current.question, context_gradient="through", check=None)
-            self.follow_wanted.emit(question)
+            request = replace(self.current.request, context_gradient="through", check=None)
+            self.rerun_requested.emit(request)
 
     def _on_removed(self, event: Any) -> None:
-        for found in self.all:
-            if event.value is found.layers.map:
-                self.all.remove(found)
-                found.layers.remove()
+        for result in self.all:
+            if event.value is result.layers.map:
+                self.all.remove(result)
+                result.layers.remove()
                 self._offer()
                 return
 
     def _on_side_by_side(self, wanted: bool) -> None:
-        self._pair.end()
+        self._comparison.end()
         one, other = self.current, self.other.currentData()
         if wanted and one is not None and other is not None:
-            self._pair.show(one, other)
+            self._comparison.show(one, other)
 
     # -- files -------------------------------------------------------------------
 
@@ -205,53 +206,55 @@ class FoundSection(Section):
         self._save(
             "Figure",
             [".png", ".pdf", ".svg"],
-            lambda found, path: _drawn(found.answer, path, exponent),
+            lambda result, path: _draw(result.attribution, path, exponent),
         )
 
     def _map(self) -> None:
-        self._save("Map", [".tif"], lambda found, path: _saved(found.answer, path))
+        self._save("Map", [".tif"], lambda result, path: _save_map(result.attribution, path))
 
     def _record(self) -> None:
-        self._save("Record", [".json"], lambda found, path: write_record(path, found.answer.record))
+        self._save(
+            "Record", [".json"], lambda result, path: write_record(path, result.attribution.record)
+        )
 
     def _save(self, title: str, suffixes: list[str], write: Any) -> None:
-        found = self.current
-        if found is None:
+        result = self.current
+        if result is None:
             return
-        image = found.answer.image
+        image = result.attribution.image
         folder = Path(image.path).parent if image.path else self._folder
         proposed = folder / f"{Path(image.name).stem}_attribution{suffixes[0]}"
         path = ask_save_path(self, f"Save the {title.lower()}", proposed, title, suffixes)
         if path is not None:
             self._folder = path.parent
-            in_background(partial(_tried, partial(write, found, path)), self._on_saved)
+            in_background(partial(_error_of, partial(write, result, path)), self._on_saved)
 
     def _on_saved(self, problem: RestoreError | None) -> None:
         if problem is not None:
             show_problem(problem)
 
 
-def _fill(combo: QComboBox, answers: Sequence[Found]) -> None:
-    """Offer `answers`; where a name is cut off, it is whole under the pointer."""
+def _fill(combo: QComboBox, results: Sequence[AttributionResult]) -> None:
+    """Offer `results`; where a name is cut off, it is whole under the pointer."""
     combo.clear()
-    for number, found in enumerate(answers):
-        combo.addItem(found.title, found)
-        combo.setItemData(number, found.title, Qt.ItemDataRole.ToolTipRole)
+    for number, result in enumerate(results):
+        combo.addItem(result.title, result)
+        combo.setItemData(number, result.title, Qt.ItemDataRole.ToolTipRole)
 
 
-def _drawn(found: Attribution, path: Path, exponent: float) -> None:
-    api.draw_attribution(found, path, exponent=exponent, overwrite=True)
+def _draw(attribution: Attribution, path: Path, exponent: float) -> None:
+    api.draw_attribution(attribution, path, exponent=exponent, overwrite=True)
 
 
-def _saved(found: Attribution, path: Path) -> None:
+def _save_map(attribution: Attribution, path: Path) -> None:
     """Write it; raises `BadOutput` rather than replace a file without consent."""
     overview = api.overview_path(path)
-    if found.overview is not None and overview.exists():
+    if attribution.overview is not None and overview.exists():
         raise BadOutput(f"{overview} exists.", "Choose another name for the map.")
-    found.save(path, overwrite=True)
+    attribution.save(path, overwrite=True)
 
 
-def _tried(write: Any) -> RestoreError | None:
+def _error_of(write: Any) -> RestoreError | None:
     try:
         write()
     except RestoreError as error:

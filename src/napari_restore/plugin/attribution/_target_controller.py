@@ -1,4 +1,4 @@
-"""The target of an attribution: drawn, clicked, or a polygon, in a Shapes layer."""
+"""Draws the target of an attribution, a box or a polygon, in a Shapes layer."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ MODES = {"rectangle": "add_rectangle", "polygon": "add_polygon"}
 
 
 class Target(NamedTuple):
-    """Level-0 pixels, and the corners of a polygon within them, as a `Question` has them."""
+    """Level-0 pixels, and the corners of a polygon within them, as an `AttributionRequest` has them."""
 
     box: Region
     polygon: tuple[tuple[float, float], ...] | None
 
 
-class BoxTool(QObject):
-    """Puts boxes over the image of the state; the one selected last counts.
+class TargetController(QObject):
+    """Adds shapes over the image of the state and knows which of them is the target.
 
-    That is the one selected, or else the last, of the topmost layer that this tool has made.
+    That is the one selected, or else the last, of the topmost layer of targets.
     """
 
     changed = Signal()
-    """Another shape counts, or its tool."""
+    """The target has changed, or the tool."""
 
     def __init__(
         self, viewer: ViewerModel, state: RestoreState, parent: QObject | None = None
@@ -55,7 +55,7 @@ class BoxTool(QObject):
         viewer.layers.events.removed.connect(self._on_removed)
 
     def leave(self) -> None:
-        """Let go of the viewer; called once."""
+        """Disconnect from the viewer; called once."""
         self.use(None)
         self._viewer.layers.events.removed.disconnect(self._on_removed)
         if self._layer is not None:
@@ -87,8 +87,8 @@ class BoxTool(QObject):
             self._layer.mode = "pan_zoom"
         self.tool = None
 
-    def put(self, box: Region) -> None:
-        """Ask about a box of level-0 pixels."""
+    def add_box(self, box: Region) -> None:
+        """Add a box of level-0 pixels, which becomes the target."""
         source = self._state.layer
         assert source is not None
         layer = self._layer_over(source)
@@ -120,7 +120,7 @@ class BoxTool(QObject):
             for at, whole in zip((y, x), size, strict=True)
         )
         box = Region(y0, x0, y0 + self.side, x0 + self.side)
-        self.put(box.intersect(Region(0, 0, *size)))
+        self.add_box(box.intersect(Region(0, 0, *size)))
         self.use(None)
 
     def _layer_over(self, source: ImageLayer) -> Shapes:
@@ -134,7 +134,7 @@ class BoxTool(QObject):
         self._follow(layer)
         return layer
 
-    # -- what counts -------------------------------------------------------------
+    # -- the target --------------------------------------------------------------
 
     def _follow(self, layer: Shapes) -> None:
         if layer is self._layer:
@@ -154,7 +154,7 @@ class BoxTool(QObject):
         self._layer = None
 
     def target(self) -> Target:
-        """The shape that counts; raises `BadRegion` where there is none."""
+        """Return the target; raises `BadRegion` where there is none."""
         source = self._state.layer
         shapes = None
         if source is not None:
@@ -179,7 +179,7 @@ class BoxTool(QObject):
         self.changed.emit()
 
     def _on_mode(self, event: Any) -> None:
-        """Escape, or napari's own buttons."""
+        """End drawing at Escape, or at another mode of napari."""
         if self.tool in MODES and str(event.mode) != MODES[self.tool]:
             self.tool = None
             self.changed.emit()

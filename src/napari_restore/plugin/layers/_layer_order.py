@@ -8,6 +8,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+    from napari.layers import Image as ImageLayer
     from napari.layers import Layer
 
 SOURCE = "napari_restore_source"
@@ -27,6 +28,19 @@ def bring_to_front(viewer: ViewerModel, image: Layer) -> None:
     ]
     if above and max(above) > min(map(layers.index, own)):
         layers.move_multiple([layers.index(layer) for layer in own], max(above) + 1)
+
+
+def insert_above(viewer: ViewerModel, source: ImageLayer, layer: ImageLayer) -> None:
+    """Add a result's layer above its source and the results that has already, all visible."""
+    layers = viewer.layers
+    layer.metadata[SOURCE] = source.unique_id
+    above = [
+        number
+        for number, other in enumerate(layers)
+        if source.unique_id in (other.unique_id, other.metadata.get(SOURCE))
+    ]
+    layers.insert(max(above) + 1, layer)
+    bring_to_front(viewer, source)
 
 
 def _with_results(viewer: ViewerModel, image: Layer) -> list[Layer]:

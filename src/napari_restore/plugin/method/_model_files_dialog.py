@@ -44,7 +44,7 @@ class ModelFiles(QObject):
     before he has seen what it is. Files are looked at on another thread.
     """
 
-    looking = Signal(str)
+    message = Signal(str)
     """What is being done, "" when it is over."""
     added = Signal(object)
     """The `Choice` that the user confirmed."""
@@ -103,14 +103,14 @@ class ModelFiles(QObject):
     # -- looking -----------------------------------------------------------------
 
     def _look(self, source: str, trust: bool = False) -> None:
-        self.looking.emit(f"Looking at {Path(source).name} …")
+        self.message.emit(f"Looking at {Path(source).name} …")
         self._looks += 1
         in_background(partial(_inspect, source, trust), self._on_found, self._looks, trust)
 
     def _on_found(self, number: int, trust: bool, answer: Answer) -> None:
         if number != self._looks:
             return
-        self.looking.emit("")
+        self.message.emit("")
         found, error = answer
         if error is not None:
             show_problem(error)

@@ -24,7 +24,7 @@ from napari_restore.errors import InputError, RestoreError
 from napari_restore.plugin._keys import with_key
 from napari_restore.plugin._notices import show_problem
 from napari_restore.plugin.results._save_dialog import ask_save_path
-from napari_restore.plugin.results._save_task import Saving
+from napari_restore.plugin.results._save_task import SaveTask
 from napari_restore.plugin.results._variant_text import area_of, look_of, phrase
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 from napari_restore.plugin.widgets._folding import bring_into_view, flowing, form_layout
@@ -78,11 +78,11 @@ class ExportSection(Section):
 
     TITLE: ClassVar[str] = "Export"
     ended = Signal(str, object)
-    """An export ended; as `Saving.ended`."""
+    """An export ended; as `SaveTask.ended`."""
 
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__(viewer, state)
-        self.saving: Saving | None = None
+        self.saving: SaveTask | None = None
         self._variant: Variant | None = None
         """What is being saved."""
         self._chosen = False
@@ -278,11 +278,11 @@ class ExportSection(Section):
         """Write a finished result to `path` with the chosen options; returns at once."""
         assert variant.result is not None
         self._variant, variant.saving = variant, True
-        self.saving = Saving(variant.result, path, self.options())
+        self.saving = SaveTask(variant.result, path, self.options())
         self.saving.progressed.connect(self._on_progress)
         self.saving.ended.connect(self._on_ended)
         # Closing the window destroys its widgets without closing them.
-        self.destroyed.connect(self.saving.drop)
+        self.destroyed.connect(self.saving.abandon)
         self._show_saving(True)
         self.message.setText(f"Writing {path.name} …")
         self.saving.start()
@@ -305,7 +305,7 @@ class ExportSection(Section):
     def _on_ended(self, status: str, outcome: Any) -> None:
         if self.saving is None or self._variant is None:
             return
-        self.destroyed.disconnect(self.saving.drop)
+        self.destroyed.disconnect(self.saving.abandon)
         self._variant.saving = False
         size = self.saving.size
         self.saving = self._variant = None
@@ -346,8 +346,8 @@ class ExportSection(Section):
     def leave(self) -> None:
         """Stop an export that is going on."""
         if self.saving is not None and self._variant is not None:
-            self.destroyed.disconnect(self.saving.drop)
-            self.saving.drop()
+            self.destroyed.disconnect(self.saving.abandon)
+            self.saving.abandon()
             self._variant.saving = False
             self.saving = self._variant = None
         self._watch(None)

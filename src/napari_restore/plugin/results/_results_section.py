@@ -59,11 +59,12 @@ SEARCH_MS = 150
 class ResultsSection(Section):
     """All results of the viewer: the current one marked, names to edit, what differs.
 
-    Also offers what the cache has kept of the chosen image. `run_requested` asks the panel
-    to run a request.
+    Also offers what the cache has stored of the chosen image.
     """
 
     TITLE: ClassVar[str] = "Results"
+    run_requested = Signal(object, object, str, str)
+    """A `Request` to run again, the layer to restore, the model's title, the area's name."""
     freed = Signal(bool)
     """A deletion is over: whether the pixels have left the disk."""
 
@@ -275,9 +276,9 @@ class ResultsSection(Section):
         if variant.source not in self.viewer.layers:
             show_note(f"{variant.source.name} was removed. Open it again to run again.")
             return
-        self._ask(variant.request, variant.source, variant.title)
+        self._request_run(variant.request, variant.source, variant.title)
 
-    def _ask(self, request: Request, source: ImageLayer, title: str) -> None:
+    def _request_run(self, request: Request, source: ImageLayer, title: str) -> None:
         self.run_requested.emit(request, source, title, area_of(request))
 
     # -- deleting ----------------------------------------------------------------
@@ -352,7 +353,7 @@ class ResultsSection(Section):
             request = request_of_kept(kept, image_of(layer, bands_of_kept(kept)), trust=trust)
             # Tiles of another size would cut across those that are finished.
             request = replace(request, tile=kept.task["options"]["tile"])
-            self._ask(request, layer, kept.method)
+            self._request_run(request, layer, kept.method)
 
     def leave(self) -> None:
         """Let go of names and of answers that are still on their way."""

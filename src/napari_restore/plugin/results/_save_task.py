@@ -13,7 +13,7 @@ from psygnal import Signal
 from napari_restore import api
 from napari_restore._format import size_of
 from napari_restore.errors import Cancelled, RestoreError
-from napari_restore.plugin.threads._background_task import WatchedWork
+from napari_restore.plugin.threads._background_task import BackgroundTask
 from napari_restore.plugin.threads._main_thread import on_main_thread
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def save(
     return written
 
 
-class Saving:
+class SaveTask(BackgroundTask):
     """A result being saved; napari asks before it closes its window over it.
 
     Signals are emitted in the GUI thread.
@@ -58,6 +58,7 @@ class Saving:
     """Once: "done", "cancelled" or "failed", with the path, None or the error."""
 
     def __init__(self, result: Result, path: Path, options: Mapping[str, Any]) -> None:
+        super().__init__(f"export to {path.name}")
         self.result = result
         self.path = path
         self.size = 0
@@ -65,30 +66,30 @@ class Saving:
         self._options = dict(options)
         self._cancelled = threading.Event()
         self._outcome: tuple[str, Any] = ("cancelled", None)
-        self._began = self._told = 0.0
-        self._work = WatchedWork(f"export to {path.name}")
+        self._began = self._reported = 0.0
         self._report = on_main_thread(self._on_progress)
 
     def start(self) -> None:
         """Begin; returns at once."""
         self._began = time.monotonic()
-        self._work.start(self._save, self._on_finished)
+        super().start()
 
     def cancel(self) -> None:
         """Stop between two blocks; nothing is left behind."""
         self._cancelled.set()
 
-    def drop(self) -> None:
-        """As `cancel`, without a report: the listener is gone."""
+    def abandon(self) -> None:
+        """Stop without a report: the panel or its window is gone."""
         self.cancel()
         self.progressed.disconnect()
         self.ended.disconnect()
 
-    # -- on the thread of the work ----------------------------------------------------
+    # -- on the thread of the task ---------------------------------------------------
 
-    def _save(self) -> None:
+    def work(self) -> None:
+        """Write the file."""
         try:
-            written = save(self.result, self.path, self._options, self._tell, self._unwanted)
+            written = save(self.result, self.path, self._options, self._on_rows, self._is_cancelled)
             # Here: a zarr may have a hundred thousand files.
             self.size = size_of(written)
             self._outcome = ("done", written)
@@ -102,21 +103,22 @@ class Saving:
                 RestoreError(f"{self.path.name} was not written: {error}", "Try another format."),
             )
 
-    def _unwanted(self) -> bool:
-        return self._cancelled.is_set() or self._work.is_unwanted
+    def _is_cancelled(self) -> bool:
+        return self._cancelled.is_set() or self.abort_requested
 
-    def _tell(self, done: int, total: int) -> None:
+    def _on_rows(self, done: int, total: int) -> None:
         now = time.monotonic()
-        if done < total and now - self._told < SECONDS_BETWEEN_REPORTS:
+        if done < total and now - self._reported < SECONDS_BETWEEN_REPORTS:
             return
-        self._told = now
+        self._reported = now
         left = (now - self._began) / done * (total - done) if done else None
         self._report(done, total, left)
 
-    # -- on the GUI thread -----------------------------------------------------------
+    # -- in the GUI thread -----------------------------------------------------------
 
     def _on_progress(self, done: int, total: int, seconds_left: float | None) -> None:
         self.progressed.emit(done, total, seconds_left)
 
-    def _on_finished(self) -> None:
+    def finish(self) -> None:
+        """Report how the export ended."""
         self.ended.emit(*self._outcome)

@@ -9,7 +9,7 @@ from napari_restore import Region, api
 from napari_restore.errors import RestoreError
 from napari_restore.plugin._request import Request
 from napari_restore.plugin.areas._targets import Area, Target
-from napari_restore.plugin.layers._layer_order import bring_to_front
+from napari_restore.plugin.layers._layer_order import insert_above
 from napari_restore.plugin.layers._result_layer import ResultLayer
 from napari_restore.plugin.results._variant import Variant
 from napari_restore.plugin.results._variant_text import target_of_mask
@@ -85,19 +85,6 @@ def variant_of_kept(
     variant = Variant(request, source, kept.method, shown, record=result.record, result=result)
     insert_above(viewer, source, shown.layer)
     return variant
-
-
-def insert_above(viewer: ViewerModel, source: ImageLayer, layer: ImageLayer) -> None:
-    """Add a result's layer above its source and the results that has already, all visible."""
-    layers = viewer.layers
-    layer.metadata["napari_restore_source"] = source.unique_id
-    above = [
-        number
-        for number, other in enumerate(layers)
-        if source.unique_id in (other.unique_id, other.metadata.get("napari_restore_source"))
-    ]
-    layers.insert(max(above) + 1, layer)
-    bring_to_front(viewer, source)
 
 
 def request_of_kept(kept: KeptResult, image: Image, *, trust: bool = False) -> Request:

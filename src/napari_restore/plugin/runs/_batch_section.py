@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image as ImageLayer
-from psygnal import Signal
 from qtpy.QtWidgets import (
     QFileDialog,
     QHBoxLayout,
@@ -21,36 +20,33 @@ from qtpy.QtWidgets import (
 
 from napari_restore import api
 from napari_restore.errors import BadOutput, RestoreError, UnreadableImage
-from napari_restore.plugin._notices import show_problem, words_of
-from napari_restore.plugin.runs._folder_run import FolderRun
-from napari_restore.plugin.runs._layer_queue import LayerQueue, counted
+from napari_restore.plugin._notices import error_text, show_problem
+from napari_restore.plugin.runs._layer_queue import LayerQueue, restored_count
 from napari_restore.plugin.widgets._section import Section
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from napari_restore.plugin._request import Request
     from napari_restore.plugin._state import RestoreState
+    from napari_restore.plugin.runs._folder_run import FolderRun
+    from napari_restore.plugin.runs._run_controller import RunController
 
 SHOWN = 8
 """Problems that are listed; more are counted."""
 
 
 class BatchSection(Section):
-    """Runs one image after another; what fails is text at the end and stops nothing."""
+    """Restores one image after another; failures are listed at the end and stop nothing."""
 
     TITLE = "Several images"
-    stop_asked = Signal()
-    """The run under way shall stop."""
 
-    def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
+    def __init__(self, viewer: ViewerModel, state: RestoreState, runs: RunController) -> None:
         super().__init__(viewer, state)
+        self._runs = runs
         self.queue: LayerQueue | None = None
         self.folder: FolderRun | None = None
-        self.make_room: Callable[[], object] = lambda: None
-        """Releases the memory of an idle child; called on a thread before a folder's process."""
-        self._then: Callable[[], None] | None = None
-        """What waits for the mask of what is left out."""
+        self._waiting: Callable[[], None] | None = None
+        """Called once the mask of excluded pixels is there."""
         self._build()
         self.listen(viewer.layers.selection.events.changed, self._show_what_fits)
         self.listen(viewer.layers.events.removed, self._show_what_fits)
@@ -117,14 +113,15 @@ class BatchSection(Section):
         """Restore the selected layers, each in a layer of its own."""
         if self.is_busy or self._must_wait(self.restore_layers):
             return
-        self.queue = LayerQueue(self.viewer, self.state, self.chosen_layers(), self)
+        queue = LayerQueue(self.viewer, self.state, self.chosen_layers(), self._runs, self)
+        queue.message.connect(self._on_message)
+        queue.ended.connect(self.finish)
+        self.queue = queue
         self._begin()
-        self.queue.next()
+        queue.start()
 
-    def run_ended(self, status: str, outcome: Any, request: Request) -> None:
-        """The panel's run of `request` has ended: go on with the next layer."""
-        if self.queue is not None:
-            self.queue.take(status, outcome, request)
+    def _on_message(self, text: str) -> None:
+        self.message.setText(text)
 
     # -- folders -----------------------------------------------------------------
 
@@ -133,19 +130,17 @@ class BatchSection(Section):
         if self.is_busy or self._must_wait(self.restore_folder):
             return
         try:
-            words = folder_words(self.state, self.source.text(), self.target.text())
+            arguments = folder_arguments(self.state, self.source.text(), self.target.text())
         except RestoreError as error:
             show_problem(error)
             return
-        self.folder = FolderRun(words, self.make_room)
-        self.folder.image_started.connect(self._on_image)
-        self.folder.progressed.connect(self._on_progress)
-        self.folder.ended.connect(self._on_folder)
-        self._begin()
-        self.message.setText("Loading the method …")
-        # Two processes at once would take the memory of both.
-        self.state.running = True
-        self.folder.start()
+        self.folder = self._runs.restore_folder(arguments)
+        if self.folder is not None:
+            self.folder.image_started.connect(self._on_image)
+            self.folder.progressed.connect(self._on_progress)
+            self.folder.ended.connect(self._on_folder)
+            self._begin()
+            self.message.setText("Loading the method …")
 
     def _on_image(self, name: str, number: int, images: int) -> None:
         self.message.setText(f"{number} of {images}: {name}")
@@ -157,7 +152,6 @@ class BatchSection(Section):
 
     def _on_folder(self, status: str, answer: dict[str, Any]) -> None:
         self.folder = None
-        self.state.running = False
         images = answer.get("images", [])
         done = sum(image["status"] != "failed" for image in images)
         problems = [
@@ -171,14 +165,14 @@ class BatchSection(Section):
             error = answer["error"]
             text = f"{error['message']} {error.get('hint') or ''}".strip()
         else:
-            text = f"{counted(done, len(images))} in {self.target.text()}."
+            text = f"{restored_count(done, len(images))} in {self.target.text()}."
         self.finish(text, problems)
 
     # -- both --------------------------------------------------------------------
 
     @property
     def is_busy(self) -> bool:
-        """Whether a queue or a folder is under way, or the panel's own run."""
+        """Whether a queue, a folder or another task is under way."""
         return self.queue is not None or self.folder is not None or self.state.running
 
     def stop(self) -> None:
@@ -187,13 +181,13 @@ class BatchSection(Section):
         if self.folder is not None:
             self.folder.cancel()
         elif self.queue is not None:
-            own = self.queue.is_running
-            self.queue.empty()
-            if own:
-                self.stop_asked.emit()
+            is_own = self.queue.is_running
+            self.queue.clear()
+            if is_own:
+                self._runs.cancel()
 
     def finish(self, text: str, problems: list[tuple[str, str]]) -> None:
-        """Say how it went; `problems` are names and sentences."""
+        """Show how it ended; `problems` are names and sentences."""
         self.queue = None
         lines = [text, *(f"{name}: {problem}" for name, problem in problems[:SHOWN])]
         if len(problems) > SHOWN:
@@ -203,31 +197,27 @@ class BatchSection(Section):
 
     def leave(self) -> None:
         super().leave()
-        if self.folder is not None:
-            self.folder.ended.disconnect(self._on_folder)
-            self.folder.stop()
-            self.state.running = False
         if self.queue is not None:
-            self.queue.empty()
+            self.queue.clear()
         self.queue = self.folder = None
 
     def _must_wait(self, then: Callable[[], None]) -> bool:
-        """Whether a mask is still being made; `then` is called when it is there, if ever."""
+        """Return whether a mask is still being made; `then` is called once it is there."""
         problem = self.state.not_ready
-        self._then = None if problem is None else then
+        self._waiting = None if problem is None else then
         if problem is not None:
-            self.message.setText(words_of(problem))
+            self.message.setText(error_text(problem))
         return problem is not None
 
     def _on_pending(self, pending: bool) -> None:
-        then = self._then
+        then = self._waiting
         if pending or then is None:
             return
-        self._then = None
+        self._waiting = None
         if self.state.exclude_problem is None:
             then()
         else:
-            self.message.setText(words_of(self.state.exclude_problem))
+            self.message.setText(error_text(self.state.exclude_problem))
 
     def _begin(self) -> None:
         self.message.setText("")
@@ -240,13 +230,13 @@ class BatchSection(Section):
         self.layers.setEnabled(count > 1 and not busy)
         named = bool(self.source.text().strip() and self.target.text().strip())
         self.start_folder.setEnabled(named and not busy)
-        own = self.queue is not None or self.folder is not None
-        self.cancel.setVisible(own)
+        is_own = self.queue is not None or self.folder is not None
+        self.cancel.setVisible(is_own)
         self.progress.setVisible(self.folder is not None)
 
 
-def folder_words(state: RestoreState, source: str, target: str) -> list[str]:
-    """The words of the command that restores a folder with the settings of the panel.
+def folder_arguments(state: RestoreState, source: str, target: str) -> list[str]:
+    """Return the arguments of the command that restores a folder with the panel's settings.
 
     Raises `RestoreError` where a folder is missing.
     """

@@ -1,49 +1,54 @@
-"""A run together with the layer in which its pixels appear."""
+"""A run on its thread, together with the layer in which its pixels appear."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
+from qtpy.QtCore import QTimer
 from superqt.utils import qthrottled
 
 from napari_restore import Region
-from napari_restore.engine import Finished, Stopped, TileDone
+from napari_restore.engine import Event, Finished, Result, Stopped, TileDone
+from napari_restore.errors import RestoreError
 from napari_restore.plugin.layers._draft_layer import DraftLayer
+from napari_restore.plugin.layers._layer_order import insert_above
 from napari_restore.plugin.layers._names import result_name
 from napari_restore.plugin.layers._result_layer import ResultLayer
-from napari_restore.plugin.results._stored_results import insert_above
 from napari_restore.plugin.results._variant import Variant
-from napari_restore.plugin.runs._job import Run
+from napari_restore.plugin.runs._activity_dock import ActivityDock
+from napari_restore.plugin.runs._run_sequence import RunSequence, RunStep
+from napari_restore.plugin.threads._background_task import BackgroundTask
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
-    from napari_restore.engine import Event, Result, Worker
+    from napari_restore.engine import Job, Worker
     from napari_restore.plugin._request import Request
-    from napari_restore.plugin.runs._draft import RunStep
-    from napari_restore.plugin.runs._job import RunSteps
 
 REFRESH_MS = 250
+PATIENCE_MS = 6000
+"""The process of a job that has not stopped by then is ended."""
 
 
-class LayerRun:
+class LayerRun(BackgroundTask):
     """Runs a request on a layer and shows what it makes above that layer.
 
-    The run ends at once when its source leaves the viewer, and is cancelled when
-    its result does. Every run makes a layer of its own; a draft is shown until true
-    pixels come.
+    Planning, jobs and their events live on another thread; signals are emitted in the GUI
+    thread. The run ends when its source or its result leaves the viewer. Every run makes a
+    layer of its own; a draft is shown until true pixels come.
     """
 
     planned = Signal(object)
     """The `Plan` of the true pixels."""
-    happened = Signal(object)
-    """Every event of theirs, and what a draft says of its phases."""
+    happened = Signal(object, object)
+    """`RunStep` and every `Event` of its job."""
     shown = Signal(object)
     """The `Variant`, when its first tile has made its layer."""
     ended = Signal(str, object)
-    """As `Run.ended`."""
+    """Once: "done", "cancelled" or "failed", with the record, None or the error."""
 
     def __init__(
         self,
@@ -52,85 +57,130 @@ class LayerRun:
         request: Request,
         title: str,
         where: str,
-        *,
-        steps: RunSteps | None = None,
-        worker: Worker | None = None,
+        steps: Iterable[RunStep],
+        worker: Worker,
     ) -> None:
-        self.viewer = viewer
-        self.source = source
+        """`title` of the model, `where` in the image; `steps` are planned on the thread."""
+        super().__init__("restoration")
+        self.viewer, self.source, self.request = viewer, source, request
         self.variant: Variant | None = None
         self.draft: DraftLayer | None = None
         self._title = title
         self._name = result_name(viewer, source, title, where)
-        self._opened: ResultLayer | None = None
+        self._steps = steps
+        self._sequence = RunSequence(worker)
+        self._outcome: tuple[str, Any] = ("cancelled", None)
+        self._empty: ResultLayer | None = None
         """The layer of a result that has no tile yet."""
         self._waiting: list[Region] = []
         self._draw = qthrottled(self._refresh, timeout=REFRESH_MS)
-        self.run = Run(request, title, steps, worker)
-        self.run.planned.connect(self._on_planned)
-        self.run.opened.connect(self._on_opened)
-        self.run.happened.connect(self._on_happened)
-        self.run.completed.connect(self._on_completed)
-        self.run.ended.connect(self._on_ended)
+        self._dock = ActivityDock(title, self.cancel)
+        self._has_ended = self._is_abandoned = False
+        self._patience = QTimer()
+        self._patience.setSingleShot(True)
+        self._patience.timeout.connect(self._sequence.kill)
         viewer.layers.events.removed.connect(self._on_removed)
 
-    def start(self) -> None:
-        """Begin; returns at once."""
-        self.run.start()
+    @property
+    def job(self) -> Job | None:
+        """The job under way."""
+        return self._sequence.job
 
     def cancel(self) -> None:
         """Stop within a tile; the layer keeps what is finished."""
-        self.run.cancel()
+        self._sequence.cancel()
+        if not self._has_ended and not self._patience.isActive():
+            self._patience.start(PATIENCE_MS)
 
     def abandon(self) -> None:
-        """End for good without a report: the listener is gone."""
+        """Stop without a report: the panel or its window is gone."""
         for signal in (self.planned, self.happened, self.shown, self.ended):
             signal.disconnect()
-        self.run.stop()
+        self._sequence.cancel()
+        self._is_abandoned = True
 
-    def _on_planned(self, step: RunStep) -> None:
-        if not step.is_draft:
-            self.planned.emit(step.plan)
+    def work(self) -> Iterator[tuple[RunStep, Any] | RestoreError]:
+        """Yield what `RunSequence.run` yields."""
+        return self._sequence.run(self._steps)
 
-    def _on_opened(self, step: RunStep, result: Result) -> None:
-        if self.source not in self.viewer.layers:
+    def receive(self, item: Any) -> None:
+        """Show what the run has yielded; its first true tile adds the layer."""
+        if self._is_abandoned:
+            # napari's dock may be gone, and layers with it.
             return
-        if step.is_draft:
-            self.draft = DraftLayer(self.viewer, self.source, step, self._name, result)
+        if isinstance(item, RestoreError):
+            self._outcome = ("failed", item)
             return
-        self._opened = ResultLayer(result, self.source, self._name)
+        step, content = item
+        if isinstance(content, Result):
+            self._on_result(step, content)
+        elif not isinstance(content, Event):
+            if not step.is_draft:
+                self.planned.emit(content)
+        elif isinstance(content, TileDone) and self._is_first(step):
+            self.variant = self._variant_of_first(content)
+            insert_above(self.viewer, self.source, self.variant.layer)
+            self.shown.emit(self.variant)
+            self._report(step, content)
+        else:
+            self._on_event(step, content)
 
-    def _on_happened(self, step: RunStep, event: Event) -> None:
+    def finish(self) -> None:
+        """Remove the draft and report how the run ended."""
+        self._patience.stop()
+        self._has_ended = True
+        self._dock.close()
+        self.viewer.layers.events.removed.disconnect(self._on_removed)
+        self._draw.cancel()
+        self._refresh()
+        self._remove_draft()
+        self.ended.emit(*self._outcome)
+
+    def _on_result(self, step: RunStep, result: Result) -> None:
+        if result.record:
+            if not step.is_draft and self.variant is not None:
+                self._refresh()
+                self.variant.complete(result)
+        elif self.source in self.viewer.layers:
+            if step.is_draft:
+                self.draft = DraftLayer(self.viewer, self.source, step, self._name, result)
+            else:
+                self._empty = ResultLayer(result, self.source, self._name)
+
+    def _is_first(self, step: RunStep) -> bool:
+        """Return whether a tile of `step` is the first of the true pixels."""
+        is_shown = self.source in self.viewer.layers
+        return self._empty is not None and not step.is_draft and is_shown
+
+    def _variant_of_first(self, tile: TileDone) -> Variant:
+        """Fill the first tile into the new layer, so that it is drawn once, not twice."""
+        assert self._empty is not None
+        shown, self._empty = self._empty, None
+        shown.begin(tile.region)
+        return Variant(self.request, self.source, self._title, shown)
+
+    def _on_event(self, step: RunStep, event: Event) -> None:
         if isinstance(event, TileDone):
-            self._on_tile(step, event.region)
-        if step.is_draft:
-            return
-        if isinstance(event, (Finished, Stopped)) and self.variant is not None:
-            # A stopped run has a record, but no whole result that could be saved.
-            self.variant.record = event.record
-            self.variant.layer.metadata["napari_restore_record"] = event.record
-        self.happened.emit(event)
+            if step.is_draft and self.draft is not None:
+                self.draft.mark(event.region)
+            elif not step.is_draft and self.variant is not None:
+                self.variant.shown.mark(event.region)
+                self._waiting.append(event.region)
+                self._draw()
+        elif isinstance(event, (Finished, Stopped)) and not step.is_draft:
+            if isinstance(event, Finished):
+                self._outcome = ("done", event.record)
+            if self.variant is not None:
+                # A stopped run has a record, but no whole result that could be saved.
+                self.variant.record = event.record
+                self.variant.layer.metadata["napari_restore_record"] = event.record
+        self._report(step, event)
 
-    def _on_tile(self, step: RunStep, region: Region) -> None:
-        if step.is_draft:
-            if self.draft is not None:
-                self.draft.mark(region)
-        elif self._opened is not None:
-            self._show(self._opened, region)
-        elif self.variant is not None:
-            self.variant.shown.mark(region)
-            self._waiting.append(region)
-            self._draw()
-
-    def _show(self, shown: ResultLayer, first: Region) -> None:
-        """Add the layer with its first tile in it, so that it is drawn once, not twice."""
-        self._opened = None
-        if self.source not in self.viewer.layers:
-            return
-        shown.begin(first)
-        self.variant = Variant(self.run.request, self.source, self._title, shown)
-        insert_above(self.viewer, self.source, shown.layer)
-        self.shown.emit(self.variant)
+    def _report(self, step: RunStep, event: Event) -> None:
+        self.happened.emit(step, event)
+        if not step.is_draft:
+            # Last: napari's bar runs Qt's events, those after this one among them.
+            self._dock.report(event)
 
     def _refresh(self) -> None:
         """Draw again if a tile has come where the layer has pixels for the screen."""
@@ -140,21 +190,9 @@ class LayerRun:
         shown = self.variant.shown
         shown.refresh_after(waiting)
         if self.draft is not None and shown.covers(self.draft.step.covers):
-            self._drop_draft()
+            self._remove_draft()
 
-    def _on_completed(self, step: RunStep, result: Result) -> None:
-        if not step.is_draft and self.variant is not None:
-            self._refresh()
-            self.variant.complete(result)
-
-    def _on_ended(self, status: str, outcome: Any) -> None:
-        self.viewer.layers.events.removed.disconnect(self._on_removed)
-        self._draw.cancel()
-        self._refresh()
-        self._drop_draft()
-        self.ended.emit(status, outcome)
-
-    def _drop_draft(self) -> None:
+    def _remove_draft(self) -> None:
         draft, self.draft = self.draft, None
         if draft is not None:
             draft.remove()
@@ -165,4 +203,4 @@ class LayerRun:
         elif self.variant is not None and event.value is self.variant.layer:
             self.cancel()
         elif self.draft is not None and event.value is self.draft.shown.layer:
-            self._drop_draft()
+            self._remove_draft()

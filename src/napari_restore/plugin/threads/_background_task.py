@@ -1,110 +1,93 @@
-"""Work over which napari asks before it closes its window, on a thread of its own."""
+"""Long work on a thread of its own, over which napari asks before it closes its window."""
 
 from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from napari.qt.threading import FunctionWorker, create_worker
 
 from napari_restore.plugin.threads._main_thread import on_main_thread
 
-Work = Callable[[], Iterable[Any] | None]
-Heard = Callable[[Any], object]
-
-# As in `_background`: the threads know numbers only.
-_going: dict[int, WatchedWork] = {}
+_tasks: dict[int, BackgroundTask] = {}
+"""Tasks under way. Threads keep their numbers: the last reference to a task must be released
+in the GUI thread, where Qt objects that go with it may be destroyed."""
 _numbers = itertools.count()
 
 
-class WatchedWork:
-    """Done once. napari's window names it when it asks, and may want it to end."""
+class BackgroundTask:
+    """Runs `work` once on a thread of its own; `receive` and `finish` are called in the GUI thread.
+
+    napari's window names the task where it asks before it closes, and may abort it.
+    """
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._unwanted = threading.Event()
+        self._abort = threading.Event()
         self._over = threading.Event()
-        self._parts: tuple[Work, Callable[[], object], Heard | None] | None = None
         self._shown: Any = None
         self._error: Exception | None = None
 
+    def work(self) -> Iterable[Any] | None:
+        """Do the work, on the thread; an iterator is closed early where the task is aborted."""
+        raise NotImplementedError
+
+    def receive(self, item: Any) -> None:
+        """Take an item that `work` yielded."""
+
+    def finish(self) -> None:
+        """End the task; called last, also after an error of `work`, which napari shows."""
+
     @property
-    def is_unwanted(self) -> bool:
-        """Whether napari has closed its window over it."""
-        return self._unwanted.is_set()
+    def abort_requested(self) -> bool:
+        """Whether napari has closed its window over the task."""
+        return self._abort.is_set()
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing of it is done any more."""
+        """Whether the thread has ended its work."""
         return self._over.is_set()
 
-    def start(self, work: Work, ended: Callable[[], object], listener: Heard | None = None) -> None:
-        """Begin; to be called in the GUI thread, where `listener` and `ended` are called too.
-
-        `listener` gets what `work` gives, where that is a generator; one that is unwanted is
-        closed. `ended` comes last, also after an error of `work`, which napari shows.
-        """
-        self._parts = work, ended, listener
-        self._shown = create_worker(_Named(self._name), _worker_class=_Shown)
-        self._shown.unwanted = self._unwanted
+    def start(self) -> None:
+        """Begin; called in the GUI thread, returns at once."""
+        self._shown = create_worker(_Named(self._name), _worker_class=_ShownWorker)
+        self._shown.abort = self._abort
         self._shown.started.emit()
         number = next(_numbers)
-        _going[number] = self
-        arguments = number, on_main_thread(_on_item), on_main_thread(_end)
-        threading.Thread(target=_run, args=arguments, name=f"napari-restore {self._name}").start()
-
-    def _run(self, number: int, on_item: Callable[[int, Any], None]) -> None:
-        assert self._parts is not None
-        try:
-            steps = self._parts[0]()
-            for item in () if steps is None else steps:
-                on_item(number, item)
-                if self._unwanted.is_set():
-                    break
-            close = getattr(steps, "close", None)
-            if close is not None:
-                close()
-        except Exception as error:
-            self._error = error
-        finally:
-            self._over.set()
-
-    def _on_item(self, item: Any) -> None:
-        assert self._parts is not None
-        listener = self._parts[2]
-        if listener is not None:
-            listener(item)
+        _tasks[number] = self
+        name = f"napari-restore {self._name}"
+        threading.Thread(target=_run, args=(number,), name=name).start()
 
     def _end(self) -> None:
-        assert self._parts is not None
-        (_, ended, _), self._parts = self._parts, None
         shown, self._shown = self._shown, None
-        if self._error is not None:
-            shown.errored.emit(self._error)
+        error, self._error = self._error, None
+        if error is not None:
+            shown.errored.emit(error)
         shown.finished.emit()
         # napari's window keeps the worker, and any thread may find both to be garbage.
         shown.signals.deleteLater()
-        ended()
+        self.finish()
 
 
-class _Shown(FunctionWorker):
-    """What napari knows of the work. It does nothing, and the GUI thread alone touches it.
+class _ShownWorker(FunctionWorker):
+    """The worker that napari shows for a task. It does nothing; only the GUI thread touches it.
 
-    What napari would make is run, and reported, on a thread of Qt's, which may be the last
-    to let go of it.
+    A worker that napari runs is run, and reported, on a thread of Qt's, which may be the last
+    to release it.
     """
 
-    unwanted: threading.Event
+    abort: threading.Event
 
     def quit(self) -> None:
+        """Abort the task."""
         super().quit()
-        self.unwanted.set()
+        self.abort.set()
 
 
 class _Named:
-    """In the place of the function, of which napari shows the name."""
+    """Stands for the function of a worker, whose name napari shows."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -115,16 +98,27 @@ class _Named:
     def __call__(self) -> None: ...
 
 
-def _run(number: int, on_item: Callable[[int, Any], None], end: Callable[[int], None]) -> None:
+def _run(number: int) -> None:
+    task: Any = _tasks[number]
+    deliver: Any = on_main_thread(task.receive)
+    items: Any = None
+    item: Any = None
     try:
-        _going[number]._run(number, on_item)
+        items = task.work()
+        for item in () if items is None else items:
+            deliver(item)
+            if task.abort_requested:
+                break
+        if hasattr(items, "close"):
+            items.close()
+    except Exception as error:
+        task._error = error
     finally:
-        end(number)
-
-
-def _on_item(number: int, item: Any) -> None:
-    _going[number]._on_item(item)
+        task._over.set()
+        # Before the GUI thread releases the task, see `_tasks`; `_end` follows all items.
+        task = deliver = items = item = None
+        on_main_thread(_end)(number)
 
 
 def _end(number: int) -> None:
-    _going.pop(number)._end()
+    _tasks.pop(number)._end()

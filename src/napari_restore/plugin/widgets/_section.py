@@ -1,10 +1,9 @@
-"""A part of the panel that stands on its own."""
+"""The base of the parts of the panel that can be folded."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from psygnal import Signal
 from qtpy.QtWidgets import QWidget
 
 if TYPE_CHECKING:
@@ -14,12 +13,10 @@ if TYPE_CHECKING:
 
 
 class Section(QWidget):
-    """Knows the viewer and its state, and lets go of both when the panel is closed."""
+    """Listens to the viewer and its state until the panel is closed."""
 
     TITLE: ClassVar[str] = ""
     """The heading under which the panel folds it."""
-    run_requested = Signal(object, object, str, str)
-    """A run is wanted: its `Request`, the layer to restore, the model's title, the area's name."""
 
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__()
@@ -33,7 +30,7 @@ class Section(QWidget):
         self._listening.append((signal, slot))
 
     def leave(self) -> None:
-        """Let go of viewer and state; called once."""
+        """Disconnect from viewer and state; called once."""
         for signal, slot in self._listening:
             signal.disconnect(slot)
         self._listening.clear()

@@ -14,7 +14,7 @@ from napari_restore.plugin.threads._main_thread import on_main_thread
 _superqt = getattr(_ensure_thread, "_run_in_thread", None)
 
 
-def make_handover_safe() -> None:
+def patch_superqt() -> None:
     """Let calls by superqt's `ensure_main_thread` go the way of `on_main_thread`.
 
     napari hands every slice that it cut in the background to its window by it. superqt 0.9

@@ -19,10 +19,10 @@ faulthandler.enable()
 faulthandler.dump_traceback_later(60, exit=True)
 from qtpy.QtWidgets import QApplication, QLabel, QSlider, QVBoxLayout, QWidget
 from superqt.utils import ensure_main_thread
-from napari_restore.plugin.threads._handover import make_handover_safe
+from napari_restore.plugin.threads._superqt_patch import patch_superqt
 
 app = QApplication([])
-make_handover_safe()
+patch_superqt()
 heard, told, ends = 0, 0, time.monotonic() + 3
 
 @ensure_main_thread
