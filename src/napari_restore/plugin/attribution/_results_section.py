@@ -15,10 +15,9 @@ from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QVBoxLayout
 from napari_restore import api
 from napari_restore.errors import BadOutput, RestoreError
 from napari_restore.plugin._notices import show_problem
-from napari_restore.plugin.attribution._curve_plot import CurvePlot
 from napari_restore.plugin.attribution._layers import VIEWS
 from napari_restore.plugin.attribution._map_comparison import MapComparison
-from napari_restore.plugin.attribution._plots import PathPlot, RingPlot
+from napari_restore.plugin.attribution._plots import CurvePlot, PathPlot, RingPlot
 from napari_restore.plugin.attribution._report import (
     CHECK,
     as_html,

@@ -17,10 +17,9 @@ from napari_restore.errors import RestoreError
 from napari_restore.plugin._keys import with_key
 from napari_restore.plugin._notices import show_problem
 from napari_restore.plugin.compare._blink import KEY, Blink
-from napari_restore.plugin.compare._contrast import LinkedContrast
+from napari_restore.plugin.compare._compared_layers import LinkedContrast, SideBySide
 from napari_restore.plugin.compare._figures_view import FiguresView
 from napari_restore.plugin.compare._maps_view import MapsView
-from napari_restore.plugin.compare._side_by_side import SideBySide
 from napari_restore.plugin.compare._swipe import Swipe
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 from napari_restore.plugin.widgets._section import Section

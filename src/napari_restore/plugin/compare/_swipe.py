@@ -11,8 +11,7 @@ from superqt.utils import qthrottled
 
 from napari_restore import Region
 from napari_restore.errors import BadRegion
-from napari_restore.plugin.compare._curtain import Curtain, Order, Snapshot, take
-from napari_restore.plugin.compare._line import Line
+from napari_restore.plugin.compare._compared_layers import ShownLayers
 from napari_restore.plugin.compare._pixels import (
     FAILURE,
     LayerPixels,
@@ -21,7 +20,7 @@ from napari_restore.plugin.compare._pixels import (
     shown_step,
     within,
 )
-from napari_restore.plugin.compare._shown_layers import ShownLayers
+from napari_restore.plugin.compare._swipe_layers import Curtain, Order, Snapshot, SwipeLine, take
 from napari_restore.plugin.layers._display import look_names
 from napari_restore.plugin.layers._visible import visible_region
 from napari_restore.plugin.threads._latest_query import DebouncedQuery
@@ -71,7 +70,7 @@ class Swipe:
         self._dragging = False
         self._near = False
         self._shown = ShownLayers(viewer, self.source, variant.layer)
-        self._line = Line(self.source, self.column, (view.y0, view.y1), self._zoom)
+        self._line = SwipeLine(self.source, self.column, (view.y0, view.y1), self._zoom)
         self._curtain: Curtain | None = None
         self._snapshots = DebouncedQuery(take, self._on_snapshot, DEBOUNCE_MS, FAILURE)
         self._draw_line = qthrottled(self._place_line, timeout=LINE_MS)

@@ -1,4 +1,4 @@
-"""What most people leave alone."""
+"""Device, tiles and the scope of a model: what most users never change."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QLabel, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QSpinBox, QVBoxLayout, QWidget
 
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 from napari_restore.plugin.widgets._folding import form_layout
@@ -34,7 +34,7 @@ RESIDUALS = {
 
 
 class AdvancedForm(QWidget):
-    """Device, tiles, and for global models what they know and where residuals lie."""
+    """Device, tiles, and for global models their extent and where residuals are stored."""
 
     changed = Signal(dict)
     """The settings by their names in the state."""
@@ -67,7 +67,16 @@ class AdvancedForm(QWidget):
         self.grid = QLabel(self)
         self.grid.setWordWrap(True)
         self.grid.setToolTip("How much the model looks at at once, and what its encoder leaves")
-        self._layout = layout = form_layout(self)
+        self._layout = self._rows()
+        self.reason.hide()
+        self._show_global(False)
+        for box in (self.device, self.extent, self.residuals):
+            box.currentIndexChanged.connect(self._on_changed)
+        self.tile.valueChanged.connect(self._on_changed)
+        self.tile_batch.valueChanged.connect(self._on_changed)
+
+    def _rows(self) -> QFormLayout:
+        layout = form_layout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         where = QWidget(self)
         column = QVBoxLayout(where)
@@ -82,15 +91,10 @@ class AdvancedForm(QWidget):
         layout.addRow("Model knows", self.extent)
         layout.addRow("Residuals", self.residuals)
         layout.addRow("Grid", self.grid)
-        self.reason.hide()
-        self._show_global(False)
-        for box in (self.device, self.extent, self.residuals):
-            box.currentIndexChanged.connect(self._on_changed)
-        self.tile.valueChanged.connect(self._on_changed)
-        self.tile_batch.valueChanged.connect(self._on_changed)
+        return layout
 
     def show_settings(self, settings: Mapping[str, Any]) -> None:
-        """Show settings that somebody else has made, by their names in the state."""
+        """Show settings by their names in the state, without a signal."""
         self.blockSignals(True)
         self.device.setCurrentText(settings["device"])
         self.tile.setValue(settings["tile"] or 0)
@@ -100,12 +104,12 @@ class AdvancedForm(QWidget):
         self.blockSignals(False)
 
     def show_card(self, card: ModelCard) -> None:
-        """Tell the scope of `card`, and offer what only models of this scope have."""
+        """Show the scope of `card`, and the settings of models of this scope."""
         self.scope.setText(SCOPES.get(card.scope, card.scope))
         self._show_global(card.scope == "staged")
 
     def show_plan(self, plan: Plan) -> None:
-        """Tell the device that `plan` uses, and why; of a staged model also what it parks where."""
+        """Show the device that `plan` uses, and why; of a staged model also where residuals go."""
         self.reason.setText(f"{plan.device.name}: {plan.device.reason}")
         if plan.staged is not None:
             self.grid.setText(f"{plan.staged.summary()} · {plan.staged.phases()}")

@@ -122,22 +122,7 @@ class ExportSection(Section):
         self.message = QLabel(self)
         self.message.setWordWrap(True)
         self.message.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-
-        self.form = form_layout()
-        self.form.addRow("Format", self.format)
-        self.form.addRow("Compression", self.compress)
-        self.form.addRow("Quality", self.quality)
-        self.form.addRow("Values", self.bit_depth)
-        going = QHBoxLayout()
-        going.addWidget(self.progress, 1)
-        going.addWidget(self.cancel)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.what)
-        layout.addLayout(self.form)
-        layout.addLayout(flowing(self.export, self.copy))
-        layout.addLayout(going)
-        layout.addWidget(self.message)
+        self._arrange()
         self._show_saving(False)
         self.format.currentIndexChanged.connect(self._on_format)
         self.compress.currentIndexChanged.connect(self._show_options)
@@ -147,6 +132,23 @@ class ExportSection(Section):
         self.bit_depth.currentIndexChanged.connect(self._forget_message)
         self.cancel.clicked.connect(self._on_cancel)
         self._show_options()
+
+    def _arrange(self) -> None:
+        self.form = form_layout()
+        self.form.addRow("Format", self.format)
+        self.form.addRow("Compression", self.compress)
+        self.form.addRow("Quality", self.quality)
+        self.form.addRow("Values", self.bit_depth)
+        row = QHBoxLayout()
+        row.addWidget(self.progress, 1)
+        row.addWidget(self.cancel)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.what)
+        layout.addLayout(self.form)
+        layout.addLayout(flowing(self.export, self.copy))
+        layout.addLayout(row)
+        layout.addWidget(self.message)
 
     # -- what is chosen ----------------------------------------------------------
 
@@ -322,11 +324,11 @@ class ExportSection(Section):
             show_problem(outcome)
         self.ended.emit(status, outcome)
 
-    def _show_saving(self, going: bool) -> None:
-        self.export.setEnabled(not going)
+    def _show_saving(self, saving: bool) -> None:
+        self.export.setEnabled(not saving)
         self.cancel.setEnabled(True)
-        self.progress.setVisible(going)
-        self.cancel.setVisible(going)
+        self.progress.setVisible(saving)
+        self.cancel.setVisible(saving)
         self.progress.setRange(0, 0)
         self.progress.setFormat("")
 

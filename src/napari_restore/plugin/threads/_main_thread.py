@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from qtpy.QtCore import QCoreApplication, QObject, Qt, Signal
+from qtpy.QtCore import QCoreApplication, QObject, Qt, QThread, Signal
 
 
 class _Calls(QObject):
@@ -34,7 +34,7 @@ _making = threading.Lock()
 
 
 def on_main_thread(function: Callable[..., object]) -> Callable[..., None]:
-    """`function`, called soon in the GUI thread, wherever it is called from."""
+    """Return a function, callable from any thread, that calls `function` soon in the GUI thread."""
     global _calls
     with _making:
         if _calls is None:
@@ -45,3 +45,9 @@ def on_main_thread(function: Callable[..., object]) -> Callable[..., None]:
         calls.called.emit(function, arguments)
 
     return call
+
+
+def is_main_thread() -> bool:
+    """Return whether there is a window, and this is its thread."""
+    app = QCoreApplication.instance()
+    return app is not None and QThread.currentThread() is app.thread()
