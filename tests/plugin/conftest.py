@@ -15,7 +15,7 @@ import pytest
 
 import napari_restore as nr
 from napari_restore import Region
-from napari_restore.plugin._handover import make_handover_safe
+from napari_restore.plugin.threads._superqt_patch import patch_superqt
 
 # captum imports it on a thread that lists methods; napari 0.9.2 fails to make a viewer in between.
 with contextlib.suppress(ImportError):
@@ -77,7 +77,7 @@ def manifests_parsed_once() -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def handover_is_safe() -> None:
     """Also for windows without our panel."""
-    make_handover_safe()
+    patch_superqt()
 
 
 @pytest.fixture(autouse=True)

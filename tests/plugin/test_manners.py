@@ -43,7 +43,7 @@ def begun(panel: Any, qtbot: Any) -> Any:
     panel.target.choose(Target.WHOLE)
     panel.advanced.tile.setValue(128)
     panel.bar.button.click()
-    run = panel.running.run
+    run = panel.running
     qtbot.waitUntil(lambda: run.job is not None)
     return run
 
@@ -225,7 +225,7 @@ def test_nothing_is_wider_than_the_panel(panel: Any):
 
 
 def test_the_device_is_told_with_its_reason(panel: Any, qtbot: Any):
-    with qtbot.waitSignal(panel._planner.planned):
+    with qtbot.waitSignal(panel.plans.planned):
         panel.viewer.add_image(np.zeros((64, 64, 3), np.uint8), name="photo")
         panel.advanced.device.setCurrentText("cpu")
     assert panel.advanced.reason.text() == "cpu: chosen by the user"

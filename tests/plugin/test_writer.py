@@ -15,8 +15,8 @@ import napari_restore as nr
 from napari_restore import Region
 from napari_restore.engine import Adjustment
 from napari_restore.errors import BadOutput, Cancelled
-from napari_restore.plugin import _writer
 from napari_restore.plugin._writer import write_layer
+from napari_restore.plugin.results import _save_dialog
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_a_long_save_shows_a_dialog_that_can_cancel(
     monkeypatch: pytest.MonkeyPatch,
 ):
     result = attributes["metadata"]["napari_restore_result"]
-    monkeypatch.setattr(_writer, "PATIENCE_MS", 0)
+    monkeypatch.setattr(_save_dialog, "PATIENCE_MS", 0)
     seen = threading.Event()
     ticked = []
 

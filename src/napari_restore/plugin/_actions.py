@@ -11,14 +11,14 @@ from napari_restore.plugin._state import unwrapped
 from napari_restore.plugin.attribution import AttributionTab
 from napari_restore.plugin.compare import CompareSection
 from napari_restore.plugin.layers._placing import plane_of, scale_and_affine, widen
-from napari_restore.plugin.results._export import ExportSection
+from napari_restore.plugin.results._export_section import ExportSection
 
 if TYPE_CHECKING:
     import napari
     from qtpy.QtWidgets import QAbstractButton
 
     from napari_restore.plugin._panel import RestorePanel
-    from napari_restore.plugin._section import Section
+    from napari_restore.plugin.widgets._section import Section
 
 S = TypeVar("S", bound="Section")
 NO_RESULT = "There is no result yet. Run a method first."

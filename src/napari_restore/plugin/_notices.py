@@ -1,4 +1,4 @@
-"""Errors and notes in napari's own way: a sentence with the next step, no traceback."""
+"""Errors and notes as napari notifications: a sentence with the next step, no traceback."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ OPTIONS = {
 """Option of the command line → what the panel calls it."""
 
 
-def words_of(error: RestoreError) -> str:
-    """What went wrong and what to do, in the panel's words where it has some."""
+def error_text(error: RestoreError) -> str:
+    """Return cause and next step, with options named as the panel names them."""
     text = re.sub(r"--scratch( folder)?", "cache folder (Preferences)", str(error))
     return re.sub(r"--([a-z-]+)", lambda found: OPTIONS.get(found[1], found[0]), text)
 
 
 def show_problem(error: RestoreError) -> None:
-    """Show what went wrong and what to do; callable from any thread."""
+    """Show an error as a napari notification; callable from any thread."""
     from napari.utils.notifications import show_error
 
-    show_error(words_of(error))
+    show_error(error_text(error))
 
 
 def show_note(text: str) -> None:
-    """Show a sentence the user should read."""
+    """Show a sentence as a napari notification."""
     from napari.utils.notifications import show_info
 
     show_info(escape_controls(text))

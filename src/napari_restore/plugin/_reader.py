@@ -18,32 +18,33 @@ SUFFIXES = frozenset(
     ".dng .cr2 .cr3 .nef .arw .orf .raf .rw2 .zarr".split()
 )
 NOTHING: list[Any] = [(None,)]
-"""napari's word for: it was mine, but there is no layer."""
+"""What a reader of napari returns for a file without a layer."""
 
 
 def get_reader(path: Paths) -> Callable[[Paths], list[Any]] | None:
-    """A reader for `path` (or several bands' paths), or None at once if it is not ours."""
+    """Return a reader for `path` (or several bands' paths), or None at once for other files."""
     paths = _as_list(path)
     ours = bool(paths) and all(_is_ours(Path(p)) for p in paths)
     return read if ours else None
 
 
 def read(path: Paths) -> list[Any]:
-    """Layers of the image at `path`; several paths are the bands of one image.
+    """Return the layers of the image at `path`; several paths are the bands of one image.
 
-    In a window, what goes wrong is shown and no layer is made; elsewhere it is raised. There
-    it can be cancelled, and asks about files outside the image's folder.
+    In a window errors are shown and no layer is made; elsewhere they are raised. In a window
+    opening can be cancelled, and files outside the image's folder need consent.
     """
     import napari
 
     import napari_restore as nr
     from napari_restore.errors import Cancelled, RestoreError
+    from napari_restore.plugin.threads._main_thread import is_main_thread
 
     paths = _as_list(path)
     viewer = napari.current_viewer()
     try:
-        if viewer is not None and _is_gui_thread():
-            from napari_restore.plugin._opening import open_in_window
+        if viewer is not None and is_main_thread():
+            from napari_restore.plugin._opening_dialog import open_in_window
 
             return [layer_of(open_in_window(paths), viewer)]
         image = nr.open_image(paths, stack=True) if len(paths) > 1 else nr.open_image(paths[0])
@@ -162,18 +163,10 @@ def _refresher(image: Image, display: Any, viewer: Any, guessed: Any) -> Callabl
 
     if viewer is None:
         return lambda finished: None
-    from napari_restore.plugin._main_thread import on_main_thread
+    from napari_restore.plugin.threads._main_thread import on_main_thread
 
     call = on_main_thread(refresh)
     return call
-
-
-def _is_gui_thread() -> bool:
-    from qtpy.QtCore import QThread
-    from qtpy.QtWidgets import QApplication
-
-    app = QApplication.instance()
-    return app is not None and QThread.currentThread() is app.thread()
 
 
 def _as_list(path: Paths) -> list[str]:

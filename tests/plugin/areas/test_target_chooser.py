@@ -12,10 +12,10 @@ import pytest
 from napari.utils.notifications import notification_manager
 
 from napari_restore import Region
-from napari_restore.plugin.areas._drawing import Tool
-from napari_restore.plugin.areas._exclude import ExcludeChooser
+from napari_restore.plugin.areas._drawing_controller import Tool
+from napari_restore.plugin.areas._exclude_chooser import ExcludeChooser
 from napari_restore.plugin.areas._targets import Target
-from napari_restore.plugin.results._keeping import settings_back
+from napari_restore.plugin.results._stored_results import settings_back
 
 pytestmark = pytest.mark.viewer
 CORNERS = np.array([(0, 0), (0, 1), (1, 1), (1, 0)], float)
@@ -359,7 +359,7 @@ def test_settings_of_a_result_overtake_the_mask_being_made(
     assert state.exclude_pending and state.exclude == before
     settings_back(state, variant, viewer.layers)
     assert not state.exclude_pending
-    qtbot.waitUntil(lambda: panel.exclude._latest._busy is None)
+    qtbot.waitUntil(lambda: panel.exclude._query._busy is None)
     assert state.exclude is None and panel.exclude.combo.currentText() == "Nothing"
 
 
@@ -390,14 +390,14 @@ def test_a_run_does_not_start_without_what_is_left_out(
 def test_live_waits_for_what_is_left_out(panel: Any, qtbot: Any, colours: np.ndarray):
     panel.viewer.add_image(colours, name="photo")
     choose(panel, "identity")
-    live = panel.live.live
-    with qtbot.waitSignal(live.rested):
+    live = panel.runs.live
+    with qtbot.waitSignal(live.updated):
         panel.bar.live.click()
     seen: list[Any] = []
     live.shown.connect(lambda variant: seen.append(variant.request.exclude))
     panel.exclude.choose(panel.viewer.add_labels(np.ones((1300, 1700), np.uint8), name="border"))
     live.update()
-    assert panel.live._live_request() is None
+    assert panel.runs._live_request() is None
     qtbot.waitUntil(lambda: bool(seen))
     assert str(seen[0]).endswith(".tif")
 

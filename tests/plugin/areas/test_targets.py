@@ -16,7 +16,7 @@ from napari_restore.engine.masks._mask_strength import open_mask
 from napari_restore.errors import BadMask, BadRegion, RestoreError
 from napari_restore.plugin._state import RestoreState, image_of
 from napari_restore.plugin.areas._areas import area_of
-from napari_restore.plugin.areas._drawing import Drawing, Tool
+from napari_restore.plugin.areas._drawing_controller import Drawing, Tool
 from napari_restore.plugin.areas._strength import (
     PAINT_SIDE,
     chosen_strength,

@@ -18,7 +18,7 @@ BOX = Region(100, 120, 116, 136)
 def form(tab: Any, qtbot: Any) -> Any:
     """The tab's form, once all methods are offered; the box is put."""
     qtbot.waitUntil(lambda: bool(tab.form._offers))
-    tab.box.put(BOX)
+    tab.target.add_box(BOX)
     return tab.form
 
 
@@ -56,7 +56,7 @@ def test_captum_is_asked_with_what_is_written(tab: Any, form: Any, ask: Any) -> 
     assert told["attribution"]["arguments"]["sliding_window_shapes"] == (3, 8, 8)
     assert told["attribution"]["baseline"] == "zeros"
     assert told["task"]["question"]["arguments"]["strides"] == 8
-    assert "captum:Occlusion" in tab.found.measures.text()
+    assert "captum:Occlusion" in tab.results.measures.text()
 
 
 def test_what_does_not_fit_is_said(tab: Any, form: Any, ask: Any) -> None:
@@ -70,7 +70,7 @@ def test_what_does_not_fit_is_said(tab: Any, form: Any, ask: Any) -> None:
     for text in ("sixteen", "sliding_window_shapes=", "=3", "n=3 side= seed=0"):
         form.settings.setText(text)
         with pytest.raises(BadParameter, match="not a setting of the form name=value"):
-            tab.question()
+            tab.request()
 
 
 def test_without_captum_ours_are_offered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,8 +95,8 @@ def test_a_check_is_asked_for_and_drawn(tab: Any, form: Any, ask: Any) -> None:
     # It is checked from a baseline, though it is made without.
     assert form.baseline.isEnabled()
     checked = ask().record["attribution"]["checks"]["insertion-deletion"]
-    curves = tab.found.curves
-    assert not curves.isHidden() and "from the image, blurred" in tab.found.measures.text()
+    curves = tab.results.curves
+    assert not curves.isHidden() and "from the image, blurred" in tab.results.measures.text()
     for name in ("insertion", "deletion"):
         areas = [float(line.split()[-1]) for line in curves.legend(name)]
         told = [checked[name][f"{key}area"] for key in ("", "nearest_", "random_")]
@@ -123,8 +123,8 @@ def test_a_check_holds_the_statistics(form: Any) -> None:
 
 def test_a_check_that_tells_nothing_has_no_plot(tab: Any) -> None:
     nothing = dict.fromkeys(["curve", "area"])
-    tab.found.curves.show_check({"insertion": nothing, "deletion": nothing})
-    assert tab.found.curves.isHidden()
+    tab.results.curves.show_check({"insertion": nothing, "deletion": nothing})
+    assert tab.results.curves.isHidden()
     curve = {"curve": [0.0, 1.0], "area": 0.5, "nearest_area": 0.4, "random_area": 0.5}
-    tab.found.curves.show_check({"insertion": curve, "deletion": curve, "at": [0, 1]})
-    assert not tab.found.curves.isHidden() and not tab.found.curves.grab().isNull()
+    tab.results.curves.show_check({"insertion": curve, "deletion": curve, "at": [0, 1]})
+    assert not tab.results.curves.isHidden() and not tab.results.curves.grab().isNull()

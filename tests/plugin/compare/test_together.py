@@ -9,8 +9,7 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_restore.plugin.compare._blink import Blink
-from napari_restore.plugin.compare._contrast import LinkedContrast
-from napari_restore.plugin.compare._side_by_side import SideBySide
+from napari_restore.plugin.compare._compared_layers import LinkedContrast, SideBySide
 
 from .conftest import show
 

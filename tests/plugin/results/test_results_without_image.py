@@ -85,7 +85,7 @@ def test_an_image_that_comes_back_has_its_results(panel: Any, photo: Any, finish
 
 def test_a_live_result_becomes_an_ordinary_one(panel: Any, qtbot: Any, photo: Any):
     panel.models.choose("identity")
-    with qtbot.waitSignal(panel.live.live.rested):
+    with qtbot.waitSignal(panel.runs.live.updated):
         panel.bar.live.click()
     (variant,) = panel.state.variants
     assert variant.name == f"Live: Unchanged – {photo.name}"

@@ -16,9 +16,9 @@ from qtpy.QtWidgets import (
 )
 
 from napari_restore.errors import RestoreError
-from napari_restore.plugin._combo_box import NarrowComboBox
-from napari_restore.plugin.areas._drawing import Tool
+from napari_restore.plugin.areas._drawing_controller import Tool
 from napari_restore.plugin.areas._targets import Area, Target
+from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 
 FEATHER_LIMIT = 4096
 TIPS = {
@@ -97,7 +97,7 @@ class TargetChooser(QWidget):
     def show_area(self, area: Area | None, problem: RestoreError | None = None) -> None:
         """Say which pixels the target is, or why it is none."""
         if area is not None:
-            self.pixels.setText(words_of(area, self.target()))
+            self.pixels.setText(area_text(area, self.target()))
         elif problem is not None:
             # The drawing tool shows what to do next.
             self.pixels.setText(str(problem) if self.hint.isHidden() else problem.message)
@@ -146,8 +146,8 @@ class TargetChooser(QWidget):
         self.strength.setVisible(target is Target.PAINTED and self.strength.count() > 1)
 
 
-def words_of(area: Area, target: Target) -> str:
-    """An area in one line: how many, how large, where."""
+def area_text(area: Area, target: Target) -> str:
+    """Return an area in one line: how many, how large, where."""
     box = area.region
     # Unbreakable within, so that no lonely number begins a line.
     corner = _unbroken(f"at x {box.x0}, y {box.y0}")

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from napari_restore.plugin.attribution._tab import AttributionTab
+from napari_restore.plugin.attribution._attribution_tab import AttributionTab
 
 __all__ = ["AttributionTab"]

@@ -3,6 +3,6 @@
 Nothing here runs a model: all of it looks at pixels that are there.
 """
 
-from napari_restore.plugin.compare._section import CompareSection
+from napari_restore.plugin.compare._compare_section import CompareSection
 
 __all__ = ["CompareSection"]

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtWidgets import QCheckBox, QLabel, QPushButton, QVBoxLayout
 
-from napari_restore.plugin._folding import flowing
-from napari_restore.plugin._section import Section
 from napari_restore.plugin.compare._maps import MAPS, SideMap, available
+from napari_restore.plugin.compare._pixels import FAILURE
 from napari_restore.plugin.compare._quality import legend
-from napari_restore.plugin.compare._settled import Settled
+from napari_restore.plugin.threads._latest_query import DebouncedQuery
+from napari_restore.plugin.widgets._folding import flowing
+from napari_restore.plugin.widgets._section import Section
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from napari_restore.plugin._state import RestoreState
     from napari_restore.plugin.results._variant import Variant
 
-SETTLE_MS = 200
+DEBOUNCE_MS = 200
 TIPS = {
     "change": "Result − source in the image's units, mean of the bands: pink darker, green brighter",
     "transmission": "How much of the light of the ground came through the haze: 0 none, 1 all",
@@ -34,7 +35,7 @@ class MapsView(Section):
         super().__init__(viewer, state)
         self._shown: dict[tuple[int, str], tuple[SideMap, Layer]] = {}
         """By the result's identity and the map's name."""
-        self._orders: dict[tuple[int, str], Settled] = {}
+        self._queries: dict[tuple[int, str], DebouncedQuery] = {}
         self._followed: Variant | None = None
         self.buttons = {name: self._button(name) for name in MAPS}
         self.legend = QLabel(self)
@@ -61,8 +62,8 @@ class MapsView(Section):
 
     def leave(self) -> None:
         """The layers stay; they are drawn again no more."""
-        for order in self._orders.values():
-            order.close()
+        for query in self._queries.values():
+            query.discard()
         self._follow(None)
         self._shown.clear()
         super().leave()
@@ -137,12 +138,12 @@ class MapsView(Section):
 
     def _order(self, key: tuple[int, str], side_map: SideMap, now: bool = False) -> None:
         """Make its coarse levels on another thread, then show it."""
-        if key not in self._orders:
-            self._orders[key] = Settled(
-                SideMap.build, lambda made: self._show(key, made), SETTLE_MS
+        if key not in self._queries:
+            self._queries[key] = DebouncedQuery(
+                SideMap.build, lambda made: self._show(key, made), DEBOUNCE_MS, FAILURE
             )
-        order = self._orders[key]
-        (order.ask_now if now else order.ask)(side_map)
+        query = self._queries[key]
+        (query.request_now if now else query.request)(side_map)
 
     def _show(self, key: tuple[int, str], made: SideMap) -> None:
         if key in self._shown:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from napari_restore.plugin.results._variant import Variant
 
+FAILURE = "Comparing failed"
+"""How the message of an unexpected error begins."""
+
 
 class LayerPixels:
     """What a layer shows, read without the layer: callable from any thread.

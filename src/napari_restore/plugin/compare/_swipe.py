@@ -11,19 +11,19 @@ from superqt.utils import qthrottled
 
 from napari_restore import Region
 from napari_restore.errors import BadRegion
-from napari_restore.plugin.compare._curtain import Curtain, Order, Snapshot, take
-from napari_restore.plugin.compare._line import Line
+from napari_restore.plugin.compare._compared_layers import ShownLayers
 from napari_restore.plugin.compare._pixels import (
+    FAILURE,
     LayerPixels,
     loaded_part,
     shown_band,
     shown_step,
     within,
 )
-from napari_restore.plugin.compare._settled import Settled
-from napari_restore.plugin.compare._shown_layers import ShownLayers
+from napari_restore.plugin.compare._swipe_layers import Curtain, Order, Snapshot, SwipeLine, take
 from napari_restore.plugin.layers._display import look_names
 from napari_restore.plugin.layers._visible import visible_region
+from napari_restore.plugin.threads._latest_query import DebouncedQuery
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 GRAB = 12
 """Screen pixels from the line within which it is taken hold of."""
-SETTLE_MS = 120
+DEBOUNCE_MS = 120
 LINE_MS = 30
 MAX_PIXELS = 6_000_000
 """Of the curtain, which reaches beyond the edges of the screen."""
@@ -70,9 +70,9 @@ class Swipe:
         self._dragging = False
         self._near = False
         self._shown = ShownLayers(viewer, self.source, variant.layer)
-        self._line = Line(self.source, self.column, (view.y0, view.y1), self._zoom)
+        self._line = SwipeLine(self.source, self.column, (view.y0, view.y1), self._zoom)
         self._curtain: Curtain | None = None
-        self._snapshots = Settled(take, self._on_snapshot, SETTLE_MS)
+        self._snapshots = DebouncedQuery(take, self._on_snapshot, DEBOUNCE_MS, FAILURE)
         self._draw_line = qthrottled(self._place_line, timeout=LINE_MS)
         self._add(self._line.layer)
         self._former_escape = viewer.bind_key("Escape", lambda _: self.end(), overwrite=True)
@@ -80,7 +80,7 @@ class Swipe:
         viewer.mouse_move_callbacks.insert(0, self._on_move)
         for event, slot in self._events():
             event.connect(slot)
-        self._snapshots.ask_now(*self._order())
+        self._snapshots.request_now(*self._order())
 
     @property
     def is_ready(self) -> bool:
@@ -103,7 +103,7 @@ class Swipe:
         for event, slot in self._events():
             event.disconnect(slot)
         self._draw_line.cancel()
-        self._snapshots.close()
+        self._snapshots.discard()
         viewer.mouse_drag_callbacks.remove(self._on_drag)
         viewer.mouse_move_callbacks.remove(self._on_move)
         viewer.bind_key("Escape", self._former_escape, overwrite=True)
@@ -159,7 +159,7 @@ class Swipe:
 
     def _on_pixels(self) -> None:
         try:
-            self._snapshots.ask(*self._order())
+            self._snapshots.request(*self._order())
         except BadRegion:
             # Out of view: nothing to cover until it comes back.
             return

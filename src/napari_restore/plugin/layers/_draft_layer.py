@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_restore.engine import Result
+from napari_restore.plugin.layers._layer_order import insert_above
 from napari_restore.plugin.layers._names import DRAFT
 from napari_restore.plugin.layers._result_layer import ResultLayer
-from napari_restore.plugin.results._keeping import insert_above
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image as ImageLayer
 
     from napari_restore import Region
-    from napari_restore.plugin.runs._draft import RunStep
+    from napari_restore.plugin.runs._run_sequence import RunStep
 
 MARK = "napari_restore_draft"
 WHY = "Draft: a coarser level, or statistics of a part of the image. Its pixels are not the run's."

@@ -9,7 +9,7 @@ from napari_restore.plugin._state import image_of
 from napari_restore.plugin.areas._areas import ASKED
 from napari_restore.plugin.areas._strength import PAINT
 from napari_restore.plugin.layers._display import colour_bands
-from napari_restore.plugin.layers._front import SOURCE
+from napari_restore.plugin.layers._layer_order import SOURCE
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_restore import api
 from napari_restore.errors import UnknownBands, escape_controls
-from napari_restore.plugin._combo_box import NarrowComboBox
+from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 
 if TYPE_CHECKING:
     from napari_restore.images import Image
@@ -65,7 +65,7 @@ class ModelChooser(QWidget):
 
     changed = Signal(str)
     """The key of the chosen model; also when only its card has changed."""
-    file_wanted = Signal()
+    file_requested = Signal()
     """The user wants to add a model file."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -103,7 +103,7 @@ class ModelChooser(QWidget):
         self.task.currentIndexChanged.connect(self._fill)
         self.scene.currentIndexChanged.connect(self._fill)
         self.combo.currentIndexChanged.connect(self._on_picked)
-        self.add_button.clicked.connect(self.file_wanted)
+        self.add_button.clicked.connect(self.file_requested)
 
     def add_rows(self, form: QFormLayout) -> None:
         """Add the rows Task, Scene and Method, and what that is for."""

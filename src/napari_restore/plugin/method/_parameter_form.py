@@ -10,7 +10,7 @@ from magicgui.widgets import create_widget
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QLabel, QWidget
 
-from napari_restore.plugin._folding import form_layout
+from napari_restore.plugin.widgets._folding import form_layout
 
 if TYPE_CHECKING:
     from magicgui.widgets.bases import ValueWidget

@@ -13,6 +13,7 @@ from napari_restore import Region
 from napari_restore.errors import RestoreError
 from napari_restore.plugin.areas._targets import Area
 from napari_restore.plugin.layers._visible import in_data
+from napari_restore.plugin.runs._run_sequence import RunStep
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -38,22 +39,6 @@ class Viewport:
     region: Region
     level: int
     """The finest level of which the screen shows every pixel."""
-
-
-@dataclass(frozen=True)
-class RunStep:
-    """One run of a request: a draft, or the true pixels."""
-
-    plan: Plan
-    is_draft: bool
-    scale: int = 1
-    """Level-0 pixels along a side of one of the plan's image."""
-
-    @property
-    def covers(self) -> Region:
-        """Its targets in level-0 pixels."""
-        y0, x0, y1, x1 = (edge * self.scale for edge in self.plan.region)
-        return Region(y0, x0, y1, x1)
 
 
 def viewport_of(viewer: ViewerModel, layer: ImageLayer, region: Region) -> Viewport:
