@@ -6,6 +6,9 @@ import dataclasses
 import inspect
 import pydoc
 import sys
+import threading
+import traceback
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +20,15 @@ from torch import nn
 import napari_restore as nr
 from napari_restore import api
 from napari_restore.api import _options
-from napari_restore.api._progress_bar import run_with_progress_bar
-from napari_restore.engine import Finished, Job, Phase, Stopped, make_plan
+from napari_restore.engine import (
+    Finished,
+    Job,
+    Phase,
+    ResultStore,
+    Stopped,
+    make_plan,
+    writer_of,
+)
 from napari_restore.errors import BadModel, BadRegion, UnknownBands, UnreadableImage
 from napari_restore.explain import attribute as explain_attribute
 from napari_restore.explain._attribute import PLAN_OPTIONS
@@ -403,20 +413,71 @@ def test_an_attribution_with_events_of_its_own_draws_none(
     assert events and capsys.readouterr().err == ""
 
 
-def test_an_interrupted_wait_cancels_the_run():
-    class Interrupted:
-        cancelled = False
+def test_ctrl_c_ends_the_run_and_keeps_its_tiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pixels = np.random.default_rng(0).random((300, 700, 3), np.float32)
+    given = {"tile": 256, "workers": 1, "scratch": tmp_path, "device": "cpu"}
+    plan = nr.plan(pixels, "identity", **given)
+    write = ResultStore.write
 
-        def __iter__(self) -> Any:
-            raise KeyboardInterrupt
+    def interrupted(store: ResultStore, *arguments: Any) -> None:
+        write(store, *arguments)
+        raise KeyboardInterrupt
 
-        def cancel(self) -> None:
-            self.cancelled = True
+    with monkeypatch.context() as patch:
+        patch.setattr(ResultStore, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            nr.restore(pixels, "identity", progress=False, **given)
+    assert not [t for t in threading.enumerate() if t.name.startswith("tiles-")]
+    assert writer_of(plan.store) is None
+    again = nr.restore(pixels, "identity", progress=False, **given)
+    assert again.record["measured"]["tiles_resumed"] == 1
+    np.testing.assert_array_equal(np.asarray(again), pixels)
 
-    job: Any = Interrupted()
-    with pytest.raises(KeyboardInterrupt):
-        run_with_progress_bar(job, progress=False)
-    assert job.cancelled
+
+class Nosy(nn.Module):
+    """Records the stacks of the program's threads whenever it is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stacks: list[list[str]] = []
+
+    def forward(self, x: Any) -> Any:
+        package = str(Path(nr.__file__).parent)
+
+        def ours(frame: Any) -> list[str]:
+            walked = [f for f, _ in traceback.walk_stack(frame)]
+            files = [(Path(f.f_code.co_filename), f.f_code.co_name) for f in reversed(walked)]
+            return [f"{file.stem}.{name}" for file, name in files if package in str(file)]
+
+        caller = ours(sys._current_frames()[threading.main_thread().ident or 0])
+        if "_pipeline.run" in caller:
+            # It may be writing a tile just now, beyond where it waits for the next one.
+            caller = caller[: caller.index("_pipeline.run") + 1]
+        self.stacks.append([*caller, *ours(sys._getframe())])
+        return x
+
+
+def test_few_calls_lie_between_restore_and_the_model(tmp_path: Path):
+    """At most 8 frames of the package are on the way from `nr.restore` to a model's `forward`.
+
+    They are those of the thread that calls `nr.restore`, down to `Pipeline.run`, in which it waits
+    for tiles, and all of the thread that computes a tile, from its first function on; the wrapper
+    of a plain module counts. Those of torch and `threading` are not the package's.
+    """
+    model = Nosy()
+    pixels = np.random.default_rng(0).random((300, 700, 3), np.float32)
+    card = {"title": "Nosy", "halo": 0, "bands": 3}
+    loaded = nr.load_model(model, card=card)
+    given = {"tile": 256, "scratch": tmp_path, "device": "cpu", "workers": 1, "progress": False}
+    planned = nr.plan(pixels, loaded, tile=256, scratch=tmp_path, device="cpu", workers=1)
+    model.stacks.clear()
+    nr.restore(pixels, loaded, **given)
+    # Planning has tried and timed the model; what follows are the run's tiles.
+    stacks = [s for s in model.stacks if s[-1].endswith(".forward_with_maps") and "_tile.run" in s]
+    assert len(stacks) == planned.tiles == 6
+    for stack in stacks:
+        assert stack[0] == "_restoring.restore"
+        assert len(stack) <= 8, stack
 
 
 def test_options_of_a_file_are_declared_alike():

@@ -18,7 +18,7 @@ from napari_restore.engine.planning._prepare_cost import prepare_cost
 from napari_restore.engine.planning._probe import probe
 from napari_restore.engine.running._local_run import LocalRun
 from napari_restore.engine.running._run import PREPARING
-from napari_restore.engine.statistics import _context, _prepared
+from napari_restore.engine.statistics import _context_blocks, _prepared
 from napari_restore.errors import BadModel, BadParameter, Cancelled
 from napari_restore.models import correct_band
 
@@ -108,7 +108,7 @@ def test_a_draft_takes_a_small_level_or_all_of_the_image(monkeypatch: pytest.Mon
         assert (plan.extent, plan.needs_context_pass) == ("image", True)
         assert any("read first" in note for note in plan.notes)
     # Also where the level the plan counted on is gone, and blocks were looked at before.
-    monkeypatch.setattr(_context, "SAMPLE_CHUNKS", 1)
+    monkeypatch.setattr(_context_blocks, "SAMPLE_CHUNKS", 1)
     sampled = compute_context(image, extent="overview")
     assert np.isnan(sampled.overview).any()
     whole = compute_context(image, extent="overview", sampled=False)
@@ -162,11 +162,10 @@ def test_a_cancel_stops_before_the_first_tile(tmp_path: Path, when: str):
     plan = nr.plan(scene(), Slow(), scratch=tmp_path, device="cpu")
     armed.append(True)
     before = plan.model.prepared
-    look = LocalRun._context
 
     class Run(LocalRun):
-        def _context(self, exclude: Any) -> Any:
-            found = look(self, exclude)
+        def context(self) -> Any:
+            found = super().context()
             if when == "before":
                 stop.set()
             return found

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from napari_restore.api._command_line import EXPORT_OPTIONS
 from napari_restore.api._images import Pathlike, check_output, output_box
 from napari_restore.api._models import load_described
-from napari_restore.api._progress_bar import run_with_progress_bar
+from napari_restore.api._progress_bar import progress_bar
 from napari_restore.api._record_file import RecordFile, read_record_file
 from napari_restore.engine import Region
 
@@ -113,11 +113,13 @@ def rerun(
         record, output, trust=trust, allow_outside=allow_outside
     )
     # Imports torch: a record that cannot be repeated is reported without it.
-    from napari_restore.engine import Job
+    from napari_restore.engine import Result, run_of
 
     export_options = {**recorded_options, **options}
     check_output(path, planned.part or planned.image, region=output_box(planned), **export_options)
-    result = run_with_progress_bar(Job(planned), None)
+    with progress_bar(None) as show:
+        run_record = run_of(planned, show).run()
+    result = Result.of_run(planned, run_record)
     result.save(path, **export_options)
     return result
 

@@ -28,7 +28,7 @@ from .running._events import (
     event_from_dict,
 )
 from .running._job import Job, ProcessJob
-from .running._start import warm_up
+from .running._start import run_of, warm_up
 from .running._tile import clear_frames, is_out_of_memory
 from .statistics._bands import missing_roles
 from .statistics._colour import mean_colour
@@ -89,6 +89,7 @@ __all__ = [
     "peak_in",
     "probe",
     "return_freed_memory",
+    "run_of",
     "save_context",
     "serialise_plan",
     "warm_up",

@@ -167,10 +167,9 @@ def _entries_of(path: Path) -> list[KeptResult]:
 
 
 def _finished(store: ResultStore, boxes: list[list[int]]) -> float:
-    tiles = {Region(*line["region"]) for line in store.journal}
     wanted = [Region(*box) for box in boxes]
-    done = sum(tile.intersect(box).pixels for tile in tiles for box in wanted)
-    return min(1.0, done / max(1, sum(box.pixels for box in wanted)))
+    done = sum(store.finished_pixels(box) for box in wanted)
+    return done / max(1, sum(box.pixels for box in wanted))
 
 
 def forget_result(store: Path, name: str) -> bool:

@@ -231,6 +231,19 @@ class ResultStore:
         rows, columns = self._cells(region)
         return bool(self._done[rows, columns].all())
 
+    def finished_pixels(self, region: Region) -> int:
+        """Return how many pixels of `region` are finished."""
+        rows, columns = self._cells(region)
+        heights, widths = (
+            np.clip(np.arange(cells.start, cells.stop + 1) * CELL, low, high)
+            for cells, low, high in (
+                (rows, region.y0, region.y1),
+                (columns, region.x0, region.x1),
+            )
+        )
+        areas = np.diff(heights)[:, None] * np.diff(widths)
+        return int(areas[self._done[rows, columns]].sum())
+
     # -- writing -----------------------------------------------------------------
 
     def write(
