@@ -23,7 +23,7 @@ from napari_restore.training.data._distance import read_distance
 from napari_restore.training.data._pictures import border_in, flat_in
 from napari_restore.training.data._scenes import PHOTOS, PICTURES, Kind, Scene, scenes_of, stems_of
 from napari_restore.training.data._smaller import PHOTO_TYPES, smaller
-from napari_restore.training.haze import SPECTRA, STRENGTH, Haze, add_haze, haze_scene
+from napari_restore.training.haze import SPECTRA, STRENGTH, ClearScene, Haze, add_haze, haze_scene
 
 Array = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -294,16 +294,9 @@ def _haze_of(
             distance_kind = "rgbd_depth" if given_distance is not None else scene.distance_kind
             orientation = display.image.profile.orientation
             distance = read_distance(path, distance_kind, display.shape, orientation)
+    clear = ClearScene(scene.file, kind, _reduced(display), valid, distance, display.is_light)
     haze = haze_scene(
-        _reduced(display),
-        valid,
-        name=scene.file,
-        kind=kind,
-        distance=distance,
-        spectrum=options.spectrum,
-        seed=options.seed,
-        strength=options.strength,
-        is_light=display.is_light,
+        clear, spectrum=options.spectrum, seed=options.seed, strength=options.strength
     )
     return haze, origin
 
