@@ -19,7 +19,7 @@ from .cache._lock import is_locked, lock_file, owner_in
 from .cache._private import check_private
 from .cache._use import is_used, mark_use, users_of
 from .export._adopt import adopt_zarr, can_adopt
-from .export._job import ExportOptions, FormatOptions, SaveOptions
+from .export._job import ExportOptions, FormatOptions, Pixels, SaveOptions
 from .export._write import check_output, write_image
 from .files._exif import upright_exif
 from .levels._making import attach_pyramid
@@ -46,6 +46,7 @@ __all__ = [
     "Georeference",
     "Image",
     "Level",
+    "Pixels",
     "Profile",
     "Radiometry",
     "SaveOptions",

@@ -34,6 +34,7 @@ from napari_restore.errors import ResourceError
 from napari_restore.images import (
     ExportOptions,
     Image,
+    Pixels,
     SaveOptions,
     adopt_zarr,
     can_adopt,
@@ -340,10 +341,12 @@ class Result:
         y, x = self._origin
         written: Path = write_image(
             path,
+            Pixels(
+                self.region.shift(-y, -x),
+                lambda box: self.read(Region(*box).shift(y, x)),
+                read_valid=self.like.read_valid if self.like.may_be_invalid else None,
+            ),
             like=self.like,
-            box=self.region.shift(-y, -x),
-            read=lambda box: self.read(Region(*box).shift(y, x)),
-            read_valid=self.like.read_valid if self.like.may_be_invalid else None,
             options=ExportOptions(**options),
             tags=self._tags(),
             progress=progress,
@@ -384,11 +387,13 @@ class Result:
             written.append(
                 write_image(
                     target / f"{name}.tif",
+                    Pixels(
+                        self.region.shift(-self._origin[0], -self._origin[1]),
+                        functools.partial(self._read_map, name),
+                        bands,
+                        np.float32 if name == "change" else self._stored(name).dtype,
+                    ),
                     like=self.like,
-                    box=self.region.shift(-self._origin[0], -self._origin[1]),
-                    read=functools.partial(self._read_map, name),
-                    shape=(*self.region.shape, bands),
-                    dtype=np.float32 if name == "change" else self._stored(name).dtype,
                     options=ExportOptions(**chosen),
                     tags=self._tags(),
                 )

@@ -93,6 +93,23 @@ class Block(NamedTuple):
     valid: npt.NDArray[np.bool_] | None
 
 
+@dataclass(frozen=True)
+class Pixels:
+    """The pixels to write: a box of an image that is derived from another, `like`."""
+
+    box: Box
+    """(y0, x0, y1, x1) in level-0 pixels of `like`."""
+    read: Read
+    """Box in level-0 pixels of `like` to (h, w, C); called for rows of blocks in order, from one
+    other thread."""
+    bands: int | None = None
+    """C; by default that of `like`."""
+    dtype: npt.DTypeLike | None = None
+    """By default that of `like`."""
+    read_valid: ReadValid | None = None
+    """Box to (h, w) bool; by default that of `like`."""
+
+
 @dataclass
 class ExportJob:
     """An export in progress."""

@@ -16,14 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore.errors import BadOutput, BadParameter, Cancelled, InputError
-from napari_restore.images import Box, ExportOptions, Image, open_image, write_image
+from napari_restore.images import Box, ExportOptions, Image, Pixels, open_image, write_image
 from napari_restore.training.data._contact import SIDE, Strip, contact_sheet, haze_text, strip_of
 from napari_restore.training.data._display import STRIP_PIXELS, Displayed, displayed, strips
 from napari_restore.training.data._distance import read_distance
 from napari_restore.training.data._pictures import border_in, flat_in
 from napari_restore.training.data._scenes import PHOTOS, PICTURES, Kind, Scene, scenes_of, stems_of
 from napari_restore.training.data._smaller import PHOTO_TYPES, smaller
-from napari_restore.training.haze import SPECTRA, STRENGTH, Haze, add_haze, haze_scene
+from napari_restore.training.haze import SPECTRA, STRENGTH, ClearScene, Haze, add_haze, haze_scene
 
 Array = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -236,15 +236,13 @@ def _make_pair(
         def depth(box: Box) -> npt.NDArray[Any]:
             return haze.depth[box[0] : box[2], box[1] : box[3], None]
 
-        def write(path: Path, read: Callable[[Box], Any], **more: Any) -> None:
-            write_image(
-                path, like=display.image, box=display.box, read=read, options=whole, cancelled=cancelled,
-                **more,
-            )  # fmt: skip
+        def write(path: Path, pixels: Pixels) -> None:
+            write_image(path, pixels, like=display.image, options=whole, cancelled=cancelled)
 
-        write(folder / "clear" / f"{stem}{suffix}", display.image.read)
-        write(folder / "hazy" / f"{stem}{suffix}", hazed)
-        write(folder / "truth" / f"{stem}.tif", depth, shape=(*display.shape, 1), dtype=np.float32)
+        box = display.box
+        write(folder / "clear" / f"{stem}{suffix}", Pixels(box, display.image.read))
+        write(folder / "hazy" / f"{stem}{suffix}", Pixels(box, hazed))
+        write(folder / "truth" / f"{stem}.tif", Pixels(box, depth, 1, np.float32))
         row = {
             "file": f"{stem}{suffix}",
             "shape": list(display.shape),
@@ -296,16 +294,9 @@ def _haze_of(
             distance_kind = "rgbd_depth" if given_distance is not None else scene.distance_kind
             orientation = display.image.profile.orientation
             distance = read_distance(path, distance_kind, display.shape, orientation)
+    clear = ClearScene(scene.file, kind, _reduced(display), valid, distance, display.is_light)
     haze = haze_scene(
-        _reduced(display),
-        valid,
-        name=scene.file,
-        kind=kind,
-        distance=distance,
-        spectrum=options.spectrum,
-        seed=options.seed,
-        strength=options.strength,
-        is_light=display.is_light,
+        clear, spectrum=options.spectrum, seed=options.seed, strength=options.strength
     )
     return haze, origin
 

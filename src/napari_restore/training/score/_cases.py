@@ -16,7 +16,7 @@ from napari_restore.images import Image, open_image
 from napari_restore.training._replacing import replacing
 from napari_restore.training.data._pictures import read_picture
 from napari_restore.training.data._scenes import Kind, Scene, scenes_of, stems_of
-from napari_restore.training.haze import SPECTRA, add_haze, haze_scene
+from napari_restore.training.haze import SPECTRA, ClearScene, add_haze, haze_scene
 from napari_restore.training.score._pairs import Pair
 
 Mask = npt.NDArray[np.bool_]
@@ -100,16 +100,15 @@ class HazedCase:
         """Return the clear and the hazy image (h, w, 3), RGB, and validity (h, w)."""
         picture = read_picture(self.scene, self.longest)
         clear = picture.rgb.astype(np.float32) / np.float32(255)
-        haze = haze_scene(
+        scene = ClearScene(
+            self.scene.file,
+            self.scene.kind,
             clear,
             picture.valid,
-            name=self.scene.file,
-            kind=self.scene.kind,
-            distance=picture.distance,
-            spectrum=self.spectrum,
-            seed=self.seed,
-            is_light=picture.is_light,
+            picture.distance,
+            picture.is_light,
         )
+        haze = haze_scene(scene, spectrum=self.spectrum, seed=self.seed)
         codes = np.rint(np.clip(add_haze(clear, haze), 0, 1) * 255).astype(np.uint8)
         return picture.rgb, np.where(picture.valid[..., None], codes, picture.rgb), picture.valid
 
