@@ -91,7 +91,7 @@ def test_who_names_the_bands_has_the_last_word(opened: bool):
 
 
 def test_nothing_is_assumed_of_other_numbers_of_bands():
-    with pytest.raises(UnknownBands, match="--bands"):
+    with pytest.raises(UnknownBands, match="bands="):
         nr.restore(hazy(5), "hot")
 
 

@@ -15,7 +15,7 @@ from napari_restore.engine.memory._device import Device
 from napari_restore.engine.planning._plan import READ_AHEAD, WRITE_BEHIND
 from napari_restore.engine.planning._tiles import CELL, Schedule
 from napari_restore.engine.running._tile import TileInput, clear_frames
-from napari_restore.errors import OutOfMemory
+from napari_restore.errors import OutOfMemory, option
 
 T = TypeVar("T")
 In = TypeVar("In", bound=TileInput)
@@ -147,7 +147,8 @@ class Pipeline(Generic[In, Out]):
         if len(parts) == 1:
             raise OutOfMemory(
                 "Out of memory even with the smallest tile; finished tiles are kept.",
-                "Close other programs or use --device cpu, then run the same command again.",
+                f"Close other programs or use {option('device', 'cpu')}, "
+                "then run the same command again.",
             )
         outputs = []
         for part in parts:

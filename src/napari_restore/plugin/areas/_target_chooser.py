@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 
 from napari_restore.errors import RestoreError
 from napari_restore.plugin._combo_box import NarrowComboBox
+from napari_restore.plugin._notices import with_labels
 from napari_restore.plugin.areas._drawing import Tool
 from napari_restore.plugin.areas._targets import Area, Target
 
@@ -100,7 +101,8 @@ class TargetChooser(QWidget):
             self.pixels.setText(words_of(area, self.target()))
         elif problem is not None:
             # The drawing tool shows what to do next.
-            self.pixels.setText(str(problem) if self.hint.isHidden() else problem.message)
+            text = problem.sentence if self.hint.isHidden() else problem.message
+            self.pixels.setText(with_labels(text))
         else:
             self.pixels.setText("")
         # A strength with grades of its own has no edge that could fade.

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QLabel, QVBoxLayout
 from napari_restore import Region
 from napari_restore.errors import BadRegion
 from napari_restore.plugin._combo_box import NarrowComboBox
+from napari_restore.plugin._notices import words_of
 from napari_restore.plugin._section import Section
 from napari_restore.plugin.compare._figures import (
     Figures,
@@ -94,7 +95,7 @@ class FiguresView(Section):
             self._latest.ask(*self._order(current, reference))
         except BadRegion as error:
             self._latest.close()
-            self.text.setText(str(error))
+            self.text.setText(words_of(error))
             return
         if not self.text.text():
             self.text.setText("Comparing …")

@@ -24,7 +24,7 @@ from napari_restore.errors import InputError, RestoreError
 from napari_restore.plugin._combo_box import NarrowComboBox
 from napari_restore.plugin._folding import bring_into_view, flowing, form_layout
 from napari_restore.plugin._keys import with_key
-from napari_restore.plugin._notices import show_problem
+from napari_restore.plugin._notices import show_problem, words_of
 from napari_restore.plugin._section import Section
 from napari_restore.plugin.results._save_dialog import ask_save_path
 from napari_restore.plugin.results._saving import Saving
@@ -318,7 +318,7 @@ class ExportSection(Section):
         elif status == "cancelled":
             self.message.setText("Cancelled; nothing was written.")
         else:
-            self.message.setText(str(outcome))
+            self.message.setText(words_of(outcome))
             show_problem(outcome)
         self.ended.emit(status, outcome)
 
@@ -334,7 +334,7 @@ class ExportSection(Section):
         try:
             line = self.command()
         except RestoreError as error:
-            self.message.setText(str(error))
+            self.message.setText(words_of(error))
             show_problem(error)
             return
         clipboard = QApplication.clipboard()

@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 
 from napari_restore import api
 from napari_restore.errors import BadOutput, RestoreError, UnreadableImage
-from napari_restore.plugin._notices import show_problem, words_of
+from napari_restore.plugin._notices import show_problem, with_labels_for_flags, words_of
 from napari_restore.plugin._section import Section
 from napari_restore.plugin.runs._folder_run import FolderRun
 from napari_restore.plugin.runs._layer_queue import LayerQueue, counted
@@ -161,7 +161,7 @@ class BatchSection(Section):
         images = answer.get("images", [])
         done = sum(image["status"] != "failed" for image in images)
         problems = [
-            (Path(image["input"][0]).name, image["error"]["message"])
+            (Path(image["input"][0]).name, with_labels_for_flags(image["error"]["message"]))
             for image in images
             if image["status"] == "failed"
         ]
@@ -169,7 +169,7 @@ class BatchSection(Section):
             text = "Cancelled. The same folder goes on where it was."
         elif status == "failed":
             error = answer["error"]
-            text = f"{error['message']} {error.get('hint') or ''}".strip()
+            text = with_labels_for_flags(f"{error['message']} {error.get('hint') or ''}".strip())
         else:
             text = f"{counted(done, len(images))} in {self.target.text()}."
         self.finish(text, problems)
