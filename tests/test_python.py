@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 from PIL import Image as Pillow
+from rasterio.transform import from_origin
 from torch import nn
 
 import napari_restore as nr
@@ -100,9 +102,32 @@ def test_who_names_the_bands_has_the_last_word(opened: bool):
     assert image.read_valid((0, 0, 70, 90)).all()
 
 
-def test_nothing_is_assumed_of_other_numbers_of_bands():
-    with pytest.raises(UnknownBands, match="--bands"):
-        nr.restore(hazy(5), "hot")
+@pytest.mark.parametrize(
+    "pixels",
+    [hazy(5), hazy().astype(np.int16), hazy().astype(np.uint32)],
+    ids=lambda p: str(p.dtype),
+)
+def test_nothing_is_assumed_of_what_is_no_picture(pixels: np.ndarray):
+    with pytest.raises(UnknownBands, match="bands="):
+        nr.restore(pixels, "hot")
+
+
+@pytest.mark.parametrize("georeferenced", [False, True])
+def test_a_tiff_of_red_green_and_blue_needs_no_names(tmp_path: Path, georeferenced: bool):
+    place = {"crs": "EPSG:32633", "transform": from_origin(500_000, 40_000, 2, 2)}
+    kind = {"driver": "GTiff", "width": 90, "height": 70, "count": 3, "dtype": "uint16"}
+    pixels = same_range(hazy(), "uint16")
+    for photometric in ("RGB", "MINISBLACK"):
+        how = kind | (place if georeferenced else {})
+        with rasterio.open(
+            tmp_path / f"{photometric}.tif", "w", photometric=photometric, **how
+        ) as t:
+            t.write(pixels.transpose(2, 0, 1))
+    result = nr.restore(tmp_path / "RGB.tif", "hot")
+    named = nr.restore(tmp_path / "MINISBLACK.tif", "hot", bands=RGB)
+    np.testing.assert_array_equal(np.asarray(result), np.asarray(named))
+    with pytest.raises(UnknownBands, match="bands="):
+        nr.restore(tmp_path / "MINISBLACK.tif", "hot")
 
 
 class Labelled:

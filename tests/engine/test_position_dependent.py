@@ -118,7 +118,7 @@ def test_a_draft_takes_a_small_level_or_all_of_the_image(monkeypatch: pytest.Mon
 def test_statistics_of_other_images_are_refused(tmp_path: Path):
     path = tmp_path / "context.npz"
     save_context(path, compute_context(nr.open_image(scene())))
-    with pytest.raises(BadParameter, match="Leave --context out"):
+    with pytest.raises(BadParameter, match="Leave context= out"):
         nr.plan(scene(), placed(), context=path)
 
 

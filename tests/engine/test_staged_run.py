@@ -296,7 +296,7 @@ def test_bad_wishes_are_named(image: Any, tmp_path: Path) -> None:
         nr.plan(image, MODEL, residuals="attic")
     with pytest.raises(BadParameter, match="precision"):
         nr.plan(image, MODEL, precision="float8")
-    with pytest.raises(BudgetTooSmall, match="--memory"):
+    with pytest.raises(BudgetTooSmall, match="memory="):
         nr.plan(image, MODEL, memory="1MiB")
     with pytest.raises(BadParameter, match="processor has no memory"):
         nr.plan(image, MODEL, residuals="device", device="cpu")

@@ -68,7 +68,7 @@ def test_a_line_torn_by_a_crash_is_no_finished_tile_and_harms_no_later_one(tmp_p
 
 def test_a_changed_source_is_refused_until_fresh(tmp_path):
     open_store(tmp_path / "s.zarr", fingerprint="a").close()
-    with pytest.raises(SourceChanged, match="--fresh"):
+    with pytest.raises(SourceChanged, match="fresh=True"):
         open_store(tmp_path / "s.zarr", fingerprint="b")
     open_store(tmp_path / "s.zarr", fingerprint="b", fresh=True)
 

@@ -182,7 +182,7 @@ def test_progress_is_told_and_a_cancel_ends_it() -> None:
 
 def test_what_does_not_fit_is_refused_with_what_it_takes() -> None:
     box = Region(100, 100, 900, 900)
-    with pytest.raises(BudgetTooSmall, match=r"816 × 816 pixels .* --memory \d+MiB"):
+    with pytest.raises(BudgetTooSmall, match=r'816 × 816 pixels .* memory="\d+MiB"'):
         ask(Small(), scene(1000, 1000), box, method="occlusion", memory="200MiB")
 
 

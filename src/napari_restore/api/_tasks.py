@@ -135,7 +135,7 @@ def repeat_of(
 
     Raises `InputError` and `SourceChanged`; see `rerun`.
     """
-    from napari_restore.errors import InputError
+    from napari_restore.errors import InputError, option
 
     record_file = read_record_file(record)
     task = record_file.task("restoration", allow_outside=allow_outside)
@@ -143,7 +143,9 @@ def repeat_of(
     written = recorded["output"] or {}
     path = output or written.get("path")
     if path is None:
-        raise InputError(f"{record_file.path} names no file to write.", "Name one with -o.")
+        raise InputError(
+            f"{record_file.path} names no file to write.", f"Name one with {option('output')}."
+        )
     planned = plan_of(task, trust=trust)
     record_file.check_image(planned.image, recorded["input"]["fingerprint"])
     record_file.check_model(planned.model, recorded["model"]["weights_sha256"])

@@ -27,6 +27,7 @@ from napari_restore.commands._checks import (
     refuse_existing,
     refuse_input,
 )
+from napari_restore.commands._flags import with_flags
 from napari_restore.commands._interrupt import Interrupt, Stop
 from napari_restore.commands._options import (
     add_context,
@@ -193,7 +194,7 @@ def _result(options: Namespace, item: Item, attribute_image: Callable[..., Any])
         },
     }
     if item.record is not None:
-        write_record(item.record, record)
+        write_record(item.record, with_flags(record))
     return CommandResult(record, "\n".join(_summary_lines(item.output, record)), wrote_files=True)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from napari_restore._format import format_seconds
 from napari_restore.commands import _values
 from napari_restore.commands._arguments import may_run_code
+from napari_restore.commands._flags import with_flags
 from napari_restore.commands._interrupt import Interrupt
 from napari_restore.commands._progress import reporter
 from napari_restore.commands._result import CommandResult
@@ -194,7 +195,7 @@ def _result(summary: dict[str, Any], table: str) -> CommandResult:
     # One message per image, also with --progress off.
     for failure in failed:
         where = ", ".join(filter(None, (failure["group"], failure["image"], failure["method"])))
-        sentence = f"{failure['message']} {failure['hint']}".strip()
+        sentence = f"{with_flags(failure['message'])} {with_flags(failure['hint'])}".strip()
         write_error(f"{where}: {sentence}")
     lines = [table] if summary["evaluation"]["n"] else []
     if summary.get("output"):

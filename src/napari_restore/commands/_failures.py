@@ -6,6 +6,7 @@ import errno
 from typing import Any
 
 from napari_restore._format import format_size
+from napari_restore.commands._flags import with_flags
 from napari_restore.errors import Cancelled, DiskFull, InputError, OutOfMemory, RestoreError
 
 TORCH_BYTES = 1 << 30
@@ -88,7 +89,7 @@ def as_json(error: RestoreError) -> dict[str, Any]:
     """Return an error as JSON."""
     return {
         "type": type(error).__name__,
-        "message": error.message,
-        "hint": error.hint,
+        "message": with_flags(error.message),
+        "hint": with_flags(error.hint),
         "exit_code": error.exit_code,
     }

@@ -11,6 +11,7 @@ from napari_restore._format import size_of
 from napari_restore.commands._arguments import load_model, open_image, plan_arguments
 from napari_restore.commands._checks import files_among
 from napari_restore.commands._failures import as_json, as_restore_error
+from napari_restore.commands._flags import with_flags
 from napari_restore.commands._outputs import (
     SHARED,
     Item,
@@ -61,7 +62,7 @@ def restore_folder(options: Namespace, items: list[Item], runner: Runner) -> Com
             # These errors would affect the next image, too.
             stop = restore_error if isinstance(restore_error, (Cancelled, DiskFull)) else None
             if stop is None:
-                write_error(f"{item.sources[0]}: {restore_error}")
+                write_error(f"{item.sources[0]}: {with_flags(restore_error.sentence)}")
         entries.append(entry)
         if stop is not None:
             raise stop

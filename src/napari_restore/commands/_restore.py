@@ -17,6 +17,7 @@ from napari_restore.commands._arguments import (
 from napari_restore.commands._attribute import repeat_attribute
 from napari_restore.commands._attribute_table import repeat_table
 from napari_restore.commands._checks import check_files, identities, read_files
+from napari_restore.commands._flags import with_flags
 from napari_restore.commands._folder import restore_folder
 from napari_restore.commands._interrupt import Interrupt
 from napari_restore.commands._outputs import (
@@ -38,7 +39,10 @@ def plan(options: Namespace) -> CommandResult:
     with Interrupt():
         image = open_image(options, options.paths)
         planned = api.plan(image, load_model(options), **plan_arguments(options, image))
-    notes = [f"note: {escape_controls(note)}" for note in (*planned.image.notes, *planned.notes)]
+    notes = [
+        f"note: {escape_controls(with_flags(note))}"
+        for note in (*planned.image.notes, *planned.notes)
+    ]
     staged = planned.staged
     lines = [] if staged is None else [staged.summary(), staged.phases()]
     return CommandResult(planned.to_dict(), "\n".join([planned.summary(), *lines, *notes]))

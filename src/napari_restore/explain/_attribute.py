@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from napari_restore.engine import Note, Phase, Region, make_plan, return_freed_memory
 from napari_restore.engine.gradients import GradientSource
-from napari_restore.errors import BadParameter, BadRegion, BudgetTooSmall
+from napari_restore.errors import BadParameter, BadRegion, BudgetTooSmall, option
 from napari_restore.explain import _curves
 from napari_restore.explain._attribution import Attribution, Overview
 from napari_restore.explain._attribution_record import attribution_record
@@ -257,7 +257,8 @@ def _is_fixed(routing: str | None, method: Method, model: RestorationModel) -> b
         raise BadParameter(f"Routing cannot be {routing!r}.", f"Write {FIXED} or {RECOMPUTED}.")
     if routing is not None and not chooses:
         raise BadParameter(
-            f"{model.card.id} has no routing that could be fixed.", "Leave --routing out."
+            f"{model.card.id} has no routing that could be fixed.",
+            f"Leave {option('routing')} out.",
         )
     return chooses and (routing or method.routing) == FIXED
 
@@ -289,14 +290,14 @@ def _check(
         )
     if arguments and chosen.explainer is None:
         raise BadParameter(
-            f"Method {chosen.name} takes no --argument.",
-            "It has --steps, --rule, --gap and --baseline.",
+            f"Method {chosen.name} takes no {option('arguments')}.",
+            f"It has {option('steps')}, {option('rule')}, {option('gap')} and {option('baseline')}.",
         )
     _curves.check_name(check)
     if check is not None and context_gradient == THROUGH:
         raise BadParameter(
             "The check takes the context as a constant.",
-            "Leave --context-gradient through out.",
+            f"Leave {option('context_gradient', 'through')} out.",
         )
     for name in options:
         if name not in PLAN_OPTIONS:

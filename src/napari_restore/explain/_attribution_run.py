@@ -14,7 +14,7 @@ from torch import Tensor
 
 from napari_restore.engine import Event, Note, Progress, Region
 from napari_restore.engine.gradients import GradientSource, gradients_of
-from napari_restore.errors import BadRegion, BudgetTooSmall
+from napari_restore.errors import BadRegion, BudgetTooSmall, option
 from napari_restore.explain._baselines import InMemory
 from napari_restore.explain._context_gradient import ContextGradient
 from napari_restore.explain._integral import Integral, IntegralProgress, integrate
@@ -118,7 +118,8 @@ class AttributionRun:
             raise BudgetTooSmall(
                 f"The map of {self.region.width} × {self.region.height} pixels that the box "
                 "depends on does not fit the budget.",
-                f"Use --memory {-(-self.needed_bytes // 2**20)}MiB or more, or --extent region.",
+                f"Use {option('memory', f'{-(-self.needed_bytes // 2**20)}MiB')} or more, "
+                f"or {option('extent', 'region')}.",
             )
 
     def accumulator(self, rules: Sequence[Quadrature], settings: Sequence[Any]) -> Accumulator:

@@ -62,7 +62,7 @@ def pixels(path: Path) -> np.ndarray:
     return image.read((0, 0, image.height, image.width))
 
 
-def words_of(line: str, output: Path) -> list[str]:
+def error_text(line: str, output: Path) -> list[str]:
     """The words of a copied line as a shell sees them, but writing to `output`."""
     program, *words = shlex.split(line)
     assert program == "napari-restore"
@@ -109,7 +109,7 @@ def test_the_copied_command_writes_the_same_bytes_as_the_panel(
     assert task["options"]["mask"] in line and cache not in json.dumps(task)
     shutil.rmtree(Path(cache, "masks"))
     second = tmp_path / "from the terminal.tif"
-    command = [sys.executable, "-m", "napari_restore", *words_of(line, second)]
+    command = [sys.executable, "-m", "napari_restore", *error_text(line, second)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     ours, theirs = pixels(first), pixels(second)
@@ -141,7 +141,7 @@ def test_every_format_is_written_as_the_command_does(
     first, second = tmp_path / f"a{form.suffix}", tmp_path / f"b{form.suffix}"
     assert exported(section, qtbot, first, monkeypatch) == ("done", first)
     assert str(first) in section.message.text() and "KiB" in section.message.text()
-    assert main(words_of(line, second)) == 0
+    assert main(error_text(line, second)) == 0
     np.testing.assert_array_equal(pixels(first), pixels(second))
     if form.suffix not in (".jpg",):
         np.testing.assert_array_equal(pixels(first), result.result.read(result.result.region))

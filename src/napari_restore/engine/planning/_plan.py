@@ -24,7 +24,7 @@ from napari_restore.engine.planning._tiles import BAND, CELL, tile_sizes
 from napari_restore.engine.results._adjust import Adjustment
 from napari_restore.engine.staged._layout import StagedLayout
 from napari_restore.engine.statistics._bands import OtherBands
-from napari_restore.errors import BadParameter, BudgetTooSmall
+from napari_restore.errors import BadParameter, BudgetTooSmall, option
 from napari_restore.images import Image, Radiometry, resolve_radiometry
 from napari_restore.models import (
     Context,
@@ -289,7 +289,9 @@ def lay_out(
         batch = 1
     if tile is not None:
         if tile < 1:
-            raise BadParameter(f"Tile {tile} is no size.", "Use for instance --tile 1024.")
+            raise BadParameter(
+                f"Tile {tile} is no size.", f"Use for instance {option('tile', 1024)}."
+            )
         edges: tuple[int, ...] = (-(-tile // multiple) * multiple,)
     else:
         edges = tuple(sorted({-(-edge // multiple) * multiple for edge in _EDGES}))
@@ -325,7 +327,7 @@ def lay_out(
             raise block_too_large(image, memory, least)
         raise BudgetTooSmall(
             f"The budget of {format_size(memory)} is too small for one tile.",
-            f"Use --memory {math.ceil(least * 1.05 / MIB)}MiB or more, or a smaller --tile.",
+            f"Use {option('memory', _mebibytes(least))} or more, or a smaller {option('tile')}.",
         )
     quick = [
         layout
@@ -349,12 +351,17 @@ def lay_out(
     )
 
 
+def _mebibytes(needed: int) -> str:
+    """Return a budget with some room above `needed` bytes."""
+    return f"{math.ceil(needed * 1.05 / MIB)}MiB"
+
+
 def block_too_large(image: Image, memory: int, needed: int) -> BudgetTooSmall:
     """Return the error of an image that is decoded in blocks for which `memory` is too small."""
     return BudgetTooSmall(
         f"{image.name} must be decoded in blocks of {format_size(image.block_bytes)}, for which "
         f"the budget of {format_size(memory)} is too small.",
-        f"Use --memory {math.ceil(needed * 1.05 / MIB)}MiB or more, or save the image with tiles "
+        f"Use {option('memory', _mebibytes(needed))} or more, or save the image with tiles "
         "of 512 × 512, for example with gdal_translate -co TILED=YES.",
     )
 

@@ -15,7 +15,7 @@ from napari_restore.engine.planning._plan import READ_AHEAD, WRITE_BEHIND, Plan
 from napari_restore.engine.planning._tiles import CELL, Schedule
 from napari_restore.engine.running._tile import clear_frames
 from napari_restore.engine.running._tile_reader import TileInput
-from napari_restore.errors import OutOfMemory
+from napari_restore.errors import OutOfMemory, option
 
 T = TypeVar("T")
 In = TypeVar("In", bound=TileInput)
@@ -156,7 +156,8 @@ class Pipeline(Generic[In, Out]):
         if len(parts) == 1:
             raise OutOfMemory(
                 "Out of memory even with the smallest tile; finished tiles are kept.",
-                "Close other programs or use --device cpu, then run the same command again.",
+                f"Close other programs or use {option('device', 'cpu')}, "
+                "then run the same command again.",
             )
         return [output for part in parts for output in self._computed([self.read(part)])]
 

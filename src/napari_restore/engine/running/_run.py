@@ -43,7 +43,7 @@ from napari_restore.engine.statistics._context import (
 from napari_restore.engine.statistics._prepared import Prepared, prepare
 from napari_restore.engine.storage._store import ResultStore
 from napari_restore.engine.storage._store_lock import StoreBusy, writer_of
-from napari_restore.errors import Cancelled, SourceChanged
+from napari_restore.errors import Cancelled, SourceChanged, option
 from napari_restore.images import Radiometry, chunk_cache, trim_cache
 from napari_restore.models import Context
 
@@ -192,7 +192,7 @@ class Run:
         if now != image.fingerprint:
             raise SourceChanged(
                 f"{image.name} changed while it was being restored.",
-                "Run again with --fresh when it is whole.",
+                f"Run again with {option('fresh', True)} when it is whole.",
             )
 
     @contextmanager

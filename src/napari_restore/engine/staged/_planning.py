@@ -41,7 +41,14 @@ from napari_restore.engine.staged._layout import (
     split,
 )
 from napari_restore.engine.staged._tokens import is_related, tile_bytes
-from napari_restore.errors import BadModel, BadParameter, BudgetTooSmall, ResourceError
+from napari_restore.errors import (
+    BadModel,
+    BadParameter,
+    BudgetTooSmall,
+    Message,
+    ResourceError,
+    option,
+)
 from napari_restore.images import Image
 from napari_restore.models import StagedModel
 
@@ -262,13 +269,13 @@ def _quickest(choices: list[StagedChoice], memory: int, device_memory: int) -> S
     layouts = [choice.staged for choice in choices]
     least = min(layouts, key=lambda layout: (layout.device_bytes > device_memory, layout.ram_bytes))
     if least.device_bytes > device_memory:
-        needed, flag = least.device_bytes, "--device-memory"
+        needed, budget = least.device_bytes, "device_memory"
     else:
-        needed, flag = least.ram_bytes, "--memory"
+        needed, budget = least.ram_bytes, "memory"
     raise BudgetTooSmall(
         f"The budget is too small for this model's {least.tokens} tokens and one tile.",
-        f"Use {flag} {math.ceil(needed * 1.05 / 2**20)}MiB or more, or restore a region with "
-        "--extent region.",
+        f"Use {option(budget, f'{math.ceil(needed * 1.05 / 2**20)}MiB')} or more, "
+        f"or restore a region with {option('extent', 'region')}.",
     )
 
 
@@ -350,7 +357,7 @@ def check_staged(model: StagedModel, tile: int | None) -> None:
     if tile is not None and tile != model.tile:
         raise BadParameter(
             f"Tiles of {model.card.id} have {model.tile} pixels along a side: that is part of it.",
-            "Omit --tile; --tile-batch sets how many are processed at once.",
+            f"Omit {option('tile')}; {option('tile_batch')} sets how many are processed at once.",
         )
 
 
@@ -358,4 +365,9 @@ def about_extent(layout: StagedLayout, image: Image) -> list[str]:
     """Return the note on a model that does not see the whole image."""
     if layout.box == (0, 0, image.height, image.width):
         return []
-    return ["A draft: the model knows only the region, not the whole image (--extent region)."]
+    return [
+        Message(
+            "A draft: the model knows only the region, not the whole image "
+            f"({option('extent', 'region')})."
+        )
+    ]

@@ -21,7 +21,7 @@ from napari_restore.engine.results._levels import mask_at_level
 from napari_restore.engine.running._parallel import map_parallel
 from napari_restore.engine.statistics._context_blocks import ContextBlocks, dark_bands
 from napari_restore.engine.statistics._context_file import UNREADABLE, read_context, write_context
-from napari_restore.errors import Cancelled, InputError
+from napari_restore.errors import Cancelled, InputError, option
 from napari_restore.images import Image, attach_pyramid, cache_dir, halve, mark_entry
 from napari_restore.models import Context, context_of
 
@@ -205,7 +205,7 @@ def joint_context(contexts: Iterable[Context]) -> Context:
             raise InputError(
                 f"One image has {_description(_kind(joint))}, another {_description(_kind(context))}: "
                 "they have no statistics in common.",
-                "Give images of one kind, or leave --context out.",
+                f"Give images of one kind, or leave {option('context')} out.",
             )
         overviews.append(context.overview)
         overviews = [_thinned(overview, side) for overview in overviews]
@@ -281,7 +281,7 @@ def _stacked(overviews: list[Overview]) -> Overview:
 
 
 def save_context(path: Path, context: Context) -> None:
-    """Write a context to the path that the user chose (``--context FILE``)."""
+    """Write a context to the path that the user chose."""
     write_context(path, context)
 
 
@@ -298,7 +298,7 @@ def load_context(path: Path, image: Image | None = None) -> Context:
     except UNREADABLE as error:
         raise InputError(
             f"{path} is damaged or no context.",
-            "Make it again with --context first or joint, or leave it out.",
+            f"Make it again with {option('save_context()')}, or leave it out.",
         ) from error
     if image is not None:
         check_context(context, image)

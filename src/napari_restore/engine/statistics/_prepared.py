@@ -20,7 +20,7 @@ from napari_restore.engine.planning._probe import weights_state
 from napari_restore.engine.running._new_thread import on_new_thread
 from napari_restore.engine.running._tile import is_out_of_memory
 from napari_restore.engine.statistics._context import context_key
-from napari_restore.errors import OutOfMemory
+from napari_restore.errors import OutOfMemory, option
 from napari_restore.images import Radiometry
 from napari_restore.models import Context, RestorationModel, Statistics
 
@@ -110,7 +110,7 @@ def _statistics(
             raise
         raise OutOfMemory(
             f"Out of memory on {plan.device.name} while the model processed the whole image.",
-            "Close other programs that use it, or use --device cpu.",
+            f"Close other programs that use it, or use {option('device', 'cpu')}.",
         ) from error
 
 

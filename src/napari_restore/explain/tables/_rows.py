@@ -215,7 +215,7 @@ def _prefixed(emit: Emit, place: str) -> Emit:
         if isinstance(event, Phase):
             event = Phase(f"{place}: {event.name}")
         elif isinstance(event, Note):
-            event = Note(f"{place}: {event.text}")
+            event = Note(f"{place}: {event.text.marked}")
         emit(event)
 
     return emit_prefixed

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.errors import BadOutput, DiskFull, RestoreError
+from napari_restore.errors import BadOutput, DiskFull, RestoreError, option
 from napari_restore.images._image import Image
 from napari_restore.images.cache._disk_space import free_bytes, is_disk_full
 from napari_restore.images.export import _geotiff, _photo, _zarr
@@ -104,7 +104,9 @@ def check_output(
             )
     if target.exists() or target.is_symlink():
         if not overwrite:
-            raise BadOutput(f"{target} exists already.", "Choose another name, or --overwrite.")
+            raise BadOutput(
+                f"{target} exists already.", f"Choose another name, or {option('overwrite', True)}."
+            )
         _check_replaceable(target, form)
     folder = target.parent
     if not folder.is_dir():
@@ -207,7 +209,10 @@ def write_image(
         module.write(job, part)
         _check(module, job, part)
         if not options.overwrite and target.exists():
-            raise BadOutput(f"{target} appeared meanwhile.", "Choose another name, or --overwrite.")
+            raise BadOutput(
+                f"{target} appeared meanwhile.",
+                f"Choose another name, or {option('overwrite', True)}.",
+            )
         take_name(part, target)
     except Exception as error:
         raise _as_ours(error, target) from error
@@ -269,7 +274,7 @@ def _check_fits(
 ) -> None:
     hint = "Write a .tif or .zarr instead."
     if form.dtypes and dtype.name not in form.dtypes:
-        more = " or add --bit-depth 8" if dtype == np.uint16 else ""
+        more = f" or add {option('bit_depth', 8)}" if dtype == np.uint16 else ""
         raise BadOutput(f"{form.name} does not support {dtype} values.", f"{hint[:-1]}{more}.")
     if form.bands and shape[2] not in form.bands:
         raise BadOutput(f"{form.name} does not support {shape[2]} bands.", hint)
@@ -341,7 +346,7 @@ def _as_ours(error: Exception, target: Path) -> Exception:
         return disk_full(target)
     if isinstance(error, DamagedOutput):
         return BadOutput(
-            f"{target.name} did not contain what was written ({error.message}) and was removed.",
+            f"{target.name} did not contain what was written ({error.message.marked}) and was removed.",
             "The disk may be failing or full; write to another one.",
         )
     if type(error).__module__.startswith("rasterio"):

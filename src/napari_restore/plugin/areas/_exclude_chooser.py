@@ -184,7 +184,7 @@ class ExcludeChooser(Section):
             self._set(answer[0])
 
     def _fail(self, error: RestoreError) -> None:
-        self._set(None, BadRegion(f"Nothing is left out: {error.message}", error.hint))
+        self._set(None, BadRegion(f"Nothing is left out: {error.message.marked}", error.hint))
 
     def _set(self, mask: str | None, problem: RestoreError | None = None) -> None:
         self.message.setText("" if problem is None else error_text(problem))

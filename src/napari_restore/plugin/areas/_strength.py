@@ -169,7 +169,7 @@ def _reach(values: Any, matrix: Matrix, whole: Region) -> tuple[Region, int]:
 
 
 def _file_of(strength: Layer, image: Image, matrix: Matrix) -> str | None:
-    """The file of a layer, if `--mask FILE` means the same as the layer does."""
+    """The file of a layer, if `mask=` with it means the same as the layer does."""
     own = strength.metadata.get("napari_restore")
     if own is None or own.path is None or own.bands != 1 or own.spec != {"source": str(own.path)}:
         return None

@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_restore.errors import RestoreError
+from napari_restore.plugin._notices import with_labels
 from napari_restore.plugin.areas._drawing_controller import Tool
 from napari_restore.plugin.areas._targets import Area, Target
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
@@ -100,7 +101,8 @@ class TargetChooser(QWidget):
             self.pixels.setText(area_text(area, self.target()))
         elif problem is not None:
             # The drawing tool shows what to do next.
-            self.pixels.setText(str(problem) if self.hint.isHidden() else problem.message)
+            text = problem.sentence if self.hint.isHidden() else problem.message
+            self.pixels.setText(with_labels(text))
         else:
             self.pixels.setText("")
         # A strength with grades of its own has no edge that could fade.

@@ -39,7 +39,7 @@ class Area:
 
     targets: tuple[Region, ...]
     mask: str | None = None
-    """Path of a GeoJSON or raster mask, as `--mask` takes it."""
+    """Path of a GeoJSON or raster mask, as `napari_restore.plan` takes it."""
     soft: bool = False
     """Whether the mask has grades of its own: then its edges do not fade."""
     pixels: int | None = field(default=None, compare=False)

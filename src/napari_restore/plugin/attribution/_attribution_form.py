@@ -95,7 +95,7 @@ class AttributionForm(QWidget):
         self._offers: dict[str, Any] | None = None
         self.settings = QLineEdit(self)
         self.settings.setToolTip(
-            "name=value name=value: what --argument takes on the command line, with spaces between"
+            "name=value name=value: settings of the method, with spaces between"
         )
         self.baseline = _combo({**BASELINES, FILE: "a clear image …"})
         self.clear_image = ""

@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QLabel, QVBoxLayout
 
 from napari_restore import Region
 from napari_restore.errors import BadRegion
+from napari_restore.plugin._notices import error_text
 from napari_restore.plugin.compare._figures import (
     Figures,
     data_range_of,
@@ -94,7 +95,7 @@ class FiguresView(Section):
             self._query.request(*self._order(current, reference))
         except BadRegion as error:
             self._query.discard()
-            self.text.setText(str(error))
+            self.text.setText(error_text(error))
             return
         if not self.text.text():
             self.text.setText("Comparing …")

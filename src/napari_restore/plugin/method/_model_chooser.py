@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_restore import api
 from napari_restore.errors import UnknownBands, escape_controls
+from napari_restore.plugin._notices import error_text
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 
 if TYPE_CHECKING:
@@ -205,7 +206,7 @@ class ModelChooser(QWidget):
         try:
             return "", bool(api.missing_roles(self._image, card))
         except UnknownBands as error:
-            return str(error), False
+            return error_text(error), False
 
     def _reason_against(self, card: ModelCard) -> str:
         """Why the recommended method is not the one that stands chosen."""

@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
 from napari_restore import api
 from napari_restore._format import format_size
 from napari_restore.errors import BadModel, BadOutput, RestoreError
-from napari_restore.plugin._notices import show_note, show_problem
+from napari_restore.plugin._notices import show_note, show_problem, with_labels
 from napari_restore.plugin.method._model_chooser import Choice
 from napari_restore.plugin.threads._background import in_background
 
@@ -132,7 +132,7 @@ class ModelFiles(QObject):
                     show_problem(error)
                     return
                 # Weights of a known network run without a card, too.
-                show_note(f"{error.message} It can be used while this panel is open.")
+                show_note(f"{with_labels(error.message)} It can be used while this panel is open.")
                 choice = Choice(card, network, weights=found.source)
             except RestoreError as error:
                 show_problem(error)

@@ -17,7 +17,7 @@ from superqt.utils import qthrottled
 
 from napari_restore.engine import Adjustment
 from napari_restore.errors import BadParameter
-from napari_restore.plugin._notices import show_problem
+from napari_restore.plugin._notices import error_text, show_problem
 from napari_restore.plugin.widgets._folding import form_layout
 from napari_restore.plugin.widgets._section import Section
 
@@ -159,7 +159,7 @@ class AdjustSection(Section):
                 Adjustment(luminance_only=True).check(variant.shown.result.image)
             except BadParameter as error:
                 self.keep_colours.setEnabled(False)
-                self.keep_colours.setToolTip(str(error))
+                self.keep_colours.setToolTip(error_text(error))
 
     def _on_adjusted(self) -> None:
         variant = self._variant

@@ -22,7 +22,7 @@ from napari_restore import api
 from napari_restore._format import format_seconds, format_size
 from napari_restore.errors import InputError, RestoreError
 from napari_restore.plugin._keys import with_key
-from napari_restore.plugin._notices import show_problem
+from napari_restore.plugin._notices import error_text, show_problem
 from napari_restore.plugin.results._save_dialog import ask_save_path
 from napari_restore.plugin.results._save_task import SaveTask
 from napari_restore.plugin.results._variant_text import area_of, look_of, phrase
@@ -320,7 +320,7 @@ class ExportSection(Section):
         elif status == "cancelled":
             self.message.setText("Cancelled; nothing was written.")
         else:
-            self.message.setText(str(outcome))
+            self.message.setText(error_text(outcome))
             show_problem(outcome)
         self.ended.emit(status, outcome)
 
@@ -336,7 +336,7 @@ class ExportSection(Section):
         try:
             line = self.command()
         except RestoreError as error:
-            self.message.setText(str(error))
+            self.message.setText(error_text(error))
             show_problem(error)
             return
         clipboard = QApplication.clipboard()

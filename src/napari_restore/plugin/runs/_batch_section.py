@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 
 from napari_restore import api
 from napari_restore.errors import BadOutput, RestoreError, UnreadableImage
-from napari_restore.plugin._notices import error_text, show_problem
+from napari_restore.plugin._notices import error_text, show_problem, with_labels_for_flags
 from napari_restore.plugin.runs._layer_queue import LayerQueue, restored_count
 from napari_restore.plugin.widgets._section import Section
 
@@ -155,7 +155,7 @@ class BatchSection(Section):
         images = answer.get("images", [])
         done = sum(image["status"] != "failed" for image in images)
         problems = [
-            (Path(image["input"][0]).name, image["error"]["message"])
+            (Path(image["input"][0]).name, with_labels_for_flags(image["error"]["message"]))
             for image in images
             if image["status"] == "failed"
         ]
@@ -163,7 +163,7 @@ class BatchSection(Section):
             text = "Cancelled. The same folder goes on where it was."
         elif status == "failed":
             error = answer["error"]
-            text = f"{error['message']} {error.get('hint') or ''}".strip()
+            text = with_labels_for_flags(f"{error['message']} {error.get('hint') or ''}".strip())
         else:
             text = f"{restored_count(done, len(images))} in {self.target.text()}."
         self.finish(text, problems)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.errors import BadOutput, BadParameter, Cancelled, InputError
+from napari_restore.errors import BadOutput, BadParameter, Cancelled, InputError, option
 from napari_restore.images import Box, ExportOptions, Image, Pixels, open_image, write_image
 from napari_restore.training.data._contact import SIDE, Strip, contact_sheet, haze_text, strip_of
 from napari_restore.training.data._display import STRIP_PIXELS, Displayed, displayed, strips
@@ -172,7 +172,9 @@ def check_output_folder(output: Path, source: Path, *, overwrite: bool) -> None:
             f"{output} exists, has other contents and will not be replaced.", "Choose another name."
         )
     if not overwrite:
-        raise BadOutput(f"{output} exists already.", "Choose another name, or --overwrite.")
+        raise BadOutput(
+            f"{output} exists already.", f"Choose another name, or {option('overwrite', True)}."
+        )
 
 
 def publish_folder(part: Path, output: Path) -> None:

@@ -54,7 +54,7 @@ def fill(kind: type[T], table: Any, where: str, folder: Path) -> T:
     try:
         return kind(**values)
     except RestoreError as error:
-        raise BadParameter(f"{where}: {error.message}", error.hint) from None
+        raise BadParameter(f"{where}: {error.message.marked}", error.hint) from None
     except ValueError as error:
         # The message of the class, as "lr = 0 is too small. Write …", prefixed by the table.
         message, _, hint = str(error).partition(". ")

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as Picture
 
-from napari_restore.errors import BadOutput, BadParameter, InputError
+from napari_restore.errors import BadOutput, BadParameter, InputError, option
 from napari_restore.images import Image, open_image
 from napari_restore.training._replacing import replacing
 from napari_restore.training.data._pictures import read_picture
@@ -135,7 +135,7 @@ class HazedCase:
             if path.exists() and other is None and not overwrite:
                 raise BadOutput(
                     f"{path} exists and is not from an evaluation.",
-                    "Add --overwrite to replace it, or choose another folder.",
+                    f"Add {option('overwrite', True)} to replace it, or choose another folder.",
                 )
         info = PngInfo()
         info.add_text(_HAZE, haze)

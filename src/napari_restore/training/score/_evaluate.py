@@ -136,7 +136,7 @@ def show(
             known = _as_restore_error(error)
             if isinstance(known, (Cancelled, DiskFull)):
                 raise known from error
-            settings.emit(Note(f"{case.name}: {known}"))
+            settings.emit(Note(f"{case.name}: {known.sentence.marked}"))
 
 
 class _CaseEvaluation:
@@ -273,7 +273,7 @@ def _failed(
             "exit_code": known.exit_code,
         }
     )
-    settings.emit(Note(f"{', '.join(filter(None, (case.name, method)))}: {known}"))
+    settings.emit(Note(f"{', '.join(filter(None, (case.name, method)))}: {known.sentence.marked}"))
 
 
 def _as_restore_error(error: BaseException) -> RestoreError:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_restore.engine import Event, Note, Plan, Result
-from napari_restore.errors import BadParameter, InputError
+from napari_restore.errors import BadParameter, InputError, option
 from napari_restore.metrics import DEFAULT, metric_of
 from napari_restore.models import RestorationModel
 from napari_restore.training.data._scenes import Kind
@@ -90,7 +90,7 @@ def perform(
         trust=request.trust,
     )
     if len(methods) == 1:
-        raise BadParameter("There is no method to evaluate.", "Name one with --model.")
+        raise BadParameter("There is no method to evaluate.", f"Name one with {option('models')}.")
     folder = request.output
     if folder is not None:
         check_folder(folder, overwrite=request.overwrite)
@@ -146,12 +146,12 @@ def _cases_of(request: Request) -> tuple[list[Case], str]:
     if (request.pairs is None) == (request.data is None):
         raise InputError(
             "Either pairs or clear pictures are needed.",
-            "Give --pairs FOLDER or --data INDEX, one of the two.",
+            f"Give {option('pairs', 'FOLDER')} or {option('data', 'INDEX')}, one of the two.",
         )
     if request.keep and (request.data is None or request.output is None):
         raise BadParameter(
             "Only pictures with synthetic haze can be kept, in a folder.",
-            "Use --keep with --data and -o.",
+            f"Use {option('keep', True)} with {option('data')} and {option('output')}.",
         )
     if request.pairs is not None:
         found = find_pairs(request.pairs)
