@@ -1,4 +1,4 @@
-"""The process behind `napari-restore view`: napari, with what it will need loaded before.
+"""The process behind `napari-restore view`: napari, with its libraries loaded before.
 
 Run as ``python -m napari_restore.plugin._start``, with the arguments of napari itself.
 """

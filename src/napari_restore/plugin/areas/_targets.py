@@ -1,4 +1,4 @@
-"""What a run shall restore, and which pixels of an image that is."""
+"""The targets that can be restored, and the area of one in level-0 pixels."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from napari_restore.errors import BadRegion
 
 
 class NotReady(BadRegion):
-    """A mask is still being made on another thread: wait for it."""
+    """Raised while a mask is made on another thread."""
 
 
 class Target(Enum):
-    """The choices, by the words the panel shows."""
+    """The choices, by the labels the panel shows."""
 
     VISIBLE = "visible region"
     DRAWN = "drawn areas"

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari_restore.models import ModelCard
 
 MARK = "★ "
-"""Before the title, and in words before the summary, of a recommended model."""
+"""Before the title and the summary of a recommended model."""
 TASKS = {
     "dehaze": "Remove haze",
     "fuse": "Fuse exposures",
@@ -76,7 +76,7 @@ class ModelChooser(QWidget):
         self._image: Image | None = None
         self._guess = ""
         self._not_chosen = ""
-        """Why the recommended method was not chosen, while nobody has chosen."""
+        """Why the recommended method is not the default, while the user has not chosen."""
         self._picked = False
         """Whether the user chose, rather than what stands first."""
         self.task_label = QLabel("Task", self)
@@ -147,15 +147,15 @@ class ModelChooser(QWidget):
             self.combo.setCurrentIndex(number)
 
     def model(self) -> str:
-        """The chosen key, "" while nothing is offered."""
+        """Return the chosen key, "" while nothing is offered."""
         return self.combo.currentData() or ""
 
     def choice(self) -> Choice | None:
-        """The chosen model."""
+        """Return the chosen model."""
         return self._choices.get(self.model())
 
     def card(self) -> ModelCard | None:
-        """The chosen card."""
+        """Return the chosen card."""
         choice = self.choice()
         return None if choice is None else choice.card
 
@@ -196,7 +196,7 @@ class ModelChooser(QWidget):
         self._on_chosen()
 
     def _why_not(self, card: ModelCard) -> tuple[str, bool]:
-        """Why `card` cannot run on the image whatever is said of its bands ("" if it can).
+        """Return why `card` cannot run on the image with any roles of its bands ("" if it can).
 
         And whether the bands must be named first.
         """
@@ -208,7 +208,7 @@ class ModelChooser(QWidget):
             return str(error), False
 
     def _reason_against(self, card: ModelCard) -> str:
-        """Why the recommended method is not the one that stands chosen."""
+        """Return why the recommended method is not chosen."""
         reason, asks = self._why_not(card)
         if not asks:
             return f"{MARK}{card.title} is recommended, but cannot run here: {reason}"
@@ -247,17 +247,17 @@ class ModelChooser(QWidget):
 
 
 def offered_models() -> list[ModelCard]:
-    """The models that run as they are: those whose weights are missing are left out."""
+    """Return the models that run as they are, not those whose weights are missing."""
     return [card for card in api.models() if api.is_ready(card.id)]
 
 
 def in_short(text: str) -> str:
-    """What a card was validated on, without the figures, which follow a colon."""
+    """Return what a card was validated on, without the figures, which follow a colon."""
     return text.partition(":")[0].rstrip(".")
 
 
 def _rank(card: ModelCard, scene: str) -> tuple[bool, bool, bool]:
-    """What comes first: recommended for the scene, made for it, made for the task."""
+    """Return the sort key: recommended for the scene, made for it, made for the task."""
     return scene not in card.recommended_for, scene not in card.scenes, card.task == "other"
 
 

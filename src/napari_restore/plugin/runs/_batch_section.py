@@ -105,7 +105,7 @@ class BatchSection(Section):
     # -- layers ------------------------------------------------------------------
 
     def chosen_layers(self) -> list[ImageLayer]:
-        """The selected layers that can be restored, the lowest first."""
+        """Return the selected layers that can be restored, the lowest first."""
         selected = self.viewer.layers.selection
         return [x for x in self.viewer.layers if x in selected and _is_source(x)]
 
@@ -176,7 +176,7 @@ class BatchSection(Section):
         return self.queue is not None or self.folder is not None or self.state.running
 
     def stop(self) -> None:
-        """Stop what is under way, and do not go on."""
+        """Stop what is under way, and drop what waits."""
         self.message.setText("Stopping after the tiles in hand …")
         if self.folder is not None:
             self.folder.cancel()

@@ -1,4 +1,4 @@
-"""Starts and ends everything that computes in a viewer: runs, live results, batches, attributions."""
+"""Starts and ends what computes in a viewer: runs, live results, batches, attributions."""
 
 from __future__ import annotations
 
@@ -307,7 +307,7 @@ class RunController(QObject):
             self._warm.start_soon()
 
     def _show_draft(self) -> None:
-        """Say whether true pixels are on their way to a draft."""
+        """Report whether true pixels will replace a draft."""
         coming = self._state.running or self.live.is_busy
         text = "Draft: true pixels follow" if coming else "Draft: Run makes the true pixels"
         self.draft_message.emit(text if drafts_in(self._viewer) else "")
