@@ -100,7 +100,7 @@ def show_bands(viewer: napari.viewer.Viewer) -> None:
         "units": ("pixel", *layer.units[-2:]),
     }
     viewer.add_image(data, **arguments)
-    # To look at: what is restored stays what it was.
+    # What is restored stays the same.
     viewer.layers.selection.active = layer
 
 

@@ -202,7 +202,7 @@ class RestorePanel(QWidget):
         if self.running is None:
             self.bar.show_plan(line)
             if self.bar.message.text() == line:
-                # Why a run failed is why there is no plan: once is enough.
+                # Why a run failed is why there is no plan: shown once.
                 self.bar.show_message("")
         self.planned.emit(line)
 

@@ -63,8 +63,8 @@ def read(path: Paths) -> list[Any]:
 def layer_of(image: Image, viewer: Any = None, *, band_by_band: bool = False) -> LayerData:
     """Return the layer that shows `image`, as napari's readers return it.
 
-    In colour where it is known which bands those are, unless `band_by_band` is wanted.
-    `metadata["napari_restore"]` holds the image. With a viewer the canvas is
+    In colour where it is known which bands those are, unless `band_by_band`.
+    `metadata["napari_restore"]` is the image. With a viewer the canvas is
     turned so that it is upright, and missing levels appear as they are made.
     """
     from napari_restore.errors import escape_controls

@@ -142,7 +142,7 @@ class DrawingController(QObject):
         if tool is Tool.BRUSH:
             return self._paint_layer(source)
         found = gradient_layer(viewer) if tool is Tool.GRADIENT else areas_layer(viewer)
-        # Other layers may hold anything, and lie otherwise than the image.
+        # Other layers may contain anything, and lie elsewhere.
         if found is not None and THIN in found.metadata:
             if np.allclose(plane_of(found), plane_of(source)):
                 return found

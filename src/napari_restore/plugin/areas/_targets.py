@@ -43,7 +43,7 @@ class Area:
     soft: bool = False
     """Whether the mask has grades of its own: then its edges do not fade."""
     pixels: int | None = field(default=None, compare=False)
-    """About how many pixels the mask reaches; None without one, or if nobody counted."""
+    """About how many pixels the mask reaches; None without one, or where it is not counted."""
 
     @property
     def region(self) -> Region:

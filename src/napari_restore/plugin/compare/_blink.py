@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 KEY = KEYS["blink"].keys
 RELEASED_MS = 50
-"""A key that is pressed again within this time was held: X11 repeats it as release and press."""
+"""A key that is pressed again within this time was not released: X11 repeats it as release and press."""
 
 
 class Blink:

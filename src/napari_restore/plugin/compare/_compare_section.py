@@ -114,7 +114,7 @@ class CompareSection(Section):
         self.maps.leave()
         super().leave()
 
-    # -- what there is -----------------------------------------------------------
+    # -- the current result -----------------------------------------------------------
 
     def _on_variants(self) -> None:
         self._contrast.follow(self.state.variants if self.link.isChecked() else ())

@@ -141,7 +141,7 @@ class Swipe:
     def _events(self) -> list[tuple[Any, Callable[..., object]]]:
         camera = self.viewer.scene.camera.events
         layers = [self.source, *([self._left.layer] if self._left else [])]
-        looks = [getattr(self.source.events, name) for name in display_properties(self.source)]
+        properties = [getattr(self.source.events, name) for name in display_properties(self.source)]
         return [
             (camera.center, self._on_view),
             (camera.zoom, self._on_view),
@@ -149,7 +149,7 @@ class Swipe:
             (self.viewer.dims.events.ndisplay, self._on_view),
             # New pixels: another band, a level that grows, tiles of the left result.
             *((layer.events.set_data, self._on_pixels) for layer in layers),
-            *((event, self._on_looks) for event in looks),
+            *((event, self._on_display) for event in properties),
             (self.viewer.layers.events.removed, self._on_removed),
         ]
 
@@ -164,7 +164,7 @@ class Swipe:
             # Out of view: nothing to cover until it comes back.
             return
 
-    def _on_looks(self) -> None:
+    def _on_display(self) -> None:
         if self._curtain is not None:
             for name in display_properties(self.source):
                 setattr(self._curtain.layer, name, getattr(self.source, name))

@@ -69,7 +69,7 @@ class Curtain:
         self._until = 0
         """Columns of the snapshot that are shown."""
         self._draw_up(snapshot)
-        looks = {
+        properties = {
             name: getattr(source, name) for name in (*display_properties(source), "interpolation2d")
         }
         self.layer = ImageLayer(
@@ -80,7 +80,7 @@ class Curtain:
             units=source.units[-2:],
             axis_labels=source.axis_labels[-2:],
             metadata={"napari_restore_source": "swipe"},
-            **looks,
+            **properties,
         )
         draw_thumbnail_of(self.layer)
 
@@ -90,7 +90,7 @@ class Curtain:
         return self._snapshot.region
 
     def show(self, snapshot: Snapshot) -> None:
-        """Cover with other pixels, where the user looks now."""
+        """Cover with other pixels, where the user properties now."""
         moved = (snapshot.region, snapshot.step) != (self._snapshot.region, self._snapshot.step)
         self._draw_up(snapshot)
         self.layer.data = self._buffer

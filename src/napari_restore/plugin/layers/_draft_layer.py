@@ -23,7 +23,7 @@ WHY = "Draft: a coarser level, or statistics of a part of the image. Its pixels 
 class DraftLayer:
     """A layer over `source` that is called a draft.
 
-    The run bar says so too. Not napari's text on the canvas: showing it while layers
+    The run bar shows that it is one, too. Not napari's text on the canvas: showing it while layers
     come and go crashes vispy (napari 0.9.2, Mesa).
     """
 

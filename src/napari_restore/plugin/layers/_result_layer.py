@@ -293,7 +293,7 @@ class GrowingLevel:
     """One level of `result` as an array (y, x, band) that can be sliced while tiles still come.
 
     The bands `colour`, if there are any, get an alpha band; other values become floats,
-    which hold them exactly (up to 24 bits, or 53), so that NaN can stand where nothing
+    which represent them exactly (up to 24 bits, or 53), so that NaN can stand where nothing
     is finished.
     """
 

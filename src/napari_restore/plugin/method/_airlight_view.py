@@ -30,7 +30,7 @@ NAME = "airlight"
 """The parameter this row belongs to; shown for the models that declare it."""
 AUTO = "auto"
 Colour = tuple[float, ...]
-Answer = tuple[str | None, RestoreError | None]
+Sampled = tuple[str | None, RestoreError | None]
 
 
 class AirlightPicker(QWidget):
@@ -143,11 +143,11 @@ class AirlightPicker(QWidget):
         place = _in_level(box, image.level_shapes, level)
         in_background(partial(_value_of, image, card, place, level), self._on_value, self._picks)
 
-    def _on_value(self, number: int, answer: Answer) -> None:
+    def _on_value(self, number: int, sampled: Sampled) -> None:
         if number != self._picks:
             return
         self.show_value()
-        value, error = answer
+        value, error = sampled
         if error is not None:
             show_problem(error)
         elif value is not None:
@@ -260,7 +260,7 @@ def _in_level(box: Region, shapes: Any, level: int) -> tuple[int, int, int, int]
     return y0, x0, min(rows, y1), min(columns, x1)
 
 
-def _value_of(image: Any, card: ModelCard, box: Any, level: int) -> Answer:
+def _value_of(image: Any, card: ModelCard, box: Any, level: int) -> Sampled:
     """Return the parameter's value for a place, or its error; not in the GUI thread."""
     try:
         colour = api.mean_colour(image, card, box, level)

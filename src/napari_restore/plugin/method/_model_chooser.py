@@ -169,25 +169,25 @@ class ModelChooser(QWidget):
         self._choices = {choice.key: choice for choice in shown}
         self.combo.blockSignals(True)
         self.combo.clear()
-        usable, ready = [], []
+        usable, named = [], []
         self._not_chosen = ""
         for choice in shown:
             mark = MARK if scene in choice.card.recommended_for else ""
             self.combo.addItem(mark + escape_controls(choice.card.title), choice.key)
-            reason, asks = self._why_not(choice.card)
+            reason, needs_roles = self._why_not(choice.card)
             if reason:
                 # The only model Qt gives a combo box by itself.
                 self.combo.model().item(self.combo.count() - 1).setEnabled(False)  # type: ignore[attr-defined]
             else:
                 usable.append(choice.key)
-                if not asks:
-                    ready.append(choice.key)
+                if not needs_roles:
+                    named.append(choice.key)
             self.combo.setItemData(
                 self.combo.count() - 1, reason or choice.card.summary, Qt.ItemDataRole.ToolTipRole
             )
         if usable and (chosen not in usable or not self._picked):
-            # Band roles are asked for only once a model that needs them is chosen.
-            chosen = (ready or usable)[0]
+            # Missing roles are shown only once a model that needs them is chosen.
+            chosen = (named or usable)[0]
             first = shown[0]
             if scene in first.card.recommended_for and first.key != chosen:
                 self._not_chosen = self._reason_against(first.card)
@@ -209,8 +209,8 @@ class ModelChooser(QWidget):
 
     def _reason_against(self, card: ModelCard) -> str:
         """Return why the recommended method is not chosen."""
-        reason, asks = self._why_not(card)
-        if not asks:
+        reason, needs_roles = self._why_not(card)
+        if not needs_roles:
             return f"{MARK}{card.title} is recommended, but cannot run here: {reason}"
         return (
             f"{MARK}{card.title} is recommended, but must know which bands are red, green "

@@ -107,11 +107,11 @@ class ModelFiles(QObject):
         self._requests += 1
         in_background(partial(_inspected, source, trust), self._on_found, self._requests, trust)
 
-    def _on_found(self, number: int, trust: bool, answer: Inspected) -> None:
+    def _on_found(self, number: int, trust: bool, inspected: Inspected) -> None:
         if number != self._requests:
             return
         self.message.emit("")
-        found, error = answer
+        found, error = inspected
         if error is not None:
             show_problem(error)
         if found is None:

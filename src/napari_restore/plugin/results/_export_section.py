@@ -73,7 +73,7 @@ DEPTHS: dict[str, int | None] = {"as in the image": None, "8 bit": 8, "16 bit": 
 class ExportSection(Section):
     """Format, options, Export, and the command line that does the same.
 
-    Means `state.current` as it is shown: with its look, its mask and feather.
+    Applies to `state.current` as it is shown: adjusted, with its mask and feather.
     """
 
     TITLE: ClassVar[str] = "Export"
@@ -88,7 +88,7 @@ class ExportSection(Section):
         self._chosen = False
         """Whether the user has chosen the format."""
         self._watched: Variant | None = None
-        """Whose look is followed."""
+        """Whose adjustment is followed."""
         self._build()
         for signal in (state.events.current, state.events.variants, state.events.running):
             self.listen(signal, self._on_current)

@@ -308,7 +308,7 @@ class ResultsSection(Section):
     def _free(self, store: Any, name: str) -> None:
         """Remove pixels from the disk, which may take a while; on another thread."""
         if any(is_same(variant, store, name) for variant in self.state.variants):
-            # Made twice with the same settings: the other one goes on showing them.
+            # Made twice with the same settings: the other one still shows them.
             self.freed.emit(False)
             return
         in_background(partial(_freed, store, name), self._on_freed)

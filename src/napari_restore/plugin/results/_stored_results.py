@@ -145,7 +145,7 @@ def apply_settings(state: RestoreState, variant: Variant, layers: LayerList) -> 
     target = target_of(variant)
     if target is not None:
         known["target"] = target
-    # Last: a run that waits for a mask goes on with all of these.
+    # Last: a run that waits for a mask starts with all of these.
     known |= {"exclude": request.exclude, "exclude_pending": False}
     for name, value in known.items():
         setattr(state, name, value)

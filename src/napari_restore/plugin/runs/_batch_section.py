@@ -91,12 +91,12 @@ class BatchSection(Section):
         browse.setToolTip(title)
         line.setToolTip(title)
 
-        def ask() -> None:
+        def choose_folder() -> None:
             chosen = QFileDialog.getExistingDirectory(self, title, line.text())
             if chosen:
                 line.setText(chosen)
 
-        browse.clicked.connect(ask)
+        browse.clicked.connect(choose_folder)
         row = QHBoxLayout()
         row.addWidget(line, 1)
         row.addWidget(browse)
@@ -150,9 +150,9 @@ class BatchSection(Section):
         self.progress.setRange(0, max(1, total))
         self.progress.setValue(done)
 
-    def _on_folder(self, status: str, answer: dict[str, Any]) -> None:
+    def _on_folder(self, status: str, output: dict[str, Any]) -> None:
         self.folder = None
-        images = answer.get("images", [])
+        images = output.get("images", [])
         done = sum(image["status"] != "failed" for image in images)
         problems = [
             (Path(image["input"][0]).name, image["error"]["message"])
@@ -162,7 +162,7 @@ class BatchSection(Section):
         if status == "cancelled":
             text = "Cancelled. The same folder goes on where it was."
         elif status == "failed":
-            error = answer["error"]
+            error = output["error"]
             text = f"{error['message']} {error.get('hint') or ''}".strip()
         else:
             text = f"{restored_count(done, len(images))} in {self.target.text()}."

@@ -32,7 +32,7 @@ def in_background(compute: Callable[[], T], on_result: Callable[..., object], *a
     `on_result` is a method of a Qt object it is dropped once that is destroyed, and does not
     keep it. What `compute` raises is raised in the GUI thread, where napari shows it.
 
-    Nothing is registered with napari: closing the window need not ask about it. Python ends
+    Nothing is registered with napari, so that closing the window does not ask about it. Python ends
     when the result is computed, which is then dropped.
     """
     number = next(_numbers)
