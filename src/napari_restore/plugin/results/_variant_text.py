@@ -180,3 +180,15 @@ def _bytes(measured: int, predicted: int) -> str:
     return (
         f"{format_size(measured, like=largest)} (predicted {format_size(predicted, like=largest)})"
     )
+
+
+def run_summary(record: dict[str, Any]) -> str:
+    """Return what a finished run took, in one line."""
+    measured = record["measured"]
+    if measured["tiles_done"] == 0 and measured["tiles_resumed"]:
+        return "All tiles had been restored before. Compare, adjust and export it above."
+    done = f"Done in {format_seconds(measured['seconds'], tenths=True)}"
+    speed = f"{measured['megapixels_per_second']:.1f}"
+    if speed != "0.0":
+        done += f", {speed} MP/s"
+    return f"{done}. Compare, adjust and export it above."
