@@ -153,13 +153,13 @@ def finished_run(panel: Any, qtbot: Any) -> Callable[..., Any]:
     """A function that clicks Run and waits for the end: gives the result, or why there is none."""
 
     def run(status: str = "done") -> Any:
-        told: list[Any] = []
-        panel.ended.connect(lambda *outcome: told.append(outcome))
+        reported: list[Any] = []
+        panel.ended.connect(lambda *outcome: reported.append(outcome))
         panel.bar.button.click()
-        qtbot.waitUntil(lambda: bool(told))
-        assert told[0][0] == status, told
+        qtbot.waitUntil(lambda: bool(reported))
+        assert reported[0][0] == status, reported
         assert panel.bar.button.text() == "Run"
-        return panel.state.current if status == "done" else told[0][1]
+        return panel.state.current if status == "done" else reported[0][1]
 
     return run
 

@@ -66,18 +66,18 @@ def test_files_elsewhere_are_read_after_a_yes(
     word: str, outer: Path, make_napari_viewer: Any, answer: Any
 ) -> None:
     viewer = make_napari_viewer()
-    told: list[str] = []
+    reported: list[str] = []
 
     def click(dialog: Any) -> bool:
         assert isinstance(dialog, QMessageBox)
-        told.append(dialog.text())
+        reported.append(dialog.text())
         assert dialog.defaultButton().text() == "No"
         next(button for button in dialog.buttons() if button.text() == word).click()
         return True
 
     seen = answer(click)
     viewer.open(outer, plugin="napari-restore")
-    assert len(seen) == 1 and "pixels.tif" in told[0] and "outside" in told[0]
+    assert len(seen) == 1 and "pixels.tif" in reported[0] and "outside" in reported[0]
     if word == "No":
         assert len(viewer.layers) == 0
         return
@@ -92,12 +92,12 @@ def test_opening_can_be_cancelled(
     sample: Path, make_napari_viewer: Any, answer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     viewer = make_napari_viewer()
-    told = threading.Event()
+    reported = threading.Event()
 
     def endless(*_: Any, cancelled: Any, **options: Any) -> Any:
         while not cancelled():
             pass
-        told.set()
+        reported.set()
         raise Cancelled("Opening the file was cancelled.")
 
     def cancel(dialog: Any) -> bool:
@@ -112,7 +112,7 @@ def test_opening_can_be_cancelled(
     answer(cancel)
     viewer.open(sample, plugin="napari-restore")
     assert len(viewer.layers) == 0
-    assert told.wait(20)
+    assert reported.wait(20)
 
 
 def test_what_takes_long_is_opened_in_the_end(

@@ -62,7 +62,7 @@ def test_other_layers_as_zarr_are_refused(tmp_path: Path):
         write_layer(str(tmp_path / "a.zarr"), np.zeros((3, 3)), {"name": "x", "metadata": {}})
 
 
-def test_a_look_is_saved_as_it_is_shown(sample: Path, planned: Any, tmp_path: Path):
+def test_an_adjustment_is_saved_as_it_is_shown(sample: Path, planned: Any, tmp_path: Path):
     made = nr.plan(sample, "dcp", region=Region(0, 0, 200, 300), device="cpu")
     result = nr.start(made).result().with_adjustment(Adjustment(strength=0.6))
     target = tmp_path / "a.png"

@@ -1,4 +1,4 @@
-"""Opens images in a window: with a way to cancel where it takes long, asking where consent is needed."""
+"""Opens images in a window, with dialogs to cancel and to consent to files elsewhere."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _INTERVAL_MS = 50
 
 
 def open_in_window(paths: Sequence[str]) -> Image:
-    """The image at `paths`, several being its bands; to be called in the GUI thread.
+    """Open the image at `paths`, several being its bands; called in the GUI thread.
 
     Files elsewhere that it takes pixels from are read after a yes. Raises what `open_image`
     does; `Cancelled` also after a no.
@@ -32,7 +32,7 @@ def open_in_window(paths: Sequence[str]) -> Image:
 
 
 def ask_outside(error: OutsideFolder) -> bool:
-    """Whether the user lets an image take pixels from outside its folder; No unless said otherwise."""
+    """Return whether the user lets an image take pixels from outside its folder; No by default."""
     from qtpy.QtCore import Qt
     from qtpy.QtWidgets import QApplication, QMessageBox
 
@@ -53,7 +53,7 @@ def ask_outside(error: OutsideFolder) -> bool:
 
 
 class _Opening:
-    """An image being opened on a thread of its own, which knows nothing of Qt."""
+    """An image being opened on a thread of its own, without Qt."""
 
     def __init__(self, work: Callable[[Callable[[], bool]], Image]) -> None:
         self.over = threading.Event()
@@ -73,11 +73,11 @@ class _Opening:
             self.over.set()
 
     def cancel(self) -> None:
-        """Whoever opens stops at the next step; nobody waits for it."""
+        """Stop opening at the next step, without waiting for it."""
         self._cancel.set()
 
     def image(self) -> Image:
-        """The image; raises why there is none."""
+        """Return the image; raises the error of opening it."""
         if self._cancel.is_set():
             raise Cancelled("Opening the file was cancelled.")
         if self._error is not None:

@@ -162,7 +162,7 @@ class RestorePanel(QWidget):
         plans.plan_ready.connect(self.advanced.show_plan)
         bar.pressed.connect(runs.toggle)
         bar.live_toggled.connect(runs.live.switch)
-        runs.starting.connect(self.drawing.rest)
+        runs.starting.connect(self.drawing.finish)
         runs.started.connect(self._on_started)
         runs.planned.connect(self._on_run_planned)
         runs.progressed.connect(bar.show_progress)
@@ -202,7 +202,7 @@ class RestorePanel(QWidget):
         if self.running is None:
             self.bar.show_plan(line)
             if self.bar.message.text() == line:
-                # Why a run failed is why there is no plan: once is enough.
+                # Why a run failed is why there is no plan: shown once.
                 self.bar.show_message("")
         self.planned.emit(line)
 
@@ -277,11 +277,11 @@ class RestorePanel(QWidget):
         self.plans.update()
 
     def sizeHint(self) -> QSize:
-        """As wide as is comfortable; a narrow window makes it `NARROWEST`."""
+        """Return the usual width; a narrow window makes it `NARROWEST`."""
         return super().sizeHint().expandedTo(QSize(USUAL, 0))
 
     def showEvent(self, event: Any) -> None:
-        """Be as wide as is usual."""
+        """Take the usual width."""
         super().showEvent(event)
         self._width.later()
 

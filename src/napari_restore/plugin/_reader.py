@@ -61,10 +61,10 @@ def read(path: Paths) -> list[Any]:
 
 
 def layer_of(image: Image, viewer: Any = None, *, band_by_band: bool = False) -> LayerData:
-    """The layer that shows `image`, as napari's readers return it.
+    """Return the layer that shows `image`, as napari's readers return it.
 
-    In colour where it is known which bands those are, unless `band_by_band` is wanted.
-    `metadata["napari_restore"]` holds the image. With a viewer the canvas is
+    In colour where it is known which bands those are, unless `band_by_band`.
+    `metadata["napari_restore"]` is the image. With a viewer the canvas is
     turned so that it is upright, and missing levels appear as they are made.
     """
     from napari_restore.errors import escape_controls
@@ -113,7 +113,7 @@ def layer_of(image: Image, viewer: Any = None, *, band_by_band: bool = False) ->
 
 
 def _levels(image: Image, display: Any, viewer: Any, limits: Any) -> list[Any]:
-    """All levels lazily; missing ones begin to be made."""
+    """Return all levels lazily; missing ones begin to be made."""
     import numpy as np
 
     from napari_restore.plugin.layers._growth import Growth, must_grow
@@ -131,7 +131,7 @@ def _levels(image: Image, display: Any, viewer: Any, limits: Any) -> list[Any]:
 
 
 def _refresher(image: Image, display: Any, viewer: Any, guessed: Any) -> Callable[[bool], Any]:
-    """Draws the layers of `image` again, on the thread of the window.
+    """Return a function that draws the layers of `image` again, in the GUI thread.
 
     `guessed` are contrast limits chosen before there was a coarse level: they are judged
     again once it is finished, and while a file lands of which nothing could be read
@@ -156,7 +156,7 @@ def _refresher(image: Image, display: Any, viewer: Any, guessed: Any) -> Callabl
             viewer.layers.events.inserted.connect(on_inserted)
 
     def on_inserted(event: Any) -> None:
-        """All has landed while napari was still making the layer."""
+        """Refresh a layer whose image was complete before napari had made the layer."""
         if event.value.metadata.get("napari_restore") is image:
             viewer.layers.events.inserted.disconnect(on_inserted)
             call(True)
@@ -176,7 +176,7 @@ def _as_list(path: Paths) -> list[str]:
 
 
 def _is_ours(path: Path) -> bool:
-    """Judged by name and, for a folder, by what a zarr has at its top."""
+    """Return whether name and, for a folder, the zarr files at its top are those of an image."""
     if path.is_dir():
         return any(
             (path / name).is_file() for name in ("zarr.json", ".zattrs", ".zgroup", ".zarray")

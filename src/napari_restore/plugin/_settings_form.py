@@ -13,7 +13,7 @@ from napari_restore.errors import RestoreError
 from napari_restore.plugin._notices import error_text
 from napari_restore.plugin._preferences import hint_at_async
 from napari_restore.plugin._state import image_of
-from napari_restore.plugin.areas._drawing_controller import Drawing
+from napari_restore.plugin.areas._drawing_controller import DrawingController
 from napari_restore.plugin.areas._exclude_chooser import ExcludeChooser
 from napari_restore.plugin.areas._strength import chosen_strength, strength_layers
 from napari_restore.plugin.areas._target_chooser import TargetChooser
@@ -49,7 +49,7 @@ class SettingsForm(QObject):
         super().__init__(panel)
         self.viewer = viewer
         self.state = state
-        self.drawing = Drawing(viewer, state, self)
+        self.drawing = DrawingController(viewer, state, self)
         self.image = NarrowComboBox(panel)
         self.summary = QLabel(panel)
         self.summary.setWordWrap(True)
@@ -92,7 +92,7 @@ class SettingsForm(QObject):
         self.image.activated.connect(self._on_chosen)
         self.models.changed.connect(self._on_model)
         self.bands.changed.connect(self._set("bands"))
-        self.bands.answered.connect(self._on_named)
+        self.bands.named_bands.connect(self._on_named)
         self.parameters.changed.connect(self._set("parameters"))
         self.airlight.picked.connect(self._on_airlight)
         self.target.changed.connect(self._on_target)
@@ -152,7 +152,7 @@ class SettingsForm(QObject):
         self.parameters.show_card(choice.card)
         self.airlight.show_card(choice.card)
         self.advanced.show_card(choice.card)
-        self.bands.ask(self.state.layer, choice.card)
+        self.bands.show_missing(self.state.layer, choice.card)
         self.state.card = choice.card
         self.state.weights, self.state.trust = choice.weights, choice.trust
         self.state.parameters = self.parameters.values()
@@ -198,7 +198,7 @@ class SettingsForm(QObject):
             except RestoreError as error:
                 self.summary.setText(error_text(error))
                 layer = None
-                self.bands.ask(None, None)
+                self.bands.show_missing(None, None)
             else:
                 self.summary.setText(describe(image))
                 if layer is not self.state.layer:

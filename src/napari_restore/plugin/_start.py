@@ -1,4 +1,4 @@
-"""The process behind `napari-restore view`: napari, with what it will need loaded before.
+"""The process behind `napari-restore view`: napari, with its libraries loaded before.
 
 Run as ``python -m napari_restore.plugin._start``, with the arguments of napari itself.
 """
@@ -27,7 +27,7 @@ NEEDED = (
 
 
 def load() -> WindowGarbage:
-    """Load what the window needs, and look after its garbage from then on."""
+    """Load what the window needs, and collect its garbage from then on."""
     for name in NEEDED:
         importlib.import_module(name)
     from napari_restore.plugin.threads._garbage import WindowGarbage

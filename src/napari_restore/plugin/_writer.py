@@ -11,8 +11,7 @@ from napari_restore.errors import BadOutput
 def write_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     """Write the result that a layer shows; `data` is what the screen needs, not what is saved.
 
-    napari has asked the user before it comes here with the name of an existing file, so
-    that is replaced; the source is not. napari also offers this writer first for
+    napari asks the user before it replaces an existing file, so that is replaced; the source is not. napari also offers this writer first for
     layers that have nothing to do with us: they are left to its own writer.
     Raises `BadOutput`, `Cancelled`.
     """

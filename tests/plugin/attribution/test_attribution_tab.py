@@ -26,12 +26,12 @@ pytestmark = pytest.mark.viewer
 BOX = Region(100, 120, 148, 184)
 
 
-def test_a_box_becomes_layers_and_measures(tab: Any, ask: Any) -> None:
+def test_a_box_becomes_layers_and_measures(tab: Any, finished_attribution: Any) -> None:
     tab.target.add_box(BOX)
     assert "64 × 48 pixels at x 120, y 100" in tab.form.box.text()
-    found = ask()
-    told = found.record["attribution"]
-    assert told["box"] == list(BOX) and told["completeness"]["reached"]
+    found = finished_attribution()
+    reported = found.record["attribution"]
+    assert reported["box"] == list(BOX) and reported["completeness"]["reached"]
     layers = tab.results.current.layers
     # One entry in the list, whose name begins with what tells it from others.
     assert [layer.name for layer in layers.all] == ["1 dcp · haze · map"]
@@ -49,8 +49,8 @@ def test_a_box_becomes_layers_and_measures(tab: Any, ask: Any) -> None:
     assert not tab.state.running and tab.bar.button.text() == "Run"
 
 
-def test_in_a_low_window_the_answer_comes_into_view(
-    tab: Any, panel: Any, ask: Any, qtbot: Any
+def test_in_a_low_window_the_results_scroll_into_view(
+    tab: Any, panel: Any, finished_attribution: Any, qtbot: Any
 ) -> None:
     window = panel.viewer.window._qt_window
     window.resize(1280, 800)
@@ -58,7 +58,7 @@ def test_in_a_low_window_the_answer_comes_into_view(
     tab.target.add_box(BOX)
     scroll = panel.findChild(QScrollArea)
     assert tab.results.measures.visibleRegion().isEmpty()
-    ask()
+    finished_attribution()
 
     def in_sight() -> bool:
         seen = tab.results.measures.visibleRegion().boundingRect()
@@ -67,17 +67,17 @@ def test_in_a_low_window_the_answer_comes_into_view(
     qtbot.waitUntil(in_sight)
 
 
-def test_the_curve_of_a_complete_map_meets_d(tab: Any, ask: Any) -> None:
+def test_the_curve_of_a_complete_map_meets_d(tab: Any, finished_attribution: Any) -> None:
     tab.target.add_box(BOX)
-    told = ask().record["attribution"]
+    reported = finished_attribution().record["attribution"]
     value, summed = tab.results.path.lines()
-    assert value[-1] == pytest.approx(told["completeness"]["difference"], rel=1e-6)
-    assert summed[-1] == pytest.approx(told["completeness"]["sum"], rel=1e-6)
+    assert value[-1] == pytest.approx(reported["completeness"]["difference"], rel=1e-6)
+    assert summed[-1] == pytest.approx(reported["completeness"]["sum"], rel=1e-6)
     assert np.abs(value - summed).max() < 0.05 * np.abs(value).max()
 
 
 def test_the_map_is_seen_while_it_comes(
-    tab: Any, ask: Any, monkeypatch: pytest.MonkeyPatch
+    tab: Any, finished_attribution: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from napari_restore.plugin.attribution._layers import AttributionLayers
 
@@ -90,7 +90,7 @@ def test_the_map_is_seen_while_it_comes(
 
     monkeypatch.setattr(AttributionLayers, "partial", partial)
     tab.target.add_box(BOX)
-    ask()
+    finished_attribution()
     assert [done for done, _, _ in shown] == list(range(1, len(shown) + 1))
     assert len(shown) >= 9 and all(there for _, _, there in shown)
     assert not any("coming" in layer.name for layer in tab.viewer.layers)
@@ -101,16 +101,16 @@ def test_cancel_leaves_nothing(tab: Any, qtbot: Any, monkeypatch: pytest.MonkeyP
 
     before = list(tab.viewer.layers)
     tab.target.add_box(BOX)
-    told: list[Any] = []
-    tab.ended.connect(lambda *outcome: told.append(outcome))
+    reported: list[Any] = []
+    tab.ended.connect(lambda *outcome: reported.append(outcome))
     # As soon as a first point is there.
     monkeypatch.setattr(
         AttributionLayers, "partial", lambda self, seen: tab.task and tab.bar.button.click()
     )
     tab.bar.button.click()
     assert tab.bar.button.text() == "Cancel" and tab.state.running
-    qtbot.waitUntil(lambda: bool(told))
-    assert told == [("cancelled", None)]
+    qtbot.waitUntil(lambda: bool(reported))
+    assert reported == [("cancelled", None)]
     assert [layer.name for layer in tab.viewer.layers] == [x.name for x in before] + [
         "Attribution target"
     ]
@@ -118,7 +118,7 @@ def test_cancel_leaves_nothing(tab: Any, qtbot: Any, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("leaves", ["image", "panel"])
-def test_what_it_is_asked_of_may_leave(
+def test_image_or_panel_may_be_removed_meanwhile(
     tab: Any, panel: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch, leaves: str
 ) -> None:
     from napari_restore.plugin.attribution._layers import AttributionLayers
@@ -127,11 +127,11 @@ def test_what_it_is_asked_of_may_leave(
     tab.target.add_box(BOX)
     seen: list[Any] = []
 
-    def partial(self: Any, told: Any) -> None:
-        true(self, told)
+    def partial(self: Any, reported: Any) -> None:
+        true(self, reported)
         if not seen:
             viewer.layers.remove(source) if leaves == "image" else panel.close()
-        seen.append(told)
+        seen.append(reported)
 
     monkeypatch.setattr(AttributionLayers, "partial", partial)
     tab.bar.button.click()
@@ -154,7 +154,7 @@ def test_the_palette_turns_to_the_tab(tab: Any, panel: Any) -> None:
     assert panel.tabs.tabText(panel.tabs.currentIndex()) == "Attribution"
 
 
-def test_without_a_box_it_says_so(tab: Any) -> None:
+def test_without_a_target_there_is_an_error(tab: Any) -> None:
     with pytest.raises(Exception, match="No target is drawn"):
         tab.request()
     assert "Press Box or Click" in tab.form.box.text()
@@ -168,7 +168,7 @@ def test_without_a_box_it_says_so(tab: Any) -> None:
         tab.request()
 
 
-def test_a_polygon_and_an_overview(tab: Any, ask: Any) -> None:
+def test_a_polygon_and_an_overview(tab: Any, finished_attribution: Any) -> None:
     tab.target.use("polygon")
     layer = tab.target._layer
     layer.add_polygons([[(99.5, 119.5), (99.5, 183.5), (147.5, 119.5)]])
@@ -176,37 +176,39 @@ def test_a_polygon_and_an_overview(tab: Any, ask: Any) -> None:
     assert question.box == BOX
     np.testing.assert_allclose(question.polygon, [(100, 120), (100, 184), (148, 120)])
     tab.target.use(None)
-    found = ask()
+    found = finished_attribution()
     np.testing.assert_allclose(
         found.record["attribution"]["polygon"], [(100, 120), (100, 184), (148, 120)]
     )
     tab.target.add_box(BOX)
-    whole = ask()
+    whole = finished_attribution()
     assert whole.record["attribution"]["polygon"] is None
     assert len(tab.results.all) == 2
 
 
-def test_an_overview_is_placed_over_the_image(tab: Any, ask: Any, sample: Path) -> None:
+def test_an_overview_is_placed_over_the_image(
+    tab: Any, finished_attribution: Any, sample: Path
+) -> None:
     assert tab.form.level.count() == 1
     tab.viewer.open(sample, plugin="napari-restore")
     assert tab.form.level.count() > 1
     tab.target.add_box(BOX)
     tab.form.level.setCurrentIndex(1)
-    found = ask()
-    told = found.record["attribution"]
-    assert told["scale"] == 2 and told["box"] == [50, 60, 74, 92]
+    found = finished_attribution()
+    reported = found.record["attribution"]
+    assert reported["scale"] == 2 and reported["box"] == [50, 60, 74, 92]
     layer, source = tab.results.current.layers.map, tab.state.layer
     np.testing.assert_allclose(plane_of(layer)[:2, :2], 2 * plane_of(source)[:2, :2])
     assert "1:2" in tab.results.measures.text()
 
 
 def test_files_are_what_the_command_writes(
-    tab: Any, ask: Any, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tab: Any, finished_attribution: Any, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import rasterio
 
     tab.target.add_box(BOX)
-    found = ask()
+    found = finished_attribution()
     for button, name in (
         (tab.results.map, "m.tif"),
         (tab.results.record, "r.json"),
@@ -223,19 +225,19 @@ def test_files_are_what_the_command_writes(
     assert "<svg" in (tmp_path / "f.svg").read_text()
 
 
-def test_a_method_without_a_path(tab: Any, ask: Any) -> None:
+def test_a_method_without_a_path(tab: Any, finished_attribution: Any) -> None:
     tab.target.add_box(Region(100, 120, 116, 136))
     tab.form.method.setCurrentIndex(tab.form.method.findData("smoothgrad"))
-    assert ask().record["attribution"]["path"] is None
+    assert finished_attribution().record["attribution"]["path"] is None
     assert "not claimed by this method" in tab.results.measures.text()
     assert tab.results.path.isHidden() and not tab.results.rings.isHidden()
 
 
-def test_two_answers_side_by_side(tab: Any, ask: Any, qtbot: Any) -> None:
+def test_two_attributions_side_by_side(tab: Any, finished_attribution: Any, qtbot: Any) -> None:
     tab.target.add_box(BOX)
-    ask()
+    finished_attribution()
     tab.target.add_box(BOX.shift(60, 80))
-    ask()
+    finished_attribution()
     assert tab.results.side_by_side.isEnabled()
     before = [layer.visible for layer in tab.viewer.layers]
     tab.results.side_by_side.click()
@@ -263,14 +265,14 @@ def test_two_answers_side_by_side(tab: Any, ask: Any, qtbot: Any) -> None:
     assert [layer.visible for layer in tab.viewer.layers] == before
 
 
-def test_one_answer_is_on_the_canvas(
-    tab: Any, ask: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+def test_one_attribution_is_on_the_canvas(
+    tab: Any, finished_attribution: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from napari_restore.plugin.attribution._layers import AttributionLayers
 
     tab.target.add_box(BOX)
     for _ in range(2):
-        ask()
+        finished_attribution()
 
     def seen() -> list[bool]:
         return [found.layers.map.visible for found in tab.results.all]
@@ -282,20 +284,20 @@ def test_one_answer_is_on_the_canvas(
     true = AttributionLayers.partial
     coming: list[Any] = []
 
-    def partial(self: Any, told: Any) -> None:
-        true(self, told)
+    def partial(self: Any, reported: Any) -> None:
+        true(self, reported)
         coming.append(seen())
         tab.cancel()
 
     monkeypatch.setattr(AttributionLayers, "partial", partial)
-    ask("cancelled")
+    finished_attribution("cancelled")
     assert coming == [[False, False]] and seen() == [True, False]
 
 
-def test_another_choice_ends_side_by_side(tab: Any, ask: Any, qtbot: Any) -> None:
+def test_another_choice_ends_side_by_side(tab: Any, finished_attribution: Any, qtbot: Any) -> None:
     tab.target.add_box(BOX)
     for _ in range(2):
-        ask()
+        finished_attribution()
     tab.results.side_by_side.click()
     qtbot.waitUntil(lambda: tab.viewer.canvas.grid.enabled)
     tab.results.which.setCurrentIndex(0)
@@ -303,9 +305,9 @@ def test_another_choice_ends_side_by_side(tab: Any, ask: Any, qtbot: Any) -> Non
     assert [found.layers.map.visible for found in tab.results.all] == [True, False]
 
 
-def test_one_layer_shows_map_magnitude_and_area(tab: Any, ask: Any) -> None:
+def test_one_layer_shows_map_magnitude_and_area(tab: Any, finished_attribution: Any) -> None:
     tab.target.add_box(BOX)
-    found = ask()
+    found = finished_attribution()
     layers, view = tab.results.current.layers, tab.results.view
     signed, count = layers.map, len(tab.viewer.layers)
     assert tab.results.exponent.isHidden()
@@ -320,14 +322,14 @@ def test_one_layer_shows_map_magnitude_and_area(tab: Any, ask: Any) -> None:
     assert layers.map.name.endswith("contribution area") and signed not in tab.viewer.layers
     assert len(tab.viewer.layers) == count and tab.viewer.layers.index(layers.map) == at
     # The next answer is shown in the same way.
-    ask()
+    finished_attribution()
     assert tab.results.current.layers.map.name == "2 dcp · haze · contribution area"
     assert layers.map.metadata["napari_restore_record"] is found.record
 
 
-def test_the_report_is_a_table(tab: Any, ask: Any) -> None:
+def test_the_report_is_a_table(tab: Any, finished_attribution: Any) -> None:
     tab.target.add_box(BOX)
-    rows = dict(report(ask().record))
+    rows = dict(report(finished_attribution().record))
     assert tab.results.measures.text() == as_html(list(rows.items()))
     assert tab.results.measures.text().count("<tr>") == len(rows)
     assert rows["Complete"].startswith("yes: gap ")
@@ -338,21 +340,23 @@ def test_the_report_is_a_table(tab: Any, ask: Any) -> None:
     assert tab.results.through_context.isHidden()
 
 
-def test_one_click_goes_through_the_context(tab: Any, panel: Any, ask: Any, qtbot: Any) -> None:
+def test_one_click_goes_through_the_context(
+    tab: Any, panel: Any, finished_attribution: Any, qtbot: Any
+) -> None:
     panel.models.choose("atmosphere")
     tab.target.add_box(BOX)
     tab.form.context_gradient.setCurrentIndex(tab.form.context_gradient.findData("stop"))
     tab.form.gap.setValue(100)  # Few points will do.
-    held = ask().record
+    held = finished_attribution().record
     older = tab.results.current.layers
     assert "came through it and is NOT in this map" in tab.results.measures.text()
     share = held["attribution"]["context"]["share"]
     assert f"{share:.0%} of the change" in tab.results.measures.text()
-    told: list[Any] = []
-    tab.ended.connect(lambda *outcome: told.append(outcome))
+    reported: list[Any] = []
+    tab.ended.connect(lambda *outcome: reported.append(outcome))
     assert not tab.results.through_context.isHidden()
     tab.results.through_context.click()
-    qtbot.waitUntil(lambda: bool(told))
+    qtbot.waitUntil(lambda: bool(reported))
     through = tab.results.current
     assert through.attribution.record["attribution"]["context"]["used"] == "through"
     assert through.attribution.box == BOX and tab.results.through_context.isHidden()
@@ -381,9 +385,9 @@ def test_shares_of_the_overview_end_with_the_image(tab: Any) -> None:
     np.testing.assert_allclose(layers.overview.data[73, 99], sums[36, 49])
 
 
-def test_removing_the_map_removes_the_answer(tab: Any, ask: Any) -> None:
+def test_removing_the_map_removes_the_attribution(tab: Any, finished_attribution: Any) -> None:
     tab.target.add_box(BOX)
-    ask()
+    finished_attribution()
     layers = tab.results.current.layers
     tab.viewer.layers.remove(layers.map)
     assert tab.results.all == [] and tab.results.current is None

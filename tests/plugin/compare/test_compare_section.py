@@ -34,7 +34,7 @@ def names(viewer: Any) -> list[str]:
     return [layer.name for layer in viewer.layers]
 
 
-def test_without_a_result_it_says_what_to_do(section: Any):
+def test_without_a_result_the_next_step_is_shown(section: Any):
     assert not section.hint.isHidden()
     assert not section._content.isEnabled()
 
@@ -104,7 +104,7 @@ def test_the_key_and_the_button_blink(
     assert variant.layer.opacity == 1
 
 
-def test_a_key_that_repeats_while_it_is_held_does_not_flicker(
+def test_a_repeating_key_does_not_flicker(
     section: Any, viewer: Any, state: Any, qtbot: Any, make_variant: Any, hazy: np.ndarray
 ):
     """As X11 tells of it: released and pressed again, many times a second."""
@@ -192,7 +192,7 @@ def test_maps_come_and_go_with_their_buttons(
     assert names(viewer) == ["source"]
 
 
-def test_what_a_result_has_not_cannot_be_asked_for(
+def test_maps_that_a_result_lacks_are_disabled(
     section: Any, viewer: Any, state: Any, make_variant: Any, hazy: np.ndarray
 ):
     variant = make_variant(viewer, hazy, "identity")
@@ -278,9 +278,9 @@ def test_only_the_newest_order_counts_and_is_received_in_the_window(qtbot: Any):
     assert (9, True) not in got
 
 
-def test_what_goes_wrong_on_the_thread_is_shown(qtbot: Any):
+def test_an_error_on_the_thread_is_shown(qtbot: Any):
     shown: list[str] = []
-    notification_manager.notification_ready.connect(lambda told: shown.append(told.message))
+    notification_manager.notification_ready.connect(lambda reported: shown.append(reported.message))
 
     def work() -> None:
         raise ValueError("nothing to divide")

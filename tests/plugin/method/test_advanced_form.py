@@ -32,14 +32,14 @@ def test_only_global_models_have_extent_and_residuals(form: AdvancedForm) -> Non
 
 
 def test_a_tile_of_another_model_is_no_wish_for_a_global_one(form: AdvancedForm) -> None:
-    told: list[dict[str, Any]] = []
-    form.changed.connect(told.append)
+    reported: list[dict[str, Any]] = []
+    form.changed.connect(reported.append)
     form.show_card(card_of("dcp"))
     form.tile.setValue(512)
     form.show_card(card_of("inf-dehaze-small"))
     form.residuals.setCurrentIndex(form.residuals.findData("disk"))
-    assert told[0]["tile"] == 512
-    assert told[-1] == {
+    assert reported[0]["tile"] == 512
+    assert reported[-1] == {
         "device": "auto",
         "tile": None,
         "tile_batch": None,
@@ -48,7 +48,7 @@ def test_a_tile_of_another_model_is_no_wish_for_a_global_one(form: AdvancedForm)
     }
 
 
-def test_says_what_it_parks_where(form: AdvancedForm) -> None:
+def test_it_shows_where_residuals_are_stored(form: AdvancedForm) -> None:
     model = nr.load_model("inf-dehaze-small", weights="random:0")
     image = nr.open_image(np.zeros((300, 600, 3), np.uint8), bands="red=1,green=2,blue=3")
     form.show_card(model.card)

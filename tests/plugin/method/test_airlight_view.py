@@ -246,7 +246,7 @@ def test_escape_leaves_and_gives_the_key_back(panel: Any, halves: np.ndarray):
 def test_a_place_outside_is_refused(panel: Any, halves: np.ndarray):
     panel.viewer.add_image(halves, name="photo")
     shown = []
-    notification_manager.notification_ready.connect(lambda told: shown.append(told.message))
+    notification_manager.notification_ready.connect(lambda reported: shown.append(reported.message))
     panel.airlight.pick_button.click()
     Mouse((-50, -50)).drive(panel.viewer)
     assert shown == ["That is outside photo. Choose a place within it."]
@@ -258,7 +258,7 @@ def test_a_place_outside_is_refused(panel: Any, halves: np.ndarray):
 def test_a_black_place_is_refused(panel: Any, qtbot: Any):
     panel.viewer.add_image(np.zeros((60, 60, 3), np.uint8), name="night")
     shown = []
-    notification_manager.notification_ready.connect(lambda told: shown.append(told.message))
+    notification_manager.notification_ready.connect(lambda reported: shown.append(reported.message))
     panel.airlight.pick_button.click()
     Mouse((20, 20)).drive(panel.viewer)
     qtbot.waitUntil(lambda: bool(shown))
@@ -297,7 +297,7 @@ def test_only_models_with_an_airlight_show_it_and_the_run_uses_it(
     panel.target.choose(Target.WHOLE)
     assert panel.airlight.values.text() == "Found by itself"
     outcome = []
-    panel.ended.connect(lambda *told: outcome.append(told))
+    panel.ended.connect(lambda *arguments: outcome.append(arguments))
     panel.bar.button.click()
     qtbot.waitUntil(lambda: bool(outcome))
     record = outcome[0][1]

@@ -64,7 +64,7 @@ def test_an_open_image_takes_roles_and_travels_with_them(scene: Path):
 
 
 @pytest.mark.viewer
-def test_the_form_asks_and_the_run_carries_the_answer(panel: Any, scene: Path, finished_run: Any):
+def test_missing_roles_are_shown_and_reach_the_run(panel: Any, scene: Path, finished_run: Any):
     panel.viewer.open(scene, plugin="napari-restore")
     (layer,) = panel.viewer.layers
     limits = tuple(layer.contrast_limits)
@@ -103,7 +103,7 @@ def test_the_form_asks_and_the_run_carries_the_answer(panel: Any, scene: Path, f
 
 
 @pytest.mark.viewer
-def test_an_answer_belongs_to_its_layer(panel: Any, scene: Path):
+def test_roles_belong_to_their_layer(panel: Any, scene: Path):
     panel.viewer.open(scene, plugin="napari-restore")
     panel.viewer.add_image(np.zeros((60, 60, 3), np.uint8), name="photo")
     panel.models.choose("htm")
@@ -128,8 +128,8 @@ def test_three_bands_are_named_by_one_click_or_by_their_sensor(panel: Any, tmp_p
     ) as file:
         file.write(pixels)
     panel.viewer.open(path, plugin="napari-restore")
-    told = panel.models._summary.text()
-    assert "is recommended, but must know which bands are red, green and blue" in told
+    reported = panel.models._summary.text()
+    assert "is recommended, but must know which bands are red, green and blue" in reported
     panel.models.combo.setCurrentIndex(0)
     assert "is recommended, but" not in panel.models._summary.text()
     panel.bands.in_order.click()

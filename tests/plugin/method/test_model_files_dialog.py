@@ -75,9 +75,9 @@ def press(dialog: Any, text: str) -> None:
 
 @pytest.fixture
 def shown() -> list[str]:
-    told: list[str] = []
-    notification_manager.notification_ready.connect(lambda one: told.append(one.message))
-    return told
+    reported: list[str] = []
+    notification_manager.notification_ready.connect(lambda one: reported.append(one.message))
+    return reported
 
 
 def test_dropped_weights_are_proposed_confirmed_and_run_in_the_child(
@@ -101,11 +101,11 @@ def test_dropped_weights_are_proposed_confirmed_and_run_in_the_child(
 
 
 def test_the_dialog_shows_what_was_found(panel: Any, qtbot: Any, weights: Path):
-    panel.files.take(str(weights))
+    panel.files.add_file(str(weights))
     dialog = asked(panel, qtbot, ProposalDialog)
-    told = " ".join(label.text() for label in dialog.findChildren(type(panel.summary)))
+    reported = " ".join(label.text() for label in dialog.findChildren(type(panel.summary)))
     for words in ("mine.safetensors", "HazeUNet", "3: red, green, blue", "48 px", "KiB"):
-        assert words in told
+        assert words in reported
     press(dialog, "Cancel")
     assert panel.files.dialog is None
     assert not weights.with_suffix(".json").exists()
@@ -116,7 +116,7 @@ def test_a_folder_that_cannot_be_written_still_allows_known_networks(
     panel: Any, qtbot: Any, weights: Path, shown: list[str], monkeypatch: pytest.MonkeyPatch
 ):
     panel.viewer.add_image(np.full((64, 64, 3), 90, np.uint8), name="photo")
-    panel.files.take(str(weights))
+    panel.files.add_file(str(weights))
     dialog = asked(panel, qtbot, ProposalDialog)
 
     def refuse(*args: object, **options: object) -> None:
@@ -173,8 +173,8 @@ def test_other_files_are_left_to_napari(panel: Any, sample: Path):
     assert panel.files.dialog is None
 
 
-def test_closing_the_panel_closes_the_question(panel: Any, qtbot: Any, weights: Path):
-    panel.files.take(str(weights))
+def test_closing_the_panel_closes_the_dialog(panel: Any, qtbot: Any, weights: Path):
+    panel.files.add_file(str(weights))
     asked(panel, qtbot, ProposalDialog)
     panel.close()
     assert panel.files.dialog is None

@@ -192,7 +192,7 @@ def test_moving_a_slider_shows_it_and_runs_nothing(
 
 
 @pytest.mark.viewer
-def test_the_file_holds_what_is_shown(
+def test_the_file_contains_what_is_shown(
     panel: Any, look: AdjustSection, variant: Any, qtbot: Any, tmp_path: Path
 ):
     look.sliders["protect_highlights"].setValue(80)
@@ -207,7 +207,7 @@ def test_the_file_holds_what_is_shown(
 
 
 @pytest.mark.viewer
-def test_each_result_keeps_its_own_look(
+def test_each_result_keeps_its_own_adjustment(
     panel: Any, look: AdjustSection, variant: Any, qtbot: Any, finished_run: Any
 ):
     look.sliders["protect_shadows"].setValue(30)
@@ -230,7 +230,7 @@ def test_each_result_keeps_its_own_look(
 
 
 @pytest.mark.viewer
-def test_undo_takes_one_step_back_and_the_heading_tells_of_it(
+def test_undo_takes_one_step_back_and_the_heading_shows_it(
     panel: Any, look: AdjustSection, variant: Any
 ):
     headings = []
@@ -250,7 +250,7 @@ def test_undo_takes_one_step_back_and_the_heading_tells_of_it(
 
 
 @pytest.mark.viewer
-def test_it_waits_for_a_result_and_says_why_colour_cannot_be_kept(
+def test_it_needs_a_result_and_explains_why_colours_cannot_be_kept(
     panel: Any, look: AdjustSection, finished_run: Any
 ):
     assert "no result" in look.about.text()

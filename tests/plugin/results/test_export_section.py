@@ -48,9 +48,9 @@ def exported(
 ) -> tuple[str, Any]:
     """Click Export, choose `path`, wait for the end."""
     monkeypatch.setattr(section, "ask_path", lambda proposed: path)
-    with qtbot.waitSignal(section.ended) as told:
+    with qtbot.waitSignal(section.ended) as reported:
         section.export.click()
-    return told.args[0], told.args[1]
+    return reported.args[0], reported.args[1]
 
 
 def format_named(section: ExportSection, title: str) -> None:
@@ -203,9 +203,9 @@ def test_a_cancelled_export_leaves_nothing(
     assert not section.export.isEnabled() and result.saving
     qtbot.waitUntil(lambda: going.is_set() and section.progress.value() == 3)
     assert "left" in section.progress.format()
-    with qtbot.waitSignal(section.ended) as told:
+    with qtbot.waitSignal(section.ended) as reported:
         section.cancel.click()
-    assert told.args == ["cancelled", None]
+    assert reported.args == ["cancelled", None]
     assert section.export.isEnabled() and not result.saving
     assert list(tmp_path.iterdir()) == []
 
@@ -235,7 +235,7 @@ def test_a_panel_that_is_closed_stops_its_export(
     assert section.saving is None and not result.saving
 
 
-def test_what_cannot_be_written_is_said_with_the_next_step(
+def test_what_cannot_be_written_is_reported_with_the_next_step(
     section: ExportSection,
     qtbot: Any,
     result: Any,
@@ -243,13 +243,13 @@ def test_what_cannot_be_written_is_said_with_the_next_step(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    told = []
-    notification_manager.notification_ready.connect(lambda shown: told.append(shown.message))
+    reported = []
+    notification_manager.notification_ready.connect(lambda shown: reported.append(shown.message))
     before = sample.read_bytes()
     status, error = exported(section, qtbot, sample, monkeypatch)
     assert status == "failed" and sample.read_bytes() == before
     assert "Choose another name" in section.message.text()
-    assert told == [str(error)]
+    assert reported == [str(error)]
     status, _ = exported(section, qtbot, tmp_path / "no" / "a.tif", monkeypatch)
     assert status == "failed"
     assert "does not exist" in section.message.text()

@@ -33,9 +33,9 @@ def choose(panel: Any, model: str) -> None:
 def earlier_of(panel: Any, qtbot: Any) -> list[Any]:
     """What a new search of the cache finds."""
     results = section(panel)
-    with qtbot.waitSignal(results.earlier.found) as told:
+    with qtbot.waitSignal(results.earlier.found) as reported:
         results._search_cache()
-    return told.args[0]
+    return reported.args[0]
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def two(panel: Any, photo: Any, finished_run: Any) -> Any:
     return first, finished_run()
 
 
-def test_every_result_has_a_row_that_says_how_it_differs(panel: Any, photo: Any, finished_run: Any):
+def test_every_result_has_a_row_with_its_differences(panel: Any, photo: Any, finished_run: Any):
     results = section(panel)
     choose(panel, "dcp")
     first = finished_run()
@@ -73,7 +73,7 @@ def test_every_result_has_a_row_that_says_how_it_differs(panel: Any, photo: Any,
     assert "patch_radius" in results.rows[second].settings.toolTip()
 
 
-def test_a_row_says_nothing_of_settings_that_only_another_method_has(panel: Any, two: Any):
+def test_a_row_omits_settings_that_only_another_method_has(panel: Any, two: Any):
     rows = section(panel).rows
     assert "omega 0.5" in rows[two[1]].settings.text()
     assert "omega" not in rows[two[0]].settings.text()
@@ -141,9 +141,9 @@ def test_deleting_asks_and_frees_the_disk(
     results.delete.click()
     assert second.layer in panel.viewer.layers
     monkeypatch.setattr(results, "confirmed", lambda question: True)
-    with qtbot.waitSignal(results.freed) as told:
+    with qtbot.waitSignal(results.freed) as reported:
         results.delete.click()
-    assert told.args == [True]
+    assert reported.args == [True]
     assert second.layer not in panel.viewer.layers
     assert panel.state.variants == (first,)
     assert not store.exists()
@@ -165,9 +165,9 @@ def test_a_store_that_another_result_shows_stays(
     results = section(panel)
     monkeypatch.setattr(results, "confirmed", lambda question: True)
     for left in (1, 0):
-        with qtbot.waitSignal(results.freed) as told:
+        with qtbot.waitSignal(results.freed) as reported:
             results.delete.click()
-        assert told.args == [left == 0]
+        assert reported.args == [left == 0]
         assert len(panel.state.variants) == left
         assert store.exists() == bool(left)
         if left:
@@ -211,7 +211,7 @@ def test_a_removed_layer_is_offered_again_and_shown_as_it_was(
     assert again.request.parameters == first.request.parameters
 
 
-def test_an_unfinished_run_is_offered_and_goes_on(panel: Any, qtbot: Any, sample: Path):
+def test_an_unfinished_run_is_offered_and_resumed(panel: Any, qtbot: Any, sample: Path):
     panel.viewer.open(sample, plugin="napari-restore")
     choose(panel, "dcp")
     panel.target.choose(Target.WHOLE)
@@ -219,7 +219,7 @@ def test_an_unfinished_run_is_offered_and_goes_on(panel: Any, qtbot: Any, sample
     panel.bar.button.click()
     qtbot.waitUntil(lambda: bool(panel.state.variants))
     outcome = []
-    panel.ended.connect(lambda *told: outcome.append(told))
+    panel.ended.connect(lambda *arguments: outcome.append(arguments))
     panel.bar.button.click()
     qtbot.waitUntil(lambda: bool(outcome))
     assert outcome[0][0] == "cancelled"
@@ -249,7 +249,7 @@ def test_the_record_is_whole_and_runs_again(panel: Any, qtbot: Any, photo: Any, 
     (view,) = results.findChildren(RecordView)
     assert view.record == record
     outcome = []
-    panel.ended.connect(lambda *told: outcome.append(told))
+    panel.ended.connect(lambda *arguments: outcome.append(arguments))
     with qtbot.waitSignal(view.destroyed):
         view.again.click()
     qtbot.waitUntil(lambda: bool(outcome))
@@ -260,7 +260,7 @@ def test_the_record_is_whole_and_runs_again(panel: Any, qtbot: Any, photo: Any, 
     assert panel.state.variants == (first, again)
 
 
-def test_a_live_result_leaves_no_note_until_it_rests(panel: Any, photo: Any, finished_run: Any):
+def test_a_live_result_is_stored_once_it_is_ordinary(panel: Any, photo: Any, finished_run: Any):
     choose(panel, "identity")
     first = finished_run()
     store, results = first.result.store.path, section(panel)
@@ -287,9 +287,9 @@ def test_an_earlier_result_is_deleted_from_the_cache(
     assert (kept.title, kept.complete, kept.finished) == ("von gestern", True, 1.0)
     results = section(panel)
     monkeypatch.setattr(results, "confirmed", lambda question: True)
-    with qtbot.waitSignal(results.freed) as told:
+    with qtbot.waitSignal(results.freed) as reported:
         results.earlier.rows[0].delete.click()
-    assert told.args == [True]
+    assert reported.args == [True]
     assert not result.store.path.exists()
     assert earlier_of(panel, qtbot) == []
 
@@ -311,5 +311,5 @@ def test_results_of_another_image_are_not_offered(
         ("/cache/masks/1/painted.tif", Target.PAINTED),
     ],
 )
-def test_what_a_mask_stands_for_is_told_from_its_file(mask: str, target: Target):
+def test_the_target_of_a_mask_follows_from_its_file(mask: str, target: Target):
     assert target_of_mask(mask) is target

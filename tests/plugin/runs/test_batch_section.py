@@ -120,7 +120,7 @@ def test_areas_are_those_that_lie_over_each_image(
     }
 
 
-def test_what_fails_is_told_at_the_end_and_stops_nothing(
+def test_failures_are_listed_at_the_end_and_stop_nothing(
     panel: Any, batch: Any, qtbot: Any, colours: np.ndarray
 ):
     grey = add(panel, colours[:200, :200, 0], name="grey")
@@ -187,7 +187,7 @@ def test_stopping_the_queue_leaves_another_run_alone(
     assert ended == ["done"]
 
 
-def test_layers_wait_for_what_is_left_out(panel: Any, batch: Any, qtbot: Any, colours: np.ndarray):
+def test_layers_wait_for_what_is_excluded(panel: Any, batch: Any, qtbot: Any, colours: np.ndarray):
     layers = [add(panel, colours[:300, :300], name=name) for name in "ab"]
     choose(panel, "identity")
     panel.target.choose(Target.WHOLE)
@@ -200,7 +200,7 @@ def test_layers_wait_for_what_is_left_out(panel: Any, batch: Any, qtbot: Any, co
     assert [str(v.request.exclude)[-4:] for v in panel.state.variants] == [".tif", ".tif"]
 
 
-def test_layers_do_not_start_without_what_is_left_out(
+def test_layers_do_not_start_without_what_is_excluded(
     panel: Any, batch: Any, qtbot: Any, colours: np.ndarray
 ):
     layers = [add(panel, colours[:300, :300], name=name) for name in "ab"]
@@ -255,7 +255,7 @@ def test_cancel_counts_even_if_the_layer_goes_too(
     assert batch.message.text().startswith("Cancelled. 0 of 2")
 
 
-def test_a_layer_removed_before_its_turn_is_told(
+def test_a_layer_removed_before_its_turn_is_reported(
     panel: Any, batch: Any, qtbot: Any, colours: np.ndarray
 ):
     other, request, layers = queued_beside_another(panel, batch, colours)
@@ -363,7 +363,7 @@ def test_a_folder_has_the_memory_to_itself(
     qtbot.waitUntil(lambda: panel.runs.worker.process is not None)
 
 
-def test_a_folder_waits_for_what_is_left_out(
+def test_a_folder_waits_for_what_is_excluded(
     panel: Any, batch: Any, qtbot: Any, folder: Path, tmp_path: Path, colours: np.ndarray
 ):
     add(panel, colours[:200, :300], name="photo")
@@ -389,7 +389,7 @@ def test_a_missing_folder_is_explained(panel: Any, batch: Any, tmp_path: Path):
     assert len(shown) == 1 and "is no folder. Choose" in shown[0]
 
 
-def test_the_words_carry_the_settings(panel: Any, folder: Path):
+def test_the_arguments_carry_the_settings(panel: Any, folder: Path):
     state = panel.state
     choose(panel, "dcp")
     state.memory, state.tile, state.exclude = 1.5, 512, "clouds.geojson"

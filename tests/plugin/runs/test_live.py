@@ -158,7 +158,7 @@ def test_live_waits_while_a_run_has_the_worker(panel: Any, qtbot: Any, sample: P
     assert len(panel.state.variants) == 2
 
 
-def test_a_problem_is_said_once_and_live_goes_on(panel: Any, qtbot: Any):
+def test_an_error_is_shown_once_and_live_continues(panel: Any, qtbot: Any):
     panel.viewer.add_image(np.ones((300, 300), np.uint8), name="grey")
     choose(panel, "hot")
     with qtbot.waitSignal(panel.runs.live.failed) as message:
@@ -168,7 +168,7 @@ def test_a_problem_is_said_once_and_live_goes_on(panel: Any, qtbot: Any):
     assert panel.state.variants
 
 
-def test_until_a_method_is_loaded_live_says_so(panel: Any, qtbot: Any, sample: Path):
+def test_live_reports_that_a_method_is_loaded(panel: Any, qtbot: Any, sample: Path):
     panel.viewer.open(sample, plugin="napari-restore")
     choose(panel, "identity")
     panel.viewer.scene.camera.zoom *= 8
@@ -285,5 +285,5 @@ def test_lengths_shrink_with_the_level():
     assert smallest[radius.name] >= 1
 
 
-def test_a_region_on_a_level_holds_all_of_it():
+def test_a_region_on_a_level_covers_all_of_it():
     assert _draft.smaller(Region(5, 8, 17, 33), 8, (3, 9)) == Region(0, 1, 3, 5)

@@ -1,4 +1,4 @@
-"""Answers computed on other threads."""
+"""Queries computed on other threads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from qtpy.QtCore import QObject
 from napari_restore.plugin.threads import _background
 from napari_restore.plugin.threads._background import THREADS, in_background
 
-QUESTIONS = 50
+QUERIES = 50
 STORM = """
 import faulthandler, gc, threading, time
 faulthandler.enable()
@@ -29,25 +29,25 @@ app = QApplication([])
 gc.collect()
 gc.freeze()
 gc.disable()
-asked, kept, threads, ends = 0, [], set(), time.monotonic() + 2
+submitted, kept, threads, ends = 0, [], set(), time.monotonic() + 2
 
-class Asker(QObject):
-    heard = 0
+class Receiver(QObject):
+    received = 0
 
-    def hear(self, number, answer):
+    def receive(self, number, answer):
         assert answer == 2 * number
         threads.add(threading.current_thread())
-        Asker.heard += 1
+        Receiver.received += 1
 
 def compute(number):
     if number % 7 == 0:
         gc.collect()
     return 2 * number
 
-def ask(asker):
-    global asked
-    in_background(lambda number=asked: compute(number), asker.hear, asked)
-    asked += 1
+def submit(receiver):
+    global submitted
+    in_background(lambda number=submitted: compute(number), receiver.receive, submitted)
+    submitted += 1
 
 def collect():
     while time.monotonic() < ends:
@@ -57,12 +57,12 @@ def collect():
 collectors = [threading.Thread(target=collect) for _ in range(2)]
 for collector in collectors:
     collector.start()
-stays, dropped = Asker(), 0
+stays, dropped = Receiver(), 0
 while time.monotonic() < ends:
     for _ in range(10):
-        ask(stays)
-    goes = Asker(stays)
-    ask(goes)
+        submit(stays)
+    goes = Receiver(stays)
+    submit(goes)
     goes.deleteLater()
     dropped += 1
     dialog = QDialog()
@@ -71,10 +71,10 @@ while time.monotonic() < ends:
     dialog.deleteLater()
 for collector in collectors:
     collector.join()
-while Asker.heard < asked - dropped:
+while Receiver.received < submitted - dropped:
     app.processEvents()
 assert threads == {threading.main_thread()}, threads
-print("heard", Asker.heard, flush=True)
+print("received", Receiver.received, flush=True)
 """
 EXIT = """
 import faulthandler
@@ -91,30 +91,30 @@ def compute():
     print("computed", sum(range(10_000_000)) > 0, flush=True)
 
 window = QDialog()
-window.hear = lambda answer: print("heard", flush=True)
-in_background(compute, window.hear)
+window.receive = lambda answer: print("received", flush=True)
+in_background(compute, window.receive)
 began.wait(30)
 """
 
 
-class Asker(QObject):
-    """Keeps what it hears."""
+class Receiver(QObject):
+    """Keeps what it receives."""
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self.heard: list[Any] = []
+        self.received: list[Any] = []
 
-    def hear(self, *told: Any) -> None:
-        self.heard.append((*told, threading.current_thread()))
+    def receive(self, *reported: Any) -> None:
+        self.received.append((*reported, threading.current_thread()))
 
 
 @pytest.fixture
-def asker(qtbot: Any) -> Asker:
-    return Asker()
+def receiver(qtbot: Any) -> Receiver:
+    return Receiver()
 
 
 class Gate:
-    """Questions that nobody answers before it opens."""
+    """Queries that are computed when it opens."""
 
     def __init__(self) -> None:
         self.begun = threading.Semaphore(0)
@@ -134,100 +134,100 @@ def gate() -> Any:
 
 
 def settle(qtbot: Any) -> None:
-    """Until nothing is asked any more."""
-    qtbot.waitUntil(lambda: not _background._questions)
+    """Until nothing is submitted any more."""
+    qtbot.waitUntil(lambda: not _background._queries)
 
 
-def test_an_answer_is_computed_elsewhere_and_heard_here(asker: Asker, qtbot: Any):
-    in_background(threading.current_thread, asker.hear, "who", 1)
-    assert asker.heard == []
+def test_a_result_is_computed_elsewhere_and_delivered_here(receiver: Receiver, qtbot: Any):
+    in_background(threading.current_thread, receiver.receive, "who", 1)
+    assert receiver.received == []
     settle(qtbot)
-    who, number, computed_in, heard_in = asker.heard[0]
+    who, number, computed_in, heard_in = receiver.received[0]
     assert (who, number) == ("who", 1)
-    assert computed_in.name.startswith("napari-restore-answer")
+    assert computed_in.name.startswith("napari-restore-query")
     assert heard_in is threading.main_thread()
 
 
-def test_a_long_question_does_not_hold_up_the_next(asker: Asker, gate: Gate, qtbot: Any):
-    in_background(gate.compute, asker.hear)
-    in_background(lambda: "at once", asker.hear)
-    qtbot.waitUntil(lambda: len(asker.heard) == 1)
-    assert asker.heard[0][0] == "at once"
+def test_a_long_query_does_not_delay_the_next(receiver: Receiver, gate: Gate, qtbot: Any):
+    in_background(gate.compute, receiver.receive)
+    in_background(lambda: "at once", receiver.receive)
+    qtbot.waitUntil(lambda: len(receiver.received) == 1)
+    assert receiver.received[0][0] == "at once"
     gate.opened.set()
     settle(qtbot)
-    assert [told for told, _ in asker.heard] == ["at once", "computed"]
+    assert [reported for reported, _ in receiver.received] == ["at once", "computed"]
 
 
-def test_the_answer_for_a_destroyed_object_is_dropped(gate: Gate, qtbot: Any):
+def test_the_result_for_a_destroyed_object_is_dropped(gate: Gate, qtbot: Any):
     parent = QObject()
-    asker = Asker(parent)
-    in_background(gate.compute, asker.hear)
+    receiver = Receiver(parent)
+    in_background(gate.compute, receiver.receive)
     with qtbot.waitSignal(parent.destroyed):
         parent.deleteLater()
     gate.opened.set()
     settle(qtbot)
-    assert asker.heard == []
+    assert receiver.received == []
 
 
-def test_a_question_does_not_keep_who_asks(gate: Gate, qtbot: Any):
+def test_a_query_does_not_keep_its_receiver(gate: Gate, qtbot: Any):
     """Else the thread that computes might be the last to let go of it."""
-    asker = Asker()
-    gone = weakref.ref(asker)
-    in_background(gate.compute, asker.hear)
+    receiver = Receiver()
+    gone = weakref.ref(receiver)
+    in_background(gate.compute, receiver.receive)
     assert gate.begun.acquire(timeout=300)
-    del asker
+    del receiver
     assert gone() is None
     gate.opened.set()
     settle(qtbot)
 
 
-def test_an_answer_reaches_a_function_that_nobody_else_holds(gate: Gate, qtbot: Any):
-    heard: list[str] = []
-    in_background(gate.compute, lambda told: heard.append(told))
+def test_a_result_reaches_a_function_without_other_references(gate: Gate, qtbot: Any):
+    received: list[str] = []
+    in_background(gate.compute, lambda reported: received.append(reported))
     gc.collect()
     gate.opened.set()
     settle(qtbot)
-    assert heard == ["computed"]
+    assert received == ["computed"]
 
 
-def test_an_error_is_raised_here(asker: Asker, qtbot: Any):
+def test_an_error_is_raised_here(receiver: Receiver, qtbot: Any):
     def fail() -> None:
         raise KeyError("no such band")
 
     with qtbot.captureExceptions() as raised:
-        in_background(fail, asker.hear)
+        in_background(fail, receiver.receive)
         settle(qtbot)
     assert [kind for kind, _, _ in raised] == [KeyError]
-    assert asker.heard == []
+    assert receiver.received == []
 
 
-def test_code_that_wants_to_exit_ends_neither_window_nor_thread(asker: Asker, qtbot: Any):
+def test_code_that_wants_to_exit_ends_neither_window_nor_thread(receiver: Receiver, qtbot: Any):
     with qtbot.captureExceptions() as raised:
         for _ in range(2 * THREADS):
-            in_background(sys.exit, asker.hear)
+            in_background(sys.exit, receiver.receive)
         settle(qtbot)
     assert [kind for kind, _, _ in raised] == [RuntimeError] * 2 * THREADS
-    in_background(lambda: 4, asker.hear)
+    in_background(lambda: 4, receiver.receive)
     settle(qtbot)
-    assert asker.heard[0][0] == 4
+    assert receiver.received[0][0] == 4
 
 
-def test_no_qt_object_is_made_for_a_question(asker: Asker, gate: Gate, qtbot: Any):
+def test_no_qt_object_is_made_for_a_query(receiver: Receiver, gate: Gate, qtbot: Any):
     def qt_objects() -> list[QObject]:
-        # By type: modules that pretend to be another one warn when they are asked.
+        # By type: modules that pretend to be another one warn when they are submitted.
         return [one for one in gc.get_objects() if issubclass(type(one), QObject)]
 
     # The one object that all calls go through.
-    in_background(lambda: None, asker.hear)
+    in_background(lambda: None, receiver.receive)
     settle(qtbot)
     before = qt_objects()
     known = {id(one) for one in before}
-    for _ in range(QUESTIONS):
-        in_background(gate.compute, asker.hear)
+    for _ in range(QUERIES):
+        in_background(gate.compute, receiver.receive)
     assert [one for one in qt_objects() if id(one) not in known] == []
     gate.opened.set()
     settle(qtbot)
-    assert len(asker.heard) == QUESTIONS + 1
+    assert len(receiver.received) == QUERIES + 1
 
 
 def ended(script: str) -> str:
@@ -238,7 +238,7 @@ def ended(script: str) -> str:
     return str(done.stdout)
 
 
-def test_a_storm_of_questions_ends_well():
+def test_a_storm_of_queries_ends_well():
     assert int(ended(STORM).split()[1]) > 100
 
 

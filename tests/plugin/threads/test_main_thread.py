@@ -11,31 +11,31 @@ CALLS = 2000
 
 
 def test_all_calls_are_made_in_the_window_s_thread_and_in_order(qtbot: Any):
-    heard: dict[int, list[int]] = {k: [] for k in range(4)}
+    received: dict[int, list[int]] = {k: [] for k in range(4)}
     threads = set()
 
-    def hear(who: int, what: int) -> None:
+    def receive(who: int, what: int) -> None:
         threads.add(threading.current_thread())
-        heard[who].append(what)
+        received[who].append(what)
 
-    call = on_main_thread(hear)
+    call = on_main_thread(receive)
 
-    def tell(who: int) -> None:
+    def send(who: int) -> None:
         for what in range(CALLS):
             call(who, what)
 
-    tellers = [threading.Thread(target=tell, args=(who,)) for who in heard]
-    for teller in tellers:
-        teller.start()
-    qtbot.waitUntil(lambda: all(len(x) == CALLS for x in heard.values()))
-    for teller in tellers:
-        teller.join()
+    senders = [threading.Thread(target=send, args=(who,)) for who in received]
+    for sender in senders:
+        sender.start()
+    qtbot.waitUntil(lambda: all(len(x) == CALLS for x in received.values()))
+    for sender in senders:
+        sender.join()
     assert threads == {threading.main_thread()}
-    assert all(x == list(range(CALLS)) for x in heard.values())
+    assert all(x == list(range(CALLS)) for x in received.values())
 
 
 def test_a_call_from_the_window_s_own_thread_comes_soon(qtbot: Any):
-    heard: list[str] = []
-    on_main_thread(heard.append)("now")
-    assert heard == []
-    qtbot.waitUntil(lambda: heard == ["now"])
+    received: list[str] = []
+    on_main_thread(received.append)("now")
+    assert received == []
+    qtbot.waitUntil(lambda: received == ["now"])

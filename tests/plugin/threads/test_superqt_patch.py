@@ -23,24 +23,24 @@ from napari_restore.plugin.threads._superqt_patch import patch_superqt
 
 app = QApplication([])
 patch_superqt()
-heard, told, ends = 0, 0, time.monotonic() + 3
+received, reported, ends = 0, 0, time.monotonic() + 3
 
 @ensure_main_thread
-def hear(event):
-    global heard
-    heard += 1
+def receive(event):
+    global received
+    received += 1
 
-def tell():
-    global told
+def send():
+    global reported
     while time.monotonic() < ends:
-        hear(object())
-        told += 1
+        receive(object())
+        reported += 1
         time.sleep(0.0005)
 
-tellers = [threading.Thread(target=tell) for _ in range(3)]
-for teller in tellers:
-    teller.start()
-while any(teller.is_alive() for teller in tellers):
+senders = [threading.Thread(target=send) for _ in range(3)]
+for sender in senders:
+    sender.start()
+while any(sender.is_alive() for sender in senders):
     window = QWidget()
     layout = QVBoxLayout(window)
     for _ in range(10):
@@ -51,8 +51,8 @@ while any(teller.is_alive() for teller in tellers):
     app.processEvents()
     window.deleteLater()
 app.processEvents()
-assert heard >= told, (heard, told)
-print("heard", heard)
+assert received >= reported, (received, reported)
+print("received", received)
 """
 
 
@@ -63,7 +63,7 @@ def test_a_storm_of_calls_ends_well():
     assert int(ended.stdout.split()[1]) > 100
 
 
-def test_a_call_is_made_in_the_window_s_thread_and_tells_its_result(qtbot: Any):
+def test_a_call_is_made_in_the_gui_thread_and_returns_its_result(qtbot: Any):
     @ensure_main_thread
     def where() -> threading.Thread:
         return threading.current_thread()

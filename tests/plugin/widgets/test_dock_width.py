@@ -52,7 +52,7 @@ def test_a_window_that_grows_gives_the_panel_its_usual_width_once(opened: Any, q
     assert panel.width() == NARROWEST + 20
 
 
-def test_choices_that_do_not_fit_end_in_dots_and_are_told_by_their_tooltip(
+def test_choices_that_do_not_fit_are_elided_with_a_tooltip(
     panel: Any, qtbot: Any, monkeypatch: Any
 ):
     window = panel.viewer.window._qt_window
@@ -62,11 +62,11 @@ def test_choices_that_do_not_fit_end_in_dots_and_are_told_by_their_tooltip(
     combo = panel.image
     qtbot.waitUntil(lambda: combo.isVisible() and combo.width() < NARROWEST)
     assert combo.shown_text().startswith("a_scene") and combo.shown_text().endswith("…")
-    told: list[str] = []
-    monkeypatch.setattr(QToolTip, "showText", lambda _, text, *__: told.append(text))
+    reported: list[str] = []
+    monkeypatch.setattr(QToolTip, "showText", lambda _, text, *__: reported.append(text))
     at = QPoint(5, 5)
     QApplication.sendEvent(combo, QHelpEvent(QEvent.Type.ToolTip, at, combo.mapToGlobal(at)))
-    assert told[0].startswith("a_scene_with_a_long_name_2015")
+    assert reported[0].startswith("a_scene_with_a_long_name_2015")
     assert panel.models.combo.shown_text() == panel.models.combo.currentText()
     uncut = [c for c in panel.findChildren(QComboBox) if not hasattr(c, "shown_text")]
     assert uncut == []

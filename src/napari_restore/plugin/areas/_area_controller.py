@@ -1,4 +1,4 @@
-"""Computes the target of a run, and watches for changes of it."""
+"""Computes the area of a target, and watches the layers it depends on."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class AreaController(QObject):
-    """Knows the area of a viewer's target.
+    """Computes the area of a viewer's target.
 
     Masks of painted layers are read and written on another thread, everything else
     is found at once.
@@ -48,7 +48,7 @@ class AreaController(QObject):
         self._waiting: Callable[[], None] | None = None
 
     def area(self, layer: ImageLayer) -> Area:
-        """What the target means now; raises `RestoreError`, `NotReady` while it is made."""
+        """Return the area of the target now; raises `RestoreError`, `NotReady` while it is made."""
         state, viewer = self._state, self._viewer
         image = image_of(layer)
         self._watch.follow(self._drawn_in(layer))
@@ -78,13 +78,13 @@ class AreaController(QObject):
         self._waiting = then
 
     def leave(self) -> None:
-        """Let go of the viewer; called once."""
+        """Disconnect from the viewer; called once."""
         self._waiting = None
         self._watch.follow(None)
         self._query.discard()
 
     def _drawn_in(self, layer: ImageLayer) -> Layer | None:
-        """The layer whose changes matter."""
+        """Return the layer whose changes change the area."""
         target, viewer = self._state.target, self._viewer
         if target is Target.DRAWN:
             return areas_layer(viewer)

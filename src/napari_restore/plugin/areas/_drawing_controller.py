@@ -1,4 +1,4 @@
-"""Drawing over an image: which layer and mode a button stands for, and when it ends."""
+"""Drawing over an image: the layer and the mode of each tool, and what ends it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from napari_restore.plugin._state import RestoreState
 
-OWN = "napari_restore_drawn"
+THIN = "napari_restore_drawn"
 """In the metadata of Shapes layers whose edges this module keeps thin."""
 EDGE = 2
 """Width of edges in screen pixels."""
@@ -30,11 +30,11 @@ HEAD = 16
 """Length of the sides of an arrow's head in screen pixels."""
 BRUSH = 40
 """Diameter of the brush in screen pixels."""
-SETTLED_MS = 150
+DEBOUNCE_MS = 150
 
 
 class Tool(Enum):
-    """What a user draws with: the button's word, its target, a mode of napari, what to do next."""
+    """What a user draws with: the button's label, its target, a mode of napari, what to do next."""
 
     RECTANGLE = (
         "Rectangle",
@@ -61,15 +61,15 @@ class Tool(Enum):
         "Drag from where nothing shall change to where all shall.",
     )
 
-    def __init__(self, word: str, target: Target, mode: str, hint: str) -> None:
-        self.word = word
+    def __init__(self, label: str, target: Target, mode: str, hint: str) -> None:
+        self.label = label
         self.target = target
         self.mode = mode
         self.hint = hint
 
 
-class Drawing(QObject):
-    """Makes and activates the layers that users draw in, and knows with what they do.
+class DrawingController(QObject):
+    """Makes and activates the layers that users draw in, and knows which tool is in use.
 
     Escape, the same button again, another mode or another layer ends it.
     """
@@ -85,7 +85,7 @@ class Drawing(QObject):
         self._state = state
         self._tool: Tool | None = None
         self._layer: Layer | None = None
-        self._zoomed = qdebounced(self._thin, timeout=SETTLED_MS)
+        self._thin_soon = qdebounced(self._thin, timeout=DEBOUNCE_MS)
         self._signals = [
             (viewer.layers.selection.events.active, self._on_active),
             (viewer.scene.camera.events.zoom, self._on_zoom),
@@ -107,11 +107,11 @@ class Drawing(QObject):
             self._begin(tool, self._state.layer)
 
     def end(self) -> None:
-        """Back to moving about; what is drawn stays."""
+        """End drawing; what is drawn stays."""
         if self._layer is not None:
             _finish(self._layer)
 
-    def rest(self) -> None:
+    def finish(self) -> None:
         """End it, and hide the paint: the image below is to be seen."""
         self.end()
         for layer in self._viewer.layers:
@@ -119,8 +119,8 @@ class Drawing(QObject):
                 layer.visible = False
 
     def leave(self) -> None:
-        """Let go of the viewer; called once."""
-        self._zoomed.cancel()
+        """Disconnect from the viewer; called once."""
+        self._thin_soon.cancel()
         self._follow(None, None)
         for signal, slot in self._signals:
             signal.disconnect(slot)
@@ -142,8 +142,8 @@ class Drawing(QObject):
         if tool is Tool.BRUSH:
             return self._paint_layer(source)
         found = gradient_layer(viewer) if tool is Tool.GRADIENT else areas_layer(viewer)
-        # Other layers may hold anything, and lie otherwise than the image.
-        if found is not None and OWN in found.metadata:
+        # Other layers may contain anything, and lie elsewhere.
+        if found is not None and THIN in found.metadata:
             if np.allclose(plane_of(found), plane_of(source)):
                 return found
         if tool is Tool.GRADIENT:
@@ -151,7 +151,7 @@ class Drawing(QObject):
         return add_outlines(viewer, AREAS, source, {})
 
     def _paint_layer(self, source: ImageLayer) -> Layer:
-        """The one over `source`: each image has its own."""
+        """Return the paint layer over `source`: each image has its own."""
         known = source.unique_id
         for layer in reversed(self._viewer.layers):
             if layer.metadata.get(PAINT) == known:
@@ -194,7 +194,7 @@ class Drawing(QObject):
                 _finish(layer)
 
     def _on_line(self, event: Any) -> None:
-        """One gradient at a time: a new line takes the place of the one before."""
+        """Replace the gradient before by a new line: there is one at a time."""
         layer = event.source
         if str(event.action) not in ("added", "changed") or not layer.data:
             return
@@ -217,8 +217,8 @@ class Drawing(QObject):
     # -- edges -------------------------------------------------------------------
 
     def _on_zoom(self) -> None:
-        if any(OWN in layer.metadata for layer in self._viewer.layers):
-            self._zoomed()
+        if any(THIN in layer.metadata for layer in self._viewer.layers):
+            self._thin_soon()
 
     def _adopt(self) -> None:
         """Keep the edges thin of a layer that napari's own button made, once areas are drawn in it.
@@ -227,16 +227,16 @@ class Drawing(QObject):
         that somebody has set stay.
         """
         layer = areas_layer(self._viewer) if self._state.target is Target.DRAWN else None
-        if layer is None or OWN in layer.metadata:
+        if layer is None or THIN in layer.metadata:
             return
         if {layer.current_edge_width, *layer.edge_width} == {1}:
-            layer.metadata[OWN] = True
+            layer.metadata[THIN] = True
             self._thin()
 
     def _thin(self) -> None:
-        """Edges are as wide on the screen as before, whatever the zoom."""
+        """Set the width of edges, which is the same on the screen at every zoom."""
         for layer in self._viewer.layers:
-            if OWN in layer.metadata:
+            if THIN in layer.metadata:
                 width = _edge(self._viewer, plane_of(layer))
                 layer.current_edge_width = width
                 if len(layer.data):
@@ -246,7 +246,7 @@ class Drawing(QObject):
 
 
 def arrow_of(line: Any, length: float) -> Any:
-    """The path (6, 2) of an arrow along `line` (n, 2), whose head has sides of `length`.
+    """Return the path (6, 2) of an arrow along `line` (n, 2), whose head has sides of `length`.
 
     It begins and ends as the line does. Of an arrow whose tip was dragged the tip is
     the one of its three points that differs from the other two.
@@ -271,7 +271,7 @@ def arrow_of(line: Any, length: float) -> Any:
 def add_outlines(
     viewer: ViewerModel, name: str, source: ImageLayer, metadata: dict[str, Any]
 ) -> Shapes:
-    """A new Shapes layer over `source`; while a `Drawing` lives its edges stay thin."""
+    """Add a Shapes layer over `source`; while a `DrawingController` lives its edges stay thin."""
     # In pixels of the image: napari keeps corners in float32, which on a map are
     # off by metres, and draws rectangles along the layer's own axes.
     matrix = plane_of(source)
@@ -284,14 +284,14 @@ def add_outlines(
         **scale_and_affine(matrix),
         # Those of the image, or napari takes pixels for metres.
         units=source.units[-2:],
-        metadata={OWN: True, **metadata},
+        metadata={THIN: True, **metadata},
     )
     layer.bind_key("Escape", _finish, overwrite=True)
     return layer
 
 
 def _edge(viewer: ViewerModel, matrix: Any) -> float:
-    """`EDGE` in data of a layer that lies in the world by `matrix` (3, 3)."""
+    """Return `EDGE` in data of a layer that lies in the world by `matrix` (3, 3)."""
     pixel = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
     return EDGE / float(viewer.scene.camera.zoom) / pixel
 

@@ -1,4 +1,4 @@
-"""Chooses pixels that are left alone."""
+"""Chooses the pixels that are excluded: a layer or a file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from napari_restore import api
 from napari_restore.errors import BadRegion, RestoreError
 from napari_restore.plugin._notices import error_text
 from napari_restore.plugin._state import image_of
-from napari_restore.plugin.areas._areas import AREAS, GRADIENT, LEFT_OUT, outlines, ring_of
+from napari_restore.plugin.areas._areas import (
+    AREAS,
+    EXCLUDED,
+    GRADIENT,
+    corners_in_pixels,
+    outlines,
+)
 from napari_restore.plugin.areas._strength import is_strength, mask_of_layer
 from napari_restore.plugin.layers._layer_watch import LayerWatch
 from napari_restore.plugin.threads._latest_query import LatestQuery
@@ -27,14 +33,14 @@ if TYPE_CHECKING:
 
 NOTHING, FILE = "Nothing", "A file …"
 FILTER = "Masks (*.tif *.tiff *.png *.geojson *.json);;All files (*)"
-SETTLED_MS = 200
+DEBOUNCE_MS = 200
 
 
 class ExcludeChooser(Section):
     """Nothing, the shapes or labels of a layer, or a mask file; writes `state.exclude`.
 
     From a change of the layer until its mask is made, `state.exclude_pending` is set.
-    What others write there is chosen as a file.
+    A mask that others set there is chosen as a file.
     """
 
     TITLE = "Exclude"
@@ -55,11 +61,11 @@ class ExcludeChooser(Section):
         layout.addWidget(self.message)
         self._chosen: Any = None
         """A layer, a path or None."""
-        self._given: str | None = None
+        self._set_mask: str | None = None
         """The mask it has set itself."""
         self._is_making = False
-        """Whether `exclude_pending` is its own word."""
-        self._settled = qdebounced(self._update, timeout=SETTLED_MS)
+        """Whether it has set `exclude_pending` itself."""
+        self._update_soon = qdebounced(self._update, timeout=DEBOUNCE_MS)
         self._watch = LayerWatch(self._on_change)
         self._query = LatestQuery("The mask cannot be made", self)
         self._query.finished.connect(self._on_mask)
@@ -70,31 +76,31 @@ class ExcludeChooser(Section):
         self.listen(state.events.exclude, self._on_exclude)
         self.listen(state.events.exclude_pending, self._on_pending)
         # An earlier panel may have been closed over a mask, or over one being made.
-        self._take()
+        self._choose_of_state()
 
-    def choose(self, what: Any) -> None:
-        """Exclude what a layer or a file marks; None: nothing."""
-        self._settled.cancel()
+    def choose(self, mask: Any) -> None:
+        """Exclude what a layer or a file marks; None excludes nothing."""
+        self._update_soon.cancel()
         self._mark(False)
-        self._chosen = what
+        self._chosen = mask
         self._mark(True)
         self._offer()
         self._update()
 
-    def _mark(self, left_out: bool) -> None:
-        """Let areas that are left out not be restored as well."""
+    def _mark(self, excluded: bool) -> None:
+        """Mark a layer of excluded areas, so that these are not restored as well."""
         if not isinstance(self._chosen, Shapes):
             return
-        if left_out:
-            self._chosen.metadata[LEFT_OUT] = True
+        if excluded:
+            self._chosen.metadata[EXCLUDED] = True
             if self._chosen.name == AREAS:
                 self._chosen.name = "Left out"
         else:
-            self._chosen.metadata.pop(LEFT_OUT, None)
+            self._chosen.metadata.pop(EXCLUDED, None)
 
     def leave(self) -> None:
         super().leave()
-        self._settled.cancel()
+        self._update_soon.cancel()
         self._watch.follow(None)
         self._query.discard()
 
@@ -129,24 +135,24 @@ class ExcludeChooser(Section):
         self.choose(what)
 
     def _on_exclude(self, mask: str | None) -> None:
-        if mask != self._given:
-            self._take()
+        if mask != self._set_mask:
+            self._choose_of_state()
 
     def _on_pending(self, pending: bool) -> None:
-        # The mask that others want may be the one there was.
+        # The mask that others have set may be the one before.
         if self._is_making and not pending:
-            self._take()
+            self._choose_of_state()
 
-    def _take(self) -> None:
-        """Choose what the state says."""
+    def _choose_of_state(self) -> None:
+        """Choose the mask of the state."""
         mask = self.state.exclude
         self.choose(None if mask is None else Path(mask))
 
     def _on_change(self) -> None:
-        self._begin()
-        self._settled()
+        self._set_pending()
+        self._update_soon()
 
-    def _begin(self) -> None:
+    def _set_pending(self) -> None:
         self._is_making = True
         self.state.exclude_problem = None
         self.state.exclude_pending = True
@@ -165,23 +171,23 @@ class ExcludeChooser(Section):
                 self._set_drawn(image, outlines(self.viewer, chosen, layer))
             else:
                 make = mask_of_layer(chosen, layer, image)
-                self._begin()
+                self._set_pending()
                 self._query.submit((id(layer), id(chosen), self._watch.version), make)
         except RestoreError as error:
             self._fail(error)
 
     def _set_drawn(self, image: Any, drawn: list[Any]) -> None:
         if drawn:
-            mask = api.mask_of_polygons(image, [[ring_of(points)] for points in drawn])
+            mask = api.mask_of_polygons(image, [[corners_in_pixels(points)] for points in drawn])
             self._set(str(mask))
         else:
             self._fail(BadRegion("no area is drawn there yet.", "Draw one over the image."))
 
-    def _on_mask(self, question: Any, answer: Any) -> None:
-        if isinstance(answer, RestoreError):
-            self._fail(answer)
+    def _on_mask(self, _: Any, result: Any) -> None:
+        if isinstance(result, RestoreError):
+            self._fail(result)
         else:
-            self._set(answer[0])
+            self._set(result[0])
 
     def _fail(self, error: RestoreError) -> None:
         self._set(None, BadRegion(f"Nothing is left out: {error.message.marked}", error.hint))
@@ -189,7 +195,7 @@ class ExcludeChooser(Section):
     def _set(self, mask: str | None, problem: RestoreError | None = None) -> None:
         self.message.setText("" if problem is None else error_text(problem))
         self.message.setVisible(problem is not None)
-        self._given, self._is_making = mask, False
+        self._set_mask, self._is_making = mask, False
         self.state.exclude_problem = problem
         self.state.exclude = mask
         self.state.exclude_pending = False

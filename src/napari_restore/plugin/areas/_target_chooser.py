@@ -1,4 +1,4 @@
-"""Chooses what is restored."""
+"""Chooses what of the image is restored."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ TIPS = {
 
 
 class TargetChooser(QWidget):
-    """The choices, the tools to draw with, and which pixels are meant now."""
+    """The targets, the tools to draw with, and which pixels are restored now."""
 
     changed = Signal(object)
     """The chosen `Target`."""
     draw_requested = Signal(object)
-    """The user wants to draw with a `Tool`, or no longer."""
+    """The button of a `Tool` was pressed."""
     feather_changed = Signal(int)
     """Pixels."""
     strength_changed = Signal(object)
@@ -88,7 +88,7 @@ class TargetChooser(QWidget):
         self._show_what_fits()
 
     def target(self) -> Target:
-        """The choice."""
+        """Return the chosen target."""
         return Target(self.combo.currentData())
 
     def choose(self, target: Target) -> None:
@@ -96,7 +96,7 @@ class TargetChooser(QWidget):
         self.combo.setCurrentIndex(list(Target).index(target))
 
     def show_area(self, area: Area | None, problem: RestoreError | None = None) -> None:
-        """Say which pixels the target is, or why it is none."""
+        """Show which pixels the target is, or why there are none."""
         if area is not None:
             self.pixels.setText(area_text(area, self.target()))
         elif problem is not None:
@@ -109,7 +109,7 @@ class TargetChooser(QWidget):
         self.feather.setVisible(self.target().fades and not (area is not None and area.soft))
 
     def show_tool(self, tool: Tool | None) -> None:
-        """Press the button of the tool in use and say what to do with it."""
+        """Press the button of the tool in use and show its hint."""
         for each, button in self.tools.items():
             button.setChecked(each is tool)
         self.hint.setText("" if tool is None else f"{tool.hint} Esc ends drawing.")
@@ -127,7 +127,7 @@ class TargetChooser(QWidget):
         self._show_what_fits()
 
     def _button(self, tool: Tool) -> QPushButton:
-        button = QPushButton(tool.word, self)
+        button = QPushButton(tool.label, self)
         button.setCheckable(True)
         button.setToolTip(tool.hint)
         button.clicked.connect(lambda: self.draw_requested.emit(tool))

@@ -1,4 +1,4 @@
-"""The panel's tab that asks which pixels made a result."""
+"""The Attribution tab: which pixels of the image made a part of the result."""
 
 from __future__ import annotations
 

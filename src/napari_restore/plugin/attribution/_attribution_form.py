@@ -197,7 +197,7 @@ class AttributionForm(QWidget):
         self._on_method()
 
     def values(self) -> dict[str, Any]:
-        """Method, arguments, objective, baseline, context_gradient, gap, check and level.
+        """Return method, arguments, objective, baseline, context_gradient, gap, check and level.
 
         Raises `BadParameter` for settings that are none.
         """
@@ -236,7 +236,7 @@ class AttributionForm(QWidget):
             self.baseline.setCurrentIndex(0)
 
     def _on_check(self) -> None:
-        """A map made without a baseline is checked from one."""
+        """Enable the baseline, which a check needs where the method has none."""
         method, offered = self.method.currentData(), self._offered
         takes = method in WITH_BASELINE or (offered is not None and offered.takes_baseline)
         self.baseline.setEnabled(takes or (offered is not None and self.check.isChecked()))

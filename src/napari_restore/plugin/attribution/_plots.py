@@ -44,13 +44,13 @@ class PathPlot(QWidget):
         )
 
     def show_nodes(self, nodes: Sequence[Sequence[float]]) -> None:
-        """(α, D, dD/dα) of each point in the order of α; none clears it."""
+        """Show (α, D, dD/dα) of each point in the order of α; none clears the plot."""
         self._nodes = np.array(nodes, float).reshape(-1, 3)
         self.setVisible(len(self._nodes) > 1)
         self.update()
 
     def lines(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """(n,) D − D at the first point, and the slopes' integral up to each point."""
+        """Return (n,) D − D at the first point, and the slopes' integral up to each point."""
         alpha, value, slope = self._nodes.T
         return value - value[0], _integral(alpha, slope)
 
@@ -108,7 +108,7 @@ class RingPlot(QWidget):
         self.setToolTip("Where the mass lies: in the box, and by distance from it in pixels")
 
     def show_rings(self, rings: Mapping[str, float]) -> None:
-        """Shares by the record's names of the rings; none clears it. Empty ones at the end are left out."""
+        """Show shares by the record's names of the rings, without empty ones at the end."""
         last = max((n for n, share in enumerate(rings.values()) if share >= MIN_SHARE), default=0)
         self._rings = dict(list(rings.items())[: last + 1])
         self.setFixedHeight(self.ROW * len(self._rings) + 4)
@@ -149,7 +149,7 @@ class CurvePlot(QWidget):
         self.setVisible(False)
 
     def show_check(self, checked: Mapping[str, Any] | None) -> None:
-        """A check as the record has it; None, or one without curves, hides the plot."""
+        """Show a check of the record; None, or one without curves, hides the plot."""
         self._checked = checked
         if checked is not None and checked["insertion"]["curve"] is None:
             self._checked = None
@@ -157,7 +157,7 @@ class CurvePlot(QWidget):
         self.update()
 
     def legend(self, name: str) -> list[str]:
-        """What is written above the plot of ``insertion`` or ``deletion``."""
+        """Return the text above the plot of ``insertion`` or ``deletion``."""
         assert self._checked is not None, "nothing is shown"
         curves = self._checked[name]
         return [f"{title} {curves[f'{key}area']:.3f}" for key, (title, _, _) in ORDERS.items()]
@@ -226,7 +226,7 @@ class CurvePlot(QWidget):
 
 
 def begin(widget: QWidget) -> tuple[QPainter, QColor]:
-    """A painter in the colours of the window, and the colour of its letters."""
+    """Return a painter in the colours of the window, and the colour of its text."""
     painter = QPainter(widget)
     painter.setRenderHint(QPainter.RenderHint.Antialiasing)
     font = widget.font()
@@ -240,7 +240,7 @@ def begin(widget: QWidget) -> tuple[QPainter, QColor]:
 def _integral(
     alpha: npt.NDArray[np.float64], slope: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """(n,) of the slopes from 0 to each point.
+    """Return (n,) the integral of the slopes from 0 to each point.
 
     Of the polynomial that meets them, as the rules of Clenshaw-Curtis and Gauss have it, where
     the points crowd towards the ends; else by trapezoids.

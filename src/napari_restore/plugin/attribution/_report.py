@@ -1,4 +1,4 @@
-"""What an attribution says, as the rows of a small table."""
+"""The report of an attribution, as the rows of a small table."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ CHECK = "insertion-deletion"
 FAR = 128
 """Pixels from the box beyond which a share is attribution."""
 MIN_SHARE = 0.01
-"""Share of the unchanged input from which on it is worth a line."""
-LEFT_OUT = 0.005
+"""Smallest share of the unchanged input that has a row."""
+CONTEXT_SHARE = 0.005
 """Share of the change from which on a map without it leaves something out."""
 Row = tuple[str, str]
 
 
 def leaves_out_context(record: Mapping[str, Any]) -> bool:
-    """Whether the same question with the gradient through the context would show more."""
+    """Return whether the gradient through the context would add to the map."""
     attribution = record["attribution"]
     context = attribution["context"]
     return (
         context["used"] == "stop"
         and attribution["path"] is not None
-        and (context["share"] or 0.0) >= LEFT_OUT
+        and (context["share"] or 0.0) >= CONTEXT_SHARE
     )
 
 
 def report(record: Mapping[str, Any]) -> list[Row]:
-    """How far the map can be trusted, what it leaves out, how spread it is, and what it is of."""
+    """Return how complete a map is, what it leaves out, how spread it is, and what it is of."""
     attribution, model = record["attribution"], record["model"]
     complete = attribution["completeness"]
     rows = [("Complete", _trust(attribution))]
@@ -95,7 +95,7 @@ def _context(context: Mapping[str, Any]) -> str:
     reason = context["reason"]
     if share is None:
         return f"constant ({reason}); {part}"
-    if share < LEFT_OUT:
+    if share < CONTEXT_SHARE:
         return f"constant ({reason}); nothing came through it"
     return f"constant ({reason}): {part} came through it and is NOT in this map"
 

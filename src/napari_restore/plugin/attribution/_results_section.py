@@ -192,10 +192,10 @@ class AttributionResultsSection(Section):
                 self._offer()
                 return
 
-    def _on_side_by_side(self, wanted: bool) -> None:
+    def _on_side_by_side(self, checked: bool) -> None:
         self._comparison.end()
         one, other = self.current, self.other.currentData()
-        if wanted and one is not None and other is not None:
+        if checked and one is not None and other is not None:
             self._comparison.show(one, other)
 
     # -- files -------------------------------------------------------------------

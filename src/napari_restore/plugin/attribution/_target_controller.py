@@ -11,7 +11,12 @@ from qtpy.QtCore import QObject, Signal
 from napari_restore import Region
 from napari_restore.errors import BadRegion
 from napari_restore.plugin._state import image_of
-from napari_restore.plugin.areas._areas import ASKED, is_upright_box, outlines, ring_of
+from napari_restore.plugin.areas._areas import (
+    TARGETS_OF,
+    corners_in_pixels,
+    is_upright_box,
+    outlines,
+)
 from napari_restore.plugin.areas._drawing_controller import add_outlines
 from napari_restore.plugin.layers._visible import bounding_region, in_data
 
@@ -125,11 +130,11 @@ class TargetController(QObject):
 
     def _layer_over(self, source: ImageLayer) -> Shapes:
         for layer in reversed(self._viewer.layers):
-            if layer.metadata.get(ASKED) == source.unique_id:
+            if layer.metadata.get(TARGETS_OF) == source.unique_id:
                 break
         else:
             active = self._viewer.layers.selection.active
-            layer = add_outlines(self._viewer, NAME, source, {ASKED: source.unique_id})
+            layer = add_outlines(self._viewer, NAME, source, {TARGETS_OF: source.unique_id})
             self._viewer.layers.selection.active = active
         self._follow(layer)
         return layer
@@ -160,7 +165,8 @@ class TargetController(QObject):
         if source is not None:
             known = source.unique_id
             shapes = next(
-                (x for x in reversed(self._viewer.layers) if x.metadata.get(ASKED) == known), None
+                (x for x in reversed(self._viewer.layers) if x.metadata.get(TARGETS_OF) == known),
+                None,
             )
         drawn = [] if shapes is None or source is None else outlines(self._viewer, shapes, source)
         if source is None or not drawn:
@@ -171,7 +177,7 @@ class TargetController(QObject):
             raise BadRegion(f"The box lies outside {source.name}.", "Draw one over the image.")
         if is_upright_box(points):
             return Target(box, None)
-        return Target(box, tuple((y, x) for x, y in ring_of(points)))
+        return Target(box, tuple((y, x) for x, y in corners_in_pixels(points)))
 
     def _on_shape(self, event: Any = None) -> None:
         if str(getattr(event, "action", "")) == "added" and self.tool == "rectangle":

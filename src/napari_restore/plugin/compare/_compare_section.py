@@ -38,7 +38,7 @@ class CompareSection(Section):
     """Swipe, blink, side by side, contrast, figures and maps of the current result.
 
     Swipe and side by side exclude each other. Both follow the current result: with
-    another one they go on with that.
+    another one they continue with that.
     """
 
     TITLE = "Compare"
@@ -103,10 +103,10 @@ class CompareSection(Section):
         self.hold.pressed.connect(self._blink.press)
         self.hold.released.connect(self._blink.release)
         self.link.toggled.connect(self._on_variants)
-        self.other.currentIndexChanged.connect(self._again)
+        self.other.currentIndexChanged.connect(self._restart)
 
     def leave(self) -> None:
-        """End what goes on; the viewer is as if nothing had been compared."""
+        """End comparing and restore the viewer."""
         self._end()
         self._blink.close()
         self._contrast.close()
@@ -114,7 +114,7 @@ class CompareSection(Section):
         self.maps.leave()
         super().leave()
 
-    # -- what there is -----------------------------------------------------------
+    # -- the current result -----------------------------------------------------------
 
     def _on_variants(self) -> None:
         self._contrast.follow(self.state.variants if self.link.isChecked() else ())
@@ -137,7 +137,7 @@ class CompareSection(Section):
             self.other.addItem(variant.name, variant)
         self.other.setCurrentIndex(others.index(chosen) + 1 if chosen in others else 0)
         self.other.blockSignals(False)
-        self._again()
+        self._restart()
 
     def _on_layers(self, event: Any) -> None:
         current = self.state.current
@@ -147,15 +147,15 @@ class CompareSection(Section):
                 self._end()
 
     def _allow(self) -> None:
-        """Without its source there is nothing to compare a result with."""
+        """Disable everything without a result, or without its source."""
         current = self.state.current
         there = current is not None and current.source in self.viewer.layers
         self.hint.setText(NOTHING if current is None else REMOVED)
         self.hint.setVisible(not there)
         self._content.setEnabled(there)
 
-    def _again(self) -> None:
-        """Go on with what is compared now."""
+    def _restart(self) -> None:
+        """Begin again with what is compared now."""
         swiping, beside = self.swipe.isChecked(), self.sides.isChecked()
         if not (swiping or beside):
             return
@@ -166,8 +166,8 @@ class CompareSection(Section):
 
     # -- swipe and side by side --------------------------------------------------
 
-    def _on_swipe(self, wanted: bool) -> None:
-        if not wanted:
+    def _on_swipe(self, checked: bool) -> None:
+        if not checked:
             self._end()
             return
         self._end_sides()
@@ -183,8 +183,8 @@ class CompareSection(Section):
             return
         self._swipe.ended.connect(self._on_swipe_ended)
 
-    def _on_sides(self, wanted: bool) -> None:
-        if not wanted:
+    def _on_sides(self, checked: bool) -> None:
+        if not checked:
             self._end()
             return
         self._end_swipe()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
-from napari_restore.plugin.layers._display import look_names
+from napari_restore.plugin.layers._display import display_properties
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -22,15 +22,15 @@ OURS = {"stride": 1, "shape": (1, -1), "spacing": SPACING, "enabled": True}
 
 
 class ShownLayers:
-    """Shows the wanted layers and hides the other results of their source, until `restore`."""
+    """Shows layers and hides the other results of their source, until `restore`."""
 
-    def __init__(self, viewer: ViewerModel, *wanted: Layer, only: bool = False) -> None:
-        """`only`: hide everything else."""
+    def __init__(self, viewer: ViewerModel, *layers: Layer, only: bool = False) -> None:
+        """Show `layers`; `only` hides everything else."""
         self.viewer = viewer
         self._before: list[tuple[Layer, bool]] = []
-        sources = {layer.unique_id for layer in wanted}
+        sources = {layer.unique_id for layer in layers}
         for layer in viewer.layers:
-            if layer in wanted:
+            if layer in layers:
                 self._set(layer, True)
             elif only or layer.metadata.get("napari_restore_source") in sources:
                 self._set(layer, False)
@@ -85,7 +85,7 @@ class SideBySide:
         self.ended.emit()
 
     def _on_enabled(self) -> None:
-        """The user left the grid with napari's own button."""
+        """End when the user leaves the grid with napari's own button."""
         if not self.viewer.canvas.grid.enabled:
             self._before["enabled"] = False
             self.end()
@@ -102,20 +102,20 @@ class LinkedContrast:
         self._linked: list[tuple[ImageLayer, ImageLayer]] = []
 
     def follow(self, variants: Iterable[Variant]) -> None:
-        """Link just these with their sources; the others are let go."""
+        """Link just these with their sources, and unlink the others."""
         from napari.experimental import link_layers, unlink_layers
 
-        wanted = [(variant.source, variant.layer) for variant in variants]
+        pairs = [(variant.source, variant.layer) for variant in variants]
         for pair in self._linked:
-            if pair not in wanted:
-                unlink_layers(pair, look_names(pair[0]))
-        for source, layer in wanted:
+            if pair not in pairs:
+                unlink_layers(pair, display_properties(pair[0]))
+        for source, layer in pairs:
             if (source, layer) not in self._linked:
-                for name in look_names(source):
+                for name in display_properties(source):
                     setattr(layer, name, getattr(source, name))
-                link_layers((source, layer), look_names(source))
-        self._linked = wanted
+                link_layers((source, layer), display_properties(source))
+        self._linked = pairs
 
     def close(self) -> None:
-        """Let all go."""
+        """Unlink all."""
         self.follow(())

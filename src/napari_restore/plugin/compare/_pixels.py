@@ -32,7 +32,7 @@ class LayerPixels:
 
     @classmethod
     def of_variant(cls, variant: Variant) -> LayerPixels:
-        """Of the layer of a result."""
+        """Return the pixels of a result's layer."""
         box = variant.shown.box
         return cls(variant.layer, (box.y0, box.x0))
 
@@ -50,13 +50,13 @@ class LayerPixels:
         return self._size(self._levels[0])
 
     def has(self, step: int) -> bool:
-        """Whether there is a level of every `step`-th pixel."""
+        """Return whether there is a level of every `step`-th pixel."""
         return any(abs(max(self._factors(x)) / step - 1) < 0.01 for x in self._levels)
 
     def read(
         self, region: Region, step: int = 1, band: int | None = None
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-        """Every `step`-th pixel of a level-0 region, from the level that has just these.
+        """Read every `step`-th pixel of a level-0 region, from the level that has just these.
 
         Gives pixels (h, w, C), without alpha, and (h, w): which of them there are.
         Outside of the layer, where it is clear and where it is NaN there are none.
@@ -92,7 +92,7 @@ class LayerPixels:
         columns: npt.NDArray[np.intp],
         band: int | None,
     ) -> npt.NDArray[Any]:
-        """(h, w, C) at the crossings of ascending `rows` and `columns`."""
+        """Return (h, w, C) at the crossings of ascending `rows` and `columns`."""
         y, x = int(rows[0]), int(columns[0])
         window = (slice(y, int(rows[-1]) + 1), slice(x, int(columns[-1]) + 1))
         if self._rgb or level.ndim == 2:
@@ -108,13 +108,13 @@ class LayerPixels:
     def _indices(
         self, start: int, stop: int, step: int, axis: int, level: Any
     ) -> npt.NDArray[np.intp]:
-        """Where in `level` the middles of steps from `start` lie."""
+        """Return where in `level` the middles of steps from `start` lie."""
         middles = start + step * (np.arange(-(-(stop - start) // step)) + 0.5)
         places = (middles - self._corner[axis]) / self._factors(level)[axis]
         return np.floor(places).astype(np.intp)
 
     def _factors(self, level: Any) -> tuple[float, float]:
-        """Level-0 pixels per pixel of a level: halves whose last pixel is whole are halves."""
+        """Return level-0 pixels per pixel of a level; a half with a whole last pixel is a half."""
         (h0, w0), (h, w) = self.size, self._size(level)
         return _factor(h0, h), _factor(w0, w)
 
@@ -130,13 +130,13 @@ class LayerPixels:
 
 
 def _factor(whole: int, part: int) -> float:
-    """How much smaller `part` is than `whole`: the power of two where it was rounded up."""
+    """Return how much smaller `part` is than `whole`, a power of two where that was rounded."""
     power = round(np.log2(whole / part))
     return float(2**power) if -(-whole >> power) == part or whole >> power == part else whole / part
 
 
 def shown_band(viewer: ViewerModel, layer: ImageLayer) -> int | None:
-    """The band that the sliders show of a layer (band, y, x); None for others."""
+    """Return the band that the sliders show of a layer (band, y, x); None for others."""
     if layer.ndim < 3:
         return None
     number = round(float(layer.world_to_data(viewer.dims.point)[0]))
@@ -144,7 +144,7 @@ def shown_band(viewer: ViewerModel, layer: ImageLayer) -> int | None:
 
 
 def shown_step(layer: ImageLayer) -> int:
-    """Level-0 pixels per pixel of the level of `layer` that is on the screen."""
+    """Return the level-0 pixels per pixel of the level of `layer` that is on the screen."""
     if not layer.multiscale:
         return 1
     factor = float(max(layer.downsample_factors[layer.data_level][-2:]))
@@ -152,7 +152,7 @@ def shown_step(layer: ImageLayer) -> int:
 
 
 def loaded_part(layer: ImageLayer) -> Region | None:
-    """The level-0 pixels that napari has loaded of a layer with levels; whole chunks."""
+    """Return the level-0 pixels that napari has loaded of a layer with levels; whole chunks."""
     if not layer.multiscale:
         return None
     factors = layer.downsample_factors[layer.data_level][-2:]
@@ -162,7 +162,7 @@ def loaded_part(layer: ImageLayer) -> Region | None:
 
 
 def within(region: Region, step: int, pixels: int) -> int:
-    """`step`, doubled until the region has at most so many `pixels`."""
+    """Return `step`, doubled until the region has at most so many `pixels`."""
     while (region.height // step) * (region.width // step) > pixels:
         step *= 2
     return step

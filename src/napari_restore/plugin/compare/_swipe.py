@@ -21,7 +21,7 @@ from napari_restore.plugin.compare._pixels import (
     within,
 )
 from napari_restore.plugin.compare._swipe_layers import Curtain, Order, Snapshot, SwipeLine, take
-from napari_restore.plugin.layers._display import look_names
+from napari_restore.plugin.layers._display import display_properties
 from napari_restore.plugin.layers._visible import visible_region
 from napari_restore.plugin.threads._latest_query import DebouncedQuery
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from napari_restore.plugin.results._variant import Variant
 
 GRAB = 12
-"""Screen pixels from the line within which it is taken hold of."""
+"""Screen pixels from the line within which it can be dragged."""
 DEBOUNCE_MS = 120
 LINE_MS = 30
 MAX_PIXELS = 6_000_000
@@ -118,7 +118,7 @@ class Swipe:
     # -- layers ------------------------------------------------------------------
 
     def _add(self, layer: Any) -> None:
-        """Above the source and all that was made from it; a line above its curtain."""
+        """Add a layer above the source and its results; the line is above its curtain."""
         layers = self.viewer.layers
         number = 1 + max(
             index
@@ -129,7 +129,7 @@ class Swipe:
         self._keeping_selection(layers.insert, number, layer)
 
     def _keeping_selection(self, change: Callable[..., object], *arguments: Any) -> None:
-        """The layer the user works on stays the one."""
+        """Make a change of the layers after which the active layer is the same."""
         selection = self.viewer.layers.selection
         before = selection.active
         change(*arguments)
@@ -141,7 +141,7 @@ class Swipe:
     def _events(self) -> list[tuple[Any, Callable[..., object]]]:
         camera = self.viewer.scene.camera.events
         layers = [self.source, *([self._left.layer] if self._left else [])]
-        looks = [getattr(self.source.events, name) for name in look_names(self.source)]
+        properties = [getattr(self.source.events, name) for name in display_properties(self.source)]
         return [
             (camera.center, self._on_view),
             (camera.zoom, self._on_view),
@@ -149,7 +149,7 @@ class Swipe:
             (self.viewer.dims.events.ndisplay, self._on_view),
             # New pixels: another band, a level that grows, tiles of the left result.
             *((layer.events.set_data, self._on_pixels) for layer in layers),
-            *((event, self._on_looks) for event in looks),
+            *((event, self._on_display) for event in properties),
             (self.viewer.layers.events.removed, self._on_removed),
         ]
 
@@ -164,9 +164,9 @@ class Swipe:
             # Out of view: nothing to cover until it comes back.
             return
 
-    def _on_looks(self) -> None:
+    def _on_display(self) -> None:
         if self._curtain is not None:
-            for name in look_names(self.source):
+            for name in display_properties(self.source):
                 setattr(self._curtain.layer, name, getattr(self.source, name))
 
     def _on_removed(self, event: Any) -> None:
@@ -211,7 +211,7 @@ class Swipe:
         self._bring_into_view()
 
     def _bring_into_view(self) -> None:
-        """A line that was left behind by panning would be hard to find."""
+        """Move the line into the view: one left behind by panning is hard to find."""
         try:
             view = self._view()
         except BadRegion:
@@ -233,7 +233,7 @@ class Swipe:
     # -- the mouse ---------------------------------------------------------------
 
     def _column_at(self, position: Any) -> float:
-        """The level-0 column, edges at whole numbers, under a world position."""
+        """Return the level-0 column, edges at whole numbers, under a world position."""
         return float(self.source.world_to_data(position)[-1]) + 0.5
 
     def _is_near(self, position: Any) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore import Region
-from napari_restore.plugin.layers._display import look_names
+from napari_restore.plugin.layers._display import display_properties
 from napari_restore.plugin.layers._placing import Matrix, plane_of
 from napari_restore.plugin.layers._thumbnail import draw_thumbnail_of
 
@@ -36,7 +36,7 @@ class Snapshot(NamedTuple):
 
 
 def take(below: LayerPixels, above: LayerPixels | None, order: Order) -> Snapshot:
-    """What the screen shows of `below` with `above` over it; not for the GUI thread."""
+    """Return what the screen shows of `below` with `above` over it; not in the GUI thread."""
     pixels, there = below.read(order.region, order.step, order.band)
     if above is not None:
         over, visible = above.read(order.region, order.step, order.band)
@@ -69,7 +69,9 @@ class Curtain:
         self._until = 0
         """Columns of the snapshot that are shown."""
         self._draw_up(snapshot)
-        looks = {name: getattr(source, name) for name in (*look_names(source), "interpolation2d")}
+        properties = {
+            name: getattr(source, name) for name in (*display_properties(source), "interpolation2d")
+        }
         self.layer = ImageLayer(
             self._buffer,
             name="Swipe: left side",
@@ -78,7 +80,7 @@ class Curtain:
             units=source.units[-2:],
             axis_labels=source.axis_labels[-2:],
             metadata={"napari_restore_source": "swipe"},
-            **looks,
+            **properties,
         )
         draw_thumbnail_of(self.layer)
 
@@ -88,7 +90,7 @@ class Curtain:
         return self._snapshot.region
 
     def show(self, snapshot: Snapshot) -> None:
-        """Cover with other pixels, where the user looks now."""
+        """Cover with other pixels, where the user properties now."""
         moved = (snapshot.region, snapshot.step) != (self._snapshot.region, self._snapshot.step)
         self._draw_up(snapshot)
         self.layer.data = self._buffer
@@ -125,13 +127,13 @@ class Curtain:
         return int(np.clip(round(count), 0, self._covering.shape[1]))
 
     def _cover(self, start: int, stop: int) -> None:
-        """Set the columns from `start` to `stop` as `_until` wants them."""
+        """Set the columns from `start` to `stop` as `_until` says."""
         covered = max(start, min(stop, self._until))
         self._buffer[:, start:covered] = self._covering[:, start:covered]
         self._buffer[:, covered:stop] = self._clear
 
     def _affine(self) -> Matrix:
-        """Where the snapshot's pixels lie; its first one's middle is not that of level 0."""
+        """Return where the snapshot's pixels lie; its first one's middle is not that of level 0."""
         step, shift = self._snapshot.step, (self._snapshot.step - 1) / 2
         return self._placed @ np.array(
             [[step, 0, self.region.y0 + shift], [0, step, self.region.x0 + shift], [0, 0, 1]]
@@ -179,7 +181,7 @@ class SwipeLine:
 
 @lru_cache(maxsize=4)
 def drawing(length: int) -> npt.NDArray[np.uint8]:
-    """(length, WIDTH, 4) line from top to bottom with a handle in the middle."""
+    """Return a (length, WIDTH, 4) line from top to bottom with a handle in the middle."""
     y = np.arange(length)[:, None] - (length - 1) / 2
     x = np.arange(WIDTH)[None] - WIDTH // 2.0
     far = np.abs(x) + 0 * y
@@ -200,5 +202,5 @@ def drawing(length: int) -> npt.NDArray[np.uint8]:
 
 
 def _inside(distance: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Share of a pixel that is covered, by its distance to an edge."""
+    """Return the share of a pixel that is covered, by its distance to an edge."""
     return np.clip(distance + 0.5, 0, 1)

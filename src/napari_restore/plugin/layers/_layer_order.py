@@ -1,4 +1,4 @@
-"""Images that hide another one, and bringing that one to the front."""
+"""The order of layers: results above their source, the chosen image in front."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def insert_above(viewer: ViewerModel, source: ImageLayer, layer: ImageLayer) -> 
 
 
 def _with_results(viewer: ViewerModel, image: Layer) -> list[Layer]:
-    """`image` and what was made of it, from the lowest to the topmost."""
+    """Return `image` and its results, from the lowest to the topmost."""
     known = image.unique_id
     return [x for x in viewer.layers if known in (x.unique_id, x.metadata.get(SOURCE))]
 
 
 def _hiding(viewer: ViewerModel, image: Layer) -> list[Layer]:
-    """Visible images above `image` that cover most of its box."""
+    """Return the visible images above `image` that cover most of its box."""
     from napari.layers import Image
 
     low, high = image.extent.world[:, -2:]

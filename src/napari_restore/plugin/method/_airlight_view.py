@@ -30,7 +30,7 @@ NAME = "airlight"
 """The parameter this row belongs to; shown for the models that declare it."""
 AUTO = "auto"
 Colour = tuple[float, ...]
-Answer = tuple[str | None, RestoreError | None]
+Sampled = tuple[str | None, RestoreError | None]
 
 
 class AirlightPicker(QWidget):
@@ -79,7 +79,7 @@ class AirlightPicker(QWidget):
         state.events.layer.connect(self.stop)
 
     def show_card(self, card: ModelCard) -> None:
-        """Be there for a model that has an airlight."""
+        """Show the view for a model that has an airlight."""
         if self._card is None or card.id != self._card.id:
             self.stop()
         self._card = card
@@ -103,7 +103,7 @@ class AirlightPicker(QWidget):
         self.auto_button.setEnabled(given != AUTO)
 
     def leave(self) -> None:
-        """Let go of viewer and state; called once."""
+        """Disconnect from viewer and state; called once."""
         self.stop()
         self._picks += 1
         for signal in self._signals:
@@ -116,9 +116,9 @@ class AirlightPicker(QWidget):
 
     # -- picking -----------------------------------------------------------------
 
-    def _on_pick(self, wanted: bool) -> None:
+    def _on_pick(self, checked: bool) -> None:
         layer = self.state.layer
-        if wanted and layer is not None:
+        if checked and layer is not None:
             self._picking = _Picking(self.viewer, layer, self._on_box, self.stop)
             return
         if self._picking is not None:
@@ -143,11 +143,11 @@ class AirlightPicker(QWidget):
         place = _in_level(box, image.level_shapes, level)
         in_background(partial(_value_of, image, card, place, level), self._on_value, self._picks)
 
-    def _on_value(self, number: int, answer: Answer) -> None:
+    def _on_value(self, number: int, sampled: Sampled) -> None:
         if number != self._picks:
             return
         self.show_value()
-        value, error = answer
+        value, error = sampled
         if error is not None:
             show_problem(error)
         elif value is not None:
@@ -156,7 +156,7 @@ class AirlightPicker(QWidget):
     # -- showing -----------------------------------------------------------------
 
     def _found(self) -> Colour | None:
-        """What the last result of this layer found by itself."""
+        """Return the airlight of the last result of this layer."""
         variant = self.state.current
         record = variant.record if variant is not None else None
         if variant is None or record is None or variant.source is not self.state.layer:
@@ -176,7 +176,7 @@ class AirlightPicker(QWidget):
         return f"rgb({red}, {green}, {blue})"
 
     def _as_rgb(self, colour: Colour) -> Colour:
-        """`colour`, in the file's order of bands, as red, green, blue."""
+        """Return `colour`, in the file's order of bands, as red, green, blue."""
         assert self.state.layer is not None
         try:
             roles = image_of(self.state.layer, self.state.bands).roles
@@ -243,7 +243,7 @@ class _Picking:
             self._chosen(self._box(start, end))
 
     def _box(self, start: Any, end: Any) -> Region | None:
-        """The level-0 pixels between two places (world), at least one pixel; None outside."""
+        """Return the level-0 pixels between two places (world), at least one pixel; None outside."""
         image = image_of(self._layer)
         points = in_data(self._viewer, self._layer, [start[-2:], end[-2:]])
         low, high = np.floor(points.min(0) + 0.5), np.floor(points.max(0) + 0.5)
@@ -251,7 +251,7 @@ class _Picking:
 
 
 def _in_level(box: Region, shapes: Any, level: int) -> tuple[int, int, int, int]:
-    """`box` of level 0 in pixels of `level`, at least one."""
+    """Return `box` of level 0 in pixels of `level`, at least one."""
     (height, width), (rows, columns) = shapes[0], shapes[level]
     y0 = min(rows - 1, box.y0 * rows // height)
     x0 = min(columns - 1, box.x0 * columns // width)
@@ -260,8 +260,8 @@ def _in_level(box: Region, shapes: Any, level: int) -> tuple[int, int, int, int]
     return y0, x0, min(rows, y1), min(columns, x1)
 
 
-def _value_of(image: Any, card: ModelCard, box: Any, level: int) -> Answer:
-    """The parameter's value for a place, or what is wrong with it. Not for the GUI thread."""
+def _value_of(image: Any, card: ModelCard, box: Any, level: int) -> Sampled:
+    """Return the parameter's value for a place, or its error; not in the GUI thread."""
     try:
         colour = api.mean_colour(image, card, box, level)
         if min(colour) < 1e-4:

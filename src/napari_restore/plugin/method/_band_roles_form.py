@@ -1,4 +1,4 @@
-"""Asks for the roles of bands where the image does not name them and the model needs them."""
+"""The form for roles of bands that the model needs and the image does not name."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ if TYPE_CHECKING:
 
 IN_ORDER = ("red", "green", "blue")
 """What bands 1, 2 and 3 of most files are."""
-SAID = "napari_restore_bands"
-"""Where a layer keeps what the user said of its bands."""
+NAMED_ROLES = "napari_restore_bands"
+"""In the metadata of a layer: the roles that the user gave its bands."""
 
 
 class BandRolesForm(QWidget):
-    """One combo box per role in question; hidden while there is no question.
+    """One combo box per role that is missing; hidden while none is.
 
     A button names the first three bands, `sensor` the bands of a known sensor. A band
     that another role has changes places with it.
     """
 
-    answered = Signal(str)
-    """The user has answered, as `changed` says it; after that."""
+    named_bands = Signal(str)
+    """The user has named the bands; emitted after `changed`, with the same."""
     changed = Signal(object)
-    """What was said of the layer's bands, as ``"red=3,green=2"``; None while nothing was."""
+    """The roles of the layer's bands, as ``"red=3,green=2"``; None while none were given."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._layer: ImageLayer | None = None
-        self._asked: tuple[object, ...] = ()
+        self._shown: tuple[object, ...] = ()
         self.combos: dict[str, QComboBox] = {}
-        self._question = QLabel(self)
-        self._question.setWordWrap(True)
+        self._prompt = QLabel(self)
+        self._prompt.setWordWrap(True)
         self._form = form_layout(self)
         self._form.setContentsMargins(0, 0, 0, 0)
-        self._form.addRow(self._question)
+        self._form.addRow(self._prompt)
         self.in_order = QPushButton("1, 2, 3 = red, green, blue", self)
         self.in_order.setToolTip("The first band shows red, the second green, the third blue")
         self.in_order.clicked.connect(self._on_in_order)
@@ -59,22 +59,24 @@ class BandRolesForm(QWidget):
         """Band number by role, as the combo boxes were."""
         self.hide()
 
-    def ask(self, layer: ImageLayer | None, card: ModelCard | None) -> None:
-        """Ask what `card` must know of `layer`; what was said earlier can be corrected here."""
+    def show_missing(self, layer: ImageLayer | None, card: ModelCard | None) -> None:
+        """Show the roles that `card` needs and the image of `layer` does not name; given ones stay."""
         self._layer = layer
-        said = None if layer is None else layer.metadata.get(SAID)
-        roles = () if layer is None or card is None else _roles_in_question(layer, card)
+        roles_text = None if layer is None else layer.metadata.get(NAMED_ROLES)
+        roles = () if layer is None or card is None else _missing_roles(layer, card)
         image = None if layer is None or not roles else unnamed_image(layer)
-        if (image, roles, said) != self._asked:
-            self._asked = image, roles, said
+        if (image, roles, roles_text) != self._shown:
+            self._shown = image, roles, roles_text
             self._build(image, roles, card)
         self.setVisible(bool(roles))
-        self.changed.emit(said)
+        self.changed.emit(roles_text)
 
     def problem(self) -> UnknownBands | None:
-        """What must be answered before a run; None if nothing must."""
-        said = None if self._layer is None else self._layer.metadata.get(SAID)
-        if not self.combos or (said is not None and set(self.combos) <= set(_pairs(said))):
+        """Return the error of a run while roles are missing; None otherwise."""
+        roles_text = None if self._layer is None else self._layer.metadata.get(NAMED_ROLES)
+        if not self.combos or (
+            roles_text is not None and set(self.combos) <= set(_pairs(roles_text))
+        ):
             return None
         return UnknownBands(
             f"It is not known which bands are {_listed(tuple(self.combos))}.",
@@ -87,10 +89,10 @@ class BandRolesForm(QWidget):
         self.combos, self._before = {}, {}
         if image is None or card is None or self._layer is None:
             return
-        self._question.setText(
+        self._prompt.setText(
             f"{card.title} must know which bands are {_listed(roles)}; the image does not tell."
         )
-        known = _pairs(self._layer.metadata.get(SAID))
+        known = _pairs(self._layer.metadata.get(NAMED_ROLES))
         for role in roles:
             combo = NarrowComboBox(self)
             combo.setToolTip(f"The band that shows {role}")
@@ -119,7 +121,7 @@ class BandRolesForm(QWidget):
         return {role: combo.currentData() for role, combo in self.combos.items()}
 
     def _fits(self, named: dict[str, int]) -> bool:
-        """Whether it answers the whole question, with bands that are free."""
+        """Return whether it names all missing roles, with bands that are free."""
         return all(
             role in named and combo.findData(named[role]) >= 0
             for role, combo in self.combos.items()
@@ -134,10 +136,10 @@ class BandRolesForm(QWidget):
             self._name(named)
 
     def _name(self, named: dict[str, int]) -> None:
-        """Answer for all roles at once."""
+        """Name all roles at once."""
         for role, combo in self.combos.items():
             self._show(combo, named[role])
-        self._answer()
+        self._store()
 
     def _show(self, combo: QComboBox, number: int | None) -> None:
         combo.blockSignals(True)
@@ -145,7 +147,7 @@ class BandRolesForm(QWidget):
         combo.blockSignals(False)
 
     def _on_chosen(self) -> None:
-        """Two roles cannot be one band: whoever has the chosen one takes what it replaces."""
+        """Exchange the bands of two roles: no band has both."""
         numbers = self._numbers()
         for role, number in numbers.items():
             if number is None or number == self._before[role]:
@@ -153,10 +155,10 @@ class BandRolesForm(QWidget):
             for other, combo in self.combos.items():
                 if other != role and numbers[other] == number:
                     self._show(combo, self._before[role])
-        self._answer()
+        self._store()
 
-    def _answer(self) -> None:
-        """Keep the answer once it is whole."""
+    def _store(self) -> None:
+        """Store the roles in the layer once all are given."""
         assert self._layer is not None
         numbers = self._before = self._numbers()
         named = self.sensor.currentData()
@@ -167,29 +169,29 @@ class BandRolesForm(QWidget):
             return
         earlier = {
             role: number
-            for role, number in _pairs(self._layer.metadata.get(SAID)).items()
+            for role, number in _pairs(self._layer.metadata.get(NAMED_ROLES)).items()
             if int(number) not in taken
         }
         named = {**earlier, **{role: str(number) for role, number in numbers.items()}}
-        said = ",".join(f"{role}={number}" for role, number in named.items())
-        self._layer.metadata[SAID] = said
-        self._asked = (*self._asked[:2], said)
-        self.changed.emit(said)
-        self.answered.emit(said)
+        roles_text = ",".join(f"{role}={number}" for role, number in named.items())
+        self._layer.metadata[NAMED_ROLES] = roles_text
+        self._shown = (*self._shown[:2], roles_text)
+        self.changed.emit(roles_text)
+        self.named_bands.emit(roles_text)
 
 
-def _roles_in_question(layer: ImageLayer, card: ModelCard) -> tuple[str, ...]:
+def _missing_roles(layer: ImageLayer, card: ModelCard) -> tuple[str, ...]:
     """Return the roles that `card` needs and the image by itself does not name."""
     try:
         return api.missing_roles(unnamed_image(layer), card)
     except RestoreError:
-        # It cannot run, and running it says why.
+        # It cannot run, and a run reports why.
         return ()
 
 
-def _pairs(said: str | None) -> dict[str, str]:
-    """Band number by role."""
-    return dict(pair.split("=") for pair in said.split(",")) if said else {}
+def _pairs(roles_text: str | None) -> dict[str, str]:
+    """Return band number by role."""
+    return dict(pair.split("=") for pair in roles_text.split(",")) if roles_text else {}
 
 
 def _title(number: int, description: str | None) -> str:

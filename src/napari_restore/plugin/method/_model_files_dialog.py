@@ -34,14 +34,14 @@ WEIGHTS = (".safetensors", ".pth", ".pt", ".ckpt")
 CODE = (".pt2", ".py")
 """Files that run on loading; only after a yes."""
 WIDTH = 440
-Answer = tuple["Proposal | None", RestoreError | None]
+Inspected = tuple["Proposal | None", RestoreError | None]
 
 
 class ModelFiles(QObject):
     """From a dropped or chosen file to a model in the chooser.
 
     Nothing of a file runs before the user has allowed it, and nothing is written
-    before he has seen what it is. Files are looked at on another thread.
+    before the user has seen what it is. Files are inspected on another thread.
     """
 
     message = Signal(str)
@@ -52,7 +52,7 @@ class ModelFiles(QObject):
     def __init__(self, panel: QWidget) -> None:
         super().__init__(panel)
         self._panel = panel
-        self._looks = 0
+        self._requests = 0
         self.dialog: QDialog | None = None
         """The question that is open."""
         panel.setAcceptDrops(True)
@@ -63,14 +63,14 @@ class ModelFiles(QObject):
         patterns = " ".join(f"*{suffix}" for suffix in (*WEIGHTS, *CODE))
         dialog = QFileDialog(self._panel, "Add a model file", "", f"Models ({patterns})")
         dialog.setFileMode(QFileDialog.FileMode.ExistingFile)
-        dialog.fileSelected.connect(self.take)
+        dialog.fileSelected.connect(self.add_file)
         self._open(dialog)
 
-    def take(self, name: str) -> None:
-        """Begin with a file: look at it, or first ask whether its code may run."""
+    def add_file(self, name: str) -> None:
+        """Inspect a file; where it has code, after the user allows it to run."""
         path = Path(name)
         if path.suffix.lower() not in CODE:
-            self._look(str(path))
+            self._inspect(str(path))
             return
         try:
             factories = api.model_factories(path) if path.suffix.lower() == ".py" else []
@@ -78,40 +78,40 @@ class ModelFiles(QObject):
             show_problem(error)
             return
         dialog = TrustDialog(path, factories, self._panel)
-        dialog.accepted.connect(lambda: self._look(dialog.source(), trust=True))
+        dialog.accepted.connect(lambda: self._inspect(dialog.source(), trust=True))
         self._open(dialog)
 
     def leave(self) -> None:
-        """Close what is open and forget what is being looked at."""
-        self._looks += 1
+        """Close the dialog and drop the file that is being inspected."""
+        self._requests += 1
         self._panel.removeEventFilter(self)
         if self.dialog is not None:
             self.dialog.reject()
 
     def eventFilter(self, watched: Any, event: Any) -> bool:
-        """Take drops of model files; all others go their way."""
+        """Accept drops of model files; others are left to Qt."""
         kind = event.type()
         if kind in (QEvent.Type.DragEnter, QEvent.Type.Drop):
             files = _model_files(event.mimeData())
             if files:
                 event.acceptProposedAction()
                 if kind == QEvent.Type.Drop:
-                    self.take(files[0])
+                    self.add_file(files[0])
                 return True
         return bool(super().eventFilter(watched, event))
 
-    # -- looking -----------------------------------------------------------------
+    # -- inspecting -----------------------------------------------------------------
 
-    def _look(self, source: str, trust: bool = False) -> None:
+    def _inspect(self, source: str, trust: bool = False) -> None:
         self.message.emit(f"Looking at {Path(source).name} …")
-        self._looks += 1
-        in_background(partial(_inspect, source, trust), self._on_found, self._looks, trust)
+        self._requests += 1
+        in_background(partial(_inspected, source, trust), self._on_found, self._requests, trust)
 
-    def _on_found(self, number: int, trust: bool, answer: Answer) -> None:
-        if number != self._looks:
+    def _on_found(self, number: int, trust: bool, inspected: Inspected) -> None:
+        if number != self._requests:
             return
         self.message.emit("")
-        found, error = answer
+        found, error = inspected
         if error is not None:
             show_problem(error)
         if found is None:
@@ -160,14 +160,14 @@ class TrustDialog(QDialog):
         self.setWindowTitle("Run this file's code?")
         self._path = path
         kind = "an exported program" if path.suffix.lower() == ".pt2" else "Python code"
-        words = QLabel(
+        text = QLabel(
             f"{path.name} is {kind}. It can do anything on this machine that you can. "
             "Run it only if you trust its author.",
             self,
         )
-        words.setWordWrap(True)
+        text.setWordWrap(True)
         layout = QVBoxLayout(self)
-        layout.addWidget(words)
+        layout.addWidget(text)
         self.factory = QComboBox(self)
         self.factory.addItems(factories)
         self.factory.setToolTip("The function of the file that makes the model")
@@ -185,7 +185,7 @@ class TrustDialog(QDialog):
         _fit(self)
 
     def source(self) -> str:
-        """What `inspect_model` takes."""
+        """Return the argument of `inspect_model`."""
         factory = self.factory.currentText()
         return f"{self._path}:{factory}" if factory else str(self._path)
 
@@ -201,45 +201,45 @@ class ProposalDialog(QDialog):
         self._title.setToolTip("Under this title it is offered")
         form = QFormLayout()
         form.addRow("Title", self._title)
-        for name, text in statistics_of(found).items():
+        for name, text in description_of(found).items():
             label = QLabel(text, self)
             label.setWordWrap(True)
             label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
             form.addRow(name, label)
         card = found.path.with_suffix(".json").name
         if found.known:
-            kept = f"Its card {card} lies beside it and stays as it is."
+            sentence = f"Its card {card} lies beside it and stays as it is."
         elif found.card:
-            kept = f"What was found is kept beside it as {card}."
+            sentence = f"What was found is kept beside it as {card}."
         else:
-            kept = "It brings a card of its own."
-        words = QLabel(kept, self)
-        words.setWordWrap(True)
+            sentence = "It brings a card of its own."
+        about = QLabel(sentence, self)
+        about.setWordWrap(True)
         self.buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel, self)
         self.buttons.addButton("Add", QDialogButtonBox.ButtonRole.AcceptRole).setDefault(True)
         self.buttons.accepted.connect(self.accept)
         self.buttons.rejected.connect(self.reject)
         layout = QVBoxLayout(self)
         layout.addLayout(form)
-        layout.addWidget(words)
+        layout.addWidget(about)
         layout.addWidget(self.buttons)
         _fit(self)
 
     def title(self) -> str:
-        """The title to offer it under."""
+        """Return the title to offer it under."""
         return self._title.text().strip() or self._title.placeholderText() or "Model"
 
 
 def _fit(dialog: QDialog) -> None:
-    """As high as its wrapped words need; Qt by itself cuts them off."""
+    """Make the dialog as high as its wrapped text needs; Qt by itself cuts it off."""
     layout = dialog.layout()
     assert layout is not None
     dialog.setMinimumWidth(WIDTH)
     dialog.setMinimumHeight(layout.totalHeightForWidth(WIDTH))
 
 
-def statistics_of(found: Proposal) -> dict[str, str]:
-    """What was found, by the words the dialog shows."""
+def description_of(found: Proposal) -> dict[str, str]:
+    """Return what was found, by the labels the dialog shows."""
     card = found.model.card
     how = " (measured)" if found.measured else ""
     bands = f"{card.bands}" if card.bands else "any number"
@@ -255,7 +255,7 @@ def statistics_of(found: Proposal) -> dict[str, str]:
     }
 
 
-def _inspect(source: str, trust: bool) -> Answer:
+def _inspected(source: str, trust: bool) -> Inspected:
     try:
         return api.inspect_model(source, trust=trust), None
     except RestoreError as error:

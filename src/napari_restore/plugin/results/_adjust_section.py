@@ -1,4 +1,4 @@
-"""How the result in hand is applied: strength, tones, colour. Runs nothing."""
+"""Adjusts the current result without a run: strength, tones, colour."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class AdjustSection(Section):
             self._variant.undo()
 
     def leave(self) -> None:
-        """Let go of the result, too."""
+        """Disconnect from the result, too."""
         self._adjust.cancel()
         self._follow(None)
         super().leave()
@@ -133,7 +133,7 @@ class AdjustSection(Section):
         if self.state.current is self._variant:
             self._enable()
             return
-        # What the sliders last said was meant for the result before.
+        # The last values of the sliders are those of the result before.
         self._adjust.flush()
         self._follow(self.state.current)
         self._enable()
@@ -147,7 +147,7 @@ class AdjustSection(Section):
             variant.adjusted.connect(self._on_adjusted)
 
     def _enable(self) -> None:
-        """Only what the result in hand allows can be changed."""
+        """Enable only what the current result allows."""
         variant = self._variant
         self.about.setText("" if variant else NOTHING)
         self.about.setVisible(variant is None)

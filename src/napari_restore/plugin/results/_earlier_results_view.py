@@ -1,4 +1,4 @@
-"""Results of an image that lie in the cache from earlier, to show or go on with."""
+"""Results of an image that lie in the cache from earlier, to show or resume."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ ROWS_SHOWN = 6
 class EarlierResults(QWidget):
     """One row per earlier result: Show or Go on, and Delete.
 
-    Looking, planning and deleting happen on other threads; an answer for an image
+    Searching, planning and deleting happen on other threads; a result for an image
     that is no longer the chosen one is dropped.
     """
 
     shown = Signal(object, object)
     """The `KeptResult` to show and its `Result`."""
-    go_on_requested = Signal(object, bool)
+    resume_requested = Signal(object, bool)
     """The unfinished `KeptResult` whose Go on was clicked; whether code of its model may run."""
     delete_requested = Signal(object)
     """The `KeptResult` whose Delete was clicked."""
     found = Signal(list)
-    """The results there are, after a look."""
+    """The results that a search has found."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.rows: list[EarlierRow] = []
         self._image: Image | None = None
         self._known: Callable[[KeptResult], bool] = lambda kept: False
-        self._looks = 0
+        self._searches = 0
         self.dialog: TrustDialog | None = None
         self.title = QLabel("From earlier", self)
         self.title.setToolTip("Results of this image that are kept in the cache")
@@ -59,26 +59,26 @@ class EarlierResults(QWidget):
         layout.addLayout(self._list)
         self.hide()
 
-    def look(self, image: Image | None, known: Callable[[KeptResult], bool]) -> None:
+    def search(self, image: Image | None, known: Callable[[KeptResult], bool]) -> None:
         """Find what the cache has of `image`, less what is `known`; soon, on another thread."""
         if image is not self._image:
             self._show([])
         self._image, self._known = image, known
-        self._looks = number = self._looks + 1
+        self._searches = number = self._searches + 1
         if image is None or image.spec is None:
             return
-        in_background(partial(_answer, api.kept_results, image), self._on_found, number)
+        in_background(partial(_result_or_error, api.kept_results, image), self._on_found, number)
 
-    def close_down(self) -> None:
-        """Drop all answers that are still on their way."""
-        self._looks += 1
+    def discard(self) -> None:
+        """Drop the results of searches under way."""
+        self._searches += 1
         self._image = None
 
-    def _on_found(self, number: int, answer: list[KeptResult] | RestoreError) -> None:
-        if number != self._looks:
+    def _on_found(self, number: int, result: list[KeptResult] | RestoreError) -> None:
+        if number != self._searches:
             return
-        # An image that cannot be read says so elsewhere.
-        kept = [] if isinstance(answer, RestoreError) else answer
+        # That an image cannot be read is reported elsewhere.
+        kept = [] if isinstance(result, RestoreError) else result
         kept = [one for one in kept if not self._known(one)]
         self._show(kept)
         self.found.emit(kept)
@@ -103,7 +103,7 @@ class EarlierResults(QWidget):
         if code is None:
             self._open(row, trust=False)
             return
-        # What lies in the cache is no word of the user's.
+        # An entry in the cache is no consent of the user's.
         self.dialog = TrustDialog(Path(code), [], self)
         self.dialog.accepted.connect(partial(self._open, row, trust=True))
         self.dialog.open()
@@ -113,22 +113,22 @@ class EarlierResults(QWidget):
         if image is None or row not in self.rows:
             return
         if not kept.complete:
-            self.go_on_requested.emit(kept, trust)
+            self.resume_requested.emit(kept, trust)
             return
         row.busy(True)
-        open_it = partial(_answer, partial(api.result_of_kept, trust=trust), kept, image)
+        open_it = partial(_result_or_error, partial(api.result_of_kept, trust=trust), kept, image)
         in_background(open_it, self._on_opened, image, kept)
 
-    def _on_opened(self, image: Image, kept: KeptResult, answer: Result | RestoreError) -> None:
+    def _on_opened(self, image: Image, kept: KeptResult, result: Result | RestoreError) -> None:
         for row in self.rows:
             if row.kept is kept:
                 row.busy(False)
         if image is not self._image:
             return
-        if isinstance(answer, RestoreError):
-            show_problem(answer)
+        if isinstance(result, RestoreError):
+            show_problem(result)
         else:
-            self.shown.emit(kept, answer)
+            self.shown.emit(kept, result)
 
 
 class EarlierRow(QWidget):
@@ -137,8 +137,8 @@ class EarlierRow(QWidget):
     def __init__(self, kept: KeptResult, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.kept = kept
-        label = QElidingLabel(_told(kept), self)
-        label.setToolTip(_told(kept))
+        label = QElidingLabel(_description(kept), self)
+        label.setToolTip(_description(kept))
         self.open = QPushButton("Show" if kept.complete else "Go on", self)
         self.open.setToolTip(
             "Show it again, without running" if kept.complete else "Run what is left of it"
@@ -152,21 +152,21 @@ class EarlierRow(QWidget):
         layout.addWidget(self.delete)
 
     def busy(self, busy: bool) -> None:
-        """While it is being opened, or not any more."""
+        """Disable the row while its result is being opened."""
         self.open.setEnabled(not busy)
         self.delete.setEnabled(not busy)
 
 
-def _told(kept: KeptResult) -> str:
+def _description(kept: KeptResult) -> str:
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(kept.used))
     state = "" if kept.complete else f" · {kept.finished:.0%} finished"
     return f"{escape_controls(kept.title)} · {when}{state}"
 
 
-def _answer(ask: Callable[..., Any], *arguments: Any) -> Any:
-    """What `ask` gives or the error that is to be shown."""
+def _result_or_error(compute: Callable[..., Any], *arguments: Any) -> Any:
+    """Return the result of `compute`, or the error to show."""
     try:
-        return ask(*arguments)
+        return compute(*arguments)
     except RestoreError as error:
         return error
     except Exception as error:

@@ -25,7 +25,7 @@ from napari_restore.plugin._keys import with_key
 from napari_restore.plugin._notices import error_text, show_problem
 from napari_restore.plugin.results._save_dialog import ask_save_path
 from napari_restore.plugin.results._save_task import SaveTask
-from napari_restore.plugin.results._variant_text import area_of, look_of, phrase
+from napari_restore.plugin.results._variant_text import adjustment_of, area_of, phrase
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 from napari_restore.plugin.widgets._folding import bring_into_view, flowing, form_layout
 from napari_restore.plugin.widgets._section import Section
@@ -73,7 +73,7 @@ DEPTHS: dict[str, int | None] = {"as in the image": None, "8 bit": 8, "16 bit": 
 class ExportSection(Section):
     """Format, options, Export, and the command line that does the same.
 
-    Means `state.current` as it is shown: with its look, its mask and feather.
+    Applies to `state.current` as it is shown: adjusted, with its mask and feather.
     """
 
     TITLE: ClassVar[str] = "Export"
@@ -88,7 +88,7 @@ class ExportSection(Section):
         self._chosen = False
         """Whether the user has chosen the format."""
         self._watched: Variant | None = None
-        """Whose look is followed."""
+        """Whose adjustment is followed."""
         self._build()
         for signal in (state.events.current, state.events.variants, state.events.running):
             self.listen(signal, self._on_current)
@@ -150,10 +150,10 @@ class ExportSection(Section):
         layout.addLayout(row)
         layout.addWidget(self.message)
 
-    # -- what is chosen ----------------------------------------------------------
+    # -- the options ----------------------------------------------------------
 
     def options(self) -> dict[str, Any]:
-        """The chosen options of `Result.save`; what is not chosen is the format's to say."""
+        """Return the chosen options of `Result.save`; others are the format's defaults."""
         form: Format = self.format.currentData()
         options: dict[str, Any] = dict(form.always)
         if "compress" in form.options and self.compress.currentData() != "deflate":
@@ -169,7 +169,7 @@ class ExportSection(Section):
         return "quality" in form.options and lossy
 
     def command(self) -> str:
-        """The line that writes what is shown; raises `InputError` where there is none."""
+        """Return the command that writes what is shown; raises `InputError` where there is none."""
         variant = self.state.current
         if variant is None or variant.result is None:
             raise InputError("There is no finished result.", "Run one to its end.")
@@ -181,7 +181,7 @@ class ExportSection(Section):
         )
 
     def proposed_path(self, result: Result) -> Path:
-        """A name beside the source that is free."""
+        """Return a name beside the source that is free."""
         form: Format = self.format.currentData()
         source = result.like.path
         folder = Path.home() if source is None else Path(source).parent
@@ -192,7 +192,7 @@ class ExportSection(Section):
         return path
 
     def ask_path(self, proposed: Path) -> Path | None:
-        """The name the user chooses; None when there is none."""
+        """Return the name the user chooses; None when there is none."""
         form: Format = self.format.currentData()
         return ask_save_path(self, "Export", proposed, form.title)
 
@@ -209,7 +209,7 @@ class ExportSection(Section):
         elif variant.result is None:
             self.what.setText(f"{variant.name} is not finished. Run it to its end to save it.")
         else:
-            self.what.setText(_told(variant))
+            self.what.setText(_description(variant))
             self._choose_format(variant)
         self.export.setEnabled(ready and self.saving is None)
         self.copy.setEnabled(ready)
@@ -223,7 +223,7 @@ class ExportSection(Section):
             variant.adjusted.connect(self._on_adjusted)
 
     def _forget_message(self) -> None:
-        """What was copied or saved is no longer what would be."""
+        """Clear the message: what was copied or saved is no longer what would be."""
         if self.saving is None:
             self.message.setText("")
             self.message.setToolTip("")
@@ -231,10 +231,10 @@ class ExportSection(Section):
     def _on_adjusted(self) -> None:
         self._forget_message()
         if self._watched is not None and self._watched.result is not None:
-            self.what.setText(_told(self._watched))
+            self.what.setText(_description(self._watched))
 
     def _choose_format(self, variant: Variant) -> None:
-        """The source's own kind of file, while the user has not chosen another."""
+        """Choose the source's own format, while the user has not chosen another."""
         if self._chosen:
             return
         assert variant.result is not None
@@ -356,8 +356,8 @@ class ExportSection(Section):
         super().leave()
 
 
-def _told(variant: Variant) -> str:
-    """What will be saved, in one or two lines."""
+def _description(variant: Variant) -> str:
+    """Return what will be saved, in one or two lines."""
     assert variant.result is not None
     result = variant.result
     plan = result.plan
@@ -367,5 +367,5 @@ def _told(variant: Variant) -> str:
     parts = [area] if area.startswith(size) else [f"{size} pixels", area]
     if plan.mask is not None and plan.feather:
         parts.append(f"feather {plan.feather} px")
-    parts += [phrase(name, value) for name, value in look_of(plan).items()]
+    parts += [phrase(name, value) for name, value in adjustment_of(plan).items()]
     return f"{variant.name}\n{' · '.join(parts)}"

@@ -71,7 +71,7 @@ class RecordView(QDialog):
         self.close_button.clicked.connect(self.close)
 
     def ask_path(self, proposed: Path) -> Path | None:
-        """The name the user chooses; None when there is none."""
+        """Return the name the user chooses; None when there is none."""
         return ask_save_path(self, "Save the record", proposed, "JSON")
 
     def _on_copy(self) -> None:

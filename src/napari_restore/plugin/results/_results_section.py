@@ -1,4 +1,4 @@
-"""The results there are in the window, and those the cache has kept."""
+"""The results of the viewer, and those the cache has stored."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from napari_restore.plugin.layers._names import LIVE
 from napari_restore.plugin.results._earlier_results_view import EarlierResults
 from napari_restore.plugin.results._record_view import RecordView
 from napari_restore.plugin.results._stored_results import (
-    bands_of_kept,
+    apply_settings,
+    bands_of_stored,
+    close_stores,
     is_same,
-    keep,
-    let_go,
     record_of,
-    request_of_kept,
-    settings_back,
-    variant_of_kept,
+    request_of_stored,
+    store_result,
+    variant_of_stored,
 )
 from napari_restore.plugin.results._variant_row_view import VariantRow
 from napari_restore.plugin.results._variant_text import area_of, line_of, settings_of
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from napari_restore.plugin.results._variant import Variant
 
 ROWS_SHOWN = 4
-SETTLED_MS = 1000
+STORE_MS = 1000
 SEARCH_MS = 150
 
 
@@ -71,10 +71,10 @@ class ResultsSection(Section):
     def __init__(self, viewer: ViewerModel, state: RestoreState) -> None:
         super().__init__(viewer, state)
         self.rows: dict[Variant, VariantRow] = {}
-        self._noted: dict[Variant, bool] = {}
-        """Results with a note in their store, and whether it says that they are whole."""
+        self._stored: dict[Variant, bool] = {}
+        """Results that are listed in their store, and whether they were finished then."""
         self._left = False
-        self._note_settled = qdebounced(self._note_looks, timeout=SETTLED_MS)
+        self._store_soon = qdebounced(self._store_changed, timeout=STORE_MS)
         self._search_soon = qdebounced(self._search_cache, timeout=SEARCH_MS)
         self._build()
         events = state.events
@@ -83,7 +83,7 @@ class ResultsSection(Section):
         self.listen(events.running, self._on_running)
         self.listen(events.layer, self._search_cache)
         for event in (viewer.layers.events.inserted, viewer.layers.events.removed):
-            self.listen(event, self._tell_differences)
+            self.listen(event, self._show_differences)
         self._on_variants()
 
     def _build(self) -> None:
@@ -117,7 +117,7 @@ class ResultsSection(Section):
         self.toggle.toggled.connect(self._on_toggle)
         self.other.currentIndexChanged.connect(lambda: self.toggle.setChecked(False))
         self.earlier.shown.connect(self._on_shown_earlier)
-        self.earlier.go_on_requested.connect(self._on_go_on)
+        self.earlier.resume_requested.connect(self._on_resume)
         self.earlier.delete_requested.connect(self._on_delete_earlier)
 
     def _button(self, text: str, tip: str) -> QPushButton:
@@ -125,15 +125,15 @@ class ResultsSection(Section):
         button.setToolTip(tip)
         return button
 
-    # -- what there is -----------------------------------------------------------
+    # -- the list -----------------------------------------------------------
 
     def _on_variants(self) -> None:
-        """Rows for the results there are now; new ones leave a note in their store."""
+        """Show a row per result; new results are listed in their store."""
         variants = self.state.variants
         for variant in [one for one in self.rows if one not in variants]:
             self._unwatch(variant)
             self.rows.pop(variant)
-            self._noted.pop(variant, None)
+            self._stored.pop(variant, None)
         self.list.blockSignals(True)
         self.list.clear()
         for variant in variants:
@@ -152,12 +152,12 @@ class ResultsSection(Section):
         height = sum(row.sizeHint().height() for row in list(self.rows.values())[:ROWS_SHOWN])
         self.list.setFixedHeight(height + 2 * self.list.frameWidth() + 2)
         self.list.setVisible(bool(variants))
-        self._tell_differences()
-        self._note()
+        self._show_differences()
+        self._store()
         self._on_current()
         self._search_soon()
 
-    def _tell_differences(self) -> None:
+    def _show_differences(self) -> None:
         for variant, row in self.rows.items():
             others = [one for one in self.rows if one.source is variant.source]
             line = line_of(variant, others)
@@ -169,33 +169,33 @@ class ResultsSection(Section):
         for row in self.rows.values():
             row.show_name()
         self._offer_others()
-        self._note(again=True)
+        self._store(again=True)
 
     def _unwatch(self, variant: Variant) -> None:
         variant.layer.events.name.disconnect(self._on_renamed)
         variant.adjusted.disconnect(self._on_adjusted)
 
     def _on_adjusted(self) -> None:
-        self._tell_differences()
-        self._note_settled()
+        self._show_differences()
+        self._store_soon()
 
-    def _note_looks(self) -> None:
-        self._note(again=True)
+    def _store_changed(self) -> None:
+        self._store(again=True)
 
     def _on_running(self) -> None:
-        self._note()
+        self._store()
         self._on_current()
 
-    def _note(self, *, again: bool = False) -> None:
-        """What a later window must know of these results, in their stores."""
+    def _store(self, *, again: bool = False) -> None:
+        """Store what a later window needs to show these results again."""
         for variant in self.rows:
             whole = variant.result is not None
             if variant.name.startswith(LIVE):
-                # It follows view and settings; what it has become is noted when it rests.
+                # It follows view and settings; what it has become is stored once it is an ordinary one.
                 continue
-            if again or self._noted.get(variant) is not whole:
-                self._noted[variant] = whole
-                keep(variant)
+            if again or self._stored.get(variant) is not whole:
+                self._stored[variant] = whole
+                store_result(variant)
 
     def _on_current(self) -> None:
         current = self.state.current
@@ -211,7 +211,7 @@ class ResultsSection(Section):
         self._offer_others()
 
     def _offer_others(self) -> None:
-        """What the current result can change places with."""
+        """Offer the results that the current one can change places with."""
         current, kept = self.state.current, self.other.currentData()
         others = [] if current is None else [
             one for one in self.rows if one is not current and one.source is current.source
@@ -227,14 +227,14 @@ class ResultsSection(Section):
         self.other.setVisible(bool(others))
         self.toggle.setVisible(bool(others))
 
-    # -- choosing and looking ------------------------------------------------------
+    # -- choosing and showing ------------------------------------------------------
 
     def _on_chosen(self, item: QListWidgetItem | None, _before: Any = None) -> None:
         if item is not None:
             self._choose(item.data(Qt.ItemDataRole.UserRole))
 
     def _choose(self, variant: Variant) -> None:
-        """Make it the one that compare, look and export mean."""
+        """Make it the one that Compare, Adjust and Export apply to."""
         self.state.current = variant
         if variant.layer in self.viewer.layers:
             self.viewer.layers.selection.active = variant.layer
@@ -262,7 +262,7 @@ class ResultsSection(Section):
 
     def _on_use(self) -> None:
         if self.state.current is not None:
-            settings_back(self.state, self.state.current, self.viewer.layers)
+            apply_settings(self.state, self.state.current, self.viewer.layers)
 
     def _on_record(self) -> None:
         variant = self.state.current
@@ -283,9 +283,9 @@ class ResultsSection(Section):
 
     # -- deleting ----------------------------------------------------------------
 
-    def confirmed(self, question: str) -> bool:
-        """Whether the user says yes."""
-        answer = QMessageBox.question(self, "Delete", question)
+    def confirmed(self, text: str) -> bool:
+        """Return whether the user says yes."""
+        answer = QMessageBox.question(self, "Delete", text)
         return bool(answer == QMessageBox.StandardButton.Yes)
 
     def _on_delete(self) -> None:
@@ -297,7 +297,7 @@ class ResultsSection(Section):
         elif variant.saving:
             show_note(f"{variant.name} is being saved. Wait for it, or cancel the export.")
         elif self.confirmed(f"Delete {variant.name} and its pixels from the cache?"):
-            store, name = let_go(variant)
+            store, name = close_stores(variant)
             self.viewer.layers.remove(variant.layer)
             self._free(store, name)
 
@@ -308,30 +308,30 @@ class ResultsSection(Section):
     def _free(self, store: Any, name: str) -> None:
         """Remove pixels from the disk, which may take a while; on another thread."""
         if any(is_same(variant, store, name) for variant in self.state.variants):
-            # Made twice with the same settings: the other one goes on showing them.
+            # Made twice with the same settings: the other one still shows them.
             self.freed.emit(False)
             return
         in_background(partial(_freed, store, name), self._on_freed)
 
-    def _on_freed(self, answer: bool | RestoreError) -> None:
+    def _on_freed(self, result: bool | RestoreError) -> None:
         if self._left:
             return
-        if isinstance(answer, RestoreError):
-            show_problem(answer)
-            answer = False
+        if isinstance(result, RestoreError):
+            show_problem(result)
+            result = False
         self._search_cache()
-        self.freed.emit(answer)
+        self.freed.emit(result)
 
     # -- earlier -------------------------------------------------------------------
 
     def _search_cache(self) -> None:
-        """See what the cache has of the chosen image."""
+        """Search the cache for results of the chosen image."""
         layer = self.state.layer
         try:
             image = None if layer is None else image_of(layer)
         except RestoreError:
             image = None
-        self.earlier.look(image, self._is_here)
+        self.earlier.search(image, self._is_here)
 
     def _is_here(self, kept: KeptResult) -> bool:
         return any(is_same(one, kept.store, kept.name) for one in self.state.variants)
@@ -340,31 +340,31 @@ class ResultsSection(Section):
         layer = self.state.layer
         if layer is None or self._is_here(kept):
             return
-        variant = variant_of_kept(kept, result, self.viewer, layer)
-        self._noted[variant] = True
+        variant = variant_of_stored(kept, result, self.viewer, layer)
+        self._stored[variant] = True
         self.state.variants = (*self.state.variants, variant)
         self.state.current = variant
         # Now that it shares the source's contrast both may have to reach further.
         variant.shown.refresh()
 
-    def _on_go_on(self, kept: KeptResult, trust: bool) -> None:
+    def _on_resume(self, kept: KeptResult, trust: bool) -> None:
         layer = self.state.layer
         if layer is not None:
-            request = request_of_kept(kept, image_of(layer, bands_of_kept(kept)), trust=trust)
+            request = request_of_stored(kept, image_of(layer, bands_of_stored(kept)), trust=trust)
             # Tiles of another size would cut across those that are finished.
             request = replace(request, tile=kept.task["options"]["tile"])
             self._request_run(request, layer, kept.method)
 
     def leave(self) -> None:
-        """Let go of names and of answers that are still on their way."""
+        """Disconnect from the results and drop searches under way."""
         self._left = True
-        self._note_settled.cancel()
+        self._store_soon.cancel()
         self._search_soon.cancel()
-        self._note(again=True)
+        self._store(again=True)
         for variant in self.rows:
             self._unwatch(variant)
         self.rows.clear()
-        self.earlier.close_down()
+        self.earlier.discard()
         super().leave()
 
 

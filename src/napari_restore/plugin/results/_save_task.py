@@ -1,4 +1,4 @@
-"""A result on its way into a file: the same for the panel and the File menu."""
+"""A result being written to a file, by the panel or by the File menu."""
 
 from __future__ import annotations
 
@@ -35,8 +35,7 @@ def save(
 
     Raises `BadOutput`, `Cancelled`, `DiskFull`.
 
-    Whoever chose the name was asked about replacing a file; the source is never
-    replaced.
+    The dialog of the name asks about replacing a file; the source is never replaced.
     """
     api.check_output(path, result.like, overwrite=True, region=result.region, **options)
     written = result.save(path, overwrite=True, progress=progress, cancelled=cancelled, **options)

@@ -1,4 +1,4 @@
-"""A result in the window as the cache keeps it, and back."""
+"""Results of the window as entries of the cache, and back."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 def result_of(variant: Variant) -> Result:
-    """The result of a variant: the finished one, else what has landed so far."""
+    """Return the result of a variant: the finished one, else the finished tiles so far."""
     return variant.shown.result if variant.result is None else variant.result
 
 
 def record_of(variant: Variant) -> dict[str, Any]:
-    """The record with all that repeats it: its task, and the command for its pixels."""
+    """Return the record with all that repeats it: its task, and the command for its pixels."""
     result = result_of(variant)
     record = dict(result.record if variant.result is not None else variant.record or {})
     task = record.get("task") or api.task_of(result.plan)
@@ -48,8 +48,8 @@ def record_of(variant: Variant) -> dict[str, Any]:
     return record
 
 
-def keep(variant: Variant) -> None:
-    """Leave a note of a result in its store, for a later window."""
+def store_result(variant: Variant) -> None:
+    """List a result in its store, for a later window."""
     result = result_of(variant)
     task = api.task_of(result.plan)
     if task is not None:
@@ -58,36 +58,36 @@ def keep(variant: Variant) -> None:
 
 
 def is_same(variant: Variant, store: Path, name: str) -> bool:
-    """Whether a note of that name in that store is of `variant`."""
+    """Return whether the entry of that name in that store is of `variant`."""
     result = result_of(variant)
     return result.store.path == store and api.kept_name(result.plan) == name
 
 
-def let_go(variant: Variant) -> tuple[Path, str]:
-    """Close the stores of a result that is about to be deleted; gives store and note."""
+def close_stores(variant: Variant) -> tuple[Path, str]:
+    """Close the stores of a result that is about to be deleted; return path and name of its entry."""
     result = result_of(variant)
-    where = result.store.path, api.kept_name(result.plan)
+    entry = result.store.path, api.kept_name(result.plan)
     for one in (variant.shown.result, result):
         one.store.close()
-    return where
+    return entry
 
 
-def variant_of_kept(
+def variant_of_stored(
     kept: KeptResult, result: Result, viewer: ViewerModel, source: ImageLayer
 ) -> Variant:
-    """Show a kept result above its source."""
+    """Show a stored result above its source."""
     shown = ResultLayer(result, source, kept.title)
     shown.mark_all([Region(*line["region"]) for line in result.store.journal])
     shown.finish(result)
     # The user consented when the model was loaded.
     trust = api.code_file(str(kept.task["model"]["model"])) is not None
-    request = request_of_kept(kept, result.image, trust=trust)
+    request = request_of_stored(kept, result.image, trust=trust)
     variant = Variant(request, source, kept.method, shown, record=result.record, result=result)
     insert_above(viewer, source, shown.layer)
     return variant
 
 
-def request_of_kept(kept: KeptResult, image: Image, *, trust: bool = False) -> Request:
+def request_of_stored(kept: KeptResult, image: Image, *, trust: bool = False) -> Request:
     """Return the request of a kept result; `trust` is the user's consent of today."""
     model, options = kept.task["model"], kept.task["options"]
     return Request(
@@ -102,22 +102,22 @@ def request_of_kept(kept: KeptResult, image: Image, *, trust: bool = False) -> R
         memory=None,
         device="auto",
         tile=None,
-        bands=bands_of_kept(kept),
+        bands=bands_of_stored(kept),
         tile_batch=options["tile_batch"] if (options["tile_batch"] or 1) > 1 else None,
         extent=options["extent"],
         maps=bool(options["maps"]),
     )
 
 
-def bands_of_kept(kept: KeptResult) -> str | None:
-    """The roles that the user had given the image's bands."""
-    said = kept.task["image"].get("bands")
-    if isinstance(said, dict):
-        return ",".join(f"{role}={number}" for role, number in said.items())
-    return None if said is None else str(said)
+def bands_of_stored(kept: KeptResult) -> str | None:
+    """Return the roles that the user had given the image's bands."""
+    roles = kept.task["image"].get("bands")
+    if isinstance(roles, dict):
+        return ",".join(f"{role}={number}" for role, number in roles.items())
+    return None if roles is None else str(roles)
 
 
-def settings_back(state: RestoreState, variant: Variant, layers: LayerList) -> None:
+def apply_settings(state: RestoreState, variant: Variant, layers: LayerList) -> None:
     """Set the state as it was for a result; the panel's widgets follow the state.
 
     The view stays: of the area only its kind comes back. Where its source is no longer
@@ -145,14 +145,14 @@ def settings_back(state: RestoreState, variant: Variant, layers: LayerList) -> N
     target = target_of(variant)
     if target is not None:
         known["target"] = target
-    # Last: a run that waits for a mask goes on with all of these.
+    # Last: a run that waits for a mask starts with all of these.
     known |= {"exclude": request.exclude, "exclude_pending": False}
     for name, value in known.items():
         setattr(state, name, value)
 
 
 def target_of(variant: Variant) -> Target | None:
-    """The kind of area a result was made for; None where it is unknown."""
+    """Return the target a result was made for; None where it is unknown."""
     image, area = variant.request.image, variant.request.area
     if area.mask is not None:
         target = target_of_mask(area.mask)

@@ -34,7 +34,7 @@ class VariantRow(QWidget):
         self.name.selectionChanged.connect(lambda: self.chosen.emit(self.variant))
 
     def show_name(self) -> None:
-        """The name its layer has now."""
+        """Show the name its layer has now."""
         if self.name.text() != self.variant.name:
             self.name.setText(self.variant.name)
             self.name.setCursorPosition(0)
@@ -43,12 +43,12 @@ class VariantRow(QWidget):
             )
 
     def describe(self, line: str, settings: dict[str, str]) -> None:
-        """What differs, and all settings as a tooltip."""
+        """Show what differs, and all settings as a tooltip."""
         self.settings.setText(line)
         self.settings.setToolTip("\n".join(f"{name}: {value}" for name, value in settings.items()))
 
     def mousePressEvent(self, event: Any) -> None:
-        """A click beside the name chooses the result."""
+        """Choose the result at a click beside the name."""
         self.chosen.emit(self.variant)
         super().mousePressEvent(event)
 

@@ -1,4 +1,4 @@
-"""Names and descriptions of results, by what distinguishes them."""
+"""Texts about results: settings, differences, rows of the record."""
 
 from __future__ import annotations
 
@@ -16,54 +16,54 @@ if TYPE_CHECKING:
     from napari_restore.plugin.results._variant import Variant
 
 POLYGONS = (".geojson", ".json")
-_NO_LOOK = {
+_NOT_ADJUSTED = {
     "strength": "100%",
     "shadows spared": "0%",
     "highlights spared": "0%",
     "colours": "as the method gives them",
 }
-_FACTS = {"black_reason": "Zero is", "white_reason": "Full light is"}
+_CONTEXT_TITLES = {"black_reason": "Zero is", "white_reason": "Full light is"}
 
 
 def settings_of(variant: Variant) -> dict[str, str]:
-    """All that decides what a variant shows, by its name."""
+    """Return all settings of a variant, by name."""
     plan = variant.shown.result.plan
     given = dict(variant.request.parameters)
     settings = {"method": variant.title}
-    settings |= {name: word(value) for name, value in plan.model.card.values.items()}
-    settings |= {name: word(value) for name, value in given.items() if name not in settings}
+    settings |= {name: value_text(value) for name, value in plan.model.card.values.items()}
+    settings |= {name: value_text(value) for name, value in given.items() if name not in settings}
     settings["area"] = area_of(plan)
     if plan.mask is not None and plan.feather:
         settings["feather"] = f"{plan.feather} px"
     if plan.exclude is not None:
         settings["left out"] = plan.exclude.replace("\\", "/").rpartition("/")[2]
-    return settings | _NO_LOOK | look_of(plan)
+    return settings | _NOT_ADJUSTED | adjustment_of(plan)
 
 
 def line_of(variant: Variant, others: Sequence[Variant]) -> str:
-    """What `variant` differs in from the `others`; method and area when it is alone."""
+    """Return in what `variant` differs from the `others`; method and area when it is alone."""
     own = settings_of(variant)
     settings = [settings_of(other) for other in others if other is not variant]
-    # Settings that only another method has say nothing of this one.
+    # Settings that only another method has are not this one's.
     names = [name for name, value in own.items() if any(o.get(name) != value for o in settings)]
     if not settings:
-        names = ["method", "area", *look_of(variant.shown.result.plan)]
+        names = ["method", "area", *adjustment_of(variant.shown.result.plan)]
     elif not names:
         return "same settings"
     return " · ".join(phrase(name, own[name]) for name in names)
 
 
 def phrase(name: str, value: str) -> str:
-    """A setting in a line of many."""
+    """Return a setting as part of a line."""
     return value if name in ("method", "area") else f"{name.replace('_', ' ')} {value}"
 
 
-def area_of(asked: Plan | Request) -> str:
-    """Where it works: ``"whole image"``, ``"drawn areas"``, ``"640 × 480 at 100, 20"``."""
-    area = asked.area if isinstance(asked, Request) else asked
+def area_of(source: Plan | Request) -> str:
+    """Return the area: ``"whole image"``, ``"drawn areas"``, ``"640 × 480 at 100, 20"``."""
+    area = source.area if isinstance(source, Request) else source
     if area.mask is not None:
         return target_of_mask(area.mask).value
-    if area.targets == (Region(0, 0, asked.image.height, asked.image.width),):
+    if area.targets == (Region(0, 0, source.image.height, source.image.width),):
         return "whole image"
     y0, x0, y1, x1 = zip(*area.targets, strict=True)
     several = f"{len(area.targets)} boxes in " if len(area.targets) > 1 else ""
@@ -71,36 +71,36 @@ def area_of(asked: Plan | Request) -> str:
 
 
 def target_of_mask(mask: str) -> Target:
-    """What a mask stands for; the window keeps gradients in files of that name."""
+    """Return the target of a mask; the window writes gradients to files of that name."""
     path = PurePath(mask)
     if path.suffix.lower() not in POLYGONS:
         return Target.PAINTED
     return Target.GRADIENT if path.stem == "gradient" else Target.DRAWN
 
 
-def look_of(plan: Any) -> dict[str, str]:
-    """What is done to the model's pixels before they are shown and saved; {} for nothing."""
-    look: dict[str, str] = {}
+def adjustment_of(plan: Any) -> dict[str, str]:
+    """Return how the model's pixels are adjusted before they are shown and saved; {} for not at all."""
+    adjustment: dict[str, str] = {}
     if plan.strength != 1:
-        look["strength"] = f"{plan.strength:.0%}"
+        adjustment["strength"] = f"{plan.strength:.0%}"
     if plan.protect_shadows:
-        look["shadows spared"] = f"{plan.protect_shadows:.0%}"
+        adjustment["shadows spared"] = f"{plan.protect_shadows:.0%}"
     if plan.protect_highlights:
-        look["highlights spared"] = f"{plan.protect_highlights:.0%}"
+        adjustment["highlights spared"] = f"{plan.protect_highlights:.0%}"
     if plan.luminance_only:
-        look["colours"] = "kept"
-    return look
+        adjustment["colours"] = "kept"
+    return adjustment
 
 
-def word(value: Any) -> str:
-    """A value as people write it."""
+def value_text(value: Any) -> str:
+    """Return a value as people write it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def record_rows(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """A record in lines of (what, how much), the most wanted first."""
+    """Return a record as lines of (name, value), the most useful first."""
     model, plan, measured = record["model"], record["plan"], record["measured"]
     rows = [("Method", model["id"])]
     if model["parameters"]:
@@ -114,8 +114,10 @@ def record_rows(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows += [("Area", _box(target)) for target in record["targets"][:4]]
     if len(record["targets"]) > 4:
         rows.append(("", f"and {len(record['targets']) - 4} more"))
-    if look := {k: v for k, v in (record.get("adjustment") or {}).items() if v not in (0, False)}:
-        rows.append(("Adjust", _pairs(look)))
+    if adjusted := {
+        k: v for k, v in (record.get("adjustment") or {}).items() if v not in (0, False)
+    }:
+        rows.append(("Adjust", _pairs(adjusted)))
     rows += [(name, text) for name, text in _context_rows(record.get("context") or {})]
     rows.append(("Time", _times(measured["seconds"], plan["predicted_seconds"])))
     rows.append(("Speed", f"{measured['megapixels_per_second']:.1f} megapixels per second"))
@@ -145,17 +147,19 @@ def _context_rows(context: Mapping[str, Any]) -> list[tuple[str, str]]:
         if name.endswith("_all") and value == context.get(name.removesuffix("_all")):
             continue
         if isinstance(value, (str, int, float)):
-            text = word(value)
+            text = value_text(value)
         elif isinstance(value, (list, tuple)) and len(value) <= 8:
-            text = ", ".join(word(item) for item in value)
+            text = ", ".join(value_text(item) for item in value)
         else:
             continue
-        rows.append((_FACTS.get(name, name.replace("_", " ").capitalize()), text))
+        rows.append((_CONTEXT_TITLES.get(name, name.replace("_", " ").capitalize()), text))
     return rows
 
 
 def _pairs(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name.replace('_', ' ')} {word(value)}" for name, value in values.items())
+    return ", ".join(
+        f"{name.replace('_', ' ')} {value_text(value)}" for name, value in values.items()
+    )
 
 
 def _box(target: Mapping[str, Any]) -> str:
@@ -176,3 +180,15 @@ def _bytes(measured: int, predicted: int) -> str:
     return (
         f"{format_size(measured, like=largest)} (predicted {format_size(predicted, like=largest)})"
     )
+
+
+def run_summary(record: dict[str, Any]) -> str:
+    """Return what a finished run took, in one line."""
+    measured = record["measured"]
+    if measured["tiles_done"] == 0 and measured["tiles_resumed"]:
+        return "All tiles had been restored before. Compare, adjust and export it above."
+    done = f"Done in {format_seconds(measured['seconds'], tenths=True)}"
+    speed = f"{measured['megapixels_per_second']:.1f}"
+    if speed != "0.0":
+        done += f", {speed} MP/s"
+    return f"{done}. Compare, adjust and export it above."

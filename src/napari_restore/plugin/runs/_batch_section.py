@@ -91,12 +91,12 @@ class BatchSection(Section):
         browse.setToolTip(title)
         line.setToolTip(title)
 
-        def ask() -> None:
+        def choose_folder() -> None:
             chosen = QFileDialog.getExistingDirectory(self, title, line.text())
             if chosen:
                 line.setText(chosen)
 
-        browse.clicked.connect(ask)
+        browse.clicked.connect(choose_folder)
         row = QHBoxLayout()
         row.addWidget(line, 1)
         row.addWidget(browse)
@@ -105,7 +105,7 @@ class BatchSection(Section):
     # -- layers ------------------------------------------------------------------
 
     def chosen_layers(self) -> list[ImageLayer]:
-        """The selected layers that can be restored, the lowest first."""
+        """Return the selected layers that can be restored, the lowest first."""
         selected = self.viewer.layers.selection
         return [x for x in self.viewer.layers if x in selected and _is_source(x)]
 
@@ -150,9 +150,9 @@ class BatchSection(Section):
         self.progress.setRange(0, max(1, total))
         self.progress.setValue(done)
 
-    def _on_folder(self, status: str, answer: dict[str, Any]) -> None:
+    def _on_folder(self, status: str, output: dict[str, Any]) -> None:
         self.folder = None
-        images = answer.get("images", [])
+        images = output.get("images", [])
         done = sum(image["status"] != "failed" for image in images)
         problems = [
             (Path(image["input"][0]).name, with_labels_for_flags(image["error"]["message"]))
@@ -162,7 +162,7 @@ class BatchSection(Section):
         if status == "cancelled":
             text = "Cancelled. The same folder goes on where it was."
         elif status == "failed":
-            error = answer["error"]
+            error = output["error"]
             text = with_labels_for_flags(f"{error['message']} {error.get('hint') or ''}".strip())
         else:
             text = f"{restored_count(done, len(images))} in {self.target.text()}."
@@ -176,7 +176,7 @@ class BatchSection(Section):
         return self.queue is not None or self.folder is not None or self.state.running
 
     def stop(self) -> None:
-        """Stop what is under way, and do not go on."""
+        """Stop what is under way, and drop what waits."""
         self.message.setText("Stopping after the tiles in hand …")
         if self.folder is not None:
             self.folder.cancel()

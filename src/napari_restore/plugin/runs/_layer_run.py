@@ -60,7 +60,7 @@ class LayerRun(BackgroundTask):
         steps: Iterable[RunStep],
         worker: Worker,
     ) -> None:
-        """`title` of the model, `where` in the image; `steps` are planned on the thread."""
+        """Prepare a run; `title` is the model's, `where` the area's, `steps` are planned on the thread."""
         super().__init__("restoration")
         self.viewer, self.source, self.request = viewer, source, request
         self.variant: Variant | None = None

@@ -1,4 +1,4 @@
-"""One result that follows the view: restored again as the user pans, zooms and changes settings."""
+"""A result that follows view and settings: restored again whenever they change."""
 
 from __future__ import annotations
 
@@ -108,12 +108,12 @@ class Live(QObject):
             self.message.emit("")
 
     def update(self) -> None:
-        """View or settings have changed."""
+        """Restore the view again soon: it or the settings have changed."""
         if self._on and not self._paused:
             self._start_soon()
 
     def pause(self, paused: bool) -> None:
-        """Hold back while another run has the worker; catch up afterwards."""
+        """Stop while another run has the worker; update afterwards."""
         self._paused = paused
         if paused:
             self._start_soon.cancel()
@@ -204,7 +204,7 @@ class Live(QObject):
                 self.message.emit("" if self.draft is not None else "Draft …")
 
     def _shows(self, attempt: _LiveAttempt, result: Result) -> bool:
-        """Whether the layer there is has the same settings, and so the same store."""
+        """Return whether the layer has the same settings, and so the same store."""
         variant = self.variant
         return (
             variant is not None

@@ -31,7 +31,7 @@ PLAN_DEBOUNCE_MS = 250
 class PlanController(QObject):
     """Writes `state.area`, plans on another thread, and says why there is no plan.
 
-    `problem_of_bands` returns what the user has to say of the image's bands, or None.
+    `problem_of_bands` returns why the roles of the bands are not known, or None.
     """
 
     area_changed = Signal(object, object)
@@ -170,9 +170,9 @@ class PlanController(QObject):
         self._is_busy = True
         in_background(partial(_plan_and_line, self._pending), self._on_planned)
 
-    def _on_planned(self, answer: tuple[Request, Plan | None, str, Any]) -> None:
+    def _on_planned(self, planned: tuple[Request, Plan | None, str, Any]) -> None:
         self._is_busy = False
-        request, plan, line, stamp = answer
+        request, plan, line, stamp = planned
         pending = self._pending
         if pending is None:
             return

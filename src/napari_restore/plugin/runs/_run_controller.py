@@ -1,4 +1,4 @@
-"""Starts and ends everything that computes in a viewer: runs, live results, batches, attributions."""
+"""Starts and ends what computes in a viewer: runs, live results, batches, attributions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 from qtpy.QtCore import QObject
 
-from napari_restore._format import format_seconds
 from napari_restore.engine import Note, Phase, Progress
 from napari_restore.errors import BadParameter, RestoreError
 from napari_restore.plugin._notices import error_text, show_note, show_problem
@@ -19,6 +18,7 @@ from napari_restore.plugin.areas._targets import Area, NotReady
 from napari_restore.plugin.attribution._attribution_task import AttributionTask
 from napari_restore.plugin.layers._draft_layer import drafts_in
 from napari_restore.plugin.layers._visible import visible_region
+from napari_restore.plugin.results._variant_text import run_summary
 from napari_restore.plugin.runs._draft import Viewport, first_step, viewport_of
 from napari_restore.plugin.runs._folder_run import FolderRun
 from napari_restore.plugin.runs._layer_run import LayerRun
@@ -86,7 +86,7 @@ class RunController(QObject):
         self._attributions = 0
         """How many there have been: layers are numbered."""
         self._shown_notes: set[str] = set()
-        self.live.shown.connect(self._on_live_shown)
+        self.live.shown.connect(self._make_current)
         self.live.message.connect(self._on_message)
         self.live.updated.connect(self._show_draft)
         self.live.failed.connect(self._on_live_failed)
@@ -307,16 +307,13 @@ class RunController(QObject):
             self._warm.start_soon()
 
     def _show_draft(self) -> None:
-        """Say whether true pixels are on their way to a draft."""
+        """Report whether true pixels will replace a draft."""
         coming = self._state.running or self.live.is_busy
         text = "Draft: true pixels follow" if coming else "Draft: Run makes the true pixels"
         self.draft_message.emit(text if drafts_in(self._viewer) else "")
 
     def _on_message(self, text: str) -> None:
         self.message.emit(text)
-
-    def _on_live_shown(self, variant: Variant) -> None:
-        self._make_current(variant)
 
     def _on_live_stopped(self) -> None:
         self.live_stopped.emit()
@@ -350,15 +347,3 @@ def _steps(request: Request, known: Plan | None, viewport: Viewport | None) -> I
     if draft is not None:
         yield draft
     yield RunStep(true, False)
-
-
-def run_summary(record: dict[str, Any]) -> str:
-    """Return what a finished run took, in one line."""
-    measured = record["measured"]
-    if measured["tiles_done"] == 0 and measured["tiles_resumed"]:
-        return "All tiles had been restored before. Compare, adjust and export it above."
-    done = f"Done in {format_seconds(measured['seconds'], tenths=True)}"
-    speed = f"{measured['megapixels_per_second']:.1f}"
-    if speed != "0.0":
-        done += f", {speed} MP/s"
-    return f"{done}. Compare, adjust and export it above."

@@ -1,4 +1,4 @@
-"""Answers that take a while, computed on other threads and delivered in the GUI thread."""
+"""Short queries, computed on other threads and delivered in the GUI thread."""
 
 from __future__ import annotations
 
@@ -16,64 +16,64 @@ from napari_restore.plugin.threads._main_thread import on_main_thread
 
 T = TypeVar("T")
 THREADS = 4
-"""A question may take minutes, as a model file of others does: the rest go round it."""
+"""One query may take minutes, as that of a large model file; the others pass it."""
 
-_pool = ThreadPoolExecutor(THREADS, thread_name_prefix="napari-restore-answer")
+_pool = ThreadPoolExecutor(THREADS, thread_name_prefix="napari-restore-query")
 # The threads know numbers only. They might be the last to release an object, and
 # a Qt object that goes with it would be destroyed there.
-_questions: dict[int, _Question[Any]] = {}
+_queries: dict[int, _Query[Any]] = {}
 _numbers = itertools.count()
 
 
-def in_background(compute: Callable[[], T], answered: Callable[..., object], *about: Any) -> None:
-    """Call `answered(*about, compute())` in the GUI thread, and `compute` on another.
+def in_background(compute: Callable[[], T], on_result: Callable[..., object], *about: Any) -> None:
+    """Call `on_result(*about, compute())` in the GUI thread, and `compute` on another.
 
-    Called in the GUI thread. Answers come as they are ready, in any order. Where
-    `answered` is a method of a Qt object it is dropped once that is destroyed, and does not
+    Called in the GUI thread. Results come as they are ready, in any order. Where
+    `on_result` is a method of a Qt object it is dropped once that is destroyed, and does not
     keep it. What `compute` raises is raised in the GUI thread, where napari shows it.
 
-    Nothing is registered with napari: closing the window need not ask about it. Python ends
-    when the answer is computed; it is then dropped.
+    Nothing is registered with napari, so that closing the window does not ask about it. Python ends
+    when the result is computed, which is then dropped.
     """
     number = next(_numbers)
-    _questions[number] = _Question(compute, answered, about)
+    _queries[number] = _Query(compute, on_result, about)
     _pool.submit(_work, number, on_main_thread(_deliver))
 
 
-class _Question(Generic[T]):
+class _Query(Generic[T]):
     def __init__(
-        self, compute: Callable[[], T], answered: Callable[..., object], about: tuple[Any, ...]
+        self, compute: Callable[[], T], on_result: Callable[..., object], about: tuple[Any, ...]
     ) -> None:
         self._compute = compute
         self._about = about
-        self._callback: Callable[[], Callable[..., object] | None] = lambda: answered
-        if isinstance(answered, MethodType) and isinstance(answered.__self__, QObject):
-            self._callback = WeakMethod(answered)
-        self._answer: tuple[T] | None = None
+        self._callback: Callable[[], Callable[..., object] | None] = lambda: on_result
+        if isinstance(on_result, MethodType) and isinstance(on_result.__self__, QObject):
+            self._callback = WeakMethod(on_result)
+        self._result: tuple[T] | None = None
         self._error: BaseException | None = None
 
     def work(self) -> None:
         try:
-            self._answer = (self._compute(),)
+            self._result = (self._compute(),)
         except BaseException as error:
             self._error = error
 
     def deliver(self) -> None:
         if isinstance(self._error, Exception):
             raise self._error
-        if self._answer is None:
+        if self._result is None:
             # Code of others may call sys.exit, which here would close the window.
             raise RuntimeError(f"The computation was ended: {self._error!r}")
-        answered = self._callback()
-        owner = getattr(answered, "__self__", None)
-        if answered is not None and (not isinstance(owner, QObject) or isalive(owner)):
-            answered(*self._about, *self._answer)
+        on_result = self._callback()
+        owner = getattr(on_result, "__self__", None)
+        if on_result is not None and (not isinstance(owner, QObject) or isalive(owner)):
+            on_result(*self._about, *self._result)
 
 
 def _work(number: int, deliver: Callable[[int], None]) -> None:
-    _questions[number].work()
+    _queries[number].work()
     deliver(number)
 
 
 def _deliver(number: int) -> None:
-    _questions.pop(number).deliver()
+    _queries.pop(number).deliver()

@@ -14,7 +14,7 @@ class WindowGarbage(QObject):
 
     Python collects in whatever thread makes the object too many; a canvas that is
     found there takes its OpenGL context with it, and Qt aborts the program. What
-    is alive when this is made is never looked at again: napari collects whenever a
+    is alive when this is made is never collected again: napari collects whenever a
     layer leaves, and going through all libraries took 0.2 s and more each time,
     0.03 s after this. So make it before there are layers, in the window's thread.
     """

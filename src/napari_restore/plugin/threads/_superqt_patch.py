@@ -1,4 +1,4 @@
-"""What napari's threads hand to the window arrives without a crash."""
+"""A patch of superqt, so that calls of napari's threads reach the window without a crash."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _superqt = getattr(_ensure_thread, "_run_in_thread", None)
 
 
 def patch_superqt() -> None:
-    """Let calls by superqt's `ensure_main_thread` go the way of `on_main_thread`.
+    """Let superqt's `ensure_main_thread` call through `on_main_thread`.
 
     napari hands every slice that it cut in the background to its window by it. superqt 0.9
     connects a signal to a future that dies in the other thread, where PySide6 then takes the
@@ -29,7 +29,7 @@ def patch_superqt() -> None:
 def _run_in_thread(
     func: Any, thread: Any, await_return: bool, timeout: int, args: Any, kwargs: Any
 ) -> Any:
-    """As superqt's function of this name."""
+    """Call as superqt's function of this name does."""
     app = QCoreApplication.instance()
     if thread is QThread.currentThread() or app is None or thread is not app.thread():
         return _superqt(func, thread, await_return, timeout, args, kwargs)  # type: ignore[misc]

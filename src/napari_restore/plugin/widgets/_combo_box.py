@@ -27,7 +27,7 @@ class NarrowComboBox(QComboBox):
         self.setMinimumContentsLength(letters)
 
     def shown_text(self) -> str:
-        """The chosen text as far as there is room for it."""
+        """Return the chosen text as far as there is room for it."""
         option = QStyleOptionComboBox()
         self.initStyleOption(option)
         style = self.style()

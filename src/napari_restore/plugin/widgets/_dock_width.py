@@ -1,4 +1,4 @@
-"""How wide the panel is when it appears."""
+"""The width of the panel when it is first shown."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class DockWidth(QObject):
         QTimer.singleShot(0, self, self._widen)
 
     def leave(self) -> None:
-        """Let go of the viewer; may be called again."""
+        """Disconnect from the viewer; may be called again."""
         self._resized.disconnect(self.later)
 
     def _widen(self) -> None:
@@ -50,8 +50,8 @@ class DockWidth(QObject):
         self._known = window.width()
         canvas = window.centralWidget()
         room = 0 if canvas is None else canvas.width() - CANVAS
-        wanted = min(self._usual, panel.width() + room)
-        if wanted > panel.width():
-            window.resizeDocks([dock], [wanted], Qt.Orientation.Horizontal)
-        if wanted == self._usual:
+        width = min(self._usual, panel.width() + room)
+        if width > panel.width():
+            window.resizeDocks([dock], [width], Qt.Orientation.Horizontal)
+        if width == self._usual:
             self.leave()

@@ -1,4 +1,4 @@
-"""How the panel arranges its parts."""
+"""Layouts of the panel: rows, folded parts, scrolling to one of them."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible, QFlowLayout
 
 EXPANDED, COLLAPSED = "▾", "▸"
-SETTLED_MS = 300
+LAYOUT_MS = 300
 
 
 def stacked(*widgets: QWidget) -> QWidget:
-    """Widgets one below the other."""
+    """Return widgets one below the other."""
     return _joined(QVBoxLayout(), widgets)
 
 
 def in_a_row(*widgets: QWidget) -> QWidget:
-    """Widgets beside each other, the first as wide as there is room."""
+    """Return widgets beside each other, the first as wide as there is room."""
     layout = QHBoxLayout()
     row = _joined(layout, widgets)
     layout.setStretch(0, 1)
@@ -46,7 +46,7 @@ def _joined(layout: QBoxLayout, widgets: Sequence[QWidget]) -> QWidget:
 
 
 def form_layout(parent: QWidget | None = None) -> QFormLayout:
-    """Rows of a label and a field, which go below each other where the panel is narrow."""
+    """Return rows of a label and a field, one below the other where the panel is narrow."""
     layout = QFormLayout(parent)
     layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
     layout.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
@@ -54,7 +54,7 @@ def form_layout(parent: QWidget | None = None) -> QFormLayout:
 
 
 def flowing(*widgets: QWidget) -> QFlowLayout:
-    """Buttons in a row, or in several where the panel is narrow."""
+    """Return buttons in a row, or in several where the panel is narrow."""
     layout = QFlowLayout()
     layout.setContentsMargins(0, 0, 0, 0)
     layout.setHorizontalSpacing(6)
@@ -78,7 +78,7 @@ class _Content(QWidget):
         self.setMaximumHeight(0)
 
     def sizeHint(self) -> QSize:
-        """As of the layout, at the width there is."""
+        """Return the layout's hint at the present width."""
         hint = super().sizeHint()
         if self._column.hasHeightForWidth():
             hint.setHeight(max(hint.height(), self._column.heightForWidth(self.width())))
@@ -105,7 +105,7 @@ class _Folded(QCollapsible):
 
 
 def folded(title: str, content: QWidget) -> QCollapsible:
-    """A widget under a heading that opens and closes it."""
+    """Return a widget under a heading that opens and closes it."""
     part = _Folded(title)
     before = part.content()
     part.setContent(_Content(part))
@@ -122,7 +122,7 @@ def folded(title: str, content: QWidget) -> QCollapsible:
 
 
 def one_at_a_time(parts: Sequence[QCollapsible], scroll: QScrollArea) -> None:
-    """Opening one of `parts` closes the others and brings it into view."""
+    """Close the other `parts` when one is opened, and bring it into view."""
 
     def opened(part: QCollapsible) -> None:
         for other in parts:
@@ -147,7 +147,7 @@ def bring_into_view(part: QWidget, scroll: QScrollArea | None = None) -> None:
     reveal = partial(_reveal, part, scroll)
     # The parts settle in several passes of their layouts, each of which changes the range.
     bar.rangeChanged.connect(reveal)
-    QTimer.singleShot(SETTLED_MS, part, lambda: bar.rangeChanged.disconnect(reveal))
+    QTimer.singleShot(LAYOUT_MS, part, lambda: bar.rangeChanged.disconnect(reveal))
     QTimer.singleShot(0, part, reveal)
 
 

@@ -1,4 +1,4 @@
-"""Which controls the mouse wheel changes: none that the user has not chosen; the panel scrolls."""
+"""Lets the mouse wheel scroll the panel instead of changing controls without the focus."""
 
 from __future__ import annotations
 
