@@ -13,6 +13,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QVBoxLayout
 
 from napari_restore import api
+from napari_restore._options import CHECK, THROUGH
 from napari_restore.errors import BadOutput, RestoreError
 from napari_restore.plugin._background import in_background
 from napari_restore.plugin._combo_box import NarrowComboBox
@@ -23,12 +24,7 @@ from napari_restore.plugin.attribution._beside import Beside, Found
 from napari_restore.plugin.attribution._curve_plot import CurvePlot
 from napari_restore.plugin.attribution._layers import VIEWS
 from napari_restore.plugin.attribution._plots import PathPlot, RingPlot
-from napari_restore.plugin.attribution._words import (
-    CHECK,
-    as_html,
-    leaves_out_context,
-    report,
-)
+from napari_restore.plugin.attribution._words import as_html, leaves_out_context, report
 from napari_restore.plugin.results._save_dialog import ask_save_path
 from napari_restore.records import write_record
 
@@ -181,7 +177,7 @@ class FoundSection(Section):
     def _on_follow(self) -> None:
         if self.current is not None:
             # The check takes the context as a constant.
-            question = replace(self.current.question, context_gradient="through", check=None)
+            question = replace(self.current.question, context_gradient=THROUGH, check=None)
             self.follow_wanted.emit(question)
 
     def _on_removed(self, event: Any) -> None:

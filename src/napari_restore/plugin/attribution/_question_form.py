@@ -18,10 +18,10 @@ from qtpy.QtWidgets import (
 )
 
 from napari_restore import api
+from napari_restore._options import AUTO, CHECK, STOP, THROUGH
 from napari_restore.plugin._background import in_background
 from napari_restore.plugin._combo_box import NarrowComboBox
 from napari_restore.plugin._folding import flowing, form_layout, in_a_row
-from napari_restore.plugin.attribution._words import CHECK
 
 if TYPE_CHECKING:
     from napari_restore.images import Image
@@ -57,7 +57,6 @@ OBJECTIVES = {
     "mean+variance": "Mean and variance",
     CHANNEL: "Mean of one band:",
 }
-AUTO, STOP, THROUGH = "auto", "stop", "through"
 CONTEXT_GRADIENTS = {
     AUTO: "Automatic",
     STOP: "Constant",
