@@ -21,6 +21,7 @@ from torch import nn
 
 import napari_restore as nr
 from napari_restore import api
+from napari_restore._options import AttributionOptions, MethodOptions, MethodSettings, names_of
 from napari_restore.api import _options
 from napari_restore.engine import (
     Finished,
@@ -33,8 +34,9 @@ from napari_restore.engine import (
 )
 from napari_restore.errors import BadModel, BadRegion, UnknownBands, UnreadableImage
 from napari_restore.explain import attribute as explain_attribute
-from napari_restore.explain._attribute import PLAN_OPTIONS
 from napari_restore.images import ExportOptions, SaveOptions
+from napari_restore.training.data import PairOptions
+from napari_restore.training.score import Request
 
 RGB = "red=1,green=2,blue=3"
 BOX = nr.Region.from_xywh(20, 10, 16, 12)
@@ -341,9 +343,20 @@ def test_the_options_shown_are_those_that_are_taken():
     asked = inspect.signature(explain_attribute).parameters
     keywords = {name for name, p in asked.items() if p.kind is p.KEYWORD_ONLY}
     own = set(inspect.signature(api.attribute).parameters)
-    assert own - {"image", "model", "box", "level", "bands", "progress"} == keywords | set(
-        PLAN_OPTIONS
-    )
+    taken = keywords | set(names_of(AttributionOptions))
+    assert own - {"image", "model", "box", "level", "bands", "progress"} == taken
+
+
+@pytest.mark.parametrize(
+    ("keywords", "settings", "apart"),
+    [
+        (MethodOptions, MethodSettings, set()),
+        (_options.HazeOptions, PairOptions, set()),
+        (_options.EvaluateOptions, Request, {"models", "pairs"}),
+    ],
+)
+def test_keywords_are_the_fields_of_the_settings(keywords: type, settings: type, apart: set[str]):
+    assert set(names_of(keywords)) == {field.name for field in dataclasses.fields(settings)} - apart
 
 
 def test_an_unknown_option_is_named():

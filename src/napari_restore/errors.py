@@ -8,6 +8,7 @@ none of them.
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from collections.abc import Callable, Collection
@@ -200,6 +201,22 @@ class OutOfMemory(ResourceError):
 
 class DiskFull(ResourceError):
     """No space left where results or scratch are written."""
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Return whether `error` or its cause means that the disk or the quota is used up."""
+    # A limit on the size of a file is no different from a full disk.
+    codes = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+    while error is not None:
+        if isinstance(error, OSError) and (
+            error.errno in codes or getattr(error, "winerror", None) in (39, 112)
+        ):
+            return True
+        # GDAL reports it only in the message.
+        if any(words in str(error) for words in ("No space left on device", "File too large")):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def did_you_mean(

@@ -15,7 +15,7 @@ from tests.explain._models import HALO, Pointwise, Small, scene, wrapped
 from torch import Tensor, nn
 
 import napari_restore as nr
-from napari_restore import Region
+from napari_restore import Region, _entry_points
 from napari_restore.engine import Progress
 from napari_restore.errors import BadParameter, BudgetTooSmall, Cancelled
 from napari_restore.explain import Explainer, Problem, attribute
@@ -57,8 +57,8 @@ def offer(monkeypatch: pytest.MonkeyPatch, objects: dict[str, object]) -> None:
         assert group == "napari_restore.explainers"
         return [Point(name) for name in objects]
 
-    monkeypatch.setattr(_explainers, "entry_points", entry_points)
-    monkeypatch.setattr(_explainers, "_installed", _explainers._installed.__wrapped__)
+    monkeypatch.setattr(_entry_points, "entry_points", entry_points)
+    monkeypatch.setattr(_explainers, "_foreign", _explainers._foreign.__wrapped__)
 
 
 # -- the cross-checks ----------------------------------------------------------------
@@ -260,7 +260,7 @@ def test_what_is_wrong_with_them_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
     }
     offer(monkeypatch, offers)
     for name, said in (
-        ("odd", "is not callable"),
+        ("odd", "is no function"),
         ("broken", "no such part"),
         ("fails", "ValueError: a number is odd. Check"),
         ("flat", "gave no map"),

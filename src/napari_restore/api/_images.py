@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from napari_restore._options import Pathlike as Pathlike
 from napari_restore.engine import Region
 
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from napari_restore.images import FormatOptions, Image, SaveOptions
     from napari_restore.models import ModelCard
 
-Pathlike = str | os.PathLike[str]
 Bands = str | Sequence[int | str | None] | Mapping[str, int]
 """``"red=4,green=3,blue=2"``, ``"4,3,2"``, a sequence or a mapping; bands count from 1."""
 

@@ -1,13 +1,17 @@
-"""The options of `plan`, `restore` and `attribute`, declared once and visible in help()."""
+"""The keyword options of public functions, declared once and visible in help()."""
 
 from __future__ import annotations
 
 import inspect
-import os
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Real
-from typing import TYPE_CHECKING, Any, ForwardRef, Literal, ParamSpec, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, ForwardRef, Literal, ParamSpec, TypeVar
 
+from typing_extensions import TypedDict
+
+from napari_restore._options import AttributionOptions, MachineOptions, Pathlike, ReadingOptions
+from napari_restore.api._images import Bands
 from napari_restore.engine import Region
 from napari_restore.errors import BadRegion
 
@@ -15,9 +19,6 @@ if TYPE_CHECKING:
     from napari_restore.explain import PartialAttribution
     from napari_restore.images import Image
 
-Pathlike = str | os.PathLike[str]
-Size = str | int
-"""Bytes, or text such as ``"2GiB"``."""
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -34,27 +35,6 @@ class TargetOptions(TypedDict, total=False):
     protect_highlights: float
 
 
-class ReadingOptions(TypedDict, total=False):
-    """How the image is read, and the extent of the model's context."""
-
-    exclude: Pathlike | None
-    extent: str
-    context: Pathlike | None
-    other_bands: Literal["correct", "copy", "drop"] | None
-    black: float | None
-    white: float | None
-
-
-class MachineOptions(TypedDict, total=False):
-    """Resources of the machine for a run; they change no pixel."""
-
-    memory: Size | None
-    device_memory: Size | None
-    device: str
-    workers: int | None
-    scratch: Pathlike | None
-
-
 class PlanOptions(TargetOptions, ReadingOptions, MachineOptions, total=False):
     """Options of `plan` and `restore`."""
 
@@ -69,25 +49,65 @@ class PlanOptions(TargetOptions, ReadingOptions, MachineOptions, total=False):
     output: Pathlike | None
 
 
-class MethodOptions(TypedDict, total=False):
-    """Settings of an attribution method."""
-
-    method: str | None
-    objective: str | None
-    baseline: str | None
-    steps: str | int | None
-    rule: str | None
-    gap: float
-    context_gradient: str
-    routing: str | None
-    arguments: Mapping[str, Any] | None
-    check: str | None
-
-
-class AttributeOptions(MethodOptions, ReadingOptions, MachineOptions, total=False):
+class AttributeOptions(AttributionOptions, total=False):
     """Options of `attribute` beside image, model and place."""
 
+    stop: threading.Event | None
     watch: Callable[[PartialAttribution], None] | None
+
+
+class ImageOptions(TypedDict, total=False):
+    """How images are opened, as for `open_image`."""
+
+    bands: Bands | None
+    sensor: str | None
+    allow_outside: bool
+
+
+class ModelOptions(TypedDict, total=False):
+    """How several models are loaded."""
+
+    weights: str | None
+    parameters: Mapping[str, Any] | None
+    trust: bool
+
+
+class TableOptions(ImageOptions, ModelOptions, AttributeOptions, total=False):
+    """Options of `attribute_table` beside images, models and places."""
+
+    level: int
+
+
+class HazeOptions(TypedDict, total=False):
+    """Options of `haze` for pairs."""
+
+    spectrum: str | None
+    seed: int
+    scene: Literal["aerial", "natural", "auto"]
+    strength: Sequence[float] | None
+    depth: Pathlike | None
+    size: int | None
+    split: str | None
+    bands: str | None
+
+
+class EvaluateOptions(ModelOptions, total=False):
+    """Options of `evaluate` beside models and pairs."""
+
+    data: Pathlike | None
+    split: str
+    spectrum: str
+    seed: int
+    scene: Literal["aerial", "natural"] | None
+    longest: int | None
+    output: Pathlike | None
+    baselines: bool
+    metrics: Sequence[str]
+    clear: bool
+    strips: int
+    keep: bool
+    overwrite: bool
+    bands: str | None
 
 
 class _Default:

@@ -6,6 +6,14 @@ import argparse
 from argparse import Namespace
 from typing import Any
 
+from napari_restore._options import (
+    CHECK,
+    CONTEXT_GRADIENTS,
+    ROUTINGS,
+    AttributionOptions,
+    MethodSettings,
+    names_of,
+)
 from napari_restore.commands import _values
 from napari_restore.commands._arguments import context_of
 from napari_restore.errors import BadParameter
@@ -45,6 +53,7 @@ def add_attribute_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--argument",
         action="append",
+        dest="arguments",
         default=[],
         type=_values.assignment,
         metavar="NAME=VALUE",
@@ -74,8 +83,8 @@ def add_attribute_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--context-gradient",
-        choices=("auto", "stop", "through"),
-        default="auto",
+        choices=CONTEXT_GRADIENTS,
+        default=MethodSettings.context_gradient,
         help="the context, the model's statistics of the whole image: stop the gradient there, let "
         "it go through the overview, or auto (default): through where the model allows it and that is "
         "predicted to add less than ten seconds on two cores; the choice depends on image and options, "
@@ -83,7 +92,7 @@ def add_attribute_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--routing",
-        choices=("fixed", "recomputed"),
+        choices=ROUTINGS,
         help="which experts and tokens a network chooses: fixed as for the image, which makes the model "
         "smooth along the path (default), or recomputed at every point",
     )
@@ -98,13 +107,13 @@ def add_attribute_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--gap",
         type=_values.number,
-        default=0.01,
+        default=MethodSettings.gap,
         metavar="SHARE",
-        help="completeness gap at which auto stops (default 0.01)",
+        help=f"completeness gap at which auto stops (default {MethodSettings.gap})",
     )
     group.add_argument(
         "--check",
-        choices=("insertion-deletion",),
+        choices=(CHECK,),
         help="whether the map ranks pixels better than chance: D as the first of them are "
         "inserted and deleted",
     )
@@ -114,27 +123,16 @@ def attribute_options(options: Namespace) -> dict[str, Any]:
     """Return the options as keywords of `nr.attribute`, except for the target."""
     from napari_restore import api
 
+    given = {
+        name: getattr(options, name)
+        for name in names_of(AttributionOptions)
+        if hasattr(options, name)
+    }
     return {
-        "method": options.method,
-        "objective": options.objective,
-        "baseline": options.baseline,
-        "steps": options.steps,
-        "rule": options.rule,
-        "gap": options.gap,
-        "context_gradient": options.context_gradient,
-        "routing": options.routing,
-        "arguments": {name: api.argument_value(value) for name, value in options.argument},
-        "check": options.check,
-        "level": options.level,
-        "exclude": options.exclude,
+        **given,
+        "arguments": {name: api.argument_value(value) for name, value in options.arguments},
         "context": context_of(options),
-        "black": options.black,
-        "white": options.white,
-        "memory": options.memory,
-        "device_memory": options.device_memory,
-        "device": options.device,
-        "extent": options.extent,
-        "scratch": options.scratch,
+        "level": options.level,
     }
 
 

@@ -162,6 +162,7 @@ def evaluate(options: Namespace) -> CommandResult:
                 interrupt.leave()
                 interrupt.check()
 
+        engine: Any = {name: getattr(options, name) for name in _ENGINE}
         summary = api.evaluate(
             options.models,
             options.pairs,
@@ -169,7 +170,7 @@ def evaluate(options: Namespace) -> CommandResult:
             emit=report,
             run=run,
             extra={"command": shlex.join(["napari-restore", *options.argv])},
-            options={name: getattr(options, name) for name in _ENGINE},
+            options=engine,
             data=options.data,
             split=options.split,
             spectrum=options.spectrum,

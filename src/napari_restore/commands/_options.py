@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from napari_restore._options import OTHER_BANDS
 from napari_restore.commands import _values
 
 
@@ -171,7 +172,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     add_range(values)
     values.add_argument(
         "--other-bands",
-        choices=("correct", "copy", "drop"),
+        choices=OTHER_BANDS,
         help="treatment of bands that are no input of the model",
     )
 

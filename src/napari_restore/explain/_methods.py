@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from napari_restore._options import AUTO, FIXED, RECOMPUTED, THROUGH, MethodSettings, Routing
 from napari_restore.errors import BadParameter, did_you_mean, option
 from napari_restore.explain.explainers._explainers import explainer_ids, explainer_of
 from napari_restore.explain.explainers._problem import Explainer
 from napari_restore.models import ModelCard
-
-AUTO = "auto"
-STOP, THROUGH = "stop", "through"
-"""Context gradient: context of the image as a constant, or recomputed along the path; `AUTO` chooses."""
-FIXED, RECOMPUTED = "fixed", "recomputed"
-"""Routing: experts and tokens chosen once for the image, or again at every point of the path."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +24,7 @@ class Method:
     """Baseline of a straight path; other paths define their own."""
     steps: str | int = AUTO
     rule: str = "gauss-legendre"
-    routing: str = FIXED
+    routing: Routing = FIXED
     """`FIXED` or `RECOMPUTED`, for models with routing."""
     source: str = ""
     explainer: Explainer | None = None
@@ -121,16 +116,10 @@ def method_of(name: str | None, card: ModelCard) -> Method:
     )
 
 
-def check_request(
-    chosen: Method,
-    baseline: str | None,
-    steps: str | int | None,
-    rule: str | None,
-    context_gradient: str,
-    routing: str | None,
-) -> None:
-    """Raise `BadParameter` for options that have no effect on a method."""
-    if baseline is not None and not chosen.takes_baseline:
+def check_request(chosen: Method, settings: MethodSettings) -> None:
+    """Raise `BadParameter` for settings that have no effect on a method."""
+    steps, rule = settings.steps, settings.rule
+    if settings.baseline is not None and not chosen.takes_baseline:
         if not chosen.path:
             raise BadParameter(
                 f"Method {chosen.name} uses no baseline.", f"Leave {option('baseline')} out."
@@ -146,12 +135,12 @@ def check_request(
                 f"Leave {option('steps')} and {option('rule')} out; "
                 f"its own settings are given by {option('arguments')}.",
             )
-        if context_gradient == THROUGH:
+        if settings.context_gradient == THROUGH:
             raise BadParameter(
                 f"Method {chosen.name} takes the context as a constant.",
                 f"Leave {option('context_gradient', 'through')} out.",
             )
-        if routing is not None:
+        if settings.routing is not None:
             raise BadParameter(
                 f"Method {chosen.name} always recomputes the routing.",
                 f"Leave {option('routing')} out.",

@@ -5,7 +5,6 @@ from ._image import Image, open_image
 from ._profile import Profile
 from ._source import Box, Level, Source
 from .cache._chunks import ChunkCache, chunk_cache
-from .cache._disk_space import is_disk_full
 from .cache._folder import (
     CacheEntry,
     cache_dir,
@@ -64,7 +63,6 @@ __all__ = [
     "default_fill",
     "describe",
     "halve",
-    "is_disk_full",
     "is_inline",
     "is_locked",
     "is_used",

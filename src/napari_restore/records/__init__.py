@@ -7,7 +7,6 @@ Other keys may be present and are preserved.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import math
 import os
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from napari_restore._json_shapes import mismatches, read_json
-from napari_restore.errors import CONTROLS, BadOutput, DiskFull, InputError, option
+from napari_restore.errors import CONTROLS, BadOutput, DiskFull, InputError, is_disk_full, option
 from napari_restore.records._shapes import AttributionRecord, Record, Table, Task
 
 __all__ = [
@@ -134,7 +133,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _unwritable(target: Path, what: str, error: OSError) -> BadOutput | DiskFull:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_disk_full(error):
         return DiskFull(f"No space left for the {what} {target}.", "Free some, or name another.")
     return BadOutput(
         f"The {what} {target} cannot be written: {error.strerror or error}.",

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from napari_restore.errors import DiskFull
-
-_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+from napari_restore.errors import DiskFull, is_disk_full
 
 
 @contextlib.contextmanager
@@ -25,7 +22,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield part
         os.replace(part, path)
     except OSError as error:
-        if error.errno in _FULL:
+        if is_disk_full(error):
             raise DiskFull(f"No space is left for {path}.", "Free some, then continue.") from error
         raise
     finally:

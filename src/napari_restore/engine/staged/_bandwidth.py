@@ -15,8 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_restore._format import format_size
-from napari_restore.errors import DiskFull, option
-from napari_restore.images import is_disk_full
+from napari_restore.errors import DiskFull, is_disk_full, option
 
 MIB = 1 << 20
 PROBE = 64 * MIB

@@ -16,8 +16,7 @@ import numpy.typing as npt
 
 from napari_restore._format import format_size
 from napari_restore._json_shapes import parse_json
-from napari_restore.errors import DiskFull, option
-from napari_restore.images import is_disk_full
+from napari_restore.errors import DiskFull, is_disk_full, option
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 _FORMAT = 1

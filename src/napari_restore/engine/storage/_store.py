@@ -21,8 +21,8 @@ from napari_restore.engine.planning._tiles import CELL
 from napari_restore.engine.storage._chunk_files import DamagedChunk, create_array, write_chunks
 from napari_restore.engine.storage._journal import JOURNAL, DamagedJournal, Journal
 from napari_restore.engine.storage._store_lock import WRITER, lock_exclusive, lock_shared, writer_of
-from napari_restore.errors import DiskFull, ResourceError, SourceChanged, option
-from napari_restore.images import check_private, is_disk_full, is_used, mark_entry
+from napari_restore.errors import DiskFull, ResourceError, SourceChanged, is_disk_full, option
+from napari_restore.images import check_private, is_used, mark_entry
 
 CHUNK = 512
 STAGED = "staged"

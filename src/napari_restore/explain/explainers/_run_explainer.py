@@ -31,6 +31,8 @@ class ExplainerMap:
     recomputed_difference: None = None
     nodes: tuple[Node, ...] = ()
     through_context: float | None = None
+    path_difference: float | None = None
+    """D(x) − D(x′) where the context is known to change along the path, whatever the method claims."""
 
     @property
     def gap(self) -> float | None:

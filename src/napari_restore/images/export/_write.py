@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from napari_restore.errors import BadOutput, DiskFull, RestoreError, option
+from napari_restore.errors import BadOutput, DiskFull, RestoreError, is_disk_full, option
 from napari_restore.images._image import Image
-from napari_restore.images.cache._disk_space import free_bytes, is_disk_full
+from napari_restore.images.cache._disk_space import free_bytes
 from napari_restore.images.export import _geotiff, _photo, _zarr
 from napari_restore.images.export._job import (
     FULL_BYTES,

@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_restore import api
-from napari_restore.plugin.attribution._report import CHECK
+from napari_restore._options import AUTO, CHECK, STOP, THROUGH
 from napari_restore.plugin.threads._background import in_background
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
 from napari_restore.plugin.widgets._folding import flowing, form_layout, in_a_row
@@ -57,7 +57,6 @@ OBJECTIVES = {
     "mean+variance": "Mean and variance",
     CHANNEL: "Mean of one band:",
 }
-AUTO, STOP, THROUGH = "auto", "stop", "through"
 CONTEXT_GRADIENTS = {
     AUTO: "Automatic",
     STOP: "Constant",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import napari_restore as nr
 from napari_restore import Region
+from napari_restore._options import AUTO, ContextGradient, MethodSettings
 
 if TYPE_CHECKING:
     from napari_restore.explain import Attribution
@@ -27,8 +28,8 @@ class AttributionRequest:
     method: str | None = None
     objective: str | None = None
     baseline: str | None = None
-    context_gradient: str = "auto"
-    gap: float = 0.01
+    context_gradient: ContextGradient = AUTO
+    gap: float = MethodSettings.gap
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """Settings of a method that goes along no path."""
     check: str | None = None

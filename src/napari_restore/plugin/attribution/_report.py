@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-CHECK = "insertion-deletion"
-"""The check that there is, by its name in the record."""
+from napari_restore._options import CHECK, STOP, THROUGH
+
 FAR = 128
 """Pixels from the box beyond which a share is attribution."""
 MIN_SHARE = 0.01
@@ -22,7 +22,7 @@ def leaves_out_context(record: Mapping[str, Any]) -> bool:
     attribution = record["attribution"]
     context = attribution["context"]
     return (
-        context["used"] == "stop"
+        context["used"] == STOP
         and attribution["path"] is not None
         and (context["share"] or 0.0) >= CONTEXT_SHARE
     )
@@ -90,7 +90,7 @@ def _trust(attribution: Mapping[str, Any]) -> str:
 def _context(context: Mapping[str, Any]) -> str:
     share = context["share"]
     part = "its share is not known" if share is None else f"{share:.0%} of the change"
-    if context["used"] == "through":
+    if context["used"] == THROUGH:
         return f"in the map: {part} came through it" if share is not None else "in the map"
     reason = context["reason"]
     if share is None:

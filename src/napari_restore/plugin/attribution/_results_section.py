@@ -13,17 +13,13 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QVBoxLayout
 
 from napari_restore import api
+from napari_restore._options import CHECK, THROUGH
 from napari_restore.errors import BadOutput, RestoreError
 from napari_restore.plugin._notices import show_problem
 from napari_restore.plugin.attribution._layers import VIEWS
 from napari_restore.plugin.attribution._map_comparison import MapComparison
 from napari_restore.plugin.attribution._plots import CurvePlot, PathPlot, RingPlot
-from napari_restore.plugin.attribution._report import (
-    CHECK,
-    as_html,
-    leaves_out_context,
-    report,
-)
+from napari_restore.plugin.attribution._report import as_html, leaves_out_context, report
 from napari_restore.plugin.results._save_dialog import ask_save_path
 from napari_restore.plugin.threads._background import in_background
 from napari_restore.plugin.widgets._combo_box import NarrowComboBox
@@ -181,7 +177,7 @@ class AttributionResultsSection(Section):
     def _on_through_context(self) -> None:
         if self.current is not None:
             # The check takes the context as a constant.
-            request = replace(self.current.request, context_gradient="through", check=None)
+            request = replace(self.current.request, context_gradient=THROUGH, check=None)
             self.rerun_requested.emit(request)
 
     def _on_removed(self, event: Any) -> None:

@@ -15,6 +15,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore._format import listed
+from napari_restore._options import Pathlike
 from napari_restore.errors import BadOutput, BadParameter, Cancelled, InputError, option
 from napari_restore.images import Box, ExportOptions, Image, Pixels, open_image, write_image
 from napari_restore.training.data._contact import SIDE, Strip, contact_sheet, haze_text, strip_of
@@ -35,19 +37,17 @@ GUIDE = 640
 """Smallest longer side in pixels of the image that a synthetic distance follows."""
 MADE_UP = "made up"
 """Value of ``distance`` in the record for synthetic distances."""
-NAMED = 3
-"""Most files that a message names."""
 
 
 @dataclass(frozen=True)
 class PairOptions:
     """Settings of pairs; see `make_pairs`."""
 
-    spectrum: str
+    spectrum: str = "octaves"
     seed: int = 0
     scene: Layout = "auto"
     strength: tuple[float, float] = STRENGTH
-    distances: Path | None = None
+    depth: Pathlike | None = None
     """A folder of distances, files with the stems of their images."""
     size: int | None = None
     split: str | None = None
@@ -69,8 +69,8 @@ class PairOptions:
             raise BadParameter("The seed is negative.", "Give a whole number from 0.")
         if self.size is not None and self.size < 16:
             raise BadParameter(f"A size of {self.size} pixels is too small.", "Give 16 or more.")
-        if self.distances is not None and not self.distances.is_dir():
-            raise InputError(f"There is no folder {self.distances}.", "Name a folder of distances.")
+        if self.depth is not None and not Path(self.depth).is_dir():
+            raise InputError(f"There is no folder {self.depth}.", "Name a folder of distances.")
 
 
 def make_pairs(
@@ -125,7 +125,7 @@ def make_pairs(
     if not scenes:
         raise InputError(f"{source} contains no picture suitable for haze.", "Name another one.")
     stems = stems_of(scenes)
-    distances = _distances_of(options.distances, scenes, stems)
+    distances = _distances_of(options.depth, scenes, stems)
     part = output.with_name(f".{output.name}.{uuid.uuid4().hex[:8]}")
     try:
         for name in ("hazy", "clear", "truth"):
@@ -142,8 +142,8 @@ def make_pairs(
             if progress is not None:
                 progress(number + 1, len(scenes))
         without_distance = [row["file"] for row in rows if row["distance"] == MADE_UP]
-        if note is not None and without_distance and options.distances is not None:
-            note(f"There are no distances of {_listed(without_distance)}: they are synthetic.")
+        if note is not None and without_distance and options.depth is not None:
+            note(f"There are no distances of {listed(without_distance)}: they are synthetic.")
         record = {**_record(options), "source": str(source), "pictures": rows}
         text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
         (part / RECORD).write_text(text, encoding="utf-8")
@@ -206,7 +206,7 @@ def _record(options: PairOptions) -> dict[str, Any]:
         "size": options.size,
         "split": options.split,
         "bands": options.bands,
-        "distances": None if options.distances is None else str(options.distances),
+        "distances": None if options.depth is None else str(Path(options.depth)),
     }
 
 
@@ -323,14 +323,14 @@ def _reduced(display: Displayed) -> Array:
 
 
 def _distances_of(
-    folder: Path | None, scenes: Sequence[Scene], stems: Sequence[str]
+    folder: Pathlike | None, scenes: Sequence[Scene], stems: Sequence[str]
 ) -> dict[str, Path]:
     """Return files of a folder of distances by the stem of their image."""
     if folder is None:
         return {}
     files = {
         path.stem: path
-        for path in sorted(folder.iterdir())
+        for path in sorted(Path(folder).iterdir())
         if path.suffix.lower() in PICTURES and path.is_file()
     }
     found = {
@@ -341,15 +341,10 @@ def _distances_of(
     }
     if not found:
         raise InputError(
-            f"{folder} contains no distances of {_listed(list(stems))}.",
+            f"{folder} contains no distances of {listed(list(stems))}.",
             "They have the names of their pictures.",
         )
     return found
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _suffix_of(path: Path, image: Image) -> str:

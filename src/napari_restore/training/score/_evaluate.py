@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +21,14 @@ from napari_restore.engine import (
     Result,
     block_too_large,
 )
-from napari_restore.errors import Cancelled, DiskFull, InputError, OutOfMemory, RestoreError
+from napari_restore.errors import (
+    Cancelled,
+    DiskFull,
+    InputError,
+    OutOfMemory,
+    RestoreError,
+    is_disk_full,
+)
 from napari_restore.images import Image
 from napari_restore.metrics import Metric
 from napari_restore.training.score._cases import Case, OpenCase
@@ -281,7 +287,7 @@ def _as_restore_error(error: BaseException) -> RestoreError:
         return error
     if isinstance(error, MemoryError):
         return OutOfMemory("The machine ran out of memory.", "Evaluate smaller pictures.")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_disk_full(error):
         return DiskFull("No space is left for the scores.", "Free some, then continue.")
     return InputError(f"{error}.", "Check the file.")
 

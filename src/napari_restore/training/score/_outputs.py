@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from napari_restore.errors import BadOutput, DiskFull, option
-from napari_restore.images import is_disk_full
+from napari_restore.errors import BadOutput, DiskFull, is_disk_full, option
 from napari_restore.records import write_json
 from napari_restore.training._replacing import replacing
 from napari_restore.training.score._journal import NAME as JOURNAL

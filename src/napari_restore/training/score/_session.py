@@ -7,11 +7,12 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from napari_restore._options import Pathlike
 from napari_restore.engine import Event, Note, Plan, Result
 from napari_restore.errors import BadParameter, InputError, option
 from napari_restore.metrics import DEFAULT, metric_of
@@ -42,17 +43,17 @@ from napari_restore.training.score._summary import summary_of
 
 @dataclass(frozen=True)
 class Request:
-    """Arguments of an evaluation; see `napari_restore.api.evaluate`."""
+    """Arguments of an evaluation, and their defaults; see `napari_restore.api.evaluate`."""
 
     models: Sequence[str | RestorationModel]
-    pairs: Path | None = None
-    data: Path | None = None
+    pairs: Pathlike | None = None
+    data: Pathlike | None = None
     split: str = "dev"
     spectrum: str = "plumes"
     seed: int = 7
     scene: Kind | None = None
     longest: int | None = LONGEST
-    output: Path | None = None
+    output: Pathlike | None = None
     baselines: bool = True
     metrics: Sequence[str] = DEFAULT
     clear: bool = False
@@ -60,7 +61,7 @@ class Request:
     keep: bool = False
     overwrite: bool = False
     weights: str | None = None
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] | None = None
     trust: bool = False
     bands: str | None = None
 
@@ -91,7 +92,7 @@ def perform(
     )
     if len(methods) == 1:
         raise BadParameter("There is no method to evaluate.", f"Name one with {option('models')}.")
-    folder = request.output
+    folder = None if request.output is None else Path(request.output)
     if folder is not None:
         check_folder(folder, overwrite=request.overwrite)
         if request.keep:
@@ -154,11 +155,11 @@ def _cases_of(request: Request) -> tuple[list[Case], str]:
             f"Use {option('keep', True)} with {option('data')} and {option('output')}.",
         )
     if request.pairs is not None:
-        found = find_pairs(request.pairs)
+        found = find_pairs(Path(request.pairs))
         return [PairCase(pair, request.bands) for pair in found.pairs], found.note
     assert request.data is not None
     cases = hazed_cases(
-        request.data,
+        Path(request.data),
         split=request.split,
         spectrum=request.spectrum,
         seed=request.seed,
@@ -170,9 +171,10 @@ def _cases_of(request: Request) -> tuple[list[Case], str]:
 
 def _source(request: Request) -> dict[str, Any]:
     if request.pairs is not None:
-        return {"pairs": str(request.pairs)}
+        return {"pairs": str(Path(request.pairs))}
+    assert request.data is not None
     return {
-        "data": str(request.data),
+        "data": str(Path(request.data)),
         "split": request.split,
         "spectrum": request.spectrum,
         "seed": request.seed,

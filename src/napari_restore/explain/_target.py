@@ -1,4 +1,4 @@
-"""A polygon of the output as the attribution target."""
+"""Attribution targets: a box or a polygon of the output."""
 
 from __future__ import annotations
 
@@ -56,3 +56,14 @@ def polygon_of(vertices: Sequence[Sequence[float]]) -> Polygon:
             "Give the vertices in order along its edge.",
         )
     return Polygon(points)
+
+
+@dataclass(frozen=True)
+class Target:
+    """The pixels of the output that an attribution explains, in level-0 pixels."""
+
+    box: Region
+    objective_region: Region
+    """The box and the pixels beyond it that the objective reads."""
+    polygon: Polygon | None = None
+    """Outside of it no pixel of the box counts."""
