@@ -4,69 +4,21 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
-from typing import TYPE_CHECKING, Any, ForwardRef, Literal, ParamSpec, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, ForwardRef, ParamSpec, TypedDict, TypeVar
 
-from napari_restore.engine import Region
+from napari_restore.engine import MachineOptions as MachineOptions
+from napari_restore.engine import PlanOptions as PlanOptions
+from napari_restore.engine import ReadingOptions, Region
 from napari_restore.errors import BadRegion
 
 if TYPE_CHECKING:
     from napari_restore.explain import PartialAttribution
-    from napari_restore.images import Image
 
 Pathlike = str | os.PathLike[str]
-Size = str | int
-"""Bytes, or text such as ``"2GiB"``."""
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-class TargetOptions(TypedDict, total=False):
-    """The region to restore, and the strength of the model's change."""
-
-    region: Region | Sequence[Region] | None
-    mask: Pathlike | None
-    feather: int
-    strength: float
-    luminance_only: bool
-    protect_shadows: float
-    protect_highlights: float
-
-
-class ReadingOptions(TypedDict, total=False):
-    """How the image is read, and the extent of the model's context."""
-
-    exclude: Pathlike | None
-    extent: str
-    context: Pathlike | None
-    other_bands: Literal["correct", "copy", "drop"] | None
-    black: float | None
-    white: float | None
-
-
-class MachineOptions(TypedDict, total=False):
-    """Resources of the machine for a run; they change no pixel."""
-
-    memory: Size | None
-    device_memory: Size | None
-    device: str
-    workers: int | None
-    scratch: Pathlike | None
-
-
-class PlanOptions(TargetOptions, ReadingOptions, MachineOptions, total=False):
-    """Options of `plan` and `restore`."""
-
-    tile: int | None
-    tile_batch: int | None
-    precision: str
-    residuals: str
-    residual_dtype: str | None
-    maps: bool | Sequence[str]
-    pyramid: bool
-    mosaic: Image | None
-    output: Pathlike | None
 
 
 class MethodOptions(TypedDict, total=False):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
+from napari_restore.engine.planning._options import OtherBands
 from napari_restore.errors import BadParameter, UnknownBands
 from napari_restore.images import Image
 from napari_restore.models import ModelCard
 
-OtherBands = Literal["correct", "copy", "drop"]
 VISIBLE = ("red", "green", "blue")
 
 

@@ -33,10 +33,10 @@ def settings_of(variant: Variant) -> dict[str, str]:
     settings |= {name: word(value) for name, value in plan.model.card.values.items()}
     settings |= {name: word(value) for name, value in given.items() if name not in settings}
     settings["area"] = area_of(plan)
-    if plan.mask is not None and plan.feather:
-        settings["feather"] = f"{plan.feather} px"
-    if plan.exclude is not None:
-        settings["left out"] = plan.exclude.replace("\\", "/").rpartition("/")[2]
+    if plan.target.mask is not None and plan.target.feather:
+        settings["feather"] = f"{plan.target.feather} px"
+    if plan.reading.exclude is not None:
+        settings["left out"] = plan.reading.exclude.replace("\\", "/").rpartition("/")[2]
     return settings | _NO_LOOK | look_of(plan)
 
 
@@ -60,13 +60,16 @@ def phrase(name: str, value: str) -> str:
 
 def area_of(asked: Plan | Request) -> str:
     """Where it works: ``"whole image"``, ``"drawn areas"``, ``"640 × 480 at 100, 20"``."""
-    area = asked.area if isinstance(asked, Request) else asked
-    if area.mask is not None:
-        return target_of_mask(area.mask).value
-    if area.targets == (Region(0, 0, asked.image.height, asked.image.width),):
+    if isinstance(asked, Request):
+        targets, mask = asked.area.targets, asked.area.mask
+    else:
+        targets, mask = asked.targets, asked.target.mask
+    if mask is not None:
+        return target_of_mask(mask).value
+    if targets == (Region(0, 0, asked.image.height, asked.image.width),):
         return "whole image"
-    y0, x0, y1, x1 = zip(*area.targets, strict=True)
-    several = f"{len(area.targets)} boxes in " if len(area.targets) > 1 else ""
+    y0, x0, y1, x1 = zip(*targets, strict=True)
+    several = f"{len(targets)} boxes in " if len(targets) > 1 else ""
     return f"{several}{max(x1) - min(x0)} × {max(y1) - min(y0)} at {min(x0)}, {min(y0)}"
 
 
@@ -78,16 +81,17 @@ def target_of_mask(mask: str) -> Target:
     return Target.GRADIENT if path.stem == "gradient" else Target.DRAWN
 
 
-def look_of(plan: Any) -> dict[str, str]:
+def look_of(plan: Plan) -> dict[str, str]:
     """What is done to the model's pixels before they are shown and saved; {} for nothing."""
+    adjustment = plan.adjustment
     look: dict[str, str] = {}
-    if plan.strength != 1:
-        look["strength"] = f"{plan.strength:.0%}"
-    if plan.protect_shadows:
-        look["shadows spared"] = f"{plan.protect_shadows:.0%}"
-    if plan.protect_highlights:
-        look["highlights spared"] = f"{plan.protect_highlights:.0%}"
-    if plan.luminance_only:
+    if adjustment.strength != 1:
+        look["strength"] = f"{adjustment.strength:.0%}"
+    if adjustment.protect_shadows:
+        look["shadows spared"] = f"{adjustment.protect_shadows:.0%}"
+    if adjustment.protect_highlights:
+        look["highlights spared"] = f"{adjustment.protect_highlights:.0%}"
+    if adjustment.luminance_only:
         look["colours"] = "kept"
     return look
 
