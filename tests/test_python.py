@@ -254,7 +254,7 @@ def test_a_bare_module_is_tried_out_and_its_halo_measured():
     card = model.card
     assert (card.bands, card.multiple_of, card.halo) == (3, 2, 4)
     planned = nr.plan(hazy(), network, device="cpu")
-    assert planned.halo == 4
+    assert planned.layout.halo == 4
     assert [note for note in planned.notes if "Blur has no card: 3 bands" in note]
     x = torch.from_numpy(same_range(hazy(), "float32")).permute(2, 0, 1)[None]
     with torch.inference_mode():
@@ -512,7 +512,7 @@ def test_few_calls_lie_between_restore_and_the_model(tmp_path: Path):
     nr.restore(pixels, loaded, **given)
     # Planning has tried and timed the model; what follows are the run's tiles.
     stacks = [s for s in model.stacks if s[-1].endswith(".forward_with_maps") and "_tile.run" in s]
-    assert len(stacks) == planned.tiles == 6
+    assert len(stacks) == planned.layout.tiles == 6
     for stack in stacks:
         assert stack[0] == "_restoring.restore"
         assert len(stack) <= 8, stack

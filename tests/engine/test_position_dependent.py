@@ -105,7 +105,7 @@ def test_a_draft_takes_a_small_level_or_all_of_the_image(monkeypatch: pytest.Mon
     assert nr.plan(image, "dcp", extent="draft").extent == "sample"
     for extent in ("draft", "sample"):
         plan = nr.plan(image, placed(), extent=extent)
-        assert (plan.extent, plan.needs_context_pass) == ("image", True)
+        assert (plan.reading.extent, plan.needs_context_pass) == ("image", True)
         assert any("read first" in note for note in plan.notes)
     # Also where the level the plan counted on is gone, and blocks were looked at before.
     monkeypatch.setattr(_context_blocks, "SAMPLE_CHUNKS", 1)
@@ -200,11 +200,11 @@ def test_the_plan_counts_the_maps(tmp_path: Path):
         nr.plan(scene(), model, scratch=tmp_path, device="cpu", tile=64, workers=1)
         for model in (placed(), Heavy())
     )
-    more = heavy.predicted_peak_ram_bytes - light.predicted_peak_ram_bytes
+    more = heavy.prediction.peak_ram_bytes - light.prediction.peak_ram_bytes
     pixels = scene().shape[0] * scene().shape[1]
     assert more > 64 * 4 * pixels
-    assert heavy.prepare_seconds > 0
-    assert nr.plan(scene(), "dcp").prepare_seconds == 0
+    assert heavy.prediction.prepare_seconds > 0
+    assert nr.plan(scene(), "dcp").prediction.prepare_seconds == 0
 
 
 def test_the_cost_of_maps_is_measured_on_an_overview_like_the_real_one():

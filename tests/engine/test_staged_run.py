@@ -175,7 +175,7 @@ def test_another_target_needs_no_room_for_residuals(image: Any, tmp_path: Path) 
     plan = nr.plan(image, MODEL, region=box, scratch=tmp_path, residuals="ram")
     assert plan.staged.residual_bytes == {"device": 0, "ram": 0, "disk": 0}
     fresh = nr.plan(image, MODEL, region=box, scratch=tmp_path / "other", residuals="ram")
-    assert plan.added_ram_bytes < fresh.added_ram_bytes
+    assert plan.prediction.added_ram_bytes < fresh.prediction.added_ram_bytes
 
 
 def test_stopped_while_decoding_the_disk_still_has_its_residuals(
@@ -301,7 +301,7 @@ def test_bad_wishes_are_named(image: Any, tmp_path: Path) -> None:
     with pytest.raises(BadParameter, match="processor has no memory"):
         nr.plan(image, MODEL, residuals="device", device="cpu")
     alone = {"workers": 1, "tile_batch": 1}
-    least = nr.plan(image, MODEL, residuals="recompute", **alone).added_ram_bytes
+    least = nr.plan(image, MODEL, residuals="recompute", **alone).prediction.added_ram_bytes
     with pytest.raises(BudgetTooSmall, match="residuals"):
         nr.plan(image, MODEL, residuals="ram", memory=least + 1000, **alone)
 

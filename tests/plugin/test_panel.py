@@ -168,7 +168,7 @@ def test_a_child_that_dies_is_an_error_with_a_next_step(panel: Any, qtbot: Any, 
     panel.ended.connect(lambda *arguments: outcome.append(arguments))
     panel.bar.button.click()
     run = panel.running
-    qtbot.waitUntil(lambda: run.job is not None and run.job.plan.extent == "image")
+    qtbot.waitUntil(lambda: run.job is not None and run.job.plan.reading.extent == "image")
     run.job.kill()
     qtbot.waitUntil(lambda: bool(outcome))
     assert outcome[0][0] == "failed"

@@ -110,7 +110,7 @@ def sensor_bands(image: Image) -> dict[str, dict[str, int]]:
 def output_box(plan: Plan) -> Region | None:
     """Return the box of the output in pixels of its image; None for all of it."""
     y, x = plan.origin
-    return None if plan.mask is not None else plan.region.shift(-y, -x)
+    return None if plan.target.mask is not None else plan.region.shift(-y, -x)
 
 
 def check_output(

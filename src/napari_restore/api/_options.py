@@ -10,43 +10,17 @@ from typing import TYPE_CHECKING, Any, ForwardRef, Literal, ParamSpec, TypeVar
 
 from typing_extensions import TypedDict
 
-from napari_restore._options import AttributionOptions, MachineOptions, Pathlike, ReadingOptions
+from napari_restore._options import AttributionOptions, Pathlike
 from napari_restore.api._images import Bands
+from napari_restore.engine import PlanOptions as PlanOptions
 from napari_restore.engine import Region
 from napari_restore.errors import BadRegion
 
 if TYPE_CHECKING:
     from napari_restore.explain import PartialAttribution
-    from napari_restore.images import Image
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-class TargetOptions(TypedDict, total=False):
-    """The region to restore, and the strength of the model's change."""
-
-    region: Region | Sequence[Region] | None
-    mask: Pathlike | None
-    feather: int
-    strength: float
-    luminance_only: bool
-    protect_shadows: float
-    protect_highlights: float
-
-
-class PlanOptions(TargetOptions, ReadingOptions, MachineOptions, total=False):
-    """Options of `plan` and `restore`."""
-
-    tile: int | None
-    tile_batch: int | None
-    precision: str
-    residuals: str
-    residual_dtype: str | None
-    maps: bool | Sequence[str]
-    pyramid: bool
-    mosaic: Image | None
-    output: Pathlike | None
 
 
 class AttributeOptions(AttributionOptions, total=False):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -28,26 +29,21 @@ def task_of(plan: Plan) -> dict[str, Any] | None:
     if plan.image.spec is None or not plan.model.spec:
         return None
     y, x = plan.origin
+    # A staged model fixes its tiles, and its batches depend on the machine.
+    layout = plan.layout if plan.staged is None else None
     return {
         "image": plan.image.spec if plan.part is None else plan.part.spec,
         "mosaic": None if plan.part is None else plan.image.spec,
         "model": plan.model.spec,
         "options": {
+            **asdict(plan.target),
             "region": [list(target.shift(-y, -x)) for target in plan.targets],
-            "mask": plan.mask,
-            "feather": plan.feather,
-            "exclude": plan.exclude,
             **plan.adjustment.to_dict(),
-            "extent": plan.extent,
-            "other_bands": plan.other_bands,
-            "black": plan.black,
-            "white": plan.white,
-            # A staged model fixes its tiles, and its batches depend on the machine.
-            "tile": plan.tile if plan.staged is None else None,
-            "tile_batch": plan.tile_batch if plan.staged is None else None,
-            "precision": plan.precision,
+            **asdict(plan.reading),
+            "tile": None if layout is None else layout.tile,
+            "tile_batch": None if layout is None else layout.tile_batch,
+            "precision": plan.computing.precision,
             "residual_dtype": None if plan.staged is None else plan.staged.residual_dtype,
-            "context": plan.context_file,
             "maps": list(plan.maps),
             "pyramid": plan.pyramid,
         },

@@ -99,7 +99,12 @@ def rerun(options: Namespace) -> CommandResult:
             allow_outside=options.allow_outside,
         )
         item = Item((str(planned.image.path),), path, None, None)
-        others = (planned.mask, planned.exclude, planned.context_file, options.record)
+        others = (
+            planned.target.mask,
+            planned.reading.exclude,
+            planned.reading.context,
+            options.record,
+        )
         read = identities([*item.sources, *(file for file in others if file is not None)])
         check_files([item], read)
         runner = Runner(options, interrupt, read, export)

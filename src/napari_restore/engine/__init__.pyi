@@ -1,7 +1,9 @@
 from ._region import Region
 from .memory._budget import peak_in
 from .memory._device import choose_device, return_freed_memory
-from .planning._plan import Plan, block_too_large
+from .planning._layout import block_too_large
+from .planning._options import PlanOptions
+from .planning._plan import Plan
 from .planning._planning import make_plan
 from .planning._probe import probe
 from .planning._serialise import deserialise_plan, serialise_plan
@@ -54,6 +56,7 @@ __all__ = [
     "Note",
     "Phase",
     "Plan",
+    "PlanOptions",
     "ProcessJob",
     "Progress",
     "Region",

@@ -101,7 +101,7 @@ def _why_unknown(method: Method, source: GradientSource) -> str | None:
         return f"{method.name} is no path integral"
     if method.path in OVERVIEW_UNCHANGED:
         return "the path leaves the overview as it is"
-    if source.plan.context_file is not None:
+    if source.plan.reading.context is not None:
         return "the context is of other images"
     return None
 

@@ -93,7 +93,7 @@ def test_the_copied_command_writes_the_same_bytes_as_the_panel(
     qtbot.waitUntil(lambda: panel.state.area is not None)
     variant = finished_run()
     variant.adjust(Adjustment(strength=0.7, protect_shadows=0.3))
-    assert variant.result.plan.mask is not None and variant.result.plan.feather == 24
+    assert variant.result.plan.target.mask is not None and variant.result.plan.target.feather == 24
 
     first = tmp_path / "from the panel.tif"
     assert exported(section, qtbot, first, monkeypatch) == ("done", first)

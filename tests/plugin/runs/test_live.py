@@ -250,7 +250,7 @@ def test_without_levels_one_tile_is_shown_first(
     qtbot.waitUntil(lambda: bool(first))
     assert first[0].is_draft
     assert first[0].scale == 1
-    assert first[0].plan.extent == "sample"
+    assert first[0].plan.reading.extent == "sample"
     assert 0 < first[0].plan.region.pixels <= 512**2
     panel.cancel()
     qtbot.waitUntil(lambda: panel.running is None)

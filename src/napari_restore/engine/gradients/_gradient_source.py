@@ -150,7 +150,7 @@ class GradientSource:
         """
         step = self.plan.model.card.multiple_of
         core = box.align(step).intersect(Region(0, 0, *self.size))
-        return box_with_halo(core, self.plan.halo, self.size, step)
+        return box_with_halo(core, self.plan.layout.halo, self.size, step)
 
     def output(self, x: Tensor, input_box: Region) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the model's output and maps of a picture `x` of `input_box`, as in a run."""
@@ -172,7 +172,7 @@ class GradientSource:
         threads = torch.get_num_threads()
         try:
             # Sums divided among threads must not be divided in the backward pass either.
-            torch.set_num_threads(self.plan.tile_invariance.threads or threads)
+            torch.set_num_threads(self.plan.layout.invariance.threads or threads)
             with self.work.memory.watched():
                 yield
         except FAILURES as error:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari_restore.errors import BadParameter, option
-from napari_restore.images import Image
+
+if TYPE_CHECKING:
+    from napari_restore.images import Image
 
 COLOURS = ("red", "green", "blue")
 

@@ -20,7 +20,7 @@ class LocalRun(Run):
         self.emit(Phase("Restoring"))
 
         def read(core: Region) -> TileInput:
-            return self.reader.read(core, box_with_halo(core, plan.halo, size, plan.step))
+            return self.reader.read(core, box_with_halo(core, plan.layout.halo, size, plan.step))
 
         pipeline = self._pipeline(self._schedule(pending), read, work.run)
         pipeline.run(self._writer(len(tiles)))

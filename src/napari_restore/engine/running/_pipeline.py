@@ -11,7 +11,8 @@ from typing import Generic, TypeVar
 import torch
 
 from napari_restore.engine._region import Region
-from napari_restore.engine.planning._plan import READ_AHEAD, WRITE_BEHIND, Plan
+from napari_restore.engine.planning._layout import READ_AHEAD, WRITE_BEHIND
+from napari_restore.engine.planning._plan import Plan
 from napari_restore.engine.planning._tiles import CELL, Schedule
 from napari_restore.engine.running._tile import clear_frames
 from napari_restore.engine.running._tile_reader import TileInput
@@ -53,7 +54,7 @@ class Pipeline(Generic[In, Out]):
         The first error of any thread stops all of them and is raised here.
         """
         threads = self._started()
-        running = self.plan.workers
+        running = self.plan.layout.workers
         try:
             while running and not self.stop.is_set():
                 try:
@@ -76,7 +77,7 @@ class Pipeline(Generic[In, Out]):
 
     def _started(self) -> list[threading.Thread]:
         bodies = [("tiles-read", self._read_tiles)]
-        bodies += [("tiles-compute", self._compute_tiles)] * self.plan.workers
+        bodies += [("tiles-compute", self._compute_tiles)] * self.plan.layout.workers
         threads = [threading.Thread(target=body, name=name, daemon=True) for name, body in bodies]
         for thread in threads:
             thread.start()
@@ -96,12 +97,12 @@ class Pipeline(Generic[In, Out]):
             for tiles in self._batches():
                 if not self._put(self._inputs, tiles):
                     return
-            for _ in range(self.plan.workers):
+            for _ in range(self.plan.layout.workers):
                 self._put(self._inputs, None)
 
     def _compute_tiles(self) -> None:
         with self._errors_kept():
-            torch.set_num_threads(self.plan.threads)
+            torch.set_num_threads(self.plan.layout.threads)
             while (batch := self._get(self._inputs)) is not None:
                 outputs: list[Out] | None = None
                 try:
@@ -136,7 +137,7 @@ class Pipeline(Generic[In, Out]):
                 yield batch
                 batch = []
             batch.append(tile)
-            if len(batch) == self.plan.tile_batch:
+            if len(batch) == self.plan.layout.tile_batch:
                 yield batch
                 batch = []
         if batch:

@@ -98,9 +98,9 @@ class Run:
         """
         began = time.perf_counter()
         keep_freed_memory()
-        limit = self.plan.added_ram_bytes
+        limit = self.plan.prediction.added_ram_bytes
         with (
-            chunk_cache.bounded(self.plan.read_cache_bytes),
+            chunk_cache.bounded(self.plan.layout.read_cache_bytes),
             PeakMemory(limit=limit, release=release_freed_memory) as memory,
         ):
             try:
@@ -120,7 +120,7 @@ class Run:
         if status == "cancelled":
             self.emit(Stopped(record))
             raise Cancelled(
-                f"Cancelled after {self._totals.tiles} of {self.plan.tiles} tiles.",
+                f"Cancelled after {self._totals.tiles} of {self.plan.layout.tiles} tiles.",
                 "The same command goes on from there.",
             )
         self.emit(Finished(record))
@@ -147,8 +147,10 @@ class Run:
             self.emit(Phase("Decoding the file once"))
             report = self._progress()
             image.prepare(lambda _, done, rows: report(done, rows), self.stop.is_set)
-        exclude = open_mask(plan.exclude, image) if plan.exclude else None
-        self._uncounted = exclude if image.full is None else context_exclude(image, plan.exclude)
+        exclude = open_mask(plan.reading.exclude, image) if plan.reading.exclude else None
+        self._uncounted = (
+            exclude if image.full is None else context_exclude(image, plan.reading.exclude)
+        )
         prepared = prepare(plan, self._uncounted, self.context, self._keep, self._preparing)
         if self.stop.is_set():
             raise Cancelled("Cancelled before the first tile.")
@@ -211,10 +213,10 @@ class Run:
     def context(self) -> Context:
         """Return the statistics of the whole image, as cached or read now."""
         plan, exclude = self.plan, self._uncounted
-        if plan.context_file is not None:
-            return load_context(Path(plan.context_file), plan.image)
+        if plan.reading.context is not None:
+            return load_context(Path(plan.reading.context), plan.image)
         region = plan.described
-        rough = plan.extent in ROUGH
+        rough = plan.reading.extent in ROUGH
         known = None if rough else find_context(plan.image, exclude, region)
         if known is not None:
             return known
@@ -227,8 +229,8 @@ class Run:
             plan.image,
             exclude=exclude,
             region=region,
-            extent=plan.extent,
-            workers=plan.workers,
+            extent=plan.reading.extent,
+            workers=plan.layout.workers,
             progress=self._progress(),
             cancelled=self.stop.is_set,
             sampled=not plan.model.card.placed,
@@ -252,10 +254,10 @@ class Run:
             memory=self._device_memory,
             maps=plan.maps,
             levels=len(result_levels(plan.image)) if plan.pyramid else 0,
-            others=others if plan.other_bands == "correct" else (),
+            others=others if plan.reading.other_bands == "correct" else (),
             wavelengths=plan.image.wavelengths,
-            precision=plan.precision,
-            corner=(plan.region.y0, plan.region.x0) if plan.extent == "region" else (0, 0),
+            precision=plan.computing.precision,
+            corner=(plan.region.y0, plan.region.x0) if plan.reading.extent == "region" else (0, 0),
             scale=float(plan.image.scale),
             targets=plan.targets,
         )
@@ -271,10 +273,10 @@ class Run:
         """
         plan, image = self.plan, self.plan.image
         assert self.store is not None
-        mask = open_mask(plan.mask, image, plan.feather) if plan.mask else None
+        mask = open_mask(plan.target.mask, image, plan.target.feather) if plan.target.mask else None
         touches = None if mask is None else lambda core: bool(mask.read(core).any())
         size = (image.height, image.width)
-        tiles = cut_into_tiles(plan.targets, size, plan.tile, touches, plan.step)
+        tiles = cut_into_tiles(plan.targets, size, plan.layout.tile, touches, plan.step)
         pending = []
         for tile in tiles:
             if self.store.is_done(tile):

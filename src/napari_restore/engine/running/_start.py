@@ -38,7 +38,7 @@ def warm_up(plan: Plan) -> None:
 
     def call() -> None:
         # Libraries choose kernels for a thread count at the first call.
-        torch.set_num_threads(plan.threads)
+        torch.set_num_threads(plan.layout.threads)
         with torch.inference_mode():
             side = -(-max(256, model.card.min_size) // model.card.multiple_of)
             x = example_input(model, *(side * model.card.multiple_of,) * 2)

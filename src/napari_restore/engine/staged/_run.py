@@ -158,7 +158,7 @@ class StagedRun(Run):
 
     def _grid(self, layout: StagedLayout) -> dict[Region, int]:
         """Return all tiles of the bottleneck, numbered row by row."""
-        tile, box = self.plan.tile, layout.box
+        tile, box = self.plan.layout.tile, layout.box
         return {
             Region(y, x, y + tile, x + tile).intersect(box): row * layout.columns + column
             for row, y in enumerate(range(box.y0, box.y1, tile))
@@ -168,7 +168,7 @@ class StagedRun(Run):
     def _tile(self, core: Region) -> TileInput:
         """Return the whole tile around `core`, reflected where it reaches beyond the image."""
         image = self.plan.image
-        box = box_of_tile(core, self.plan.tile)
+        box = box_of_tile(core, self.plan.layout.tile)
         needed, (rows, columns) = reflection(box, (image.height, image.width))
         tile = self.reader.read(core, needed)
         if needed == box:
@@ -218,7 +218,7 @@ class StagedRun(Run):
         def run() -> None:
             torch.set_num_threads(cores())
             watched = memory.watched() if memory is not None else ExitStack()
-            with torch.inference_mode(), computing(device, self.plan.precision), watched:
+            with torch.inference_mode(), computing(device, self.plan.computing.precision), watched:
                 grid, start = tokens.load(device.torch, progress.check)
                 if start < 0:
                     grid = model.place_tokens(grid)

@@ -64,7 +64,7 @@ def prepare(
     """
     # Before the weights identify the model: moving it makes new ones.
     plan.model.to(plan.device.torch)
-    keep = keep and plan.context_file is None
+    keep = keep and plan.reading.context is None
     known = _KNOWN.setdefault(plan.model, OrderedDict()) if keep else OrderedDict()
     key = _key(plan, exclude) if keep else ""
     if key in known:
@@ -130,9 +130,9 @@ def _key(plan: Plan, exclude: MaskStrength | None) -> str:
     image = plan.image
     return json.dumps(
         [
-            context_key(image, exclude, plan.described, extent=plan.extent),
+            context_key(image, exclude, plan.described, extent=plan.reading.extent),
             # The same pixels may be read with other black and white values.
-            [image.sensor, image.roles, plan.bands, plan.black, plan.white],
+            [image.sensor, image.roles, plan.bands, plan.reading.black, plan.reading.white],
             [dict(plan.model.card.values), *weights_state(plan.model)],
         ]
     )

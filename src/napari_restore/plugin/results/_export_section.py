@@ -365,7 +365,7 @@ def _description(variant: Variant) -> str:
     area = area_of(plan)
     size = f"{width} × {height}"
     parts = [area] if area.startswith(size) else [f"{size} pixels", area]
-    if plan.mask is not None and plan.feather:
-        parts.append(f"feather {plan.feather} px")
+    if plan.target.mask is not None and plan.target.feather:
+        parts.append(f"feather {plan.target.feather} px")
     parts += [phrase(name, value) for name, value in adjustment_of(plan).items()]
     return f"{variant.name}\n{' · '.join(parts)}"

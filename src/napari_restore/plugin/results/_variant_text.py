@@ -33,10 +33,10 @@ def settings_of(variant: Variant) -> dict[str, str]:
     settings |= {name: value_text(value) for name, value in plan.model.card.values.items()}
     settings |= {name: value_text(value) for name, value in given.items() if name not in settings}
     settings["area"] = area_of(plan)
-    if plan.mask is not None and plan.feather:
-        settings["feather"] = f"{plan.feather} px"
-    if plan.exclude is not None:
-        settings["left out"] = plan.exclude.replace("\\", "/").rpartition("/")[2]
+    if plan.target.mask is not None and plan.target.feather:
+        settings["feather"] = f"{plan.target.feather} px"
+    if plan.reading.exclude is not None:
+        settings["left out"] = plan.reading.exclude.replace("\\", "/").rpartition("/")[2]
     return settings | _NOT_ADJUSTED | adjustment_of(plan)
 
 
@@ -60,13 +60,16 @@ def phrase(name: str, value: str) -> str:
 
 def area_of(source: Plan | Request) -> str:
     """Return the area: ``"whole image"``, ``"drawn areas"``, ``"640 × 480 at 100, 20"``."""
-    area = source.area if isinstance(source, Request) else source
-    if area.mask is not None:
-        return target_of_mask(area.mask).value
-    if area.targets == (Region(0, 0, source.image.height, source.image.width),):
+    if isinstance(source, Request):
+        targets, mask = source.area.targets, source.area.mask
+    else:
+        targets, mask = source.targets, source.target.mask
+    if mask is not None:
+        return target_of_mask(mask).value
+    if targets == (Region(0, 0, source.image.height, source.image.width),):
         return "whole image"
-    y0, x0, y1, x1 = zip(*area.targets, strict=True)
-    several = f"{len(area.targets)} boxes in " if len(area.targets) > 1 else ""
+    y0, x0, y1, x1 = zip(*targets, strict=True)
+    several = f"{len(targets)} boxes in " if len(targets) > 1 else ""
     return f"{several}{max(x1) - min(x0)} × {max(y1) - min(y0)} at {min(x0)}, {min(y0)}"
 
 
@@ -78,18 +81,19 @@ def target_of_mask(mask: str) -> Target:
     return Target.GRADIENT if path.stem == "gradient" else Target.DRAWN
 
 
-def adjustment_of(plan: Any) -> dict[str, str]:
+def adjustment_of(plan: Plan) -> dict[str, str]:
     """Return how the model's pixels are adjusted before they are shown and saved; {} for not at all."""
-    adjustment: dict[str, str] = {}
-    if plan.strength != 1:
-        adjustment["strength"] = f"{plan.strength:.0%}"
-    if plan.protect_shadows:
-        adjustment["shadows spared"] = f"{plan.protect_shadows:.0%}"
-    if plan.protect_highlights:
-        adjustment["highlights spared"] = f"{plan.protect_highlights:.0%}"
-    if plan.luminance_only:
-        adjustment["colours"] = "kept"
-    return adjustment
+    adjustment = plan.adjustment
+    described: dict[str, str] = {}
+    if adjustment.strength != 1:
+        described["strength"] = f"{adjustment.strength:.0%}"
+    if adjustment.protect_shadows:
+        described["shadows spared"] = f"{adjustment.protect_shadows:.0%}"
+    if adjustment.protect_highlights:
+        described["highlights spared"] = f"{adjustment.protect_highlights:.0%}"
+    if adjustment.luminance_only:
+        described["colours"] = "kept"
+    return described
 
 
 def value_text(value: Any) -> str:

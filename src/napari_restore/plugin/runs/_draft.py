@@ -118,7 +118,7 @@ def draft_of(request: Request, viewport: Viewport, true: Plan) -> RunStep | None
 
 def _seconds(plan: Plan) -> float:
     """Return the seconds of `plan` once the worker has what the model makes of the whole image."""
-    return plan.predicted_seconds - plan.prepare_seconds
+    return plan.prediction.seconds - plan.prediction.prepare_seconds
 
 
 def _first_tile(request: Request, viewport: Viewport) -> RunStep | None:

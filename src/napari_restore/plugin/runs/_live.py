@@ -223,7 +223,9 @@ class Live(QObject):
         before, plan = self.variant, result.plan
         image = result.image
         whole = Region(0, 0, image.height, image.width)
-        everywhere = Result(replace(plan, targets=(whole,)), result.store, {})
+        everywhere = Result(
+            replace(plan, target=replace(plan.target, region=(whole,))), result.store, {}
+        )
         shown = ResultLayer(everywhere, attempt.source, LIVE + self._name(attempt))
         self.variant = Variant(attempt.request, attempt.source, attempt.title, shown)
         # What earlier runs of these settings have finished needs no run at all.
