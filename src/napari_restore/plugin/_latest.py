@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any
@@ -20,8 +21,10 @@ class Latest(QObject):
     answered = Signal(object, object)
     """The question, and its answer or `RestoreError`."""
 
-    def __init__(self, parent: QObject | None = None) -> None:
+    def __init__(self, failure: str, parent: QObject | None = None) -> None:
+        """`failure` says what failed where the cause is a bug: ``"The mask cannot be made"``."""
         super().__init__(parent)
+        self._failure = failure
         self._wanted: tuple[Hashable, Compute] | None = None
         self._busy: Hashable | None = None
 
@@ -40,7 +43,7 @@ class Latest(QObject):
     def _start(self) -> None:
         assert self._wanted is not None
         self._busy, compute = self._wanted
-        in_background(partial(_answer, compute), self._on_answer)
+        in_background(partial(_answer, compute, self._failure), self._on_answer)
 
     def _on_answer(self, answer: Any) -> None:
         question, self._busy = self._busy, None
@@ -53,11 +56,11 @@ class Latest(QObject):
             self._start()
 
 
-def _answer(compute: Compute) -> Any:
+def _answer(compute: Compute, failure: str) -> Any:
     try:
         return compute()
     except RestoreError as error:
         return error
     except Exception as error:
-        hint = "This is a bug; please report it."
-        return RestoreError(f"The mask cannot be made: {error}", hint)
+        logging.getLogger(__name__).exception(failure)
+        return RestoreError(f"{failure}: {error}.", "This is a bug; please report it.")

@@ -42,7 +42,7 @@ class AreaFinder(QObject):
         self._viewer = viewer
         self._state = state
         self._watch = LayerWatch(self.changed.emit)
-        self._latest = Latest(self)
+        self._latest = Latest("The mask cannot be made", self)
         self._latest.answered.connect(self._on_answered)
         self._answer: tuple[Any, Area | RestoreError] | None = None
         self._waiting: Callable[[], None] | None = None

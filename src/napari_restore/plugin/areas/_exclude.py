@@ -63,7 +63,7 @@ class ExcludeChooser(Section):
         self._waiting: Callable[[], None] | None = None
         self._settled = qdebounced(self._update, timeout=SETTLED_MS)
         self._watch = LayerWatch(self._on_change)
-        self._latest = Latest(self)
+        self._latest = Latest("The mask cannot be made", self)
         self._latest.answered.connect(self._on_mask)
         self.combo.activated.connect(self._on_activated)
         self.listen(viewer.layers.events.inserted, self._offer)

@@ -28,6 +28,7 @@ class Question:
     objective: str | None = None
     baseline: str | None = None
     context_gradient: str = "auto"
+    routing: str | None = None
     gap: float = 0.01
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """Settings of a method that goes along no path."""
@@ -54,6 +55,7 @@ class Question:
             objective=self.objective,
             baseline=self.baseline,
             context_gradient=self.context_gradient,
+            routing=self.routing,
             gap=self.gap,
             arguments=self.arguments,
             check=self.check,

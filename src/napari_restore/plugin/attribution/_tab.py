@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from psygnal import Signal
 from qtpy.QtWidgets import QLabel, QVBoxLayout
 
+from napari_restore import api
 from napari_restore.engine import Note, Phase, Progress
 from napari_restore.errors import BadParameter, RestoreError
 from napari_restore.plugin._folding import bring_into_view
@@ -63,7 +64,9 @@ class AttributionTab(Section):
         self.bar.cancel_requested.connect(self.cancel)
         self.found.follow_wanted.connect(self._follow)
         self.listen(state.events.layer, self._on_layer)
+        self.listen(state.events.model, self._on_model)
         self._on_layer()
+        self._on_model()
 
     def leave(self) -> None:
         """End the attribution, and release the viewer."""
@@ -90,6 +93,10 @@ class AttributionTab(Section):
         self.bar.allow(layer is not None)
         self.form.show_image(None if layer is None else image_of(layer, self.state.bands))
         self.show_box()
+
+    def _on_model(self) -> None:
+        cards = (card for card in api.models() if card.id == self.state.model)
+        self.form.show_card(next(cards, None))
 
     def _on_side(self, side: int) -> None:
         self.box.side = side

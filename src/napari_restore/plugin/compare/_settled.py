@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -29,20 +28,20 @@ class Settled:
         self._receive = receive
         self._numbers = itertools.count()
         self._order: Callable[[], Any] | None = None
-        self._latest = Latest()
+        self._latest = Latest("Comparing failed")
         self._latest.answered.connect(self._on_answer)
         # Held per object: a decorated method would share one timer among all.
         self._settle = qdebounced(self._start, timeout=settle_ms)
 
     def ask(self, *arguments: Any) -> None:
         """Order `work(*arguments)` soon."""
-        self._order = partial(_done, self._work, arguments)
+        self._order = partial(self._work, *arguments)
         self._settle()
 
     def ask_now(self, *arguments: Any) -> None:
         """Order `work(*arguments)` at once."""
         self._settle.cancel()
-        self._order = partial(_done, self._work, arguments)
+        self._order = partial(self._work, *arguments)
         self._start()
 
     def close(self) -> None:
@@ -61,15 +60,3 @@ class Settled:
             show_problem(answer)
         else:
             self._receive(answer)
-
-
-def _done(work: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    try:
-        return work(*arguments)
-    except RestoreError:
-        raise
-    except Exception as error:
-        logging.getLogger(__name__).exception("comparing failed")
-        raise RestoreError(
-            f"Comparing failed: {error}", "This is a bug; please report it."
-        ) from error

@@ -50,7 +50,7 @@ class LayerQueue:
         self._asked: Request | None = None
         """The run of `_now`."""
         self._name = ""
-        self._latest = Latest(section)
+        self._latest = Latest("The area cannot be found", section)
         self._latest.answered.connect(self._on_area)
         self._target, self._feather = state.target, state.feather
         self._strength = state.strength_layer
