@@ -110,6 +110,8 @@ class ModelCard:
     validated_on: str = ""
     caveats: str = ""
     attention: tuple[str, ...] = ()
+    routing: tuple[str, ...] = ()
+    """Discrete decisions of its layers that an attribution can fix along its path; see `Routing`."""
     values: Mapping[str, Value] = field(default_factory=dict)
     """The parameter values of the loaded model, defaults filled in."""
 

@@ -24,6 +24,7 @@ LABELS = {
     "models": "Method {}",
     "residuals": "Residuals {} (Advanced)",
     "scratch": "Cache folder (Preferences)",
+    "routing": "Routing {}",
     "sensor": "Sensor {}",
     "tile": "Tile {} (Advanced)",
     "tile_batch": "Tile batch {} (Advanced)",

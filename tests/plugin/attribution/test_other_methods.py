@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+import napari_restore as nr
 from napari_restore import Region, api
 from napari_restore.errors import BadParameter
+from napari_restore.plugin._request import Request
 
 pytestmark = pytest.mark.viewer
 BOX = Region(100, 120, 116, 136)
@@ -44,6 +46,30 @@ def test_captums_methods_are_offered_with_their_settings(form: Any) -> None:
     count = form.method.count()
     form.offer(list(offers.values()))
     assert form.method.count() == count
+
+
+def test_routing_is_offered_where_the_model_routes(
+    tab: Any, form: Any, panel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed: list[Any] = []
+    monkeypatch.setattr(nr, "attribute", lambda *_, **how: passed.append(how["routing"]))
+    monkeypatch.setattr(Request, "load", lambda self: None)
+    assert form.routing.isHidden() and form._routing_title.isHidden()
+    panel.models.choose("inf-dehaze-small")
+    assert panel.state.model == "inf-dehaze-small"
+    assert not form.routing.isHidden() and not form._routing_title.isHidden()
+    tab.request().attribute()
+    form.routing.setCurrentIndex(form.routing.findData("recomputed"))
+    tab.request().attribute()
+    # A method without a path always recomputes it.
+    choose(form, "smoothgrad")
+    assert form.routing.isHidden()
+    tab.request().attribute()
+    choose(form, "ig")
+    panel.models.choose("dcp")
+    assert form.routing.isHidden()
+    tab.request().attribute()
+    assert passed == [None, "recomputed", None, None]
 
 
 def test_captum_gets_the_settings_of_the_form(

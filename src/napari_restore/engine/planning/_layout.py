@@ -16,7 +16,7 @@ from napari_restore.engine.planning._prepare_cost import PrepareCost
 from napari_restore.engine.planning._tile_invariance import FIXED_TILE, TileInvariance
 from napari_restore.engine.planning._tiles import BAND, CELL, TileSizes, tile_sizes
 from napari_restore.engine.staged._layout import StagedLayout
-from napari_restore.errors import BadParameter, BudgetTooSmall
+from napari_restore.errors import BadParameter, BudgetTooSmall, option
 from napari_restore.images import Image
 from napari_restore.models import RestorationModel, overview_factor
 
@@ -139,7 +139,7 @@ def lay_out(request: LayoutRequest, cost: Callable[[int], Cost]) -> Candidate:
             raise block_too_large(image, memory, least)
         raise BudgetTooSmall(
             f"The budget of {format_size(memory)} is too small for one tile.",
-            f"Use --memory {math.ceil(least * 1.05 / MIB)}MiB or more, or a smaller --tile.",
+            f"Use {option('memory', _mebibytes(least))} or more, or a smaller {option('tile')}.",
         )
     best = _quickest(request, fitting, cost)
     layout = best.layout
@@ -163,7 +163,7 @@ def _ways(request: LayoutRequest) -> list[_Way]:
         step = tile = -(-FIXED_TILE // step) * step
         batch = 1
     if tile is not None and tile < 1:
-        raise BadParameter(f"Tile {tile} is no size.", "Use for instance --tile 1024.")
+        raise BadParameter(f"Tile {tile} is no size.", f"Use for instance {option('tile', 1024)}.")
     edges = sorted({-(-edge // step) * step for edge in (_EDGES if tile is None else (tile,))})
     workers = 1 if request.resources.device.is_accelerator else request.resources.workers
     return [
@@ -189,12 +189,17 @@ def _quickest(
     return min((c for c in quick if c.seconds <= soon), key=lambda c: c.peak_bytes)
 
 
+def _mebibytes(needed: int) -> str:
+    """Return a budget with some room above `needed` bytes."""
+    return f"{math.ceil(needed * 1.05 / MIB)}MiB"
+
+
 def block_too_large(image: Image, memory: int, needed: int) -> BudgetTooSmall:
     """Return the error of an image that is decoded in blocks for which `memory` is too small."""
     return BudgetTooSmall(
         f"{image.name} must be decoded in blocks of {format_size(image.block_bytes)}, for which "
         f"the budget of {format_size(memory)} is too small.",
-        f"Use --memory {math.ceil(needed * 1.05 / MIB)}MiB or more, or save the image with tiles "
+        f"Use {option('memory', _mebibytes(needed))} or more, or save the image with tiles "
         "of 512 × 512, for example with gdal_translate -co TILED=YES.",
     )
 

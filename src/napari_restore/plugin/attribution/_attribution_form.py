@@ -25,6 +25,7 @@ from napari_restore.plugin.widgets._folding import flowing, form_layout, in_a_ro
 
 if TYPE_CHECKING:
     from napari_restore.images import Image
+    from napari_restore.models import ModelCard
 
 METHODS = {
     "": "Automatic",
@@ -61,6 +62,10 @@ CONTEXT_GRADIENTS = {
     AUTO: "Automatic",
     STOP: "Constant",
     THROUGH: "Gradient goes through",
+}
+ROUTINGS = {
+    "": "Fixed, as for the image",
+    "recomputed": "Recomputed at every point",
 }
 TOOLS = {
     "rectangle": ("Box", "Drag a box over the target; Escape leaves it"),
@@ -110,6 +115,12 @@ class AttributionForm(QWidget):
             "function of the pixels, which networks that map the image allow. Automatic: a function where that is "
             "predicted to add less than ten seconds"
         )
+        self._routes = False
+        self.routing = _combo(ROUTINGS)
+        self.routing.setToolTip(
+            "Which experts and tokens the network chooses. Fixed, the network is smooth along the path "
+            "and the map complete"
+        )
         self.level = _combo({})
         self.level.setToolTip(
             "The true pixels, or an overview: another question, answered sooner. The map says which"
@@ -147,6 +158,8 @@ class AttributionForm(QWidget):
         form.addRow("Baseline", self.baseline)
         form.addRow("Objective", in_a_row(self.objective, self.channel))
         form.addRow("Context", self.context_gradient)
+        form.addRow("Routing", self.routing)
+        self._routing_title = form.labelForField(self.routing)
         form.addRow("Level", self.level)
         form.addRow("Largest gap", self.gap)
         form.addRow("Check", self.check)
@@ -163,6 +176,11 @@ class AttributionForm(QWidget):
         """Press the button of the tool in use."""
         for name, button in self.tools.items():
             button.setChecked(name == tool)
+
+    def show_card(self, card: ModelCard | None) -> None:
+        """Offer what a model of this card has; None where there is no card."""
+        self._routes = card is not None and bool(card.routing)
+        self._show_routing()
 
     def show_image(self, image: Image | None) -> None:
         """Offer the levels and bands of an image."""
@@ -196,7 +214,7 @@ class AttributionForm(QWidget):
         self._on_method()
 
     def values(self) -> dict[str, Any]:
-        """Return method, arguments, objective, baseline, context_gradient, gap, check and level.
+        """Return method, arguments, objective, baseline, context_gradient, routing, gap, check and level.
 
         Raises `BadParameter` for settings that are none.
         """
@@ -213,6 +231,7 @@ class AttributionForm(QWidget):
             "objective": objective or None,
             "baseline": baseline,
             "context_gradient": self.context_gradient.currentData(),
+            "routing": self.routing.currentData() or None if self._can_fix_routing else None,
             "gap": self.gap.value() / 100,
             "check": CHECK if self.check.isEnabled() and self.check.isChecked() else None,
             "level": self.level.currentData() or 0,
@@ -223,11 +242,21 @@ class AttributionForm(QWidget):
         """The explainer of a method that goes along no path; else None."""
         return (self._offers or {}).get(self.method.currentData())
 
+    @property
+    def _can_fix_routing(self) -> bool:
+        """Whether the model routes and the method goes along a path."""
+        return self._routes and self._offered is None
+
+    def _show_routing(self) -> None:
+        for widget in (self._routing_title, self.routing):
+            widget.setVisible(self._can_fix_routing)
+
     def _on_method(self) -> None:
         method, offered = self.method.currentData(), self._offered
         self.settings.setText("" if offered is None else offered.settings)
         for widget in (self._settings_title, self.settings):
             widget.setVisible(offered is not None)
+        self._show_routing()
         self._on_check()
         if method in CLEAR and self.baseline.currentData() != FILE:
             self.baseline.setCurrentIndex(self.baseline.findData(FILE))

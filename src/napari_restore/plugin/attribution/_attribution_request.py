@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import napari_restore as nr
 from napari_restore import Region
-from napari_restore._options import AUTO, ContextGradient, MethodSettings
+from napari_restore._options import AUTO, ContextGradient, MethodSettings, Routing
 
 if TYPE_CHECKING:
     from napari_restore.explain import Attribution
@@ -29,6 +29,7 @@ class AttributionRequest:
     objective: str | None = None
     baseline: str | None = None
     context_gradient: ContextGradient = AUTO
+    routing: Routing | None = None
     gap: float = MethodSettings.gap
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """Settings of a method that goes along no path."""
@@ -55,6 +56,7 @@ class AttributionRequest:
             objective=self.objective,
             baseline=self.baseline,
             context_gradient=self.context_gradient,
+            routing=self.routing,
             gap=self.gap,
             arguments=self.arguments,
             check=self.check,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from psygnal import Signal
 from qtpy.QtWidgets import QLabel, QVBoxLayout
 
+from napari_restore import api
 from napari_restore.engine import Note, Phase, Progress
 from napari_restore.errors import BadParameter, RestoreError
 from napari_restore.plugin._notices import error_text, show_note, show_problem
@@ -62,7 +63,9 @@ class AttributionTab(Section):
         self.bar.pressed.connect(self.toggle)
         self.results.rerun_requested.connect(self._on_rerun)
         self.listen(state.events.layer, self._on_layer)
+        self.listen(state.events.model, self._on_model)
         self._on_layer()
+        self._on_model()
 
     def leave(self) -> None:
         """End the attribution, and disconnect from the viewer."""
@@ -87,6 +90,10 @@ class AttributionTab(Section):
         self.bar.allow(layer is not None)
         self.form.show_image(None if layer is None else image_of(layer, self.state.bands))
         self.show_target()
+
+    def _on_model(self) -> None:
+        cards = (card for card in api.models() if card.id == self.state.model)
+        self.form.show_card(next(cards, None))
 
     def _on_side(self, side: int) -> None:
         self.target.side = side

@@ -41,10 +41,6 @@ class LayerPixels:
         return np.dtype(self._levels[0].dtype)
 
     @property
-    def is_colour(self) -> bool:
-        return self._rgb
-
-    @property
     def size(self) -> tuple[int, int]:
         """(height, width) of the finest level."""
         return self._size(self._levels[0])

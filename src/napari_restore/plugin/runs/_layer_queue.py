@@ -62,7 +62,7 @@ class LayerQueue(QObject):
         """The request of `_layer`, while another run is under way."""
         self._running: Request | None = None
         """The request of `_layer`, while its run is under way."""
-        self._query = LatestQuery("The mask cannot be made", self)
+        self._query = LatestQuery("The area cannot be found", self)
         self._query.finished.connect(self._on_area)
         self._target, self._feather = state.target, state.feather
         self._strength = state.strength_layer

@@ -117,5 +117,5 @@ def _result_or_error(compute: Compute, failure: str) -> Any:
     except RestoreError as error:
         return error
     except Exception as error:
-        logging.getLogger(__name__).exception("query failed")
-        return RestoreError(f"{failure}: {error}", "This is a bug; please report it.")
+        logging.getLogger(__name__).exception(failure)
+        return RestoreError(f"{failure}: {error}.", "This is a bug; please report it.")
