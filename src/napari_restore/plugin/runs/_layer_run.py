@@ -66,7 +66,7 @@ class LayerRun(BackgroundTask):
         self.variant: Variant | None = None
         self.draft: DraftLayer | None = None
         self._title = title
-        self._name = result_name(viewer, source, title, where)
+        self._layer_name = result_name(viewer, source, title, where)
         self._steps = steps
         self._sequence = RunSequence(worker)
         self._outcome: tuple[str, Any] = ("cancelled", None)
@@ -143,9 +143,9 @@ class LayerRun(BackgroundTask):
                 self.variant.complete(result)
         elif self.source in self.viewer.layers:
             if step.is_draft:
-                self.draft = DraftLayer(self.viewer, self.source, step, self._name, result)
+                self.draft = DraftLayer(self.viewer, self.source, step, self._layer_name, result)
             else:
-                self._empty = ResultLayer(result, self.source, self._name)
+                self._empty = ResultLayer(result, self.source, self._layer_name)
 
     def _is_first(self, step: RunStep) -> bool:
         """Return whether a tile of `step` is the first of the true pixels."""
