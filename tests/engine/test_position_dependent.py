@@ -100,9 +100,9 @@ def image_with_levels(small: bool) -> Any:
 
 def test_a_draft_takes_a_small_level_or_all_of_the_image(monkeypatch: pytest.MonkeyPatch):
     image = image_with_levels(small=True)
-    assert nr.plan(image, placed(), extent="draft").extent == "overview"
+    assert nr.plan(image, placed(), extent="draft").reading.extent == "overview"
     image = image_with_levels(small=False)
-    assert nr.plan(image, "dcp", extent="draft").extent == "sample"
+    assert nr.plan(image, "dcp", extent="draft").reading.extent == "sample"
     for extent in ("draft", "sample"):
         plan = nr.plan(image, placed(), extent=extent)
         assert (plan.reading.extent, plan.needs_context_pass) == ("image", True)

@@ -58,8 +58,8 @@ def test_tiers_mixed_in_one_run(image: Any, tmp_path: Path) -> None:
     """A budget for the residuals of a few tiles: the rest goes to the disk or is made again."""
     plain = nr.plan(image, MODEL, scratch=tmp_path, residuals="recompute")
     record = nr.plan(image, MODEL, scratch=tmp_path, residuals="disk").staged.record_bytes
-    memory = plain.added_ram_bytes + 5 * record + record // 2
-    result = nr.restore(image, MODEL, scratch=tmp_path, memory=memory, workers=plain.workers)
+    memory = plain.prediction.added_ram_bytes + 5 * record + record // 2
+    result = nr.restore(image, MODEL, scratch=tmp_path, memory=memory, workers=plain.layout.workers)
     staged = result.record["plan"]["staged"]
     kept = staged["residual_bytes"]
     assert 0 < kept["ram"] <= 5 * record

@@ -112,6 +112,8 @@ class Pipeline(Generic[In, Out]):
                 for output in self._in_parts(batch) if outputs is None else outputs:
                     if not self._put(self._outputs, output):
                         return
+                # It need not stay in memory while this thread waits for the next batch.
+                outputs = None
             self._put(self._outputs, None)
 
     @contextmanager
