@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
-from typing import TYPE_CHECKING, Any, ForwardRef, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ForwardRef, ParamSpec, TypeVar
 
 from typing_extensions import TypedDict
 
-from napari_restore._options import AttributionOptions, MachineOptions, Pathlike, ReadingOptions
+from napari_restore._options import (
+    AttributionOptions,
+    MachineOptions,
+    ModelOptions,
+    Pathlike,
+    ReadingOptions,
+)
 from napari_restore.api._images import Bands
 from napari_restore.engine import Region
 from napari_restore.errors import BadRegion
@@ -64,50 +70,10 @@ class ImageOptions(TypedDict, total=False):
     allow_outside: bool
 
 
-class ModelOptions(TypedDict, total=False):
-    """How several models are loaded."""
-
-    weights: str | None
-    parameters: Mapping[str, Any] | None
-    trust: bool
-
-
 class TableOptions(ImageOptions, ModelOptions, AttributeOptions, total=False):
     """Options of `attribute_table` beside images, models and places."""
 
     level: int
-
-
-class HazeOptions(TypedDict, total=False):
-    """Options of `haze` for pairs."""
-
-    spectrum: str | None
-    seed: int
-    scene: Literal["aerial", "natural", "auto"]
-    strength: Sequence[float] | None
-    depth: Pathlike | None
-    size: int | None
-    split: str | None
-    bands: str | None
-
-
-class EvaluateOptions(ModelOptions, total=False):
-    """Options of `evaluate` beside models and pairs."""
-
-    data: Pathlike | None
-    split: str
-    spectrum: str
-    seed: int
-    scene: Literal["aerial", "natural"] | None
-    longest: int | None
-    output: Pathlike | None
-    baselines: bool
-    metrics: Sequence[str]
-    clear: bool
-    strips: int
-    keep: bool
-    overwrite: bool
-    bands: str | None
 
 
 class _Default:

@@ -9,13 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from napari_restore._options import MachineOptions, part_of, without
+from napari_restore._options import MachineOptions, ModelOptions, part_of, without
 from napari_restore.api._attribution import attribute, digests, with_absolute_paths
 from napari_restore.api._images import Pathlike, open_image
 from napari_restore.api._models import load_described
 from napari_restore.api._options import (
     ImageOptions,
-    ModelOptions,
     TableOptions,
     checked_region,
     documents_options,
