@@ -22,7 +22,7 @@ ALLOWED = {
     "records": {"errors", "_json_shapes", "_options", "_replacing"},
     "metrics": {"errors", "_entry_points"},
     "sample": set(),
-    "images": {"errors", "_json_shapes"},
+    "images": {"errors", "_json_shapes", "_options"},
     "models": {"errors", "_json_shapes", "_entry_points", "_replacing"},
     "engine": {"errors", "_json_shapes", "_options", "records", "_format", "images", "models"},
     "training": {

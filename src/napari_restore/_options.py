@@ -90,6 +90,18 @@ class AttributionOptions(MethodOptions, ReadingOptions, MachineOptions, total=Fa
     """Options of an attribution beside image, model and target."""
 
 
+class FormatOptions(TypedDict, total=False):
+    """Fields of `images.ExportOptions` as keywords, but for `overwrite`; part of a record."""
+
+    compress: str
+    cog: bool
+    bit_depth: int | None
+    quality: int | None
+    overviews: bool
+    level: int | None
+    threads: int | None
+
+
 class ModelOptions(TypedDict, total=False):
     """How several models are loaded."""
 

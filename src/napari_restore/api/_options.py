@@ -83,10 +83,13 @@ class _Default:
         return "..."
 
 
-def documents_options(options: type) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def documents_options(
+    options: type, settings: type | None = None
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorate a function so that its signature lists its ``**options``.
 
-    `options` is the TypedDict of the annotation ``Unpack[…]``; its defaults are shown as ``...``.
+    `options` is the TypedDict of the annotation ``Unpack[…]``. Defaults are those of the dataclass
+    `settings`, or shown as ``...``.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -96,7 +99,7 @@ def documents_options(options: type) -> Callable[[Callable[P, R]], Callable[P, R
             inspect.Parameter(
                 name,
                 inspect.Parameter.KEYWORD_ONLY,
-                default=_Default(),
+                default=getattr(settings, name, _Default()),
                 annotation=kind.__forward_arg__ if isinstance(kind, ForwardRef) else kind,
             )
             for name, kind in options.__annotations__.items()

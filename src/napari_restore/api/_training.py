@@ -139,7 +139,7 @@ def train(
     return train(Path(config), device, emit, cancelled)
 
 
-@documents_options(EvaluateOptions)
+@documents_options(EvaluateOptions, EvaluationSettings)
 def evaluate(
     models: Sequence[Any],
     pairs: Pathlike | None = None,
