@@ -2,7 +2,7 @@
 
 # Types as such: those who read them at run time need not know this module's names.
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeVar, cast, get_args
 
@@ -88,6 +88,81 @@ class MethodSettings:
 
 class AttributionOptions(MethodOptions, ReadingOptions, MachineOptions, total=False):
     """Options of an attribution beside image, model and target."""
+
+
+class FormatOptions(TypedDict, total=False):
+    """Fields of `images.ExportOptions` as keywords, but for `overwrite`; part of a record."""
+
+    compress: str
+    cog: bool
+    bit_depth: int | None
+    quality: int | None
+    overviews: bool
+    level: int | None
+    threads: int | None
+
+
+class ModelOptions(TypedDict, total=False):
+    """How several models are loaded."""
+
+    weights: str | None
+    parameters: Mapping[str, Any] | None
+    trust: bool
+
+
+class HazeOptions(TypedDict, total=False):
+    """Options of `haze` for pairs."""
+
+    spectrum: str | None
+    seed: int
+    scene: Literal["aerial", "natural", "auto"]
+    strength: Sequence[float] | None
+    depth: Pathlike | None
+    size: int | None
+    split: str | None
+    bands: str | None
+
+
+class EvaluateOptions(ModelOptions, total=False):
+    """The fields of `EvaluationSettings` as keywords."""
+
+    data: Pathlike | None
+    split: str
+    spectrum: str
+    seed: int
+    scene: Literal["aerial", "natural"] | None
+    longest: int | None
+    output: Pathlike | None
+    baselines: bool
+    metrics: Sequence[str]
+    clear: bool
+    strips: int
+    keep: bool
+    overwrite: bool
+    bands: str | None
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """Settings of an evaluation; see `napari_restore.api.evaluate`."""
+
+    data: Pathlike | None = None
+    split: str = "dev"
+    spectrum: str = "plumes"
+    seed: int = 7
+    scene: Literal["aerial", "natural"] | None = None
+    longest: int | None = 1024
+    output: Pathlike | None = None
+    baselines: bool = True
+    metrics: Sequence[str] = ("psnr", "ssim", "ciede2000")
+    clear: bool = False
+    strips: int = 3
+    keep: bool = False
+    overwrite: bool = False
+    weights: str | None = None
+    parameters: Mapping[str, Any] | None = None
+    trust: bool = False
+    bands: str | None = None
 
 
 def names_of(kind: type) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from napari_restore._options import MachineOptions, ReadingOptions, part_of
+from napari_restore._options import MachineOptions, MethodSettings, ReadingOptions, part_of
 from napari_restore.api._images import Bands, Pathlike, open_image
 from napari_restore.api._models import as_model, load_described
 from napari_restore.api._options import (
@@ -29,7 +29,7 @@ FILES = ("exclude", "context")
 """Options on how the image is read that name files."""
 
 
-@documents_options(AttributeOptions)
+@documents_options(AttributeOptions, MethodSettings)
 def attribute(
     image: Any,
     model: str | os.PathLike[str] | nn.Module,

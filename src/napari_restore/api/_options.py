@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from numbers import Real
-from typing import TYPE_CHECKING, Any, ForwardRef, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ForwardRef, ParamSpec, TypeVar
 
 from typing_extensions import TypedDict
 
-from napari_restore._options import AttributionOptions, Pathlike
+from napari_restore._options import (
+    AttributionOptions,
+    ModelOptions,
+)
 from napari_restore.api._images import Bands
 from napari_restore.engine import PlanOptions as PlanOptions
 from napari_restore.engine import Region
@@ -38,50 +41,10 @@ class ImageOptions(TypedDict, total=False):
     allow_outside: bool
 
 
-class ModelOptions(TypedDict, total=False):
-    """How several models are loaded."""
-
-    weights: str | None
-    parameters: Mapping[str, Any] | None
-    trust: bool
-
-
 class TableOptions(ImageOptions, ModelOptions, AttributeOptions, total=False):
     """Options of `attribute_table` beside images, models and places."""
 
     level: int
-
-
-class HazeOptions(TypedDict, total=False):
-    """Options of `haze` for pairs."""
-
-    spectrum: str | None
-    seed: int
-    scene: Literal["aerial", "natural", "auto"]
-    strength: Sequence[float] | None
-    depth: Pathlike | None
-    size: int | None
-    split: str | None
-    bands: str | None
-
-
-class EvaluateOptions(ModelOptions, total=False):
-    """Options of `evaluate` beside models and pairs."""
-
-    data: Pathlike | None
-    split: str
-    spectrum: str
-    seed: int
-    scene: Literal["aerial", "natural"] | None
-    longest: int | None
-    output: Pathlike | None
-    baselines: bool
-    metrics: Sequence[str]
-    clear: bool
-    strips: int
-    keep: bool
-    overwrite: bool
-    bands: str | None
 
 
 class _Default:
@@ -91,10 +54,13 @@ class _Default:
         return "..."
 
 
-def documents_options(options: type) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def documents_options(
+    options: type, settings: type | None = None
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorate a function so that its signature lists its ``**options``.
 
-    `options` is the TypedDict of the annotation ``Unpack[…]``; its defaults are shown as ``...``.
+    `options` is the TypedDict of the annotation ``Unpack[…]``. Defaults are those of the dataclass
+    `settings`, or shown as ``...``.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -104,7 +70,7 @@ def documents_options(options: type) -> Callable[[Callable[P, R]], Callable[P, R
             inspect.Parameter(
                 name,
                 inspect.Parameter.KEYWORD_ONLY,
-                default=_Default(),
+                default=getattr(settings, name, _Default()),
                 annotation=kind.__forward_arg__ if isinstance(kind, ForwardRef) else kind,
             )
             for name, kind in options.__annotations__.items()

@@ -9,13 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from napari_restore._options import MachineOptions, part_of, without
+from napari_restore._options import MachineOptions, MethodSettings, ModelOptions, part_of, without
 from napari_restore.api._attribution import attribute, digests, with_absolute_paths
 from napari_restore.api._images import Pathlike, open_image
 from napari_restore.api._models import load_described
 from napari_restore.api._options import (
     ImageOptions,
-    ModelOptions,
     TableOptions,
     checked_region,
     documents_options,
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from napari_restore.models import Labelled
 
 
-@documents_options(TableOptions)
+@documents_options(TableOptions, MethodSettings)
 def attribute_table(
     images: Any,
     models: Sequence[str | nn.Module],

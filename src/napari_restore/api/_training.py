@@ -6,10 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from napari_restore._options import Pathlike
+from napari_restore._options import EvaluateOptions, EvaluationSettings, HazeOptions, Pathlike
 from napari_restore.api._options import (
-    EvaluateOptions,
-    HazeOptions,
     PlanOptions,
     documents_options,
 )
@@ -141,7 +139,7 @@ def train(
     return train(Path(config), device, emit, cancelled)
 
 
-@documents_options(EvaluateOptions)
+@documents_options(EvaluateOptions, EvaluationSettings)
 def evaluate(
     models: Sequence[Any],
     pairs: Pathlike | None = None,
@@ -216,10 +214,12 @@ def evaluate(
         No space is left; likewise.
     """
     from napari_restore.engine import Job, make_plan
-    from napari_restore.training.score import Request, perform
+    from napari_restore.training.score import perform
 
     return perform(
-        Request(models, pairs, **settings),
+        models,
+        pairs,
+        EvaluationSettings(**settings),
         lambda image, model, scratch: make_plan(
             image, model, **{**(options or {}), "scratch": scratch}
         ),

@@ -16,6 +16,7 @@ from napari_restore._options import (
 )
 from napari_restore.commands import _values
 from napari_restore.commands._arguments import context_of
+from napari_restore.commands._options import given
 from napari_restore.errors import BadParameter
 
 
@@ -123,13 +124,7 @@ def attribute_options(options: Namespace) -> dict[str, Any]:
     """Return the options as keywords of `nr.attribute`, except for the target."""
     from napari_restore import api
 
-    given = {
-        name: getattr(options, name)
-        for name in names_of(AttributionOptions)
-        if hasattr(options, name)
-    }
-    return {
-        **given,
+    return given(options, names_of(AttributionOptions)) | {
         "arguments": {name: api.argument_value(value) for name, value in options.arguments},
         "context": context_of(options),
         "level": options.level,

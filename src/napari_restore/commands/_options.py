@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
+from typing import Any
 
 from napari_restore._options import OTHER_BANDS
 from napari_restore.commands import _values
+
+
+def given(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
+    """Return those of the options `names` that the command has."""
+    return {name: getattr(options, name) for name in names if hasattr(options, name)}
 
 
 def add_source(parser: argparse.ArgumentParser) -> None:

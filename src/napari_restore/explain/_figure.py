@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_restore._options import CHECK, STOP, THROUGH
+from napari_restore._replacing import replacing
 from napari_restore.engine import Region
 from napari_restore.errors import BadOutput, BadParameter
 from napari_restore.explain._attribution import Attribution, Overview
@@ -81,16 +82,14 @@ def draw(
         for part in between:
             draw_curves(part, checked)
         below.text(0.02, 0.98, text, va="top", family="monospace", fontsize=_small(points))
-        part = target.with_name(f".{target.stem}.part{target.suffix}")
+        metadata = _metadata(target.suffix.lower(), attribution)
         try:
-            figure.savefig(part, dpi=DPI, metadata=_metadata(target.suffix.lower(), attribution))
-            part.replace(target)
+            with replacing(target) as beside:
+                figure.savefig(beside, dpi=DPI, metadata=metadata)
         except OSError as error:
             raise BadOutput(
                 f"{target} cannot be written: {error.strerror or error}.", "Choose another folder."
             ) from None
-        finally:
-            part.unlink(missing_ok=True)
     return target
 
 

@@ -17,7 +17,6 @@ from napari_restore.metrics._ssim import ssim
 GROUP = "napari_restore.metrics"
 """Entry-point group in which other packages offer a `Metric`, or a function whose attribute
 `higher_is_better` gives the better direction (true where it has none)."""
-DEFAULT = ("psnr", "ssim", "ciede2000")
 
 Function = Callable[..., float]
 """``(a, b, data_range, valid) -> float``."""

@@ -6,7 +6,6 @@ Other keys may be present and are preserved.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from napari_restore._json_shapes import mismatches, read_json
+from napari_restore._replacing import replacing
 from napari_restore.errors import CONTROLS, BadOutput, DiskFull, InputError, is_disk_full, option
 from napari_restore.records._shapes import AttributionRecord, Record, Table, Task
 
@@ -122,14 +122,8 @@ def write_json(path: Path, data: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8, atomically. Raises `OSError`."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def _unwritable(target: Path, what: str, error: OSError) -> BadOutput | DiskFull:

@@ -12,7 +12,7 @@ from annotated_types import Len
 from typing_extensions import TypedDict  # pydantic takes that of typing from Python 3.12 on
 
 from napari_restore._json_shapes import closed
-from napari_restore._options import MethodOptions, ReadingOptions
+from napari_restore._options import FormatOptions, MethodOptions, ReadingOptions
 
 Box = Annotated[list[int], Len(4, 4)]
 """[y0, x0, y1, x1], half open."""
@@ -151,23 +151,12 @@ class Input(TypedDict):
     """Value that maps to 1 in the model's input."""
 
 
-class FileOptions(TypedDict, total=False):
-    """Options of `Result.save`, except for overwriting."""
-
-    compress: str
-    cog: bool
-    bit_depth: int | None
-    quality: int | None
-    overviews: bool
-    level: int | None
-
-
 class Output(TypedDict):
     """The file a run wrote."""
 
     path: str | None
     sha256: str | None
-    options: NotRequired[FileOptions]
+    options: NotRequired[FormatOptions]
 
 
 class Model(TypedDict):

@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_restore._options import FormatOptions as FormatOptions
 from napari_restore.errors import BadOutput, Cancelled, DiskFull
 from napari_restore.images._image import Image
 from napari_restore.images._source import Box
@@ -64,18 +65,6 @@ class ExportOptions:
     def workers(self) -> int:
         """Threads that compress."""
         return self.threads or os.cpu_count() or 1
-
-
-class FormatOptions(TypedDict, total=False):
-    """Fields of `ExportOptions` as keywords, but for `overwrite`."""
-
-    compress: str
-    cog: bool
-    bit_depth: int | None
-    quality: int | None
-    overviews: bool
-    level: int | None
-    threads: int | None
 
 
 class SaveOptions(FormatOptions, total=False):

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as Picture
 
+from napari_restore._options import EvaluationSettings
 from napari_restore.errors import BadOutput, BadParameter, InputError, option
 from napari_restore.images import Image, open_image
 from napari_restore.training._replacing import replacing
@@ -21,8 +22,6 @@ from napari_restore.training.score._pairs import Pair
 
 Mask = npt.NDArray[np.bool_]
 
-LONGEST = 1024
-"""Longest side in pixels to which a scene is reduced before haze is added."""
 _HAZE = "napari-restore haze"
 """PNG text key of the settings of the haze."""
 RGB = "red=1,green=2,blue=3"
@@ -86,7 +85,8 @@ class HazedCase:
     scene: Scene
     spectrum: str
     seed: int
-    longest: int | None = LONGEST
+    longest: int | None = EvaluationSettings.longest
+    """Longest side in pixels to which the scene is reduced before haze is added."""
 
     @property
     def group(self) -> str:
@@ -172,7 +172,7 @@ def hazed_cases(
     spectrum: str,
     seed: int,
     kind: Kind | None = None,
-    longest: int | None = LONGEST,
+    longest: int | None = EvaluationSettings.longest,
 ) -> list[Case]:
     """Return a case for each scene of an index or folder; see `scenes_of`.
 
