@@ -136,14 +136,7 @@ class AttributionForm(QWidget):
             "more pictures. It takes the context as a constant"
         )
         self._build()
-        self.method.currentIndexChanged.connect(self._on_method)
-        self.baseline.activated.connect(self._on_baseline)
-        self.objective.currentIndexChanged.connect(self._on_objective)
-        self.side.valueChanged.connect(self.side_changed)
-        self.context_gradient.currentIndexChanged.connect(self._on_context_gradient)
-        self.check.toggled.connect(self._on_check)
-        self._on_method()
-        self._on_objective()
+        self._connect()
 
     def _build(self) -> None:
         form = form_layout(self)
@@ -163,6 +156,16 @@ class AttributionForm(QWidget):
         form.addRow("Level", self.level)
         form.addRow("Largest gap", self.gap)
         form.addRow("Check", self.check)
+
+    def _connect(self) -> None:
+        self.method.currentIndexChanged.connect(self._on_method)
+        self.baseline.activated.connect(self._on_baseline)
+        self.objective.currentIndexChanged.connect(self._on_objective)
+        self.side.valueChanged.connect(self.side_changed)
+        self.context_gradient.currentIndexChanged.connect(self._on_context_gradient)
+        self.check.toggled.connect(self._on_check)
+        self._on_method()
+        self._on_objective()
 
     def _tool(self, name: str) -> QPushButton:
         title, tip = TOOLS[name]
