@@ -115,7 +115,7 @@ def attribute(
     """
     settings = MethodSettings(**part_of(options, MethodOptions))
     plan_options = _plan_options(options)
-    request = _request_of(image, model, box, polygon, settings)
+    request = _request_of(image, model, box, polygon, settings, plan_options)
     # Only the path's tensors are reused by the next node: freeing those of planning saves memory.
     return_freed_memory()
 
@@ -178,6 +178,7 @@ def _request_of(
     box: Region | None,
     polygon: Sequence[Sequence[float]] | None,
     settings: MethodSettings,
+    options: Mapping[str, Any],
 ) -> Request:
     """Return the request with the method's defaults; raises `BadParameter`, `BadRegion`."""
     method, arguments = method_of(settings.method, model.card), dict(settings.arguments or {})
@@ -201,6 +202,7 @@ def _request_of(
         ),
         fixed_routing,
         arguments,
+        options.get("context") is not None,
     )
 
 

@@ -9,7 +9,6 @@ from napari_restore._options import AUTO, STOP, THROUGH
 from napari_restore.engine.gradients import GradientSource
 from napari_restore.errors import BadParameter
 from napari_restore.explain._context_gradient import ContextGradient
-from napari_restore.explain._methods import Method
 from napari_restore.explain._quadrature import NESTED
 from napari_restore.explain._request import Request
 from napari_restore.models import StagedModel
@@ -77,7 +76,7 @@ def choose_context(
     if not source.statistics:
         return ContextChoice(requested, NONE, "the model takes nothing from the whole image"), None
     choice = ContextChoice(requested, STOP, "requested")
-    if reason := _why_unknown(request.method, source):
+    if reason := _why_unknown(request):
         return choice.stopped_for(reason), None
     try:
         context = open_context()
@@ -93,15 +92,16 @@ def choose_context(
     return replace(choice, used=THROUGH, reason=f"predicted to take {seconds:.1f} s more"), context
 
 
-def _why_unknown(method: Method, source: GradientSource) -> str | None:
+def _why_unknown(request: Request) -> str | None:
     """Return why the context along the path is unknown or constant; None where it changes."""
+    method = request.method
     if not method.path:
         return f"{method.name} has no baseline whose context could be taken"
     if method.path == "dam-released":
         return f"{method.name} is no path integral"
     if method.path in OVERVIEW_UNCHANGED:
         return "the path leaves the overview as it is"
-    if source.plan.reading.context is not None:
+    if request.has_context_file:
         return "the context is of other images"
     return None
 

@@ -28,6 +28,8 @@ class Request:
     """Whether the routing of the whole path is that of its end."""
     arguments: Mapping[str, Any]
     """Arguments of a method that is not a path integral, with its defaults."""
+    has_context_file: bool
+    """Whether the context is read from a file, and may be of other images."""
 
     @property
     def objective(self) -> str:
