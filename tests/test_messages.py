@@ -131,15 +131,16 @@ def test_an_option_reads_as_python_writes_it() -> None:
     error = BadParameter(
         f"{option('rule')} needs steps.",
         f"Use {option('residuals', 'ram', 'disk')}, {option('overwrite', True)}, "
-        f"{option('tile', 1024)}, {option('arguments', {'n': 2})} or {option('write_record()')}.",
+        f"{option('tile', 1024)}, {option('arguments', {'n': 2})}, "
+        f"{option('baseline', 'zero', 'FILE')} or {option('write_record()')}.",
     )
     assert str(error) == (
         'rule= needs steps. Use residuals="ram" or "disk", overwrite=True, tile=1024, '
-        'arguments={"n": 2} or write_record().'
+        'arguments={"n": 2}, baseline="zero" or FILE or write_record().'
     )
     assert with_flags(error.sentence) == (
         "--rule needs steps. Use --residuals ram or disk, --overwrite, --tile 1024, "
-        "--argument n=2 or --record."
+        "--argument n=2, --baseline zero or FILE or --record."
     )
 
 

@@ -101,10 +101,16 @@ def _in_python(option: Option) -> str:
     """Return an option as an argument: ``tile=``, ``tile=1024``, ``device="cpu"``."""
     if option.name.endswith("()"):
         return option.name
-    values = (
-        str(v) if isinstance(v, bool) else json.dumps(v, ensure_ascii=False) for v in option.values
-    )
-    return f"{option.name}={' or '.join(values)}"
+    return f"{option.name}={' or '.join(map(_python_text, option.values))}"
+
+
+def _python_text(value: Any) -> str:
+    if isinstance(value, dict):
+        items = (f'"{name}": {_python_text(each)}' for name, each in value.items())
+        return f"{{{', '.join(items)}}}"
+    # FILE stands for a value; True is not JSON.
+    is_written = isinstance(value, bool) or (isinstance(value, str) and value.isupper())
+    return str(value) if is_written else json.dumps(value, ensure_ascii=False)
 
 
 class RestoreError(Exception):

@@ -219,7 +219,7 @@ def test_a_figure_tells_the_arguments(tmp_path: Path) -> None:
         ({"method": "smoothgrad", "steps": 4}, "not a path integral"),
         ({"method": "occlusion", "context_gradient": "through"}, "takes the context as a constant"),
         ({"method": "occlusion", "arguments": {"side": 4, "stride": 5}}, "stride=5"),
-        ({"method": "ig", "arguments": {"n": 3}}, "takes no --argument"),
+        ({"method": "ig", "arguments": {"n": 3}}, "takes no arguments="),
         ({"method": "occlusio"}, "no method"),
     ],
 )
@@ -265,7 +265,7 @@ def test_what_is_wrong_with_them_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
         ("fails", "ValueError: a number is odd. Check"),
         ("flat", "gave no map"),
         ("infinite", "not finite"),
-        ("needs", "--argument layer=VALUE"),
+        ("needs", 'arguments={"layer": VALUE}'),
     ):
         with pytest.raises(BadParameter, match=said):
             ask(Small(), method=name)
