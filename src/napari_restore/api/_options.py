@@ -13,6 +13,7 @@ from typing_extensions import TypedDict
 from napari_restore._options import (
     AttributionOptions,
     ModelOptions,
+    names_of,
 )
 from napari_restore.api._images import Bands
 from napari_restore.engine import PlanOptions as PlanOptions
@@ -22,6 +23,8 @@ from napari_restore.errors import BadRegion
 if TYPE_CHECKING:
     from napari_restore.explain import PartialAttribution
 
+PLAN_OPTIONS = names_of(PlanOptions)
+"""Names of all options of `plan` and `restore`."""
 P = ParamSpec("P")
 R = TypeVar("R")
 

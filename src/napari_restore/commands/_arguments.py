@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from napari_restore.commands._options import given
 from napari_restore.commands._outputs import SHARED
 from napari_restore.commands._values import WHOLE
 from napari_restore.errors import BadModel, BadRegion, InputError
@@ -87,31 +88,13 @@ def plan_arguments(options: Namespace, image: Any) -> dict[str, Any]:
             "--feather softens the edge of a mask, but there is none.",
             "Give one with --mask, or leave --feather out.",
         )
-    tile = max(image.height, image.width) if options.tile == WHOLE else options.tile
-    return {
-        "region": region_of(options, image),
-        "mask": options.mask,
-        "feather": options.feather,
-        "exclude": options.exclude,
-        "strength": options.strength,
-        "luminance_only": options.luminance_only,
-        "protect_shadows": options.protect_shadows,
-        "protect_highlights": options.protect_highlights,
-        "other_bands": options.other_bands,
-        "black": options.black,
-        "white": options.white,
-        "memory": options.memory,
-        "device_memory": options.device_memory,
-        "device": options.device,
-        "tile": tile,
-        "tile_batch": options.tile_batch,
-        "extent": options.extent,
-        "residuals": options.residuals,
-        "residual_dtype": options.residual_dtype,
-        "precision": options.precision,
-        "scratch": options.scratch,
-        "context": context_of(options),
-    }
+    from napari_restore import api
+
+    # Here `maps` and `output` name files to write, not what the run stores.
+    arguments = given(options, set(api.PLAN_OPTIONS) - {"maps", "output"})
+    if options.tile == WHOLE:
+        arguments["tile"] = max(image.height, image.width)
+    return {**arguments, "region": region_of(options, image), "context": context_of(options)}
 
 
 def context_of(options: Namespace) -> str | None:
