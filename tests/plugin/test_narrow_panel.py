@@ -35,7 +35,7 @@ def test_everything_fits_beside_the_layer_controls(panel: Any, qtbot: Any, finis
     finished_run()
     for part in panel.findChildren(QCollapsible):
         part.expand(animate=False)
-    panel.attribution.found.setVisible(True)
+    panel.attribution.results.setVisible(True)
     scroll = panel.findChild(QScrollArea)
     bar = panel.style().pixelMetric(QStyle.PixelMetric.PM_ScrollBarExtent)
     room = max(NARROWEST - bar, 0)

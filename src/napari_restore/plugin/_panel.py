@@ -306,8 +306,9 @@ class RestorePanel(QWidget):
             return
         self._is_closed = True
         self.runs.close()
-        for section in (*self.sections, self.attribution):
+        for section in self.sections:
             section.leave()
+        self.tabs.leave()
         for part in (self._keys, self._preferences, self.files, self.form, self._width):
             part.leave()
         _actions.closed(self.viewer, self)

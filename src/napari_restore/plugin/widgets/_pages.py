@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from qtpy.QtWidgets import QTabBar, QVBoxLayout, QWidget
 
+from napari_restore.plugin.widgets._section import Section
+
 
 class Pages(QTabBar):
     """Shows one of several widgets below itself.
@@ -33,6 +35,12 @@ class Pages(QTabBar):
         for number in range(self.count()):
             if self.tabText(number) == title:
                 self.setCurrentIndex(number)
+
+    def leave(self) -> None:
+        """Let the pages that are sections leave."""
+        for page in self._pages:
+            if isinstance(page, Section):
+                page.leave()
 
     def _on_changed(self, number: int) -> None:
         for at, page in enumerate(self._pages):
