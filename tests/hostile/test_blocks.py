@@ -49,6 +49,19 @@ def test_commands(
     assert not out.exists()
 
 
+def test_a_block_behind_a_vrt(one_tile: Path) -> None:
+    vrt = one_tile.with_name("mosaic.vrt")
+    vrt.write_text(
+        f'<VRTDataset rasterXSize="{SIDE}" rasterYSize="{SIDE}"><VRTRasterBand dataType="Byte" '
+        f'band="1"><SimpleSource><SourceFilename relativeToVRT="1">{one_tile.name}'
+        "</SourceFilename><SourceBand>1</SourceBand></SimpleSource></VRTRasterBand></VRTDataset>"
+    )
+    image, box = open_image(vrt), api.Region(0, 0, 64, 64)
+    with pytest.raises(BudgetTooSmall, match=r"blocks of 72\.2 MiB"):
+        api.plan(image, "identity", region=box, memory="70MiB")
+    assert api.plan(image, "identity", region=box, memory="300MiB").added_ram_bytes > BLOCK
+
+
 @pytest.mark.parametrize("kind", ["hazy", "clear"])
 def test_evaluate(
     kind: str, one_tile: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -70,6 +70,8 @@ class References(NamedTuple):
     sidecars: bool = True
     """False: files beside it must be ignored."""
     notes: tuple[str, ...] = ()
+    block_bytes: int = 0
+    """Bytes of the largest block of its TIFFs when decoded, those it refers to included."""
 
 
 def check_references(path: Path, head: bytes, *, allow_outside: bool = False) -> References:
@@ -96,8 +98,9 @@ def check_references(path: Path, head: bytes, *, allow_outside: bool = False) ->
     try:
         check.sidecars_of(path)
     except ForbiddenReference as error:
-        return References(False, (f"The files beside it were left out: {error}.",))
-    return References()
+        notes = (f"The files beside it were left out: {error}.",)
+        return References(False, notes, check.block_bytes)
+    return References(block_bytes=check.block_bytes)
 
 
 def check_listed(path: Path, listed: list[str], *, allow_outside: bool = False) -> None:
@@ -122,6 +125,7 @@ class _Check:
         # GDAL, too, resolves names in a linked VRT relative to where it really is.
         self.folders = {path.parent.resolve(), path.resolve().parent}
         self.allow_outside = allow_outside
+        self.block_bytes = 0
         self.checked: set[Path] = set()
         self.listings: dict[Path, dict[str, list[str]]] = {}
 
@@ -191,7 +195,9 @@ class _Check:
             self._overview(name, path)
 
     def _tiff(self, path: Path) -> None:
-        for data in _tiff.read_directories(path).metadata:
+        directories = _tiff.read_directories(path)
+        self.block_bytes = max(self.block_bytes, directories.block_bytes)
+        for data in directories.metadata:
             for name in _overviews_named(data):
                 self._overview(name, path)
 

@@ -96,6 +96,8 @@ class TiffSummary(NamedTuple):
     """Least bytes of the file with which every strip and tile lies in it."""
     metadata: tuple[bytes, ...]
     """GDAL's own XML, of every directory that has some."""
+    block_bytes: int
+    """Bytes of the largest tile or strip when decoded; 0 where rows can be read by themselves."""
 
 
 def is_tiff(head: bytes) -> bool:
@@ -160,7 +162,7 @@ class _Walk:
 
     def all_from(self, first: int) -> TiffSummary:
         tags: dict[int, bytes | tuple[int, ...]] = {}
-        needed, queue = 0, [first]
+        needed, largest, queue = 0, 0, [first]
         visited: set[int] = set()
         while queue and len(visited) < _MOST_DIRECTORIES:
             offset = queue.pop()
@@ -182,9 +184,10 @@ class _Walk:
                     if count:
                         # A sparse file leaves blocks out: offset and size are 0.
                         needed = max(needed, int((starts[:count] + lengths[:count]).max()))
-                        _check_block(self.name, found, int(lengths[:count].max()))
+                        block = _check_block(self.name, found, int(lengths[:count].max()))
+                        largest = max(largest, block)
                         _check_count(self.name, found, count)
-        return TiffSummary(tags, needed, tuple(self.metadata))
+        return TiffSummary(tags, needed, tuple(self.metadata), largest)
 
     def directory(self, offset: int) -> tuple[dict[int, bytes | tuple[int, ...]], int]:
         """Return the needed tags of the directory at `offset`, and the offset of the next one."""
@@ -265,13 +268,17 @@ def _check_count(name: str, tags: Tags, count: int) -> None:
         )
 
 
-def _check_block(name: str, tags: Tags, available: int) -> None:
-    """Raise `UnreadableImage` for a tile or strip that is too large, or cannot be in its bytes."""
+def _check_block(name: str, tags: Tags, available: int) -> int:
+    """Return the bytes of a decoded tile or strip; 0 where rows can be read by themselves.
+
+    Raises `UnreadableImage` for one that is too large, or cannot be in its `available` bytes.
+    """
     what, shape, itemsize = _block_of(tags)
     compression = _one(tags, COMPRESSION)
     if what == "strip" and compression == 1:
-        return  # GDAL reads rows of it
+        return 0  # GDAL reads rows of it
     check_block(name, what, shape, itemsize)
     claimed = shape[0] * shape[1] * itemsize
     block_text = f"a {what} of {shape[0]} × {shape[1]} pixels"
     check_ratio(name, claimed, available, _RATIOS.get(compression, _UNLIMITED), block_text)
+    return claimed

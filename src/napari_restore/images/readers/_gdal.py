@@ -79,6 +79,9 @@ class GdalReader(Reader):
             try:
                 check_listed(data, dataset.files, allow_outside=allow_outside)
                 self._describe(dataset)
+                if dataset.driver == "VRT" and references.block_bytes > STREAMED_BYTES:
+                    # Its own blocks are small; those of its sources are decoded as a whole.
+                    self.block_bytes = max(self.block_bytes, references.block_bytes)
             finally:
                 dataset.close()
 
